@@ -1,0 +1,38 @@
+"""Image URLs with alt-texts in, ALIGN's filtered WebDataset shards out: see --help."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    from pipeline.options import UsageError, parse  # Beam takes 2 s to import, and warns
+    from pipeline.run import run
+
+    logging.getLogger().setLevel(os.environ.get("ALIGNSET_LOG_LEVEL", "WARNING"))
+    try:
+        run(parse(argv))
+    except UsageError as error:
+        print(f"beam_runner.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("beam_runner.py: stopped; the same command goes on from here", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
+            traceback.print_exc()
+        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+        hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
+        print(f"beam_runner.py: failed: {lines[-1].strip()} ({hint})", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

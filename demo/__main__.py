@@ -1,0 +1,195 @@
+"""The whole story on one machine: `python -m demo [--output=out/demo]`.
+
+Builds a small web, serves it, curates it, compares the result with the truth, trains a tiny model
+on the shards and evaluates it on scenes that it has not seen. Each command is printed as a user
+would type it.
+"""
+
+import argparse
+import contextlib
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from demo.compare import compare, read_run
+from demo.serve import serving
+from demo.web import build
+
+NEEDED_BYTES = 1 << 30  # the web, the set and the run take 300 MB; the rest is for temporary files
+STEPS = 6
+
+
+class StepError(Exception):
+    """A step did not work; the message is all that the user needs."""
+
+
+class Progress:
+    """A line when a step begins and one when it ends, with its seconds."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        self._number += 1
+        print(f"\n[{self._number}/{STEPS}] {title}", flush=True)
+        start = time.perf_counter()
+        yield
+        print(f"      {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def command_line(*arguments: object) -> list[str]:
+    return [sys.executable, *map(str, arguments)]
+
+
+def run(command: list[str], *, capture: bool = False) -> str:
+    """Runs a command, its output shown or given back.
+
+    Raises:
+      StepError: naming the command.
+    """
+    shown = shlex.join(["python", *command[1:]])
+    print(f"      $ {shown}", flush=True)
+    done = subprocess.run(
+        command, check=False, text=True, stdout=subprocess.PIPE if capture else None
+    )
+    if done.returncode:
+        raise StepError(f"exit status {done.returncode} from: {shown}")
+    return done.stdout or ""
+
+
+def check_disk(output: Path) -> None:
+    """Raises StepError where less than 1 GiB is free."""
+    output.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(output).free
+    if free < NEEDED_BYTES:
+        raise StepError(
+            f"{output} has {free / 1e6:,.0f} MB free and the demo needs {NEEDED_BYTES / 1e6:,.0f}: "
+            "make room, or choose another --output"
+        )
+
+
+def prepare_web(web: Path, port: int, *, small: bool) -> None:
+    """Builds the web unless this very one is there."""
+    wanted = json.dumps({"port": port, "small": small})
+    mark = web / "built.json"  # written last
+    if mark.exists() and mark.read_text() == wanted:
+        print(f"      it is in {web} already")
+        return
+    mark.unlink(missing_ok=True)
+    build(web, small=small, port=port)
+    mark.write_text(wanted)
+
+
+def curate_command(web: Path, output: Path, flags: Mapping[str, object]) -> list[str]:
+    """`beam_runner.py` on a built web, with the flags that its truth was made for."""
+    return command_line(
+        "beam_runner.py",
+        f"--input={web / 'pairs.parquet'}",
+        f"--output={output}",
+        f"--eval_images=scenes={web / 'eval'}",
+        "--allow_private_addresses",
+        *(f"--{name}={value}" for name, value in flags.items()),
+    )
+
+
+def funnel_lines(funnel: Mapping) -> list[str]:
+    """A line for each step: what it saw and kept, and what it dropped by reason."""
+    lines = []
+    for step in funnel["steps"]:
+        reasons = ", ".join(
+            f"{count:,} {reason}" for reason, count in step["reasons"].items() if count
+        )
+        name = step.get("step", step.get("name"))
+        lines.append(f"      {name:<28} {step['seen']:>6,} -> {step['kept']:>6,}   {reasons}")
+    return lines
+
+
+def tell_agreement(web: Path, output: Path) -> None:
+    comparison = compare(pq.read_table(web / "truth.parquet"), read_run(output))
+    print(f"      {comparison.agreeing:,} of {comparison.total:,} pairs came out as they should")
+    for difference in comparison.differences[:10]:
+        print(f"      differs: {difference}")
+
+
+def tell_retrieval(result: Mapping) -> None:
+    for way in ("image_to_text", "text_to_image"):
+        print(
+            f"      {way.replace('_', ' ')}: R@1 {result[way]['R@1']:.1f} %, by chance "
+            f"{result['chance']['R@1']:.1f} %, of {result['n']} scenes that were not trained on"
+        )
+
+
+def tell_story(output: Path, port: int, *, small: bool) -> None:
+    """All steps, one after the other.
+
+    Raises:
+      StepError: at the first that does not work.
+    """
+    web, curated, training = output / "web", output / "set", output / "run"
+    progress = Progress()
+    check_disk(output)
+    with progress.step("Building a small web: photographs, scenes, and what goes wrong on the web"):
+        prepare_web(web, port, small=small)
+    flags = json.loads((web / "flags.json").read_text())
+    with progress.step(f"Serving it on port {port}; fetching and filtering"), serving(web, port):
+        run(curate_command(web, curated, flags))
+    with progress.step("Comparing what was kept and dropped with the truth"):
+        print("\n".join(funnel_lines(json.loads((curated / "funnel.json").read_text()))))
+        tell_agreement(web, curated)
+    with progress.step("Training a tiny ALIGN on the shards"):
+        run(
+            command_line(
+                "-m", "train", "--shards", curated / "shards", "--run", training, "--preset", "tiny"
+            )
+        )
+    evaluate = (
+        "-m",
+        "train.evaluate",
+        "retrieval",
+        "--model",
+        training / "model",
+        "--data",
+        web / "eval",
+    )
+    with progress.step(
+        "Evaluating retrieval among scenes whose combinations of words it never saw"
+    ):
+        tell_retrieval(json.loads(run(command_line(*evaluate), capture=True).splitlines()[-1]))
+    with progress.step("Where to look"):
+        print(f"      {curated / 'funnel.json'}: what each step saw, kept and dropped")
+        print(f"      {curated / 'shards'}: the kept pairs, as WebDataset and Parquet")
+        print(f"      {curated / 'rejected'}: every dropped pair with its reason")
+        print(f"      {training / 'model'}: the model, for transformers.AlignModel.from_pretrained")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("out/demo"))
+    parser.add_argument(
+        "--port", type=int, default=8765, help="where the web is served on loopback"
+    )
+    parser.add_argument("--small", action="store_true", help="a web of 700 pairs, for a quick look")
+    arguments = parser.parse_args()
+    start = time.perf_counter()
+    try:
+        tell_story(arguments.output, arguments.port, small=arguments.small)
+    except (StepError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: stopped; the same command goes on from here", file=sys.stderr)
+        return 1
+    print(f"\nDone in {time.perf_counter() - start:.0f} s.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

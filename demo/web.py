@@ -1,0 +1,120 @@
+"""Builds the demo's web: `python -m demo.web build DIR [--small] [--seed=0] [--port=8765]`.
+
+DIR/site/           files to serve with `python -m demo.serve DIR`
+DIR/pairs.parquet   url, caption
+DIR/truth.parquet   the same rows in the same order with reason (null: kept) and detail
+DIR/eval/00000.tar  WebDataset of scenes whose combinations of words no pair to train on has
+DIR/flags.json      the flags of `beam_runner.py` that the truth holds for
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from demo import image_kinds, text_kinds
+from demo.scene_files import add_scenes
+from demo.site import FULL, SMALL, Row, Site
+from demo.truth import TextRules, kept_text, text_reasons
+
+TEXT_REASONS = {
+    *("malformed_pair", "duplicate_pair", "wrong_language", "too_few_words", "too_many_words"),
+    *("text_on_too_many_images", "image_with_too_many_texts", "rare_token"),
+}
+TIMEOUT_S = 3
+
+KINDS = (
+    add_scenes,
+    image_kinds.add_photos,
+    text_kinds.add_popular_images,
+    text_kinds.add_shared_texts,
+    image_kinds.check_distances,
+    image_kinds.add_odd_sizes,
+    image_kinds.add_failing_fetches,
+    image_kinds.add_detours,
+    image_kinds.add_broken_files,
+    image_kinds.add_near_copies,
+    text_kinds.add_lengths,
+    text_kinds.add_frequent_texts,
+    text_kinds.add_foreign_texts,
+    text_kinds.add_rare_tokens,
+    text_kinds.add_malformed,
+    text_kinds.add_duplicates,
+)
+
+
+def build(
+    directory: Path, *, small: bool = False, seed: int = 0, port: int = 8765
+) -> dict[str, object]:
+    """Builds the web anew; the same bytes for the same arguments. Gives the flags."""
+    for name in ("site", "eval"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    site = Site(directory, port, SMALL if small else FULL, seed)
+    for add_kind in KINDS:
+        add_kind(site)
+    vocabulary_size = check_against_rules(site)
+    site.rng.shuffle(site.rows)
+    _write_tables(directory, site.rows)
+    flags = {
+        "max_texts_per_image": site.plan.max_texts_per_image,
+        "timeout_s": TIMEOUT_S,
+        "vocabulary_size": vocabulary_size,
+    }
+    (directory / "flags.json").write_text(json.dumps(flags, indent=2) + "\n")
+    return flags
+
+
+def check_against_rules(site: Site) -> int:
+    """The vocabulary's size. Raises where a row was made for another reason than it falls for."""
+    texts = {kept_text(row.caption) for row in site.rows} - {""}
+    site.languages.detect(texts)
+    unsure = [text for text in texts if not site.languages.is_sure(text)]
+    if unsure:
+        raise ValueError(f"texts of doubtful language: {unsure[:5]}")
+    english = {text: site.languages.is_english(text) for text in texts}
+    rules = TextRules(max_texts_per_image=site.plan.max_texts_per_image)
+    reasons, vocabulary_size = text_reasons([(r.url, r.caption) for r in site.rows], english, rules)
+    wrong = [
+        (row, by_rules)
+        for row, by_rules in zip(site.rows, reasons, strict=True)
+        if by_rules != (row.reason if row.reason in TEXT_REASONS else None)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} rows fall for another reason than they were made for: {wrong[:5]}"
+        )
+    return vocabulary_size
+
+
+def _write_tables(directory: Path, rows: list[Row]) -> None:
+    columns = {name: [getattr(row, name) for row in rows] for name in Row.__dataclass_fields__}
+    truth = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    pq.write_table(truth, directory / "truth.parquet")
+    pq.write_table(truth.select(["url", "caption"]), directory / "pairs.parquet")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m demo.web", description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=["build"])
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--small", action="store_true", help="about 800 pairs, with every kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--port", type=int, default=8765, help="the port in the URLs")
+    arguments = parser.parse_args()
+    try:
+        flags = build(
+            arguments.directory, small=arguments.small, seed=arguments.seed, port=arguments.port
+        )
+    except (OSError, ValueError) as error:
+        sys.exit(f"demo.web: {error}")
+    rows = pq.read_metadata(arguments.directory / "pairs.parquet").num_rows
+    print(f"{arguments.directory}: {rows} pairs; flags {json.dumps(flags)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The assembly: rules, flags, sources, the recipe, the outputs."""

@@ -1,0 +1,91 @@
+"""The dataset card: a README that tells a person, and the Hugging Face Hub, what a set is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+
+from pipeline.funnel import render_funnel
+
+_CARD = """\
+---
+pretty_name: {{ pairs }} image and alt-text pairs
+task_categories: [zero-shot-image-classification, image-to-text, text-to-image]
+{%- if manifest.rules.language %}
+language: [{{ manifest.rules.language }}]
+{%- endif %}
+size_categories: [{{ size }}]
+{%- if manifest.shards %}
+configs:
+  - config_name: default
+    data_files: shards/*.tar
+{%- endif %}
+---
+# {{ pairs }} image and alt-text pairs
+
+Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
+
+{% if manifest.shards -%}
+- `shards/*.tar`: WebDataset, {{ manifest.shards | length }} shards of `KEY.jpg` (or `.png`, `.webp`),
+  `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as columns, with
+  perceptual hash, SHA-256 of the fetched bytes and sizes in px.
+{%- else -%}
+- `pairs/*.parquet`: columns `key`, `url`, `caption`. The images were not fetched.
+{%- endif %}
+- `rejected/*.parquet`: every pair that was dropped, with its step, reason and detail.
+- `funnel.json`: the counts below. `manifest.json`: rules, versions, input, SHA-256 of each shard.
+
+## What was dropped
+```
+{{ table }}
+```
+
+## Rules
+| rule | value |
+|---|---|
+{%- for name, value in manifest.rules.items() %}
+| `{{ name }}` | {{ value if value != "" else "(all)" }} |
+{%- endfor %}
+
+The vocabulary holds {{ "{:,}".format(manifest.vocabulary.vocabulary) }} of \
+{{ "{:,}".format(manifest.vocabulary.ngrams) }} unigrams and bigrams.
+{%- if manifest.evaluation_images %}
+Near-duplicates of these evaluation images were taken out:
+{% for name, set in manifest.evaluation_images.items() %}
+- {{ name }}: {{ set.images }} images{% if set.unreadable %}, and {{ set.unreadable }} that could \
+not be decoded and are **not** protected{% endif %}
+{%- endfor %}
+{%- else %}
+**No evaluation images were given, so copies of test sets may be in here.**
+{%- endif %}
+
+## Before you use it
+Images and texts belong to those who published them. They come from the web as it is, with its
+biases; nobody has looked at them one by one, and pornographic images are not filtered yet.
+"""
+
+
+def dataset_card(manifest: dict[str, Any], table: list[dict[str, Any]]) -> str:
+    """The text of the card.
+
+    Args:
+      manifest: as it is written to manifest.json.
+      table: the funnel's steps.
+    """
+    environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+    return environment.from_string(_CARD).render(
+        manifest=manifest,
+        pairs=f"{manifest['pairs']:,}",
+        size=_size_category(manifest["pairs"]),
+        table=render_funnel(table),
+    )
+
+
+def _size_category(pairs: int) -> str:
+    """The Hugging Face Hub's name for a set of this size."""
+    names = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
+    if pairs < 1000:
+        return "n<1K"
+    power = len(str(pairs)) - 4
+    return f"{names[power]}<n<{names[power + 1]}" if power < 9 else "n>1T"

@@ -1,0 +1,119 @@
+"""The recipe, in the paper's order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+
+from pipeline.inputs import Split
+from pipeline.options import Command
+from pipeline.readers import read_split
+from transforms.batches import Blocks
+from transforms.count_pairs import CountPairs, FindCrowdedImages, FindFrequentTexts
+from transforms.evaluation import EvaluationFile, HashEvaluationImages
+from transforms.hash_sets import WriteHashSet
+from transforms.judge_pairs import JudgePairs, TextRules
+from transforms.plan_shards import PlanShards
+from transforms.tallies import CombineCounts, WriteJson
+from transforms.vocabulary import BuildVocabulary
+from transforms.write_shards import ImageRules, WriteShards
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run keeps what it works with.
+
+    Args:
+      out: the output folder. work: a folder in it, gone when the run ends.
+      blocks: how blocks of hashes cross the shuffles.
+    """
+
+    out: str
+    work: str
+    blocks: Blocks
+
+    @property
+    def plan(self) -> str:
+        return f"{self.work}/plan"
+
+
+def curate_texts(
+    pipeline: beam.Pipeline, splits: list[Split], command: Command, places: Places, buckets: int
+) -> None:
+    """The text plane: everything that needs only URL and alt-text.
+
+    Reads the corpus twice: once to count, once to judge.
+    """
+    rules, job, blocks = command.rules, command.job, places.blocks
+    read = partial(read_split, batch_rows=job.batch_rows)
+    numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
+    spread = numbered | "SpreadSplits" >> beam.Reshuffle()
+
+    counted = spread | CountPairs(read, blocks, rules.language, buckets)
+    frequent = counted["by_text"] | FindFrequentTexts(rules.max_images_per_text)
+    images = counted["by_url"] | FindCrowdedImages(rules.max_texts_per_image, blocks)
+    vocabulary = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, blocks)
+
+    text_set = frequent | "FrequentTexts" >> WriteHashSet(f"{places.work}/frequent_texts.u64")
+    image_set = images["crowded"] | "CrowdedImages" >> WriteHashSet(
+        f"{places.work}/crowded_images.u64"
+    )
+    known = vocabulary["members"] | "Vocabulary" >> WriteHashSet(f"{places.work}/vocabulary.u64")
+    judged = (
+        {"split": numbered, "repeated": images["repeated"], "foreign": counted["foreign"]}
+        | beam.CoGroupByKey()
+        | JudgePairs(
+            read=read,
+            blocks=blocks,
+            rules=TextRules(rules.min_words, rules.max_words),
+            frequent=text_set,
+            crowded=image_set,
+            vocabulary=known,
+            out=places.out,
+            plan=not job.text_only,
+        )
+    )
+    counts = judged["counts"] | CombineCounts()
+    kept = counts | "Kept" >> beam.Map(lambda total: total.get("written", 0))
+    if not job.text_only:
+        judged["kept"] | PlanShards(places.plan, job.samples_per_shard, kept, blocks)
+    summary = {"counts": counts, "vocabulary": vocabulary["summary"]}
+    pipeline | "TextSummary" >> WriteJson(f"{places.work}/text.json", summary)
+
+
+def curate_images(
+    pipeline: beam.Pipeline,
+    shards: int,
+    evaluation: list[EvaluationFile],
+    command: Command,
+    places: Places,
+) -> None:
+    """The image plane: fetch, measure, judge and write, one shard at a time."""
+    rules = command.rules
+    hashed = pipeline | "EvaluationFiles" >> beam.Create(evaluation) | HashEvaluationImages()
+    stats = (
+        pipeline
+        | "Shards" >> beam.Create(range(shards))
+        | WriteShards(
+            plan=places.plan,
+            out=places.out,
+            rules=ImageRules(
+                rules.min_image_side, rules.max_image_aspect, rules.min_evaluation_distance
+            ),
+            fetch=command.fetch,
+            resize=command.resize,
+            evaluation=hashed,
+        )
+    )
+    summary: dict[str, Any] = {
+        "shards": stats | "AllStats" >> beam.combiners.ToList(),
+        "evaluation": hashed | "AllHashed" >> beam.Map(_described) | beam.combiners.ToList(),
+    }
+    pipeline | "ImageSummary" >> WriteJson(f"{places.work}/images.json", summary)
+
+
+def _described(file: Any) -> tuple[str, int, int]:
+    return file.name, len(file.phashes), file.unreadable

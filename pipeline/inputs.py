@@ -1,0 +1,205 @@
+"""Which files a command reads, of which format, in which columns, and in which splits."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline.options import Job, UsageError
+from pipeline.readers import header_columns
+from transforms.evaluation import IMAGE_SUFFIXES, EvaluationFile
+from transforms.files import exists, is_local, open_to_read
+
+SUFFIXES = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".tar": "webdataset",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+# The usual names, the most telling first; upper and lower case alike.
+URL_NAMES = ("url", "image_url", "img_url", "imageurl", "image_link", "src", "link", "image")
+TEXT_NAMES = (
+    "caption",
+    "text",
+    "alt",
+    "alt_text",
+    "alttext",
+    "caption_text",
+    "title",
+    "description",
+)
+ROWS_PER_SPLIT = 1 << 18
+
+
+class InputFile(NamedTuple):
+    """A file as it was found."""
+
+    path: str
+    size: int  # bytes
+    format: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of a file that one worker reads."""
+
+    path: str
+    format: str
+    compression: str = ""
+    url_column: str = ""
+    text_column: str = ""
+    row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
+
+
+def match(pattern: str) -> list[tuple[str, int]]:
+    """The files under a folder, or that a glob or a path names: (path, bytes), sorted."""
+    if is_local(pattern):
+        folder = Path(pattern).is_dir()
+        names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
+        found = [(name, os.path.getsize(name)) for name in names if Path(name).is_file()]
+    else:
+        folder = pattern.endswith("/") or not FileSystems.match([pattern])[0].metadata_list
+        spec = f"{pattern.rstrip('/')}/**" if folder else pattern
+        listed = FileSystems.match([spec])[0].metadata_list
+        found = [(item.path, item.size_in_bytes) for item in listed]
+    if folder:
+        found = [item for item in found if not Path(item[0]).name.startswith((".", "_"))]
+    return sorted(found)
+
+
+def _format_of(path: str) -> tuple[str, str]:
+    """The format and the compression that a file's name tells, or empty."""
+    name = Path(path).name.lower()
+    compression = COMPRESSIONS.get(Path(name).suffix, "")
+    stem = name[: name.rindex(".")] if compression else name
+    return SUFFIXES.get(Path(stem).suffix, ""), compression
+
+
+def find_files(job: Job) -> list[InputFile]:
+    """The input files, sorted, each once.
+
+    Raises:
+      UsageError: nothing is there, or a file's format cannot be told from its name.
+    """
+    found: dict[str, InputFile] = {}
+    for pattern in job.input.split(","):
+        if is_local(pattern) and exists(f"{pattern}/manifest.json"):
+            pattern = f"{pattern}/shards"  # a set of ours: its other files are no pairs
+        files = [InputFile(path, size, _named(job, path)) for path, size in match(pattern)]
+        tars = [file for file in files if file.format == "webdataset"]
+        listed = [file for file in files if file.format] if len(files) > 1 else files
+        if not (tars or listed):
+            raise UsageError(f"no input at {pattern!r}: give files, a folder or a glob that exists")
+        for file in tars or listed:  # beside shards, Parquet and JSON are their sidecars
+            if not file.format:
+                raise UsageError(
+                    f"cannot tell the format of {file.path} by its name; give --input_format"
+                )
+            found[file.path] = file
+    if not sum(file.size for file in found.values()):
+        raise UsageError(f"the input is empty: {job.input} has no bytes; give pairs to read")
+    return sorted(found.values())
+
+
+def _named(job: Job, path: str) -> str:
+    return _format_of(path)[0] if job.input_format == "auto" else job.input_format
+
+
+def find_splits(job: Job, files: Iterable[InputFile]) -> list[Split]:
+    """The splits of all files, in the files' order, with the columns to read.
+
+    Raises:
+      UsageError: a column is not there, a file cannot be read, or there are no rows.
+    """
+    splits: list[Split] = []
+    for file in files:
+        if not file.size:
+            continue
+        split = Split(file.path, file.format, _format_of(file.path)[1])
+        if file.format == "webdataset":
+            splits.append(split)
+            continue
+        try:
+            splits.extend(
+                _parquet_splits(job, split)
+                if file.format == "parquet"
+                else [_with_columns(job, split, header_columns(split))]
+            )
+        except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"cannot read {file.path} as {file.format}: {reason}") from error
+    if not splits:
+        raise UsageError(f"the input is empty: {job.input} has no rows; give pairs to read")
+    return splits
+
+
+def _parquet_splits(job: Job, split: Split) -> list[Split]:
+    with open_to_read(split.path) as source:
+        footer = pq.read_metadata(source)
+    named = _with_columns(job, split, footer.schema.to_arrow_schema().names)
+    splits, group, rows = [], [], 0
+    for index in range(footer.num_row_groups):
+        group.append(index)
+        rows += footer.row_group(index).num_rows
+        if rows >= ROWS_PER_SPLIT or (rows and index == footer.num_row_groups - 1):
+            splits.append(replace(named, row_groups=tuple(group)))
+            group, rows = [], 0
+    return splits
+
+
+def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
+    url = _column(split, names, job.url_column, URL_NAMES, "url_column")
+    text = _column(split, names, job.text_column, TEXT_NAMES, "text_column")
+    return replace(split, url_column=url, text_column=text)
+
+
+def _column(
+    split: Split, names: Sequence[str], wanted: str, usual: Sequence[str], flag: str
+) -> str:
+    if wanted:
+        found = [name for name in names if name == wanted]
+    else:
+        found = [name for one in usual for name in names if name.lower() == one]
+    if not found:
+        looked_for = repr(wanted) if wanted else f"any of {', '.join(usual)}"
+        raise UsageError(
+            f"{split.path} has no column {looked_for}; it has {', '.join(names)}: give --{flag}"
+        )
+    if names.count(found[0]) > 1:
+        raise UsageError(
+            f"{split.path} has {names.count(found[0])} columns {found[0]!r}; rename all but one"
+        )
+    return found[0]
+
+
+def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
+    """The files of evaluation images that `NAME=PATH,...` names.
+
+    Raises:
+      UsageError: a part is not NAME=PATH, or nothing is there.
+    """
+    files: list[EvaluationFile] = []
+    for part in filter(None, eval_images.split(",")):
+        name, equals, pattern = part.partition("=")
+        if not (name and equals and pattern):
+            raise UsageError(f"eval_images takes NAME=PATH,...; got {part!r}")
+        suffixes = (*IMAGE_SUFFIXES, ".tar", ".parquet")
+        paths = [path for path, _ in match(pattern) if path.lower().endswith(suffixes)]
+        if any(path.endswith(".tar") for path in paths):
+            paths = [path for path in paths if not path.endswith(".parquet")]
+        if not paths:
+            raise UsageError(f"no evaluation images at {pattern!r} ({name}); give a path with some")
+        files.extend(EvaluationFile(name, path) for path in paths)
+    return files

@@ -1,0 +1,150 @@
+"""The command's flags, derived from the settings' fields; whatever else is left is Beam's."""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.rules import Rules
+from transforms.fetch import FetchSettings
+from transforms.resize import ResizeSettings
+
+FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset")
+
+
+class UsageError(Exception):
+    """A command that cannot be run as it was given; says what to do."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to read and what to write."""
+
+    input: str = field(
+        default="", metadata={"help": "files, globs or folders, comma-separated (required)"}
+    )
+    output: str = field(default="", metadata={"help": "a folder for the set (required)"})
+    input_format: str = field(default="auto", metadata={"help": ", ".join(FORMATS)})
+    url_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
+    text_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
+    text_only: bool = field(
+        default=False, metadata={"help": "stop after the text rules; kept pairs go to pairs/"}
+    )
+    eval_images: str = field(
+        default="",
+        metadata={"help": "NAME=PATH,...: folders, shards or Parquet of images to keep out"},
+    )
+    samples_per_shard: int = field(default=10_000, metadata={"help": "pairs in a shard, about"})
+    batch_rows: int = field(default=65_536, metadata={"help": "rows measured at once"})
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is required: give --{name}=PATH")
+        for name in ("samples_per_shard", "batch_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        if self.input_format not in FORMATS:
+            raise ValueError(
+                f"input_format must be one of {', '.join(FORMATS)}; got {self.input_format!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Command:
+    """A whole command, checked."""
+
+    job: Job
+    rules: Rules
+    fetch: FetchSettings
+    resize: ResizeSettings
+    beam: PipelineOptions
+
+
+GROUPS = {
+    "input and output": Job,
+    "rules": Rules,
+    "fetching": FetchSettings,
+    "resizing": ResizeSettings,
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see --help")
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false; got {text!r}")
+    return text.lower() == "true"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all flags but Beam's."""
+    made = _Parser(
+        prog="beam_runner.py",
+        description="Image URLs with alt-texts in, ALIGN's filtered WebDataset shards out.",
+        epilog="Any other flag is Apache Beam's, such as --runner and --direct_num_workers.",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for title, settings in GROUPS.items():
+        group = made.add_argument_group(title)
+        for one in dataclasses.fields(settings):
+            kind: Callable[[str], Any] = _truth if one.type is bool else one.type  # type: ignore[assignment]
+            optional = {"nargs": "?", "const": True} if one.type is bool else {}
+            group.add_argument(
+                f"--{one.name}",
+                type=kind,
+                default=one.default,
+                help=one.metadata.get("help", " "),
+                **optional,
+            )
+    return made
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Reads the command line.
+
+    Raises:
+      UsageError: an unknown flag, a wrong value, something required that is missing.
+    """
+    made = parser()
+    known, rest = made.parse_known_args(list(argv))
+    flags = vars(known)
+    try:
+        settings = [
+            kind(**{one.name: flags[one.name] for one in dataclasses.fields(kind)})
+            for kind in GROUPS.values()
+        ]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    job, rules, fetch, resize = settings
+    return Command(job, rules, fetch, resize, _beam_options(rest, made))  # type: ignore[arg-type]
+
+
+def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOptions:
+    """Beam only warns of a flag that it does not know, and runs on without it."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            options = PipelineOptions(rest)
+            known = options.get_all_options()
+            given = options.get_all_options(retain_unknown_options=True)
+    except SystemExit as error:
+        raise UsageError(errors.getvalue().strip().splitlines()[-1]) from error
+    stray = [word for word in rest[:1] if not word.startswith("-")]
+    unknown = sorted(given.keys() - known.keys()) + stray
+    if unknown:
+        names = [action.dest for action in ours._actions] + list(known)
+        near = difflib.get_close_matches(unknown[0], names, 1)
+        hint = f"did you mean --{near[0]}?" if near else "see --help"
+        raise UsageError(f"unknown flag {unknown[0]!r}; {hint}")
+    return options

@@ -1,0 +1,62 @@
+"""Every threshold of the paper, in one place. Flags are named after these fields.
+
+Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
+"""
+
+# No `from __future__ import annotations` here: options.py reads the fields' types.
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Which pairs are kept. `min_x` and `max_x` name the kept range."""
+
+    language: str = field(
+        default="en", metadata={"help": "language of the alt-text; empty keeps all"}
+    )
+    min_words: int = field(default=3, metadata={"help": "unigrams in the alt-text, at least"})
+    max_words: int = field(default=20, metadata={"help": "unigrams in the alt-text, at most"})
+    max_images_per_text: int = field(
+        default=10, metadata={"help": "images that share an alt-text, at most, or the text goes"}
+    )
+    max_texts_per_image: int = field(
+        default=1000, metadata={"help": "alt-texts of an image, at most, or the image goes"}
+    )
+    vocabulary_size: int = field(
+        default=100_000_000,
+        metadata={"help": "most frequent unigrams and bigrams; a text with any other goes"},
+    )
+    min_image_side: int = field(
+        default=200, metadata={"help": "px; the shorter side must be larger than this"}
+    )
+    max_image_aspect: float = field(
+        default=3.0, metadata={"help": "longer side / shorter side must be smaller than this"}
+    )
+    min_evaluation_distance: int = field(
+        default=6,
+        metadata={"help": "bits of perceptual hash to the nearest evaluation image, at least"},
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_words", "max_images_per_text", "max_texts_per_image", "vocabulary_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be >= 1, or no pair passes; got {getattr(self, name)}"
+                )
+        for name in ("min_words", "min_image_side"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be >= 0; got {getattr(self, name)}")
+        if self.min_words > self.max_words:
+            raise ValueError(
+                f"min_words must be <= max_words, or no text passes; "
+                f"got {self.min_words} and {self.max_words}"
+            )
+        if not self.max_image_aspect > 1:
+            raise ValueError(
+                f"max_image_aspect must be > 1, or no image passes; got {self.max_image_aspect}"
+            )
+        if not 0 <= self.min_evaluation_distance <= 64:
+            raise ValueError(
+                f"min_evaluation_distance must be from 0 to 64 bits; "
+                f"got {self.min_evaluation_distance}"
+            )

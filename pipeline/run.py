@@ -1,0 +1,92 @@
+"""A whole run: what is done already, the two planes, the closing documents."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import StandardOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from pipeline.curate import Places, curate_images, curate_texts
+from pipeline.funnel import render_funnel
+from pipeline.inputs import InputFile, find_evaluation_files, find_files, find_splits
+from pipeline.options import Command
+from pipeline.run_folder import RunFolder, describe_run
+from transforms.batches import Blocks
+from transforms.plan_shards import shard_count
+
+BYTES_PER_BUCKET = 1 << 28  # of input; a bucket of URLs then holds a few million rows
+MAX_BUCKETS = 256
+
+
+def run(command: Command) -> None:
+    """Runs a command to its end; a run that was killed goes on where it stopped.
+
+    Raises:
+      UsageError: the command cannot be run as it was given.
+    """
+    job = command.job
+    files = find_files(job)
+    splits = find_splits(job, files)
+    evaluation = find_evaluation_files(job.eval_images)
+    folder = RunFolder(job.output, describe_run(command, files, evaluation))
+    if folder.finished:
+        folder.clean()
+        _say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
+        return
+    in_process = _in_process(command)
+    blocks = folder.blocks_folder() if in_process else None
+    places = Places(folder.out, folder.work, Blocks(blocks))
+    try:
+        summary = folder.text_summary()
+        if summary is None:
+            _say(f"reading {len(files)} files in {len(splits)} splits")
+            with _Timed("text plane"), _pipeline(command, in_process) as pipeline:
+                curate_texts(pipeline, splits, command, places, bucket_count(files))
+            summary = folder.text_summary()
+            assert summary is not None
+        if not job.text_only:
+            kept = summary["counts"].get("written", 0)
+            shards = shard_count(kept, job.samples_per_shard)
+            _say(f"{kept:,} pairs to fetch for {shards} shards")
+            with _Timed("image plane"), _pipeline(command, in_process) as pipeline:
+                curate_images(pipeline, shards, evaluation, command, places)
+    finally:
+        if blocks:
+            shutil.rmtree(blocks, ignore_errors=True)
+    print(render_funnel(folder.close()))
+    _say(f"done: {folder.out}")
+
+
+def bucket_count(files: list[InputFile]) -> int:
+    """How many buckets of URLs and of texts: a power of two, from 8 on."""
+    wanted = sum(file.size for file in files) // BYTES_PER_BUCKET
+    return min(MAX_BUCKETS, max(8, 1 << int(wanted).bit_length()))
+
+
+def _in_process(command: Command) -> bool:
+    return command.beam.view_as(StandardOptions).runner in (None, "DirectRunner", "FnApiRunner")
+
+
+def _pipeline(command: Command, in_process: bool) -> beam.Pipeline:
+    # Named by itself, Beam's DirectRunner first tries to download another runner.
+    return beam.Pipeline(runner=FnApiRunner() if in_process else None, options=command.beam)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class _Timed:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        self.start = time.monotonic()
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None:
+            _say(f"{self.name}: {time.monotonic() - self.start:.1f} s")

@@ -1,0 +1,153 @@
+"""The output folder: whose run it is, what is done in it, and its closing documents."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline.card import dataset_card
+from pipeline.funnel import check_funnel, funnel
+from pipeline.inputs import InputFile, match
+from pipeline.options import Command, UsageError
+from transforms.evaluation import EvaluationFile
+from transforms.files import exists, is_local, open_to_read, write_atomically
+from transforms.reasons import TEXT_STEPS
+from transforms.tallies import add_counts
+
+PACKAGES = ("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "langdetect", "numpy")
+
+
+def describe_run(
+    command: Command, files: Sequence[InputFile], evaluation: Sequence[EvaluationFile]
+) -> dict[str, Any]:
+    """All that decides what the output is; how it is fetched and in what batches does not."""
+    job = dataclasses.asdict(command.job)
+    for name in ("input", "output", "batch_rows", "eval_images"):
+        del job[name]
+    return {
+        "job": job,
+        "rules": dataclasses.asdict(command.rules),
+        "resize": dataclasses.asdict(command.resize),
+        "input": [{"path": f.path, "bytes": f.size, "format": f.format} for f in files],
+        "evaluation": [{"name": f.name, "path": f.path} for f in evaluation],
+    }
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), k)]
+    if old == new:
+        return []
+    return [f"{name} {old} there, {new} here"] if not isinstance(old, list) else [f"other {name}"]
+
+
+class RunFolder:
+    """An output folder.
+
+    Args:
+      out: its path.
+      description: what `describe_run` says of the run.
+
+    Raises:
+      UsageError: the folder holds something else.
+    """
+
+    def __init__(self, out: str, description: dict[str, Any]) -> None:
+        self.out = out.rstrip("/")
+        self.work = f"{self.out}/_temporary"
+        self.description = description
+        started, ended = f"{self.work}/run.json", f"{self.out}/manifest.json"
+        self.finished = exists(ended)
+        if self.finished or exists(started):
+            there = self._read(ended if self.finished else started)
+            differ = _differences({k: there.get(k) for k in description}, description)
+            if differ:
+                raise UsageError(
+                    f"{self.out} holds another run ({'; '.join(differ[:3])}); "
+                    "give another --output, or delete that folder"
+                )
+        elif match(self.out) or (is_local(self.out) and Path(self.out).is_file()):
+            raise UsageError(f"{self.out} is not empty and no run of ours; give another --output")
+        else:
+            self._write(started, description)
+
+    def _read(self, path: str) -> Any:
+        with open_to_read(path) as source:
+            return json.load(source)
+
+    def _write(self, path: str, value: Any) -> None:
+        text = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+        write_atomically(path, lambda sink: sink.write(text))
+
+    def blocks_folder(self) -> str:
+        """A local folder for the blocks of one attempt."""
+        return tempfile.mkdtemp(prefix="blocks-", dir=self.work if is_local(self.work) else None)
+
+    def text_summary(self) -> dict[str, Any] | None:
+        """What the text plane counted, or None where it has not ended."""
+        path = f"{self.work}/text.json"
+        return self._read(path) if exists(path) else None
+
+    def close(self) -> list[dict[str, Any]]:
+        """Writes the closing documents, the manifest last; returns the funnel.
+
+        Raises:
+          RuntimeError: the counts do not add up.
+        """
+        text = self._read(f"{self.work}/text.json")
+        counts = dict(text["counts"])
+        kept = counts.pop("written", 0)
+        text_funnel = funnel(counts, TEXT_STEPS)
+        check_funnel(text_funnel, kept)
+        table, shards, images = text_funnel, [], {"shards": [], "evaluation": []}
+        if not self.description["job"]["text_only"]:
+            images = self._read(f"{self.work}/images.json")
+            shards = sorted(images["shards"], key=lambda stats: stats["shard"])
+            if sum(stats["count"] for stats in shards) != kept:
+                raise RuntimeError(
+                    f"the shards were given other pairs than the {kept} that are kept"
+                )
+            kept = sum(stats["successes"] for stats in shards)
+            table = funnel(add_counts([counts, *(stats["reasons"] for stats in shards)]))
+            check_funnel(table, kept)
+        manifest = self.description | {
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "pairs": kept,
+            "vocabulary": text["vocabulary"],
+            "evaluation_images": _by_set(images["evaluation"]),
+            "shards": {
+                f"{s['shard']:05d}": {"pairs": s["successes"], "sha256": s["sha256"]}
+                for s in shards
+            },
+        }
+        self._write(f"{self.out}/funnel.json", {"pairs": kept, "steps": table})
+        card = dataset_card(manifest, table).encode()
+        write_atomically(f"{self.out}/README.md", lambda sink: sink.write(card))
+        self._write(f"{self.out}/manifest.json", manifest)
+        self.clean()
+        return table
+
+    def clean(self) -> None:
+        """Takes away what the run worked with."""
+        if is_local(self.work):
+            shutil.rmtree(self.work, ignore_errors=True)
+        else:
+            FileSystems.delete([path for path, _ in match(f"{self.work}/")])
+
+
+def _by_set(hashed: list[tuple[str, int, int]]) -> dict[str, dict[str, int]]:
+    sets: dict[str, dict[str, int]] = {}
+    for name, images, unreadable in hashed:
+        one = sets.setdefault(name, {"images": 0, "unreadable": 0})
+        one["images"] += images
+        one["unreadable"] += unreadable
+    return dict(sorted(sets.items()))

@@ -1,0 +1,104 @@
+"""The loss: by hand, against float64 numpy, and shared out over two processes."""
+
+import math
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from train.loss import contrastive_loss
+
+
+def test_two_pairs_by_hand():
+    # Cosines: image 0 with texts 0, 1 is 1, 0; image 1 is 0.6, 0.8. Temperature 0.5 doubles them.
+    images = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    # Without smoothing a softmax of two costs log(1 + exp(other - right)).
+    image_to_text = (math.log1p(math.exp(0 - 2)) + math.log1p(math.exp(1.2 - 1.6))) / 2
+    text_to_image = (math.log1p(math.exp(1.2 - 2)) + math.log1p(math.exp(0 - 1.6))) / 2
+    loss = contrastive_loss(images, texts, torch.tensor(0.5), label_smoothing=0.0)
+    assert loss.item() == pytest.approx((image_to_text + text_to_image) / 2, abs=1e-6)
+    # Smoothing 0.1 over two classes moves 0.05 of the target to the wrong one: it adds 0.05 times
+    # (right - other), averaged over both directions: (2, 0.4) and (0.8, 1.6).
+    added = 0.05 * ((2 + 0.4) / 2 + (0.8 + 1.6) / 2) / 2
+    smoothed = contrastive_loss(images, texts, torch.tensor(0.5), label_smoothing=0.1)
+    assert smoothed.item() == pytest.approx(loss.item() + added, abs=1e-6)
+
+
+def numpy_loss(images, texts, temperature, smoothing):
+    scores = images @ texts.T / temperature
+    n = len(scores)
+    target = np.full((n, n), smoothing / n) + np.eye(n) * (1 - smoothing)
+    total = 0.0
+    for s in (scores, scores.T):
+        log_softmax = s - np.log(np.exp(s).sum(axis=1, keepdims=True))
+        total -= (target * log_softmax).sum(axis=1).mean()
+    return total / 2
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("temperature", [1.0, 0.07])
+def test_equals_numpy_in_float64(smoothing, temperature):
+    images, texts = unit_rows(7, seed=1).double(), unit_rows(7, seed=2).double()
+    loss = contrastive_loss(
+        images, texts, torch.tensor(temperature).double(), label_smoothing=smoothing
+    )
+    expected = numpy_loss(images.numpy(), texts.numpy(), np.float32(temperature), smoothing)
+    assert loss.item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_two_processes_equal_one(tmp_path: Path):
+    images, texts, temperature = leaves()
+    contrastive_loss(images, texts, temperature).backward()
+    whole = contrastive_loss(*leaves()).item()
+    mp.spawn(one_of_two, (free_port(), str(tmp_path)), nprocs=2)
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert np.mean([p["loss"] for p in parts]) == pytest.approx(whole, abs=1e-6)
+    # DDP averages what the processes' gradients say; a row's gradient is whole on its own process
+    # already, but counts half there, as its loss is a mean over half of the rows.
+    for name, leaf in (("images", images), ("texts", texts)):
+        sharded = torch.cat([p[name] for p in parts]) / 2
+        assert torch.allclose(sharded, leaf.grad, atol=1e-6)
+    sharded = sum(p["temperature"] for p in parts) / 2
+    assert sharded.item() == pytest.approx(temperature.grad.item(), abs=1e-6)
+
+
+def one_of_two(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    images, texts, temperature = leaves()
+    rows = slice(3 * rank, 3 * rank + 3)
+    mine = [t.detach()[rows].clone().requires_grad_() for t in (images, texts)]
+    loss = contrastive_loss(*mine, temperature)
+    loss.backward()
+    torch.save(
+        {
+            "loss": loss.item(),
+            "images": mine[0].grad,
+            "texts": mine[1].grad,
+            "temperature": temperature.grad,
+        },
+        f"{folder}/{rank}.pt",
+    )
+    dist.destroy_process_group()
+
+
+def leaves() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    images, texts = unit_rows(6, seed=1), unit_rows(6, seed=2)
+    temperature = torch.tensor(0.2)
+    return images.requires_grad_(), texts.requires_grad_(), temperature.requires_grad_()
+
+
+def unit_rows(n: int, *, seed: int) -> torch.Tensor:
+    rows = torch.randn(n, 5, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]

@@ -1,0 +1,178 @@
+"""The command: refusals, a whole run, a killed run that ends bit-equal, two processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from train_shards import COLOURS, colour_shards
+
+from train import checkpoints
+from train.__main__ import main
+from train.evaluate import main as evaluate
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=12", "--warmup_steps=2"),
+    *("--checkpoint_every=3", "--log_every=4", "--vocabulary_size=60", "--shuffle_samples=10"),
+    *("--text_dropout=0.1", "--drop_path=0.1"),  # so that random numbers have to be resumed too
+)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return colour_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def finished(shards, tmp_path_factory) -> Path:
+    """A run that nobody disturbed."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    command(["--shards", shards, "--run", run, *SMALL])
+    return run
+
+
+def command(arguments: list, *, module: str = "train", check: bool = True):
+    line = [sys.executable, "-m", module, *map(str, arguments)]
+    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=environment())
+    assert not check or result.returncode == 0, result.stderr
+    return result
+
+
+def environment() -> dict[str, str]:
+    # One thread: several may share a sum out differently from run to run.
+    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_run_folder_says_what_made_it(finished: Path, shards: Path):
+    config = json.loads((finished / "config.json").read_text())
+    assert config["settings"]["batch_size"] == 8
+    assert [name for name, _ in config["shards"]] == ["00000.tar", "00001.tar"]
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [4, 8, 12]
+    assert rows[-1]["epoch"] == 3  # 96 pairs of 24: the last sample ends the epoch counted from 0
+    names = sorted(path.name for path in (finished / "checkpoints").iterdir())
+    assert names == ["step_000000009.pt", "step_000000012.pt"]
+    assert (finished / "tokenizer" / "tokenizer.json").exists()
+
+
+def test_killed_run_goes_on_bit_equal(finished: Path, shards: Path, tmp_path: Path):
+    run = tmp_path / "killed"
+    arguments = [str(a) for a in ("--shards", shards, "--run", run, *SMALL)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train", *arguments],
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    )
+    while not list((run / "checkpoints").glob("step_*.pt")) and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (run / "model").exists()
+    (run / "metrics.jsonl").open("a").write('{"step": 4, "los')  # the line it was writing
+    assert "going on after step" in command(arguments).stderr
+    assert weights(run) == weights(finished)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [4, 8, 12]
+    again = command(arguments)
+    assert "is finished" in again.stderr
+
+
+def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_path, capsys):
+    def refused(*arguments) -> str:
+        assert main([str(a) for a in arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    run = ("--run", finished, *SMALL)
+    assert "steps was 12, is 13" in refused("--shards", shards, *run, "--steps=13")
+    other = colour_shards(tmp_path / "other", each=13)
+    assert "other shards" in refused("--shards", other, *run)
+    assert "holds something else" in refused("--shards", shards, "--run", shards)
+    assert main([str(a) for a in ("--shards", shards, *run, "--log_every=5")]) == 0
+    assert "is finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--stepz=3"], "--stepz"),
+        (["--step=3"], "--step"),  # no abbreviations
+        (["--steps=many"], "--steps"),
+        (["--steps=0"], "steps must be at least 1; got 0"),
+        (["--learning_rate=nan"], "learning_rate must be larger than 0"),
+        (["--horizontal_flip=perhaps"], "must be true or false"),
+        (["--crop_px=100", "--resize_px=90"], "crop_px must be at most resize_px"),
+        (["--optimizer=sgd"], "optimizer must be one of lamb, adamw"),
+        (["--preset=huge"], "--preset"),
+        (["--image_tower=b9"], "image_tower must be one of"),
+    ],
+)
+def test_wrong_flags_exit_2_with_one_line(flags, says, shards, tmp_path, capsys):
+    assert main(["--shards", str(shards), "--run", str(tmp_path / "run"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_shards_exit_2(tmp_path, capsys):
+    assert main(["--shards", str(tmp_path), "--run", str(tmp_path / "run")]) == 2
+    assert "no shards at" in capsys.readouterr().err
+    assert main(["--run", str(tmp_path / "run")]) == 2
+    assert "--shards" in capsys.readouterr().err
+
+
+def test_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys):
+    for step in (3, 6):
+        checkpoints.save_checkpoint(tmp_path, {"step": step, "x": torch.zeros(999)}, keep=2)
+    newest = tmp_path / "step_000000006.pt"
+    newest.write_bytes(newest.read_bytes()[:-500])
+    assert checkpoints.load_last_checkpoint(tmp_path)["step"] == 3
+    assert newest.name in capsys.readouterr().err
+    assert checkpoints.load_last_checkpoint(tmp_path / "none") is None
+
+
+def test_evaluate_prints_one_object(finished: Path, shards: Path):
+    arguments = ["retrieval", "--model", finished / "model", "--data", shards]
+    result = json.loads(command(arguments, module="train.evaluate").stdout)
+    assert set(result) >= {"n", "image_to_text", "text_to_image", "chance"}
+    assert result["n"] == 24
+    assert set(result["text_to_image"]) == {"R@1", "R@5", "R@10"}
+    assert result["chance"]["R@1"] == pytest.approx(100 / len(COLOURS))  # 24 pairs, 8 texts
+
+
+def test_evaluate_refusals(finished: Path, shards: Path, tmp_path, capsys):
+    model = ["--model", str(finished / "model")]
+    for arguments, says in (
+        (["zero_shot", *model, "--data", str(shards)], "zero_shot is not there yet"),
+        (["retrieval", *model, "--data", str(tmp_path)], "no shards at"),
+        (["retrieval", "--model", str(tmp_path), "--data", str(shards)], "no model in"),
+        (["guess", *model, "--data", str(shards)], "guess"),
+    ):
+        assert evaluate(arguments) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert says in captured.err
+        assert captured.err.count("\n") == 1
+
+
+def test_two_processes_train_and_go_on(shards: Path, tmp_path: Path):
+    arguments = ["--nproc_per_node=2", "-m", "train", "--shards", shards, "--run", tmp_path / "run"]
+    port = ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
+    command([*port, *arguments, *SMALL], module="torch.distributed.run")
+    state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
+    positions = [part["position"] for part in state["processes"]]
+    assert positions == [{"epoch": 3, "samples": 12, "skipped": 0}] * 2
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()

@@ -1,0 +1,9 @@
+"""What ends a command with one line instead of a traceback."""
+
+
+class SettingsError(Exception):
+    """The user has to change a flag or a folder; the message is one line that says how."""
+
+
+class TrainingError(Exception):
+    """The run cannot go on; the message is one line that says what to try."""

@@ -1,0 +1,73 @@
+"""A run's folder: what it was started with, and whether this start goes on with it."""
+
+import dataclasses
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from train.errors import SettingsError
+from train.presets import Settings
+
+PACKAGES = ("numpy", "pillow", "timm", "tokenizers", "torch", "transformers", "webdataset")
+
+
+def open_run(run: Path, settings: Settings, shards: list[str]) -> None:
+    """Makes the folder, or checks that it is a run of these settings on these shards.
+
+    Raises:
+      SettingsError: it holds another run, or something that is no run.
+    """
+    config = {
+        "settings": dataclasses.asdict(settings),
+        "shards": [[Path(shard).name, os.path.getsize(shard)] for shard in shards],
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+    }
+    path = run / "config.json"
+    if not path.exists():
+        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+            raise SettingsError(f"{run} holds something else than a run: name a new --run")
+        run.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(config, indent=2) + "\n")
+        return
+    try:
+        before = json.loads(path.read_text())
+        differing = _differences(before["settings"], settings)
+        same_shards = before["shards"] == config["shards"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"{path} is no run's config ({error!r}): name a new --run") from error
+    if differing:
+        raise SettingsError(
+            f"{run} is a run with other settings ({'; '.join(differing)}): name a new --run"
+        )
+    if not same_shards:
+        raise SettingsError(f"{run} is a run on other shards: name a new --run")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file appears with all of `text` or keeps what it had."""
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text)
+    os.replace(aside, path)
+
+
+def cut_metrics(path: Path, last_step: int) -> None:
+    """Drops what was measured after the checkpoint that the run goes on from."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= last_step:
+                kept.append(line + "\n")
+        except ValueError:  # the line that was being written when the run was killed
+            break
+    write_whole(path, "".join(kept))
+
+
+def _differences(before: dict, settings: Settings) -> list[str]:
+    now = dataclasses.asdict(settings)
+    free = {f.name for f in dataclasses.fields(settings) if f.metadata.get("free")}
+    names = [n for n in (now | before) if n not in free and before.get(n) != now.get(n)]
+    return [f"{n} was {before.get(n)!r}, is {now.get(n)!r}" for n in names]

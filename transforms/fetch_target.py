@@ -1,0 +1,96 @@
+"""Where a request may go: URLs in the form that browsers send, and addresses that are public."""
+
+import ipaddress
+import re
+from functools import lru_cache
+from urllib.parse import quote, unquote
+
+import idna
+
+# A URL of these characters alone goes out as it is; nearly all do, and this check takes 1 µs.
+_PLAIN_URL = re.compile(
+    r"https?://[a-z0-9._-]{1,253}(?::[0-9]{1,4})?/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*"
+    r"(?:\?[A-Za-z0-9._~%!$&()*+,;=:@/?-]*)?"
+)
+_ANY_URL = re.compile(r"(https?):[/\\]{2,}([^/\\?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.I | re.S)
+_HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:]+)(?::([0-9]*))?", re.S)
+_ASCII_HOST = re.compile(r"[a-z0-9._-]{1,253}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_C0_AND_SPACE = "".join(map(chr, range(0x21)))
+_SAFE_IN_PATH = "%/:@!$&'()*+,;=[]|~"
+_SAFE_IN_QUERY = "%/:@!$&()*+,;=[]|~?`{}^\\"
+
+_IPV6_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_REFUSED = (
+    ipaddress.IPv4Network("168.63.129.16"),  # Azure's host agent: secrets, on a public address
+    # Special by IANA's registry; whether `is_global` knows them depends on Python's patch release.
+    ipaddress.IPv4Network("192.0.0.0/24"),
+    ipaddress.IPv6Network("2001::/23"),  # Teredo is in here
+    ipaddress.IPv6Network("3fff::/20"),
+)
+
+
+def request_url(url: str) -> str | None:
+    """The URL in the form that goes on the wire, as the WHATWG's URL rules have it, or None.
+
+    Spaces and other letters are percent-encoded as UTF-8, the host is in IDNA's ASCII form (UTS 46,
+    as browsers map it), user name, password and fragment are gone.
+
+    Returns:
+      An absolute http or https URL in ASCII; None where `url` is no such URL.
+    """
+    if _PLAIN_URL.fullmatch(url):
+        return url
+    cleaned = url.strip(_C0_AND_SPACE).translate({9: None, 10: None, 13: None})
+    matched = _ANY_URL.fullmatch(_SURROGATE.sub("\ufffd", cleaned))
+    if not matched:
+        return None
+    scheme, authority, path, query = matched.groups()
+    host_and_port = _HOST_AND_PORT.fullmatch(authority.rpartition("@")[2])
+    if not host_and_port:
+        return None
+    host, port = _ascii_host(host_and_port[1]), host_and_port[2] or ""
+    if host is None or int(port[:6] or 1) not in range(1, 65536):
+        return None
+    path = quote(path.replace("\\", "/") or "/", safe=_SAFE_IN_PATH)
+    query = quote(query or "", safe=_SAFE_IN_QUERY)
+    return f"{scheme.lower()}://{host}{':' if port else ''}{port}{path}{query}"
+
+
+def _ascii_host(host: str) -> str | None:
+    if host.startswith("["):
+        return host
+    try:
+        # `idna.encode` would refuse hosts that browsers open, such as those with an emoji.
+        mapped = idna.uts46_remap(unquote(host), std3_rules=False, transitional=False)
+    except (idna.IDNAError, ValueError):
+        return None
+    labels = (
+        label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
+        for label in mapped.split(".")
+    )
+    ascii_host = ".".join(labels)
+    return ascii_host if _ASCII_HOST.fullmatch(ascii_host) else None
+
+
+@lru_cache(maxsize=65536)
+def is_public_address(address: str) -> bool:
+    """Whether the whole internet may reach this IP address.
+
+    False for loopback, private, link-local (metadata services), shared, reserved and multicast
+    addresses; and for IPv6 addresses that lead to such an IPv4 address (mapped, 6to4, NAT64) or are
+    Teredo's.
+    """
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip.is_global and not ip.is_multicast and not any(ip in net for net in _REFUSED)
+    carried = ip.ipv4_mapped or ip.sixtofour
+    if ip in _NAT64:
+        carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    if carried is not None:
+        return is_public_address(str(carried))
+    return ip in _IPV6_GLOBAL_UNICAST and ip.is_global and not any(ip in net for net in _REFUSED)

@@ -1,0 +1,70 @@
+"""Files that appear whole or not at all, on any file system that Beam writes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's own file system."""
+    return "://" not in path
+
+
+def open_to_read(path: str) -> BinaryIO:
+    """Opens a file as it is: its bytes are never decompressed on the way."""
+    if is_local(path):
+        return Path(path).open("rb")
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file aside and renames it, so that a killed run leaves no half of it.
+
+    Object stores publish an object when it is closed, so there the rename is not needed.
+    """
+    if not is_local(path):
+        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as sink:
+            write(sink)
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with aside.open("wb") as sink:
+            write(sink)
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def publish(local: Path, path: str) -> None:
+    """Moves a finished local file to its place, whole or not at all."""
+    with local.open("rb") as source:
+        write_atomically(path, lambda sink: shutil.copyfileobj(source, sink, 1 << 20))
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file at this path."""
+    return Path(path).exists() if is_local(path) else bool(FileSystems.exists(path))
+
+
+def local_copy(path: str) -> str:
+    """The path of a file on this machine: itself, or a copy made once by this process."""
+    if is_local(path):
+        return path
+    name = hashlib.sha256(path.encode()).hexdigest()
+    copy = Path(tempfile.gettempdir()) / f"alignset-{os.getpid()}-{name}"
+    if not copy.exists():
+        with open_to_read(path) as source:
+            write_atomically(str(copy), lambda sink: shutil.copyfileobj(source, sink, 1 << 20))
+    return str(copy)

@@ -1,0 +1,193 @@
+"""What an image's bytes are: format, size, perceptual hash; or why they are of no use.
+
+Size comes from the header, before any decode. Each picture is then decoded whole (its first frame),
+JPEG at an eighth of its size or so and in grey: a cut file shows all the same, in two thirds of the
+time. A 640x480 photograph of 57 KB takes 0.7 ms.
+
+What Pillow lets pass: libjpeg only warns of lost JPEG data that an end marker follows, and Pillow
+drops its warnings. A JPEG with a hole, or cut and closed again, counts as whole.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import imagehash
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+from PIL import Image as PillowImage
+
+from transforms.image_bytes import (
+    file_fault,
+    foreign_kind,
+    png_lacks_pixels,
+    signature_format,
+    webp_canvas,
+)
+
+# imagehash.phash shrinks to 32 px a side; a smaller plane would have to be blown up.
+_SMALLEST_PLANE_PX = 32
+_ORIENTATION = 0x0112
+# Where Pillow keeps what its `getexif` reads; asking costs 40 µs even where there is nothing.
+_EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+
+# Opened by their own classes: `PIL.Image.open` would try others, and warn of large pictures itself.
+_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "png": PngImagePlugin.PngImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture that can be decoded whole.
+
+    Attributes:
+      format: "jpeg", "png", "webp", "gif", "bmp" or "avif".
+      width, height: px, as stored in the file; an EXIF orientation may turn it for display.
+      phash: uint64, `imagehash.phash` of the picture as displayed (upright, first frame, over
+        white), most significant bit first: `format(phash, "016x") == str(that hash)`.
+      plain: whether the file can be given to others as it is: JPEG, PNG or WebP with samples that
+        Pillow's `convert("RGB")` reads right, unlike those of a 16-bit grey PNG.
+    """
+
+    format: str
+    width: int
+    height: int
+    phash: int
+    plain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why there is no picture.
+
+    Attributes:
+      reason: "not_an_image" or "undecodable".
+      detail: of not_an_image: "empty", "html", "svg", "xml", "json", "pdf", "other_format" (an
+        image or a film of another format) or "unknown"; of undecodable: "truncated", "broken" or
+        "too_many_pixels".
+      width, height: px, where the header could be read.
+    """
+
+    reason: str
+    detail: str
+    width: int | None = None
+    height: int | None = None
+
+
+def examine(body: bytes, *, max_pixels: int = 178_956_970) -> Image | Unusable:
+    """What these bytes are. Raises nothing, whatever they are; may be called by many threads.
+
+    Args:
+      max_pixels: width * height; a header that says more is refused before any decode. The default
+        is where Pillow itself refuses.
+    """
+    name = signature_format(body)
+    if name is None:
+        return Unusable("not_an_image", foreign_kind(body))
+    width = height = None
+    try:
+        if name == "webp":  # libwebp allocates the canvas when it opens
+            width, height = webp_canvas(body)
+            if width * height > max_pixels:
+                return Unusable("undecodable", "too_many_pixels", width, height)
+        picture = open_picture(body, name)
+        width, height = picture.size
+        if width * height > max_pixels:
+            return Unusable("undecodable", "too_many_pixels", width, height)
+        return _decode(body, name, picture)
+    except PillowImage.DecompressionBombError:
+        return Unusable("undecodable", "too_many_pixels", width, height)
+    except Exception as error:  # Pillow raises some ten kinds, by format and by what is broken
+        fault = file_fault(body, name)
+        if fault is None:
+            cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
+            fault = "truncated" if cut else "broken"
+        return Unusable("undecodable", fault, width, height)
+
+
+def _decode(body: bytes, name: str, picture: ImageFile.ImageFile) -> Image | Unusable:
+    width, height = picture.size
+    if fault := file_fault(body, name):
+        return Unusable("undecodable", fault, width, height)
+    plain = name in ("jpeg", "png", "webp") and not picture.mode.startswith("I")
+    if name == "jpeg":
+        picture.draft("L", (_SMALLEST_PLANE_PX, _SMALLEST_PLANE_PX))
+    picture.load()
+    if name == "png" and _may_lack_rows(picture, body) and png_lacks_pixels(body):
+        return Unusable("undecodable", "truncated", width, height)
+    return Image(name, width, height, _phash(displayed(picture)), plain)
+
+
+def open_picture(body: bytes, name: str) -> ImageFile.ImageFile:
+    """The picture in a file that `examine` found good, not decoded yet; `name` is its format."""
+    return _OPENERS[name](io.BytesIO(body))
+
+
+def orientation(picture: PillowImage.Image) -> int:
+    """EXIF's 1 to 8; 1, upright, where there is none that can be read."""
+    if picture.format in ("GIF", "BMP"):
+        return 1
+    try:
+        if not any(key in picture.info for key in _EXIF_KEYS):
+            return 1
+        found = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block does not make the picture bad
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def displayed(picture: PillowImage.Image) -> PillowImage.Image:
+    """The picture as a viewer shows it: 8 bits a sample, first frame, upright, over white.
+
+    Returns:
+      An image in mode "L" or "RGB". CMYK is converted without its colour profile.
+    """
+    picture.load()
+    turn = _TURNS.get(orientation(picture))
+    if picture.mode.startswith("I"):
+        # Only PNG's 16-bit grey comes so. Pillow's `convert` would clip it, not scale it.
+        picture = PillowImage.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    elif picture.has_transparency_data:
+        over = picture.convert("RGBA")
+        picture = PillowImage.new("RGB", over.size, "white")
+        picture.paste(over, mask=over.getchannel("A"))
+    elif picture.mode not in ("L", "RGB"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    return picture.transpose(turn) if turn is not None else picture
+
+
+_TURNS = {
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
+
+
+def _phash(picture: PillowImage.Image) -> int:
+    bits = imagehash.phash(picture).hash
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def _may_lack_rows(png: PillowImage.Image, body: bytes) -> bool:
+    """False where a decoded PNG surely has all its rows: Pillow leaves lost ones at zero."""
+    last_row = png.crop((0, png.height - 1, png.width, png.height))
+    interlaced = body[28] != 0
+    return interlaced or not any(last_row.tobytes())

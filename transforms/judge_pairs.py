@@ -1,0 +1,225 @@
+"""The second reading of the corpus: each pair judged, given the corpus-wide counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms import reasons as r
+from transforms.batches import Blocks, unpack
+from transforms.count_pairs import BUCKET, Bucket, ReadSplit
+from transforms.files import local_copy, write_atomically
+from transforms.hashing import HashSet
+from transforms.measure import Pairs, measure
+from transforms.rejects import REJECTED, key_column, rejected_rows, write_rejected
+from transforms.texts import has_rare_token
+from transforms.threads import in_threads
+
+Bools = npt.NDArray[np.bool_]
+
+
+class Corpus(NamedTuple):
+    """What the counts over the whole corpus found."""
+
+    frequent_texts: HashSet
+    crowded_images: HashSet
+    vocabulary: HashSet | None  # None where every n-gram is in it
+
+
+def text_reasons(
+    pairs: Pairs, repeated: Bools, foreign: Bools, corpus: Corpus, *, min_words: int, max_words: int
+) -> pa.StringArray:
+    """Why each pair is dropped by its URL and alt-text, or null: string[n].
+
+    Args:
+      pairs: n pairs, measured.
+      repeated: bool[n], whether another row is the one that stands for this pair.
+      foreign: bool[n], whether the text is in a language that is not wanted.
+      corpus: what is frequent and what is rare over the whole corpus.
+      min_words, max_words: inclusive.
+
+    Source: ALIGN (Jia et al., 2021), section 3.
+    """
+    faults = {
+        r.MALFORMED_PAIR: ~pairs.usable(),
+        r.DUPLICATE_PAIR: repeated,
+        r.WRONG_LANGUAGE: foreign,
+        r.TOO_FEW_WORDS: pairs.word_count < min_words,
+        r.TOO_MANY_WORDS: pairs.word_count > max_words,
+        r.TEXT_ON_TOO_MANY_IMAGES: corpus.frequent_texts.contains(pairs.text_hash),
+        r.IMAGE_WITH_TOO_MANY_TEXTS: corpus.crowded_images.contains(pairs.url_hash),
+    }
+    if corpus.vocabulary is not None:
+        found = corpus.vocabulary.contains(pairs.ngram_hashes())
+        faults[r.RARE_TOKEN] = has_rare_token(found, pairs.word_count)
+    marks = pc.make_struct(*(pa.array(mark) for mark in faults.values()))
+    return pc.case_when(marks, *faults)
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """The numbers by which texts are judged."""
+
+    min_words: int
+    max_words: int
+
+
+class _Judge(beam.DoFn):
+    def __init__(self, read: ReadSplit, blocks: Blocks, rules: TextRules, out: str, plan: bool):
+        self.read, self.blocks, self.rules = read, blocks, rules
+        self.out, self.plan = out, plan
+
+    def process(
+        self, element: tuple[int, Mapping[str, Any]], frequent: str, crowded: str, known: str
+    ) -> Iterator[Any]:
+        split_id, joined = element
+        for split in joined["split"]:  # a repeated row's split is always there, exactly once
+            corpus = Corpus(*(_open_set(path) for path in (frequent, crowded, known)))  # type: ignore[arg-type]
+            repeated = _marked(joined["repeated"])
+            foreign, languages = _named(joined["foreign"])
+            judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages)
+            kept, dropped, seen = [], [], 0
+            for keep, drop in in_threads(judge, _numbered(self.read(split))):
+                seen += len(keep) + len(drop)
+                kept.append(keep)
+                dropped.append(drop)
+            rejected = pa.Table.from_batches(dropped, REJECTED)
+            write_rejected(rejected, f"{self.out}/rejected/text-{split_id:05d}.parquet")
+            written = sum(map(len, kept))
+            yield beam.pvalue.TaggedOutput("counts", _counts(seen, written, rejected))
+            yield from self._keep(split_id, kept)
+
+    def _keep(self, split_id: int, kept: list[pa.RecordBatch]) -> Iterator[Bucket]:
+        rows = pa.Table.from_batches(kept) if kept else None
+        if not self.plan:
+            if rows is not None:
+                path = f"{self.out}/pairs/{split_id:05d}.parquet"
+                shown = rows.set_column(0, "key", key_column(rows["key"].to_numpy()))
+                write_atomically(path, lambda sink: pq.write_table(shown, sink))
+            return
+        for block in self.blocks.pack([batch for batch in kept if len(batch)]):
+            yield split_id, block
+
+
+class _JudgeBatch:
+    """Judges numbered batches of one split; called from several threads."""
+
+    def __init__(
+        self,
+        rules: TextRules,
+        corpus: Corpus,
+        repeated: npt.NDArray[np.uint32],
+        foreign: npt.NDArray[np.uint32],
+        languages: pa.StringArray,
+    ) -> None:
+        self.rules, self.corpus = rules, corpus
+        self.repeated, self.foreign, self.languages = repeated, foreign, languages
+
+    def __call__(
+        self, numbered: tuple[int, pa.RecordBatch]
+    ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+        first, batch = numbered
+        pairs = measure(batch)
+        repeated = _within(self.repeated, first, len(batch))
+        low, high = np.searchsorted(self.foreign, [first, first + len(batch)])
+        rows = self.foreign[low:high].astype(np.int64) - first
+        foreign = np.zeros(len(batch), np.bool_)
+        foreign[rows] = True
+        why = text_reasons(
+            pairs,
+            repeated,
+            foreign,
+            self.corpus,
+            min_words=self.rules.min_words,
+            max_words=self.rules.max_words,
+        )
+        detail = pairs.malformed
+        if len(rows):
+            named = np.full(len(batch), None, object)
+            named[rows] = self.languages.slice(low, high - low).to_pylist()
+            is_language = pc.equal(why, r.WRONG_LANGUAGE)
+            detail = pc.if_else(is_language, pa.array(named, pa.string()), detail)
+        kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
+        for name in batch.schema.names:
+            if name.startswith("source_"):
+                kept[name] = batch[name]
+        shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
+        return shown.filter(why.is_null()), rejected_rows(shown, why, detail)
+
+
+def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
+    low, high = np.searchsorted(rows, [first, first + size])
+    marks = np.zeros(size, np.bool_)
+    marks[rows[low:high].astype(np.int64) - first] = True
+    return marks
+
+
+def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    first = 0
+    for batch in batches:
+        yield first, batch
+        first += len(batch)
+
+
+def _marked(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:
+    rows = [unpack(block)["row"].to_numpy() for block in blocks]
+    return np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.uint32)
+
+
+def _named(blocks: Iterable[pa.RecordBatch]) -> tuple[npt.NDArray[np.uint32], pa.StringArray]:
+    batches = [unpack(block) for block in blocks]
+    if not batches:
+        return np.zeros(0, np.uint32), pa.array([], pa.string())
+    table = pa.Table.from_batches(batches).sort_by("row").combine_chunks()
+    return table["row"].to_numpy(), table["language"].combine_chunks()
+
+
+@lru_cache(maxsize=8)
+def _open_set(path: str) -> HashSet | None:
+    return HashSet.open(local_copy(path)) if path else None
+
+
+def _counts(seen: int, written: int, rejected: pa.Table) -> dict[str, int]:
+    tally = pc.value_counts(rejected["reason"]).to_pylist()
+    return {"seen": seen, "written": written} | {
+        count["values"]: count["counts"] for count in tally
+    }
+
+
+@dataclass(eq=False)
+class JudgePairs(beam.PTransform):
+    """Judges every pair; writes the dropped ones, and the kept ones where there is no plan.
+
+    Input: (split, {"split": [split], "repeated": blocks, "foreign": blocks}).
+    Outputs: `kept` (split, blocks of key, url, caption), `counts` (dicts of seen and reasons).
+
+    Args:
+      frequent, crowded, vocabulary: singletons of the paths of sets of hashes.
+      out: the output folder.
+      plan: whether kept pairs go on to shards; else they are written to `pairs/`.
+    """
+
+    read: ReadSplit
+    blocks: Blocks
+    rules: TextRules
+    frequent: beam.PCollection
+    crowded: beam.PCollection
+    vocabulary: beam.PCollection
+    out: str
+    plan: bool
+
+    def expand(self, joined: beam.PCollection) -> Any:
+        judge = _Judge(self.read, self.blocks, self.rules, self.out, self.plan)
+        sets = [beam.pvalue.AsSingleton(s) for s in (self.frequent, self.crowded, self.vocabulary)]
+        outputs = joined | beam.ParDo(judge, *sets).with_outputs("counts", main="kept")
+        outputs["kept"].element_type = BUCKET
+        return outputs

@@ -1,0 +1,41 @@
+"""The closed set of reasons for which a pair is dropped, in the order in which they are judged.
+
+A pair that fails several rules gets the first of them.
+"""
+
+from __future__ import annotations
+
+MALFORMED_PAIR = "malformed_pair"
+DUPLICATE_PAIR = "duplicate_pair"
+WRONG_LANGUAGE = "wrong_language"
+TOO_FEW_WORDS = "too_few_words"
+TOO_MANY_WORDS = "too_many_words"
+TEXT_ON_TOO_MANY_IMAGES = "text_on_too_many_images"
+IMAGE_WITH_TOO_MANY_TEXTS = "image_with_too_many_texts"
+RARE_TOKEN = "rare_token"
+FETCH_FAILED = "fetch_failed"
+NOT_AN_IMAGE = "not_an_image"
+UNDECODABLE = "undecodable"
+TOO_SMALL = "too_small"
+TOO_ELONGATED = "too_elongated"
+EVALUATION_OVERLAP = "evaluation_overlap"
+
+# Each step of the funnel with the reasons it can give, in order.
+TEXT_STEPS: dict[str, tuple[str, ...]] = {
+    "pairs": (MALFORMED_PAIR,),
+    "duplicates": (DUPLICATE_PAIR,),
+    "language": (WRONG_LANGUAGE,),
+    "words": (TOO_FEW_WORDS, TOO_MANY_WORDS),
+    "images_per_text": (TEXT_ON_TOO_MANY_IMAGES,),
+    "texts_per_image": (IMAGE_WITH_TOO_MANY_TEXTS,),
+    "rare_tokens": (RARE_TOKEN,),
+}
+IMAGE_STEPS: dict[str, tuple[str, ...]] = {
+    "fetch": (FETCH_FAILED,),
+    "decode": (NOT_AN_IMAGE, UNDECODABLE),
+    "size": (TOO_SMALL, TOO_ELONGATED),
+    "evaluation": (EVALUATION_OVERLAP,),
+}
+STEPS = TEXT_STEPS | IMAGE_STEPS
+STEP_OF = {reason: step for step, reasons in STEPS.items() for reason in reasons}
+REASONS = tuple(STEP_OF)

@@ -1,0 +1,67 @@
+"""Dropped pairs: every one is written down with its step, reason and detail."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.files import write_atomically
+from transforms.reasons import STEP_OF
+
+REJECTED = pa.schema(
+    [
+        ("key", pa.string()),
+        ("url", pa.string()),
+        ("caption", pa.string()),
+        ("step", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+
+
+def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
+    """uint64[n] keys as 16 hex digits each, the most significant first: string[n]."""
+    bytes_ = np.ascontiguousarray(keys.astype(">u8")).view(np.uint8)
+    digits = np.empty(2 * len(bytes_), np.uint8)
+    digits[0::2] = _HEX[bytes_ >> 4]
+    digits[1::2] = _HEX[bytes_ & 15]
+    ends = np.arange(len(keys) + 1, dtype=np.int32) * 16
+    return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(digits))
+
+
+def rejected_rows(
+    pairs: pa.RecordBatch, reasons: pa.StringArray, details: pa.StringArray
+) -> pa.RecordBatch:
+    """The dropped pairs of a batch in the form in which they are written.
+
+    Args:
+      pairs: columns `key` (uint64[n]), `url` and `caption` (string[n]).
+      reasons: string[n], null for the kept. details: string[n] or null.
+    """
+    dropped = reasons.is_valid()
+    rows = pairs.filter(dropped)
+    why = reasons.filter(dropped)
+    names = pc.dictionary_encode(why)
+    steps = pa.array([STEP_OF[reason] for reason in names.dictionary.to_pylist()], pa.string())
+    return pa.record_batch(
+        [
+            key_column(rows["key"].to_numpy()),
+            rows["url"],
+            rows["caption"],
+            steps.take(names.indices),
+            why,
+            details.filter(dropped),
+        ],
+        schema=REJECTED,
+    )
+
+
+def write_rejected(rows: pa.Table, path: str) -> None:
+    """Writes dropped pairs, whole or not at all; nothing where none was dropped."""
+    if len(rows):
+        write_atomically(path, lambda sink: pq.write_table(rows, sink, compression="zstd"))
