@@ -104,11 +104,10 @@ def funnel_lines(funnel: Mapping) -> list[str]:
     """A line for each step: what it saw and kept, and what it dropped by reason."""
     lines = []
     for step in funnel["steps"]:
-        reasons = ", ".join(
-            f"{count:,} {reason}" for reason, count in step["reasons"].items() if count
+        dropped = ", ".join(f"{n:,} {reason}" for reason, n in step["dropped"].items() if n)
+        lines.append(
+            f"      {step['step']:<16} {step['seen']:>6,} -> {step['kept']:>6,}  {dropped}"
         )
-        name = step.get("step", step.get("name"))
-        lines.append(f"      {name:<28} {step['seen']:>6,} -> {step['kept']:>6,}   {reasons}")
     return lines
 
 
@@ -140,7 +139,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         prepare_web(web, port, small=small)
     flags = json.loads((web / "flags.json").read_text())
     with progress.step(f"Serving it on port {port}; fetching and filtering"), serving(web, port):
-        run(curate_command(web, curated, flags))
+        run(curate_command(web, curated, flags), capture=True)  # its funnel is told below
     with progress.step("Comparing what was kept and dropped with the truth"):
         print("\n".join(funnel_lines(json.loads((curated / "funnel.json").read_text()))))
         tell_agreement(web, curated)

@@ -132,11 +132,10 @@ def find_splits(job: Job, files: Iterable[InputFile]) -> list[Split]:
             splits.append(split)
             continue
         try:
-            splits.extend(
-                _parquet_splits(job, split)
-                if file.format == "parquet"
-                else [_with_columns(job, split, header_columns(split))]
-            )
+            if file.format == "parquet":
+                splits.extend(_parquet_splits(job, split))
+            elif names := header_columns(split):
+                splits.append(_with_columns(job, split, names))
         except (pa.ArrowException, OSError, EOFError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"cannot read {file.path} as {file.format}: {reason}") from error

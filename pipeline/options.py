@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
         group = made.add_argument_group(title)
         for one in dataclasses.fields(settings):
             kind: Callable[[str], Any] = _truth if one.type is bool else one.type  # type: ignore[assignment]
-            optional = {"nargs": "?", "const": True} if one.type is bool else {}
+            optional: dict[str, Any] = {"nargs": "?", "const": True} if one.type is bool else {}
             group.add_argument(
                 f"--{one.name}",
                 type=kind,
@@ -127,7 +127,7 @@ def parse(argv: Sequence[str]) -> Command:
     except ValueError as error:
         raise UsageError(str(error)) from error
     job, rules, fetch, resize = settings
-    return Command(job, rules, fetch, resize, _beam_options(rest, made))  # type: ignore[arg-type]
+    return Command(job, rules, fetch, resize, _beam_options(rest, made))
 
 
 def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOptions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from transforms.files import open_to_read
 from transforms.measure import UNREADABLE
 
 BLOCK = 1 << 23  # bytes of a text file parsed at once
+HEAD = 1 << 20  # bytes in which the header ends
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 _ROWS = pa.schema([("url", pa.binary()), ("caption", pa.binary()), ("malformed", pa.string())])
 
@@ -35,17 +35,21 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
 
 
 def header_columns(split: Any) -> list[str]:
-    """The columns of a text file: a table's header, or the fields of the first JSON object."""
+    """The columns of a text file: a table's header, or the fields of the first JSON object.
+    None at all where no row follows."""
     with _open(split) as source:
-        if split.format == "jsonl":
-            first = next((line for line in io.BufferedReader(source) if line.strip()), b"{}")
-            return list(json.loads(first))
-        line = io.BufferedReader(source).readline()
-    table = pa.csv.read_csv(pa.BufferReader(line), parse_options=_dialect(split))
-    return table.column_names
+        head = source.read(HEAD)
+    if split.format == "jsonl":
+        first = next(filter(bytes.strip, head.splitlines()), b"{}")
+        return list(json.loads(first))
+    line, _, rest = head.partition(b"\n")
+    if not rest.strip():
+        return []
+    table = pa.csv.read_csv(pa.BufferReader(line + b"\n"), parse_options=_dialect(split))
+    return list(table.column_names)
 
 
-def _open(split: Any) -> BinaryIO:
+def _open(split: Any) -> Any:
     source = open_to_read(split.path)
     if not split.compression:
         return source

@@ -108,7 +108,8 @@ class RunFolder:
         kept = counts.pop("written", 0)
         text_funnel = funnel(counts, TEXT_STEPS)
         check_funnel(text_funnel, kept)
-        table, shards, images = text_funnel, [], {"shards": [], "evaluation": []}
+        table, shards = text_funnel, []
+        images: dict[str, Any] = {"evaluation": []}
         if not self.description["job"]["text_only"]:
             images = self._read(f"{self.work}/images.json")
             shards = sorted(images["shards"], key=lambda stats: stats["shard"])

@@ -51,7 +51,7 @@ def test_funnel_counts_what_the_truth_counts(web_and_run: tuple[Path, Path]):
     reasons = pq.read_table(web / "truth.parquet")["reason"].to_pylist()
     steps = json.loads((output / "funnel.json").read_text())["steps"]
     dropped = {
-        reason: count for step in steps for reason, count in step["reasons"].items() if count
+        reason: count for step in steps for reason, count in step["dropped"].items() if count
     }
     assert dropped == {reason: reasons.count(reason) for reason in set(reasons) - {None}}
     assert (steps[0]["seen"], steps[-1]["kept"]) == (len(reasons), reasons.count(None))

@@ -206,8 +206,17 @@ def test_an_error_in_the_urls_comes_through_and_nothing_hangs(web: BadWeb) -> No
         list(fetch_all(broken(), QUICK))
 
 
-def test_no_urls() -> None:
-    assert list(fetch_all([], QUICK)) == []
+@pytest.mark.parametrize("connections", [1, 2, 3])
+@pytest.mark.parametrize("urls", [0, 1, 2, 5])
+def test_nothing_is_waited_for_once_all_is_done(web: BadWeb, urls: int, connections: int) -> None:
+    began = time.monotonic()
+    how = dataclasses.replace(QUICK, connections=connections)
+    for path in ("/ok", " no url at all"):
+        assert len(list(fetch_all([web.url + path] * urls, how))) == urls
+    assert list(fetch_all(["no url"] * urls, how)) == [
+        Fetched(index, None, "bad_url") for index in range(urls)
+    ]
+    assert time.monotonic() - began < 0.5
 
 
 def test_what_a_request_says(web: BadWeb, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +266,11 @@ def test_connections_are_reused() -> None:
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.lists(st.text(max_size=20) | st.text(alphabet="/\\:@?#[]%. a1é\0\ud800", max_size=12), max_size=8))
+@given(
+    st.lists(
+        st.text(max_size=20) | st.text(alphabet="/\\:@?#[]%. a1é\0\ud800", max_size=12), max_size=8
+    )
+)
 def test_any_text_as_url_gives_exactly_one_failure(web: BadWeb, texts: list[str]) -> None:
     """As whole URLs, as hosts and as paths of a host that answers."""
     urls = [

@@ -59,7 +59,7 @@ def test_a_run_folder_says_what_made_it(finished: Path, shards: Path):
     assert [name for name, _ in config["shards"]] == ["00000.tar", "00001.tar"]
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [4, 8, 12]
-    assert rows[-1]["epoch"] == 3  # 96 pairs of 24: the last sample ends the epoch counted from 0
+    assert rows[-1]["epoch"] == 3  # 96 pairs are 4 epochs of 24; the first is 0
     names = sorted(path.name for path in (finished / "checkpoints").iterdir())
     assert names == ["step_000000009.pt", "step_000000012.pt"]
     assert (finished / "tokenizer" / "tokenizer.json").exists()
@@ -168,10 +168,11 @@ def test_evaluate_refusals(finished: Path, shards: Path, tmp_path, capsys):
         assert captured.err.count("\n") == 1
 
 
-def test_two_processes_train_and_go_on(shards: Path, tmp_path: Path):
-    arguments = ["--nproc_per_node=2", "-m", "train", "--shards", shards, "--run", tmp_path / "run"]
-    port = ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0"]
-    command([*port, *arguments, *SMALL], module="torch.distributed.run")
+def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
+    # Without "--", torchrun on Python 3.11 takes our --run for one of its own flags.
+    ours = ["-m", "--", "train", "--shards", shards, "--run", tmp_path / "run", *SMALL]
+    torchrun = ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", "--nproc_per_node=2"]
+    command([*torchrun, *ours], module="torch.distributed.run")
     state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
     positions = [part["position"] for part in state["processes"]]
     assert positions == [{"epoch": 3, "samples": 12, "skipped": 0}] * 2

@@ -1,4 +1,8 @@
-"""python -m train --shards OUT/shards --run RUNS/a --preset tiny (also under torchrun)."""
+"""python -m train --shards OUT/shards --run RUNS/a --preset tiny
+
+On several processes: torchrun --nproc_per_node=2 -m -- train --shards ... (without the bare --,
+torchrun takes our --run for one of its own flags).
+"""
 
 import argparse
 import dataclasses

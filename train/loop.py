@@ -102,7 +102,7 @@ def _tokenizer(settings: Settings, shards: list[str], run: Path) -> BertTokenize
     folder = run / "tokenizer"
     if processes.rank() == 0 and not folder.exists():
         sizes = {"vocabulary_size": settings.vocabulary_size, "max_tokens": settings.max_tokens}
-        save_tokenizer(learn_tokenizer(read_texts(shards), **sizes), folder)
+        save_tokenizer(learn_tokenizer(lambda: read_texts(shards), **sizes), folder)
     processes.wait_for_all()
     return load_tokenizer(folder)
 

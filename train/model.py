@@ -17,7 +17,6 @@ from transformers import (
     EfficientNetImageProcessor,
 )
 
-from train.errors import SettingsError
 from train.presets import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
 
@@ -93,8 +92,8 @@ def image_processor(settings: Settings) -> EfficientNetImageProcessor:
 
 
 def _config(settings: Settings, vocabulary_size: int) -> AlignConfig:
-    image = _named(IMAGE_TOWERS, "image_tower", settings.image_tower)
-    text = _named(TEXT_TOWERS, "text_tower", settings.text_tower)
+    image = IMAGE_TOWERS[settings.image_tower]
+    text = TEXT_TOWERS[settings.text_tower]
     vision_config = _vision_config(image, settings)
     return AlignConfig(
         vision_config=vision_config,
@@ -140,9 +139,3 @@ def _pooled_width(tower: ImageTower) -> int:
     wanted = tower.channels[-1] * tower.width
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * wanted else rounded + 8
-
-
-def _named(towers: dict, flag: str, name: str):
-    if name not in towers:
-        raise SettingsError(f"{flag} must be one of {', '.join(towers)}; got {name!r}")
-    return towers[name]

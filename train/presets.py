@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 
 from train.errors import SettingsError
+from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 
 def _free(default):
@@ -52,17 +53,21 @@ class Settings:
             value = getattr(self, name)
             if not low <= value < high:  # also refuses nan
                 raise SettingsError(f"{name} must be {allowed}; got {value}")
-        if self.optimizer not in OPTIMIZERS:
-            raise SettingsError(
-                f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}"
-            )
+        for name, names in _NAMES.items():
+            if getattr(self, name) not in names:
+                allowed = ", ".join(names)
+                raise SettingsError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
         if self.crop_px > self.resize_px:
             raise SettingsError(
                 f"crop_px must be at most resize_px; got {self.crop_px} and {self.resize_px}"
             )
 
 
-OPTIMIZERS = ("lamb", "adamw")
+_NAMES = {
+    "image_tower": IMAGE_TOWERS,
+    "text_tower": TEXT_TOWERS,
+    "optimizer": ("lamb", "adamw"),
+}
 _COUNT = (1, math.inf, "at least 1")
 _NOT_NEGATIVE = (0, math.inf, "at least 0 and finite")
 _POSITIVE = (math.ulp(0.0), math.inf, "larger than 0 and finite")
@@ -83,7 +88,7 @@ B7_BASE = Settings()
 """ALIGN's own recipe (Jia et al., 2021, sections 4 and 5) at the size most ablations use.
 
 EfficientNet-B7 + BERT-Base; 1.2M steps of 16,384 pairs with LAMB.
-    torchrun --nproc_per_node=8 -m train --shards OUT/shards --run RUNS/b7-base --preset b7-base
+    torchrun --nproc_per_node=8 -m -- train --shards OUT/shards --run RUNS/b7 --preset b7-base
 Not run by us: it needs 1.8 billion pairs and hundreds of accelerators.
 """
 

@@ -55,7 +55,7 @@ def counted(batch: pa.RecordBatch, *, first_row: int, language: str) -> Counted:
         "row": (rows + first_row).astype(np.uint32),
         "counted": counts.astype(np.uint8),
     }
-    named = {"row": columns["row"][foreign], "language": languages}
+    named = {"row": (rows[foreign] + first_row).astype(np.uint32), "language": languages}
     return Counted(batch_of(columns), pairs.ngram_hashes(voters), batch_of(named))
 
 

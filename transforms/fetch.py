@@ -65,7 +65,11 @@ def fetch_all(urls: Iterable[str], settings: FetchSettings) -> Iterator[Fetched]
                     yield Fetched(index, None, "bad_url")
                 else:
                     _begin_attempt(Job(index, target, target), transfers, settings)
-            due_s = max(0.0, retries[0][0] - time.monotonic()) if retries else 1.0
+            if not transfers.under_way and not retries:
+                continue
+            due_s = 1.0
+            if retries and transfers.has_room:
+                due_s = max(0.0, retries[0][0] - time.monotonic())
             for job, body, detail in transfers.wait(due_s):
                 if detail in _TRANSIENT and job.attempts <= settings.retries:
                     backoff_s = _FIRST_RETRY_AFTER_S * 2 ** (job.attempts - 1)

@@ -2,7 +2,7 @@
 
 Size comes from the header, before any decode. Each picture is then decoded whole (its first frame),
 JPEG at an eighth of its size or so and in grey: a cut file shows all the same, in two thirds of the
-time. A 640x480 photograph of 57 KB takes 0.7 ms.
+time. A 640x480 photograph of 57 KB takes 0.6 ms.
 
 What Pillow lets pass: libjpeg only warns of lost JPEG data that an end marker follows, and Pillow
 drops its warnings. A JPEG with a hole, or cut and closed again, counts as whole.
@@ -33,8 +33,9 @@ from transforms.image_bytes import (
     webp_canvas,
 )
 
-# imagehash.phash shrinks to 32 px a side; a smaller plane would have to be blown up.
-_SMALLEST_PLANE_PX = 32
+# imagehash.phash shrinks to 32 px a side. From a plane of 32 its bits differ from those of the whole
+# picture by up to 8 (2.3 on average), from one of 96 by up to 2 (0.9), for 20% more time.
+_SMALLEST_PLANE_PX = 96
 _ORIENTATION = 0x0112
 # Where Pillow keeps what its `getexif` reads; asking costs 40 µs even where there is nothing.
 _EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")

@@ -26,7 +26,7 @@ from transforms.image_size import size_reasons
 from transforms.images import Image, Unusable, examine
 from transforms.plan_shards import plan_path
 from transforms.rejects import key_column, rejected_rows, write_rejected
-from transforms.resize import EncodingError, Encoder, ResizeSettings
+from transforms.resize import Encoder, EncodingError, ResizeSettings
 from transforms.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.threads import in_threads
 

@@ -1,0 +1,44 @@
+# make demo   the whole story on this machine, in minutes: out/demo
+# make test   the tests
+# make lint   what CI checks beside the tests
+# make lock   pins all requirements anew
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+DISK_GIB := 8
+
+.PHONY: demo test lint lock clean
+.DELETE_ON_ERROR:
+
+demo: .venv/ready
+	$(BIN)/python -m demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# uv inside the environment: a minute where pip takes ten.
+.venv/ready: requirements/uv.txt requirements/train.txt requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none is on the PATH: install one, or make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit(f"Python 3.11, 3.12 or 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.12")'
+	@$(PYTHON) -c 'import shutil, sys; free = shutil.disk_usage(".").free >> 30; free >= $(DISK_GIB) or sys.exit(f"$(DISK_GIB) GiB of free disk are needed here, and {free} are free: make room, or clone elsewhere")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/train.txt -r requirements/dev.txt
+	@touch $@
+
+# One resolution for all extras, so that any two of them install together.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+lock: .venv/ready
+	$(COMPILE) pyproject.toml --all-extras -o .venv/all.txt
+	$(COMPILE) pyproject.toml -c .venv/all.txt -o requirements/base.txt
+	for extra in train aws gcp dev; do \
+		$(COMPILE) pyproject.toml --extra $$extra -c .venv/all.txt -o requirements/$$extra.txt || exit 1; done
+
+clean:
+	rm -rf .venv out
