@@ -28,8 +28,8 @@ Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
 
 {% if manifest.shards -%}
 - `shards/*.tar`: WebDataset, {{ manifest.shards | length }} shards, of `KEY.jpg` (or `.png`,
-  `.webp`), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as columns, with
-  perceptual hash, SHA-256 of the fetched bytes and sizes in px.
+  `.webp`), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as
+  columns, with perceptual hash, SHA-256 of the fetched bytes and sizes in px.
 {%- else -%}
 - `pairs/*.parquet`: columns `key`, `url`, `caption`. The images were not fetched.
 {%- endif %}

@@ -144,9 +144,10 @@ def test_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys
     assert checkpoints.load_last_checkpoint(tmp_path / "none") is None
 
 
-def test_evaluate_prints_one_object(finished: Path, shards: Path):
-    arguments = ["retrieval", "--model", finished / "model", "--data", shards]
-    result = json.loads(command(arguments, module="train.evaluate").stdout)
+def test_evaluate_prints_one_object(finished: Path, shards: Path, capfd):
+    model = str(finished / "model")
+    assert evaluate(["retrieval", "--model", model, "--data", str(shards)]) == 0
+    result = json.loads(capfd.readouterr().out)
     assert set(result) >= {"n", "image_to_text", "text_to_image", "chance"}
     assert result["n"] == 24
     assert set(result["text_to_image"]) == {"R@1", "R@5", "R@10"}

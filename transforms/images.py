@@ -33,8 +33,8 @@ from transforms.image_bytes import (
     webp_canvas,
 )
 
-# imagehash.phash shrinks to 32 px a side. From a plane of 32 its bits differ from those of the whole
-# picture by up to 8 (2.3 on average), from one of 96 by up to 2 (0.9), for 20% more time.
+# imagehash.phash shrinks to 32 px a side. From a plane of 32 its bits differ from those of the
+# whole picture by up to 8 (2.3 on average), from one of 96 by up to 2 (0.9), for 20% more time.
 _SMALLEST_PLANE_PX = 96
 _ORIENTATION = 0x0112
 # Where Pillow keeps what its `getexif` reads; asking costs 40 µs even where there is nothing.

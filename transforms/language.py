@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from langdetect import DetectorFactory, LangDetectException, detect
+from langdetect.detector_factory import init_factory
 
 UNDETERMINED = "und"  # ISO 639-2: a text without letters, such as "1920 x 1080"
 
 DetectorFactory.seed = 0  # langdetect draws at random; one seed makes its answer a function
+
+# A thread that comes while another loads the profiles would judge by those already there.
+_LOADING = Lock()
 
 
 @lru_cache(maxsize=100_000)
 def language_of(text: str) -> str:
     """The most probable language of one text: an ISO 639-1 code as langdetect gives it
     ("zh-cn"), or "und" where it finds nothing to judge by."""
+    with _LOADING:
+        init_factory()
     try:
         return detect(text)
     except LangDetectException:

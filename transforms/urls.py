@@ -11,9 +11,12 @@ from numba import njit
 
 from transforms.hashing import UInt64s, string_buffers, string_hashes, xxh64
 
-# scheme, user information, host (a name or [IPv6]), port, the rest
+# scheme, user information, host (a name or [IPv6]), port, the rest. Letter by letter, since
+# re.I would take "ſ" for "s".
 _URL = re.compile(
-    r"(https?)://([^/?#]*@)?(\[[^\]/?#]*\]|[^/?#:@\[\]\s]+)(?::(\d*))?([/?#].*)?", re.I | re.S
+    r"([hH][tT][tT][pP][sS]?)://([^/?#]*@)?(\[[0-9a-fA-F:.]+\]|[^/?#:@\[\]\s]+)"
+    r"(?::([0-9]*))?([/?#].*)?",
+    re.S,
 )
 _DEFAULT_PORT = {"http": "80", "https": "443"}
 
@@ -28,9 +31,10 @@ def url_identity(url: str) -> str | None:
         return None
     scheme, user, host, port, rest = match.groups()
     scheme = scheme.lower()
-    if port and int(port) > 65535:
+    number = (port or "").lstrip("0")
+    if len(number) > 5 or int(number or 0) > 65535:  # int() raises at thousands of digits
         return None
-    shown = f":{port}" if port and port != _DEFAULT_PORT[scheme] else ""
+    shown = f":{port}" if port and number != _DEFAULT_PORT[scheme] else ""
     return f"{scheme}://{user or ''}{host.lower()}{shown}{(rest or '').partition('#')[0]}"
 
 

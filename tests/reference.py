@@ -1,0 +1,172 @@
+"""Every text rule of the design, row by row in plain Python: slow, and independent of the code.
+
+Written from the design alone: no Arrow, no hashes, nothing of `transforms/`.
+"""
+
+import html
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Row = tuple[str | bytes | None, str | bytes | None]  # URL and alt-text, as they were read
+Identity = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The rules' numbers, as the flags have them."""
+
+    language: str = ""
+    min_words: int = 3
+    max_words: int = 20
+    max_images_per_text: int = 10
+    max_texts_per_image: int = 1000
+    vocabulary_size: int = 100_000_000
+
+
+def kept_text(caption: str) -> str:
+    """Entities decoded, NFC, every run of white space one space, trimmed."""
+    decoded = unicodedata.normalize("NFC", html.unescape(caption))
+    spaced = "".join(" " if character.isspace() else character for character in decoded)
+    while "  " in spaced:
+        spaced = spaced.replace("  ", " ")
+    return spaced.removeprefix(" ").removesuffix(" ")
+
+
+def text_identity(kept: str) -> str:
+    return kept.casefold()
+
+
+def url_identity(url: str) -> str | None:
+    """Scheme and host lower-cased, default port and fragment dropped; None where unusable."""
+    url, _, _ = url.strip().partition("#")
+    scheme, colon, rest = url.partition("://")
+    if scheme.lower() not in ("http", "https") or not colon:
+        return None
+    end = min((at for at in (rest.find("/"), rest.find("?")) if at >= 0), default=len(rest))
+    authority, path = rest[:end], rest[end:]
+    user, at, place = authority.rpartition("@")
+    host, port = place, ""
+    if place.startswith("["):
+        host, bracket, port = place.partition("]")
+        host += bracket
+        if not bracket or (port and not port.startswith(":")):
+            return None
+        port = port.removeprefix(":")
+    elif ":" in place:
+        host, _, port = place.partition(":")
+    if not _is_host(host) or any(digit not in "0123456789" for digit in port):
+        return None
+    if port and int(port) > 65535:
+        return None
+    if port and int(port) == {"http": 80, "https": 443}[scheme.lower()]:
+        port = ""
+    return f"{scheme.lower()}://{user}{at}{host.lower()}{':' if port else ''}{port}{path}"
+
+
+def _is_host(host: str) -> bool:
+    if host.startswith("["):
+        return len(host) > 2 and not host[1:-1].strip("0123456789abcdefABCDEF:.")
+    return bool(host) and not any(c.isspace() or c in "[]:" for c in host)
+
+
+def words(identity: str) -> list[str]:
+    """Split at spaces, each stripped of what is neither letter nor digit, empties dropped."""
+    stripped = []
+    for word in identity.split(" "):
+        inside = [i for i, c in enumerate(word) if unicodedata.category(c)[0] in "LN"]
+        if inside:
+            stripped.append(word[inside[0] : inside[-1] + 1])
+    return stripped
+
+
+def ngrams(identity: str) -> list[str]:
+    unigrams = words(identity)
+    return unigrams + [f"{a} {b}" for a, b in zip(unigrams, unigrams[1:], strict=False)]
+
+
+def text_of(value: str | bytes | None) -> str | None:
+    """The text of a raw value; None for null and for what is no UTF-8."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return None
+
+
+def pair_identity(row: Row) -> Identity | None:
+    """What a pair is, or None where it is malformed."""
+    url, caption = map(text_of, row)
+    if url is None or caption is None:
+        return None
+    image, text = url_identity(url), text_identity(kept_text(caption))
+    return None if image is None or not text else (image, text)
+
+
+def vocabulary(
+    counts: Counter[str], size: int, tie_order: Callable[[str], int] | None = None
+) -> set[str]:
+    """The `size` most frequent n-grams; which of those that tie at the end, `tie_order` says."""
+    ranked = sorted(counts, key=lambda n: (-counts[n], tie_order(n) if tie_order else 0))
+    tied = 0 < size < len(ranked) and counts[ranked[size - 1]] == counts[ranked[size]]
+    if tied and tie_order is None:
+        raise ValueError("the design leaves ties at the cut-off open: give their order")
+    return set(ranked[:size])
+
+
+def judge(
+    rows: Sequence[Row],
+    numbers: Numbers,
+    *,
+    language_of: Callable[[str], str] | None = None,
+    tie_order: Callable[[str], int] | None = None,
+) -> dict[Identity | None, Counter[str | None]]:
+    """What becomes of every row.
+
+    Returns:
+      per pair (None: the malformed), how many of its rows have which reason (None: kept). Rows
+      of one pair are told apart by nothing else: the design leaves open which one is judged.
+    """
+    outcomes: dict[Identity | None, Counter[str | None]] = defaultdict(Counter)
+    images_of: dict[str, set[str]] = defaultdict(set)
+    texts_of: dict[str, set[str]] = defaultdict(set)
+    counts: Counter[str] = Counter()
+    foreign: dict[Identity, bool] = {}
+    for row in rows:
+        pair = pair_identity(row)
+        outcomes[pair]["malformed_pair" if pair is None else "duplicate_pair"] += 1
+        if pair is None:
+            continue
+        kept = kept_text(text_of(row[1]) or "")
+        foreign[pair] = bool(
+            numbers.language and language_of and language_of(kept) != numbers.language
+        )
+        if not foreign[pair]:
+            images_of[pair[1]].add(pair[0])
+            texts_of[pair[0]].add(pair[1])
+            counts.update(ngrams(pair[1]))
+    known = vocabulary(counts, numbers.vocabulary_size, tie_order)
+    for pair in filter(None, list(outcomes)):
+        outcomes[pair]["duplicate_pair"] -= 1
+        outcomes[pair][_reason(pair, numbers, foreign, images_of, texts_of, known)] += 1
+    return {pair: +outcome for pair, outcome in outcomes.items()}
+
+
+def _reason(
+    pair: Identity,
+    numbers: Numbers,
+    foreign: dict[Identity, bool],
+    images_of: dict[str, set[str]],
+    texts_of: dict[str, set[str]],
+    known: set[str],
+) -> str | None:
+    image, text = pair
+    faults = {
+        "wrong_language": foreign[pair],
+        "too_few_words": len(words(text)) < numbers.min_words,
+        "too_many_words": len(words(text)) > numbers.max_words,
+        "text_on_too_many_images": len(images_of[text]) > numbers.max_images_per_text,
+        "image_with_too_many_texts": len(texts_of[image]) > numbers.max_texts_per_image,
+        "rare_token": any(ngram not in known for ngram in ngrams(text)),
+    }
+    return next((reason for reason, fails in faults.items() if fails), None)
