@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -93,21 +94,27 @@ def parser() -> argparse.ArgumentParser:
         description="Image URLs with alt-texts in, ALIGN's filtered WebDataset shards out.",
         epilog="Any other flag is Apache Beam's, such as --runner and --direct_num_workers.",
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for title, settings in GROUPS.items():
         group = made.add_argument_group(title)
         for one in dataclasses.fields(settings):
             kind: Callable[[str], Any] = _truth if one.type is bool else one.type  # type: ignore[assignment]
-            optional: dict[str, Any] = {"nargs": "?", "const": True} if one.type is bool else {}
+            optional: dict[str, Any] = (
+                {"nargs": "?", "const": True, "metavar": "BOOL"} if one.type is bool else {}
+            )
             group.add_argument(
                 f"--{one.name}",
                 type=kind,
                 default=one.default,
-                help=one.metadata.get("help", " "),
+                help=_help(one),
                 **optional,
             )
     return made
+
+
+def _help(one: dataclasses.Field[Any]) -> str:
+    shown = "" if one.default in ("", False) else f" (default: {one.default})"
+    return f"{one.metadata['help']}{shown}".replace("%", "%%")
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -118,7 +125,7 @@ def parse(argv: Sequence[str]) -> Command:
     """
     made = parser()
     known, rest = made.parse_known_args(list(argv))
-    flags = vars(known)
+    flags, beam_options = vars(known), _beam_options(rest, made)
     try:
         settings = [
             kind(**{one.name: flags[one.name] for one in dataclasses.fields(kind)})
@@ -127,19 +134,23 @@ def parse(argv: Sequence[str]) -> Command:
     except ValueError as error:
         raise UsageError(str(error)) from error
     job, rules, fetch, resize = settings
-    return Command(job, rules, fetch, resize, _beam_options(rest, made))
+    return Command(job, rules, fetch, resize, beam_options)
 
 
 def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOptions:
     """Beam only warns of a flag that it does not know, and runs on without it."""
     errors = io.StringIO()
+    logging.disable(logging.WARNING)  # it would say "Discarding unparseable args" before us
     try:
         with contextlib.redirect_stderr(errors):
             options = PipelineOptions(rest)
             known = options.get_all_options()
             given = options.get_all_options(retain_unknown_options=True)
     except SystemExit as error:
-        raise UsageError(errors.getvalue().strip().splitlines()[-1]) from error
+        message = errors.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        raise UsageError(f"{message}; see Apache Beam's pipeline options") from error
+    finally:
+        logging.disable(logging.NOTSET)
     stray = [word for word in rest[:1] if not word.startswith("-")]
     unknown = sorted(given.keys() - known.keys()) + stray
     if unknown:

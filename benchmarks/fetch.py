@@ -1,0 +1,155 @@
+"""Photographs from nginx on loopback: our whole command against img2dataset.
+
+  python benchmarks/fetch.py [--few=4000] [--many=20000] [--repeats=3] [--cheapest]
+  python benchmarks/fetch.py --mode=small [--few=400] [--repeats=3]
+
+Ours keeps the originals and does all its checks: cut file, size, aspect, perceptual hash, sha256.
+img2dataset runs in its default mode (border, 256 px, webdataset); with --cheapest also in the one
+that decodes nothing. Same list and 64 connections for both: theirs are 64 threads in one process.
+
+The marginal cost is the user + system time of all processes of a command for --many photographs
+less that for --few, so that start-up is not counted. nginx is no child of a command, so its time
+isn't either. The small mode is the wall time of whole commands.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from measured import Usage, check_descendants_count, run_measured
+from photo_server import find_nginx, make_photos, serve, write_list
+from results import print_results
+
+ROOT = Path(__file__).resolve().parent.parent
+CONNECTIONS = 64
+PACKAGES = ("apache-beam", "pycurl", "pillow", "img2dataset", "opencv-python-headless")
+_CHEAPEST = ["--resize_mode=no", "--disable_all_reencoding=True"]
+SIDES = {"ours": [], "img2dataset": [], "img2dataset, cheapest": _CHEAPEST}
+
+
+def command_of(side: str, listed: Path, out: Path) -> list[str]:
+    """The command that fetches all of a list into a folder."""
+    if side == "ours":
+        keep_all = ["--language=", "--min_words=1", "--allow_private_addresses"]
+        paths = [f"--input={listed}", f"--output={out}", f"--connections={CONNECTIONS}"]
+        return [sys.executable, str(ROOT / "beam_runner.py"), *paths, *keep_all]
+    flags = {
+        "url_list": listed,
+        "input_format": "parquet",
+        "url_col": "url",
+        "caption_col": "caption",
+        "output_format": "webdataset",
+        "output_folder": out,
+        "thread_count": CONNECTIONS,
+        "processes_count": 1,
+    }
+    given = [f"--{name}={value}" for name, value in flags.items()]
+    module = "from img2dataset.main import main; main()"
+    return [sys.executable, "-c", module, *given, *SIDES[side]]
+
+
+def arrived(out: Path) -> int:
+    """How many images are in the shards of either side, by their stats."""
+    files = [*out.glob("*_stats.json"), *out.glob("shards/*_stats.json")]
+    return sum(json.loads(file.read_text())["successes"] for file in files)
+
+
+def fetch(side: str, count: int, server: str, photos: int, folder: Path) -> Usage:
+    """Runs one side over a list of `count` URLs.
+
+    Raises:
+      RuntimeError: an image is missing.
+    """
+    listed, out = folder / "list.parquet", folder / "out"
+    write_list(listed, server, photos, count)
+    usage = run_measured(command_of(side, listed, out), folder / "log.txt")
+    if arrived(out) != count:
+        raise RuntimeError(f"{side}: of {count} images {arrived(out)} arrived")
+    shutil.rmtree(out)
+    print(f"{side}: {count:,} in {usage.wall_s:.1f} s, {usage.cpu_s:.1f} CPU-s", file=sys.stderr)
+    return usage
+
+
+def marginal(few: Usage, many: Usage, images: int) -> dict[str, float]:
+    """What `images` further images cost."""
+    cpu_s = many.cpu_s - few.cpu_s
+    return {
+        "images per CPU-s": images / cpu_s,
+        "CPU ms an image": 1000 * cpu_s / images,
+        "images per s": images / (many.wall_s - few.wall_s),
+        "peak MiB": many.peak_mib,
+    }
+
+
+def whole(usage: Usage) -> dict[str, float]:
+    """What a whole command costs."""
+    return {"wall s": usage.wall_s, "CPU s": usage.cpu_s, "peak MiB": usage.peak_mib}
+
+
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: median(run[name] for run in runs) for name in runs[0]}
+
+
+def compare(flags: argparse.Namespace, server: str, folder: Path) -> list[dict[str, float | str]]:
+    """Runs the sides by turns; the rows of the table, ours first."""
+    sides = [side for side in SIDES if flags.cheapest or side != "img2dataset, cheapest"]
+    runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    for side in sides:  # compiles what has not been compiled yet
+        fetch(side, 10, server, flags.photos, folder)
+    for _ in range(flags.repeats):
+        for side in sides:
+            few = fetch(side, flags.few, server, flags.photos, folder)
+            if flags.mode == "small":
+                runs[side].append(whole(few))
+                continue
+            many = fetch(side, flags.many, server, flags.photos, folder)
+            runs[side].append(marginal(few, many, flags.many - flags.few))
+    ratio_of = "wall s" if flags.mode == "small" else "images per CPU-s"
+    rows = []
+    for side in sides:
+        pairs = zip(runs["ours"], runs[side], strict=True)
+        ratio = median(ours[ratio_of] / theirs[ratio_of] for ours, theirs in pairs)
+        rows.append({"side": side, **medians(runs[side]), f"ours / it, {ratio_of}": ratio})
+    return rows
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mode", choices=("marginal", "small"), default="marginal")
+    parser.add_argument("--few", type=int, help="photographs; 4000, or 400 in the small mode")
+    parser.add_argument("--many", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--photos", type=int, default=400, help="how many different ones there are")
+    parser.add_argument("--cheapest", action="store_true", help="also img2dataset's cheapest mode")
+    default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
+    parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
+    flags = parser.parse_args()
+    flags.few = flags.few or (400 if flags.mode == "small" else 4000)
+    if flags.mode == "marginal" and flags.many <= flags.few:
+        parser.error(f"--many must be larger than --few; got {flags.many} and {flags.few}")
+    return flags
+
+
+def main() -> None:
+    flags = parse()
+    find_nginx()
+    check_descendants_count()
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # img2dataset's import else asks the network
+    photos = flags.cache / "photos"
+    make_photos(photos, flags.photos)
+    with tempfile.TemporaryDirectory(prefix="alignset-bench-") as folder:
+        (Path(folder) / "nginx").mkdir()
+        with serve(photos, Path(folder) / "nginx") as server:
+            rows = compare(flags, server, Path(folder))
+    names = ("mode", "few", "many", "repeats", "photos")
+    figures = {"benchmark": "fetch", **{name: getattr(flags, name) for name in names}}
+    print_results(rows, {**figures, "rows": rows}, PACKAGES)
+
+
+if __name__ == "__main__":
+    main()

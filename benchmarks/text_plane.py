@@ -1,0 +1,135 @@
+"""The text rules over a synthetic corpus: ours, as a whole process, against DuckDB's.
+
+  python benchmarks/text_plane.py [--pairs=2000000] [--repeats=3]
+
+Both read the same Parquet file, keep the same pairs (checked each time) and write them to Parquet;
+ours also writes every dropped pair with its reason. DuckDB runs on 2 threads. The vocabulary's size
+is chosen next to --vocabulary_share of the pairs so that no tie is cut, since ties go by our hash.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import duckdb
+import duckdb_rules
+from measured import Usage, run_measured
+from results import print_results
+from text_corpus import write_corpus
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def corpus_of(folder: Path, pairs: int) -> Path:
+    """The corpus of this size, generated where it is not in the folder yet."""
+    path = folder / f"corpus-{pairs}.parquet"
+    if not path.exists():
+        print(f"generating {pairs:,} pairs", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_corpus(path, pairs)
+    return path
+
+
+def vocabulary_size(corpus: Path, share: float, pairs: int) -> int:
+    """The size next to `share` of the pairs at which no two n-grams of one count are parted."""
+    known = corpus.with_suffix(".sizes.json")
+    if not known.exists():
+        known.write_text(json.dumps(duckdb_rules.vocabulary_sizes(str(corpus))))
+    return min(json.loads(known.read_text()), key=lambda size: abs(size - share * pairs))
+
+
+def our_command(corpus: Path, out: Path, size: int) -> list[str]:
+    flags = ["--text_only", "--language=", f"--vocabulary_size={size}"]
+    runner = str(ROOT / "beam_runner.py")
+    return [sys.executable, runner, f"--input={corpus}", f"--output={out}", *flags]
+
+
+def duckdb_command(corpus: Path, out: Path, size: int) -> list[str]:
+    return [sys.executable, duckdb_rules.__file__, str(corpus), str(out), str(size)]
+
+
+def count_kept(ours: Path, theirs: Path) -> int:
+    """How many pairs both kept.
+
+    Raises:
+      RuntimeError: one kept a pair that the other did not, or not as often.
+    """
+    tables = [f"(SELECT url, caption FROM '{path}')" for path in (ours / "pairs/*.parquet", theirs)]
+    for name, this, other in (("we", *tables), ("DuckDB", *tables[::-1])):
+        surplus = duckdb.sql(f"FROM {this} EXCEPT ALL FROM {other}").fetchall()
+        if surplus:
+            raise RuntimeError(f"only {name} kept {len(surplus)} pairs, such as {surplus[:3]}")
+    return duckdb.sql(f"SELECT count(*) FROM {tables[0]}").fetchall()[0][0]
+
+
+def compare(corpus: Path, size: int, folder: Path) -> tuple[Usage, Usage, int]:
+    """Runs both sides once: what ours cost, what DuckDB cost, and how many pairs are kept."""
+    out, kept = folder / "out", folder / "kept.parquet"
+    theirs = run_measured(duckdb_command(corpus, kept, size), folder / "duckdb.log")
+    ours = run_measured(our_command(corpus, out, size), folder / "ours.log")
+    found = count_kept(out, kept)
+    shutil.rmtree(out)
+    return ours, theirs, found
+
+
+def measure(pairs: int, share: float, repeats: int, cache: Path) -> dict[str, float]:
+    """The medians of several runs over a corpus of this size."""
+    corpus = corpus_of(cache, pairs)
+    size = vocabulary_size(corpus, share, pairs)
+    ours, theirs, kept = [], [], 0
+    with tempfile.TemporaryDirectory(prefix="alignset-bench-") as folder:
+        for repeat in range(repeats):
+            mine, other, kept = compare(corpus, size, Path(folder))
+            ours.append(mine)
+            theirs.append(other)
+            line = f"run {repeat + 1}: ours {mine.wall_s:.2f} s, DuckDB {other.wall_s:.2f} s"
+            print(line, file=sys.stderr)
+    return {
+        "pairs": pairs,
+        "kept": kept,
+        "vocabulary_size": size,
+        "ratio": median(u.wall_s / v.wall_s for u, v in zip(ours, theirs, strict=True)),
+        **_medians("ours", ours),
+        **_medians("duckdb", theirs),
+    }
+
+
+def _medians(side: str, usages: list[Usage]) -> dict[str, float]:
+    fields = ("wall_s", "cpu_s", "peak_mib")
+    return {f"{side}_{name}": median(getattr(u, name) for u in usages) for name in fields}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", default="2000000", help="how many; several with commas between")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--vocabulary_share", type=float, default=0.5, help="n-grams kept per pair")
+    default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
+    parser.add_argument("--cache", type=Path, default=default, help="a folder for the corpora")
+    flags = parser.parse_args()
+    # Compiles the kernels where that has not been done, so that no run waits for it.
+    measure(1000, flags.vocabulary_share, 1, flags.cache)
+    sizes = [int(size) for size in flags.pairs.split(",")]
+    runs = [measure(n, flags.vocabulary_share, flags.repeats, flags.cache) for n in sizes]
+    rows = [
+        {
+            "side": f"{side}, {run['pairs']:,} pairs",
+            "wall s": run[f"{side}_wall_s"],
+            "CPU s": run[f"{side}_cpu_s"],
+            "peak MiB": run[f"{side}_peak_mib"],
+            "kept": run["kept"],
+            "wall / DuckDB's": run["ratio"] if side == "ours" else 1.0,
+        }
+        for run in runs
+        for side in ("duckdb", "ours")
+    ]
+    figures = {"benchmark": "text_plane", "repeats": flags.repeats, "runs": runs}
+    print_results(rows, figures, ("duckdb", "apache-beam", "numpy", "numba", "pyarrow"))
+
+
+if __name__ == "__main__":
+    main()
