@@ -15,7 +15,9 @@ def main(argv: Sequence[str]) -> int:
     from pipeline.options import UsageError, parse  # Beam takes 2 s to import, and warns
     from pipeline.run import run
 
-    logging.getLogger().setLevel(os.environ.get("ALIGNSET_LOG_LEVEL", "WARNING"))
+    level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
+    logging.getLogger().setLevel(level or "WARNING")
+    logging.getLogger("alignset").setLevel(level or "INFO")  # our own progress
     try:
         run(parse(argv))
     except UsageError as error:

@@ -57,11 +57,9 @@ def curate_texts(
     images = counted["by_url"] | FindCrowdedImages(rules.max_texts_per_image, blocks)
     vocabulary = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, blocks)
 
-    text_set = frequent | "FrequentTexts" >> WriteHashSet(f"{places.work}/frequent_texts.u64")
-    image_set = images["crowded"] | "CrowdedImages" >> WriteHashSet(
-        f"{places.work}/crowded_images.u64"
-    )
-    known = vocabulary["members"] | "Vocabulary" >> WriteHashSet(f"{places.work}/vocabulary.u64")
+    text_set = frequent | "FrequentTexts" >> WriteHashSet(f"{places.work}/frequent_texts")
+    image_set = images["crowded"] | "CrowdedImages" >> WriteHashSet(f"{places.work}/crowded_images")
+    known = vocabulary["members"] | "Vocabulary" >> WriteHashSet(f"{places.work}/vocabulary")
     judged = (
         {"split": numbered, "repeated": images["repeated"], "foreign": counted["foreign"]}
         | beam.CoGroupByKey()

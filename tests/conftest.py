@@ -1,7 +1,55 @@
-"""Settings of all tests."""
+"""Settings of all tests, and the one finished run that many of them look at."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.parquet as pq
+import pytest
 from hypothesis import settings
+
+from small_web import SmallWeb, small_web
 
 # Without a deadline: the first call of a kernel compiles it.
 settings.register_profile("alignset", deadline=None, print_blob=True)
 settings.load_profile("alignset")
+
+
+class Golden(NamedTuple):
+    """The golden set, and the run of the command over it."""
+
+    pairs: Path
+    flags: tuple[str, ...]
+    fates: list  # of golden.Fate
+    output: Path
+    said: str  # on stderr, and printed
+
+
+@pytest.fixture(scope="session")
+def web() -> Iterator[SmallWeb]:
+    with small_web() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def golden(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Golden:
+    """The golden set, run once. Do not write into its folder."""
+    import golden as made  # not at the top: other tests do not wait for Beam
+    from bad_web import bad_web
+    from command import succeed
+
+    folder = tmp_path_factory.mktemp("golden")
+    (folder / "exam").mkdir()
+    (folder / "exam" / "1.png").write_bytes(made.evaluation_image())
+    (folder / "exam" / "2.png").write_bytes(b"no picture")
+    with bad_web() as bad:
+        fates = made.good_fates(web) + made.text_fates(web) + made.image_fates(web, bad.url)
+        pq.write_table(made.columns(fates), folder / "pairs.parquet")
+        flags = (
+            *made.FLAGS,
+            f"--vocabulary_size={made.vocabulary_size(fates)}",
+            f"--eval_images=exam={folder / 'exam'}",
+        )
+        ended = succeed(folder / "pairs.parquet", folder / "set", *flags)
+    said = ended.err + ended.out
+    return Golden(folder / "pairs.parquet", flags, fates, folder / "set", said)

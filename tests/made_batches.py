@@ -51,16 +51,10 @@ def run_in_beam(build: Callable[[beam.Pipeline], None]) -> None:
 
 def expect_rows(blocks: beam.PCollection, expected: dict[Any, list[tuple]], label: str) -> None:
     """Asserts the rows of the blocks of each key, whatever their order."""
-    flat = (
-        blocks
-        | f"Unpack {label}"
-        >> beam.FlatMap(
-            lambda item: [
-                (item[0], *row.values())
-                for batch in [unpack(item[1])]
-                for row in batch.to_pylist()
-            ]
-        )
+    flat = blocks | f"Unpack {label}" >> beam.FlatMap(
+        lambda item: [
+            (item[0], *row.values()) for batch in [unpack(item[1])] for row in batch.to_pylist()
+        ]
     )
     rows = [(key, *row) for key, its_rows in expected.items() for row in its_rows]
     assert_that(flat, equal_to(rows), label=label)

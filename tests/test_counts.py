@@ -59,9 +59,7 @@ def test_frequent_keys_equal_sets(rows: list[tuple[int, int]], limit: int, rando
 
 
 @given(st.lists(st.tuples(few, few, few)), st.randoms())
-def test_all_but_the_first_of_equal_pairs_repeat(
-    rows: list[tuple[int, int, int]], random
-) -> None:
+def test_all_but_the_first_of_equal_pairs_repeat(rows: list[tuple[int, int, int]], random) -> None:
     placed = [(url, text, exact, place) for place, (url, text, exact) in enumerate(rows)]
     first = {}
     for url, text, exact, place in sorted(placed, key=lambda row: row[2:]):

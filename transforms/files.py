@@ -48,7 +48,11 @@ def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
 
 
 def publish(local: Path, path: str) -> None:
-    """Moves a finished local file to its place, whole or not at all."""
+    """Moves a finished file of this machine to its place, whole or not at all."""
+    if is_local(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(local, path)  # both are in the output folder
+        return
     with local.open("rb") as source:
         write_atomically(path, lambda sink: shutil.copyfileobj(source, sink, 1 << 20))
 

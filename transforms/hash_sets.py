@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,13 +20,18 @@ def _write(blocks: Iterable[tuple[int, pa.RecordBatch]], path: str) -> str:
         for _, block in sorted(blocks, key=lambda item: item[0]):
             sink.write(memoryview(unpack(block)["hash"].to_numpy().astype("<u8")))  # type: ignore[attr-defined]
 
-    write_atomically(path, write)
-    return path
+    named = f"{path}-{uuid.uuid4().hex}"  # each attempt its own, since readers keep sets open
+    write_atomically(named, write)
+    return named
 
 
 @dataclass(eq=False)
 class WriteHashSet(beam.PTransform):
-    """(bucket, hashes ascending) to one file of little-endian uint64; gives its path, once."""
+    """(bucket, hashes ascending) to one file of little-endian uint64; gives its path, once.
+
+    Args:
+      path: what the file's name begins with.
+    """
 
     path: str
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,7 @@ from transforms.texts import has_rare_token
 from transforms.threads import in_threads
 
 Bools = npt.NDArray[np.bool_]
+LOG = logging.getLogger("alignset")
 
 
 class Corpus(NamedTuple):
@@ -95,6 +97,7 @@ class _Judge(beam.DoFn):
             rejected = pa.Table.from_batches(dropped, REJECTED)
             write_rejected(rejected, f"{self.out}/rejected/text-{split_id:05d}.parquet")
             written = sum(map(len, kept))
+            LOG.info("split %d: kept %d of %d by their texts", split_id, written, seen)
             yield beam.pvalue.TaggedOutput("counts", _counts(seen, written, rejected))
             yield from self._keep(split_id, kept)
 

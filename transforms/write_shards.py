@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from transforms import reasons as r
 from transforms.evaluation import Hashed, evaluation_distances, evaluation_reasons
 from transforms.fetch import Fetched, FetchSettings, fetch_all
-from transforms.files import exists, open_to_read, publish, write_atomically
+from transforms.files import exists, is_local, open_to_read, publish, write_atomically
 from transforms.image_size import size_reasons
 from transforms.images import Image, Unusable, examine
 from transforms.plan_shards import plan_path
@@ -31,6 +32,8 @@ from transforms.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.threads import in_threads
 
 Stats = dict[str, Any]
+LOG = logging.getLogger("alignset")
+SECONDS_BETWEEN_LINES = 10.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,12 @@ def _measure(bodies: Iterable[Fetched], size: int, spool: Spool) -> _Measured:
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     places = [(0, 0)] * size
     bytes_fetched = 0
-    for fetched, image, sha256 in in_threads(_look, bodies):
+    begun = told = time.monotonic()
+    for done, (fetched, image, sha256) in enumerate(in_threads(_look, bodies)):
+        now = time.monotonic()
+        if now - told > SECONDS_BETWEEN_LINES:
+            LOG.info("%d of %d images, %.0f a second", done, size, done / (now - begun))
+            told = now
         row = fetched.index
         columns["sha256"][row] = sha256
         if image is None:
@@ -162,12 +170,12 @@ class _WriteShard(beam.DoFn):
         with open_to_read(plan_path(self.plan, shard)) as source:
             pairs = pq.read_table(source)
         hashes = np.array([h for file in evaluation for h in file.phashes], np.uint64)
-        with tempfile.TemporaryDirectory(prefix="alignset-") as folder:
+        scratch = str(Path(self.plan).parent) if is_local(self.plan) else None
+        with tempfile.TemporaryDirectory(prefix="shard-", dir=scratch) as folder:
             stats = self._write(shard, pairs, np.unique(hashes), Path(folder))
         text = json.dumps(stats, indent=2, sort_keys=True).encode()
         write_atomically(stats_path, lambda sink: sink.write(text))
-        message = "shard %05d: kept %d of %d"
-        logging.info(message, shard, stats["successes"], stats["count"])
+        LOG.info("shard %05d: kept %d of %d", shard, stats["successes"], stats["count"])
         yield stats
 
     def _write(self, shard: int, pairs: pa.Table, evaluation: np.ndarray, folder: Path) -> Stats:

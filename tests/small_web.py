@@ -1,0 +1,66 @@
+"""A real HTTP server on loopback over files in memory, with a log of what was asked for."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class SmallWeb(ThreadingHTTPServer):
+    """Serves `files` by path; anything else is a 404.
+
+    Attributes:
+      files: path to body. Each is said to be a JPEG, as much of the web says of anything.
+      requests: the paths asked for, in order.
+      delay_s: how long every answer waits.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 512  # the usual 5 loses connections when 64 come at once
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files: dict[str, bytes] = {}
+        self.requests: list[str] = []
+        self.delay_s = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # a killed client hangs up
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet; apart, the second waits 40 ms for an ACK
+    server: SmallWeb
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        time.sleep(self.server.delay_s)
+        body = self.server.files.get(self.path)
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Type", "image/jpeg")
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.end_headers()
+        self.wfile.write(body or b"")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def small_web() -> Iterator[SmallWeb]:
+    """A `SmallWeb` that serves on its own thread while the block runs."""
+    with SmallWeb() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
