@@ -18,6 +18,8 @@ def main(argv: Sequence[str]) -> int:
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
     logging.getLogger().setLevel(level or "WARNING")
     logging.getLogger("alignset").setLevel(level or "INFO")  # our own progress
+    for name in ("common", "worker"):  # they log a traceback of what is raised here all the same
+        logging.getLogger(f"apache_beam.runners.{name}").setLevel(level or "CRITICAL")
     try:
         run(parse(argv))
     except UsageError as error:

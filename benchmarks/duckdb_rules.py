@@ -32,9 +32,10 @@ WITH raw AS (
 )
 SELECT row_number() OVER () AS id, url, caption,
   hash(url_identity) AS url_hash, hash(identity) AS text_hash,
-  list_filter(
-    list_transform(string_split(identity, ' '), lambda word: trim(word, ',&')),
-    lambda word: word <> '') AS words
+  CASE WHEN contains(identity, ',') OR contains(identity, '&') THEN list_filter(
+      list_transform(string_split(identity, ' '), lambda word: trim(word, ',&')),
+      lambda word: word <> '')
+    ELSE string_split(identity, ' ') END AS words
 FROM usable
 """
 

@@ -45,11 +45,18 @@ def run_measured(command: Sequence[str], log: Path) -> Usage:
     """
     with tempfile.NamedTemporaryFile(suffix=".json") as report, log.open("wb") as sink:
         watched = [sys.executable, "-S", __file__, report.name, *command]
-        code = subprocess.run(watched, stdout=sink, stderr=sink).returncode
+        code = subprocess.run(watched, stdout=sink, stderr=sink, env=_environment()).returncode
         if code:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
             raise RuntimeError(f"{' '.join(command)} ended with {code}:\n{tail}")
         return Usage(**json.loads(Path(report.name).read_bytes()))
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but with compiled modules kept: where they aren't, each start compiles for seconds."""
+    kept = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    bytecode = Path(tempfile.gettempdir()) / "alignset-benchmarks/bytecode"
+    return {**kept, "PYTHONPYCACHEPREFIX": str(bytecode)}
 
 
 def check_descendants_count() -> None:

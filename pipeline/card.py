@@ -13,7 +13,7 @@ _CARD = """\
 pretty_name: {{ pairs }} image and alt-text pairs
 task_categories: [zero-shot-image-classification, image-to-text, text-to-image]
 {%- if manifest.rules.language %}
-language: [{{ manifest.rules.language }}]
+language: ["{{ manifest.rules.language }}"]
 {%- endif %}
 size_categories: [{{ size }}]
 {%- if manifest.shards %}

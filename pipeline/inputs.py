@@ -97,20 +97,30 @@ def find_files(job: Job) -> list[InputFile]:
     for pattern in job.input.split(","):
         if is_local(pattern) and exists(f"{pattern}/manifest.json"):
             pattern = f"{pattern}/shards"  # a set of ours: its other files are no pairs
-        files = [InputFile(path, size, _named(job, path)) for path, size in match(pattern)]
+        files = [
+            InputFile(path, size, _named(job, path))
+            for path, size in match(pattern)
+            if not _is_in(path, job.output)  # else a run could not go on where it stopped
+        ]
         tars = [file for file in files if file.format == "webdataset"]
-        listed = [file for file in files if file.format] if len(files) > 1 else files
-        if not (tars or listed):
+        listed = [file for file in files if file.format]
+        if not files:
             raise UsageError(f"no input at {pattern!r}: give files, a folder or a glob that exists")
+        if not listed:
+            raise UsageError(
+                f"cannot tell the format of {files[0].path} by its name; give --input_format"
+            )
         for file in tars or listed:  # beside shards, Parquet and JSON are their sidecars
-            if not file.format:
-                raise UsageError(
-                    f"cannot tell the format of {file.path} by its name; give --input_format"
-                )
             found[file.path] = file
     if not sum(file.size for file in found.values()):
         raise UsageError(f"the input is empty: {job.input} has no bytes; give pairs to read")
     return sorted(found.values())
+
+
+def _is_in(path: str, folder: str) -> bool:
+    if is_local(path) and is_local(folder):
+        path, folder = os.path.abspath(path), os.path.abspath(folder)
+    return path.startswith(f"{folder.rstrip('/')}/")
 
 
 def _named(job: Job, path: str) -> str:
@@ -147,7 +157,14 @@ def find_splits(job: Job, files: Iterable[InputFile]) -> list[Split]:
 def _parquet_splits(job: Job, split: Split) -> list[Split]:
     with open_to_read(split.path) as source:
         footer = pq.read_metadata(source)
-    named = _with_columns(job, split, footer.schema.to_arrow_schema().names)
+    schema = footer.schema.to_arrow_schema()
+    named = _with_columns(job, split, schema.names)
+    for flag in ("url_column", "text_column"):
+        field = schema.field(getattr(named, flag))
+        if pa.types.is_nested(field.type):
+            raise UsageError(
+                f"{split.path}: column {field.name!r} holds {field.type}, no text; give --{flag}"
+            )
     splits, group, rows = [], [], 0
     for index in range(footer.num_row_groups):
         group.append(index)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
@@ -29,24 +33,41 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """
     readers = {"parquet": _parquet, "csv": _csv, "tsv": _csv, "jsonl": _jsonl}
     read = readers.get(split.format, _webdataset)
-    for batch in read(split, batch_rows):
-        for start in range(0, len(batch), batch_rows):
-            yield batch.slice(start, batch_rows)
+    try:
+        for batch in read(split, batch_rows):
+            for start in range(0, len(batch), batch_rows):
+                yield batch.slice(start, batch_rows)
+    except (OSError, EOFError, tarfile.TarError, pa.ArrowException) as error:
+        hint = "; is a quotation mark never closed?" if "straddling" in str(error) else ""
+        raise RuntimeError(f"cannot read {split.path} to its end: {error}{hint}") from error
 
 
 def header_columns(split: Any) -> list[str]:
-    """The columns of a text file: a table's header, or the fields of the first JSON object.
+    """The columns of a text file: a table's header, or the fields of the first JSON objects.
     None at all where no row follows."""
     with _open(split) as source:
         head = source.read(HEAD)
     if split.format == "jsonl":
-        first = next(filter(bytes.strip, head.splitlines()), b"{}")
-        return list(json.loads(first))
+        return _json_fields(head)
     line, _, rest = head.partition(b"\n")
     if not rest.strip():
         return []
     table = pa.csv.read_csv(pa.BufferReader(line + b"\n"), parse_options=_dialect(split))
     return list(table.column_names)
+
+
+def _json_fields(head: bytes) -> list[str]:
+    """The fields of a tenth of the objects and more: many writers leave out those that are null,
+    and a stray line must not choose the columns."""
+    lines = [line for line in head.splitlines() if line.strip()]
+    fields: Counter[str] = Counter()
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            fields.update(record.keys() if isinstance(record, dict) else ())
+    if lines and not fields:
+        raise ValueError("no line holds a JSON object with fields")
+    return [name for name, count in fields.items() if 10 * count >= max(fields.values())]
 
 
 def _open(split: Any) -> Any:
@@ -72,8 +93,8 @@ def _bytes(values: pa.Array) -> pa.Array:
     """Strings of any Arrow type as binary; numbers as they print."""
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
-    is_text = pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type)
-    return values.cast(pa.binary()) if is_text else values.cast(pa.string()).cast(pa.binary())
+    number = pa.types.is_primitive(values.type) or pa.types.is_null(values.type)
+    return (values.cast(pa.string()) if number else values).cast(pa.binary())
 
 
 def _dialect(split: Any, on_invalid: Any = None) -> pa.csv.ParseOptions:
@@ -85,28 +106,53 @@ def _dialect(split: Any, on_invalid: Any = None) -> pa.csv.ParseOptions:
 
 
 def _csv(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Rows of a table in text. pyarrow hands over an invalid row only if it is UTF-8, and else
+    gives the file up; so each byte is read as the Latin-1 character of that number."""
     invalid: list[str] = []
 
     def on_invalid(row: Any) -> str:
         invalid.append(row.text)
         return "skip"
 
-    columns = [split.url_column, split.text_column]
+    columns = [_as_latin1(split.url_column), _as_latin1(split.text_column)]
     convert = pa.csv.ConvertOptions(
-        check_utf8=False,
         include_columns=columns,
-        column_types=dict.fromkeys(columns, pa.binary()),
+        column_types=dict.fromkeys(columns, pa.string()),
         strings_can_be_null=False,
     )
-    reading = pa.csv.ReadOptions(block_size=BLOCK, use_threads=False)
+    reading = pa.csv.ReadOptions(
+        block_size=BLOCK,
+        use_threads=False,
+        encoding="latin1",
+        column_names=[_as_latin1(name) for name in header_columns(split)],
+        skip_rows=1,  # the header, which may begin with a byte order mark
+    )
     with (
         _open(split) as source,
         pa.csv.open_csv(source, reading, _dialect(split, on_invalid), convert) as reader,
     ):
         for batch in reader:
-            yield _rows([batch[0], batch[1]], len(batch))
+            yield _rows([_latin1_bytes(batch[0]), _latin1_bytes(batch[1])], len(batch))
     # Last, since the reader runs ahead of its batches: their place must not depend on time.
-    yield _unreadable([row.encode("utf-8", "surrogateescape") for row in invalid])
+    yield _unreadable([row.encode("latin1") for row in invalid])
+
+
+def _as_latin1(name: str) -> str:
+    return name.encode().decode("latin1")
+
+
+def _latin1_bytes(values: pa.StringArray) -> pa.BinaryArray:
+    """string[n] of Latin-1 characters as the bytes of these numbers, binary[n], no nulls."""
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(pc.utf8_length(values).to_numpy(), out=offsets[1:])
+    begin, end = np.frombuffer(values.buffers()[1], np.int32)[
+        [values.offset, values.offset + len(values)]
+    ]
+    body = (values.buffers()[2] or pa.py_buffer(b""))[begin:end].to_pybytes()
+    data = body.decode().encode("latin1")
+    return pa.BinaryArray.from_buffers(
+        pa.binary(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
 
 
 def _rows(columns: list[pa.Array], size: int) -> pa.RecordBatch:

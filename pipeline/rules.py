@@ -6,6 +6,8 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 # No `from __future__ import annotations` here: options.py reads the fields' types.
 from dataclasses import dataclass, field
 
+from transforms.language import LANGUAGES
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -38,6 +40,10 @@ class Rules:
     )
 
     def __post_init__(self) -> None:
+        if self.language and self.language not in LANGUAGES:
+            raise ValueError(
+                f"language must be one of {', '.join(LANGUAGES)}; got {self.language!r}"
+            )
         for name in ("max_words", "max_images_per_text", "max_texts_per_image", "vocabulary_size"):
             if getattr(self, name) < 1:
                 raise ValueError(

@@ -68,7 +68,7 @@ class RunFolder:
         started, ended = f"{self.work}/run.json", f"{self.out}/manifest.json"
         self.finished = exists(ended)
         if self.finished or exists(started):
-            there = self._read(ended if self.finished else started)
+            there = self._description(ended if self.finished else started)
             differ = _differences({k: there.get(k) for k in description}, description)
             if differ:
                 raise UsageError(
@@ -79,6 +79,15 @@ class RunFolder:
             raise UsageError(f"{self.out} is not empty and no run of ours; give another --output")
         else:
             self._write(started, description)
+
+    def _description(self, path: str) -> dict[str, Any]:
+        try:
+            there = self._read(path)
+        except ValueError:
+            there = None
+        if not isinstance(there, dict):
+            raise UsageError(f"{path} is no file of ours; give another --output")
+        return there
 
     def _read(self, path: str) -> Any:
         with open_to_read(path) as source:

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from golden import Fate
 
 import beam_runner
-from golden import Fate
 
 ROOT = Path(__file__).parent.parent
 

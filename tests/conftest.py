@@ -7,7 +7,6 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
-
 from small_web import SmallWeb, small_web
 
 # Without a deadline: the first call of a kernel compiles it.
@@ -53,3 +52,17 @@ def golden(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Golden:
         ended = succeed(folder / "pairs.parquet", folder / "set", *flags)
     said = ended.err + ended.out
     return Golden(folder / "pairs.parquet", flags, fates, folder / "set", said)
+
+
+@pytest.fixture(scope="session")
+def plain(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Golden:
+    """JPEGs that are all kept, in three shards, and the pairs that their texts drop; run once."""
+    import golden as made
+    from command import succeed
+
+    folder = tmp_path_factory.mktemp("plain")
+    kinds = len(made.good_files())
+    fates = made.good_fates(web)[kinds:] + made.text_fates(web)
+    pq.write_table(made.columns(fates), folder / "pairs.parquet")
+    ended = succeed(folder / "pairs.parquet", folder / "set", *made.FLAGS)
+    return Golden(folder / "pairs.parquet", made.FLAGS, fates, folder / "set", ended.err)

@@ -3,13 +3,12 @@
 import io
 from collections import Counter
 from collections.abc import Iterable
-from itertools import product
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import pyarrow as pa
-from PIL import Image as PillowImage
-
 from picture_files import encoded, good_files, photograph
+from PIL import Image as PillowImage
 from small_web import SmallWeb
 
 COLOURS = ("red", "green", "blue", "white", "black")
@@ -162,5 +161,5 @@ def vocabulary_size(fates: Iterable[Fate]) -> int:
     for fate in fates:
         if fate.reason not in ("malformed_pair", "wrong_language"):
             words = fate.caption.lower().split()
-            ngrams.update(words + [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)])
+            ngrams.update(words + [f"{a} {b}" for a, b in pairwise(words)])
     return sum(count > 1 for count in ngrams.values())

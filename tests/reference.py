@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Row = tuple[str | bytes | None, str | bytes | None]  # URL and alt-text, as they were read
 Identity = tuple[str, str]
@@ -83,7 +84,7 @@ def words(identity: str) -> list[str]:
 
 def ngrams(identity: str) -> list[str]:
     unigrams = words(identity)
-    return unigrams + [f"{a} {b}" for a, b in zip(unigrams, unigrams[1:], strict=False)]
+    return unigrams + [f"{a} {b}" for a, b in pairwise(unigrams)]
 
 
 def text_of(value: str | bytes | None) -> str | None:

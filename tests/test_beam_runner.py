@@ -1,12 +1,100 @@
 """The whole command over the golden set: every pair meets its fate, and every file says so."""
 
+import hashlib
 from collections import Counter
+from pathlib import Path
 
-from command import fates
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command import digests, fates, manifest, run, run_process, succeed
 from conftest import Golden
+from golden import TEXTS
+
+import beam_runner
+from transforms.reasons import STEP_OF
 
 
 def test_every_pair_meets_its_fate(golden: Golden):
     found, expected = fates(golden.output), Counter(golden.fates)
     assert found - expected == Counter()
     assert expected - found == Counter()
+
+
+def test_a_run_leaves_the_contracts_files_and_no_other(golden: Golden):
+    shards = manifest(golden.output)["shards"]
+    parts = {
+        f"shards/{name}{end}" for name in shards for end in (".tar", ".parquet", "_stats.json")
+    }
+    texts = {"rejected/text-00000.parquet"}
+    images = {f"rejected/images-{name}.parquet" for name in shards}
+    documents = {"README.md", "funnel.json", "manifest.json"}
+    assert digests(golden.output).keys() == parts | texts | images | documents
+
+
+def test_rejected_rows_have_keys_and_steps(golden: Golden):
+    for path in golden.output.glob("rejected/*.parquet"):
+        table = pq.read_table(path)
+        assert table.column_names == ["key", "url", "caption", "step", "reason", "detail"]
+        for row in table.to_pylist():
+            assert row["step"] == STEP_OF[row["reason"]]
+            assert len(row["key"]) == 16
+            assert int(row["key"], 16) >= 0
+
+
+def test_the_manifest_describes_the_run(golden: Golden):
+    described = manifest(golden.output)
+    assert described["rules"]["max_images_per_text"] == 3
+    assert described["rules"]["max_words"] == 20
+    assert described["input"] == [
+        {
+            "path": str(golden.pairs),
+            "bytes": golden.pairs.stat().st_size,
+            "format": "parquet",
+        }
+    ]
+    assert described["evaluation_images"] == {"exam": {"images": 1, "unreadable": 1}}
+    assert described["versions"].keys() >= {"apache-beam", "pyarrow", "pillow"}
+    for name, shard in described["shards"].items():
+        tar = (golden.output / "shards" / f"{name}.tar").read_bytes()
+        assert hashlib.sha256(tar).hexdigest() == shard["sha256"]
+
+
+def test_a_failed_run_is_one_last_line_and_status_1(tmp_path: Path):
+    """Evaluation images are read while running: by then no flag is wrong."""
+    pairs, exam = tmp_path / "a.parquet", tmp_path / "exam.parquet"
+    pq.write_table(pa.table({"url": ["http://a.org"], "caption": [TEXTS[0]]}), pairs)
+    pq.write_table(pa.table({"no_image": [1]}), exam)
+    ended = run_process(f"--input={pairs}", f"--output={tmp_path}/set", f"--eval_images=e={exam}")
+    assert (ended.status, ended.out) == (1, "")
+    *progress, last = ended.err.splitlines()
+    assert last.startswith("beam_runner.py: failed: ")
+    assert "exam.parquet has no column image" in last
+    assert "the same command tries again from here" in last
+    assert not [line for line in progress if "rror" in line or line.startswith((" ", "WARN"))]
+
+
+def test_a_truncated_shard_is_named(tmp_path: Path, golden: Golden):
+    whole = (golden.output / "shards" / "00000.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
+    ended = run(tmp_path / "cut.tar", tmp_path / "set")
+    assert ended.status == 1
+    assert "Traceback" not in ended.err
+    assert "cut.tar" in ended.err.splitlines()[-1]
+
+
+def test_an_interrupt_is_one_line_and_status_1(tmp_path: Path, monkeypatch, capsys):
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.run.run", interrupted)
+    assert beam_runner.main([f"--input={tmp_path}", f"--output={tmp_path}/set"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 11])
+def test_small_inputs(tmp_path: Path, size: int):
+    pairs = {"url": [f"http://a.org/{n}" for n in range(size)], "caption": TEXTS[:size]}
+    pq.write_table(pa.table(pairs), tmp_path / "a.parquet")
+    succeed(tmp_path / "a.parquet", tmp_path / "set", "--text_only")
+    assert fates(tmp_path / "set").total() == size

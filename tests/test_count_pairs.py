@@ -1,4 +1,5 @@
 from functools import partial
+from itertools import pairwise
 
 import apache_beam as beam
 import pyarrow as pa
@@ -83,9 +84,7 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
     of_split = [
         {"a": 2, "dog": 2, "a dog": 2},
         {"a": 1, "dog": 1, "a dog": 1, "one": 1}
-        | dict.fromkeys(
-            [*german, *(f"{x} {y}" for x, y in zip(german, german[1:], strict=False))], 1
-        ),
+        | dict.fromkeys([*german, *(f"{x} {y}" for x, y in pairwise(german))], 1),
     ]
     ngrams: dict[int, list] = {}
     for ngram, count in [item for counts in of_split for item in counts.items()]:

@@ -62,7 +62,7 @@ def test_frequent_keys_equal_sets(rows: list[tuple[int, int]], limit: int, rando
 def test_all_but_the_first_of_equal_pairs_repeat(rows: list[tuple[int, int, int]], random) -> None:
     placed = [(url, text, exact, place) for place, (url, text, exact) in enumerate(rows)]
     first = {}
-    for url, text, exact, place in sorted(placed, key=lambda row: row[2:]):
+    for url, text, _, place in sorted(placed, key=lambda row: row[2:]):
         first.setdefault((url, text), place)
     random.shuffle(placed)
     columns = [uint64([row[at] for row in placed]) for at in range(4)]

@@ -8,6 +8,7 @@ import tarfile
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import imagehash
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from demo import serve
+from demo.__main__ import StepError, check_disk, command_line, prepare_web, run
 from demo.compare import compare
 from demo.photos import PHOTOS, VARIANTS
 from demo.scenes import Group, Scene, random_scene, render
@@ -239,3 +241,23 @@ def test_no_web_and_busy_port_are_said(web: Path, port: int, tmp_path: Path):
         pass
     with pytest.raises(OSError, match=f"port {port} .*--port"), serve.serving(web, port):
         pass
+
+
+def test_failing_command_is_named():
+    with pytest.raises(StepError, match=r"^exit status 3 from: python -c 'import sys; sys\.exit"):
+        run(command_line("-c", "import sys; sys.exit(3)"))
+
+
+def test_web_that_is_there_is_not_built_again(tmp_path: Path, monkeypatch):
+    built = []
+    monkeypatch.setattr("demo.__main__.build", lambda directory, **plan: built.append(plan))
+    prepare_web(tmp_path, 8765, small=True)
+    prepare_web(tmp_path, 8765, small=True)
+    prepare_web(tmp_path, 8766, small=True)
+    assert [plan["port"] for plan in built] == [8765, 8766]
+
+
+def test_full_disk_is_said(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**8))
+    with pytest.raises(StepError, match=r"has 100 MB free and the demo needs 1,074"):
+        check_disk(tmp_path)

@@ -5,3 +5,8 @@ import os
 # Before transformers is imported: every file it needs lies in the run folder, and without this it
 # asks a server about each tokenizer that it loads.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Before torch is imported: its threads wait for each other by spinning, and where another program
+# has the core, that takes the time which the thread waited for needs. On 2 cores, a step of `tiny`
+# took 0.16 s alone and 6 s beside busy neighbours; with few spins, 0.8 s beside the same.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")

@@ -30,11 +30,14 @@ def open_to_read(path: str) -> BinaryIO:
 def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
     """Writes a file aside and renames it, so that a killed run leaves no half of it.
 
-    Object stores publish an object when it is closed, so there the rename is not needed.
+    An object store publishes an object when it is closed, even by an error, so there the file is
+    written here first.
     """
     if not is_local(path):
-        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as sink:
-            write(sink)
+        with tempfile.TemporaryFile() as whole:
+            write(whole)
+            whole.seek(0)
+            _upload(whole, path)
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +57,12 @@ def publish(local: Path, path: str) -> None:
         os.replace(local, path)  # both are in the output folder
         return
     with local.open("rb") as source:
-        write_atomically(path, lambda sink: shutil.copyfileobj(source, sink, 1 << 20))
+        _upload(source, path)
+
+
+def _upload(source: BinaryIO, path: str) -> None:
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
 
 
 def exists(path: str) -> bool:

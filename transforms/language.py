@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from langdetect import DetectorFactory, LangDetectException, detect
-from langdetect.detector_factory import init_factory
+from langdetect.detector_factory import PROFILES_DIRECTORY, init_factory
 
+LANGUAGES = tuple(sorted(path.name for path in Path(PROFILES_DIRECTORY).iterdir()))
 UNDETERMINED = "und"  # ISO 639-2: a text without letters, such as "1920 x 1080"
 
 DetectorFactory.seed = 0  # langdetect draws at random; one seed makes its answer a function

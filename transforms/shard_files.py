@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,8 +89,7 @@ class Spool:
     def get(self, place: tuple[int, int]) -> bytes:
         """The bytes at a place."""
         self._file.flush()
-        self._file.seek(place[0])
-        return self._file.read(place[1])
+        return os.pread(self._file.fileno(), place[1], place[0])  # `put` goes on where it was
 
     def close(self) -> None:
         self._file.close()

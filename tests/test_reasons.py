@@ -1,0 +1,39 @@
+from transforms import reasons
+
+# The contract's order, less `unsafe`, which nothing gives yet.
+CONTRACT = (
+    "malformed_pair",
+    "duplicate_pair",
+    "wrong_language",
+    "too_few_words",
+    "too_many_words",
+    "text_on_too_many_images",
+    "image_with_too_many_texts",
+    "rare_token",
+    "fetch_failed",
+    "not_an_image",
+    "undecodable",
+    "too_small",
+    "too_elongated",
+    "evaluation_overlap",
+)
+
+
+def test_reasons_are_those_of_the_contract_in_its_order() -> None:
+    assert reasons.REASONS == CONTRACT
+
+
+def test_each_reason_belongs_to_one_step() -> None:
+    given = [reason for its in reasons.STEPS.values() for reason in its]
+    assert len(given) == len(set(given))
+    assert all(reason in reasons.STEPS[step] for reason, step in reasons.STEP_OF.items())
+
+
+def test_each_constant_is_named_after_its_reason() -> None:
+    constants = {
+        name: value
+        for name, value in vars(reasons).items()
+        if isinstance(value, str) and name.isupper()
+    }
+    assert {name: name.lower() for name in constants} == constants
+    assert set(constants.values()) == set(reasons.REASONS)

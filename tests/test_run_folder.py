@@ -1,0 +1,135 @@
+"""The output folder: whose run it is; a finished one is left alone, another's is refused."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command import digests, kept, manifest, run, succeed
+from golden import TEXTS, evaluation_image
+
+ENOUGH = TEXTS[:6]
+
+
+class Finished(NamedTuple):
+    source: Path
+    output: Path
+
+
+def write(path: Path, texts: tuple[str, ...] = ENOUGH) -> Path:
+    urls = [f"http://a.org/{n}" for n in range(len(texts))]
+    pq.write_table(pa.table({"url": urls, "caption": texts}), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("run_folder")
+    source = write(folder / "pairs.parquet")
+    succeed(source, folder / "set", "--text_only", "--min_words=4")
+    return Finished(source, folder / "set")
+
+
+def state(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        name: (digest, (folder / name).stat().st_mtime_ns)
+        for name, digest in digests(folder).items()
+    }
+
+
+def test_what_a_text_only_run_leaves(finished: Finished):
+    names = {"README.md", "funnel.json", "manifest.json", "pairs/00000.parquet"}
+    assert digests(finished.output).keys() == names
+    assert {(fate.url, fate.caption) for fate in kept(finished.output)} == {
+        (f"http://a.org/{n}", text) for n, text in enumerate(ENOUGH)
+    }
+    assert manifest(finished.output)["shards"] == {}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--batch_rows=2",), ("--connections=1", "--timeout_s=1", "--direct_num_workers=2")],
+)
+def test_a_finished_run_is_told_and_left_alone(finished: Finished, flags: tuple[str, ...]):
+    """How pairs are fetched and in what batches does not make another run."""
+    before = state(finished.output)
+    ended = run(finished.source, f"{finished.output}/", "--text_only", "--min_words=4", *flags)
+    assert ended.status == 0
+    assert f"{finished.output} is finished: nothing to do" in ended.err
+    assert ended.err.count("\n") == 1
+    assert state(finished.output) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--text_only",), "min_words 4 there, 3 here"),
+        (("--text_only", "--min_words=4", "--language="), "language en there"),
+        (("--min_words=4",), "text_only True there, False here"),
+        (("--text_only", "--min_words=4", "--samples_per_shard=7"), "samples_per_shard"),
+        (("--text_only", "--min_words=4", "--image_size=7"), "image_size 256 there, 7 here"),
+        (("--text_only", "--min_words=4", "--eval_images=a={exam}"), "other evaluation"),
+    ],
+)
+def test_other_rules_are_refused_and_nothing_is_touched(
+    finished: Finished, tmp_path: Path, flags: tuple[str, ...], says: str
+):
+    (tmp_path / "exam.png").write_bytes(evaluation_image())
+    before = state(finished.output)
+    told = [flag.replace("{exam}", f"{tmp_path}/exam.png") for flag in flags]
+    ended = run(finished.source, finished.output, *told)
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "holds another run" in ended.err
+    assert says in ended.err
+    assert "give another --output, or delete that folder" in ended.err
+    assert state(finished.output) == before
+
+
+def test_other_input_is_refused(finished: Finished, tmp_path: Path):
+    other = write(tmp_path / "pairs.parquet", TEXTS[:7])
+    ended = run(other, finished.output, "--text_only", "--min_words=4")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "other input" in ended.err
+
+
+def test_the_same_path_with_other_rows_is_other_input(tmp_path: Path):
+    source = write(tmp_path / "pairs.parquet")
+    succeed(source, tmp_path / "set", "--text_only")
+    write(source, ("an" + ENOUGH[0][1:], *ENOUGH[1:]))
+    ended = run(source, tmp_path / "set", "--text_only")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "other input" in ended.err
+
+
+def test_a_folder_that_is_not_empty_is_refused(finished: Finished, tmp_path: Path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "thesis.tex").write_text("years of work")
+    for path in (tmp_path / "set", tmp_path / "set" / "thesis.tex"):
+        ended = run(finished.source, path, "--text_only")
+        assert (ended.status, ended.err.count("\n")) == (2, 1)
+        assert "no run of ours; give another --output" in ended.err
+    assert list(digests(tmp_path)) == ["set/thesis.tex"]
+    assert (tmp_path / "set" / "thesis.tex").read_text() == "years of work"
+
+
+def test_an_empty_folder_is_taken(finished: Finished, tmp_path: Path):
+    (tmp_path / "set").mkdir()
+    succeed(finished.source, tmp_path / "set", "--text_only", "--min_words=4")
+    assert digests(tmp_path / "set").keys() == digests(finished.output).keys()
+
+
+def test_a_manifest_that_is_none_of_ours_is_refused(finished: Finished, tmp_path: Path):
+    for body in ("{}", "[]", "no JSON"):
+        (tmp_path / "manifest.json").write_text(body)
+        ended = run(finished.source, tmp_path, "--text_only")
+        assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+        assert (tmp_path / "manifest.json").read_text() == body
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(finished: Finished, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    ended = run(finished.source, tmp_path / "file" / "set", "--text_only")
+    assert ended.status in (1, 2)
+    assert ended.err.count("\n") == 1
+    assert str(tmp_path / "file") in ended.err
