@@ -25,17 +25,22 @@ def main(argv: Sequence[str]) -> int:
     except UsageError as error:
         print(f"beam_runner.py: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("beam_runner.py: stopped; the same command goes on from here", file=sys.stderr)
-        return 1
-    except Exception as error:
-        if os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
-            traceback.print_exc()
-        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-        hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
-        print(f"beam_runner.py: failed: {lines[-1].strip()} ({hint})", file=sys.stderr)
+    except (KeyboardInterrupt, Exception) as error:
+        print(f"beam_runner.py: {_last_line(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _last_line(error: BaseException | None) -> str:
+    if os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
+        traceback.print_exception(error)
+    lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    while error is not None:  # within a bundle Beam makes a RuntimeError of it
+        if isinstance(error, KeyboardInterrupt):
+            return "stopped; the same command goes on from here"
+        error = error.__cause__ or error.__context__
+    hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
+    return f"failed: {lines[-1].strip()} ({hint})"
 
 
 if __name__ == "__main__":

@@ -64,5 +64,6 @@ def plain(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Golden:
     kinds = len(made.good_files())
     fates = made.good_fates(web)[kinds:] + made.text_fates(web)
     pq.write_table(made.columns(fates), folder / "pairs.parquet")
-    ended = succeed(folder / "pairs.parquet", folder / "set", *made.FLAGS)
-    return Golden(folder / "pairs.parquet", made.FLAGS, fates, folder / "set", ended.err)
+    flags = (*made.FLAGS, f"--vocabulary_size={made.vocabulary_size(fates)}")
+    ended = succeed(folder / "pairs.parquet", folder / "set", *flags)
+    return Golden(folder / "pairs.parquet", flags, fates, folder / "set", ended.err)

@@ -123,9 +123,13 @@ TINY = replace(
     log_every=50,
     checkpoint_every=200,
 )
-"""For `make demo`: some thousand scenes of coloured shapes, about 90 s on 2 CPU cores.
+"""For `make demo`: some thousand scenes of coloured shapes, about 90 s on 2 idle CPU cores.
 
     python -m train --shards OUT/shards --run RUNS/tiny --preset tiny
+
+Seen on the demo's 3,771 kept pairs: R@1 85.5 in both directions among 200 unseen combinations
+(chance 0.5). Where things lie is not learned: a text beat its twin with the opposite relation
+("above" for "below") for 91 of 200 images.
 
 No flip: "left of" and "right of" would change places. BatchNorm's momentum is not the paper's 0.01,
 which needs thousands of steps: after 450 it gave R@1 0.5 (chance) where 0.1 gave 89, from the same
