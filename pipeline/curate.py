@@ -16,10 +16,11 @@ from transforms.count_pairs import CountPairs, FindCrowdedImages, FindFrequentTe
 from transforms.evaluation import EvaluationFile, HashEvaluationImages
 from transforms.hash_sets import WriteHashSet
 from transforms.judge_pairs import JudgePairs, TextRules
+from transforms.measure_images import ImageRules
 from transforms.plan_shards import PlanShards
 from transforms.tallies import CombineCounts, WriteJson
 from transforms.vocabulary import BuildVocabulary
-from transforms.write_shards import ImageRules, WriteShards
+from transforms.write_shards import WriteShards
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,13 @@ from pipeline.funnel import check_funnel, funnel
 from pipeline.inputs import InputFile, match
 from pipeline.options import Command, UsageError
 from transforms.evaluation import EvaluationFile
-from transforms.files import exists, is_local, open_to_read, write_atomically
+from transforms.files import (
+    exists,
+    is_local,
+    open_to_read,
+    remove_leftovers,
+    write_atomically,
+)
 from transforms.reasons import TEXT_STEPS
 from transforms.tallies import add_counts
 
@@ -150,6 +156,7 @@ class RunFolder:
         """Takes away what the run worked with."""
         if is_local(self.work):
             shutil.rmtree(self.work, ignore_errors=True)
+            remove_leftovers(self.out)
         else:
             FileSystems.delete([path for path, _ in match(f"{self.work}/")])
 

@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -102,6 +103,9 @@ def test_killed_at_random_moments_of_both_planes(plain: Golden, slow_web: SmallW
     assert (other.status, other.err.count("\n")) == (2, 1)
     assert digests(output) == touched
 
+    # What a kill leaves that comes in the milliseconds in which a file is written aside.
+    write_cut = f".00002.tar.{uuid.uuid4().hex}"
+    (output / "shards" / write_cut).write_bytes(b"the first half")
     web.delay_s = 0
     ended = run_process(*args)
     assert ended.status == 0, ended.err

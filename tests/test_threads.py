@@ -30,11 +30,11 @@ def test_items_are_taken_only_a_little_ahead() -> None:
             taken.append(item)
             yield item
 
-    results = in_threads(lambda item: item, items(), ahead=3)
+    results = in_threads(lambda item: item, items(), chunk=2)
     assert taken == []
     for expected in range(10):
         assert next(results) == expected
-        assert len(taken) <= expected + 1 + 3
+        assert len(taken) <= expected + 2 * (2 * THREADS + 1)
     results.close()
 
 

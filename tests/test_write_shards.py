@@ -19,7 +19,6 @@ from small_web import SmallWeb
 
 from transforms.reasons import STEP_OF, TEXT_STEPS
 from transforms.shard_files import SHARD_SCHEMA
-from transforms.write_shards import stored_bodies
 
 UNFETCHED = {*TEXT_STEPS, "fetch"}
 
@@ -174,19 +173,3 @@ def test_without_the_flag_no_private_address_is_fetched(
     }
     assert len(web.requests) == before
     assert (kept(tmp_path / "set"), samples(tmp_path / "set")) == ([], {})
-
-
-def test_stored_images_are_read_back_in_any_order(tmp_path: Path):
-    bodies = {"a": b"0123456789", "b": b"abcdefghij"}
-    for name, body in bodies.items():
-        (tmp_path / name).write_bytes(body)
-    places = [("b", 4, 3), ("a", 0, 10), ("b", 0, 2), ("a", 9, 1), ("b", 3, 0)]
-    table = pa.table(
-        {
-            "source_path": [str(tmp_path / name) for name, _, _ in places],
-            "source_at": [at for _, at, _ in places],
-            "source_size": [size for _, _, size in places],
-        }
-    )
-    found = {fetched.index: fetched.body for fetched in stored_bodies(table)}
-    assert found == {n: bodies[name][at : at + size] for n, (name, at, size) in enumerate(places)}

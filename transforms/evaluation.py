@@ -6,6 +6,7 @@ import logging
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -76,7 +77,7 @@ def _image_column(batch: pa.RecordBatch, path: str) -> Iterator[bytes]:
 def hash_evaluation_file(file: EvaluationFile) -> Hashed:
     """The perceptual hashes of the images in one file."""
     phashes, unreadable = [], 0
-    for seen in in_threads(examine, _bodies(file.path)):
+    for seen in in_threads(partial(examine, in_full=True), _bodies(file.path)):
         if isinstance(seen, Image):
             phashes.append(seen.phash)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -48,6 +49,13 @@ def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str) -> None:
+    """Removes what killed runs were writing aside in a local folder and those in it."""
+    for aside in Path(folder).rglob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{32}", aside.name) and aside.is_file():
+            aside.unlink()
 
 
 def publish(local: Path, path: str) -> None:

@@ -100,7 +100,7 @@ def _is_cut_jpeg(body: bytes) -> bool:
         if body[at] != 0xFF or body[at + 1] == 0xFF:  # fill bytes, or junk that decoders skip
             at += 1
         elif body[at + 1] == 0xDA:
-            return body.find(b"\xff\xd9", at) < 0  # a thumbnail's end marker lies before
+            return body.rfind(b"\xff\xd9", at) < 0  # a thumbnail's end marker lies before
         else:
             at += 2 + int.from_bytes(body[at + 2 : at + 4], "big")
     return True

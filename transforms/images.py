@@ -59,7 +59,8 @@ class Image:
       format: "jpeg", "png", "webp", "gif", "bmp" or "avif".
       width, height: px, as stored in the file; an EXIF orientation may turn it for display.
       phash: uint64, `imagehash.phash` of the picture as displayed (upright, first frame, over
-        white), most significant bit first: `format(phash, "016x") == str(that hash)`.
+        white), most significant bit first. A JPEG is hashed from a smaller plane, which is
+        mostly within 2 bits; where it was asked for in full, `format(phash, "016x") == str(hash)`.
       plain: whether the file can be given to others as it is: JPEG, PNG or WebP with samples that
         Pillow's `convert("RGB")` reads right, unlike those of a 16-bit grey PNG.
     """
@@ -89,12 +90,15 @@ class Unusable:
     height: int | None = None
 
 
-def examine(body: bytes, *, max_pixels: int = 178_956_970) -> Image | Unusable:
+def examine(
+    body: bytes, *, max_pixels: int = 178_956_970, in_full: bool = False
+) -> Image | Unusable:
     """What these bytes are. Raises nothing, whatever they are; may be called by many threads.
 
     Args:
       max_pixels: width * height; a header that says more is refused before any decode. The default
         is where Pillow itself refuses.
+      in_full: hash the whole picture of a JPEG too.
     """
     name = signature_format(body)
     if name is None:
@@ -109,7 +113,7 @@ def examine(body: bytes, *, max_pixels: int = 178_956_970) -> Image | Unusable:
         width, height = picture.size
         if width * height > max_pixels:
             return Unusable("undecodable", "too_many_pixels", width, height)
-        return _decode(body, name, picture)
+        return _decode(body, name, picture, in_full)
     except PillowImage.DecompressionBombError:
         return Unusable("undecodable", "too_many_pixels", width, height)
     except Exception as error:  # Pillow raises some ten kinds, by format and by what is broken
@@ -120,12 +124,14 @@ def examine(body: bytes, *, max_pixels: int = 178_956_970) -> Image | Unusable:
         return Unusable("undecodable", fault, width, height)
 
 
-def _decode(body: bytes, name: str, picture: ImageFile.ImageFile) -> Image | Unusable:
+def _decode(
+    body: bytes, name: str, picture: ImageFile.ImageFile, in_full: bool
+) -> Image | Unusable:
     width, height = picture.size
     if fault := file_fault(body, name):
         return Unusable("undecodable", fault, width, height)
     plain = name in ("jpeg", "png", "webp") and not picture.mode.startswith("I")
-    if name == "jpeg":
+    if name == "jpeg" and not in_full:
         picture.draft("L", (_SMALLEST_PLANE_PX, _SMALLEST_PLANE_PX))
     picture.load()
     if name == "png" and _may_lack_rows(picture, body) and png_lacks_pixels(body):
