@@ -10,6 +10,7 @@ import contextlib
 import json
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -74,6 +75,16 @@ def check_disk(output: Path) -> None:
             f"{output} has {free / 1e6:,.0f} MB free and the demo needs {NEEDED_BYTES / 1e6:,.0f}: "
             "make room, or choose another --output"
         )
+
+
+def free_port(wanted: int) -> int:
+    """The wanted port of loopback, or another where something else listens on it."""
+    for port in (wanted, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return probe.getsockname()[1]
+    raise StepError("no port of 127.0.0.1 can be served on: is the loopback interface up?")
 
 
 def prepare_web(web: Path, port: int, *, small: bool) -> None:
@@ -173,13 +184,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("out/demo"))
     parser.add_argument(
-        "--port", type=int, default=8765, help="where the web is served on loopback"
+        "--port", type=int, help="where the web is served on loopback (default: 8765 or a free one)"
     )
     parser.add_argument("--small", action="store_true", help="a web of 700 pairs, for a quick look")
     arguments = parser.parse_args()
     start = time.perf_counter()
     try:
-        tell_story(arguments.output, arguments.port, small=arguments.small)
+        port = arguments.port or free_port(8765)
+        tell_story(arguments.output, port, small=arguments.small)
     except (StepError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
