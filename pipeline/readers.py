@@ -252,6 +252,10 @@ def _samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
             elif extension in ("json", "txt"):
                 body = tar.extractfile(member)
                 _read_text(sample, extension, body.read() if body else b"")
+        # tarfile takes an end that comes between two files, or in a header, for the end.
+        source.seek(tar.offset)
+        if source.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it is cut off")
     if key is not None:
         yield sample
 

@@ -1,6 +1,7 @@
 """The whole command over the golden set: every pair meets its fate, and every file says so."""
 
 import hashlib
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -74,9 +75,14 @@ def test_a_failed_run_is_one_last_line_and_status_1(tmp_path: Path):
     assert not [line for line in progress if "rror" in line or line.startswith((" ", "WARN"))]
 
 
-def test_a_truncated_shard_is_named(tmp_path: Path, golden: Golden):
-    whole = (golden.output / "shards" / "00000.tar").read_bytes()
-    (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
+@pytest.mark.parametrize("where", ["between files", "in a header", "in a file"])
+def test_a_truncated_shard_is_named(tmp_path: Path, golden: Golden, where: str):
+    path = golden.output / "shards" / "00000.tar"
+    with tarfile.open(path) as tar:
+        member = tar.getmembers()[9]
+    at = {"between files": member.offset, "in a header": member.offset + 100}
+    size = at.get(where, member.offset_data + 1)
+    (tmp_path / "cut.tar").write_bytes(path.read_bytes()[:size])
     ended = run(tmp_path / "cut.tar", tmp_path / "set")
     assert ended.status == 1
     assert "Traceback" not in ended.err
