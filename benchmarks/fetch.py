@@ -37,6 +37,7 @@ def command_of(side: str, listed: Path, out: Path) -> list[str]:
     if side == "ours":
         keep_all = ["--language=", "--min_words=1", "--allow_private_addresses"]
         paths = [f"--input={listed}", f"--output={out}", f"--connections={CONNECTIONS}"]
+        paths.append(f"--connections_per_host={CONNECTIONS}")
         return [sys.executable, str(ROOT / "beam_runner.py"), *paths, *keep_all]
     flags = {
         "url_list": listed,

@@ -27,8 +27,8 @@ configs:
 Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
 
 {% if manifest.shards -%}
-- `shards/*.tar`: WebDataset, {{ manifest.shards | length }} shards, of `KEY.jpg` (or `.png`,
-  `.webp`), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as
+- `shards/*.tar`: WebDataset, {{ manifest.shards | length }} shards, of `KEY.{{ extension }}`
+  (the image), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as
   columns, with perceptual hash, SHA-256 of the fetched bytes and sizes in px.
 {%- else -%}
 - `pairs/*.parquet`: columns `key`, `url`, `caption`. The images were not fetched.
@@ -73,9 +73,13 @@ def dataset_card(manifest: dict[str, Any], table: list[dict[str, Any]]) -> str:
       manifest: as it is written to manifest.json.
       table: the funnel's steps.
     """
+    resize = manifest["resize"]
+    original = resize["resize_mode"] == "original"
+    extension = "jpg" if original else resize["encode_format"]
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     return environment.from_string(_CARD).render(
         manifest=manifest,
+        extension=extension,
         pairs=f"{manifest['pairs']:,}",
         size=_size_category(manifest["pairs"]),
         table=render_funnel(table),

@@ -17,6 +17,7 @@ from transforms.fetch import FETCH_DETAILS, Fetched, FetchSettings, fetch_all
 QUICK = FetchSettings(
     allow_private_addresses=True, timeout_s=1.0, retries=0, max_image_bytes=50_000
 )
+WIDE = dataclasses.replace(QUICK, connections=16, connections_per_host=16)
 
 
 @pytest.fixture(scope="module")
@@ -171,13 +172,23 @@ def test_many_at_once_each_index_once_and_no_more_than_allowed() -> None:
     with bad_web() as server:
         urls = [server.url + path for path in paths * 40] + ["nonsense", "http://x y/"]
         began = time.monotonic()
-        fetched = list(fetch_all(urls, dataclasses.replace(QUICK, connections=16)))
+        fetched = list(fetch_all(urls, WIDE))
         assert time.monotonic() - began < 3  # one after the other: over 6 s
         assert sorted(one.index for one in fetched) == list(range(len(urls)))
         assert {one.detail for one in fetched if one.index % 6 == 2 and one.index < 240} == {
             "cut_off"
         }
         assert 8 <= server.most_at_once <= 16
+
+
+def test_one_host_gets_no_more_than_its_share_and_others_go_on() -> None:
+    how = dataclasses.replace(QUICK, connections=16, connections_per_host=3)
+    with bad_web() as slow, bad_web() as quick:
+        urls = [slow.url + "/hang/0.1"] * 30 + [quick.url + "/ok"] * 30
+        order = [fetched.index for fetched in fetch_all(urls, how)]
+        assert sorted(order) == list(range(60))
+        assert slow.most_at_once == 3
+        assert all(index >= 30 for index in order[:20])  # they did not wait behind the slow host
 
 
 def test_urls_are_taken_only_as_the_consumer_pulls(web: BadWeb) -> None:
@@ -192,8 +203,8 @@ def test_urls_are_taken_only_as_the_consumer_pulls(web: BadWeb) -> None:
     assert taken == 0
     for pulled in range(1, 100):
         next(fetching)
-        # What is pulled, what is under way, and what waits for another attempt.
-        assert taken <= pulled + 4 + 4 * 4
+        # What is pulled, what is under way, and what waits for its host or another attempt.
+        assert taken <= pulled + 4 + 32 * 4
     fetching.close()
 
 

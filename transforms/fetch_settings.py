@@ -21,6 +21,9 @@ class FetchSettings:
     """How to fetch. The command's flags are derived from these fields."""
 
     connections: int = field(default=64, metadata={"help": "fetches under way at once, a worker"})
+    connections_per_host: int = field(
+        default=8, metadata={"help": "fetches under way at once from one host, at most"}
+    )
     timeout_s: float = field(
         default=10.0, metadata={"help": "seconds an attempt may take, with its redirects"}
     )
@@ -43,7 +46,7 @@ class FetchSettings:
     )
 
     def __post_init__(self) -> None:
-        for name in ("connections", "max_image_bytes"):
+        for name in ("connections", "connections_per_host", "max_image_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
         for name in ("retries", "max_redirects"):

@@ -16,7 +16,11 @@ _INTERPOLATIONS = (
     *("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4"),
 )
 _QUALITIES = {"jpg": range(0, 101), "png": range(0, 10), "webp": range(1, 102)}
-_EXTENSIONS = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+
+
+# One name for every original, as img2dataset has it where it does not encode: `datasets` takes the
+# fields of a set's first five samples for those of all. Decoders go by the bytes.
+_ANY = "jpg"
 
 
 class EncodingError(ValueError):
@@ -87,16 +91,16 @@ class Encoder:
           image: what `examine` said of it.
 
         Returns:
-          (bytes, "jpg" | "png" | "webp", width, height), px as stored in these bytes. Without a
-          resize mode plain files stay byte for byte; others become PNG as displayed: upright,
-          first frame, 8 bits, over white.
+          (bytes, extension, width, height), px as stored in these bytes. Without a resize mode
+          plain files stay byte for byte; others become PNG as displayed: upright, first frame,
+          8 bits, over white; the extension is "jpg" for all. With one it is the encode_format.
 
         Raises:
           EncodingError: the image cannot be decoded or encoded after all.
         """
         if self._resizer is None:
             if image.plain:
-                return body, _EXTENSIONS[image.format], image.width, image.height
+                return body, _ANY, image.width, image.height
             return _as_png(body, image, compress_level=6)
         if not _opencv_shows_it_right(body, image):
             body = _as_png(body, image, compress_level=1)[0]
@@ -117,7 +121,7 @@ def _as_png(body: bytes, image: Image, *, compress_level: int) -> tuple[bytes, s
         picture.save(png, "PNG", compress_level=compress_level, icc_profile=profile)
     except Exception as error:  # as in `examine`: Pillow raises many kinds
         raise EncodingError(f"a {image.format} cannot become a PNG: {error}") from error
-    return png.getvalue(), "png", picture.width, picture.height
+    return png.getvalue(), _ANY, picture.width, picture.height
 
 
 def _opencv_shows_it_right(body: bytes, image: Image) -> bool:
