@@ -87,6 +87,12 @@ def free_port(wanted: int) -> int:
     raise StepError("no port of 127.0.0.1 can be served on: is the loopback interface up?")
 
 
+def built_port(web: Path) -> int:
+    """The port in the URLs of a web that was built before, else the usual one."""
+    mark = web / "built.json"
+    return json.loads(mark.read_text())["port"] if mark.exists() else 8765
+
+
 def prepare_web(web: Path, port: int, *, small: bool) -> None:
     """Builds the web unless this very one is there."""
     wanted = json.dumps({"port": port, "small": small})
@@ -95,6 +101,8 @@ def prepare_web(web: Path, port: int, *, small: bool) -> None:
         print(f"      it is in {web} already")
         return
     mark.unlink(missing_ok=True)
+    for stale in ("set", "run"):  # they were made of another web
+        shutil.rmtree(web.parent / stale, ignore_errors=True)
     build(web, small=small, port=port)
     mark.write_text(wanted)
 
@@ -190,7 +198,7 @@ def main() -> int:
     arguments = parser.parse_args()
     start = time.perf_counter()
     try:
-        port = arguments.port or free_port(8765)
+        port = arguments.port or free_port(built_port(arguments.output / "web"))
         tell_story(arguments.output, port, small=arguments.small)
     except (StepError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)

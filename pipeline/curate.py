@@ -60,7 +60,11 @@ def curate_texts(
 
     text_set = frequent | "FrequentTexts" >> WriteHashSet(f"{places.work}/frequent_texts")
     image_set = images["crowded"] | "CrowdedImages" >> WriteHashSet(f"{places.work}/crowded_images")
-    known = vocabulary["members"] | "Vocabulary" >> WriteHashSet(f"{places.work}/vocabulary")
+    members = vocabulary["members"] | "Vocabulary" >> WriteHashSet(f"{places.work}/vocabulary")
+    known = members | "IfCut" >> beam.Map(
+        lambda path, summary: path if summary["cut_off_count"] else "",  # else nothing is rare
+        beam.pvalue.AsSingleton(vocabulary["summary"]),
+    )
     judged = (
         {"split": numbered, "repeated": images["repeated"], "foreign": counted["foreign"]}
         | beam.CoGroupByKey()
@@ -77,15 +81,20 @@ def curate_texts(
     )
     counts = judged["counts"] | CombineCounts()
     kept = counts | "Kept" >> beam.Map(lambda total: total.get("written", 0))
-    if not job.text_only:
-        judged["kept"] | PlanShards(places.plan, job.samples_per_shard, kept, blocks)
-    summary = {"counts": counts, "vocabulary": vocabulary["summary"]}
+    summary = {
+        "read": counted["read"] | "Read" >> beam.CombineGlobally(sum),
+        "counts": counts,
+        "vocabulary": vocabulary["summary"],
+    }
+    if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
+        plan = PlanShards(places.plan, job.samples_per_shard, kept, blocks)
+        summary["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
     pipeline | "TextSummary" >> WriteJson(f"{places.work}/text.json", summary)
 
 
 def curate_images(
     pipeline: beam.Pipeline,
-    shards: int,
+    shards: list[int],
     evaluation: list[EvaluationFile],
     command: Command,
     places: Places,
@@ -95,7 +104,7 @@ def curate_images(
     hashed = pipeline | "EvaluationFiles" >> beam.Create(evaluation) | HashEvaluationImages()
     stats = (
         pipeline
-        | "Shards" >> beam.Create(range(shards))
+        | "Shards" >> beam.Create(shards)
         | WriteShards(
             plan=places.plan,
             out=places.out,

@@ -96,12 +96,16 @@ def find_files(job: Job) -> list[InputFile]:
     found: dict[str, InputFile] = {}
     for pattern in job.input.split(","):
         if is_local(pattern) and exists(f"{pattern}/manifest.json"):
-            pattern = f"{pattern}/shards"  # a set of ours: its other files are no pairs
+            # A set of ours: its other files are no pairs.
+            pattern = f"{pattern}/{'shards' if Path(pattern, 'shards').is_dir() else 'pairs'}"
         files = [
             InputFile(path, size, _named(job, path))
             for path, size in match(pattern)
             if not _is_in(path, job.output)  # else a run could not go on where it stopped
         ]
+        if len(files) > 1:  # beside what was asked for there may be sidecars
+            files = [f for f in files if _format_of(f.path)[0] in ("", f.format)]
+            files = [f for f in files if not f.path.lower().endswith((".json", ".md"))]
         tars = [file for file in files if file.format == "webdataset"]
         listed = [file for file in files if file.format]
         if not files:
@@ -212,10 +216,10 @@ def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
         if not (name and equals and pattern):
             raise UsageError(f"eval_images takes NAME=PATH,...; got {part!r}")
         suffixes = (*IMAGE_SUFFIXES, ".tar", ".parquet")
-        paths = [path for path, _ in match(pattern) if path.lower().endswith(suffixes)]
-        if any(path.endswith(".tar") for path in paths):
-            paths = [path for path in paths if not path.endswith(".parquet")]
-        if not paths:
+        found = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
+        if any(path.lower().endswith(".tar") for path, _ in found):
+            found = [item for item in found if not item[0].lower().endswith(".parquet")]
+        if not found:
             raise UsageError(f"no evaluation images at {pattern!r} ({name}); give a path with some")
-        files.extend(EvaluationFile(name, path) for path in paths)
+        files.extend(EvaluationFile(name, *item) for item in found)
     return files

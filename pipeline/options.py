@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners import create_runner
 
 from pipeline.rules import Rules
 from transforms.fetch import FetchSettings
@@ -151,11 +152,22 @@ def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOpt
         raise UsageError(f"{message}; see Apache Beam's pipeline options") from error
     finally:
         logging.disable(logging.NOTSET)
-    stray = [word for word in rest[:1] if not word.startswith("-")]
+    stray = [
+        word
+        for before, word in zip(["", *rest], rest, strict=False)
+        if not word.startswith("-") and (not before.startswith("-") or "=" in before)
+    ]
     unknown = sorted(given.keys() - known.keys()) + stray
     if unknown:
         names = [action.dest for action in ours._actions] + list(known)
         near = difflib.get_close_matches(unknown[0], names, 1)
         hint = f"did you mean --{near[0]}?" if near else "see --help"
         raise UsageError(f"unknown flag {unknown[0]!r}; {hint}")
+    runner = options.view_as(StandardOptions).runner
+    try:
+        if runner:
+            create_runner(runner)
+    except (ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"runner {runner!r} is not to be had here: {reason}") from error
     return options

@@ -100,7 +100,9 @@ def _bytes(values: pa.Array) -> pa.Array:
 def _dialect(split: Any, on_invalid: Any = None) -> pa.csv.ParseOptions:
     return pa.csv.ParseOptions(
         delimiter="\t" if split.format == "tsv" else ",",
-        newlines_in_values=True,
+        # A TSV has no quoting: a lone quotation mark would swallow the rows up to the next.
+        quote_char=False if split.format == "tsv" else '"',
+        newlines_in_values=split.format == "csv",
         invalid_row_handler=on_invalid,
     )
 

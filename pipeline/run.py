@@ -16,10 +16,10 @@ from pipeline.inputs import InputFile, find_evaluation_files, find_files, find_s
 from pipeline.options import Command
 from pipeline.run_folder import RunFolder, describe_run
 from transforms.batches import Blocks
-from transforms.plan_shards import shard_count
 
 BYTES_PER_BUCKET = 1 << 28  # of input; a bucket of URLs then holds a few million rows
 MAX_BUCKETS = 256
+IN_PROCESS = ("directrunner", "fnapirunner")
 
 
 def run(command: Command) -> None:
@@ -50,14 +50,16 @@ def run(command: Command) -> None:
             assert summary is not None
         if not job.text_only:
             kept = summary["counts"].get("written", 0)
-            shards = shard_count(kept, job.samples_per_shard)
-            _say(f"{kept:,} pairs to fetch for {shards} shards")
+            shards = sorted(summary["shards"])
+            _say(f"{kept:,} pairs to fetch for {len(shards)} shards")
             with _Timed("image plane"), _pipeline(command, in_process) as pipeline:
                 curate_images(pipeline, shards, evaluation, command, places)
+        table = folder.close()
     finally:
+        folder.release()
         if blocks:
             shutil.rmtree(blocks, ignore_errors=True)
-    print(render_funnel(folder.close()))
+    print(render_funnel(table))
     _say(f"done: {folder.out}")
 
 
@@ -68,7 +70,8 @@ def bucket_count(files: list[InputFile]) -> int:
 
 
 def _in_process(command: Command) -> bool:
-    return command.beam.view_as(StandardOptions).runner in (None, "DirectRunner", "FnApiRunner")
+    runner = command.beam.view_as(StandardOptions).runner
+    return not runner or runner.lower() in IN_PROCESS
 
 
 def _pipeline(command: Command, in_process: bool) -> beam.Pipeline:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import importlib.metadata
 import json
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -28,13 +29,15 @@ from transforms.files import (
 from transforms.reasons import TEXT_STEPS
 from transforms.tallies import add_counts
 
+# What of fetching decides whether a URL can be had at all.
+FETCH_RULES = ("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent")
 PACKAGES = ("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "langdetect", "numpy")
 
 
 def describe_run(
     command: Command, files: Sequence[InputFile], evaluation: Sequence[EvaluationFile]
 ) -> dict[str, Any]:
-    """All that decides what the output is; how it is fetched and in what batches does not."""
+    """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
     for name in ("input", "output", "batch_rows", "eval_images"):
         del job[name]
@@ -42,8 +45,9 @@ def describe_run(
         "job": job,
         "rules": dataclasses.asdict(command.rules),
         "resize": dataclasses.asdict(command.resize),
+        "fetch": {name: getattr(command.fetch, name) for name in FETCH_RULES},
         "input": [{"path": f.path, "bytes": f.size, "format": f.format} for f in files],
-        "evaluation": [{"name": f.name, "path": f.path} for f in evaluation],
+        "evaluation": [f._asdict() for f in evaluation],
     }
 
 
@@ -71,6 +75,7 @@ class RunFolder:
         self.out = out.rstrip("/")
         self.work = f"{self.out}/_temporary"
         self.description = description
+        self._lock: IO[str] | None = None
         started, ended = f"{self.work}/run.json", f"{self.out}/manifest.json"
         self.finished = exists(ended)
         if self.finished or exists(started):
@@ -85,6 +90,19 @@ class RunFolder:
             raise UsageError(f"{self.out} is not empty and no run of ours; give another --output")
         else:
             self._write(started, description)
+        if is_local(self.work) and not self.finished:
+            self._own()
+
+    def _own(self) -> None:
+        """Keeps other runs out, and takes away what a killed attempt left."""
+        self._lock = Path(self.work, "lock").open("w")  # noqa: SIM115, until `release`
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"another run is writing to {self.out}; wait for it") from error
+        for name in ("blocks-*", "shard-*", "rows-*"):
+            for folder in Path(self.work).glob(name):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _description(self, path: str) -> dict[str, Any]:
         try:
@@ -123,6 +141,12 @@ class RunFolder:
         kept = counts.pop("written", 0)
         text_funnel = funnel(counts, TEXT_STEPS)
         check_funnel(text_funnel, kept)
+        seen = counts.get("seen", 0)
+        if text["read"] != seen:
+            raise RuntimeError(
+                f"the first reading found {text['read']} rows and the second {seen}: "
+                "did the input change? Delete the output folder and start again"
+            )
         table, shards = text_funnel, []
         images: dict[str, Any] = {"evaluation": []}
         if not self.description["job"]["text_only"]:
@@ -151,6 +175,11 @@ class RunFolder:
         self._write(f"{self.out}/manifest.json", manifest)
         self.clean()
         return table
+
+    def release(self) -> None:
+        """Lets other runs in."""
+        if self._lock:
+            self._lock.close()
 
     def clean(self) -> None:
         """Takes away what the run worked with."""

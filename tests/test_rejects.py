@@ -1,13 +1,10 @@
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.rejects import REJECTED, key_column, rejected_rows, write_rejected
+from transforms.rejects import REJECTED, key_column, rejected_rows
 
 PAIRS = pa.record_batch(
     {
@@ -42,20 +39,6 @@ def test_only_the_dropped_are_written_with_their_step(start: int) -> None:
         ("0000000000000abc", "http://c/", "c", "duplicates", "duplicate_pair", None),
     ]
     assert [tuple(row.values()) for row in rows.to_pylist()] == expected[start:]
-
-
-def test_nothing_dropped_writes_no_file(tmp_path: Path) -> None:
-    rows = rejected_rows(PAIRS, strings([None] * 3), strings([None] * 3))
-    write_rejected(pa.Table.from_batches([rows]), str(tmp_path / "a.parquet"))
-    assert len(rows) == 0
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_is_written_reads_back(tmp_path: Path) -> None:
-    rows = rejected_rows(PAIRS, strings(["rare_token"] * 3), strings([None] * 3))
-    table = pa.Table.from_batches([rows])
-    write_rejected(table, str(tmp_path / "rejected" / "a.parquet"))
-    assert pq.read_table(tmp_path / "rejected" / "a.parquet").equals(table)
 
 
 def test_a_reason_outside_the_closed_set_raises() -> None:

@@ -9,6 +9,9 @@ import pytest
 from command import digests, kept, manifest, run, succeed
 from golden import TEXTS, evaluation_image
 
+from pipeline.options import UsageError
+from pipeline.run_folder import RunFolder
+
 ENOUGH = TEXTS[:6]
 
 
@@ -39,8 +42,9 @@ def state(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def test_what_a_text_only_run_leaves(finished: Finished):
-    names = {"README.md", "funnel.json", "manifest.json", "pairs/00000.parquet"}
-    assert digests(finished.output).keys() == names
+    documents = {"README.md", "funnel.json", "manifest.json"}
+    tables = {"pairs/00000.parquet", "rejected/text-00000.parquet"}
+    assert digests(finished.output).keys() == documents | tables
     assert {(fate.url, fate.caption) for fate in kept(finished.output)} == {
         (f"http://a.org/{n}", text) for n, text in enumerate(ENOUGH)
     }
@@ -133,3 +137,36 @@ def test_a_folder_that_cannot_be_written_is_one_line(finished: Finished, tmp_pat
     assert ended.status in (1, 2)
     assert ended.err.count("\n") == 1
     assert str(tmp_path / "file") in ended.err
+
+
+def test_two_runs_at_once_on_one_folder(tmp_path: Path):
+    folder = RunFolder(str(tmp_path / "out"), {"job": {}})
+    with pytest.raises(UsageError, match="another run is writing"):
+        RunFolder(str(tmp_path / "out"), {"job": {}})
+    folder.release()
+    RunFolder(str(tmp_path / "out"), {"job": {}}).release()
+
+
+def test_what_a_killed_attempt_left_is_taken_away(tmp_path: Path):
+    RunFolder(str(tmp_path / "out"), {"job": {}}).release()
+    stale = tmp_path / "out" / "_temporary" / "blocks-x"
+    stale.mkdir()
+    RunFolder(str(tmp_path / "out"), {"job": {}}).release()
+    assert not stale.exists()
+
+
+def test_what_may_be_fetched_makes_another_run(finished: Finished):
+    again = (finished.source, finished.output, "--text_only", "--min_words=4")
+    ended = run(*again, "--allow_private_addresses")
+    assert ended.status == 2
+    assert "allow_private_addresses False there, True here" in ended.err
+
+
+def test_a_shard_that_gets_no_pair_is_left_out(tmp_path: Path):
+    source = tmp_path / "pairs.parquet"
+    urls = [f"http://127.0.0.1/{n}" for n in range(len(TEXTS))]  # refused, never connected to
+    pq.write_table(pa.table({"url": urls, "caption": TEXTS}), source)
+    succeed(source, tmp_path / "set", "--samples_per_shard=1", "--language=")
+    written = manifest(tmp_path / "set")["shards"]
+    assert 1 < len(written) < len(TEXTS)
+    assert [p.stem for p in sorted((tmp_path / "set").glob("shards/*.tar"))] == sorted(written)

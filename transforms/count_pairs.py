@@ -27,9 +27,10 @@ ROWS_PER_BLOCK = 1 << 18
 class Counted(NamedTuple):
     """What one batch adds to the counts; rows are those that are not malformed."""
 
-    pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: bool
+    pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, 0 or 1
     ngrams: np.ndarray  # uint64[m], of rows in the wanted language
     foreign: pa.RecordBatch  # row: uint32; language: string
+    rows: int  # of the batch, malformed ones too
 
 
 def counted(batch: pa.RecordBatch, *, first_row: int, language: str) -> Counted:
@@ -56,7 +57,7 @@ def counted(batch: pa.RecordBatch, *, first_row: int, language: str) -> Counted:
         "counted": counts.astype(np.uint8),
     }
     named = {"row": (rows[foreign] + first_row).astype(np.uint32), "language": languages}
-    return Counted(batch_of(columns), pairs.ngram_hashes(voters), batch_of(named))
+    return Counted(batch_of(columns), pairs.ngram_hashes(voters), batch_of(named), len(batch))
 
 
 class _Count(beam.DoFn):
@@ -67,13 +68,16 @@ class _Count(beam.DoFn):
     def process(self, element: tuple[int, Any]) -> Iterator[Any]:
         split_id, split = element
         held: list[Counted] = []
+        rows = 0
         for part in in_threads(self._count, self._numbered(split)):
             held.append(part)
+            rows += part.rows
             if sum(len(p.pairs) for p in held) >= ROWS_PER_BLOCK:
                 yield from self._emit(split_id, held)
                 held = []
         if held:
             yield from self._emit(split_id, held)
+        yield beam.pvalue.TaggedOutput("read", rows)
 
     def _numbered(self, split: Any) -> Iterator[tuple[int, pa.RecordBatch]]:
         first_row = 0
@@ -121,7 +125,8 @@ class CountPairs(beam.PTransform):
       buckets: how many buckets of URLs and of texts, a power of two; n-grams have four times it.
 
     Outputs, each of (bucket or split, block): `by_url` (url, text, exact, row, counted, split),
-    `by_text` (text, url), `ngrams` (ngram, count), `foreign` (row, language; by split).
+    `by_text` (text, url), `ngrams` (ngram, count), `foreign` (row, language; by split); and `read`,
+    how many rows each split has.
     """
 
     read: ReadSplit
@@ -133,7 +138,7 @@ class CountPairs(beam.PTransform):
         # Declared so that Beam uses the IPC coder and does not pickle the batches.
         count = _Count(self.read, self.blocks, self.language, self.buckets)
         tags = ("by_url", "by_text", "ngrams", "foreign")
-        outputs = splits | beam.ParDo(count).with_outputs(*tags)
+        outputs = splits | beam.ParDo(count).with_outputs(*tags, "read")
         for tag in tags:
             outputs[tag].element_type = BUCKET
         return outputs

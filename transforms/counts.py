@@ -67,15 +67,12 @@ def repeated_rows(
 @njit(nogil=True, cache=True)
 def _sum_by_hash(hashes, counts, table, sums, mask):  # type: ignore[no-untyped-def]
     """Open addressing; the hash is uniform, so its low bits are the slot. A count of 0 is free."""
-    used = 0
     for row in range(len(hashes)):
         slot = hashes[row] & mask
         while sums[slot] != 0 and table[slot] != hashes[row]:
             slot = (slot + np.uint64(1)) & mask
-        used += sums[slot] == 0
         table[slot] = hashes[row]
         sums[slot] += counts[row]
-    return used
 
 
 def sum_by_hash(hashes: UInt64s, counts: Counts) -> tuple[UInt64s, Counts]:

@@ -23,6 +23,7 @@ from transforms.images import Image, examine
 from transforms.threads import in_threads
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
+LOG = logging.getLogger("alignset")
 FAR = 64  # bits: no two hashes are farther apart
 
 
@@ -31,6 +32,7 @@ class EvaluationFile(NamedTuple):
 
     name: str  # of the evaluation set
     path: str
+    bytes: int = 0
 
 
 class Hashed(NamedTuple):
@@ -43,13 +45,14 @@ class Hashed(NamedTuple):
 
 def _bodies(path: str) -> Iterator[bytes]:
     """The bytes of each image in one file."""
-    if path.endswith(".tar"):
+    suffix = path.lower()
+    if suffix.endswith(".tar"):
         with open_to_read(path) as source, tarfile.open(fileobj=source, mode="r|") as tar:
             for member in tar:
                 if member.name.lower().endswith(IMAGE_SUFFIXES):
                     body = tar.extractfile(member)
                     yield body.read() if body else b""
-    elif path.endswith(".parquet"):
+    elif suffix.endswith(".parquet"):
         with open_to_read(path) as source:
             for batch in pq.ParquetFile(source).iter_batches(batch_size=64):
                 yield from _image_column(batch, path)
@@ -84,7 +87,7 @@ def hash_evaluation_file(file: EvaluationFile) -> Hashed:
             unreadable += 1
     if unreadable:
         message = "%s: %d evaluation images cannot be decoded, so copies of them are not found"
-        logging.warning(message, file.path, unreadable)
+        LOG.warning(message, file.path, unreadable)
     return Hashed(file.name, phashes, unreadable)
 
 

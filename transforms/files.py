@@ -28,6 +28,12 @@ def open_to_read(path: str) -> BinaryIO:
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
+def _to_disk(file: BinaryIO) -> None:
+    """Waits for the disk, or after a power cut a name could stand over an empty file."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
 def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
     """Writes a file aside and renames it, so that a killed run leaves no half of it.
 
@@ -46,6 +52,7 @@ def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
     try:
         with aside.open("wb") as sink:
             write(sink)
+            _to_disk(sink)
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
@@ -62,6 +69,8 @@ def publish(local: Path, path: str) -> None:
     """Moves a finished file of this machine to its place, whole or not at all."""
     if is_local(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with local.open("rb") as source:
+            _to_disk(source)
         os.replace(local, path)  # both are in the output folder
         return
     with local.open("rb") as source:

@@ -163,7 +163,7 @@ class HashSet:
 
     @classmethod
     def open(cls, path: str | Path) -> HashSet:
-        """Maps a file of little-endian uint64, as `--vocabulary` takes."""
+        """Maps a file of little-endian uint64, ascending."""
         if Path(path).stat().st_size == 0:  # an empty file cannot be mapped
             return cls(np.zeros(0, np.uint64))
         return cls(np.memmap(path, "<u8", "r").view(np.ndarray))

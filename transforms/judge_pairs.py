@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -13,20 +15,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from transforms import reasons as r
 from transforms.batches import Blocks, unpack
 from transforms.count_pairs import BUCKET, Bucket, ReadSplit
-from transforms.files import local_copy, write_atomically
+from transforms.files import is_local, local_copy
 from transforms.hashing import HashSet
 from transforms.measure import Pairs, measure
-from transforms.rejects import REJECTED, key_column, rejected_rows, write_rejected
+from transforms.parquet_files import RowWriter, parquet_file
+from transforms.rejects import REJECTED, key_column, rejected_rows
 from transforms.texts import has_rare_token
 from transforms.threads import in_threads
 
 Bools = npt.NDArray[np.bool_]
 LOG = logging.getLogger("alignset")
+PAIRS = pa.schema([("key", pa.string()), ("url", pa.string()), ("caption", pa.string())])
+BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
 
 
 class Corpus(NamedTuple):
@@ -79,6 +83,7 @@ class _Judge(beam.DoFn):
     def __init__(self, read: ReadSplit, blocks: Blocks, rules: TextRules, out: str, plan: bool):
         self.read, self.blocks, self.rules = read, blocks, rules
         self.out, self.plan = out, plan
+        self.scratch = f"{out}/_temporary" if is_local(out) else None
 
     def process(
         self, element: tuple[int, Mapping[str, Any]], frequent: str, crowded: str, known: str
@@ -89,28 +94,38 @@ class _Judge(beam.DoFn):
             repeated = _marked(joined["repeated"])
             foreign, languages = _named(joined["foreign"])
             judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages)
-            kept, dropped, seen = [], [], 0
-            for keep, drop in in_threads(judge, _numbered(self.read(split))):
-                seen += len(keep) + len(drop)
-                kept.append(keep)
-                dropped.append(drop)
-            rejected = pa.Table.from_batches(dropped, REJECTED)
-            write_rejected(rejected, f"{self.out}/rejected/text-{split_id:05d}.parquet")
-            written = sum(map(len, kept))
-            LOG.info("split %d: kept %d of %d by their texts", split_id, written, seen)
-            yield beam.pvalue.TaggedOutput("counts", _counts(seen, written, rejected))
-            yield from self._keep(split_id, kept)
+            counts: Counter[str] = Counter(seen=0, written=0)
+            path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
+            with parquet_file(path, REJECTED, self.scratch) as rejected:
+                kept = self._judged(split, judge, rejected, counts)
+                yield from self._keep(split_id, kept)
+            message = "split %d: kept %d of %d by their texts"
+            LOG.info(message, split_id, counts["written"], counts["seen"])
+            yield beam.pvalue.TaggedOutput("counts", dict(counts))
 
-    def _keep(self, split_id: int, kept: list[pa.RecordBatch]) -> Iterator[Bucket]:
-        rows = pa.Table.from_batches(kept) if kept else None
-        if not self.plan:
-            if rows is not None:
-                path = f"{self.out}/pairs/{split_id:05d}.parquet"
-                shown = rows.set_column(0, "key", key_column(rows["key"].to_numpy()))
-                write_atomically(path, lambda sink: pq.write_table(shown, sink))
+    def _judged(
+        self, split: Any, judge: _JudgeBatch, rejected: RowWriter, counts: Counter[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """The kept rows of each batch; the others are written down, and all are counted."""
+        for size, keep, drop in in_threads(judge, _numbered(self.read(split))):
+            rejected.write(drop)
+            counts.update(seen=size, written=len(keep))
+            for count in pc.value_counts(drop["reason"]).to_pylist():
+                counts[count["values"]] += count["counts"]
+            yield keep
+
+    def _keep(self, split_id: int, kept: Iterator[pa.RecordBatch]) -> Iterator[Bucket]:
+        if self.plan:
+            while some := list(islice(kept, BATCHES_PER_BLOCKS)):
+                for block in self.blocks.pack([batch for batch in some if len(batch)]):
+                    yield split_id, block
             return
-        for block in self.blocks.pack([batch for batch in kept if len(batch)]):
-            yield split_id, block
+        path = f"{self.out}/pairs/{split_id:05d}.parquet"
+        with parquet_file(path, PAIRS, self.scratch) as file:
+            for rows in kept:
+                key = key_column(rows["key"].to_numpy())
+                columns = [key, rows["url"], rows["caption"]]
+                file.write(pa.record_batch(columns, schema=PAIRS))
 
 
 class _JudgeBatch:
@@ -129,7 +144,8 @@ class _JudgeBatch:
 
     def __call__(
         self, numbered: tuple[int, pa.RecordBatch]
-    ) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
+        """How many rows there are, the kept, and the dropped as they are written down."""
         first, batch = numbered
         pairs = measure(batch)
         repeated = _within(self.repeated, first, len(batch))
@@ -156,7 +172,7 @@ class _JudgeBatch:
             if name.startswith("source_"):
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
-        return shown.filter(why.is_null()), rejected_rows(shown, why, detail)
+        return len(batch), shown.filter(why.is_null()), rejected_rows(shown, why, detail)
 
 
 def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
@@ -189,13 +205,6 @@ def _named(blocks: Iterable[pa.RecordBatch]) -> tuple[npt.NDArray[np.uint32], pa
 @lru_cache(maxsize=8)
 def _open_set(path: str) -> HashSet | None:
     return HashSet.open(local_copy(path)) if path else None
-
-
-def _counts(seen: int, written: int, rejected: pa.Table) -> dict[str, int]:
-    tally = pc.value_counts(rejected["reason"]).to_pylist()
-    return {"seen": seen, "written": written} | {
-        count["values"]: count["counts"] for count in tally
-    }
 
 
 @dataclass(eq=False)

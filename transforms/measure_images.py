@@ -121,14 +121,14 @@ def judge_images(
     measured: Measured, rules: ImageRules, evaluation: UInt64s, spool: Spool
 ) -> Judged:
     """Judges the images of one shard; those near to an evaluation image are hashed in full."""
-    columns = measured.columns
-    distances = _distances(columns["phash"], evaluation)
+    columns, phashes = measured.columns, list(measured.columns["phash"])
+    distances = _distances(phashes, evaluation)
     near = pc.less(distances, rules.min_evaluation_distance + QUICK_HASH_ERROR)
     for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
         image = examine(spool.get(measured.places[row]), in_full=True)
         if isinstance(image, Image):
-            columns["phash"][row] = image.phash
-    distances = _distances(columns["phash"], evaluation)
+            phashes[row] = image.phash  # not stored: a shard must not depend on these images
+    distances = _distances(phashes, evaluation)
     width = pa.array(columns["width"], pa.int32())
     height = pa.array(columns["height"], pa.int32())
     reasons = pc.coalesce(

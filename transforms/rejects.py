@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from transforms.files import write_atomically
 from transforms.reasons import STEP_OF
 
 REJECTED = pa.schema(
@@ -59,9 +57,3 @@ def rejected_rows(
         ],
         schema=REJECTED,
     )
-
-
-def write_rejected(rows: pa.Table, path: str) -> None:
-    """Writes dropped pairs, whole or not at all; nothing where none was dropped."""
-    if len(rows):
-        write_atomically(path, lambda sink: pq.write_table(rows, sink, compression="zstd"))

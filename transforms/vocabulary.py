@@ -33,11 +33,12 @@ class _Sum(beam.DoFn):
         yield bucket, block
 
 
-def _keep(counted: Bucket, cut: tuple[int, dict[int, int]]) -> tuple[int, pa.RecordBatch]:
+def _keep(counted: Bucket, cut: tuple[int, dict[int, int]], blocks: Blocks) -> Bucket:
     bucket, block = counted
     batch = unpack(block)
     hashes, counts = batch["ngram"].to_numpy(), batch["count"].to_numpy()
-    return bucket, batch_of({"hash": frequent_ngrams(hashes, counts, cut[0], cut[1][bucket])})
+    members = batch_of({"hash": frequent_ngrams(hashes, counts, cut[0], cut[1][bucket])})
+    return bucket, blocks.pack([members])[0]
 
 
 def _describe(histograms: list[Histogram], size: int) -> dict[str, int]:
@@ -73,7 +74,7 @@ class BuildVocabulary(beam.PTransform):
         histograms = beam.pvalue.AsList(summed["histograms"])
         start = ngrams.pipeline | "Once" >> beam.Create([None])
         cut = start | "Cut" >> beam.Map(lambda _, h: vocabulary_cut(dict(h), size), histograms)
-        keep = beam.Map(_keep, beam.pvalue.AsSingleton(cut)).with_output_types(BUCKET)
+        keep = beam.Map(_keep, beam.pvalue.AsSingleton(cut), self.blocks).with_output_types(BUCKET)
         return {
             "members": summed["counted"] | "Keep" >> keep,
             "summary": start | "Describe" >> beam.Map(lambda _, h: _describe(h, size), histograms),

@@ -29,8 +29,9 @@ from transforms.measure_images import (
     measure_images,
     stored_bodies,
 )
+from transforms.parquet_files import parquet_file
 from transforms.plan_shards import plan_path
-from transforms.rejects import key_column, rejected_rows, write_rejected
+from transforms.rejects import REJECTED, key_column, rejected_rows
 from transforms.resize import Encoder, EncodingError, ResizeSettings
 from transforms.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.threads import in_threads
@@ -93,11 +94,11 @@ class _WriteShard(beam.DoFn):
         reasons, details = judged.reasons.to_pylist(), columns["detail"]
         for row in failed:
             reasons[row], details[row] = r.UNDECODABLE, "unwritable"
-        whole = pairs.select(["key", "url", "caption"]).combine_chunks().to_batches()
-        if whole:
-            why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
-            rejected = pa.Table.from_batches([rejected_rows(whole[0], why, detail)])
-            write_rejected(rejected, f"{self.out}/rejected/images-{shard:05d}.parquet")
+        (whole,) = pairs.select(["key", "url", "caption"]).combine_chunks().to_batches()
+        why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
+        path = f"{self.out}/rejected/images-{shard:05d}.parquet"
+        with parquet_file(path, REJECTED, str(folder)) as rejected:
+            rejected.write(rejected_rows(whole, why, detail))
         table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
         base = f"{self.out}/shards/{shard:05d}"
         write_atomically(
