@@ -1,5 +1,6 @@
 """Real image files of every kind that a shard or a refusal may come from, made by Pillow."""
 
+import functools
 import io
 import struct
 from typing import Any
@@ -60,6 +61,7 @@ def rle_bitmap() -> bytes:
     return file_header + header + palette + data
 
 
+@functools.cache  # an animated AVIF holds the time at which it was made
 def good_files() -> dict[str, bytes]:
     """Files that show `photograph()` or `transparent()`, by what is special about each."""
     rgb, moving = photograph(), {"save_all": True, "append_images": [photograph(1), photograph(2)]}
