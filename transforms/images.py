@@ -33,9 +33,12 @@ from transforms.image_bytes import (
     webp_canvas,
 )
 
-# imagehash.phash shrinks to 32 px a side. From a plane of 32 its bits differ from those of the
-# whole picture by up to 8 (2.3 on average), from one of 96 by up to 2 (0.9), for 20% more time.
+# imagehash.phash shrinks to 32 px a side. Of small pictures with sharp edges its bits from a plane of
+# 32 differ from those of the whole picture by up to 10 (2.2 on average), from one of 96 by up to 6
+# (0.6). Of 640x480 they differ by up to 2 (0.2) from a plane of 60 as from one of 120, in 590 us
+# instead of 720.
 _SMALLEST_PLANE_PX = 96
+_LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
 _ORIENTATION = 0x0112
 # Where Pillow keeps what its `getexif` reads; asking costs 40 µs even where there is nothing.
 _EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
@@ -132,7 +135,9 @@ def _decode(
         return Unusable("undecodable", fault, width, height)
     plain = name in ("jpeg", "png", "webp") and not picture.mode.startswith("I")
     if name == "jpeg" and not in_full:
-        picture.draft("L", (_SMALLEST_PLANE_PX, _SMALLEST_PLANE_PX))
+        large = min(width, height) >= _LARGE_PX
+        plane = _SMALLEST_PLANE_OF_LARGE_PX if large else _SMALLEST_PLANE_PX
+        picture.draft("L", (plane, plane))
     picture.load()
     if name == "png" and _may_lack_rows(picture, body) and png_lacks_pixels(body):
         return Unusable("undecodable", "truncated", width, height)
