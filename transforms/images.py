@@ -33,9 +33,9 @@ from transforms.image_bytes import (
     webp_canvas,
 )
 
-# imagehash.phash shrinks to 32 px a side. Of small pictures with sharp edges its bits from a plane of
-# 32 differ from those of the whole picture by up to 10 (2.2 on average), from one of 96 by up to 6
-# (0.6). Of 640x480 they differ by up to 2 (0.2) from a plane of 60 as from one of 120, in 590 us
+# imagehash.phash shrinks to 32 px a side. Of small pictures with sharp edges its bits from a plane
+# of 32 differ from those of the whole picture by up to 10 (2.2 on average), from one of 96 by up to
+# 6 (0.6). Of 640x480 they differ by up to 2 (0.2) from a plane of 60 as from one of 120, in 590 us
 # instead of 720.
 _SMALLEST_PLANE_PX = 96
 _LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
