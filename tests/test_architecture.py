@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import inspect
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,10 +22,19 @@ ROOMS = {*MAY_IMPORT, "tests", "benchmarks"}
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}
 
 
-def tracked(*patterns: str) -> list[Path]:
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *patterns]
-    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [path for path in map(Path, names.splitlines()) if (ROOT / path).exists()]
+IGNORED = {"out", "build", "dist"}  # of .gitignore; what begins with a dot is no room either
+
+
+def tracked(pattern: str = "*") -> list[Path]:
+    """The project's files; the tests also run where there is no git."""
+    found = [path.relative_to(ROOT) for path in ROOT.rglob(pattern) if path.is_file()]
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.parts)
+        and path.parts[0] not in IGNORED
+        and not any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts)
+    )
 
 
 SOURCES = tracked("*.py")
