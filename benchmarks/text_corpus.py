@@ -9,6 +9,7 @@
   of one identity are the same to the letter and whichever is kept does not matter.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,20 +32,24 @@ Ints = npt.NDArray[np.int64]
 
 def write_corpus(path: Path, pairs: int) -> None:
     """Writes `pairs` pairs to a Parquet file with the columns `url` and `caption`."""
-    vocabulary = _vocabulary()
+    words = word_list()
+    write_groups(path, pairs, lambda group, size: columns_of(draw(group, size), words))
+
+
+def write_groups(path: Path, pairs: int, make: Callable[[int, int], dict[str, pa.Array]]) -> None:
+    """Writes a corpus by row groups; `make` gives the columns of a group by number and size."""
     # Beside it and then renamed: a stopped run leaves no half of a corpus in the cache.
     aside = path.with_suffix(".part")
     schema = pa.schema([("url", pa.string()), ("caption", pa.string())])
     with pq.ParquetWriter(aside, schema, compression="snappy") as writer:
         for group, first in enumerate(range(0, pairs, ROWS_PER_GROUP)):
             size = min(ROWS_PER_GROUP, pairs - first)
-            rows = _draw(np.random.default_rng([7, group]), size, group)
-            writer.write_table(pa.table(_pairs(rows, vocabulary), schema), row_group_size=size)
+            writer.write_table(pa.table(make(group, size), schema), row_group_size=size)
     aside.rename(path)
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """Which image and which text each pair has: int64[n] each."""
 
     images: Ints
@@ -56,7 +61,9 @@ def _zipf(uniform: npt.NDArray[np.float64], size: npt.ArrayLike) -> Ints:
     return (np.exp(uniform * np.log(np.asarray(size) + 1.0)) - 1.0).astype(np.int64)
 
 
-def _draw(random: np.random.Generator, size: int, group: int) -> _Rows:
+def draw(group: int, size: int) -> Rows:
+    """The rows of a row group: which of them share an image or a text, and which are copies."""
+    random = np.random.default_rng([7, group])
     own = np.arange(size, dtype=np.int64) + (np.int64(group + 1) << 32)
     images, texts = own.copy(), own.copy()
     kind = random.random(size)
@@ -66,7 +73,7 @@ def _draw(random: np.random.Generator, size: int, group: int) -> _Rows:
     copies = np.flatnonzero(kind > 0.98)
     originals = random.integers(0, size, len(copies))
     images[copies], texts[copies] = images[originals], texts[originals]
-    return _Rows(images, texts)
+    return Rows(images, texts)
 
 
 def _mixed(values: npt.NDArray, salt: int) -> npt.NDArray[np.uint64]:
@@ -83,7 +90,7 @@ def _unit(values: npt.NDArray, salt: int) -> npt.NDArray[np.float64]:
     return (_mixed(values, salt) >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
-def _vocabulary() -> pa.StringArray:
+def word_list() -> pa.StringArray:
     """All words by rank, then the most frequent again with a comma behind."""
     # Consonant, vowel and perhaps an ending: however they are joined, they are told apart again.
     syllables = pa.array(
@@ -103,9 +110,10 @@ def _vocabulary() -> pa.StringArray:
     return pa.concat_arrays([words, marked])
 
 
-def _pairs(rows: _Rows, vocabulary: pa.StringArray) -> dict[str, pa.Array]:
+def columns_of(rows: Rows, words: pa.StringArray) -> dict[str, pa.Array]:
+    """The URLs and alt-texts of rows; `words` as `word_list` gives them."""
     urls = _urls(rows.images)
-    captions = _captions(rows.texts, vocabulary)
+    captions = _captions(rows.texts, words)
     capital = pa.array(_unit(rows.images, 11) < 0.4)
     captions = pc.if_else(capital, pc.utf8_capitalize(captions), captions)
     fault = _unit(rows.images ^ (rows.texts << 1), 12)

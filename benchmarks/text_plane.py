@@ -66,36 +66,45 @@ def count_kept(ours: Path, theirs: Path) -> int:
     return duckdb.sql(f"SELECT count(*) FROM {tables[0]}").fetchall()[0][0]
 
 
-def compare(corpus: Path, size: int, folder: Path) -> tuple[Usage, Usage, int]:
-    """Runs both sides once: what ours cost, what DuckDB cost, and how many pairs are kept."""
-    out, kept = folder / "out", folder / "kept.parquet"
-    theirs = run_measured(duckdb_command(corpus, kept, size), folder / "duckdb.log")
-    ours = run_measured(our_command(corpus, out, size), folder / "ours.log")
-    found = count_kept(out, kept)
-    shutil.rmtree(out)
-    return ours, theirs, found
+def count_ours(ours: Path) -> int:
+    """How many pairs we kept, where nothing is there to compare them with."""
+    return duckdb.sql(f"SELECT count(*) FROM '{ours / 'pairs/*.parquet'}'").fetchall()[0][0]
 
 
-def measure(pairs: int, share: float, repeats: int, cache: Path) -> dict[str, float]:
-    """The medians of several runs over a corpus of this size."""
-    corpus = corpus_of(cache, pairs)
-    size = vocabulary_size(corpus, share, pairs)
-    ours, theirs, kept = [], [], 0
-    with tempfile.TemporaryDirectory(prefix="alignset-bench-") as folder:
+def measure(
+    corpus: Path, size: int, repeats: int, *, against_duckdb: bool = True
+) -> dict[str, float]:
+    """Runs both sides by turns over a corpus: the medians of what each cost, and the kept pairs.
+
+    Args:
+      size: the vocabulary's.
+      repeats: how often each side runs.
+      against_duckdb: else ours alone.
+
+    Raises:
+      RuntimeError: a side failed, or one kept a pair that the other did not.
+    """
+    ours: list[Usage] = []
+    theirs: list[Usage] = []
+    kept = 0
+    with tempfile.TemporaryDirectory(prefix="alignset-bench-") as name:
+        folder = Path(name)
+        out, other = folder / "out", folder / "kept.parquet"
         for repeat in range(repeats):
-            mine, other, kept = compare(corpus, size, Path(folder))
-            ours.append(mine)
-            theirs.append(other)
-            line = f"run {repeat + 1}: ours {mine.wall_s:.2f} s, DuckDB {other.wall_s:.2f} s"
-            print(line, file=sys.stderr)
-    return {
-        "pairs": pairs,
-        "kept": kept,
-        "vocabulary_size": size,
-        "ratio": median(u.wall_s / v.wall_s for u, v in zip(ours, theirs, strict=True)),
-        **_medians("ours", ours),
-        **_medians("duckdb", theirs),
-    }
+            line = f"run {repeat + 1} of {corpus.stem}:"
+            if against_duckdb:
+                command = duckdb_command(corpus, other, size)
+                theirs.append(run_measured(command, folder / "duckdb.log"))
+                line += f" DuckDB {theirs[-1].wall_s:.2f} s,"
+            ours.append(run_measured(our_command(corpus, out, size), folder / "ours.log"))
+            print(f"{line} ours {ours[-1].wall_s:.2f} s", file=sys.stderr)
+            kept = count_kept(out, other) if against_duckdb else count_ours(out)
+            shutil.rmtree(out)
+    found: dict[str, float] = {"kept": kept, "vocabulary_size": size, **_medians("ours", ours)}
+    if against_duckdb:
+        ratios = [u.wall_s / v.wall_s for u, v in zip(ours, theirs, strict=True)]
+        found |= {"ratio": median(ratios), **_medians("duckdb", theirs)}
+    return found
 
 
 def _medians(side: str, usages: list[Usage]) -> dict[str, float]:
@@ -103,18 +112,33 @@ def _medians(side: str, usages: list[Usage]) -> dict[str, float]:
     return {f"{side}_{name}": median(getattr(u, name) for u in usages) for name in fields}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", default="2000000", help="how many; several with commas between")
-    parser.add_argument("--repeats", type=int, default=3)
+def measure_pairs(
+    pairs: int, flags: argparse.Namespace, *, duckdb: bool = True
+) -> dict[str, float]:
+    """`measure` over the corpus of this size."""
+    corpus = corpus_of(flags.cache, pairs)
+    size = int(flags.vocabulary_share * pairs)
+    if duckdb:  # only then must no tie be cut
+        size = vocabulary_size(corpus, flags.vocabulary_share, pairs)
+    return {"pairs": pairs, **measure(corpus, size, flags.repeats, against_duckdb=duckdb)}
+
+
+def add_flags(parser: argparse.ArgumentParser, repeats: int) -> None:
+    """The flags that the benchmarks of the text plane share."""
+    parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--vocabulary_share", type=float, default=0.5, help="n-grams kept per pair")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the corpora")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", default="2000000", help="how many; several with commas between")
+    add_flags(parser, repeats=3)
     flags = parser.parse_args()
     # Compiles the kernels where that has not been done, so that no run waits for it.
-    measure(1000, flags.vocabulary_share, 1, flags.cache)
-    sizes = [int(size) for size in flags.pairs.split(",")]
-    runs = [measure(n, flags.vocabulary_share, flags.repeats, flags.cache) for n in sizes]
+    measure_pairs(1000, flags)
+    runs = [measure_pairs(int(size), flags) for size in flags.pairs.split(",")]
     rows = [
         {
             "side": f"{side}, {run['pairs']:,} pairs",
