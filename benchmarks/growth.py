@@ -113,6 +113,8 @@ def draw_plot(runs: Sequence[Run], path: Path) -> None:
 def measure_all(flags: argparse.Namespace) -> tuple[Run, list[Run]]:
     """A run that is all start, and those of each size, smallest first."""
     sizes = sorted(int(size) for size in flags.pairs.split(","))
+    if sizes[0] <= START_PAIRS:
+        raise SystemExit(f"--pairs must be above {START_PAIRS}, which is the start; got {sizes[0]}")
     compared = sizes
     if flags.duckdb_pairs != "all":
         compared = [int(size) for size in flags.duckdb_pairs.split(",") if size]
