@@ -1,0 +1,119 @@
+"""The sizes of what a run of our command shuffles: its largest element and its largest group.
+
+  python benchmarks/shuffle_sizes.py REPORT.json FLAGS-OF-BEAM_RUNNER…
+
+Runs the command in this process with every block inline, as Flink and Dataflow get them, and looks
+at the bytes in the buffers of Beam's in-process runner. It takes much memory and time; for those
+measure another run. What is written of each exchange:
+
+- `kind`: "group" for a GroupByKey, "hand-over" for what goes from one fused stage to the next or to
+  a side input; `name`: Beam's name of the transform or of the collection.
+- `elements`, `bytes`: how many, and all of them together, with their keys.
+- `largest_element`, `largest_group`: bytes; a group is all that has one key, and a hand-over none.
+"""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from apache_beam.coders.coder_impl import create_InputStream  # noqa: E402
+from apache_beam.runners.portability.fn_api_runner import execution  # noqa: E402
+
+import beam_runner  # noqa: E402
+from transforms.batches import Blocks  # noqa: E402
+
+Exchange = tuple[str, str]
+
+
+class ShuffleSizes:
+    """Counts what is appended to the runner's buffers, once it is installed."""
+
+    def __init__(self) -> None:
+        self.elements: Counter[Exchange] = Counter()
+        self.bytes: Counter[Exchange] = Counter()
+        self.largest: Counter[Exchange] = Counter()
+        self.groups: Counter[tuple[Exchange, bytes]] = Counter()
+
+    def install(self) -> None:
+        """Patches Beam and our blocks, for the rest of this process."""
+        Blocks.pack = lambda blocks, batches: list(batches)  # type: ignore[method-assign]
+        get_buffer = execution.BundleContextManager.get_buffer
+
+        def named(manager: Any, buffer_id: bytes, transform_id: str) -> Any:
+            buffer = get_buffer(manager, buffer_id, transform_id)
+            components = manager.execution_context.pipeline_components
+            kind, name = execution.split_buffer_id(buffer_id)
+            if kind == "group":
+                buffer.exchange = ("group", components.transforms[name].unique_name)
+            elif kind == "materialize":
+                buffer.exchange = ("hand-over", components.pcollections[name].unique_name)
+            return buffer
+
+        execution.BundleContextManager.get_buffer = named
+        self._watch(execution.GroupingBuffer, _key_coder)
+        self._watch(execution.ListBuffer, lambda buffer: None)
+
+    def _watch(self, buffers: Any, key_coder: Any) -> None:
+        append = buffers.append
+
+        def watched(buffer: Any, data: bytes) -> None:
+            if hasattr(buffer, "exchange"):
+                self._add(buffer.exchange, data, _element_coder(buffer), key_coder(buffer))
+            append(buffer, data)
+
+        buffers.append = watched
+
+    def _add(self, exchange: Exchange, data: bytes, coder: Any, keys: Any) -> None:
+        stream = create_InputStream(data)
+        while before := stream.size():
+            element = coder.decode_from_stream(stream, True)
+            size = before - stream.size()
+            self.elements[exchange] += 1
+            self.bytes[exchange] += size
+            self.largest[exchange] = max(self.largest[exchange], size)
+            if keys is not None:
+                self.groups[exchange, keys.encode(element.value[0])] += size
+
+    def report(self) -> list[dict[str, Any]]:
+        """One row for each exchange, the largest element first."""
+        groups: Counter[Exchange] = Counter()
+        for (exchange, _), size in self.groups.items():
+            groups[exchange] = max(groups[exchange], size)
+        return [
+            {
+                "kind": exchange[0],
+                "name": exchange[1],
+                "elements": self.elements[exchange],
+                "bytes": self.bytes[exchange],
+                "largest_element": largest,
+                "largest_group": groups[exchange],
+            }
+            for exchange, largest in self.largest.most_common()
+        ]
+
+
+def _element_coder(buffer: Any) -> Any:
+    if isinstance(buffer, execution.GroupingBuffer):
+        return buffer._pre_grouped_coder.get_impl()
+    return buffer._coder_impl
+
+
+def _key_coder(buffer: Any) -> Any:
+    return buffer._key_coder.get_impl()
+
+
+def main(report: str, flags: list[str]) -> int:
+    sizes = ShuffleSizes()
+    sizes.install()
+    code = beam_runner.main(flags)
+    Path(report).write_text(json.dumps(sizes.report()))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))
