@@ -78,11 +78,17 @@ COPY (
 """
 
 
-def connect(corpus: str) -> duckdb.DuckDBPyConnection:
-    """Reads the corpus and counts its n-grams."""
+def connect_pairs(corpus: str) -> duckdb.DuckDBPyConnection:
+    """Reads the corpus and takes its texts apart."""
     connection = duckdb.connect(config={"threads": THREADS})
     connection.execute("SET preserve_insertion_order = false")
     connection.execute(PAIRS, [corpus])
+    return connection
+
+
+def connect(corpus: str) -> duckdb.DuckDBPyConnection:
+    """As `connect_pairs`, and counts the n-grams."""
+    connection = connect_pairs(corpus)
     connection.execute(NGRAMS)
     return connection
 
