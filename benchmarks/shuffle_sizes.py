@@ -51,7 +51,8 @@ class ShuffleSizes:
             if kind == "group":
                 buffer.exchange = ("group", components.transforms[name].unique_name)
             elif kind == "materialize":
-                buffer.exchange = ("hand-over", components.pcollections[name].unique_name)
+                label = components.pcollections[name].unique_name or name
+                buffer.exchange = ("hand-over", label)
             return buffer
 
         execution.BundleContextManager.get_buffer = named
