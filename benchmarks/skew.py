@@ -107,8 +107,8 @@ def main() -> int:
     packages = ("duckdb", "apache-beam", "numpy", "numba", "pyarrow")
     print_results([table_row(run) for run in runs], figures, packages)
     over = [run["case"] for run in runs if not within(run)]
-    bounds = f"{MAX_PEAK_MIB:,} MiB a process and {MAX_ELEMENT_MB} MB an element"
-    print(f"{', '.join(over) or 'no case'} passed {bounds}")
+    bounds = f"within {MAX_PEAK_MIB:,} MiB a process and {MAX_ELEMENT_MB} MB an element"
+    print(f"NOT {bounds}: {', '.join(over)}" if over else f"{bounds}: all cases")
     return int(flags.check and bool(over))
 
 
