@@ -12,7 +12,7 @@ from pipeline.inputs import Split
 from pipeline.options import Command
 from pipeline.readers import read_split
 from transforms.batches import Blocks
-from transforms.count_pairs import CountPairs, FindCrowdedImages, FindFrequentTexts
+from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.evaluation import EvaluationFile, HashEvaluationImages
 from transforms.hash_sets import WriteHashSet
 from transforms.judge_pairs import JudgePairs, TextRules
@@ -54,19 +54,25 @@ def curate_texts(
     spread = numbered | "SpreadSplits" >> beam.Reshuffle()
 
     counted = spread | CountPairs(read, blocks, rules.language, buckets)
-    frequent = counted["by_text"] | FindFrequentTexts(rules.max_images_per_text)
-    images = counted["by_url"] | FindCrowdedImages(rules.max_texts_per_image, blocks)
+    pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
+    frequent = pairs["images_of_text"] | "FindFrequentTexts" >> FindFrequent(
+        "text", rules.max_images_per_text
+    )
+    crowded = pairs["texts_of_image"] | "FindCrowdedImages" >> FindFrequent(
+        "url", rules.max_texts_per_image
+    )
+    repeated = (counted["repeated"], pairs["repeated"]) | beam.Flatten()
     vocabulary = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, blocks)
 
     text_set = frequent | "FrequentTexts" >> WriteHashSet(f"{places.work}/frequent_texts")
-    image_set = images["crowded"] | "CrowdedImages" >> WriteHashSet(f"{places.work}/crowded_images")
+    image_set = crowded | "CrowdedImages" >> WriteHashSet(f"{places.work}/crowded_images")
     members = vocabulary["members"] | "Vocabulary" >> WriteHashSet(f"{places.work}/vocabulary")
     known = members | "IfCut" >> beam.Map(
         lambda path, summary: path if summary["cut_off_count"] else "",  # else nothing is rare
         beam.pvalue.AsSingleton(vocabulary["summary"]),
     )
     judged = (
-        {"split": numbered, "repeated": images["repeated"], "foreign": counted["foreign"]}
+        {"split": numbered, "repeated": repeated, "foreign": counted["foreign"]}
         | beam.CoGroupByKey()
         | JudgePairs(
             read=read,

@@ -43,7 +43,7 @@ class Job:
         metadata={"help": "NAME=PATH,...: folders, shards or Parquet of images to keep out"},
     )
     samples_per_shard: int = field(default=10_000, metadata={"help": "pairs in a shard, about"})
-    batch_rows: int = field(default=65_536, metadata={"help": "rows measured at once"})
+    batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
 
     def __post_init__(self) -> None:
         for name in ("input", "output"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import apache_beam as beam
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-REFERENCE = pa.schema([("path", pa.string()), ("at", pa.int32())])
+REFERENCE = pa.schema([("path", pa.string()), ("at", pa.int64()), ("size", pa.int64())])
 
 
 class BatchCoder(beam.coders.Coder):
@@ -65,12 +66,15 @@ class Blocks:
             return list(batches)
         # A name of its own for each attempt, so that a retried bundle harms nothing.
         path = str(Path(self.folder) / f"{uuid.uuid4().hex}.arrow")
-        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, batches[0].schema) as writer:
+        places = [0]
+        with pa.OSFile(path, "wb") as sink:
             for batch in batches:
-                writer.write_batch(batch)
+                with pa.ipc.new_stream(sink, batch.schema) as writer:
+                    writer.write_batch(batch)
+                places.append(sink.tell())
         return [
-            pa.record_batch([[path], pa.array([at], pa.int32())], schema=REFERENCE)
-            for at in range(len(batches))
+            pa.record_batch([[path], [start], [stop - start]], schema=REFERENCE)
+            for start, stop in pairwise(places)
         ]
 
 
@@ -78,8 +82,10 @@ def unpack(block: pa.RecordBatch) -> pa.RecordBatch:
     """The batch that `Blocks.pack` was given; a file is mapped, not read."""
     if block.schema != REFERENCE:
         return block
-    with pa.memory_map(block["path"][0].as_py()) as source:
-        return pa.ipc.open_file(source).get_batch(block["at"][0].as_py())
+    path, at, size = (column[0].as_py() for column in block.columns)
+    with pa.memory_map(path) as source:
+        source.seek(at)
+        return pa.ipc.open_stream(source.read_buffer(size)).read_next_batch()
 
 
 def unpacked(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
@@ -88,9 +94,17 @@ def unpacked(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
     return pa.Table.from_batches(batches) if batches else pa.table({})
 
 
-def column(table: pa.Table, name: str) -> npt.NDArray:
-    """A column of fixed-width numbers without nulls as one numpy array."""
-    return table[name].to_numpy() if name in table.column_names else np.zeros(0)
+def pieces(table: pa.Table, name: str) -> list[npt.NDArray]:
+    """A column of fixed-width numbers without nulls, as it lies in the table's batches."""
+    return [piece.to_numpy() for piece in table[name].chunks]
+
+
+def numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Each batch with the number of its first row."""
+    first = 0
+    for batch in batches:
+        yield first, batch
+        first += len(batch)
 
 
 def bucket_slices(hashes: npt.NDArray[np.uint64], buckets: int) -> Iterator[tuple[int, int, int]]:

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.batches import Blocks, batch_of, bucket_order, bucket_slices, column, unpacked
-from transforms.counts import frequent_keys, repeated_rows, runs
+from transforms.batches import (
+    Blocks,
+    batch_of,
+    bucket_order,
+    bucket_slices,
+    numbered,
+    pieces,
+    unpacked,
+)
+from transforms.counts import ngrams_of, repeated_rows, runs, sum_by_hash
 from transforms.language import wrong_languages
-from transforms.measure import measure
-from transforms.threads import in_threads
+from transforms.measure import Pairs, measure
+from transforms.threads import ThreadedDoFn, in_threads
 
 Bucket = tuple[int, pa.RecordBatch]
 BUCKET = beam.typehints.Tuple[int, pa.RecordBatch]  # Beam's name for it, to find the IPC coder
 ReadSplit = Callable[[Any], Iterator[pa.RecordBatch]]
 
-# Rows whose columns go into one block: 7 MB of them, well under any engine's largest element.
-ROWS_PER_BLOCK = 1 << 18
-
 
 class Counted(NamedTuple):
     """What one batch adds to the counts; rows are those that are not malformed."""
 
-    pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, 0 or 1
-    ngrams: np.ndarray  # uint64[m], of rows in the wanted language
+    pairs: pa.RecordBatch  # key, url, text, exact: uint64; row: uint32; counted: uint8, 0 or 1
+    repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
+    ngrams: pa.RecordBatch  # ngram: uint64, ascending; count: uint32; of the counted rows
     foreign: pa.RecordBatch  # row: uint32; language: string
     rows: int  # of the batch, malformed ones too
 
@@ -50,68 +58,87 @@ def counted(batch: pa.RecordBatch, *, first_row: int, language: str) -> Counted:
     voters = usable.copy()
     voters[rows[foreign]] = False
     columns = {
+        "key": pairs.key[rows],
         "url": pairs.url_hash[rows],
         "text": pairs.text_hash[rows],
         "exact": pairs.exact_hash()[rows],
         "row": (rows + first_row).astype(np.uint32),
         "counted": counts.astype(np.uint8),
     }
+    firsts, repeated = distinct_pairs(batch_of(columns))
     named = {"row": (rows[foreign] + first_row).astype(np.uint32), "language": languages}
-    return Counted(batch_of(columns), pairs.ngram_hashes(voters), batch_of(named), len(batch))
+    return Counted(firsts, repeated, _ngrams(pairs, voters), batch_of(named), len(batch))
 
 
-class _Count(beam.DoFn):
+def _ngrams(pairs: Pairs, voters: npt.NDArray[np.bool_]) -> pa.RecordBatch:
+    hashes = ngrams_of(pairs.ngrams, pairs.first_ngram, pairs.word_count, voters)
+    hashes.sort()  # where it lies: these are the largest arrays of all
+    distinct, counts = runs(hashes)
+    return batch_of({"ngram": distinct, "count": counts.astype(np.uint32)})
+
+
+def distinct_pairs(pairs: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Each pair once, and the columns `row` and perhaps `split` of the rows that repeat it.
+
+    Args:
+      pairs: the columns of `Counted.pairs`, and `split` where they are of several.
+    """
+    place = pairs["row"].to_numpy().astype(np.uint64)
+    names = ["row"]
+    if "split" in pairs.schema.names:
+        place |= pairs["split"].to_numpy().astype(np.uint64) << np.uint64(32)
+        names = ["split", "row"]
+    columns = [pairs[name].to_numpy() for name in ("key", "url", "text", "exact")]
+    repeated = repeated_rows(*columns, place)
+    if not len(repeated):
+        return pairs, pairs.select(names).slice(0, 0)
+    repeated = pa.array(repeated[np.argsort(place[repeated])])
+    first = np.ones(len(pairs), np.bool_)
+    first[repeated] = False
+    return pairs.filter(pa.array(first)), pairs.select(names).take(repeated)
+
+
+class _Count(ThreadedDoFn):
     def __init__(self, read: ReadSplit, blocks: Blocks, language: str, buckets: int) -> None:
         self.read, self.blocks = read, blocks
         self.language, self.buckets = language, buckets
 
-    def process(self, element: tuple[int, Any]) -> Iterator[Any]:
+    def work(self, element: tuple[int, Any]) -> Iterator[Any]:
         split_id, split = element
-        held: list[Counted] = []
         rows = 0
-        for part in in_threads(self._count, self._numbered(split)):
-            held.append(part)
-            rows += part.rows
-            if sum(len(p.pairs) for p in held) >= ROWS_PER_BLOCK:
-                yield from self._emit(split_id, held)
-                held = []
-        if held:
-            yield from self._emit(split_id, held)
+        count = partial(self._count, split_id)
+        for size, outputs in in_threads(count, numbered(self.read(split))):
+            rows += size
+            yield from outputs
         yield beam.pvalue.TaggedOutput("read", rows)
 
-    def _numbered(self, split: Any) -> Iterator[tuple[int, pa.RecordBatch]]:
-        first_row = 0
-        for batch in self.read(split):
-            yield first_row, batch
-            first_row += len(batch)
+    def _count(self, split_id: int, some: tuple[int, pa.RecordBatch]) -> tuple[int, list[Any]]:
+        first_row, batch = some
+        part = counted(batch, first_row=first_row, language=self.language)
+        return part.rows, list(self._outputs(split_id, part))
 
-    def _count(self, numbered: tuple[int, pa.RecordBatch]) -> Counted:
-        return counted(numbered[1], first_row=numbered[0], language=self.language)
+    def _outputs(self, split_id: int, part: Counted) -> Iterator[Any]:
+        split = pa.array(np.full(len(part.pairs), split_id, np.uint32))
+        pairs = part.pairs.append_column("split", split)
+        yield from spread(pairs, "key", "pairs", self.buckets, self.blocks)
+        yield from spread(part.ngrams, "ngram", "ngrams", 4 * self.buckets, self.blocks)
+        for tag, rows in (("repeated", part.repeated), ("foreign", part.foreign)):
+            if len(rows):
+                (block,) = self.blocks.pack([rows])
+                yield beam.pvalue.TaggedOutput(tag, (split_id, block))
 
-    def _emit(self, split_id: int, held: list[Counted]) -> Iterator[Any]:
-        pairs = pa.Table.from_batches([part.pairs for part in held])
-        pairs = pairs.append_column("split", pa.array(np.full(len(pairs), split_id, np.uint32)))
-        whole = pairs.combine_chunks().to_batches()[0] if len(pairs) else None
-        if whole is not None:
-            yield from self._tagged("by_url", whole, "url")
-            mask = whole["counted"].to_numpy() > 0
-            votes = whole.select(["text", "url"]).filter(pa.array(mask))
-            yield from self._tagged("by_text", votes, "text")
-        hashes, counts = runs(np.sort(np.concatenate([part.ngrams for part in held])))
-        ngrams = batch_of({"ngram": hashes, "count": counts.astype(np.uint32)})
-        spread = list(bucket_slices(hashes, 4 * self.buckets))
-        packed = self.blocks.pack([ngrams.slice(a, b - a) for _, a, b in spread])
-        for (bucket, _, _), block in zip(spread, packed, strict=True):
-            yield beam.pvalue.TaggedOutput("ngrams", (bucket, block))
-        for block in self.blocks.pack([part.foreign for part in held if len(part.foreign)]):
-            yield beam.pvalue.TaggedOutput("foreign", (split_id, block))
 
-    def _tagged(self, tag: str, rows: pa.RecordBatch, key: str) -> Iterator[Any]:
-        order, spread = bucket_order(rows[key].to_numpy(), self.buckets)
-        ordered = rows.take(pa.array(order))
-        packed = self.blocks.pack([ordered.slice(a, b - a) for _, a, b in spread])
-        for (bucket, _, _), block in zip(spread, packed, strict=True):
-            yield beam.pvalue.TaggedOutput(tag, (bucket, block))
+def spread(rows: pa.RecordBatch, key: str, tag: str, buckets: int, blocks: Blocks) -> Iterator[Any]:
+    """Rows by the bucket of their hash `key`: tagged (bucket, block)."""
+    hashes = rows[key].to_numpy()
+    if np.all(hashes[1:] >= hashes[:-1]):
+        slices = list(bucket_slices(hashes, buckets))
+    else:
+        order, slices = bucket_order(hashes, buckets)
+        rows = rows.take(pa.array(order))
+    packed = blocks.pack([rows.slice(start, stop - start) for _, start, stop in slices])
+    for (bucket, _, _), block in zip(slices, packed, strict=True):
+        yield beam.pvalue.TaggedOutput(tag, (bucket, block))
 
 
 @dataclass(eq=False)
@@ -122,11 +149,11 @@ class CountPairs(beam.PTransform):
       read: gives the batches of one split, the same ones each time.
       blocks: how blocks cross the shuffles.
       language: as for `counted`.
-      buckets: how many buckets of URLs and of texts, a power of two; n-grams have four times it.
+      buckets: how many buckets of pairs, a power of two; n-grams have four times it.
 
-    Outputs, each of (bucket or split, block): `by_url` (url, text, exact, row, counted, split),
-    `by_text` (text, url), `ngrams` (ngram, count), `foreign` (row, language; by split); and `read`,
-    how many rows each split has.
+    Outputs, each of (bucket or split, block): `pairs` (key, url, text, exact, row, counted, split),
+    `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language); and
+    `read`, how many rows each split has.
     """
 
     read: ReadSplit
@@ -137,75 +164,87 @@ class CountPairs(beam.PTransform):
     def expand(self, splits: beam.PCollection) -> Any:
         # Declared so that Beam uses the IPC coder and does not pickle the batches.
         count = _Count(self.read, self.blocks, self.language, self.buckets)
-        tags = ("by_url", "by_text", "ngrams", "foreign")
+        tags = ("pairs", "ngrams", "repeated", "foreign")
         outputs = splits | beam.ParDo(count).with_outputs(*tags, "read")
         for tag in tags:
             outputs[tag].element_type = BUCKET
         return outputs
 
 
-class _FindFrequent(beam.DoFn):
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
+class OfBucket(ThreadedDoFn):
+    """Works on (bucket, one table of its blocks)."""
 
-    def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Bucket]:
-        bucket, blocks = element
-        table = unpacked(blocks)
-        found = frequent_keys(column(table, "text"), column(table, "url"), self.limit)
-        yield bucket, batch_of({"hash": found})
+    def take(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> tuple[int, pa.Table]:
+        return element[0], unpacked(element[1])
 
 
-@dataclass(eq=False)
-class FindFrequentTexts(beam.PTransform):
-    """Blocks of (text, url) to the hashes of texts on more than `limit` images, by bucket.
+class _FindDistinct(OfBucket):
+    def __init__(self, blocks: Blocks, buckets: int) -> None:
+        self.blocks, self.buckets = blocks, buckets
 
-    Source: ALIGN (Jia et al., 2021), section 3.
-    """
-
-    limit: int
-
-    def expand(self, by_text: beam.PCollection) -> beam.PCollection:
-        find = beam.ParDo(_FindFrequent(self.limit)).with_output_types(BUCKET)
-        return by_text | beam.GroupByKey() | find
-
-
-class _FindCrowded(beam.DoFn):
-    def __init__(self, limit: int, blocks: Blocks) -> None:
-        self.limit, self.blocks = limit, blocks
-
-    def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Any]:
-        bucket, blocks = element
-        table = unpacked(blocks)
-        urls, texts = column(table, "url"), column(table, "text")
-        votes = column(table, "counted") > 0
-        crowded = frequent_keys(urls[votes], texts[votes], self.limit)
-        yield bucket, batch_of({"hash": crowded})
-        split, row = column(table, "split"), column(table, "row")
-        place = split.astype(np.uint64) << np.uint64(32) | row
-        repeats = np.sort(place[repeated_rows(urls, texts, column(table, "exact"), place)])
-        splits, counts = runs(repeats >> np.uint64(32))
+    def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
+        pairs, repeated = distinct_pairs(element[1].combine_chunks().to_batches()[0])
+        votes = pairs.filter(pa.array(pairs["counted"].to_numpy() > 0))
+        for name, tag in (("url", "texts_of_image"), ("text", "images_of_text")):
+            keys, partners = runs(np.sort(votes[name].to_numpy()))
+            some = batch_of({name: keys, "count": partners.astype(np.uint32)})
+            yield from spread(some, name, tag, self.buckets, self.blocks)
+        splits, counts = runs(repeated["split"].to_numpy())
+        rows = repeated["row"].to_numpy()
         ends = np.cumsum(counts)
-        rows = batch_of({"row": repeats.astype(np.uint32)})
-        packed = self.blocks.pack([rows.slice(e - n, n) for e, n in zip(ends, counts, strict=True)])
-        for split_id, block in zip(splits, packed, strict=True):
+        # Copies, since a slice would carry all rows where Beam pickles it.
+        of_splits = [batch_of({"row": rows[e - n : e].copy()}) for e, n in zip(ends, counts)]
+        for split_id, block in zip(splits, self.blocks.pack(of_splits), strict=True):
             yield beam.pvalue.TaggedOutput("repeated", (int(split_id), block))
 
 
 @dataclass(eq=False)
-class FindCrowdedImages(beam.PTransform):
-    """Blocks of pairs by URL to the URLs with more than `limit` texts, and the repeated pairs.
+class FindDistinctPairs(beam.PTransform):
+    """Blocks of pairs by key to the rows that repeat one, and to counts over the distinct pairs.
 
-    Outputs: `crowded` (bucket, hashes of URLs), `repeated` (split, rows of it that repeat a pair).
+    Shuffled by pair and not by URL or text, so that no image or text, however much used, makes one
+    bucket larger than another; and since a pair comes once, counts of parts add up.
 
-    Source: ALIGN (Jia et al., 2021), section 3.
+    Outputs: `repeated` (split, rows), `texts_of_image` (bucket, url and count), `images_of_text`
+    (bucket, text and count).
     """
 
-    limit: int
     blocks: Blocks
+    buckets: int
 
-    def expand(self, by_url: beam.PCollection) -> Any:
-        find = beam.ParDo(_FindCrowded(self.limit, self.blocks))
-        outputs = by_url | beam.GroupByKey() | find.with_outputs("repeated", main="crowded")
-        for output in (outputs["crowded"], outputs["repeated"]):
-            output.element_type = BUCKET
+    def expand(self, pairs: beam.PCollection) -> Any:
+        tags = ("repeated", "texts_of_image", "images_of_text")
+        find = beam.ParDo(_FindDistinct(self.blocks, self.buckets)).with_outputs(*tags)
+        outputs = pairs | beam.GroupByKey() | find
+        for tag in tags:
+            outputs[tag].element_type = BUCKET
         return outputs
+
+
+class _FindFrequent(OfBucket):
+    def __init__(self, key: str, limit: int) -> None:
+        self.key, self.limit = key, limit
+
+    def work(self, element: tuple[int, pa.Table]) -> Iterator[Bucket]:
+        bucket, table = element
+        found, sums = sum_by_hash(pieces(table, self.key), pieces(table, "count"))
+        yield bucket, batch_of({"hash": np.sort(found[sums > self.limit])})
+
+
+@dataclass(eq=False)
+class FindFrequent(beam.PTransform):
+    """Blocks of hashes and counts to the hashes counted more than `limit` times, by bucket.
+
+    Args:
+      key: the column of hashes.
+
+    Source: ALIGN (Jia et al., 2021), section 3: images with more than 1000 associated texts, texts
+    shared by more than 10 images.
+    """
+
+    key: str
+    limit: int
+
+    def expand(self, counts: beam.PCollection) -> beam.PCollection:
+        find = beam.ParDo(_FindFrequent(self.key, self.limit)).with_output_types(BUCKET)
+        return counts | beam.GroupByKey() | find

@@ -2,61 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from transforms.hashing import HashSet, UInt64s, pair_keys
+from transforms.hashing import HashSet, UInt64s
+from transforms.texts import ngram_count
 
 Counts = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+
+
+@njit(nogil=True, cache=True)
+def _runs(values, distinct, counts):  # type: ignore[no-untyped-def]
+    found, start = 0, 0
+    for at in range(1, len(values) + 1):
+        if at == len(values) or values[at] != values[start]:
+            distinct[found], counts[found] = values[start], at - start
+            found += 1
+            start = at
 
 
 def runs(values: npt.NDArray) -> tuple[npt.NDArray, Counts]:
     """Each distinct value of an ascending array, and how often it stands there."""
-    if not len(values):
-        return values, np.zeros(0, np.int64)
-    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
-    return values[starts], np.diff(np.append(starts, len(values)))
-
-
-def frequent_keys(keys: UInt64s, partners: UInt64s, limit: int) -> UInt64s:
-    """The keys with more than `limit` distinct partners, such as alt-texts on many images.
-
-    Args:
-      keys, partners: uint64[n]; a row may stand there several times.
-
-    Returns:
-      uint64[k], ascending.
-    """
-    values, counts = runs(np.sort(keys))
-    suspects = values[counts > limit]  # few, so only they are counted exactly
-    if not len(suspects):
-        return suspects
-    rows = HashSet(suspects).contains(keys)
-    keys, partners = keys[rows], partners[rows]
-    order = np.lexsort((partners, keys))
-    keys, partners = keys[order], partners[order]
-    fresh = np.append(True, (keys[1:] != keys[:-1]) | (partners[1:] != partners[:-1]))
-    values, counts = runs(keys[fresh])
-    return values[counts > limit]
+    found = np.count_nonzero(values[1:] != values[:-1]) + (len(values) > 0)
+    distinct, counts = np.empty(found, values.dtype), np.empty(found, np.int64)
+    if found:
+        _runs(values, distinct, counts)
+    return distinct, counts
 
 
 def repeated_rows(
-    urls: UInt64s, texts: UInt64s, exact: UInt64s, order: UInt64s
+    keys: UInt64s, urls: UInt64s, texts: UInt64s, exact: UInt64s, order: UInt64s
 ) -> npt.NDArray[np.intp]:
     """The rows that repeat a pair; of equal pairs the first by (exact, order) is not among them.
 
     Args:
-      urls, texts: uint64[n], hashes of both identities: equal pairs agree in both.
+      keys, urls, texts: uint64[n], hashes of the pair's and both identities: equal pairs agree.
       exact: uint64[n], hash of the very strings, so that the choice does not depend on order.
       order: uint64[n], place in the input, for pairs that are the same to the letter.
 
     Returns:
       row numbers, in no order.
     """
-    keys = pair_keys(urls, texts)
     values, counts = runs(np.sort(keys))
     rows = np.flatnonzero(HashSet(values[counts > 1]).contains(keys))
     rows = rows[np.lexsort((order[rows], exact[rows], texts[rows], urls[rows]))]
@@ -65,31 +56,74 @@ def repeated_rows(
 
 
 @njit(nogil=True, cache=True)
-def _sum_by_hash(hashes, counts, table, sums, mask):  # type: ignore[no-untyped-def]
-    """Open addressing; the hash is uniform, so its low bits are the slot. A count of 0 is free."""
-    for row in range(len(hashes)):
-        slot = hashes[row] & mask
-        while sums[slot] != 0 and table[slot] != hashes[row]:
+def _gather(ngrams, first, word_count, rows, gathered):  # type: ignore[no-untyped-def]
+    end = 0
+    for row in range(len(rows)):
+        if rows[row]:
+            for at in range(first[row], first[row] + ngram_count(word_count[row])):
+                gathered[end] = ngrams[at]
+                end += 1
+    return end
+
+
+def ngrams_of(ngrams: UInt64s, first: Counts, word_count: Ints, rows: Bools) -> UInt64s:
+    """The n-grams of the marked rows, in no order.
+
+    Args:
+      ngrams, first, word_count: of n texts, as in `Texts`. rows: bool[n].
+    """
+    if np.all(rows | (word_count == 0)):
+        return ngrams
+    gathered = np.empty(len(ngrams), np.uint64)
+    return gathered[: _gather(ngrams, first, word_count, rows, gathered)]
+
+
+@njit(nogil=True, cache=True)
+def _add_counts(hashes, counts, first, table, sums, used):  # type: ignore[no-untyped-def]
+    """Adds the rows from `first` on; returns how far it came before the table was half full.
+
+    Open addressing; the hash is uniform, so its low bits are the slot. A count of 0 is free.
+    """
+    mask = np.uint64(len(table) - 1)
+    for row in range(first, len(hashes)):
+        wanted = hashes[row]
+        slot = wanted & mask
+        while sums[slot] != 0 and table[slot] != wanted:
             slot = (slot + np.uint64(1)) & mask
-        table[slot] = hashes[row]
+        if sums[slot] == 0:
+            if 2 * used[0] >= len(table):
+                return row
+            used[0] += 1
+            table[slot] = wanted
         sums[slot] += counts[row]
+    return len(hashes)
 
 
-def sum_by_hash(hashes: UInt64s, counts: Counts) -> tuple[UInt64s, Counts]:
+def sum_by_hash(
+    hashes: Sequence[UInt64s], counts: Sequence[npt.NDArray[np.uint32]]
+) -> tuple[UInt64s, Counts]:
     """Adds up the counts of equal hashes.
 
     Args:
-      hashes: uint64[n]. counts: int64[n], each at least 1.
+      hashes: pieces of uint64[n]. counts: as many of uint32[n], each at least 1.
 
     Returns:
       uint64[k] distinct hashes in no order, and int64[k] their sums.
     """
-    size = 1 << max(4, (2 * len(hashes)).bit_length())
-    table = np.empty(size, np.uint64)
-    sums = np.zeros(size, np.int64)
-    _sum_by_hash(hashes, counts, table, sums, np.uint64(size - 1))
-    used = np.flatnonzero(sums)
-    return table[used], sums[used]
+    # Few n-grams are distinct, and a table that fits the cache is twice as fast.
+    size = 1 << max(4, (sum(map(len, hashes)) // 8).bit_length())
+    table, sums, used = _empty_table(size)
+    for piece, weights in zip(hashes, counts, strict=True):
+        done = 0
+        while (done := _add_counts(piece, weights, done, table, sums, used)) < len(piece):
+            full = table[sums > 0], sums[sums > 0]
+            table, sums, used = _empty_table(4 * len(table))
+            _add_counts(*full, 0, table, sums, used)
+    return table[sums > 0], sums[sums > 0]
+
+
+def _empty_table(size: int) -> tuple[UInt64s, Counts, Counts]:
+    return np.empty(size, np.uint64), np.zeros(size, np.int64), np.zeros(1, np.int64)
 
 
 def vocabulary_cut(

@@ -17,15 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import reasons as r
-from transforms.batches import Blocks, unpack
+from transforms.batches import Blocks, numbered, unpack
 from transforms.count_pairs import BUCKET, Bucket, ReadSplit
 from transforms.files import is_local, local_copy
 from transforms.hashing import HashSet
 from transforms.measure import Pairs, measure
 from transforms.parquet_files import RowWriter, parquet_file
+from transforms.rare_tokens import has_rare_token
 from transforms.rejects import REJECTED, key_column, rejected_rows
-from transforms.texts import has_rare_token
-from transforms.threads import in_threads
+from transforms.threads import ThreadedDoFn, in_threads
 
 Bools = npt.NDArray[np.bool_]
 LOG = logging.getLogger("alignset")
@@ -65,8 +65,8 @@ def text_reasons(
         r.IMAGE_WITH_TOO_MANY_TEXTS: corpus.crowded_images.contains(pairs.url_hash),
     }
     if corpus.vocabulary is not None:
-        found = corpus.vocabulary.contains(pairs.ngram_hashes())
-        faults[r.RARE_TOKEN] = has_rare_token(found, pairs.word_count)
+        alive = ~np.logical_or.reduce(list(faults.values()))
+        faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary)
     marks = pc.make_struct(*(pa.array(mark) for mark in faults.values()))
     return pc.case_when(marks, *faults)
 
@@ -79,13 +79,16 @@ class TextRules:
     max_words: int
 
 
-class _Judge(beam.DoFn):
+class _Judge(ThreadedDoFn):
     def __init__(self, read: ReadSplit, blocks: Blocks, rules: TextRules, out: str, plan: bool):
         self.read, self.blocks, self.rules = read, blocks, rules
         self.out, self.plan = out, plan
         self.scratch = f"{out}/_temporary" if is_local(out) else None
 
-    def process(
+    def take(self, element: tuple[int, Mapping[str, Any]]) -> tuple[int, Mapping[str, Any]]:
+        return element[0], {name: list(values) for name, values in element[1].items()}
+
+    def work(
         self, element: tuple[int, Mapping[str, Any]], frequent: str, crowded: str, known: str
     ) -> Iterator[Any]:
         split_id, joined = element
@@ -107,7 +110,7 @@ class _Judge(beam.DoFn):
         self, split: Any, judge: _JudgeBatch, rejected: RowWriter, counts: Counter[str]
     ) -> Iterator[pa.RecordBatch]:
         """The kept rows of each batch; the others are written down, and all are counted."""
-        for size, keep, drop in in_threads(judge, _numbered(self.read(split))):
+        for size, keep, drop in in_threads(judge, numbered(self.read(split))):
             rejected.write(drop)
             counts.update(seen=size, written=len(keep))
             for count in pc.value_counts(drop["reason"]).to_pylist():
@@ -180,13 +183,6 @@ def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
     marks = np.zeros(size, np.bool_)
     marks[rows[low:high].astype(np.int64) - first] = True
     return marks
-
-
-def _numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    first = 0
-    for batch in batches:
-        yield first, batch
-        first += len(batch)
 
 
 def _marked(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:

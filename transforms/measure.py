@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.hashing import UInt64s, pair_keys, string_hashes
-from transforms.texts import kept_texts, ngram_hashes, text_identities, word_columns
+from transforms.hashing import UInt64s, pair_keys, string_buffers, string_hashes
+from transforms.texts import measure_texts
 from transforms.urls import url_hashes
 
 NO_URL, NOT_HTTP, NO_TEXT, NOT_UTF8 = "no_url", "not_http", "no_text", "not_utf8"
@@ -24,7 +24,7 @@ class Pairs(NamedTuple):
       url: string[n], trimmed. text: string[n], as kept; both without nulls.
       malformed: string[n], what makes the pair unusable, or null.
       url_hash, text_hash: uint64[n], of the identities. key: uint64[n], of both.
-      words: string[n], stripped words with one space between. word_count: int32[n].
+      word_count, ngrams, first_ngram: as in `Texts`; a malformed pair has none.
     """
 
     url: pa.StringArray
@@ -33,8 +33,9 @@ class Pairs(NamedTuple):
     url_hash: UInt64s
     text_hash: UInt64s
     key: UInt64s
-    words: pa.StringArray
     word_count: npt.NDArray[np.int32]
+    ngrams: UInt64s
+    first_ngram: npt.NDArray[np.int64]
 
     def usable(self) -> npt.NDArray[np.bool_]:
         """bool[n]: which pairs are not malformed."""
@@ -44,16 +45,30 @@ class Pairs(NamedTuple):
         """uint64[n]: hash of the very strings, to choose between pairs of one identity."""
         return pair_keys(string_hashes(self.url), string_hashes(self.text))
 
-    def ngram_hashes(self, rows: npt.NDArray[np.bool_] | None = None) -> UInt64s:
-        """Hashes of the unigrams and bigrams of the marked rows, row after row."""
-        if rows is None or rows.all():
-            return ngram_hashes(self.words, self.word_count)
-        return ngram_hashes(self.words.filter(pa.array(rows)), self.word_count[rows])
+
+def _without_nulls(values: pa.BinaryArray) -> pa.BinaryArray:
+    """Empty where it was null; not copied where the nulls take no bytes, as readers leave them."""
+    if not values.null_count:
+        return values
+    _, offsets = string_buffers(values)
+    if np.any(np.diff(offsets)[values.is_null().to_numpy(zero_copy_only=False)]):
+        return pc.fill_null(values, b"")
+    buffers = [None, *values.buffers()[1:]]
+    return pa.BinaryArray.from_buffers(values.type, len(values), buffers, 0, values.offset)
+
+
+def _trimmed(urls: pa.StringArray) -> pa.StringArray:
+    data, offsets = string_buffers(urls)
+    filled = np.flatnonzero(np.diff(offsets))
+    edges = data[np.concatenate([offsets[filled], offsets[filled + 1] - 1])]
+    if np.all((edges > ord(" ")) & (edges < 0x80)):
+        return urls
+    return pc.utf8_trim_whitespace(urls)
 
 
 def _readable(values: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.bool_]]:
     """The column as valid UTF-8 without nulls, and which rows were not valid."""
-    text = pc.fill_null(values.cast(pa.binary()), b"").view(pa.string())
+    text = _without_nulls(values.cast(pa.binary())).view(pa.string())
     broken = np.zeros(len(text), np.bool_)
     try:
         text.validate(full=True)
@@ -75,18 +90,15 @@ def measure(batch: pa.RecordBatch) -> Pairs:
     """
     urls, bad_url = _readable(batch["url"])
     texts, bad_text = _readable(batch["caption"])
-    url = pc.utf8_trim_whitespace(urls)
-    text = kept_texts(texts)
+    url = _trimmed(urls)
     url_hash, usable = url_hashes(url)
-    identity = text_identities(text)
-    text_hash = string_hashes(identity)
-    words, word_count = word_columns(identity)
+    text = measure_texts(texts, usable & ~bad_url & ~bad_text)
     faults = pc.case_when(
         pc.make_struct(
             pa.array(bad_url | bad_text),
             pc.equal(url, ""),
             pa.array(~usable),
-            pc.equal(text, ""),
+            pc.equal(text.kept, ""),
         ),
         NOT_UTF8,
         NO_URL,
@@ -97,5 +109,15 @@ def measure(batch: pa.RecordBatch) -> Pairs:
         faults = pc.coalesce(batch["malformed"], faults)
     # A pair without an identity still needs a key to be named by.
     url_hash = np.where(usable, url_hash, string_hashes(url)) if not usable.all() else url_hash
-    key = pair_keys(url_hash, text_hash)
-    return Pairs(url, text, faults, url_hash, text_hash, key, words, word_count)
+    key = pair_keys(url_hash, text.hash)
+    return Pairs(
+        url,
+        text.kept,
+        faults,
+        url_hash,
+        text.hash,
+        key,
+        text.word_count,
+        text.ngrams,
+        text.first_ngram,
+    )

@@ -1,14 +1,15 @@
-"""Alt-texts: the form that is kept, the identity by which they are counted, and their words.
+"""Alt-texts: the form that is kept, the identity by which they are counted, and their n-grams.
 
-Plain ASCII rows never leave Arrow and numba; a row with an entity, other white space or any
-other script goes through Python's own Unicode tables, which are the definition.
+Three ways to one result. A plain row, ASCII that is kept as it is, is walked word by word; any
+other character by character over Python's own Unicode tables; and a row with an HTML entity, or
+with characters that Unicode might compose or reorder, goes through Python's own functions first.
 """
 
 from __future__ import annotations
 
 import html
 import unicodedata
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
-from transforms.hashing import UInt64s, string_buffers, xxh64
+from transforms.characters import ALNUM, COMBINES, END, FOLDS, ODD, SPACE, characters
+from transforms.hashing import UInt64s, pair_hash, string_buffers, word_hash, xxh64
 
-_SPACE = ord(" ")
+_BLANK, _AMPERSAND, _SEMICOLON = ord(" "), ord("&"), ord(";")
+
+
+Rows = npt.NDArray[np.intp]
+Bools = npt.NDArray[np.bool_]
+
+
+class Texts(NamedTuple):
+    """What is known of n alt-texts.
+
+    Fields:
+      kept: string[n], as they are kept.
+      hash: uint64[n], of their identities.
+      word_count: int32[n].
+      ngrams: uint64[m], hashes of the unigrams and bigrams, those of one text behind one another;
+        a bigram's is `pair_hash` of its words' hashes.
+      first_ngram: int64[n], where those of each text begin; it has `ngram_count` of them.
+    """
+
+    kept: pa.StringArray
+    hash: UInt64s
+    word_count: npt.NDArray[np.int32]
+    ngrams: UInt64s
+    first_ngram: npt.NDArray[np.int64]
 
 
 def kept_text(text: str) -> str:
@@ -26,184 +51,265 @@ def kept_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", html.unescape(text)).split())
 
 
-def text_words(identity: str) -> list[str]:
-    """The words of one alt-text's identity: split at spaces, stripped of all but letters and
-    digits at both ends, empties dropped."""
-    return [word for word in map(_strip_word, identity.split(" ")) if word]
+def text_identity(kept: str) -> str:
+    """What an alt-text is counted by: the kept text, case-folded."""
+    return kept.casefold()
 
 
-def _strip_word(word: str) -> str:
-    start, stop = 0, len(word)
-    while start < stop and not word[start].isalnum():
-        start += 1
-    while stop > start and not word[stop - 1].isalnum():
-        stop -= 1
-    return word[start:stop]
+def measure_texts(captions: pa.StringArray, wanted: Bools) -> Texts:
+    """Measures alt-texts.
+
+    Args:
+      captions: string[n], no nulls, valid UTF-8.
+      wanted: bool[n], which texts are to have words; the others have none.
+    """
+    size = int(np.diff(string_buffers(captions)[1][[0, -1]])[0])
+    # A word takes two bytes with the space behind it, and brings at most two n-grams.
+    room = np.empty(size + 1, np.uint64)
+    texts, other = _walked_plain(captions, wanted, room)
+    if len(other):
+        behind = room[len(texts.ngrams) :]
+        rest, odd = _walked(captions.take(pa.array(other)), wanted[other], behind)
+        if len(odd):
+            raw = captions.take(pa.array(other[odd])).to_pylist()
+            rewritten = pa.array([kept_text(text) for text in raw], pa.string())
+            behind_them = behind[len(rest.ngrams) :]
+            last, _ = _walked(rewritten, wanted[other[odd]], behind_them, trusted=True)
+            rest = _filled(rest, odd, last, behind)
+        texts = _filled(texts, other, rest, room)
+    return texts
+
+
+def _filled(texts: Texts, rows: Rows, rest: Texts, room: UInt64s) -> Texts:
+    """Puts the rest in the place of some rows; its n-grams lie behind the others in the room."""
+    texts.hash[rows] = rest.hash
+    texts.word_count[rows] = rest.word_count
+    texts.first_ngram[rows] = rest.first_ngram + len(texts.ngrams)
+    mask = np.zeros(len(texts.hash), np.bool_)
+    mask[rows] = True
+    return texts._replace(
+        kept=pc.replace_with_mask(texts.kept, pa.array(mask), rest.kept),
+        ngrams=room[: len(texts.ngrams) + len(rest.ngrams)],
+    )
+
+
+def _columns(rows: int, room: UInt64s) -> tuple[npt.NDArray, ...]:
+    """hash, word_count, ngrams, first_ngram, and which rows are left to others."""
+    hashes, word_count = np.empty(rows, np.uint64), np.zeros(rows, np.int32)
+    return hashes, word_count, room, np.zeros(rows, np.int64), np.empty(rows, np.bool_)
+
+
+def _walked_plain(captions: pa.StringArray, wanted: Bools, room: UInt64s) -> tuple[Texts, Rows]:
+    """Measures the plain rows; gives which rows are not."""
+    data, offsets = string_buffers(captions)
+    lowered = np.empty(int(offsets[-1] - offsets[0]) + 8, np.uint8)
+    out = _columns(len(captions), room)
+    used = _walk_plain(data, offsets, wanted, lowered, characters().flags, out)
+    return Texts(captions, *out[:2], room[:used], out[3]), np.flatnonzero(out[4])
+
+
+def _walked(
+    captions: pa.StringArray, wanted: Bools, room: UInt64s, *, trusted: bool = False
+) -> tuple[Texts, Rows]:
+    """Measures all rows but the odd ones, and gives which those are.
+
+    Args:
+      room: for the n-grams.
+      trusted: no row is odd: they are kept texts already.
+    """
+    data, offsets = string_buffers(captions)
+    kept = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
+    ends = np.zeros(len(offsets), np.int32)
+    longest = int(np.diff(offsets).max(initial=0))
+    identity = np.empty(3 * longest + 8, np.uint8)  # no character's folding is longer than that
+    out = _columns(len(captions), room)
+    used = _walk(data, offsets, wanted, tuple(characters()), trusted, (kept, ends, identity), out)
+    text = pa.StringArray.from_buffers(
+        len(captions), pa.py_buffer(ends), pa.py_buffer(kept[: ends[-1]])
+    )
+    return Texts(text, *out[:2], room[:used], out[3]), np.flatnonzero(out[4])
+
+
+@njit(inline="always")
+def ngram_count(words):  # type: ignore[no-untyped-def]
+    """How many unigrams and bigrams a text of so many words has. For use inside kernels."""
+    return 2 * words - 1 if words else 0
+
+
+@njit(inline="always")
+def _is_plain(data, start, stop):  # type: ignore[no-untyped-def]
+    """Whether a text is printable ASCII without ampersands, and its spaces are single."""
+    if start == stop:
+        return True
+    wrong = (data[start] == _BLANK) | (data[stop - 1] == _BLANK)
+    for at in range(np.uint64(start), np.uint64(stop - 1)):  # no branches: many bytes at once
+        byte, after = data[at], data[at + np.uint64(1)]
+        wrong |= (byte < _BLANK) | (byte > 0x7F) | (byte == _AMPERSAND)
+        wrong |= (byte == _BLANK) & (after == _BLANK)
+    last = data[stop - 1]
+    return not (wrong | (last < _BLANK) | (last > 0x7F) | (last == _AMPERSAND))
 
 
 @njit(nogil=True, cache=True)
-def _find_uneven(data, offsets, uneven, foreign):  # type: ignore[no-untyped-def]
-    """Marks rows that `kept_text` might change, and rows with a byte beyond ASCII."""
-    for row in range(len(uneven)):
-        before = _SPACE  # so that a leading space counts as doubled
-        odd = False
-        wide = False
-        for at in range(offsets[row], offsets[row + 1]):
-            byte = data[at]
-            wide |= byte >= 0x80
-            odd |= byte < _SPACE or byte == ord("&") or (byte == _SPACE and before == _SPACE)
-            before = byte
-        uneven[row] = odd or wide or (before == _SPACE and offsets[row + 1] > offsets[row])
-        foreign[row] = wide
-
-
-def _marks(column: pa.StringArray) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    data, offsets = string_buffers(column)
-    uneven = np.empty(len(column), np.bool_)
-    foreign = np.empty(len(column), np.bool_)
-    _find_uneven(data, offsets, uneven, foreign)
-    return uneven, foreign
-
-
-def _rewrite(
-    column: pa.StringArray, rows: npt.NDArray[np.bool_], rule: Callable[[str], str]
-) -> pa.StringArray:
-    """The column with `rule` applied to the marked rows; the others are not touched."""
-    if not rows.any():
-        return column
-    mask = pa.array(rows)
-    changed = [rule(text) for text in column.filter(mask).to_pylist()]
-    return pc.replace_with_mask(column, mask, pa.array(changed, pa.string()))
-
-
-def kept_texts(captions: pa.StringArray) -> pa.StringArray:
-    """Alt-texts as they are kept: string[n] in and out, no nulls, valid UTF-8."""
-    return _rewrite(captions, _marks(captions)[0], kept_text)
-
-
-def text_identities(kept: pa.StringArray) -> pa.StringArray:
-    """What alt-texts are counted by: the kept text, case-folded; string[n] in and out."""
-    return _rewrite(pc.ascii_lower(kept), _marks(kept)[1], str.casefold)
-
-
-@njit(nogil=True, cache=True)
-def _join_words(data, offsets, letter, joined, ends, counts):  # type: ignore[no-untyped-def]
-    """Writes each row's stripped words, one space between them, behind one another."""
-    end = 0
-    for row in range(len(counts)):
-        first = end
-        at, stop = offsets[row], offsets[row + 1]
-        words = 0
-        while at < stop:
-            while at < stop and not letter[data[at]]:  # leading marks and spaces
+def _walk_plain(data, offsets, wanted, lowered, flags, out):  # type: ignore[no-untyped-def]
+    """Fills `out` for the plain rows; returns how many n-grams there are in all."""
+    hashes, word_count, ngrams, first_ngram, other = out
+    base, used = offsets[0], 0
+    for at in range(len(lowered) - 8):
+        byte = data[base + at]
+        lowered[at] = byte + 32 if byte >= ord("A") and byte <= ord("Z") else byte
+    for row in range(len(hashes)):
+        other[row] = not _is_plain(data, offsets[row], offsets[row + 1])
+        if other[row]:
+            continue
+        first_ngram[row] = used
+        at, stop = offsets[row] - base, offsets[row + 1] - base
+        words, before = 0, np.uint64(0)
+        hashes[row] = xxh64(lowered, at, stop)
+        while at < stop and wanted[row]:
+            if not flags[lowered[at]] & ALNUM:
                 at += 1
-            if at == stop:
-                break
-            last = at
+                continue
             start = at
-            while at < stop and data[at] != _SPACE:
-                if letter[data[at]]:
-                    last = at
+            while at < stop and lowered[at] != _BLANK:
                 at += 1
-            if end > first:
-                joined[end] = _SPACE
-                end += 1
-            joined[end : end + last + 1 - start] = data[start : last + 1]
-            end += last + 1 - start
+            end = at
+            while not flags[lowered[end - 1]] & ALNUM:
+                end -= 1
+            word = word_hash(lowered, start, end)
+            used = _add_word(word, before, words, ngrams, used)
+            before = word
             words += 1
-        ends[row + 1] = end
-        counts[row] = words
+        word_count[row] = words
+    return used
 
 
-# Rows beyond ASCII come to the kernel already stripped, so any byte of theirs is a letter's.
-_LETTER = np.array([chr(b).isalnum() if b < 0x80 else True for b in range(256)])
+@njit(inline="always")
+def _decoded(data, at):  # type: ignore[no-untyped-def]
+    """The character at this place of valid UTF-8, and how many bytes it takes."""
+    lead = np.uint32(data[at])
+    if lead < 0x80:
+        return lead, 1
+    tail = np.uint32(data[at + 1] & 0x3F)
+    if lead < 0xE0:
+        return (lead & np.uint32(0x1F)) << np.uint32(6) | tail, 2
+    tail = tail << np.uint32(6) | np.uint32(data[at + 2] & 0x3F)
+    if lead < 0xF0:
+        return (lead & np.uint32(0x0F)) << np.uint32(12) | tail, 3
+    tail = tail << np.uint32(6) | np.uint32(data[at + 3] & 0x3F)
+    return (lead & np.uint32(0x07)) << np.uint32(18) | tail, 4
 
 
-def word_columns(identities: pa.StringArray) -> tuple[pa.StringArray, npt.NDArray[np.int32]]:
-    """The words of each alt-text.
+@njit(inline="always")
+def _encode(code, room, end):  # type: ignore[no-untyped-def]
+    """Writes a character as UTF-8; returns where it ends."""
+    if code < 0x80:
+        room[end] = code
+        return end + 1
+    if code < 0x800:
+        room[end] = 0xC0 | code >> 6
+    else:
+        if code < 0x10000:
+            room[end] = 0xE0 | code >> 12
+        else:
+            room[end] = 0xF0 | code >> 18
+            end += 1
+            room[end] = 0x80 | code >> 12 & 0x3F
+        end += 1
+        room[end] = 0x80 | code >> 6 & 0x3F
+    room[end + 1] = 0x80 | code & 0x3F
+    return end + 2
 
-    Args:
-      identities: string[n], no nulls.
 
-    Returns:
-      string[n], the words with one space between them, and int32[n], how many there are.
-    """
-    foreign = _marks(identities)[1]
-    source = _rewrite(identities, foreign, lambda text: " ".join(text_words(text)))
-    data, offsets = string_buffers(source)
-    joined = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
-    ends = np.zeros(len(source) + 1, np.int32)
-    counts = np.zeros(len(source), np.int32)
-    _join_words(data, offsets, _LETTER, joined, ends, counts)
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(joined[: ends[-1]])]
-    return pa.StringArray.from_buffers(len(source), buffers[1], buffers[2]), counts
+@njit(inline="always")
+def _bare_ampersand(data, at, stop):  # type: ignore[no-untyped-def]
+    """How many bytes the ampersand at this place takes, alone or as "&amp;"; 0: ask Python."""
+    after = data[at + 1] if at + 1 < stop else np.uint8(_BLANK)
+    if after == _BLANK or after == _AMPERSAND or after == _SEMICOLON:
+        return 1
+    if at + 5 > stop or after != ord("a") or data[at + 2] != ord("m"):
+        return 0
+    return 5 if data[at + 3] == ord("p") and data[at + 4] == _SEMICOLON else 0
+
+
+@njit(inline="always")
+def _add_word(word, before, words, ngrams, used):  # type: ignore[no-untyped-def]
+    """Adds a word's n-grams; returns how many n-grams there are then."""
+    ngrams[used] = word
+    if words == 0:
+        return used + 1
+    ngrams[used + 1] = pair_hash(before, word)
+    return used + 2
 
 
 @njit(nogil=True, cache=True)
-def _hash_ngrams(data, offsets, hashes):  # type: ignore[no-untyped-def]
-    out = 0
-    for row in range(len(offsets) - 1):
-        stop = offsets[row + 1]
-        before = -1  # where the word before this one starts
-        start = offsets[row]
-        while start < stop:
-            end = start
-            while end < stop and data[end] != _SPACE:
+def _walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore[no-untyped-def]  # noqa: C901
+    """Fills `out` and the kept texts, but for the odd rows; returns how many n-grams there are."""
+    flags, folded, combining = tables
+    kept, ends, identity = texts
+    hashes, word_count, ngrams, first_ngram, odd = out
+    kept_end, used = 0, 0
+    for row in range(len(hashes)):
+        at, stop = offsets[row], offsets[row + 1]
+        kept_start, first = kept_end, used
+        end = 0  # of the identity
+        words, before = 0, np.uint64(0)
+        word_start, word_end = -1, 0
+        blank, is_odd, class_before = False, False, np.uint8(0)
+        while at < stop and not is_odd:
+            code, width = _decoded(data, at)
+            flag = flags[code] if code < END else np.uint8(0)
+            if flag & SPACE:
+                blank, class_before = end > 0, np.uint8(0)
+                at += width
+                continue
+            if blank:
+                blank = False
+                kept[kept_end] = _BLANK
+                kept_end += 1
+                identity[end] = _BLANK
                 end += 1
-            hashes[out] = xxh64(data, start, end)
-            out += 1
-            if before >= 0:
-                hashes[out] = xxh64(data, before, end)
-                out += 1
-            before = start
-            start = end + 1
-
-
-def ngram_hashes(words: pa.StringArray, counts: npt.NDArray[np.int32]) -> UInt64s:
-    """Hashes of all unigrams and bigrams, row after row.
-
-    Args:
-      words: string[n], words with one space between them.
-      counts: int32[n], how many words each row has; a row has max(0, 2 * count - 1) n-grams.
-
-    Returns:
-      uint64[sum of n-grams]. A bigram's hash is that of its two words and the space between.
-    """
-    hashes = np.empty(int(ngram_counts(counts).sum()), np.uint64)
-    data, offsets = string_buffers(words)
-    _hash_ngrams(data, offsets, hashes)
-    return hashes
-
-
-def ngram_counts(counts: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """How many unigrams and bigrams a text of `counts` words has: int64[n]."""
-    return np.maximum(0, 2 * counts.astype(np.int64) - 1)
-
-
-@njit(nogil=True, cache=True)
-def _any_missing(found, ngrams_per_row, missing):  # type: ignore[no-untyped-def]
-    at = 0
-    for row in range(len(missing)):
-        missing[row] = False
-        for _ in range(ngrams_per_row[row]):
-            missing[row] |= not found[at]
-            at += 1
-
-
-def has_rare_token(
-    found: npt.NDArray[np.bool_], counts: npt.NDArray[np.int32]
-) -> npt.NDArray[np.bool_]:
-    """Whether any n-gram of each text is outside the vocabulary.
-
-    Args:
-      found: bool[sum of n-grams], whether each n-gram is in the vocabulary, row after row.
-      counts: int32[n], words of each text.
-
-    Returns:
-      bool[n].
-
-    Source: ALIGN (Jia et al., 2021), section 3, "rare tokens".
-    """
-    missing = np.empty(len(counts), np.bool_)
-    _any_missing(found, ngram_counts(counts), missing)
-    return missing
+                if word_start >= 0:
+                    word = word_hash(identity, word_start, word_end)
+                    used = _add_word(word, before, words, ngrams, used)
+                    before = word
+                    words += 1
+                    word_start = -1
+            skipped = width
+            if not trusted:
+                class_here = combining[code] if flag & COMBINES else np.uint8(0)
+                is_odd = class_here > 0 and class_here < class_before
+                class_before = class_here
+                if code == _AMPERSAND:
+                    skipped = _bare_ampersand(data, at, stop)
+                    is_odd |= skipped == 0
+                else:
+                    is_odd |= flag & ODD != 0
+            for byte in range(width):
+                kept[kept_end + byte] = data[at + byte]
+            kept_end += width
+            at += skipped
+            letters = 3 if flag & FOLDS else 1
+            for place in range(letters):
+                letter = folded[code, place] if flag & FOLDS else code
+                if letter == 0 and place:  # a shorter folding
+                    break
+                start, end = end, _encode(letter, identity, end)
+                if letter < END and flags[letter] & ALNUM:
+                    word_start = start if word_start < 0 else word_start
+                    word_end = end
+        if is_odd:
+            kept_end, used, words, word_start, end = kept_start, first, 0, -1, 0
+        if word_start >= 0:
+            word = word_hash(identity, word_start, word_end)
+            used = _add_word(word, before, words, ngrams, used)
+            before = word
+            words += 1
+        if not wanted[row]:
+            used, words = first, 0
+        ends[row + 1] = kept_end
+        hashes[row] = xxh64(identity, 0, end)
+        word_count[row] = words
+        first_ngram[row] = first
+        odd[row] = is_odd
+    return used

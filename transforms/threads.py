@@ -6,11 +6,19 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
-from typing import TypeVar
+from queue import Full, Queue
+from threading import Event
+from typing import Any, TypeVar
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+_END = object()
 
 THREADS = max(2, min(4, os.cpu_count() or 2))  # beyond, threads wait for the interpreter's lock
 
@@ -35,3 +43,76 @@ def in_threads(
             done = waiting.popleft()
             waiting.extend(pool.submit(work, some) for some in islice(chunks, 1))
             yield from done.result()
+
+
+class ThreadedDoFn(beam.DoFn):
+    """A DoFn that works on several elements at once; its results keep the elements' order.
+
+    For work of milliseconds and more that leaves the interpreter's lock, in the global window.
+    """
+
+    def take(self, element: Any) -> Any:
+        """What `work` needs of an element; on the runner's own thread, which may hold iterables
+        that cannot be read from another."""
+        return element
+
+    def work(self, element: Any, *sides: Any) -> Iterable[Any]:
+        """The results of one element; on any thread."""
+        raise NotImplementedError
+
+    def start_bundle(self) -> None:
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._running: deque[_Results] = deque()
+
+    def process(self, element, *sides):  # type: ignore[no-untyped-def]  # Beam would read hints
+        taken = self.take(element)
+        self._running.append(_Results(self._pool, lambda: self.work(taken, *sides)))
+        while len(self._running) > THREADS:
+            yield from self._running.popleft()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        while self._running:
+            yield from map(_windowed, self._running.popleft())
+        self._pool.shutdown()
+
+    def teardown(self) -> None:
+        for results in getattr(self, "_running", ()):  # of a bundle that failed
+            results.stop()
+
+
+class _Results:
+    """What a function yields on another thread, which never runs far ahead."""
+
+    def __init__(self, pool: ThreadPoolExecutor, function: Callable[[], Iterable[Any]]) -> None:
+        self._queue: Queue[Any] = Queue(maxsize=64)
+        self._stopped = Event()
+        self._future = pool.submit(self._run, function)
+
+    def _run(self, function: Callable[[], Iterable[Any]]) -> None:
+        try:
+            for value in function():
+                self._put(value)
+                if self._stopped.is_set():
+                    return
+        finally:
+            self._put(_END)
+
+    def _put(self, value: Any) -> None:
+        while not self._stopped.is_set():
+            with suppress(Full):
+                return self._queue.put(value, timeout=0.1)
+
+    def __iter__(self) -> Iterator[Any]:
+        while (value := self._queue.get()) is not _END:
+            yield value
+        self._future.result()  # raises what the function raised
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+def _windowed(value: Any) -> Any:
+    """What a bundle's end gives carries its window, inside the tag."""
+    if isinstance(value, beam.pvalue.TaggedOutput):
+        return beam.pvalue.TaggedOutput(value.tag, _windowed(value.value))
+    return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))

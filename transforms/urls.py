@@ -40,47 +40,75 @@ def url_identity(url: str) -> str | None:
 
 # What a plain host is made of; any other character sends the URL through `url_identity`.
 _HOST = np.array([(chr(b).isalnum() and b < 0x80) or chr(b) in ".-_" for b in range(256)])
+_SCHEMES = np.frombuffer(b"http://https://", np.uint8)
+_SLASH, _QUESTION, _COLON, _FRAGMENT = ord("/"), ord("?"), ord(":"), ord("#")
+
+
+@njit(inline="always")
+def _after_scheme(data, at, stop, schemes):  # type: ignore[no-untyped-def]
+    """Where the host begins, or 0."""
+    for first, last in ((0, 7), (7, 15)):
+        size = last - first
+        if stop - at >= size:
+            same = True
+            for place in range(size):
+                byte, wanted = data[at + place], schemes[first + place]
+                upper = byte >= ord("A") and byte <= ord("Z")
+                same &= (byte + 32 if upper else byte) == wanted
+            if same:
+                return at + size
+    return 0
+
+
+@njit(inline="always")
+def _is_identity(data, start, host_end, stop):  # type: ignore[no-untyped-def]
+    """Whether a URL without a port is its own identity: no capitals up to there, no fragment."""
+    wrong = False
+    for at in range(np.uint64(start), np.uint64(host_end)):  # no branches: many bytes at once
+        wrong |= (data[at] >= ord("A")) & (data[at] <= ord("Z"))
+    for at in range(np.uint64(host_end), np.uint64(stop)):
+        wrong |= data[at] == _FRAGMENT
+    return not wrong
 
 
 @njit(nogil=True, cache=True)
-def _hash_plain_urls(data, offsets, host, room, hashes, plain):  # type: ignore[no-untyped-def]
-    """Hashes the identities of URLs of the usual form, scheme://host/path in plain ASCII."""
+def _hash_plain_urls(data, offsets, host, schemes, room, hashes, plain):  # type: ignore[no-untyped-def]
+    """Hashes the identities of URLs of the usual form, scheme://host[:port]/path#fragment."""
     for row in range(len(hashes)):
         plain[row] = False
-        size = 0
-        at, stop = offsets[row], offsets[row + 1]
-        if stop - at > len(room):
+        start, stop = offsets[row], offsets[row + 1]
+        # The last byte is no white space, so `url_identity` has nothing to trim.
+        if stop == start or data[stop - 1] <= 0x20 or data[stop - 1] >= 0x7F:
             continue
-        while at < stop and size < 8 and (size == 0 or room[size - 1] != ord(":")):
-            room[size] = (
-                data[at] | 0x20 if data[at] < ord("[") and data[at] > ord("@") else data[at]
-            )
-            size += 1
+        first = _after_scheme(data, start, stop, schemes)
+        at = first
+        while first and at < stop and host[data[at]]:
             at += 1
-        secure = size == 6 and room[4] == ord("s")
-        if not (secure or size == 5) or stop - at < 3 or data[at] != 0x2F or data[at + 1] != 0x2F:
+        if at == first:  # no http(s), or no host
             continue
-        if room[0] != ord("h") or room[1] != ord("t") or room[2] != ord("t") or room[3] != ord("p"):
+        port = b":443" if first - start == 8 else b":80"
+        given = len(port) if at < stop and data[at] == _COLON else 0
+        if stop - at < given:
             continue
-        room[size] = 0x2F
-        room[size + 1] = 0x2F
-        size += 2
-        at += 2
-        first = at
-        while at < stop and host[data[at]]:
-            upper = data[at] >= ord("A") and data[at] <= ord("Z")
-            room[size] = data[at] | 0x20 if upper else data[at]
-            size += 1
-            at += 1
-        usual = at > first and (at == stop or data[at] == ord("/") or data[at] == ord("?"))
-        while usual and at < stop and data[at] != ord("#"):
-            usual = data[at] > 0x20 and data[at] < 0x7F
-            room[size] = data[at]
-            size += 1
-            at += 1
-        if usual and at == stop:
-            hashes[row] = xxh64(room, 0, size)
-            plain[row] = True
+        for place in range(given):
+            given = given if data[at + place] == port[place] else 0
+        path = at + given
+        after = data[path] if path < stop else np.uint8(_SLASH)
+        if after != _SLASH and after != _QUESTION and after != _FRAGMENT:
+            continue
+        plain[row] = True
+        if not given and _is_identity(data, start, at, stop):
+            hashes[row] = xxh64(data, start, stop)
+            continue
+        end = at - start
+        for place in range(end):
+            byte = data[start + place]
+            room[place] = byte + 32 if byte >= ord("A") and byte <= ord("Z") else byte
+        while path < stop and data[path] != _FRAGMENT:
+            room[end] = data[path]
+            path += 1
+            end += 1
+        hashes[row] = xxh64(room, 0, end)
 
 
 def url_hashes(urls: pa.StringArray) -> tuple[UInt64s, npt.NDArray[np.bool_]]:
@@ -95,7 +123,8 @@ def url_hashes(urls: pa.StringArray) -> tuple[UInt64s, npt.NDArray[np.bool_]]:
     data, offsets = string_buffers(urls)
     hashes = np.zeros(len(urls), np.uint64)
     usable = np.empty(len(urls), np.bool_)
-    _hash_plain_urls(data, offsets, _HOST, np.empty(4096, np.uint8), hashes, usable)
+    room = np.empty(int(np.diff(offsets).max(initial=0)), np.uint8)
+    _hash_plain_urls(data, offsets, _HOST, _SCHEMES, room, hashes, usable)
     unusual = np.flatnonzero(~usable)
     identities = [url_identity(url) for url in urls.take(pa.array(unusual)).to_pylist()]
     usable[unusual] = [identity is not None for identity in identities]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,24 +10,22 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms.batches import Blocks, batch_of, column, unpack, unpacked
-from transforms.count_pairs import BUCKET, Bucket
+from transforms.batches import Blocks, batch_of, pieces, unpack
+from transforms.count_pairs import BUCKET, Bucket, OfBucket
 from transforms.counts import Counts, frequent_ngrams, runs, sum_by_hash, vocabulary_cut
 
 Histogram = tuple[int, tuple[Counts, Counts]]
 
 
-class _Sum(beam.DoFn):
+class _Sum(OfBucket):
     """One bucket's n-grams with their counts, and how many n-grams have each count."""
 
     def __init__(self, blocks: Blocks) -> None:
         self.blocks = blocks
 
-    def process(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[Any]:
-        bucket, blocks = element
-        table = unpacked(blocks)
-        counts = column(table, "count").astype(np.int64)
-        hashes, sums = sum_by_hash(column(table, "ngram"), counts)
+    def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
+        bucket, table = element
+        hashes, sums = sum_by_hash(pieces(table, "ngram"), pieces(table, "count"))
         yield beam.pvalue.TaggedOutput("histograms", (bucket, runs(np.sort(sums))))
         (block,) = self.blocks.pack([batch_of({"ngram": hashes, "count": sums})])
         yield bucket, block
