@@ -43,7 +43,7 @@ def header_columns(split: Any, wanted: Iterable[str] = ()) -> list[str]:
     with _open(split) as source:
         head = _head(source)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4]:
-        raise ValueError("it begins like UTF-16; convert it to UTF-8")
+        raise ValueError("its first bytes are no UTF-8 text; convert it, or decompress it")
     if split.format == "jsonl":
         return _json_fields(head, set(wanted))
     line, _, rest = re.sub(rb"\r\n?", b"\n", head).partition(b"\n")
@@ -57,19 +57,21 @@ def header_columns(split: Any, wanted: Iterable[str] = ()) -> list[str]:
         raise ValueError("its first line is empty; it must name the columns")
     if split.format == "csv" and line.count(b'"') % 2:
         raise ValueError("a name in its header has a line break or an open quotation mark")
-    table = pa.csv.read_csv(pa.BufferReader(line + b"\n"), parse_options=_dialect(split))
+    reading = pa.csv.ReadOptions(block_size=len(line) + 1)
+    table = pa.csv.read_csv(pa.BufferReader(line + b"\n"), reading, _dialect(split))
     return list(table.column_names)
 
 
 def _head(source: BinaryIO) -> bytes:
-    """The first bytes of a file, to the end of the first line with something on it at least."""
+    """The first bytes of a file, to the second line with something on it at least."""
     head = b""
     while more := source.read(HEAD):
         head += more
-        if re.search(rb"[\r\n]", head.strip()):
+        lines = head.strip()
+        if b"\n" in lines or b"\r" in lines:
             return head
         if len(head) > LONGEST_ROW:
-            raise ValueError(f"its first line is longer than {LONGEST_ROW >> 20} MiB")
+            raise ValueError(f"no row begins in its first {LONGEST_ROW >> 20} MiB")
     return head
 
 
