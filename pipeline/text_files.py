@@ -23,8 +23,8 @@ import pyarrow.json
 from transforms.files import open_to_read
 from transforms.measure import UNREADABLE
 
-BLOCK = 1 << 23  # bytes of JSON lines parsed at once
-LONGEST_ROW = 1 << 25  # bytes of a row that is surely read; a table is parsed in blocks of it
+BLOCK = 1 << 23  # bytes of a text file parsed at once
+LONGEST_ROW = 1 << 25  # bytes of a row that is surely read
 HEAD = 1 << 20  # bytes from which the columns are told
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ROWS = pa.schema([("url", pa.binary()), ("caption", pa.binary()), ("malformed", pa.string())])
@@ -124,7 +124,23 @@ class _Followed(io.RawIOBase):
 
 
 def read_table(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Rows of a table in text: `url`, `caption` and `malformed`, those that are no rows last.
+    """Rows of a table in text: `url`, `caption` and `malformed`, those that are no rows last."""
+    done = 0
+    try:
+        for batch in _table_rows(split, batch_rows, BLOCK):
+            yield batch
+            done += len(batch)
+    except pa.ArrowInvalid as error:
+        if "straddling" not in str(error):
+            raise
+        # A row longer than a block: larger ones, which take 300 MB more, from the start again.
+        for batch in _table_rows(split, batch_rows, LONGEST_ROW):
+            yield batch.slice(min(done, len(batch)))
+            done -= min(done, len(batch))
+
+
+def _table_rows(split: Any, batch_rows: int, block: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a table, parsed in blocks of so many bytes.
 
     pyarrow hands over an invalid row only if it is UTF-8, and else gives the file up; so each byte
     is read as the Latin-1 character of that number. It also takes the file's end for that of a
@@ -138,7 +154,7 @@ def read_table(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
         strings_can_be_null=False,
     )
     reading = pa.csv.ReadOptions(
-        block_size=LONGEST_ROW,
+        block_size=block,
         use_threads=False,
         encoding="latin1",
         column_names=[_as_latin1(name) for name in header_columns(split)],
@@ -264,7 +280,8 @@ def _json_row(line: bytes, names: tuple[str, str]) -> list[bytes | None]:
     """The values of these fields in one line.
 
     Raises:
-      ValueError: it is no object, or such a field holds no text or is there twice.
+      ValueError: it is no object, or such a field is there twice or holds no text (or two kinds
+        of what is no UTF-8).
     """
     try:
         text, errors = line.decode(), "surrogatepass"  # a surrogate's escape is no text
@@ -279,13 +296,5 @@ def _json_row(line: bytes, names: tuple[str, str]) -> list[bytes | None]:
         values = [value for key, value in record if key == name] or [None]
         if len(values) > 1 or not isinstance(values[0], str | None):
             raise ValueError("twice, or no text")
-        found.append(None if values[0] is None else _raw(values[0], errors))
+        found.append(None if values[0] is None else values[0].encode("utf-8", errors))
     return found
-
-
-def _raw(text: str, errors: str) -> bytes:
-    """The bytes that a string was decoded from; a lone surrogate stays invalid UTF-8."""
-    try:
-        return text.encode("utf-8", errors)
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")

@@ -100,6 +100,18 @@ def test_every_row_ends_kept_or_with_a_reason(tmp_path: Path, case: str):
     assert funnel(tmp_path / "set")["steps"][0]["seen"] == good + len(details)
 
 
+def test_a_row_longer_than_a_block_repeats_and_loses_none(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("pipeline.text_files.BLOCK", 1000)
+    rows = [b"http://a.org/%d,text %d" % (n, n) for n in range(300)]
+    rows[150] += b" long" * 1000
+    rows[10] = rows[290] = b"bad"
+    (tmp_path / "a.csv").write_bytes(TABLE + b"\n".join(rows))
+    batches = read_split(Split(str(tmp_path / "a.csv"), "csv", "", "url", "caption"), 7)
+    found = [row["caption"] for batch in batches for row in batch.to_pylist()]
+    good = [row.partition(b",")[2] for row in rows if row != b"bad"]
+    assert found == [*good, b"bad", b"bad"]
+
+
 def _damaged(body: bytes) -> bytes:
     """With another letter in the middle of a page that nothing but its checksum protects."""
     at = body.index(b"some text 50 ")

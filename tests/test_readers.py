@@ -218,6 +218,7 @@ def test_every_row_of_every_format_ends_kept_or_rejected_once(tmp_path: Path):
 
 
 def test_a_quote_that_never_closes_is_told_with_its_file(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("pipeline.text_files.BLOCK", 5_000)
     monkeypatch.setattr("pipeline.text_files.LONGEST_ROW", 10_000)
     rows = b"".join(b"http://a.org/%d,some text\n" % n for n in range(2000))
     (tmp_path / "a.csv").write_bytes(b'url,caption\nhttp://a.org,"never closed\n' + rows)
