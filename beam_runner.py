@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         run(parse(argv))
     except UsageError as error:
-        print(f"beam_runner.py: {error}", file=sys.stderr)
+        print(f"beam_runner.py: {_printable(str(error))}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, Exception) as error:
         print(f"beam_runner.py: {_last_line(error)}", file=sys.stderr)
@@ -67,7 +67,12 @@ def _last_line(error: BaseException | None) -> str:
             return "stopped; the same command goes on from here"
         error = error.__cause__ or error.__context__
     hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
-    return f"failed: {lines[-1].strip()} ({hint})"
+    return f"failed: {_printable(lines[-1].strip())} ({hint})"
+
+
+def _printable(text: str) -> str:
+    """On one line: a column's or a file's name may hold line breaks and a terminal's commands."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.options import Job, UsageError
-from pipeline.readers import header_columns
+from pipeline.readers import as_bytes
+from pipeline.text_files import header_columns
 from transforms.evaluation import IMAGE_SUFFIXES, EvaluationFile
 from transforms.files import exists, is_local, open_to_read
 
@@ -142,13 +143,15 @@ def find_splits(job: Job, files: Iterable[InputFile]) -> list[Split]:
         if not file.size:
             continue
         split = Split(file.path, file.format, _format_of(file.path)[1])
+        if file.format in ("webdataset", "parquet") and split.compression:
+            raise UsageError(f"{file.path} is compressed as a whole; decompress it")
         if file.format == "webdataset":
             splits.append(split)
             continue
         try:
             if file.format == "parquet":
                 splits.extend(_parquet_splits(job, split))
-            elif names := header_columns(split):
+            elif names := header_columns(split, (job.url_column, job.text_column)):
                 splits.append(_with_columns(job, split, names))
         except (pa.ArrowException, OSError, EOFError, ValueError) as error:
             reason = str(error).splitlines()[0]
@@ -169,6 +172,7 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
             raise UsageError(
                 f"{split.path}: column {field.name!r} holds {field.type}, no text; give --{flag}"
             )
+        as_bytes(pa.nulls(1, field.type))  # raises here and not within the run
     splits, group, rows = [], [], 0
     for index in range(footer.num_row_groups):
         group.append(index)
@@ -182,6 +186,10 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
 def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
     url = _column(split, names, job.url_column, URL_NAMES, "url_column")
     text = _column(split, names, job.text_column, TEXT_NAMES, "text_column")
+    if url == text:
+        raise UsageError(
+            f"{split.path}: column {url!r} is to be both URL and text; give another --text_column"
+        )
     return replace(split, url_column=url, text_column=text)
 
 
@@ -194,8 +202,10 @@ def _column(
         found = [name for one in usual for name in names if name.lower() == one]
     if not found:
         looked_for = repr(wanted) if wanted else f"any of {', '.join(usual)}"
+        shown = ", ".join(name[:40] for name in names[:20])
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         raise UsageError(
-            f"{split.path} has no column {looked_for}; it has {', '.join(names)}: give --{flag}"
+            f"{split.path} has no column {looked_for}; it has {shown}{more}: give --{flag}"
         )
     if names.count(found[0]) > 1:
         raise UsageError(

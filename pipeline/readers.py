@@ -2,236 +2,134 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tarfile
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet as pq
 
+from pipeline.text_files import LONGEST_ROW, read_json_lines, read_table
 from transforms.files import open_to_read
-from transforms.measure import UNREADABLE
 
-BLOCK = 1 << 23  # bytes of a text file parsed at once
-HEAD = 1 << 20  # bytes in which the header ends
+BATCH_BYTES = 1 << 25  # of URLs and texts; 65,536 usual pairs have a third of it
+# Bytes of a row of Parquet; 65,536 of fewer are of a few values, in a dictionary of 1 MiB at most.
+DICTIONARY_ROW = 20
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
-_ROWS = pa.schema([("url", pa.binary()), ("caption", pa.binary()), ("malformed", pa.string())])
 
 
 def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """The batches of one split, the same each time, with at most `batch_rows` rows each.
+    """The batches of one split, the same each time, with at most `batch_rows` rows each, and at
+    most `BATCH_BYTES` bytes where there is more than one row.
 
     Columns: `url` and `caption`; of text files `malformed`; of shards `source_path`, `source_at`
     and `source_size`, the place of the image's bytes.
     """
-    readers = {"parquet": _parquet, "csv": _csv, "tsv": _csv, "jsonl": _jsonl}
-    read = readers.get(split.format, _webdataset)
+    readers = {
+        "parquet": _parquet,
+        "csv": read_table,
+        "tsv": read_table,
+        "jsonl": read_json_lines,
+        "webdataset": _webdataset,
+    }
     try:
-        for batch in read(split, batch_rows):
-            for start in range(0, len(batch), batch_rows):
-                yield batch.slice(start, batch_rows)
+        for batch in readers[split.format](split, batch_rows):
+            for start, stop in _parts(batch, batch_rows):
+                part = batch.slice(start, stop - start)
+                plain = [as_bytes(part["url"]), as_bytes(part["caption"])]
+                names = ["url", "caption", *batch.schema.names[2:]]
+                yield pa.record_batch([*plain, *part.columns[2:]], names=names)
     except (OSError, EOFError, tarfile.TarError, pa.ArrowException) as error:
-        hint = "; is a quotation mark never closed?" if "straddling" in str(error) else ""
-        raise RuntimeError(f"cannot read {split.path} to its end: {error}{hint}") from error
+        reason = str(error).partition("\n")[0]
+        if "straddling" in reason:
+            reason = (
+                f"a row is longer than {LONGEST_ROW >> 20} MiB, or a quotation mark never closed"
+            )
+        advice = "replace the file or leave it out of --input"
+        raise RuntimeError(f"cannot read {split.path} to its end: {reason}; {advice}") from error
 
 
-def header_columns(split: Any) -> list[str]:
-    """The columns of a text file: a table's header, or the fields of the first JSON objects.
-    None at all where no row follows."""
-    with _open(split) as source:
-        head = source.read(HEAD)
-    if split.format == "jsonl":
-        return _json_fields(head)
-    line, _, rest = head.partition(b"\n")
-    if not rest.strip():
-        return []
-    table = pa.csv.read_csv(pa.BufferReader(line + b"\n"), parse_options=_dialect(split))
-    return list(table.column_names)
+def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int]]:
+    """Where to cut a batch, by rows and by bytes: (start, stop)."""
+    sizes = np.cumsum(_sizes(batch["url"]) + _sizes(batch["caption"]))
+    start = 0
+    while start < len(batch):
+        before = sizes[start - 1] if start else 0
+        full = int(np.searchsorted(sizes, before + BATCH_BYTES, side="right"))
+        stop = min(max(full, start + 1), start + batch_rows, len(batch))
+        yield start, stop
+        start = stop
 
 
-def _json_fields(head: bytes) -> list[str]:
-    """The fields of a tenth of the objects and more: many writers leave out those that are null,
-    and a stray line must not choose the columns."""
-    lines = [line for line in head.splitlines() if line.strip()]
-    fields: Counter[str] = Counter()
-    for line in lines:
-        with contextlib.suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            fields.update(record.keys() if isinstance(record, dict) else ())
-    if lines and not fields:
-        raise ValueError("no line holds a JSON object with fields")
-    return [name for name, count in fields.items() if 10 * count >= max(fields.values())]
+def _sizes(values: pa.Array) -> npt.NDArray[np.int64]:
+    """The bytes of each value as a string, int64[n]; those of numbers are not counted."""
+    if isinstance(values, pa.DictionaryArray):
+        sizes = np.append(_sizes(values.dictionary), 0)
+        return sizes[pc.fill_null(values.indices.cast(pa.int64()), len(sizes) - 1).to_numpy()]
+    kind = values.type
+    if kind in (pa.string_view(), pa.binary_view()):
+        values = values.cast(pa.large_binary())
+    elif kind not in (pa.string(), pa.binary(), pa.large_string(), pa.large_binary()):
+        return np.zeros(len(values), np.int64)
+    return pc.fill_null(pc.binary_length(values), 0).to_numpy().astype(np.int64)
 
 
-def _open(split: Any) -> Any:
-    source = open_to_read(split.path)
-    if not split.compression:
-        return source
-    return pa.CompressedInputStream(pa.PythonFile(source, "r"), split.compression)
+def as_bytes(values: pa.Array) -> pa.Array:
+    """Strings of any Arrow type as binary; what is no string as it prints.
+
+    Raises:
+      pa.ArrowException: values of this type cannot be printed.
+    """
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    kind = values.type
+    if pa.types.is_primitive(kind) or pa.types.is_null(kind) or pa.types.is_decimal(kind):
+        values = values.cast(pa.string())
+    return values.cast(pa.binary())
 
 
 def _parquet(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    columns = [split.url_column, split.text_column]
+    names = [split.url_column, split.text_column]
     with open_to_read(split.path) as source:
-        file = pq.ParquetFile(source, pre_buffer=False)
+        footer = pq.read_metadata(source)
+        rows, alike = batch_rows, set()
+        for group in map(footer.row_group, split.row_groups):
+            for column in map(group.column, range(group.num_columns)):
+                if group.num_rows and column.path_in_schema in names:
+                    size = column.total_uncompressed_size / group.num_rows
+                    rows = min(rows, max(1, int(BATCH_BYTES / max(size, 1))))
+                    if size < DICTIONARY_ROW and column.physical_type == "BYTE_ARRAY":
+                        alike.add(column.path_in_schema)
+        # A page without a checksum passes; of what is dictionary-encoded, a batch may be vast.
+        file = pq.ParquetFile(
+            source,
+            metadata=footer,
+            pre_buffer=False,
+            read_dictionary=sorted(alike),
+            page_checksum_verification=True,
+        )
         for batch in file.iter_batches(
-            batch_size=batch_rows, row_groups=list(split.row_groups), columns=columns
+            batch_size=rows, row_groups=list(split.row_groups), columns=names
         ):
-            named = [batch[name] for name in columns]
-            plain = [_bytes(c) for c in named]
-            yield pa.record_batch(plain, names=["url", "caption"])
-
-
-def _bytes(values: pa.Array) -> pa.Array:
-    """Strings of any Arrow type as binary; numbers as they print."""
-    if isinstance(values, pa.DictionaryArray):
-        values = values.dictionary_decode()
-    number = pa.types.is_primitive(values.type) or pa.types.is_null(values.type)
-    return (values.cast(pa.string()) if number else values).cast(pa.binary())
-
-
-def _dialect(split: Any, on_invalid: Any = None) -> pa.csv.ParseOptions:
-    return pa.csv.ParseOptions(
-        delimiter="\t" if split.format == "tsv" else ",",
-        # A TSV has no quoting: a lone quotation mark would swallow the rows up to the next.
-        quote_char=False if split.format == "tsv" else '"',
-        newlines_in_values=split.format == "csv",
-        invalid_row_handler=on_invalid,
-    )
-
-
-def _csv(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Rows of a table in text. pyarrow hands over an invalid row only if it is UTF-8, and else
-    gives the file up; so each byte is read as the Latin-1 character of that number."""
-    invalid: list[str] = []
-
-    def on_invalid(row: Any) -> str:
-        invalid.append(row.text)
-        return "skip"
-
-    columns = [_as_latin1(split.url_column), _as_latin1(split.text_column)]
-    convert = pa.csv.ConvertOptions(
-        include_columns=columns,
-        column_types=dict.fromkeys(columns, pa.string()),
-        strings_can_be_null=False,
-    )
-    reading = pa.csv.ReadOptions(
-        block_size=BLOCK,
-        use_threads=False,
-        encoding="latin1",
-        column_names=[_as_latin1(name) for name in header_columns(split)],
-        skip_rows=1,  # the header, which may begin with a byte order mark
-    )
-    with (
-        _open(split) as source,
-        pa.csv.open_csv(source, reading, _dialect(split, on_invalid), convert) as reader,
-    ):
-        for batch in reader:
-            yield _rows([_latin1_bytes(batch[0]), _latin1_bytes(batch[1])], len(batch))
-    # Last, since the reader runs ahead of its batches: their place must not depend on time.
-    yield _unreadable([row.encode("latin1") for row in invalid])
-
-
-def _as_latin1(name: str) -> str:
-    return name.encode().decode("latin1")
-
-
-def _latin1_bytes(values: pa.StringArray) -> pa.BinaryArray:
-    """string[n] of Latin-1 characters as the bytes of these numbers, binary[n], no nulls."""
-    offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(pc.utf8_length(values).to_numpy(), out=offsets[1:])
-    begin, end = np.frombuffer(values.buffers()[1], np.int32)[
-        [values.offset, values.offset + len(values)]
-    ]
-    body = (values.buffers()[2] or pa.py_buffer(b""))[begin:end].to_pybytes()
-    data = body.decode().encode("latin1")
-    return pa.BinaryArray.from_buffers(
-        pa.binary(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
-
-
-def _rows(columns: list[pa.Array], size: int) -> pa.RecordBatch:
-    return pa.record_batch([*columns, pa.nulls(size, pa.string())], schema=_ROWS)
-
-
-def _unreadable(rows: list[bytes]) -> pa.RecordBatch:
-    faults = pa.array([UNREADABLE] * len(rows), pa.string())
-    nothing = pa.nulls(len(rows), pa.binary())
-    return pa.record_batch([nothing, pa.array(rows, pa.binary()), faults], schema=_ROWS)
-
-
-def _jsonl(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    schema = pa.schema([(split.url_column, pa.string()), (split.text_column, pa.string())])
-    options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    with _open(split) as source:
-        for block in _line_blocks(source):
-            try:
-                reading = pa.json.ReadOptions(block_size=len(block) + 1, use_threads=False)
-                table = pa.json.read_json(pa.BufferReader(block), reading, options)
-            except pa.ArrowInvalid:  # one bad line: read each by itself
-                yield _json_lines(block.splitlines(), split)
-                continue
-            columns = [table[name].combine_chunks().cast(pa.binary()) for name in schema.names]
-            yield _rows(columns, len(table))
-
-
-def _line_blocks(source: BinaryIO) -> Iterator[bytes]:
-    """A file in blocks of whole lines."""
-    rest = b""
-    while data := source.read(BLOCK):
-        cut = data.rfind(b"\n") + 1
-        if cut:
-            yield rest + data[:cut]
-            rest = data[cut:]
-        else:
-            rest += data
-    if rest.strip():
-        yield rest
-
-
-def _json_lines(lines: Iterable[bytes], split: Any) -> pa.RecordBatch:
-    rows: list[tuple[bytes | None, bytes | None, str | None]] = []
-    for line in filter(bytes.strip, lines):
-        try:
-            record = json.loads(line.decode("utf-8", "surrogateescape"))
-            values = [record.get(name) for name in (split.url_column, split.text_column)]
-            if any(not isinstance(value, str | None) for value in values):
-                raise TypeError("not text")
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            rows.append((None, line, UNREADABLE))
-            continue
-        url, text = (v if v is None else _raw(v) for v in values)
-        rows.append((url, text, None))
-    urls, texts, faults = zip(*rows, strict=True) if rows else ((), (), ())
-    return pa.record_batch(
-        [pa.array(urls, pa.binary()), pa.array(texts, pa.binary()), pa.array(faults, pa.string())],
-        schema=_ROWS,
-    )
-
-
-def _raw(text: str) -> bytes:
-    """The bytes that a string was decoded from; a lone surrogate stays invalid UTF-8."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
+            yield pa.record_batch([batch[name] for name in names], names=["url", "caption"])
 
 
 def _webdataset(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     samples: list[dict[str, Any]] = []
+    size = 0
     with open_to_read(split.path) as source:
         for sample in _samples(source):
             samples.append(sample | {"source_path": split.path})
-            if len(samples) == batch_rows:
+            size += len(sample["url"] or b"") + len(sample["caption"] or b"")
+            if len(samples) == batch_rows or size > BATCH_BYTES:
                 yield _sample_batch(samples)
-                samples = []
+                samples, size = [], 0
     if samples:
         yield _sample_batch(samples)
 
@@ -251,7 +149,7 @@ def _samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
             key = (folder, stem)
             if extension.lower() in IMAGE_EXTENSIONS:
                 sample |= {"source_at": member.offset_data, "source_size": member.size}
-            elif extension in ("json", "txt"):
+            elif extension in ("json", "txt") and member.size <= LONGEST_ROW:
                 body = tar.extractfile(member)
                 _read_text(sample, extension, body.read() if body else b"")
         # tarfile takes an end that comes between two files, or in a header, for the end.
@@ -276,7 +174,7 @@ def _read_text(sample: dict[str, Any], extension: str, body: bytes) -> None:
             value = record.get(name)
             if isinstance(value, str):
                 sample[name] = value.encode("utf-8", "surrogatepass")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return  # without a URL the pair is malformed, and is recorded as such
 
 

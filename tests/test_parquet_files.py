@@ -35,6 +35,17 @@ def test_the_same_bytes_for_other_batches(tmp_path: Path, rows: int) -> None:
     assert written(tmp_path / "b.parquet", batches(rows, 77_777)) == expected
 
 
+def test_a_group_ends_by_its_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or 65,536 rows of 10 MB would be held."""
+    monkeypatch.setattr("transforms.parquet_files.BYTES_PER_GROUP", 1000)
+    path = tmp_path / "a.parquet"
+    expected = written(path, batches(500, 500))
+    groups = [pq.read_metadata(path).row_group(n).num_rows for n in range(4)]
+    assert all(100 <= rows <= 150 for rows in groups)  # names of 6 to 8 bytes
+    assert pq.read_table(path).to_batches()[0]["name"][0].as_py() == "name 0"
+    assert written(tmp_path / "b.parquet", batches(500, 7)) == expected
+
+
 def test_an_attempt_that_fails_publishes_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
 

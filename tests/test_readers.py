@@ -116,7 +116,8 @@ def test_a_byte_order_mark_and_line_ends(tmp_path: Path, end: bytes):
 
 def test_rows_across_blocks(tmp_path: Path, monkeypatch):
     """Files are parsed a block at a time; where one ends must not show."""
-    monkeypatch.setattr("pipeline.readers.BLOCK", 1000)
+    monkeypatch.setattr("pipeline.text_files.BLOCK", 1000)
+    monkeypatch.setattr("pipeline.text_files.LONGEST_ROW", 1000)
     pairs = [(f"http://a.org/{n}".encode(), f"text {n * n}".encode()) for n in range(500)]
     csv = b"".join(b"%s,%s\n" % pair for pair in pairs)
     (tmp_path / "a.csv").write_bytes(b"url,caption\n" + csv)
@@ -217,7 +218,8 @@ def test_every_row_of_every_format_ends_kept_or_rejected_once(tmp_path: Path):
 
 
 def test_a_quote_that_never_closes_is_told_with_its_file(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("pipeline.readers.BLOCK", 10_000)
+    monkeypatch.setattr("pipeline.text_files.BLOCK", 5_000)
+    monkeypatch.setattr("pipeline.text_files.LONGEST_ROW", 10_000)
     rows = b"".join(b"http://a.org/%d,some text\n" % n for n in range(2000))
     (tmp_path / "a.csv").write_bytes(b'url,caption\nhttp://a.org,"never closed\n' + rows)
     ended = run(tmp_path / "a.csv", tmp_path / "set", "--text_only")

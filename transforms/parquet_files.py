@@ -7,36 +7,53 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.files import publish
 
 ROWS_PER_GROUP = 1 << 16
+BYTES_PER_GROUP = 1 << 26  # of strings; usual rows have a sixth of it
 
 
 class RowWriter:
-    """Gathers rows to row groups of one size, so that the bytes do not depend on the batches."""
+    """Gathers rows to row groups cut by the rows alone, so that the bytes do not depend on the
+    batches: a group ends where it has enough rows, or enough bytes of strings."""
 
     def __init__(self, writer: pq.ParquetWriter) -> None:
         self._writer = writer
         self._held: list[pa.RecordBatch] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds rows."""
-        self._held.append(batch)
-        self._rows += len(batch)
-        if self._rows >= ROWS_PER_GROUP:
-            table = pa.Table.from_batches(self._held)
-            whole = self._rows - self._rows % ROWS_PER_GROUP
-            self._writer.write_table(table.slice(0, whole), row_group_size=ROWS_PER_GROUP)
-            self._held, self._rows = table.slice(whole).to_batches(), self._rows - whole
+        ends = _string_bytes(batch)  # of each row, from the batch's start
+        start = done = 0
+        while start < len(batch):
+            full = int(np.searchsorted(ends, done + BYTES_PER_GROUP - self._bytes)) + 1
+            stop = min(full, start + ROWS_PER_GROUP - self._rows, len(batch))
+            self._held.append(batch.slice(start, stop - start))
+            self._rows += stop - start
+            self._bytes += int(ends[stop - 1]) - done
+            start, done = stop, int(ends[stop - 1])
+            if self._rows == ROWS_PER_GROUP or self._bytes >= BYTES_PER_GROUP:
+                self.finish()
 
     def finish(self) -> None:
-        """Writes what is left."""
+        """Writes what is held."""
         if self._rows:
             self._writer.write_table(pa.Table.from_batches(self._held))
+        self._held, self._rows, self._bytes = [], 0, 0
+
+
+def _string_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """The bytes of strings of the rows up to each, int64[n]."""
+    strings = [c for c in batch.columns if pa.types.is_string(c.type)]
+    sizes = [pc.fill_null(pc.binary_length(c), 0).to_numpy().astype(np.int64) for c in strings]
+    return np.cumsum(sum(sizes, np.zeros(len(batch), np.int64)))
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
