@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.text_files import LONGEST_ROW, read_json_lines, read_table
-from transforms.files import open_to_read
+from transforms.files import is_local, open_to_read
 
 BATCH_BYTES = 1 << 25  # of URLs and texts; 65,536 usual pairs have a third of it
 # Bytes of a row of Parquet; 65,536 of fewer are of a few values, in a dictionary of 1 MiB at most.
@@ -96,7 +96,8 @@ def as_bytes(values: pa.Array) -> pa.Array:
 
 def _parquet(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     names = [split.url_column, split.text_column]
-    with open_to_read(split.path) as source:
+    # Arrow's own file does not wait for the interpreter's lock.
+    with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
         footer = pq.read_metadata(source)
         rows, alike = batch_rows, set()
         for group in map(footer.row_group, split.row_groups):

@@ -52,7 +52,8 @@ def counted(batch: pa.RecordBatch, *, first_row: int, language: str) -> Counted:
     pairs = measure(batch)
     usable = pairs.usable()
     rows = np.flatnonzero(usable)
-    foreign, languages = wrong_languages(pairs.text.filter(pa.array(usable)), language)
+    judged = pairs.text.filter(pa.array(usable)) if language else pairs.text.slice(0, 0)
+    foreign, languages = wrong_languages(judged, language)
     counts = np.ones(len(rows), np.bool_)
     counts[foreign] = False
     voters = usable.copy()

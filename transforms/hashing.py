@@ -42,7 +42,8 @@ def _read4(data, at):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _read8(data, at):  # type: ignore[no-untyped-def]
+def read8(data, at):  # type: ignore[no-untyped-def]
+    """Eight bytes as a little-endian uint64. For use inside kernels."""
     low = _byte(data, at, 0) | _byte(data, at, 1) | _byte(data, at, 2) | _byte(data, at, 3)
     high = _byte(data, at, 4) | _byte(data, at, 5) | _byte(data, at, 6) | _byte(data, at, 7)
     return low | high
@@ -51,6 +52,11 @@ def _read8(data, at):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def _round(acc, lane):  # type: ignore[no-untyped-def]
     return _rotl(acc + lane * _P2, 31) * _P1
+
+
+@njit(inline="always")
+def _add_lane(h, lane):  # type: ignore[no-untyped-def]
+    return _rotl(h ^ _round(np.uint64(0), lane), 27) * _P1 + _P4
 
 
 @njit(inline="always")
@@ -68,10 +74,10 @@ def xxh64(data, start, stop):  # type: ignore[no-untyped-def]
     if size >= 32:
         a, b, c, d = _P1 + _P2, _P2, np.uint64(0), np.uint64(0) - _P1
         while at + 32 <= stop:
-            a = _round(a, _read8(data, at))
-            b = _round(b, _read8(data, at + 8))
-            c = _round(c, _read8(data, at + 16))
-            d = _round(d, _read8(data, at + 24))
+            a = _round(a, read8(data, at))
+            b = _round(b, read8(data, at + 8))
+            c = _round(c, read8(data, at + 16))
+            d = _round(d, read8(data, at + 24))
             at += 32
         h = _rotl(a, 1) + _rotl(b, 7) + _rotl(c, 12) + _rotl(d, 18)
         for lane in (a, b, c, d):
@@ -80,7 +86,7 @@ def xxh64(data, start, stop):  # type: ignore[no-untyped-def]
         h = _P5
     h += np.uint64(size)
     while at + 8 <= stop:
-        h = _rotl(h ^ _round(np.uint64(0), _read8(data, at)), 27) * _P1 + _P4
+        h = _add_lane(h, read8(data, at))
         at += 8
     if at + 4 <= stop:
         h = _rotl(h ^ (_read4(data, at) * _P1), 23) * _P2 + _P3
@@ -101,19 +107,19 @@ def _hash_rows(data, offsets, hashes):  # type: ignore[no-untyped-def]
 def word_hash(data, start, stop):  # type: ignore[no-untyped-def]
     """XXH64 of `data[start:stop]` filled up with NULs to a multiple of 8 bytes, at least 8.
 
-    No byte-wise tail: 6 ns for a short word where its plain XXH64 takes 11. No two words have one
+    No byte-wise tail: a third of the time of the plain XXH64 of a short word. No two words have one
     hash for it, since none ends in NUL. For use inside kernels; `data` has 8 bytes more behind.
     """
     lanes = (stop - start + 7) >> 3
     if lanes > 3:
         return _long_word_hash(data, start, stop)
     h = _P5 + np.uint64(8 * lanes)
-    for at in range(start, start + 8 * lanes, 8):
-        lane = _read8(data, at)
-        if at + 8 > stop:
-            lane &= ~np.uint64(0) >> np.uint64(8 * (at + 8 - stop))
-        h = _rotl(h ^ _round(np.uint64(0), lane), 27) * _P1 + _P4
-    return _avalanche(h)
+    at = start
+    while at + 8 < stop:
+        h = _add_lane(h, read8(data, at))
+        at += 8
+    last = ~np.uint64(0) >> np.uint64(8 * (at + 8 - stop))
+    return _avalanche(_add_lane(h, read8(data, at) & last))
 
 
 @njit(nogil=True, cache=True)
@@ -124,12 +130,21 @@ def _long_word_hash(data, start, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
+def pair_begin(first):  # type: ignore[no-untyped-def]
+    """The first half of `pair_hash`."""
+    return _add_lane(_P5 + np.uint64(16), first)
+
+
+@njit(inline="always")
+def pair_end(begun, second):  # type: ignore[no-untyped-def]
+    """The second half of `pair_hash`."""
+    return _avalanche(_add_lane(begun, second))
+
+
+@njit(inline="always")
 def pair_hash(first, second):  # type: ignore[no-untyped-def]
     """XXH64 of the 16 bytes of two little-endian uint64. For use inside kernels."""
-    h = _P5 + np.uint64(16)
-    h = _rotl(h ^ _round(np.uint64(0), first), 27) * _P1 + _P4
-    h = _rotl(h ^ _round(np.uint64(0), second), 27) * _P1 + _P4
-    return _avalanche(h)
+    return pair_end(pair_begin(first), second)
 
 
 @njit(nogil=True, cache=True)

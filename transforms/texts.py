@@ -18,7 +18,15 @@ import pyarrow.compute as pc
 from numba import njit
 
 from transforms.characters import ALNUM, COMBINES, END, FOLDS, ODD, SPACE, characters
-from transforms.hashing import UInt64s, pair_hash, string_buffers, word_hash, xxh64
+from transforms.hashing import (
+    UInt64s,
+    pair_begin,
+    pair_end,
+    read8,
+    string_buffers,
+    word_hash,
+    xxh64,
+)
 
 _BLANK, _AMPERSAND, _SEMICOLON = ord(" "), ord("&"), ord(";")
 
@@ -63,9 +71,9 @@ def measure_texts(captions: pa.StringArray, wanted: Bools) -> Texts:
       captions: string[n], no nulls, valid UTF-8.
       wanted: bool[n], which texts are to have words; the others have none.
     """
-    size = int(np.diff(string_buffers(captions)[1][[0, -1]])[0])
-    # A word takes two bytes with the space behind it, and brings at most two n-grams.
-    room = np.empty(size + 1, np.uint64)
+    data, offsets = string_buffers(captions)
+    # So tight that the allocator keeps it for the next batch: fresh pages cost as much as the walk.
+    room = np.empty(2 * (_count_separators(data, offsets) + len(captions)), np.uint64)
     texts, other = _walked_plain(captions, wanted, room)
     if len(other):
         behind = room[len(texts.ngrams) :]
@@ -104,7 +112,7 @@ def _walked_plain(captions: pa.StringArray, wanted: Bools, room: UInt64s) -> tup
     data, offsets = string_buffers(captions)
     lowered = np.empty(int(offsets[-1] - offsets[0]) + 8, np.uint8)
     out = _columns(len(captions), room)
-    used = _walk_plain(data, offsets, wanted, lowered, characters().flags, out)
+    used = _walk_plain(data, offsets, wanted, lowered, out)
     return Texts(captions, *out[:2], room[:used], out[3]), np.flatnonzero(out[4])
 
 
@@ -136,6 +144,16 @@ def ngram_count(words):  # type: ignore[no-untyped-def]
     return 2 * words - 1 if words else 0
 
 
+@njit(nogil=True, cache=True)
+def _count_separators(data, offsets):  # type: ignore[no-untyped-def]
+    """Bytes that may part two words; a text has at most one word more, and two n-grams a word."""
+    found = 0
+    for at in range(np.uint64(offsets[0]), np.uint64(offsets[-1])):
+        byte = data[at]
+        found += (byte <= _BLANK) | (byte >= 0x80) | (byte == _AMPERSAND)
+    return found
+
+
 @njit(inline="always")
 def _is_plain(data, start, stop):  # type: ignore[no-untyped-def]
     """Whether a text is printable ASCII without ampersands, and its spaces are single."""
@@ -150,36 +168,62 @@ def _is_plain(data, start, stop):  # type: ignore[no-untyped-def]
     return not (wrong | (last < _BLANK) | (last > 0x7F) | (last == _AMPERSAND))
 
 
+_LETTER = np.array([byte < 0x80 and chr(byte).isalnum() for byte in range(256)])  # or digit
+
+# Where in 64 bits a lone one stands, by the top 6 bits of its product with a de Bruijn sequence.
+_DE_BRUIJN = 0x03F79D71B4CB0A89
+_BIT = np.zeros(64, np.uint8)
+_BIT[[((1 << bit) * _DE_BRUIJN % (1 << 64)) >> 58 for bit in range(64)]] = range(64)
+
+
+@njit(inline="always")
+def _next_blank(data, at, stop):  # type: ignore[no-untyped-def]
+    """Where the next blank stands, or `stop`; looks at 8 bytes at once, of which 7 may be behind.
+
+    A byte less its own ones borrows where it was 0: the lowest bit left marks the first blank.
+    """
+    while at < stop:
+        lane = read8(data, at) ^ np.uint64(0x2020202020202020)
+        marks = (lane - np.uint64(0x0101010101010101)) & ~lane & np.uint64(0x8080808080808080)
+        if marks:
+            lowest = marks & (np.uint64(0) - marks)
+            at += _BIT[(lowest * np.uint64(_DE_BRUIJN)) >> np.uint64(58)] >> 3
+            return at if at < stop else stop
+        at += 8
+    return stop
+
+
 @njit(nogil=True, cache=True)
-def _walk_plain(data, offsets, wanted, lowered, flags, out):  # type: ignore[no-untyped-def]
+def _walk_plain(data, offsets, wanted, lowered, out):  # type: ignore[no-untyped-def]
     """Fills `out` for the plain rows; returns how many n-grams there are in all."""
     hashes, word_count, ngrams, first_ngram, other = out
     base, used = offsets[0], 0
-    for at in range(len(lowered) - 8):
-        byte = data[base + at]
-        lowered[at] = byte + 32 if byte >= ord("A") and byte <= ord("Z") else byte
+    for at in range(np.uint64(len(lowered) - 8)):
+        byte = data[np.uint64(base) + at]
+        lowered[at] = byte + np.uint8(32 if byte >= 65 and byte <= 90 else 0)
     for row in range(len(hashes)):
         other[row] = not _is_plain(data, offsets[row], offsets[row + 1])
         if other[row]:
             continue
         first_ngram[row] = used
         at, stop = offsets[row] - base, offsets[row + 1] - base
-        words, before = 0, np.uint64(0)
+        words, begun = 0, np.uint64(0)
         hashes[row] = xxh64(lowered, at, stop)
-        while at < stop and wanted[row]:
-            if not flags[lowered[at]] & ALNUM:
+        if not wanted[row]:
+            stop = at
+        while at < stop:
+            blank = _next_blank(lowered, at, stop)
+            end = blank
+            while at < end and not _LETTER[lowered[at]]:
                 at += 1
-                continue
-            start = at
-            while at < stop and lowered[at] != _BLANK:
-                at += 1
-            end = at
-            while not flags[lowered[end - 1]] & ALNUM:
+            while at < end and not _LETTER[lowered[end - 1]]:
                 end -= 1
-            word = word_hash(lowered, start, end)
-            used = _add_word(word, before, words, ngrams, used)
-            before = word
-            words += 1
+            if at < end:
+                word = word_hash(lowered, at, end)
+                used = _add_word(word, begun, words, ngrams, used)
+                begun = pair_begin(word)
+                words += 1
+            at = blank + 1
         word_count[row] = words
     return used
 
@@ -233,12 +277,12 @@ def _bare_ampersand(data, at, stop):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _add_word(word, before, words, ngrams, used):  # type: ignore[no-untyped-def]
+def _add_word(word, begun, words, ngrams, used):  # type: ignore[no-untyped-def]
     """Adds a word's n-grams; returns how many n-grams there are then."""
     ngrams[used] = word
     if words == 0:
         return used + 1
-    ngrams[used + 1] = pair_hash(before, word)
+    ngrams[used + 1] = pair_end(begun, word)
     return used + 2
 
 
@@ -253,7 +297,7 @@ def _walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore[n
         at, stop = offsets[row], offsets[row + 1]
         kept_start, first = kept_end, used
         end = 0  # of the identity
-        words, before = 0, np.uint64(0)
+        words, begun = 0, np.uint64(0)
         word_start, word_end = -1, 0
         blank, is_odd, class_before = False, False, np.uint8(0)
         while at < stop and not is_odd:
@@ -271,8 +315,8 @@ def _walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore[n
                 end += 1
                 if word_start >= 0:
                     word = word_hash(identity, word_start, word_end)
-                    used = _add_word(word, before, words, ngrams, used)
-                    before = word
+                    used = _add_word(word, begun, words, ngrams, used)
+                    begun = pair_begin(word)
                     words += 1
                     word_start = -1
             skipped = width
@@ -302,8 +346,8 @@ def _walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore[n
             kept_end, used, words, word_start, end = kept_start, first, 0, -1, 0
         if word_start >= 0:
             word = word_hash(identity, word_start, word_end)
-            used = _add_word(word, before, words, ngrams, used)
-            before = word
+            used = _add_word(word, begun, words, ngrams, used)
+            begun = pair_begin(word)
             words += 1
         if not wanted[row]:
             used, words = first, 0
