@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from transforms.batches import Blocks, batch_of, bucket_order, bucket_slices, column, unpacked
 from transforms.counts import frequent_keys, repeated_rows, runs
-from transforms.language import wrong_languages
+from transforms.language import LanguageRule, wrong_languages
 from transforms.measure import measure
 from transforms.threads import in_threads
 
@@ -33,13 +33,13 @@ class Counted(NamedTuple):
     rows: int  # of the batch, malformed ones too
 
 
-def counted(batch: pa.RecordBatch, *, first_row: int, language: str) -> Counted:
+def counted(batch: pa.RecordBatch, *, first_row: int, language: LanguageRule) -> Counted:
     """Measures a batch for the corpus-wide counts.
 
     Args:
       batch: pairs as they were read.
       first_row: the first row's place in its split.
-      language: pairs in any other are judged but do not count; empty counts all.
+      language: pairs in any other are judged but do not count.
     """
     pairs = measure(batch)
     usable = pairs.usable()
@@ -61,7 +61,9 @@ def counted(batch: pa.RecordBatch, *, first_row: int, language: str) -> Counted:
 
 
 class _Count(beam.DoFn):
-    def __init__(self, read: ReadSplit, blocks: Blocks, language: str, buckets: int) -> None:
+    def __init__(
+        self, read: ReadSplit, blocks: Blocks, language: LanguageRule, buckets: int
+    ) -> None:
         self.read, self.blocks = read, blocks
         self.language, self.buckets = language, buckets
 
@@ -131,7 +133,7 @@ class CountPairs(beam.PTransform):
 
     read: ReadSplit
     blocks: Blocks
-    language: str
+    language: LanguageRule
     buckets: int = 8
 
     def expand(self, splits: beam.PCollection) -> Any:
