@@ -1,7 +1,7 @@
 """Short texts whose language is known, out of what packages ship; for `language.py`.
 
-- Message catalogues of Django, Django REST framework and django-allauth: 60 languages and more. What
-  is not translated, or reads the same in English, is left out. English are the messages' ids.
+- Message catalogues of Django, Django REST framework and django-allauth, 90 languages. What is not
+  translated, or reads the same in English, is left out. English are the messages' ids.
 - Names of emoji (Unicode's, in the package `emoji`), 14 languages: "person feeding baby".
 - English only: what CLIP asks of ImageNet, "a bad photo of a great white shark." (`open_clip`).
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from gettext import GNUTranslations
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 
 CATALOGUES = ("django", "rest_framework", "allauth")
@@ -101,3 +102,13 @@ def _photos() -> Iterator[tuple[str, str, str]]:
     for number, name in enumerate(IMAGENET_CLASSNAMES):
         text = OPENAI_IMAGENET_TEMPLATES[number % len(OPENAI_IMAGENET_TEMPLATES)](name)
         yield "en", text, text
+
+
+def captions(count: int) -> list[str]:
+    """Distinct English captions: CLIP's templates with every class, then classes two by two."""
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+
+    names = list(dict.fromkeys(IMAGENET_CLASSNAMES))
+    asked = (template(name) for template in OPENAI_IMAGENET_TEMPLATES for name in names)
+    pairs = (f"{a} next to a {b}" for b in names for a in names if a != b)
+    return list(islice(dict.fromkeys(chain(asked, pairs)), count))

@@ -21,11 +21,11 @@ class Rules:
         metadata={"help": "of the language against the strongest other, 0 to 1, at least"},
     )
     min_unsure_language_score: float = field(
-        default=0.475,
+        default=0.49,
         metadata={"help": "a score from here to min_language_score leaves it to langdetect"},
     )
     min_langdetect_probability: float = field(
-        default=0.7, metadata={"help": "of the language, where it is left to langdetect, at least"}
+        default=0.9, metadata={"help": "of the language, where it is left to langdetect, at least"}
     )
     min_words: int = field(default=3, metadata={"help": "unigrams in the alt-text, at least"})
     max_words: int = field(default=20, metadata={"help": "unigrams in the alt-text, at most"})

@@ -18,7 +18,7 @@ Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 
 def language_rule(language: str) -> LanguageRule:
     """A rule with the default thresholds."""
-    return LanguageRule(language, 0.5, 0.475, 0.7)
+    return LanguageRule(language, 0.5, 0.49, 0.9)
 
 
 def raw(value: str | bytes | None) -> bytes | None:
