@@ -18,18 +18,23 @@ def print_results(
       figures: what the JSON line says.
       packages: whose versions it names.
     """
-    columns = list(rows[0])
-    shown = [columns] + [[_shown(row[name]) for name in columns] for row in rows]
-    widths = [max(len(line[at]) for line in shown) for at in range(len(columns))]
-    for line in shown:
-        first, *rest = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join([first.strip().ljust(widths[0]), *rest]))
+    print_table(rows)
     machine = {
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
     }
     print(json.dumps({**figures, **machine}))
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints rows, all with the same columns."""
+    columns = list(rows[0])
+    shown = [columns] + [[_shown(row[name]) for name in columns] for row in rows]
+    widths = [max(len(line[at]) for line in shown) for at in range(len(columns))]
+    for line in shown:
+        first, *rest = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join([first.strip().ljust(widths[0]), *rest]))
 
 
 def _shown(value: Any) -> str:

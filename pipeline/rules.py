@@ -14,7 +14,18 @@ class Rules:
     """Which pairs are kept. `min_x` and `max_x` name the kept range."""
 
     language: str = field(
-        default="en", metadata={"help": "language of the alt-text; empty keeps all"}
+        default="en", metadata={"help": "language of the alt-text, ISO 639-1; empty keeps all"}
+    )
+    min_language_score: float = field(
+        default=0.5,
+        metadata={"help": "of the language against the strongest other, 0 to 1, at least"},
+    )
+    min_unsure_language_score: float = field(
+        default=0.49,
+        metadata={"help": "a score from here to min_language_score leaves it to langdetect"},
+    )
+    min_langdetect_probability: float = field(
+        default=0.9, metadata={"help": "of the language, where it is left to langdetect, at least"}
     )
     min_words: int = field(default=3, metadata={"help": "unigrams in the alt-text, at least"})
     max_words: int = field(default=20, metadata={"help": "unigrams in the alt-text, at most"})
@@ -44,6 +55,7 @@ class Rules:
             raise ValueError(
                 f"language must be one of {', '.join(LANGUAGES)}; got {self.language!r}"
             )
+        self._check_language_scores()
         for name in ("max_words", "max_images_per_text", "max_texts_per_image", "vocabulary_size"):
             if getattr(self, name) < 1:
                 raise ValueError(
@@ -65,4 +77,16 @@ class Rules:
             raise ValueError(
                 f"min_evaluation_distance must be from 0 to 64 bits; "
                 f"got {self.min_evaluation_distance}"
+            )
+
+    def _check_language_scores(self) -> None:
+        scores = ("min_language_score", "min_unsure_language_score", "min_langdetect_probability")
+        for name in scores:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1; got {getattr(self, name)}")
+        if self.min_unsure_language_score > self.min_language_score:
+            raise ValueError(
+                f"min_unsure_language_score must be <= min_language_score, where equal leaves "
+                f"nothing to langdetect; "
+                f"got {self.min_unsure_language_score} and {self.min_language_score}"
             )

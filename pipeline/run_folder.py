@@ -31,7 +31,10 @@ from transforms.tallies import add_counts
 
 # What of fetching decides whether a URL can be had at all.
 FETCH_RULES = ("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent")
-PACKAGES = ("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "langdetect", "numpy")
+PACKAGES = (
+    *("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "eldc", "langdetect"),
+    "numpy",
+)
 
 
 def describe_run(

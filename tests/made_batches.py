@@ -11,8 +11,14 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
 from transforms.batches import unpack
+from transforms.language import LanguageRule
 
 Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
+
+
+def language_rule(language: str) -> LanguageRule:
+    """A rule with the default thresholds."""
+    return LanguageRule(language, 0.5, 0.49, 0.9)
 
 
 def raw(value: str | bytes | None) -> bytes | None:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.made_batches import (
     expect_rows,
+    language_rule,
     pair_batch,
     read_batches,
     run_in_beam,
@@ -33,7 +34,7 @@ def hashed(url: str, identity: str, *, exact: tuple[str, str]) -> tuple[int, int
 
 def test_a_batch_counts_its_usable_rows() -> None:
     rows = [(None, "x"), (A, "A  Dog"), (B, b"\xff"), (B, "a dog.")]
-    found = counted(pair_batch(rows), first_row=100, language="")
+    found = counted(pair_batch(rows), first_row=100, language=language_rule(""))
     assert [tuple(row.values()) for row in found.pairs.to_pylist()] == [
         (*hashed(A, "a dog", exact=(A, "A Dog")), 101, 1),
         (*hashed(B_IDENTITY, "a dog.", exact=(B, "a dog.")), 103, 1),
@@ -44,7 +45,7 @@ def test_a_batch_counts_its_usable_rows() -> None:
 
 def test_another_language_is_named_and_does_not_count() -> None:
     rows = [(None, "x"), (A, GERMAN), (B, "a dog"), (B, ENGLISH), (B, b"\xff"), (C, GERMAN)]
-    found = counted(pair_batch(rows), first_row=10, language="en")
+    found = counted(pair_batch(rows), first_row=10, language=language_rule("en"))
     assert found.foreign.to_pylist()[0] == {"row": 11, "language": "de"}
     assert found.foreign["row"].to_pylist()[-1] == 15
     votes = dict(zip(*(found.pairs[name].to_pylist() for name in ("row", "counted")), strict=True))
@@ -57,7 +58,7 @@ def test_another_language_is_named_and_does_not_count() -> None:
 
 def test_nothing_counts_nothing() -> None:
     for batch in (pair_batch([]), pair_batch([(None, None)])):
-        found = counted(batch, first_row=0, language="en")
+        found = counted(batch, first_row=0, language=language_rule("en"))
         assert (len(found.pairs), len(found.ngrams), len(found.foreign)) == (0, 0, 0)
 
 
@@ -90,8 +91,10 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
     for ngram, count in [item for counts in of_split for item in counts.items()]:
         ngrams.setdefault(bucket(xxh(ngram), 4 * BUCKETS), []).append((xxh(ngram), count))
 
+    rule = language_rule("")
+
     def build(pipeline: beam.Pipeline) -> None:
-        found = pipeline | beam.Create(splits) | CountPairs(read_batches, blocks, "", BUCKETS)
+        found = pipeline | beam.Create(splits) | CountPairs(read_batches, blocks, rule, BUCKETS)
         expect_rows(found["by_url"], by_url, "by_url")
         expect_rows(found["by_text"], by_text, "by_text")
         expect_rows(found["ngrams"], ngrams, "ngrams")
@@ -139,7 +142,7 @@ def test_what_is_frequent_crowded_and_repeated_in_beam(tmp_path, by_reference: b
 
 
 def test_rows_are_numbered_through_the_batches_of_a_split() -> None:
-    count = partial(counted, language="")
+    count = partial(counted, language=language_rule(""))
     whole = [(A, "a"), (None, "b"), (B, "c"), (C, "d")]
     one = count(pair_batch(whole), first_row=0).pairs
     two = count(pair_batch(whole[2:]), first_row=2).pairs

@@ -54,7 +54,13 @@ WRONG = {
     "--resize_mode=squash": "resize_mode must be one of original",
     "--encode_format=gif": "encode_format must be one of jpg, png, webp",
     "--downscale_interpolation=magic": "downscale_interpolation must be one of",
-    "--language=english": "language must be one of af, ar,",
+    "--language=english": "language must be one of af, am, ar,",
+    "--language=zh-cn": "vi, yo, zh; got 'zh-cn'",
+    "--min_language_score=1.1": "min_language_score must be from 0 to 1; got 1.1",
+    "--min_language_score=-0.1": "min_language_score must be from 0 to 1; got -0.1",
+    "--min_unsure_language_score=nan": "min_unsure_language_score must be from 0 to 1; got nan",
+    "--min_unsure_language_score=0.51": "min_unsure_language_score must be <= min_language_score",
+    "--min_langdetect_probability=2": "min_langdetect_probability must be from 0 to 1; got 2",
 }
 
 

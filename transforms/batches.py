@@ -8,6 +8,7 @@ every shuffled byte in memory four to five times.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +24,19 @@ REFERENCE = pa.schema([("path", pa.string()), ("at", pa.int64()), ("size", pa.in
 
 
 class BatchCoder(beam.coders.Coder):
-    """A record batch as an Arrow IPC stream."""
+    """A record batch as an Arrow IPC stream; a reference as JSON, since there are thousands."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
+        if value.schema.equals(REFERENCE):
+            return json.dumps([column[0].as_py() for column in value.columns]).encode()
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, value.schema) as writer:
             writer.write_batch(value)
         return sink.getvalue().to_pybytes()
 
     def decode(self, encoded: bytes) -> pa.RecordBatch:
+        if encoded[:1] == b"[":  # no IPC stream begins so
+            return _reference(*json.loads(encoded))
         with pa.ipc.open_stream(encoded) as reader:
             return reader.read_next_batch()
 
@@ -72,10 +77,11 @@ class Blocks:
                 with pa.ipc.new_stream(sink, batch.schema) as writer:
                     writer.write_batch(batch)
                 places.append(sink.tell())
-        return [
-            pa.record_batch([[path], [start], [stop - start]], schema=REFERENCE)
-            for start, stop in pairwise(places)
-        ]
+        return [_reference(path, start, stop - start) for start, stop in pairwise(places)]
+
+
+def _reference(path: str, at: int, size: int) -> pa.RecordBatch:
+    return pa.record_batch([[path], [at], [size]], schema=REFERENCE)
 
 
 def unpack(block: pa.RecordBatch) -> pa.RecordBatch:

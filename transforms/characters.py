@@ -61,9 +61,9 @@ def characters() -> Characters:
         folded[code, : len(points)] = points
     for code in np.flatnonzero(flags & COMBINES):
         combining[code] = unicodedata.combining(chr(code))
-    for code in range(END):
-        parts = unicodedata.decomposition(chr(code)).split()
-        if len(parts) == 2 and not flags[code] & ODD and not parts[0].startswith("<"):
+    for decomposed in range(END):
+        parts = unicodedata.decomposition(chr(decomposed)).split()
+        if len(parts) == 2 and not flags[decomposed] & ODD and not parts[0].startswith("<"):
             flags[int(parts[1], 16)] |= ODD
     flags[list(_JAMO)] |= ODD
     flags[ord("&")] |= ODD

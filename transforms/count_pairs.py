@@ -22,7 +22,7 @@ from transforms.batches import (
     unpacked,
 )
 from transforms.counts import ngrams_of, repeated_rows, runs, sum_by_hash
-from transforms.language import wrong_languages
+from transforms.language import LanguageRule, wrong_languages
 from transforms.measure import Pairs, measure
 from transforms.threads import ThreadedDoFn, in_threads
 
@@ -41,18 +41,18 @@ class Counted(NamedTuple):
     rows: int  # of the batch, malformed ones too
 
 
-def counted(batch: pa.RecordBatch, *, first_row: int, language: str) -> Counted:
+def counted(batch: pa.RecordBatch, *, first_row: int, language: LanguageRule) -> Counted:
     """Measures a batch for the corpus-wide counts.
 
     Args:
       batch: pairs as they were read.
       first_row: the first row's place in its split.
-      language: pairs in any other are judged but do not count; empty counts all.
+      language: pairs in any other are judged but do not count.
     """
     pairs = measure(batch)
     usable = pairs.usable()
     rows = np.flatnonzero(usable)
-    judged = pairs.text.filter(pa.array(usable)) if language else pairs.text.slice(0, 0)
+    judged = pairs.text.filter(pa.array(usable)) if language.language else pairs.text.slice(0, 0)
     foreign, languages = wrong_languages(judged, language)
     counts = np.ones(len(rows), np.bool_)
     counts[foreign] = False
@@ -89,8 +89,8 @@ def distinct_pairs(pairs: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatc
     if "split" in pairs.schema.names:
         place |= pairs["split"].to_numpy().astype(np.uint64) << np.uint64(32)
         names = ["split", "row"]
-    columns = [pairs[name].to_numpy() for name in ("key", "url", "text", "exact")]
-    repeated = repeated_rows(*columns, place)
+    keys, urls, texts, exact = (pairs[name].to_numpy() for name in ("key", "url", "text", "exact"))
+    repeated = repeated_rows(keys, urls, texts, exact, place)
     if not len(repeated):
         return pairs, pairs.select(names).slice(0, 0)
     repeated = pa.array(repeated[np.argsort(place[repeated])])
@@ -100,7 +100,9 @@ def distinct_pairs(pairs: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatc
 
 
 class _Count(ThreadedDoFn):
-    def __init__(self, read: ReadSplit, blocks: Blocks, language: str, buckets: int) -> None:
+    def __init__(
+        self, read: ReadSplit, blocks: Blocks, language: LanguageRule, buckets: int
+    ) -> None:
         self.read, self.blocks = read, blocks
         self.language, self.buckets = language, buckets
 
@@ -159,7 +161,7 @@ class CountPairs(beam.PTransform):
 
     read: ReadSplit
     blocks: Blocks
-    language: str
+    language: LanguageRule
     buckets: int = 8
 
     def expand(self, splits: beam.PCollection) -> Any:

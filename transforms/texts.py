@@ -8,7 +8,9 @@ with characters that Unicode might compose or reorder, goes through Python's own
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +58,29 @@ class Texts(NamedTuple):
 
 def kept_text(text: str) -> str:
     """One alt-text as it is kept: entities decoded, NFC, white space collapsed and trimmed."""
-    return " ".join(unicodedata.normalize("NFC", html.unescape(text)).split())
+    decoded = html.unescape(_LONG_NUMBER.sub("\ufffd", text))
+    return " ".join(unicodedata.normalize("NFC", _with_short_runs(decoded)).split())
+
+
+_LONG_NUMBER = re.compile("&#[0-9]{4300,};?")  # of these Python makes no number, but an error
+_LONGEST_RUN = 255  # marks on one letter; NFC orders them in quadratic time
+_JOINER = "\u034f"  # shows nothing, and parts the marks before it from those behind
+
+
+def _with_short_runs(text: str) -> str:
+    """Parts longer runs of combining marks, as Unicode's Stream-Safe Text Format does (UAX 15)."""
+    if len(text) <= _LONGEST_RUN:
+        return text
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    marks = characters().combining[np.minimum(codes, END - 1)] > 0
+    letters = np.flatnonzero(np.concatenate([[True], ~marks, [True]]))
+    cuts = [
+        at
+        for start, stop in zip(letters[:-1], letters[1:], strict=True)
+        if stop - start > _LONGEST_RUN + 1
+        for at in range(start + _LONGEST_RUN, stop - 1, _LONGEST_RUN)
+    ]
+    return _JOINER.join(text[a:b] for a, b in pairwise([0, *cuts, len(text)]))
 
 
 def text_identity(kept: str) -> str:
@@ -113,7 +137,9 @@ def _walked_plain(captions: pa.StringArray, wanted: Bools, room: UInt64s) -> tup
     lowered = np.empty(int(offsets[-1] - offsets[0]) + 8, np.uint8)
     out = _columns(len(captions), room)
     used = _walk_plain(data, offsets, wanted, lowered, out)
-    return Texts(captions, *out[:2], room[:used], out[3]), np.flatnonzero(out[4])
+    hashes, word_count, _, first_ngram, other = out
+    texts = Texts(captions, hashes, word_count, room[:used], first_ngram)
+    return texts, np.flatnonzero(other)
 
 
 def _walked(
@@ -135,7 +161,8 @@ def _walked(
     text = pa.StringArray.from_buffers(
         len(captions), pa.py_buffer(ends), pa.py_buffer(kept[: ends[-1]])
     )
-    return Texts(text, *out[:2], room[:used], out[3]), np.flatnonzero(out[4])
+    hashes, word_count, _, first_ngram, odd = out
+    return Texts(text, hashes, word_count, room[:used], first_ngram), np.flatnonzero(odd)
 
 
 @njit(inline="always")
@@ -269,7 +296,7 @@ def _encode(code, room, end):  # type: ignore[no-untyped-def]
 def _bare_ampersand(data, at, stop):  # type: ignore[no-untyped-def]
     """How many bytes the ampersand at this place takes, alone or as "&amp;"; 0: ask Python."""
     after = data[at + 1] if at + 1 < stop else np.uint8(_BLANK)
-    if after == _BLANK or after == _AMPERSAND or after == _SEMICOLON:
+    if after in (_BLANK, _AMPERSAND, _SEMICOLON):
         return 1
     if at + 5 > stop or after != ord("a") or data[at + 2] != ord("m"):
         return 0
@@ -287,7 +314,7 @@ def _add_word(word, begun, words, ngrams, used):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore[no-untyped-def]  # noqa: C901
+def _walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  # noqa: C901
     """Fills `out` and the kept texts, but for the odd rows; returns how many n-grams there are."""
     flags, folded, combining = tables
     kept, ends, identity = texts

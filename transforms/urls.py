@@ -71,9 +71,35 @@ def _is_identity(data, start, host_end, stop):  # type: ignore[no-untyped-def]
     return not wrong
 
 
+@njit(inline="always")
+def _identity_into(room, data, start, host_end, path, stop):  # type: ignore[no-untyped-def]
+    """Writes scheme and host in lower case and the path up to the fragment; returns the end."""
+    end = host_end - start
+    for place in range(end):
+        byte = data[start + place]
+        room[place] = byte + 32 if byte >= ord("A") and byte <= ord("Z") else byte
+    while path < stop and data[path] != _FRAGMENT:
+        room[end] = data[path]
+        path += 1
+        end += 1
+    return end
+
+
+@njit(inline="always")
+def _after_port(data, at, stop, port):  # type: ignore[no-untyped-def]
+    """Where the path begins: at once, or behind the default port."""
+    if at == stop or data[at] != _COLON or stop - at < len(port):
+        return at
+    for place in range(len(port)):
+        if data[at + place] != port[place]:
+            return at
+    return at + len(port)
+
+
 @njit(nogil=True, cache=True)
-def _hash_plain_urls(data, offsets, host, schemes, room, hashes, plain):  # type: ignore[no-untyped-def]
+def _hash_plain_urls(data, offsets, tables, room, hashes, plain):  # type: ignore[no-untyped-def]
     """Hashes the identities of URLs of the usual form, scheme://host[:port]/path#fragment."""
+    host, schemes = tables
     for row in range(len(hashes)):
         plain[row] = False
         start, stop = offsets[row], offsets[row + 1]
@@ -84,31 +110,13 @@ def _hash_plain_urls(data, offsets, host, schemes, room, hashes, plain):  # type
         at = first
         while first and at < stop and host[data[at]]:
             at += 1
-        if at == first:  # no http(s), or no host
-            continue
-        port = b":443" if first - start == 8 else b":80"
-        given = len(port) if at < stop and data[at] == _COLON else 0
-        if stop - at < given:
-            continue
-        for place in range(given):
-            given = given if data[at + place] == port[place] else 0
-        path = at + given
+        path = _after_port(data, at, stop, b":443" if first - start == 8 else b":80")
         after = data[path] if path < stop else np.uint8(_SLASH)
-        if after != _SLASH and after != _QUESTION and after != _FRAGMENT:
-            continue
-        plain[row] = True
-        if not given and _is_identity(data, start, at, stop):
+        plain[row] = at > first and (after in (_SLASH, _QUESTION, _FRAGMENT))
+        if plain[row] and path == at and _is_identity(data, start, at, stop):
             hashes[row] = xxh64(data, start, stop)
-            continue
-        end = at - start
-        for place in range(end):
-            byte = data[start + place]
-            room[place] = byte + 32 if byte >= ord("A") and byte <= ord("Z") else byte
-        while path < stop and data[path] != _FRAGMENT:
-            room[end] = data[path]
-            path += 1
-            end += 1
-        hashes[row] = xxh64(room, 0, end)
+        elif plain[row]:
+            hashes[row] = xxh64(room, 0, _identity_into(room, data, start, at, path, stop))
 
 
 def url_hashes(urls: pa.StringArray) -> tuple[UInt64s, npt.NDArray[np.bool_]]:
@@ -124,7 +132,7 @@ def url_hashes(urls: pa.StringArray) -> tuple[UInt64s, npt.NDArray[np.bool_]]:
     hashes = np.zeros(len(urls), np.uint64)
     usable = np.empty(len(urls), np.bool_)
     room = np.empty(int(np.diff(offsets).max(initial=0)), np.uint8)
-    _hash_plain_urls(data, offsets, _HOST, _SCHEMES, room, hashes, usable)
+    _hash_plain_urls(data, offsets, (_HOST, _SCHEMES), room, hashes, usable)
     unusual = np.flatnonzero(~usable)
     identities = [url_identity(url) for url in urls.take(pa.array(unusual)).to_pylist()]
     usable[unusual] = [identity is not None for identity in identities]
