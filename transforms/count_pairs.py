@@ -193,10 +193,9 @@ class _FindDistinct(OfBucket):
             some = batch_of({name: keys, "count": partners.astype(np.uint32)})
             yield from spread(some, name, tag, self.buckets, self.blocks)
         splits, counts = runs(repeated["split"].to_numpy())
-        rows = repeated["row"].to_numpy()
-        ends = np.cumsum(counts)
+        rows = np.split(repeated["row"].to_numpy(), np.cumsum(counts))
         # Copies, since a slice would carry all rows where Beam pickles it.
-        of_splits = [batch_of({"row": rows[e - n : e].copy()}) for e, n in zip(ends, counts)]
+        of_splits = [batch_of({"row": some.copy()}) for some in rows[:-1]]
         for split_id, block in zip(splits, self.blocks.pack(of_splits), strict=True):
             yield beam.pvalue.TaggedOutput("repeated", (int(split_id), block))
 

@@ -74,10 +74,10 @@ def _with_short_runs(text: str) -> str:
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     marks = characters().combining[np.minimum(codes, END - 1)] > 0
     letters = np.flatnonzero(np.concatenate([[True], ~marks, [True]]))
+    long = np.flatnonzero(np.diff(letters) > _LONGEST_RUN + 1)
     cuts = [
         at
-        for start, stop in zip(letters[:-1], letters[1:], strict=True)
-        if stop - start > _LONGEST_RUN + 1
+        for start, stop in zip(letters[long], letters[long + 1], strict=True)
         for at in range(start + _LONGEST_RUN, stop - 1, _LONGEST_RUN)
     ]
     return _JOINER.join(text[a:b] for a, b in pairwise([0, *cuts, len(text)]))
@@ -326,12 +326,13 @@ def _walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  
         end = 0  # of the identity
         words, begun = 0, np.uint64(0)
         word_start, word_end = -1, 0
-        blank, is_odd, class_before = False, False, np.uint8(0)
+        blank, is_odd = False, False
+        class_before, run = np.uint8(0), 0
         while at < stop and not is_odd:
             code, width = _decoded(data, at)
             flag = flags[code] if code < END else np.uint8(0)
             if flag & SPACE:
-                blank, class_before = end > 0, np.uint8(0)
+                blank, class_before, run = end > 0, np.uint8(0), 0
                 at += width
                 continue
             if blank:
@@ -349,13 +350,14 @@ def _walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  
             skipped = width
             if not trusted:
                 class_here = combining[code] if flag & COMBINES else np.uint8(0)
-                is_odd = class_here > 0 and class_here < class_before
+                run = run + 1 if class_here else 0
+                wrong_order = class_here > 0 and class_here < class_before
                 class_before = class_here
                 if code == _AMPERSAND:
                     skipped = _bare_ampersand(data, at, stop)
-                    is_odd |= skipped == 0
+                    is_odd = skipped == 0
                 else:
-                    is_odd |= flag & ODD != 0
+                    is_odd = flag & ODD != 0 or wrong_order or run > _LONGEST_RUN
             for byte in range(width):
                 kept[kept_end + byte] = data[at + byte]
             kept_end += width
