@@ -9,7 +9,7 @@ import numpy.typing as npt
 from numba import njit
 
 from transforms.hashing import HashSet, UInt64s
-from transforms.texts import ngram_count
+from transforms.text_kernels import ngram_count
 
 Counts = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]

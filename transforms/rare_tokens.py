@@ -8,7 +8,7 @@ from numba import njit
 
 from transforms.hashing import HashSet, is_member
 from transforms.measure import Pairs
-from transforms.texts import ngram_count
+from transforms.text_kernels import ngram_count
 
 Bools = npt.NDArray[np.bool_]
 
