@@ -79,24 +79,17 @@ def ngrams_of(ngrams: UInt64s, first: Counts, word_count: Ints, rows: Bools) -> 
 
 
 @njit(nogil=True, cache=True)
-def _add_counts(hashes, counts, first, table, sums, used):  # type: ignore[no-untyped-def]
-    """Adds the rows from `first` on; returns how far it came before the table was half full.
-
-    Open addressing; the hash is uniform, so its low bits are the slot. A count of 0 is free.
-    """
+def _add_counts(hashes, counts, lowest, shift, table, sums):  # type: ignore[no-untyped-def]
+    """Open addressing, by the hashes' top bits: pieces that ascend walk through the table once,
+    where slots of low bits would miss the cache each time. A count of 0 is free."""
     mask = np.uint64(len(table) - 1)
-    for row in range(first, len(hashes)):
+    for row in range(len(hashes)):
         wanted = hashes[row]
-        slot = wanted & mask
+        slot = (wanted - lowest) >> shift
         while sums[slot] != 0 and table[slot] != wanted:
             slot = (slot + np.uint64(1)) & mask
-        if sums[slot] == 0:
-            if 2 * used[0] >= len(table):
-                return row
-            used[0] += 1
-            table[slot] = wanted
+        table[slot] = wanted
         sums[slot] += counts[row]
-    return len(hashes)
 
 
 def sum_by_hash(
@@ -105,25 +98,23 @@ def sum_by_hash(
     """Adds up the counts of equal hashes.
 
     Args:
-      hashes: pieces of uint64[n]. counts: as many of uint32[n], each at least 1.
+      hashes: pieces of uint64[n], best if each ascends. counts: as many of uint32[n], each at
+        least 1.
 
     Returns:
       uint64[k] distinct hashes in no order, and int64[k] their sums.
     """
-    # Few n-grams are distinct, and a table that fits the cache is twice as fast.
-    size = 1 << max(4, (sum(map(len, hashes)) // 8).bit_length())
-    table, sums, used = _empty_table(size)
+    filled = [piece for piece in hashes if len(piece)]
+    rows = sum(map(len, filled))
+    size = 1 << (rows + rows // 4 + 8).bit_length()
+    lowest = min((int(piece.min()) for piece in filled), default=0)
+    spread = max((int(piece.max()) for piece in filled), default=0) - lowest
+    shift = np.uint64(max(0, spread.bit_length() - size.bit_length() + 1))
+    table, sums = np.empty(size, np.uint64), np.zeros(size, np.int64)
     for piece, weights in zip(hashes, counts, strict=True):
-        done = 0
-        while (done := _add_counts(piece, weights, done, table, sums, used)) < len(piece):
-            full = table[sums > 0], sums[sums > 0]
-            table, sums, used = _empty_table(4 * len(table))
-            _add_counts(*full, 0, table, sums, used)
-    return table[sums > 0], sums[sums > 0]
-
-
-def _empty_table(size: int) -> tuple[UInt64s, Counts, Counts]:
-    return np.empty(size, np.uint64), np.zeros(size, np.int64), np.zeros(1, np.int64)
+        _add_counts(piece, weights, np.uint64(lowest), shift, table, sums)
+    used = sums > 0
+    return table[used], sums[used]
 
 
 def vocabulary_cut(

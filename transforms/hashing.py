@@ -190,7 +190,7 @@ def is_member(table, wanted):  # type: ignore[no-untyped-def]
     """Whether a hash is in the set behind `HashSet.table`. For use inside kernels."""
     members, starts, shift = table
     slot = wanted >> shift
-    at, stop = starts[slot], starts[slot + np.uint64(1)]
+    at, stop = np.int64(starts[slot]), np.int64(starts[slot + np.uint64(1)])
     while at < stop and members[at] < wanted:
         at += 1
     return at < stop and members[at] == wanted
@@ -212,16 +212,18 @@ class HashSet:
       members: uint64[k], ascending, without repeats.
 
     Raises:
-      ValueError: the members are not ascending.
+      ValueError: the members are not ascending, or too many.
     """
 
     def __init__(self, members: UInt64s) -> None:
         if not np.all(members[1:] > members[:-1]):
             raise ValueError("a set of hashes must be ascending without repeats; write it sorted")
-        bits = min(max(1, len(members).bit_length() - 2), 30)
+        if len(members) >= 1 << 32:
+            raise ValueError(f"a set of hashes may have 4 billion members; got {len(members):,}")
+        bits = min(max(1, len(members).bit_length()), 26)  # a place a member, 256 MiB at most
         shift = np.uint64(64 - bits)
         edges = np.arange(1 << bits, dtype=np.uint64) << shift
-        starts = np.append(np.searchsorted(members, edges), len(members)).astype(np.int64)
+        starts = np.append(np.searchsorted(members, edges), len(members)).astype(np.uint32)
         self.members = members
         self.table = (members, starts, shift)  # for kernels
 

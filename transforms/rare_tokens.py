@@ -15,20 +15,13 @@ Bools = npt.NDArray[np.bool_]
 
 @njit(nogil=True, cache=True)
 def _find_rare(ngrams, first, word_count, alive, vocabulary, rare):  # type: ignore[no-untyped-def]
-    # A few n-grams are most of all: those known to be members are kept within the cache.
-    recent = np.zeros(1 << 14, np.uint64)
-    mask = np.uint64(len(recent) - 1)
     for row in range(len(rare)):
         rare[row] = False
         if alive[row]:
             for at in range(first[row], first[row] + ngram_count(word_count[row])):
-                wanted = ngrams[at]
-                if recent[wanted & mask] == wanted:
-                    continue
-                if not is_member(vocabulary, wanted):
+                if not is_member(vocabulary, ngrams[at]):
                     rare[row] = True
                     break
-                recent[wanted & mask] = wanted
 
 
 def has_rare_token(pairs: Pairs, alive: Bools, vocabulary: HashSet) -> Bools:
