@@ -130,19 +130,17 @@ def _frequent_ngrams(ngrams: beam.PCollection, size: int, places: Places) -> Kno
         lambda file, summary: file.path if summary["cut_off_count"] else "",  # nothing is rare
         beam.pvalue.AsSingleton(built["summary"]),
     )
-    return KnownNgrams(path, built["summary"], file | "FileMade" >> beam.Map(_as_dict))
+    return KnownNgrams(
+        path, built["summary"], file | "FileMade" >> beam.Map(VocabularyFile.described)
+    )
 
 
 def _given_ngrams(pipeline: beam.Pipeline, given: VocabularyFile) -> KnownNgrams:
     return KnownNgrams(
         pipeline | "GivenPath" >> beam.Create([given.path]),
         pipeline | "GivenSummary" >> beam.Create([{"vocabulary": given.ngrams}]),
-        pipeline | "GivenFile" >> beam.Create([_as_dict(given)]),
+        pipeline | "GivenFile" >> beam.Create([given.described()]),
     )
-
-
-def _as_dict(file: VocabularyFile) -> dict[str, Any]:
-    return {"path": file.path, "bytes": file.size, "sha256": file.sha256}
 
 
 def curate_images(

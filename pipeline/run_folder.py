@@ -59,7 +59,7 @@ def describe_run(
         "fetch": {name: getattr(command.fetch, name) for name in FETCH_RULES},
         "input": [{"path": f.path, "bytes": f.size, "format": f.format} for f in files],
         "evaluation": [f._asdict() for f in evaluation],
-        "given_vocabulary": vocabulary and vocabulary._asdict(),
+        "given_vocabulary": vocabulary and vocabulary.described(),
     }
 
 

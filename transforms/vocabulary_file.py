@@ -36,6 +36,10 @@ class VocabularyFile(NamedTuple):
         """How many it holds."""
         return self.size // 8
 
+    def described(self) -> dict[str, str | int]:
+        """The file as documents tell of it."""
+        return {"path": self.path, "bytes": self.size, "sha256": self.sha256}
+
 
 def check_vocabulary(path: str) -> VocabularyFile:
     """Reads a file of hashes through, a piece at a time: 100 million are 800 MB.
