@@ -48,15 +48,38 @@ Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
 | `{{ name }}` | {{ value if value != "" else "(all)" }} |
 {%- endfor %}
 
-The vocabulary holds {{ "{:,}".format(manifest.vocabulary.vocabulary) }} of \
-{{ "{:,}".format(manifest.vocabulary.ngrams) }} unigrams and bigrams.
-{%- if manifest.evaluation_images %}
+## Vocabulary
+{% with known = manifest.vocabulary -%}
+{% if manifest.given_vocabulary -%}
+Texts were kept by the vocabulary of an earlier run: {{ n(known.vocabulary) }} unigrams and bigrams,
+SHA-256 of their hashes {{ known.file.sha256 }}. Those of this input were not counted.
+{%- else -%}
+`{{ known.file.path }}` holds the hashes of the {{ n(known.vocabulary) }} most frequent of \
+{{ n(known.ngrams) }} unigrams and bigrams,
+{{ "{:.2%}".format(known.share_of_occurrences) }} of all that occur. \
+{% if known.cut_off_count -%}
+Of those that occur {{ n(known.cut_off_count) }} times some or all are left out, and all rarer ones.
+{%- else -%}
+None is left out.
+{%- endif %}
+
+| they occur | unigrams and bigrams | occurrences |
+|---|---|---|
+{%- for row in known.by_count %}
+| {{ n(row.min_count) }}{{ " to " ~ n(row.max_count) if row.max_count > row.min_count }} \
+{{ "time" if row.max_count == 1 else "times" }} | {{ n(row.ngrams) }} | {{ n(row.occurrences) }} |
+{%- endfor %}
+{%- endif %}
+{%- endwith %}
+
+## Evaluation images
+{% if manifest.evaluation_images -%}
 Near-duplicates of these evaluation images were taken out:
 {% for name, set in manifest.evaluation_images.items() %}
 - {{ name }}: {{ set.images }} images{% if set.unreadable %}, and {{ set.unreadable }} that could \
 not be decoded and are **not** protected{% endif %}
 {%- endfor %}
-{%- else %}
+{%- else -%}
 **No evaluation images were given, so copies of test sets may be in here.**
 {%- endif %}
 
@@ -81,6 +104,7 @@ def dataset_card(manifest: dict[str, Any], table: list[dict[str, Any]]) -> str:
         manifest=manifest,
         extension=extension,
         pairs=f"{manifest['pairs']:,}",
+        n="{:,}".format,
         size=_size_category(manifest["pairs"]),
         table=render_funnel(table),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
@@ -21,6 +21,7 @@ from transforms.measure_images import ImageRules
 from transforms.plan_shards import PlanShards
 from transforms.tallies import CombineCounts, WriteJson
 from transforms.vocabulary import BuildVocabulary
+from transforms.vocabulary_file import VocabularyFile, WriteVocabulary
 from transforms.write_shards import WriteShards
 
 
@@ -42,12 +43,28 @@ class Places:
         return f"{self.work}/plan"
 
 
+class KnownNgrams(NamedTuple):
+    """The vocabulary to filter with, each a singleton."""
+
+    path: beam.PCollection  # of the file of hashes; empty where no n-gram is rare
+    summary: beam.PCollection
+    file: beam.PCollection
+
+
 def curate_texts(
-    pipeline: beam.Pipeline, splits: list[Split], command: Command, places: Places, buckets: int
+    pipeline: beam.Pipeline,
+    splits: list[Split],
+    command: Command,
+    places: Places,
+    buckets: int,
+    given: VocabularyFile | None = None,
 ) -> None:
     """The text plane: everything that needs only URL and alt-text.
 
     Reads the corpus twice: once to count, once to judge.
+
+    Args:
+      given: the vocabulary to filter with, in place of this corpus's own.
     """
     rules, job, blocks = command.rules, command.job, places.blocks
     read = partial(read_split, batch_rows=job.batch_rows)
@@ -60,7 +77,7 @@ def curate_texts(
         rules.min_unsure_language_score,
         rules.min_langdetect_probability,
     )
-    counted = spread | CountPairs(read, blocks, language, buckets)
+    counted = spread | CountPairs(read, blocks, language, buckets, ngrams=given is None)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
     frequent = pairs["images_of_text"] | "FindFrequentTexts" >> FindFrequent(
         "text", rules.max_images_per_text
@@ -69,15 +86,13 @@ def curate_texts(
         "url", rules.max_texts_per_image
     )
     repeated = (counted["repeated"], pairs["repeated"]) | beam.Flatten()
-    vocabulary = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, blocks)
+    if given:
+        known = _given_ngrams(pipeline, given)
+    else:
+        known = _frequent_ngrams(counted["ngrams"], rules.vocabulary_size, places)
 
     text_set = frequent | "FrequentTexts" >> WriteHashSet(f"{places.work}/frequent_texts")
     image_set = crowded | "CrowdedImages" >> WriteHashSet(f"{places.work}/crowded_images")
-    members = vocabulary["members"] | "Vocabulary" >> WriteHashSet(f"{places.work}/vocabulary")
-    known = members | "IfCut" >> beam.Map(
-        lambda path, summary: path if summary["cut_off_count"] else "",  # else nothing is rare
-        beam.pvalue.AsSingleton(vocabulary["summary"]),
-    )
     judged = (
         {"split": numbered, "repeated": repeated, "foreign": counted["foreign"]}
         | beam.CoGroupByKey()
@@ -87,7 +102,7 @@ def curate_texts(
             rules=TextRules(rules.min_words, rules.max_words),
             frequent=text_set,
             crowded=image_set,
-            vocabulary=known,
+            vocabulary=known.path,
             out=places.out,
             plan=not job.text_only,
         )
@@ -97,12 +112,35 @@ def curate_texts(
     summary = {
         "read": counted["read"] | "Read" >> beam.CombineGlobally(sum),
         "counts": counts,
-        "vocabulary": vocabulary["summary"],
+        "vocabulary": known.summary,
+        "vocabulary_file": known.file,
     }
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
         plan = PlanShards(places.plan, job.samples_per_shard, kept, blocks)
         summary["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
     pipeline | "TextSummary" >> WriteJson(f"{places.work}/text.json", summary)
+
+
+def _frequent_ngrams(ngrams: beam.PCollection, size: int, places: Places) -> KnownNgrams:
+    """The corpus's own vocabulary, written down whether or not anything is cut."""
+    built = ngrams | BuildVocabulary(size, places.blocks)
+    write = WriteVocabulary(f"{places.work}/vocabulary", inline=places.blocks.folder is None)
+    file = built["members"] | "WriteVocabulary" >> write
+    path = file | "IfCut" >> beam.Map(
+        lambda file, summary: file.path if summary["cut_off_count"] else "",  # nothing is rare
+        beam.pvalue.AsSingleton(built["summary"]),
+    )
+    return KnownNgrams(
+        path, built["summary"], file | "FileMade" >> beam.Map(VocabularyFile.described)
+    )
+
+
+def _given_ngrams(pipeline: beam.Pipeline, given: VocabularyFile) -> KnownNgrams:
+    return KnownNgrams(
+        pipeline | "GivenPath" >> beam.Create([given.path]),
+        pipeline | "GivenSummary" >> beam.Create([{"vocabulary": given.ngrams}]),
+        pipeline | "GivenFile" >> beam.Create([given.described()]),
+    )
 
 
 def curate_images(

@@ -50,6 +50,21 @@ def check_funnel(table: list[Step], kept: int) -> None:
         raise RuntimeError(f"the funnel keeps {seen} pairs, but {kept} were written")
 
 
+def render_vocabulary(vocabulary: Mapping[str, Any]) -> str:
+    """One line on the vocabulary, as `describe_vocabulary` tells of it or as one was given."""
+    size = f"vocabulary: {vocabulary['vocabulary']:,}"
+    if "ngrams" not in vocabulary:
+        return f"{size} n-grams, of the given file"
+    cut, once = vocabulary["cut_off_count"], vocabulary["by_count"][:1]
+    said = [
+        f"{size} of {vocabulary['ngrams']:,} n-grams",
+        f"{vocabulary['share_of_occurrences']:.1%} of {vocabulary['occurrences']:,} occurrences",
+        f"cut within those that occur {cut:,} times" if cut else "nothing cut",
+        f"{once[0]['ngrams'] if once else 0:,} occur once",
+    ]
+    return "; ".join(said)
+
+
 def render_funnel(table: list[Step]) -> str:
     """The funnel as text, a line a step and a line a reason."""
     total = max(1, table[0]["seen"])

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.options import Job, UsageError
@@ -18,6 +19,8 @@ from pipeline.readers import as_bytes
 from pipeline.text_files import header_columns
 from transforms.evaluation import IMAGE_SUFFIXES, EvaluationFile
 from transforms.files import exists, is_local, open_to_read
+from transforms.vocabulary_file import NAME as VOCABULARY
+from transforms.vocabulary_file import VocabularyFile, check_vocabulary
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -106,7 +109,7 @@ def find_files(job: Job) -> list[InputFile]:
         ]
         if len(files) > 1:  # beside what was asked for there may be sidecars
             files = [f for f in files if _format_of(f.path)[0] in ("", f.format)]
-            files = [f for f in files if not f.path.lower().endswith((".json", ".md"))]
+            files = [f for f in files if not f.path.lower().endswith((".json", ".md", ".u64"))]
         tars = [file for file in files if file.format == "webdataset"]
         listed = [file for file in files if file.format]
         if not files:
@@ -212,6 +215,29 @@ def _column(
             f"{split.path} has {names.count(found[0])} columns {found[0]!r}; rename all but one"
         )
     return found[0]
+
+
+def find_vocabulary(given: str) -> VocabularyFile | None:
+    """The vocabulary that is given, read through; a folder is an earlier run's output.
+
+    Raises:
+      UsageError: it is not there, or it is no vocabulary.
+    """
+    if not given:
+        return None
+    try:
+        inside = f"{given.rstrip('/')}/{VOCABULARY}"
+        path = inside if exists(inside) else given
+        if path == given and is_local(given) and Path(given).is_dir():
+            raise FileNotFoundError(f"that folder has no {VOCABULARY}")
+        if not exists(path):
+            raise FileNotFoundError(f"there is no such file, and no {VOCABULARY} in such a folder")
+        return check_vocabulary(path)
+    except (OSError, ValueError, BeamIOError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"{given} is no vocabulary: {reason}; give the {VOCABULARY} of an earlier run"
+        ) from error
 
 
 def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:

@@ -42,6 +42,13 @@ class Job:
         default="",
         metadata={"help": "NAME=PATH,...: folders, shards or Parquet of images to keep out"},
     )
+    vocabulary: str = field(
+        default="",
+        metadata={
+            "help": "filter with this vocabulary.u64, or the one in this output of an earlier run, "
+            "in place of the input's own"
+        },
+    )
     samples_per_shard: int = field(default=10_000, metadata={"help": "pairs in a shard, about"})
     batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
 
@@ -106,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
             group.add_argument(
                 f"--{one.name}",
                 type=kind,
-                default=one.default,
+                default=argparse.SUPPRESS,  # what was not given is not among the flags
                 help=_help(one),
                 **optional,
             )
@@ -127,9 +134,14 @@ def parse(argv: Sequence[str]) -> Command:
     made = parser()
     known, rest = made.parse_known_args(list(argv))
     flags, beam_options = vars(known), _beam_options(rest, made)
+    if flags.get("vocabulary") and "vocabulary_size" in flags:
+        raise UsageError(
+            "vocabulary_size is of the input's own vocabulary, and --vocabulary gives another; "
+            "give only one of them"
+        )
     try:
         settings = [
-            kind(**{one.name: flags[one.name] for one in dataclasses.fields(kind)})
+            kind(**{o.name: flags[o.name] for o in dataclasses.fields(kind) if o.name in flags})
             for kind in GROUPS.values()
         ]
     except ValueError as error:

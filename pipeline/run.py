@@ -11,8 +11,14 @@ from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipeline.curate import Places, curate_images, curate_texts
-from pipeline.funnel import render_funnel
-from pipeline.inputs import InputFile, find_evaluation_files, find_files, find_splits
+from pipeline.funnel import render_funnel, render_vocabulary
+from pipeline.inputs import (
+    InputFile,
+    find_evaluation_files,
+    find_files,
+    find_splits,
+    find_vocabulary,
+)
 from pipeline.options import Command
 from pipeline.run_folder import RunFolder, describe_run
 from transforms.batches import Blocks
@@ -32,7 +38,8 @@ def run(command: Command) -> None:
     files = find_files(job)
     splits = find_splits(job, files)
     evaluation = find_evaluation_files(job.eval_images)
-    folder = RunFolder(job.output, describe_run(command, files, evaluation))
+    given = find_vocabulary(job.vocabulary)
+    folder = RunFolder(job.output, describe_run(command, files, evaluation, given))
     if folder.finished:
         folder.clean()
         _say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
@@ -45,7 +52,7 @@ def run(command: Command) -> None:
         if summary is None:
             _say(f"reading {len(files)} files in {len(splits)} splits")
             with _Timed("text plane"), _pipeline(command, in_process) as pipeline:
-                curate_texts(pipeline, splits, command, places, bucket_count(files))
+                curate_texts(pipeline, splits, command, places, bucket_count(files), given)
             summary = folder.text_summary()
             assert summary is not None
         if not job.text_only:
@@ -54,12 +61,13 @@ def run(command: Command) -> None:
             _say(f"{kept:,} pairs to fetch for {len(shards)} shards")
             with _Timed("image plane"), _pipeline(command, in_process) as pipeline:
                 curate_images(pipeline, shards, evaluation, command, places)
-        table = folder.close()
+        funnel = folder.close()
     finally:
         folder.release()
         if blocks:
             shutil.rmtree(blocks, ignore_errors=True)
-    print(render_funnel(table))
+    print(render_funnel(funnel["steps"]))
+    print(render_vocabulary(funnel["vocabulary"]))
     _say(f"done: {folder.out}")
 
 

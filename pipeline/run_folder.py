@@ -22,12 +22,14 @@ from transforms.evaluation import EvaluationFile
 from transforms.files import (
     exists,
     is_local,
+    move,
     open_to_read,
     remove_leftovers,
     write_atomically,
 )
 from transforms.reasons import TEXT_STEPS
 from transforms.tallies import add_counts
+from transforms.vocabulary_file import HASHING, NAME, VocabularyFile
 
 # What of fetching decides whether a URL can be had at all.
 FETCH_RULES = ("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent")
@@ -38,19 +40,26 @@ PACKAGES = (
 
 
 def describe_run(
-    command: Command, files: Sequence[InputFile], evaluation: Sequence[EvaluationFile]
+    command: Command,
+    files: Sequence[InputFile],
+    evaluation: Sequence[EvaluationFile],
+    vocabulary: VocabularyFile | None = None,
 ) -> dict[str, Any]:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
-    for name in ("input", "output", "batch_rows", "eval_images"):
+    for name in ("input", "output", "batch_rows", "eval_images", "vocabulary"):
         del job[name]
+    rules = dataclasses.asdict(command.rules)
+    if vocabulary:
+        del rules["vocabulary_size"]
     return {
         "job": job,
-        "rules": dataclasses.asdict(command.rules),
+        "rules": rules,
         "resize": dataclasses.asdict(command.resize),
         "fetch": {name: getattr(command.fetch, name) for name in FETCH_RULES},
         "input": [{"path": f.path, "bytes": f.size, "format": f.format} for f in files],
         "evaluation": [f._asdict() for f in evaluation],
+        "given_vocabulary": vocabulary and vocabulary.described(),
     }
 
 
@@ -133,8 +142,17 @@ class RunFolder:
         path = f"{self.work}/text.json"
         return self._read(path) if exists(path) else None
 
-    def close(self) -> list[dict[str, Any]]:
-        """Writes the closing documents, the manifest last; returns the funnel.
+    def _publish_vocabulary(self, file: dict[str, Any]) -> dict[str, Any]:
+        """Brings the vocabulary beside the output; returns what the manifest says of its file."""
+        path = file["path"]
+        if not self.description["given_vocabulary"]:  # it is the run's own
+            # By its name alone: the run may go on with its folder given in another way.
+            move(f"{self.work}/{Path(path).name}", f"{self.out}/{NAME}")
+            path = NAME
+        return file | {"path": path, "hashes": HASHING}
+
+    def close(self) -> dict[str, Any]:
+        """Writes the closing documents, the manifest last; returns what funnel.json holds.
 
         Raises:
           RuntimeError: the counts do not add up.
@@ -165,19 +183,21 @@ class RunFolder:
         manifest = self.description | {
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "pairs": kept,
-            "vocabulary": text["vocabulary"],
+            "vocabulary": text["vocabulary"]
+            | {"file": self._publish_vocabulary(text["vocabulary_file"])},
             "evaluation_images": _by_set(images["evaluation"]),
             "shards": {
                 f"{s['shard']:05d}": {"pairs": s["successes"], "sha256": s["sha256"]}
                 for s in shards
             },
         }
-        self._write(f"{self.out}/funnel.json", {"pairs": kept, "steps": table})
+        closing = {"pairs": kept, "steps": table, "vocabulary": text["vocabulary"]}
+        self._write(f"{self.out}/funnel.json", closing)
         card = dataset_card(manifest, table).encode()
         write_atomically(f"{self.out}/README.md", lambda sink: sink.write(card))
         self._write(f"{self.out}/manifest.json", manifest)
         self.clean()
-        return table
+        return closing
 
     def release(self) -> None:
         """Lets other runs in."""

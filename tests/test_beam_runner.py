@@ -29,7 +29,7 @@ def test_a_run_leaves_the_contracts_files_and_no_other(golden: Golden):
     }
     texts = {"rejected/text-00000.parquet"}
     images = {f"rejected/images-{name}.parquet" for name in shards}
-    documents = {"README.md", "funnel.json", "manifest.json"}
+    documents = {"README.md", "funnel.json", "manifest.json", "vocabulary.u64"}
     assert digests(golden.output).keys() == parts | texts | images | documents
 
 

@@ -40,6 +40,40 @@ def test_the_golden_cards_text(golden: Golden):
     assert "evaluation_overlap" in text
 
 
+def test_the_golden_cards_vocabulary(golden: Golden):
+    text = (golden.output / "README.md").read_text()
+    known = funnel(golden.output)["vocabulary"]
+    assert f"the {known['vocabulary']} most frequent of {known['ngrams']} unigrams" in text
+    assert f"{known['share_of_occurrences']:.2%} of all that occur. Of those that occur" in text
+    once = known["by_count"][0]["ngrams"]
+    assert f"\n| 1 time | {once} | {once} |\n| 2 times | " in text
+
+
+def test_a_vocabulary_that_cuts_nothing(made):
+    described, steps = made
+    rows = [(1, 1, 12, 12), (2, 2, 0, 0), (3, 10, 0, 0), (11, 100, 0, 0), (101, 1000, 1, 999)]
+    names = ("min_count", "max_count", "ngrams", "occurrences")
+    known = described["vocabulary"] | {
+        "cut_off_count": 0,
+        "by_count": [dict(zip(names, row, strict=True)) for row in rows],
+    }
+    text = dataset_card(described | {"vocabulary": known}, steps)
+    assert " of all that occur. None is left out.\n\n| they occur |" in text
+    assert "| 3 to 10 times | 0 | 0 |\n" in text
+    assert "| 101 to 1,000 times | 1 | 999 |\n" in text
+
+
+def test_a_given_vocabulary(made):
+    described, steps = made
+    file = {"path": "old.u64", "bytes": 8, "sha256": "ab12"}
+    known = {"vocabulary": 4321, "file": file}
+    card = dataset_card(described | {"vocabulary": known, "given_vocabulary": file}, steps)
+    assert "an earlier run: 4,321 unigrams and bigrams" in card
+    assert "ab12" in card
+    assert "old.u64" not in card  # a path of the machine
+    assert "they occur" not in card
+
+
 def test_without_evaluation_images_it_warns(made):
     described, steps = made
     text = dataset_card(described | {"evaluation_images": {}}, steps)

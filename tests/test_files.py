@@ -1,4 +1,7 @@
 import gzip
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from transforms.files import (
     exists,
     is_local,
     local_copy,
+    move,
     open_to_read,
     publish,
     write_atomically,
@@ -82,6 +86,41 @@ def test_a_finished_file_is_published(folder: str, tmp_path: Path) -> None:
     (tmp_path / "made").write_bytes(body)
     publish(tmp_path / "made", f"{folder}/a.tar")
     assert read(f"{folder}/a.tar") == body
+
+
+def test_a_finished_file_is_moved_once(folder: str) -> None:
+    source, path = f"{folder}/_work/set", f"{folder}/set"
+    with pytest.raises(FileNotFoundError, match="_work/set is gone"):
+        move(source, path)
+    write_atomically(path, lambda sink: sink.write(b"of an earlier attempt"))
+    write_atomically(source, lambda sink: sink.write(b"12345678"))
+    move(source, path)
+    assert read(path) == b"12345678"
+    if is_local(folder):
+        assert not exists(source)
+    move(source, path)  # as a run that was killed right after it
+    assert read(path) == b"12345678"
+
+
+def test_copies_end_with_the_process(tmp_path: Path) -> None:
+    """Another process with the same number must not take them for its own."""
+    code = (
+        "from tests.memory_files import FILES\n"
+        "from transforms.files import local_copy\n"
+        "FILES['mem://a/b'] = b'12345678'\n"
+        "print(local_copy('mem://a/b'))\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert done.stdout.startswith(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_local_copy(folder: str) -> None:

@@ -7,7 +7,7 @@ from command import funnel as funnel_of
 from command import manifest
 from conftest import Golden
 
-from pipeline.funnel import check_funnel, funnel, render_funnel
+from pipeline.funnel import check_funnel, funnel, render_funnel, render_vocabulary
 from transforms.reasons import STEPS
 
 TWO_STEPS = {"first": ("bad", "worse"), "second": ("ugly",)}
@@ -61,6 +61,40 @@ def test_rendered_with_each_reason_that_dropped_something():
     ]
 
 
+SUMMARY = {
+    "ngrams": 5750,
+    "vocabulary": 1200,
+    "cut_off_count": 3,
+    "occurrences": 20_000,
+    "share_of_occurrences": 0.87654,
+    "by_count": [{"min_count": 1, "max_count": 1, "ngrams": 2048, "occurrences": 2048}],
+}
+
+
+@pytest.mark.parametrize(
+    ("summary", "line"),
+    [
+        (
+            SUMMARY,
+            "vocabulary: 1,200 of 5,750 n-grams; 87.7% of 20,000 occurrences; "
+            "cut within those that occur 3 times; 2,048 occur once",
+        ),
+        (
+            SUMMARY | {"vocabulary": 5750, "cut_off_count": 0, "share_of_occurrences": 1.0},
+            "vocabulary: 5,750 of 5,750 n-grams; 100.0% of 20,000 occurrences; "
+            "nothing cut; 2,048 occur once",
+        ),
+        (
+            SUMMARY | {"ngrams": 0, "vocabulary": 0, "cut_off_count": 0, "by_count": []},
+            "vocabulary: 0 of 0 n-grams; 87.7% of 20,000 occurrences; nothing cut; 0 occur once",
+        ),
+        ({"vocabulary": 1200}, "vocabulary: 1,200 n-grams, of the given file"),
+    ],
+)
+def test_one_line_on_the_vocabulary(summary: dict, line: str):
+    assert render_vocabulary(summary) == line
+
+
 def test_the_golden_run_counts_every_fate(golden: Golden):
     written = funnel_of(golden.output)
     expected = Counter(fate.reason for fate in golden.fates)
@@ -77,3 +111,4 @@ def test_the_golden_run_counts_every_fate(golden: Golden):
 
 def test_the_funnel_is_printed_when_a_run_ends(golden: Golden):
     assert render_funnel(funnel_of(golden.output)["steps"]) in golden.said
+    assert render_vocabulary(funnel_of(golden.output)["vocabulary"]) in golden.said.splitlines()

@@ -42,7 +42,7 @@ def state(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def test_what_a_text_only_run_leaves(finished: Finished):
-    documents = {"README.md", "funnel.json", "manifest.json"}
+    documents = {"README.md", "funnel.json", "manifest.json", "vocabulary.u64"}
     tables = {"pairs/00000.parquet", "rejected/text-00000.parquet"}
     assert digests(finished.output).keys() == documents | tables
     assert {(fate.url, fate.caption) for fate in kept(finished.output)} == {

@@ -41,13 +41,16 @@ class Counted(NamedTuple):
     rows: int  # of the batch, malformed ones too
 
 
-def counted(batch: pa.RecordBatch, *, first_row: int, language: LanguageRule) -> Counted:
+def counted(
+    batch: pa.RecordBatch, *, first_row: int, language: LanguageRule, ngrams: bool = True
+) -> Counted:
     """Measures a batch for the corpus-wide counts.
 
     Args:
       batch: pairs as they were read.
       first_row: the first row's place in its split.
       language: pairs in any other are judged but do not count.
+      ngrams: whether they are counted; else there are none.
     """
     pairs = measure(batch)
     usable = pairs.usable()
@@ -68,6 +71,8 @@ def counted(batch: pa.RecordBatch, *, first_row: int, language: LanguageRule) ->
     }
     firsts, repeated = distinct_pairs(batch_of(columns))
     named = {"row": (rows[foreign] + first_row).astype(np.uint32), "language": languages}
+    if not ngrams:
+        voters[:] = False
     return Counted(firsts, repeated, _ngrams(pairs, voters), batch_of(named), len(batch))
 
 
@@ -101,10 +106,10 @@ def distinct_pairs(pairs: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatc
 
 class _Count(ThreadedDoFn):
     def __init__(
-        self, read: ReadSplit, blocks: Blocks, language: LanguageRule, buckets: int
+        self, read: ReadSplit, blocks: Blocks, language: LanguageRule, buckets: int, ngrams: bool
     ) -> None:
         self.read, self.blocks = read, blocks
-        self.language, self.buckets = language, buckets
+        self.language, self.buckets, self.ngrams = language, buckets, ngrams
 
     def work(self, element: tuple[int, Any]) -> Iterator[Any]:
         split_id, split = element
@@ -117,7 +122,7 @@ class _Count(ThreadedDoFn):
 
     def _count(self, split_id: int, some: tuple[int, pa.RecordBatch]) -> tuple[int, list[Any]]:
         first_row, batch = some
-        part = counted(batch, first_row=first_row, language=self.language)
+        part = counted(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
         return part.rows, list(self._outputs(split_id, part))
 
     def _outputs(self, split_id: int, part: Counted) -> Iterator[Any]:
@@ -153,6 +158,7 @@ class CountPairs(beam.PTransform):
       blocks: how blocks cross the shuffles.
       language: as for `counted`.
       buckets: how many buckets of pairs, a power of two; n-grams have four times it.
+      ngrams: whether they are counted, which a given vocabulary makes needless.
 
     Outputs, each of (bucket or split, block): `pairs` (key, url, text, exact, row, counted, split),
     `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language); and
@@ -163,10 +169,11 @@ class CountPairs(beam.PTransform):
     blocks: Blocks
     language: LanguageRule
     buckets: int = 8
+    ngrams: bool = True
 
     def expand(self, splits: beam.PCollection) -> Any:
         # Declared so that Beam uses the IPC coder and does not pickle the batches.
-        count = _Count(self.read, self.blocks, self.language, self.buckets)
+        count = _Count(self.read, self.blocks, self.language, self.buckets, self.ngrams)
         tags = ("pairs", "ngrams", "repeated", "foreign")
         outputs = splits | beam.ParDo(count).with_outputs(*tags, "read")
         for tag in tags:

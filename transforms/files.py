@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -77,6 +78,23 @@ def publish(local: Path, path: str) -> None:
         _upload(source, path)
 
 
+def move(source: str, path: str) -> None:
+    """Puts a finished file in another place of its file system; once done, does nothing again.
+
+    An object store keeps the source: some cannot rename.
+
+    Raises:
+      FileNotFoundError: there is no such file, and none at the other place.
+    """
+    if not exists(source):
+        if not exists(path):
+            raise FileNotFoundError(f"{source} is gone, and {path} is not there yet")
+    elif is_local(source):
+        os.replace(source, path)
+    else:
+        FileSystems.copy([source], [path])
+
+
 def _upload(source: BinaryIO, path: str) -> None:
     with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
@@ -87,12 +105,17 @@ def exists(path: str) -> bool:
     return Path(path).exists() if is_local(path) else bool(FileSystems.exists(path))
 
 
+@lru_cache
+def _copies(pid: int) -> tempfile.TemporaryDirectory:
+    """A folder that ends with the process: another with its number must not find old copies."""
+    return tempfile.TemporaryDirectory(prefix=f"alignset-{pid}-")
+
+
 def local_copy(path: str) -> str:
     """The path of a file on this machine: itself, or a copy made once by this process."""
     if is_local(path):
         return path
-    name = hashlib.sha256(path.encode()).hexdigest()
-    copy = Path(tempfile.gettempdir()) / f"alignset-{os.getpid()}-{name}"
+    copy = Path(_copies(os.getpid()).name) / hashlib.sha256(path.encode()).hexdigest()
     if not copy.exists():
         with open_to_read(path) as source:
             write_atomically(str(copy), lambda sink: shutil.copyfileobj(source, sink, 1 << 20))

@@ -202,6 +202,22 @@ def _contains(table, hashes, found):  # type: ignore[no-untyped-def]
         found[row] = is_member(table, hashes[row])
 
 
+@njit(nogil=True, cache=True)
+def _index(members, shift, starts):  # type: ignore[no-untyped-def]
+    """Where the members of each slot start; False where they do not ascend. Nothing is copied:
+    100 million members are 800 MB of a mapped file."""
+    filled = 0
+    for at in range(len(members)):
+        if at > 0 and members[at] <= members[at - 1]:
+            return False
+        slot = np.int64(members[at] >> shift)
+        while filled <= slot:
+            starts[filled] = at
+            filled += 1
+    starts[filled:] = len(members)
+    return True
+
+
 class HashSet:
     """A set of 64-bit hashes over a sorted array, which may be a mapped file.
 
@@ -216,14 +232,13 @@ class HashSet:
     """
 
     def __init__(self, members: UInt64s) -> None:
-        if not np.all(members[1:] > members[:-1]):
-            raise ValueError("a set of hashes must be ascending without repeats; write it sorted")
         if len(members) >= 1 << 32:
             raise ValueError(f"a set of hashes may have 4 billion members; got {len(members):,}")
         bits = min(max(1, len(members).bit_length()), 26)  # a place a member, 256 MiB at most
         shift = np.uint64(64 - bits)
-        edges = np.arange(1 << bits, dtype=np.uint64) << shift
-        starts = np.append(np.searchsorted(members, edges), len(members)).astype(np.uint32)
+        starts = np.empty((1 << bits) + 1, np.uint32)
+        if not _index(members, shift, starts):
+            raise ValueError("a set of hashes must be ascending without repeats; write it sorted")
         self.members = members
         self.table = (members, starts, shift)  # for kernels
 

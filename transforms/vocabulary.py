@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from transforms.count_pairs import BUCKET, Bucket, OfBucket
 from transforms.counts import Counts, frequent_ngrams, runs, sum_by_hash, vocabulary_cut
 
 Histogram = tuple[int, tuple[Counts, Counts]]
+Summary = dict[str, Any]
 
 
 class _Sum(OfBucket):
@@ -39,11 +40,41 @@ def _keep(counted: Bucket, cut: tuple[int, dict[int, int]], blocks: Blocks) -> B
     return bucket, blocks.pack([members])[0]
 
 
-def _describe(histograms: list[Histogram], size: int) -> dict[str, int]:
-    """How many n-grams there are, how many are kept, and the count at which it is cut."""
-    n_grams = sum(int(n.sum()) for _, (_, n) in histograms)
-    cut = vocabulary_cut(dict(histograms), size)[0]
-    return {"ngrams": n_grams, "vocabulary": min(n_grams, size), "cut_off_count": cut}
+def describe_vocabulary(histograms: Mapping[int, tuple[Counts, Counts]], size: int) -> Summary:
+    """What a corpus has of n-grams, and what of it the `size` most frequent are.
+
+    Args:
+      histograms: as for `vocabulary_cut`.
+
+    Returns:
+      `ngrams` (distinct ones), `vocabulary` (how many are kept), `cut_off_count`, `occurrences`
+      (of all), `occurrences_in_vocabulary`, `share_of_occurrences` (of the two; 1.0 of nothing),
+      and `by_count`: the n-grams that occur once, twice, 3 to 10, 11 to 100 times, and so on, up
+      to the most frequent; for each class `min_count`, `max_count`, `ngrams`, `occurrences`.
+    """
+    cut, quotas = vocabulary_cut(histograms, size)
+    none = np.zeros(0, np.int64)
+    counts = np.concatenate([h[0] for h in histograms.values()] or [none])
+    n_grams = np.concatenate([h[1] for h in histograms.values()] or [none])
+    total, above = int(n_grams.sum()), counts > cut
+    occurrences = int((counts * n_grams).sum())
+    covered = int((counts * n_grams)[above].sum()) + cut * sum(quotas.values())
+    by_count: list[dict[str, int]] = []
+    low, high = 1, 1
+    while low <= counts.max(initial=0):
+        within = (counts >= low) & (counts <= high)
+        found = {"min_count": low, "max_count": high, "ngrams": int(n_grams[within].sum())}
+        by_count.append(found | {"occurrences": int((counts * n_grams)[within].sum())})
+        low, high = high + 1, 2 if high == 1 else 10 if high == 2 else 10 * high
+    return {
+        "ngrams": total,
+        "vocabulary": min(total, size),
+        "cut_off_count": cut,
+        "occurrences": occurrences,
+        "occurrences_in_vocabulary": covered,
+        "share_of_occurrences": round(covered / occurrences, 6) if occurrences else 1.0,
+        "by_count": by_count,
+    }
 
 
 @dataclass(eq=False)
@@ -53,7 +84,7 @@ class BuildVocabulary(beam.PTransform):
     Exact at any size; ties at the cut-off go to the smallest hashes, so that every engine keeps
     the same set.
 
-    Outputs: a dict of `members` (bucket, hashes) and `summary` (one dict).
+    Outputs: a dict of `members` (bucket, hashes) and `summary` (what `describe_vocabulary` says).
 
     Source: ALIGN (Jia et al., 2021), section 3: 100 million, of the raw data.
     """
@@ -70,10 +101,14 @@ class BuildVocabulary(beam.PTransform):
         )
         summed["counted"].element_type = BUCKET
         histograms = beam.pvalue.AsList(summed["histograms"])
+
+        def describe(_: None, histograms: list[Histogram]) -> Summary:
+            return describe_vocabulary(dict(histograms), size)
+
         start = ngrams.pipeline | "Once" >> beam.Create([None])
         cut = start | "Cut" >> beam.Map(lambda _, h: vocabulary_cut(dict(h), size), histograms)
         keep = beam.Map(_keep, beam.pvalue.AsSingleton(cut), self.blocks).with_output_types(BUCKET)
         return {
             "members": summed["counted"] | "Keep" >> keep,
-            "summary": start | "Describe" >> beam.Map(lambda _, h: _describe(h, size), histograms),
+            "summary": start | "Describe" >> beam.Map(describe, histograms),
         }
