@@ -17,6 +17,7 @@ Bools = npt.NDArray[np.bool_]
 def _find_rare(ngrams, first, word_count, alive, vocabulary, rare):  # type: ignore[no-untyped-def]
     # A few n-grams are most of all: those known to be members are kept within the cache.
     recent = np.zeros(1 << 14, np.uint64)
+    recent[0] = 1  # no hash of this place is 1, but one is 0
     mask = np.uint64(len(recent) - 1)
     for row in range(len(rare)):
         rare[row] = False
