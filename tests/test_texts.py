@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_the_identity(caption: str, identity: str) -> None:
 def test_the_words(identity: str, words: list[str]) -> None:
     found = measured(["x y", identity, "z!"])
     assert found.word_count.tolist() == [2, len(words), 1]
-    bigrams = [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+    bigrams = [f"{a} {b}" for a, b in pairwise(words)]
     assert ngrams_by_row(found) == [
         sorted(map(ngram_hash, ("x", "y", "x y"))),
         sorted(map(ngram_hash, [*words, *bigrams])),
