@@ -41,8 +41,12 @@ def main(argv: Sequence[str]) -> int:
     # Arrow's own allocator gives memory back at once, to fault it in again: 0.3 s of 5.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with _quick_start():
+        import pyarrow
+
         from pipeline.options import UsageError, parse  # Beam takes a second to import, and warns
         from pipeline.run import run
+
+        pyarrow.scalar(0)  # of its first value Arrow asks whether pandas knows it, or never: 0.6 s
 
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
     logging.getLogger().setLevel(level or "WARNING")

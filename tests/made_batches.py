@@ -10,8 +10,11 @@ import xxhash
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
+from tests import reference
 from transforms.batches import unpack
 from transforms.language import LanguageRule
+from transforms.measure import Pairs
+from transforms.texts import Texts
 
 Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 
@@ -46,8 +49,34 @@ def xxh(text: str | bytes) -> int:
     return xxhash.xxh64_intdigest(text.encode() if isinstance(text, str) else text)
 
 
+def pair_hash(first: int, second: int) -> int:
+    return xxh(struct.pack("<QQ", first, second))
+
+
 def xxh_pair(url: str, text: str) -> int:
-    return xxh(struct.pack("<QQ", xxh(url), xxh(text)))
+    return pair_hash(xxh(url), xxh(text))
+
+
+def ngram_hash(ngram: str) -> int:
+    """The hash of a unigram, or of a bigram, whose words one space parts."""
+    words = [word.encode() for word in ngram.split(" ")]
+    hashes = [xxh(word.ljust(-(-len(word) // 8) * 8, b"\0")) for word in words]
+    return hashes[0] if len(hashes) == 1 else pair_hash(*hashes)
+
+
+def ngram_hashes(identity: str) -> list[int]:
+    """Of all n-grams of a text, ascending."""
+    return sorted(map(ngram_hash, reference.ngrams(identity)))
+
+
+def ngrams_by_row(measured: Texts | Pairs) -> list[list[int]]:
+    """The hashes of each text's n-grams, ascending."""
+    starts, words = measured.first_ngram.tolist(), measured.word_count.tolist()
+    sizes = [2 * count - 1 if count else 0 for count in words]
+    return [
+        sorted(measured.ngrams[start : start + size].tolist())
+        for start, size in zip(starts, sizes, strict=True)
+    ]
 
 
 def run_in_beam(build: Callable[[beam.Pipeline], None]) -> None:

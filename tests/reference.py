@@ -28,11 +28,35 @@ class Numbers:
 
 def kept_text(caption: str) -> str:
     """Entities decoded, NFC, every run of white space one space, trimmed."""
-    decoded = unicodedata.normalize("NFC", html.unescape(caption))
-    spaced = "".join(" " if character.isspace() else character for character in decoded)
+    decoded = html.unescape(_without_long_numbers(caption))
+    composed = unicodedata.normalize("NFC", _with_runs_parted(decoded))
+    spaced = "".join(" " if character.isspace() else character for character in composed)
     while "  " in spaced:
         spaced = spaced.replace("  ", " ")
     return spaced.removeprefix(" ").removesuffix(" ")
+
+
+def _without_long_numbers(text: str) -> str:
+    """Decimal references of 4300 digits and more, which Python may refuse, are no character."""
+    first, *behind = text.split("&#")
+    shown = [first]
+    for piece in behind:
+        rest = piece.lstrip("0123456789")
+        is_long = len(piece) - len(rest) >= 4300
+        shown.append("\ufffd" + rest.removeprefix(";") if is_long else "&#" + piece)
+    return "".join(shown)
+
+
+def _with_runs_parted(text: str) -> str:
+    """A U+034F after every 255 combining marks in a row, where another follows."""
+    parted, run = [], 0
+    for character in text:
+        run = run + 1 if unicodedata.combining(character) else 0
+        if run > 255:
+            parted.append("\u034f")
+            run = 1
+        parted.append(character)
+    return "".join(parted)
 
 
 def text_identity(kept: str) -> str:

@@ -1,6 +1,9 @@
 """The whole command over the golden set: every pair meets its fate, and every file says so."""
 
+import gc
 import hashlib
+import subprocess
+import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -8,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from command import digests, fates, manifest, run, run_process, succeed
+from command import ROOT, digests, fates, manifest, run, run_process, succeed
 from conftest import Golden
 from golden import TEXTS
 
@@ -104,3 +107,55 @@ def test_small_inputs(tmp_path: Path, size: int):
     pq.write_table(pa.table(pairs), tmp_path / "a.parquet")
     succeed(tmp_path / "a.parquet", tmp_path / "set", "--text_only")
     assert fates(tmp_path / "set").total() == size
+
+
+def python(code: str) -> list[str]:
+    """What a script of its own prints, line by line."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_text_only_run_imports_neither_pandas_nor_scipy(tmp_path: Path):
+    pairs = {"url": ["http://a.org/1"], "caption": [TEXTS[0]]}
+    pq.write_table(pa.table(pairs), tmp_path / "a.parquet")
+    args = [f"--input={tmp_path}/a.parquet", f"--output={tmp_path}/set", "--text_only"]
+    said = python(f"""if True:
+        import sys
+        import beam_runner
+        assert beam_runner.main({args!r}) == 0
+        rooms = "apache_beam", "numba", "pyarrow", "pandas", "scipy"
+        print(*(name for name in rooms if name in sys.modules))
+        """)
+    assert said[-1] == "apache_beam numba pyarrow"
+    assert fates(tmp_path / "set").total() == 1
+
+
+def test_what_is_hidden_at_the_start_can_be_imported_after_it():
+    said = python("""if True:
+        import gc, sys
+        import beam_runner
+        with beam_runner._quick_start():
+            import apache_beam, numba
+            print(gc.isenabled())
+            for name in ("pandas", "scipy"):
+                try:
+                    __import__(name)
+                except ModuleNotFoundError as error:
+                    print(error.name)
+        print(gc.isenabled(), {"pandas", "scipy"} & set(sys.modules))
+        import pandas, scipy.stats
+        print(len(pandas.DataFrame({"a": [1, 2]})), scipy.stats.norm.cdf(0.0))
+        """)
+    assert said == ["False", "pandas", "scipy", "True set()", "2 0.5"]
+
+
+def test_a_start_that_fails_hides_nothing_after_it():
+    finders = list(sys.meta_path)
+    with pytest.raises(OSError, match="the disk"), beam_runner._quick_start():
+        raise OSError("the disk")
+    assert sys.meta_path == finders
+    assert gc.isenabled()
+    assert beam_runner.main(["--help_me"]) == 2
+    assert gc.isenabled()

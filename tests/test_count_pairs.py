@@ -1,13 +1,15 @@
+from collections import Counter
 from functools import partial
-from itertools import pairwise
 
 import apache_beam as beam
 import pyarrow as pa
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
 from tests.made_batches import (
     expect_rows,
     language_rule,
+    ngram_hashes,
     pair_batch,
     read_batches,
     run_in_beam,
@@ -15,7 +17,13 @@ from tests.made_batches import (
     xxh_pair,
 )
 from transforms.batches import Blocks
-from transforms.count_pairs import CountPairs, FindCrowdedImages, FindFrequentTexts, counted
+from transforms.count_pairs import (
+    CountPairs,
+    FindDistinctPairs,
+    FindFrequent,
+    counted,
+    distinct_pairs,
+)
 
 ENGLISH = "the brown dog sleeps under the old wooden table"
 GERMAN = "der braune Hund schläft unter dem alten Holztisch"
@@ -28,115 +36,223 @@ def bucket(value: int, buckets: int = BUCKETS) -> int:
     return value * buckets >> 64
 
 
-def hashed(url: str, identity: str, *, exact: tuple[str, str]) -> tuple[int, int, int]:
-    return xxh(url), xxh(identity), xxh_pair(*exact)
+def pair_row(url: str, text: str, *, exact: tuple[str, str]) -> tuple[int, ...]:
+    """key, url, text, exact."""
+    return xxh_pair(url, text), xxh(url), xxh(text), xxh_pair(*exact)
+
+
+def rows_of(batch: pa.RecordBatch) -> list[tuple]:
+    return [tuple(row.values()) for row in batch.to_pylist()]
+
+
+def ngram_counts(*identities: str) -> dict[int, int]:
+    return Counter(one for identity in identities for one in ngram_hashes(identity))
 
 
 def test_a_batch_counts_its_usable_rows() -> None:
     rows = [(None, "x"), (A, "A  Dog"), (B, b"\xff"), (B, "a dog.")]
     found = counted(pair_batch(rows), first_row=100, language=language_rule(""))
-    assert [tuple(row.values()) for row in found.pairs.to_pylist()] == [
-        (*hashed(A, "a dog", exact=(A, "A Dog")), 101, 1),
-        (*hashed(B_IDENTITY, "a dog.", exact=(B, "a dog.")), 103, 1),
+    assert rows_of(found.pairs) == [
+        (*pair_row(A, "a dog", exact=(A, "A Dog")), 101, 1),
+        (*pair_row(B_IDENTITY, "a dog.", exact=(B, "a dog.")), 103, 1),
     ]
-    assert found.ngrams.tolist() == [xxh("a"), xxh("dog"), xxh("a dog")] * 2
-    assert len(found.foreign) == 0
+    assert found.pairs.schema.names == ["key", "url", "text", "exact", "row", "counted"]
+    assert dict(rows_of(found.ngrams)) == ngram_counts("a dog", "a dog.")
+    assert found.ngrams["ngram"].to_pylist() == sorted(ngram_counts("a dog"))
+    assert (len(found.repeated), len(found.foreign), found.rows) == (0, 0, 4)
+
+
+def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
+    """The first by its very strings, then by its row; n-grams are those of all rows."""
+    spellings = ["a Dog", "A dog", "a dog", "a dog "]
+    first = min(("a Dog", "A dog", "a dog"), key=lambda text: xxh_pair(A, text))
+    rows = [(A, "one"), *((A, text) for text in spellings), (B, "a dog"), (A, "one"), (A, "a dog")]
+    found = counted(pair_batch(rows), first_row=10, language=language_rule(""))
+    place = 11 + spellings.index(first)
+    assert rows_of(found.pairs) == [
+        (*pair_row(A, "one", exact=(A, "one")), 10, 1),
+        (*pair_row(A, "a dog", exact=(A, first)), place, 1),
+        (*pair_row(B_IDENTITY, "a dog", exact=(B, "a dog")), 15, 1),
+    ]
+    assert rows_of(found.repeated) == [(row,) for row in (11, 12, 13, 14, 16, 17) if row != place]
+    assert dict(rows_of(found.ngrams)) == ngram_counts(*["a dog"] * 6, *["one"] * 2)
 
 
 def test_another_language_is_named_and_does_not_count() -> None:
     rows = [(None, "x"), (A, GERMAN), (B, "a dog"), (B, ENGLISH), (B, b"\xff"), (C, GERMAN)]
+    rows.append((A, f" {GERMAN}"))
     found = counted(pair_batch(rows), first_row=10, language=language_rule("en"))
-    assert found.foreign.to_pylist()[0] == {"row": 11, "language": "de"}
-    assert found.foreign["row"].to_pylist()[-1] == 15
+    named = [(row, language) for row, language in rows_of(found.foreign) if row != 12]
+    assert named == [(11, "de"), (15, "de"), (16, "de")]
     votes = dict(zip(*(found.pairs[name].to_pylist() for name in ("row", "counted")), strict=True))
-    assert votes[11] == 0
-    assert votes[13] == 1
-    assert votes[15] == 0
-    assert xxh("hund") not in found.ngrams.tolist()
-    assert xxh("wooden table") in found.ngrams.tolist()
+    assert (votes[11], votes[13], votes[15]) == (0, 1, 0)
+    assert 16 in found.repeated["row"].to_pylist()
+    ngrams = dict(rows_of(found.ngrams))
+    assert not ngrams.keys() & set(ngram_hashes(GERMAN.casefold()))
+    assert ngrams.keys() >= set(ngram_hashes(ENGLISH))
 
 
 def test_nothing_counts_nothing() -> None:
     for batch in (pair_batch([]), pair_batch([(None, None)])):
         found = counted(batch, first_row=0, language=language_rule("en"))
-        assert (len(found.pairs), len(found.ngrams), len(found.foreign)) == (0, 0, 0)
+        assert [len(part) for part in found[:4]] == [0, 0, 0, 0]
+        assert found.rows == len(batch)
+
+
+PAIR_KINDS = {
+    "key": pa.uint64(),
+    "url": pa.uint64(),
+    "text": pa.uint64(),
+    "exact": pa.uint64(),
+    "row": pa.uint32(),
+    "counted": pa.uint8(),
+    "split": pa.uint32(),
+}
+
+
+def batch_of_rows(rows: list[tuple], kinds: dict[str, pa.DataType]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True) if rows else [[]] * len(kinds)
+    arrays = [pa.array(list(c), kind) for c, kind in zip(columns, kinds.values(), strict=True)]
+    return pa.record_batch(arrays, names=list(kinds))
+
+
+def test_distinct_pairs_of_several_splits() -> None:
+    rows = [
+        (7, 1, 1, 9, 0, 1, 5),
+        (7, 1, 1, 9, 9, 1, 2),  # of one exact hash, the one of the first split
+        (7, 1, 2, 9, 3, 1, 2),  # another pair, though its key is the same
+        (8, 3, 3, 5, 0, 0, 1),
+        (8, 3, 3, 4, 1, 0, 9),  # the smallest exact hash
+        (9, 4, 4, 1, 2**32 - 1, 1, 2**32 - 1),
+        (9, 4, 4, 1, 2**32 - 2, 1, 2**32 - 1),
+        (7, 1, 1, 9, 1, 1, 3),
+    ]
+    pairs, repeated = distinct_pairs(batch_of_rows(rows, PAIR_KINDS))
+    assert rows_of(pairs) == [rows[1], rows[2], rows[4], rows[6]]
+    assert repeated.schema.names == ["split", "row"]
+    assert rows_of(repeated) == [(1, 0), (3, 1), (5, 0), (2**32 - 1, 2**32 - 1)]
+    pairs, repeated = distinct_pairs(pairs)
+    assert (len(pairs), rows_of(repeated)) == (4, [])
 
 
 @pytest.mark.parametrize("by_reference", [False, True])
 def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
     blocks = Blocks(str(tmp_path) if by_reference else None)
     splits = [
-        (0, [[(A, "a dog"), (None, "x")], [], [(B, "A dog")]]),
-        (1, [[(A, "a dog"), (A, GERMAN)], [(C, "one")]]),
+        (0, [[(A, "a dog"), (None, "x"), (A, "a dog")], [], [(B, "A dog")]]),
+        (1, [[(A, "a dog"), (A, GERMAN)], [(C, "one"), (A, "a dog"), (C, "one")]]),
         (2, [[]]),
     ]
-    first = (*hashed(A, "a dog", exact=(A, "a dog")), 0, 1, 0)
+    dog = pair_row(A, "a dog", exact=(A, "a dog"))
     pairs = [
-        first,
-        (*hashed(B_IDENTITY, "a dog", exact=(B, "A dog")), 2, 1, 0),
-        (*first[:3], 0, 1, 1),
-        (*hashed(A, GERMAN.casefold(), exact=(A, GERMAN)), 1, 1, 1),
-        (*hashed(C, "one", exact=(C, "one")), 2, 1, 1),
+        (*dog, 0, 1, 0),
+        (*pair_row(B_IDENTITY, "a dog", exact=(B, "A dog")), 3, 1, 0),
+        (*dog, 0, 1, 1),
+        (*pair_row(A, GERMAN.casefold(), exact=(A, GERMAN)), 1, 1, 1),
+        (*pair_row(C, "one", exact=(C, "one")), 2, 1, 1),
+        (*dog, 3, 1, 1),  # repeats one of another batch only
     ]
-    by_url = {bucket(p[0]): [q for q in pairs if bucket(q[0]) == bucket(p[0])] for p in pairs}
-    votes = [(p[1], p[0]) for p in pairs]
-    by_text = {bucket(v[0]): [w for w in votes if bucket(w[0]) == bucket(v[0])] for v in votes}
-    german = GERMAN.casefold().split()
-    of_split = [
-        {"a": 2, "dog": 2, "a dog": 2},
-        {"a": 1, "dog": 1, "a dog": 1, "one": 1}
-        | dict.fromkeys([*german, *(f"{x} {y}" for x, y in pairwise(german))], 1),
-    ]
+    by_key = {bucket(p[0]): [q for q in pairs if bucket(q[0]) == bucket(p[0])] for p in pairs}
     ngrams: dict[int, list] = {}
-    for ngram, count in [item for counts in of_split for item in counts.items()]:
-        ngrams.setdefault(bucket(xxh(ngram), 4 * BUCKETS), []).append((xxh(ngram), count))
-
+    for counts in (
+        ngram_counts("a dog", "a dog"),
+        ngram_counts("a dog"),
+        ngram_counts("a dog", GERMAN.casefold()),
+        ngram_counts("one", "a dog", "one"),
+    ):
+        for ngram, count in counts.items():
+            ngrams.setdefault(bucket(ngram, 4 * BUCKETS), []).append((ngram, count))
     rule = language_rule("")
 
     def build(pipeline: beam.Pipeline) -> None:
         found = pipeline | beam.Create(splits) | CountPairs(read_batches, blocks, rule, BUCKETS)
-        expect_rows(found["by_url"], by_url, "by_url")
-        expect_rows(found["by_text"], by_text, "by_text")
+        expect_rows(found["pairs"], by_key, "pairs")
         expect_rows(found["ngrams"], ngrams, "ngrams")
+        expect_rows(found["repeated"], {0: [(2,)], 1: [(4,)]}, "repeated")
         expect_rows(found["foreign"], {}, "foreign")
+        assert_that(found["read"], equal_to([4, 5, 0]), label="read")
 
     run_in_beam(build)
 
 
-def _in_blocks(rows: list[tuple], names: list[str], kinds: list[pa.DataType]) -> list:
-    columns = [
-        pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), kinds, strict=True)
+def test_foreign_rows_in_beam() -> None:
+    splits = [(3, [[(A, ENGLISH)], [(A, GERMAN), (B, GERMAN)]]), (4, [[(None, "x"), (A, GERMAN)]])]
+
+    def build(pipeline: beam.Pipeline) -> None:
+        rule = language_rule("en")
+        found = pipeline | beam.Create(splits) | CountPairs(read_batches, Blocks(), rule)
+        expect_rows(found["foreign"], {3: [(1, "de"), (2, "de")], 4: [(1, "de")]}, "foreign")
+
+    run_in_beam(build)
+
+
+def in_blocks(
+    rows: list[tuple], kinds: dict[str, pa.DataType], blocks: Blocks, buckets: int
+) -> list[tuple[int, pa.RecordBatch]]:
+    """Rows by the bucket of their first column, two to a block."""
+    of_bucket: dict[int, list[tuple]] = {}
+    for row in rows:
+        of_bucket.setdefault(bucket(row[0], buckets), []).append(row)
+    return [
+        (number, block)
+        for number, its in of_bucket.items()
+        for at in range(0, len(its), 2)
+        for block in blocks.pack([batch_of_rows(its[at : at + 2], kinds)])
     ]
-    whole = pa.record_batch(columns, names=names)
-    return [(0, whole.slice(at, 2)) for at in range(0, len(rows), 2)]
+
+
+def spread_by_bucket(rows: list[tuple]) -> dict[int, list[tuple]]:
+    return {bucket(row[0]): [r for r in rows if bucket(r[0]) == bucket(row[0])] for row in rows}
 
 
 @pytest.mark.parametrize("by_reference", [False, True])
-def test_what_is_frequent_crowded_and_repeated_in_beam(tmp_path, by_reference: bool) -> None:
+def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -> None:
     blocks = Blocks(str(tmp_path) if by_reference else None)
-    u64, u32 = pa.uint64(), pa.uint32()
-    votes = [(1, 11), (1, 12), (1, 12), (2, 11), (2, 12), (2, 13), (1, 11)]  # text, url
-    texts = _in_blocks(votes, ["text", "url"], [u64, u64])
+    low, high = 5, 2**64 - 5  # URLs, and so texts, of the first and the last bucket
+    key_of = {(url, text): url ^ (text << 20) for url in (low, high) for text in (1, 2, 3)}
     pairs = [  # url, text, exact, row, counted, split
-        (5, 1, 30, 7, 1, 0),
-        (5, 1, 20, 3, 1, 1),  # the first by its very strings
-        (5, 1, 20, 4, 1, 1),
-        (5, 2, 1, 8, 1, 0),
-        (5, 3, 1, 5, 0, 1),  # does not count, but is judged
-        (6, 1, 1, 6, 1, 1),
-        (6, 2, 1, 9, 1, 0),
-        (6, 3, 1, 10, 1, 0),
-        (6, 3, 2, 2, 1, 0),
+        (low, 1, 30, 7, 1, 0),
+        (low, 1, 20, 3, 1, 1),  # the first by its very strings
+        (low, 1, 20, 4, 1, 1),
+        (low, 2, 1, 8, 1, 0),
+        (low, 3, 1, 5, 0, 1),  # does not vote, but repeats
+        (low, 3, 1, 6, 0, 1),
+        (high, 1, 1, 6, 1, 1),
+        (high, 2, 1, 9, 1, 0),
+        (high, 3, 1, 10, 1, 0),
+        (high, 3, 2, 2, 1, 0),
     ]
-    names = ["url", "text", "exact", "row", "counted", "split"]
-    urls = _in_blocks(pairs, names, [u64, u64, u64, u32, pa.uint8(), u32])
+    rows = [(key_of[p[:2]], *p) for p in pairs]
+    packed = in_blocks(rows, PAIR_KINDS, blocks, BUCKETS)
+    assert len({number for number, _ in packed}) == 2
+    repeated = {0: [(7,), (2,)], 1: [(4,), (6,)]}
+    # Of one bucket of pairs each: parts of a count, whose sum FindFrequent makes.
+    texts = {0: [(1, 1), (2, 1), (1, 1), (2, 1), (3, 1)]}
 
     def build(pipeline: beam.Pipeline) -> None:
-        frequent = pipeline | "Texts" >> beam.Create(texts) | FindFrequentTexts(2)
-        expect_rows(frequent, {0: [(2,)]}, "frequent")
-        found = pipeline | "Urls" >> beam.Create(urls) | FindCrowdedImages(2, blocks)
-        expect_rows(found["crowded"], {0: [(6,)]}, "crowded")
-        expect_rows(found["repeated"], {0: [(7,), (2,)], 1: [(4,)]}, "repeated")
+        found = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
+        expect_rows(found["repeated"], repeated, "repeated")
+        expect_rows(found["texts_of_image"], spread_by_bucket([(low, 2), (high, 3)]), "images")
+        expect_rows(found["images_of_text"], texts, "texts")
+
+    run_in_beam(build)
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+@pytest.mark.parametrize(
+    ("limit", "frequent"),
+    [(2, [1, 2, 2**63]), (3, [1, 2**63]), (4, [2**63]), (2**32 - 1, [2**63]), (2**32, [])],
+)
+def test_frequent_is_more_than_the_limit(
+    tmp_path, by_reference: bool, limit: int, frequent: list[int]
+) -> None:
+    blocks = Blocks(str(tmp_path) if by_reference else None)
+    counts = [(1, 3), (2, 2), (3, 2), (1, 1), (2, 1), (2**63, 2**32 - 1), (2**63, 1)]
+    packed = in_blocks(counts, {"text": pa.uint64(), "count": pa.uint32()}, blocks, BUCKETS)
+
+    def build(pipeline: beam.Pipeline) -> None:
+        found = pipeline | beam.Create(packed) | FindFrequent("text", limit)
+        expect_rows(found, spread_by_bucket([(one,) for one in frequent]), "frequent")
 
     run_in_beam(build)
 

@@ -1,4 +1,4 @@
-from collections import Counter, defaultdict
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from transforms.batches import bucket_slices
 from transforms.counts import (
-    frequent_keys,
     frequent_ngrams,
+    ngrams_of,
     repeated_rows,
     runs,
     sum_by_hash,
@@ -30,61 +30,90 @@ def test_runs_count_each_value(values: list[int]) -> None:
     assert distinct.tolist() == sorted(set(values))
 
 
-@pytest.mark.parametrize(
-    ("partners", "limit", "frequent"),
-    [
-        ([1, 2], 2, []),  # at most
-        ([1, 2, 3], 2, [7]),
-        ([1, 2, 2, 1, 1], 2, []),  # distinct
-        ([1, 2, 2, 1, 3], 2, [7]),
-        ([], 0, []),
-        ([1], 0, [7]),
-    ],
-)
-def test_frequent_is_more_than_the_limit(
-    partners: list[int], limit: int, frequent: list[int]
+@given(st.lists(st.tuples(few, few, few)), st.integers(1, 30), st.randoms())
+def test_all_but_the_first_of_equal_pairs_repeat(
+    rows: list[tuple[int, int, int]], keys: int, random
 ) -> None:
-    found = frequent_keys(uint64([7] * len(partners)), uint64(partners), limit)
-    assert found.tolist() == frequent
-
-
-@given(st.lists(st.tuples(few, few)), few, st.randoms())
-def test_frequent_keys_equal_sets(rows: list[tuple[int, int]], limit: int, random) -> None:
-    partners = defaultdict(set)
-    for key, partner in rows:
-        partners[key].add(partner)
-    random.shuffle(rows)
-    found = frequent_keys(uint64([r[0] for r in rows]), uint64([r[1] for r in rows]), limit)
-    assert found.tolist() == sorted(key for key, its in partners.items() if len(its) > limit)
-
-
-@given(st.lists(st.tuples(few, few, few)), st.randoms())
-def test_all_but_the_first_of_equal_pairs_repeat(rows: list[tuple[int, int, int]], random) -> None:
-    placed = [(url, text, exact, place) for place, (url, text, exact) in enumerate(rows)]
+    # With few keys those of different pairs meet, as hashes may.
+    placed = [
+        ((5 * url + text) % keys, url, text, exact, place)
+        for place, (url, text, exact) in enumerate(rows)
+    ]
     first = {}
-    for url, text, _, place in sorted(placed, key=lambda row: row[2:]):
+    for _, url, text, _, place in sorted(placed, key=lambda row: row[3:]):
         first.setdefault((url, text), place)
     random.shuffle(placed)
-    columns = [uint64([row[at] for row in placed]) for at in range(4)]
-    repeats = [placed[row][3] for row in repeated_rows(*columns)]
+    columns = [uint64([row[at] for row in placed]) for at in range(5)]
+    repeats = [placed[row][4] for row in repeated_rows(*columns)]
     assert sorted(repeats) == sorted(set(range(len(rows))) - set(first.values()))
 
 
-@given(st.lists(st.tuples(hashes, st.integers(1, 2**40))))
-def test_sums_by_hash_equal_a_dict(rows: list[tuple[int, int]]) -> None:
+@pytest.mark.parametrize(
+    ("rows", "repeats"),  # url, text, exact, place
+    [
+        ([(1, 1, 9, 0), (1, 1, 8, 1)], [0]),  # by their very strings
+        ([(1, 1, 8, 1), (1, 1, 8, 0)], [0]),  # then by their place
+        ([(1, 1, 8, 0), (1, 2, 8, 1), (2, 1, 8, 2)], []),
+        ([(1, 1, 8, 0), (1, 1, 8, 1), (1, 1, 7, 2)], [0, 1]),
+        ([], []),
+    ],
+)
+def test_which_of_equal_pairs_stands_for_them(rows: list[tuple], repeats: list[int]) -> None:
+    columns = [uint64([row[at] for row in rows]) for at in range(4)]
+    keys = uint64([7] * len(rows))
+    assert sorted(repeated_rows(keys, *columns).tolist()) == repeats
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans())))
+def test_ngrams_of_some_rows(rows: list[tuple[int, bool]]) -> None:
+    counts = np.array([words for words, _ in rows], np.int32)
+    sizes = np.where(counts > 0, 2 * counts - 1, 0)
+    first = np.cumsum(sizes[::-1])[::-1] - sizes  # the last row's come first
+    marked = np.array([mark for _, mark in rows], np.bool_)
+    found = ngrams_of(np.arange(sizes.sum(), dtype=np.uint64), first, counts, marked)
+    wanted = [
+        at
+        for start, size, mark in zip(first, sizes, marked, strict=True)
+        for at in range(start, start + size)
+        if mark
+    ]
+    assert sorted(found.tolist()) == sorted(wanted)
+
+
+def summed(pieces: list[list[tuple[int, int]]]) -> dict[int, int]:
+    keys = [uint64([key for key, _ in piece]) for piece in pieces]
+    counts = [np.array([count for _, count in piece], np.uint32) for piece in pieces]
+    found = sum_by_hash(keys, counts)
+    assert len(found[0]) == len(set(found[0].tolist()))
+    return dict(zip(*(column.tolist() for column in found), strict=True))
+
+
+@given(st.lists(st.lists(st.tuples(hashes, st.integers(1, 2**32 - 1)))))
+def test_sums_by_hash_equal_a_dict(pieces: list[list[tuple[int, int]]]) -> None:
     expected: Counter[int] = Counter()
-    for key, count in rows:
+    for key, count in [row for piece in pieces for row in piece]:
         expected[key] += count
-    found = sum_by_hash(uint64([r[0] for r in rows]), np.array([r[1] for r in rows], np.int64))
-    assert dict(zip(*(column.tolist() for column in found), strict=True)) == expected
-    assert len(found[0]) == len(expected)
+    assert summed(pieces) == expected
+
+
+def test_sums_are_of_64_bits() -> None:
+    assert summed([[(0, 2**32 - 1)] * 3, [(0, 1)]]) == {0: 3 * (2**32 - 1) + 1}
+
+
+@pytest.mark.parametrize("distinct", [7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 129, 1000, 5000])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_the_table_grows_as_it_fills(distinct: int, pieces: int) -> None:
+    """Each hash comes before it grows and after it; the second time in another order."""
+    keys = [key * 0x9E3779B97F4A7C15 % 2**64 for key in range(distinct)]
+    rows = [(key, at % 3 + 1) for at, key in enumerate(keys)]
+    rows += rows[::-1]
+    found = summed([rows[at::pieces] for at in range(pieces)])
+    assert found == {key: 2 * (at % 3 + 1) for at, key in enumerate(keys)}
 
 
 def test_sums_survive_a_full_row_of_slots() -> None:
-    keys = (np.arange(1000, dtype=np.uint64) << np.uint64(40)) | np.uint64(15)  # one slot for all
-    found, sums = sum_by_hash(np.repeat(keys, 3), np.ones(3000, np.int64))
-    assert np.sort(found).tolist() == keys.tolist()
-    assert sums.tolist() == [3] * 1000
+    keys = [at << 40 | 15 for at in range(1000)]  # one slot for all
+    assert summed([[(key, 1) for key in keys]] * 3) == dict.fromkeys(keys, 3)
 
 
 @given(st.dictionaries(hashes, st.integers(1, 4), max_size=12), st.sampled_from([1, 2, 8, 256]))

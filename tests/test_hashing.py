@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.made_batches import in_the_middle, xxh, xxh_pair
-from transforms.hashing import HashSet, pair_keys, string_hashes
+from tests.made_batches import in_the_middle, pair_hash, xxh, xxh_pair
+from transforms import hashing
+from transforms.hashing import HashSet, is_member, pair_begin, pair_end, pair_keys, string_hashes
 
 TOP = 2**64 - 1
 uint64s = st.one_of(
@@ -51,12 +52,22 @@ def test_a_key_is_the_hash_of_both_hashes(pairs: list[tuple[str, str]]) -> None:
     assert pair_keys(urls, texts).tolist() == [xxh_pair(*pair) for pair in pairs]
 
 
+@given(uint64s, uint64s)
+def test_a_pair_hashes_in_two_halves(first: int, second: int) -> None:
+    first, second = np.uint64(first), np.uint64(second)
+    expected = pair_hash(int(first), int(second))
+    begun = np.uint64(pair_begin(first))  # Python sees kernels' results as its own numbers
+    assert pair_end(begun, second) == expected
+    assert hashing.pair_hash(first, second) == expected
+
+
 @given(st.sets(uint64s), st.lists(uint64s))
 def test_a_set_of_hashes_is_a_set(members: set[int], others: list[int]) -> None:
     asked = sorted(members) + others
     found = hash_set(members).contains(np.array(asked, np.uint64))
     assert found.tolist() == [one in members for one in asked]
     assert len(hash_set(members)) == len(members)
+    assert [is_member(hash_set(members).table, np.uint64(one)) for one in asked] == found.tolist()
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 8, 1000, 300_000])

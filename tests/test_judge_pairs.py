@@ -7,10 +7,24 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from tests.made_batches import expect_rows, pair_batch, read_batches, run_in_beam, xxh, xxh_pair
+from tests.made_batches import (
+    expect_rows,
+    ngram_hash,
+    pair_batch,
+    read_batches,
+    run_in_beam,
+    xxh,
+    xxh_pair,
+)
 from transforms.batches import Blocks, batch_of
 from transforms.hashing import HashSet
-from transforms.judge_pairs import Corpus, JudgePairs, TextRules, text_reasons
+from transforms.judge_pairs import (
+    BATCHES_PER_BLOCKS,
+    Corpus,
+    JudgePairs,
+    TextRules,
+    text_reasons,
+)
 from transforms.measure import measure
 
 URL = "http://a.example/b.jpg"
@@ -18,6 +32,10 @@ URL = "http://a.example/b.jpg"
 
 def hash_set(*texts: str) -> HashSet:
     return HashSet(np.array(sorted(map(xxh, texts)), np.uint64))
+
+
+def vocabulary(*ngrams: str) -> HashSet:
+    return HashSet(np.array(sorted(map(ngram_hash, ngrams)), np.uint64))
 
 
 def judged(rows: list[tuple], *, repeated=(), foreign=(), **corpus: HashSet | None) -> list:
@@ -66,7 +84,7 @@ def test_what_is_frequent_or_crowded() -> None:
 def test_any_ngram_outside_makes_a_text_rare(missing: str | None, reasons: list) -> None:
     known = {"a", "b", "c", "d", "a b", "b c"} - {missing}
     rows = [(URL, "A b, c"), (URL, "b c")]
-    assert judged(rows, vocabulary=hash_set(*known)) == reasons
+    assert judged(rows, vocabulary=vocabulary(*known)) == reasons
 
 
 def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
@@ -88,7 +106,7 @@ def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
         foreign=(0, 1, 2),
         frequent_texts=hash_set("x", "x y", "x y z w", "\ufffd"),
         crowded_images=hash_set(URL),
-        vocabulary=hash_set("a", "b", "a b"),
+        vocabulary=vocabulary("a", "b", "a b"),
     ) == [
         "malformed_pair",
         "duplicate_pair",
@@ -103,7 +121,7 @@ def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
 
 
 def test_no_rows() -> None:
-    assert judged([], vocabulary=hash_set("a")) == []
+    assert judged([], vocabulary=vocabulary("a")) == []
 
 
 @pytest.mark.parametrize("plan", [False, True])
@@ -111,9 +129,10 @@ def test_no_rows() -> None:
 def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> None:
     (tmp_path / "blocks").mkdir()
     blocks = Blocks(str(tmp_path / "blocks") if by_reference else None)
-    sets = {"frequent": ["a dog"], "crowded": [], "known": ["a", "dog", "cat", "a dog", "a cat"]}
-    for name, texts in sets.items():
-        (tmp_path / name).write_bytes(hash_set(*texts).members.astype("<u8").tobytes())
+    known = vocabulary("a", "dog", "cat", "a dog", "a cat")
+    sets = {"frequent": hash_set("a dog"), "crowded": hash_set(), "known": known}
+    for name, members in sets.items():
+        (tmp_path / name).write_bytes(members.members.astype("<u8").tobytes())
     splits = [
         (
             0,
@@ -177,3 +196,34 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
     ]
     expected = [(f"{key:016x}", url, caption) for key, url, caption in (first, second)]
     assert kept == ([] if plan else expected)
+
+
+def test_many_batches_and_blocks_of_rows_in_any_order(tmp_path: Path) -> None:
+    """More batches than share a file, and rows of one split that come from several buckets."""
+    (tmp_path / "empty").write_bytes(b"")
+    size = 2 * BATCHES_PER_BLOCKS + 3
+    rows = [(f"{URL}?{at}", f"a dog {at}") for at in range(2 * size)]
+    batches = [rows[at : at + 2] for at in range(0, len(rows), 2)]
+    drop = [[61, 5], [0], [33, 2 * size - 1]]
+    repeated = [(7, batch_of({"row": np.array(some, np.uint32)})) for some in drop]
+    gone = {at for some in drop for at in some}
+    expected = [
+        (xxh_pair(url, text), url, text) for at, (url, text) in enumerate(rows) if at not in gone
+    ]
+
+    def build(pipeline: beam.Pipeline) -> None:
+        path = pipeline | beam.Create([str(tmp_path / "empty")])
+        none = pipeline | "None" >> beam.Create([""])
+        joined = {
+            "split": pipeline | "Splits" >> beam.Create([(7, batches)]),
+            "repeated": pipeline | "Repeated" >> beam.Create(repeated),
+            "foreign": pipeline | "Foreign" >> beam.Create([]),
+        } | beam.CoGroupByKey()
+        found = joined | JudgePairs(
+            read_batches, Blocks(), TextRules(1, 9), path, path, none, str(tmp_path), plan=True
+        )
+        expect_rows(found["kept"], {7: expected}, "kept")
+        counts = {"seen": 2 * size, "written": 2 * size - 5, "duplicate_pair": 5}
+        assert_that(found["counts"], equal_to([counts]), label="counts")
+
+    run_in_beam(build)

@@ -1,11 +1,18 @@
-import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import reference
-from tests.made_batches import in_the_middle, pair_batch, raw, xxh, xxh_pair
+from tests.made_batches import (
+    in_the_middle,
+    ngram_hashes,
+    ngrams_by_row,
+    pair_batch,
+    raw,
+    xxh,
+    xxh_pair,
+)
 from tests.nasty_texts import captions, urls
 from transforms.measure import UNREADABLE, Pairs, measure
 
@@ -21,8 +28,9 @@ URL = "http://a.example/b.jpg"
 
 def told(pairs: Pairs) -> list[tuple]:
     """All that is known of each row."""
-    columns = [c.to_pylist() if isinstance(c, pa.Array) else c.tolist() for c in pairs]
-    return list(zip(*columns, pairs.exact_hash().tolist(), strict=True))
+    known = [getattr(pairs, name) for name in (*pairs._fields[:6], "word_count")]
+    columns = [c.to_pylist() if isinstance(c, pa.Array) else c.tolist() for c in known]
+    return list(zip(*columns, ngrams_by_row(pairs), pairs.exact_hash().tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -65,21 +73,22 @@ def test_a_source_says_what_it_could_not_read() -> None:
 @given(rows_of_pairs)
 def test_every_column_is_what_the_rules_say_row_by_row(rows: list[tuple]) -> None:
     pairs = measure(pair_batch(rows))
-    for column in (pairs.url, pairs.text, pairs.words):
+    for column in (pairs.url, pairs.text):
         column.validate(full=True)
     keys = pairs.key.tolist()
-    words, counts = pairs.words.to_pylist(), pairs.word_count.tolist()
+    ngrams, counts = ngrams_by_row(pairs), pairs.word_count.tolist()
     for at, row in enumerate(rows):
         identity = reference.pair_identity(row)
         assert pairs.usable()[at] == (identity is not None)
-        if identity is None:
+        if identity is None:  # one without a text has no words anyway
+            assert (counts[at], ngrams[at]) == (0, [])
             continue
         url, text = (raw(value).decode() for value in row)
         assert pairs.url[at].as_py().strip() == url.strip()
         assert pairs.text[at].as_py() == reference.kept_text(text)
         assert (pairs.url_hash[at], pairs.text_hash[at]) == tuple(map(xxh, identity))
         assert keys[at] == xxh_pair(*identity)
-        assert words[at] == " ".join(reference.words(identity[1]))
+        assert ngrams[at] == ngram_hashes(identity[1])
         assert counts[at] == len(reference.words(identity[1]))
 
 
@@ -103,10 +112,33 @@ def test_every_kind_of_text_column(kind: pa.DataType) -> None:
     assert told(measure(cast)) == told(measure(batch))
 
 
-def test_ngrams_of_some_rows() -> None:
-    pairs = measure(pair_batch([(URL, "a b"), (URL, "c"), (URL, "..."), (URL, "d")]))
-    everything = [xxh(ngram) for ngram in ("a", "b", "a b", "c", "d")]
-    assert pairs.ngram_hashes().tolist() == everything
-    rows = np.array([False, True, True, False])
-    assert pairs.ngram_hashes(rows).tolist() == [xxh("c")]
-    assert pairs.ngram_hashes(np.zeros(4, np.bool_)).tolist() == []
+@pytest.mark.parametrize(
+    ("url", "caption"),
+    [(None, "a dog"), ("b.jpg", "a dog"), (b"http://a.example/\xff", "a dog"), (URL, b"a \xff")],
+)
+def test_the_words_of_a_malformed_pair_count_nowhere(url, caption) -> None:
+    pairs = measure(pair_batch([(URL, "x y"), (url, caption), (URL, "é z")]))
+    assert pairs.word_count.tolist() == [2, 0, 2]
+    assert sorted(pairs.ngrams.tolist()) == sorted(ngram_hashes("x y") + ngram_hashes("é z"))
+    assert pairs.text[1].as_py() in ("a dog", "a \ufffd")  # it is shown all the same
+    assert pairs.text_hash[1] == xxh(pairs.text[1].as_py())
+
+
+def test_nulls_that_lie_over_bytes_are_empty() -> None:
+    whole = pair_batch([(URL, "a dog"), (URL, "a cat")])
+    hidden = [
+        pa.BinaryArray.from_buffers(pa.binary(), 2, [pa.py_buffer(b"\x01"), *c.buffers()[1:]])
+        for c in whole.columns
+    ]
+    pairs = measure(pa.record_batch(hidden, names=["url", "caption"]))
+    assert pairs.malformed.to_pylist() == [None, "no_url"]
+    assert pairs.text.to_pylist() == ["a dog", ""]
+
+
+@pytest.mark.parametrize("space", [" ", "\t", "\x1f", "\u00a0", "\u3000"])
+@pytest.mark.parametrize("side", ["before", "behind"])
+def test_urls_are_trimmed(space: str, side: str) -> None:
+    url = space + URL if side == "before" else URL + space
+    pairs = measure(pair_batch([(URL, "x"), (url, "x"), (None, "x")]))
+    assert pairs.url.to_pylist() == [URL, URL, ""]
+    assert pairs.key[0] == pairs.key[1]

@@ -18,19 +18,12 @@ from pipeline.curate import Places, curate_texts
 from pipeline.inputs import find_files, find_splits
 from pipeline.options import parse
 from tests import reference
-from tests.made_batches import Rows, language_rule, pair_batch, run_in_beam, xxh
+from tests.made_batches import Rows, language_rule, ngram_hash, pair_batch, run_in_beam
 from tests.nasty_texts import captions, urls
 from tests.reference import Numbers
 from transforms.batches import Blocks
-from transforms.count_pairs import counted
-from transforms.counts import (
-    frequent_keys,
-    frequent_ngrams,
-    repeated_rows,
-    runs,
-    sum_by_hash,
-    vocabulary_cut,
-)
+from transforms.count_pairs import counted, distinct_pairs
+from transforms.counts import frequent_ngrams, runs, sum_by_hash, vocabulary_cut
 from transforms.hashing import HashSet
 from transforms.judge_pairs import Corpus, text_reasons
 from transforms.language import mistaken_for
@@ -107,7 +100,13 @@ def language_of(wanted: str) -> Callable[[str], str]:
 
 
 def expected(rows: Rows, numbers: Numbers) -> Outcomes:
-    return reference.judge(rows, numbers, language_of=language_of(numbers.language), tie_order=xxh)
+    language = language_of(numbers.language)
+    return reference.judge(rows, numbers, language_of=language, tie_order=ngram_hash)
+
+
+def _more_than(hashes: pa.Array, limit: int) -> HashSet:
+    distinct, counts = runs(np.sort(hashes.to_numpy()))
+    return HashSet(distinct[counts > limit])
 
 
 def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Found]:
@@ -116,19 +115,21 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     batches = [(at, pair_batch(rows[at : at + batch_rows])) for at in starts]
     language = language_rule(numbers.language)
     parts = [counted(b, first_row=at, language=language) for at, b in batches]
-    pairs = pa.Table.from_batches([part.pairs for part in parts]) if parts else None
-    if pairs is None:
+    if not parts:
         return []
-    url, text, exact, row, votes = (pairs[name].to_numpy() for name in pairs.column_names)
-    repeated = row[repeated_rows(url, text, exact, row.astype(np.uint64))]
+    table = pa.Table.from_batches([part.pairs for part in parts]).combine_chunks()
+    pairs, again = distinct_pairs(table.to_batches()[0]) if len(table) else (parts[0].pairs,) * 2
+    repeats = [again, *(part.repeated for part in parts)]
+    repeated = [at for rows in repeats for at in rows["row"].to_pylist()]
     foreign = [at for part in parts for at in part.foreign["row"].to_pylist()]
-    url, text = url[votes > 0], text[votes > 0]
-    ngrams, once = runs(np.sort(np.concatenate([part.ngrams for part in parts])))
-    ngrams, sums = sum_by_hash(ngrams, once)
+    votes = pairs.filter(pa.array(pairs["counted"].to_numpy() > 0))
+    ngrams, sums = sum_by_hash(
+        *([part.ngrams[name].to_numpy() for part in parts] for name in ("ngram", "count"))
+    )
     cut, quotas = vocabulary_cut({0: runs(np.sort(sums))}, numbers.vocabulary_size)
     corpus = Corpus(
-        HashSet(frequent_keys(text, url, numbers.max_images_per_text)),
-        HashSet(frequent_keys(url, text, numbers.max_texts_per_image)),
+        _more_than(votes["text"], numbers.max_images_per_text),
+        _more_than(votes["url"], numbers.max_texts_per_image),
         HashSet(frequent_ngrams(ngrams, sums, cut, quotas[0])),
     )
     found = []

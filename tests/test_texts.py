@@ -1,28 +1,46 @@
+import subprocess
+import sys
+import unicodedata
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests import reference
-from tests.made_batches import in_the_middle, xxh
+from tests.made_batches import in_the_middle, ngram_hash, ngram_hashes, ngrams_by_row, xxh
 from tests.nasty_texts import ascii_captions, captions
-from transforms.texts import (
-    has_rare_token,
-    kept_text,
-    kept_texts,
-    ngram_counts,
-    ngram_hashes,
-    text_identities,
-    text_words,
-    word_columns,
-)
+from transforms.texts import Texts, kept_text, measure_texts, text_identity
 
+ROOT = Path(__file__).parent.parent
 columns = st.lists(st.one_of(captions, ascii_captions))
 
 
 def strings(texts: list[str]) -> pa.StringArray:
     return pa.array(texts, pa.string())
+
+
+def measured(texts: list[str]) -> Texts:
+    return measure_texts(strings(texts), np.ones(len(texts), np.bool_))
+
+
+def told(texts: Texts) -> list[tuple]:
+    """All that is known of each row."""
+    texts.kept.validate(full=True)
+    columns = texts.kept.to_pylist(), texts.hash.tolist(), texts.word_count.tolist()
+    return list(zip(*columns, ngrams_by_row(texts), strict=True))
+
+
+def by_the_rules(texts: list[str]) -> list[tuple]:
+    kept = [reference.kept_text(text) for text in texts]
+    identities = [reference.text_identity(text) for text in kept]
+    return [
+        (text, xxh(identity), len(reference.words(identity)), ngram_hashes(identity))
+        for text, identity in zip(kept, identities, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -48,15 +66,39 @@ def strings(texts: list[str]) -> pa.StringArray:
         ("\u212b", "Å"),
         ("ﬁ ①", "ﬁ ①"),  # NFC, not NFKC
         ("\x7f\x01", "\x7f\x01"),
+        ("x\u0334\u035c", "x\u0334\u035c"),  # of classes 1 and 233
+        ("x\u035c\u0334", "x\u0334\u035c"),  # and no letter has either within
+        ("x\u035cy\u0334", "x\u035cy\u0334"),
+        ("x\u035c \u0334", "x\u035c \u0334"),
+        ("\u1112\u1161\u11ab", "한"),
+        ("&#" + "0" * 4297 + "65;", "A"),  # 4299 digits
+        ("x&#" + "0" * 4298 + "65;y", "x\ufffdy"),
+        ("x&#" + "9" * 5000 + "y", "x\ufffdy"),
+        ("&#x" + "0" * 5000 + "41;", "A"),
     ],
 )
 def test_the_kept_text(caption: str, kept: str) -> None:
-    assert kept_text(caption) == kept
-    assert kept_texts(strings(["x", caption, "y  z"])).to_pylist() == ["x", kept, "y z"]
+    assert kept_text(caption) == reference.kept_text(caption) == kept
+    assert measured(["x", caption, "y  z"]).kept.to_pylist() == ["x", kept, "y z"]
+
+
+AMPERSANDS = [
+    *("&", "&&", "& &", "&;", "&a", "&am", "&amp", "&amp;", "&amp;&amp;", "&amp;amp;", "&ampx"),
+    *("a&amp;b", "a&", "a& b", "&AMP;", "&Amp;", "&amp ;", "&an", "&amq;", "&lt;", "&#38;", "&é"),
+    *("&amp,", "&\t", "&\u00a0x"),
+]
+
+
+@pytest.mark.parametrize("caption", AMPERSANDS)
+@pytest.mark.parametrize("behind", ["", "amp;", "mp;", "p;", ";", " "])
+def test_ampersands_at_the_end_of_a_row(caption: str, behind: str) -> None:
+    """What stands in the next row is no part of the entity."""
+    texts = [caption, behind, f"é {caption}", behind, f"Dog{caption}"]
+    assert told(measured(texts)) == by_the_rules(texts)
 
 
 @pytest.mark.parametrize(
-    ("kept", "identity"),
+    ("caption", "identity"),
     [
         ("A Dog", "a dog"),
         ("[@`{Z", "[@`{z"),
@@ -64,10 +106,12 @@ def test_the_kept_text(caption: str, kept: str) -> None:
         ("ΣΑΣ ς", "σασ σ"),
         ("İ I ı", "i̇ i ı"),
         ("ﬁ ẞ", "fi ss"),
+        ("ΐ\u0390ﬃ", "\u03b9\u0308\u0301\u03b9\u0308\u0301ffi"),  # three characters for one
     ],
 )
-def test_the_identity(kept: str, identity: str) -> None:
-    assert text_identities(strings(["X", kept])).to_pylist() == ["x", identity]
+def test_the_identity(caption: str, identity: str) -> None:
+    assert text_identity(caption) == identity
+    assert measured(["X", caption, "Y"]).hash.tolist() == [xxh("x"), xxh(identity), xxh("y")]
 
 
 @pytest.mark.parametrize(
@@ -81,72 +125,132 @@ def test_the_identity(kept: str, identity: str) -> None:
         ("_a_ $1,000", ["a", "1,000"]),
         ("«дом» “ñ” 日本。", ["дом", "ñ", "日本"]),
         ("½ ① ٣ ²", ["½", "①", "٣", "²"]),
-        ("a\u0301 x\u0301", ["a", "x"]),  # a lone mark is neither letter nor digit
+        ("a\u0301 x\u0301", ["á", "x"]),  # a lone mark is neither letter nor digit
         ("🐕 dog🐕 🐕dog", ["dog", "dog"]),
         ("a - b", ["a", "b"]),
+        ("a b a", ["a", "b", "a"]),
     ],
 )
 def test_the_words(identity: str, words: list[str]) -> None:
-    assert text_words(identity) == words
-    joined, counts = word_columns(strings(["x y", identity, "z!"]))
-    assert joined.to_pylist() == ["x y", " ".join(words), "z"]
-    assert counts.tolist() == [2, len(words), 1]
+    found = measured(["x y", identity, "z!"])
+    assert found.word_count.tolist() == [2, len(words), 1]
+    bigrams = [f"{a} {b}" for a, b in pairwise(words)]
+    assert ngrams_by_row(found) == [
+        sorted(map(ngram_hash, ("x", "y", "x y"))),
+        sorted(map(ngram_hash, [*words, *bigrams])),
+        [ngram_hash("z")],
+    ]
+
+
+@pytest.mark.parametrize("before", ["", "-", "é "])
+@pytest.mark.parametrize("size", [*range(1, 36), 63, 64, 65, 200])
+def test_words_of_every_length(before: str, size: int) -> None:
+    """Around the 8 bytes that are looked at together, and at the very end of the buffer."""
+    word = "abcdefghijklmnopqrstuvwxyz0123456789"[:size].ljust(size, "Q")
+    texts = [f"{before}{word} {word[:7]} {word}.", f"{before}{word}"]
+    assert told(measured(texts)) == by_the_rules(texts)
+
+
+def test_a_bigram_is_no_unigram_and_has_an_order() -> None:
+    found = ngrams_by_row(measured(["a b", "b a", "ab"]))
+    assert ngram_hash("a b") in found[0]
+    assert ngram_hash("b a") in found[1]
+    assert len({one for row in found for one in row}) == 5
 
 
 @given(columns)
+@example(["a", "&lt;é", "É", "b  c", "&amp;", "e\u0301", "plain text"])
 def test_columns_are_what_the_rules_say_row_by_row(texts: list[str]) -> None:
-    kept = [reference.kept_text(text) for text in texts]
-    identities = [reference.text_identity(text) for text in kept]
-    assert kept_texts(strings(texts)).to_pylist() == kept
-    assert kept_texts(in_the_middle(strings(texts))).to_pylist() == kept
-    assert text_identities(strings(kept)).to_pylist() == identities
-    assert text_identities(in_the_middle(strings(kept))).to_pylist() == identities
-    words = [reference.words(identity) for identity in identities]
-    for column in (strings(identities), in_the_middle(strings(identities))):
-        joined, counts = word_columns(column)
-        joined.validate(full=True)
-        assert joined.to_pylist() == [" ".join(row) for row in words]
-        assert counts.tolist() == [len(row) for row in words]
+    expected = by_the_rules(texts)
+    assert told(measured(texts)) == expected
+    sliced = in_the_middle(strings(texts))
+    assert told(measure_texts(sliced, np.ones(len(texts), np.bool_))) == expected
+
+
+@given(columns, st.randoms())
+def test_texts_that_are_not_wanted_have_no_words(texts: list[str], random) -> None:
+    wanted = [random.random() < 0.5 for _ in texts]
+    expected = [
+        row if want else (*row[:2], 0, [])
+        for row, want in zip(by_the_rules(texts), wanted, strict=True)
+    ]
+    found = measure_texts(strings(texts), np.array(wanted, np.bool_))
+    assert told(found) == expected
+    assert len(found.ngrams) == sum(len(row[3]) for row in expected)  # and nothing between
 
 
 @given(columns)
 def test_a_kept_text_is_kept_as_it_is(texts: list[str]) -> None:
     once = [kept for kept in map(kept_text, texts) if "&" not in kept]  # "&amp;amp;" decodes again
-    assert kept_texts(strings(once)).to_pylist() == once
+    assert measured(once).kept.to_pylist() == once
 
 
 @given(columns, columns)
 def test_batches_do_not_matter(first: list[str], second: list[str]) -> None:
-    whole, counts = word_columns(text_identities(kept_texts(strings(first + second))))
-    parts = [word_columns(text_identities(kept_texts(strings(part)))) for part in (first, second)]
-    assert whole.to_pylist() == parts[0][0].to_pylist() + parts[1][0].to_pylist()
-    assert counts.tolist() == parts[0][1].tolist() + parts[1][1].tolist()
+    parts = told(measured(first)) + told(measured(second))
+    assert told(measured(first + second)) == parts
 
 
-@given(columns)
-def test_ngrams_are_words_and_neighbours(texts: list[str]) -> None:
-    identities = [reference.text_identity(reference.kept_text(text)) for text in texts]
-    joined, counts = word_columns(strings(identities))
-    expected = [sorted(xxh(ngram) for ngram in reference.ngrams(text)) for text in identities]
-    sizes = ngram_counts(counts)
-    assert sizes.tolist() == [len(row) for row in expected]
-    hashes = ngram_hashes(joined, counts)
-    rows = np.split(hashes, np.cumsum(sizes)[:-1]) if texts else []
-    assert [sorted(row.tolist()) for row in rows] == expected
-    sliced = ngram_hashes(in_the_middle(joined), counts)
-    assert sliced.tolist() == hashes.tolist()
+def parted(mark: str, count: int) -> str:
+    """So many marks in a row, a joiner after every 255."""
+    whole, rest = divmod(count, 255)
+    return "\u034f".join([mark * 255] * whole + [mark * rest] * (rest > 0))
 
 
-def test_a_bigram_is_no_unigram_and_has_an_order() -> None:
-    joined = strings(["a b", "b a"])
-    hashes = ngram_hashes(joined, np.array([2, 2], np.int32)).tolist()
-    assert hashes == [xxh("a"), xxh("b"), xxh("a b"), xxh("b"), xxh("a"), xxh("b a")]
+# U+0334 belongs to no letter, so that only its run's length sends a text to Python.
+@pytest.mark.parametrize("mark", ["\u0334", "\u0301"])
+@pytest.mark.parametrize("count", [1, 254, 255, 256, 257, 510, 511, 765, 766])
+def test_long_runs_of_marks_are_parted(mark: str, count: int) -> None:
+    run, expected = mark * count, parted(mark, count)
+    texts = {run: expected, f"a{run}": f"a{expected}", f"é {run}b{run}": f"é {expected}b{expected}"}
+    texts[f"{run} {run}&lt;"] = f"{expected} {expected}<"
+    texts[f"a{run}".replace(mark, f"&#{ord(mark)};")] = f"a{expected}"
+    wanted = [unicodedata.normalize("NFC", text) for text in texts.values()]
+    assert [kept_text(text) for text in texts] == wanted
+    assert measured(list(texts)).kept.to_pylist() == wanted
+    assert told(measured(list(texts))) == by_the_rules(list(texts))
+    assert ("\u034f" in wanted[0]) == (count > 255)
 
 
-@given(st.lists(st.lists(st.booleans(), max_size=4)))
-def test_one_missing_ngram_makes_a_text_rare(unigrams: list[list[bool]]) -> None:
-    # Each word's n-gram is found or not; the bigrams all are.
-    rows = [(row + [True] * (len(row) - 1)) if row else [] for row in unigrams]
-    found = np.array([one for row in rows for one in row], np.bool_)
-    counts = np.array([len(row) for row in unigrams], np.int32)
-    assert has_rare_token(found, counts).tolist() == [not all(row) for row in rows]
+def test_a_blank_ends_a_run_of_marks() -> None:
+    run = "\u0334" * 200
+    text = f"a{run} {run}b{run}"
+    assert measured([text]).kept.to_pylist() == [kept_text(text)] == [text]
+
+
+def test_ten_megabytes_of_marks_take_seconds() -> None:
+    """In one run NFC would sort them for hours; in a process of its own, since none stops it."""
+    code = """if True:
+        import numpy as np, pyarrow as pa
+        from transforms.texts import measure_texts
+        text = "a" + "\\u0301\\u0334" * 2_500_000
+        kept = measure_texts(pa.array([text]), np.ones(1, np.bool_)).kept[0].as_py()
+        assert len(kept) == len(text) - 1 + 19_607, len(kept)  # the first composes
+        """
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=200)
+
+
+def points(first: int, last: int) -> list[str]:
+    return [chr(code) for code in range(first, last) if not 0xD800 <= code < 0xE000]
+
+
+def test_every_character_below_the_end_of_the_tables() -> None:
+    texts = [f"A{c}b {c}" for c in points(0, 0x32400)]
+    assert told(measured(texts)) == by_the_rules(texts)
+
+
+def test_every_character_from_the_end_of_the_tables_on() -> None:
+    texts = [" ".join(points(at, at + 1024)) for at in range(0x32400, 0x110000, 1024)]
+    expected = [(text, xxh(text), 0, []) for text in texts]
+    assert told(measured(texts)) == expected
+
+
+def test_every_composition() -> None:
+    """What any character decomposes to, whole and without its last mark beside it."""
+    apart = [unicodedata.normalize("NFD", c) for c in points(0, 0x110000)]
+    texts = [f"x{one}" for one in apart if len(one) > 1]
+    texts += [f"{unicodedata.normalize('NFC', one[:-1])}{one[-1]}" for one in apart if one[1:]]
+    assert len(texts) > 24_000  # 11172 are Hangul syllables
+    kept = measured(texts).kept.to_pylist()
+    assert kept == [unicodedata.normalize("NFC", text) for text in texts]

@@ -204,7 +204,7 @@ def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  #
                     skipped = _bare_ampersand(data, at, stop)
                     is_odd = skipped == 0
                 else:
-                    is_odd = bool(flag & ODD) or wrong_order or run > LONGEST_RUN
+                    is_odd = bool(flag & ODD) or bool(wrong_order) or run > LONGEST_RUN
             for byte in range(width):
                 kept[kept_end + byte] = data[at + byte]
             kept_end += width

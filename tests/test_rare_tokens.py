@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.made_batches import ngram_hash, pair_batch
+from transforms.hashing import HashSet
+from transforms.measure import Pairs, measure
+from transforms.rare_tokens import has_rare_token
+
+URL = "http://a.example/b.jpg"
+# Hashes that share a place of the cache of 2**14, and those of its first and last place.
+HASHES = [at + (high << 14) for at in (0, 1, 2**14 - 1) for high in (0, 1, 2**49)]
+
+
+def hash_set(hashes: set[int]) -> HashSet:
+    return HashSet(np.array(sorted(hashes), np.uint64))
+
+
+def pairs_of(rows: list[list[int]]) -> Pairs:
+    """Pairs with these n-grams, an odd number each, those of the last row first."""
+    starts, ngrams = [], []
+    for row in reversed(rows):
+        starts.append(len(ngrams))
+        ngrams += row
+    counts = [(len(row) + 1) // 2 for row in rows]
+    return measure(pair_batch([(URL, "x")] * len(rows)))._replace(
+        ngrams=np.array(ngrams, np.uint64),
+        first_ngram=np.array(starts[::-1], np.int64),
+        word_count=np.array(counts, np.int32),
+    )
+
+
+ngrams = st.sampled_from(HASHES)
+texts = st.lists(ngrams, max_size=5).map(lambda row: row if len(row) % 2 else row[:-1])
+
+
+@given(st.lists(st.tuples(texts, st.booleans())), st.sets(ngrams))
+def test_one_ngram_outside_makes_a_text_rare(rows: list, known: set[int]) -> None:
+    alive = np.array([one for _, one in rows], np.bool_)
+    found = has_rare_token(pairs_of([row for row, _ in rows]), alive, hash_set(known))
+    assert found.tolist() == [one and not known.issuperset(row) for row, one in rows]
+
+
+@pytest.mark.parametrize("hash_", HASHES)
+def test_what_was_not_known_once_is_not_known_later(hash_: int) -> None:
+    rows = [[hash_], [hash_], [HASHES[-1] + 7], [hash_]]
+    everything = np.ones(4, np.bool_)
+    others = {HASHES[-1] + 7, *HASHES} - {hash_}
+    assert has_rare_token(pairs_of(rows), everything, hash_set(others)).tolist() == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert not has_rare_token(pairs_of(rows), everything, hash_set({*others, hash_})).any()
+
+
+@pytest.mark.parametrize(
+    ("missing", "rare"),
+    [
+        (None, [False] * 3),
+        ("a", [True, False, False]),
+        ("a b", [True, False, False]),
+        ("b c", [True, True, False]),
+        ("c", [True, True, False]),
+    ],
+)
+def test_unigrams_and_bigrams_of_texts(missing: str | None, rare: list[bool]) -> None:
+    known = {ngram_hash(ngram) for ngram in {"a", "b", "c", "a b", "b c"} - {missing}}
+    pairs = measure(pair_batch([(URL, "A b, c"), (URL, "b c"), (URL, "-")]))
+    assert has_rare_token(pairs, np.ones(3, np.bool_), hash_set(known)).tolist() == rare
+
+
+def test_no_rows() -> None:
+    assert len(has_rare_token(measure(pair_batch([])), np.ones(0, np.bool_), hash_set({1}))) == 0
