@@ -12,7 +12,8 @@ from transforms.batches import (
     batch_of,
     bucket_order,
     bucket_slices,
-    column,
+    numbered,
+    pieces,
     unpack,
     unpacked,
 )
@@ -65,10 +66,48 @@ def test_two_attempts_do_not_touch_each_other(tmp_path) -> None:
     assert unpack(second).equals(BATCH.slice(1, 1))
 
 
-def test_a_column_of_several_blocks_is_one_array() -> None:
+def test_a_column_of_several_blocks_comes_in_pieces() -> None:
     batches = [batch_of({"n": np.array(part, np.uint64)}) for part in ([1, 2], [], [3])]
-    assert column(unpacked(batches), "n").tolist() == [1, 2, 3]
-    assert len(column(unpacked([]), "n")) == 0
+    found = pieces(unpacked(batches), "n")
+    assert [piece.tolist() for piece in found if len(piece)] == [[1, 2], [3]]
+    assert {piece.dtype for piece in found} == {np.dtype(np.uint64)}
+    assert [piece.tolist() for piece in pieces(unpacked([batches[0].slice(1)]), "n")] == [[2]]
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3], [2, 0, 3, 1]])
+def test_batches_are_numbered_by_their_first_rows(sizes: list[int]) -> None:
+    batches = [batch_of({"n": np.zeros(size)}) for size in sizes]
+    found = list(numbered(iter(batches)))
+    assert [first for first, _ in found] == [sum(sizes[:at]) for at in range(len(sizes))]
+    assert [batch for _, batch in found] == batches
+
+
+def test_a_reference_is_small_and_keeps_its_path(tmp_path) -> None:
+    folder = tmp_path / 'é " [1, 2]\n'
+    folder.mkdir()
+    packed = Blocks(str(folder)).pack([BATCH, BATCH.slice(1)])
+    for block, batch in zip(packed, [BATCH, BATCH.slice(1)], strict=True):
+        encoded = BatchCoder().encode(block)
+        assert len(encoded) < len(str(folder)) + 100  # an IPC stream takes 700
+        decoded = BatchCoder().decode(encoded)
+        assert decoded.equals(block)
+        assert decoded.schema == REFERENCE
+        assert unpack(decoded).equals(batch)
+
+
+def test_a_reference_reads_no_other_blocks_bytes(tmp_path) -> None:
+    packed = Blocks(str(tmp_path)).pack([BATCH, BATCH.slice(1), BATCH])
+    places = [(block["at"][0].as_py(), block["size"][0].as_py()) for block in packed]
+    (path,) = tmp_path.iterdir()
+    assert places[0][0] == 0
+    assert [at + size for at, size in places] == [
+        *(at for at, _ in places[1:]),
+        len(path.read_bytes()),
+    ]
+    raw = bytearray(path.read_bytes())
+    raw[: places[1][0]] = bytes(places[1][0])
+    path.write_bytes(raw)
+    assert unpack(packed[1]).equals(BATCH.slice(1))
 
 
 @given(hashes, st.integers(0, 10).map(lambda power: 1 << power))
@@ -80,7 +119,7 @@ def test_buckets_are_the_top_bits(values: list[int], buckets: int) -> None:
     assert all(stop > start for _, start, stop in slices)
 
 
-@given(hashes, st.integers(0, 8).map(lambda power: 1 << power))
+@given(hashes, st.integers(0, 16).map(lambda power: 1 << power))
 def test_rows_are_brought_together_by_bucket(values: list[int], buckets: int) -> None:
     order, slices = bucket_order(np.array(values, np.uint64), buckets)
     assert sorted(order.tolist()) == list(range(len(values)))

@@ -202,6 +202,21 @@ def _contains(table, hashes, found):  # type: ignore[no-untyped-def]
         found[row] = is_member(table, hashes[row])
 
 
+@njit(nogil=True, cache=True)
+def _index(members, shift, starts):  # type: ignore[no-untyped-def]
+    """Fills in where the members of each slot begin; whether the members ascend. One walk: with
+    numpy, 100 million members took 2.4 GiB for a while, and 100 times as long."""
+    slot = 0
+    for at in range(len(members)):
+        if at > 0 and members[at] <= members[at - 1]:
+            return False
+        while slot <= np.int64(members[at] >> shift):
+            starts[slot] = at
+            slot += 1
+    starts[slot:] = len(members)
+    return True
+
+
 class HashSet:
     """A set of 64-bit hashes over a sorted array, which may be a mapped file.
 
@@ -216,14 +231,13 @@ class HashSet:
     """
 
     def __init__(self, members: UInt64s) -> None:
-        if not np.all(members[1:] > members[:-1]):
-            raise ValueError("a set of hashes must be ascending without repeats; write it sorted")
         if len(members) >= 1 << 32:
             raise ValueError(f"a set of hashes may have 4 billion members; got {len(members):,}")
         bits = min(max(1, len(members).bit_length()), 26)  # a place a member, 256 MiB at most
         shift = np.uint64(64 - bits)
-        edges = np.arange(1 << bits, dtype=np.uint64) << shift
-        starts = np.append(np.searchsorted(members, edges), len(members)).astype(np.uint32)
+        starts = np.empty((1 << bits) + 1, np.uint32)
+        if not _index(members, shift, starts):
+            raise ValueError("a set of hashes must be ascending without repeats; write it sorted")
         self.members = members
         self.table = (members, starts, shift)  # for kernels
 
