@@ -4,8 +4,8 @@
 
 With b buckets the largest group, that of the pairs by key, has about 41 / b bytes a pair of the
 corpus; a process works on as many as it has threads. So this tells how large a group may be where
-a process has 2 GiB, and by its CPU time what an element costs. Ours alone, whole process, once each;
-the output is the same each time. --plan also plans the shards, and stops before images are fetched.
+a process has 2 GiB, and by its CPU time what an element costs. Ours alone, whole process, once
+each; the output is the same. --plan also plans the shards, and stops before images are fetched.
 """
 
 import argparse

@@ -25,7 +25,6 @@ sys.path.insert(0, str(ROOT))
 
 from apache_beam.coders.coder_impl import create_InputStream  # noqa: E402
 from apache_beam.runners.portability.fn_api_runner import execution  # noqa: E402
-
 from results import print_table  # noqa: E402
 
 import beam_runner  # noqa: E402

@@ -17,7 +17,7 @@ from pipeline.options import Command
 from pipeline.run_folder import RunFolder, describe_run
 from transforms.batches import Blocks
 
-BYTES_PER_BUCKET = 1 << 28  # of input; a bucket then holds at most 4 million pairs, 175 MB
+BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 90 MB, at most
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
 IN_PROCESS = ("directrunner", "fnapirunner")
 

@@ -14,13 +14,13 @@ MIB, GIB = 1 << 20, 1 << 30
     ("size", "buckets"),
     [
         (1, 8),
-        (2 * GIB - 1, 8),
-        (2 * GIB, 16),
-        (4 * GIB - 1, 16),
-        (4 * GIB, 32),
-        (64 * GIB, 512),
-        (512 * GIB - 1, 2048),
-        (512 * GIB, 4096),
+        (GIB - 1, 8),
+        (GIB, 16),
+        (2 * GIB - 1, 16),
+        (2 * GIB, 32),
+        (32 * GIB, 512),
+        (256 * GIB - 1, 2048),
+        (256 * GIB, 4096),
         (10_000 * GIB, 4096),
     ],
 )
@@ -29,7 +29,7 @@ def test_the_number_of_buckets(size: int, buckets: int) -> None:
 
 
 def test_all_files_count() -> None:
-    files = [InputFile(f"{n}.parquet", 256 * MIB, "parquet") for n in range(9)]
+    files = [InputFile(f"{n}.parquet", 128 * MIB, "parquet") for n in range(9)]
     assert bucket_count(files[:7]) == 8
     assert bucket_count(files) == 16
 
