@@ -18,7 +18,7 @@ from typing import Any
 
 import matplotlib
 from results import print_results
-from text_plane import add_flags, measure_pairs
+from text_plane import ROOT, add_flags, measure_pairs
 
 SIZES = "500000,1000000,2000000,4000000,8000000,12400000"
 START_PAIRS = 1000
@@ -131,7 +131,7 @@ def main() -> int:
     parser.add_argument("--pairs", default=SIZES, help="the sizes, with commas between")
     parser.add_argument("--duckdb_pairs", default="all", help="the sizes that DuckDB runs too")
     add_flags(parser, repeats=1)
-    parser.add_argument("--plot", type=Path, default=Path(__file__).with_suffix(".svg"))
+    parser.add_argument("--plot", type=Path, default=ROOT / "docs/growth.svg")
     parser.add_argument("--check", action="store_true", help="fail where it grows too fast")
     flags = parser.parse_args()
     start, runs = measure_all(flags)

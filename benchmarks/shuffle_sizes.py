@@ -4,11 +4,13 @@
 
 Runs the command in this process with every block inline, as Flink and Dataflow get them, and looks
 at the bytes in the buffers of Beam's in-process runner. It takes much memory and time; for those
-measure another run. What is written of each exchange:
+measure another run. With or without --text_only it stops after the text plane: the image plane
+shuffles numbers of shards alone. It prints what crosses 100 kB and more, all together, and a pair;
+what is written of each exchange:
 
 - `kind`: "group" for a GroupByKey, "hand-over" for what goes from one fused stage to the next or to
   a side input; `name`: Beam's name of the transform or of the collection.
-- `elements`, `bytes`: how many, and all of them together, with their keys.
+- `elements`, `bytes`: how many, and all of them together, with their keys; `groups`: how many keys.
 - `largest_element`, `largest_group`: bytes; a group is all that has one key, and a hand-over none.
 """
 
@@ -23,10 +25,13 @@ sys.path.insert(0, str(ROOT))
 
 from apache_beam.coders.coder_impl import create_InputStream  # noqa: E402
 from apache_beam.runners.portability.fn_api_runner import execution  # noqa: E402
+from results import print_table  # noqa: E402
 
 import beam_runner  # noqa: E402
+import pipeline.run  # noqa: E402
 from transforms.batches import Blocks  # noqa: E402
 
+LEAST_SHOWN = 100_000  # bytes
 Exchange = tuple[str, str]
 
 
@@ -83,8 +88,10 @@ class ShuffleSizes:
     def report(self) -> list[dict[str, Any]]:
         """One row for each exchange, the largest element first."""
         groups: Counter[Exchange] = Counter()
+        largest_groups: Counter[Exchange] = Counter()
         for (exchange, _), size in self.groups.items():
-            groups[exchange] = max(groups[exchange], size)
+            groups[exchange] += 1
+            largest_groups[exchange] = max(largest_groups[exchange], size)
         return [
             {
                 "kind": exchange[0],
@@ -92,7 +99,8 @@ class ShuffleSizes:
                 "elements": self.elements[exchange],
                 "bytes": self.bytes[exchange],
                 "largest_element": largest,
-                "largest_group": groups[exchange],
+                "groups": groups[exchange],
+                "largest_group": largest_groups[exchange],
             }
             for exchange, largest in self.largest.most_common()
         ]
@@ -108,11 +116,56 @@ def _key_coder(buffer: Any) -> Any:
     return buffer._key_coder.get_impl()
 
 
+class _TextPlaneIsDone(BaseException):  # no Exception, which the command would report
+    pass
+
+
+def _stop(*_: Any) -> None:
+    raise _TextPlaneIsDone
+
+
+def _pairs_read(flags: list[str]) -> int:
+    (output,) = (flag.partition("=")[2] for flag in flags if flag.startswith("--output="))
+    for name in ("funnel.json", "_temporary/text.json"):
+        if (path := Path(output) / name).exists():
+            found = json.loads(path.read_text())
+            return found["read"] if "read" in found else found["steps"][0]["seen"]
+    raise FileNotFoundError(f"the run left no counts in {output}")
+
+
+def print_exchanges(exchanges: list[dict[str, Any]], pairs: int) -> None:
+    """Prints what crosses LEAST_SHOWN bytes and more, the most first, in bytes a pair."""
+    total = sum(one["bytes"] for one in exchanges if one["kind"] == "group")
+    rows = [
+        {
+            "exchange": f"{one['kind']} {one['name'][:60]}",
+            "MB": one["bytes"] / 1e6,
+            "bytes a pair": one["bytes"] / pairs,
+            "elements": one["elements"],
+            "largest kB": one["largest_element"] / 1e3,
+            "groups": one["groups"],
+            "largest group MB": one["largest_group"] / 1e6,
+        }
+        for one in sorted(exchanges, key=lambda one: -one["bytes"])
+        if one["bytes"] >= LEAST_SHOWN
+    ]
+    if rows:
+        print_table(rows)
+    print(f"all groups: {total / 1e6:,.0f} MB, {total / pairs:.1f} bytes a pair, {pairs:,} pairs")
+
+
 def main(report: str, flags: list[str]) -> int:
     sizes = ShuffleSizes()
     sizes.install()
-    code = beam_runner.main(flags)
-    Path(report).write_text(json.dumps(sizes.report()))
+    pipeline.run.curate_images = _stop
+    try:
+        code = beam_runner.main(flags)
+    except _TextPlaneIsDone:
+        code = 0
+    exchanges = sizes.report()
+    Path(report).write_text(json.dumps(exchanges))
+    if code == 0:
+        print_exchanges(exchanges, _pairs_read(flags))
     return code
 
 

@@ -23,8 +23,8 @@ from pipeline.options import Command
 from pipeline.run_folder import RunFolder, describe_run
 from transforms.batches import Blocks
 
-BYTES_PER_BUCKET = 1 << 28  # of input; a bucket of URLs then holds a few million rows
-MAX_BUCKETS = 256
+BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 90 MB, at most
+MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
 IN_PROCESS = ("directrunner", "fnapirunner")
 
 
@@ -72,7 +72,11 @@ def run(command: Command) -> None:
 
 
 def bucket_count(files: list[InputFile]) -> int:
-    """How many buckets of URLs and of texts: a power of two, from 8 on."""
+    """How many buckets of pairs, of URLs and of texts: a power of two, from 8 to MAX_BUCKETS.
+
+    Few enough that blocks are worth sending, since each batch sends one to each bucket; enough that
+    what one bucket holds fits in a worker's memory (docs/scale.md).
+    """
     wanted = sum(file.size for file in files) // BYTES_PER_BUCKET
     return min(MAX_BUCKETS, max(8, 1 << int(wanted).bit_length()))
 

@@ -119,7 +119,7 @@ def test_buckets_are_the_top_bits(values: list[int], buckets: int) -> None:
     assert all(stop > start for _, start, stop in slices)
 
 
-@given(hashes, st.integers(0, 8).map(lambda power: 1 << power))
+@given(hashes, st.integers(0, 16).map(lambda power: 1 << power))
 def test_rows_are_brought_together_by_bucket(values: list[int], buckets: int) -> None:
     order, slices = bucket_order(np.array(values, np.uint64), buckets)
     assert sorted(order.tolist()) == list(range(len(values)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.made_batches import run_in_beam
 from transforms import plan_shards
 from transforms.batches import Blocks
-from transforms.plan_shards import PlanShards, plan_path, shard_count, shards_of
+from transforms.plan_shards import PlanShards, group_count, plan_path, shard_count, shards_of
 
 TOP = 2**64 - 1
 
@@ -23,6 +23,22 @@ TOP = 2**64 - 1
 )
 def test_the_number_of_shards(pairs: int, samples_per_shard: int, shards: int) -> None:
     assert shard_count(pairs, samples_per_shard) == shards
+
+
+@pytest.mark.parametrize(
+    ("pairs", "shards", "groups"),
+    [
+        (10, 1, 1),
+        (10_240_000, 1024, 1024),
+        (10_240_001, 1025, 1024),
+        (1_536_000_000, 153_600, 1024),
+        (1_536_000_001, 153_601, 1025),
+        (5_650_000_000, 565_000, 3767),
+        (5_650_000_000, 1000, 1000),
+    ],
+)
+def test_the_number_of_groups(pairs: int, shards: int, groups: int) -> None:
+    assert group_count(pairs, shards) == groups
 
 
 @given(st.lists(st.integers(0, TOP)), st.integers(1, 2**32 - 1))

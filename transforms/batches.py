@@ -132,8 +132,15 @@ def bucket_slices(hashes: npt.NDArray[np.uint64], buckets: int) -> Iterator[tupl
 def bucket_order(
     hashes: npt.NDArray[np.uint64], buckets: int
 ) -> tuple[npt.NDArray[np.intp], list[tuple[int, int, int]]]:
-    """The order that brings rows of one bucket together, and where each bucket then lies."""
-    top = (hashes >> np.uint64(56)).astype(np.uint8) >> np.uint8(9 - buckets.bit_length())
+    """The order that brings rows of one bucket together, and where each bucket then lies.
+
+    Args:
+      hashes: uint64[n], in any order.
+      buckets: how many; a power of two, at most 65,536.
+    """
+    # Up to 16 bits are sorted digit by digit; 8 bits in half the time of 16.
+    kind, bits = (np.uint8, 8) if buckets <= 256 else (np.uint16, 16)
+    top = (hashes >> np.uint64(64 - bits)).astype(kind) >> kind(bits + 1 - buckets.bit_length())
     order = np.argsort(top, kind="stable")
     edges = np.searchsorted(top[order], np.arange(buckets + 1))
     filled = np.flatnonzero(edges[1:] > edges[:-1])

@@ -17,12 +17,18 @@ from transforms.count_pairs import BUCKET, Bucket
 from transforms.files import write_atomically
 from transforms.hashing import UInt64s
 
-MAX_GROUPS = 1024  # blocks a split sends out; a group holds neighbouring shards
+MAX_GROUPS = 1024  # blocks that a batch is sent out in; a group holds neighbouring shards
+MAX_PAIRS_PER_GROUP = 1_500_000  # 200 MB, of which the sorting needs three times as much
 
 
 def shard_count(pairs: int, samples_per_shard: int) -> int:
     """How many shards hold this many pairs, about `samples_per_shard` each."""
     return -(-pairs // samples_per_shard)
+
+
+def group_count(pairs: int, shards: int) -> int:
+    """How many groups of shards share a block on their way: more only where groups grow large."""
+    return min(shards, max(MAX_GROUPS, -(-pairs // MAX_PAIRS_PER_GROUP)))
 
 
 def shards_of(keys: UInt64s, shards: int) -> npt.NDArray[np.int64]:
@@ -42,7 +48,7 @@ class _Spread(beam.DoFn):
     def process(self, element: Bucket, kept: int) -> Iterator[Bucket]:
         rows = unpack(element[1])
         shards = shard_count(kept, self.samples_per_shard)
-        groups = min(shards, MAX_GROUPS)
+        groups = group_count(kept, shards)
         group = shards_of(rows["key"].to_numpy(), shards) * groups // shards
         order = np.argsort(group, kind="stable")
         edges = np.searchsorted(group[order], np.arange(groups + 1))

@@ -1,0 +1,185 @@
+"""What a run costs at 1 million, 100 million and 10 billion pairs, from measured parts.
+
+  python benchmarks/scale.py [--price_vcpu_hour=0.05] [--connections=64] …
+
+`Measured` has the parts, each with the command that measured it; what is not measured is a flag,
+with its default. How a run is cut up is asked of the code itself. Nothing is run here.
+"""
+
+import argparse
+import sys
+from dataclasses import asdict, dataclass
+from math import ceil
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from results import print_results, print_table
+
+from pipeline.inputs import ROWS_PER_SPLIT, InputFile
+from pipeline.run import bucket_count
+from transforms.plan_shards import group_count, shard_count
+
+SIZES = {"1 M": 10**6, "100 M": 10**8, "10 B": 10**10}
+HOUR, MIB = 3600.0, 1 << 20
+PACKAGES = ("apache-beam", "numpy", "numba", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Parts on 2 vCPU (Xeon with AVX-512), Python 3.11; CPU in us a pair, sizes in bytes."""
+
+    # growth.py: (42.6 - 1.58) CPU-s over 12.4 million; by part from thread CPU times at 4 million
+    first_reading_us: float = 1.135  # decode .25, measure .34, URLs .065, n-grams .18, others .3
+    counting_us: float = 0.26  # n-grams .1, distinct pairs .1, frequent ones .06
+    second_reading_us: float = 1.59  # decode .25, measure .5, look-ups .19, reasons .2, write .45
+    rest_us: float = 0.323  # the whole less these
+    cores_used: float = 1.75  # growth.py at 12.4 million: 42.6 CPU-s in 24.4 s on 2 cores
+    start_s: float = 1.58  # growth.py: a run over 1000 pairs
+    plan_us: float = 0.76  # group_memory.py --buckets=8 --plan: 31.9 CPU-s, without it 25.8
+    element_us: float = 157.0  # group_memory.py, 8 million: 64 to 256 buckets, 187 thousand more
+    language_us: float = 16.8  # language.py: 59,391 captions a second
+    # shuffle_sizes.py of 8 million pairs without --text_only
+    pair_bytes: float = 40.5  # FindDistinctPairs
+    ngram_bytes: float = 41.8  # BuildVocabulary, of batches of 125,000 pairs
+    count_bytes: float = 22.1  # FindCrowdedImages and FindFrequentTexts
+    planned_bytes: float = 132.0  # PlanShards, 598 MB over 4.52 million kept
+    batch_rows: float = 125_000.0  # 64 batches
+    pair_block_bytes: float = 848.0  # an element without rows: BatchCoder().encode of one
+    ngram_block_bytes: float = 376.0
+    # what is written, text_plane.py at 2 million, zstd
+    input_bytes: float = 63.0  # text_corpus.py's Parquet
+    kept_row_bytes: float = 41.0  # pairs/
+    dropped_row_bytes: float = 54.0  # rejected/
+    plan_row_bytes: float = 46.7  # shuffle_sizes.py, 8 million: 211 MB of the plan
+    # group_memory.py: 1215 MiB with two groups of 78 MiB at once, 1862 with two of 156
+    base_mib: float = 568.0
+    memory_per_group: float = 4.15
+    vocabulary_mib: float = 1025.0  # HashSet.open of 100 M hashes: 763 mapped, 256 of index
+    fetch_us: float = 968.0  # fetch.py: 1,033 images a CPU-second
+    fetch_peak_mib: float = 417.0  # fetch.py
+
+
+def text_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[str, float]:
+    """What the text plane takes: all hours are CPU hours but `worker hours`."""
+    files = [InputFile("pairs.parquet", int(pairs * parts.input_bytes), "parquet")]
+    buckets = bucket_count(files)
+    kept = pairs * flags.kept_by_text
+    groups = group_count(int(kept), shard_count(int(kept), 10_000))
+    batches = ceil(pairs / parts.batch_rows)
+    blocks = batches * buckets
+    plan_blocks = batches * groups
+    elements = 5 * blocks + 2 * buckets**2 + plan_blocks
+    payload = parts.pair_bytes + parts.ngram_bytes + parts.count_bytes
+    shuffled = payload * pairs + parts.planned_bytes * kept
+    # An element of few rows is mostly its frame.
+    shuffled += blocks * (parts.pair_block_bytes + 4 * parts.ngram_block_bytes)
+    shuffled += (2 * buckets**2) * parts.ngram_block_bytes + plan_blocks * parts.ngram_block_bytes
+    passes = parts.first_reading_us + parts.counting_us + parts.second_reading_us + parts.rest_us
+    passes += parts.plan_us
+    cpu_s = parts.start_s + pairs * passes / 1e6
+    language_s = pairs * parts.language_us / 1e6
+    element_s = elements * parts.element_us / 1e6
+    all_s = (cpu_s + language_s + element_s) * flags.engine_factor
+    rows = pairs * parts.pair_bytes
+    group_mb = (rows / buckets + batches * parts.pair_block_bytes) / 1e6
+    written = kept * (parts.kept_row_bytes + parts.plan_row_bytes)
+    written += (pairs - kept) * parts.dropped_row_bytes
+    gb = shuffled / 1e9
+    return {
+        "splits": ceil(pairs / ROWS_PER_SPLIT),
+        "buckets": buckets,
+        "elements, millions": elements / 1e6,
+        "rows a block of pairs": pairs / blocks,
+        "largest element, kB": parts.planned_bytes * flags.kept_by_text * parts.batch_rows / 1e3,
+        "group by pair, MB": group_mb,
+        "group of n-grams, MB": pairs * parts.ngram_bytes / buckets / 4 / 1e6,
+        "group of the plan, MB": kept * parts.planned_bytes / groups / 1e6,
+        "CPU h: passes": cpu_s / HOUR,
+        "CPU h: language": language_s / HOUR,
+        "CPU h: elements": element_s / HOUR,
+        "worker hours (2 vCPU)": all_s / parts.cores_used / HOUR,
+        "shuffle, GB": gb,
+        "written, GB": written / 1e9,
+        "memory of 2 threads, MiB": memory(group_mb, 2, pairs, parts),
+        "memory of 4 threads, MiB": memory(group_mb, 4, pairs, parts),
+        "compute, $": 2 * all_s / parts.cores_used / HOUR * flags.price_vcpu_hour,
+        "shuffle, $": gb * flags.price_shuffle_gb,
+        "a month on disk, $": written / 1e9 * flags.price_gb_month,
+    }
+
+
+def memory(group_mb: float, threads: int, pairs: int, parts: Measured) -> float:
+    """The peak of a process that counts or judges, MiB: a group a thread, or the vocabulary."""
+    groups = parts.base_mib + threads * parts.memory_per_group * group_mb * 1e6 / MIB
+    vocabulary = parts.vocabulary_mib * min(1.0, 0.5 * pairs / 1e8)
+    return max(groups, parts.base_mib + vocabulary)
+
+
+def image_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[str, float]:
+    """What fetching takes; a worker is one process of 2 vCPU."""
+    fetches = pairs * flags.kept_by_text
+    images = fetches * (1 - flags.failed)
+    stored = images * flags.kept_by_image * (flags.image_bytes + flags.sample_bytes)
+    cpu_s = images * parts.fetch_us / 1e6
+    bounds = {
+        "CPU": cpu_s / parts.cores_used,
+        "waiting": fetches * flags.seconds_a_fetch / flags.connections,
+        "network": images * flags.image_bytes * 8 / (flags.mbit_s * 1e6),
+    }
+    worker_h = max(bounds.values()) / HOUR
+    fetched_gb = images * flags.image_bytes / 1e9
+    return {
+        "shards": shard_count(int(fetches), 10_000),
+        "fetches, millions": fetches / 1e6,
+        "fetched, GB": fetched_gb,
+        **{f"worker hours: {name}": s / HOUR for name, s in bounds.items()},
+        "worker hours, the most": worker_h,
+        "disk of a worker, GB": 2 * 10_000 * flags.image_bytes / 1e9,
+        "memory, MiB": parts.fetch_peak_mib,
+        "stored, GB": stored / 1e9,
+        "compute, $": 2 * worker_h * flags.price_vcpu_hour,
+        "stored for a month, $": stored / 1e9 * flags.price_gb_month,
+        "network in, $": fetched_gb * flags.price_ingress_gb,
+        "moved out once, $": stored / 1e9 * flags.price_egress_gb,
+    }
+
+
+ASSUMED = {
+    "price_vcpu_hour": (0.05, "$, with its memory"),
+    "price_gb_month": (0.02, "$, object storage"),
+    "price_shuffle_gb": (0.011, "$, of a shuffle service; 0 where workers spill to own disks"),
+    "price_ingress_gb": (0.0, "$; behind a NAT gateway that charges, say 0.045"),
+    "price_egress_gb": (0.08, "$, to move the set out of the cloud"),
+    "engine_factor": (1.5, "CPU of all over that of our code: what an engine adds"),
+    "kept_by_text": (0.55, "share; 0.52 and 0.57 of the synthetic corpora"),
+    "failed": (0.3, "share of fetches that bring no image"),
+    "kept_by_image": (0.7, "share of images that are large enough and new"),
+    "image_bytes": (57_000.0, "of an average image; as fetch.py's photographs"),
+    "sample_bytes": (3_000.0, "of tar headers, text, JSON and sidecar beside an image"),
+    "seconds_a_fetch": (1.0, "from name look-up to last byte, failures included"),
+    "connections": (64.0, "of a worker: --connections"),
+    "mbit_s": (1000.0, "network of a worker, Mbit/s"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, (default, what) in ASSUMED.items():
+        parser.add_argument(f"--{name}", type=float, default=default, help=f"{what}: {default}")
+    flags = parser.parse_args()
+    parts = Measured()
+    figures: dict[str, object] = {"benchmark": "scale", "measured": asdict(parts)}
+    tables = []
+    for name, plane in (("text plane", text_plane), ("image plane", image_plane)):
+        found = {size: plane(pairs, parts, flags) for size, pairs in SIZES.items()}
+        names = list(found["1 M"])
+        tables.append([{name: n} | {size: found[size][n] for size in SIZES} for n in names])
+        figures[name] = found
+    print_table(tables[0])
+    print()
+    print_results(tables[1], figures | {"assumed": vars(flags)}, PACKAGES)
+
+
+if __name__ == "__main__":
+    main()
