@@ -140,7 +140,8 @@ def bucket_order(
     """
     # Up to 16 bits are sorted digit by digit; 8 bits in half the time of 16.
     kind, bits = (np.uint8, 8) if buckets <= 256 else (np.uint16, 16)
-    top = (hashes >> np.uint64(64 - bits)).astype(kind) >> kind(bits + 1 - buckets.bit_length())
+    spare = np.uint64(bits + 1 - buckets.bit_length())
+    top = (hashes >> np.uint64(64 - bits) >> spare).astype(kind)
     order = np.argsort(top, kind="stable")
     edges = np.searchsorted(top[order], np.arange(buckets + 1))
     filled = np.flatnonzero(edges[1:] > edges[:-1])
