@@ -27,7 +27,7 @@ def blank_in(text: bytes, start: int, behind: bytes) -> int:
 
 
 @pytest.mark.parametrize("size", range(26))
-@pytest.mark.parametrize("behind", [b" " * 8, b"!" * 8, b"\0" * 8])
+@pytest.mark.parametrize("behind", [b" " * 8, b"!" * 8, b"\0" * 8, b"!! !  !!"])
 def test_a_blank_at_each_place(size: int, behind: bytes) -> None:
     for filler in (0x21, 0x00, 0xA0, 0x1F):
         text = bytes([filler]) * size
