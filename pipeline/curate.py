@@ -16,7 +16,6 @@ from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.evaluation import EvaluationFile, HashEvaluationImages
 from transforms.hash_sets import WriteHashSet
 from transforms.judge_pairs import JudgePairs, TextRules
-from transforms.language import LanguageRule
 from transforms.measure_images import ImageRules
 from transforms.plan_shards import PlanShards
 from transforms.tallies import CombineCounts, WriteJson
@@ -71,13 +70,7 @@ def curate_texts(
     numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
     spread = numbered | "SpreadSplits" >> beam.Reshuffle()
 
-    language = LanguageRule(
-        rules.language,
-        rules.min_language_score,
-        rules.min_unsure_language_score,
-        rules.min_langdetect_probability,
-    )
-    counted = spread | CountPairs(read, blocks, language, buckets, ngrams=given is None)
+    counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=given is None)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
     frequent = pairs["images_of_text"] | "FindFrequentTexts" >> FindFrequent(
         "text", rules.max_images_per_text

@@ -6,7 +6,7 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 # No `from __future__ import annotations` here: options.py reads the fields' types.
 from dataclasses import dataclass, field
 
-from transforms.language import LANGUAGES
+from transforms.language import LANGUAGES, LanguageRule
 
 
 @dataclass(frozen=True)
@@ -90,3 +90,13 @@ class Rules:
                 f"nothing to langdetect; "
                 f"got {self.min_unsure_language_score} and {self.min_language_score}"
             )
+
+    @property
+    def language_rule(self) -> LanguageRule:
+        """What is asked of an alt-text's language."""
+        return LanguageRule(
+            self.language,
+            self.min_language_score,
+            self.min_unsure_language_score,
+            self.min_langdetect_probability,
+        )
