@@ -34,7 +34,8 @@ Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
 - `pairs/*.parquet`: columns `key`, `url`, `caption`. The images were not fetched.
 {%- endif %}
 - `rejected/*.parquet`: every pair that was dropped, with its step, reason and detail.
-- `funnel.json`: the counts below. `manifest.json`: rules, versions, input, SHA-256 of each shard.
+- `funnel.json`: the counts below. `manifest.json`: rules, versions, input
+{%- if manifest.shards %}, SHA-256 of each shard{% endif %}.
 
 ## What was dropped
 ```

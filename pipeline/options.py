@@ -134,9 +134,11 @@ def parse(argv: Sequence[str]) -> Command:
     made = parser()
     known, rest = made.parse_known_args(list(argv))
     flags, beam_options = vars(known), _beam_options(rest, made)
-    if flags.get("vocabulary") and "vocabulary_size" in flags:
+    if flags.get("vocabulary") == "":
+        raise UsageError("--vocabulary is empty; give a vocabulary.u64, or leave the flag out")
+    if "vocabulary" in flags and "vocabulary_size" in flags:
         raise UsageError(
-            "vocabulary_size is of the input's own vocabulary, and --vocabulary gives another; "
+            "--vocabulary_size is of the input's own vocabulary, and --vocabulary gives another; "
             "give only one of them"
         )
     try:

@@ -68,6 +68,8 @@ def run(command: Command) -> None:
             shutil.rmtree(blocks, ignore_errors=True)
     print(render_funnel(funnel["steps"]))
     print(render_vocabulary(funnel["vocabulary"]))
+    if not funnel["pairs"]:
+        _say("no pair is left: the funnel shows which rule took the most")
     _say(f"done: {folder.out}")
 
 

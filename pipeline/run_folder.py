@@ -69,7 +69,10 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
         return [d for k in keys for d in _differences(old.get(k), new.get(k), k)]
     if old == new:
         return []
-    return [f"{name} {old} there, {new} here"] if not isinstance(old, list) else [f"other {name}"]
+    if isinstance(old, list | dict) or isinstance(new, list | dict):
+        return [f"other {name.replace('_', ' ')}"]
+    shown = ["not given" if value is None else value for value in (old, new)]
+    return [f"{name} {shown[0]} there, {shown[1]} here"]
 
 
 class RunFolder:
