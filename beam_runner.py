@@ -40,13 +40,17 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     # Arrow's own allocator gives memory back at once, to fault it in again: 0.3 s of 5.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    with _quick_start():
-        import pyarrow
+    try:
+        with _quick_start():
+            import pyarrow
 
-        from pipeline.options import UsageError, parse  # Beam takes a second to import, and warns
-        from pipeline.run import run
+            from pipeline.options import UsageError, parse  # Beam takes a second, and warns
+            from pipeline.run import run
 
-        pyarrow.scalar(0)  # of its first value Arrow asks whether pandas knows it, or never: 0.6 s
+            pyarrow.scalar(0)  # of its first value Arrow asks if pandas knows it, or never: 0.6 s
+    except KeyboardInterrupt as error:
+        print(f"beam_runner.py: {_last_line(error)}", file=sys.stderr)
+        return 1
 
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
     logging.getLogger().setLevel(level or "WARNING")

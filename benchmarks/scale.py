@@ -54,6 +54,9 @@ class Measured:
     plan_row_bytes: float = 46.7  # shuffle_sizes.py, 8 million: 211 MB of the plan
     # group_memory.py: 1215 MiB with two groups of 78 MiB at once, 1862 with two of 156
     base_mib: float = 568.0
+    floor_mib: float = (
+        1165.0  # growth.py: the most of 0.5 to 12.4 million pairs, where groups are small
+    )
     memory_per_group: float = 4.15
     vocabulary_mib: float = 1025.0  # HashSet.open of 100 M hashes: 763 mapped, 256 of index
     fetch_us: float = 968.0  # fetch.py: 1,033 images a CPU-second
@@ -113,7 +116,7 @@ def memory(group_mb: float, threads: int, pairs: int, parts: Measured) -> float:
     """The peak of a process that counts or judges, MiB: a group a thread, or the vocabulary."""
     groups = parts.base_mib + threads * parts.memory_per_group * group_mb * 1e6 / MIB
     vocabulary = parts.vocabulary_mib * min(1.0, 0.5 * pairs / 1e8)
-    return max(groups, parts.base_mib + vocabulary)
+    return max(parts.floor_mib, groups, parts.base_mib + vocabulary)
 
 
 def image_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[str, float]:

@@ -22,6 +22,7 @@ from pipeline.inputs import (
 from pipeline.options import Command
 from pipeline.run_folder import RunFolder, describe_run
 from transforms.batches import Blocks
+from transforms.threads import stop_work
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 90 MB, at most
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
@@ -63,6 +64,7 @@ def run(command: Command) -> None:
                 curate_images(pipeline, shards, evaluation, command, places)
         funnel = folder.close()
     finally:
+        stop_work()
         folder.release()
         if blocks:
             shutil.rmtree(blocks, ignore_errors=True)

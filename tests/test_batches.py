@@ -126,3 +126,11 @@ def test_rows_are_brought_together_by_bucket(values: list[int], buckets: int) ->
     found = [(b, int(row)) for b, i, j in slices for row in order[i:j]]
     expected = sorted((value * buckets >> 64, row) for row, value in enumerate(values))
     assert found == expected  # in each bucket in the order of the rows
+
+
+def test_a_split_has_no_more_rows_than_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.batches.MAX_ROWS", 3)
+    two = pa.record_batch([pa.array([1, 2])], names=["n"])
+    assert [first for first, _ in numbered([two, two.slice(1)])] == [0, 2]
+    with pytest.raises(RuntimeError, match="more than 3 rows; split it"):
+        list(numbered([two, two]))

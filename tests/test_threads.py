@@ -1,3 +1,4 @@
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -6,6 +7,7 @@ from typing import Any
 import apache_beam as beam
 import pytest
 from apache_beam.pvalue import TaggedOutput
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.made_batches import run_in_beam
-from transforms.threads import THREADS, ThreadedDoFn, in_threads
+from transforms.threads import THREADS, ThreadedDoFn, in_threads, stop_work
 
 
 @given(st.lists(st.integers()))
@@ -236,3 +238,43 @@ def test_tagged_outputs_in_beam() -> None:
         assert_that(found["squares"], equal_to(squares), label="squares")
 
     run_in_beam(build)
+
+
+def fail(value: int) -> None:
+    raise ValueError("downstream")
+
+
+def test_an_error_behind_it_stops_its_threads() -> None:
+    """What it yields fails in another step: its thread would fill its queue and wait for ever."""
+    before = set(threading.enumerate())
+    with pytest.raises(Exception, match="downstream"), beam.Pipeline(runner=FnApiRunner()) as p:
+        p | beam.Create([1, 2]) | beam.ParDo(_Endless()) | beam.Map(fail)
+    stop_work()
+    pools = [t for t in set(threading.enumerate()) - before if t.name.startswith("ThreadPool")]
+    for thread in pools:
+        thread.join(5)
+    assert not any(thread.is_alive() and not _idle(thread) for thread in pools)
+
+
+def _idle(thread: threading.Thread) -> bool:
+    """Whether it waits for work, as a pool's thread does until the pool is collected."""
+    frame = sys._current_frames()[thread.ident]
+    return frame.f_code.co_name == "_worker"
+
+
+def test_stopped_work_takes_no_further_batch() -> None:
+    taken: list[int] = []
+
+    class Slow(ThreadedDoFn):
+        def work(self, element: int) -> Iterator[int]:
+            yield from in_threads(lambda batch: taken.append(batch) or time.sleep(0.05), range(200))
+
+    do_fn = Slow()
+    do_fn.start_bundle()
+    assert not list(do_fn.process(0))
+    time.sleep(0.2)
+    do_fn.teardown()
+    count = len(taken)
+    assert 0 < count < 100
+    time.sleep(0.3)
+    assert len(taken) == count

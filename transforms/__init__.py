@@ -10,7 +10,7 @@ def _drop_stale_kernels(folder: Path) -> None:
     numba looks at the file of a kernel alone, and what it inlines may be in another: an old hash
     would live on in the kernels of other files.
     """
-    newest = max(source.stat().st_mtime for source in folder.glob("*.py"))
+    newest = max((source.stat().st_mtime for source in folder.glob("*.py")), default=0.0)
     for compiled in (folder / "__pycache__").glob("*.nbi"):
         with suppress(OSError):
             if compiled.stat().st_mtime < newest:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+MAX_ROWS = 1 << 32  # of a split: its rows are told by uint32
 REFERENCE = pa.schema([("path", pa.string()), ("at", pa.int64()), ("size", pa.int64())])
 
 
@@ -106,9 +107,15 @@ def pieces(table: pa.Table, name: str) -> list[npt.NDArray]:
 
 
 def numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Each batch with the number of its first row."""
+    """Each batch with the number of its first row.
+
+    Raises:
+      RuntimeError: there are more rows than row numbers.
+    """
     first = 0
     for batch in batches:
+        if first + len(batch) > MAX_ROWS:
+            raise RuntimeError(f"a file has more than {MAX_ROWS:,} rows; split it and start again")
         yield first, batch
         first += len(batch)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from itertools import islice
 from queue import Full, Queue
-from threading import Event
+from threading import Event, local
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
@@ -19,6 +20,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 In = TypeVar("In")
 Out = TypeVar("Out")
 _END = object()
+_ALL: WeakSet[_Results] = WeakSet()
+_HERE = local()  # `stopped`: the event of the results that this thread makes, if any
 
 THREADS = max(2, min(4, os.cpu_count() or 2))  # beyond, threads wait for the interpreter's lock
 
@@ -39,7 +42,10 @@ def in_threads(
     with ThreadPoolExecutor(THREADS) as pool:
         chunks = iter(lambda: list(islice(items, chunk)), [])
         waiting = deque(pool.submit(work, some) for some in islice(chunks, 2 * THREADS))
+        stopped = getattr(_HERE, "stopped", None)
         while waiting:
+            if stopped and stopped.is_set():
+                raise InterruptedError("this work was stopped")
             done = waiting.popleft()
             waiting.extend(pool.submit(work, some) for some in islice(chunks, 1))
             yield from done.result()
@@ -61,6 +67,7 @@ class ThreadedDoFn(beam.DoFn):
         raise NotImplementedError
 
     def start_bundle(self) -> None:
+        self.teardown()  # of a bundle that failed, where the runner left that out
         self._pool = ThreadPoolExecutor(THREADS)
         self._running: deque[_Results] = deque()
 
@@ -68,16 +75,21 @@ class ThreadedDoFn(beam.DoFn):
         taken = self.take(element)
         self._running.append(_Results(self._pool, lambda: self.work(taken, *sides)))
         while len(self._running) > THREADS:
-            yield from self._running.popleft()
+            yield from self._running[0]  # which stays there, to be stopped if this is left
+            self._running.popleft()
 
     def finish_bundle(self) -> Iterator[Any]:
         while self._running:
-            yield from map(_windowed, self._running.popleft())
+            yield from map(_windowed, self._running[0])
+            self._running.popleft()
         self._pool.shutdown()
 
     def teardown(self) -> None:
-        for results in getattr(self, "_running", ()):  # of a bundle that failed
+        running = list(getattr(self, "_running", ()))
+        for results in running:
             results.stop()
+        for results in running:
+            results.wait()
 
 
 class _Results:
@@ -87,8 +99,12 @@ class _Results:
         self._queue: Queue[Any] = Queue(maxsize=64)
         self._stopped = Event()
         self._future = pool.submit(self._run, function)
+        _ALL.add(self)
 
     def _run(self, function: Callable[[], Iterable[Any]]) -> None:
+        if self._stopped.is_set():
+            return
+        _HERE.stopped = self._stopped
         try:
             for value in function():
                 self._put(value)
@@ -103,12 +119,31 @@ class _Results:
                 return self._queue.put(value, timeout=0.1)
 
     def __iter__(self) -> Iterator[Any]:
-        while (value := self._queue.get()) is not _END:
-            yield value
-        self._future.result()  # raises what the function raised
+        try:
+            while (value := self._queue.get()) is not _END:
+                yield value
+            self._future.result()  # raises what the function raised
+        finally:
+            self.stop()
 
     def stop(self) -> None:
+        """Lets the thread end at its next value, or its next batch (`in_threads`)."""
         self._stopped.set()
+        self._future.cancel()
+
+    def wait(self) -> None:
+        """Until the thread does no more."""
+        wait([self._future])
+
+
+def stop_work() -> None:
+    """Stops all that is under way in this process, and waits for it: before others may write
+    where it writes, or when the interpreter would wait for it in vain."""
+    running = list(_ALL)
+    for results in running:
+        results.stop()
+    for results in running:
+        results.wait()
 
 
 def _windowed(value: Any) -> Any:
