@@ -1,4 +1,4 @@
-"""The vocabulary: the most frequent unigrams and bigrams, together, of all pairs in the language."""
+"""The vocabulary: the most frequent unigrams and bigrams of all pairs in the language."""
 
 from __future__ import annotations
 
