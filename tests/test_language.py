@@ -40,6 +40,8 @@ COLUMN = [GERMAN, ENGLISH, CHINESE, ENGLISH, ""]
 
 # Many threads ask at once, before any profile of a language is loaded.
 AT_ONCE = f"""
+import logging
+logging.basicConfig(level=logging.ERROR)  # as the command does: Beam warns of what it does not find
 import pyarrow as pa
 from transforms.language import LanguageRule, wrong_languages
 from transforms.threads import in_threads
