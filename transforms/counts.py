@@ -8,12 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from transforms.hashing import HashSet, UInt64s
+from transforms.hashing import Bools, HashSet, UInt64s
 from transforms.text_kernels import ngram_count
 
 Counts = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
-Bools = npt.NDArray[np.bool_]
 
 
 @njit(nogil=True, cache=True)

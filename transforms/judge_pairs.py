@@ -20,14 +20,13 @@ from transforms import reasons as r
 from transforms.batches import Blocks, numbered, unpack
 from transforms.count_pairs import BUCKET, Bucket, ReadSplit
 from transforms.files import is_local, local_copy
-from transforms.hashing import HashSet
+from transforms.hashing import Bools, HashSet
 from transforms.measure import Pairs, measure
 from transforms.parquet_files import RowWriter, parquet_file
 from transforms.rare_tokens import has_rare_token
 from transforms.rejects import REJECTED, key_column, rejected_rows
 from transforms.threads import ThreadedDoFn, in_threads
 
-Bools = npt.NDArray[np.bool_]
 LOG = logging.getLogger("alignset")
 PAIRS = pa.schema([("key", pa.string()), ("url", pa.string()), ("caption", pa.string())])
 BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from transforms.hashing import HashSet, is_member
+from transforms.hashing import Bools, HashSet, is_member
 from transforms.measure import Pairs
 from transforms.text_kernels import ngram_count
-
-Bools = npt.NDArray[np.bool_]
 
 
 @njit(nogil=True, cache=True)

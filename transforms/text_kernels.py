@@ -223,7 +223,6 @@ def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  #
         if word_start >= 0:
             word = word_hash(identity, word_start, word_end)
             used = _add_word(word, begun, words, ngrams, used)
-            begun = pair_begin(word)
             words += 1
         if not wanted[row]:
             used, words = first, 0

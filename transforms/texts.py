@@ -19,11 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.characters import END, characters
-from transforms.hashing import UInt64s, string_buffers
+from transforms.hashing import Bools, UInt64s, string_buffers
 from transforms.text_kernels import LONGEST_RUN, count_separators, walk, walk_plain
 
 Rows = npt.NDArray[np.intp]
-Bools = npt.NDArray[np.bool_]
 
 
 class Texts(NamedTuple):
@@ -69,11 +68,6 @@ def _with_short_runs(text: str) -> str:
         for at in range(start + LONGEST_RUN, stop - 1, LONGEST_RUN)
     ]
     return _JOINER.join(text[a:b] for a, b in pairwise([0, *cuts, len(text)]))
-
-
-def text_identity(kept: str) -> str:
-    """What an alt-text is counted by: the kept text, case-folded."""
-    return kept.casefold()
 
 
 def measure_texts(captions: pa.StringArray, wanted: Bools) -> Texts:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 
-from transforms.batches import unpack
 from transforms.count_pairs import Bucket
 from transforms.files import local_copy, open_to_read, write_atomically
+from transforms.hash_sets import bucket_bytes, join_buckets
 
 NAME = "vocabulary.u64"  # little-endian uint64, ascending, without repeats or a header
 HASHING = (
@@ -71,31 +69,8 @@ def _write_part(members: Bucket, path: str) -> tuple[int, str]:
     """One bucket to a file of its own, named for this attempt."""
     bucket, block = members
     part = f"{path}-{bucket:05d}-{uuid.uuid4().hex}"
-    write_atomically(part, lambda sink: sink.write(_hashes(block)))
+    write_atomically(part, lambda sink: sink.write(bucket_bytes(block)))
     return bucket, part
-
-
-def _hashes(part: pa.RecordBatch | str) -> memoryview | bytes:
-    if isinstance(part, str):
-        with open_to_read(part) as source:
-            return source.read()
-    return memoryview(unpack(part)["hash"].to_numpy().astype("<u8", copy=False))
-
-
-def _join(parts: Iterable[tuple[int, pa.RecordBatch | str]], path: str) -> VocabularyFile:
-    """The buckets in their order, one at a time: they are the hashes' top bits."""
-    named = f"{path}-{uuid.uuid4().hex}"  # each attempt its own, since readers keep it open
-    size, digest = 0, hashlib.sha256()
-
-    def write(sink: BinaryIO) -> None:
-        nonlocal size
-        for _, part in sorted(parts, key=lambda item: item[0]):
-            hashes = _hashes(part)
-            size += sink.write(hashes)
-            digest.update(hashes)
-
-    write_atomically(named, write)
-    return VocabularyFile(named, size, digest.hexdigest())
 
 
 @dataclass(eq=False)
@@ -119,5 +94,5 @@ class WriteVocabulary(beam.PTransform):
             parts = members | "Part" >> beam.Map(_write_part, f"{path}-part")
         once = members.pipeline | f"Once {self.label}" >> beam.Create([None])
         return once | "Join" >> beam.Map(
-            lambda _, some: _join(some, path), beam.pvalue.AsList(parts)
+            lambda _, some: VocabularyFile(*join_buckets(some, path)), beam.pvalue.AsList(parts)
         )
