@@ -29,7 +29,7 @@ PACKAGES = ("apache-beam", "numpy", "numba", "pyarrow")
 class Measured:
     """Parts on 2 vCPU (Xeon with AVX-512), Python 3.11; CPU in us a pair, sizes in bytes."""
 
-    # growth.py: (42.6 - 1.58) CPU-s over 12.4 million; by part from thread CPU times at 4 million
+    # growth.py: (42.6 - 1.58) CPU-s over 12.4 million; by part from text_parts.py at 4 million
     first_reading_us: float = 1.135  # decode .25, measure .34, URLs .065, n-grams .18, others .3
     counting_us: float = 0.26  # n-grams .1, distinct pairs .1, frequent ones .06
     second_reading_us: float = 1.59  # decode .25, measure .5, look-ups .19, reasons .2, write .45
