@@ -12,19 +12,36 @@ from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 
 
+# What Beam and numba import where they find it, and the flags' words that ask for it.
+_OPTIONAL = {
+    "pandas": (),
+    "scipy": (),
+    "bson": (),
+    "pymongo": (),
+    "apache_beam.io.gcp.bigquery": (),
+    "google.api_core": ("gs://", "dataflow"),
+    "google.auth": ("gs://", "dataflow"),
+    "google.cloud": ("gs://", "dataflow"),
+    "boto3": ("s3://",),
+}
+
+
 class _Hidden(MetaPathFinder):
     """Packages that are not needed here, though others import them where they find them."""
 
+    def __init__(self, argv: Sequence[str]) -> None:
+        words = " ".join(argv).lower()
+        self._names = {n for n, uses in _OPTIONAL.items() if not any(use in words for use in uses)}
+
     def find_spec(self, name: str, *_: object) -> None:
-        if name in ("pandas", "scipy"):
+        if name in self._names:
             raise ModuleNotFoundError(f"{name} is hidden while others start", name=name)
 
 
 @contextmanager
-def _quick_start() -> Iterator[None]:
-    """Imports in 0.9 s what takes 1.7: Beam brings pandas along and numba scipy, and none of what
-    is made at the start is garbage."""
-    hidden = _Hidden()
+def _quick_start(argv: Sequence[str]) -> Iterator[None]:
+    """Imports without what is not needed, nor garbage collection: nothing made here is garbage."""
+    hidden = _Hidden(argv)
     sys.meta_path.insert(0, hidden)
     gc.disable()
     try:
@@ -41,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     # Arrow's own allocator gives memory back at once, to fault it in again: 0.3 s of 5.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
-        with _quick_start():
+        with _quick_start(argv):
             import pyarrow
 
             from pipeline.options import UsageError, parse  # Beam takes a second, and warns

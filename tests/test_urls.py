@@ -83,7 +83,7 @@ some_urls = st.lists(st.one_of(urls, st.text(max_size=12).map("http://a".__add__
 )
 def test_the_identity(url: str, identity: str | None) -> None:
     assert url_identity(url) == identity
-    hashes, usable = url_hashes(pa.array(["http://x/", url, "http://y/"]))
+    hashes, usable, _ = url_hashes(pa.array(["http://x/", url, "http://y/"]))
     assert usable.tolist() == [True, identity is not None, True]
     assert hashes.tolist() == [xxh("http://x/"), xxh(identity or ""), xxh("http://y/")]
 
@@ -93,7 +93,7 @@ def test_columns_are_what_the_rules_say_row_by_row(texts: list[str]) -> None:
     identities = [reference.url_identity(text) for text in texts]
     column = pa.array(texts, pa.string())
     for one in (column, in_the_middle(column)):
-        hashes, usable = url_hashes(one)
+        hashes, usable, _ = url_hashes(one)
         assert usable.tolist() == [identity is not None for identity in identities]
         assert hashes.tolist() == [xxh(identity or "") for identity in identities]
 
@@ -110,7 +110,7 @@ def test_columns_are_what_the_rules_say_row_by_row(texts: list[str]) -> None:
     ],
 )
 def test_what_stands_in_the_next_row_is_no_part_of_a_url(url: str, behind: str) -> None:
-    hashes, usable = url_hashes(pa.array([url, behind, url]))
+    hashes, usable, _ = url_hashes(pa.array([url, behind, url]))
     identity = reference.url_identity(url)
     assert usable.tolist() == [identity is not None, False, identity is not None]
     assert hashes.tolist() == [xxh(identity or ""), xxh(""), xxh(identity or "")]

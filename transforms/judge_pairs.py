@@ -66,8 +66,10 @@ def text_reasons(
     if corpus.vocabulary is not None:
         alive = ~np.logical_or.reduce(list(faults.values()))
         faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary)
-    marks = pc.make_struct(*(pa.array(mark) for mark in faults.values()))
-    return pc.case_when(marks, *faults)
+    first = np.zeros(len(repeated), np.int8)
+    for place, mark in reversed(list(enumerate(faults.values(), 1))):
+        first[mark] = place
+    return pa.array([None, *faults], pa.string()).take(pa.array(first))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.hashing import UInt64s, pair_keys, string_buffers, string_hashes
+from transforms.hashing import Bools, UInt64s, pair_keys, string_buffers, string_hashes
 from transforms.texts import measure_texts
-from transforms.urls import url_hashes
+from transforms.urls import has_blank_edges, url_hashes
 
 NO_URL, NOT_HTTP, NO_TEXT, NOT_UTF8 = "no_url", "not_http", "no_text", "not_utf8"
 UNREADABLE = "unreadable_row"  # a line of a text file that is no row; a source says so
@@ -24,6 +24,7 @@ class Pairs(NamedTuple):
       url: string[n], trimmed. text: string[n], as kept; both without nulls.
       malformed: string[n], what makes the pair unusable, or null.
       url_hash, text_hash: uint64[n], of the identities. key: uint64[n], of both.
+      own_url: bool[n], whether `url_hash` is known to be that of the URL itself.
       word_count, ngrams, first_ngram: as in `Texts`; a malformed pair has none.
     """
 
@@ -33,6 +34,7 @@ class Pairs(NamedTuple):
     url_hash: UInt64s
     text_hash: UInt64s
     key: UInt64s
+    own_url: Bools
     word_count: npt.NDArray[np.int32]
     ngrams: UInt64s
     first_ngram: npt.NDArray[np.int64]
@@ -43,7 +45,10 @@ class Pairs(NamedTuple):
 
     def exact_hash(self) -> UInt64s:
         """uint64[n]: hash of the very strings, to choose between pairs of one identity."""
-        return pair_keys(string_hashes(self.url), string_hashes(self.text))
+        url_hash = self.url_hash.copy()
+        spelled = np.flatnonzero(~self.own_url)
+        url_hash[spelled] = string_hashes(self.url.take(pa.array(spelled)))
+        return pair_keys(url_hash, string_hashes(self.text))
 
 
 def _without_nulls(values: pa.BinaryArray) -> pa.BinaryArray:
@@ -58,18 +63,16 @@ def _without_nulls(values: pa.BinaryArray) -> pa.BinaryArray:
 
 
 def _trimmed(urls: pa.StringArray) -> pa.StringArray:
-    data, offsets = string_buffers(urls)
-    filled = np.flatnonzero(np.diff(offsets))
-    edges = data[np.concatenate([offsets[filled], offsets[filled + 1] - 1])]
-    if np.all((edges > ord(" ")) & (edges < 0x80)):
-        return urls
-    return pc.utf8_trim_whitespace(urls)
+    return pc.utf8_trim_whitespace(urls) if has_blank_edges(*string_buffers(urls)) else urls
 
 
 def _readable(values: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.bool_]]:
     """The column as valid UTF-8 without nulls, and which rows were not valid."""
     text = _without_nulls(values.cast(pa.binary())).view(pa.string())
     broken = np.zeros(len(text), np.bool_)
+    data, offsets = string_buffers(text)
+    if data[offsets[0] : offsets[-1]].max(initial=0) < 0x80:
+        return text, broken
     try:
         text.validate(full=True)
         return text, broken
@@ -91,7 +94,7 @@ def measure(batch: pa.RecordBatch) -> Pairs:
     urls, bad_url = _readable(batch["url"])
     texts, bad_text = _readable(batch["caption"])
     url = _trimmed(urls)
-    url_hash, usable = url_hashes(url)
+    url_hash, usable, own_url = url_hashes(url)
     text = measure_texts(texts, usable & ~bad_url & ~bad_text)
     faults = pc.case_when(
         pc.make_struct(
@@ -108,7 +111,8 @@ def measure(batch: pa.RecordBatch) -> Pairs:
     if "malformed" in batch.schema.names:
         faults = pc.coalesce(batch["malformed"], faults)
     # A pair without an identity still needs a key to be named by.
-    url_hash = np.where(usable, url_hash, string_hashes(url)) if not usable.all() else url_hash
+    unusable = np.flatnonzero(~usable)
+    url_hash[unusable] = string_hashes(url.take(pa.array(unusable)))
     key = pair_keys(url_hash, text.hash)
     return Pairs(
         url,
@@ -117,6 +121,7 @@ def measure(batch: pa.RecordBatch) -> Pairs:
         url_hash,
         text.hash,
         key,
+        own_url,
         text.word_count,
         text.ngrams,
         text.first_ngram,

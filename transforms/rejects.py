@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from numba import njit
 
 from transforms.reasons import STEP_OF
 
@@ -22,12 +23,19 @@ REJECTED = pa.schema(
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
+@njit(nogil=True, cache=True)
+def _write_hex(keys, digits):  # type: ignore[no-untyped-def]
+    for row in range(len(keys)):
+        left = keys[row]
+        for place in range(16):
+            digits[16 * row + 15 - place] = _HEX[left & np.uint64(15)]
+            left >>= np.uint64(4)
+
+
 def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
     """uint64[n] keys as 16 hex digits each, the most significant first: string[n]."""
-    bytes_ = np.ascontiguousarray(keys.astype(">u8")).view(np.uint8)
-    digits = np.empty(2 * len(bytes_), np.uint8)
-    digits[0::2] = _HEX[bytes_ >> 4]
-    digits[1::2] = _HEX[bytes_ & 15]
+    digits = np.empty(16 * len(keys), np.uint8)
+    _write_hex(keys, digits)
     ends = np.arange(len(keys) + 1, dtype=np.int32) * 16
     return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(digits))
 

@@ -28,6 +28,30 @@ def count_separators(data, offsets):  # type: ignore[no-untyped-def]
     return found
 
 
+@njit(nogil=True, cache=True)
+def splice(column, rows, others, data, ends):  # type: ignore[no-untyped-def]
+    """Fills `data` and `ends` with a column's rows, others in the place of `rows`; both columns
+    are (bytes, offsets). What lies between two replaced rows is copied at once."""
+    old, offsets = column
+    new, new_offsets = others
+    end, row = 0, 0
+    ends[0] = 0
+    for place in range(len(rows) + 1):
+        stop = rows[place] if place < len(rows) else len(offsets) - 1
+        first, last = offsets[row], offsets[stop]
+        data[end : end + last - first] = old[first:last]
+        while row < stop:
+            row += 1
+            ends[row] = end + offsets[row] - first
+        end += last - first
+        if place < len(rows):
+            first, last = new_offsets[place], new_offsets[place + 1]
+            data[end : end + last - first] = new[first:last]
+            end += last - first
+            row += 1
+            ends[row] = end
+
+
 @njit(inline="always")
 def _is_plain(data, start, stop):  # type: ignore[no-untyped-def]
     """Whether a text is printable ASCII without ampersands, and its spaces are single."""

@@ -16,11 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from transforms.characters import END, characters
 from transforms.hashing import Bools, UInt64s, string_buffers
-from transforms.text_kernels import LONGEST_RUN, count_separators, walk, walk_plain
+from transforms.text_kernels import LONGEST_RUN, count_separators, splice, walk, walk_plain
 
 Rows = npt.NDArray[np.intp]
 
@@ -99,12 +98,21 @@ def _filled(texts: Texts, rows: Rows, rest: Texts, room: UInt64s) -> Texts:
     texts.hash[rows] = rest.hash
     texts.word_count[rows] = rest.word_count
     texts.first_ngram[rows] = rest.first_ngram + len(texts.ngrams)
-    mask = np.zeros(len(texts.hash), np.bool_)
-    mask[rows] = True
     return texts._replace(
-        kept=pc.replace_with_mask(texts.kept, pa.array(mask), rest.kept),
+        kept=_spliced(texts.kept, rows, rest.kept),
         ngrams=room[: len(texts.ngrams) + len(rest.ngrams)],
     )
+
+
+def _spliced(column: pa.StringArray, rows: Rows, others: pa.StringArray) -> pa.StringArray:
+    """A column with others in the place of some rows, which ascend."""
+    data, offsets = string_buffers(column)
+    more, ends_of_more = string_buffers(others)
+    replaced = int((offsets[rows + 1] - offsets[rows]).sum())
+    size = int(offsets[-1] - offsets[0]) - replaced + int(ends_of_more[-1] - ends_of_more[0])
+    bytes_, ends = np.empty(size, np.uint8), np.empty(len(offsets), np.int32)
+    splice((data, offsets), rows, (more, ends_of_more), bytes_, ends)
+    return pa.StringArray.from_buffers(len(column), pa.py_buffer(ends), pa.py_buffer(bytes_))
 
 
 def _columns(rows: int, room: UInt64s) -> tuple[npt.NDArray, ...]:

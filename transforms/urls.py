@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-from transforms.hashing import UInt64s, string_buffers, string_hashes, xxh64
+from transforms.hashing import Bools, UInt64s, string_buffers, string_hashes, xxh64
 
 # scheme, user information, host (a name or [IPv6]), port, the rest. Letter by letter, since
 # re.I would take "ſ" for "s".
@@ -97,11 +96,24 @@ def _after_port(data, at, stop, port):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _hash_plain_urls(data, offsets, tables, room, hashes, plain):  # type: ignore[no-untyped-def]
+def has_blank_edges(data, offsets):  # type: ignore[no-untyped-def]
+    """Whether any row begins or ends with what might be white space."""
+    for row in range(len(offsets) - 1):
+        start, stop = offsets[row], offsets[row + 1]
+        if start < stop:
+            for edge in (data[start], data[stop - 1]):
+                if edge <= 0x20 or edge >= 0x80:
+                    return True
+    return False
+
+
+@njit(nogil=True, cache=True)
+def _hash_plain_urls(data, offsets, tables, room, hashes, marks):  # type: ignore[no-untyped-def]
     """Hashes the identities of URLs of the usual form, scheme://host[:port]/path#fragment."""
     host, schemes = tables
+    plain, own = marks
     for row in range(len(hashes)):
-        plain[row] = False
+        plain[row] = own[row] = False
         start, stop = offsets[row], offsets[row + 1]
         # The last byte is no white space, so `url_identity` has nothing to trim.
         if stop == start or data[stop - 1] <= 0x20 or data[stop - 1] >= 0x7F:
@@ -115,26 +127,28 @@ def _hash_plain_urls(data, offsets, tables, room, hashes, plain):  # type: ignor
         plain[row] = at > first and (after in (_SLASH, _QUESTION, _FRAGMENT))
         if plain[row] and path == at and _is_identity(data, start, at, stop):
             hashes[row] = xxh64(data, start, stop)
+            own[row] = True
         elif plain[row]:
             hashes[row] = xxh64(room, 0, _identity_into(room, data, start, at, path, stop))
 
 
-def url_hashes(urls: pa.StringArray) -> tuple[UInt64s, npt.NDArray[np.bool_]]:
+def url_hashes(urls: pa.StringArray) -> tuple[UInt64s, Bools, Bools]:
     """Hashes of the identities of image URLs.
 
     Args:
       urls: string[n], no nulls, valid UTF-8.
 
     Returns:
-      uint64[n], and bool[n]: whether each is an absolute http or https URL with a host.
+      uint64[n]; bool[n], whether each is an absolute http or https URL with a host; and bool[n],
+      whether each is known to be its own identity, so that its hash is that of the URL itself.
     """
     data, offsets = string_buffers(urls)
     hashes = np.zeros(len(urls), np.uint64)
-    usable = np.empty(len(urls), np.bool_)
+    usable, own = np.empty(len(urls), np.bool_), np.empty(len(urls), np.bool_)
     room = np.empty(int(np.diff(offsets).max(initial=0)), np.uint8)
-    _hash_plain_urls(data, offsets, (_HOST, _SCHEMES), room, hashes, usable)
+    _hash_plain_urls(data, offsets, (_HOST, _SCHEMES), room, hashes, (usable, own))
     unusual = np.flatnonzero(~usable)
     identities = [url_identity(url) for url in urls.take(pa.array(unusual)).to_pylist()]
     usable[unusual] = [identity is not None for identity in identities]
     hashes[unusual] = string_hashes(pa.array([i or "" for i in identities], pa.string()))
-    return hashes, usable
+    return hashes, usable, own
