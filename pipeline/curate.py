@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 
@@ -14,13 +15,12 @@ from pipeline.readers import read_split
 from transforms.batches import Blocks
 from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.evaluation import EvaluationFile, HashEvaluationImages
-from transforms.hash_sets import WriteHashSet
+from transforms.hash_sets import HashFile, WriteHashSets
 from transforms.judge_pairs import JudgePairs, TextRules
 from transforms.measure_images import ImageRules
 from transforms.plan_shards import PlanShards
-from transforms.tallies import CombineCounts, WriteJson
+from transforms.tallies import WriteJson, add_counts
 from transforms.vocabulary import BuildVocabulary
-from transforms.vocabulary_file import VocabularyFile, WriteVocabulary
 from transforms.write_shards import WriteShards
 
 
@@ -42,21 +42,13 @@ class Places:
         return f"{self.work}/plan"
 
 
-class KnownNgrams(NamedTuple):
-    """The vocabulary to filter with, each a singleton."""
-
-    path: beam.PCollection  # of the file of hashes; empty where no n-gram is rare
-    summary: beam.PCollection
-    file: beam.PCollection
-
-
 def curate_texts(
     pipeline: beam.Pipeline,
     splits: list[Split],
     command: Command,
     places: Places,
     buckets: int,
-    given: VocabularyFile | None = None,
+    given: HashFile | None = None,
 ) -> None:
     """The text plane: everything that needs only URL and alt-text.
 
@@ -68,24 +60,27 @@ def curate_texts(
     rules, job, blocks = command.rules, command.job, places.blocks
     read = partial(read_split, batch_rows=job.batch_rows)
     numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
-    spread = numbered | "SpreadSplits" >> beam.Reshuffle()
+    # A group of one each: what follows runs wherever there is a worker.
+    spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
 
     counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=given is None)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
-    frequent = pairs["images_of_text"] | "FindFrequentTexts" >> FindFrequent(
-        "text", rules.max_images_per_text
+    frequent = pairs["partners"] | FindFrequent(
+        buckets, rules.max_images_per_text, rules.max_texts_per_image
     )
-    crowded = pairs["texts_of_image"] | "FindCrowdedImages" >> FindFrequent(
-        "url", rules.max_texts_per_image
-    )
-    repeated = (counted["repeated"], pairs["repeated"]) | beam.Flatten()
+    sets = {"frequent_texts": frequent["texts"], "crowded_images": frequent["images"]}
     if given:
-        known = _given_ngrams(pipeline, given)
+        summary = pipeline | "Given" >> beam.Create([{"vocabulary": given.members}])
     else:
-        known = _frequent_ngrams(counted["ngrams"], rules.vocabulary_size, places)
+        built = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, blocks)
+        sets["vocabulary"], summary = built["members"], built["summary"]
+    large = () if blocks.folder else ("vocabulary",)
+    files = pipeline | WriteHashSets(places.work, sets, large)
+    if given:
+        files = files | "GivenFile" >> beam.Map(lambda files: files | {"vocabulary": given})
+    paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
 
-    text_set = frequent | "FrequentTexts" >> WriteHashSet(f"{places.work}/frequent_texts")
-    image_set = crowded | "CrowdedImages" >> WriteHashSet(f"{places.work}/crowded_images")
+    repeated = (counted["repeated"], pairs["repeated"]) | beam.Flatten()
     judged = (
         {"split": numbered, "repeated": repeated, "foreign": counted["foreign"]}
         | beam.CoGroupByKey()
@@ -93,47 +88,40 @@ def curate_texts(
             read=read,
             blocks=blocks,
             rules=TextRules(rules.min_words, rules.max_words),
-            frequent=text_set,
-            crowded=image_set,
-            vocabulary=known.path,
+            sets=paths,
             out=places.out,
             plan=not job.text_only,
         )
     )
-    counts = judged["counts"] | CombineCounts()
-    kept = counts | "Kept" >> beam.Map(lambda total: total.get("written", 0))
-    summary = {
-        "read": counted["read"] | "Read" >> beam.CombineGlobally(sum),
-        "counts": counts,
-        "vocabulary": known.summary,
-        "vocabulary_file": known.file,
+    result = {
+        "vocabulary": summary,
+        "vocabulary_file": files | "File" >> beam.Map(lambda f: f["vocabulary"].described()),
     }
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
+        kept = (
+            pipeline
+            | "Once" >> beam.Create([None])
+            | "Kept"
+            >> beam.Map(
+                lambda _, counts: add_counts(counts).get("written", 0),
+                beam.pvalue.AsIter(judged["counts"]),
+            )
+        )
         plan = PlanShards(places.plan, job.samples_per_shard, kept, blocks)
-        summary["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
-    pipeline | "TextSummary" >> WriteJson(f"{places.work}/text.json", summary)
+        result["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
+    counts = {"read": counted["read"], "counts": judged["counts"]}
+    pipeline | "TextSummary" >> WriteJson(f"{places.work}/text.json", result, counts)
 
 
-def _frequent_ngrams(ngrams: beam.PCollection, size: int, places: Places) -> KnownNgrams:
-    """The corpus's own vocabulary, written down whether or not anything is cut."""
-    built = ngrams | BuildVocabulary(size, places.blocks)
-    write = WriteVocabulary(f"{places.work}/vocabulary", inline=places.blocks.folder is None)
-    file = built["members"] | "WriteVocabulary" >> write
-    path = file | "IfCut" >> beam.Map(
-        lambda file, summary: file.path if summary["cut_off_count"] else "",  # nothing is rare
-        beam.pvalue.AsSingleton(built["summary"]),
-    )
-    return KnownNgrams(
-        path, built["summary"], file | "FileMade" >> beam.Map(VocabularyFile.described)
-    )
+def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:
+    (split,) = splits
+    return split_id, split
 
 
-def _given_ngrams(pipeline: beam.Pipeline, given: VocabularyFile) -> KnownNgrams:
-    return KnownNgrams(
-        pipeline | "GivenPath" >> beam.Create([given.path]),
-        pipeline | "GivenSummary" >> beam.Create([{"vocabulary": given.ngrams}]),
-        pipeline | "GivenFile" >> beam.Create([given.described()]),
-    )
+def _paths(files: dict[str, HashFile], summary: dict[str, Any]) -> dict[str, str]:
+    """The files to judge with. Where nothing was cut off, no n-gram is rare."""
+    paths = {name: file.path for name, file in files.items()}
+    return paths if summary.get("cut_off_count", 1) else paths | {"vocabulary": ""}
 
 
 def curate_images(

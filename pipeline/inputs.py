@@ -19,8 +19,9 @@ from pipeline.readers import as_bytes
 from pipeline.text_files import header_columns
 from transforms.evaluation import IMAGE_SUFFIXES, EvaluationFile
 from transforms.files import exists, is_local, open_to_read
+from transforms.hash_sets import HashFile
 from transforms.vocabulary_file import NAME as VOCABULARY
-from transforms.vocabulary_file import VocabularyFile, check_vocabulary
+from transforms.vocabulary_file import check_vocabulary
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -217,7 +218,7 @@ def _column(
     return found[0]
 
 
-def find_vocabulary(given: str) -> VocabularyFile | None:
+def find_vocabulary(given: str) -> HashFile | None:
     """The vocabulary that is given, read through; a folder is an earlier run's output.
 
     Raises:

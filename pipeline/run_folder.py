@@ -27,9 +27,10 @@ from transforms.files import (
     remove_leftovers,
     write_atomically,
 )
+from transforms.hash_sets import HashFile
 from transforms.reasons import TEXT_STEPS
 from transforms.tallies import add_counts
-from transforms.vocabulary_file import HASHING, NAME, VocabularyFile
+from transforms.vocabulary_file import HASHING, NAME
 
 # What of fetching decides whether a URL can be had at all.
 FETCH_RULES = ("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent")
@@ -43,7 +44,7 @@ def describe_run(
     command: Command,
     files: Sequence[InputFile],
     evaluation: Sequence[EvaluationFile],
-    vocabulary: VocabularyFile | None = None,
+    vocabulary: HashFile | None = None,
 ) -> dict[str, Any]:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
@@ -166,9 +167,10 @@ class RunFolder:
         text_funnel = funnel(counts, TEXT_STEPS)
         check_funnel(text_funnel, kept)
         seen = counts.get("seen", 0)
-        if text["read"] != seen:
+        read = text["read"].get("rows", 0)
+        if read != seen:
             raise RuntimeError(
-                f"the first reading found {text['read']} rows and the second {seen}: "
+                f"the first reading found {read} rows and the second {seen}: "
                 "did the input change? Delete the output folder and start again"
             )
         table, shards = text_funnel, []

@@ -161,7 +161,7 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
         ngram_counts("one", "a dog", "one"),
     ):
         for ngram, count in counts.items():
-            ngrams.setdefault(bucket(ngram, 4 * BUCKETS), []).append((ngram, count))
+            ngrams.setdefault(bucket(ngram, BUCKETS), []).append((ngram, count))
     rule = language_rule("")
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -170,7 +170,7 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
         expect_rows(found["ngrams"], ngrams, "ngrams")
         expect_rows(found["repeated"], {0: [(2,)], 1: [(4,)]}, "repeated")
         expect_rows(found["foreign"], {}, "foreign")
-        assert_that(found["read"], equal_to([4, 5, 0]), label="read")
+        assert_that(found["read"], equal_to([{"rows": 4}, {"rows": 5}, {"rows": 0}]), label="read")
 
     run_in_beam(build)
 
@@ -227,13 +227,14 @@ def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -
     assert len({number for number, _ in packed}) == 2
     repeated = {0: [(7,), (2,)], 1: [(4,), (6,)]}
     # Of one bucket of pairs each: parts of a count, whose sum FindFrequent makes.
-    texts = {0: [(1, 1), (2, 1), (1, 1), (2, 1), (3, 1)]}
+    partners = {0: [(1, 1), (2, 1), (1, 1), (2, 1), (3, 1)]}
+    images = spread_by_bucket([(low, 2), (high, 3)])
+    partners |= {BUCKETS + number: rows for number, rows in images.items()}
 
     def build(pipeline: beam.Pipeline) -> None:
         found = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
         expect_rows(found["repeated"], repeated, "repeated")
-        expect_rows(found["texts_of_image"], spread_by_bucket([(low, 2), (high, 3)]), "images")
-        expect_rows(found["images_of_text"], texts, "texts")
+        expect_rows(found["partners"], partners, "partners")
 
     run_in_beam(build)
 
@@ -248,11 +249,19 @@ def test_frequent_is_more_than_the_limit(
 ) -> None:
     blocks = Blocks(str(tmp_path) if by_reference else None)
     counts = [(1, 3), (2, 2), (3, 2), (1, 1), (2, 1), (2**63, 2**32 - 1), (2**63, 1)]
-    packed = in_blocks(counts, {"text": pa.uint64(), "count": pa.uint32()}, blocks, BUCKETS)
+    packed = in_blocks(counts, {"hash": pa.uint64(), "count": pa.uint32()}, blocks, BUCKETS)
+    of_images = [(BUCKETS + number, block) for number, block in packed]
+    some = spread_by_bucket([(one,) for one in frequent])
+    many = spread_by_bucket([(2**63,)])
 
     def build(pipeline: beam.Pipeline) -> None:
-        found = pipeline | beam.Create(packed) | FindFrequent("text", limit)
-        expect_rows(found, spread_by_bucket([(one,) for one in frequent]), "frequent")
+        partners = pipeline | beam.Create(packed + of_images)
+        found = partners | "Texts" >> FindFrequent(BUCKETS, limit, 4)
+        expect_rows(found["texts"], some, "texts")
+        expect_rows(found["images"], many, "images")
+        found = partners | "Images" >> FindFrequent(BUCKETS, 4, limit)
+        expect_rows(found["texts"], many, "many texts")
+        expect_rows(found["images"], some, "many images")
 
     run_in_beam(build)
 

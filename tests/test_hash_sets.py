@@ -1,4 +1,7 @@
-from collections.abc import Callable
+"""Sets of hashes as files: written by buckets, opened by name."""
+
+import hashlib
+import re
 from pathlib import Path
 
 import apache_beam as beam
@@ -7,42 +10,80 @@ import pytest
 from apache_beam.testing.util import assert_that
 
 from tests.made_batches import run_in_beam
+from tests.memory_files import FILES
 from transforms.batches import Blocks, batch_of
-from transforms.hash_sets import WriteHashSet
+from transforms.files import local_copy, open_to_read
+from transforms.hash_sets import HashFile, WriteHashSets
 from transforms.hashing import HashSet
 
 MEMBERS = np.sort(np.random.default_rng(3).integers(0, 2**64 - 1, 50, np.uint64))
+BODY = MEMBERS.astype("<u8").tobytes()
 
 
-def is_a_name_of_its_own(path: str) -> Callable[[list[str]], None]:
-    def check(written: list[str]) -> None:
-        assert len(written) == 1
-        assert written[0].startswith(f"{path}-")
+@pytest.fixture(params=["local", "object store"])
+def folder(request, tmp_path: Path) -> str:
+    if request.param == "object store":
+        FILES.clear()
+        return "mem://bucket/folder"
+    return str(tmp_path / "folder")
 
-    return check
+
+def read(path: str) -> bytes:
+    with open_to_read(path) as source:
+        return source.read()
+
+
+def names_in(folder: str) -> list[str]:
+    return sorted(FILES if folder.startswith("mem:") else map(str, Path(folder).iterdir()))
 
 
 @pytest.mark.parametrize("by_reference", [False, True])
-def test_buckets_in_any_order_make_one_sorted_file(tmp_path: Path, by_reference: bool) -> None:
-    blocks = Blocks(str(tmp_path) if by_reference else None)
+def test_buckets_in_any_order_make_sorted_files(
+    folder: str, tmp_path: Path, by_reference: bool
+) -> None:
+    (tmp_path / "blocks").mkdir()
+    blocks = Blocks(str(tmp_path / "blocks") if by_reference else None)
     bucket = (MEMBERS >> np.uint64(60)).astype(int)
     numbers = [15, 3, *(n for n in range(15) if n != 3)]
     batches = [batch_of({"hash": MEMBERS[bucket == number]}) for number in numbers]
     members = list(zip(numbers, blocks.pack(batches), strict=True))
-    full, empty = str(tmp_path / "full.u64"), str(tmp_path / "empty.u64")
+    expected = {"full": BODY, "empty": b"", "large": BODY}
+
+    def check(written: list[dict[str, HashFile]]) -> None:
+        (files,) = written
+        assert files.keys() == expected.keys()
+        for name, body in expected.items():
+            assert files[name][1:] == (len(body), hashlib.sha256(body).hexdigest())
+            assert files[name].members == len(body) // 8
+            assert read(files[name].path) == body
 
     def build(pipeline: beam.Pipeline) -> None:
-        written = pipeline | beam.Create(members) | "Full" >> WriteHashSet(full)
-        nothing = pipeline | "None" >> beam.Create([]) | "Empty" >> WriteHashSet(empty)
-        assert_that(written, is_a_name_of_its_own(full), label="full")
-        assert_that(nothing, is_a_name_of_its_own(empty), label="empty")
+        sets = {
+            "full": pipeline | "Full" >> beam.Create(members),
+            "empty": pipeline | "Empty" >> beam.Create([]),
+            "large": pipeline | "Large" >> beam.Create(members),
+        }
+        large = () if by_reference else ("large",)
+        assert_that(pipeline | WriteHashSets(folder, sets, large), check)
 
     run_in_beam(build)
-    run_in_beam(build)  # as a retry does
-    for name in ("full.u64", "empty.u64"):
-        first, second = sorted(map(str, tmp_path.glob(f"{name}-*")))
-        assert first != second
-    full, empty = (str(next(tmp_path.glob(f"{name}-*"))) for name in ("full.u64", "empty.u64"))
-    assert Path(full).read_bytes() == MEMBERS.astype("<u8").tobytes()
-    assert HashSet.open(full).contains(MEMBERS).all()
-    assert not HashSet.open(empty).contains(MEMBERS).any()
+    run_in_beam(build)  # as a retry does: what readers have open stays as it is
+    written = [name for name in names_in(folder) if re.search(r"/full-[0-9a-f]{32}$", name)]
+    assert len(written) == 2
+    assert [read(path) for path in written] == [BODY, BODY]
+    assert HashSet.open(local_copy(written[0])).contains(MEMBERS).all()
+    (empty, _) = [name for name in names_in(folder) if re.search(r"/empty-[0-9a-f]{32}$", name)]
+    assert not HashSet.open(local_copy(empty)).contains(MEMBERS).any()
+
+
+def test_large_sets_are_joined_from_files_and_not_in_memory(folder: str) -> None:
+    members = [(at, batch_of({"hash": MEMBERS[at : at + 1]})) for at in range(3)]
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | WriteHashSets(folder, {"known": pipeline | beam.Create(members)}, ["known"])
+
+    run_in_beam(build)
+    parts = [
+        name for name in names_in(folder) if re.search(r"/known-part-\d{5}-[0-9a-f]{32}$", name)
+    ]
+    assert [read(part) for part in parts] == [BODY[:8], BODY[8:16], BODY[16:24]]

@@ -130,7 +130,11 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
     (tmp_path / "blocks").mkdir()
     blocks = Blocks(str(tmp_path / "blocks") if by_reference else None)
     known = vocabulary("a", "dog", "cat", "a dog", "a cat")
-    sets = {"frequent": hash_set("a dog"), "crowded": hash_set(), "known": known}
+    sets = {
+        "frequent_texts": hash_set("a dog"),
+        "crowded_images": hash_set(),
+        "vocabulary": known,
+    }
     for name, members in sets.items():
         (tmp_path / name).write_bytes(members.members.astype("<u8").tobytes())
     splits = [
@@ -153,10 +157,7 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
     second = xxh_pair(f"{URL}?2", "a cat"), f"{URL}?2", "a cat"
 
     def build(pipeline: beam.Pipeline) -> None:
-        paths = [
-            pipeline | name >> beam.Create([str(tmp_path / name)])
-            for name in ("frequent", "crowded", "known")
-        ]
+        paths = pipeline | "Sets" >> beam.Create([{name: str(tmp_path / name) for name in sets}])
         joined = {
             "split": pipeline | "Splits" >> beam.Create(splits),
             "repeated": pipeline | "Repeated" >> beam.Create(repeated),
@@ -164,7 +165,7 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
         } | beam.CoGroupByKey()
         rules = TextRules(2, 2)
         found = joined | JudgePairs(
-            read_batches, blocks, rules, *paths, out=str(tmp_path / "out"), plan=plan
+            read_batches, blocks, rules, paths, out=str(tmp_path / "out"), plan=plan
         )
         expect_rows(found["kept"], {0: [first], 2: [second]} if plan else {}, "kept")
         counts = [
@@ -212,15 +213,16 @@ def test_many_batches_and_blocks_of_rows_in_any_order(tmp_path: Path) -> None:
     ]
 
     def build(pipeline: beam.Pipeline) -> None:
-        path = pipeline | beam.Create([str(tmp_path / "empty")])
-        none = pipeline | "None" >> beam.Create([""])
+        names = ("frequent_texts", "crowded_images")
+        paths = {name: str(tmp_path / "empty") for name in names} | {"vocabulary": ""}
+        sets = pipeline | beam.Create([paths])
         joined = {
             "split": pipeline | "Splits" >> beam.Create([(7, batches)]),
             "repeated": pipeline | "Repeated" >> beam.Create(repeated),
             "foreign": pipeline | "Foreign" >> beam.Create([]),
         } | beam.CoGroupByKey()
         found = joined | JudgePairs(
-            read_batches, Blocks(), TextRules(1, 9), path, path, none, str(tmp_path), plan=True
+            read_batches, Blocks(), TextRules(1, 9), sets, str(tmp_path), plan=True
         )
         expect_rows(found["kept"], {7: expected}, "kept")
         counts = {"seen": 2 * size, "written": 2 * size - 5, "duplicate_pair": 5}

@@ -118,7 +118,7 @@ class _Count(ThreadedDoFn):
         for size, outputs in in_threads(count, numbered(self.read(split))):
             rows += size
             yield from outputs
-        yield beam.pvalue.TaggedOutput("read", rows)
+        yield beam.pvalue.TaggedOutput("read", {"rows": rows})
 
     def _count(self, split_id: int, some: tuple[int, pa.RecordBatch]) -> tuple[int, list[Any]]:
         first_row, batch = some
@@ -129,7 +129,7 @@ class _Count(ThreadedDoFn):
         split = pa.array(np.full(len(part.pairs), split_id, np.uint32))
         pairs = part.pairs.append_column("split", split)
         yield from spread(pairs, "key", "pairs", self.buckets, self.blocks)
-        yield from spread(part.ngrams, "ngram", "ngrams", 4 * self.buckets, self.blocks)
+        yield from spread(part.ngrams, "ngram", "ngrams", self.buckets, self.blocks)
         for tag, rows in (("repeated", part.repeated), ("foreign", part.foreign)):
             if len(rows):
                 (block,) = self.blocks.pack([rows])
@@ -157,12 +157,12 @@ class CountPairs(beam.PTransform):
       read: gives the batches of one split, the same ones each time.
       blocks: how blocks cross the shuffles.
       language: as for `counted`.
-      buckets: how many buckets of pairs, a power of two; n-grams have four times it.
+      buckets: how many buckets of pairs, and of n-grams, a power of two.
       ngrams: whether they are counted, which a given vocabulary makes needless.
 
     Outputs, each of (bucket or split, block): `pairs` (key, url, text, exact, row, counted, split),
     `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language); and
-    `read`, how many rows each split has.
+    `read`, of each split a dict of its number of `rows`.
     """
 
     read: ReadSplit
@@ -195,10 +195,13 @@ class _FindDistinct(OfBucket):
     def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
         pairs, repeated = distinct_pairs(element[1].combine_chunks().to_batches()[0])
         votes = pairs.filter(pa.array(pairs["counted"].to_numpy() > 0))
-        for name, tag in (("url", "texts_of_image"), ("text", "images_of_text")):
+        for kind, name in enumerate(("text", "url")):
             keys, partners = runs(np.sort(votes[name].to_numpy()))
-            some = batch_of({name: keys, "count": partners.astype(np.uint32)})
-            yield from spread(some, name, tag, self.buckets, self.blocks)
+            some = batch_of({"hash": keys, "count": partners.astype(np.uint32)})
+            for one in spread(some, "hash", "partners", self.buckets, self.blocks):
+                bucket, block = one.value
+                one.value = kind * self.buckets + bucket, block
+                yield one
         splits, counts = runs(repeated["split"].to_numpy())
         rows = np.split(repeated["row"].to_numpy(), np.cumsum(counts))
         # Copies, since a slice would carry all rows where Beam pickles it.
@@ -214,15 +217,15 @@ class FindDistinctPairs(beam.PTransform):
     Shuffled by pair and not by URL or text, so that no image or text, however much used, makes one
     bucket larger than another; and since a pair comes once, counts of parts add up.
 
-    Outputs: `repeated` (split, rows), `texts_of_image` (bucket, url and count), `images_of_text`
-    (bucket, text and count).
+    Outputs: `repeated` (split, rows) and `partners` (bucket, hash and count): by bucket of its text
+    the images of a text, and by `buckets` and the bucket of its URL the texts of an image.
     """
 
     blocks: Blocks
     buckets: int
 
     def expand(self, pairs: beam.PCollection) -> Any:
-        tags = ("repeated", "texts_of_image", "images_of_text")
+        tags = ("repeated", "partners")
         find = beam.ParDo(_FindDistinct(self.blocks, self.buckets)).with_outputs(*tags)
         outputs = pairs | beam.GroupByKey() | find
         for tag in tags:
@@ -231,29 +234,38 @@ class FindDistinctPairs(beam.PTransform):
 
 
 class _FindFrequent(OfBucket):
-    def __init__(self, key: str, limit: int) -> None:
-        self.key, self.limit = key, limit
+    def __init__(self, buckets: int, limits: tuple[int, int]) -> None:
+        self.buckets, self.limits = buckets, limits
 
-    def work(self, element: tuple[int, pa.Table]) -> Iterator[Bucket]:
-        bucket, table = element
-        found, sums = sum_by_hash(pieces(table, self.key), pieces(table, "count"))
-        yield bucket, batch_of({"hash": np.sort(found[sums > self.limit])})
+    def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
+        kind, bucket = divmod(element[0], self.buckets)
+        found, sums = sum_by_hash(pieces(element[1], "hash"), pieces(element[1], "count"))
+        members = batch_of({"hash": np.sort(found[sums > self.limits[kind]])})
+        yield beam.pvalue.TaggedOutput(("texts", "images")[kind], (bucket, members))
 
 
 @dataclass(eq=False)
 class FindFrequent(beam.PTransform):
-    """Blocks of hashes and counts to the hashes counted more than `limit` times, by bucket.
+    """`partners` of `FindDistinctPairs` to hashes of those with too many of them, by bucket.
 
     Args:
-      key: the column of hashes.
+      buckets: of texts, and of images.
+      max_images_per_text, max_texts_per_image: more are too many.
+
+    Outputs: `texts` and `images`, each (bucket, hash).
 
     Source: ALIGN (Jia et al., 2021), section 3: images with more than 1000 associated texts, texts
     shared by more than 10 images.
     """
 
-    key: str
-    limit: int
+    buckets: int
+    max_images_per_text: int
+    max_texts_per_image: int
 
-    def expand(self, counts: beam.PCollection) -> beam.PCollection:
-        find = beam.ParDo(_FindFrequent(self.key, self.limit)).with_output_types(BUCKET)
-        return counts | beam.GroupByKey() | find
+    def expand(self, partners: beam.PCollection) -> Any:
+        limits = self.max_images_per_text, self.max_texts_per_image
+        find = beam.ParDo(_FindFrequent(self.buckets, limits)).with_outputs("texts", "images")
+        outputs = partners | beam.GroupByKey() | find
+        for tag in ("texts", "images"):
+            outputs[tag].element_type = BUCKET
+        return outputs

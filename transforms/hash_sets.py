@@ -1,31 +1,44 @@
-"""Sets of hashes, from blocks by bucket to one sorted file that workers map."""
+"""Sets of hashes, from blocks by bucket to sorted files that workers map."""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 
 from transforms.batches import unpack
+from transforms.count_pairs import Bucket
 from transforms.files import open_to_read, write_atomically
 
 
-def join_buckets(
-    parts: Iterable[tuple[int, pa.RecordBatch | str]], path: str
-) -> tuple[str, int, str]:
+class HashFile(NamedTuple):
+    """A file of hashes: its path, its bytes, their SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+    @property
+    def members(self) -> int:
+        """How many it holds."""
+        return self.size // 8
+
+    def described(self) -> dict[str, str | int]:
+        """The file as documents tell of it."""
+        return {"path": self.path, "bytes": self.size, "sha256": self.sha256}
+
+
+def join_buckets(parts: Iterable[tuple[int, pa.RecordBatch | str]], path: str) -> HashFile:
     """Writes the hashes of buckets, which are their top bits, in order: one bucket at a time.
 
     Args:
       parts: each bucket's block with a column `hash`, or the path of a file of its hashes.
       path: what the file's name begins with.
-
-    Returns:
-      The file's path, its bytes and their SHA-256 in hex.
     """
     named = f"{path}-{uuid.uuid4().hex}"  # each attempt its own, since readers keep it open
     size, digest = 0, hashlib.sha256()
@@ -38,7 +51,7 @@ def join_buckets(
             digest.update(hashes)
 
     write_atomically(named, write)
-    return named, size, digest.hexdigest()
+    return HashFile(named, size, digest.hexdigest())
 
 
 def bucket_bytes(part: pa.RecordBatch | str) -> memoryview | bytes:
@@ -49,18 +62,42 @@ def bucket_bytes(part: pa.RecordBatch | str) -> memoryview | bytes:
     return memoryview(unpack(part)["hash"].to_numpy().astype("<u8", copy=False))
 
 
+def _write_part(members: Bucket, path: str) -> tuple[int, str]:
+    """One bucket to a file of its own, named for this attempt."""
+    bucket, block = members
+    part = f"{path}-{bucket:05d}-{uuid.uuid4().hex}"
+    write_atomically(part, lambda sink: sink.write(bucket_bytes(block)))
+    return bucket, part
+
+
 @dataclass(eq=False)
-class WriteHashSet(beam.PTransform):
-    """(bucket, hashes ascending) to one file of little-endian uint64; gives its path, once.
+class WriteHashSets(beam.PTransform):
+    """Several sets, each (bucket, hashes ascending), to a file each of little-endian uint64.
+
+    No process holds more than a bucket of a large set: where blocks come inline, each of its
+    buckets first becomes a file.
 
     Args:
-      path: what the file's name begins with.
+      folder: where to. sets: by name, which their files' names begin with.
+      large: names of the sets whose blocks come inline and are too large for one process.
+
+    Output: one dict of a `HashFile` by name.
     """
 
-    path: str
+    folder: str
+    sets: Mapping[str, beam.PCollection]
+    large: Container[str] = ()
 
-    def expand(self, members: beam.PCollection) -> beam.PCollection:
-        write = beam.Map(
-            lambda _, blocks: join_buckets(blocks, self.path)[0], beam.pvalue.AsList(members)
-        )
-        return members.pipeline | f"Once {self.label}" >> beam.Create([None]) | write
+    def expand(self, begin: Any) -> beam.PCollection:
+        folder = self.folder
+
+        def write(_: None, **sets: Iterable[tuple[int, Any]]) -> dict[str, HashFile]:
+            return {name: join_buckets(parts, f"{folder}/{name}") for name, parts in sets.items()}
+
+        sides = {}
+        for name, members in self.sets.items():
+            if name in self.large:
+                part = beam.Map(_write_part, f"{folder}/{name}-part")
+                members = members | f"Parts of {name}" >> part
+            sides[name] = beam.pvalue.AsList(members)
+        return begin.pipeline | beam.Create([None]) | beam.Map(write, **sides)

@@ -90,11 +90,11 @@ class _Judge(ThreadedDoFn):
         return element[0], {name: list(values) for name, values in element[1].items()}
 
     def work(
-        self, element: tuple[int, Mapping[str, Any]], frequent: str, crowded: str, known: str
+        self, element: tuple[int, Mapping[str, Any]], sets: Mapping[str, str]
     ) -> Iterator[Any]:
         split_id, joined = element
         for split in joined["split"]:  # a repeated row's split is always there, exactly once
-            corpus = Corpus(*(_open_set(path) for path in (frequent, crowded, known)))  # type: ignore[arg-type]
+            corpus = Corpus(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
             repeated = _marked(joined["repeated"])
             foreign, languages = _named(joined["foreign"])
             judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages)
@@ -212,7 +212,8 @@ class JudgePairs(beam.PTransform):
     Outputs: `kept` (split, blocks of key, url, caption), `counts` (dicts of seen and reasons).
 
     Args:
-      frequent, crowded, vocabulary: singletons of the paths of sets of hashes.
+      sets: a singleton, the path of the file of hashes of each of `Corpus`'s fields; an empty one
+        where every n-gram is in the vocabulary.
       out: the output folder.
       plan: whether kept pairs go on to shards; else they are written to `pairs/`.
     """
@@ -220,15 +221,13 @@ class JudgePairs(beam.PTransform):
     read: ReadSplit
     blocks: Blocks
     rules: TextRules
-    frequent: beam.PCollection
-    crowded: beam.PCollection
-    vocabulary: beam.PCollection
+    sets: beam.PCollection
     out: str
     plan: bool
 
     def expand(self, joined: beam.PCollection) -> Any:
         judge = _Judge(self.read, self.blocks, self.rules, self.out, self.plan)
-        sets = [beam.pvalue.AsSingleton(s) for s in (self.frequent, self.crowded, self.vocabulary)]
-        outputs = joined | beam.ParDo(judge, *sets).with_outputs("counts", main="kept")
+        sets = beam.pvalue.AsSingleton(self.sets)
+        outputs = joined | beam.ParDo(judge, sets).with_outputs("counts", main="kept")
         outputs["kept"].element_type = BUCKET
         return outputs

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
-from dataclasses import dataclass
-from typing import NamedTuple
 
-import apache_beam as beam
 import numpy as np
 
-from transforms.count_pairs import Bucket
-from transforms.files import local_copy, open_to_read, write_atomically
-from transforms.hash_sets import bucket_bytes, join_buckets
+from transforms.files import local_copy, open_to_read
+from transforms.hash_sets import HashFile
 
 NAME = "vocabulary.u64"  # little-endian uint64, ascending, without repeats or a header
 HASHING = (
@@ -22,24 +17,7 @@ HASHING = (
 _PIECE = 1 << 20  # bytes read at once
 
 
-class VocabularyFile(NamedTuple):
-    """A file of hashes: its path, its bytes, their SHA-256 in hex."""
-
-    path: str
-    size: int
-    sha256: str
-
-    @property
-    def ngrams(self) -> int:
-        """How many it holds."""
-        return self.size // 8
-
-    def described(self) -> dict[str, str | int]:
-        """The file as documents tell of it."""
-        return {"path": self.path, "bytes": self.size, "sha256": self.sha256}
-
-
-def check_vocabulary(path: str) -> VocabularyFile:
+def check_vocabulary(path: str) -> HashFile:
     """Reads a file of hashes through, a piece at a time: 100 million are 800 MB.
 
     Raises:
@@ -62,37 +40,4 @@ def check_vocabulary(path: str) -> VocabularyFile:
         raise ValueError(f"it has {size} bytes, no multiple of 8")
     if not size:
         raise ValueError("it is empty, and every text that has a word would be dropped")
-    return VocabularyFile(path, size, digest.hexdigest())
-
-
-def _write_part(members: Bucket, path: str) -> tuple[int, str]:
-    """One bucket to a file of its own, named for this attempt."""
-    bucket, block = members
-    part = f"{path}-{bucket:05d}-{uuid.uuid4().hex}"
-    write_atomically(part, lambda sink: sink.write(bucket_bytes(block)))
-    return bucket, part
-
-
-@dataclass(eq=False)
-class WriteVocabulary(beam.PTransform):
-    """(bucket, hashes ascending) to one file of little-endian uint64; gives its `VocabularyFile`.
-
-    No process holds more than a bucket: where blocks come inline, each first becomes a file.
-
-    Args:
-      path: what the file's name begins with.
-      inline: whether the blocks come inline, and not by reference.
-    """
-
-    path: str
-    inline: bool
-
-    def expand(self, members: beam.PCollection) -> beam.PCollection:
-        path = self.path
-        parts = members
-        if self.inline:
-            parts = members | "Part" >> beam.Map(_write_part, f"{path}-part")
-        once = members.pipeline | f"Once {self.label}" >> beam.Create([None])
-        return once | "Join" >> beam.Map(
-            lambda _, some: VocabularyFile(*join_buckets(some, path)), beam.pvalue.AsList(parts)
-        )
+    return HashFile(path, size, digest.hexdigest())
