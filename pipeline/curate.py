@@ -14,9 +14,11 @@ from pipeline.readers import read_split
 from transforms.batches import Blocks
 from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.evaluation import EvaluationFile, HashEvaluationImages
+from transforms.fencing import Fence
 from transforms.hash_sets import WriteHashSet
 from transforms.judge_pairs import JudgePairs, TextRules
 from transforms.measure_images import ImageRules
+from transforms.packages import CheckWorker
 from transforms.plan_shards import PlanShards
 from transforms.tallies import CombineCounts, WriteJson
 from transforms.vocabulary import BuildVocabulary
@@ -31,11 +33,13 @@ class Places:
     Args:
       out: the output folder. work: a folder in it, gone when the run ends.
       blocks: how blocks of hashes cross the shuffles.
+      fence: what keeps the workers of an earlier start out.
     """
 
     out: str
     work: str
     blocks: Blocks
+    fence: Fence
 
     @property
     def plan(self) -> str:
@@ -68,7 +72,7 @@ def curate_texts(
     rules, job, blocks = command.rules, command.job, places.blocks
     read = partial(read_split, batch_rows=job.batch_rows)
     numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
-    spread = numbered | "SpreadSplits" >> beam.Reshuffle()
+    spread = numbered | "SpreadSplits" >> beam.Reshuffle() | "CheckReader" >> _check()
 
     counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=given is None)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
@@ -89,6 +93,7 @@ def curate_texts(
     judged = (
         {"split": numbered, "repeated": repeated, "foreign": counted["foreign"]}
         | beam.CoGroupByKey()
+        | "CheckJudge" >> _check()
         | JudgePairs(
             read=read,
             blocks=blocks,
@@ -112,6 +117,10 @@ def curate_texts(
         plan = PlanShards(places.plan, job.samples_per_shard, kept, blocks)
         summary["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
     pipeline | "TextSummary" >> WriteJson(f"{places.work}/text.json", summary)
+
+
+def _check() -> beam.PTransform:
+    return beam.ParDo(CheckWorker())
 
 
 def _frequent_ngrams(ngrams: beam.PCollection, size: int, places: Places) -> KnownNgrams:
@@ -149,6 +158,8 @@ def curate_images(
     stats = (
         pipeline
         | "Shards" >> beam.Create(shards)
+        | "SpreadShards" >> beam.Reshuffle()
+        | "CheckWriter" >> _check()
         | WriteShards(
             plan=places.plan,
             out=places.out,
@@ -158,6 +169,7 @@ def curate_images(
             fetch=command.fetch,
             resize=command.resize,
             evaluation=hashed,
+            fence=places.fence,
         )
     )
     summary: dict[str, Any] = {
