@@ -136,6 +136,8 @@ class Cluster:
             "rest.bind-address": HOST,
             "rest.port": self.ports.ui,
             "web.submit.enable": "false",
+            # Beam keeps Python workers from stage to stage only where Flink itself loaded it.
+            "classloader.resolve-order": "parent-first",
             "io.tmp.dirs": self.folder / "tmp",
             "blob.storage.directory": self.folder / "tmp",
             # What is lost to a kill is done again; what fails at once again and again ends the job.
