@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 ROOT = Path(__file__).parent.parent
@@ -187,10 +188,16 @@ class Cluster:
                 **{"cwd": ROOT, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log},
                 start_new_session=True,
             )
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait(self) -> None:
         deadline = time.monotonic() + START_S
         while not self.answers():
             if time.monotonic() > deadline:
-                self.stop()
                 raise ClusterError(f"the cluster does not come up: see {self.folder}/*.log")
             time.sleep(0.3)
 
@@ -203,6 +210,11 @@ class Cluster:
                 socket.create_connection((HOST, port), 5).close()
             return there == self.task_managers * self.slots
         return False
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Flink's jobs, as it tells of them: name, state, duration in ms."""
+        with urlopen(f"{self.ui}/jobs/overview", timeout=10) as answer:
+            return list(json.load(answer)["jobs"])
 
     @property
     def ui(self) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -118,3 +119,4 @@ def cluster(name: str, *, slots: int = 2) -> Iterator[Cluster]:
         yield started
     finally:
         started.stop()
+    shutil.rmtree(started.folder)  # its logs are of no use where all went well
