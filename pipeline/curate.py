@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
+from pipeline.engine import everywhere
 from pipeline.inputs import Split
 from pipeline.options import Command
 from pipeline.readers import read_split
@@ -139,7 +140,7 @@ def _frequent_ngrams(ngrams: beam.PCollection, size: int, places: Places) -> Kno
 
 def _given_ngrams(pipeline: beam.Pipeline, given: VocabularyFile) -> KnownNgrams:
     return KnownNgrams(
-        pipeline | "GivenPath" >> beam.Create([given.path]),
+        pipeline | "GivenPath" >> beam.Create([everywhere(given.path)]),
         pipeline | "GivenSummary" >> beam.Create([{"vocabulary": given.ngrams}]),
         pipeline | "GivenFile" >> beam.Create([given.described()]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.portability.api import beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.portable_runner import TERMINAL_STATES
+
+from transforms.files import is_local
 
 IN_PROCESS = ("directrunner", "fnapirunner")
 CANCEL_S = 60.0
@@ -95,6 +98,11 @@ def _cancel(jobs: Any, job_id: str) -> None:
         if jobs.GetState(api.GetJobStateRequest(job_id=job_id)).state in TERMINAL_STATES:
             return
         time.sleep(0.2)
+
+
+def everywhere(path: str) -> str:
+    """A path as workers can use it, which may run in another folder."""
+    return os.path.abspath(path) if is_local(path) else path
 
 
 def job_error(error: BaseException) -> str:

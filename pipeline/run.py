@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from dataclasses import replace
 
 from pipeline.curate import Places, curate_images, curate_texts
-from pipeline.engine import Engine
+from pipeline.engine import Engine, everywhere
 from pipeline.funnel import render_funnel, render_vocabulary
 from pipeline.inputs import (
     InputFile,
@@ -43,7 +44,10 @@ def run(command: Command) -> None:
         return
     engine = Engine(command.beam, folder.fence.token)
     blocks = folder.blocks_folder() if engine.in_process else None
-    places = Places(folder.out, folder.work, Blocks(blocks), folder.fence)
+    out, work = everywhere(folder.out), everywhere(folder.work)
+    places = Places(out, work, Blocks(blocks), folder.fence)
+    splits = [replace(split, path=everywhere(split.path)) for split in splits]
+    evaluation = [file._replace(path=everywhere(file.path)) for file in evaluation]
     try:
         for left in engine.cancel(folder.fence.newest()):
             _say(f"{left}, left running by an earlier start of this command, is cancelled")

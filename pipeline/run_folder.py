@@ -15,6 +15,7 @@ from typing import IO, Any
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.card import dataset_card
+from pipeline.engine import everywhere
 from pipeline.funnel import check_funnel, funnel
 from pipeline.inputs import InputFile, match
 from pipeline.options import Command, UsageError
@@ -88,7 +89,7 @@ class RunFolder:
         self.out = out.rstrip("/")
         self.work = f"{self.out}/_temporary"
         self.description = description
-        self.fence = Fence(f"{self.work}/start", uuid.uuid4().hex[:12])
+        self.fence = Fence(f"{everywhere(self.work)}/start", uuid.uuid4().hex[:12])
         self._lock: IO[str] | None = None
         started, ended = f"{self.work}/run.json", f"{self.out}/manifest.json"
         self.finished = exists(ended)

@@ -30,7 +30,8 @@ def flink() -> Iterator[Cluster]:
 @contextlib.contextmanager
 def command(plain: Golden, output: Path, flink: Cluster, log: Path) -> Iterator[subprocess.Popen]:
     flags = [*plain.flags, *flink.flags(), "--parallelism=2", "--sdk_worker_parallelism=1"]
-    args = ["beam_runner.py", f"--input={plain.pairs}", f"--output={output}", *flags]
+    args = ["beam_runner.py", f"--input={plain.pairs}", *flags]
+    args.append(f"--output={os.path.relpath(output, ROOT)}")  # workers are in another folder
     with log.open("a") as sink:
         started = subprocess.Popen([sys.executable, *args], cwd=ROOT, stdout=sink, stderr=sink)
     try:
