@@ -160,7 +160,7 @@ class Cluster:
             "--environment_type=EXTERNAL",
             f"--environment_config={HOST}:{self.ports.workers}",
             f"--sdk_worker_parallelism={self.slots}",
-            "--environment_cache_millis=600000",
+            "--environment_cache_millis=30000",
         ]
 
     def start(self) -> None:
