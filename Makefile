@@ -1,19 +1,20 @@
 # make demo   the whole story on this machine, in minutes: out/demo
 # make test   the tests
 # make lint   what CI checks beside the tests
+# make flink  a Flink cluster on this machine; make flink-stop ends it
 # make lock   pins all requirements anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 DISK_GIB := 8
 
-.PHONY: demo test lint lock kernels clean
+.PHONY: demo test lint flink flink-stop lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
 	$(BIN)/python -m demo
 
-test: .venv/ready
+test: .venv/ready .flink/ready
 	$(BIN)/python -m pytest
 
 lint: .venv/ready
@@ -41,6 +42,23 @@ kernels:
 		>.venv/kernels.log 2>&1 || { cat .venv/kernels.log >&2; exit 1; }
 	@rm -rf .venv/set .venv/pairs.csv .venv/kernels.log
 
+flink: .venv/ready .flink/ready
+	@$(BIN)/python -m flink start
+
+flink-stop:
+	@if test -x $(BIN)/python; then $(BIN)/python -m flink stop; fi
+
+# Flink comes as a Python package, of which nothing is installed, and Beam's job server from Maven.
+.flink/ready: flink/pom.xml requirements/flink.txt | .venv/ready
+	@for tool in java mvn; do command -v $$tool >/dev/null || { echo "$$tool is needed, and is not on the PATH (Debian: apt-get install openjdk-17-jre-headless maven)" >&2; exit 1; }; done
+	@rm -rf .flink && mkdir -p .flink/flink
+	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --require-hashes -r requirements/flink.txt -d .flink/sdist
+	tar -xzf .flink/sdist/*.tar.gz -C .flink/flink --strip-components=3 --wildcards '*/deps/lib/flink-dist-*' '*/deps/lib/log4j-*'
+	@rm -rf .flink/sdist
+	mvn -q -B -f flink/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/.flink/job-server
+	@$(BIN)/python -m flink install
+	@touch $@
+
 # One resolution for all extras, so that any two of them install together.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock: .venv/ready
@@ -50,4 +68,4 @@ lock: .venv/ready
 		$(COMPILE) pyproject.toml --extra $$extra -c .venv/all.txt -o requirements/$$extra.txt || exit 1; done
 
 clean:
-	rm -rf .venv out
+	rm -rf .venv .flink out

@@ -9,6 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from pipeline.engine import everywhere
 from pipeline.inputs import Split
 from pipeline.options import Command
 from pipeline.readers import read_split
@@ -16,8 +17,11 @@ from transforms.batches import Blocks
 from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.evaluation import EvaluationFile, HashEvaluationImages
 from transforms.hash_sets import HashFile, WriteHashSets
+from transforms.fencing import Fence
+from transforms.hash_sets import WriteHashSet
 from transforms.judge_pairs import JudgePairs, TextRules
 from transforms.measure_images import ImageRules
+from transforms.packages import CheckWorker
 from transforms.plan_shards import PlanShards
 from transforms.tallies import WriteJson, add_counts
 from transforms.vocabulary import BuildVocabulary
@@ -31,11 +35,13 @@ class Places:
     Args:
       out: the output folder. work: a folder in it, gone when the run ends.
       blocks: how blocks of hashes cross the shuffles.
+      fence: what keeps the workers of an earlier start out.
     """
 
     out: str
     work: str
     blocks: Blocks
+    fence: Fence
 
     @property
     def plan(self) -> str:
@@ -84,6 +90,7 @@ def curate_texts(
     judged = (
         {"split": numbered, "repeated": repeated, "foreign": counted["foreign"]}
         | beam.CoGroupByKey()
+        | "CheckJudge" >> _check()
         | JudgePairs(
             read=read,
             blocks=blocks,
@@ -137,6 +144,8 @@ def curate_images(
     stats = (
         pipeline
         | "Shards" >> beam.Create(shards)
+        | "SpreadShards" >> beam.Reshuffle()
+        | "CheckWriter" >> _check()
         | WriteShards(
             plan=places.plan,
             out=places.out,
@@ -146,6 +155,7 @@ def curate_images(
             fetch=command.fetch,
             resize=command.resize,
             evaluation=hashed,
+            fence=places.fence,
         )
     )
     summary: dict[str, Any] = {

@@ -5,12 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-
-import apache_beam as beam
-from apache_beam.options.pipeline_options import StandardOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from dataclasses import replace
 
 from pipeline.curate import Places, curate_images, curate_texts
+from pipeline.engine import Engine, everywhere
 from pipeline.funnel import render_funnel, render_vocabulary
 from pipeline.inputs import (
     InputFile,
@@ -26,7 +24,6 @@ from transforms.threads import stop_work
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 90 MB, at most
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
-IN_PROCESS = ("directrunner", "fnapirunner")
 
 
 def run(command: Command) -> None:
@@ -45,14 +42,20 @@ def run(command: Command) -> None:
         folder.clean()
         _say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
         return
-    in_process = _in_process(command)
-    blocks = folder.blocks_folder() if in_process else None
-    places = Places(folder.out, folder.work, Blocks(blocks))
+    engine = Engine(command.beam, folder.fence.token)
+    blocks = folder.blocks_folder() if engine.in_process else None
+    out, work = everywhere(folder.out), everywhere(folder.work)
+    places = Places(out, work, Blocks(blocks), folder.fence)
+    splits = [replace(split, path=everywhere(split.path)) for split in splits]
+    evaluation = [file._replace(path=everywhere(file.path)) for file in evaluation]
     try:
+        for left in engine.cancel(folder.fence.newest()):
+            _say(f"{left}, left running by an earlier start of this command, is cancelled")
+        folder.fence.take()
         summary = folder.text_summary()
         if summary is None:
             _say(f"reading {len(files)} files in {len(splits)} splits")
-            with _Timed("text plane"), _pipeline(command, in_process) as pipeline:
+            with _Timed("text plane"), engine.pipeline("texts") as pipeline:
                 curate_texts(pipeline, splits, command, places, bucket_count(files), given)
             summary = folder.text_summary()
             assert summary is not None
@@ -60,7 +63,7 @@ def run(command: Command) -> None:
             kept = summary["counts"].get("written", 0)
             shards = sorted(summary["shards"])
             _say(f"{kept:,} pairs to fetch for {len(shards)} shards")
-            with _Timed("image plane"), _pipeline(command, in_process) as pipeline:
+            with _Timed("image plane"), engine.pipeline("images") as pipeline:
                 curate_images(pipeline, shards, evaluation, command, places)
         funnel = folder.close()
     finally:
@@ -83,16 +86,6 @@ def bucket_count(files: list[InputFile]) -> int:
     """
     wanted = sum(file.size for file in files) // BYTES_PER_BUCKET
     return min(MAX_BUCKETS, max(8, 1 << int(wanted).bit_length()))
-
-
-def _in_process(command: Command) -> bool:
-    runner = command.beam.view_as(StandardOptions).runner
-    return not runner or runner.lower() in IN_PROCESS
-
-
-def _pipeline(command: Command, in_process: bool) -> beam.Pipeline:
-    # Named by itself, Beam's DirectRunner first tries to download another runner.
-    return beam.Pipeline(runner=FnApiRunner() if in_process else None, options=command.beam)
 
 
 def _say(line: str) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import importlib.metadata
 import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -15,10 +15,12 @@ from typing import IO, Any
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.card import dataset_card
+from pipeline.engine import everywhere
 from pipeline.funnel import check_funnel, funnel
 from pipeline.inputs import InputFile, match
 from pipeline.options import Command, UsageError
 from transforms.evaluation import EvaluationFile
+from transforms.fencing import Fence
 from transforms.files import (
     exists,
     is_local,
@@ -27,17 +29,17 @@ from transforms.files import (
     remove_leftovers,
     write_atomically,
 )
+<<<<<<< HEAD
 from transforms.hash_sets import HashFile
+=======
+from transforms.packages import DECIDING, installed
+>>>>>>> flink
 from transforms.reasons import TEXT_STEPS
 from transforms.tallies import add_counts
 from transforms.vocabulary_file import HASHING, NAME
 
 # What of fetching decides whether a URL can be had at all.
 FETCH_RULES = ("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent")
-PACKAGES = (
-    *("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "eldc", "langdetect"),
-    "numpy",
-)
 
 
 def describe_run(
@@ -91,6 +93,7 @@ class RunFolder:
         self.out = out.rstrip("/")
         self.work = f"{self.out}/_temporary"
         self.description = description
+        self.fence = Fence(f"{everywhere(self.work)}/start", uuid.uuid4().hex[:12])
         self._lock: IO[str] | None = None
         started, ended = f"{self.work}/run.json", f"{self.out}/manifest.json"
         self.finished = exists(ended)
@@ -186,7 +189,7 @@ class RunFolder:
             table = funnel(add_counts([counts, *(stats["reasons"] for stats in shards)]))
             check_funnel(table, kept)
         manifest = self.description | {
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "versions": {name: installed()[name] for name in DECIDING},
             "pairs": kept,
             "vocabulary": text["vocabulary"]
             | {"file": self._publish_vocabulary(text["vocabulary_file"])},

@@ -24,6 +24,7 @@ from tests.reference import Numbers
 from transforms.batches import Blocks
 from transforms.count_pairs import counted, distinct_pairs
 from transforms.counts import frequent_ngrams, runs, sum_by_hash, vocabulary_cut
+from transforms.fencing import Fence
 from transforms.hashing import HashSet
 from transforms.judge_pairs import Corpus, text_reasons
 from transforms.language import mistaken_for
@@ -230,7 +231,7 @@ def curate(folder: Path, rows: Rows, numbers: Numbers, way: Way) -> list[Found]:
     flags += [f"--batch_rows={way.batch_rows}", f"--text_only={way.text_only}"]
     command = parse([f"--input={folder / 'in'}", f"--output={folder / 'out'}", *flags])
     blocks = Blocks(str(folder / "blocks") if way.by_reference else None)
-    places = Places(str(folder / "out"), str(folder / "work"), blocks)
+    places = Places(str(folder / "out"), str(folder / "work"), blocks, Fence("", ""))
     splits = find_splits(command.job, find_files(command.job))
     run_in_beam(lambda pipeline: curate_texts(pipeline, splits, command, places, way.buckets))
     kept = folder.glob("out/pairs/*.parquet" if way.text_only else "work/plan/*.parquet")

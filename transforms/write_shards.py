@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from transforms import reasons as r
 from transforms.evaluation import Hashed
+from transforms.fencing import Fence
 from transforms.fetch import Fetched, FetchSettings, fetch_all
 from transforms.files import exists, is_local, open_to_read, publish, write_atomically
 from transforms.images import Image
@@ -54,39 +55,60 @@ class _WriteShard(beam.DoFn):
         rules: ImageRules,
         fetch: FetchSettings,
         resize: ResizeSettings,
+        fence: Fence,
     ) -> None:
-        self.plan, self.out = plan, out
+        self.plan, self.out, self.fence = plan, out, fence
         self.rules, self.fetch, self.resize = rules, fetch, resize
 
     def setup(self) -> None:
         self.encoder = Encoder(self.resize)
 
     def process(self, shard: int, evaluation: list[Hashed]) -> Iterator[Stats]:
-        stats_path = f"{self.out}/shards/{shard:05d}_stats.json"
-        if exists(stats_path):  # written last, so the shard is whole
-            with open_to_read(stats_path) as source:
-                yield json.load(source)
+        if (finished := self._finished(shard)) is not None:
+            yield finished
             return
-        with open_to_read(plan_path(self.plan, shard)) as source:
+        self.fence.check()
+        plan = plan_path(self.plan, shard)
+        with open_to_read(plan) as source:
             pairs = pq.read_table(source)
         hashes = np.array([h for file in evaluation for h in file.phashes], np.uint64)
         scratch = str(Path(self.plan).parent) if is_local(self.plan) else None
         with tempfile.TemporaryDirectory(prefix="shard-", dir=scratch) as folder:
             stats = self._write(shard, pairs, np.unique(hashes), Path(folder))
-        text = json.dumps(stats, indent=2, sort_keys=True).encode()
-        write_atomically(stats_path, lambda sink: sink.write(text))
-        LOG.info("shard %05d: kept %d of %d", shard, stats["successes"], stats["count"])
+            # Another attempt may have been as far; the web may have given it other images, so the
+            # files of two must not be mixed.
+            with self.fence.publishing(plan):
+                stats = self._finished(shard) or self._publish(shard, stats, Path(folder))
         yield stats
 
+    def _finished(self, shard: int) -> Stats | None:
+        path = self._stats_path(shard)
+        if not exists(path):  # written last: where it is, the shard is whole
+            return None
+        with open_to_read(path) as source:
+            return json.load(source)
+
+    def _stats_path(self, shard: int) -> str:
+        return f"{self.out}/shards/{shard:05d}_stats.json"
+
+    def _publish(self, shard: int, stats: Stats, folder: Path) -> Stats:
+        publish(folder / "rejected.parquet", f"{self.out}/rejected/images-{shard:05d}.parquet")
+        publish(folder / "shard.parquet", f"{self.out}/shards/{shard:05d}.parquet")
+        publish(folder / "shard.tar", f"{self.out}/shards/{shard:05d}.tar")
+        text = json.dumps(stats, indent=2, sort_keys=True).encode()
+        write_atomically(self._stats_path(shard), lambda sink: sink.write(text))
+        LOG.info("shard %05d: kept %d of %d", shard, stats["successes"], stats["count"])
+        return stats
+
     def _write(self, shard: int, pairs: pa.Table, evaluation: np.ndarray, folder: Path) -> Stats:
+        """Writes the files of a shard, but its stats, to a folder of this attempt."""
         spool = Spool(folder / "spool")
         measured = measure_images(_bodies(pairs, self.fetch), len(pairs), spool)
         columns = measured.columns
         judged = judge_images(measured, self.rules, evaluation, spool)
         shown = pairs.set_column(0, "key", key_column(pairs["key"].to_numpy()))
         kept = np.flatnonzero(judged.reasons.is_null().to_numpy(zero_copy_only=False))
-        tar = folder / "shard.tar"
-        with tar.open("wb") as sink:
+        with (folder / "shard.tar").open("wb") as sink:
             writer = TarWriter(sink)
             rows, failed = self._add_samples(writer, shown, kept, measured, judged, spool)
             tar_sha256 = writer.finish()
@@ -96,15 +118,10 @@ class _WriteShard(beam.DoFn):
             reasons[row], details[row] = r.UNDECODABLE, "unwritable"
         (whole,) = pairs.select(["key", "url", "caption"]).combine_chunks().to_batches()
         why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
-        path = f"{self.out}/rejected/images-{shard:05d}.parquet"
-        with parquet_file(path, REJECTED, str(folder)) as rejected:
+        with parquet_file(str(folder / "rejected.parquet"), REJECTED, str(folder)) as rejected:
             rejected.write(rejected_rows(whole, why, detail))
         table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
-        base = f"{self.out}/shards/{shard:05d}"
-        write_atomically(
-            f"{base}.parquet", lambda sink: pq.write_table(table, sink, compression="zstd")
-        )
-        publish(tar, f"{base}.tar")
+        pq.write_table(table, folder / "shard.parquet", compression="zstd")
         return _stats(shard, reasons, details, measured.bytes_fetched, tar_sha256)
 
     def _add_samples(
@@ -185,6 +202,7 @@ class WriteShards(beam.PTransform):
       plan: the folder in which `PlanShards` listed their pairs.
       out: the output folder.
       evaluation: a PCollection of `Hashed`.
+      fence: of this start of the command.
     """
 
     plan: str
@@ -193,7 +211,8 @@ class WriteShards(beam.PTransform):
     fetch: FetchSettings
     resize: ResizeSettings
     evaluation: beam.PCollection
+    fence: Fence
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        write = _WriteShard(self.plan, self.out, self.rules, self.fetch, self.resize)
-        return shards | beam.Reshuffle() | beam.ParDo(write, beam.pvalue.AsList(self.evaluation))
+        write = _WriteShard(self.plan, self.out, self.rules, self.fetch, self.resize, self.fence)
+        return shards | beam.ParDo(write, beam.pvalue.AsList(self.evaluation))

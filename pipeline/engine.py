@@ -1,0 +1,122 @@
+"""The engine: in process or a job service; its jobs by name, and what is left there of a start."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import apache_beam as beam
+import grpc
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
+from apache_beam.portability.api import beam_job_api_pb2 as api
+from apache_beam.portability.api import beam_job_api_pb2_grpc
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.portable_runner import TERMINAL_STATES
+
+from transforms.files import is_local
+
+IN_PROCESS = ("directrunner", "fnapirunner")
+CANCEL_S = 60.0
+# A line that names an exception, of Python or of Java.
+_NAMED = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_][\w$]*\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
+_MISSING = re.compile(r"No module named '([\w.]+)'")
+
+
+class EngineError(RuntimeError):
+    """A job failed; says why in one line."""
+
+
+class Engine:
+    """What runs the pipelines.
+
+    Args:
+      options: Beam's.
+      start: tells this start of the command from all others; it is part of the jobs' names.
+    """
+
+    def __init__(self, options: PipelineOptions, start: str) -> None:
+        self._options, self._start = options, start
+        runner = options.view_as(StandardOptions).runner
+        self.in_process = not runner or runner.lower() in IN_PROCESS
+        self._given_name = options.view_as(GoogleCloudOptions).job_name
+
+    @contextmanager
+    def pipeline(self, plane: str) -> Iterator[beam.Pipeline]:
+        """A pipeline to build; it runs to its end where the block ends.
+
+        Raises:
+          EngineError: the job failed elsewhere; in process an error comes as it is.
+        """
+        name = f"{self._given_name or 'alignset'}-{plane}-{self._start}"
+        if not self.in_process:
+            self._options.view_as(GoogleCloudOptions).job_name = name
+        # Named by itself, Beam's DirectRunner first tries to download another runner.
+        runner = FnApiRunner() if self.in_process else None
+        try:
+            with beam.Pipeline(runner=runner, options=self._options) as pipeline:
+                yield pipeline
+        except KeyboardInterrupt:
+            self.cancel(self._start)
+            raise
+        except Exception as error:
+            if self.in_process:
+                raise
+            raise EngineError(job_error(error)) from error
+
+    def cancel(self, start: str) -> list[str]:
+        """Cancels what a job service still runs for a start of the command, and waits for its end.
+
+        Returns:
+          The names of these jobs.
+        """
+        endpoint = self._options.view_as(PortableOptions).job_endpoint
+        if self.in_process or not endpoint or not start:
+            return []
+        names = []
+        with suppress(grpc.RpcError), grpc.insecure_channel(endpoint) as channel:
+            jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
+            for job in jobs.GetJobs(api.GetJobsRequest(), timeout=CANCEL_S).job_info:
+                if job.job_name.endswith(f"-{start}") and job.state not in TERMINAL_STATES:
+                    names.append(job.job_name)
+                    _cancel(jobs, job.job_id)
+        return names
+
+
+def _cancel(jobs: Any, job_id: str) -> None:
+    jobs.Cancel(api.CancelJobRequest(job_id=job_id), timeout=CANCEL_S)
+    deadline = time.monotonic() + CANCEL_S
+    while time.monotonic() < deadline:
+        if jobs.GetState(api.GetJobStateRequest(job_id=job_id)).state in TERMINAL_STATES:
+            return
+        time.sleep(0.2)
+
+
+def everywhere(path: str) -> str:
+    """A path as workers can use it, which may run in another folder."""
+    return os.path.abspath(path) if is_local(path) else path
+
+
+def job_error(error: BaseException) -> str:
+    """Why a job failed, in one line: what Python said on a worker, else what the engine said."""
+    if isinstance(error, grpc.RpcError) and hasattr(error, "details"):
+        return f"the job service does not answer: {error.details()}"
+    text = str(error)
+    named = [found for line in text.splitlines() if (found := _NAMED.match(line.strip()))]
+    if not named:
+        return text.strip().splitlines()[-1] if text.strip() else repr(error)
+    kind, reason = named[-1].groups()
+    if missing := _MISSING.search(reason):
+        return (
+            f"the workers have no package {missing[1].partition('.')[0]}: install there what is "
+            "installed here (requirements/base.txt, and this project)"
+        )
+    return reason if kind == "RuntimeError" else f"{kind}: {reason}"

@@ -1,0 +1,105 @@
+"""What an engine says of a failed job, in one line; and jobs that a dead start left."""
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_job_api_pb2 as api
+from apache_beam.runners.portability.local_job_service import LocalJobServicer
+
+from pipeline.engine import Engine, job_error
+
+FROM_WORKER = """Pipeline job_1 failed in state FAILED: java.lang.RuntimeException: Error received \
+from SDK harness for instruction 1: Traceback (most recent call last):
+  File "apache_beam/runners/common.py", line 1512, in apache_beam.runners.common.DoFnRunner.process
+OSError: [Errno 28] No space left on device
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+RuntimeError: OSError: [Errno 28] No space left on device [while running 'JudgePairs']
+"""
+MISSING = """Pipeline job_1 failed in state FAILED: java.lang.IllegalStateException: gone
+Caused by: java.lang.RuntimeException: Error received from SDK harness for instruction 3: Traceback
+  File "/usr/lib/python3.11/x.py", line 3, in <module>
+ModuleNotFoundError: No module named 'numba.core'
+"""
+LOST = """Pipeline job_1 failed in state FAILED: org.apache.flink.runtime.JobException: Recovery is
+Caused by: org.apache.flink.runtime.jobmanager.scheduler.NoResourceAvailableException: Slot request
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (FROM_WORKER, "OSError: [Errno 28] No space left on device [while running 'JudgePairs']"),
+        (
+            MISSING,
+            "the workers have no package numba: install there what is installed here "
+            "(requirements/base.txt, and this project)",
+        ),
+        (
+            LOST,
+            "org.apache.flink.runtime.jobmanager.scheduler.NoResourceAvailableException: "
+            "Slot request",
+        ),
+        ("Pipeline job_1 failed in state CANCELLED: unknown error", None),
+        ("", "RuntimeError('')"),
+    ],
+)
+def test_why_a_job_failed(text: str, said: str | None):
+    assert job_error(RuntimeError(text)) == (said or text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "in_process"),
+    [
+        ([], True),
+        (["--runner=DirectRunner"], True),
+        (["--runner=FlinkRunner"], False),
+        (["--runner=PortableRunner", "--job_endpoint=localhost:1"], False),
+    ],
+)
+def test_which_runners_are_in_process(flags: list[str], in_process: bool):
+    assert Engine(PipelineOptions(flags), "a").in_process == in_process
+
+
+class Jobs(LocalJobServicer):
+    """A job service with jobs that run until they are cancelled."""
+
+    def __init__(self, running: dict[str, str]) -> None:
+        super().__init__()
+        self.states = dict.fromkeys(running, api.JobState.RUNNING)
+        self.names = running
+
+    def GetJobs(self, request, context=None):
+        info = [
+            api.JobInfo(job_id=one, job_name=self.names[one], state=state)
+            for one, state in self.states.items()
+        ]
+        return api.GetJobsResponse(job_info=info)
+
+    def Cancel(self, request, context=None):
+        self.states[request.job_id] = api.JobState.CANCELLED
+        return api.CancelJobResponse(state=api.JobState.CANCELLED)
+
+    def GetState(self, request, context=None):
+        return api.JobStateEvent(state=self.states[request.job_id])
+
+
+def test_only_the_jobs_of_that_start_are_cancelled():
+    jobs = Jobs({"1": "alignset-texts-abc", "2": "alignset-texts-def", "3": "other"})
+    jobs.states["4"], jobs.names["4"] = api.JobState.DONE, "alignset-images-abc"
+    port = jobs.start_grpc_server()
+    flags = ["--runner=PortableRunner", f"--job_endpoint=localhost:{port}"]
+    try:
+        engine = Engine(PipelineOptions(flags), "new")
+        assert engine.cancel("abc") == ["alignset-texts-abc"]
+        assert [one for one, s in jobs.states.items() if s == api.JobState.CANCELLED] == ["1"]
+        assert engine.cancel("abc") == []
+        assert engine.cancel("") == []
+    finally:
+        jobs.stop()
+
+
+def test_without_a_job_service_nothing_is_left():
+    flags = ["--runner=PortableRunner", "--job_endpoint=localhost:1"]
+    assert Engine(PipelineOptions(flags), "new").cancel("abc") == []
