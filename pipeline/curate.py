@@ -16,9 +16,8 @@ from pipeline.readers import read_split
 from transforms.batches import Blocks
 from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.evaluation import EvaluationFile, HashEvaluationImages
-from transforms.hash_sets import HashFile, WriteHashSets
 from transforms.fencing import Fence
-from transforms.hash_sets import WriteHashSet
+from transforms.hash_sets import HashFile, WriteHashSets
 from transforms.judge_pairs import JudgePairs, TextRules
 from transforms.measure_images import ImageRules
 from transforms.packages import CheckWorker
@@ -68,6 +67,7 @@ def curate_texts(
     numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
     # A group of one each: what follows runs wherever there is a worker.
     spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
+    spread = spread | "CheckReader" >> _check()
 
     counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=given is None)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
@@ -82,8 +82,9 @@ def curate_texts(
         sets["vocabulary"], summary = built["members"], built["summary"]
     large = () if blocks.folder else ("vocabulary",)
     files = pipeline | WriteHashSets(places.work, sets, large)
-    if given:
-        files = files | "GivenFile" >> beam.Map(lambda files: files | {"vocabulary": given})
+    if given:  # documents name it as it was given, workers may run in another folder
+        there = given._replace(path=everywhere(given.path))
+        files = files | "GivenFile" >> beam.Map(lambda files: files | {"vocabulary": there})
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
 
     repeated = (counted["repeated"], pairs["repeated"]) | beam.Flatten()
@@ -100,10 +101,11 @@ def curate_texts(
             plan=not job.text_only,
         )
     )
-    result = {
-        "vocabulary": summary,
-        "vocabulary_file": files | "File" >> beam.Map(lambda f: f["vocabulary"].described()),
-    }
+    if given:
+        described = pipeline | "GivenDescribed" >> beam.Create([given.described()])
+    else:
+        described = files | "Described" >> beam.Map(lambda f: f["vocabulary"].described())
+    result = {"vocabulary": summary, "vocabulary_file": described}
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
         kept = (
             pipeline
@@ -118,6 +120,10 @@ def curate_texts(
         result["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
     counts = {"read": counted["read"], "counts": judged["counts"]}
     pipeline | "TextSummary" >> WriteJson(f"{places.work}/text.json", result, counts)
+
+
+def _check() -> beam.PTransform:
+    return beam.ParDo(CheckWorker())
 
 
 def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:

@@ -29,11 +29,8 @@ from transforms.files import (
     remove_leftovers,
     write_atomically,
 )
-<<<<<<< HEAD
 from transforms.hash_sets import HashFile
-=======
 from transforms.packages import DECIDING, installed
->>>>>>> flink
 from transforms.reasons import TEXT_STEPS
 from transforms.tallies import add_counts
 from transforms.vocabulary_file import HASHING, NAME
