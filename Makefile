@@ -1,5 +1,6 @@
 # make demo   the whole story on this machine, in minutes: out/demo
 # make test   the tests
+# make test-s3   those of object stores, against versitygw (needs Go; make test has moto's server)
 # make lint   what CI checks beside the tests
 # make flink  a Flink cluster on this machine; make flink-stop ends it
 # make lock   pins all requirements anew
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 DISK_GIB := 8
 
-.PHONY: demo test lint flink flink-stop lock kernels clean
+.PHONY: demo test test-s3 lint flink flink-stop lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -16,6 +17,13 @@ demo: .venv/ready
 
 test: .venv/ready .flink/ready
 	$(BIN)/python -m pytest
+
+test-s3: $(BIN)/versitygw
+	ALIGNSET_VERSITYGW=$(abspath $<) $(BIN)/python -m pytest tests/test_object_stores.py tests/test_run_lock.py tests/test_store_runs.py
+
+$(BIN)/versitygw: .venv/ready
+	@command -v go >/dev/null || { echo "Go is needed to build versitygw, and is not on the PATH: install it (Debian: apt-get install golang), or leave it at make test" >&2; exit 1; }
+	GOBIN=$(abspath $(BIN)) go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

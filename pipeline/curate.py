@@ -13,6 +13,7 @@ from pipeline.engine import everywhere
 from pipeline.inputs import Split
 from pipeline.options import Command
 from pipeline.readers import read_split
+from pipeline.stores import is_dataflow
 from transforms.batches import Blocks
 from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.evaluation import EvaluationFile, HashEvaluationImages
@@ -25,6 +26,8 @@ from transforms.plan_shards import PlanShards
 from transforms.tallies import WriteJson, add_counts
 from transforms.vocabulary import BuildVocabulary
 from transforms.write_shards import WriteShards
+
+MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,10 @@ def curate_texts(
         files = files | "GivenFile" >> beam.Map(lambda files: files | {"vocabulary": there})
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
 
-    repeated = (counted["repeated"], pairs["repeated"]) | beam.Flatten()
+    repeated = (counted["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judged = (
         {"split": numbered, "repeated": repeated, "foreign": counted["foreign"]}
-        | beam.CoGroupByKey()
+        | "BySplit" >> beam.CoGroupByKey()
         | "CheckJudge" >> _check()
         | JudgePairs(
             read=read,
@@ -146,7 +149,8 @@ def curate_images(
 ) -> None:
     """The image plane: fetch, measure, judge and write, one shard at a time."""
     rules = command.rules
-    hashed = pipeline | "EvaluationFiles" >> beam.Create(evaluation) | HashEvaluationImages()
+    files = pipeline | "EvaluationFiles" >> beam.Create(evaluation)
+    hashed = files | HashEvaluationImages()
     stats = (
         pipeline
         | "Shards" >> beam.Create(shards)
@@ -162,13 +166,23 @@ def curate_images(
             resize=command.resize,
             evaluation=hashed,
             fence=places.fence,
+            min_ram=MIN_RAM if is_dataflow(command) else "",
         )
     )
+    reasons = stats | "Reasons" >> beam.Map(lambda one: one["reasons"])
     summary: dict[str, Any] = {
-        "shards": stats | "AllStats" >> beam.combiners.ToList(),
-        "evaluation": hashed | "AllHashed" >> beam.Map(_described) | beam.combiners.ToList(),
+        # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
+        "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
+        "evaluation": hashed
+        | "AllHashed" >> beam.Map(_described)
+        | "AllOfEvaluation" >> beam.combiners.ToList(),
     }
-    pipeline | "ImageSummary" >> WriteJson(f"{places.work}/images.json", summary)
+    summed = {"reasons": reasons}
+    pipeline | "ImageSummary" >> WriteJson(f"{places.work}/images.json", summary, summed)
+
+
+def _written(stats: Any) -> tuple[int, int, int, str]:
+    return stats["shard"], stats["count"], stats["successes"], stats["sha256"]
 
 
 def _described(file: Any) -> tuple[str, int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -100,9 +101,7 @@ def find_files(job: Job) -> list[InputFile]:
     """
     found: dict[str, InputFile] = {}
     for pattern in job.input.split(","):
-        if is_local(pattern) and exists(f"{pattern}/manifest.json"):
-            # A set of ours: its other files are no pairs.
-            pattern = f"{pattern}/{'shards' if Path(pattern, 'shards').is_dir() else 'pairs'}"
+        pattern = _pairs_of_set(pattern.rstrip("/")) or pattern
         files = [
             InputFile(path, size, _named(job, path))
             for path, size in match(pattern)
@@ -124,6 +123,18 @@ def find_files(job: Job) -> list[InputFile]:
     if not sum(file.size for file in found.values()):
         raise UsageError(f"the input is empty: {job.input} has no bytes; give pairs to read")
     return sorted(found.values())
+
+
+def _pairs_of_set(folder: str) -> str | None:
+    """Where a set of ours has its pairs, its other files being none; None of anything else."""
+    if any(c in folder for c in "*?[") or not exists(f"{folder}/manifest.json"):
+        return None
+    with open_to_read(f"{folder}/manifest.json") as source:
+        try:
+            text_only = json.load(source)["job"]["text_only"]
+        except (ValueError, LookupError, TypeError):
+            return None
+    return f"{folder}/{'pairs' if text_only else 'shards'}"
 
 
 def _is_in(path: str, folder: str) -> bool:

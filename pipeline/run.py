@@ -7,11 +7,14 @@ import sys
 import time
 from dataclasses import replace
 
+from apache_beam.io.filesystems import FileSystems
+
 from pipeline.curate import Places, curate_images, curate_texts
 from pipeline.engine import Engine, everywhere
 from pipeline.funnel import render_funnel, render_vocabulary
 from pipeline.inputs import (
     InputFile,
+    Split,
     find_evaluation_files,
     find_files,
     find_splits,
@@ -19,7 +22,11 @@ from pipeline.inputs import (
 )
 from pipeline.options import Command
 from pipeline.run_folder import RunFolder, describe_run
+from pipeline.stores import check_stores, is_dry_run
 from transforms.batches import Blocks
+from transforms.evaluation import EvaluationFile
+from transforms.fencing import Fence
+from transforms.hash_sets import HashFile
 from transforms.threads import stop_work
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 90 MB, at most
@@ -33,10 +40,15 @@ def run(command: Command) -> None:
       UsageError: the command cannot be run as it was given.
     """
     job = command.job
+    FileSystems.set_options(command.beam)  # Beam does it where a pipeline is made
+    check_stores(command)
     files = find_files(job)
     splits = find_splits(job, files)
     evaluation = find_evaluation_files(job.eval_images)
     given = find_vocabulary(job.vocabulary)
+    if is_dry_run(command):
+        _translate(command, splits, evaluation, given, bucket_count(files))
+        return
     folder = RunFolder(job.output, describe_run(command, files, evaluation, given))
     if folder.finished:
         folder.clean()
@@ -58,13 +70,17 @@ def run(command: Command) -> None:
             with _Timed("text plane"), engine.pipeline("texts") as pipeline:
                 curate_texts(pipeline, splits, command, places, bucket_count(files), given)
             summary = folder.text_summary()
-            assert summary is not None
-        if not job.text_only:
+            if summary is None:
+                return _handed_over(command, "text")
+        folder.check_lock()
+        if not job.text_only and not folder.images_done():
             kept = summary["counts"].get("written", 0)
             shards = sorted(summary["shards"])
             _say(f"{kept:,} pairs to fetch for {len(shards)} shards")
             with _Timed("image plane"), engine.pipeline("images") as pipeline:
                 curate_images(pipeline, shards, evaluation, command, places)
+            if not folder.images_done():
+                return _handed_over(command, "image")
         funnel = folder.close()
     finally:
         stop_work()
@@ -76,6 +92,34 @@ def run(command: Command) -> None:
     if not funnel["pairs"]:
         _say("no pair is left: the funnel shows which rule took the most")
     _say(f"done: {folder.out}")
+
+
+def _handed_over(command: Command, plane: str) -> None:
+    """A flex template's launcher only leaves the job's graph, which is started after it."""
+    if not command.beam.get_all_options().get("template_location"):
+        raise RuntimeError(f"the {plane} plane's job ended without its summary")
+    _say(f"the {plane} plane's job begins; when it has ended, start the same command again")
+
+
+def _translate(
+    command: Command,
+    splits: list[Split],
+    evaluation: list[EvaluationFile],
+    given: HashFile | None,
+    buckets: int,
+) -> None:
+    """Makes and checks the graphs of both planes; starts and writes nothing."""
+    out = command.job.output.rstrip("/")
+    places = Places(out, f"{out}/_temporary", Blocks(), Fence(f"{out}/_temporary/start", "dry"))
+    engine = Engine(command.beam, "dry")
+    with engine.pipeline("texts") as pipeline:
+        curate_texts(pipeline, splits, command, places, buckets, given)
+    planes = 1
+    if not command.job.text_only:
+        with engine.pipeline("images") as pipeline:
+            curate_images(pipeline, [0], evaluation, command, places)
+        planes = 2
+    _say(f"dry run: {planes} graphs were made, of {len(splits)} splits; nothing was started")
 
 
 def bucket_count(files: list[InputFile]) -> int:

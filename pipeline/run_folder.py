@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import shutil
 import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -19,6 +18,7 @@ from pipeline.engine import everywhere
 from pipeline.funnel import check_funnel, funnel
 from pipeline.inputs import InputFile, match
 from pipeline.options import Command, UsageError
+from pipeline.run_lock import Lock, take_lock
 from transforms.evaluation import EvaluationFile
 from transforms.fencing import Fence
 from transforms.files import (
@@ -75,6 +75,15 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
     return [f"{name} {shown[0]} there, {shown[1]} here"]
 
 
+class Written(NamedTuple):
+    """What the image plane's summary says of a shard."""
+
+    number: int
+    pairs: int  # that it was given
+    kept: int
+    sha256: str
+
+
 class RunFolder:
     """An output folder.
 
@@ -91,31 +100,37 @@ class RunFolder:
         self.work = f"{self.out}/_temporary"
         self.description = description
         self.fence = Fence(f"{everywhere(self.work)}/start", uuid.uuid4().hex[:12])
-        self._lock: IO[str] | None = None
+        self._lock: Lock | None = None
+        self.finished = self._is_finished()
+        if not self.finished:
+            self._lock = take_lock(self.work)
+            self.finished = self._is_finished()  # another run may just have ended, or begun
+        if not self.finished:
+            if not exists(f"{self.work}/run.json"):
+                self._write(f"{self.work}/run.json", description)
+            if is_local(self.work):
+                self._remove_leftovers()
+
+    def _is_finished(self) -> bool:
+        """Whether there is nothing to do; refuses what another run, or somebody else, has made."""
         started, ended = f"{self.work}/run.json", f"{self.out}/manifest.json"
-        self.finished = exists(ended)
-        if self.finished or exists(started):
-            there = self._description(ended if self.finished else started)
-            differ = _differences({k: there.get(k) for k in description}, description)
+        finished = exists(ended)
+        if finished or exists(started):
+            there = self._description(ended if finished else started)
+            differ = _differences({k: there.get(k) for k in self.description}, self.description)
             if differ:
+                self.release()
                 raise UsageError(
                     f"{self.out} holds another run ({'; '.join(differ[:3])}); "
                     "give another --output, or delete that folder"
                 )
         elif match(self.out) or (is_local(self.out) and Path(self.out).is_file()):
+            self.release()
             raise UsageError(f"{self.out} is not empty and no run of ours; give another --output")
-        else:
-            self._write(started, description)
-        if is_local(self.work) and not self.finished:
-            self._own()
+        return finished
 
-    def _own(self) -> None:
-        """Keeps other runs out, and takes away what a killed attempt left."""
-        self._lock = Path(self.work, "lock").open("w")  # noqa: SIM115, until `release`
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(f"another run is writing to {self.out}; wait for it") from error
+    def _remove_leftovers(self) -> None:
+        """Takes away what a killed attempt left."""
         for name in ("blocks-*", "shard-*", "rows-*"):
             for folder in Path(self.work).glob(name):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -146,6 +161,10 @@ class RunFolder:
         path = f"{self.work}/text.json"
         return self._read(path) if exists(path) else None
 
+    def images_done(self) -> bool:
+        """Whether the image plane has ended."""
+        return exists(f"{self.work}/images.json")
+
     def _publish_vocabulary(self, file: dict[str, Any]) -> dict[str, Any]:
         """Brings the vocabulary beside the output; returns what the manifest says of its file."""
         path = file["path"]
@@ -161,6 +180,7 @@ class RunFolder:
         Raises:
           RuntimeError: the counts do not add up.
         """
+        self.check_lock()
         text = self._read(f"{self.work}/text.json")
         counts = dict(text["counts"])
         kept = counts.pop("written", 0)
@@ -177,13 +197,13 @@ class RunFolder:
         images: dict[str, Any] = {"evaluation": []}
         if not self.description["job"]["text_only"]:
             images = self._read(f"{self.work}/images.json")
-            shards = sorted(images["shards"], key=lambda stats: stats["shard"])
-            if sum(stats["count"] for stats in shards) != kept:
+            shards = sorted(map(Written._make, images["shards"]))
+            if sum(shard.pairs for shard in shards) != kept:
                 raise RuntimeError(
                     f"the shards were given other pairs than the {kept} that are kept"
                 )
-            kept = sum(stats["successes"] for stats in shards)
-            table = funnel(add_counts([counts, *(stats["reasons"] for stats in shards)]))
+            kept = sum(shard.kept for shard in shards)
+            table = funnel(add_counts([counts, images["reasons"]]))
             check_funnel(table, kept)
         manifest = self.description | {
             "versions": {name: installed()[name] for name in DECIDING},
@@ -192,8 +212,8 @@ class RunFolder:
             | {"file": self._publish_vocabulary(text["vocabulary_file"])},
             "evaluation_images": _by_set(images["evaluation"]),
             "shards": {
-                f"{s['shard']:05d}": {"pairs": s["successes"], "sha256": s["sha256"]}
-                for s in shards
+                f"{shard.number:05d}": {"pairs": shard.kept, "sha256": shard.sha256}
+                for shard in shards
             },
         }
         closing = {"pairs": kept, "steps": table, "vocabulary": text["vocabulary"]}
@@ -204,18 +224,25 @@ class RunFolder:
         self.clean()
         return closing
 
+    def check_lock(self) -> None:
+        """Raises RuntimeError where another run writes here by now."""
+        if self._lock:
+            self._lock.check()
+
     def release(self) -> None:
         """Lets other runs in."""
         if self._lock:
-            self._lock.close()
+            self._lock.release()
+            self._lock = None
 
     def clean(self) -> None:
         """Takes away what the run worked with."""
+        self.release()
         if is_local(self.work):
             shutil.rmtree(self.work, ignore_errors=True)
             remove_leftovers(self.out)
         else:
-            FileSystems.delete([path for path, _ in match(f"{self.work}/")])
+            FileSystems.delete([f"{self.work}/"])  # one listing, and many objects a request
 
 
 def _by_set(hashed: list[tuple[str, int, int]]) -> dict[str, dict[str, int]]:

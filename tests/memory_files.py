@@ -79,4 +79,5 @@ class MemoryFiles(FileSystem):
 
     def delete(self, paths: list[str]) -> None:
         for path in paths:
-            FILES.pop(path, None)
+            for one in [p for p in FILES if p == path or (path[-1] == "/" and p.startswith(path))]:
+                del FILES[one]

@@ -173,3 +173,25 @@ def test_without_the_flag_no_private_address_is_fetched(
     }
     assert len(web.requests) == before
     assert (kept(tmp_path / "set"), samples(tmp_path / "set")) == ([], {})
+
+
+def test_what_is_stored_is_not_fetched_again(plain: Golden, web: SmallWeb, tmp_path: Path):
+    """A new crawl is added to a stored set: all counts are over both, and one is fetched."""
+    pairs = pq.read_table(plain.pairs)
+    pq.write_table(pairs.slice(0, 60), tmp_path / "old.parquet")
+    pq.write_table(pairs.slice(60), tmp_path / "new.parquet")
+    flags = [flag for flag in plain.flags if not flag.startswith("--vocabulary")]
+    succeed(tmp_path / "old.parquet", tmp_path / "old", *flags)
+    before = len(web.requests)
+    succeed(f"{tmp_path}/old,{tmp_path}/new.parquet", tmp_path / "both", *plain.flags)
+    asked = set(web.requests[before:])
+    stored = {row["url"].removeprefix(web.url) for row in rows(tmp_path / "old")}
+    assert stored
+    assert asked
+    assert not asked & stored
+    digest = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in plain.output.glob("shards/*.tar")
+    }
+    for name, sha256 in digest.items():
+        assert hashlib.sha256((tmp_path / "both/shards" / name).read_bytes()).hexdigest() == sha256

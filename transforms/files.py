@@ -13,8 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
+from transforms.object_stores import copy_object, object_exists, open_object, upload
 
 
 def is_local(path: str) -> bool:
@@ -24,9 +23,7 @@ def is_local(path: str) -> bool:
 
 def open_to_read(path: str) -> BinaryIO:
     """Opens a file as it is: its bytes are never decompressed on the way."""
-    if is_local(path):
-        return Path(path).open("rb")
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    return Path(path).open("rb") if is_local(path) else open_object(path)
 
 
 def _to_disk(file: BinaryIO) -> None:
@@ -44,8 +41,7 @@ def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
     if not is_local(path):
         with tempfile.TemporaryFile() as whole:
             write(whole)
-            whole.seek(0)
-            _upload(whole, path)
+            upload(whole, path)
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +71,7 @@ def publish(local: Path, path: str) -> None:
         os.replace(local, path)  # both are in the output folder
         return
     with local.open("rb") as source:
-        _upload(source, path)
+        upload(source, path)
 
 
 def move(source: str, path: str) -> None:
@@ -92,17 +88,12 @@ def move(source: str, path: str) -> None:
     elif is_local(source):
         os.replace(source, path)
     else:
-        FileSystems.copy([source], [path])
-
-
-def _upload(source: BinaryIO, path: str) -> None:
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as sink:
-        shutil.copyfileobj(source, sink, 1 << 20)
+        copy_object(source, path)
 
 
 def exists(path: str) -> bool:
     """Whether there is a file at this path."""
-    return Path(path).exists() if is_local(path) else bool(FileSystems.exists(path))
+    return Path(path).exists() if is_local(path) else object_exists(path)
 
 
 @lru_cache

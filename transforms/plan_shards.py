@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.batches import Blocks, unpack, unpacked
+from transforms.batches import Blocks, unpack
 from transforms.count_pairs import BUCKET, Bucket
 from transforms.files import write_atomically
 from transforms.hashing import UInt64s
@@ -64,7 +64,9 @@ class _WritePlan(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]], kept: int) -> Iterator[int]:
         shards = shard_count(kept, self.samples_per_shard)
-        table = unpacked(element[1]).sort_by("key")
+        tables = [pa.Table.from_batches([unpack(block)]) for block in element[1]]
+        # What was stored has a place, and what is to be fetched has none.
+        table = pa.concat_tables(tables, promote_options="default").sort_by("key")
         place = shards_of(table["key"].to_numpy(), shards)
         for shard in np.unique(place):
             low, high = np.searchsorted(place, [shard, shard + 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import tempfile
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import reasons as r
+from transforms.claims import Claim
 from transforms.evaluation import Hashed
 from transforms.fencing import Fence
 from transforms.fetch import Fetched, FetchSettings, fetch_all
@@ -42,9 +44,16 @@ LOG = logging.getLogger("alignset")
 
 
 def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
-    if "source_path" in pairs.column_names:
-        return stored_bodies(pairs)
-    return fetch_all(pairs["url"].to_pylist(), settings)
+    """What is stored in shards already, then what is fetched."""
+    if "source_path" not in pairs.column_names:
+        yield from fetch_all(pairs["url"].to_pylist(), settings)
+        return
+    stored = pairs["source_path"].is_valid().to_numpy()
+    for rows in filter(len, (np.flatnonzero(stored), np.flatnonzero(~stored))):
+        some = pairs.take(pa.array(rows))
+        here = stored[rows[0]]
+        for one in stored_bodies(some) if here else fetch_all(some["url"].to_pylist(), settings):
+            yield dataclasses.replace(one, index=int(rows[one.index]))
 
 
 class _WriteShard(beam.DoFn):
@@ -69,6 +78,8 @@ class _WriteShard(beam.DoFn):
             return
         self.fence.check()
         plan = plan_path(self.plan, shard)
+        # On this machine a lock keeps attempts apart (`Fence.publishing`).
+        claim = None if is_local(plan) else Claim(f"{plan}.claim")
         with open_to_read(plan) as source:
             pairs = pq.read_table(source)
         hashes = np.array([h for file in evaluation for h in file.phashes], np.uint64)
@@ -78,7 +89,7 @@ class _WriteShard(beam.DoFn):
             # Another attempt may have been as far; the web may have given it other images, so the
             # files of two must not be mixed.
             with self.fence.publishing(plan):
-                stats = self._finished(shard) or self._publish(shard, stats, Path(folder))
+                stats = self._finished(shard) or self._publish(shard, stats, Path(folder), claim)
         yield stats
 
     def _finished(self, shard: int) -> Stats | None:
@@ -91,10 +102,17 @@ class _WriteShard(beam.DoFn):
     def _stats_path(self, shard: int) -> str:
         return f"{self.out}/shards/{shard:05d}_stats.json"
 
-    def _publish(self, shard: int, stats: Stats, folder: Path) -> Stats:
-        publish(folder / "rejected.parquet", f"{self.out}/rejected/images-{shard:05d}.parquet")
-        publish(folder / "shard.parquet", f"{self.out}/shards/{shard:05d}.parquet")
-        publish(folder / "shard.tar", f"{self.out}/shards/{shard:05d}.tar")
+    def _publish(self, shard: int, stats: Stats, folder: Path, claim: Claim | None) -> Stats:
+        for name, path in (
+            ("rejected.parquet", f"rejected/images-{shard:05d}.parquet"),
+            ("shard.parquet", f"shards/{shard:05d}.parquet"),
+            ("shard.tar", f"shards/{shard:05d}.tar"),
+        ):
+            if claim:
+                claim.check()
+            publish(folder / name, f"{self.out}/{path}")
+        if claim:
+            claim.check()
         text = json.dumps(stats, indent=2, sort_keys=True).encode()
         write_atomically(self._stats_path(shard), lambda sink: sink.write(text))
         LOG.info("shard %05d: kept %d of %d", shard, stats["successes"], stats["count"])
@@ -203,6 +221,8 @@ class WriteShards(beam.PTransform):
       out: the output folder.
       evaluation: a PCollection of `Hashed`.
       fence: of this start of the command.
+      min_ram: what to ask of a worker, "4GB", where the engine hears it; elsewhere such a hint
+        only makes workers of a kind of their own.
     """
 
     plan: str
@@ -212,7 +232,11 @@ class WriteShards(beam.PTransform):
     resize: ResizeSettings
     evaluation: beam.PCollection
     fence: Fence
+    min_ram: str = ""
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         write = _WriteShard(self.plan, self.out, self.rules, self.fetch, self.resize, self.fence)
-        return shards | beam.ParDo(write, beam.pvalue.AsList(self.evaluation))
+        written = beam.ParDo(write, beam.pvalue.AsList(self.evaluation))
+        if self.min_ram:
+            written = written.with_resource_hints(min_ram=self.min_ram)
+        return shards | written

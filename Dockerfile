@@ -1,0 +1,23 @@
+# The image of Dataflow's workers, and of a flex template. docs/dataflow.md has the commands.
+# Python and Beam are those of requirements/gcp.txt, which a test compares.
+FROM apache/beam_python3.11_sdk:2.77.0 AS worker
+WORKDIR /alignset
+COPY requirements/gcp.txt requirements/
+RUN pip install --no-cache-dir --require-hashes -r requirements/gcp.txt
+COPY pyproject.toml README.md LICENSE beam_runner.py ./
+COPY pipeline pipeline
+COPY transforms transforms
+COPY train train
+RUN pip install --no-cache-dir --no-deps . && pip check
+# Compiles the text kernels now, or each worker would wait 12 s for them.
+RUN printf 'url,caption\nhttp://a.example/b.jpg,Caf\303\251  &amp; &eacute; dog\n' > /tmp/pairs.csv \
+    && cd /tmp && python -m beam_runner --input=pairs.csv --output=set --text_only --vocabulary_size=1 \
+    && rm -r pairs.csv set
+# Beam's own entry point starts the workers; it is that of the image we began with.
+
+FROM gcr.io/dataflow-templates-base/python311-template-launcher-base:latest AS launcher
+
+FROM worker AS template
+COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
+ENV FLEX_TEMPLATE_PYTHON_PY_FILE=/alignset/beam_runner.py
+ENTRYPOINT ["/opt/google/dataflow/python_template_launcher"]

@@ -1,0 +1,26 @@
+"""Of several workers that were given a shard, the last writes it."""
+
+from pathlib import Path
+
+import pytest
+
+from transforms.claims import Claim
+
+
+def test_the_last_has_it(tmp_path: Path):
+    path = str(tmp_path / "plan" / "00000.claim")
+    first = Claim(path)
+    first.check()
+    second = Claim(path)
+    second.check()
+    with pytest.raises(RuntimeError, match=r"begun .*00000\.claim anew"):
+        first.check()
+    second.check()
+
+
+def test_after_the_run_nobody_has_it(tmp_path: Path):
+    """A worker that was cut off must not write into a finished set."""
+    claim = Claim(str(tmp_path / "00000.claim"))
+    (tmp_path / "00000.claim").unlink()
+    with pytest.raises(FileNotFoundError):
+        claim.check()

@@ -1,0 +1,169 @@
+"""The job graphs that Dataflow would get, made offline: its runner translates and submits none."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+from command import run, run_args
+from conftest import Golden
+
+from pipeline.inputs import Split
+from transforms.evaluation import EvaluationFile
+
+ROOT = Path(__file__).parent.parent
+FLAGS = (
+    "--runner=DataflowRunner",
+    "--dry_run=true",
+    "--project=my-project",
+    "--region=us-central1",
+    "--temp_location=gs://bucket/tmp",
+    "--job_name=alignset",
+)
+GROUPING = "beam:transform:group_by_key:v1"
+# Beam names these steps itself, within its own Create.
+OF_CREATE = re.compile(r"(/Impulse|/FlatMap\(<lambda at core\.py:\d+>\)|/Map\(decode\))$")
+
+
+class Graph:
+    """A job's graph: its leaves by name, and what reads what."""
+
+    def __init__(self, proto: Any) -> None:
+        self.proto = proto
+        all_ = proto.components.transforms.values()
+        self.steps = {t.unique_name: t for t in all_ if not t.subtransforms}
+        self.makers = {p: n for n, t in self.steps.items() for p in t.outputs.values()}
+
+    def before(self, name: str) -> set[str]:
+        """All steps whose elements, or what came of them, reach this step."""
+        found: set[str] = set()
+        todo = [name]
+        while todo:
+            for collection in self.steps[todo.pop()].inputs.values():
+                maker = self.makers[collection]
+                if maker not in found:
+                    found.add(maker)
+                    todo.append(maker)
+        return found
+
+    def groupings(self) -> list[str]:
+        return [name for name, step in self.steps.items() if step.spec.urn == GROUPING]
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> list[Graph]:
+    made: list[Graph] = []
+    run_pipeline = DataflowRunner.run_pipeline
+
+    def kept(self: DataflowRunner, *args: Any, **kwargs: Any) -> Any:
+        result = run_pipeline(self, *args, **kwargs)
+        made.append(Graph(result.job.proto_pipeline))
+        return result
+
+    source = tmp_path_factory.mktemp("dataflow") / "pairs.parquet"
+    pq.write_table(pa.table({"url": ["http://a.example/1"], "caption": ["a dog"]}), source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DataflowRunner, "run_pipeline", kept)
+        ended = run(source, "gs://bucket/set", *FLAGS)
+    assert ended.status == 0, ended.err
+    assert ended.err == "dry run: 2 graphs were made, of 1 splits; nothing was started\n"
+    return made
+
+
+def test_steps_have_names_to_read_and_to_keep(graphs: list[Graph]):
+    """No name may tell a line of a source, which another version has elsewhere."""
+    for graph in graphs:
+        ours = [name for name in graph.steps if not OF_CREATE.search(name)]
+        assert [name for name in ours if "lambda" in name or ".py:" in name] == []
+    tops = [{name.partition("/")[0] for name in graph.steps} for graph in graphs]
+    assert {"Splits", "CountPairs", "FindDistinctPairs", "BuildVocabulary", "JudgePairs"} < tops[0]
+    assert {"Shards", "EvaluationFiles", "HashEvaluationImages", "WriteShards"} < tops[1]
+
+
+def test_image_bytes_are_never_shuffled(graphs: list[Graph], plain: Golden):
+    """What is grouped is shards' numbers, evaluation images' hashes, and what comes of the stats,
+    which are small."""
+    images = graphs[1]
+    after = {
+        name
+        for name in images.groupings()
+        if "WriteShards/ParDo(_WriteShard)" in images.before(name)
+    }
+    assert {name.partition("/")[0] for name in after} == {"AllWritten"}
+    for name in set(images.groupings()) - after:
+        assert images.before(name) & {"Shards/Map(decode)", "EvaluationFiles/Map(decode)"}
+    assert len(images.groupings()) >= 3
+    stats = list(plain.output.glob("shards/*_stats.json"))
+    images_kb = sum(f.stat().st_size for f in plain.output.glob("shards/*.tar")) / len(stats) / 1e3
+    assert images_kb > 100
+    for path in stats:
+        assert len(pickle.dumps(json.loads(path.read_text()))) < 1000
+
+
+def test_groups_are_of_columns_and_not_of_pickled_rows(graphs: list[Graph]):
+    """Each block of hashes crosses as Arrow's IPC; pickled, a slice carries the whole batch."""
+    parts = graphs[0].proto.components
+    for name in graphs[0].groupings():
+        top = name.partition("/")[0]
+        if top in ("SpreadSplits", "Read", "CombineCounts", "Planned", "BySplit"):
+            continue
+        (collection,) = graphs[0].steps[name].inputs.values()
+        pair = parts.coders[parts.pcollections[collection].coder_id]
+        coders = [parts.coders[one] for one in pair.component_coder_ids]
+        while any(c.component_coder_ids for c in coders):
+            coders = [
+                parts.coders[i] for c in coders for i in c.component_coder_ids or ()
+            ] or coders
+        told = [c.spec.urn + str(c.spec.payload) for c in coders]
+        assert not told[-1].startswith("beam:coder:pickled_python:v1b''"), name
+        assert "BatchCoder" in told[-1], (name, told)
+
+
+def test_a_worker_of_the_image_plane_is_given_memory(graphs: list[Graph]):
+    images = graphs[1]
+    step = images.steps["WriteShards/ParDo(_WriteShard)"]
+    hints = images.proto.components.environments[step.environment_id].resource_hints
+    assert int(hints["beam:resources:min_ram_bytes:v1"]) == 4_000_000_000
+
+
+def test_a_graph_stays_small(graphs: list[Graph]):
+    """Dataflow refuses one of 10 MB; what is created is part of it, here as at 10 billion pairs."""
+    for graph in graphs:
+        assert len(graph.proto.SerializeToString()) < 300_000
+    path = "gs://a-bucket-of-usual-name/crawls/2026-10/part-{:05d}-of-05000.snappy.parquet"
+    splits = [
+        Split(path.format(n // 8), "parquet", "", "url", "caption", (n % 8,)) for n in range(38_147)
+    ]
+    exam = [
+        EvaluationFile("exam", f"gs://bucket/exam/{n:08d}.jpg", 50_000 + n) for n in range(10**5)
+    ]
+    for values in (list(enumerate(splits)), list(range(550_000)), exam):
+        pipeline = beam.Pipeline()
+        pipeline | beam.Create(values)
+        assert len(pipeline.to_runner_api().SerializeToString()) < 2_000_000
+
+
+def test_files_of_this_machine_are_refused(tmp_path: Path):
+    flags = [flag for flag in FLAGS if "dry_run" not in flag]
+    pq.write_table(pa.table({"url": ["http://a/1"], "caption": ["a dog"]}), tmp_path / "a.parquet")
+    ended = run_args(f"--input={tmp_path}/a.parquet", "--output=s3x://bucket/set", *flags)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "Dataflow's workers do not see input" in ended.err
+
+
+def test_the_dockerfile_has_the_versions_that_are_pinned():
+    lines = (ROOT / "Dockerfile").read_text()
+    (python, version) = re.findall(r"FROM apache/beam_python([\d.]+)_sdk:(\S+)", lines)[0]
+    pinned = re.search(r"^apache-beam==(\S+)", (ROOT / "requirements/gcp.txt").read_text(), re.M)
+    assert pinned
+    assert version == pinned[1]
+    assert f"python{python.replace('.', '')}-template-launcher" in lines
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", lines, re.M)
+    assert copied
+    assert [n for line in copied for n in line.split() if not (ROOT / n).exists()] == []

@@ -1,0 +1,238 @@
+"""Whole runs on object stores: the same bytes as on this machine, killed, and where they fail."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.internal.gcp import auth
+from command import digests, manifest, run, run_args, succeed
+from conftest import Golden
+from small_web import SmallWeb
+from stores import Store, faulty_proxy, gs_store, s3_store
+from test_resume import stop
+
+from pipeline.run_folder import RunFolder
+
+DIFFERENT = ("manifest.json",)  # it names the input
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with s3_store(tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with gs_store(tmp_path_factory.mktemp("gs")) as store:
+        yield store
+
+
+@pytest.fixture(params=["s3", "gs"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
+    found = request.getfixturevalue(request.param)
+    if request.param == "gs":
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", found.url)
+        monkeypatch.setattr(auth._Credentials, "_credentials_init", True)  # it looks for 24 s
+    return found
+
+
+class Local(NamedTuple):
+    """The input and the evaluation images of the runs here, and what they give on this machine."""
+
+    folder: Path
+    flags: tuple[str, ...]
+
+
+STRICTER = ("--language=", "--min_image_side=100", "--max_words=12", "--samples_per_shard=50")
+
+
+@pytest.fixture(scope="module")
+def local(plain: Golden, web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Local:
+    folder = tmp_path_factory.mktemp("local")
+    shutil.copytree(plain.pairs.parent, folder, dirs_exist_ok=True)
+    shutil.rmtree(folder / "set")
+    (folder / "exam").mkdir()
+    url = pq.read_table(next(plain.output.glob("shards/*.parquet")))["url"][0].as_py()
+    (folder / "exam" / "1.jpg").write_bytes(web.files[url.removeprefix(web.url)])
+    exam = f"--eval_images=exam={folder}/exam"
+    succeed(folder / "pairs.parquet", folder / "set", *plain.flags, exam)
+    succeed(folder / "set", folder / "stricter", *STRICTER, f"--vocabulary={folder}/set")
+    return Local(folder, plain.flags)
+
+
+def test_all_in_a_store(store: Store, local: Local, tmp_path: Path):
+    """Input, evaluation images and output; then another rule over what is stored."""
+    root = store.root
+    for name in ("pairs.parquet", "exam/1.jpg"):
+        store.upload(local.folder / name, f"{root}/{name}")
+    flags = (*local.flags, f"--eval_images=exam={root}/exam", *store.flags)
+    succeed(f"{root}/pairs.parquet", f"{root}/set", *flags)
+    got = store.download(f"{root}/set", tmp_path / "set")
+    assert digests(got, DIFFERENT) == digests(local.folder / "set", DIFFERENT)
+    for name in ("rules", "shards", "vocabulary", "evaluation_images", "pairs"):
+        assert manifest(got)[name] == manifest(local.folder / "set")[name]
+    again = run(f"{root}/pairs.parquet", f"{root}/set", *flags)
+    assert (again.status, again.err.count("\n")) == (0, 1)
+    assert "is finished: nothing to do" in again.err
+
+    kept = f"--vocabulary={root}/set"
+    succeed(f"{root}/set", f"{root}/stricter", *STRICTER, kept, *store.flags)
+    got = store.download(f"{root}/stricter", tmp_path / "stricter")
+    assert digests(got, DIFFERENT) == digests(local.folder / "stricter", DIFFERENT)
+    assert 0 < manifest(got)["pairs"] < manifest(local.folder / "set")["pairs"]
+
+
+def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):
+    """Six shards and six input files cost no more listings than one."""
+    table = pq.read_table(local.folder / "pairs.parquet")
+    for n in range(6):
+        part = table.slice(n * len(table) // 6, len(table) // 6)
+        pq.write_table(part, local.folder / "part.parquet")
+        s3.upload(local.folder / "part.parquet", f"{s3.root}/parts/{n}.parquet")
+    with faulty_proxy(s3) as (proxy, store):
+        out = f"{s3.root}/listed"
+        flags = [f for f in local.flags if "samples_per_shard" not in f]
+        succeed(f"{s3.root}/parts", out, *flags, "--samples_per_shard=25", *store.flags)
+        assert len([key for key in s3.keys(out) if key.endswith(".tar")]) >= 5
+        # The input, whether the output is empty, and what is cleaned up at the end.
+        assert len(proxy.listings()) <= 4, proxy.listings()
+        assert len(proxy.requests) < 300
+
+
+def test_killed_and_started_again(s3: Store, plain: Golden, web: SmallWeb, tmp_path: Path):
+    out = f"{s3.root}/killed"
+    args = (f"--input={plain.pairs}", f"--output={out}", *plain.flags, *s3.flags)
+
+    def text_plane() -> bool:
+        return any(key.endswith("run.json") for key in s3.keys(out))
+
+    def one_shard() -> bool:
+        return any(key.endswith("_stats.json") for key in s3.keys(out))
+
+    web.delay_s = 0.05
+    try:
+        for moment in (text_plane, one_shard):
+            killed = stop((*args, "--connections=4"), tmp_path, moment, signal.SIGKILL)
+            assert killed == -signal.SIGKILL
+            assert "manifest.json" not in s3.keys(out)
+        other = run_args(*args, "--min_words=4")
+        assert (other.status, other.err.count("\n")) == (2, 1)
+        assert "min_words 3 there, 4 here" in other.err
+    finally:
+        web.delay_s = 0
+    shards = [key for key in s3.keys(out) if key.endswith("_stats.json")]
+    before = len(web.requests)
+    ended = run_args(*args)
+    assert ended.status == 0, ended.err
+    assert len(web.requests) - before < 150 * (1 - len(shards) / 3) + 10  # 50 URLs a shard
+    got = s3.download(out, tmp_path / "got")
+    assert digests(got) == digests(plain.output)
+
+
+def test_a_store_that_fails_for_a_while(s3: Store, plain: Golden, tmp_path: Path):
+    """In both planes, and once for longer than boto3 tries."""
+    out = f"{s3.root}/failing"
+    bursts = {503: range(20, 23), 500: range(45, 52), "cut": range(70, 73)}
+    with faulty_proxy(s3) as (proxy, store):
+
+        def fault(*_: str) -> int | str | None:
+            at = len(proxy.requests)
+            return next((kind for kind, when in bursts.items() if at in when), None)
+
+        proxy.fault = fault
+        ended = run(plain.pairs, out, *plain.flags, *store.flags)
+        assert ended.status == 0, ended.err
+        assert len(proxy.failed) > 9
+    assert "Traceback" not in ended.err
+    assert digests(s3.download(out, tmp_path / "got")) == digests(plain.output)
+
+
+def test_a_store_that_stays_down_ends_with_one_line(
+    s3: Store, plain: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What was done stays; started again, it goes on to the same bytes."""
+    out = f"{s3.root}/down"
+    monkeypatch.setattr("time.sleep", quickly(time.sleep))
+    with faulty_proxy(s3) as (proxy, store):
+        proxy.fault = lambda method, path: 503 if "shards/" in path and method == "PUT" else None
+        ended = run(plain.pairs, out, *plain.flags, *store.flags)
+    assert ended.status == 1
+    lines = ended.err.splitlines()
+    assert [line for line in lines if line.startswith("beam_runner.py: failed: ")] == lines[-1:]
+    assert "SlowDown" in lines[-1]
+    assert "the same command tries again from here" in lines[-1]
+    assert "Traceback" not in ended.err
+    assert not [key for key in s3.keys(out) if key.startswith("shards/")]
+    assert "_temporary/_lock" not in s3.keys(out)
+    succeed(plain.pairs, out, *plain.flags, *s3.flags)
+    assert digests(s3.download(out, tmp_path / "got")) == digests(plain.output)
+
+
+def quickly(sleep):
+    """Minutes of waiting for a store, in moments."""
+    return lambda seconds: sleep(min(seconds, 0.01))
+
+
+def test_without_credentials_it_is_said_at_once(plain: Golden, monkeypatch: pytest.MonkeyPatch):
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    ended = run(plain.pairs, "s3://bucket/set", "--text_only")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "no credentials for s3://: set AWS_ACCESS_KEY_ID" in ended.err
+
+
+def test_credentials_and_endpoint_of_the_environment(
+    s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testtest")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+    table = pa.table({"url": ["http://a.example/1.jpg"], "caption": ["a photo of a dog"]})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    s3.upload(tmp_path / "pairs.parquet", f"{s3.root}/by-environment/in/pairs.parquet")
+    succeed(f"{s3.root}/by-environment/in", f"{s3.root}/by-environment/set", "--text_only")
+    assert json.loads(
+        s3.client().get_object(Bucket="bucket", Key="by-environment/set/funnel.json")["Body"].read()
+    )["pairs"]
+    nowhere = run(f"{s3.root}/by-environment/no", f"{s3.root}/by-environment/set2", "--text_only")
+    assert (nowhere.status, nowhere.err.count("\n")) == (2, 1)
+    assert "no input at 's3://bucket/by-environment/no'" in nowhere.err
+    bucket = run("s3://", f"{s3.root}/by-environment/set2", "--text_only")
+    assert (bucket.status, bucket.err.count("\n")) == (2, 1)
+    assert "has no bucket" in bucket.err
+
+
+def test_a_launcher_that_only_hands_jobs_over(
+    s3: Store, local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As that of a flex template: its jobs run when it has ended. Here they run at once, but it
+    does not see what they write."""
+    out = f"{s3.root}/template"
+    args = (f"--input={local.folder}/pairs.parquet", f"--output={out}", *local.flags, *s3.flags)
+    handing = (*args, "--template_location=gs://bucket/template")
+    for unseen, says in (("text_summary", "the text plane's job"), ("images_done", "the image")):
+        seen = getattr(RunFolder, unseen)
+        monkeypatch.setattr(RunFolder, unseen, lambda folder: None)
+        ended = run_args(*handing)
+        assert ended.status == 0, ended.err
+        assert says in ended.err.splitlines()[-1]
+        assert "start the same command again" in ended.err.splitlines()[-1]
+        monkeypatch.setattr(RunFolder, unseen, seen)
+        assert "manifest.json" not in s3.keys(out)
+    before = len(s3.keys(out))
+    assert run_args(*args).status == 0
+    assert len(s3.keys(out)) < before  # only what was worked with goes
+    assert "manifest.json" in s3.keys(out)

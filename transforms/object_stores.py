@@ -1,0 +1,206 @@
+"""Objects of a store (`s3://`, `gs://`, …): whole or not there, tried again where it fails.
+
+Beam opens, lists and deletes; for S3 it makes a client for each call, drops errors of a copy and
+cannot write an empty object, so uploads and copies are boto3's there (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import copy as copies
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar
+
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.utils import retry
+
+LOG = logging.getLogger("alignset")
+F = TypeVar("F", bound=Callable[..., Any])
+# Of boto3, requests and google.auth: no answer, or half of one.
+PASSING = {
+    *("ConnectionError", "TimeoutError", "Timeout", "HTTPClientError", "TransportError"),
+    *("IncompleteReadError", "ChunkedEncodingError"),
+}
+REFUSED = (409, 412)  # a condition does not hold
+
+
+def scheme(path: str) -> str:
+    """`s3` of `s3://bucket/object`; empty for a local path."""
+    return path.partition("://")[0] if "://" in path else ""
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of boto3's, Google's or Beam's error."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code = getattr(error, "code", None)
+    return code if isinstance(code, int) else None
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
+    if isinstance(error, BeamIOError):
+        return any(may_pass(one) for one in (error.exception_details or {}).values())
+    status = _status(error)
+    if status is not None:
+        return status >= 500 or status in (408, 429)
+    return any(kind.__name__ in PASSING for kind in type(error).__mro__)
+
+
+def _say(_: str, wait_s: float, name: str, error: str, *rest: object) -> None:
+    reason = (error.strip().splitlines() or [name])[-1]
+    LOG.warning("%s; trying again in %.0f s", reason, wait_s)
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """Beam's own retries log a traceback each."""
+    if record.args and len(record.args) == 4:
+        _say("", *record.args)
+        return False
+    return True
+
+
+logging.getLogger("apache_beam.utils.retry").addFilter(_shorten)
+
+# Nine tries within 5 minutes, beside the client's own: as long as Beam is patient in what it does.
+patiently = retry.with_exponential_backoff(
+    num_retries=8,
+    initial_delay_secs=2.0,
+    max_delay_secs=60.0,
+    retry_filter=may_pass,
+    logger=_say,
+)
+
+_s3_made: tuple[int, Any, Any] | None = None
+
+
+def _s3(path: str) -> Any:
+    """Beam's client over one client of boto3 a process: to make one takes 100 ms."""
+    global _s3_made
+    from apache_beam.io.aws.clients.s3.boto3_client import Client
+
+    # Workers of a pool are not told the options: there boto3 finds all in the environment.
+    options = getattr(FileSystems.get_filesystem(path), "_options", None) or {}
+    if _s3_made is None or _s3_made[0] != os.getpid() or _s3_made[1] is not options:
+        _s3_made = os.getpid(), options, Client(options)
+    return copies.copy(_s3_made[2])  # it holds the state of one download
+
+
+def _s3_place(path: str) -> dict[str, str]:
+    bucket, _, key = path.removeprefix("s3://").partition("/")
+    return {"Bucket": bucket, "Key": key}
+
+
+def _gs_blob(path: str) -> Any:
+    from apache_beam.io.gcp.gcsio import GcsIO
+
+    options = getattr(FileSystems.get_filesystem(path), "_pipeline_options", None)
+    bucket, _, name = path.removeprefix("gs://").partition("/")
+    return GcsIO(pipeline_options=options).client.bucket(bucket).blob(name)
+
+
+def open_object(path: str) -> BinaryIO:
+    """Opens an object as it is: its bytes are never decompressed on the way.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    if scheme(path) == "s3":
+        from apache_beam.io.aws.s3io import S3IO
+
+        return S3IO(client=_s3(path)).open(path)
+    try:
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    except Exception as error:
+        if _status(error) != 404:
+            raise
+        raise FileNotFoundError(f"there is no object {path}") from error
+
+
+@patiently
+def object_exists(path: str) -> bool:
+    """Whether there is an object with this very name."""
+    if scheme(path) != "s3":
+        return bool(FileSystems.exists(path))
+    try:
+        _s3(path).client.head_object(**_s3_place(path))
+    except Exception as error:
+        if _status(error) != 404:
+            raise
+        return False
+    return True
+
+
+@patiently
+def upload(source: BinaryIO, path: str) -> None:
+    """Makes an object of a whole file, which is not seen before it is all there."""
+    source.seek(0)  # also hands on what was written to it
+    if scheme(path) == "s3":
+        place = _s3_place(path)
+        # boto3 closes what it was given, and this try may not be the last.
+        with os.fdopen(os.dup(source.fileno()), "rb") as same:
+            same.seek(0)
+            _s3(path).client.upload_fileobj(same, place["Bucket"], place["Key"])
+        return
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
+
+
+@patiently
+def copy_object(source: str, path: str) -> None:
+    """Copies within a store; nothing comes through this machine."""
+    if scheme(source) == "s3":
+        place = _s3_place(path)
+        _s3(source).client.copy(_s3_place(source), place["Bucket"], place["Key"])
+    else:
+        FileSystems.copy([source], [path])
+
+
+def has_conditions(path: str) -> bool:
+    """Whether `put_if` works in this store."""
+    return scheme(path) in ("s3", "gs")
+
+
+@patiently
+def put_if(path: str, body: bytes, version: str | None) -> str | None:
+    """Writes a small object if it is still what the caller knows.
+
+    Args:
+      version: what `put_if` or `read_version` gave; None where there must be no such object.
+
+    Returns:
+      The object's new version, or None: it is another by now.
+    """
+    try:
+        if scheme(path) == "s3":
+            condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
+            done = _s3(path).client.put_object(**_s3_place(path), Body=body, **condition)
+            return done["ETag"]
+        blob = _gs_blob(path)
+        blob.upload_from_string(body, if_generation_match=int(version or 0))
+        return str(blob.generation)
+    except Exception as error:
+        # Of an object that is gone a store says 404 where a version was asked for.
+        if _status(error) in REFUSED or (version and _status(error) == 404):
+            return None
+        raise
+
+
+@patiently
+def read_version(path: str) -> tuple[bytes, str] | None:
+    """A small object's bytes and version, or None where there is none."""
+    try:
+        if scheme(path) == "s3":
+            found = _s3(path).client.get_object(**_s3_place(path))
+            return found["Body"].read(), found["ETag"]
+        blob = _gs_blob(path)
+        blob.reload()
+        return blob.download_as_bytes(if_generation_match=blob.generation), str(blob.generation)
+    except Exception as error:
+        if _status(error) in (404, 412):  # 412: replaced between the two
+            return None
+        raise
