@@ -20,6 +20,7 @@ from pipeline.text_files import header_columns
 from transforms.evaluation import IMAGE_SUFFIXES, EvaluationFile
 from transforms.files import exists, is_local, open_to_read
 from transforms.hash_sets import HashFile
+from transforms.measure import PAGE_URL
 from transforms.vocabulary_file import NAME as VOCABULARY
 from transforms.vocabulary_file import check_vocabulary
 
@@ -66,6 +67,7 @@ class Split:
     url_column: str = ""
     text_column: str = ""
     row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
+    page_column: str = ""  # the page that a pair is from; not every input has it
 
 
 def match(pattern: str) -> list[tuple[str, int]]:
@@ -177,6 +179,8 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
                 f"{split.path}: column {field.name!r} holds {field.type}, no text; give --{flag}"
             )
         as_bytes(pa.nulls(1, field.type))  # raises here and not within the run
+    if named.page_column and not _is_text(schema.field(named.page_column).type):
+        named = replace(named, page_column="")
     splits, group, rows = [], [], 0
     for index in range(footer.num_row_groups):
         group.append(index)
@@ -187,6 +191,12 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
     return splits
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
+
+
 def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
     url = _column(split, names, job.url_column, URL_NAMES, "url_column")
     text = _column(split, names, job.text_column, TEXT_NAMES, "text_column")
@@ -194,7 +204,10 @@ def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
         raise UsageError(
             f"{split.path}: column {url!r} is to be both URL and text; give another --text_column"
         )
-    return replace(split, url_column=url, text_column=text)
+    page = next((name for name in names if name.lower() == PAGE_URL), "")
+    if names.count(page) > 1 or page in (url, text):
+        page = ""
+    return replace(split, url_column=url, text_column=text, page_column=page)
 
 
 def _column(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.batches import Blocks, unpack, unpacked
+from transforms.batches import Blocks, unpack
 from transforms.count_pairs import BUCKET, Bucket
 from transforms.files import write_atomically
 from transforms.hashing import UInt64s
@@ -64,12 +64,18 @@ class _WritePlan(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]], kept: int) -> Iterator[int]:
         shards = shard_count(kept, self.samples_per_shard)
-        table = unpacked(element[1]).sort_by("key")
+        table = _one_table(element[1]).sort_by("key")
         place = shards_of(table["key"].to_numpy(), shards)
         for shard in np.unique(place):
             low, high = np.searchsorted(place, [shard, shard + 1])
             write_plan(table.slice(low, high - low), plan_path(self.folder, shard))
             yield int(shard)
+
+
+def _one_table(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
+    """All rows; of sources that know no page, or the like, with null in that column."""
+    tables = [pa.Table.from_batches([unpack(block)]) for block in blocks]
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def plan_path(folder: str, shard: int) -> str:
