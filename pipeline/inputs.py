@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from transforms.evaluation import IMAGE_SUFFIXES, EvaluationFile
 from transforms.files import exists, is_local, open_to_read
 from transforms.hash_sets import HashFile
 from transforms.measure import PAGE_URL
+from transforms.pages import PAGE_FORMATS
 from transforms.vocabulary_file import NAME as VOCABULARY
 from transforms.vocabulary_file import check_vocabulary
 
@@ -32,6 +33,12 @@ SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".tar": "webdataset",
+    ".warc": "warc",
+    ".wacz": "warc",
+    ".wat": "wat",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 # The usual names, the most telling first; upper and lower case alike.
@@ -114,6 +121,8 @@ def find_files(job: Job) -> list[InputFile]:
             files = [f for f in files if _format_of(f.path)[0] in ("", f.format)]
             files = [f for f in files if not f.path.lower().endswith((".json", ".md", ".u64"))]
         tars = [file for file in files if file.format == "webdataset"]
+        if any(file.format not in ("", "html") for file in files):
+            files = [file for file in files if file.format != "html"]  # a page about the others
         listed = [file for file in files if file.format]
         if not files:
             raise UsageError(f"no input at {pattern!r}: give files, a folder or a glob that exists")
@@ -138,7 +147,7 @@ def _named(job: Job, path: str) -> str:
     return _format_of(path)[0] if job.input_format == "auto" else job.input_format
 
 
-def find_splits(job: Job, files: Iterable[InputFile]) -> list[Split]:
+def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
     """The splits of all files, in the files' order, with the columns to read.
 
     Raises:
@@ -146,7 +155,7 @@ def find_splits(job: Job, files: Iterable[InputFile]) -> list[Split]:
     """
     splits: list[Split] = []
     for file in files:
-        if not file.size:
+        if not file.size or file.format in PAGE_FORMATS:
             continue
         split = Split(file.path, file.format, _format_of(file.path)[1])
         if file.format in ("webdataset", "parquet") and split.compression:
@@ -162,7 +171,7 @@ def find_splits(job: Job, files: Iterable[InputFile]) -> list[Split]:
         except (pa.ArrowException, OSError, EOFError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"cannot read {file.path} as {file.format}: {reason}") from error
-    if not splits:
+    if not splits and not any(file.format in PAGE_FORMATS for file in files):
         raise UsageError(f"the input is empty: {job.input} has no rows; give pairs to read")
     return splits
 
@@ -181,12 +190,17 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
         as_bytes(pa.nulls(1, field.type))  # raises here and not within the run
     if named.page_column and not _is_text(schema.field(named.page_column).type):
         named = replace(named, page_column="")
+    return row_group_splits(named, footer)
+
+
+def row_group_splits(split: Split, footer: pq.FileMetaData) -> list[Split]:
+    """The splits of a Parquet file: some row groups each."""
     splits, group, rows = [], [], 0
     for index in range(footer.num_row_groups):
         group.append(index)
         rows += footer.row_group(index).num_rows
         if rows >= ROWS_PER_SPLIT or (rows and index == footer.num_row_groups - 1):
-            splits.append(replace(named, row_groups=tuple(group)))
+            splits.append(replace(split, row_groups=tuple(group)))
             group, rows = [], 0
     return splits
 

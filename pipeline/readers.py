@@ -28,7 +28,8 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The batches of one split, the same each time, with at most `batch_rows` rows each, and at
     most `BATCH_BYTES` bytes where there is more than one row.
 
-    Columns: `url` and `caption`, and `page_url` where the split has it; of text files `malformed`;
+    Columns: `url` and `caption`, and `page_url` where the split has it; of text files and pages
+    `malformed`;
     of shards `source_path`, `source_at` and `source_size`, the place of the image's bytes.
     """
     readers = {
@@ -37,6 +38,7 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
         "tsv": read_table,
         "jsonl": read_json_lines,
         "webdataset": _webdataset,
+        "pages": _parquet,
     }
     try:
         for batch in readers[split.format](split, batch_rows):
@@ -101,6 +103,7 @@ def as_bytes(values: pa.Array) -> pa.Array:
 
 def _parquet(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     names = [split.url_column, split.text_column, *filter(None, [split.page_column])]
+    faults = ["malformed"] if split.format == "pages" else []
     # Arrow's own file does not wait for the interpreter's lock.
     with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
         footer = pq.read_metadata(source)
@@ -121,10 +124,11 @@ def _parquet(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
             page_checksum_verification=True,
         )
         for batch in file.iter_batches(
-            batch_size=rows, row_groups=list(split.row_groups), columns=names
+            batch_size=rows, row_groups=list(split.row_groups), columns=[*names, *faults]
         ):
             columns = [batch[name] for name in names]
-            yield pa.record_batch(columns, names=list(STRINGS[: len(columns)]))
+            rows = pa.record_batch(columns, names=list(STRINGS[: len(columns)]))
+            yield rows.append_column("malformed", batch["malformed"]) if faults else rows
 
 
 def _webdataset(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
