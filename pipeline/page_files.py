@@ -18,6 +18,7 @@ from transforms.pages import PAGE_FORMATS, PageFiles, parsed_path
 PAGES_PER_PART = 1 << 12
 BYTES_PER_PART = 1 << 28
 
+
 def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
     """The parts in which pages are parsed: an archive each, or some thousand files of HTML.
 
@@ -44,6 +45,7 @@ def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
         parts.append(PageFiles(file.format, ((file.path, ""),)))
     return [*parts, PageFiles("html", tuple(some))] if some else parts
 
+
 def _page_url(job: Job, path: str) -> str:
     """Where a page is served: its place in the folder that was given, below the base URL."""
     if not job.base_url:
@@ -54,6 +56,7 @@ def _page_url(job: Job, path: str) -> str:
         if path.startswith(f"{folder.rstrip('/')}/"):
             return urljoin(job.base_url, quote(path[len(folder.rstrip("/")) + 1 :]))
     return urljoin(job.base_url, quote(path.rpartition("/")[2]))
+
 
 def parsed_splits(folder: str, parts: Sequence[PageFiles]) -> list[Split]:
     """The splits of what the pages were parsed to."""
@@ -66,12 +69,14 @@ def parsed_splits(folder: str, parts: Sequence[PageFiles]) -> list[Split]:
         splits.extend(row_group_splits(split, footer))
     return splits
 
-def parsed_bytes(folder: str, parts: Sequence[PageFiles]) -> int:
-    """How many bytes the pages were parsed to."""
-    size = 0
-    for number in range(len(parts)):
-        with open_to_read(parsed_path(folder, number)) as source:
-            size += source.seek(0, 2)
-    return size
 
-assert is_local("x")
+def parsed_files(
+    folder: str, parts: Sequence[PageFiles], files: Iterable[InputFile]
+) -> list[InputFile]:
+    """The input, with what the pages were parsed to in place of the pages."""
+    found = [file for file in files if file.format not in PAGE_FORMATS]
+    for number in range(len(parts)):
+        path = parsed_path(folder, number)
+        with open_to_read(path) as source:
+            found.append(InputFile(path, source.seek(0, 2), "pages"))
+    return found

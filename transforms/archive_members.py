@@ -31,14 +31,17 @@ Event = bytes | Broken | None  # a piece of a member; why there will be no more;
 def read_members(source: BinaryIO) -> tuple[Iterator[Event], int]:
     """What an archive holds, piece by piece, and how long a record of it can be."""
     start = source.tell()
-    head = source.read(4)
+    head = source.read(READ)
     size = source.seek(0, io.SEEK_END)
     source.seek(start)
-    if head[:3] == GZIP:
+    # By what comes first: the file's own beginning may be damaged.
+    kinds = (b"WARC/", GZIP, _ZSTD, _ZSTD_DICTIONARY)
+    magic = min(kinds, key=lambda magic: head.find(magic) % (len(head) + 1))
+    if magic == GZIP:
         return read_compressed(source, GZIP), 1 << 62
-    if head in (_ZSTD, _ZSTD_DICTIONARY):
+    if magic in (_ZSTD, _ZSTD_DICTIONARY):
         return read_compressed(source, _ZSTD, _dictionary(source)), 1 << 62
-    return _plain_events(source), size
+    return _plain_pieces(source), size
 
 
 class _Input:
@@ -80,7 +83,7 @@ class _Input:
         return False
 
 
-def _plain_events(source: BinaryIO) -> Iterator[Event]:
+def _plain_pieces(source: BinaryIO) -> Iterator[Event]:
     while piece := source.read(READ):
         yield piece
     yield None

@@ -55,6 +55,7 @@ def text_reasons(
     Source: ALIGN (Jia et al., 2021), section 3.
     """
     faults = {
+        r.BROKEN_PAGE: _is_broken(pairs.malformed),
         r.MALFORMED_PAIR: ~pairs.usable(),
         r.DUPLICATE_PAIR: repeated,
         r.WRONG_LANGUAGE: foreign,
@@ -70,6 +71,14 @@ def text_reasons(
     for place, mark in reversed(list(enumerate(faults.values(), 1))):
         first[mark] = place
     return pa.array([None, *faults], pa.string()).take(pa.array(first))
+
+
+def _is_broken(faults: pa.StringArray) -> Bools:
+    """Which rows stand for a page that could not be read: bool[n]."""
+    if faults.null_count == len(faults):
+        return np.zeros(len(faults), np.bool_)
+    broken = pc.is_in(faults, value_set=pa.array(r.PAGE_FAULTS))
+    return broken.to_numpy(zero_copy_only=False)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ _META = re.compile(rb"<meta\s[^>]*?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]+)", r
 _BYTES_OF_META = 1 << 10  # in which a page must declare its encoding
 _BYTES_SNIFFED = 1 << 16
 # Encodings in which a byte of ASCII need not be that character.
-_NOT_ASCII = ("utf-16", "utf-16-le", "utf-16-be", "iso-2022-jp")
+_NOT_ASCII = ("utf-16", "utf-16-le", "utf-16-be", "iso2022_jp")
 # What Python calls what the standard means by these names.
 _PYTHON_NAMES = {
     "shift_jis": "cp932",

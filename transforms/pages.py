@@ -1,5 +1,5 @@
-"""Web pages to pairs: archives and folders of pages are parsed once, into Parquet that both readings
-of the corpus then read.
+"""Web pages to pairs: archives and folders of pages are parsed once, into Parquet, which both
+readings of the corpus then read.
 
 To parse a page costs twenty times what its pairs cost after it.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ class PageFiles:
 
     format: str
     files: tuple[tuple[str, str], ...]
+
+    def moved(self, place: Callable[[str], str]) -> PageFiles:
+        """The same with each path put through a function."""
+        return PageFiles(self.format, tuple((place(path), url) for path, url in self.files))
 
 
 def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Broken]:
@@ -105,9 +109,12 @@ def _html_pages(part: PageFiles) -> Iterator[Page | Broken]:
 def _rows(found: Iterable[Found | Broken]) -> Iterator[pa.RecordBatch]:
     """Rows in batches; what is broken is a row without a URL and text."""
     columns: tuple[list[str | None], ...] = ([], [], [], [])
+    row: tuple[str | None, ...]
     for one in found:
-        broken = isinstance(one, Broken)
-        row = (None, None, one.detail, one.page) if broken else (one.url, one.text, None, one.page)
+        if isinstance(one, Broken):
+            row = (None, None, one.detail, one.page)
+        else:
+            row = (one.url, one.text, None, one.page)
         for column, value in zip(columns, row, strict=True):
             column.append(value)
         if len(columns[0]) == _ROWS_AT_ONCE:
@@ -154,4 +161,4 @@ class ParsePages(beam.PTransform):
     folder: str
 
     def expand(self, parts: beam.PCollection) -> Any:
-        return parts | beam.Reshuffle() | beam.ParDo(_Parse(self.folder))
+        return parts | beam.ParDo(_Parse(self.folder))
