@@ -118,7 +118,7 @@ def find_files(job: Job) -> list[InputFile]:
             if not _is_in(path, job.output)  # else a run could not go on where it stopped
         ]
         if len(files) > 1:  # beside what was asked for there may be sidecars
-            files = [f for f in files if _format_of(f.path)[0] in ("", f.format)]
+            files = [f for f in files if _may_be(f)]
             files = [f for f in files if not f.path.lower().endswith((".json", ".md", ".u64"))]
         tars = [file for file in files if file.format == "webdataset"]
         if any(file.format not in ("", "html") for file in files):
@@ -135,6 +135,12 @@ def find_files(job: Job) -> list[InputFile]:
     if not sum(file.size for file in found.values()):
         raise UsageError(f"the input is empty: {job.input} has no bytes; give pairs to read")
     return sorted(found.values())
+
+
+def _may_be(file: InputFile) -> bool:
+    """Whether its name agrees with its format; beside pages there are pictures and the like."""
+    named = _format_of(file.path)[0]
+    return named == file.format or (not named and file.format != "html")
 
 
 def _is_in(path: str, folder: str) -> bool:

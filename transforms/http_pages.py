@@ -157,7 +157,7 @@ def _deflated(body: bytes | memoryview) -> bytes | memoryview:
 
 
 def _unbrotli(body: bytes | memoryview) -> bytes | memoryview:
-    decoder, parts, size = brotli.Decompressor(), [], 0
+    decoder, parts, size, whole = brotli.Decompressor(), [], 0, False
     try:
         part = decoder.process(bytes(body), output_buffer_limit=1 << 20)
         while part:
@@ -166,10 +166,11 @@ def _unbrotli(body: bytes | memoryview) -> bytes | memoryview:
             if size > MAX_PAGE:
                 break
             part = decoder.process(b"", output_buffer_limit=1 << 20)
+        whole = decoder.is_finished()
     except brotli.error:
         if not parts and _LOOKS_HTML.match(body[:4096]):
             return body
-    return _limited(b"".join(parts), decoder.is_finished())
+    return _limited(b"".join(parts), whole)
 
 
 def _unzstd(body: bytes | memoryview) -> bytes | memoryview:
