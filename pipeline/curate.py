@@ -22,6 +22,7 @@ from transforms.hash_sets import HashFile, WriteHashSets
 from transforms.judge_pairs import JudgePairs, TextRules
 from transforms.measure_images import ImageRules
 from transforms.packages import CheckWorker
+from transforms.pages import PageFiles, ParsePages
 from transforms.plan_shards import PlanShards
 from transforms.tallies import WriteJson, add_counts
 from transforms.vocabulary import BuildVocabulary
@@ -48,6 +49,18 @@ class Places:
     @property
     def plan(self) -> str:
         return f"{self.work}/plan"
+
+    @property
+    def pages(self) -> str:
+        return f"{self.work}/pages"
+
+
+def parse_pages(pipeline: beam.Pipeline, parts: list[PageFiles], places: Places) -> None:
+    """Web pages to pairs, each page once; what was counted is left beside them."""
+    numbered = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
+    spread = numbered | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
+    counts = spread | "CheckParser" >> _check() | ParsePages(places.pages)
+    pipeline | "PageSummary" >> WriteJson(f"{places.work}/pages.json", {}, {"counts": counts})
 
 
 def curate_texts(

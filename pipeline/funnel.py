@@ -65,6 +65,16 @@ def render_vocabulary(vocabulary: Mapping[str, Any]) -> str:
     return "; ".join(said)
 
 
+def render_pages(counts: Mapping[str, int]) -> str:
+    """One line on the pages, as `ParsePages` counted them."""
+    others = {"not_ok": "not 2xx", "not_html": "not HTML", "no_response": "no answers"}
+    records = f" of {counts['records']:,} records" if counts.get("records") else ""
+    said = [f"pages: {counts.get('pages', 0):,}{records}"]
+    said += [f"{counts[name]:,} {shown}" for name, shown in others.items() if counts.get(name)]
+    said.append(f"{counts.get('broken', 0):,} broken")
+    return "; ".join([*said, f"{counts.get('pairs', 0):,} pairs"])
+
+
 def render_funnel(table: list[Step]) -> str:
     """The funnel as text, a line a step and a line a reason."""
     total = max(1, table[0]["seen"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,8 @@ from pipeline.text_files import header_columns
 from transforms.evaluation import IMAGE_SUFFIXES, EvaluationFile
 from transforms.files import exists, is_local, open_to_read
 from transforms.hash_sets import HashFile
+from transforms.measure import PAGE_URL
+from transforms.pages import PAGE_FORMATS
 from transforms.vocabulary_file import NAME as VOCABULARY
 from transforms.vocabulary_file import check_vocabulary
 
@@ -32,6 +34,12 @@ SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".tar": "webdataset",
+    ".warc": "warc",
+    ".wacz": "warc",
+    ".wat": "wat",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 # The usual names, the most telling first; upper and lower case alike.
@@ -67,6 +75,7 @@ class Split:
     url_column: str = ""
     text_column: str = ""
     row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
+    page_column: str = ""  # the page that a pair is from; not every input has it
 
 
 def match(pattern: str) -> list[tuple[str, int]]:
@@ -108,9 +117,11 @@ def find_files(job: Job) -> list[InputFile]:
             if not _is_in(path, job.output)  # else a run could not go on where it stopped
         ]
         if len(files) > 1:  # beside what was asked for there may be sidecars
-            files = [f for f in files if _format_of(f.path)[0] in ("", f.format)]
+            files = [f for f in files if _may_be(f)]
             files = [f for f in files if not f.path.lower().endswith((".json", ".md", ".u64"))]
         tars = [file for file in files if file.format == "webdataset"]
+        if any(file.format not in ("", "html") for file in files):
+            files = [file for file in files if file.format != "html"]  # a page about the others
         listed = [file for file in files if file.format]
         if not files:
             raise UsageError(f"no input at {pattern!r}: give files, a folder or a glob that exists")
@@ -137,6 +148,12 @@ def _pairs_of_set(folder: str) -> str | None:
     return f"{folder}/{'pairs' if text_only else 'shards'}"
 
 
+def _may_be(file: InputFile) -> bool:
+    """Whether its name agrees with its format; beside pages there are pictures and the like."""
+    named = _format_of(file.path)[0]
+    return named == file.format or (not named and file.format != "html")
+
+
 def _is_in(path: str, folder: str) -> bool:
     if is_local(path) and is_local(folder):
         path, folder = os.path.abspath(path), os.path.abspath(folder)
@@ -147,7 +164,7 @@ def _named(job: Job, path: str) -> str:
     return _format_of(path)[0] if job.input_format == "auto" else job.input_format
 
 
-def find_splits(job: Job, files: Iterable[InputFile]) -> list[Split]:
+def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
     """The splits of all files, in the files' order, with the columns to read.
 
     Raises:
@@ -155,7 +172,7 @@ def find_splits(job: Job, files: Iterable[InputFile]) -> list[Split]:
     """
     splits: list[Split] = []
     for file in files:
-        if not file.size:
+        if not file.size or file.format in PAGE_FORMATS:
             continue
         split = Split(file.path, file.format, _format_of(file.path)[1])
         if file.format in ("webdataset", "parquet") and split.compression:
@@ -171,7 +188,7 @@ def find_splits(job: Job, files: Iterable[InputFile]) -> list[Split]:
         except (pa.ArrowException, OSError, EOFError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"cannot read {file.path} as {file.format}: {reason}") from error
-    if not splits:
+    if not splits and not any(file.format in PAGE_FORMATS for file in files):
         raise UsageError(f"the input is empty: {job.input} has no rows; give pairs to read")
     return splits
 
@@ -188,14 +205,27 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
                 f"{split.path}: column {field.name!r} holds {field.type}, no text; give --{flag}"
             )
         as_bytes(pa.nulls(1, field.type))  # raises here and not within the run
+    if named.page_column and not _is_text(schema.field(named.page_column).type):
+        named = replace(named, page_column="")
+    return row_group_splits(named, footer)
+
+
+def row_group_splits(split: Split, footer: pq.FileMetaData) -> list[Split]:
+    """The splits of a Parquet file: some row groups each."""
     splits, group, rows = [], [], 0
     for index in range(footer.num_row_groups):
         group.append(index)
         rows += footer.row_group(index).num_rows
         if rows >= ROWS_PER_SPLIT or (rows and index == footer.num_row_groups - 1):
-            splits.append(replace(named, row_groups=tuple(group)))
+            splits.append(replace(split, row_groups=tuple(group)))
             group, rows = [], 0
     return splits
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
@@ -205,7 +235,10 @@ def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
         raise UsageError(
             f"{split.path}: column {url!r} is to be both URL and text; give another --text_column"
         )
-    return replace(split, url_column=url, text_column=text)
+    page = next((name for name in names if name.lower() == PAGE_URL), "")
+    if names.count(page) > 1 or page in (url, text):
+        page = ""
+    return replace(split, url_column=url, text_column=text, page_column=page)
 
 
 def _column(

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import io
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -15,9 +16,10 @@ from apache_beam.runners import create_runner
 
 from pipeline.rules import Rules
 from transforms.fetch import FetchSettings
+from transforms.pages import PAGE_FORMATS
 from transforms.resize import ResizeSettings
 
-FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset")
+FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 
 
 class UsageError(Exception):
@@ -35,6 +37,10 @@ class Job:
     input_format: str = field(default="auto", metadata={"help": ", ".join(FORMATS)})
     url_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
     text_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
+    base_url: str = field(
+        default="",
+        metadata={"help": "of html: where the folder is served, such as https://docs.example/"},
+    )
     text_only: bool = field(
         default=False, metadata={"help": "stop after the text rules; kept pairs go to pairs/"}
     )
@@ -56,6 +62,11 @@ class Job:
         for name in ("input", "output"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is required: give --{name}=PATH")
+        if self.base_url and not re.match("https?://[^/]", self.base_url):
+            raise ValueError(
+                f"base_url must be an absolute http(s) URL, such as https://docs.example/; "
+                f"got {self.base_url!r}"
+            )
         for name in ("samples_per_shard", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")

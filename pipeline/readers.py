@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 
 from pipeline.text_files import LONGEST_ROW, read_json_lines, read_table
 from transforms.files import is_local, open_to_read
+from transforms.measure import PAGE_URL
 
-BATCH_BYTES = 1 << 25  # of URLs and texts; 65,536 usual pairs have a third of it
+STRINGS = ("url", "caption", PAGE_URL)
+BATCH_BYTES = 1 << 25  # of these; 65,536 usual pairs have a third of it
 # Bytes of a row of Parquet; 65,536 of fewer are of a few values, in a dictionary of 1 MiB at most.
 DICTIONARY_ROW = 20
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
@@ -26,8 +28,9 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The batches of one split, the same each time, with at most `batch_rows` rows each, and at
     most `BATCH_BYTES` bytes where there is more than one row.
 
-    Columns: `url` and `caption`; of text files `malformed`; of shards `source_path`, `source_at`
-    and `source_size`, the place of the image's bytes.
+    Columns: `url` and `caption`, and `page_url` where the split has it; of text files and pages
+    `malformed`;
+    of shards `source_path`, `source_at` and `source_size`, the place of the image's bytes.
     """
     readers = {
         "parquet": _parquet,
@@ -35,14 +38,17 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
         "tsv": read_table,
         "jsonl": read_json_lines,
         "webdataset": _webdataset,
+        "pages": _parquet,
     }
     try:
         for batch in readers[split.format](split, batch_rows):
             for start, stop in _parts(batch, batch_rows):
                 part = batch.slice(start, stop - start)
-                plain = [as_bytes(part["url"]), as_bytes(part["caption"])]
-                names = ["url", "caption", *batch.schema.names[2:]]
-                yield pa.record_batch([*plain, *part.columns[2:]], names=names)
+                columns = [
+                    as_bytes(column) if name in STRINGS else column
+                    for name, column in zip(part.schema.names, part.columns, strict=True)
+                ]
+                yield pa.record_batch(columns, names=part.schema.names)
     except (OSError, EOFError, tarfile.TarError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         if "straddling" in reason:
@@ -55,7 +61,8 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
 
 def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int]]:
     """Where to cut a batch, by rows and by bytes: (start, stop)."""
-    sizes = np.cumsum(_sizes(batch["url"]) + _sizes(batch["caption"]))
+    strings = [_sizes(batch[name]) for name in STRINGS if name in batch.schema.names]
+    sizes = np.cumsum(np.sum(strings, axis=0))
     start = 0
     while start < len(batch):
         before = sizes[start - 1] if start else 0
@@ -95,7 +102,8 @@ def as_bytes(values: pa.Array) -> pa.Array:
 
 
 def _parquet(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    names = [split.url_column, split.text_column]
+    names = [split.url_column, split.text_column, *filter(None, [split.page_column])]
+    faults = ["malformed"] if split.format == "pages" else []
     # Arrow's own file does not wait for the interpreter's lock.
     with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
         footer = pq.read_metadata(source)
@@ -116,9 +124,11 @@ def _parquet(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
             page_checksum_verification=True,
         )
         for batch in file.iter_batches(
-            batch_size=rows, row_groups=list(split.row_groups), columns=names
+            batch_size=rows, row_groups=list(split.row_groups), columns=[*names, *faults]
         ):
-            yield pa.record_batch([batch[name] for name in names], names=["url", "caption"])
+            columns = [batch[name] for name in names]
+            rows = pa.record_batch(columns, names=list(STRINGS[: len(columns)]))
+            yield rows.append_column("malformed", batch["malformed"]) if faults else rows
 
 
 def _webdataset(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -127,7 +137,7 @@ def _webdataset(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     with open_to_read(split.path) as source:
         for sample in _samples(source):
             samples.append(sample | {"source_path": split.path})
-            size += len(sample["url"] or b"") + len(sample["caption"] or b"")
+            size += sum(len(sample[name] or b"") for name in STRINGS)
             if len(samples) == batch_rows or size > BATCH_BYTES:
                 yield _sample_batch(samples)
                 samples, size = [], 0
@@ -162,7 +172,7 @@ def _samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
 
 
 def _new_sample() -> dict[str, Any]:
-    return {"url": None, "caption": None, "source_at": 0, "source_size": 0}
+    return dict.fromkeys(STRINGS) | {"source_at": 0, "source_size": 0}
 
 
 def _read_text(sample: dict[str, Any], extension: str, body: bytes) -> None:
@@ -171,7 +181,7 @@ def _read_text(sample: dict[str, Any], extension: str, body: bytes) -> None:
         return
     try:
         record = json.loads(body)
-        for name in ("url", "caption"):
+        for name in STRINGS:
             value = record.get(name)
             if isinstance(value, str):
                 sample[name] = value.encode("utf-8", "surrogatepass")
@@ -184,6 +194,7 @@ def _sample_batch(samples: list[dict[str, Any]]) -> pa.RecordBatch:
         [
             ("url", pa.binary()),
             ("caption", pa.binary()),
+            (PAGE_URL, pa.binary()),
             ("source_path", pa.string()),
             ("source_at", pa.int64()),
             ("source_size", pa.int64()),

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.curate import Places, curate_images, curate_texts
+from pipeline.curate import Places, curate_images, curate_texts, parse_pages
 from pipeline.engine import Engine, everywhere
-from pipeline.funnel import render_funnel, render_vocabulary
+from pipeline.funnel import render_funnel, render_pages, render_vocabulary
 from pipeline.inputs import (
     InputFile,
     Split,
@@ -21,6 +21,7 @@ from pipeline.inputs import (
     find_vocabulary,
 )
 from pipeline.options import Command
+from pipeline.page_files import find_pages, parsed_files, parsed_splits
 from pipeline.run_folder import RunFolder, describe_run
 from pipeline.stores import check_stores, is_dry_run
 from transforms.batches import Blocks
@@ -43,7 +44,7 @@ def run(command: Command) -> None:
     FileSystems.set_options(command.beam)  # Beam does it where a pipeline is made
     check_stores(command)
     files = find_files(job)
-    splits = find_splits(job, files)
+    splits, parts = find_splits(job, files), find_pages(job, files)
     evaluation = find_evaluation_files(job.eval_images)
     given = find_vocabulary(job.vocabulary)
     if is_dry_run(command):
@@ -59,6 +60,7 @@ def run(command: Command) -> None:
     out, work = everywhere(folder.out), everywhere(folder.work)
     places = Places(out, work, Blocks(blocks), folder.fence)
     splits = [replace(split, path=everywhere(split.path)) for split in splits]
+    parts = [part.moved(everywhere) for part in parts]
     evaluation = [file._replace(path=everywhere(file.path)) for file in evaluation]
     try:
         for left in engine.cancel(folder.fence.newest()):
@@ -66,6 +68,12 @@ def run(command: Command) -> None:
         folder.fence.take()
         summary = folder.text_summary()
         if summary is None:
+            if parts:
+                _say(f"parsing the pages of {len(files)} files in {len(parts)} parts")
+                with _Timed("pages"), engine.pipeline("pages") as pipeline:
+                    parse_pages(pipeline, parts, places)
+                splits += parsed_splits(places.pages, parts)
+                files = parsed_files(places.pages, parts, files)
             _say(f"reading {len(files)} files in {len(splits)} splits")
             with _Timed("text plane"), engine.pipeline("texts") as pipeline:
                 curate_texts(pipeline, splits, command, places, bucket_count(files), given)
@@ -89,6 +97,8 @@ def run(command: Command) -> None:
             shutil.rmtree(blocks, ignore_errors=True)
     print(render_funnel(funnel["steps"]))
     print(render_vocabulary(funnel["vocabulary"]))
+    if "pages" in funnel:
+        print(render_pages(funnel["pages"]))
     if not funnel["pairs"]:
         _say("no pair is left: the funnel shows which rule took the most")
     _say(f"done: {folder.out}")

@@ -217,6 +217,8 @@ class RunFolder:
             },
         }
         closing = {"pairs": kept, "steps": table, "vocabulary": text["vocabulary"]}
+        if exists(f"{self.work}/pages.json"):
+            closing["pages"] = self._read(f"{self.work}/pages.json")["counts"]
         self._write(f"{self.out}/funnel.json", closing)
         card = dataset_card(manifest, table).encode()
         write_atomically(f"{self.out}/README.md", lambda sink: sink.write(card))

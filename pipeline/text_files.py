@@ -21,7 +21,7 @@ import pyarrow.csv
 import pyarrow.json
 
 from transforms.files import open_to_read
-from transforms.measure import UNREADABLE
+from transforms.measure import PAGE_URL, UNREADABLE
 
 BLOCK = 1 << 23  # bytes of a text file parsed at once
 LONGEST_ROW = 1 << 25  # bytes of a row that is surely read
@@ -147,7 +147,7 @@ def _table_rows(split: Any, batch_rows: int, block: int) -> Iterator[pa.RecordBa
     quotation; so a line of ours follows, which is an invalid row, unless it is within one.
     """
     last, last_url = uuid.uuid4().hex, b""
-    columns = [_as_latin1(split.url_column), _as_latin1(split.text_column)]
+    columns = [_as_latin1(name) for name in _names(split)]
     convert = pa.csv.ConvertOptions(
         include_columns=columns,
         column_types=dict.fromkeys(columns, pa.string()),
@@ -172,9 +172,9 @@ def _table_rows(split: Any, batch_rows: int, block: int) -> Iterator[pa.RecordBa
             pa.csv.open_csv(_Followed(source, last.encode()), reading, parsing, convert) as reader,
         ):
             for batch in reader:
-                urls, texts = _latin1_bytes(batch[0]), _latin1_bytes(batch[1])
-                last_url = urls[-1].as_py() if len(urls) else last_url
-                yield _rows([urls, texts], len(batch))
+                values = [_latin1_bytes(column) for column in batch.columns]
+                last_url = values[0][-1].as_py() if len(batch) else last_url
+                yield _rows(values, len(batch))
         # Last, since the reader runs ahead of its batches: their place must not depend on time.
         invalid.seek(0)
         rows = _unpickled(invalid, last, last_url)
@@ -215,8 +215,14 @@ def _latin1_bytes(values: pa.StringArray) -> pa.BinaryArray:
     )
 
 
+def _names(split: Any) -> list[str]:
+    return [split.url_column, split.text_column, *filter(None, [split.page_column])]
+
+
 def _rows(columns: list[pa.Array], size: int) -> pa.RecordBatch:
-    return pa.record_batch([*columns, pa.nulls(size, pa.string())], schema=_ROWS)
+    """Rows of `url`, `caption` and perhaps `page_url`, none of which is unreadable."""
+    rows = pa.record_batch([*columns[:2], pa.nulls(size, pa.string())], schema=_ROWS)
+    return rows.append_column(PAGE_URL, columns[2]) if columns[2:] else rows
 
 
 def _unreadable(rows: list[bytes]) -> pa.RecordBatch:
@@ -227,7 +233,7 @@ def _unreadable(rows: list[bytes]) -> pa.RecordBatch:
 
 def read_json_lines(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Rows of JSON lines, in order: `url`, `caption` and `malformed`."""
-    schema = pa.schema([(split.url_column, pa.string()), (split.text_column, pa.string())])
+    schema = pa.schema([(name, pa.string()) for name in _names(split)])
     options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     with _open(split) as source:
         for block in _line_blocks(source):
@@ -262,26 +268,24 @@ def _line_blocks(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _json_lines(lines: Iterable[bytes], split: Any) -> pa.RecordBatch:
-    rows: list[tuple[bytes | None, bytes | None, str | None]] = []
+    names = _names(split)
+    rows: list[dict[str, bytes | str | None]] = []
     for line in filter(bytes.strip, lines):
         try:
-            url, text = _json_row(line, (split.url_column, split.text_column))
-            rows.append((url, text, None))
+            values = _json_row(line, names)
+            rows.append(dict(zip(("url", "caption", PAGE_URL), values, strict=False)))
         except (ValueError, RecursionError):
-            rows.append((None, line, UNREADABLE))
-    urls, texts, faults = zip(*rows, strict=True) if rows else ((), (), ())
-    return pa.record_batch(
-        [pa.array(urls, pa.binary()), pa.array(texts, pa.binary()), pa.array(faults, pa.string())],
-        schema=_ROWS,
-    )
+            rows.append({"caption": line, "malformed": UNREADABLE})
+    schema = _ROWS.append(pa.field(PAGE_URL, pa.binary())) if names[2:] else _ROWS
+    return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
-def _json_row(line: bytes, names: tuple[str, str]) -> list[bytes | None]:
-    """The values of these fields in one line.
+def _json_row(line: bytes, names: list[str]) -> list[bytes | None]:
+    """The values of these fields in one line: URL, text and perhaps page.
 
     Raises:
-      ValueError: it is no object, or such a field is there twice or holds no text (or two kinds
-        of what is no UTF-8).
+      ValueError: it is no object, or the URL or the text is there twice or no text (or has two
+        kinds of what is no UTF-8). The page is then taken for unknown.
     """
     try:
         text, errors = line.decode(), "surrogatepass"  # a surrogate's escape is no text
@@ -292,9 +296,11 @@ def _json_row(line: bytes, names: tuple[str, str]) -> list[bytes | None]:
     if not isinstance(record, tuple):
         raise ValueError("no object")
     found: list[bytes | None] = []
-    for name in names:
+    for place, name in enumerate(names):
         values = [value for key, value in record if key == name] or [None]
         if len(values) > 1 or not isinstance(values[0], str | None):
-            raise ValueError("twice, or no text")
+            if place < 2:
+                raise ValueError("twice, or no text")
+            values = [None]
         found.append(None if values[0] is None else values[0].encode("utf-8", errors))
     return found

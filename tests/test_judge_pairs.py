@@ -183,19 +183,19 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
         for row in pq.read_table(path).to_pylist()
     ]
     assert rejected == [
-        ("", "x", "pairs", "malformed_pair", "no_url"),
-        (URL, "a dog", "images_per_text", "text_on_too_many_images", None),
-        (URL, "a CAT", "duplicates", "duplicate_pair", None),
-        (URL, "un chat", "language", "wrong_language", "fr"),
-        (URL, "a rat", "rare_tokens", "rare_token", None),
-        (f"{URL}?2", "cat & a cat", "words", "too_many_words", None),
+        ("", "x", "pairs", "malformed_pair", "no_url", None),
+        (URL, "a dog", "images_per_text", "text_on_too_many_images", None, None),
+        (URL, "a CAT", "duplicates", "duplicate_pair", None, None),
+        (URL, "un chat", "language", "wrong_language", "fr", None),
+        (URL, "a rat", "rare_tokens", "rare_token", None, None),
+        (f"{URL}?2", "cat & a cat", "words", "too_many_words", None, None),
     ]
     kept = [
         tuple(row.values())
         for path in sorted(tmp_path.glob("out/pairs/*.parquet"))
         for row in pq.read_table(path).to_pylist()
     ]
-    expected = [(f"{key:016x}", url, caption) for key, url, caption in (first, second)]
+    expected = [(f"{key:016x}", url, caption, None) for key, url, caption in (first, second)]
     assert kept == ([] if plan else expected)
 
 

@@ -2,6 +2,7 @@ from transforms import reasons
 
 # The contract's order, less `unsafe`, which nothing gives yet.
 CONTRACT = (
+    "broken_page",  # of an input of pages, before there is a pair
     "malformed_pair",
     "duplicate_pair",
     "wrong_language",
@@ -37,3 +38,14 @@ def test_each_constant_is_named_after_its_reason() -> None:
     }
     assert {name: name.lower() for name in constants} == constants
     assert set(constants.values()) == set(reasons.REASONS)
+
+
+def test_details_of_broken_pages_are_those_that_are_given() -> None:
+    from transforms import archive_members, archives, http_pages, wat
+
+    given = {
+        *(archive_members.BAD_COMPRESSION, archive_members.CUT_OFF),
+        *(archives.BAD_HEAD, archives.WRONG_LENGTH, wat.BAD_JSON),
+        *(http_pages.BAD_HTTP, http_pages.BAD_ENCODING, http_pages.TOO_LARGE),
+    }
+    assert given == set(reasons.PAGE_FAULTS)

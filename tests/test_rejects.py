@@ -35,8 +35,8 @@ def test_only_the_dropped_are_written_with_their_step(start: int) -> None:
     rows = rejected_rows(PAIRS.slice(start), reasons, details)
     assert rows.schema == REJECTED
     expected = [
-        ("0000000000000001", "http://a/", "a", "size", "too_small", "x"),
-        ("0000000000000abc", "http://c/", "c", "duplicates", "duplicate_pair", None),
+        ("0000000000000001", "http://a/", "a", "size", "too_small", "x", None),
+        ("0000000000000abc", "http://c/", "c", "duplicates", "duplicate_pair", None, None),
     ]
     assert [tuple(row.values()) for row in rows.to_pylist()] == expected[start:]
 

@@ -21,14 +21,14 @@ from transforms.batches import Blocks, numbered, unpack
 from transforms.count_pairs import BUCKET, Bucket, ReadSplit
 from transforms.files import is_local, local_copy
 from transforms.hashing import Bools, HashSet
-from transforms.measure import Pairs, measure
+from transforms.measure import PAGE_URL, Pairs, measure
 from transforms.parquet_files import RowWriter, parquet_file
 from transforms.rare_tokens import has_rare_token
-from transforms.rejects import REJECTED, key_column, rejected_rows
+from transforms.rejects import REJECTED, key_column, pages_of, rejected_rows
 from transforms.threads import ThreadedDoFn, in_threads
 
 LOG = logging.getLogger("alignset")
-PAIRS = pa.schema([("key", pa.string()), ("url", pa.string()), ("caption", pa.string())])
+PAIRS = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", PAGE_URL)])
 BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
 
 
@@ -55,6 +55,7 @@ def text_reasons(
     Source: ALIGN (Jia et al., 2021), section 3.
     """
     faults = {
+        r.BROKEN_PAGE: _is_broken(pairs.malformed),
         r.MALFORMED_PAIR: ~pairs.usable(),
         r.DUPLICATE_PAIR: repeated,
         r.WRONG_LANGUAGE: foreign,
@@ -70,6 +71,14 @@ def text_reasons(
     for place, mark in reversed(list(enumerate(faults.values(), 1))):
         first[mark] = place
     return pa.array([None, *faults], pa.string()).take(pa.array(first))
+
+
+def _is_broken(faults: pa.StringArray) -> Bools:
+    """Which rows stand for a page that could not be read: bool[n]."""
+    if faults.null_count == len(faults):
+        return np.zeros(len(faults), np.bool_)
+    broken = pc.is_in(faults, value_set=pa.array(r.PAGE_FAULTS))
+    return broken.to_numpy(zero_copy_only=False)
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ class _Judge(ThreadedDoFn):
         with parquet_file(path, PAIRS, self.scratch) as file:
             for rows in kept:
                 key = key_column(rows["key"].to_numpy())
-                columns = [key, rows["url"], rows["caption"]]
+                columns = [key, rows["url"], rows["caption"], pages_of(rows)]
                 file.write(pa.record_batch(columns, schema=PAIRS))
 
 
@@ -172,6 +181,8 @@ class _JudgeBatch:
             is_language = pc.equal(why, r.WRONG_LANGUAGE)
             detail = pc.if_else(is_language, pa.array(named, pa.string()), detail)
         kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
+        if pairs.page is not None:
+            kept[PAGE_URL] = pairs.page
         for name in batch.schema.names:
             if name.startswith("source_"):
                 kept[name] = batch[name]
@@ -209,7 +220,8 @@ class JudgePairs(beam.PTransform):
     """Judges every pair; writes the dropped ones, and the kept ones where there is no plan.
 
     Input: (split, {"split": [split], "repeated": blocks, "foreign": blocks}).
-    Outputs: `kept` (split, blocks of key, url, caption), `counts` (dicts of seen and reasons).
+    Outputs: `kept` (split, blocks of key, url, caption and perhaps page_url and source_*), `counts`
+    (dicts of seen and reasons).
 
     Args:
       sets: a singleton, the path of the file of hashes of each of `Corpus`'s fields; an empty one

@@ -14,6 +14,7 @@ from transforms.texts import measure_texts
 from transforms.urls import has_blank_edges, url_hashes
 
 NO_URL, NOT_HTTP, NO_TEXT, NOT_UTF8 = "no_url", "not_http", "no_text", "not_utf8"
+PAGE_URL = "page_url"  # the column for the page that a pair is from, where that is known
 UNREADABLE = "unreadable_row"  # a line of a text file that is no row; a source says so
 
 
@@ -26,6 +27,7 @@ class Pairs(NamedTuple):
       url_hash, text_hash: uint64[n], of the identities. key: uint64[n], of both.
       own_url: bool[n], whether `url_hash` is known to be that of the URL itself.
       word_count, ngrams, first_ngram: as in `Texts`; a malformed pair has none.
+      page: string[n], URL of the page that each pair is from, or null; None where none is known.
     """
 
     url: pa.StringArray
@@ -38,6 +40,7 @@ class Pairs(NamedTuple):
     word_count: npt.NDArray[np.int32]
     ngrams: UInt64s
     first_ngram: npt.NDArray[np.int64]
+    page: pa.StringArray | None = None
 
     def usable(self) -> npt.NDArray[np.bool_]:
         """bool[n]: which pairs are not malformed."""
@@ -48,7 +51,8 @@ class Pairs(NamedTuple):
         url_hash = self.url_hash.copy()
         spelled = np.flatnonzero(~self.own_url)
         url_hash[spelled] = string_hashes(self.url.take(pa.array(spelled)))
-        return pair_keys(url_hash, string_hashes(self.text))
+        strings = pair_keys(url_hash, string_hashes(self.text))
+        return strings if self.page is None else pair_keys(strings, string_hashes(self.page))
 
 
 def _without_nulls(values: pa.BinaryArray) -> pa.BinaryArray:
@@ -84,12 +88,20 @@ def _readable(values: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.bool_]]:
     )
 
 
+def _pages(batch: pa.RecordBatch) -> pa.StringArray | None:
+    if PAGE_URL not in batch.schema.names:
+        return None
+    pages = _readable(batch[PAGE_URL])[0]
+    return pc.if_else(pc.equal(pages, ""), pa.scalar(None, pa.string()), pages)
+
+
 def measure(batch: pa.RecordBatch) -> Pairs:
     """Measures a batch of pairs as they were read.
 
     Args:
       batch: columns `url` and `caption`, each string or binary[n], nulls and any bytes allowed,
-        and where a source has it `malformed`, string[n]: why it could not read the row.
+        and where a source has them `malformed`, string[n]: why it could not read the row, and
+        `page_url`, of the type of `url`; bytes that are no UTF-8 are shown with U+FFFD there.
     """
     urls, bad_url = _readable(batch["url"])
     texts, bad_text = _readable(batch["caption"])
@@ -125,4 +137,5 @@ def measure(batch: pa.RecordBatch) -> Pairs:
         text.word_count,
         text.ngrams,
         text.first_ngram,
+        _pages(batch),
     )

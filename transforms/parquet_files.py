@@ -48,6 +48,10 @@ class RowWriter:
             self._writer.write_table(pa.Table.from_batches(self._held))
         self._held, self._rows, self._bytes = [], 0, 0
 
+    def note(self, metadata: dict[bytes, bytes]) -> None:
+        """Adds to the file's own metadata."""
+        self._writer.add_key_value_metadata(metadata)
+
 
 def _string_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """The bytes of strings of the rows up to each, int64[n]."""

@@ -64,14 +64,18 @@ class _WritePlan(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]], kept: int) -> Iterator[int]:
         shards = shard_count(kept, self.samples_per_shard)
-        tables = [pa.Table.from_batches([unpack(block)]) for block in element[1]]
-        # What was stored has a place, and what is to be fetched has none.
-        table = pa.concat_tables(tables, promote_options="default").sort_by("key")
+        table = _one_table(element[1]).sort_by("key")
         place = shards_of(table["key"].to_numpy(), shards)
         for shard in np.unique(place):
             low, high = np.searchsorted(place, [shard, shard + 1])
             write_plan(table.slice(low, high - low), plan_path(self.folder, shard))
             yield int(shard)
+
+
+def _one_table(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
+    """All rows; of sources that know no page, or no stored place, with null in that column."""
+    tables = [pa.Table.from_batches([unpack(block)]) for block in blocks]
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def plan_path(folder: str, shard: int) -> str:

@@ -5,6 +5,11 @@ A pair that fails several rules gets the first of them.
 
 from __future__ import annotations
 
+BROKEN_PAGE = "broken_page"  # a page, or a record of an archive; the detail is one of PAGE_FAULTS
+PAGE_FAULTS = (
+    *("bad_compression", "cut_off", "bad_head", "wrong_length"),  # of the archive
+    *("bad_http", "bad_encoding", "too_large", "bad_json"),  # of the page in it
+)
 MALFORMED_PAIR = "malformed_pair"
 DUPLICATE_PAIR = "duplicate_pair"
 WRONG_LANGUAGE = "wrong_language"
@@ -22,7 +27,7 @@ EVALUATION_OVERLAP = "evaluation_overlap"
 
 # Each step of the funnel with the reasons it can give, in order.
 TEXT_STEPS: dict[str, tuple[str, ...]] = {
-    "pairs": (MALFORMED_PAIR,),
+    "pairs": (BROKEN_PAGE, MALFORMED_PAIR),
     "duplicates": (DUPLICATE_PAIR,),
     "language": (WRONG_LANGUAGE,),
     "words": (TOO_FEW_WORDS, TOO_MANY_WORDS),

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numba import njit
 
+from transforms.measure import PAGE_URL
 from transforms.reasons import STEP_OF
 
 REJECTED = pa.schema(
@@ -18,6 +19,7 @@ REJECTED = pa.schema(
         ("step", pa.string()),
         ("reason", pa.string()),
         ("detail", pa.string()),
+        (PAGE_URL, pa.string()),
     ]
 )
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -40,13 +42,21 @@ def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
+def pages_of(rows: pa.RecordBatch) -> pa.StringArray:
+    """The column `page_url`, string[n]; null where the source knows no page."""
+    if PAGE_URL in rows.schema.names:
+        return rows[PAGE_URL]
+    return pa.nulls(len(rows), pa.string())
+
+
 def rejected_rows(
     pairs: pa.RecordBatch, reasons: pa.StringArray, details: pa.StringArray
 ) -> pa.RecordBatch:
     """The dropped pairs of a batch in the form in which they are written.
 
     Args:
-      pairs: columns `key` (uint64[n]), `url` and `caption` (string[n]).
+      pairs: columns `key` (uint64[n]), `url`, `caption` and perhaps `page_url`
+        (string[n]).
       reasons: string[n], null for the kept. details: string[n] or null.
     """
     dropped = reasons.is_valid()
@@ -62,6 +72,7 @@ def rejected_rows(
             steps.take(names.indices),
             why,
             details.filter(dropped),
+            pages_of(rows),
         ],
         schema=REJECTED,
     )

@@ -26,11 +26,12 @@ SHARD_SCHEMA = pa.schema(
         ("original_height", pa.int32()),
         ("sha256", pa.string()),
         ("phash", pa.string()),
+        ("page_url", pa.string()),
         ("unsafe_score", pa.float32()),
         ("evaluation_distance", pa.int32()),
     ]
 )
-_METADATA = SHARD_SCHEMA.names[: SHARD_SCHEMA.names.index("phash") + 1]
+_METADATA = SHARD_SCHEMA.names[: SHARD_SCHEMA.names.index("page_url") + 1]
 # The fields of a USTAR header before the size, and after the checksum: mode 0444, no user, no time.
 _BEFORE_SIZE = b"0000444\0" + 2 * b"0000000\0"
 _AFTER_SUM = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)

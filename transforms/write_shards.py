@@ -24,6 +24,7 @@ from transforms.fencing import Fence
 from transforms.fetch import Fetched, FetchSettings, fetch_all
 from transforms.files import exists, is_local, open_to_read, publish, write_atomically
 from transforms.images import Image
+from transforms.measure import PAGE_URL
 from transforms.measure_images import (
     ImageRules,
     Judged,
@@ -134,7 +135,7 @@ class _WriteShard(beam.DoFn):
         reasons, details = judged.reasons.to_pylist(), columns["detail"]
         for row in failed:
             reasons[row], details[row] = r.UNDECODABLE, "unwritable"
-        (whole,) = pairs.select(["key", "url", "caption"]).combine_chunks().to_batches()
+        (whole,) = pairs.combine_chunks().to_batches()
         why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
         with parquet_file(str(folder / "rejected.parquet"), REJECTED, str(folder)) as rejected:
             rejected.write(rejected_rows(whole, why, detail))
@@ -155,7 +156,8 @@ class _WriteShard(beam.DoFn):
         returned as row numbers."""
         columns = measured.columns
         rows, failed = [], []
-        texts = pairs.select(["key", "url", "caption"]).take(pa.array(kept)).to_pylist()
+        names = [name for name in ("key", "url", "caption", PAGE_URL) if name in pairs.column_names]
+        texts = pairs.select(names).take(pa.array(kept)).to_pylist()
         distances = judged.distances.to_pylist()
         images = ((columns["image"][row], spool.get(measured.places[row])) for row in kept)
         # Bytes that stay as they are need no second core.
@@ -165,18 +167,22 @@ class _WriteShard(beam.DoFn):
                 failed.append(int(row))
                 continue
             body, extension, width, height = encoded
-            sample = text | {
-                "status": "success",
-                "error_message": None,
-                "width": width,
-                "height": height,
-                "original_width": columns["width"][row],
-                "original_height": columns["height"][row],
-                "sha256": columns["sha256"][row],
-                "phash": format(columns["phash"][row], "016x"),
-                "unsafe_score": None,
-                "evaluation_distance": distances[row],
-            }
+            sample = (
+                {PAGE_URL: None}
+                | text
+                | {
+                    "status": "success",
+                    "error_message": None,
+                    "width": width,
+                    "height": height,
+                    "original_width": columns["width"][row],
+                    "original_height": columns["height"][row],
+                    "sha256": columns["sha256"][row],
+                    "phash": format(columns["phash"][row], "016x"),
+                    "unsafe_score": None,
+                    "evaluation_distance": distances[row],
+                }
+            )
             writer.add_sample(sample, body, extension)
             rows.append(sample)
         return rows, failed

@@ -1,0 +1,223 @@
+"""Web pages to pairs, one process: WARC against warcio + lxml, WAT against cc2dataset's function.
+
+Both sides parse the same archive by turns; CPU time, and a run fails where their pairs differ. The
+pages are real ones, from Debian's documentation packages (apt-get install python-skimage-doc), each
+taken several times over; the WAT is made by the Internet Archive's code (tests/wat_pages), if it is
+given, or written here in Common Crawl's form.
+"""
+
+import argparse
+import gzip
+import io
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urljoin
+
+import lxml.html
+from results import print_results
+from warcio.archiveiterator import ArchiveIterator
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from transforms.page_images import Found
+from transforms.pages import PageFiles, pairs_of
+
+Pairs = Counter[tuple[str, str, str]]
+SITE = "http://docs.example"
+CC2DATASET = """
+import json, sys, time
+from loguru import logger; logger.remove()
+from cc2dataset.main import process_wat
+for _ in range(int(sys.argv[2])):
+    start = time.process_time()
+    rows = list(process_wat(sys.argv[1], "image"))
+    print(json.dumps(time.process_time() - start), flush=True)
+print(json.dumps([[row[1], row[2], row[4]] for row in rows]))
+"""
+
+
+def write_warc(path: Path, folder: Path, times: int) -> tuple[int, int]:
+    """Writes the pages; returns how many, and their bytes."""
+    pages = sorted(one for one in folder.rglob("*.html") if not one.is_symlink())
+    size = 0
+    with path.open("wb") as sink:
+        writer = WARCWriter(sink, gzip=True)
+        for again in range(times):
+            for page in pages:
+                body = page.read_bytes()
+                size += len(body)
+                url = f"{SITE}/{again}/{page.relative_to(folder)}"
+                head = StatusAndHeaders(
+                    "200 OK", [("Content-Type", "text/html; charset=utf-8")], protocol="HTTP/1.1"
+                )
+                asked = StatusAndHeaders("GET / HTTP/1.1", [("Host", "d")], is_http_request=True)
+                answer = writer.create_warc_record(
+                    url, "response", payload=io.BytesIO(body), http_headers=head
+                )
+                request = writer.create_warc_record(url, "request", http_headers=asked)
+                writer.write_request_response_pair(request, answer)
+    return len(pages) * times, size
+
+
+def write_wat(path: Path, warc: Path) -> None:
+    """Common Crawl's WAT of a WARC: a record for each, links in the order of the page."""
+    with path.open("wb") as sink, warc.open("rb") as source:
+        for record in ArchiveIterator(source):
+            fields = dict(record.rec_headers.headers)
+            told: dict = {"Actual-Content-Type": fields.get("Content-Type")}
+            if record.rec_type == "response":
+                tree = lxml.html.fromstring(record.content_stream().read())
+                links = [link for node in tree.iter() if (link := _link(node))]
+                head = {"Title": tree.findtext(".//title") or ""}
+                told["HTTP-Response-Metadata"] = {
+                    "Response-Message": {"Status": "200", "Version": "HTTP/1.1", "Reason": "OK"},
+                    "Headers": dict(record.http_headers.headers),
+                    "HTML-Metadata": {"Head": head, "Links": links},
+                }
+            envelope = {
+                "Format": "WARC/1.0",
+                "WARC-Header-Metadata": fields,
+                "Payload-Metadata": told,
+            }
+            whole = {"Container": {"Filename": warc.name, "Compressed": True}, "Envelope": envelope}
+            block = json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()
+            lines = [
+                "WARC/1.0",
+                "WARC-Type: metadata",
+                f"WARC-Target-URI: {fields.get('WARC-Target-URI', warc.name)}",
+                "WARC-Date: 2026-01-01T00:00:00Z",
+                "WARC-Record-ID: <urn:uuid:00000000-0000-0000-0000-000000000000>",
+                "Content-Type: application/json",
+                f"Content-Length: {len(block)}",
+            ]
+            head_bytes = "\r\n".join([*lines, "", ""]).encode()
+            sink.write(gzip.compress(head_bytes + block + b"\r\n\r\n", 6))
+
+
+def _link(node: lxml.html.HtmlElement) -> dict[str, str] | None:
+    kinds = {"a": "href", "img": "src", "script": "src", "link": "href", "form": "action"}
+    name = kinds.get(node.tag) if isinstance(node.tag, str) else None
+    if not name or node.get(name) is None:
+        return None
+    link = {"path": f"{node.tag.upper()}@/{name}", "url": _as_written(node.get(name))}
+    if node.tag == "a":
+        link["text"] = (node.text or "")[:100]
+    if node.tag == "img" and node.get("alt") is not None:
+        link["alt"] = _as_written(node.get("alt"))
+    return link
+
+
+def _as_written(value: str) -> str:
+    """As it stands in a page."""
+    return value.replace("&", "&amp;")
+
+
+def ours(path: Path, kind: str) -> Pairs:
+    found = pairs_of(PageFiles(kind, ((str(path), ""),)), Counter())
+    return Counter(one for one in found if isinstance(one, Found))
+
+
+def by_warcio_and_lxml(path: Path) -> Pairs:
+    """The plain way to write it."""
+    pairs: Pairs = Counter()
+    with path.open("rb") as source:
+        for record in ArchiveIterator(source):
+            if record.rec_type != "response":
+                continue
+            page = record.rec_headers.get_header("WARC-Target-URI")
+            parser = lxml.html.HTMLParser(encoding="utf-8")
+            tree = lxml.html.fromstring(record.content_stream().read(), parser=parser)
+            base = tree.find(".//base[@href]")
+            base_url = page if base is None else urljoin(page, base.get("href"))
+            for image in tree.iter("img"):
+                url, text = (image.get("src") or "").strip(), image.get("alt") or ""
+                if url and text.strip() and not url.startswith("data:"):
+                    pairs[Found(urljoin(base_url, url), text, page)] += 1
+    return pairs
+
+
+def timed(function: Callable[[], Pairs]) -> tuple[float, Pairs]:
+    start = time.process_time()
+    pairs = function()
+    return time.process_time() - start, pairs
+
+
+def by_cc2dataset(python: str, path: Path) -> tuple[float, Pairs]:
+    command = [python, "-c", CC2DATASET, str(path), "1"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return float(lines[0]), Counter(Found(*row) for row in json.loads(lines[-1]))
+
+
+def compare(name: str, sides: dict[str, Callable[[], tuple[float, Pairs]]], repeats: int) -> dict:
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for at in range(repeats + 1):  # the first fills caches, and is not counted
+        pairs = {}
+        for side, run in sides.items():
+            spent, pairs[side] = run()
+            if at:
+                seconds[side].append(spent)
+        mine, theirs = pairs.values()
+        if _plain(mine) != _plain(theirs):
+            raise RuntimeError(f"{name}: {len(mine - theirs)} pairs of ours, {len(theirs - mine)}")
+    (_, mine_s), (other, theirs_s) = ((s, statistics.median(t)) for s, t in seconds.items())
+    return {
+        "input": name,
+        "pairs": sum(mine.values()),
+        "ours, CPU-s": mine_s,
+        "other": other,
+        "CPU-s": theirs_s,
+        "ratio": theirs_s / mine_s,
+    }
+
+
+def _plain(pairs: Pairs) -> Pairs:
+    """With entities and spaces as they are kept, since cc2dataset leaves them as they stand."""
+    import html
+
+    plain: Pairs = Counter()
+    for (url, text, page), count in pairs.items():
+        shown = " ".join(html.unescape(html.unescape(text)).split())
+        plain[(html.unescape(url), shown, page)] += count
+    return plain
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("/usr/share/doc/python-skimage-doc"))
+    parser.add_argument("--times", type=int, default=5, help="how often each page is taken")
+    parser.add_argument("--cc2dataset", default="", help="python of an environment that has it")
+    parser.add_argument("--wat", type=Path, help="one to take instead of that written here")
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        warc, wat = Path(folder) / "pages.warc.gz", Path(folder) / "pages.wat.gz"
+        pages, size = write_warc(warc, args.folder, args.times)
+        sides = {
+            "ours": lambda: timed(lambda: ours(warc, "warc")),
+            "warcio + lxml": lambda: timed(lambda: by_warcio_and_lxml(warc)),
+        }
+        rows = [compare("WARC", sides, args.repeats)]
+        if args.cc2dataset:
+            if not args.wat:
+                write_wat(wat, warc)
+            told = args.wat or wat
+            sides = {
+                "ours": lambda: timed(lambda: ours(told, "wat")),
+                "cc2dataset": lambda: by_cc2dataset(args.cc2dataset, told),
+            }
+            rows.append(compare("WAT", sides, args.repeats))
+    figures = {"benchmark": "pages", "pages": pages, "mib": size / 2**20, "rows": rows}
+    print_results(rows, figures, ["selectolax", "zlib-ng", "lxml", "warcio"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Archives whole and broken: what holds is read, and what does not costs itself alone."""
+
+import gzip
+import io
+import itertools
+import random
+import zipfile
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.page_archives import packed, page_record, record
+from transforms import archive_members
+from transforms.archives import Broken, Record, check_archive, read_records
+from transforms.reasons import PAGE_FAULTS
+
+BODY = '<img src="{}.png" alt="a picture">'
+GOOD = [page_record(f"http://a.example/{n}", BODY.format(n)) for n in range(5)]
+KINDS = ("plain", "gz", "zst")
+
+
+def read(data: bytes) -> list[str]:
+    """The last part of each page's URL, or why there is none."""
+    found = list(read_records(io.BytesIO(data)))
+    assert all(one.detail in PAGE_FAULTS for one in found if isinstance(one, Broken))
+    return [
+        one.detail if isinstance(one, Broken) else one.target.rpartition("/")[2] for one in found
+    ]
+
+
+def lying(length: object) -> bytes:
+    return record("http://a.example/1", GOOD[1].partition(b"\r\n\r\n")[2][:-4], length=length)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_record_is_read_whole(kind: str):
+    found = list(read_records(io.BytesIO(packed(GOOD, kind))))
+    assert read(packed(GOOD, kind)) == list("01234")
+    for one, raw in zip(found, GOOD, strict=True):
+        assert isinstance(one, Record)
+        assert bytes(one.block) == raw.partition(b"\r\n\r\n")[2][:-4]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", ["-5", "x", "", "5", "99", "200", "1000000000000", "9" * 40])
+def test_a_wrong_length_costs_its_record_alone(kind: str, length: str):
+    some = [GOOD[0], lying(length), *GOOD[2:]]
+    broken = read(packed(some, kind))
+    assert (broken[0], broken[2:]) == ("0", list("234"))
+    assert broken[1] in ("wrong_length", "cut_off", "bad_head")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_records_that_are_no_page_but_hold(kind: str):
+    empty = record("http://a.example/empty", b"")
+    odd = b"WARC/1.1\r\nno colon here\r\n\xff: \xfe\r\n" + GOOD[1].partition(b"\r\n")[2]
+    wget = GOOD[1].replace(b"http://a.example/1", b"<http://a.example/1>")
+    some = [GOOD[0], empty, odd, wget, GOOD[4]]
+    assert read(packed(some, kind)) == ["0", "empty", "1", "1", "4"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_junk_between_records(kind: str):
+    parts = [packed([one], kind) for one in GOOD]
+    found = read(b"junk, more junk\r\n".join(parts))
+    assert [one for one in found if one not in PAGE_FAULTS] == list("01234")
+    assert 1 <= len(found) - 5 <= 4
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_a_damaged_member(kind: str):
+    parts = [packed([one], kind) for one in GOOD]
+    for at in (9, 40, len(parts[1]) - 6):  # in its head, its data, its checksum or what is last
+        damaged = bytearray(parts[1])
+        damaged[at] ^= 0xFF
+        found = read(b"".join([parts[0], bytes(damaged), *parts[2:]]))
+        assert found[0] == "0"
+        assert found[-3:] == list("234")
+    assert read(b"".join([parts[0], parts[1][:60], *parts[2:]]))[-3:] == list("234")
+
+
+def test_an_empty_member_and_padding_end_nothing():
+    parts = [gzip.compress(GOOD[0]), gzip.compress(b""), gzip.compress(GOOD[2])]
+    assert read(b"".join(parts)) == ["0", "2"]
+
+
+def test_archives_within_archives():
+    one = gzip.compress(b"".join(GOOD))  # all records in one member
+    assert read(one) == list("01234")
+    assert read(gzip.compress(packed(GOOD, "gz"))) == list("01234")
+    wacz = io.BytesIO()
+    with zipfile.ZipFile(wacz, "w") as file:
+        file.writestr("archive/a.warc.gz", packed(GOOD[:2], "gz"))
+        file.writestr("archive/b.warc", packed(GOOD[2:], "plain"))
+        file.writestr("pages/pages.jsonl", "{}")
+    assert read(wacz.getvalue()) == list("01234")
+
+
+def test_zstd_with_a_dictionary_of_its_own():
+    samples = [page_record(f"http://b.example/{n}", BODY.format(n) * (n % 7)) for n in range(500)]
+    known = zstandard.train_dictionary(2000, samples)
+    packer = zstandard.ZstdCompressor(dict_data=known)
+    for inside in (known.as_bytes(), zstandard.compress(known.as_bytes())):
+        frame = b"\x5d\x2a\x4d\x18" + len(inside).to_bytes(4, "little") + inside
+        assert read(frame + b"".join(map(packer.compress, GOOD))) == list("01234")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_larger_than_memory_should_hold(kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("transforms.archives.MAX_RECORD", 1 << 20)
+    large = page_record("http://a.example/large", random.Random(0).randbytes(5 << 20))
+    found = list(read_records(io.BytesIO(packed([GOOD[0], large, GOOD[2]], kind))))
+    assert [one.whole for one in found] == [True, False, True]
+    assert len(found[1].block) == 1 << 16
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cut_anywhere(kind: str):
+    data = packed(GOOD[:3], kind)
+    ends = list(itertools.accumulate(len(packed([one], kind)) for one in GOOD[:3]))
+    for at in range(len(data)):
+        found = read(data[:at])
+        whole = sum(end <= at for end in ends)
+        assert found[:whole] == list("012")[:whole]
+        assert len(found) <= whole + 2
+
+
+@given(
+    st.sampled_from(KINDS),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=5),
+    st.binary(max_size=30),
+    st.integers(0, 10_000),
+)
+def test_any_damage_ends_in_records_and_faults(kind, flips, junk, place):
+    data = bytearray(packed(GOOD, kind))
+    for at, byte in flips:
+        data[at % len(data)] = byte
+    data[place % len(data) : place % len(data)] = junk
+    found = read(bytes(data))
+    kept = [one for one in found if one in "01234"]
+    assert len(found) <= 20
+    assert len(kept) >= 5 - 2 * (len(flips) + 1)
+
+
+@given(st.integers(1, 60))
+def test_how_much_is_read_at_once_changes_nothing(size: int):
+    some = [GOOD[0], lying(99), GOOD[2], b"junk\r\n", *GOOD[3:]]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("transforms.archive_members.READ", "transforms.archives.READ"):
+            patch.setattr(name, 37 * size)
+        patch.setattr(archive_members, "_CHUNK", size)
+        small = [read(packed(some, kind)) for kind in KINDS]
+    assert small == [read(packed(some, kind)) for kind in KINDS]
+
+
+def test_what_is_no_archive_is_told():
+    for data in (b"", b"<html>", gzip.compress(b"<html>"), b"\x1f\x8b\x08"):
+        with pytest.raises(ValueError, match="no WARC record"):
+            check_archive(io.BytesIO(data))
+    check_archive(io.BytesIO(packed([lying(99), GOOD[2]], "gz")))

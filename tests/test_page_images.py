@@ -1,0 +1,204 @@
+"""Which image and which text: docs/pages.md, row by row."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.http_pages import Page
+from transforms.page_images import Base, encoding_of, images_of, srcset_candidates, tags_of
+
+PAGE = "http://p.example/dir/page.html"
+HERE = "http://p.example/dir/"
+
+
+def images(html: str | bytes, url: str = PAGE, charset: str = "") -> list[tuple[str, str]]:
+    body = html.encode() if isinstance(html, str) else html
+    return [(one.url, one.text) for one in images_of([tags_of(Page(url, body, charset))])]
+
+
+@pytest.mark.parametrize(
+    ("html", "url"),
+    [
+        ("<img alt=t src=a.png>", f"{HERE}a.png"),
+        ("<img alt=t src=' a.png\n'>", f"{HERE}a.png"),
+        ("<img alt=t src=a.png data-src=b.png srcset=c.png>", f"{HERE}a.png"),
+        ("<img alt=t src='' data-src=b.png>", f"{HERE}b.png"),
+        ("<img alt=t src=data:image/gif;base64,R0 data-lazy-src=b.png>", f"{HERE}b.png"),
+        ("<img alt=t src=DATA:x data-original=b.png data-src=c.png>", f"{HERE}c.png"),
+        ("<img alt=t src=about:blank srcset=c.png>", f"{HERE}c.png"),
+        ("<img alt=t srcset='a.png 1x, b.png 2x, c.png 1.5x'>", f"{HERE}b.png"),
+        ("<img alt=t data-srcset='a.png 320w, b.png 640w'>", f"{HERE}b.png"),
+        ("<picture><source srcset='b.webp 2x, a.webp'><img alt=t></picture>", f"{HERE}b.webp"),
+        (
+            "<picture><source srcset=a><source srcset=b><img alt=t></picture>",
+            f"{HERE}a",
+        ),
+        ("<picture><source srcset=a><img alt=t src=c></picture>", f"{HERE}c"),
+        ("<picture><source srcset=a></picture><img alt=t>", None),
+        ("<source srcset=a><img alt=t>", None),
+        ("<img alt=t>", None),
+        ("<img alt=t src>", None),
+        ("<img alt=t src=data:image/png;base64,R0>", None),
+        ("<img src=a.png>", None),
+        ("<img src=a.png alt>", None),
+        ("<img src=a.png alt='  '>", None),
+        ("<img alt=t src='a?b=1&amp;c=2&copy=3&lt'>", f"{HERE}a?b=1&c=2&copy=3%3C"),
+        ("<img alt=t src=//c.example/a>", "http://c.example/a"),
+        ("<base href=/b/><img alt=t src=a>", "http://p.example/b/a"),
+        ("<img alt=t src=a><base href=/b/>", f"{HERE}a"),
+        ("<base><base href=/b/><base href=/c/><img alt=t src=a>", "http://p.example/b/a"),
+        ("<base href=//b.example><img alt=t src=a>", "http://b.example/a"),
+        ("<base href=data:x><img alt=t src=a>", f"{HERE}a"),
+        ("<base href='http://['><img alt=t src=a>", f"{HERE}a"),
+        ("<img alt=t src='http://['>", "http://["),
+    ],
+)
+def test_which_image(html: str, url: str | None):
+    assert images(html) == ([(url, "t")] if url else [])
+
+
+def test_pages_parsed_together_stay_apart():
+    pages = [
+        Page(
+            "http://a.example/", b"<base href=/x/><picture><source srcset=no><img alt=1 src=1>", ""
+        ),
+        Page("http://b.example/", b"<img alt=2><img alt=3 src=3>", ""),
+        Page("http://c.example/", b"", ""),
+        Page("", b"<img alt=4 src=http://d.example/><hr><img alt=5 src=5>", ""),
+    ]
+    found = [tuple(one) for one in images_of(map(tags_of, pages))]
+    assert found == [
+        ("http://a.example/x/1", "1", "http://a.example/"),
+        ("http://b.example/3", "3", "http://b.example/"),
+        ("http://d.example/", "4", ""),
+        ("5", "5", ""),
+    ]
+
+
+def test_a_page_without_a_url_is_known_by_its_canonical_link():
+    html = "<link rel='x canonical' href=https://p.example/a/b><img alt=t src=c>"
+    (found,) = images_of([tags_of(Page("", html.encode(), ""))])
+    assert tuple(found) == ("https://p.example/a/c", "t", "https://p.example/a/b")
+    assert images(html) == [(f"{HERE}c", "t")]
+    assert images("<link rel=canonical href=/b><img alt=t src=c>", "") == [("c", "t")]
+
+
+@pytest.mark.parametrize(
+    ("srcset", "candidates"),
+    [
+        ("", []),
+        ("a.png", [(1, "a.png")]),
+        ("a.png 2x", [(2, "a.png")]),
+        (" a.png 100w,b.png  200w 50h , c.png", [(100, "a.png"), (200, "b.png"), (1, "c.png")]),
+        ("a,b.png 1x, c.png", [(1, "a,b.png"), (1, "c.png")]),
+        ("a.png, b.png", [(1, "a.png"), (1, "b.png")]),
+        ("data:image/png;base64,R0 1x, b.png 2x", [(1, "data:image/png;base64,R0"), (2, "b.png")]),
+        ("a.png 1e2w (x, y) , b", [(100, "a.png"), (1, "b")]),
+        (",,, a.png 0.5x,,", [(0.5, "a.png")]),
+    ],
+)
+def test_srcset(srcset: str, candidates: list):
+    assert srcset_candidates(srcset) == candidates
+
+
+@given(st.text(" ,ab1wx().", max_size=40))
+def test_any_srcset(srcset: str):
+    for size, url in srcset_candidates(srcset):
+        assert url
+        assert not set(url) & set(" \t")
+        assert size >= 0
+
+
+TEXT = "na\u00efve caf\u00e9"
+JAPANESE = "\u732b\u306e\u5199\u771f"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "head", "charset", "text"),
+    [
+        ("utf-8", "", "", TEXT),
+        ("utf-8", "<meta charset=utf-8>", "", TEXT),
+        ("utf-8", "<meta charset=utf-16>", "", TEXT),
+        ("utf-8-sig", "<meta charset=latin1>", "windows-1251", TEXT),
+        ("utf-16", "", "", TEXT),
+        ("utf-16-le", "", "utf-16le", TEXT),
+        ("utf-16-be", "", "utf-16be", TEXT),
+        ("cp1252", "", "iso-8859-1", TEXT + " \u2026"),
+        ("cp1252", "<meta charset=iso-8859-1>", "", TEXT + " \u2026"),
+        ("cp1252", '<meta http-equiv=x content="text/html; charset=latin1">', "", TEXT),
+        ("cp1252", "<meta charset=utf-8>", "windows-1252", TEXT),
+        ("cp1252", "<p>" + "Un caf\u00e9 na\u00eff d\u00e9j\u00e0 bu, \u00e7a va. " * 20, "", TEXT),
+        ("cp932", "<meta charset=shift_jis>", "", JAPANESE + "\u8868"),
+        ("euc-jp", "", "euc-jp", JAPANESE),
+        ("iso2022_jp", "<meta charset=iso-2022-jp>", "", JAPANESE),
+        ("gb18030", "", "gb2312", "\u732b\u7684\u7167\u7247"),
+        ("big5", "<meta charset='big5'>", "", "\u8c93\u7684\u7167\u7247"),
+        ("cp949", "", "ks_c_5601-1987", "\uace0\uc591\uc774"),
+        (
+            "cp1251",
+            "<p>" + "\u041a\u043e\u0448\u043a\u0430 \u0441\u043f\u0438\u0442. " * 30,
+            "",
+            "\u041a\u043e\u0448\u043a\u0430",
+        ),
+        ("utf-8", "", "no such", TEXT),
+    ],
+)
+def test_encodings(encoding: str, head: str, charset: str, text: str):
+    html = f"<html>{head}<img src=a.png alt='{text}'>".encode(encoding)
+    assert images(html, charset=charset) == [(f"{HERE}a.png", text)]
+
+
+def test_a_page_cut_within_a_letter_is_utf8():
+    assert encoding_of("<p>caf\u00e9".encode()[:-1], "") == "utf-8"
+
+
+# Of the URL standard's own rules: https://url.spec.whatwg.org/
+@pytest.mark.parametrize(
+    ("url", "base", "absolute"),
+    [
+        ("a", "http://h/b/c?d#e", "http://h/b/a"),
+        ("?q", "http://h/b/c?d#e", "http://h/b/c?q"),
+        ("#f", "http://h/b/c?d", "http://h/b/c?d#f"),
+        ("", "http://h/b?c#d", "http://h/b?c"),
+        ("../../../a", "http://h/b/c/d", "http://h/a"),
+        ("./a/./b/../c", "http://h/", "http://h/a/c"),
+        ("%2e%2E/a", "http://h/b/c/", "http://h/b/a"),
+        ("//i/a", "https://h/", "https://i/a"),
+        ("\\\\i\\a\\b", "http://h/", "http://i/a/b"),
+        ("/\\i/a", "http://h/", "http://i/a"),
+        ("http:a", "http://h/b/", "http://h/b/a"),
+        ("http:a", "https://h/b/", "http://a/"),
+        ("http:/a", "https://h/", "http://a/"),
+        ("http:///a", "http://h/", "http://a/"),
+        ("HTTP://EX%41MPLE.org:80/", "http://h/", "http://example.org/"),
+        ("https://h:443/a", "http://h/", "https://h/a"),
+        ("https://h:0443/a", "http://h/", "https://h/a"),
+        ("http://u:p@h/a", "http://h/", "http://u:p@h/a"),
+        ("a b\u00e9?c d\u00e9", "http://h/", "http://h/a%20b%C3%A9?c%20d%C3%A9"),
+        ("a\tb\nc", "http://h/", "http://h/abc"),
+        (" a ", "http://h/", "http://h/a"),
+        ("a|b{c}`'\"<>", "http://h/", "http://h/a|b%7Bc%7D%60'%22%3C%3E"),
+        ("a?b'\"<>`{}", "http://h/", "http://h/a?b%27%22%3C%3E`{}"),
+        ("http://b\u00fccher.example/", "http://h/", "http://xn--bcher-kva.example/"),
+        ("http://FA\u00df.example/", "http://h/", "http://xn--fa-hia.example/"),
+        ("http://\uff45xample\u3002org/", "http://h/", "http://example.org/"),
+        ("http://0x7f.1/", "http://h/", "http://127.0.0.1/"),
+        ("http://2130706433/", "http://h/", "http://127.0.0.1/"),
+        ("http://[::1]:8080/", "http://h/", "http://[::1]:8080/"),
+        ("http://[0:0::1]/", "http://h/", "http://[::1]/"),
+        ("http://h./a", "http://h/", "http://h./a"),
+        ("data:x", "http://h/", "data:x"),
+        ("mailto:a@b", "http://h/", "mailto:a@b"),
+        ("http://a b/", "http://h/", "http://a b/"),  # none of these is a URL: as it stands
+        ("http://h:99999/", "http://h/", "http://h:99999/"),
+        ("http://h:a/", "http://h/", "http://h:a/"),
+        ("http://256.0.0.1/", "http://h/", "http://256.0.0.1/"),
+        ("http://[::1", "http://h/", "http://[::1"),
+        ("http://a%00b/", "http://h/", "http://a%00b/"),
+        ("//", "http://h/", "//"),
+        ("a", "", "a"),
+        ("http://h/../a", "", "http://h/a"),
+    ],
+)
+def test_urls(url: str, base: str, absolute: str):
+    assert Base(base).join(url) == absolute

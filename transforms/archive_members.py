@@ -1,0 +1,161 @@
+"""Compressed archives to the pieces of their members; behind a broken member comes the next."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+import zstandard
+from zlib_ng import zlib_ng
+
+BAD_COMPRESSION, CUT_OFF = "bad_compression", "cut_off"
+MAX_RECORD = 1 << 26  # bytes of a record that is held in memory
+GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
+_ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"
+_PIECE = 1 << 24  # bytes that a compressed chunk may grow to at once
+_CHUNK = 1 << 16  # of what is fed to the decoder is copied back behind each member: little
+READ = 1 << 20
+
+
+class Broken(NamedTuple):
+    """A record or page that cannot be used, and the page's URL if it is known."""
+
+    detail: str
+    page: str = ""
+
+
+Event = bytes | Broken | None  # a piece of a member; why there will be no more; its end
+
+
+def read_members(source: BinaryIO) -> tuple[Iterator[Event], int]:
+    """What an archive holds, piece by piece, and how long a record of it can be."""
+    start = source.tell()
+    head = source.read(READ)
+    size = source.seek(0, io.SEEK_END)
+    source.seek(start)
+    # By what comes first: the file's own beginning may be damaged.
+    kinds = (b"WARC/", GZIP, _ZSTD, _ZSTD_DICTIONARY)
+    magic = min(kinds, key=lambda magic: head.find(magic) % (len(head) + 1))
+    if magic == GZIP:
+        return read_compressed(source, GZIP), 1 << 62
+    if magic in (_ZSTD, _ZSTD_DICTIONARY):
+        return read_compressed(source, _ZSTD, _dictionary(source)), 1 << 62
+    return _plain_pieces(source), size
+
+
+class _Input:
+    """A file that is read ahead, in which one can go back."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self.source = source
+        self._data, self._at, self._begin = b"", 0, source.tell()
+
+    @property
+    def place(self) -> int:
+        return self._begin + self._at
+
+    def take(self, most: int = _CHUNK) -> memoryview:
+        if self._at == len(self._data):
+            self._begin += self._at
+            self._data, self._at = self.source.read(READ), 0
+        part = memoryview(self._data)[self._at : self._at + most]
+        self._at += len(part)
+        return part
+
+    def go_to(self, place: int) -> None:
+        if self._begin <= place <= self._begin + len(self._data):
+            self._at = place - self._begin
+        else:
+            self.source.seek(place)
+            self._data, self._at, self._begin = b"", 0, place
+
+    def find(self, magic: bytes) -> bool:
+        """Goes to the next place of some bytes; False at the end."""
+        rest = b""
+        while part := self.take(READ):
+            seen = rest + bytes(part)
+            found = seen.find(magic)
+            if found >= 0:
+                self.go_to(self.place - len(seen) + found)
+                return True
+            rest = seen[-len(magic) + 1 :]
+        return False
+
+
+def _plain_pieces(source: BinaryIO) -> Iterator[Event]:
+    while piece := source.read(READ):
+        yield piece
+    yield None
+
+
+def _dictionary(source: BinaryIO) -> zstandard.ZstdCompressionDict | None:
+    """What stands in a frame of its own before the others; reading goes on behind it."""
+    head = source.read(8)
+    if head[:4] != _ZSTD_DICTIONARY:
+        source.seek(-len(head), io.SEEK_CUR)
+        return None
+    data = source.read(min(int.from_bytes(head[4:], "little"), MAX_RECORD))
+    if data[:4] == _ZSTD:
+        data = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_RECORD)
+    return zstandard.ZstdCompressionDict(data)
+
+
+def read_compressed(
+    file: BinaryIO, magic: bytes, dictionary: zstandard.ZstdCompressionDict | None = None
+) -> Iterator[Event]:
+    """The members of a compressed archive from where it stands; behind a broken one the next."""
+    source = _Input(file)
+    while True:
+        start, empty = source.place, True
+        decoder = _Gunzip() if magic == GZIP else _Unzstd(dictionary)
+        try:
+            while not decoder.eof and (part := source.take(decoder.chunk)):
+                empty = False
+                piece, left = decoder(part)
+                source.go_to(source.place - left)
+                if piece:
+                    yield piece
+        except (zlib_ng.error, zstandard.ZstdError):  # type: ignore[misc]
+            yield Broken(BAD_COMPRESSION)
+            source.go_to(start + 1)
+            if not source.find(magic):
+                return
+            continue
+        if empty:
+            return
+        yield None if decoder.eof else Broken(CUT_OFF)
+
+
+class _Gunzip:
+    """Decodes one member, bit by bit: (what came out, how many bytes were not needed)."""
+
+    chunk = _CHUNK
+
+    def __init__(self) -> None:
+        self._decoder = zlib_ng.decompressobj(31)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    def __call__(self, part: memoryview) -> tuple[bytes, int]:
+        piece = self._decoder.decompress(part, _PIECE)
+        return piece, len(self._decoder.unconsumed_tail) or len(self._decoder.unused_data)
+
+
+class _Unzstd:
+    """The same for a frame of zstd, whose decoder knows no limit of its output: 2 KiB are 64 MiB
+    at most."""
+
+    chunk = 1 << 11
+
+    def __init__(self, dictionary: zstandard.ZstdCompressionDict | None) -> None:
+        self._decoder = zstandard.ZstdDecompressor(dict_data=dictionary).decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    def __call__(self, part: memoryview) -> tuple[bytes, int]:
+        return self._decoder.decompress(part), len(self._decoder.unused_data)

@@ -1,0 +1,251 @@
+"""Pages to pairs: which image, and which text. docs/pages.md says the rules.
+
+Source: https://html.spec.whatwg.org/multipage/, and for encodings https://encoding.spec.whatwg.org/
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import can_ada
+from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from transforms.html_tags import image_tags
+from transforms.http_pages import Page
+
+# Where pages that load images late keep their URL, the most usual first.
+LAZY_ATTRIBUTES = (
+    *("data-src", "data-original", "data-lazy-src", "data-lazy", "data-url", "data-img-src"),
+    *("data-actualsrc", "data-echo", "data-image", "data-hi-res-src", "data-srcurl"),
+)
+SRCSET_ATTRIBUTES = ("srcset", "data-srcset", "data-lazy-srcset", "data-original-set")
+_SPACE = " \t\n\f\r"
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_META = re.compile(rb"<meta\s[^>]*?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]+)", re.I)
+_BYTES_OF_META = 1 << 10  # in which a page must declare its encoding
+_BYTES_SNIFFED = 1 << 16
+# Encodings in which a byte of ASCII need not be that character.
+_NOT_ASCII = ("utf-16", "utf-16-le", "utf-16-be", "iso2022_jp")
+# What Python calls what the standard means by these names.
+_PYTHON_NAMES = {
+    "shift_jis": "cp932",
+    "euc-kr": "cp949",
+    "gbk": "gb18030",
+    "big5": "big5hkscs",
+    "iso-8859-8-i": "iso-8859-8",
+    "x-mac-cyrillic": "mac-cyrillic",
+    "windows-874": "cp874",
+    "utf-16le": "utf-16-le",
+    "utf-16be": "utf-16-be",
+    "replacement": "ascii",
+    "x-user-defined": "latin-1",
+}
+
+
+class Found(NamedTuple):
+    """One image with its text, as the page has them."""
+
+    url: str  # absolute, by the rules of the URL standard; as it stands where that cannot be
+    text: str
+    page: str
+
+
+class Tags(NamedTuple):
+    """What is left of a page: the tags that lead to images."""
+
+    page: str  # URL, or empty
+    tags: str
+
+
+def encoding_of(body: bytes | memoryview, declared: str) -> str:
+    """The encoding of a page, as Python names it.
+
+    By its byte order mark, else as HTTP declares it, else as a `meta` in the first kilobyte does,
+    else UTF-8 where it is that, else what it looks like.
+    """
+    head = bytes(body[:_BYTES_OF_META])
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name
+    if name := _python_name(declared):
+        return name
+    if (meta := _META.search(head)) and (name := _python_name(meta[1].decode("latin1"))):
+        # A page whose declaration could be read is not UTF-16, whatever it says.
+        return "utf-8" if name.startswith("utf-16") else name
+    if _is_utf8(body):
+        return "utf-8"
+    return _python_name(detect_encoding(bytes(body[:_BYTES_SNIFFED])) or "") or "cp1252"
+
+
+def _python_name(label: str) -> str:
+    """Empty for a label that the standard does not know."""
+    known = map_encoding_to_html5(label, False) if label else None
+    if not known:
+        return ""
+    name = _PYTHON_NAMES.get(known.lower(), known.lower())
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        return ""
+
+
+def _is_utf8(body: bytes | memoryview) -> bool:
+    try:
+        codecs.decode(body, "utf-8")
+    except UnicodeDecodeError as error:
+        return error.start >= len(body) - 3  # cut within a letter
+    return True
+
+
+def tags_of(page: Page) -> Tags:
+    """The tags of a page that lead to images, decoded."""
+    body: bytes | memoryview = page.body
+    marked = bytes(body[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    declared = _python_name(page.charset) if page.charset else ""
+    if marked or declared in _NOT_ASCII or _has_escapes(body):
+        name = encoding_of(body, page.charset)
+        if name in _NOT_ASCII:
+            body = str(body, name, "replace").encode("utf-8", "replace")
+            return Tags(page.url, image_tags(body, links=not page.url).decode("utf-8", "replace"))
+    tags = image_tags(body, links=not page.url)
+    if tags.isascii():
+        return Tags(page.url, tags.decode("ascii"))
+    return Tags(page.url, tags.decode(encoding_of(body, page.charset), "replace"))
+
+
+def _has_escapes(body: bytes | memoryview) -> bool:
+    """Whether it may be ISO-2022-JP, in which the bytes of tags may be parts of letters."""
+    return b"iso-2022-jp" in bytes(body[:_BYTES_OF_META]).lower()
+
+
+def images_of(pages: Iterable[Tags]) -> Iterator[Found]:
+    """The images with alt-texts of some pages.
+
+    All are parsed as one document, since to make one costs more than to parse these tags; `hr`,
+    which is none of them, stands between two.
+    """
+    some = list(pages)
+    tree = LexborHTMLParser("<hr>".join(["", *(page.tags for page in some)]))
+    base, page = Base(""), ""
+    rest = iter(some)
+    for node in tree.css("hr, base, link, img"):
+        if node.tag == "hr":
+            page = next(rest).page
+            base = Base(page)
+        elif node.tag == "base":
+            base.set(node.attributes.get("href"))
+        elif node.tag == "link":
+            page = page or base.by_canonical(node.attributes)
+        elif found := _image(node):
+            yield Found(base.join(found[0]), found[1], page)
+
+
+def _image(node: LexborNode) -> tuple[str, str] | None:
+    """The URL as it stands, and the text, of an image that has both."""
+    attributes = node.attributes
+    text = attributes.get("alt")
+    if not text or text.isspace():
+        return None
+    url = image_url(attributes) or _picture_url(node)
+    return (url, text) if url else None
+
+
+def image_url(attributes: dict[str, str | None]) -> str:
+    """The URL that an `img` shows, or will show; empty where there is none."""
+    for name in ("src", *LAZY_ATTRIBUTES):
+        value = (attributes.get(name) or "").strip(_SPACE)
+        if value and not _is_inline(value):
+            return value
+    return _largest(attributes)
+
+
+def _is_inline(url: str) -> bool:
+    return url[:5].lower() in ("data:", "blob:", "about", "javas")
+
+
+def _largest(attributes: dict[str, str | None]) -> str:
+    for name in SRCSET_ATTRIBUTES:
+        candidates = srcset_candidates(attributes.get(name) or "")
+        usable = [one for one in candidates if not _is_inline(one[1])]
+        if usable:
+            return max(usable, key=lambda one: one[0])[1]  # the first of equals
+    return ""
+
+
+def _picture_url(node: LexborNode) -> str:
+    """Of the `source`s before an image in its `picture`, the first that has one."""
+    parent = node.parent
+    if parent is None or parent.tag != "picture":
+        return ""
+    urls, before = [], node.prev
+    while before is not None and before.tag != "hr":
+        if before.tag == "source":
+            urls.append(_largest(before.attributes))
+        before = before.prev
+    return next(filter(None, reversed(urls)), "")
+
+
+_CANDIDATE = re.compile(r"[\s,]*([^\s]*[^\s,])(,|\s+((?:\([^)]*\)|[^,(])*))?")
+_DESCRIPTOR = re.compile(r"(?:^|\s)([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)([wx])(?=\s|$)")
+
+
+def srcset_candidates(srcset: str) -> list[tuple[float, str]]:
+    """The images of a `srcset`: (width in px, or density, URL).
+
+    Source: https://html.spec.whatwg.org/multipage/images.html#parsing-a-srcset-attribute
+    """
+    found = []
+    for match in _CANDIDATE.finditer(srcset):
+        described = _DESCRIPTOR.search(match[3] or "")
+        found.append((float(described[1]) if described else 1.0, match[1]))
+    return found
+
+
+class Base:
+    """What relative URLs of a page are relative to."""
+
+    def __init__(self, page: str) -> None:
+        self._url = _parsed(page)
+        self._set = False
+
+    def set(self, href: str | None) -> None:
+        """By the first `base` that has a `href`; one that is no http(s) URL changes nothing."""
+        if self._set or href is None:
+            return
+        self._set = True
+        base = _parsed(self.join(href.strip(_SPACE)))
+        if base is not None and base.protocol in ("http:", "https:"):
+            self._url = base
+
+    def by_canonical(self, link: dict[str, str | None]) -> str:
+        """The URL of a page of which only its `link` to itself tells; empty where this is none."""
+        if "canonical" not in (link.get("rel") or "").lower().split():
+            return ""
+        page = _parsed((link.get("href") or "").strip(_SPACE))
+        if page is None or page.protocol not in ("http:", "https:"):
+            return ""
+        if not self._set:
+            self._url = page
+        return page.href
+
+    def join(self, url: str) -> str:
+        """The absolute URL, or the same where that cannot be."""
+        try:
+            return (self._url + url if self._url is not None else can_ada.parse(url)).href
+        except ValueError:
+            return url
+
+
+def _parsed(url: str) -> can_ada.URL | None:
+    try:
+        return can_ada.parse(url) if url else None
+    except ValueError:
+        return None
