@@ -16,6 +16,7 @@ from pipeline.readers import read_split
 from transforms.batches import Blocks
 from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.evaluation import EvaluationFile, HashEvaluationImages
+from transforms.failed_fetches import FindFailingHosts
 from transforms.fencing import Fence
 from transforms.hash_sets import HashFile, WriteHashSets
 from transforms.judge_pairs import JudgePairs, TextRules
@@ -166,6 +167,7 @@ def curate_images(
     )
     summary: dict[str, Any] = {
         "shards": stats | "AllStats" >> beam.combiners.ToList(),
+        "hosts": stats | FindFailingHosts(places.out),
         "evaluation": hashed | "AllHashed" >> beam.Map(_described) | beam.combiners.ToList(),
     }
     pipeline | "ImageSummary" >> WriteJson(f"{places.work}/images.json", summary)

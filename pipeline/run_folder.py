@@ -16,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline.card import dataset_card
 from pipeline.engine import everywhere
+from pipeline.fetch_report import failed_fetches
 from pipeline.funnel import check_funnel, funnel
 from pipeline.inputs import InputFile, match
 from pipeline.options import Command, UsageError
@@ -31,12 +32,15 @@ from transforms.files import (
 )
 from transforms.hash_sets import HashFile
 from transforms.packages import DECIDING, installed
-from transforms.reasons import TEXT_STEPS
+from transforms.reasons import FETCH_FAILED, TEXT_STEPS
 from transforms.tallies import add_counts
 from transforms.vocabulary_file import HASHING, NAME
 
 # What of fetching decides whether a URL can be had at all.
-FETCH_RULES = ("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent")
+FETCH_RULES = (
+    *("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent"),
+    *("user_agent_token", "robots_txt", "disallowed_header_directives"),
+)
 
 
 def describe_run(
@@ -47,7 +51,7 @@ def describe_run(
 ) -> dict[str, Any]:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
-    for name in ("input", "output", "batch_rows", "eval_images", "vocabulary"):
+    for name in ("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"):
         del job[name]
     rules = dataclasses.asdict(command.rules)
     if vocabulary:
@@ -81,12 +85,13 @@ class RunFolder:
     Args:
       out: its path.
       description: what `describe_run` says of the run.
+      retry: whether the run is to be finished, and what failed in it fetched again.
 
     Raises:
       UsageError: the folder holds something else.
     """
 
-    def __init__(self, out: str, description: dict[str, Any]) -> None:
+    def __init__(self, out: str, description: dict[str, Any], *, retry: bool = False) -> None:
         self.out = out.rstrip("/")
         self.work = f"{self.out}/_temporary"
         self.description = description
@@ -96,7 +101,9 @@ class RunFolder:
         self.finished = exists(ended)
         if self.finished or exists(started):
             there = self._description(ended if self.finished else started)
-            differ = _differences({k: there.get(k) for k in description}, description)
+            # Another way of fetching may have what the first one had not.
+            same = {k: v for k, v in description.items() if k != "fetch" or not retry}
+            differ = _differences({k: there.get(k) for k in same}, same)
             if differ:
                 raise UsageError(
                     f"{self.out} holds another run ({'; '.join(differ[:3])}); "
@@ -104,13 +111,26 @@ class RunFolder:
                 )
         elif match(self.out) or (is_local(self.out) and Path(self.out).is_file()):
             raise UsageError(f"{self.out} is not empty and no run of ours; give another --output")
-        else:
+        elif not retry:
             self._write(started, description)
-        if is_local(self.work) and not self.finished:
+        self._check_retry(retry)
+        if is_local(self.work) and (retry or not self.finished):
             self._own()
+
+    def _check_retry(self, retry: bool) -> None:
+        if retry and not self.finished:
+            raise UsageError(
+                f"{self.out} holds no finished run; first give the same command without "
+                "--retry_failed"
+            )
+        if exists(f"{self.work}/base.json") and not retry:
+            raise UsageError(
+                f"a --retry_failed of {self.out} was stopped; give --retry_failed to go on with it"
+            )
 
     def _own(self) -> None:
         """Keeps other runs out, and takes away what a killed attempt left."""
+        Path(self.work).mkdir(parents=True, exist_ok=True)
         self._lock = Path(self.work, "lock").open("w")  # noqa: SIM115, until `release`
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,18 +211,84 @@ class RunFolder:
             "vocabulary": text["vocabulary"]
             | {"file": self._publish_vocabulary(text["vocabulary_file"])},
             "evaluation_images": _by_set(images["evaluation"]),
-            "shards": {
-                f"{s['shard']:05d}": {"pairs": s["successes"], "sha256": s["sha256"]}
-                for s in shards
-            },
+            "shards": _sums(shards),
         }
-        closing = {"pairs": kept, "steps": table, "vocabulary": text["vocabulary"]}
+        fetch = failed_fetches(shards, images.get("hosts", []))
+        return self._publish(manifest, table, fetch)
+
+    def _publish(
+        self, manifest: dict[str, Any], table: list[dict[str, Any]], fetch: dict[str, Any]
+    ) -> dict[str, Any]:
+        vocabulary = {k: v for k, v in manifest["vocabulary"].items() if k != "file"}
+        closing = {
+            "pairs": manifest["pairs"],
+            "steps": table,
+            "fetch": fetch,
+            "vocabulary": vocabulary,
+        }
         self._write(f"{self.out}/funnel.json", closing)
         card = dataset_card(manifest, table).encode()
         write_atomically(f"{self.out}/README.md", lambda sink: sink.write(card))
         self._write(f"{self.out}/manifest.json", manifest)
         self.clean()
         return closing
+
+    def retry_base(self) -> dict[str, Any]:
+        """The closing documents that a retry begins from, kept until its end."""
+        path = f"{self.work}/base.json"
+        if not exists(path):
+            documents = {n: self._read(f"{self.out}/{n}.json") for n in ("manifest", "funnel")}
+            self._write(path, documents)
+        return self._read(path)
+
+    def retry_plan(self) -> dict[str, Any] | None:
+        """How many pairs are tried again, and the shards planned for them; None before that."""
+        path = f"{self.work}/retry.json"
+        return self._read(path) if exists(path) else None
+
+    def close_retry(self, base: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
+        """Writes the closing documents with what a retry brought.
+
+        Raises:
+          RuntimeError: the counts do not add up.
+        """
+        if not plan["pairs"]:
+            self.clean()
+            return base["funnel"]
+        images = self._read(f"{self.work}/images.json")
+        shards = sorted(images["shards"], key=lambda stats: stats["shard"])
+        steps, manifest = base["funnel"]["steps"], base["manifest"]
+        dropped = [step["dropped"] for step in steps]
+        # Every failure was tried again, and is counted where that ended.
+        failed = sum(counts.get(FETCH_FAILED, 0) for counts in dropped)
+        if not failed == plan["pairs"] == sum(stats["count"] for stats in shards):
+            raise RuntimeError(
+                f"{failed} fetches had failed and {plan['pairs']} were tried again: "
+                "was a file in rejected/ changed?"
+            )
+        counts = add_counts([*dropped, *(stats["reasons"] for stats in shards)])
+        counts[FETCH_FAILED] -= failed
+        table = funnel(counts | {"seen": steps[0]["seen"]})
+        kept = sum(stats["successes"] for stats in shards)
+        check_funnel(table, manifest["pairs"] + kept)
+        numbers = [stats["shard"] for stats in shards]
+        retried = {
+            "tried": failed,
+            "kept": kept,
+            "shards": [numbers[0], numbers[-1]],
+            "fetch": self.description["fetch"],
+        }
+        fetch = failed_fetches(shards, images["hosts"])
+        return self._publish(
+            manifest
+            | {
+                "pairs": manifest["pairs"] + kept,
+                "shards": manifest["shards"] | _sums(shards),
+                "retries": [*manifest.get("retries", []), retried],
+            },
+            table,
+            fetch | {"tried": base["funnel"]["fetch"]["tried"]},
+        )
 
     def release(self) -> None:
         """Lets other runs in."""
@@ -216,6 +302,13 @@ class RunFolder:
             remove_leftovers(self.out)
         else:
             FileSystems.delete([path for path, _ in match(f"{self.work}/")])
+
+
+def _sums(shards: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{stats['shard']:05d}": {"pairs": stats["successes"], "sha256": stats["sha256"]}
+        for stats in shards
+    }
 
 
 def _by_set(hashed: list[tuple[str, int, int]]) -> dict[str, dict[str, int]]:
