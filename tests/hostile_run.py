@@ -24,7 +24,7 @@ from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hostile_answers import KEPT, KINDS, MAX_BYTES
+from hostile_answers import KEPT, KINDS, MAX_BYTES, good_files, zeros
 from hostile_web import PRIVATE, PUBLIC, HostileWeb
 
 ROOT = Path(__file__).parent.parent
@@ -118,13 +118,14 @@ def run(count: int, seed: int, folder: Path) -> Iterator[str]:
     with certificate.open("a") as joined:
         joined.write(Path(f"{certificate}.crt").read_text())
 
+    good_files(), zeros(10**8, 1)  # made now: nobody waits for them later
     web, loop = HostileWeb(certificate), asyncio.new_event_loop()
     loop.set_exception_handler(lambda *_: None)
     loop.run_until_complete(web.start())
     threading.Thread(target=loop.run_forever, daemon=True).start()
 
     # A shard's deadline, and what reading, decoding and writing take beside it.
-    deadline_s = 20 + count / 20
+    deadline_s = 30 + count / 20
     out = folder / "set"
     flags = [f"--input={folder / 'pairs.parquet'}", f"--output={out}", *FLAGS]
     command = [sys.executable, "beam_runner.py", *flags, f"--shard_timeout_s={deadline_s / 2:.0f}"]
@@ -156,7 +157,7 @@ def enter_network() -> None:
     addresses = "; ".join(
         f"ip addr add {a}/{128 if ':' in a else 32} dev lo" for a in (*PUBLIC, *PRIVATE)
     )
-    resolver = "printf 'nameserver 127.0.0.1\\noptions timeout:1 attempts:1\\n' > $RESOLV"
+    resolver = "printf 'nameserver 127.0.0.1\\noptions timeout:1 attempts:3\\n' > $RESOLV"
     mount = "mount --bind $RESOLV /etc/resolv.conf"
     script = f'ip link set lo up; {addresses}; {resolver}; {mount} && exec "$@"'
     again = ["bash", "-c", script, "bash", sys.executable, *sys.argv]

@@ -2,7 +2,7 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from threading import Lock
 from typing import NamedTuple
 
@@ -82,9 +82,11 @@ class RobotsCache:
                 self._known.popitem(last=False)
 
 
-def is_disallowed(headers: Iterable[bytes], token: str, directives: frozenset[str]) -> bool:
+def is_disallowed(headers: Sequence[bytes], token: str, directives: frozenset[str]) -> bool:
     """Whether an X-Robots-Tag among the header lines has one of these directives for everybody or
     for this token."""
+    if b"x-robots-tag" not in b"".join(headers).lower():  # as in nearly all answers
+        return False
     for line in headers:
         name, _, value = line.partition(b":")
         if name.strip().lower() != b"x-robots-tag":

@@ -65,7 +65,9 @@ class TarWriter:
 
     def add(self, *files: tuple[str, bytes]) -> None:
         """Appends files (name, body); a name has at most 100 bytes."""
-        self._write(b"".join(part for file in files for part in _tar_member(*file)))
+        for file in files:
+            for part in _tar_member(*file):
+                self._write(part)
 
     def add_sample(self, row: Mapping[str, Any], body: bytes, extension: str) -> None:
         """Appends an image, its alt-text and its metadata; `row` has SHARD_SCHEMA's columns."""
