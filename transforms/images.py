@@ -2,7 +2,7 @@
 
 Size comes from the header, before any decode. Each picture is then decoded whole (its first frame),
 JPEG at an eighth of its size or so and in grey: a cut file or one with a hole shows all the same. A
-640x480 photograph of 57 KB takes 0.5 ms.
+640x480 photograph of 57 KB takes 0.45 ms.
 """
 
 import io
@@ -162,7 +162,7 @@ def _quick_look(body: bytes, header: JpegHeader) -> Image | Unusable | None:
     large = min(width, height) >= _LARGE_PX
     with _turn_of(width * height):
         plane, fault = grey_plane(
-            body, _SMALLEST_PLANE_OF_LARGE_PX if large else _SMALLEST_PLANE_PX
+            body, header, _SMALLEST_PLANE_OF_LARGE_PX if large else _SMALLEST_PLANE_PX
         )
     if plane is None:
         return Unusable("undecodable", fault, width, height) if fault else None

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from transforms.jpeg_dc import dc_plane
+
 # Encoders write about ten scans. Each is a pass over the whole picture and may take 30 bytes.
 MAX_SCANS = 100
 _MAX_SEGMENTS = 10_000  # before the first scan; a large ICC profile takes a hundred
@@ -70,7 +72,9 @@ def has_too_many_scans(body: bytes, header: JpegHeader) -> bool:
     return header.progressive and body.count(b"\xff\xda", header.scan) > MAX_SCANS
 
 
-def grey_plane(body: bytes, smallest_px: int) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
+def grey_plane(
+    body: bytes, header: JpegHeader, smallest_px: int
+) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
     """The picture in grey, as small as libjpeg makes it for nothing: an eighth a side at best.
 
     Args:
@@ -80,6 +84,9 @@ def grey_plane(body: bytes, smallest_px: int) -> tuple[npt.NDArray[np.uint8] | N
       (uint8[height, width], None); (None, "truncated" or "broken") where samples are lost, whether
       or not an end marker follows; (None, None) where another decoder must look at it.
     """
+    eighth = -(-min(header.width, header.height) // 8)
+    if eighth >= smallest_px and (quick := dc_plane(body)) is not None:
+        return quick, None
     try:
         # `min_factor` would keep it from planes larger than the picture, which are never asked for.
         plane = simplejpeg.decode_jpeg(
