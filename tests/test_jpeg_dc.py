@@ -28,5 +28,5 @@ def test_what_no_code_begins_with_is_no_step() -> None:
 def test_tables_that_are_none() -> None:
     assert _table(bytes([3, *[0] * 15, 1, 2, 3]), 0) is None  # three codes of one bit
     assert _table(bytes([1, *[0] * 15]), 0) is None  # a symbol is missing
-    assert _table(CODED, 0) is not None
-    assert np.array_equal(_table(CODED, 0).codes[1], [0, 0, 2, 1, *[0] * 13])
+    assert _table(CODED, 0) is None  # 0x12 is no size of a first coefficient
+    assert np.array_equal(_table(CODED, 1).codes[1], [0, 0, 2, 1, *[0] * 13])

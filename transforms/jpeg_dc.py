@@ -109,13 +109,13 @@ def _segments(body: bytes) -> Iterator[tuple[int, int, int]]:
 def _frame(body: bytes) -> _Frame | None:
     quanta: dict[int, int] = {}
     huffman: dict[int, bytes] = {}
-    restarts, frame = False, b""
+    restarts, frame, whole = False, b"", True
     for marker, begin, end in _segments(body):
         data = body[begin:end]
         if marker == 0xDB:
-            _read_quanta(data, quanta)
+            whole &= _read_quanta(data, quanta)
         elif marker == 0xC4:
-            _read_huffman(data, huffman)
+            whole &= _read_huffman(data, huffman)
         elif marker == 0xDD:
             restarts = any(data)
         elif marker in (_BASELINE, _EXTENDED):
@@ -124,25 +124,27 @@ def _frame(body: bytes) -> _Frame | None:
             marker == 0xEE and data[:5] == b"Adobe" and data[11:12] != b"\1"
         ):
             return None
-        elif marker == 0xDA and end <= len(body) and not restarts:
+        elif marker == 0xDA and end <= len(body) and whole and not restarts:
             return _joined(frame, data, quanta, huffman, end)
     return None
 
 
-def _read_quanta(data: bytes, quanta: dict[int, int]) -> None:
+def _read_quanta(data: bytes, quanta: dict[int, int]) -> bool:
     at = 0
     while at < len(data):
         wide = data[at] >> 4
         quanta[data[at] & 15] = int.from_bytes(data[at + 1 : at + 2 + wide], "big")
         at += 1 + 64 * (1 + wide)
+    return at == len(data)
 
 
-def _read_huffman(data: bytes, huffman: dict[int, bytes]) -> None:
+def _read_huffman(data: bytes, huffman: dict[int, bytes]) -> bool:
     at = 0
-    while at + 17 <= len(data):
+    while at < len(data):
         size = 17 + sum(data[at + 1 : at + 17])
         huffman[data[at]] = data[at + 1 : at + size]
         at += size
+    return at == len(data)
 
 
 def _joined(
@@ -191,14 +193,14 @@ def _joined(
 def _table(coded: bytes, other: int) -> _Table | None:
     """A Huffman table of first or of `other` coefficients, or None where it is none."""
     counts, symbols = np.frombuffer(coded, np.uint8, 16), np.frombuffer(coded, np.uint8, offset=16)
-    if len(symbols) != int(counts.sum()) or len(symbols) > 256:
+    if len(symbols) != int(counts.sum()) or len(symbols) > 256 or (not other and max(symbols) > 15):
         return None
     codes = np.zeros((3, 17), np.int32)
     code = place = 0
     for length, count in enumerate(counts.tolist(), 1):
         codes[:, length] = code, count, place
         code, place = code + count, place + count
-        if code > 1 << length:
+        if code >= 1 << length:  # libjpeg takes no code of ones alone
             return None
         code <<= 1
     return _Table(_steps(codes, symbols, other), codes, symbols)
@@ -342,8 +344,10 @@ def _decode(data, layout, blocks, steps, codes, symbols, out):  # type: ignore  
             if component == 0:
                 row = unit // units_across * blocks[block, 4] + blocks[block, 3]
                 column = unit % units_across * blocks[block, 6] + blocks[block, 5]
-                sample = ((before[0] * quantum + 4) >> 3) + 128
-                out[row, column] = min(max(sample, 0), 255)
+                sample = (before[0] * quantum + 4) >> 3
+                if not -512 <= sample < 512:  # there libjpeg's own clamp goes round
+                    return False
+                out[row, column] = min(max(sample + 128, 0), 255)
             place = np.int64(1)
             while place < 64:
                 acc, count, place_in = _refilled(bits, acc, count, place_in)
