@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from tests.picture_files import encoded, good_files, photograph
+from transforms import jpeg_dc
 from transforms.images import Unusable, examine
 from transforms.jpeg import (
     _HARMLESS,
@@ -20,7 +21,13 @@ from transforms.jpeg import (
     has_too_many_scans,
     jpeg_header,
 )
-from transforms.jpeg_dc import dc_plane
+
+
+def dc_plane(body: bytes) -> np.ndarray | None:
+    """Of a file whose tables were met before."""
+    jpeg_dc.dc_plane(body)
+    return jpeg_dc.dc_plane(body)
+
 
 PHOTO = photograph(7, 640, 480)
 KINDS = {
@@ -52,6 +59,12 @@ def test_the_plane_is_libjpegs(name: str) -> None:
     plane = dc_plane(LARGE[name])
     assert plane is not None
     assert (plane == by_libjpeg(LARGE[name])).all()
+
+
+def test_tables_met_for_the_first_time_are_left_to_libjpeg() -> None:
+    body = encoded(photograph(99, 480, 490), "JPEG", optimize=True)
+    assert jpeg_dc.dc_plane(body) is None
+    assert jpeg_dc.dc_plane(body) is not None
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -12,7 +12,7 @@ def test_a_look_up_steps_over_as_many_symbols_as_fit() -> None:
     table = _table(CODED, 1)
     assert table is not None
     one, many = table.steps
-    window = 0b01_1_01_0_100_11_00  # 1, 1, then two bits after a zero, then the end of the block
+    window = 0b01_1_01_0_100_11_00_0  # 1, 1, then two bits after a zero, then the end of the block
     assert one[window] == 3 | 1 << 4
     assert many[window] == 13 | 4 << 4 | 1 << 12
     assert one[0] == many[0] == 2 | 1 << 12

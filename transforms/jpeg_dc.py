@@ -1,7 +1,7 @@
 """The grey plane of a usual JPEG at an eighth of its size, in two thirds of libjpeg's time.
 
 At that size only the first coefficient of each block shows. libjpeg decodes the other 63 symbol by
-symbol all the same; here a look-up steps over as many of them as 13 bits hold. Only what decodes
+symbol all the same; here a look-up steps over as many of them as 14 bits hold. Only what decodes
 without the least fault is given back, to the last bit before the end marker: of all else libjpeg
 must tell. Samples equal libjpeg's.
 
@@ -20,38 +20,34 @@ from numba import njit
 
 from transforms.hashing import read8
 
-_BITS = 13
+_BITS = 14  # a look-up, 32 KB a table; 12 and 15 take an eighth longer
 _SPARE = 1024  # zeros behind the coded bytes: a block takes at most 210
 _BASELINE, _EXTENDED = 0xC0, 0xC1
 _OTHER_FRAMES = frozenset({0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
 
 
-class _Frame(NamedTuple):
-    """What the decoder needs of a header.
+class _Layout(NamedTuple):
+    """What the decoder needs of a header, but for sizes and quanta.
 
     Attributes:
       sampling: blocks of luma across and down in a unit.
       blocks: int64[n, 7], of each block of a unit: its component; where the steps of its first and
         its other coefficients begin; its row in a unit of so many rows; its column, of so many.
-      tables: the coded Huffman tables, each with 1 where it is of other coefficients.
-      quantum: what the first coefficients of luma are multiplied by.
-      scan: where the coded data begin.
+      steps, codes, symbols: those of its tables, joined.
     """
 
-    width: int
-    height: int
     sampling: tuple[int, int]
     blocks: npt.NDArray[np.int64]
-    tables: tuple[tuple[bytes, int], ...]
-    quantum: int
-    scan: int
+    steps: npt.NDArray[np.uint16]
+    codes: npt.NDArray[np.int32]
+    symbols: npt.NDArray[np.uint8]
 
 
 class _Table(NamedTuple):
     """A Huffman table.
 
     Attributes:
-      steps: uint16[2, 1 << 13], by the next bits: of one symbol, and of as many as fit.
+      steps: uint16[2, 1 << 14], by the next bits: of one symbol, and of as many as fit.
         For first coefficients: code's bits, then (from bit 4) the bits of its value. For others:
         all bits, coefficients passed (from bit 4), whether it was the block's last (bit 12). 0
         where a symbol does not fit.
@@ -68,32 +64,56 @@ def dc_plane(body: bytes) -> npt.NDArray[np.uint8] | None:
     """The luma of a JPEG at an eighth of its size: uint8[ceil(height / 8), ceil(width / 8)].
 
     None where the file is not of the usual kind (baseline, one scan, no restart markers, grey or
-    YCbCr) or has any fault at all.
+    YCbCr), has Huffman tables that were not met before, or has any fault at all.
     """
-    frame = _frame(body)
-    if frame is None:
+    header = _header(body)
+    if header and not _has_met(header.huffman):
         return None
-    across, down = frame.sampling
-    units = -(-frame.width // (8 * across)), -(-frame.height // (8 * down))
+    layout = header and _layout(header.frame[5:], header.scan, header.huffman)
+    if not header or not layout:
+        return None
+    height = int.from_bytes(header.frame[1:3], "big")
+    width = int.from_bytes(header.frame[3:5], "big")
+    quantum = _quanta(header.quanta).get(header.frame[8], 0)
+    if header.frame[0] != 8 or not (height and width and quantum):
+        return None
+    across, down = layout.sampling
+    units = -(-width // (8 * across)), -(-height // (8 * down))
     out = np.empty((units[1] * down, units[0] * across), np.uint8)
-    layout = np.array([*units, frame.quantum, frame.scan], np.int64)
-    data = np.frombuffer(body, np.uint8)
-    if not _decode(data, layout, frame.blocks, *_tables(frame.tables), out):
+    sizes = np.array([*units, quantum, header.begin], np.int64)
+    if not _decode(np.frombuffer(body, np.uint8), sizes, *layout[1:], out):
         return None
-    return out[: -(-frame.height // 8), : -(-frame.width // 8)]
+    return out[: -(-height // 8), : -(-width // 8)]
 
 
-@lru_cache(maxsize=64)
-def _tables(
-    coded: tuple[tuple[bytes, int], ...],
-) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
-    """The tables of a frame in one: what `_table` gives of each, joined."""
-    tables = [table for one in coded if (table := _table(*one))]
-    symbols = np.zeros((len(tables), 256), np.uint8)
-    for row, table in enumerate(tables):
-        symbols[row, : len(table.symbols)] = table.symbols
-    steps = np.concatenate([table.steps.ravel() for table in tables])
-    return steps, np.stack([table.codes for table in tables]), symbols
+_MET: dict[int, None] = {}
+
+
+def _has_met(coded: bytes) -> bool:
+    """Whether these Huffman tables were met before. To prepare them takes 200 us: too long for a
+    file with tables of its own, and nothing for the most of them, which have those of the standard.
+    """
+    name = hash(coded)
+    if name in _MET:
+        return True
+    if len(_MET) >= 10_000:
+        _MET.clear()
+    _MET[name] = None
+    return False
+
+
+class _Header(NamedTuple):
+    """The segments that matter, as they are in the file; of quanta and Huffman tables all.
+
+    Attributes:
+      begin: where the coded data begin.
+    """
+
+    frame: bytes
+    scan: bytes
+    quanta: bytes
+    huffman: bytes
+    begin: int
 
 
 def _segments(body: bytes) -> Iterator[tuple[int, int, int]]:
@@ -106,92 +126,99 @@ def _segments(body: bytes) -> Iterator[tuple[int, int, int]]:
         at = end
 
 
-def _frame(body: bytes) -> _Frame | None:
-    quanta: dict[int, int] = {}
-    huffman: dict[int, bytes] = {}
-    restarts, frame, whole = False, b"", True
+def _header(body: bytes) -> _Header | None:
+    frame = quanta = huffman = b""
     for marker, begin, end in _segments(body):
-        data = body[begin:end]
         if marker == 0xDB:
-            whole &= _read_quanta(data, quanta)
+            quanta += body[begin:end]
         elif marker == 0xC4:
-            whole &= _read_huffman(data, huffman)
-        elif marker == 0xDD:
-            restarts = any(data)
+            huffman += body[begin:end]
         elif marker in (_BASELINE, _EXTENDED):
-            frame = data
-        elif marker in _OTHER_FRAMES or (
-            marker == 0xEE and data[:5] == b"Adobe" and data[11:12] != b"\1"
-        ):
+            frame = body[begin:end]
+        elif marker == 0xDA:
+            usual = end <= len(body) and len(frame) >= 9
+            return _Header(frame, body[begin:end], quanta, huffman, end) if usual else None
+        elif _is_unusual(marker, body[begin:end]):
             return None
-        elif marker == 0xDA and end <= len(body) and whole and not restarts:
-            return _joined(frame, data, quanta, huffman, end)
     return None
 
 
-def _read_quanta(data: bytes, quanta: dict[int, int]) -> bool:
-    at = 0
+def _is_unusual(marker: int, data: bytes) -> bool:
+    """Another kind of frame, restart markers, or other colours than YCbCr."""
+    if marker in _OTHER_FRAMES or (marker == 0xDD and any(data)):
+        return True
+    return marker == 0xEE and data[:5] == b"Adobe" and data[11:12] != b"\1"
+
+
+@lru_cache(maxsize=256)
+def _quanta(data: bytes) -> dict[int, int]:
+    """What the first coefficients are multiplied by, by the table's number; {} of a broken one."""
+    at, quanta = 0, {}
     while at < len(data):
         wide = data[at] >> 4
         quanta[data[at] & 15] = int.from_bytes(data[at + 1 : at + 2 + wide], "big")
         at += 1 + 64 * (1 + wide)
-    return at == len(data)
+    return quanta if at == len(data) else {}
 
 
-def _read_huffman(data: bytes, huffman: dict[int, bytes]) -> bool:
-    at = 0
+def _huffman(data: bytes) -> dict[int, bytes]:
+    """The coded tables by their number; {} where one is broken."""
+    at, huffman = 0, {}
     while at < len(data):
         size = 17 + sum(data[at + 1 : at + 17])
         huffman[data[at]] = data[at + 1 : at + size]
         at += size
-    return at == len(data)
+    return huffman if at == len(data) else {}
 
 
-def _joined(
-    frame: bytes,
-    scan: bytes,
-    quanta: dict[int, int],
-    huffman: dict[int, bytes],
-    begin_at: int,
-) -> _Frame | None:
-    """The frame, where it is a usual one."""
-    count = frame[5] if len(frame) >= 6 else 0
-    usual = count in (1, 3) and len(frame) == 6 + 3 * count and frame[0] == 8
+@lru_cache(maxsize=32)  # 260 KB each; encoders that have no tables of their own share one
+def _layout(frame: bytes, scan: bytes, coded: bytes) -> _Layout | None:
+    """How a scan is laid out; None where it is not a usual one.
+
+    Args:
+      frame: from the number of components on. scan, coded: the segments' data.
+    """
+    count, huffman = frame[0], _huffman(coded)
+    usual = count in (1, 3) and len(frame) == 1 + 3 * count
     if not usual or scan[:1] != bytes([count]) or len(scan) != 4 + 2 * count:
         return None
-    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    if count == 3 and frame[1] == 0x52:  # "R" of RGB
+        return None
     blocks: list[tuple[int, ...]] = []
-    tables: list[tuple[bytes, int]] = []
+    tables: list[_Table] = []
     for n in range(count):
-        identity, sampling, quantum = frame[6 + 3 * n : 9 + 3 * n]
+        identity, sampling = frame[1 + 3 * n : 3 + 3 * n]
         chosen, rows = scan[1 + 2 * n : 3 + 2 * n]
         used = (rows >> 4, 0x10 | (rows & 15))
-        known = chosen == identity and quantum in quanta and all(t in huffman for t in used)
+        made = [_table(huffman.get(t, b""), t >> 4) for t in used]
         across, down = (sampling >> 4, sampling & 15) if count == 3 else (1, 1)
-        if not known or across not in (1, 2) or down not in (1, 2):
+        if chosen != identity or across not in (1, 2) or down not in (1, 2):
             return None
         begin = [(len(tables) + place) << (_BITS + 1) for place in (0, 1)]
-        tables += [(huffman[t], t >> 4) for t in used]
+        tables += [table for table in made if table]
+        if len(tables) != 2 * n + 2:
+            return None
         blocks += [
             (n, *begin, row, down, column, across)
             for row in range(down)
             for column in range(across)
         ]
-        first = blocks[0]
-        if across > first[6] or down > first[4]:  # luma is the finest
+        if across > blocks[0][6] or down > blocks[0][4]:  # luma is the finest
             return None
-    if not width * height or (count == 3 and frame[6] == 0x52):  # "R" of RGB
-        return None
-    if any(_table(*one) is None for one in tables):
-        return None
-    luma = (blocks[0][6], blocks[0][4])
-    made = np.array(blocks, np.int64)
-    return _Frame(width, height, luma, made, tuple(tables), quanta[frame[8]], begin_at)
+    symbols = np.zeros((len(tables), 256), np.uint8)
+    for row, table in enumerate(tables):
+        symbols[row, : len(table.symbols)] = table.symbols
+    steps = np.concatenate([table.steps.ravel() for table in tables])
+    codes = np.stack([table.codes for table in tables])
+    sampling_of_luma = (blocks[0][6], blocks[0][4])
+    return _Layout(sampling_of_luma, np.array(blocks, np.int64), steps, codes, symbols)
 
 
-@lru_cache(maxsize=256)  # 32 KB each; most encoders use the same ones
+@lru_cache(maxsize=64)  # 64 KB each; most encoders use the same ones
 def _table(coded: bytes, other: int) -> _Table | None:
     """A Huffman table of first or of `other` coefficients, or None where it is none."""
+    if len(coded) <= 16:
+        return None
     counts, symbols = np.frombuffer(coded, np.uint8, 16), np.frombuffer(coded, np.uint8, offset=16)
     if len(symbols) != int(counts.sum()) or len(symbols) > 256 or (not other and max(symbols) > 15):
         return None
@@ -218,32 +245,33 @@ def _symbol(window, bits, codes, symbols):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _steps(codes, symbols, other):  # type: ignore[no-untyped-def]
+    """What `_Table.steps` holds. Takes 40 us, which files with tables of their own pay for."""
     steps = np.zeros((2, 1 << _BITS), np.uint16)
-    for window in range(1 << _BITS):
-        symbol, length = _symbol(window, _BITS, codes, symbols)
-        if not other:
-            if length and symbol < 12:
-                steps[:, window] = length | (symbol << 4)
-            continue
-        used = passed = last = 0
-        first = True
-        while length and used + length + (symbol & 15) <= _BITS and not last:
-            used += length + (symbol & 15)
-            if symbol & 15:
-                passed += 1 + (symbol >> 4)
-            elif symbol == 0xF0:
-                passed += 16
-            elif symbol == 0:
-                last = 1
+    one, many = steps[0], steps[1]
+    for length in range(1, _BITS + 1):
+        for n in range(codes[1, length]):
+            symbol = np.int64(symbols[codes[2, length] + n])
+            used = length + (symbol & 15)
+            if not other:
+                step = length | (symbol << 4) if symbol < 12 else 0
+            elif used > _BITS or (symbol & 15 == 0 and symbol != 0 and symbol != 0xF0):
+                step = 0
             else:
+                step = used | (1 + (symbol >> 4)) << 4 if symbol else used | 1 << 12
+            begin = (codes[0, length] + n) << (_BITS - length)
+            one[begin : begin + (1 << (_BITS - length))] = step
+    if not other:
+        many[:] = one
+        return steps
+    for window in range(1 << _BITS):
+        step = np.int64(one[window])
+        while step and not step >> 12:
+            used = step & 15
+            after = np.int64(one[np.uint64((window << used) & ((1 << _BITS) - 1))])
+            if not after or used + (after & 15) > _BITS:
                 break
-            step = used | (passed << 4) | (last << 12)
-            if first:
-                steps[0, window] = step
-            steps[1, window] = step
-            first = False
-            left = _BITS - used
-            symbol, length = _symbol(window & ((1 << left) - 1), left, codes, symbols)
+            step += after  # bits and coefficients add up, neither beyond its field
+        many[window] = step
     return steps
 
 
@@ -311,9 +339,9 @@ def _other_step(acc, place, ac, steps, codes, symbols):  # type: ignore[no-untyp
 
 
 @njit(nogil=True, cache=True)
-def _decode(data, layout, blocks, steps, codes, symbols, out):  # type: ignore  # noqa: C901
+def _decode(data, sizes, blocks, steps, codes, symbols, out):  # type: ignore  # noqa: C901
     """Fills the plane; False where anything is not as it should be."""
-    units_across, units_down, quantum, at = layout
+    units_across, units_down, quantum, at = sizes
     bits = np.empty(len(data) - at + _SPARE, np.uint8)
     size, at = _unstuffed(data, at, bits)
     bits[size : size + _SPARE] = 0

@@ -36,12 +36,13 @@ _METADATA = SHARD_SCHEMA.names[: SHARD_SCHEMA.names.index("phash") + 1]
 _BEFORE_SIZE = b"0000444\0" + 2 * b"0000000\0"
 _PADDING = bytes(tarfile.BLOCKSIZE)
 _AFTER_SUM = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
+_SUM_OF_REST = sum(_AFTER_SUM) + 8 * ord(" ")  # the checksum's own field is blank
 
 
 def _tar_header(name: bytes, size: int) -> bytes:
     """What `tarfile.TarInfo.tobuf` gives for such a file, in 2 us instead of 35."""
     before = name.ljust(100, b"\0") + _BEFORE_SIZE + b"%011o\0" % size + b"00000000000\0"
-    total = sum(before) + sum(_AFTER_SUM) + 8 * ord(" ")  # the checksum's own field is blank
+    total = sum(before) + _SUM_OF_REST
     return before + b"%06o\0 " % total + _AFTER_SUM
 
 
