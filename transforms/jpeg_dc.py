@@ -74,9 +74,10 @@ def dc_plane(body: bytes) -> npt.NDArray[np.uint8] | None:
         return None
     height = int.from_bytes(header.frame[1:3], "big")
     width = int.from_bytes(header.frame[3:5], "big")
-    quantum = _quanta(header.quanta).get(header.frame[8], 0)
-    if header.frame[0] != 8 or not (height and width and quantum):
+    quanta = _quanta(header.quanta)
+    if header.frame[0] != 8 or not height * width or not quanta.keys() >= {*header.frame[8::3]}:
         return None
+    quantum = quanta[header.frame[8]]
     across, down = layout.sampling
     units = -(-width // (8 * across)), -(-height // (8 * down))
     out = np.empty((units[1] * down, units[0] * across), np.uint8)
