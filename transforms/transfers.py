@@ -260,16 +260,21 @@ class Transfers:
         return jobs
 
     def _watch(self, what: int, fd: int, multi: object, data: object) -> None:
-        if what == pycurl.POLL_REMOVE or what == pycurl.POLL_NONE:
-            if fd in self._watched:
-                self._watched.discard(fd)
+        known = fd in self._watched
+        if what in (pycurl.POLL_REMOVE, pycurl.POLL_NONE):
+            self._watched.discard(fd)
+            if known:
                 with suppress(OSError):  # closed already
                     self._epoll.unregister(fd)
-        elif fd in self._watched:
-            self._epoll.modify(fd, _EVENTS_OF_POLL[what])
-        else:
-            self._epoll.register(fd, _EVENTS_OF_POLL[what])
-            self._watched.add(fd)
+            return
+        if known:
+            try:
+                self._epoll.modify(fd, _EVENTS_OF_POLL[what])
+                return
+            except FileNotFoundError:  # another socket has the number of one that was closed
+                pass
+        self._epoll.register(fd, _EVENTS_OF_POLL[what])
+        self._watched.add(fd)
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._curl_due = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
