@@ -117,7 +117,7 @@ def gzip_without_output(random: Random) -> Iterator[Part]:
         yield b"\0\0\0\xff\xff" * 4000 if random.random() < 0.5 else b"a" * 20_000
 
 
-@kind("bad_encoding", "empty", "unknown", KEPT)
+@kind("bad_encoding", "empty", "unknown", "truncated", KEPT)
 def bad_encoding(random: Random) -> Iterator[Part]:
     name = random.choice(
         ["gzip", "deflate", "br", "x-unknown", "zstd", "compress", ",,", "gzip, br"]
