@@ -24,6 +24,7 @@ import simplejpeg
 from photo_server import find_nginx, make_photos, serve
 from results import print_results
 
+from transforms.fencing import Fence
 from transforms.fetch import FetchSettings, fetch_all
 from transforms.images import examine
 from transforms.jpeg import grey_plane, jpeg_header
@@ -75,9 +76,10 @@ def plane(urls: list[str], folder: Path, repeats: int) -> float:
     def once(number: int) -> None:
         write_plan(pairs, plan_path(str(folder / "plan"), number))
         rules = ImageRules(200, 3.0, 6)
-        write = _WriteShard(
-            str(folder / "plan"), str(folder / "out"), rules, SETTINGS, ResizeSettings()
-        )
+        plan, out = str(folder / "plan"), str(folder / "out")
+        fence = Fence(str(folder / "start"), "benchmark")
+        fence.take()
+        write = _WriteShard(plan, out, rules, SETTINGS, ResizeSettings(), fence)
         write.setup()
         (stats,) = write.process(number, [])
         if stats["successes"] != len(urls):

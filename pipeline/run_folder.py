@@ -298,6 +298,7 @@ class RunFolder:
     def clean(self) -> None:
         """Takes away what the run worked with."""
         if is_local(self.work):
+            Path(self.work, "base.json").unlink(missing_ok=True)  # no retry is to go on from here
             shutil.rmtree(self.work, ignore_errors=True)
             remove_leftovers(self.out)
         else:
