@@ -42,13 +42,15 @@ lint: .venv/ready
 	@$(MAKE) --no-print-directory kernels
 	@touch $@
 
-# Compiles the text kernels now, or the first command would wait 12 s for them.
+# Compiles the kernels of texts and JPEGs now, or the first command would wait 20 s for them.
 kernels:
 	@printf 'url,caption\nhttp://a.example/b.jpg,Caf\303\251  &amp; &eacute; dog\n' > .venv/pairs.csv
 	@rm -rf .venv/set
 	@$(BIN)/python beam_runner.py --input=.venv/pairs.csv --output=.venv/set --text_only --vocabulary_size=1 \
 		>.venv/kernels.log 2>&1 || { cat .venv/kernels.log >&2; exit 1; }
 	@rm -rf .venv/set .venv/pairs.csv .venv/kernels.log
+	@$(BIN)/python -c 'import io, PIL.Image as I; from transforms.jpeg_dc import dc_plane as f; b = io.BytesIO(); \
+		I.new("L", (8, 8)).save(b, "JPEG"); [f(b.getvalue()) for _ in range(2)]'
 
 flink: .venv/ready .flink/ready
 	@$(BIN)/python -m flink start

@@ -1,11 +1,12 @@
 """Photographs from nginx on loopback: our whole command against img2dataset.
 
-  python benchmarks/fetch.py [--few=4000] [--many=20000] [--repeats=3] [--cheapest]
+  python benchmarks/fetch.py [--few=4000] [--many=20000] [--repeats=3] [--cheapest] [--resized]
   python benchmarks/fetch.py --mode=small [--few=400] [--repeats=3]
 
 Ours keeps the originals and does all its checks: cut file, size, aspect, perceptual hash, sha256.
 img2dataset runs in its default mode (border, 256 px, webdataset); with --cheapest also in the one
-that decodes nothing. Same list and 64 connections for both: theirs are 64 threads in one process.
+that decodes nothing, and with --resized ours in img2dataset's default mode. Same list and 64
+connections for all: theirs are 64 threads in one process.
 
 The marginal cost is the user + system time of all processes of a command for --many photographs
 less that for --few, so that start-up is not counted. nginx is no child of a command, so its time
@@ -28,17 +29,25 @@ from results import print_results
 ROOT = Path(__file__).resolve().parent.parent
 CONNECTIONS = 64
 PACKAGES = ("apache-beam", "pycurl", "pillow", "img2dataset", "opencv-python-headless")
-_CHEAPEST = ["--resize_mode=no", "--disable_all_reencoding=True"]
-SIDES = {"ours": [], "img2dataset": [], "img2dataset, cheapest": _CHEAPEST}
+# What each side is told beside the list, and the flag that asks for it.
+SIDES = {
+    "ours": ([], ""),
+    "ours, resized": (["--resize_mode=border", "--image_size=256"], "resized"),
+    "img2dataset": ([], ""),
+    "img2dataset, cheapest": (
+        ["--resize_mode=no", "--disable_all_reencoding=True"],
+        "cheapest",
+    ),
+}
 
 
 def command_of(side: str, listed: Path, out: Path) -> list[str]:
     """The command that fetches all of a list into a folder."""
-    if side == "ours":
+    if side.startswith("ours"):
         keep_all = ["--language=", "--min_words=1", "--allow_private_addresses"]
         paths = [f"--input={listed}", f"--output={out}", f"--connections={CONNECTIONS}"]
         paths.append(f"--connections_per_host={CONNECTIONS}")
-        return [sys.executable, str(ROOT / "beam_runner.py"), *paths, *keep_all]
+        return [sys.executable, str(ROOT / "beam_runner.py"), *paths, *keep_all, *SIDES[side][0]]
     flags = {
         "url_list": listed,
         "input_format": "parquet",
@@ -51,7 +60,7 @@ def command_of(side: str, listed: Path, out: Path) -> list[str]:
     }
     given = [f"--{name}={value}" for name, value in flags.items()]
     module = "from img2dataset.main import main; main()"
-    return [sys.executable, "-c", module, *given, *SIDES[side]]
+    return [sys.executable, "-c", module, *given, *SIDES[side][0]]
 
 
 def arrived(out: Path) -> int:
@@ -98,7 +107,7 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
 
 def compare(flags: argparse.Namespace, server: str, folder: Path) -> list[dict[str, float | str]]:
     """Runs the sides by turns; the rows of the table, ours first."""
-    sides = [side for side in SIDES if flags.cheapest or side != "img2dataset, cheapest"]
+    sides = [side for side, (_, flag) in SIDES.items() if not flag or getattr(flags, flag)]
     runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for side in sides:  # compiles what has not been compiled yet
         fetch(side, 10, server, flags.photos, folder)
@@ -127,6 +136,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--photos", type=int, default=400, help="how many different ones there are")
     parser.add_argument("--cheapest", action="store_true", help="also img2dataset's cheapest mode")
+    parser.add_argument("--resized", action="store_true", help="also ours with its resize on")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
     flags = parser.parse_args()

@@ -17,6 +17,7 @@ from pipeline.stores import is_dataflow
 from transforms.batches import Blocks
 from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.evaluation import EvaluationFile, HashEvaluationImages
+from transforms.failed_fetches import FindFailingHosts
 from transforms.fencing import Fence
 from transforms.hash_sets import HashFile, WriteHashSets
 from transforms.judge_pairs import JudgePairs, TextRules
@@ -186,11 +187,13 @@ def curate_images(
     summary: dict[str, Any] = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
         "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
+        "hosts": stats | FindFailingHosts(places.out),
         "evaluation": hashed
         | "AllHashed" >> beam.Map(_described)
         | "AllOfEvaluation" >> beam.combiners.ToList(),
     }
-    summed = {"reasons": reasons}
+    statuses = stats | "Statuses" >> beam.Map(lambda one: one["status_dict"])
+    summed = {"reasons": reasons, "statuses": statuses}
     pipeline | "ImageSummary" >> WriteJson(f"{places.work}/images.json", summary, summed)
 
 

@@ -55,6 +55,10 @@ class Job:
             "in place of the input's own"
         },
     )
+    retry_failed: bool = field(
+        default=False,
+        metadata={"help": "fetch again what a finished run could not, and add it to its set"},
+    )
     samples_per_shard: int = field(default=10_000, metadata={"help": "pairs in a shard, about"})
     batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
 

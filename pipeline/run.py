@@ -5,12 +5,17 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import NamedTuple
 
+import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.curate import Places, curate_images, curate_texts, parse_pages
 from pipeline.engine import Engine, everywhere
+from pipeline.fetch_report import render_failed
 from pipeline.funnel import render_funnel, render_pages, render_vocabulary
 from pipeline.inputs import (
     InputFile,
@@ -22,12 +27,14 @@ from pipeline.inputs import (
 )
 from pipeline.options import Command
 from pipeline.page_files import find_pages, parsed_files, parsed_splits
+from pipeline.retry import retry_failed
 from pipeline.run_folder import RunFolder, describe_run
 from pipeline.stores import check_stores, is_dry_run
 from transforms.batches import Blocks
 from transforms.evaluation import EvaluationFile
 from transforms.fencing import Fence
 from transforms.hash_sets import HashFile
+from transforms.pages import PageFiles
 from transforms.threads import stop_work
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 90 MB, at most
@@ -50,8 +57,9 @@ def run(command: Command) -> None:
     if is_dry_run(command):
         _translate(command, splits, evaluation, given, bucket_count(files))
         return
-    folder = RunFolder(job.output, describe_run(command, files, evaluation, given))
-    if folder.finished:
+    description = describe_run(command, files, evaluation, given)
+    folder = RunFolder(job.output, description, retry=job.retry_failed)
+    if folder.finished and not job.retry_failed:
         folder.clean()
         _say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
         return
@@ -66,30 +74,14 @@ def run(command: Command) -> None:
         for left in engine.cancel(folder.fence.newest()):
             _say(f"{left}, left running by an earlier start of this command, is cancelled")
         folder.fence.take()
-        summary = folder.text_summary()
-        if summary is None:
-            if parts:
-                _say(f"parsing the pages of {len(files)} files in {len(parts)} parts")
-                with _Timed("pages"), engine.pipeline("pages") as pipeline:
-                    parse_pages(pipeline, parts, places)
-                splits += parsed_splits(places.pages, parts)
-                files = parsed_files(places.pages, parts, files)
-            _say(f"reading {len(files)} files in {len(splits)} splits")
-            with _Timed("text plane"), engine.pipeline("texts") as pipeline:
-                curate_texts(pipeline, splits, command, places, bucket_count(files), given)
-            summary = folder.text_summary()
-            if summary is None:
-                return _handed_over(command, "text")
-        folder.check_lock()
-        if not job.text_only and not folder.images_done():
-            kept = summary["counts"].get("written", 0)
-            shards = sorted(summary["shards"])
-            _say(f"{kept:,} pairs to fetch for {len(shards)} shards")
-            with _Timed("image plane"), engine.pipeline("images") as pipeline:
-                curate_images(pipeline, shards, evaluation, command, places)
-            if not folder.images_done():
-                return _handed_over(command, "image")
-        funnel = folder.close()
+        if job.retry_failed:
+            with _Timed("retry"):
+                funnel = retry_failed(command, folder, evaluation, places, engine.pipeline)
+        else:
+            given_input = _Input(files, splits, parts, evaluation, given)
+            if not _curate(command, folder, places, given_input, engine.pipeline):
+                return
+            funnel = folder.close()
     finally:
         stop_work()
         folder.release()
@@ -99,16 +91,64 @@ def run(command: Command) -> None:
     print(render_vocabulary(funnel["vocabulary"]))
     if "pages" in funnel:
         print(render_pages(funnel["pages"]))
+    if failed := render_failed(funnel["fetch"]):
+        print(failed)
     if not funnel["pairs"]:
         _say("no pair is left: the funnel shows which rule took the most")
     _say(f"done: {folder.out}")
 
 
-def _handed_over(command: Command, plane: str) -> None:
+class _Input(NamedTuple):
+    """What a run reads; pages are parsed first, and are then files to read."""
+
+    files: list[InputFile]
+    splits: list[Split]
+    pages: list[PageFiles]
+    evaluation: list[EvaluationFile]
+    vocabulary: HashFile | None
+
+
+def _curate(
+    command: Command,
+    folder: RunFolder,
+    places: Places,
+    given: _Input,
+    pipeline_of: Callable[[str], AbstractContextManager[beam.Pipeline]],
+) -> bool:
+    """The two planes, each where it is not done yet; False where a job was only handed over."""
+    summary = folder.text_summary()
+    if summary is None:
+        files, splits = given.files, given.splits
+        if given.pages:
+            _say(f"parsing the pages of {len(files)} files in {len(given.pages)} parts")
+            with _Timed("pages"), pipeline_of("pages") as pipeline:
+                parse_pages(pipeline, given.pages, places)
+            splits = splits + parsed_splits(places.pages, given.pages)
+            files = parsed_files(places.pages, given.pages, files)
+        _say(f"reading {len(files)} files in {len(splits)} splits")
+        with _Timed("text plane"), pipeline_of("texts") as pipeline:
+            curate_texts(pipeline, splits, command, places, bucket_count(files), given.vocabulary)
+        summary = folder.text_summary()
+        if summary is None:
+            return _handed_over(command, "text")
+    folder.check_lock()
+    if not command.job.text_only and not folder.images_done():
+        kept = summary["counts"].get("written", 0)
+        shards = sorted(summary["shards"])
+        _say(f"{kept:,} pairs to fetch for {len(shards)} shards")
+        with _Timed("image plane"), pipeline_of("images") as pipeline:
+            curate_images(pipeline, shards, given.evaluation, command, places)
+        if not folder.images_done():
+            return _handed_over(command, "image")
+    return True
+
+
+def _handed_over(command: Command, plane: str) -> bool:
     """A flex template's launcher only leaves the job's graph, which is started after it."""
     if not command.beam.get_all_options().get("template_location"):
         raise RuntimeError(f"the {plane} plane's job ended without its summary")
     _say(f"the {plane} plane's job begins; when it has ended, start the same command again")
+    return False
 
 
 def _translate(

@@ -15,6 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline.card import dataset_card
 from pipeline.engine import everywhere
+from pipeline.fetch_report import failed_fetches
 from pipeline.funnel import check_funnel, funnel
 from pipeline.inputs import InputFile, match
 from pipeline.options import Command, UsageError
@@ -31,12 +32,15 @@ from transforms.files import (
 )
 from transforms.hash_sets import HashFile
 from transforms.packages import DECIDING, installed
-from transforms.reasons import TEXT_STEPS
+from transforms.reasons import FETCH_FAILED, TEXT_STEPS
 from transforms.tallies import add_counts
 from transforms.vocabulary_file import HASHING, NAME
 
 # What of fetching decides whether a URL can be had at all.
-FETCH_RULES = ("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent")
+FETCH_RULES = (
+    *("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent"),
+    *("user_agent_token", "robots_txt", "disallowed_header_directives"),
+)
 
 
 def describe_run(
@@ -47,7 +51,7 @@ def describe_run(
 ) -> dict[str, Any]:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
-    for name in ("input", "output", "batch_rows", "eval_images", "vocabulary"):
+    for name in ("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"):
         del job[name]
     rules = dataclasses.asdict(command.rules)
     if vocabulary:
@@ -90,26 +94,26 @@ class RunFolder:
     Args:
       out: its path.
       description: what `describe_run` says of the run.
+      retry: whether the run is to be finished, and what failed in it fetched again.
 
     Raises:
       UsageError: the folder holds something else.
     """
 
-    def __init__(self, out: str, description: dict[str, Any]) -> None:
+    def __init__(self, out: str, description: dict[str, Any], *, retry: bool = False) -> None:
         self.out = out.rstrip("/")
         self.work = f"{self.out}/_temporary"
-        self.description = description
+        self.description, self.retry = description, retry
         self.fence = Fence(f"{everywhere(self.work)}/start", uuid.uuid4().hex[:12])
         self._lock: Lock | None = None
         self.finished = self._is_finished()
-        if not self.finished:
+        if retry or not self.finished:
             self._lock = take_lock(self.work)
             self.finished = self._is_finished()  # another run may just have ended, or begun
-        if not self.finished:
-            if not exists(f"{self.work}/run.json"):
-                self._write(f"{self.work}/run.json", description)
-            if is_local(self.work):
-                self._remove_leftovers()
+        if not self.finished and not exists(f"{self.work}/run.json"):
+            self._write(f"{self.work}/run.json", description)
+        if self._lock and is_local(self.work):
+            self._remove_leftovers()
 
     def _is_finished(self) -> bool:
         """Whether there is nothing to do; refuses what another run, or somebody else, has made."""
@@ -117,7 +121,9 @@ class RunFolder:
         finished = exists(ended)
         if finished or exists(started):
             there = self._description(ended if finished else started)
-            differ = _differences({k: there.get(k) for k in self.description}, self.description)
+            # Another way of fetching may have what the first one had not.
+            same = {k: v for k, v in self.description.items() if k != "fetch" or not self.retry}
+            differ = _differences({k: there.get(k) for k in same}, same)
             if differ:
                 self.release()
                 raise UsageError(
@@ -127,7 +133,21 @@ class RunFolder:
         elif match(self.out) or (is_local(self.out) and Path(self.out).is_file()):
             self.release()
             raise UsageError(f"{self.out} is not empty and no run of ours; give another --output")
+        self._check_retry(finished)
         return finished
+
+    def _check_retry(self, finished: bool) -> None:
+        if self.retry and not finished:
+            self.release()
+            raise UsageError(
+                f"{self.out} holds no finished run; first give the same command without "
+                "--retry_failed"
+            )
+        if exists(f"{self.work}/base.json") and not self.retry:
+            self.release()
+            raise UsageError(
+                f"a --retry_failed of {self.out} was stopped; give --retry_failed to go on with it"
+            )
 
     def _remove_leftovers(self) -> None:
         """Takes away what a killed attempt left."""
@@ -194,7 +214,7 @@ class RunFolder:
                 "did the input change? Delete the output folder and start again"
             )
         table, shards = text_funnel, []
-        images: dict[str, Any] = {"evaluation": []}
+        images: dict[str, Any] = {"evaluation": [], "statuses": {}, "hosts": []}
         if not self.description["job"]["text_only"]:
             images = self._read(f"{self.work}/images.json")
             shards = sorted(map(Written._make, images["shards"]))
@@ -211,14 +231,23 @@ class RunFolder:
             "vocabulary": text["vocabulary"]
             | {"file": self._publish_vocabulary(text["vocabulary_file"])},
             "evaluation_images": _by_set(images["evaluation"]),
-            "shards": {
-                f"{shard.number:05d}": {"pairs": shard.kept, "sha256": shard.sha256}
-                for shard in shards
-            },
+            "shards": _sums(shards),
         }
-        closing = {"pairs": kept, "steps": table, "vocabulary": text["vocabulary"]}
-        if exists(f"{self.work}/pages.json"):
-            closing["pages"] = self._read(f"{self.work}/pages.json")["counts"]
+        tried = sum(shard.pairs for shard in shards)
+        fetch = failed_fetches(tried, images["statuses"], images["hosts"])
+        pages = f"{self.work}/pages.json"
+        closing = {"pages": self._read(pages)["counts"]} if exists(pages) else {}
+        return self._publish(manifest, table, closing | {"fetch": fetch})
+
+    def _publish(
+        self, manifest: dict[str, Any], table: list[dict[str, Any]], closing: dict[str, Any]
+    ) -> dict[str, Any]:
+        vocabulary = {k: v for k, v in manifest["vocabulary"].items() if k != "file"}
+        closing = closing | {
+            "pairs": manifest["pairs"],
+            "steps": table,
+            "vocabulary": vocabulary,
+        }
         self._write(f"{self.out}/funnel.json", closing)
         card = dataset_card(manifest, table).encode()
         write_atomically(f"{self.out}/README.md", lambda sink: sink.write(card))
@@ -231,6 +260,63 @@ class RunFolder:
         if self._lock:
             self._lock.check()
 
+    def retry_base(self) -> dict[str, Any]:
+        """The closing documents that a retry begins from, kept until its end."""
+        path = f"{self.work}/base.json"
+        if not exists(path):
+            documents = {n: self._read(f"{self.out}/{n}.json") for n in ("manifest", "funnel")}
+            self._write(path, documents)
+        return self._read(path)
+
+    def retry_plan(self) -> dict[str, Any] | None:
+        """How many pairs are tried again, and the shards planned for them; None before that."""
+        path = f"{self.work}/retry.json"
+        return self._read(path) if exists(path) else None
+
+    def close_retry(self, base: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
+        """Writes the closing documents with what a retry brought.
+
+        Raises:
+          RuntimeError: the counts do not add up.
+        """
+        if not plan["pairs"]:
+            self.clean()
+            return base["funnel"]
+        images = self._read(f"{self.work}/images.json")
+        shards = sorted(map(Written._make, images["shards"]))
+        steps, manifest = base["funnel"]["steps"], base["manifest"]
+        dropped = [step["dropped"] for step in steps]
+        # Every failure was tried again, and is counted where that ended.
+        failed = sum(counts.get(FETCH_FAILED, 0) for counts in dropped)
+        if not failed == plan["pairs"] == sum(shard.pairs for shard in shards):
+            raise RuntimeError(
+                f"{failed} fetches had failed and {plan['pairs']} were tried again: "
+                "was a file in rejected/ changed?"
+            )
+        counts = add_counts([*dropped, images["reasons"]])
+        counts[FETCH_FAILED] -= failed
+        table = funnel(counts | {"seen": steps[0]["seen"]})
+        kept = sum(shard.kept for shard in shards)
+        check_funnel(table, manifest["pairs"] + kept)
+        retried = {
+            "tried": failed,
+            "kept": kept,
+            "shards": [shards[0].number, shards[-1].number],
+            "fetch": self.description["fetch"],
+        }
+        fetch = failed_fetches(failed, images["statuses"], images["hosts"])
+        fetch |= {"tried": base["funnel"]["fetch"]["tried"]}
+        return self._publish(
+            manifest
+            | {
+                "pairs": manifest["pairs"] + kept,
+                "shards": manifest["shards"] | _sums(shards),
+                "retries": [*manifest.get("retries", []), retried],
+            },
+            table,
+            base["funnel"] | {"fetch": fetch},
+        )
+
     def release(self) -> None:
         """Lets other runs in."""
         if self._lock:
@@ -241,10 +327,17 @@ class RunFolder:
         """Takes away what the run worked with."""
         self.release()
         if is_local(self.work):
+            Path(self.work, "base.json").unlink(missing_ok=True)  # no retry is to go on from here
             shutil.rmtree(self.work, ignore_errors=True)
             remove_leftovers(self.out)
         else:
             FileSystems.delete([f"{self.work}/"])  # one listing, and many objects a request
+
+
+def _sums(shards: list[Written]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{shard.number:05d}": {"pairs": shard.kept, "sha256": shard.sha256} for shard in shards
+    }
 
 
 def _by_set(hashed: list[tuple[str, int, int]]) -> dict[str, dict[str, int]]:

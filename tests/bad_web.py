@@ -89,6 +89,16 @@ class _Connection(socketserver.StreamRequestHandler):
     def _status(self, argument: str, query: dict[str, str]) -> bool:
         return self.send(f"{argument} Whatever", b"a page of words")
 
+    def _tagged(self, argument: str, query: dict[str, str]) -> bool:
+        """A good answer with the argument as its X-Robots-Tag."""
+        return self.send("200 OK", BODY, f"X-Robots-Tag: {argument}")
+
+    def _after(self, argument: str, query: dict[str, str]) -> bool:
+        """Asks for some seconds, then works."""
+        if self.server.requests_of(self.path) > 1:
+            return self.send("200 OK", BODY)
+        return self.send("503 Later", b"", f"Retry-After: {argument}")
+
     def _later(self, argument: str, query: dict[str, str]) -> bool:
         """Works at the third request of this very path; before, as the query says."""
         if self.server.requests_of(self.path) > 2:

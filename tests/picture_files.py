@@ -3,6 +3,7 @@
 import functools
 import io
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -106,3 +107,40 @@ def turned(orientation: int) -> tuple[PillowImage.Image, PillowImage.Exif]:
     if orientation in undo:
         picture = picture.transpose(PillowImage.Transpose(undo[orientation]))
     return picture, exif
+
+
+def png_that_says(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = good_files()["png"]
+    return (
+        body[:8]
+        + struct.pack(">I", 13)
+        + header
+        + struct.pack(">I", zlib.crc32(header))
+        + body[33:]
+    )
+
+
+def oversized() -> dict[str, bytes]:
+    """Small files whose headers promise billions of pixels."""
+    jpeg, gif, bmp, avif = (
+        bytearray(good_files()[name]) for name in ("jpeg", "gif", "bmp", "avif")
+    )
+    at = jpeg.index(b"\xff\xc0") + 5
+    jpeg[at : at + 4] = struct.pack(">HH", 65_000, 65_000)
+    gif[6:10] = struct.pack("<HH", 65_535, 65_535)
+    bmp[18:26] = struct.pack("<ii", 2**30, 2**30)
+    at = avif.index(b"ispe") + 8
+    avif[at : at + 8] = struct.pack(">II", 16_000, 16_000)
+    canvas = struct.pack("<I", 2**24 - 1)[:3] + struct.pack("<I", 255)[:3]
+    webp = (
+        b"RIFF" + struct.pack("<I", 30) + b"WEBPVP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + canvas
+    )
+    return {
+        "png": png_that_says(100_000, 100_000),
+        "jpeg": bytes(jpeg),
+        "gif": bytes(gif),
+        "bmp": bytes(bmp),
+        "avif": bytes(avif),
+        "webp": webp + bytes(8),
+    }

@@ -27,7 +27,7 @@ hashes = st.integers(0, 2**64 - 1)
 
 
 def phash(body: bytes) -> int:
-    image = examine(body)
+    image = examine(body, in_full=True)
     assert isinstance(image, Image)
     return image.phash
 

@@ -18,6 +18,7 @@ QUICK = FetchSettings(
     allow_private_addresses=True, timeout_s=1.0, retries=0, max_image_bytes=50_000
 )
 WIDE = dataclasses.replace(QUICK, connections=16, connections_per_host=16)
+WIDE_PATIENT = dataclasses.replace(WIDE, retries=1, connections_per_host=1, timeout_s=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +162,128 @@ def test_how_often_a_failure_is_tried(path: str, requests: int) -> None:
         assert server.requests_of(path) == requests
 
 
+def test_a_host_is_left_alone_for_as_long_as_it_asks() -> None:
+    how = dataclasses.replace(QUICK, retries=1, timeout_s=3.0)
+    with bad_web() as server:
+        began = time.monotonic()
+        urls = [server.url + "/after/1", *[server.url + "/ok"] * 20]
+        fetched = {one.index: one.detail for one in fetch_all(urls, WIDE_PATIENT)}
+        assert set(fetched.values()) == {None}
+        assert 1 <= time.monotonic() - began < 3
+        assert fetch_one(server.url + "/after/2", how).body == BODY
+
+
+def test_a_host_that_asks_for_too_long_is_not_waited_for() -> None:
+    how = dataclasses.replace(QUICK, retries=2, max_retry_after_s=0.5)
+    with bad_web() as server:
+        began = time.monotonic()
+        assert fetch_one(server.url + "/after/3600", how).detail == "http_503"
+        assert server.requests_of("/after/3600") == 1
+        assert time.monotonic() - began < 0.5
+
+
+def test_no_more_requests_a_second_than_allowed() -> None:
+    how = dataclasses.replace(QUICK, requests_per_second_per_host=20.0)
+    with bad_web() as one, bad_web() as other:
+        began = time.monotonic()
+        urls = [server.url + "/ok" for _ in range(11) for server in (one, other)]
+        assert all(fetched.body == BODY for fetched in fetch_all(urls, how))
+        assert 0.5 <= time.monotonic() - began < 1.5  # side by side
+
+
+def test_a_shard_ends_at_its_deadline_and_says_what_it_cut_off() -> None:
+    how = dataclasses.replace(
+        QUICK, connections_per_host=2, timeout_s=30.0, shard_timeout_s=0.7, retries=3
+    )
+    with bad_web() as slow, bad_web() as quick:
+        urls = [slow.url + "/hang/20"] * 30 + [quick.url + "/ok"] * 30 + [quick.url + "/status/503"]
+        began = time.monotonic()
+        fetched = {one.index: one.detail for one in fetch_all(urls, how)}
+        assert time.monotonic() - began < 1.5
+    assert sorted(fetched) == list(range(61))
+    assert {fetched[n] for n in range(30)} == {"deadline"}
+    assert {fetched[n] for n in range(30, 60)} == {None}
+    assert fetched[60] == "deadline"  # it waited to be tried again
+
+
+def test_what_was_never_taken_is_cut_off_too(web: BadWeb) -> None:
+    how = dataclasses.replace(QUICK, connections=1, shard_timeout_s=0.3)
+    urls = [web.url + "/hang/0.1"] * 600
+    fetched = [one.detail for one in fetch_all(urls, how)]
+    assert len(fetched) == 600
+    assert set(fetched) == {None, "deadline"}
+
+
+def test_a_host_that_never_answers_is_given_up() -> None:
+    port = closed_port()
+    how = dataclasses.replace(QUICK, max_host_failures=5, connections_per_host=1)
+    with socket.socket() as silent, bad_web() as server:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(64)
+        name = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        urls = [f"{name}/{n}" for n in range(300)] + [f"{server.url}/ok"] * 9
+        how_quick = dataclasses.replace(how, timeout_s=0.2)
+        fetched = {one.index: one.detail for one in fetch_all(urls, how_quick)}
+        assert time.monotonic() - began < 3  # each for itself: 60 s
+        assert {fetched[n] for n in range(300)} == {"timeout"}
+        assert {fetched[n] for n in range(300, 309)} == {None}
+    refused = [one.detail for one in fetch_all([f"http://127.0.0.1:{port}/"] * 50, how)]
+    assert refused == ["refused"] * 50
+
+
+def test_a_host_that_answers_now_and_then_is_not_given_up(web: BadWeb) -> None:
+    how = dataclasses.replace(QUICK, max_host_failures=3, connections_per_host=1, timeout_s=0.2)
+    paths = ["/hang/1", "/hang/1", "/ok"] * 4
+    fetched = sorted(fetch_all([web.url + p for p in paths], how), key=lambda one: one.index)
+    assert [one.detail for one in fetched] == ["timeout", "timeout", None] * 4
+
+
+def test_an_answer_that_stands_still_ends_before_the_whole_time(web: BadWeb) -> None:
+    how = dataclasses.replace(QUICK, timeout_s=20.0, idle_timeout_s=1.0)
+    for path in ("/hang/9", "/drip", "/announce/500"):
+        began = time.monotonic()
+        assert fetch_one(web.url + path, how).detail in ("timeout", "cut_off")
+        assert time.monotonic() - began < 4
+
+
+@pytest.mark.parametrize(
+    ("tag", "detail"),
+    [("noai", "x_robots_tag"), ("alignset: noindex", "x_robots_tag"), ("bot: noai", None)],
+)
+def test_x_robots_tag_is_honoured_unless_told_otherwise(
+    web: BadWeb, tag: str, detail: str | None
+) -> None:
+    url = f"{web.url}/tagged/{tag}"
+    assert fetch_one(url).detail == detail
+    assert fetch_one(url, dataclasses.replace(QUICK, disallowed_header_directives="")).body == BODY
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "alignset/0.1 (collects images with alt-texts)"),
+        ({"contact": "me@a.org"}, "alignset/0.1 (collects images with alt-texts) (+me@a.org)"),
+        ({"user_agent": "me/1", "user_agent_token": "robot"}, "me/1 (robot)"),
+        ({"user_agent": "robot/1 (+a.org)", "user_agent_token": "robot", "contact": "a.org"}, None),
+    ],
+)
+def test_who_the_fetcher_says_that_it_is(given: dict[str, str], said: str | None) -> None:
+    assert FetchSettings(**given).said_user_agent == (said or given["user_agent"])
+
+
+def test_a_proxy_of_the_environment_only_where_asked_for(
+    web: BadWeb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The web itself stands in for the proxy: it gets the whole URL as the path."""
+    monkeypatch.setenv("http_proxy", web.url)
+    url = "http://nowhere.invalid/ok"
+    assert fetch_one(url).detail == "dns"
+    how = dataclasses.replace(QUICK, proxies_from_environment=True, allow_private_addresses=False)
+    assert fetch_one(url, how).body == BODY
+    assert web.requests_of(url) == 1
+
+
 def test_a_retry_holds_nothing_else_up(web: BadWeb) -> None:
     urls = [web.url + "/status/503", *[web.url + "/ok"] * 50]
     how = dataclasses.replace(QUICK, connections=2, retries=1)
@@ -204,7 +327,7 @@ def test_urls_are_taken_only_as_the_consumer_pulls(web: BadWeb) -> None:
     for pulled in range(1, 100):
         next(fetching)
         # What is pulled, what is under way, and what waits for its host or another attempt.
-        assert taken <= pulled + 4 + 32 * 4
+        assert taken <= pulled + 4 + 256 * 4
     fetching.close()
 
 
@@ -306,6 +429,12 @@ def test_any_text_as_url_gives_exactly_one_failure(web: BadWeb, texts: list[str]
         ("max_image_bytes", 0, "max_image_bytes must be >= 1; got 0"),
         ("max_redirects", -1, "max_redirects must be >= 0; got -1"),
         ("user_agent", "a\r\nb: c", "user_agent must be of printable ASCII"),
+        ("contact", "me\n", "contact must be of printable ASCII"),
+        ("user_agent_token", "a b", "user_agent_token must be of letters"),
+        ("shard_timeout_s", 0, "shard_timeout_s must be > 0; got 0"),
+        ("idle_timeout_s", 0, "idle_timeout_s must be > 0; got 0"),
+        ("requests_per_second_per_host", -1, "requests_per_second_per_host must be >= 0; got -1"),
+        ("max_host_failures", -1, "max_host_failures must be >= 0; got -1"),
     ],
 )
 def test_wrong_settings(field: str, value: object, message: str) -> None:

@@ -1,7 +1,5 @@
 import io
-import struct
 import time
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import imagehash
@@ -11,7 +9,16 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from tests.picture_files import HEIGHT, WIDTH, encoded, good_files, photograph, turned
+from tests.picture_files import (
+    HEIGHT,
+    WIDTH,
+    encoded,
+    good_files,
+    oversized,
+    photograph,
+    png_that_says,
+    turned,
+)
 from transforms.images import Image, Unusable, displayed, examine, open_picture
 
 GOOD = good_files()
@@ -120,41 +127,6 @@ def test_a_damaged_png_is_broken() -> None:
     body = bytearray(GOOD["png"])
     body[len(body) // 2] ^= 1
     assert examine(bytes(body)) == Unusable("undecodable", "broken", WIDTH, HEIGHT)
-
-
-def png_that_says(width: int, height: int) -> bytes:
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = GOOD["png"]
-    return (
-        body[:8]
-        + struct.pack(">I", 13)
-        + header
-        + struct.pack(">I", zlib.crc32(header))
-        + body[33:]
-    )
-
-
-def oversized() -> dict[str, bytes]:
-    """Small files whose headers promise billions of pixels."""
-    jpeg, gif, bmp, avif = (bytearray(GOOD[name]) for name in ("jpeg", "gif", "bmp", "avif"))
-    at = jpeg.index(b"\xff\xc0") + 5
-    jpeg[at : at + 4] = struct.pack(">HH", 65_000, 65_000)
-    gif[6:10] = struct.pack("<HH", 65_535, 65_535)
-    bmp[18:26] = struct.pack("<ii", 2**30, 2**30)
-    at = avif.index(b"ispe") + 8
-    avif[at : at + 8] = struct.pack(">II", 16_000, 16_000)
-    canvas = struct.pack("<I", 2**24 - 1)[:3] + struct.pack("<I", 255)[:3]
-    webp = (
-        b"RIFF" + struct.pack("<I", 30) + b"WEBPVP8X" + struct.pack("<I", 10) + b"\0\0\0\0" + canvas
-    )
-    return {
-        "png": png_that_says(100_000, 100_000),
-        "jpeg": bytes(jpeg),
-        "gif": bytes(gif),
-        "bmp": bytes(bmp),
-        "avif": bytes(avif),
-        "webp": webp + bytes(8),
-    }
 
 
 @pytest.mark.parametrize("name", oversized())

@@ -13,7 +13,7 @@ def tar_of(*files: tuple[str, bytes]) -> tuple[bytes, str]:
     sink = io.BytesIO()
     writer = TarWriter(sink)
     for name, body in files:
-        writer.add(name, body)
+        writer.add((name, body))
     digest = writer.finish()
     return sink.getvalue(), digest
 

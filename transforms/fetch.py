@@ -3,16 +3,17 @@
 A request costs 40 µs of CPU with pycurl; aiohttp takes 130 and urllib3 in threads 830.
 """
 
-import heapq
 import random
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from transforms.fetch_settings import FETCH_DETAILS, FetchSettings
 from transforms.fetch_target import request_url
-from transforms.transfers import Job, Transfers
+from transforms.host_queue import HostQueue, Job
+from transforms.robots import Robots, RobotsCache, read_robots
+from transforms.transfers import Ended, Transfers
 
 __all__ = ["FETCH_DETAILS", "FetchSettings", "Fetched", "fetch_all"]
 
@@ -21,8 +22,9 @@ _TRANSIENT = frozenset({"timeout", "refused", "unreachable", "reset", "cut_off",
     detail for detail in FETCH_DETAILS if detail.startswith("http_5")
 }
 _FIRST_RETRY_AFTER_S = 0.5
-# URLs that wait for a busy host, so that the others behind them are reached.
-_WAITING_PER_CONNECTION = 32
+# URLs that wait for a busy host, so that the others behind them are reached: 300 bytes each.
+_WAITING_PER_CONNECTION = 256
+_ROBOTS = RobotsCache()  # of this process, shard after shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,65 +42,121 @@ class Fetched:
     detail: str | None
 
 
-class _Waiting:
-    """Jobs that are not under way: their host is busy, or they wait to be tried again."""
+class _Fetches:
+    """The fetches of one call: where each job goes next, and what is done."""
 
-    def __init__(self, transfers: Transfers, settings: FetchSettings) -> None:
-        self._transfers, self._settings = transfers, settings
-        self._busy: Counter[str] = Counter()  # fetches under way, by host
-        self._by_host: dict[str, deque[Job]] = {}
-        self._retries: list[tuple[float, int, Job]] = []  # a heap by the time when each is due
-        self._waiting = 0
-
-    def __bool__(self) -> bool:
-        return self._waiting > 0
+    def __init__(self, settings: FetchSettings) -> None:
+        self._settings = settings
+        self.transfers = Transfers(settings)
+        self.queue = HostQueue(settings)
+        self._asking: dict[str, list[Job]] = {}  # jobs that wait for an origin's robots.txt
+        self._asked = 0
+        self.done: deque[Fetched] = deque()
 
     @property
     def has_room(self) -> bool:
         """Whether another URL may be taken."""
         limit = _WAITING_PER_CONNECTION * self._settings.connections
-        return self._transfers.has_room and self._waiting < limit
+        return self.transfers.has_room and len(self.queue) + self._asked < limit
 
-    def add(self, job: Job) -> None:
-        self._by_host.setdefault(_host(job), deque()).append(job)
-        self._waiting += 1
-
-    def add_retry(self, job: Job) -> None:
-        backoff_s = _FIRST_RETRY_AFTER_S * 2 ** (job.attempts - 1)
-        due = time.monotonic() + backoff_s * random.uniform(0.5, 1.0)
-        heapq.heappush(self._retries, (due, job.index, job))
-        self._waiting += 1
-
-    def ended(self, job: Job) -> None:
-        """A job of this host is no longer under way."""
-        self._busy[_host(job)] -= 1
+    @property
+    def under_way(self) -> bool:
+        return bool(self.queue or self.transfers.under_way or self._asked)
 
     def begin(self) -> None:
         """Begins all that may begin now."""
-        while self._retries and self._retries[0][0] <= time.monotonic():
-            job = heapq.heappop(self._retries)[2]
-            self._by_host.setdefault(_host(job), deque()).append(job)
-        for host, jobs in list(self._by_host.items()):
-            while (
-                jobs
-                and self._transfers.has_room
-                and self._busy[host] < self._settings.connections_per_host
-            ):
-                self._busy[host] += 1
-                self._waiting -= 1
-                _begin_attempt(jobs.popleft(), self._transfers, self._settings)
-            if not jobs:
-                del self._by_host[host]
+        while self.transfers.has_room and (job := self.queue.take()):
+            self.transfers.start(job)
+        while self.queue.refused:
+            job, detail = self.queue.refused.popleft()
+            self._fail(job, detail)
 
-    def due_s(self) -> float:
-        """How long nothing can begin unless something ends: seconds, at most 1."""
-        if not self._retries or not self._transfers.has_room:
-            return 1.0
-        return min(1.0, max(0.0, self._retries[0][0] - time.monotonic()))
+    def add(self, job: Job, *, first: bool = False) -> None:
+        """Takes a job: to its host's queue, or to wait for what robots.txt says."""
+        if not self._settings.robots_txt or job.robots_of:
+            self.queue.add(job, first=first)
+            return
+        origin = job.origin
+        robots = _ROBOTS.get(origin)
+        if robots is not None:
+            self._admit(job, robots)
+            return
+        self._asked += 1
+        if origin in self._asking:
+            self._asking[origin].append(job)
+            return
+        self._asking[origin] = [job]
+        url = f"{origin}/robots.txt"
+        self.queue.add(self._ready(Job(-1, url, url, robots_of=origin)), first=True)
 
+    def _admit(self, job: Job, robots: Robots) -> None:
+        token = self._settings.user_agent_token
+        refusal = robots.refusal_of(job.url, token)
+        if refusal:
+            self._fail(job, refusal)
+            return
+        if delay_s := robots.crawl_delay_s(token):
+            self.queue.slow_down(job.host, delay_s)
+        self.queue.add(job)
 
-def _host(job: Job) -> str:
-    return job.first_url.split("/", 3)[2]
+    def _ready(self, job: Job) -> Job:
+        """A job before its next attempt."""
+        job.url, job.redirects, job.attempts = job.first_url, 0, job.attempts + 1
+        job.left_s = self._settings.timeout_s
+        return job
+
+    def take(self, index: int, url: str) -> None:
+        """Takes one of the given URLs."""
+        target = request_url(url)
+        if target is None:
+            self.done.append(Fetched(index, None, "bad_url"))
+        else:
+            self.add(self._ready(Job(index, target, target)))
+
+    def ended(self, ended: Ended) -> None:
+        """Sends a job whose transfer has ended on its further way."""
+        job, detail = ended.job, ended.detail
+        self.queue.ended(job.host, silent=detail if ended.silent else None)
+        if ended.retry_after_s:
+            self.queue.hold(job.host, min(ended.retry_after_s, self._settings.max_retry_after_s))
+        if ended.redirect is not None:
+            job.url, job.redirects = ended.redirect, job.redirects + 1
+            job.left_s = max(0.001, job.left_s - ended.took_s)
+            self.add(job, first=True)
+        elif detail in _TRANSIENT and self._may_try_again(ended):
+            backoff_s = _FIRST_RETRY_AFTER_S * 2 ** (job.attempts - 1) * random.uniform(0.5, 1.0)
+            self.queue.add_later(self._ready(job), max(backoff_s, ended.retry_after_s))
+        elif detail is not None:
+            self._fail(job, detail)
+        elif job.robots_of:
+            self._answer(job.robots_of, read_robots(ended.body, None))
+        else:
+            self.done.append(Fetched(job.index, ended.body, None))
+
+    def _may_try_again(self, ended: Ended) -> bool:
+        in_time = ended.retry_after_s <= self._settings.max_retry_after_s
+        return in_time and ended.job.attempts <= self._settings.retries
+
+    def _fail(self, job: Job, detail: str) -> None:
+        if job.robots_of:
+            self._answer(job.robots_of, read_robots(None, detail))
+        else:
+            self.done.append(Fetched(job.index, None, detail))
+
+    def _answer(self, origin: str, robots: Robots) -> None:
+        _ROBOTS.put(origin, robots)
+        waiting = self._asking.pop(origin, [])
+        self._asked -= len(waiting)
+        for job in waiting:
+            self._admit(job, robots)
+
+    def cut_off(self) -> None:
+        """Ends all that is not done: the shard's time is over."""
+        jobs = [*self.transfers.abandon(), *self.queue.clear()]
+        jobs += [job for waiting in self._asking.values() for job in waiting]
+        self._asking.clear()
+        self._asked = 0
+        self.done.extend(Fetched(j.index, None, "deadline") for j in jobs if not j.robots_of)
 
 
 def fetch_all(urls: Iterable[str], settings: FetchSettings) -> Iterator[Fetched]:
@@ -106,42 +164,41 @@ def fetch_all(urls: Iterable[str], settings: FetchSettings) -> Iterator[Fetched]
 
     New URLs are taken only while the consumer pulls, and only so many wait for their host or for
     another attempt, so memory does not grow with the number of URLs. Nothing moves between two
-    pulls, though the time-outs run: a consumer should not pause for seconds.
+    pulls, though the time-outs run: a consumer should not pause for seconds. What is not done
+    `shard_timeout_s` after the first pull fails as "deadline".
 
     Yields:
       One `Fetched` for every URL, whatever string it is.
     """
-    transfers = Transfers(settings)
-    waiting = _Waiting(transfers, settings)
+    fetches = _Fetches(settings)
     numbered = enumerate(urls)
     more = True
+    deadline = time.monotonic() + settings.shard_timeout_s
     try:
-        while more or waiting or transfers.under_way:
-            waiting.begin()
-            while more and waiting.has_room:
+        while more or fetches.under_way or fetches.done:
+            yield from _emptied(fetches.done)
+            if time.monotonic() >= deadline:
+                break
+            fetches.begin()
+            while more and fetches.has_room and not fetches.done:
                 index, url = next(numbered, (-1, ""))
                 more = index >= 0
-                if not more:
-                    break
-                target = request_url(url)
-                if target is None:
-                    yield Fetched(index, None, "bad_url")
-                else:
-                    waiting.add(Job(index, target, target))
-                    waiting.begin()
-            if not waiting and not transfers.under_way:
+                if more:
+                    fetches.take(index, url)
+                    fetches.begin()
+            if fetches.done or not fetches.under_way:
                 continue
-            for job, body, detail in transfers.wait(waiting.due_s()):
-                waiting.ended(job)
-                if detail in _TRANSIENT and job.attempts <= settings.retries:
-                    waiting.add_retry(job)
-                else:
-                    yield Fetched(job.index, body, detail)
+            idle_s = fetches.queue.due_s() if fetches.transfers.has_room else 1.0
+            left_s = max(0.0, deadline - time.monotonic())
+            for ended in fetches.transfers.wait(min(left_s, idle_s)):
+                fetches.ended(ended)
+        fetches.cut_off()
+        yield from _emptied(fetches.done)
+        yield from (Fetched(index, None, "deadline") for index, _ in numbered)
     finally:
-        transfers.close()
+        fetches.transfers.close()
 
 
-def _begin_attempt(job: Job, transfers: Transfers, settings: FetchSettings) -> None:
-    job.url, job.redirects, job.attempts = job.first_url, 0, job.attempts + 1
-    job.deadline = time.monotonic() + settings.timeout_s
-    transfers.start(job)
+def _emptied(done: deque[Fetched]) -> Iterator[Fetched]:
+    while done:
+        yield done.popleft()

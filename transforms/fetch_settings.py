@@ -1,6 +1,7 @@
 """What a user may set about fetching, and the closed set of ways in which a fetch fails."""
 
 import math
+import re
 from dataclasses import dataclass, field
 
 NAMED_STATUSES = (400, 401, 403, 404, 405, 406, 410, 429, 451, 500, 502, 503, 504)
@@ -10,10 +11,14 @@ FETCH_DETAILS = frozenset(
         *("bad_url", "forbidden_address", "bad_redirect", "too_many_redirects"),
         "bad_encoding",  # the answer's content-encoding is unknown or broken
         "bad_answer",  # what came is no HTTP, or breaks its rules
+        "robots",  # robots.txt forbids it, or could not be had
+        "x_robots_tag",  # the answer says that the image is not for this use
+        "deadline",  # the shard's time was over
         *(f"http_{status}" for status in NAMED_STATUSES),
         *("http_2xx", "http_3xx", "http_4xx", "http_5xx", "http_other"),
     }
 )
+TOKEN = "alignset"
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,35 @@ class FetchSettings:
     connections_per_host: int = field(
         default=8, metadata={"help": "fetches under way at once from one host, at most"}
     )
+    requests_per_second_per_host: float = field(
+        default=0.0, metadata={"help": "requests to begin a second to one host, at most; 0: any"}
+    )
     timeout_s: float = field(
-        default=10.0, metadata={"help": "seconds an attempt may take, with its redirects"}
+        default=30.0, metadata={"help": "seconds an attempt may take, with its redirects"}
+    )
+    idle_timeout_s: float = field(
+        default=10.0,
+        metadata={"help": "seconds an answer may stand still (under 100 bytes a second)"},
     )
     connect_timeout_s: float = field(
         default=5.0, metadata={"help": "seconds to find a host and to connect to it"}
     )
+    shard_timeout_s: float = field(
+        default=3600.0,
+        metadata={"help": "seconds the fetches of a shard may take; the rest fails as deadline"},
+    )
     retries: int = field(
         default=2, metadata={"help": "further attempts after a 429, a 5xx or a lost connection"}
+    )
+    max_retry_after_s: float = field(
+        default=60.0,
+        metadata={
+            "help": "seconds to wait at a host's Retry-After; a longer one ends the attempts"
+        },
+    )
+    max_host_failures: int = field(
+        default=20,
+        metadata={"help": "attempts in a row without an answer that give a host up; 0: never"},
     )
     max_image_bytes: int = field(
         default=20_000_000, metadata={"help": "bytes of an image's file, at most"}
@@ -39,23 +65,64 @@ class FetchSettings:
     max_redirects: int = field(default=5, metadata={"help": "redirects to follow, at most"})
     user_agent: str = field(
         default="alignset/0.1 (collects images with alt-texts)",
-        metadata={"help": "who the fetcher says that it is; add how to reach you"},
+        metadata={"help": "who the fetcher says that it is"},
+    )
+    contact: str = field(
+        default="",
+        metadata={"help": "where a host's owner reaches you, a page or an address; in user_agent"},
+    )
+    user_agent_token: str = field(
+        default=TOKEN,
+        metadata={"help": "your name in robots.txt and X-Robots-Tag"},
+    )
+    robots_txt: bool = field(
+        default=False, metadata={"help": "fetch only what each host's robots.txt allows"}
+    )
+    disallowed_header_directives: str = field(
+        default="noai,noimageai,noindex,noimageindex",
+        metadata={"help": "an image with one of these in X-Robots-Tag is not used; empty: any is"},
     )
     allow_private_addresses: bool = field(
         default=False, metadata={"help": "fetch from loopback and private addresses too"}
     )
+    proxies_from_environment: bool = field(
+        default=False,
+        metadata={
+            "help": "fetch through http_proxy and https_proxy; only the proxy then sees, and must "
+            "check, where a host's name leads"
+        },
+    )
 
     def __post_init__(self) -> None:
         for name in ("connections", "connections_per_host", "max_image_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        for name in ("retries", "max_redirects"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be >= 0; got {getattr(self, name)}")
-        for name in ("timeout_s", "connect_timeout_s"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be > 0; got {getattr(self, name)}")
-        if not (self.user_agent.isascii() and self.user_agent.isprintable()):
-            raise ValueError(
-                f"user_agent must be of printable ASCII characters; got {self.user_agent!r}"
-            )
+            self._check(name, getattr(self, name) >= 1, ">= 1")
+        for name in ("retries", "max_redirects", "max_host_failures"):
+            self._check(name, getattr(self, name) >= 0, ">= 0")
+        for name in ("timeout_s", "idle_timeout_s", "connect_timeout_s", "shard_timeout_s"):
+            self._check(name, 0 < getattr(self, name) < math.inf, "> 0")
+        for name in ("requests_per_second_per_host", "max_retry_after_s"):
+            self._check(name, 0 <= getattr(self, name) < math.inf, ">= 0")
+        for name in ("user_agent", "contact"):
+            value = getattr(self, name)
+            readable = value.isascii() and (value.isprintable() or not value)
+            self._check(name, readable, "of printable ASCII characters")
+        token = re.fullmatch(r"[A-Za-z0-9_.-]+", self.user_agent_token)
+        self._check("user_agent_token", bool(token), "of letters, digits, '-', '_' and '.'")
+
+    def _check(self, name: str, holds: bool, must_be: str) -> None:
+        if not holds:
+            raise ValueError(f"{name} must be {must_be}; got {getattr(self, name)!r}")
+
+    @property
+    def directives(self) -> frozenset[str]:
+        """The X-Robots-Tag directives that are honoured, in lower case."""
+        return frozenset(re.findall(r"[a-z_-]+", self.disallowed_header_directives.lower()))
+
+    @property
+    def said_user_agent(self) -> str:
+        """`user_agent` with the given token and contact, where it lacks them."""
+        agent, token = self.user_agent, self.user_agent_token
+        lacks = token != TOKEN and token.lower() not in agent.lower()
+        more = [token] if lacks else []
+        more += [f"+{self.contact}"] if self.contact and self.contact not in agent else []
+        return f"{agent} ({'; '.join(more)})" if more else agent

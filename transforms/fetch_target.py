@@ -9,7 +9,7 @@ import idna
 
 # A URL of these characters alone goes out as it is; nearly all do, and this check takes 1 µs.
 _PLAIN_URL = re.compile(
-    r"https?://[a-z0-9._-]{1,253}(?::[0-9]{1,4})?/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*"
+    r"https?://[a-z0-9._-]{1,253}(?::[1-5]?[0-9]{1,4})?/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*"
     r"(?:\?[A-Za-z0-9._~%!$&()*+,;=:@/?-]*)?"
 )
 _ANY_URL = re.compile(r"(https?):[/\\]{2,}([^/\\?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.I | re.S)

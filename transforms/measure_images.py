@@ -6,7 +6,9 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Semaphore
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,10 +23,12 @@ from transforms.hashing import UInt64s
 from transforms.image_size import size_reasons
 from transforms.images import Image, Unusable, examine
 from transforms.shard_files import Spool
-from transforms.threads import in_threads
+from transforms.threads import THREADS
 
 LOG = logging.getLogger("alignset")
 SECONDS_BETWEEN_LINES = 10.0
+# Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
+IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
 # bits: a JPEG's quick hash is rarely farther than this from that of its whole picture
 QUICK_HASH_ERROR = 6
 
@@ -36,20 +40,6 @@ class ImageRules:
     min_side: int
     max_aspect: float
     min_evaluation_distance: int
-
-
-class _Looked(NamedTuple):
-    """One fetched URL, looked at."""
-
-    fetched: Fetched
-    image: Image | Unusable | None  # None where the fetch failed
-    sha256: str | None
-
-
-def _look(fetched: Fetched) -> _Looked:
-    if fetched.body is None:
-        return _Looked(fetched, None, None)
-    return _Looked(fetched, examine(fetched.body), hashlib.sha256(fetched.body).hexdigest())
 
 
 def stored_bodies(pairs: pa.Table) -> Iterator[Fetched]:
@@ -83,31 +73,83 @@ class Measured(NamedTuple):
     bytes_fetched: int
 
 
+class _Looks:
+    """Images looked at by a few threads, each put into its row. No order is kept: one that takes a
+    second must not hold up what else arrives."""
+
+    def __init__(self, columns: dict[str, list[Any]], size: int, spool: Spool) -> None:
+        self.columns, self.places = columns, [(0, 0)] * size
+        self._spool = spool
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._room = Semaphore(2 * THREADS)
+        self._errors: list[BaseException] = []
+
+    def __enter__(self) -> _Looks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def take(self, some: list[Fetched]) -> None:
+        """Has them looked at; waits where the threads are far behind."""
+        self._room.acquire()
+        self._raise()
+        self._pool.submit(self._look_at, some)
+
+    def finish(self) -> None:
+        self._pool.shutdown()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._errors:
+            raise self._errors[0]
+
+    def _look_at(self, some: list[Fetched]) -> None:
+        try:
+            for fetched in some:
+                self._look(fetched.index, fetched.body or b"")
+        except BaseException as error:  # a full disk; raised again where it is seen
+            self._errors.append(error)
+        finally:
+            self._room.release()
+
+    def _look(self, row: int, body: bytes) -> None:
+        columns, image = self.columns, examine(body)
+        columns["sha256"][row] = hashlib.sha256(body).hexdigest()
+        if isinstance(image, Unusable):
+            columns["reason"][row], columns["detail"][row] = image.reason, image.detail
+            return
+        columns["width"][row], columns["height"][row] = image.width, image.height
+        columns["phash"][row], columns["image"][row] = image.phash, image
+        self.places[row] = self._spool.put(body)
+
+
 def measure_images(bodies: Iterable[Fetched], size: int, spool: Spool) -> Measured:
     """Looks at each image as it arrives and puts its bytes aside."""
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
-    places = [(0, 0)] * size
-    bytes_fetched = 0
+    bytes_fetched = bytes_held = 0
     begun = told = time.monotonic()
-    for done, (fetched, image, sha256) in enumerate(in_threads(_look, bodies, chunk=8)):
-        now = time.monotonic()
-        if now - told > SECONDS_BETWEEN_LINES:
-            LOG.info("%d of %d images, %.0f a second", done, size, done / (now - begun))
-            told = now
-        row = fetched.index
-        columns["sha256"][row] = sha256
-        if image is None:
-            columns["reason"][row], columns["detail"][row] = r.FETCH_FAILED, fetched.detail
-        elif isinstance(image, Unusable):
-            columns["reason"][row], columns["detail"][row] = image.reason, image.detail
-        else:
-            columns["width"][row], columns["height"][row] = image.width, image.height
-            columns["phash"][row] = image.phash
-            columns["image"][row] = image
-            places[row] = spool.put(fetched.body or b"")
-        bytes_fetched += len(fetched.body or b"")
-    return Measured(columns, places, bytes_fetched)
+    with _Looks(columns, size, spool) as looks:
+        some: list[Fetched] = []
+        for done, fetched in enumerate(bodies):
+            if fetched.body is None:
+                columns["reason"][fetched.index] = r.FETCH_FAILED
+                columns["detail"][fetched.index] = fetched.detail
+                continue
+            some.append(fetched)
+            bytes_held += len(fetched.body)
+            if len(some) == IMAGES_AT_ONCE or bytes_held > BYTES_AT_ONCE:
+                looks.take(some)
+                bytes_fetched, bytes_held, some = bytes_fetched + bytes_held, 0, []
+            now = time.monotonic()
+            if now - told > SECONDS_BETWEEN_LINES:
+                LOG.info("%d of %d images, %.0f a second", done, size, done / (now - begun))
+                told = now
+        if some:
+            looks.take(some)
+        looks.finish()
+    return Measured(columns, looks.places, bytes_fetched + bytes_held)
 
 
 class Judged(NamedTuple):

@@ -14,7 +14,7 @@ import apache_beam as beam
 
 DECIDING = (
     *("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "eldc", "langdetect"),
-    *("numpy", "numba", "pycurl", "selectolax", "resiliparse", "can-ada"),
+    *("numpy", "numba", "pycurl", "simplejpeg", "selectolax", "resiliparse", "can-ada"),
 )
 
 

@@ -59,8 +59,8 @@ class _Spread(beam.DoFn):
 
 
 class _WritePlan(beam.DoFn):
-    def __init__(self, folder: str, samples_per_shard: int) -> None:
-        self.folder, self.samples_per_shard = folder, samples_per_shard
+    def __init__(self, folder: str, samples_per_shard: int, first: int) -> None:
+        self.folder, self.samples_per_shard, self.first = folder, samples_per_shard, first
 
     def process(self, element: tuple[int, Iterable[pa.RecordBatch]], kept: int) -> Iterator[int]:
         shards = shard_count(kept, self.samples_per_shard)
@@ -68,8 +68,9 @@ class _WritePlan(beam.DoFn):
         place = shards_of(table["key"].to_numpy(), shards)
         for shard in np.unique(place):
             low, high = np.searchsorted(place, [shard, shard + 1])
-            write_plan(table.slice(low, high - low), plan_path(self.folder, shard))
-            yield int(shard)
+            number = self.first + int(shard)
+            write_plan(table.slice(low, high - low), plan_path(self.folder, number))
+            yield number
 
 
 def _one_table(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
@@ -94,15 +95,17 @@ class PlanShards(beam.PTransform):
 
     Args:
       kept: a singleton, how many pairs are kept in all.
+      first: the number of the first shard.
     """
 
     folder: str
     samples_per_shard: int
     kept: beam.PCollection
     blocks: Blocks
+    first: int = 0
 
     def expand(self, pairs: beam.PCollection) -> Any:
         kept = beam.pvalue.AsSingleton(self.kept)
         spread = beam.ParDo(_Spread(self.blocks, self.samples_per_shard), kept)
-        write = beam.ParDo(_WritePlan(self.folder, self.samples_per_shard), kept)
+        write = beam.ParDo(_WritePlan(self.folder, self.samples_per_shard, self.first), kept)
         return pairs | spread.with_output_types(BUCKET) | beam.GroupByKey() | write

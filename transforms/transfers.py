@@ -1,4 +1,4 @@
-"""HTTP transfers, many at once on one thread: libcurl's multi interface over a selector.
+"""HTTP transfers, many at once on one thread: libcurl's multi interface over epoll.
 
 curl tells the address that it is about to connect to, after every resolution and redirect and in
 whatever form the URL wrote it, so that no private one slips past.
@@ -6,22 +6,25 @@ whatever form the URL wrote it, so that no private one slips past.
 
 import errno
 import math
-import selectors
+import select
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import certifi
 import pycurl
 
 from transforms.fetch_settings import NAMED_STATUSES, FetchSettings
 from transforms.fetch_target import is_public_address, request_url
+from transforms.host_queue import Job
+from transforms.robots import is_disallowed
 
 _DETAIL_OF_ERROR: dict[int, str] = {
     pycurl.E_COULDNT_RESOLVE_HOST: "dns",
+    pycurl.E_COULDNT_RESOLVE_PROXY: "dns",
     pycurl.E_OPERATION_TIMEDOUT: "timeout",
     pycurl.E_SEND_ERROR: "reset",
     pycurl.E_RECV_ERROR: "reset",
@@ -35,19 +38,40 @@ _DETAIL_OF_ERROR: dict[int, str] = {
     pycurl.E_BAD_CONTENT_ENCODING: "bad_encoding",
     pycurl.E_URL_MALFORMAT: "bad_url",
 }
+_EVENTS_OF_POLL = {
+    pycurl.POLL_IN: select.EPOLLIN,
+    pycurl.POLL_OUT: select.EPOLLOUT,
+    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+}
+_ACTION_OF_EVENTS = {
+    0: 0,
+    select.EPOLLIN: pycurl.CSELECT_IN,
+    select.EPOLLOUT: pycurl.CSELECT_OUT,
+    select.EPOLLIN | select.EPOLLOUT: pycurl.CSELECT_IN | pycurl.CSELECT_OUT,
+}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-@dataclass(slots=True)
-class Job:
-    """One URL on its way to its one `Fetched`."""
+# An answer slower than this stands still.
+_IDLE_BYTES_PER_S = 100
 
-    index: int
-    first_url: str
-    url: str
-    deadline: float = 0.0
-    redirects: int = 0
-    attempts: int = 0
+
+class Ended(NamedTuple):
+    """What became of a job's transfer: a body, a detail, or a redirect to follow.
+
+    Attributes:
+      took_s: seconds it was under way.
+      silent: whether not one byte of an answer came.
+      retry_after_s: what the host asks for, in seconds; 0 where it does not.
+    """
+
+    job: Job
+    body: bytes | None = None
+    detail: str | None = None
+    redirect: str | None = None
+    took_s: float = 0.0
+    silent: bool = False
+    retry_after_s: float = 0.0
 
 
 class _Slot:
@@ -56,31 +80,49 @@ class _Slot:
     def __init__(self, settings: FetchSettings) -> None:
         self.job = Job(-1, "", "")
         self._settings = settings
+        self._directives = settings.directives
+        self._headers: list[bytes] = []
         self._parts: list[bytes] = []
         self._size = 0
-        self._met_forbidden_address = False
+        self._begun = 0.0
+        self._met_forbidden_address = self._met_directive = False
         self.curl = pycurl.Curl()
         for option, value in _curl_options(settings).items():
             self.curl.setopt(option, value)
         self.curl.setopt(pycurl.WRITEFUNCTION, self.write)
+        if self._directives:
+            self.curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self.open_socket)
 
     def aim(self, job: Job) -> None:
-        self.job, self._parts, self._size, self._met_forbidden_address = job, [], 0, False
+        self.job, self._parts, self._size = job, [], 0
+        self._met_forbidden_address = self._met_directive = False
+        self._headers.clear()
+        self._begun = time.monotonic()
         self.curl.setopt(pycurl.URL, job.url)
         # curl takes 0 for "no limit".
-        left_ms = max(1, math.ceil(1000 * (job.deadline - time.monotonic())))
-        self.curl.setopt(pycurl.TIMEOUT_MS, left_ms)
+        self.curl.setopt(pycurl.TIMEOUT_MS, max(1, math.ceil(1000 * job.left_s)))
 
     def write(self, data: bytes) -> int:
+        if not self._size and self._is_disallowed():
+            return 0
         self._size += len(data)  # after curl has decoded it, so a gzip bomb ends here
         if self._size > self._settings.max_image_bytes:
             return 0
         self._parts.append(data)
         return len(data)
 
+    def _is_disallowed(self) -> bool:
+        if self._headers and self.job.robots_of is None:  # a robots.txt itself is never indexed
+            token = self._settings.user_agent_token
+            self._met_directive = is_disallowed(self._headers, token, self._directives)
+        return self._met_directive
+
     def open_socket(self, purpose: int, address: Any) -> Any:
-        if not self._settings.allow_private_addresses and not is_public_address(address.addr[0]):
+        checked = not (
+            self._settings.allow_private_addresses or self._settings.proxies_from_environment
+        )
+        if checked and not is_public_address(address.addr[0]):
             self._met_forbidden_address = True
             return pycurl.SOCKET_BAD
         try:
@@ -88,30 +130,39 @@ class _Slot:
         except OSError:  # no file descriptors are left, or no IPv6: this address fails, not the run
             return pycurl.SOCKET_BAD
 
-    def outcome(self, error: int) -> tuple[bytes | None, str | None]:
-        """(body, None), (None, detail) or, of a redirect that was aimed at next, (None, None)."""
+    def ended(self, error: int) -> Ended:
+        """What became of the job, given curl's error."""
+        took_s = time.monotonic() - self._begun
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status in _REDIRECTS and (location := self.curl.getinfo_raw(pycurl.REDIRECT_URL)):
-            return None, self._follow(location.decode("utf-8", "replace"))
+            return self._redirected(location.decode("utf-8", "replace"), took_s)
         if status >= 200 and status != 200:
-            return None, _status_detail(status)
-        if error == pycurl.E_OK:
-            return b"".join(self._parts), None
+            retry_after_s = self.curl.getinfo(pycurl.RETRY_AFTER) if status in (429, 503) else 0
+            return Ended(
+                self.job, None, _status_detail(status), None, took_s, False, float(retry_after_s)
+            )
+        if error == pycurl.E_OK and not (self._size == 0 and self._is_disallowed()):
+            return Ended(self.job, b"".join(self._parts), took_s=took_s)
+        silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
+        return Ended(self.job, None, self._detail(error), None, took_s, silent)
+
+    def _detail(self, error: int) -> str:
+        if self._met_directive:
+            return "x_robots_tag"
         if error == pycurl.E_COULDNT_CONNECT:
             if self._met_forbidden_address:
-                return None, "forbidden_address"
+                return "forbidden_address"
             refused = self.curl.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
-            return None, "refused" if refused else "unreachable"
-        return None, _DETAIL_OF_ERROR.get(error, "bad_answer")
+            return "refused" if refused else "unreachable"
+        return _DETAIL_OF_ERROR.get(error, "bad_answer")
 
-    def _follow(self, location: str) -> str | None:
-        target = request_url(location)
+    def _redirected(self, location: str, took_s: float) -> Ended:
+        target, detail = request_url(location), None
         if target is None:
-            return "bad_redirect"
-        if self.job.redirects >= self._settings.max_redirects:
-            return "too_many_redirects"
-        self.job.url, self.job.redirects = target, self.job.redirects + 1
-        return None
+            detail = "bad_redirect"
+        elif self.job.redirects >= self._settings.max_redirects:
+            target, detail = None, "too_many_redirects"
+        return Ended(self.job, None, detail, target, took_s)
 
 
 def _status_detail(status: int) -> str:
@@ -129,11 +180,13 @@ def _curl_options(settings: FetchSettings) -> dict[int, Any]:
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
         pycurl.CONNECTTIMEOUT_MS: max(1, round(1000 * settings.connect_timeout_s)),
         pycurl.NOSIGNAL: 1,
+        pycurl.LOW_SPEED_LIMIT: _IDLE_BYTES_PER_S,
+        pycurl.LOW_SPEED_TIME: max(1, round(settings.idle_timeout_s)),
         pycurl.MAXFILESIZE_LARGE: settings.max_image_bytes,
         pycurl.ACCEPT_ENCODING: "",  # all that this curl can decode
         pycurl.HTTPHEADER: ["Accept: image/*,*/*;q=0.5"],
-        pycurl.USERAGENT: settings.user_agent,
-        pycurl.PROXY: "",  # not even the environment's
+        pycurl.USERAGENT: settings.said_user_agent,
+        **({} if settings.proxies_from_environment else {pycurl.PROXY: ""}),
         pycurl.NETRC: pycurl.NETRC_IGNORED,
         # curl's own default path is that of the machine which built the wheel.
         pycurl.CAINFO: ssl.get_default_verify_paths().cafile or certifi.where(),
@@ -142,14 +195,16 @@ def _curl_options(settings: FetchSettings) -> dict[int, Any]:
 
 
 class Transfers:
-    """The transfers under way. curl asks for sockets to watch; a selector watches them.
+    """The transfers under way. curl asks for sockets to watch; epoll watches them, and costs a
+    third of what the `selectors` module does.
 
     curl's own `select` and `fdset` fail on file descriptors above 1023, which workers do reach.
     """
 
     def __init__(self, settings: FetchSettings) -> None:
         self._settings = settings
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
+        self._watched: set[int] = set()
         self._curl_due: float | None = None
         self._idle: list[_Slot] = []
         self._busy: dict[pycurl.Curl, _Slot] = {}
@@ -172,22 +227,19 @@ class Transfers:
         self._busy[slot.curl] = slot
         self._multi.add_handle(slot.curl)
 
-    def wait(self, at_most_s: float) -> list[tuple[Job, bytes | None, str | None]]:
-        """Waits until something happens; gives what is done: (job, body, detail)."""
+    def wait(self, at_most_s: float) -> list[Ended]:
+        """Waits until something happens; gives what is done."""
         if self._curl_due is not None:
             at_most_s = min(at_most_s, max(0.0, self._curl_due - time.monotonic()))
-        ready = self._selector.select(at_most_s)
-        for key, events in ready:
-            mask = (pycurl.CSELECT_IN if events & selectors.EVENT_READ else 0) | (
-                pycurl.CSELECT_OUT if events & selectors.EVENT_WRITE else 0
-            )
-            self._multi.socket_action(key.fd, mask)
+        for fd, events in self._epoll.poll(at_most_s):
+            # An error or a hang-up shows when curl reads.
+            self._multi.socket_action(fd, _ACTION_OF_EVENTS[events & 5] or pycurl.CSELECT_IN)
         if self._curl_due is not None and self._curl_due <= time.monotonic():
             self._curl_due = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         return list(self._done())
 
-    def _done(self) -> Iterator[tuple[Job, bytes | None, str | None]]:
+    def _done(self) -> Iterator[Ended]:
         left = 1
         while left:
             left, worked, failed = self._multi.info_read()
@@ -196,28 +248,40 @@ class Transfers:
                 self._multi.remove_handle(curl)
                 slot = self._busy.pop(curl)
                 self._idle.append(slot)
-                body, detail = slot.outcome(error)
-                if body is None and detail is None:
-                    self.start(slot.job)
-                else:
-                    yield slot.job, body, detail
+                yield slot.ended(error)
+
+    def abandon(self) -> list[Job]:
+        """Ends all that is under way; gives its jobs."""
+        jobs = [slot.job for slot in self._busy.values()]
+        for curl, slot in self._busy.items():
+            self._multi.remove_handle(curl)
+            self._idle.append(slot)
+        self._busy.clear()
+        return jobs
 
     def _watch(self, what: int, fd: int, multi: object, data: object) -> None:
-        if fd in self._selector.get_map():
-            self._selector.unregister(fd)
-        events = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (
-            selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0
-        )
-        if events and what != pycurl.POLL_REMOVE:
-            self._selector.register(fd, events)
+        known = fd in self._watched
+        if what in (pycurl.POLL_REMOVE, pycurl.POLL_NONE):
+            self._watched.discard(fd)
+            if known:
+                with suppress(OSError):  # closed already
+                    self._epoll.unregister(fd)
+            return
+        if known:
+            try:
+                self._epoll.modify(fd, _EVENTS_OF_POLL[what])
+                return
+            except FileNotFoundError:  # another socket has the number of one that was closed
+                pass
+        self._epoll.register(fd, _EVENTS_OF_POLL[what])
+        self._watched.add(fd)
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._curl_due = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
 
     def close(self) -> None:
-        for curl in self._busy:
-            self._multi.remove_handle(curl)
-        for slot in [*self._idle, *self._busy.values()]:
+        self.abandon()
+        for slot in self._idle:
             slot.curl.close()
         self._multi.close()
-        self._selector.close()
+        self._epoll.close()

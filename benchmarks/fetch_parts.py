@@ -1,0 +1,134 @@
+"""What each part of fetching and keeping a photograph costs, in CPU us, ours alone.
+
+  python benchmarks/fetch_parts.py [--photos=400] [--repeats=5]
+
+The photographs of `fetch.py`, each part alone in one thread, process time, the best of the repeats.
+`whole image plane` is `_WriteShard` over as many pairs, all its threads together.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import pyarrow as pa
+import simplejpeg
+from photo_server import find_nginx, make_photos, serve
+from results import print_results
+
+from transforms.fencing import Fence
+from transforms.fetch import FetchSettings, fetch_all
+from transforms.images import examine
+from transforms.jpeg import grey_plane, jpeg_header
+from transforms.measure_images import ImageRules
+from transforms.perceptual_hash import plane_hash
+from transforms.plan_shards import plan_path, write_plan
+from transforms.resize import ResizeSettings
+from transforms.shard_files import Spool, TarWriter
+from transforms.write_shards import _WriteShard
+
+PACKAGES = ("pycurl", "simplejpeg", "numpy", "pyarrow")
+SETTINGS = FetchSettings(allow_private_addresses=True, connections_per_host=64)
+
+
+def cost_us(work: Callable[[Any], object], items: Iterable[Any], repeats: int) -> float:
+    """CPU us an item, of all threads of this process; the best of some repeats."""
+    items, best = list(items), float("inf")
+    for _ in range(repeats):
+        begun = time.process_time()
+        for item in items:
+            work(item)
+        best = min(best, (time.process_time() - begun) / len(items))
+    return best * 1e6
+
+
+def tar_costs(bodies: list[bytes], folder: Path, repeats: int) -> dict[str, float]:
+    row = {"key": "0" * 16, "url": "http://127.0.0.1/1.jpg", "caption": "a photograph"}
+    names = ("status", "error_message", "width", "height", "original_width", "original_height")
+    sample = row | dict.fromkeys((*names, "sha256", "phash", "page_url"), "x")
+    spool = Spool(folder / "spool")
+    put = cost_us(spool.put, bodies, repeats)
+    places = [spool.put(body) for body in bodies]
+    with (folder / "parts.tar").open("wb") as sink:
+        tar = TarWriter(sink)
+        add = cost_us(lambda body: tar.add_sample(sample, body, "jpg"), bodies, repeats)
+    return {
+        "put aside": put,
+        "read back": cost_us(spool.get, places, repeats),
+        "tar, with its sha256": add,
+    }
+
+
+def plane(urls: list[str], folder: Path, repeats: int) -> float:
+    """The whole image plane of one shard, without Beam."""
+    keys = pa.array(np.arange(len(urls), dtype=np.uint64))
+    texts = [f"photograph number {n} of the benchmark" for n in range(len(urls))]
+    pairs = pa.table({"key": keys, "url": urls, "caption": texts})
+
+    def once(number: int) -> None:
+        write_plan(pairs, plan_path(str(folder / "plan"), number))
+        rules = ImageRules(200, 3.0, 6)
+        plan, out = str(folder / "plan"), str(folder / "out")
+        fence = Fence(str(folder / "start"), "benchmark")
+        fence.take()
+        write = _WriteShard(plan, out, rules, SETTINGS, ResizeSettings(), fence)
+        write.setup()
+        (stats,) = write.process(number, [])
+        if stats["successes"] != len(urls):
+            raise RuntimeError(f"of {len(urls)} images {stats['successes']} were kept")
+
+    return min(cost_us(once, [n], 1) for n in range(repeats)) / len(urls)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=5)
+    default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
+    parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
+    flags = parser.parse_args()
+    find_nginx()
+    make_photos(flags.cache / "photos", flags.photos)
+    paths = [flags.cache / "photos" / f"{n}.jpg" for n in range(flags.photos)]
+    bodies = [path.read_bytes() for path in paths]
+    headers = {body: jpeg_header(body) for body in bodies}
+
+    def plane_of(body: bytes) -> np.ndarray:
+        return grey_plane(body, headers[body], 60)[0]
+
+    def libjpeg_plane(body: bytes) -> np.ndarray:
+        return simplejpeg.decode_jpeg(body, "GRAY", min_height=60, min_width=60)
+
+    planes = [plane_of(body) for body in bodies]
+    parts = {
+        "sha256": cost_us(lambda body: hashlib.sha256(body).hexdigest(), bodies, flags.repeats),
+        "header": cost_us(jpeg_header, bodies, flags.repeats),
+        "grey plane": cost_us(plane_of, bodies, flags.repeats),
+        "grey plane, by libjpeg": cost_us(libjpeg_plane, bodies, flags.repeats),
+        "perceptual hash": cost_us(plane_hash, planes, flags.repeats),
+        "examine: header, plane, hash": cost_us(examine, bodies, flags.repeats),
+    }
+    with tempfile.TemporaryDirectory(prefix="alignset-bench-") as name:
+        folder = Path(name)
+        parts |= tar_costs(bodies, folder, flags.repeats)
+        (folder / "nginx").mkdir()
+        with serve(flags.cache / "photos", folder / "nginx") as server:
+            urls = [f"{server}/{n % flags.photos}.jpg?{n}" for n in range(4000)]
+            everything = cost_us(lambda all_: list(fetch_all(all_, SETTINGS)), [urls], 3)
+            parts["fetch"] = everything / len(urls)
+            parts["whole image plane"] = plane(urls, folder, 3)
+    rows = [{"part": part, "CPU us": cost} for part, cost in parts.items()]
+    figures = {"benchmark": "fetch_parts", "cores": os.cpu_count(), "rows": rows}
+    print_results(rows, figures, PACKAGES)
+
+
+if __name__ == "__main__":
+    main()

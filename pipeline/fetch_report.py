@@ -1,0 +1,72 @@
+"""What failed to be fetched, and where, with a hint that a person can act on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+_LEAST_SHARE = 0.02  # of all that was tried: a detail that is rarer gets no hint
+# By the beginning of the detail; the first that fits.
+HINTS = {
+    "dns": "is the resolver rate limiting? A local caching one helps",
+    "refused": "hosts that are gone, or that refuse this machine",
+    "unreachable": "has this machine a route, IPv6 among them?",
+    "tls": "certificates that no browser would take, or an old CA bundle here",
+    "timeout": "fewer --connections, or a longer --timeout_s, for a slow line",
+    "reset": "hosts that hang up: fewer --connections_per_host",
+    "cut_off": "hosts that hang up: fewer --connections_per_host",
+    "too_large": "a larger --max_image_bytes, if such images are wanted",
+    "forbidden_address": "names that lead to private addresses; never fetched but by a flag",
+    "robots": "the hosts' wish",
+    "x_robots_tag": "the owners' wish; see --disallowed_header_directives",
+    "deadline": "shards took too long: --retry_failed, or a longer --shard_timeout_s",
+    "http_403": "hosts that refuse robots: give a --contact; do not press",
+    "http_404": "images that are gone",
+    "http_410": "images that are gone",
+    "http_429": "too fast: a lower --requests_per_second_per_host, then --retry_failed",
+    "http_5": "hosts in trouble: --retry_failed later",
+}
+
+
+def failed_fetches(
+    tried: int, statuses: Mapping[str, int], hosts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What funnel.json says of fetching.
+
+    Args:
+      tried: how many there were. statuses: all shards' `status_dict`, added up.
+      hosts: those with the most failures.
+
+    Returns:
+      tried, failed, `details` (detail to count, most first) and `hosts`.
+    """
+    details = Counter[str]()
+    for status, count in statuses.items():
+        reason, _, detail = status.partition(": ")
+        if reason == "fetch_failed":
+            details[detail] += count
+    ordered = dict(sorted(details.items(), key=lambda item: (-item[1], item[0])))
+    return {"tried": tried, "failed": details.total(), "details": ordered, "hosts": hosts}
+
+
+def hint_of(detail: str) -> str:
+    """What may be behind this detail, and what to do; "" where nobody can do anything."""
+    return next((hint for begin, hint in HINTS.items() if detail.startswith(begin)), "")
+
+
+def render_failed(fetch: Mapping[str, Any]) -> str:
+    """The failures as a table; "" where nothing failed."""
+    tried, failed = fetch["tried"], fetch["failed"]
+    if not failed:
+        return ""
+    lines = [f"{failed:,} of {tried:,} fetches failed ({failed / tried:.1%}); see docs/fetching.md"]
+    for detail, count in fetch["details"].items():
+        hint = hint_of(detail) if count >= _LEAST_SHARE * tried else ""
+        lines.append(f"  {detail:<20}{count:>11,}{count / tried:>8.1%}  {hint}".rstrip())
+    lines.append("hosts with the most failures")
+    for host in fetch["hosts"]:
+        most = ", ".join(f"{name} {count:,}" for name, count in [*host["details"].items()][:3])
+        shown = "".join(c if c.isprintable() else "?" for c in host["host"])[:48]
+        lines.append(f"  {shown:<48}{host['failed']:>11,}  {most}")
+    return "\n".join(lines)

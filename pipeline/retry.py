@@ -1,0 +1,74 @@
+"""`--retry_failed`: what could not be fetched is tried again, and joins the same set.
+
+A finished run's shards stay as they are, byte for byte. The pairs whose fetch failed are planned as
+a run plans its own: by key, into shards of their own, numbered on from the last. When these are
+whole, the pairs are taken out of the old shards' `rejected/`, and the closing documents are written
+anew, the manifest last. Killed anywhere, the same command goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipeline.curate import Places, curate_images
+from pipeline.options import Command
+from pipeline.run_folder import RunFolder
+from transforms.batches import unpack
+from transforms.evaluation import EvaluationFile
+from transforms.failed_fetches import ReadFailed, forget_failed
+from transforms.files import is_local
+from transforms.plan_shards import PlanShards
+from transforms.tallies import WriteJson
+
+PipelineOf = Callable[[str], AbstractContextManager[beam.Pipeline]]
+
+
+def retry_failed(
+    command: Command,
+    folder: RunFolder,
+    evaluation: list[EvaluationFile],
+    places: Places,
+    pipeline_of: PipelineOf,
+) -> dict[str, Any]:
+    """Tries again what could not be fetched; returns what funnel.json then holds."""
+    base = folder.retry_base()
+    old = sorted(int(shard) for shard in base["manifest"]["shards"])
+    plan = folder.retry_plan()
+    if plan is None:
+        with pipeline_of("plan") as pipeline:
+            _plan(pipeline, old, command, places)
+        plan = folder.retry_plan()
+        assert plan is not None
+    if plan["pairs"]:
+        with pipeline_of("images") as pipeline:
+            curate_images(pipeline, sorted(plan["shards"]), evaluation, command, places)
+        scratch = places.work if is_local(places.work) else None
+        forget = partial(forget_failed, out=places.out, scratch=scratch, fence=places.fence)
+        with pipeline_of("rejected") as pipeline:
+            pipeline | beam.Create(old) | beam.Reshuffle() | beam.Map(forget)
+    return folder.close_retry(base, plan)
+
+
+def _plan(pipeline: beam.Pipeline, old: list[int], command: Command, places: Places) -> None:
+    shards = pipeline | "Shards" >> beam.Create(old) | beam.Reshuffle()
+    failed = shards | ReadFailed(places.out, places.blocks)
+    count = failed | "Rows" >> beam.MapTuple(_rows) | beam.CombineGlobally(sum)
+    planned = PlanShards(
+        places.plan,
+        command.job.samples_per_shard,
+        count,
+        places.blocks,
+        first=max(old, default=-1) + 1,
+    )
+    summary = {"pairs": count, "shards": failed | planned | beam.combiners.ToList()}
+    pipeline | "Plan" >> WriteJson(f"{places.work}/retry.json", summary)
+
+
+def _rows(_: int, block: pa.RecordBatch) -> int:
+    return len(unpack(block))

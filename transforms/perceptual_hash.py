@@ -1,0 +1,70 @@
+"""imagehash's perceptual hash, of pictures and, in a fifth of the time, of grey planes."""
+
+import math
+from functools import lru_cache
+
+import imagehash
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as PillowImage
+
+_SIDE, _KEPT = 32, 8  # imagehash.phash: a picture of 32 px a side, of whose DCT 8 x 8 are kept
+_LANCZOS_SUPPORT = 3.0
+_ZERO, _MOST = np.float32(0), np.float32(255)
+_ANGLES = np.outer(np.arange(_KEPT), 2 * np.arange(_SIDE) + 1) * math.pi / (2 * _SIDE)
+_DCT = (2 * np.cos(_ANGLES)).astype(np.float32)  # float32[8, 32]
+
+
+def picture_hash(picture: PillowImage.Image) -> int:
+    """`imagehash.phash` of a picture as uint64, the most significant bit first. Takes 98 us."""
+    return _as_int(imagehash.phash(picture).hash)
+
+
+def plane_hash(plane: npt.NDArray[np.uint8]) -> int:
+    """The same of a grey picture, by matrices that are made once for each size. Takes 20 us.
+
+    Args:
+      plane: uint8[height, width].
+
+    Returns:
+      uint64. That of `picture_hash`, but where a picture has next to no detail.
+    """
+    height, width = plane.shape
+    # As Pillow does it: columns first, and rounded to bytes after each.
+    narrow = _rounded(plane.astype(np.float32) @ _resize_matrix(width).T)
+    small = _rounded(_resize_matrix(height) @ narrow)
+    # Whole numbers: what is zero but for rounding must not be told by the machine's rounding.
+    low = np.rint(_DCT @ small @ _DCT.T)
+    ordered = np.sort(low, axis=None)
+    middle = (ordered[len(ordered) // 2 - 1] + ordered[len(ordered) // 2]) / 2
+    return _as_int(low > middle)
+
+
+def _rounded(samples: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    np.rint(samples, out=samples)
+    np.maximum(samples, _ZERO, out=samples)
+    return np.minimum(samples, _MOST, out=samples)
+
+
+def _as_int(bits: npt.NDArray[np.bool_]) -> int:
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+@lru_cache(maxsize=512)
+def _resize_matrix(size: int) -> npt.NDArray[np.float32]:
+    """float32[32, size]: Pillow's Lanczos resize to 32 samples. 512 of a usual 100 take 7 MB."""
+    resize = np.zeros((_SIDE, size), np.float32)
+    scale = size / _SIDE
+    stretch = max(scale, 1.0)
+    for out in range(_SIDE):
+        centre = (out + 0.5) * scale
+        begin = max(0, int(centre - _LANCZOS_SUPPORT * stretch + 0.5))
+        end = min(size, int(centre + _LANCZOS_SUPPORT * stretch + 0.5))
+        weights = _lanczos((np.arange(begin, end) - centre + 0.5) / stretch)
+        resize[out, begin:end] = weights / weights.sum()
+    return resize
+
+
+def _lanczos(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    inside = np.abs(x) < _LANCZOS_SUPPORT
+    return np.where(inside, np.sinc(x) * np.sinc(x / _LANCZOS_SUPPORT), 0.0)
