@@ -72,11 +72,11 @@ def text_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[s
     batches = ceil(pairs / parts.batch_rows)
     blocks = batches * buckets
     plan_blocks = batches * groups
-    elements = 5 * blocks + 2 * buckets**2 + plan_blocks
+    elements = 2 * blocks + 2 * buckets**2 + plan_blocks
     payload = parts.pair_bytes + parts.ngram_bytes + parts.count_bytes
     shuffled = payload * pairs + parts.planned_bytes * kept
     # An element of few rows is mostly its frame.
-    shuffled += blocks * (parts.pair_block_bytes + 4 * parts.ngram_block_bytes)
+    shuffled += blocks * (parts.pair_block_bytes + parts.ngram_block_bytes)
     shuffled += (2 * buckets**2) * parts.ngram_block_bytes + plan_blocks * parts.ngram_block_bytes
     passes = parts.first_reading_us + parts.counting_us + parts.second_reading_us + parts.rest_us
     passes += parts.plan_us
@@ -96,7 +96,7 @@ def text_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[s
         "rows a block of pairs": pairs / blocks,
         "largest element, kB": parts.planned_bytes * flags.kept_by_text * parts.batch_rows / 1e3,
         "group by pair, MB": group_mb,
-        "group of n-grams, MB": pairs * parts.ngram_bytes / buckets / 4 / 1e6,
+        "group of n-grams, MB": pairs * parts.ngram_bytes / buckets / 1e6,
         "group of the plan, MB": kept * parts.planned_bytes / groups / 1e6,
         "CPU h: passes": cpu_s / HOUR,
         "CPU h: language": language_s / HOUR,

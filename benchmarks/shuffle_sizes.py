@@ -129,7 +129,7 @@ def _pairs_read(flags: list[str]) -> int:
     for name in ("funnel.json", "_temporary/text.json"):
         if (path := Path(output) / name).exists():
             found = json.loads(path.read_text())
-            return found["read"] if "read" in found else found["steps"][0]["seen"]
+            return found["read"]["rows"] if "read" in found else found["steps"][0]["seen"]
     raise FileNotFoundError(f"the run left no counts in {output}")
 
 
