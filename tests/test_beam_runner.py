@@ -17,6 +17,7 @@ from golden import TEXTS
 
 import beam_runner
 from transforms.reasons import STEP_OF
+from transforms.rejects import REJECTED
 
 
 def test_every_pair_meets_its_fate(golden: Golden):
@@ -39,7 +40,7 @@ def test_a_run_leaves_the_contracts_files_and_no_other(golden: Golden):
 def test_rejected_rows_have_keys_and_steps(golden: Golden):
     for path in golden.output.glob("rejected/*.parquet"):
         table = pq.read_table(path)
-        assert table.column_names == ["key", "url", "caption", "step", "reason", "detail"]
+        assert table.schema.equals(REJECTED)
         for row in table.to_pylist():
             assert row["step"] == STEP_OF[row["reason"]]
             assert len(row["key"]) == 16

@@ -40,7 +40,7 @@ def test_the_table_says_what_where_and_what_to_do() -> None:
     assert "36   36.0%  is the resolver rate limiting?" in text
     assert "a.org" in text
     assert "dns 35, timeout 1" in text
-    assert render_failed(failed_fetches([], [])) == ""
+    assert render_failed(failed_fetches(9, {"success": 9}, [])) == ""
 
 
 def test_a_terminal_is_not_commanded() -> None:
