@@ -123,7 +123,10 @@ def test_duckdb_sees_every_pair_once(golden: Golden):
     assert Counter(found) == Counter(golden.fates)
     query = f"SELECT reason, count(*) FROM '{out}/rejected/*.parquet' GROUP BY ALL"
     dropped = {
-        reason: count for step in funnel(out)["steps"] for reason, count in step["dropped"].items()
+        reason: count
+        for step in funnel(out)["steps"]
+        for reason, count in step["dropped"].items()
+        if count  # no page was read, so none is broken
     }
     assert dict(database.sql(query).fetchall()) == dropped
 
