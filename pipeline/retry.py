@@ -48,6 +48,7 @@ def retry_failed(
     if plan["pairs"]:
         with pipeline_of("images") as pipeline:
             curate_images(pipeline, sorted(plan["shards"]), evaluation, command, places)
+        folder.check_lock()
         scratch = places.work if is_local(places.work) else None
         forget = partial(forget_failed, out=places.out, scratch=scratch, fence=places.fence)
         with pipeline_of("rejected") as pipeline:

@@ -264,6 +264,9 @@ class RunFolder:
         """The closing documents that a retry begins from, kept until its end."""
         path = f"{self.work}/base.json"
         if not exists(path):
+            # A `clean` that was killed may have left the plan of a retry that had ended.
+            if exists(f"{self.work}/retry.json"):
+                FileSystems.delete([f"{self.work}/retry.json"])
             documents = {n: self._read(f"{self.out}/{n}.json") for n in ("manifest", "funnel")}
             self._write(path, documents)
         return self._read(path)
@@ -279,6 +282,7 @@ class RunFolder:
         Raises:
           RuntimeError: the counts do not add up.
         """
+        self.check_lock()
         if not plan["pairs"]:
             self.clean()
             return base["funnel"]

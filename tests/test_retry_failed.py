@@ -1,5 +1,6 @@
 """What failed is fetched again and joins the same set, of which no finished byte changes."""
 
+import json
 import random
 import shutil
 import signal
@@ -120,6 +121,20 @@ def test_a_second_retry_goes_on_from_the_first(half: Half, tmp_path: Path):
     assert len(kept(out)) == funnel(out)["pairs"] == COUNT - 3
     assert [entry["tried"] for entry in manifest(out)["retries"]] == [len(LOST), 3]
     assert sum(step["dropped"].get("fetch_failed", 0) for step in funnel(out)["steps"]) == 2
+
+
+def test_the_plan_of_a_retry_that_ended_is_not_taken_for_the_next(half: Half, tmp_path: Path):
+    """`clean` was killed when base.json was gone and retry.json was not."""
+    out = tmp_path / "set"
+    retried(half, out)
+    lost = Counter(fate.reason for fate in rejected(out))["fetch_failed"]
+    first, last = manifest(out)["retries"][0]["shards"]
+    (out / "_temporary").mkdir()
+    plan = {"pairs": len(LOST), "shards": list(range(first, last + 1))}
+    (out / "_temporary/retry.json").write_text(json.dumps(plan))
+    succeed(half.source, out, *FLAGS, "--retry_failed")
+    assert [entry["tried"] for entry in manifest(out)["retries"]] == [len(LOST), lost]
+    assert Counter(fate.reason for fate in rejected(out))["fetch_failed"] == lost == 3
 
 
 def test_how_it_is_done_changes_no_byte(half: Half, tmp_path: Path):
