@@ -31,7 +31,7 @@ Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
   (the image), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as
   columns, with perceptual hash, SHA-256 of the fetched bytes and sizes in px.
 {%- else -%}
-- `pairs/*.parquet`: columns `key`, `url`, `caption`. The images were not fetched.
+- `pairs/*.parquet`: columns `key`, `url`, `caption`, `page_url`. The images were not fetched.
 {%- endif %}
 - `rejected/*.parquet`: every pair that was dropped, with its step, reason and detail.
 - `funnel.json`: the counts below. `manifest.json`: rules, versions, input

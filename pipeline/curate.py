@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
@@ -13,6 +13,7 @@ from pipeline.engine import everywhere
 from pipeline.inputs import Split
 from pipeline.options import Command
 from pipeline.readers import read_split
+from pipeline.rules import Rules
 from pipeline.stores import is_dataflow
 from transforms.batches import Blocks
 from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
@@ -88,22 +89,7 @@ def curate_texts(
 
     counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=given is None)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
-    frequent = pairs["partners"] | FindFrequent(
-        buckets, rules.max_images_per_text, rules.max_texts_per_image
-    )
-    sets = {"frequent_texts": frequent["texts"], "crowded_images": frequent["images"]}
-    if given:
-        summary = pipeline | "Given" >> beam.Create([{"vocabulary": given.members}])
-    else:
-        built = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, blocks)
-        sets["vocabulary"], summary = built["members"], built["summary"]
-    large = () if blocks.folder else ("vocabulary",)
-    files = pipeline | WriteHashSets(places.work, sets, large)
-    if given:  # documents name it as it was given, workers may run in another folder
-        there = given._replace(path=everywhere(given.path))
-        files = files | "GivenFile" >> beam.Map(lambda files: files | {"vocabulary": there})
-    paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
-
+    known = _known(pipeline, counted, pairs, rules, places, buckets, given)
     repeated = (counted["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judged = (
         {"split": numbered, "repeated": repeated, "foreign": counted["foreign"]}
@@ -113,16 +99,12 @@ def curate_texts(
             read=read,
             blocks=blocks,
             rules=TextRules(rules.min_words, rules.max_words),
-            sets=paths,
+            sets=known.paths,
             out=places.out,
             plan=not job.text_only,
         )
     )
-    if given:
-        described = pipeline | "GivenDescribed" >> beam.Create([given.described()])
-    else:
-        described = files | "Described" >> beam.Map(lambda f: f["vocabulary"].described())
-    result = {"vocabulary": summary, "vocabulary_file": described}
+    result = {"vocabulary": known.summary, "vocabulary_file": known.file}
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
         kept = (
             pipeline
@@ -137,6 +119,49 @@ def curate_texts(
         result["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
     counts = {"read": counted["read"], "counts": judged["counts"]}
     pipeline | "TextSummary" >> WriteJson(f"{places.work}/text.json", result, counts)
+
+
+class _Known(NamedTuple):
+    """What the counts found, each a singleton.
+
+    Fields:
+      paths: dict of the files of hashes to judge with. summary: of the vocabulary.
+      file: the vocabulary's, as documents tell of it.
+    """
+
+    paths: beam.PCollection
+    summary: beam.PCollection
+    file: beam.PCollection
+
+
+def _known(
+    pipeline: beam.Pipeline,
+    counted: Any,
+    pairs: Any,
+    rules: Rules,
+    places: Places,
+    buckets: int,
+    given: HashFile | None,
+) -> _Known:
+    frequent = pairs["partners"] | FindFrequent(
+        buckets, rules.max_images_per_text, rules.max_texts_per_image
+    )
+    sets = {"frequent_texts": frequent["texts"], "crowded_images": frequent["images"]}
+    if given:
+        files = pipeline | WriteHashSets(places.work, sets)
+        # Documents name it as it was given; workers may run in another folder.
+        there = given._replace(path=everywhere(given.path))
+        files = files | "GivenFile" >> beam.Map(lambda files: files | {"vocabulary": there})
+        summary = pipeline | "Given" >> beam.Create([{"vocabulary": given.members}])
+        file = pipeline | "GivenDescribed" >> beam.Create([given.described()])
+    else:
+        built = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, places.blocks)
+        sets["vocabulary"], summary = built["members"], built["summary"]
+        large = () if places.blocks.folder else ("vocabulary",)
+        files = pipeline | WriteHashSets(places.work, sets, large)
+        file = files | "Described" >> beam.Map(lambda f: f["vocabulary"].described())
+    paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
+    return _Known(paths, summary, file)
 
 
 def _check() -> beam.PTransform:

@@ -16,6 +16,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
+from pipeline.closing import close_retry
 from pipeline.curate import Places, curate_images
 from pipeline.options import Command
 from pipeline.run_folder import RunFolder
@@ -53,7 +54,7 @@ def retry_failed(
         forget = partial(forget_failed, out=places.out, scratch=scratch, fence=places.fence)
         with pipeline_of("rejected") as pipeline:
             pipeline | beam.Create(old) | beam.Reshuffle() | beam.Map(forget)
-    return folder.close_retry(base, plan)
+    return close_retry(folder, base, plan)
 
 
 def _plan(pipeline: beam.Pipeline, old: list[int], command: Command, places: Places) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
+from pipeline.closing import close_run
 from pipeline.curate import Places, curate_images, curate_texts, parse_pages
 from pipeline.engine import Engine, everywhere
 from pipeline.fetch_report import render_failed
@@ -27,9 +25,9 @@ from pipeline.inputs import (
 )
 from pipeline.options import Command
 from pipeline.page_files import find_pages, parsed_files, parsed_splits
-from pipeline.retry import retry_failed
+from pipeline.retry import PipelineOf, retry_failed
 from pipeline.run_folder import RunFolder, describe_run
-from pipeline.stores import check_stores, is_dry_run
+from pipeline.stores import check_retry, check_stores, is_dry_run
 from transforms.batches import Blocks
 from transforms.evaluation import EvaluationFile
 from transforms.fencing import Fence
@@ -49,18 +47,19 @@ def run(command: Command) -> None:
     """
     job = command.job
     FileSystems.set_options(command.beam)  # Beam does it where a pipeline is made
+    check_retry(command)
     check_stores(command)
     files = find_files(job)
     splits, parts = find_splits(job, files), find_pages(job, files)
     evaluation = find_evaluation_files(job.eval_images)
     given = find_vocabulary(job.vocabulary)
     if is_dry_run(command):
-        _translate(command, splits, evaluation, given, bucket_count(files))
+        _translate(command, _Input(files, splits, parts, evaluation, given))
         return
     description = describe_run(command, files, evaluation, given)
     folder = RunFolder(job.output, description, retry=job.retry_failed)
     if folder.finished and not job.retry_failed:
-        folder.clean()
+        folder.clean_finished()
         _say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
         return
     engine = Engine(command.beam, folder.fence.token)
@@ -81,12 +80,17 @@ def run(command: Command) -> None:
             given_input = _Input(files, splits, parts, evaluation, given)
             if not _curate(command, folder, places, given_input, engine.pipeline):
                 return
-            funnel = folder.close()
+            funnel = close_run(folder)
     finally:
         stop_work()
         folder.release()
         if blocks:
             shutil.rmtree(blocks, ignore_errors=True)
+    _tell(funnel)
+    _say(f"done: {folder.out}")
+
+
+def _tell(funnel: dict[str, Any]) -> None:
     print(render_funnel(funnel["steps"]))
     print(render_vocabulary(funnel["vocabulary"]))
     if "pages" in funnel:
@@ -95,7 +99,6 @@ def run(command: Command) -> None:
         print(failed)
     if not funnel["pairs"]:
         _say("no pair is left: the funnel shows which rule took the most")
-    _say(f"done: {folder.out}")
 
 
 class _Input(NamedTuple):
@@ -113,16 +116,19 @@ def _curate(
     folder: RunFolder,
     places: Places,
     given: _Input,
-    pipeline_of: Callable[[str], AbstractContextManager[beam.Pipeline]],
+    pipeline_of: PipelineOf,
 ) -> bool:
     """The two planes, each where it is not done yet; False where a job was only handed over."""
     summary = folder.text_summary()
     if summary is None:
         files, splits = given.files, given.splits
         if given.pages:
-            _say(f"parsing the pages of {len(files)} files in {len(given.pages)} parts")
-            with _Timed("pages"), pipeline_of("pages") as pipeline:
-                parse_pages(pipeline, given.pages, places)
+            if not folder.pages_done():
+                _say(f"parsing the pages of {len(files)} files in {len(given.pages)} parts")
+                with _Timed("pages"), pipeline_of("pages") as pipeline:
+                    parse_pages(pipeline, given.pages, places)
+                if not folder.pages_done():
+                    return _handed_over(command, "pages'")
             splits = splits + parsed_splits(places.pages, given.pages)
             files = parsed_files(places.pages, given.pages, files)
         _say(f"reading {len(files)} files in {len(splits)} splits")
@@ -130,7 +136,7 @@ def _curate(
             curate_texts(pipeline, splits, command, places, bucket_count(files), given.vocabulary)
         summary = folder.text_summary()
         if summary is None:
-            return _handed_over(command, "text")
+            return _handed_over(command, "text plane's")
     folder.check_lock()
     if not command.job.text_only and not folder.images_done():
         kept = summary["counts"].get("written", 0)
@@ -139,37 +145,38 @@ def _curate(
         with _Timed("image plane"), pipeline_of("images") as pipeline:
             curate_images(pipeline, shards, given.evaluation, command, places)
         if not folder.images_done():
-            return _handed_over(command, "image")
+            return _handed_over(command, "image plane's")
     return True
 
 
-def _handed_over(command: Command, plane: str) -> bool:
+def _handed_over(command: Command, whose: str) -> bool:
     """A flex template's launcher only leaves the job's graph, which is started after it."""
     if not command.beam.get_all_options().get("template_location"):
-        raise RuntimeError(f"the {plane} plane's job ended without its summary")
-    _say(f"the {plane} plane's job begins; when it has ended, start the same command again")
+        raise RuntimeError(f"the {whose} job ended without its summary")
+    _say(f"the {whose} job begins; when it has ended, start the same command again")
     return False
 
 
-def _translate(
-    command: Command,
-    splits: list[Split],
-    evaluation: list[EvaluationFile],
-    given: HashFile | None,
-    buckets: int,
-) -> None:
-    """Makes and checks the graphs of both planes; starts and writes nothing."""
+def _translate(command: Command, given: _Input) -> None:
+    """Makes and checks the graphs of all jobs; starts and writes nothing."""
     out = command.job.output.rstrip("/")
     places = Places(out, f"{out}/_temporary", Blocks(), Fence(f"{out}/_temporary/start", "dry"))
     engine = Engine(command.beam, "dry")
+    splits, made = given.splits, 1
+    if given.pages:
+        with engine.pipeline("pages") as pipeline:
+            parse_pages(pipeline, given.pages, places)
+        # What they will be parsed to, one split a part at least.
+        splits = splits + [Split(part.files[0][0], "pages") for part in given.pages]
+        made += 1
     with engine.pipeline("texts") as pipeline:
-        curate_texts(pipeline, splits, command, places, buckets, given)
-    planes = 1
+        buckets = bucket_count(given.files)
+        curate_texts(pipeline, splits, command, places, buckets, given.vocabulary)
     if not command.job.text_only:
         with engine.pipeline("images") as pipeline:
-            curate_images(pipeline, [0], evaluation, command, places)
-        planes = 2
-    _say(f"dry run: {planes} graphs were made, of {len(splits)} splits; nothing was started")
+            curate_images(pipeline, [0], given.evaluation, command, places)
+        made += 1
+    _say(f"dry run: {made} graphs were made, of {len(splits)} splits; nothing was started")
 
 
 def bucket_count(files: list[InputFile]) -> int:

@@ -1,4 +1,4 @@
-"""The output folder: whose run it is, what is done in it, and its closing documents."""
+"""The output folder: whose run it is, and what is done in it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,26 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.card import dataset_card
 from pipeline.engine import everywhere
-from pipeline.fetch_report import failed_fetches
-from pipeline.funnel import check_funnel, funnel
 from pipeline.inputs import InputFile, match
 from pipeline.options import Command, UsageError
-from pipeline.run_lock import Lock, take_lock
+from pipeline.run_lock import LOCK, Lock, take_lock
 from transforms.evaluation import EvaluationFile
 from transforms.fencing import Fence
 from transforms.files import (
     exists,
     is_local,
-    move,
     open_to_read,
     remove_leftovers,
     write_atomically,
 )
 from transforms.hash_sets import HashFile
-from transforms.packages import DECIDING, installed
-from transforms.reasons import FETCH_FAILED, TEXT_STEPS
-from transforms.tallies import add_counts
-from transforms.vocabulary_file import HASHING, NAME
 
 # What of fetching decides whether a URL can be had at all.
 FETCH_RULES = (
@@ -79,15 +72,6 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
     return [f"{name} {shown[0]} there, {shown[1]} here"]
 
 
-class Written(NamedTuple):
-    """What the image plane's summary says of a shard."""
-
-    number: int
-    pairs: int  # that it was given
-    kept: int
-    sha256: str
-
-
 class RunFolder:
     """An output folder.
 
@@ -109,10 +93,18 @@ class RunFolder:
         self.finished = self._is_finished()
         if retry or not self.finished:
             self._lock = take_lock(self.work)
-            self.finished = self._is_finished()  # another run may just have ended, or begun
+            try:
+                self._begin()
+            except BaseException:
+                self.release()
+                raise
+
+    def _begin(self) -> None:
+        """What is done once the folder is held: another run may just have ended in it, or begun."""
+        self.finished = self._is_finished()
         if not self.finished and not exists(f"{self.work}/run.json"):
-            self._write(f"{self.work}/run.json", description)
-        if self._lock and is_local(self.work):
+            self.write(f"{self.work}/run.json", self.description)
+        if is_local(self.work):
             self._remove_leftovers()
 
     def _is_finished(self) -> bool:
@@ -125,26 +117,22 @@ class RunFolder:
             same = {k: v for k, v in self.description.items() if k != "fetch" or not self.retry}
             differ = _differences({k: there.get(k) for k in same}, same)
             if differ:
-                self.release()
                 raise UsageError(
                     f"{self.out} holds another run ({'; '.join(differ[:3])}); "
                     "give another --output, or delete that folder"
                 )
         elif match(self.out) or (is_local(self.out) and Path(self.out).is_file()):
-            self.release()
             raise UsageError(f"{self.out} is not empty and no run of ours; give another --output")
         self._check_retry(finished)
         return finished
 
     def _check_retry(self, finished: bool) -> None:
         if self.retry and not finished:
-            self.release()
             raise UsageError(
                 f"{self.out} holds no finished run; first give the same command without "
                 "--retry_failed"
             )
         if exists(f"{self.work}/base.json") and not self.retry:
-            self.release()
             raise UsageError(
                 f"a --retry_failed of {self.out} was stopped; give --retry_failed to go on with it"
             )
@@ -157,18 +145,20 @@ class RunFolder:
 
     def _description(self, path: str) -> dict[str, Any]:
         try:
-            there = self._read(path)
+            there = self.read(path)
         except ValueError:
             there = None
         if not isinstance(there, dict):
             raise UsageError(f"{path} is no file of ours; give another --output")
         return there
 
-    def _read(self, path: str) -> Any:
+    def read(self, path: str) -> Any:
+        """A JSON file."""
         with open_to_read(path) as source:
             return json.load(source)
 
-    def _write(self, path: str, value: Any) -> None:
+    def write(self, path: str, value: Any) -> None:
+        """Writes a JSON file whole."""
         text = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
         write_atomically(path, lambda sink: sink.write(text))
 
@@ -179,81 +169,15 @@ class RunFolder:
     def text_summary(self) -> dict[str, Any] | None:
         """What the text plane counted, or None where it has not ended."""
         path = f"{self.work}/text.json"
-        return self._read(path) if exists(path) else None
+        return self.read(path) if exists(path) else None
+
+    def pages_done(self) -> bool:
+        """Whether the pages are parsed."""
+        return exists(f"{self.work}/pages.json")
 
     def images_done(self) -> bool:
         """Whether the image plane has ended."""
         return exists(f"{self.work}/images.json")
-
-    def _publish_vocabulary(self, file: dict[str, Any]) -> dict[str, Any]:
-        """Brings the vocabulary beside the output; returns what the manifest says of its file."""
-        path = file["path"]
-        if not self.description["given_vocabulary"]:  # it is the run's own
-            # By its name alone: the run may go on with its folder given in another way.
-            move(f"{self.work}/{Path(path).name}", f"{self.out}/{NAME}")
-            path = NAME
-        return file | {"path": path, "hashes": HASHING}
-
-    def close(self) -> dict[str, Any]:
-        """Writes the closing documents, the manifest last; returns what funnel.json holds.
-
-        Raises:
-          RuntimeError: the counts do not add up.
-        """
-        self.check_lock()
-        text = self._read(f"{self.work}/text.json")
-        counts = dict(text["counts"])
-        kept = counts.pop("written", 0)
-        text_funnel = funnel(counts, TEXT_STEPS)
-        check_funnel(text_funnel, kept)
-        seen = counts.get("seen", 0)
-        read = text["read"].get("rows", 0)
-        if read != seen:
-            raise RuntimeError(
-                f"the first reading found {read} rows and the second {seen}: "
-                "did the input change? Delete the output folder and start again"
-            )
-        table, shards = text_funnel, []
-        images: dict[str, Any] = {"evaluation": [], "statuses": {}, "hosts": []}
-        if not self.description["job"]["text_only"]:
-            images = self._read(f"{self.work}/images.json")
-            shards = sorted(map(Written._make, images["shards"]))
-            if sum(shard.pairs for shard in shards) != kept:
-                raise RuntimeError(
-                    f"the shards were given other pairs than the {kept} that are kept"
-                )
-            kept = sum(shard.kept for shard in shards)
-            table = funnel(add_counts([counts, images["reasons"]]))
-            check_funnel(table, kept)
-        manifest = self.description | {
-            "versions": {name: installed()[name] for name in DECIDING},
-            "pairs": kept,
-            "vocabulary": text["vocabulary"]
-            | {"file": self._publish_vocabulary(text["vocabulary_file"])},
-            "evaluation_images": _by_set(images["evaluation"]),
-            "shards": _sums(shards),
-        }
-        tried = sum(shard.pairs for shard in shards)
-        fetch = failed_fetches(tried, images["statuses"], images["hosts"])
-        pages = f"{self.work}/pages.json"
-        closing = {"pages": self._read(pages)["counts"]} if exists(pages) else {}
-        return self._publish(manifest, table, closing | {"fetch": fetch})
-
-    def _publish(
-        self, manifest: dict[str, Any], table: list[dict[str, Any]], closing: dict[str, Any]
-    ) -> dict[str, Any]:
-        vocabulary = {k: v for k, v in manifest["vocabulary"].items() if k != "file"}
-        closing = closing | {
-            "pairs": manifest["pairs"],
-            "steps": table,
-            "vocabulary": vocabulary,
-        }
-        self._write(f"{self.out}/funnel.json", closing)
-        card = dataset_card(manifest, table).encode()
-        write_atomically(f"{self.out}/README.md", lambda sink: sink.write(card))
-        self._write(f"{self.out}/manifest.json", manifest)
-        self.clean()
-        return closing
 
     def check_lock(self) -> None:
         """Raises RuntimeError where another run writes here by now."""
@@ -267,59 +191,14 @@ class RunFolder:
             # A `clean` that was killed may have left the plan of a retry that had ended.
             if exists(f"{self.work}/retry.json"):
                 FileSystems.delete([f"{self.work}/retry.json"])
-            documents = {n: self._read(f"{self.out}/{n}.json") for n in ("manifest", "funnel")}
-            self._write(path, documents)
-        return self._read(path)
+            documents = {n: self.read(f"{self.out}/{n}.json") for n in ("manifest", "funnel")}
+            self.write(path, documents)
+        return self.read(path)
 
     def retry_plan(self) -> dict[str, Any] | None:
         """How many pairs are tried again, and the shards planned for them; None before that."""
         path = f"{self.work}/retry.json"
-        return self._read(path) if exists(path) else None
-
-    def close_retry(self, base: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
-        """Writes the closing documents with what a retry brought.
-
-        Raises:
-          RuntimeError: the counts do not add up.
-        """
-        self.check_lock()
-        if not plan["pairs"]:
-            self.clean()
-            return base["funnel"]
-        images = self._read(f"{self.work}/images.json")
-        shards = sorted(map(Written._make, images["shards"]))
-        steps, manifest = base["funnel"]["steps"], base["manifest"]
-        dropped = [step["dropped"] for step in steps]
-        # Every failure was tried again, and is counted where that ended.
-        failed = sum(counts.get(FETCH_FAILED, 0) for counts in dropped)
-        if not failed == plan["pairs"] == sum(shard.pairs for shard in shards):
-            raise RuntimeError(
-                f"{failed} fetches had failed and {plan['pairs']} were tried again: "
-                "was a file in rejected/ changed?"
-            )
-        counts = add_counts([*dropped, images["reasons"]])
-        counts[FETCH_FAILED] -= failed
-        table = funnel(counts | {"seen": steps[0]["seen"]})
-        kept = sum(shard.kept for shard in shards)
-        check_funnel(table, manifest["pairs"] + kept)
-        retried = {
-            "tried": failed,
-            "kept": kept,
-            "shards": [shards[0].number, shards[-1].number],
-            "fetch": self.description["fetch"],
-        }
-        fetch = failed_fetches(failed, images["statuses"], images["hosts"])
-        fetch |= {"tried": base["funnel"]["fetch"]["tried"]}
-        return self._publish(
-            manifest
-            | {
-                "pairs": manifest["pairs"] + kept,
-                "shards": manifest["shards"] | _sums(shards),
-                "retries": [*manifest.get("retries", []), retried],
-            },
-            table,
-            base["funnel"] | {"fetch": fetch},
-        )
+        return self.read(path) if exists(path) else None
 
     def release(self) -> None:
         """Lets other runs in."""
@@ -328,26 +207,28 @@ class RunFolder:
             self._lock = None
 
     def clean(self) -> None:
-        """Takes away what the run worked with."""
-        self.release()
+        """Takes away what the run worked with, and lets other runs in when that is done: base.json
+        first, or a retry would go on from it, and the lock last."""
         if is_local(self.work):
-            Path(self.work, "base.json").unlink(missing_ok=True)  # no retry is to go on from here
-            shutil.rmtree(self.work, ignore_errors=True)
+            for path in sorted(Path(self.work).glob("*"), key=_when_to_go):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # not there, or another run's by now
+                Path(self.work).rmdir()
             remove_leftovers(self.out)
         else:
-            FileSystems.delete([f"{self.work}/"])  # one listing, and many objects a request
+            FileSystems.delete([path for path, _ in match(f"{self.work}/")])  # not what begins in _
+        self.release()
+
+    def clean_finished(self) -> None:
+        """Takes away what a run left that was killed in its last moment, unless another has it."""
+        if match(f"{self.work}/") if not is_local(self.work) else Path(self.work).exists():
+            with suppress(UsageError):
+                self._lock = take_lock(self.work)
+                self.clean()
 
 
-def _sums(shards: list[Written]) -> dict[str, dict[str, Any]]:
-    return {
-        f"{shard.number:05d}": {"pairs": shard.kept, "sha256": shard.sha256} for shard in shards
-    }
-
-
-def _by_set(hashed: list[tuple[str, int, int]]) -> dict[str, dict[str, int]]:
-    sets: dict[str, dict[str, int]] = {}
-    for name, images, unreadable in hashed:
-        one = sets.setdefault(name, {"images": 0, "unreadable": 0})
-        one["images"] += images
-        one["unreadable"] += unreadable
-    return dict(sorted(sets.items()))
+def _when_to_go(path: Path) -> tuple[bool, bool]:
+    return path.name == LOCK, path.name != "base.json"

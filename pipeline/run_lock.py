@@ -20,6 +20,7 @@ from transforms.files import is_local
 from transforms.object_stores import has_conditions, put_if, read_version
 
 LOG = logging.getLogger("alignset")
+LOCK = "_lock"  # in the working folder
 LEASE_S = 60.0  # a run that was not heard of for so long is dead
 _LIVE: set[str] = set()  # leases of this process
 
@@ -41,9 +42,9 @@ def take_lock(work: str) -> Lock:
       UsageError: another run has it.
     """
     if is_local(work):
-        return FileLock(Path(work, "_lock"))
+        return FileLock(Path(work, LOCK))
     if has_conditions(work):
-        return Lease(f"{work}/_lock")
+        return Lease(f"{work}/{LOCK}")
     LOG.warning("%s cannot be locked: see to it that no other run writes there", work)
     return NoLock()
 

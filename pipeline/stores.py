@@ -78,6 +78,16 @@ def _check_gs() -> None:
         ) from error
 
 
+def check_retry(command: Command) -> None:
+    """Raises UsageError where --retry_failed is to be run by what only makes a job's graph."""
+    template = command.beam.get_all_options().get("template_location")
+    if command.job.retry_failed and (template or is_dry_run(command)):
+        raise UsageError(
+            "--retry_failed looks at what one job has done before it makes the next: "
+            "give it to the command itself, without a template or --dry_run"
+        )
+
+
 def is_dry_run(command: Command) -> bool:
     """Whether Dataflow's graphs are only made and checked."""
     return is_dataflow(command) and bool(command.beam.get_all_options().get("dry_run"))

@@ -67,3 +67,30 @@ def plain(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Golden:
     flags = (*made.FLAGS, f"--vocabulary_size={made.vocabulary_size(fates)}")
     ended = succeed(folder / "pairs.parquet", folder / "set", *flags)
     return Golden(folder / "pairs.parquet", flags, fates, folder / "set", ended.err)
+
+
+@pytest.fixture(params=["local", "object store"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder of this machine, and one of a store that is held in memory."""
+    if request.param == "local":
+        return str(tmp_path / "folder")
+    from tests.memory_files import FILES  # not at the top: it brings Beam
+
+    FILES.clear()
+    return "mem://bucket/folder"
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    from stores import s3_store
+
+    with s3_store(tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    from stores import gs_store
+
+    with gs_store(tmp_path_factory.mktemp("gs")) as store:
+        yield store

@@ -2,8 +2,11 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
+
+from transforms.files import open_to_read
 
 FILES: dict[str, bytes] = {}
 
@@ -81,3 +84,14 @@ class MemoryFiles(FileSystem):
         for path in paths:
             for one in [p for p in FILES if p == path or (path[-1] == "/" and p.startswith(path))]:
                 del FILES[one]
+
+
+def read(path: str) -> bytes:
+    """What a file or an object holds."""
+    with open_to_read(path) as source:
+        return source.read()
+
+
+def names_in(folder: str) -> list[str]:
+    """The paths of what is in a folder."""
+    return sorted(FILES if folder.startswith("mem:") else map(str, Path(folder).iterdir()))

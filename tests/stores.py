@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 import boto3
 import botocore.config
+import pytest
+from apache_beam.internal.gcp import auth
 
 from pipeline.inputs import match
 from transforms.files import open_to_read, publish
@@ -245,3 +247,12 @@ def faulty_proxy(store: Store) -> Iterator[tuple[FaultyProxy, Store]]:
             yield proxy, Store(proxy.url, s3_flags(proxy.url))
         finally:
             proxy.shutdown()
+
+
+def chosen_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store that a test's parameter names, "s3" or "gs"."""
+    store = request.getfixturevalue(request.param)
+    if request.param == "gs":
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
+        monkeypatch.setattr(auth._Credentials, "_credentials_init", True)  # it looks for 24 s
+    return store

@@ -15,6 +15,7 @@ from command import run, run_args
 from conftest import Golden
 
 from pipeline.inputs import Split
+from pipeline.run_folder import RunFolder
 from transforms.evaluation import EvaluationFile
 
 ROOT = Path(__file__).parent.parent
@@ -111,7 +112,7 @@ def test_groups_are_of_columns_and_not_of_pickled_rows(graphs: list[Graph]):
     parts = graphs[0].proto.components
     for name in graphs[0].groupings():
         top = name.partition("/")[0]
-        if top in ("SpreadSplits", "Read", "CombineCounts", "Planned", "BySplit"):
+        if top in ("SpreadSplits", "Planned", "BySplit"):
             continue
         (collection,) = graphs[0].steps[name].inputs.values()
         pair = parts.coders[parts.pcollections[collection].coder_id]
@@ -167,3 +168,37 @@ def test_the_dockerfile_has_the_versions_that_are_pinned():
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", lines, re.M)
     assert copied
     assert [n for line in copied for n in line.split() if not (ROOT / n).exists()] == []
+
+
+def page(folder: Path) -> Path:
+    path = folder / "page.html"
+    path.write_text('<base href="http://a.example/"><img src="b.jpg" alt="a dog">')
+    return path
+
+
+def test_pages_are_a_job_of_their_own(tmp_path: Path):
+    ended = run(page(tmp_path), "gs://bucket/set", *FLAGS)
+    assert ended.status == 0, ended.err
+    assert ended.err == "dry run: 3 graphs were made, of 1 splits; nothing was started\n"
+
+
+def test_a_launcher_that_only_hands_the_pages_over(tmp_path: Path, monkeypatch):
+    source, out = page(tmp_path), tmp_path / "set"
+    handing = ("--text_only", "--language=", "--template_location=gs://bucket/template")
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "pages_done", lambda folder: False)
+        ended = run(source, out, *handing)
+    assert ended.status == 0, ended.err
+    assert "the pages' job begins" in ended.err.splitlines()[-1]
+    assert not (out / "manifest.json").exists()
+    ended = run(source, out, *handing)  # when that job has ended
+    assert ended.status == 0, ended.err
+    assert "parsing" not in ended.err
+    assert (out / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("flags", [FLAGS, ("--template_location=gs://bucket/template",)])
+def test_a_retry_is_no_single_graph(tmp_path: Path, flags: tuple[str, ...]):
+    ended = run(page(tmp_path), "gs://bucket/set", "--retry_failed", *flags)
+    assert ended.status == 2
+    assert "give it to the command itself" in ended.err

@@ -6,29 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.memory_files import FILES
+from tests.memory_files import FILES, read
 from transforms.files import (
     exists,
     is_local,
     local_copy,
     move,
-    open_to_read,
     publish,
     write_atomically,
 )
-
-
-@pytest.fixture(params=["local", "object store"])
-def folder(request, tmp_path: Path) -> str:
-    if request.param == "object store":
-        FILES.clear()
-        return "mem://bucket/folder"
-    return str(tmp_path / "folder")
-
-
-def read(path: str) -> bytes:
-    with open_to_read(path) as source:
-        return source.read()
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,9 @@ def test_a_finished_run_is_known_by_its_vocabulary(old: Old, new: Crawl, tmp_pat
 
 
 @pytest.mark.parametrize("given", [False, True])
-@pytest.mark.parametrize("moment", ["RunFolder.close", "dataset_card", "RunFolder.clean"])
+@pytest.mark.parametrize(
+    "moment", ["run.close_run", "closing.dataset_card", "run_folder.RunFolder.clean"]
+)
 def test_a_killed_run_goes_on(
     monkeypatch, old: Old, new: Crawl, tmp_path: Path, given: bool, moment: str
 ):
@@ -170,11 +172,11 @@ def test_a_killed_run_goes_on(
 
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(f"pipeline.run_folder.{moment}", stop)
+        patched.setattr(f"pipeline.{moment}", stop)
         ended = run(new.source, "set", *flags)
     assert ended.status == 1
     assert (tmp_path / "set" / "_temporary" / "text.json").exists()
-    in_place = not given and moment != "RunFolder.close"
+    in_place = not given and moment != "run.close_run"
     assert (tmp_path / "set" / "vocabulary.u64").exists() == in_place
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -10,31 +10,14 @@ import pytest
 from apache_beam.testing.util import assert_that
 
 from tests.made_batches import run_in_beam
-from tests.memory_files import FILES
+from tests.memory_files import names_in, read
 from transforms.batches import Blocks, batch_of
-from transforms.files import local_copy, open_to_read
+from transforms.files import local_copy
 from transforms.hash_sets import HashFile, WriteHashSets
 from transforms.hashing import HashSet
 
 MEMBERS = np.sort(np.random.default_rng(3).integers(0, 2**64 - 1, 50, np.uint64))
 BODY = MEMBERS.astype("<u8").tobytes()
-
-
-@pytest.fixture(params=["local", "object store"])
-def folder(request, tmp_path: Path) -> str:
-    if request.param == "object store":
-        FILES.clear()
-        return "mem://bucket/folder"
-    return str(tmp_path / "folder")
-
-
-def read(path: str) -> bytes:
-    with open_to_read(path) as source:
-        return source.read()
-
-
-def names_in(folder: str) -> list[str]:
-    return sorted(FILES if folder.startswith("mem:") else map(str, Path(folder).iterdir()))
 
 
 @pytest.mark.parametrize("by_reference", [False, True])

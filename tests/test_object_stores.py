@@ -8,28 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apache_beam.internal.gcp import auth
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
-from stores import FaultyProxy, Store, faulty_proxy, gs_store, s3_store
+from stores import FaultyProxy, Store, chosen_store, faulty_proxy
 
 from pipeline.inputs import match
+from tests.memory_files import read
 from transforms.files import exists, local_copy, move, open_to_read, publish, write_atomically
 from transforms.object_stores import has_conditions, may_pass, put_if, read_version
 
 BIG = os.urandom(9_000_000)  # more than boto3 sends at once
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with s3_store(tmp_path_factory.mktemp("s3")) as store:
-        yield store
-
-
-@pytest.fixture(scope="module")
-def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with gs_store(tmp_path_factory.mktemp("gs")) as store:
-        yield store
 
 
 @contextlib.contextmanager
@@ -44,10 +32,7 @@ def options_of(store: Store) -> Iterator[None]:
 
 @pytest.fixture(params=["s3", "gs"])
 def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    store = request.getfixturevalue(request.param)
-    if request.param == "gs":
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
-        monkeypatch.setattr(auth._Credentials, "_credentials_init", True)  # it looks for 24 s
+    store = chosen_store(request, monkeypatch)
     with options_of(store):
         yield f"{store.root}/{abs(hash(request.node.name))}"
 
@@ -56,11 +41,6 @@ def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 def faulty(s3: Store) -> Iterator[tuple[FaultyProxy, Store]]:
     with faulty_proxy(s3) as (proxy, store), options_of(store):
         yield proxy, store
-
-
-def read(path: str) -> bytes:
-    with open_to_read(path) as source:
-        return source.read()
 
 
 @pytest.mark.parametrize("body", [b"", b"a dog", BIG], ids=["empty", "small", "in parts"])
@@ -121,10 +101,10 @@ def test_a_file_is_moved_and_stays(folder: str):
 
 
 def test_a_folder_is_deleted_with_all_in_it(folder: str):
-    for name in ("work/a", "work/b/c", "workshop"):
+    for name in ("plan/a", "plan/b/c", "planned"):
         write_atomically(f"{folder}/{name}", lambda sink: sink.write(b"1"))
-    FileSystems.delete([f"{folder}/work/"])
-    assert match(folder) == [(f"{folder}/workshop", 1)]
+    FileSystems.delete([f"{folder}/plan/"])
+    assert match(folder) == [(f"{folder}/planned", 1)]
 
 
 def test_conditions(s3: Store):

@@ -167,7 +167,7 @@ def test_killed_anywhere_it_goes_on(half: Half, tmp_path: Path, seed: int):
 
 def test_killed_between_the_closing_documents(half: Half, tmp_path: Path, monkeypatch):
     """The funnel is the new one already, and the manifest still the old."""
-    from pipeline import run_folder
+    from pipeline import closing
 
     retried(half, tmp_path / "whole")
     out = tmp_path / "set"
@@ -177,7 +177,7 @@ def test_killed_between_the_closing_documents(half: Half, tmp_path: Path, monkey
         raise RuntimeError("killed here")
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_folder, "dataset_card", killed)
+        patched.setattr(closing, "dataset_card", killed)
         ended = run(half.source, out, *FLAGS, "--retry_failed")
     assert ended.status == 1
     succeed(half.source, out, *FLAGS, "--retry_failed")

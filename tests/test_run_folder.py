@@ -1,5 +1,6 @@
 """The output folder: whose run it is; a finished one is left alone, another's is refused."""
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,8 +10,10 @@ import pytest
 from command import digests, kept, manifest, run, succeed
 from golden import TEXTS, evaluation_image
 
+from pipeline import run_folder
 from pipeline.options import UsageError
 from pipeline.run_folder import RunFolder
+from pipeline.run_lock import LOCK, Lock, take_lock
 
 ENOUGH = TEXTS[:6]
 
@@ -170,3 +173,61 @@ def test_a_shard_that_gets_no_pair_is_left_out(tmp_path: Path):
     written = manifest(tmp_path / "set")["shards"]
     assert 1 < len(written) < len(TEXTS)
     assert [p.stem for p in sorted((tmp_path / "set").glob("shards/*.tar"))] == sorted(written)
+
+
+def test_a_finished_run_that_another_works_on_is_left_alone(finished: Finished, tmp_path: Path):
+    """A retry holds the folder before anything else of it is there."""
+    out = tmp_path / "set"
+    shutil.copytree(finished.output, out)
+    lock = take_lock(f"{out}/_temporary")
+    (out / "_temporary" / "start").write_text("a retry's")
+    succeed(finished.source, out, "--text_only", "--min_words=4")
+    assert (out / "_temporary" / "start").read_text() == "a retry's"
+    lock.release()
+    succeed(finished.source, out, "--text_only", "--min_words=4")
+    assert not (out / "_temporary").exists()
+
+
+def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: Path, monkeypatch):
+    out = tmp_path / "set"
+    shutil.copytree(finished.output, out)
+    folder = RunFolder(str(out), manifest_description(out))
+    folder._lock = take_lock(folder.work)
+    for name in ("base.json", "text.json"):
+        (out / "_temporary" / name).write_text("{}")
+    gone: list[str] = []
+    unlink = Path.unlink
+
+    def watched(path: Path, **flags: bool) -> None:
+        if path.parent.name == "_temporary":
+            gone.append(path.name)
+            if path.name != LOCK:
+                with pytest.raises(UsageError):
+                    take_lock(folder.work)
+        unlink(path, **flags)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    folder.clean()
+    assert gone[0] == "base.json"
+    assert gone[-1] == LOCK
+    assert not (out / "_temporary").exists()
+
+
+def test_what_is_refused_is_let_go_again(tmp_path: Path, monkeypatch):
+    """Another run began between the first look and the lock."""
+
+    held = []  # or the lock would go with the last that knows it
+
+    def late(work: str) -> Lock:
+        held.append(take_lock(work))
+        Path(work, "run.json").write_text("[]")
+        return held[0]
+
+    monkeypatch.setattr(run_folder, "take_lock", late)
+    with pytest.raises(UsageError, match="no file of ours"):
+        RunFolder(str(tmp_path / "set"), {"a": 1})
+    take_lock(f"{tmp_path}/set/_temporary").release()
+
+
+def manifest_description(out: Path) -> dict:
+    return {name: manifest(out)[name] for name in ("job", "rules", "input")}

@@ -5,18 +5,16 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.internal.gcp import auth
 from command import digests, manifest, run, run_args, succeed
 from conftest import Golden
 from small_web import SmallWeb
-from stores import Store, faulty_proxy, gs_store, s3_store
+from stores import Store, chosen_store, faulty_proxy
 from test_resume import stop
 
 from pipeline.run_folder import RunFolder
@@ -24,25 +22,9 @@ from pipeline.run_folder import RunFolder
 DIFFERENT = ("manifest.json",)  # it names the input
 
 
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with s3_store(tmp_path_factory.mktemp("s3")) as store:
-        yield store
-
-
-@pytest.fixture(scope="module")
-def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with gs_store(tmp_path_factory.mktemp("gs")) as store:
-        yield store
-
-
 @pytest.fixture(params=["s3", "gs"])
 def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
-    found = request.getfixturevalue(request.param)
-    if request.param == "gs":
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", found.url)
-        monkeypatch.setattr(auth._Credentials, "_credentials_init", True)  # it looks for 24 s
-    return found
+    return chosen_store(request, monkeypatch)
 
 
 class Local(NamedTuple):

@@ -7,32 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.memory_files import FILES
 from tests.ngram_hashes import file_of, ngram_hash
 from transforms import vocabulary_file
-from transforms.files import open_to_read, write_atomically
+from transforms.files import write_atomically
 from transforms.hash_sets import HashFile
 from transforms.vocabulary_file import check_vocabulary
 
 MEMBERS = np.sort(np.random.default_rng(3).integers(0, 2**64 - 1, 50, np.uint64))
 BODY = MEMBERS.astype("<u8").tobytes()
-
-
-@pytest.fixture(params=["local", "object store"])
-def folder(request, tmp_path: Path) -> str:
-    if request.param == "object store":
-        FILES.clear()
-        return "mem://bucket/folder"
-    return str(tmp_path / "folder")
-
-
-def read(path: str) -> bytes:
-    with open_to_read(path) as source:
-        return source.read()
-
-
-def names_in(folder: str) -> list[str]:
-    return sorted(FILES if folder.startswith("mem:") else map(str, Path(folder).iterdir()))
 
 
 def u64(*members: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from transforms.count_pairs import BUCKET, Bucket
 from transforms.fencing import Fence
 from transforms.files import open_to_read
 from transforms.parquet_files import parquet_file
+from transforms.tallies import add_counts
 
 MOST_HOSTS = 20
 
@@ -55,13 +56,6 @@ def failures_by_host(rejected: pa.Table) -> dict[str, dict[str, int]]:
     return {host: dict(details) for host, details in counts.items()}
 
 
-def _add_details(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for one in counts:
-        total.update(one)
-    return dict(total)
-
-
 def _as_listed(host: str, details: dict[str, int]) -> dict[str, Any]:
     ordered = dict(sorted(details.items(), key=lambda item: (-item[1], item[0])))
     return {"host": host, "failed": sum(details.values()), "details": ordered}
@@ -83,7 +77,7 @@ class FindFailingHosts(beam.PTransform):
         return (
             stats
             | "FailuresByHost" >> beam.FlatMap(failures)
-            | beam.CombinePerKey(_add_details)
+            | beam.CombinePerKey(add_counts)
             | beam.MapTuple(_as_listed)
             | beam.combiners.Top.Smallest(MOST_HOSTS, key=lambda one: (-one["failed"], one["host"]))
         )
