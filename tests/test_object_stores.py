@@ -181,8 +181,8 @@ def test_an_upload_that_is_cut_off_is_never_seen(faulty: tuple[FaultyProxy, Stor
 
     proxy.fault = cut
     write_atomically(path, lambda sink: sink.write(BIG))
-    assert len(seen) == 2
-    assert seen == [[], []]
+    assert len(seen) >= 2  # parts go side by side: a third may be cut
+    assert not any(seen)
     assert read(path) == BIG
 
 
