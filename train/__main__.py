@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from train.errors import SettingsError, TrainingError
+from train.errors import Diverged, SettingsError, TrainingError
 from train.presets import PRESETS, Settings
 
 
@@ -41,6 +41,7 @@ def parse_flags(arguments: list[str]) -> tuple[Settings, str, Path]:
 
 
 def main(arguments: list[str]) -> int:
+    rank = int(os.environ.get("RANK", "0"))
     try:
         settings, where, run = parse_flags(arguments)
         # Only now: torch and transformers take seconds, and a wrong flag should not.
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
         from train.run_folder import open_run
 
         shards = find_shards(where)
-        if int(os.environ.get("RANK", "0")) == 0:
+        if rank == 0:
             open_run(run, settings, shards)
         if (run / "model").exists():
             print(f"{run} is finished: its model is in {run / 'model'}", file=sys.stderr)
@@ -58,7 +59,8 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except TrainingError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if rank == 0 or not isinstance(error, Diverged):
+            print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -7,3 +7,7 @@ class SettingsError(Exception):
 
 class TrainingError(Exception):
     """The run cannot go on; the message is one line that says what to try."""
+
+
+class Diverged(TrainingError):
+    """What is learned has become useless; all processes of a run see it, and one says so."""

@@ -39,8 +39,7 @@ def train(settings: Settings, shards: list[str], run: Path) -> None:
     batches = TrainingData(shards, settings, rank, count).batches(position)
     if rank == 0:
         cut_metrics(run / "metrics.jsonl", start)
-    sizes = {"start": start, "steps": settings.steps, "batch_size": settings.batch_size}
-    progress = Progress(run, **sizes, quiet=rank > 0)
+    progress = Progress(run, settings, start=start, quiet=rank > 0)
     if checkpoint:
         progress.say(f"going on after step {start} of {settings.steps}")
 
@@ -57,20 +56,10 @@ def train(settings: Settings, shards: list[str], run: Path) -> None:
             group["lr"] = learning_rate(step, settings)
         optimizer.step()
 
-        progress.step()
-        last = step == settings.steps
-        if last or step % settings.log_every == 0:
-            progress.report(
-                {
-                    "step": step,
-                    "loss": processes.mean(loss.detach()),
-                    "temperature": model.temperature.item(),
-                    "learning_rate": learning_rate(step, settings),
-                    "epoch": batch.position.epoch,
-                    "skipped": batch.position.skipped,
-                }
-            )
-        if last or step % settings.checkpoint_every == 0:
+        saved = step == settings.steps or step % settings.checkpoint_every == 0
+        # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
+        progress.step(step, batch, model, (loss, images, texts), check=saved)
+        if saved:
             state = capture(step, model, optimizer, batch.position)
             if rank == 0:
                 save_checkpoint(run / "checkpoints", state, keep=settings.keep_checkpoints)

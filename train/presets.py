@@ -45,6 +45,8 @@ class Settings:
     cached_images: int = _free(0)
     decode_threads: int = _free(8)
     log_every: int = _free(100)
+    samples_every: int = _free(1_000)  # steps between two looks at what is trained on; 0: none
+    trackers: str = _free("train.trackers:TensorBoard")  # comma-separated, as module:name
     checkpoint_every: int = _free(1_000)
     keep_checkpoints: int = _free(2)
 
@@ -77,6 +79,7 @@ _ALLOWED = {
     **dict.fromkeys(("shuffle_samples", "decode_threads", "log_every"), _COUNT),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints"), _COUNT),
     **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), _NOT_NEGATIVE),
+    "samples_every": _NOT_NEGATIVE,
     **dict.fromkeys(("temperature", "learning_rate"), _POSITIVE),
     **dict.fromkeys(("drop_path", "text_dropout", "label_smoothing"), _FRACTION),
     "max_tokens": (3, 513, "3 to 512"),
@@ -121,6 +124,7 @@ TINY = replace(
     cached_images=8_000,
     decode_threads=2,
     log_every=50,
+    samples_every=200,
     checkpoint_every=200,
 )
 """For `make demo`: some thousand scenes of coloured shapes, about 90 s on 2 idle CPU cores.

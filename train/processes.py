@@ -49,3 +49,10 @@ def gather(value: object) -> list:
 def mean(value: torch.Tensor) -> float:
     """The mean over processes of a scalar tensor."""
     return sum(gather(value.item())) / count()
+
+
+def gather_rows(rows: torch.Tensor) -> torch.Tensor:
+    """float[b, d] of each process -> float[b * processes, d], in rank order; not differentiable."""
+    parts = [torch.empty_like(rows) for _ in range(count())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)

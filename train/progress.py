@@ -1,57 +1,167 @@
-"""What a run shows while it runs: a bar (or plain lines) on stderr, and metrics.jsonl."""
+"""What a run shows while it runs: a bar (or plain lines) on stderr, metrics.jsonl, trackers."""
 
 import json
 import math
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
-from train.errors import TrainingError
+from train import processes
+from train.data import Batch
+from train.errors import Diverged
+from train.optimizer import learning_rate
+from train.presets import Settings
+from train.trackers import SHOWN_SAMPLES, Tracker, open_trackers
+
+# Below it, cosines that differ by 0.01 have odds of e^10: each softmax is sure of one candidate,
+# right or wrong. CLIP is stopped at 0.01; ALIGN does not say that it is stopped anywhere.
+MIN_TEMPERATURE = 1e-3
+_ADVICE = "try a lower --learning_rate or more --warmup_steps, in a new --run"
 
 
 class Progress:
     """Counts steps and, when told, reports. A bar on a terminal, else a line for each report."""
 
-    def __init__(self, run: Path, *, start: int, steps: int, batch_size: int, quiet: bool):
-        self.metrics, self.steps = run / "metrics.jsonl", steps
-        self.batch_size, self.quiet = batch_size, quiet
+    def __init__(self, run: Path, settings: Settings, *, start: int, quiet: bool):
+        self.metrics, self.settings, self.quiet = run / "metrics.jsonl", settings, quiet
+        self.trackers: list[Tracker] = []
+        if not quiet:
+            self.trackers = open_trackers(settings.trackers, run, settings, start + 1)
         self.bar = tqdm(
-            initial=start, total=steps, unit="step", disable=quiet or not sys.stderr.isatty()
+            initial=start,
+            total=settings.steps,
+            unit="step",
+            disable=quiet or not sys.stderr.isatty(),
         )
-        self._since, self._steps_since = time.perf_counter(), 0
+        self._first, self._since, self._steps_since = start + 1, time.perf_counter(), 0
 
-    def step(self) -> None:
-        self.bar.update()
-        self._steps_since += 1
+    def step(
+        self,
+        step: int,
+        batch: Batch,
+        model: torch.nn.Module,
+        result: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        *,
+        check: bool,
+    ) -> None:
+        """Counts the step; reports it, and shows its samples, where the settings say so.
 
-    def report(self, row: dict) -> None:
-        """Shows and writes one row, with the pairs per second since the last one.
+        Args:
+          model: has a `temperature`, and the step's gradients.
+          result: the loss, float[], and the embeddings that it is of, float[b, d] twice.
+          check: look whether the run has diverged even if there is nothing to report.
 
         Raises:
-          TrainingError: its loss is no finite number.
+          Diverged: as `check_health` does. All processes raise it at the same step.
         """
+        self.bar.update()
+        self._steps_since += 1
+        settings = self.settings
+        reported = step == settings.steps or step % settings.log_every == 0
+        if reported or check:
+            measured = measure(*result, model)
+            check_health(step, measured)
+        if reported:
+            rest = {
+                "learning_rate": learning_rate(step, settings),
+                "epoch": batch.position.epoch,
+                "skipped": batch.position.skipped,
+            }
+            self._report({"step": step} | measured | rest)
+        first = step == self._first
+        if settings.samples_every and (first or step % settings.samples_every == 0):
+            self._tell("samples", step, batch.pixels[:SHOWN_SAMPLES], batch.texts[:SHOWN_SAMPLES])
+
+    def _report(self, row: dict) -> None:
+        """Shows, writes and tells the trackers of one row, with the speed since the last one."""
         now = time.perf_counter()
-        speed = self.batch_size * self._steps_since / (now - self._since)
+        step_s = (now - self._since) / self._steps_since
         self._since, self._steps_since = now, 0
-        if not math.isfinite(row["loss"]):
-            raise TrainingError(
-                f"the loss is {row['loss']} at step {row['step']}: "
-                "try a lower --learning_rate or more --warmup_steps, in a new --run"
-            )
         if self.quiet:
             return
-        shown = f"loss {row['loss']:.3f} temperature {row['temperature']:.4f} {speed:.0f} samples/s"
+        row = row | {"samples_per_second": round(self.settings.batch_size / step_s, 1)}
+        shown = (
+            f"loss {row['loss']:.3f} accuracy {row['accuracy']:.1%} "
+            f"temperature {row['temperature']:.4f} gradient norm {row['gradient_norm']:.3g} "
+            f"{row['samples_per_second']:.0f} samples/s"
+        )
         self.bar.set_postfix_str(shown)
         if self.bar.disable:
-            self.say(f"step {row['step']}/{self.steps} {shown}")
+            left = timedelta(seconds=round((self.settings.steps - row["step"]) * step_s))
+            self.say(f"step {row['step']}/{self.settings.steps} {shown} {left} left")
         with open(self.metrics, "a") as file:
-            file.write(json.dumps(row | {"samples_per_second": round(speed, 1)}) + "\n")
+            file.write(json.dumps(row) + "\n")
+        self._tell("scalars", row["step"], {n: v for n, v in row.items() if n != "step"})
 
     def say(self, line: str) -> None:
         if not self.quiet:
             tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
+        self._tell("close")
         self.bar.close()
+
+    def _tell(self, method: str, *arguments: object) -> None:
+        for tracker in list(self.trackers):
+            try:
+                getattr(tracker, method)(*arguments)
+            except Exception as error:  # a full disk, a lost network: no reason to stop training
+                self.trackers.remove(tracker)
+                self.say(f"the tracker {type(tracker).__name__} is left out: {error!r:.200}")
+
+
+def measure(
+    loss: torch.Tensor, images: torch.Tensor, texts: torch.Tensor, model: torch.nn.Module
+) -> dict[str, float]:
+    """How a step went. All processes have to call it: loss and accuracy are of all their rows.
+
+    Args:
+      loss: float[], this process's.
+      images, texts: float[b, d], this process's rows, L2-normalised.
+      model: has a `temperature`, and its gradients.
+    """
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return {
+        "loss": processes.mean(loss.detach()),
+        "accuracy": processes.mean(in_batch_accuracy(images.detach(), texts.detach())),
+        "temperature": model.temperature.item(),
+        "gradient_norm": torch.nn.utils.get_total_norm(gradients).item(),
+    }
+
+
+@torch.no_grad()
+def in_batch_accuracy(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    """float[]: the share of float[b, d] rows that lie nearest to their own pair's other half.
+
+    The mean of both directions, among the candidates of the global batch. 512 rows at a time: of
+    16,384 the whole matrix would take 1 GiB.
+    """
+    b = len(images)
+    first = b * processes.rank()
+    target = torch.arange(first, first + b, device=images.device)  # int64[b]
+    right = torch.zeros((), device=images.device)
+    for rows, candidates in ((images, texts), (texts, images)):
+        if processes.grouped():
+            candidates = processes.gather_rows(candidates)  # [b * processes, d]
+        for part, own in zip(rows.split(512), target.split(512), strict=True):
+            right += ((part @ candidates.T).argmax(dim=1) == own).sum()
+    return right / (2 * b)
+
+
+def check_health(step: int, measured: dict[str, float]) -> None:
+    """Raises Diverged where a number is none, or the temperature is too low to learn from."""
+    for name in ("loss", "gradient_norm", "temperature"):
+        if not math.isfinite(measured[name]):
+            raise Diverged(
+                f"the {name.replace('_', ' ')} is {measured[name]} at step {step}: {_ADVICE}"
+            )
+    if measured["temperature"] < MIN_TEMPERATURE:
+        raise Diverged(
+            f"the temperature is {measured['temperature']:.2g} at step {step}, below "
+            f"{MIN_TEMPERATURE}, where nothing more is learned: {_ADVICE}; or more "
+            "--label_smoothing, if the pairs are few and learned by heart"
+        )

@@ -1,0 +1,80 @@
+"""Who is told how a run goes: TensorBoard, and whatever a user names."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from train.errors import SettingsError
+from train.presets import Settings
+
+SHOWN_SAMPLES = 16
+
+
+class Tracker(Protocol):
+    """What `--trackers=module:name` names: called with these arguments, it gives such an object.
+
+    Only the first process of a run has trackers. One that raises is told of and left out from then
+    on: what watches a run must not end it.
+    """
+
+    def __init__(self, run: Path, settings: dict, first_step: int):
+        """`run` is the run's folder; a resumed run starts anew at `first_step`."""
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """The numbers of one report: those of a line of metrics.jsonl."""
+
+    def samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
+        """uint8[n, h, w, 3] and n texts: the first pairs of a batch, as they are trained on."""
+
+    def close(self) -> None: ...
+
+
+class TensorBoard:
+    """Event files in RUN/tensorboard: `tensorboard --logdir RUN` shows them."""
+
+    def __init__(self, run: Path, settings: dict, first_step: int):
+        from tensorboardX import SummaryWriter  # here, because most of train/ needs none of it
+
+        # What a killed run wrote after its last checkpoint is written again: purged. The writer's
+        # thread flushes every 5 s, so that such a run loses no more (of tensorboardX's 120 s).
+        folder = str(run / "tensorboard")
+        self._writer = SummaryWriter(folder, purge_step=first_step, flush_secs=5)
+        if first_step == 1:
+            lines = [f"    {name} = {value!r}" for name, value in settings.items()]
+            self._writer.add_text("settings", "\n".join(lines), 0)
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
+        self._writer.add_images("samples/images", pixels, step, dataformats="NHWC")
+        # Indented: Markdown shows it as it is, numbered in the images' order.
+        lines = [f"    {number}. {' '.join(text.split())}" for number, text in enumerate(texts, 1)]
+        self._writer.add_text("samples/texts", "\n".join(lines), step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def open_trackers(names: str, run: Path, settings: Settings, first_step: int) -> list[Tracker]:
+    """The trackers that `names` ("module:name", comma-separated) names, ready to be told.
+
+    Raises:
+      SettingsError: one of them can't be imported or made.
+    """
+    opened: list[Tracker] = []
+    for name in filter(None, names.split(",")):
+        module, _, attribute = name.partition(":")
+        try:
+            make = getattr(importlib.import_module(module), attribute)
+            opened.append(make(run, dataclasses.asdict(settings), first_step))
+        except Exception as error:  # whatever a user's own module raises
+            raise SettingsError(
+                f"the tracker {name!r} can't be used ({error!r:.200}): name it as module:name, "
+                "or start without it by --trackers="
+            ) from error
+    return opened
