@@ -20,7 +20,8 @@ from train.data import (
     resize_square,
 )
 from train.errors import SettingsError
-from train.presets import TINY, Settings
+from train.presets import TINY
+from train.settings import Settings
 
 SETTINGS = replace(
     TINY, batch_size=4, resize_px=20, crop_px=16, shuffle_samples=8, horizontal_flip=True

@@ -6,64 +6,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from small_training import SETTINGS, TEXTS, pictures, small_inputs, small_model, small_tokenizer
 from torch import nn
 from transformers import AlignModel, AlignProcessor
-from transformers.models.align.modeling_align import round_filters
 
-from train.data import Batch, Position, resize_square
-from train.errors import SettingsError
-from train.loop import to_tensors
 from train.loss import contrastive_loss
-from train.model import DualEncoder, _pooled_width, _vision_config, export_model, image_processor
-from train.optimizer import learning_rate, make_optimizer
-from train.presets import TINY, Settings
-from train.tokenizer import learn_tokenizer
-from train.towers import IMAGE_TOWERS
-
-TEXTS = [
-    "two green stars",
-    "a red heart",
-    "Three blue circles above a star",
-    "no",
-    "a cross",
-    "one",
-]
-SETTINGS = replace(TINY, resize_px=40, crop_px=32, batch_size=len(TEXTS), vocabulary_size=100)
-
-
-torch.set_num_threads(1)  # more only get in each other's way on models this small
+from train.model import (
+    _pooled_width,
+    _text_config,
+    _vision_config,
+    export_model,
+    image_processor,
+    new_align,
+)
+from train.optimizer import make_optimizer
+from train.settings import Settings
+from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return learn_tokenizer(lambda: TEXTS, vocabulary_size=100, max_tokens=SETTINGS.max_tokens)
+    return small_tokenizer()
 
 
 @pytest.fixture
-def model(tokenizer) -> DualEncoder:
-    torch.manual_seed(1)
-    return DualEncoder(SETTINGS, len(tokenizer))
-
-
-def pictures() -> list[Image.Image]:
-    rng = np.random.default_rng(3)
-    noise = [rng.integers(0, 256, (6, 7, 3)).astype(np.uint8) for _ in TEXTS]
-    return [Image.fromarray(pixels).resize((90, 70)) for pixels in noise]
-
-
-def central_batch() -> Batch:
-    """As the training loop gets them, but with the evaluation's crop."""
-    crops = [resize_square(image, 40)[4:36, 4:36] for image in pictures()]
-    return Batch(np.stack(crops), TEXTS, Position())
+def model(tokenizer):
+    return small_model(vocabulary_size=len(tokenizer))
 
 
 def test_overfits_one_batch(model, tokenizer):
-    inputs = to_tensors(central_batch(), tokenizer, SETTINGS, torch.device("cpu"))
+    inputs = small_inputs(tokenizer)
     optimizer = make_optimizer(model.train(), replace(SETTINGS, learning_rate=2e-3))
     first = None
     for _ in range(40):
-        loss = contrastive_loss(*model(*inputs), label_smoothing=0.0)
+        loss = contrastive_loss(*model(inputs), label_smoothing=0.0)
         first = first or loss.item()
         optimizer.zero_grad()
         loss.backward()
@@ -74,9 +50,9 @@ def test_overfits_one_batch(model, tokenizer):
 
 def test_every_trained_parameter_gets_a_gradient(model, tokenizer):
     # DDP waits for ever for one that gets none.
-    inputs = to_tensors(central_batch(), tokenizer, SETTINGS, torch.device("cpu"))
-    contrastive_loss(*model.train()(*inputs)).backward()
+    contrastive_loss(*model.train()(small_inputs(tokenizer))).backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert not any(p.requires_grad for p in model.align.text_model.pooler.parameters())
 
 
 def test_a_users_align_model_scores_as_ours(model, tokenizer, tmp_path: Path):
@@ -89,77 +65,101 @@ def test_a_users_align_model_scores_as_ours(model, tokenizer, tmp_path: Path):
     theirs = AlignModel.from_pretrained(tmp_path / "model").eval()
     processor = AlignProcessor.from_pretrained(tmp_path / "model")
     with torch.no_grad():
-        inputs = processor(images=pictures(), text=TEXTS, return_tensors="pt")
+        inputs = processor(images=pictures(len(TEXTS)), text=TEXTS, return_tensors="pt")
         scores = theirs(**inputs).logits_per_image
-        ours = to_tensors(central_batch(), tokenizer, SETTINGS, torch.device("cpu"))
-        images, texts, temperature = model.eval()(*ours)
+        ours = small_inputs(tokenizer)
+        images, texts, temperature = model.eval()(ours)
         expected = images @ texts.T / temperature
     assert inputs["pixel_values"].shape == (len(TEXTS), 3, 32, 32)
     # Torchvision's and Pillow's resizing differ by one grey level here and there.
-    assert torch.allclose(inputs["pixel_values"], ours[0], atol=2.1 / 127.5)
+    pixels = ours.pixels.permute(0, 3, 1, 2) / 127.5 - 1
+    assert torch.allclose(inputs["pixel_values"], pixels, atol=2.1 / 127.5)
     assert torch.equal(scores.argsort(dim=1), expected.argsort(dim=1))
     assert theirs.temperature.item() == pytest.approx(0.031, rel=1e-5)
     with torch.no_grad():
-        same = theirs(
-            pixel_values=ours[0], **{k: inputs[k] for k in ("input_ids", "attention_mask")}
-        )
+        same = theirs(**inputs | {"pixel_values": pixels})
     assert torch.allclose(same.logits_per_image, expected, atol=1e-4)
 
 
-def test_texts_beyond_max_tokens_are_cut_and_padding_changes_nothing(model, tokenizer):
-    texts = ["a red heart " * 40, "a red heart"]
-    batch = Batch(np.zeros((2, 32, 32, 3), np.uint8), texts, Position())
-    pixels, ids, mask = to_tensors(batch, tokenizer, SETTINGS, torch.device("cpu"))
-    assert ids.shape == (2, SETTINGS.max_tokens)
-    alone = to_tensors(
-        Batch(batch.pixels[1:], texts[1:], Position()), tokenizer, SETTINGS, torch.device("cpu")
-    )
-    model.eval()
+def test_temperature_stays_above_its_floor_and_can_leave_it():
+    model = small_model(replace(SETTINGS, temperature=0.1, min_temperature=0.05))
+    assert model.temperature.item() == pytest.approx(0.1)
     with torch.no_grad():
-        assert torch.allclose(model(pixels, ids, mask)[1][1:], model(*alone)[1], atol=1e-6)
+        model.log_temperature -= 9.0
+    model.clamp_temperature()
+    assert model.temperature.item() == pytest.approx(0.05)
+    model.temperature.backward()
+    assert model.log_temperature.grad.item() == pytest.approx(0.05)  # d exp(x) = exp(x)
 
 
-def test_all_batch_norms_have_the_momentum_and_no_dropout_is_element_wise(tokenizer):
-    model = DualEncoder(replace(SETTINGS, batch_norm_momentum=0.01, drop_path=0.2), 100)
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert {norm.momentum for norm in norms} == {0.01}
-    vision = list(model.align.vision_model.modules())
-    assert not any(isinstance(m, nn.Dropout) for m in vision)
+def test_no_dropout_of_the_image_tower_is_element_wise():
+    # transformers drops elements where EfficientNet drops the block for an image.
+    model = small_model(replace(SETTINGS, drop_path=0.4))
+    assert not any(isinstance(m, nn.Dropout) for m in model.align.vision_model.modules())
+    blocks = model.align.vision_model.encoder.blocks
+    drops = [block.projection.dropout for block in blocks]
+    assert [drop.drop_prob for drop in drops] == pytest.approx([0.4 * i / 6 for i in range(6)])
+    rows = drops[-1].train()(torch.ones(2000, 3, 2, 2)).flatten(1)  # [2000, 12]
+    assert torch.equal(rows, rows[:, :1].expand_as(rows))  # of one image all or nothing
+    kept = rows[:, 0].unique()
+    assert torch.allclose(kept, torch.tensor([0.0, 1 / (1 - 0.4 * 5 / 6)]))
+    assert torch.equal(drops[-1].eval()(torch.ones(2, 1, 1, 1)), torch.ones(2, 1, 1, 1))
 
 
-@pytest.mark.parametrize("name", IMAGE_TOWERS)
-def test_pooled_width_is_what_hf_makes(name: str):
-    tower = IMAGE_TOWERS[name]
-    config = _vision_config(tower, Settings())
-    assert _pooled_width(tower) == round_filters(config, config.out_channels[-1])
+# With their head, as torchvision's table has them, and L2 as timm has it: a 1x1 convolution to 4
+# times the width, its BatchNorm, and a classifier of 1000.
+EFFICIENTNETS = {
+    "b0": 5_288_548,
+    "b1": 7_794_184,
+    "b2": 9_109_994,
+    "b3": 12_233_232,
+    "b4": 19_341_616,
+    "b5": 30_389_784,
+    "b6": 43_040_704,
+    "b7": 66_347_960,
+    "l2": 480_309_308,
+}
+# Millions, with BERT's head for masked words: Turc et al., 2019; large: Devlin et al., 2019.
+BERTS = {"mini": 11.3, "small": 29.1, "medium": 41.7, "base": 110.1, "large": 340}
 
 
-def test_the_papers_image_tower_is_efficientnet_b7_without_its_head():
-    # EfficientNet-B7 has 66,347,960 parameters (torchvision's table); its head is a 1x1 convolution
-    # of 640 x 2560, its BatchNorm's 2 x 2560, and a classifier of 2560 x 1000 + 1000.
+@pytest.mark.parametrize(
+    ("image", "text"), list(zip(EFFICIENTNETS, [*BERTS, *["mini"] * 4], strict=True))
+)
+def test_towers_have_as_many_parameters_as_published(image: str, text: str):
+    settings = Settings(image_tower=image, text_tower=text)
     with torch.device("meta"):
-        model = DualEncoder(Settings(), 100)
-    count = sum(p.numel() for p in model.align.vision_model.parameters())
-    assert count == 66_347_960 - 640 * 2560 - 2 * 2560 - 2560 * 1000 - 1000
+        align = new_align(settings, 30_522)
+    width = _pooled_width(IMAGE_TOWERS[image])
+    head = width * 4 * width + 2 * 4 * width + 4 * width * 1000 + 1000
+    assert parameters(align.vision_model) == EFFICIENTNETS[image] - head
+    d = TEXT_TOWERS[text].hidden
+    millions = (parameters(align.text_model) + d * d + d + 2 * d + 30_522) / 1e6
+    assert round(millions, -1 if text == "large" else 1) == BERTS[text]
+    assert align.text_projection.weight.shape == (width, d)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_configs_say_what_transformers_takes_otherwise_than_named():
+    vision = _vision_config(IMAGE_TOWERS["b7"], Settings())
+    assert vision.hidden_dim == 289  # the pooling window, which has to cover the last map
+    assert isinstance(vision.width_coefficient, float)
+    assert isinstance(vision.depth_coefficient, float)
+    assert _pooled_width(IMAGE_TOWERS["b0"]) == 320
+    assert _text_config(TEXT_TOWERS["mini"], Settings(), 7).num_attention_heads == 4
     assert image_processor(Settings()).crop_size["height"] == 289
 
 
-def test_lamb_takes_a_step_and_exempts_vectors():
-    model = DualEncoder(SETTINGS, 100)
-    decayed, exempt = make_optimizer(model, replace(SETTINGS, optimizer="lamb")).param_groups
-    assert {p.ndim for p in exempt["params"]} == {0, 1}
-    assert min(p.ndim for p in decayed["params"]) == 2
-    assert (decayed["weight_decay"], exempt["weight_decay"]) == (SETTINGS.weight_decay, 0.0)
-
-
-def test_learning_rate_by_hand():
-    settings = replace(TINY, learning_rate=1.0, warmup_steps=4, steps=8)
-    rates = [learning_rate(step, settings) for step in range(1, 9)]
-    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 0.8, 0.6, 0.4, 0.2])
-    assert learning_rate(1, replace(settings, warmup_steps=0)) == pytest.approx(8 / 9)
-    assert learning_rate(8, replace(settings, warmup_steps=100)) == 1.0
-
-
-def test_unknown_tower_is_refused():
-    with pytest.raises(SettingsError, match="image_tower must be one of"):
-        replace(SETTINGS, image_tower="b9")
+def test_bf16_computes_in_bf16_and_scores_in_fp32(tokenizer):
+    inputs = small_inputs(tokenizer)
+    full = small_model(vocabulary_size=len(tokenizer))
+    half = small_model(replace(SETTINGS, precision="bf16"), vocabulary_size=len(tokenizer))
+    with torch.no_grad():
+        (images, texts, _), (images_16, texts_16, _) = full(inputs), half(inputs)  # training mode
+    for exact, rounded in ((images, images_16), (texts, texts_16)):
+        assert rounded.dtype == torch.float32
+        assert not torch.equal(exact, rounded)
+        assert (exact * rounded).sum(dim=1).min() > 0.99  # cosine

@@ -16,13 +16,15 @@ from train_shards import colour_shards
 
 from train.__main__ import main
 from train.errors import Diverged
-from train.progress import MIN_TEMPERATURE, check_health, in_batch_accuracy, measure
+from train.progress import check_health, in_batch_accuracy, measure
+from train.step import Seen
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=6", "--warmup_steps=0"),
     *("--checkpoint_every=2", "--log_every=3", "--vocabulary_size=60", "--samples_every=4"),
 )
+MIN_TEMPERATURE = 0.001
 TOLD: list[tuple] = []  # what `Listener` was told
 
 
@@ -67,7 +69,7 @@ def test_gradient_norm_by_hand():
     model = torch.nn.Linear(2, 1)
     model.temperature = torch.tensor(0.5)
     model.weight.grad, model.bias.grad = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])
-    measured = measure(torch.tensor(2.0), torch.eye(2), torch.eye(2), model)
+    measured = measure(Seen(torch.tensor(2.0), torch.eye(2), torch.eye(2), None), model)
     assert measured == {"loss": 2, "accuracy": 1, "temperature": 0.5, "gradient_norm": 5}
 
 
@@ -77,14 +79,14 @@ def test_gradient_norm_by_hand():
         ("loss", math.nan, "the loss is nan at step 9: try a lower --learning_rate"),
         ("gradient_norm", math.inf, "the gradient norm is inf at step 9"),
         ("temperature", math.inf, "the temperature is inf"),
-        ("temperature", MIN_TEMPERATURE * 0.99, "where nothing more is learned: try a lower"),
+        ("temperature", MIN_TEMPERATURE, "where nothing more is learned: try a lower"),
     ],
 )
 def test_what_is_worth_nothing_is_refused(name, value, says):
-    healthy = {"loss": 1.0, "gradient_norm": 2.0, "temperature": MIN_TEMPERATURE}
-    check_health(9, healthy)
+    healthy = {"loss": 1.0, "gradient_norm": 2.0, "temperature": 0.0011}
+    check_health(9, healthy, MIN_TEMPERATURE)
     with pytest.raises(Diverged) as raised:
-        check_health(9, healthy | {name: value})
+        check_health(9, healthy | {name: value}, MIN_TEMPERATURE)
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
 

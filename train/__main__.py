@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from train.errors import Diverged, SettingsError, TrainingError
-from train.presets import PRESETS, Settings
+from train.presets import PRESETS
+from train.settings import Settings
 
 
 class _Parser(argparse.ArgumentParser):

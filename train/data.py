@@ -17,7 +17,7 @@ import webdataset as wds
 from PIL import Image, ImageOps
 
 from train.errors import SettingsError
-from train.presets import Settings
+from train.settings import Settings
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 
@@ -120,8 +120,8 @@ class TrainingData:
     _resized: dict[str, np.ndarray] = field(default_factory=dict)
 
     def batches(self, position: Position) -> Iterator[Batch]:
-        """Full batches of batch_size / processes pairs, for ever; one may span two epochs."""
-        size = self.settings.batch_size // self.processes
+        """Full micro-batches of this process's pairs, for ever; one may span two epochs."""
+        _, size = self.settings.micro_batches(self.processes)
         pixels: list[np.ndarray] = []
         texts: list[str] = []
         skipped, last_good = position.skipped, position.epoch
@@ -140,7 +140,7 @@ class TrainingData:
 
     def _decoded(self, position: Position) -> Iterator[tuple[Position, np.ndarray | None, str]]:
         """Samples in order, decoded by threads two batches ahead of whoever asks."""
-        ahead = 2 * self.settings.batch_size // self.processes
+        ahead = 2 * self.settings.micro_batches(self.processes)[1]
         pending: deque = deque()
         with ThreadPoolExecutor(self.settings.decode_threads) as pool:
             try:

@@ -1,8 +1,14 @@
 """ALIGN's loss: two softmaxes over all pairs of the global batch (section 4.1)."""
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+from train import processes
+
+# Rows of scores that are in memory at once: 4 matrices of 512 x 16,384 floats are 128 MiB, where
+# whole ones would be 4 GiB.
+_ROWS = 512
 
 
 class _GatherRows(torch.autograd.Function):
@@ -10,16 +16,12 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, rows: torch.Tensor) -> torch.Tensor:  # [b, d] -> [b * world, d]
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
+        return processes.gather_rows(rows)
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:  # -> float[b, d]
         # Each process's loss has our rows among its negatives: sum what all of them say.
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+        return processes.sum_rows(gradient)
 
 
 def contrastive_loss(
@@ -44,15 +46,23 @@ def contrastive_loss(
     Source: ALIGN (Jia et al., 2021), equations 1 and 2. The paper adds the two directions; we take
     their mean, as transformers' AlignModel and open_clip do.
     """
-    b, first = len(images), 0
+    b, first = len(images), len(images) * processes.rank()
     all_images, all_texts = images, texts  # float[n, d], n = b * processes
-    if dist.is_available() and dist.is_initialized():
-        first = b * dist.get_rank()
+    if processes.grouped():
         all_images, all_texts = _GatherRows.apply(images), _GatherRows.apply(texts)
     target = torch.arange(first, first + b, device=images.device)  # int64[b]
-    image_to_text = images @ all_texts.T / temperature  # float[b, n]
-    text_to_image = texts @ all_images.T / temperature  # float[b, n]
-    return (
-        F.cross_entropy(image_to_text, target, label_smoothing=label_smoothing)
-        + F.cross_entropy(text_to_image, target, label_smoothing=label_smoothing)
-    ) / 2
+
+    def rows_loss(images, texts, target) -> torch.Tensor:  # of r rows: float[]
+        image_to_text = images @ all_texts.T / temperature  # float[r, n]
+        text_to_image = texts @ all_images.T / temperature  # float[r, n]
+        kind = {"label_smoothing": label_smoothing, "reduction": "sum"}
+        return (
+            F.cross_entropy(image_to_text, target, **kind)
+            + F.cross_entropy(text_to_image, target, **kind)
+        ) / (2 * b)
+
+    parts = list(zip(images.split(_ROWS), texts.split(_ROWS), target.split(_ROWS), strict=True))
+    if len(parts) == 1:
+        return rows_loss(*parts[0])
+    # The backward pass computes the scores anew, so that one part's lie in memory at a time.
+    return sum(checkpoint(rows_loss, *part, use_reentrant=False) for part in parts)

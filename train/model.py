@@ -1,5 +1,6 @@
 """ALIGN's dual encoder: transformers.AlignModel from scratch, and how it is saved."""
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +18,9 @@ from transformers import (
     EfficientNetImageProcessor,
 )
 
-from train.presets import Settings
+from train.batch_norm import use_ghost_groups
+from train.inputs import Inputs, Texts
+from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
 
 MEAN = STD = (0.5, 0.5, 0.5)  # pixels in [-1, 1], as TPU EfficientNets are fed
@@ -31,36 +34,84 @@ class DualEncoder(nn.Module):
 
     AlignModel divides by a free parameter, which may cross zero; here its logarithm is learned, and
     `export_model` writes the temperature itself into the AlignModel.
+
+    Args:
+      align: changed in place: stochastic depth for element-wise dropout, BatchNorm by groups.
+      batch_size: pairs of one step, on this process.
     """
 
-    def __init__(self, settings: Settings, vocabulary_size: int):
+    def __init__(self, align: AlignModel, settings: Settings, *, batch_size: int):
         super().__init__()
-        self.align = AlignModel(_config(settings, vocabulary_size))
-        self.log_temperature = nn.Parameter(torch.tensor(settings.temperature).log())
+        self.align = align
+        self.log_temperature = nn.Parameter(align.temperature.detach().log())
+        self.min_log_temperature = math.log(settings.min_temperature)
+        self.bf16 = settings.precision == "bf16"
         # Neither takes part in the forward pass below, and DDP waits for every gradient it expects.
-        self.align.temperature.requires_grad_(False)
-        self.align.text_model.pooler.requires_grad_(False)
-        for module in self.align.vision_model.modules():
-            if isinstance(module, nn.BatchNorm2d):  # HF's expand_bn ignores the config's momentum
-                module.momentum = settings.batch_norm_momentum
+        align.temperature.requires_grad_(False)
+        align.text_model.pooler.requires_grad_(False)
+        use_ghost_groups(
+            align.vision_model,
+            group_size=settings.batch_norm_group_size,
+            batch_size=batch_size,
+            momentum=settings.batch_norm_momentum,
+        )
         if settings.drop_path > 0:
-            from timm.layers import DropPath  # here, because timm takes 5 s to import
-
-            for block in self.align.vision_model.encoder.blocks:
-                # HF drops single elements where EfficientNet drops the block (stochastic depth).
-                block.projection.dropout = DropPath(block.projection.dropout.p)
+            use_stochastic_depth(align.vision_model, settings.drop_path)
 
     @property
     def temperature(self) -> torch.Tensor:
         return self.log_temperature.exp()
 
-    def forward(
-        self, pixels: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """float[b, 3, h, w], int64[b, t], int64[b, t] -> float[b, d], float[b, d], float[]."""
-        images = self.align.get_image_features(pixels).pooler_output  # [b, d]
-        texts = self.align.get_text_features(input_ids, attention_mask).pooler_output  # [b, d]
-        return F.normalize(images, dim=-1), F.normalize(texts, dim=-1), self.temperature
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        """After each step: the parameter itself, so that it can leave its floor again."""
+        self.log_temperature.clamp_(min=self.min_log_temperature)
+
+    def forward(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """b pairs -> float[b, d] of images, float[b, d] of texts, both L2-normalised; float[]."""
+        device = self.log_temperature.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            images = self.embed_images(inputs.pixels.to(device))  # [b, d]
+            texts = self.embed_texts(inputs.texts)  # [b, d]
+        images, texts = (F.normalize(rows.float(), dim=-1) for rows in (images, texts))
+        return images, texts, self.temperature
+
+    def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:  # uint8[b, h, w, 3] -> [b, d]
+        # A view with the channels in front: in memory they stay last, as convolutions like them.
+        scaled = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # [b, 3, h, w] in [-1, 1]
+        return self.align.get_image_features(scaled).pooler_output
+
+    def embed_texts(self, texts: Texts) -> torch.Tensor:  # -> [b, d]
+        device = self.log_temperature.device
+        rows = [
+            self.align.get_text_features(ids.to(device), mask.to(device)).pooler_output  # [b_i, d]
+            for ids, mask in texts.buckets
+        ]
+        return torch.cat(rows)[texts.place.to(device)]
+
+
+def use_stochastic_depth(vision_model: nn.Module, drop_path: float) -> None:
+    """Blocks are dropped whole, from 0 for the first to nearly `drop_path` for the last one.
+
+    transformers' "drop_connect" is dropout of single elements, where EfficientNet means the block.
+    """
+    from timm.layers import DropPath  # here, because timm takes 5 s to import
+
+    blocks = vision_model.encoder.blocks
+    for i, block in enumerate(blocks):
+        block.projection.dropout = DropPath(drop_path * i / len(blocks))
+
+
+def new_align(settings: Settings, vocabulary_size: int) -> AlignModel:
+    """An AlignModel of the settings' two towers, from scratch."""
+    image, text = IMAGE_TOWERS[settings.image_tower], TEXT_TOWERS[settings.text_tower]
+    config = AlignConfig(
+        vision_config=_vision_config(image, settings),
+        text_config=_text_config(text, settings, vocabulary_size),
+        projection_dim=_pooled_width(image),
+        temperature_init_value=settings.temperature,
+    )
+    return AlignModel(config)
 
 
 def export_model(
@@ -88,18 +139,6 @@ def image_processor(settings: Settings) -> EfficientNetImageProcessor:
         image_mean=list(MEAN),
         image_std=list(STD),
         include_top=False,
-    )
-
-
-def _config(settings: Settings, vocabulary_size: int) -> AlignConfig:
-    image = IMAGE_TOWERS[settings.image_tower]
-    text = TEXT_TOWERS[settings.text_tower]
-    vision_config = _vision_config(image, settings)
-    return AlignConfig(
-        vision_config=vision_config,
-        text_config=_text_config(text, settings, vocabulary_size),
-        projection_dim=_pooled_width(image),
-        temperature_init_value=settings.temperature,
     )
 
 

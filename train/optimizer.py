@@ -2,7 +2,7 @@
 
 import torch
 
-from train.presets import Settings
+from train.settings import Settings
 
 
 def make_optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
@@ -29,3 +29,8 @@ def learning_rate(step: int, settings: Settings) -> float:
     if step <= warmup:
         return settings.learning_rate * step / warmup
     return settings.learning_rate * (settings.steps - step + 1) / (settings.steps - warmup + 1)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, settings: Settings) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(step, settings)

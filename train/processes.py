@@ -1,9 +1,11 @@
 """The processes of one run: torchrun's many, or just this one."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 
 def start_processes() -> None:
@@ -56,3 +58,32 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     parts = [torch.empty_like(rows) for _ in range(count())]
     dist.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
+
+
+def sum_rows(rows: torch.Tensor) -> torch.Tensor:
+    """float[b * processes, d] of each process -> float[b, d]: this one's rows, summed over all."""
+    rows = rows.contiguous()
+    dist.all_reduce(rows)
+    return rows.chunk(count())[rank()]
+
+
+def average_buffers(model: torch.nn.Module) -> None:
+    """BatchNorm's running statistics, which each process gathers alone, become all processes'."""
+    if grouped():
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                dist.all_reduce(buffer)
+                buffer /= count()
+
+
+def replicate(model: torch.nn.Module) -> torch.nn.Module:
+    """The model as it is trained: its gradients are averaged over the processes."""
+    if not grouped():
+        return model
+    # No buffers: `average_buffers` makes better statistics of them than the first process's.
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def unsynchronised(replica: torch.nn.Module, yes: bool = True) -> AbstractContextManager:
+    """Within, gradients only add up on each process; the next pass outside averages them."""
+    return replica.no_sync() if yes and grouped() else nullcontext()

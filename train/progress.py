@@ -11,15 +11,12 @@ import torch
 from tqdm import tqdm
 
 from train import processes
-from train.data import Batch
 from train.errors import Diverged
 from train.optimizer import learning_rate
-from train.presets import Settings
+from train.settings import Settings
+from train.step import Seen
 from train.trackers import SHOWN_SAMPLES, Tracker, open_trackers
 
-# Below it, cosines that differ by 0.01 have odds of e^10: each softmax is sure of one candidate,
-# right or wrong. CLIP is stopped at 0.01; ALIGN does not say that it is stopped anywhere.
-MIN_TEMPERATURE = 1e-3
 _ADVICE = "try a lower --learning_rate or more --warmup_steps, in a new --run"
 
 
@@ -42,17 +39,16 @@ class Progress:
     def step(
         self,
         step: int,
-        batch: Batch,
+        seen: Seen,
         model: torch.nn.Module,
-        result: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         *,
         check: bool,
     ) -> None:
         """Counts the step; reports it, and shows its samples, where the settings say so.
 
         Args:
+          seen: what the step saw.
           model: has a `temperature`, and the step's gradients.
-          result: the loss, float[], and the embeddings that it is of, float[b, d] twice.
           check: look whether the run has diverged even if there is nothing to report.
 
         Raises:
@@ -63,18 +59,19 @@ class Progress:
         settings = self.settings
         reported = step == settings.steps or step % settings.log_every == 0
         if reported or check:
-            measured = measure(*result, model)
-            check_health(step, measured)
+            measured = measure(seen, model)
+            check_health(step, measured, settings.min_temperature)
         if reported:
             rest = {
                 "learning_rate": learning_rate(step, settings),
-                "epoch": batch.position.epoch,
-                "skipped": batch.position.skipped,
+                "epoch": seen.inputs.position.epoch,
+                "skipped": seen.inputs.position.skipped,
             }
             self._report({"step": step} | measured | rest)
         first = step == self._first
         if settings.samples_every and (first or step % settings.samples_every == 0):
-            self._tell("samples", step, batch.pixels[:SHOWN_SAMPLES], batch.texts[:SHOWN_SAMPLES])
+            pixels, texts = seen.inputs.pixels.numpy(), seen.inputs.captions
+            self._tell("samples", step, pixels[:SHOWN_SAMPLES], texts[:SHOWN_SAMPLES])
 
     def _report(self, row: dict) -> None:
         """Shows, writes and tells the trackers of one row, with the speed since the last one."""
@@ -114,20 +111,17 @@ class Progress:
                 self.say(f"the tracker {type(tracker).__name__} is left out: {error!r:.200}")
 
 
-def measure(
-    loss: torch.Tensor, images: torch.Tensor, texts: torch.Tensor, model: torch.nn.Module
-) -> dict[str, float]:
+def measure(seen: Seen, model: torch.nn.Module) -> dict[str, float]:
     """How a step went. All processes have to call it: loss and accuracy are of all their rows.
 
     Args:
-      loss: float[], this process's.
-      images, texts: float[b, d], this process's rows, L2-normalised.
-      model: has a `temperature`, and its gradients.
+      seen: what the step saw.
+      model: has a `temperature`, and the step's gradients.
     """
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     return {
-        "loss": processes.mean(loss.detach()),
-        "accuracy": processes.mean(in_batch_accuracy(images.detach(), texts.detach())),
+        "loss": processes.mean(seen.loss),
+        "accuracy": processes.mean(in_batch_accuracy(seen.images, seen.texts)),
         "temperature": model.temperature.item(),
         "gradient_norm": torch.nn.utils.get_total_norm(gradients).item(),
     }
@@ -152,16 +146,16 @@ def in_batch_accuracy(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor
     return right / (2 * b)
 
 
-def check_health(step: int, measured: dict[str, float]) -> None:
+def check_health(step: int, measured: dict[str, float], min_temperature: float) -> None:
     """Raises Diverged where a number is none, or the temperature is too low to learn from."""
     for name in ("loss", "gradient_norm", "temperature"):
         if not math.isfinite(measured[name]):
             raise Diverged(
                 f"the {name.replace('_', ' ')} is {measured[name]} at step {step}: {_ADVICE}"
             )
-    if measured["temperature"] < MIN_TEMPERATURE:
+    if measured["temperature"] <= min_temperature * (1 + 1e-6):  # as a float32's logarithm has it
         raise Diverged(
-            f"the temperature is {measured['temperature']:.2g} at step {step}, below "
-            f"{MIN_TEMPERATURE}, where nothing more is learned: {_ADVICE}; or more "
+            f"the temperature is {measured['temperature']:.2g} at step {step}, the "
+            f"least it may be, where nothing more is learned: {_ADVICE}; or more "
             "--label_smoothing, if the pairs are few and learned by heart"
         )

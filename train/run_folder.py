@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from train.errors import SettingsError
-from train.presets import Settings
+from train.settings import Settings
 
 PACKAGES = ("numpy", "pillow", "timm", "tokenizers", "torch", "transformers", "webdataset")
 _END_BYTES = 1 << 16

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from train.errors import SettingsError
-from train.presets import Settings
+from train.settings import Settings
 
 SHOWN_SAMPLES = 16
 

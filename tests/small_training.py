@@ -1,0 +1,52 @@
+"""A model, texts and pictures small enough for the trainer's tests."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import BertTokenizerFast
+
+from train.data import Batch, Position, resize_square
+from train.inputs import Inputs, to_inputs
+from train.model import DualEncoder, new_align
+from train.presets import TINY
+from train.settings import Settings
+from train.tokenizer import learn_tokenizer
+
+TEXTS = [
+    "two green stars",
+    "a red heart",
+    "Three blue circles above a star",
+    "no",
+    "a cross",
+    "one",
+]
+SETTINGS = replace(TINY, resize_px=40, crop_px=32, batch_size=len(TEXTS), vocabulary_size=100)
+
+torch.set_num_threads(1)  # more only get in each other's way on models this small
+
+
+def small_tokenizer() -> BertTokenizerFast:
+    return learn_tokenizer(lambda: TEXTS, vocabulary_size=100, max_tokens=SETTINGS.max_tokens)
+
+
+def small_model(settings: Settings = SETTINGS, *, vocabulary_size: int = 100) -> DualEncoder:
+    torch.manual_seed(1)
+    align = new_align(settings, vocabulary_size)
+    return DualEncoder(align, settings, batch_size=settings.batch_size)
+
+
+def pictures(count: int) -> list[Image.Image]:
+    rng = np.random.default_rng(3)
+    noise = [rng.integers(0, 256, (6, 7, 3)).astype(np.uint8) for _ in range(count)]
+    return [Image.fromarray(pixels).resize((90, 70)) for pixels in noise]
+
+
+def small_inputs(
+    tokenizer: BertTokenizerFast, texts: Sequence[str] = TEXTS, settings: Settings = SETTINGS
+) -> Inputs:
+    """As the training loop gets them, but with the evaluation's crop."""
+    crops = [resize_square(image, 40)[4:36, 4:36] for image in pictures(len(texts))]
+    return to_inputs(Batch(np.stack(crops), list(texts), Position()), tokenizer, settings)

@@ -1,0 +1,86 @@
+"""The gradients of one step: in one pass or, for a batch larger than memory, in two.
+
+In two (GradCache: Gao et al., 2021, "Scaling Deep Contrastive Learning Batch Size under Memory
+Limited Setup"): first embed all pairs, a few at a time, without a graph. The loss of the whole
+batch gives the gradient of each embedding. Then embed the same few pairs again, now with a graph,
+and send that gradient back through it. The sum over all is the gradient of the one pass.
+"""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from train import processes
+from train.batch_norm import frozen_statistics
+from train.inputs import Inputs, KeptInputs
+from train.loss import contrastive_loss
+from train.settings import Settings
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a step saw, without gradients."""
+
+    loss: torch.Tensor  # float[]: over this process's rows; the mean over processes is the batch's
+    images: torch.Tensor  # float[b, d]: this process's pairs
+    texts: torch.Tensor  # float[b, d]
+    inputs: Inputs  # the last micro-batch
+
+
+def step_gradients(
+    replica: torch.nn.Module, micro_batches: Iterable[Inputs], settings: Settings, step: int
+) -> Seen:
+    """Adds the gradients of the global batch's loss to those of the model.
+
+    Args:
+      replica: a DualEncoder, as `processes.replicate` gives it.
+      micro_batches: this process's pairs. All processes have as many micro-batches.
+      step: what the random numbers of dropout and stochastic depth follow from.
+    """
+    number, _ = settings.micro_batches(processes.count())
+    gradients = _one_pass if number == 1 else _two_passes
+    return gradients(replica, micro_batches, settings, step)
+
+
+def _one_pass(replica, micro_batches, settings: Settings, step: int) -> Seen:
+    (inputs,) = micro_batches
+    _seed(settings, step, 0)
+    images, texts, temperature = replica(inputs)  # [b, d], [b, d], []
+    loss = contrastive_loss(images, texts, temperature, label_smoothing=settings.label_smoothing)
+    loss.backward()
+    return Seen(loss.detach(), images.detach(), texts.detach(), inputs)
+
+
+def _two_passes(replica, micro_batches, settings: Settings, step: int) -> Seen:
+    with KeptInputs() as kept:
+        parts = []
+        # BatchNorm normalises as in the second pass, but gathers its statistics only there.
+        with torch.no_grad(), frozen_statistics(replica):
+            for i, inputs in enumerate(micro_batches):
+                kept.append(inputs)
+                _seed(settings, step, i)
+                parts.append(replica(inputs))  # [m, d], [m, d], []
+        images = torch.cat([part[0] for part in parts]).requires_grad_()  # [b, d]
+        texts = torch.cat([part[1] for part in parts]).requires_grad_()  # [b, d]
+        temperature = parts[0][2].clone().requires_grad_()  # []
+        loss = contrastive_loss(
+            images, texts, temperature, label_smoothing=settings.label_smoothing
+        )
+        loss.backward()  # no further than the embeddings
+
+        m, last = len(parts[0][0]), len(parts) - 1
+        once = [torch.zeros_like(temperature)] * last + [temperature.grad]
+        gradients = zip(images.grad.split(m), texts.grad.split(m), once, strict=True)
+        for i, (inputs, gradient) in enumerate(zip(kept, gradients, strict=True)):
+            with processes.unsynchronised(replica, i < last):
+                _seed(settings, step, i)  # the same dropout as in the first pass
+                torch.autograd.backward(replica(inputs), gradient)
+    return Seen(loss.detach(), images.detach(), texts.detach(), inputs)
+
+
+def _seed(settings: Settings, step: int, micro_batch: int) -> None:
+    """Another one for each process; of the CPU's generator and of every GPU's."""
+    which = f"{settings.seed} {step} {processes.rank()} {micro_batch}"
+    torch.manual_seed(zlib.crc32(which.encode()))
