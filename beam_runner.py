@@ -22,7 +22,9 @@ _OPTIONAL = {
     "google.api_core": ("gs://", "dataflow"),
     "google.auth": ("gs://", "dataflow"),
     "google.cloud": ("gs://", "dataflow"),
+    "apitools": ("gs://", "dataflow"),
     "boto3": ("s3://",),
+    "cffi": (),
 }
 
 

@@ -1,9 +1,13 @@
 """What an engine says of a failed job, in one line; and jobs that a dead start left."""
 
+from contextlib import suppress
+
+import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
+from apache_beam.transforms import core
 
 from pipeline.engine import Engine, job_error
 
@@ -103,3 +107,42 @@ def test_only_the_jobs_of_that_start_are_cancelled():
 def test_without_a_job_service_nothing_is_left():
     flags = ["--runner=PortableRunner", "--job_endpoint=localhost:1"]
     assert Engine(PipelineOptions(flags), "new").cancel("abc") == []
+
+
+class _Asked(beam.DoFn):
+    def process(self, element, times=3):
+        yield element * times
+
+
+def test_signatures_are_those_that_beam_finds_and_their_lists_are_not_shared():
+    found = core.get_function_arguments(_Asked(), "process")
+    with Engine(PipelineOptions([]), "s").pipeline("texts") as pipeline:
+        counted = []
+        for _ in range(2):
+            names, defaults = core.get_function_arguments(_Asked(), "process")
+            counted.append(([*names], [*defaults]))
+            names.clear()
+        assert core.get_function_args_defaults(_Asked.process) == (["self", *found[0]], [3])
+        pipeline | beam.Create([1])
+    assert counted == [found, found] == [(["element", "times"], [3])] * 2
+
+
+def test_views_of_options_share_what_is_set_later_and_are_not_those_of_others():
+    options, others = PipelineOptions(["--job_name=a"]), PipelineOptions(["--job_name=b"])
+    with Engine(options, "s").pipeline("texts") as pipeline:
+        view = options.view_as(GoogleCloudOptions)
+        assert view is options.view_as(GoogleCloudOptions)
+        assert others.view_as(GoogleCloudOptions).job_name == "b"
+        options.view_as(GoogleCloudOptions).job_name = "c"
+        assert view.job_name == "c" == options.get_all_options()["job_name"]
+        pipeline | beam.Create([1])
+    assert options.view_as(GoogleCloudOptions) is not view
+
+
+def test_beam_is_as_it_was_after_a_pipeline_that_failed():
+    before = PipelineOptions.view_as, core.get_function_args_defaults
+    engine = Engine(PipelineOptions([]), "s")
+    with suppress(OSError), engine.pipeline("texts"):
+        assert (PipelineOptions.view_as, core.get_function_args_defaults) != before
+        raise OSError("the disk")
+    assert (PipelineOptions.view_as, core.get_function_args_defaults) == before

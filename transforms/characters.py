@@ -14,9 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 END = 0x32400
-# Blocks of letters alone, which have no case: their characters are asked nothing else.
-_IDEOGRAPHS = ((0x3400, 0xA000), (0x20000, 0x2F800), (0x30000, END))
-
 ALNUM, SPACE, ODD, FOLDS, COMBINES = 1, 2, 4, 8, 16
 _JAMO = (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))  # join the Hangul syllable before them
 
@@ -37,34 +34,27 @@ class Characters(NamedTuple):
     combining: npt.NDArray[np.uint8]
 
 
-def _flags(character: str) -> int:
-    flags = ALNUM * character.isalnum() | SPACE * character.isspace()
-    flags |= FOLDS * (character.casefold() != character)
-    flags |= COMBINES * (unicodedata.combining(character) != 0)
-    return flags | ODD * (unicodedata.normalize("NFC", character) != character)
-
-
 @lru_cache(maxsize=1)
 def characters() -> Characters:
-    """The tables, made once: 70 ms."""
-    flags = np.zeros(END, np.uint8)
+    """The tables, made once; what can be asked for all characters at once is."""
+    every = [*map(chr, range(END))]
+    wide = np.arange(END, dtype=np.uint32).view("U1")
+    combining = np.fromiter(map(unicodedata.combining, every), np.uint8, END)
+    flags = np.where(np.strings.isalnum(wide), ALNUM, 0).astype(np.uint8)
+    flags[np.strings.isspace(wide)] |= SPACE
+    flags[combining > 0] |= COMBINES
     folded = np.zeros((END, 3), np.uint32)
-    combining = np.zeros(END, np.uint8)
-    at = 0
-    for first, last in _IDEOGRAPHS:
-        span = range(at, first)
-        flags[at:first] = [_flags(chr(c)) for c in span]
-        flags[first:last] = [chr(c).isalnum() for c in range(first, last)]
-        at = last
-    for code in np.flatnonzero(flags & FOLDS):
-        points = [ord(c) for c in chr(code).casefold()]
-        folded[code, : len(points)] = points
-    for code in np.flatnonzero(flags & COMBINES):
-        combining[code] = unicodedata.combining(chr(code))
-    for decomposed in range(END):
-        parts = unicodedata.decomposition(chr(decomposed)).split()
-        if len(parts) == 2 and not flags[decomposed] & ODD and not parts[0].startswith("<"):
-            flags[int(parts[1], 16)] |= ODD
+    cased = np.strings.islower(wide) | np.strings.isupper(wide) | np.strings.istitle(wide)
+    for character in wide[cased].tolist():
+        if (folding := character.casefold()) != character:
+            flags[ord(character)] |= FOLDS
+            folded[ord(character), : len(folding)] = [*map(ord, folding)]
+    for character, parts in zip(every, map(unicodedata.decomposition, every), strict=True):
+        if parts and parts[0] != "<":  # else it is NFC and composed of nothing, or Hangul
+            if unicodedata.normalize("NFC", character) != character:
+                flags[ord(character)] |= ODD
+            elif " " in parts:
+                flags[int(parts.partition(" ")[2], 16)] |= ODD
     flags[list(_JAMO)] |= ODD
     flags[ord("&")] |= ODD
     return Characters(flags, folded, combining)

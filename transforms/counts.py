@@ -91,6 +91,17 @@ def _add_counts(hashes, counts, lowest, shift, table, sums):  # type: ignore[no-
         sums[slot] += counts[row]
 
 
+@njit(nogil=True, cache=True)
+def _close_up(table, sums):  # type: ignore[no-untyped-def]
+    """Moves what is used to the front; returns how many that is."""
+    used = 0
+    for slot in range(len(table)):
+        if sums[slot]:
+            table[used], sums[used] = table[slot], sums[slot]
+            used += 1
+    return used
+
+
 def sum_by_hash(
     hashes: Sequence[UInt64s], counts: Sequence[npt.NDArray[np.uint32]]
 ) -> tuple[UInt64s, Counts]:
@@ -112,8 +123,8 @@ def sum_by_hash(
     table, sums = np.empty(size, np.uint64), np.zeros(size, np.int64)
     for piece, weights in zip(hashes, counts, strict=True):
         _add_counts(piece, weights, np.uint64(lowest), shift, table, sums)
-    used = sums > 0
-    return table[used], sums[used]
+    used = _close_up(table, sums)
+    return table[:used], sums[:used]
 
 
 def vocabulary_cut(
