@@ -16,7 +16,7 @@ from train_shards import colour_shards
 
 from train.__main__ import main
 from train.errors import Diverged
-from train.progress import check_health, in_batch_accuracy, measure
+from train.progress import in_batch_accuracy, measure
 from train.step import Seen
 
 ROOT = Path(__file__).parents[1]
@@ -65,28 +65,31 @@ def test_accuracy_by_hand():
     assert in_batch_accuracy(rows, rows).item() == 1
 
 
-def test_gradient_norm_by_hand():
+def measured(*, loss: float = 2.0, temperature: float = 0.5, gradient: float = 3.0) -> dict:
+    """Of a step whose other gradient is 4, and whose pairs are all right."""
     model = torch.nn.Linear(2, 1)
-    model.temperature = torch.tensor(0.5)
-    model.weight.grad, model.bias.grad = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])
-    measured = measure(Seen(torch.tensor(2.0), torch.eye(2), torch.eye(2), None), model)
-    assert measured == {"loss": 2, "accuracy": 1, "temperature": 0.5, "gradient_norm": 5}
+    model.temperature, model.min_temperature = torch.tensor(temperature), MIN_TEMPERATURE
+    model.weight.grad, model.bias.grad = torch.tensor([[gradient, 0.0]]), torch.tensor([4.0])
+    return measure(9, Seen(torch.tensor(loss), torch.eye(2), torch.eye(2), None), model)
+
+
+def test_measures_by_hand():
+    assert measured() == {"loss": 2, "accuracy": 1, "temperature": 0.5, "gradient_norm": 5}
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "says"),
+    ("numbers", "says"),
     [
-        ("loss", math.nan, "the loss is nan at step 9: try a lower --learning_rate"),
-        ("gradient_norm", math.inf, "the gradient norm is inf at step 9"),
-        ("temperature", math.inf, "the temperature is inf"),
-        ("temperature", MIN_TEMPERATURE, "where nothing more is learned: try a lower"),
+        ({"loss": math.nan}, "the loss is nan at step 9: try a lower --learning_rate"),
+        ({"gradient": math.inf}, "the gradient norm is inf at step 9"),
+        ({"temperature": math.inf}, "the temperature is inf"),
+        ({"temperature": MIN_TEMPERATURE}, "where little more is learned: try a lower"),
     ],
 )
-def test_what_is_worth_nothing_is_refused(name, value, says):
-    healthy = {"loss": 1.0, "gradient_norm": 2.0, "temperature": 0.0011}
-    check_health(9, healthy, MIN_TEMPERATURE)
+def test_what_is_worth_nothing_is_refused(numbers, says):
+    measured(temperature=1.1 * MIN_TEMPERATURE)
     with pytest.raises(Diverged) as raised:
-        check_health(9, healthy | {name: value}, MIN_TEMPERATURE)
+        measured(**numbers)
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
 

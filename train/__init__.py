@@ -1,10 +1,9 @@
-"""Shards in, an ALIGN model out. Imports nothing of the pipeline and opens no connection."""
+"""Shards in, an ALIGN model out. Imports nothing of the pipeline.
+
+Opens no connection but to where a model is that is named, and not a folder.
+"""
 
 import os
-
-# Before transformers is imported: every file it needs lies in the run folder, and without this it
-# asks a server about each tokenizer that it loads.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # Before torch is imported: its threads wait for each other by spinning, and where another program
 # has the core, that takes the time which the thread waited for needs. On 2 cores, a step of `tiny`

@@ -1,6 +1,5 @@
 """python -m train.evaluate retrieval --model RUN/model --data FOLDER_OR_TARS: one JSON object."""
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -12,18 +11,14 @@ from PIL import Image
 
 from train.data import decode_image, find_shards, read_samples
 from train.errors import SettingsError
+from train.flags import Parser
 from train.retrieval import retrieval_scores
 
 LATER = ("zero_shot", "knn", "probe", "segmentation")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise SettingsError(f"{message} (python -m train.evaluate --help)")
-
-
 def main(arguments: list[str]) -> int:
-    parser = _Parser(prog="python -m train.evaluate", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="python -m train.evaluate", description=__doc__, allow_abbrev=False)
     parser.add_argument("task", choices=("retrieval", *LATER))
     parser.add_argument("--model", required=True, type=Path, help="folder of a saved AlignModel")
     parser.add_argument("--data", required=True, help="folder, file or glob of .tar shards")
@@ -62,8 +57,8 @@ def embed_pairs(
     from transformers import AlignModel, AlignProcessor
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AlignModel.from_pretrained(model_folder).to(device).eval()
-    processor = AlignProcessor.from_pretrained(model_folder)
+    model = AlignModel.from_pretrained(model_folder, local_files_only=True).to(device).eval()
+    processor = AlignProcessor.from_pretrained(model_folder, local_files_only=True)
     max_tokens = processor.tokenizer.model_max_length
     images, texts, captions, skipped = [], [], [], [0]
     pairs = _decodable(shards, skipped)

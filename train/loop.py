@@ -1,10 +1,11 @@
 """The training loop: read it top to bottom."""
 
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
-from transformers import BertTokenizerFast
+from transformers import AlignModel, BertTokenizerFast
 
 from train import processes
 from train.checkpoints import capture, load_last_checkpoint, restore, save_checkpoint
@@ -12,8 +13,9 @@ from train.data import Position, TrainingData, read_texts
 from train.errors import SettingsError
 from train.inputs import to_inputs
 from train.model import DualEncoder, export_model, new_align
-from train.optimizer import make_optimizer, set_learning_rate
-from train.progress import Progress
+from train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from train.pretrained import load_pretrained
+from train.progress import Progress, measure
 from train.run_folder import cut_metrics
 from train.settings import Settings
 from train.step import step_gradients
@@ -29,10 +31,7 @@ def train(settings: Settings, shards: list[str], run: Path) -> None:
     _check_processes(checkpoint, count)
     if rank == 0:
         cut_metrics(run / "metrics.jsonl", checkpoint["step"] if checkpoint else 0)
-    tokenizer = _tokenizer(settings, shards, run)
-
-    torch.manual_seed(settings.seed)  # the same weights on every process
-    align = new_align(settings, len(tokenizer))
+    align, tokenizer = _start(settings, shards, run)
     model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
     model.to(device, memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, settings)
@@ -45,7 +44,7 @@ def train(settings: Settings, shards: list[str], run: Path) -> None:
 
     batches = TrainingData(shards, settings, rank, count).batches(position)
     inputs = (to_inputs(batch, tokenizer, settings) for batch in batches)
-    progress = Progress(run, settings, start=start, quiet=rank > 0)
+    progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
     if checkpoint:
         progress.say(f"going on after step {start} of {settings.steps}")
 
@@ -57,8 +56,14 @@ def train(settings: Settings, shards: list[str], run: Path) -> None:
         model.clamp_temperature()
 
         saved = step == settings.steps or step % settings.checkpoint_every == 0
+        rest = {
+            "learning_rate": learning_rate(step, settings),
+            "epoch": seen.inputs.position.epoch,
+            "skipped": seen.inputs.position.skipped,
+        }
         # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
-        progress.step(step, seen, model, check=saved)
+        progress.step(step, partial(measure, step, seen, model), rest, check=saved)
+        progress.show_samples(step, seen.inputs.pixels.numpy(), seen.inputs.captions)
         if saved:
             processes.average_buffers(model)
             state = capture(step, model, optimizer, seen.inputs.position)
@@ -68,6 +73,18 @@ def train(settings: Settings, shards: list[str], run: Path) -> None:
     progress.close()
     if rank == 0:
         export_model(model, tokenizer, settings, run / "model")
+
+
+def _start(
+    settings: Settings, shards: list[str], run: Path
+) -> tuple[AlignModel, BertTokenizerFast]:
+    """The model before the first step, the same on every process, and the run's tokenizer."""
+    if settings.start_from:
+        align, processor = load_pretrained(settings.start_from)
+        return align, processor.tokenizer
+    tokenizer = _tokenizer(settings, shards, run)
+    torch.manual_seed(settings.seed)
+    return new_align(settings, len(tokenizer)), tokenizer
 
 
 def _tokenizer(settings: Settings, shards: list[str], run: Path) -> BertTokenizerFast:

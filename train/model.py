@@ -44,7 +44,7 @@ class DualEncoder(nn.Module):
         super().__init__()
         self.align = align
         self.log_temperature = nn.Parameter(align.temperature.detach().log())
-        self.min_log_temperature = math.log(settings.min_temperature)
+        self.min_temperature = settings.min_temperature
         self.bf16 = settings.precision == "bf16"
         # Neither takes part in the forward pass below, and DDP waits for every gradient it expects.
         align.temperature.requires_grad_(False)
@@ -65,7 +65,7 @@ class DualEncoder(nn.Module):
     @torch.no_grad()
     def clamp_temperature(self) -> None:
         """After each step: the parameter itself, so that it can leave its floor again."""
-        self.log_temperature.clamp_(min=self.min_log_temperature)
+        self.log_temperature.clamp_(min=math.log(self.min_temperature))
 
     def forward(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """b pairs -> float[b, d] of images, float[b, d] of texts, both L2-normalised; float[]."""

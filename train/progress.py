@@ -4,73 +4,70 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from train import processes
 from train.errors import Diverged
-from train.optimizer import learning_rate
+from train.model import DualEncoder
 from train.settings import Settings
 from train.step import Seen
-from train.trackers import SHOWN_SAMPLES, Tracker, open_trackers
+from train.trackers import SHOWN_SAMPLES, open_trackers
 
+_SHOWN = {
+    "loss": "loss {:.3f}",
+    "accuracy": "accuracy {:.1%}",
+    "temperature": "temperature {:.4f}",
+    "gradient_norm": "gradient norm {:.3g}",
+    "samples_per_second": "{:.0f} samples/s",
+}
 _ADVICE = "try a lower --learning_rate or more --warmup_steps, in a new --run"
 
 
 class Progress:
-    """Counts steps and, when told, reports. A bar on a terminal, else a line for each report."""
+    """Counts steps and reports some. A bar on a terminal, else a line for each report.
 
-    def __init__(self, run: Path, settings: Settings, *, start: int, quiet: bool):
+    Args:
+      settings: of any kind that has batch_size, log_every, samples_every and trackers.
+      start, steps: how many steps are done, and how many there will be.
+      quiet: only counts: this is not the first process.
+    """
+
+    def __init__(self, run: Path, settings: Settings, *, start: int, steps: int, quiet: bool):
         self.metrics, self.settings, self.quiet = run / "metrics.jsonl", settings, quiet
-        self.trackers: list[Tracker] = []
+        self.steps, self.trackers = steps, []
         if not quiet:
             self.trackers = open_trackers(settings.trackers, run, settings, start + 1)
-        self.bar = tqdm(
-            initial=start,
-            total=settings.steps,
-            unit="step",
-            disable=quiet or not sys.stderr.isatty(),
-        )
+        hidden = quiet or not sys.stderr.isatty()
+        self.bar = tqdm(initial=start, total=steps, unit="step", disable=hidden)
         self._first, self._since, self._steps_since = start + 1, time.perf_counter(), 0
 
-    def step(
-        self,
-        step: int,
-        seen: Seen,
-        model: torch.nn.Module,
-        *,
-        check: bool,
-    ) -> None:
-        """Counts the step; reports it, and shows its samples, where the settings say so.
+    def step(self, step: int, measure: Callable[[], dict], rest: dict, *, check: bool) -> None:
+        """Counts a step, and reports it where the settings say so.
 
         Args:
-          seen: what the step saw.
-          model: has a `temperature`, and the step's gradients.
-          check: look whether the run has diverged even if there is nothing to report.
-
-        Raises:
-          Diverged: as `check_health` does. All processes raise it at the same step.
+          measure: gives the numbers that cost something; raises Diverged where they are worth
+            nothing. All processes call it at the same steps.
+          rest: further numbers of the report.
+          check: measure even if there is nothing to report.
         """
         self.bar.update()
         self._steps_since += 1
-        settings = self.settings
-        reported = step == settings.steps or step % settings.log_every == 0
+        reported = step == self.steps or step % self.settings.log_every == 0
         if reported or check:
-            measured = measure(seen, model)
-            check_health(step, measured, settings.min_temperature)
+            measured = measure()
         if reported:
-            rest = {
-                "learning_rate": learning_rate(step, settings),
-                "epoch": seen.inputs.position.epoch,
-                "skipped": seen.inputs.position.skipped,
-            }
             self._report({"step": step} | measured | rest)
-        first = step == self._first
-        if settings.samples_every and (first or step % settings.samples_every == 0):
-            pixels, texts = seen.inputs.pixels.numpy(), seen.inputs.captions
+
+    def show_samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
+        """Shows the trackers the first of uint8[n, h, w, 3] and n texts, at some of the steps."""
+        every = self.settings.samples_every
+        if every and (step == self._first or step % every == 0):
             self._tell("samples", step, pixels[:SHOWN_SAMPLES], texts[:SHOWN_SAMPLES])
 
     def _report(self, row: dict) -> None:
@@ -81,15 +78,11 @@ class Progress:
         if self.quiet:
             return
         row = row | {"samples_per_second": round(self.settings.batch_size / step_s, 1)}
-        shown = (
-            f"loss {row['loss']:.3f} accuracy {row['accuracy']:.1%} "
-            f"temperature {row['temperature']:.4f} gradient norm {row['gradient_norm']:.3g} "
-            f"{row['samples_per_second']:.0f} samples/s"
-        )
+        shown = " ".join(form.format(row[name]) for name, form in _SHOWN.items() if name in row)
         self.bar.set_postfix_str(shown)
         if self.bar.disable:
-            left = timedelta(seconds=round((self.settings.steps - row["step"]) * step_s))
-            self.say(f"step {row['step']}/{self.settings.steps} {shown} {left} left")
+            left = timedelta(seconds=round((self.steps - row["step"]) * step_s))
+            self.say(f"step {row['step']}/{self.steps} {shown} {left} left")
         with open(self.metrics, "a") as file:
             file.write(json.dumps(row) + "\n")
         self._tell("scalars", row["step"], {n: v for n, v in row.items() if n != "step"})
@@ -111,20 +104,42 @@ class Progress:
                 self.say(f"the tracker {type(tracker).__name__} is left out: {error!r:.200}")
 
 
-def measure(seen: Seen, model: torch.nn.Module) -> dict[str, float]:
+def measure(step: int, seen: Seen, model: DualEncoder) -> dict[str, float]:
     """How a step went. All processes have to call it: loss and accuracy are of all their rows.
 
     Args:
       seen: what the step saw.
-      model: has a `temperature`, and the step's gradients.
+      model: with the step's gradients.
+
+    Raises:
+      Diverged: a number is none, or the temperature is the least it may be.
     """
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    return {
+    measured = {
         "loss": processes.mean(seen.loss),
         "accuracy": processes.mean(in_batch_accuracy(seen.images, seen.texts)),
         "temperature": model.temperature.item(),
-        "gradient_norm": torch.nn.utils.get_total_norm(gradients).item(),
+        "gradient_norm": gradient_norm(model),
     }
+    check_finite(step, measured)
+    if measured["temperature"] <= model.min_temperature * (1 + 1e-6):  # as a float32's logarithm
+        raise Diverged(
+            f"the temperature is {measured['temperature']:.2g} at step {step}, the least it may "
+            f"be, where little more is learned: {_ADVICE}; or more --label_smoothing, if the pairs "
+            "are few and learned by heart; or a lower --min_temperature"
+        )
+    return measured
+
+
+def gradient_norm(model: torch.nn.Module) -> float:
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients).item()
+
+
+def check_finite(step: int, measured: dict[str, float]) -> None:
+    """Raises Diverged, on all processes at the same step: the numbers are the same there."""
+    for name, value in measured.items():
+        if not math.isfinite(value):
+            raise Diverged(f"the {name.replace('_', ' ')} is {value} at step {step}: {_ADVICE}")
 
 
 @torch.no_grad()
@@ -144,18 +159,3 @@ def in_batch_accuracy(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor
         for part, own in zip(rows.split(512), target.split(512), strict=True):
             right += ((part @ candidates.T).argmax(dim=1) == own).sum()
     return right / (2 * b)
-
-
-def check_health(step: int, measured: dict[str, float], min_temperature: float) -> None:
-    """Raises Diverged where a number is none, or the temperature is too low to learn from."""
-    for name in ("loss", "gradient_norm", "temperature"):
-        if not math.isfinite(measured[name]):
-            raise Diverged(
-                f"the {name.replace('_', ' ')} is {measured[name]} at step {step}: {_ADVICE}"
-            )
-    if measured["temperature"] <= min_temperature * (1 + 1e-6):  # as a float32's logarithm has it
-        raise Diverged(
-            f"the temperature is {measured['temperature']:.2g} at step {step}, the "
-            f"least it may be, where nothing more is learned: {_ADVICE}; or more "
-            "--label_smoothing, if the pairs are few and learned by heart"
-        )

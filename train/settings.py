@@ -16,6 +16,9 @@ def _free(default):
 class Settings:
     """One training run. Each field is also a flag of `python -m train`. Defaults: the paper's."""
 
+    # The AlignModel to go on with: a folder, or a published one's name; empty: from scratch, with
+    # the towers, the vocabulary and the temperature below.
+    start_from: str = ""
     # Model (sections 4.1 and 5): names in train/towers.py.
     image_tower: str = "b7"
     text_tower: str = "base"

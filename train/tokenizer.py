@@ -55,4 +55,5 @@ def save_tokenizer(tokenizer: BertTokenizerFast, folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> BertTokenizerFast:
-    return BertTokenizerFast.from_pretrained(folder)
+    # Without the flag, some versions of transformers ask a hub about it.
+    return BertTokenizerFast.from_pretrained(folder, local_files_only=True)

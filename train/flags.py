@@ -1,0 +1,64 @@
+"""Flags out of a dataclass of settings, and how a command of train/ ends."""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from train.errors import Diverged, SettingsError, TrainingError
+
+S = TypeVar("S")
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises SettingsError where argparse prints its usage and ends the program."""
+
+    def error(self, message: str):
+        raise SettingsError(f"{message} ({self.prog} --help lists all flags)")
+
+
+def add_settings(parser: Parser, presets: Mapping[str, S], default: str) -> None:
+    """`--preset`, and a flag for each field of the presets' class."""
+    parser.add_argument(
+        "--preset", default=default, choices=presets, help=f"which values (default: {default})"
+    )
+    for setting in dataclasses.fields(presets[default]):
+        values = ", ".join(f"{name}: {getattr(p, setting.name)}" for name, p in presets.items())
+        parser.add_argument(
+            f"--{setting.name}",
+            type=_boolean if setting.type is bool else setting.type,
+            metavar=setting.type.__name__.upper(),
+            default=argparse.SUPPRESS,
+            help=values.replace("%", "%%"),
+        )
+
+
+def take_settings(given: dict, presets: Mapping[str, S]) -> S:
+    """The preset with the flags that were given; takes all of them out of `given`."""
+    preset = presets[given.pop("preset")]
+    names = [field.name for field in dataclasses.fields(preset) if field.name in given]
+    return dataclasses.replace(preset, **{name: given.pop(name) for name in names})
+
+
+def exit_status(command: Callable[[], int]) -> int:
+    """That of `command`, or 2 for wrong settings and 1 for a run that can't go on, with a line."""
+    try:
+        return command()
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TrainingError as error:
+        if os.environ.get("RANK", "0") == "0" or not isinstance(error, Diverged):
+            print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"must be true or false; got {text!r}")
+    return text.lower() == "true"
