@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from transformers import BertTokenizerFast
 
-from train.data import Batch, Position, resize_square
+from train.data import Batch, Position
+from train.images import resize_square
 from train.inputs import Inputs, to_inputs
 from train.model import DualEncoder, new_align
 from train.presets import TINY
@@ -48,5 +49,5 @@ def small_inputs(
     tokenizer: BertTokenizerFast, texts: Sequence[str] = TEXTS, settings: Settings = SETTINGS
 ) -> Inputs:
     """As the training loop gets them, but with the evaluation's crop."""
-    crops = [resize_square(image, 40)[4:36, 4:36] for image in pictures(len(texts))]
+    crops = [resize_square(np.array(image), 40)[4:36, 4:36] for image in pictures(len(texts))]
     return to_inputs(Batch(np.stack(crops), list(texts), Position()), tokenizer, settings)

@@ -217,3 +217,31 @@ def test_what_is_forbidden_is_not_tried_again(faulty: tuple[FaultyProxy, Store])
 )
 def test_which_errors_may_pass(error: Exception, passes: bool):
     assert may_pass(error) == passes
+
+
+def test_a_store_of_shards_is_trained_on(s3: Store, tmp_path: Path, monkeypatch):
+    from stores import KEYS
+    from train_shards import colour_shards
+
+    from train.errors import SettingsError, TrainingError
+    from train.samples import shard_samples
+    from train.shard_streams import _store, fingerprint
+    from train.shards import find_shards
+
+    variables = {name.upper(): value for name, value in KEYS.items()}
+    variables |= {"AWS_ENDPOINT_URL": s3.url, "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in (variables | {"AWS_EC2_METADATA_DISABLED": "true"}).items():
+        monkeypatch.setenv(name, value)
+    _store.cache_clear()
+    local = colour_shards(tmp_path, shards=1) / "00000.tar"
+    there = f"{s3.root}/shards/00000.tar"
+    s3.upload(local, there)
+    for named in (f"{s3.root}/shards", f"{s3.root}/shards/*.tar", there):
+        assert find_shards(named) == [there]
+    assert list(shard_samples(there)) == list(shard_samples(str(local)))
+    assert fingerprint(there) == fingerprint(str(local))
+    with pytest.raises(TrainingError, match="FileNotFoundError"):
+        list(shard_samples(f"{s3.root}/shards/1.tar"))
+    with pytest.raises(SettingsError, match="cannot be listed"):
+        find_shards("s3://nowhere/shards")
+    _store.cache_clear()

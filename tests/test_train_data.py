@@ -1,141 +1,121 @@
-"""What the trainer reads: every sample, upright, in RGB, in an order that can be gone on with."""
+"""Batches: every pixel the same whoever decodes it, sets in their shares, bad samples capped."""
 
 import itertools
-import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from train_shards import colour_files, colour_shards, encoded, write_tar
+from train_shards import colour_files, colour_shards, write_tar
 
-from train.data import (
-    Position,
-    TrainingData,
-    decode_image,
-    find_shards,
-    random_crop,
-    read_samples,
-    resize_square,
-)
-from train.errors import SettingsError
+from train.data import Batch, Position, TrainingData
+from train.errors import TrainingError
 from train.presets import TINY
 from train.settings import Settings
+from train.shards import ShardSet, find_sets
 
 SETTINGS = replace(
     TINY, batch_size=4, resize_px=20, crop_px=16, shuffle_samples=8, horizontal_flip=True
 )
 
 
-def batches(shards: list[str], position: Position | None = None, settings: Settings = SETTINGS):
-    return TrainingData(shards, settings).batches(position or Position())
+def batches(
+    sets: list[ShardSet],
+    count: int,
+    position: Position | None = None,
+    settings: Settings = SETTINGS,
+    rank: int = 0,
+    processes: int = 1,
+) -> list[Batch]:
+    data = TrainingData(sets, settings, rank, processes)
+    return list(itertools.islice(data.batches(position or Position()), count))
 
 
-def test_an_epoch_has_every_sample_once_and_no_epoch_has_the_same_order(tmp_path: Path):
-    shards = find_shards(str(colour_shards(tmp_path)))
-    keys = {key for key, _, _ in read_samples(shards)}
-    data = TrainingData(shards, SETTINGS)
-    epochs = [[key for key, _, _ in data._epoch(i)] for i in range(2)]
-    assert [sorted(epoch) for epoch in epochs] == [sorted(keys)] * 2
-    assert epochs[0] != epochs[1]
-    assert epochs[0] == [key for key, _, _ in TrainingData(shards, SETTINGS)._epoch(0)]
-
-
-@pytest.mark.parametrize("taken", [1, 2, 5, 6, 9])  # an epoch is 6 batches
-def test_goes_on_from_any_batch_with_the_same_batches(tmp_path: Path, taken: int):
-    shards = find_shards(str(colour_shards(tmp_path)))
-    whole = list(itertools.islice(batches(shards), taken + 7))
-    rest = list(itertools.islice(batches(shards, whole[taken - 1].position), 7))
-    for expected, batch in zip(whole[taken:], rest, strict=True):
-        assert batch.texts == expected.texts
-        assert batch.position == expected.position
-        assert np.array_equal(batch.pixels, expected.pixels)
-
-
-def test_threads_and_cache_change_nothing(tmp_path: Path):
-    shards = find_shards(str(colour_shards(tmp_path)))
-    plain = replace(SETTINGS, decode_threads=1, cached_images=0)
-    cached = replace(SETTINGS, decode_threads=4, cached_images=100)
-    for a, b in itertools.islice(
-        zip(batches(shards, settings=plain), batches(shards, settings=cached), strict=True), 14
-    ):
-        assert a.texts == b.texts
+def assert_equal(some: list[Batch], others: list[Batch]) -> None:
+    for a, b in zip(some, others, strict=True):
+        assert (a.texts, a.position) == (b.texts, b.position)
         assert np.array_equal(a.pixels, b.pixels)
 
 
-@pytest.mark.parametrize("count", [1, 3])  # shards: fewer and more than processes
-def test_processes_share_an_epoch_out(tmp_path: Path, count: int):
-    shards = find_shards(str(colour_shards(tmp_path, shards=count)))
-    parts = [
-        [key for key, _, _ in TrainingData(shards, SETTINGS, rank=rank, processes=2)._epoch(3)]
-        for rank in range(2)
-    ]
-    assert min(map(len, parts)) > 0
-    assert sorted(parts[0] + parts[1]) == sorted(key for key, _, _ in read_samples(shards))
+@pytest.fixture
+def two_sets(tmp_path: Path) -> list[ShardSet]:
+    colour_shards(tmp_path / "a", shards=3)
+    named = {name.replace("0", "b"): data for name, data in colour_files(0, 10).items()}
+    write_tar(tmp_path / "b.tar", {n: b"b" if n[-3:] == "txt" else d for n, d in named.items()})
+    return find_sets(f"{tmp_path}/a::3,{tmp_path}/b.tar::1")
 
 
-def test_undecodable_samples_are_counted_and_skipped(tmp_path: Path):
+@pytest.mark.parametrize("taken", [1, 2, 5, 6, 9, 40])
+def test_goes_on_from_any_batch_with_the_same_batches(two_sets, taken: int):
+    whole = batches(two_sets, taken + 7)
+    position = Position.from_state(whole[taken - 1].position.state())
+    assert_equal(batches(two_sets, 7, position), whole[taken:])
+
+
+def test_threads_and_cache_change_nothing(tmp_path: Path):
+    sets = find_sets(str(colour_shards(tmp_path)))
+    plain = replace(SETTINGS, decode_threads=1, cached_images=0)
+    cached = replace(SETTINGS, decode_threads=4, cached_images=100)
+    assert_equal(batches(sets, 14, settings=plain), batches(sets, 14, settings=cached))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_each_set_gives_its_share_of_every_few_batches(two_sets, processes: int):
+    for rank in range(processes):
+        found = batches(two_sets, 60, rank=rank, processes=processes)
+        texts = [text == "b" for batch in found for text in batch.texts]
+        for i in range(0, len(texts), 40 // processes):
+            assert abs(sum(texts[i : i + 40 // processes]) - 10 / processes) <= 2
+        epochs = [{cursor.epoch for cursor in batch.position.cursors} for batch in found]
+        assert [batch.position.epoch for batch in found] == [min(some) for some in epochs]
+        assert max(map(len, epochs)) == 2  # the small set is an epoch ahead at times
+
+
+def test_processes_take_as_many_steps_whatever_their_shards_hold(tmp_path: Path):
+    for i, count in enumerate((1, 2, 30)):
+        write_tar(tmp_path / f"{i}.tar", colour_files(100 * i, count))
+    sets = find_sets(str(tmp_path))
+    settings = replace(SETTINGS, batch_size=6)
+    for processes in (2, 3, 6):  # the last has more processes than there are shards
+        for rank in range(processes):
+            found = batches(sets, 30, settings=settings, rank=rank, processes=processes)
+            assert [len(batch.texts) for batch in found] == [6 // processes] * 30
+
+
+def test_bad_samples_are_counted_by_reason_and_skipped(tmp_path: Path):
     files = colour_files(0, 8)
-    files["bad.jpg"], files["bad.txt"] = b"no picture", b"a bad picture"
-    files["alone.txt"] = b"a text without a picture"
-    shards = [str(write_tar(tmp_path / "0.tar", files))]
-    found = list(itertools.islice(batches(shards), 4))  # two epochs of 8 good ones
-    assert "a bad picture" not in [text for batch in found for text in batch.texts]
-    last = next(itertools.islice(batches(shards), 4, None)).position
-    assert last.epoch == 2
-    assert last.skipped in (2, 3)  # the third epoch's bad one comes before or after its 4 good ones
-    resumed = next(batches(shards, found[3].position)).position
-    assert resumed == last
+    files |= {"bad.jpg": b"no picture", "bad.txt": b"a bad picture", "alone.txt": b"a text"}
+    files |= {"mute.png": files["0000000000000000.png"], "mute.txt": b" \n"}
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
+    found = batches(sets, 5)
+    texts = Counter(text for batch in found[:4] for text in batch.texts)
+    assert set(texts.values()) == {2}  # 8 good ones, 2 epochs
+    assert found[-1].position.epoch == 2
+    counts = found[-1].position.skipped
+    assert set(counts) == {"no_image", "no_text", "too_large", "undecodable"}
+    assert counts["too_large"] == 0
+    assert {counts[reason] for reason in ("no_image", "no_text", "undecodable")} <= {2, 3}
+    assert_equal(batches(sets, 1, found[3].position), found[4:])
 
 
-def test_shards_without_one_good_image_end_with_a_line(tmp_path: Path):
-    shards = [str(write_tar(tmp_path / "0.tar", {"a.jpg": b"x", "a.txt": b"y"}))]
-    with pytest.raises(SettingsError, match="can be decoded"):
-        next(batches(shards))
-    shards = [str(write_tar(tmp_path / "1.tar", {"a.txt": b"y"}))]
-    with pytest.raises(SettingsError, match="no sample with an image"):
-        next(batches(shards))
+def test_too_many_bad_samples_end_with_a_line(tmp_path: Path):
+    files = colour_files(0, 9) | {"bad.jpg": b"x", "bad.txt": b"y"}
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
+    with pytest.raises(TrainingError) as raised:
+        batches(sets, 10_000, settings=replace(SETTINGS, max_skipped_share=0.02))
+    assert str(raised.value) == (
+        "21 of 201 samples cannot be used (21 undecodable; the last is bad): look at the shards, "
+        "or raise max_skipped_share; it is 0.02"
+    ).replace("201", str(raised.value).split()[2])
+    batches(sets, 500, settings=replace(SETTINGS, max_skipped_share=0.11))
+    nothing = find_sets(str(write_tar(tmp_path / "1.tar", {"a.jpg": b"x", "a.txt": b"y"})))
+    with pytest.raises(TrainingError, match=r"11 of 11 samples cannot be used \(11 undecodable"):
+        batches(nothing, 1)
 
 
-def test_a_cut_off_shard_is_named(tmp_path: Path):
+def test_a_shard_that_is_damaged_ends_the_batches(tmp_path: Path):
     path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
-    path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(SettingsError, match=r"0\.tar is damaged"):
-        list(read_samples([str(path)]))
-
-
-def test_images_come_out_upright_and_rgb():
-    half = Image.new("RGB", (8, 4), "black")
-    half.paste("white", (0, 0, 4, 4))  # left half white
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn right by 90 degrees to see it upright: white goes to the top
-    upright = decode_image(encoded(half, "PNG", exif=exif))
-    assert (upright.mode, upright.size) == ("RGB", (4, 8))
-    assert upright.getpixel((1, 1)) == (255, 255, 255)
-    assert upright.getpixel((1, 6)) == (0, 0, 0)
-    for image in (half.convert("L"), half.convert("P"), half.convert("CMYK").convert("RGBA")):
-        assert decode_image(encoded(image)).mode == "RGB"
-    assert decode_image(encoded(half.convert("CMYK"), "JPEG")).mode == "RGB"
-
-
-def test_resize_squares_and_crop_stays_inside():
-    pixels = resize_square(Image.linear_gradient("L").resize((30, 50)).convert("RGB"), 20)
-    assert pixels.shape == (20, 20, 3)
-    rng = random.Random(1)
-    tops = {int(random_crop(pixels, 16, rng, flip=False)[0, 0, 0]) for _ in range(60)}
-    assert tops == {int(pixels[top, 0, 0]) for top in range(5)}  # every offset, none beyond
-    wide = np.arange(16, dtype=np.uint8)[None, :, None] * np.ones((16, 16, 3), np.uint8)
-    firsts = {int(random_crop(wide, 16, rng, flip=True)[0, 0, 0]) for _ in range(40)}
-    assert firsts == {0, 15}
-    assert {int(random_crop(wide, 16, rng, flip=False)[0, 0, 0]) for _ in range(40)} == {0}
-
-
-def test_find_shards_takes_folders_files_and_globs(tmp_path: Path):
-    folder = colour_shards(tmp_path / "a", shards=3, each=1)
-    expected = [str(folder / f"0000{i}.tar") for i in range(3)]
-    assert find_shards(str(folder)) == expected
-    assert find_shards(f"{folder}/*1.tar,{expected[0]}") == [expected[1], expected[0]]
-    for nothing in ("", str(tmp_path), str(tmp_path / "none"), f"{folder},{tmp_path}"):
-        with pytest.raises(SettingsError, match="no shards"):
-            find_shards(nothing)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(TrainingError, match=r"0\.tar is damaged"):
+        batches(find_sets(str(path)), 9)

@@ -2,17 +2,14 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from train_shards import COLOURS, colour_shards
 
-from train import checkpoints
 from train.__main__ import main
 from train.evaluate import main as evaluate
 
@@ -65,27 +62,14 @@ def test_a_run_folder_says_what_made_it(finished: Path, shards: Path):
     assert (finished / "tokenizer" / "tokenizer.json").exists()
 
 
-def test_killed_run_goes_on_bit_equal(finished: Path, shards: Path, tmp_path: Path):
-    run = tmp_path / "killed"
-    arguments = [str(a) for a in ("--shards", shards, "--run", run, *SMALL)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "train", *arguments],
-        cwd=ROOT,
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-    )
-    while not list((run / "checkpoints").glob("step_*.pt")) and process.poll() is None:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (run / "model").exists()
-    (run / "metrics.jsonl").open("a").write('{"step": 4, "los')  # the line it was writing
-    assert "going on after step" in command(arguments).stderr
-    assert weights(run) == weights(finished)
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [4, 8, 12]
-    again = command(arguments)
-    assert "is finished" in again.stderr
+@pytest.mark.parametrize("processes", [1, 2])
+def test_kills_at_any_moment_change_nothing(processes: int):
+    # More of them: python tests/killed_runs.py --kills=50
+    flags = ["--kills=3", "--steps=12", f"--processes={processes}", f"--seed={os.getpid()}"]
+    line = [sys.executable, "tests/killed_runs.py", *flags]
+    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["bit_equal"]
 
 
 def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_path, capsys):
@@ -134,16 +118,6 @@ def test_no_shards_exit_2(tmp_path, capsys):
     assert "--shards" in capsys.readouterr().err
 
 
-def test_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys):
-    for step in (3, 6):
-        checkpoints.save_checkpoint(tmp_path, {"step": step, "x": torch.zeros(999)}, keep=2)
-    newest = tmp_path / "step_000000006.pt"
-    newest.write_bytes(newest.read_bytes()[:-500])
-    assert checkpoints.load_last_checkpoint(tmp_path)["step"] == 3
-    assert newest.name in capsys.readouterr().err
-    assert checkpoints.load_last_checkpoint(tmp_path / "none") is None
-
-
 def test_evaluate_prints_one_object(finished: Path, shards: Path, capfd):
     model = str(finished / "model")
     assert evaluate(["retrieval", "--model", model, "--data", str(shards)]) == 0
@@ -176,5 +150,5 @@ def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
     command([*torchrun, *ours], module="torch.distributed.run")
     state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
     positions = [part["position"] for part in state["processes"]]
-    assert positions == [{"epoch": 3, "samples": 12, "skipped": 0}] * 2
+    assert [(p["samples"], p["cursors"]) for p in positions] == [(48, [(3, 0, 0, 12)])] * 2
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()

@@ -8,7 +8,8 @@ import pytest
 import torch
 from small_training import SETTINGS, pictures, small_model, small_tokenizer
 
-from train.data import Batch, Position, resize_square
+from train.data import Batch, Position
+from train.images import resize_square
 from train.inputs import to_inputs
 from train.loss import contrastive_loss
 from train.step import _seed, step_gradients
@@ -28,7 +29,7 @@ def tokenizer():
 
 
 def micro_batches(tokenizer, size: int):
-    pixels = np.stack([resize_square(image, 32) for image in pictures(len(TEXTS))])
+    pixels = np.stack([resize_square(np.array(image), 32) for image in pictures(len(TEXTS))])
     for first in range(0, len(TEXTS), size):
         rows = slice(first, first + size)
         batch = Batch(pixels[rows], TEXTS[rows], Position(samples=first + size))

@@ -17,7 +17,11 @@ from train.settings import Settings
 def parse_flags(arguments: list[str]) -> tuple[Settings, str, Path]:
     """The settings (a preset, then the flags given), where the shards are, and the run folder."""
     parser = Parser(prog="python -m train", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--shards", required=True, help="folder, file or glob of .tar shards")
+    parser.add_argument(
+        "--shards",
+        required=True,
+        help="folders, files, globs, URLs of .tar shards, comma-separated; A::2,B::1 weighs sets",
+    )
     parser.add_argument("--run", required=True, type=Path, help="folder of this run")
     add_settings(parser, PRESETS, "tiny")
     given = vars(parser.parse_args(arguments))
@@ -34,31 +38,31 @@ def main(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     settings, where, run = parse_flags(arguments)
     # Only now: torch and transformers take seconds, and a wrong flag should not.
-    from train.data import find_shards
     from train.run_folder import open_run
+    from train.shards import find_sets
 
-    shards = find_shards(where)
+    sets = find_sets(where)
     if os.environ.get("RANK", "0") == "0":
         if settings.start_from:  # before the folder is made: the right name could not go on in it
             from train.pretrained import check_pretrained
 
             check_pretrained(settings.start_from)
-        open_run(run, settings, shards)
+        open_run(run, settings, sets)
     if (run / "model").exists():
         print(f"{run} is finished: its model is in {run / 'model'}", file=sys.stderr)
         return 0
-    _train(settings, shards, run)
+    _train(settings, sets, run)
     print(f"done: the model is in {run / 'model'}", file=sys.stderr)
     return 0
 
 
-def _train(settings: Settings, shards: list[str], run: Path) -> None:
+def _train(settings: Settings, sets: list, run: Path) -> None:
     from train.loop import train
     from train.processes import start_processes, stop_processes
 
     start_processes()
     try:
-        train(settings, shards, run)
+        train(settings, sets, run)
     finally:
         stop_processes()
 

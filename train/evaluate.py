@@ -9,32 +9,34 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from train.data import decode_image, find_shards, read_samples
 from train.errors import SettingsError
-from train.flags import Parser
+from train.flags import Parser, exit_status
+from train.images import decode_image
 from train.retrieval import retrieval_scores
+from train.samples import read_samples
+from train.shards import find_shards
 
 LATER = ("zero_shot", "knn", "probe", "segmentation")
 
 
 def main(arguments: list[str]) -> int:
+    return exit_status(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
     parser = Parser(prog="python -m train.evaluate", description=__doc__, allow_abbrev=False)
     parser.add_argument("task", choices=("retrieval", *LATER))
     parser.add_argument("--model", required=True, type=Path, help="folder of a saved AlignModel")
     parser.add_argument("--data", required=True, help="folder, file or glob of .tar shards")
     parser.add_argument("--batch_size", type=int, default=64)
-    try:
-        flags = parser.parse_args(arguments)
-        if flags.task in LATER:
-            raise SettingsError(f"{flags.task} is not there yet: only retrieval is")
-        if flags.batch_size < 1:
-            raise SettingsError(f"batch_size must be at least 1; got {flags.batch_size}")
-        if not (flags.model / "config.json").exists():
-            raise SettingsError(f"no model in {flags.model}: name a run's model folder")
-        result = evaluate_retrieval(flags.model, find_shards(flags.data), flags.batch_size)
-    except SettingsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    flags = parser.parse_args(arguments)
+    if flags.task in LATER:
+        raise SettingsError(f"{flags.task} is not there yet: only retrieval is")
+    if flags.batch_size < 1:
+        raise SettingsError(f"batch_size must be at least 1; got {flags.batch_size}")
+    if not (flags.model / "config.json").exists():
+        raise SettingsError(f"no model in {flags.model}: name a run's model folder")
+    result = evaluate_retrieval(flags.model, find_shards(flags.data), flags.batch_size)
     print(json.dumps(result))
     return 0
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from train.classify_settings import ClassifySettings
-from train.data import decode_image
+from train.images import decode_image
 from train.errors import SettingsError, TrainingError
 
 _MAX_ASPECT = 4 / 3  # of Inception's crop (Szegedy et al., 2015), which the paper takes (5.3)

@@ -9,7 +9,7 @@ from transformers import AlignModel, BertTokenizerFast
 
 from train import processes
 from train.checkpoints import capture, load_last_checkpoint, restore, save_checkpoint
-from train.data import Position, TrainingData, read_texts
+from train.data import Position, TrainingData
 from train.errors import SettingsError
 from train.inputs import to_inputs
 from train.model import DualEncoder, export_model, new_align
@@ -17,12 +17,14 @@ from train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from train.pretrained import load_pretrained
 from train.progress import Progress, measure
 from train.run_folder import cut_metrics
+from train.samples import read_texts
 from train.settings import Settings
+from train.shards import ShardSet
 from train.step import step_gradients
 from train.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
 
 
-def train(settings: Settings, shards: list[str], run: Path) -> None:
+def train(settings: Settings, sets: list[ShardSet], run: Path) -> None:
     """Trains from the last checkpoint in `run`, or from scratch, and writes `run/model`."""
     rank, count = processes.rank(), processes.count()
     micro_batches, _ = settings.micro_batches(count)  # of each step, on each process
@@ -31,7 +33,7 @@ def train(settings: Settings, shards: list[str], run: Path) -> None:
     _check_processes(checkpoint, count)
     if rank == 0:
         cut_metrics(run / "metrics.jsonl", checkpoint["step"] if checkpoint else 0)
-    align, tokenizer = _start(settings, shards, run)
+    align, tokenizer = _start(settings, sets, run)
     model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
     model.to(device, memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, settings)
@@ -42,7 +44,7 @@ def train(settings: Settings, shards: list[str], run: Path) -> None:
         model.compile()
     replica = processes.replicate(model)
 
-    batches = TrainingData(shards, settings, rank, count).batches(position)
+    batches = TrainingData(sets, settings, rank, count).batches(position)
     inputs = (to_inputs(batch, tokenizer, settings) for batch in batches)
     progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
     if checkpoint:
@@ -59,7 +61,7 @@ def train(settings: Settings, shards: list[str], run: Path) -> None:
         rest = {
             "learning_rate": learning_rate(step, settings),
             "epoch": seen.inputs.position.epoch,
-            "skipped": seen.inputs.position.skipped,
+            **seen.inputs.position.counts(),
         }
         # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
         progress.step(step, partial(measure, step, seen, model), rest, check=saved)
@@ -76,22 +78,23 @@ def train(settings: Settings, shards: list[str], run: Path) -> None:
 
 
 def _start(
-    settings: Settings, shards: list[str], run: Path
+    settings: Settings, sets: list[ShardSet], run: Path
 ) -> tuple[AlignModel, BertTokenizerFast]:
     """The model before the first step, the same on every process, and the run's tokenizer."""
     if settings.start_from:
         align, processor = load_pretrained(settings.start_from)
         return align, processor.tokenizer
-    tokenizer = _tokenizer(settings, shards, run)
+    tokenizer = _tokenizer(settings, sets, run)
     torch.manual_seed(settings.seed)
     return new_align(settings, len(tokenizer)), tokenizer
 
 
-def _tokenizer(settings: Settings, shards: list[str], run: Path) -> BertTokenizerFast:
+def _tokenizer(settings: Settings, sets: list[ShardSet], run: Path) -> BertTokenizerFast:
     """The run's tokenizer, learned by its first process when it is not there yet."""
     folder = run / "tokenizer"
     if processes.rank() == 0 and not folder.exists():
         sizes = {"vocabulary_size": settings.vocabulary_size, "max_tokens": settings.max_tokens}
+        shards = [shard for one in sets for shard in one.shards]
         save_tokenizer(learn_tokenizer(lambda: read_texts(shards), **sizes), folder)
     processes.wait_for_all()
     return load_tokenizer(folder)

@@ -135,7 +135,7 @@ def image_processor(settings: Settings) -> EfficientNetImageProcessor:
         size={"height": settings.resize_px, "width": settings.resize_px},
         do_center_crop=True,
         crop_size={"height": settings.crop_px, "width": settings.crop_px},
-        resample=2,  # bilinear, as in train/data.py
+        resample=2,  # bilinear, as in train/images.py
         image_mean=list(MEAN),
         image_std=list(STD),
         include_top=False,

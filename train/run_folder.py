@@ -1,21 +1,23 @@
 """A run's folder: what it was started with, and whether this start goes on with it."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
 from train.errors import SettingsError
 from train.settings import Settings
+from train.shard_streams import PIPE, fingerprint
+from train.shards import ShardSet
 
-PACKAGES = ("numpy", "pillow", "timm", "tokenizers", "torch", "transformers", "webdataset")
-_END_BYTES = 1 << 16
+PACKAGES = ("numpy", "pillow", "simplejpeg", "timm", "tokenizers", "torch", "transformers")
+_LOOKED_AT = 32  # shards at once: of a store each takes two answers
 
 
-def open_run(run: Path, settings: Settings, shards: list[str]) -> None:
+def open_run(run: Path, settings: Settings, sets: list[ShardSet]) -> None:
     """Makes the folder, or checks that it is a run of these settings on these shards.
 
     Raises:
@@ -23,7 +25,7 @@ def open_run(run: Path, settings: Settings, shards: list[str]) -> None:
     """
     config = {
         "settings": dataclasses.asdict(settings),
-        "shards": [[Path(shard).name, _fingerprint(Path(shard))] for shard in shards],
+        "sets": _identities(sets),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
     path = run / "config.json"
@@ -36,15 +38,17 @@ def open_run(run: Path, settings: Settings, shards: list[str]) -> None:
     try:
         before = json.loads(path.read_text())
         differing = _differences(before["settings"], settings)
-        same_shards = before["shards"] == config["shards"]
+        same_sets = before["sets"] == config["sets"]
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{path} is no run's config ({error!r}): name a new --run") from error
     if differing:
         raise SettingsError(
             f"{run} is a run with other settings ({'; '.join(differing)}): name a new --run"
         )
-    if not same_shards:
-        raise SettingsError(f"{run} is a run on other shards: name a new --run")
+    if not same_sets:
+        raise SettingsError(
+            f"{run} is a run on other shards, or with other weights: name a new --run"
+        )
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -68,14 +72,21 @@ def cut_metrics(path: Path, last_step: int) -> None:
     write_whole(path, "".join(kept))
 
 
-def _fingerprint(shard: Path) -> str:
-    """Tells shards apart without reading all of them: size, and a hash of both ends."""
-    size = shard.stat().st_size
-    with open(shard, "rb") as file:
-        digest = hashlib.sha256(file.read(_END_BYTES))
-        file.seek(max(0, size - _END_BYTES))
-        digest.update(file.read())
-    return f"{size}:{digest.hexdigest()[:16]}"
+def _identities(sets: list[ShardSet]) -> list[dict]:
+    """Name and fingerprint of each shard: the place may change, the bytes may not."""
+    with ThreadPoolExecutor(_LOOKED_AT) as pool:
+        return [
+            {
+                "weight": one.weight,
+                "shards": [
+                    [shard if shard.startswith(PIPE) else Path(shard).name, found]
+                    for shard, found in zip(
+                        one.shards, pool.map(fingerprint, one.shards), strict=True
+                    )
+                ],
+            }
+            for one in sets
+        ]
 
 
 def _differences(before: dict, settings: Settings) -> list[str]:

@@ -56,6 +56,8 @@ class Settings:
     seed: int = 0
     shuffle_samples: int = 10_000
     # How it is run, not what is learned.
+    # Of all samples, beyond which bad ones end the run; of fewer than 1,000 it is that of 1,000.
+    max_skipped_share: float = _free(0.01)
     compile: bool = _free(False)
     cached_images: int = _free(0)
     decode_threads: int = _free(8)
@@ -126,7 +128,9 @@ _ALLOWED = {
     **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), _NOT_NEGATIVE),
     "samples_every": _NOT_NEGATIVE,
     **dict.fromkeys(("temperature", "min_temperature", "learning_rate"), _POSITIVE),
-    **dict.fromkeys(("drop_path", "text_dropout", "label_smoothing"), _FRACTION),
+    **dict.fromkeys(
+        ("drop_path", "text_dropout", "label_smoothing", "max_skipped_share"), _FRACTION
+    ),
     "max_tokens": (3, 513, "3 to 512"),
     "batch_norm_momentum": (math.ulp(0.0), 1.0, "larger than 0 and below 1"),
 }

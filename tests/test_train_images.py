@@ -1,0 +1,88 @@
+"""Images of samples: upright, RGB, squared as Pillow does it, cropped inside."""
+
+import io
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+from train_shards import encoded
+
+from train.images import decode_image, decode_square, random_crop, resize_square
+
+
+def turned() -> tuple[Image.Image, Image.Exif]:
+    half = Image.new("RGB", (80, 40), "black")
+    half.paste("white", (0, 0, 40, 40))  # left half white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn right by 90 degrees to see it upright: white goes to the top
+    return half, exif
+
+
+def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    rng = np.random.default_rng(width)
+    small = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def test_images_come_out_upright_and_rgb():
+    half, exif = turned()
+    upright = decode_image(encoded(half, "PNG", exif=exif))
+    assert (upright.mode, upright.size) == ("RGB", (40, 80))
+    assert upright.getpixel((10, 10)) == (255, 255, 255)
+    assert upright.getpixel((10, 60)) == (0, 0, 0)
+    for image in (half.convert("L"), half.convert("P"), half.convert("CMYK").convert("RGBA")):
+        assert decode_image(encoded(image)).mode == "RGB"
+    assert decode_image(encoded(half.convert("CMYK"), "JPEG")).mode == "RGB"
+
+
+@pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
+def test_squares_are_upright(picture_format: str):
+    half, exif = turned()
+    square = decode_square(encoded(half, picture_format, exif=exif), 16)
+    assert square.shape == (16, 16, 3)
+    assert square[:6].min() > 240
+    assert square[10:].max() < 15
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("width", [60, 200, 1000])
+def test_squares_are_as_pillows(width: int, mode: str):
+    data = encoded(noise(width, width * 3 // 4, mode), "JPEG", quality=90)
+    whole = Image.open(io.BytesIO(data)).convert("RGB")
+    expected = np.asarray(whole.resize((72, 72), Image.Resampling.BILINEAR)).astype(int)
+    difference = np.abs(decode_square(data, 72).astype(int) - expected)
+    assert difference.mean() < 1.5  # of 255: what a reduction rounds
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0"])
+def test_no_image_raises(data: bytes):
+    with pytest.raises(OSError):
+        decode_square(data, 16)
+
+
+def test_a_cut_off_jpeg_raises():
+    data = encoded(noise(300, 200), "JPEG")
+    with pytest.raises(OSError):
+        decode_square(data[: len(data) // 2], 16)
+
+
+def test_too_many_pixels_raise():
+    data = bytearray(encoded(noise(64, 64), "JPEG"))
+    start = data.find(b"\xff\xc0") + 5  # height and width of the frame's header
+    data[start : start + 4] = (50_000).to_bytes(2, "big") * 2
+    with pytest.raises(Image.DecompressionBombError):
+        decode_square(bytes(data), 16)
+
+
+def test_resize_squares_and_crop_stays_inside():
+    ramp = np.asarray(Image.linear_gradient("L").resize((30, 50)).convert("RGB")).copy()
+    pixels = resize_square(ramp, 20)
+    assert pixels.shape == (20, 20, 3)
+    rng = random.Random(1)
+    tops = {int(random_crop(pixels, 16, rng, flip=False)[0, 0, 0]) for _ in range(60)}
+    assert tops == {int(pixels[top, 0, 0]) for top in range(5)}  # every offset, none beyond
+    wide = np.arange(16, dtype=np.uint8)[None, :, None] * np.ones((16, 16, 3), np.uint8)
+    firsts = {int(random_crop(wide, 16, rng, flip=True)[0, 0, 0]) for _ in range(40)}
+    assert firsts == {0, 15}
+    assert {int(random_crop(wide, 16, rng, flip=False)[0, 0, 0]) for _ in range(40)} == {0}

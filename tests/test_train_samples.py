@@ -1,0 +1,71 @@
+"""Samples out of tars: grouped as WebDataset groups them, from any one on, damage told."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import webdataset as wds
+from train_shards import colour_files, colour_shards, write_tar
+
+from train.errors import TrainingError
+from train.samples import Sample, read_samples, shard_samples
+
+
+def written(path: Path, names: list[str], tar_format: int) -> Path:
+    with tarfile.open(path, "w", format=tar_format) as tar:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = 3
+            tar.addfile(entry, io.BytesIO(name[-3:].encode()))
+        folder = tarfile.TarInfo("folder.txt")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+    return path
+
+
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+def test_the_same_samples_as_webdataset(tmp_path: Path, tar_format: int):
+    long = f"{'d' * 90}/{'k' * 60}" if tar_format == tarfile.USTAR_FORMAT else "é/" * 80 + "ü"
+    names = ["a.jpg", "a.txt", "x/a.TXT", "x/a.b.png", f"{long}.jpg", f"{long}.txt", "end.webp"]
+    shard = str(written(tmp_path / "0.tar", names, tar_format))
+    pipeline = wds.DataPipeline(wds.SimpleShardList([shard]), wds.tarfile_to_samples())
+    expected = [
+        Sample(s["__key__"], s.get("jpg", s.get("webp")), s["txt"].decode() if "txt" in s else None)
+        for s in pipeline
+    ]
+    assert len(expected) == 4
+    assert list(shard_samples(shard)) == expected
+    assert expected[3] == Sample("end", b"ebp", None)
+
+
+@pytest.mark.parametrize("first", [0, 1, 7, 11, 12, 13])
+def test_from_any_sample_on(tmp_path: Path, first: int):
+    shard = str(colour_shards(tmp_path, shards=1) / "00000.tar")
+    assert list(shard_samples(shard, first)) == list(shard_samples(shard))[first:]
+
+
+def test_only_pairs_are_read(tmp_path: Path):
+    files = {"a.jpg": b"x", "a.txt": b" a  text\n", "b.jpg": b"x", "c.txt": b"y", "d.jpg": b"x"}
+    shard = str(write_tar(tmp_path / "0.tar", files | {"d.txt": b"  ", ".hidden": b"", "e": b""}))
+    assert list(read_samples([shard])) == [("a", b"x", "a  text")]
+    assert [sample.key for sample in shard_samples(shard)] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("left", [100, 3000, 5000])
+def test_a_cut_off_shard_is_named(tmp_path: Path, left: int):
+    path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(TrainingError, match=r"0\.tar is damaged"):
+        list(read_samples([str(path)]))
+
+
+def test_a_flipped_header_is_told(tmp_path: Path):
+    path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
+    data = bytearray(path.read_bytes())
+    data[3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(TrainingError, match=r"0\.tar is damaged \(no tar header at byte 0\)"):
+        list(read_samples([str(path)]))

@@ -1,0 +1,131 @@
+"""Samples out of WebDataset shards, in their order, from any of them on."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from train.errors import TrainingError
+from train.shard_streams import ShardStream
+
+IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+_WANTED = (*IMAGE_EXTENSIONS, "txt")
+_BLOCK = 512
+_ZEROS = bytes(_BLOCK)
+
+
+class Sample(NamedTuple):
+    key: str
+    image: bytes | None  # None: it has none
+    text: str | None
+
+
+def read_samples(shards: Iterable[str]) -> Iterator[tuple[str, bytes, str]]:
+    """(key, image bytes, text) of each sample that has both, in the order of the shards.
+
+    Raises:
+      TrainingError: a shard cannot be read, is no tar file, or ends too early.
+    """
+    for shard in shards:
+        for sample in shard_samples(shard):
+            if sample.image is not None and sample.text is not None:
+                yield sample
+
+
+def read_texts(shards: Iterable[str]) -> Iterator[str]:
+    return (text for _, _, text in read_samples(shards))
+
+
+def shard_samples(shard: str, first: int = 0) -> Iterator[Sample]:
+    """All samples of one shard but the `first` ones, of which only the headers are read.
+
+    Members that follow each other and are named alike up to the first dot of the last part of the
+    path are one sample, as WebDataset has it.
+    """
+    with ShardStream(shard) as stream:
+        number, key, fields = -1, None, {}
+        for name, size in _members(stream):
+            folder, slash, base = name.rpartition("/")
+            stem, dot, extension = base.partition(".")
+            if not dot or not stem:  # such as .DS_Store
+                continue
+            if folder + slash + stem != key:
+                if number >= first:
+                    yield _sample(key, fields)
+                number, key, fields = number + 1, folder + slash + stem, {}
+            extension = extension.lower()
+            if number >= first and extension in _WANTED and extension not in fields:
+                fields[extension] = _exactly(stream, size)
+        if number >= first:
+            yield _sample(key, fields)
+
+
+def _sample(key: str, fields: dict[str, bytes]) -> Sample:
+    image = next((fields[e] for e in IMAGE_EXTENSIONS if e in fields), None)
+    text = fields.get("txt", b"").decode("utf-8", "replace").strip()
+    return Sample(key, image, text or None)
+
+
+def _members(stream: ShardStream) -> Iterator[tuple[str, int]]:
+    """(name, size) of each file of a tar, the stream standing at its bytes; what is not read of
+    them is skipped.
+
+    Ours, because tarfile takes 80 us for a sample of three members where this takes 24, and
+    decoding its image 800.
+    """
+    long_name = None
+    while header := stream.read(_BLOCK):
+        if header == _ZEROS:
+            return
+        size = _checked_size(header, stream)
+        end = stream.at + size + -size % _BLOCK
+        kind = header[156:157]
+        if kind == b"L":  # GNU's: the next member's name
+            long_name = _string(_exactly(stream, size))
+        elif kind == b"x":  # POSIX's
+            long_name = _pax_path(_exactly(stream, size)) or long_name
+        elif kind in (b"0", b"\0"):
+            name, prefix = _string(header[:100]), _string(header[345:500])
+            if prefix and header[257:263] == b"ustar\0":
+                name = f"{prefix}/{name}"
+            yield long_name or name, size
+            long_name = None
+        if stream.size is not None and end > stream.size:
+            raise _damaged(stream, "it ends too early")
+        stream.skip(end - stream.at)
+
+
+def _checked_size(header: bytes, stream: ShardStream) -> int:
+    try:
+        # Its own checksum counts as eight spaces.
+        wrong = sum(header) - sum(header[148:156]) + 8 * 32 != int(header[148:156].strip(b" \0"), 8)
+        size = int(header[124:136].strip(b" \0") or b"0", 8)
+    except ValueError:
+        wrong, size = True, 0
+    if wrong or len(header) < _BLOCK:
+        raise _damaged(stream, f"no tar header at byte {stream.at - len(header)}")
+    return size
+
+
+def _exactly(stream: ShardStream, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise _damaged(stream, "it ends too early")
+    return data
+
+
+def _damaged(stream: ShardStream, why: str) -> TrainingError:
+    return TrainingError(f"{stream.shard} is damaged ({why}): replace it")
+
+
+def _string(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _pax_path(records: bytes) -> str | None:
+    """Of "LENGTH KEY=VALUE" lines, the value of path."""
+    while records:
+        length, _, _ = records.partition(b" ")
+        key, _, value = records[len(length) + 1 : int(length) - 1].partition(b"=")
+        if key == b"path":
+            return value.decode("utf-8", "replace")
+        records = records[int(length) :]
+    return None
