@@ -23,7 +23,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--warmup_steps=2"),
     *("--checkpoint_every=1", "--log_every=1", "--vocabulary_size=60", "--shuffle_samples=10"),
-    *("--text_dropout=0.1", "--drop_path=0.1"),  # so that random numbers have to be resumed too
+    *(
+        "--trackers=",
+        "--text_dropout=0.1",
+        "--drop_path=0.1",
+    ),  # so that random numbers have to be resumed too
 )
 
 

@@ -92,7 +92,7 @@ def test_bad_samples_are_counted_by_reason_and_skipped(tmp_path: Path):
     texts = Counter(text for batch in found[:4] for text in batch.texts)
     assert set(texts.values()) == {2}  # 8 good ones, 2 epochs
     assert found[-1].position.epoch == 2
-    counts = found[-1].position.skipped
+    counts = found[-1].position.reasons
     assert set(counts) == {"no_image", "no_text", "too_large", "undecodable"}
     assert counts["too_large"] == 0
     assert {counts[reason] for reason in ("no_image", "no_text", "undecodable")} <= {2, 3}

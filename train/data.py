@@ -32,22 +32,31 @@ class Position:
 
     cursors: tuple[Cursor, ...] = ()  # of each set
     samples: int = 0  # of the whole run, skipped ones among them
-    skipped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SKIPPED, 0))
+    reasons: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SKIPPED, 0))
+
+    @property
+    def skipped(self) -> int:
+        return sum(self.reasons.values())
 
     @property
     def epoch(self) -> int:
         """Whole epochs, of the set that has had fewest."""
         return min((cursor.epoch for cursor in self.cursors), default=0)
 
+    def counts(self) -> dict[str, int]:
+        """How many samples were skipped, and for which reasons, as metrics have it."""
+        why = {f"skipped_{reason}": count for reason, count in self.reasons.items() if count}
+        return {"skipped": self.skipped} | why
+
     def state(self) -> dict:
         """Plain values, for a checkpoint."""
         cursors = [tuple(cursor) for cursor in self.cursors]
-        return {"cursors": cursors, "samples": self.samples, "skipped": self.skipped}
+        return {"cursors": cursors, "samples": self.samples, "reasons": self.reasons}
 
     @classmethod
     def from_state(cls, state: dict) -> "Position":
         cursors = tuple(Cursor(*cursor) for cursor in state["cursors"])
-        return cls(cursors, state["samples"], state["skipped"])
+        return cls(cursors, state["samples"], state["reasons"])
 
 
 @dataclass(frozen=True)
@@ -83,20 +92,20 @@ class TrainingData:
     def _batches(self, position: Position) -> Iterator[Batch]:
         _, size = self.settings.micro_batches(self.processes)
         cursors = list(position.cursors or [Cursor()] * len(self.sets))
-        samples, skipped = position.samples, dict(position.skipped)
+        samples, reasons = position.samples, dict(position.reasons)
         pixels: list[np.ndarray] = []
         texts: list[str] = []
         for one, cursor, sample, image in self._decoded(cursors, samples):
             cursors[one], samples = cursor, samples + 1
             if isinstance(image, str):
-                skipped[image] += 1
-                self._check_skipped(skipped, samples, sample.key)
+                reasons[image] += 1
+                self._check_skipped(reasons, samples, sample.key)
                 continue
             pixels.append(image)
             texts.append(sample.text)
             if len(texts) == size:
-                yield Batch(np.stack(pixels), texts, Position(tuple(cursors), samples, skipped))
-                pixels, texts, skipped = [], [], dict(skipped)
+                yield Batch(np.stack(pixels), texts, Position(tuple(cursors), samples, reasons))
+                pixels, texts, reasons = [], [], dict(reasons)
 
     def _decoded(
         self, cursors: list[Cursor], samples: int
@@ -158,12 +167,12 @@ class TrainingData:
         rng = random.Random(zlib.crc32(f"{settings.seed} {cursor.epoch} {sample.key}".encode()))
         return random_crop(pixels, settings.crop_px, rng, flip=settings.horizontal_flip)
 
-    def _check_skipped(self, skipped: dict[str, int], samples: int, key: str) -> None:
-        total = sum(skipped.values())
+    def _check_skipped(self, reasons: dict[str, int], samples: int, key: str) -> None:
+        total = sum(reasons.values())
         if total > self.settings.max_skipped_share * max(samples, _FIRST_JUDGED):
-            reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items() if count)
+            counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
             raise TrainingError(
-                f"{total} of {samples} samples cannot be used ({reasons}; the last is {key}): look "
+                f"{total} of {samples} samples cannot be used ({counts}; the last is {key}): look "
                 "at the shards, or raise max_skipped_share; "
                 f"it is {self.settings.max_skipped_share}"
             )
