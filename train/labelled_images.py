@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from train.classify_settings import ClassifySettings
-from train.images import decode_image
 from train.errors import SettingsError, TrainingError
+from train.images import decode_image
 
 _MAX_ASPECT = 4 / 3  # of Inception's crop (Szegedy et al., 2015), which the paper takes (5.3)
 # What is left of the shorter side for evaluation (section 5.3).
