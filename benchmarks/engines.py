@@ -2,7 +2,8 @@
 
 bytes: the demo's corpus (8,313 pairs, 4,259 images to fetch) and a larger one (200,000 pairs, about
 4,000 images) on each engine; SHA-256 over all files of the output. scaling: the seconds and the
-CPU-seconds of each plane on Flink at parallelism 1 and 2.
+CPU-seconds that further pairs take in each plane on Flink at parallelism 1 and 2; the images come
+from an nginx that takes a second for each.
 """
 
 import argparse
@@ -10,9 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-import time
+import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -20,13 +22,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from photo_server import make_photos, serve, write_list
 from results import print_table
 from text_corpus import write_corpus
 
 from flink.cluster import HOST, ROOT, Cluster
 from flink.runs import SETS, Corpus, cluster, demo_web, free_port, run, set_hash, wait_for
 
-PAIRS, SCALING_PAIRS = 200_000, 4_000_000
+PAIRS = 200_000
+COUNTS = {"text plane": (1_000_000, 8_000_000), "image plane": (1_000, 9_000)}
+PHOTOS, RATE = 400, 50_000  # bytes a second: a photograph of 57 kB takes a second, as on the web
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -78,7 +83,7 @@ def portable_service() -> Iterator[list[str]]:
         service.wait()
 
 
-def compare_bytes(demo: Corpus, flink: Cluster, portable: list[str]) -> bool:
+def compare_bytes(demo: Corpus, flink: Cluster, portable: list[str], only: str) -> bool:
     two = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
     engines: Mapping[str, list[str]] = {
         "DirectRunner": [],
@@ -90,6 +95,8 @@ def compare_bytes(demo: Corpus, flink: Cluster, portable: list[str]) -> bool:
     for corpus in (demo, large_corpus(demo, PAIRS)):
         found = []
         for name, flags in engines.items():
+            if only not in f"{corpus.name}, {name}":
+                continue
             output = SETS / "set"
             shutil.rmtree(output, ignore_errors=True)
             ended = run(corpus.command(output, flags), SETS / "set.log")
@@ -97,62 +104,103 @@ def compare_bytes(demo: Corpus, flink: Cluster, portable: list[str]) -> bool:
             shown = {"corpus": corpus.name, "engine": name, "s": round(ended.seconds)}
             rows.append(shown | {"SHA-256 of all files": found[-1][:16]})
             print(rows[-1], ended.last_line if ended.status else "", flush=True)
-        hashes.add(len(set(found)) == 1 and "failed" not in found)
+        hashes.add(len(set(found)) <= 1 and "failed" not in found)
     print_table(rows)
     return hashes == {True}
 
 
-def cpu_s(group: int) -> float:
-    """User and system time of a process group, with what it has waited for."""
-    total = 0
+def cpu_s(group: int) -> Counter[str]:
+    """User and system seconds of a process group, with what it has waited for: Java's, Python's."""
+    seconds: Counter[str] = Counter()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            head, _, tail = stat.read_text().rpartition(")")
         except OSError:
             continue
-        total += sum(map(int, fields[11:15])) if int(fields[2]) == group else 0
-    return total / TICKS
+        fields = tail.split()
+        if int(fields[2]) == group:
+            who = "Java" if head.endswith("(java") else "Python"
+            seconds[who] += sum(map(int, fields[11:15])) / TICKS
+    return seconds
 
 
-def measure_scaling(demo: Corpus, flink: Cluster, pairs: int) -> bool:
+@contextmanager
+def scaling_corpora(plane: str) -> Iterator[list[Corpus]]:
+    """The smaller and the larger corpus of a plane."""
+    few, many = COUNTS[plane]
+    keep_all = ("--language=", "--min_words=1")
+    with tempfile.TemporaryDirectory(prefix="alignset-scaling-") as name:
+        folder, corpora = Path(name), []
+        photos = Path(tempfile.gettempdir()) / "alignset-benchmarks" / "photos"
+        if plane == "image plane":
+            make_photos(photos, PHOTOS)
+        with serve(photos, folder, rate=RATE) if plane == "image plane" else nullcontext("") as url:
+            for count in (few, many):
+                path = folder / f"{count}.parquet"
+                if url:
+                    write_list(path, url, PHOTOS, count)
+                    connections = ("--connections=128", "--connections_per_host=128")
+                    flags = ("--allow_private_addresses", "--samples_per_shard=500", *connections)
+                else:
+                    write_corpus(path, count)
+                    flags = ("--text_only",)
+                corpora.append(Corpus(plane, (f"--input={path}", *keep_all, *flags)))
+            yield corpora
+
+
+def plane_seconds(corpus: Corpus, flink: Cluster, parallelism: int) -> Counter[str]:
+    """What a plane takes: its wall seconds, and CPU-seconds of the cluster."""
     group = flink.supervisor()
     assert group is not None
-    texts = ("--language=", "--text_only")
-    planes = {
-        "text plane": Corpus("texts", (large_corpus(demo, pairs).flags[0], *texts)),
-        "image plane": large_corpus(demo, PAIRS),
-    }
+    output, log = SETS / "set", SETS / "set.log"
+    shutil.rmtree(output, ignore_errors=True)
+    before = cpu_s(group)
+    ended = run(corpus.command(output, [*flink.flags(), f"--parallelism={parallelism}"]), log)
+    if ended.status:
+        sys.exit(ended.last_line)
+    lines = log.read_text().splitlines()
+    (said,) = (line for line in lines if line.startswith(f"{corpus.name}: "))
+    return Counter(wall=float(said.split()[-2])) + (cpu_s(group) - before)
+
+
+def hold_workers(flink: Cluster, cores: int) -> None:
+    """Keeps the pool of Python workers, and all that it starts, on the first cores."""
+    for task in Path(f"/proc/{flink.pids('workers')[0]}/task").iterdir():
+        os.sched_setaffinity(int(task.name), range(cores))
+
+
+def measure_scaling(flink: Cluster, only: str) -> None:
+    """What further pairs cost at parallelism 1, with one core for Python and with both, and 2."""
     rows = []
-    for plane, corpus in planes.items():
-        for parallelism in (1, 2):
-            output, log = SETS / "set", SETS / "set.log"
-            shutil.rmtree(output, ignore_errors=True)
-            flags = [*flink.flags(), f"--parallelism={parallelism}"]
-            begun, wall = cpu_s(group), time.monotonic()
-            ended = run(corpus.command(output, flags), log)
-            spent, wall = cpu_s(group) - begun, time.monotonic() - wall
-            if ended.status:
-                sys.exit(ended.last_line)
-            said = [line for line in log.read_text().splitlines() if line.startswith(f"{plane}: ")]
-            took = float(said[0].split()[-2])
-            rows.append({"plane": plane, "parallelism": parallelism, "its s": took})
-            rows[-1] |= {"whole s": wall, "CPU-s of the cluster": spent, "cores": spent / wall}
-            print(rows[-1], flush=True)
+    for plane in [plane for plane in COUNTS if only in plane]:
+        with scaling_corpora(plane) as corpora:
+            for parallelism, cores in ((1, 1), (1, 2), (2, 2)):
+                hold_workers(flink, cores)
+                few, many = (plane_seconds(corpus, flink, parallelism) for corpus in corpora)
+                row = {"plane": plane, "parallelism": parallelism, "cores of Python": cores}
+                row |= {"few, s": few["wall"], "many, s": many["wall"]}
+                more = {name: many[name] - few[name] for name in ("wall", "Python", "Java")}
+                row |= {f"more: {name} s": seconds for name, seconds in more.items()}
+                rows.append(row)
+                print(row, flush=True)
     print_table(rows)
-    return True
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["bytes", "scaling"])
-    parser.add_argument("--pairs", type=int, default=SCALING_PAIRS, help="of the text plane")
+    parser.add_argument(
+        "--only", default="", help='bytes: what has this in "CORPUS, ENGINE"; scaling: in the plane'
+    )
     given = parser.parse_args()
     SETS.mkdir(parents=True, exist_ok=True)
-    with demo_web(small=False) as demo, cluster("engines") as flink:
-        if given.what == "scaling":
-            return int(not measure_scaling(demo, flink, given.pairs))
-        with portable_service() as portable:
-            return int(not compare_bytes(demo, flink, portable))
+    if given.what == "scaling":
+        with cluster("scaling") as flink:
+            measure_scaling(flink, given.only)
+        return 0
+    web, service = demo_web(small=False), portable_service()
+    with web as demo, cluster("engines") as flink, service as portable:
+        return int(not compare_bytes(demo, flink, portable, given.only))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """How long the image plane's tail is: 10,000 shards over 100 workers, simulated.
 
-  python benchmarks/stragglers.py [--check] [--workers=100] [--shards=10000] …
+  python benchmarks/stragglers.py [--check | --measure=TIMES.parquet | --times=TIMES.parquet] …
 
-Two simulations. One fetcher: the real one's rules (connections, of one host, time-outs, retries)
-over hosts of many speeds, a few of which answer nothing; `--check` lets the real fetcher fetch the
-same URLs with the same delays from a server on loopback and prints both times. A cluster: shards
-with those times on workers that are slow, die and come back; given out one by one as they ask
-(Dataflow, the in-process runner) or all at the start (Flink).
+Two simulations. One fetcher: the real one's own code (connections, time-outs, retries, hosts that
+are given up) on a clock of its own, where answers come after given delays; `--check` lets it fetch
+the same URLs with the same delays from a server on loopback and prints both times. A cluster:
+shards with those times on workers that are slow, die and come back; given out one by one as they
+ask (Dataflow, the in-process runner) or all at the start (Flink).
+
+The delays are assumed (flags), or drawn from those that `--measure` found: what the real fetcher
+saw of each transfer from the demo's web, whose server it starts.
 """
 
 import argparse
@@ -15,16 +18,24 @@ import heapq
 import sys
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from results import print_results
+from simulated_fetches import Answer, shard_seconds
 
+from flink.runs import SETS, demo_web
+from transforms import fetch
 from transforms.fetch import FetchSettings, fetch_all
+from transforms.transfers import Ended, Transfers
 
 # Assumed; what a web is like cannot be measured here.
 ASSUMED = {
@@ -39,60 +50,36 @@ ASSUMED = {
     "hours_to_failure": (24.0, "of a worker, on average"),
     "restart_s": (180.0, "until a dead worker is replaced"),
 }
+IMAGE_S = 968e-6  # CPU of an image beside waiting (benchmarks/fetch.py)
 DETAILED = 150  # shards whose fetches are simulated one by one; the others are drawn from these
 
 
-def hosts_of(flags: argparse.Namespace, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Of each host its share of URLs, cumulated, and its median delay in s; inf is dead."""
-    shares = 1.0 / (np.arange(flags.hosts) + 20)
-    delays = flags.median_s * np.exp(draw.normal(0, np.log(2), flags.hosts))
-    delays[draw.random(flags.hosts) < flags.dead_hosts] = np.inf
-    return np.cumsum(shares / shares.sum()), delays
+class Web:
+    """What answers, in a simulation."""
 
+    def __init__(self, flags: argparse.Namespace, draw: np.random.Generator) -> None:
+        self.flags, self.draw = flags, draw
+        shares = 1.0 / (np.arange(flags.hosts) + 20)
+        self.shares = np.cumsum(shares / shares.sum())
+        self.delays = flags.median_s * np.exp(draw.normal(0, np.log(2), flags.hosts))
+        self.delays[draw.random(flags.hosts) < flags.dead_hosts] = np.inf
+        self.times = pq.read_table(flags.times).to_pylist() if flags.times else []
 
-def fetches_of_shard(
-    flags: argparse.Namespace, hosts: tuple[np.ndarray, np.ndarray], draw: np.random.Generator
-) -> list[tuple[int, float]]:
-    """(host, seconds) of each URL; inf is never answered."""
-    host = np.searchsorted(hosts[0], draw.random(flags.pairs))
-    delay = hosts[1][host] * np.exp(draw.normal(0, np.log(2), flags.pairs))
-    quick = (draw.random(flags.pairs) < flags.gone) & np.isfinite(delay)
-    return list(zip(host.tolist(), np.where(quick, 0.1, delay).tolist(), strict=True))
-
-
-def shard_seconds(fetches: list[tuple[int, float]], settings: FetchSettings) -> float:
-    """How long the fetcher takes: as many at once as it does, from one host as it does."""
-    coming, window = deque(fetches), 32 * settings.connections
-    waiting: dict[int, deque[tuple[float, int]]] = {}
-    busy: Counter[int] = Counter()
-    under_way: list[tuple[float, int, float, int]] = []
-    now, held = 0.0, 0
-
-    def begin(host: int) -> None:
-        nonlocal held
-        jobs = waiting[host]
-        while (
-            jobs
-            and busy[host] < settings.connections_per_host
-            and len(under_way) < settings.connections
-        ):
-            delay, attempt = jobs.popleft()
-            held, busy[host] = held - 1, busy[host] + 1
-            heapq.heappush(under_way, (now + min(delay, settings.timeout_s), host, delay, attempt))
-
-    while coming or under_way:
-        while coming and held < window and len(under_way) < settings.connections:
-            host, delay = coming.popleft()
-            waiting.setdefault(host, deque()).append((delay, 1))
-            held += 1
-            begin(host)
-        now, host, delay, attempt = heapq.heappop(under_way)
-        busy[host] -= 1
-        if delay > settings.timeout_s and attempt <= settings.retries:
-            waiting[host].append((delay, attempt + 1))
-            held += 1
-        begin(host)
-    return now
+    def shard(self) -> list[Answer]:
+        """The answers to a shard's URLs."""
+        pairs, draw = self.flags.pairs, self.draw
+        host = np.searchsorted(self.shares, draw.random(pairs)).tolist()
+        if self.times:
+            drawn = draw.integers(0, len(self.times), pairs)
+            return [
+                Answer(h, **self.times[n], measured=True) for h, n in zip(host, drawn, strict=True)
+            ]
+        delay = self.delays[host] * np.exp(draw.normal(0, np.log(2), pairs))
+        gone = (draw.random(pairs) < self.flags.gone) & np.isfinite(delay)
+        return [
+            Answer(h, 0.1, "http_404") if quick else Answer(h, d)
+            for h, d, quick in zip(host, delay.tolist(), gone.tolist(), strict=True)
+        ]
 
 
 def cluster_hours(
@@ -128,7 +115,7 @@ def cluster_hours(
     return np.sort(done) / 3600
 
 
-def measured_seconds(fetches: list[tuple[int, float]], settings: FetchSettings) -> float:
+def measured_seconds(answers: Sequence[Answer], settings: FetchSettings) -> float:
     """What the real fetcher takes where a server on loopback answers after those delays."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -150,10 +137,10 @@ def measured_seconds(fetches: list[tuple[int, float]], settings: FetchSettings) 
     begun = threading.Event()
     threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
     begun.wait()
-    urls = [
-        f"http://127.{h >> 16 & 255}.{h >> 8 & 255}.{h & 255 or 1}:{port[0]}/{min(d, 1000):.3f}"
-        for h, d in fetches
-    ]
+    urls = []
+    for one in answers:
+        address = f"127.{one.host >> 16 & 255}.{one.host >> 8 & 255}.{one.host & 255 or 1}"
+        urls.append(f"http://{address}:{port[0]}/{min(one.delay_s, 1000):.3f}")
     start = time.monotonic()
     assert len(list(fetch_all(urls, settings))) == len(urls)
     return time.monotonic() - start
@@ -166,32 +153,59 @@ def check(flags: argparse.Namespace) -> None:
     rows = []
     for dead in (0.0, flags.dead_hosts):
         flags.dead_hosts, flags.pairs, flags.median_s = dead, 3000, 0.03
-        fetches = fetches_of_shard(flags, hosts_of(flags, draw), draw)
-        simulated = shard_seconds(fetches, settings)
-        measured = measured_seconds(fetches, settings)
+        answers = Web(flags, draw).shard()
+        simulated = shard_seconds(answers, settings)
+        measured = measured_seconds(answers, settings)
         rows.append({"dead hosts": dead, "simulated, s": simulated, "measured, s": measured})
     print_results(rows, {"benchmark": "stragglers --check", "rows": rows}, ("pycurl", "numpy"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="the fetcher beside its simulation")
-    for name, (default, what) in ASSUMED.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=what)
-    flags = parser.parse_args()
-    if flags.check:
-        check(flags)
-        return
+def measure(path: str) -> None:
+    """What the real fetcher sees of the demo's web: seconds and outcome of each transfer."""
+    seen: list[tuple[int, Ended]] = []  # with the number of the attempt
+
+    class Seen(Transfers):
+        def wait(self, at_most_s: float) -> list[Ended]:
+            ended = super().wait(at_most_s)
+            seen.extend((one.job.attempts, one._replace(body=None)) for one in ended)
+            return ended
+
+    # Its web is one host, which is not to wait for itself.
+    settings = FetchSettings(
+        allow_private_addresses=True, connections_per_host=64, max_host_failures=0
+    )
+    SETS.mkdir(parents=True, exist_ok=True)
+    with demo_web(small=False) as demo, mock.patch.object(fetch, "Transfers", Seen):
+        pairs = pq.read_table(demo.flags[0].partition("=")[2])
+        for _ in fetch_all(pairs["url"].unique().drop_null().to_pylist(), settings):
+            pass
+    first = [one for attempt, one in seen if attempt == 1 and not one.redirect]
+    table = pa.table(
+        {
+            "delay_s": [one.took_s for one in first],
+            "detail": [one.detail for one in first],
+            "silent": [one.silent for one in first],
+        }
+    )
+    pq.write_table(table, path)
+    rows = []
+    for detail in sorted({one.detail or "" for one in first}):
+        took = [one.took_s for one in first if (one.detail or "") == detail]
+        row = {"outcome": detail or "success", "transfers": len(took)}
+        shares = {"ms: median": 0.5, "90 %": 0.9, "99 %": 0.99, "the longest": 1.0}
+        rows.append(row | {name: float(np.quantile(took, q)) * 1000 for name, q in shares.items()})
+    print_results(rows, {"benchmark": "stragglers --measure", "rows": rows}, ("pycurl", "numpy"))
+
+
+def simulate(flags: argparse.Namespace) -> None:
     settings, rows = FetchSettings(), []
     total = flags.pairs * flags.shards
     for pairs in (1000, 10_000, 50_000):
         draw = np.random.default_rng(7)
         flags.pairs, shards = pairs, total // pairs
-        hosts = hosts_of(flags, draw)
+        web = Web(flags, draw)
         detailed = max(10, DETAILED * 1000 // pairs * 2) if pairs > 1000 else DETAILED
-        seen = [
-            shard_seconds(fetches_of_shard(flags, hosts, draw), settings) for _ in range(detailed)
-        ]
+        seen = [shard_seconds(web.shard(), settings) + pairs * IMAGE_S for _ in range(detailed)]
         seconds = draw.choice(seen, shards)
         for asked in (True, False):
             done = cluster_hours(seconds, flags, draw, asked)
@@ -210,6 +224,22 @@ def main() -> None:
     print_results(
         rows, {"benchmark": "stragglers", "assumed": vars(flags), "rows": rows}, ("numpy",)
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="the fetcher beside its simulation")
+    parser.add_argument("--measure", default="", help="where to write what transfers took")
+    parser.add_argument("--times", default="", help="what --measure wrote, in place of assumptions")
+    for name, (default, what) in ASSUMED.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=what)
+    flags = parser.parse_args()
+    if flags.measure:
+        measure(flags.measure)
+    elif flags.check:
+        check(flags)
+    else:
+        simulate(flags)
 
 
 if __name__ == "__main__":

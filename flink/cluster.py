@@ -51,6 +51,13 @@ _MEMORY_MB = {
     "jvm-overhead.min": 192,
     "jvm-overhead.max": 192,
 }
+_RESTARTS = (
+    ("initial-backoff", "4 s"),
+    ("backoff-multiplier", 3.0),
+    ("max-backoff", "36 s"),
+    ("attempts-before-reset-backoff", 3),
+    ("reset-backoff-threshold", "5 min"),
+)
 
 
 class ClusterError(Exception):
@@ -141,11 +148,10 @@ class Cluster:
             "classloader.resolve-order": "parent-first",
             "io.tmp.dirs": self.folder / "tmp",
             "blob.storage.directory": self.folder / "tmp",
-            # What is lost to a kill is done again; what fails at once again and again ends the job.
-            "restart-strategy.type": "failure-rate",
-            "restart-strategy.failure-rate.max-failures-per-interval": 3,
-            "restart-strategy.failure-rate.failure-rate-interval": "5 min",
-            "restart-strategy.failure-rate.delay": "2 s",
+            # What is lost to a kill is done again; what fails four times in a row ends the job.
+            # Beam hands on a dead worker for as long as it keeps workers (30 s), hence 4 + 12 + 36.
+            "restart-strategy.type": "exponential-delay",
+            **{f"restart-strategy.exponential-delay.{name}": value for name, value in _RESTARTS},
             "heartbeat.interval": 2000,
             "heartbeat.timeout": 20000,
         }

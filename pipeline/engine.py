@@ -30,6 +30,8 @@ IN_PROCESS = ("directrunner", "fnapirunner")
 CANCEL_S = 60.0
 # A line that names an exception, of Python or of Java.
 _NAMED = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_][\w$]*\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
+# What gRPC says of a worker that is no more.
+_DIED = ("call already cancelled", "call is closed")
 _MISSING = re.compile(r"No module named '([\w.]+)'")
 
 
@@ -165,5 +167,9 @@ def job_error(error: BaseException) -> str:
         return (
             f"the workers have no package {missing[1].partition('.')[0]}: install there what is "
             "installed here (requirements/base.txt, and this project)"
+        )
+    if any(words in reason for words in _DIED):
+        return (
+            "a Python worker died, and again: its log, or the kernel's, may tell why (no memory?)"
         )
     return reason if kind == "RuntimeError" else f"{kind}: {reason}"

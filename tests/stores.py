@@ -1,11 +1,12 @@
 """Real servers of object stores on loopback, and a proxy before one that fails at will.
 
 S3: moto's server, which comes with the tests' packages; or versitygw, S3 over a folder, where
-ALIGNSET_VERSITYGW names its binary (`make test-s3` builds it). Google's: gcp-storage-emulator.
+ALIGNSET_VERSITYGW names its binary (`make test-s3`). Google's: an emulator, taught conditions.
 """
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, quote, urlsplit
 
 import boto3
 import botocore.config
@@ -134,10 +136,11 @@ def s3_store(folder: Path) -> Iterator[Store]:
 def gs_store(folder: Path) -> Iterator[Store]:
     """An emulator of Google's store with one bucket; STORAGE_EMULATOR_HOST must name its URL."""
     port = free_port()
-    command = [str(Path(sys.executable).with_name("gcp-storage-emulator")), "start"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--in-memory"]
-    with _serving([*command, "--default-bucket", BUCKET], port, folder / "server.log"):
-        yield GsStore(f"http://127.0.0.1:{port}", (), f"gs://{BUCKET}")
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--in-memory"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--default-bucket", BUCKET]
+    url = f"http://127.0.0.1:{port}"
+    with _serving(command, port, folder / "server.log"), _proxying(Conditions(url)) as proxy:
+        yield GsStore(proxy.url, (), f"gs://{BUCKET}")
 
 
 # Given a request's method and path, what to do with it: None to hand it on, a status to answer,
@@ -159,6 +162,11 @@ class FaultyProxy(ThreadingHTTPServer):
         self.lose_answer: Callable[[str, str], bool] = lambda method, path: False
         self.requests: list[tuple[str, str]] = []
         self.failed: list[tuple[str, str]] = []
+        self.turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+
+    def condition(self, path: str, body: bytes) -> int | None:
+        """The status of a request whose condition does not hold."""
+        return None
 
     @property
     def url(self) -> str:
@@ -173,17 +181,43 @@ class FaultyProxy(ThreadingHTTPServer):
         pass  # a client that was killed hangs up
 
 
+class Conditions(FaultyProxy):
+    """Google's `ifGenerationMatch` before a store that ignores it: an object's generation must be
+    the one that is named, 0 where there must be none, or the answer is 412."""
+
+    def __init__(self, store_url: str) -> None:
+        super().__init__(store_url)
+        self.turn = threading.Lock()  # between the look and the write nobody writes
+
+    def condition(self, path: str, body: bytes) -> int | None:
+        asked = urlsplit(path)
+        wanted = parse_qs(asked.query).get("ifGenerationMatch")
+        if not wanted:
+            return None
+        _, _, name = asked.path.partition("/o/")
+        if not name:  # an upload's name is in its first part
+            name = quote(json.loads(body.split(b"\r\n\r\n")[1].partition(b"\r\n")[0])["name"], "")
+        store = http.client.HTTPConnection(self.store, timeout=30)
+        store.request("GET", f"/storage/v1/b/{BUCKET}/o/{name}")
+        found = json.loads(store.getresponse().read() or b"{}")
+        store.close()
+        return None if wanted == [found.get("generation", "0")] else 412
+
+
 class _Proxied(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
     server: FaultyProxy
 
     def _handle(self) -> None:
-        size = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(size)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with self.server.turn:
+            self._hand_on(body)
+
+    def _hand_on(self, body: bytes) -> None:
         asked = self.command, self.path
         self.server.requests.append(asked)
-        fault = self.server.fault(*asked)
+        fault = self.server.fault(*asked) or self.server.condition(self.path, body)
         if fault:
             self.server.failed.append(asked)
         if isinstance(fault, int):
@@ -196,7 +230,7 @@ class _Proxied(BaseHTTPRequestHandler):
                 store.putrequest(self.command, self.path, True, True)
                 for name, value in headers.items():
                     store.putheader(name, value)
-                store.endheaders(body[: size // 2])
+                store.endheaders(body[: len(body) // 2])
                 self.close_connection = True
                 return None
             store.request(self.command, self.path, body, headers)
@@ -239,20 +273,28 @@ def _refusal(status: int) -> bytes:
 
 
 @contextlib.contextmanager
-def faulty_proxy(store: Store) -> Iterator[tuple[FaultyProxy, Store]]:
-    """A proxy that serves on its own thread, and the store as it is seen through it."""
-    with FaultyProxy(store.url) as proxy:
+def _proxying(proxy: FaultyProxy) -> Iterator[FaultyProxy]:
+    """While it serves on its own thread."""
+    with proxy:
         threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
         try:
-            yield proxy, Store(proxy.url, s3_flags(proxy.url))
+            yield proxy
         finally:
             proxy.shutdown()
 
 
+@contextlib.contextmanager
+def faulty_proxy(store: Store) -> Iterator[tuple[FaultyProxy, Store]]:
+    """A proxy, and the store as it is seen through it."""
+    with _proxying(FaultyProxy(store.url)) as proxy:
+        yield proxy, Store(proxy.url, s3_flags(proxy.url))
+
+
 def chosen_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store that a test's parameter names, "s3" or "gs"."""
-    store = request.getfixturevalue(request.param)
-    if request.param == "gs":
+    name = getattr(request, "param", "s3")
+    store = request.getfixturevalue(name)
+    if name == "gs":
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
         monkeypatch.setattr(auth._Credentials, "_credentials_init", True)  # it looks for 24 s
     return store

@@ -1,15 +1,24 @@
 """The job graphs that Dataflow would get, made offline: its runner translates and submits none."""
 
+import base64
+import bz2
+import contextlib
+import io
 import json
 import pickle
+import pickletools
 import re
+import runpy
+from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.portability.api import beam_runner_api_pb2 as api
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 from command import run, run_args
 from conftest import Golden
@@ -28,6 +37,11 @@ FLAGS = (
     "--job_name=alignset",
 )
 GROUPING = "beam:transform:group_by_key:v1"
+# Messages within messages.
+PAYLOADS = {
+    "beam:transform:pardo:v1": api.ParDoPayload,
+    "beam:transform:combine_per_key:v1": api.CombinePayload,
+}
 # Beam names these steps itself, within its own Create.
 OF_CREATE = re.compile(r"(/Impulse|/FlatMap\(<lambda at core\.py:\d+>\)|/Map\(decode\))$")
 
@@ -57,8 +71,34 @@ class Graph:
         return [name for name, step in self.steps.items() if step.spec.urn == GROUPING]
 
 
-@pytest.fixture(scope="module")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> list[Graph]:
+def function_specs(message: Any) -> Iterator[Any]:
+    """All of a graph that is coded by Beam's SDK: DoFns, CombineFns, coders, views, windows."""
+    if isinstance(message, api.FunctionSpec):
+        yield message
+        if message.urn in PAYLOADS:
+            yield from function_specs(PAYLOADS[message.urn].FromString(message.payload))
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            is_map = field.message_type.GetOptions().map_entry
+            for one in value.values() if is_map else value if field.is_repeated else [value]:
+                if hasattr(one, "ListFields"):
+                    yield from function_specs(one)
+
+
+def pickled_names(graph: Graph) -> set[str]:
+    """Each string of all that is pickled in a graph: modules and names are among them."""
+    pickles = [
+        bz2.decompress(base64.b64decode(spec.payload))
+        for spec in function_specs(graph.proto)
+        if spec.payload.startswith(b"QlpoO")  # bzip2's first bytes, in base 64
+    ]
+    told = (arg for one in pickles for _, arg, _ in pickletools.genops(one))
+    return {arg for arg in told if isinstance(arg, str)}
+
+
+def graphs_of(source: Path) -> list[Graph]:
+    """What the command translates where it is started as a user does, as `__main__`."""
     made: list[Graph] = []
     run_pipeline = DataflowRunner.run_pipeline
 
@@ -67,13 +107,25 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> list[Graph]:
         made.append(Graph(result.job.proto_pipeline))
         return result
 
+    command = ["beam_runner.py", f"--input={source}", "--output=gs://bucket/set", *FLAGS]
+    err = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(err):
+        patch.setattr(DataflowRunner, "run_pipeline", kept)
+        patch.setattr("sys.argv", command)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "beam_runner.py"), run_name="__main__")
+    assert ended.value.code == 0, err.getvalue()
+    said = f"dry run: {len(made)} graphs were made, of 1 splits; nothing was started\n"
+    assert err.getvalue() == said
+    return made
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> list[Graph]:
     source = tmp_path_factory.mktemp("dataflow") / "pairs.parquet"
     pq.write_table(pa.table({"url": ["http://a.example/1"], "caption": ["a dog"]}), source)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DataflowRunner, "run_pipeline", kept)
-        ended = run(source, "gs://bucket/set", *FLAGS)
-    assert ended.status == 0, ended.err
-    assert ended.err == "dry run: 2 graphs were made, of 1 splits; nothing was started\n"
+    made = graphs_of(source)
+    assert len(made) == 2
     return made
 
 
@@ -176,10 +228,18 @@ def page(folder: Path) -> Path:
     return path
 
 
-def test_pages_are_a_job_of_their_own(tmp_path: Path):
-    ended = run(page(tmp_path), "gs://bucket/set", *FLAGS)
-    assert ended.status == 0, ended.err
-    assert ended.err == "dry run: 3 graphs were made, of 1 splits; nothing was started\n"
+def test_nothing_that_workers_are_sent_is_in_main(tmp_path: Path):
+    """Of the three jobs that pages need: workers have no `__main__` of ours."""
+    graphs = graphs_of(page(tmp_path))
+    assert len(graphs) == 3
+    wanted = ("transforms.pages", "transforms.judge_pairs", "transforms.write_shards")
+    for graph, module in zip(graphs, wanted, strict=True):
+        names = pickled_names(graph)
+        assert module in names
+        assert "__main__" not in names
+    ours = beam.Pipeline()
+    ours | beam.Create([1]) | beam.Map(FunctionType((lambda: 0).__code__, {"__name__": "__main__"}))
+    assert "__main__" in pickled_names(Graph(ours.to_runner_api()))
 
 
 def test_a_launcher_that_only_hands_the_pages_over(tmp_path: Path, monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.runners.portability.local_job_service import LocalJobServicer
 from command import digests, fates, manifest, succeed
 from conftest import Golden
 
@@ -38,6 +39,18 @@ def test_how_the_work_is_done_changes_no_byte_of_any_file(
     plain: Golden, tmp_path: Path, flags: tuple[str, ...]
 ):
     succeed(plain.pairs, tmp_path / "set", *plain.flags, *flags)
+    assert digests(tmp_path / "set") == digests(plain.output)
+
+
+def test_a_job_service_changes_no_byte_of_any_file(plain: Golden, tmp_path: Path):
+    """Beam's own, as one would give the job to any engine."""
+    service = LocalJobServicer(str(tmp_path / "staged"))
+    port = service.start_grpc_server()
+    flags = ("--runner=PortableRunner", f"--job_endpoint=localhost:{port}")
+    try:
+        succeed(plain.pairs, tmp_path / "set", *plain.flags, *flags, "--environment_type=LOOPBACK")
+    finally:
+        service.stop()
     assert digests(tmp_path / "set") == digests(plain.output)
 
 

@@ -30,10 +30,19 @@ LOST = """Pipeline job_1 failed in state FAILED: org.apache.flink.runtime.JobExc
 Caused by: org.apache.flink.runtime.jobmanager.scheduler.NoResourceAvailableException: Slot request
 """
 
+DIED = """Pipeline job_1 failed in state FAILED: org.apache.flink.runtime.JobException: Recovery is
+Caused by: org.apache.beam.vendor.grpc.v1p69p0.io.grpc.StatusRuntimeException: CANCELLED: call \
+already cancelled. Use ServerCallStreamObserver.setOnCancelHandler() to disable this exception
+"""
+
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (
+            DIED,
+            "a Python worker died, and again: its log, or the kernel's, may tell why (no memory?)",
+        ),
         (FROM_WORKER, "OSError: [Errno 28] No space left on device [while running 'JudgePairs']"),
         (
             MISSING,

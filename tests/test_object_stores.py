@@ -30,6 +30,11 @@ def options_of(store: Store) -> Iterator[None]:
         FileSystems.set_options(before)
 
 
+@pytest.fixture
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
+    return chosen_store(request, monkeypatch)
+
+
 @pytest.fixture(params=["s3", "gs"])
 def folder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     store = chosen_store(request, monkeypatch)
@@ -107,10 +112,10 @@ def test_a_folder_is_deleted_with_all_in_it(folder: str):
     assert match(folder) == [(f"{folder}/planned", 1)]
 
 
-def test_conditions(s3: Store):
-    """Google's are tested where an emulator has them (docs/decisions.md): the one here has not."""
-    path = f"{s3.root}/conditions/lock"
-    with options_of(s3):
+@pytest.mark.parametrize("store", ["s3", "gs"], indirect=True)
+def test_conditions(store: Store):
+    path = f"{store.root}/conditions/lock"
+    with options_of(store):
         assert has_conditions(path)
         assert read_version(path) is None
         first = put_if(path, b"1", None)
@@ -126,14 +131,15 @@ def test_conditions(s3: Store):
     assert not has_conditions("hdfs://a/b")
 
 
-def test_of_many_that_write_at_once_one_is_first(s3: Store):
-    path, won = f"{s3.root}/race/lock", []
+@pytest.mark.parametrize("store", ["s3", "gs"], indirect=True)
+def test_of_many_that_write_at_once_one_is_first(store: Store):
+    path, won = f"{store.root}/race/lock", []
 
     def race(n: int) -> None:
         if put_if(path, b"%d" % n, None):
             won.append(b"%d" % n)
 
-    with options_of(s3):
+    with options_of(store):
         threads = [threading.Thread(target=race, args=(n,)) for n in range(8)]
         for thread in threads:
             thread.start()

@@ -199,7 +199,8 @@ def read_version(path: str) -> tuple[bytes, str] | None:
             return found["Body"].read(), found["ETag"]
         blob = _gs_blob(path)
         blob.reload()
-        return blob.download_as_bytes(if_generation_match=blob.generation), str(blob.generation)
+        version = blob.generation  # a download sets it to what the answer's headers say, or to None
+        return blob.download_as_bytes(if_generation_match=version), str(version)
     except Exception as error:
         if _status(error) in (404, 412):  # 412: replaced between the two
             return None
