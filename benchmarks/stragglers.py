@@ -51,7 +51,8 @@ ASSUMED = {
     "restart_s": (180.0, "until a dead worker is replaced"),
 }
 IMAGE_S = 968e-6  # CPU of an image beside waiting (benchmarks/fetch.py)
-DETAILED = 150  # shards whose fetches are simulated one by one; the others are drawn from these
+# Shards whose fetches are simulated one by one, by their pairs; the others are drawn from these.
+DETAILED = {1000: 100, 10_000: 20, 50_000: 4}
 
 
 class Web:
@@ -200,11 +201,10 @@ def measure(path: str) -> None:
 def simulate(flags: argparse.Namespace) -> None:
     settings, rows = FetchSettings(), []
     total = flags.pairs * flags.shards
-    for pairs in (1000, 10_000, 50_000):
+    for pairs, detailed in DETAILED.items():
         draw = np.random.default_rng(7)
         flags.pairs, shards = pairs, total // pairs
         web = Web(flags, draw)
-        detailed = max(10, DETAILED * 1000 // pairs * 2) if pairs > 1000 else DETAILED
         seen = [shard_seconds(web.shard(), settings) + pairs * IMAGE_S for _ in range(detailed)]
         seconds = draw.choice(seen, shards)
         for asked in (True, False):
