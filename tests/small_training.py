@@ -33,10 +33,12 @@ def small_tokenizer() -> BertTokenizerFast:
     return learn_tokenizer(lambda: TEXTS, vocabulary_size=100, max_tokens=SETTINGS.max_tokens)
 
 
-def small_model(settings: Settings = SETTINGS, *, vocabulary_size: int = 100) -> DualEncoder:
+def small_model(
+    settings: Settings = SETTINGS, *, vocabulary_size: int = 100, processes: int = 1
+) -> DualEncoder:
     torch.manual_seed(1)
     align = new_align(settings, vocabulary_size)
-    return DualEncoder(align, settings, batch_size=settings.batch_size)
+    return DualEncoder(align, settings, batch_size=settings.batch_size // processes)
 
 
 def pictures(count: int) -> list[Image.Image]:

@@ -1,14 +1,10 @@
-"""The loss: by hand, against float64 numpy, and shared out over two processes."""
+"""The loss: by hand, against float64 numpy, and part by part."""
 
 import math
-import socket
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from train.loss import contrastive_loss
 
@@ -51,40 +47,16 @@ def test_equals_numpy_in_float64(smoothing, temperature):
     assert loss.item() == pytest.approx(expected, abs=1e-9)
 
 
-def test_two_processes_equal_one(tmp_path: Path):
-    images, texts, temperature = leaves()
-    contrastive_loss(images, texts, temperature).backward()
-    whole = contrastive_loss(*leaves()).item()
-    mp.spawn(one_of_two, (free_port(), str(tmp_path)), nprocs=2)
-    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    assert np.mean([p["loss"] for p in parts]) == pytest.approx(whole, abs=1e-6)
-    # DDP averages what the processes' gradients say; a row's gradient is whole on its own process
-    # already, but counts half there, as its loss is a mean over half of the rows.
-    for name, leaf in (("images", images), ("texts", texts)):
-        sharded = torch.cat([p[name] for p in parts]) / 2
-        assert torch.allclose(sharded, leaf.grad, atol=1e-6)
-    sharded = sum(p["temperature"] for p in parts) / 2
-    assert sharded.item() == pytest.approx(temperature.grad.item(), abs=1e-6)
-
-
-def one_of_two(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    images, texts, temperature = leaves()
-    rows = slice(3 * rank, 3 * rank + 3)
-    mine = [t.detach()[rows].clone().requires_grad_() for t in (images, texts)]
-    loss = contrastive_loss(*mine, temperature)
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_rows_that_are_scored_part_by_part_change_nothing(rows: int, monkeypatch):
+    whole, parts = leaves(), leaves()
+    contrastive_loss(*whole).backward()
+    monkeypatch.setattr("train.loss._ROWS", rows)
+    loss = contrastive_loss(*parts)
     loss.backward()
-    torch.save(
-        {
-            "loss": loss.item(),
-            "images": mine[0].grad,
-            "texts": mine[1].grad,
-            "temperature": temperature.grad,
-        },
-        f"{folder}/{rank}.pt",
-    )
-    dist.destroy_process_group()
+    assert loss.item() == pytest.approx(contrastive_loss(*leaves()).item(), abs=1e-6)
+    for found, expected in zip(parts, whole, strict=True):
+        assert torch.allclose(found.grad, expected.grad, atol=1e-7)
 
 
 def leaves() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -96,9 +68,3 @@ def leaves() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def unit_rows(n: int, *, seed: int) -> torch.Tensor:
     rows = torch.randn(n, 5, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(rows, dim=-1)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]

@@ -57,9 +57,11 @@ def _run(arguments: list[str]) -> int:
 
 
 def _train(settings: Settings, sets: list, run: Path) -> None:
+    from train.allocator import keep_freed_memory
     from train.loop import train
     from train.processes import start_processes, stop_processes
 
+    keep_freed_memory()
     start_processes()
     try:
         train(settings, sets, run)

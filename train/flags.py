@@ -25,7 +25,11 @@ def add_settings(parser: Parser, presets: Mapping[str, S], default: str) -> None
         "--preset", default=default, choices=presets, help=f"which values (default: {default})"
     )
     for setting in dataclasses.fields(presets[default]):
-        values = ", ".join(f"{name}: {getattr(p, setting.name)}" for name, p in presets.items())
+        of: dict[str, list[str]] = {}
+        for name, preset in presets.items():
+            of.setdefault(str(getattr(preset, setting.name)), []).append(name)
+        names = {value: ", ".join(n[:3]) + (" ..." if n[3:] else "") for value, n in of.items()}
+        values = "; ".join(f"{value} in {some}" for value, some in names.items())
         parser.add_argument(
             f"--{setting.name}",
             type=_boolean if setting.type is bool else setting.type,

@@ -40,7 +40,7 @@ def encode_texts(texts: list[str], tokenizer: BertTokenizerFast, settings: Setti
     order = np.argsort(lengths, kind="stable")
     buckets = []
     for some in np.array_split(order, min(settings.text_buckets, len(texts))):
-        ids = np.zeros((len(some), lengths[some].max()), np.int64)  # [PAD] is 0
+        ids = np.full((len(some), lengths[some].max()), tokenizer.pad_token_id)  # int64[b_i, t_i]
         mask = np.arange(ids.shape[1]) < lengths[some, None]  # bool[b_i, t_i]
         ids[mask] = np.concatenate([found[i] for i in some])
         buckets.append((torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))))

@@ -83,10 +83,15 @@ class DualEncoder(nn.Module):
 
     def embed_texts(self, texts: Texts) -> torch.Tensor:  # -> [b, d]
         device = self.log_temperature.device
-        rows = [
-            self.align.get_text_features(ids.to(device), mask.to(device)).pooler_output  # [b_i, d]
-            for ids, mask in texts.buckets
-        ]
+        # All words of all buckets at once: the gradient of this embedding has a row for each piece
+        # of the vocabulary, 100 MB of zeros for each time that it is looked up.
+        ids = torch.cat([ids.flatten() for ids, _ in texts.buckets]).to(device)  # [tokens]
+        words = self.align.text_model.embeddings.word_embeddings(ids)  # [tokens, hidden]
+        parts = words.split([ids.numel() for ids, _ in texts.buckets])
+        rows = []
+        for part, (_, mask) in zip(parts, texts.buckets, strict=True):
+            given = {"inputs_embeds": part.view(*mask.shape, -1), "attention_mask": mask.to(device)}
+            rows.append(self.align.get_text_features(**given).pooler_output)  # [b_i, d]
         return torch.cat(rows)[texts.place.to(device)]
 
 

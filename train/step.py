@@ -65,12 +65,13 @@ def _two_passes(replica, micro_batches, settings: Settings, step: int) -> Seen:
         images = torch.cat([part[0] for part in parts]).requires_grad_()  # [b, d]
         texts = torch.cat([part[1] for part in parts]).requires_grad_()  # [b, d]
         temperature = parts[0][2].clone().requires_grad_()  # []
+        m, last = len(parts[0][0]), len(parts) - 1
+        del parts
         loss = contrastive_loss(
             images, texts, temperature, label_smoothing=settings.label_smoothing
         )
         loss.backward()  # no further than the embeddings
 
-        m, last = len(parts[0][0]), len(parts) - 1
         once = [torch.zeros_like(temperature)] * last + [temperature.grad]
         gradients = zip(images.grad.split(m), texts.grad.split(m), once, strict=True)
         for i, (inputs, gradient) in enumerate(zip(kept, gradients, strict=True)):

@@ -1,0 +1,120 @@
+"""1, 2 and 4 processes: the same loss, the same gradients, the same statistics."""
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from small_training import SETTINGS, pictures, small_model, small_tokenizer
+
+from train import processes
+from train.data import Batch, Position
+from train.images import resize_square
+from train.inputs import to_inputs
+from train.loss import contrastive_loss
+from train.step import step_gradients
+
+TEXTS = [f"{a} {b}" for a in ("two stars", "a", "no", "one red") for b in ("x", "yz", "o", "")]
+STEP = replace(SETTINGS, batch_size=16, micro_batch_size=2, batch_norm_group_size=2)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> dict[int, list[dict]]:
+    """What each process found, by the number of processes."""
+    folder = tmp_path_factory.mktemp("outcomes")
+    found = {1: [outcome()]}
+    for count in (2, 4):
+        # Forked: 4 new interpreters would import torch for 4 s each.
+        arguments = (count, free_port(), str(folder))
+        mp.start_processes(one_of, arguments, nprocs=count, start_method="fork")
+        found[count] = [torch.load(folder / f"{count}_{rank}.pt") for rank in range(count)]
+    return found
+
+
+def one_of(rank: int, count: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    address = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=count)
+    torch.save(outcome(), Path(folder) / f"{count}_{rank}.pt")
+    dist.destroy_process_group()
+
+
+def outcome() -> dict:
+    """Of this process: the loss of its rows of 12, and a whole step of its part of 16 pairs."""
+    rank, count = processes.rank(), processes.count()
+    images, texts = (unit_rows(12, seed=seed).chunk(count)[rank].clone() for seed in (1, 2))
+    temperature = torch.tensor(0.2)
+    for leaf in (images, texts, temperature):
+        leaf.requires_grad_()
+    loss = contrastive_loss(images, texts, temperature)
+    loss.backward()
+
+    tokenizer, pixels = small_tokenizer(), [resize_square(image, 32) for image in pictures(16)]
+    model = small_model(STEP, vocabulary_size=len(tokenizer), processes=count).train()
+    replica = processes.replicate(model)
+    mine = range(16)[rank * 16 // count :][: 16 // count]
+    micro_batches = [
+        Batch(np.stack(pixels[i : i + 2]), TEXTS[i : i + 2], Position()) for i in mine[::2]
+    ]
+    inputs = (to_inputs(batch, tokenizer, STEP) for batch in micro_batches)
+    seen = step_gradients(replica, inputs, STEP, step=1)
+    processes.average_buffers(model)
+    return {
+        "loss": loss.detach(),
+        "images": images.grad,
+        "texts": texts.grad,
+        "temperature": temperature.grad,
+        "step_loss": processes.mean(seen.loss),
+        "gradients": {n: p.grad for n, p in model.named_parameters() if p.requires_grad},
+        "buffers": {n: b for n, b in model.named_buffers() if b.is_floating_point()},
+    }
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_loss_and_its_gradients_are_those_of_one_process(outcomes, count: int):
+    (whole,), parts = outcomes[1], outcomes[count]
+    mean = torch.stack([part["loss"] for part in parts]).mean()
+    assert mean.item() == pytest.approx(whole["loss"].item(), abs=1e-6)
+    # A row's gradient is whole on its own process, but counts 1 / count there: DDP takes the mean,
+    # as each process's loss is one over its own rows.
+    for name in ("images", "texts"):
+        shared = torch.cat([part[name] for part in parts]) / count
+        assert torch.allclose(shared, whole[name], rtol=0, atol=1e-6)
+    shared = torch.stack([part["temperature"] for part in parts]).mean()
+    assert shared.item() == pytest.approx(whole["temperature"].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_cached_step_has_the_gradients_of_one_process_on_all(outcomes, count: int):
+    (whole,), parts = outcomes[1], outcomes[count]
+    for part in parts:
+        assert part["step_loss"] == pytest.approx(whole["step_loss"], abs=1e-6)
+        for name, gradient in whole["gradients"].items():
+            error = (part["gradients"][name] - gradient).abs().max()
+            assert error < 1e-6 + 1e-5 * gradient.abs().max(), name
+    assert max(g.abs().max() for g in whole["gradients"].values()) > 0.01
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_running_statistics_are_the_mean_over_processes(outcomes, count: int):
+    (whole,), parts = outcomes[1], outcomes[count]
+    for part in parts:
+        for name, buffer in whole["buffers"].items():
+            assert torch.equal(part["buffers"][name], parts[0]["buffers"][name])
+            # The last of a step's groups weighs a little more than its first.
+            assert torch.allclose(part["buffers"][name], buffer, rtol=0.02, atol=1e-3), name
+
+
+def unit_rows(n: int, *, seed: int) -> torch.Tensor:
+    rows = torch.randn(n, 5, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
