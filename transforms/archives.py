@@ -19,7 +19,6 @@ from transforms.archive_members import (
     MAX_RECORD,
     READ,
     Broken,
-    Event,
     read_compressed,
     read_members,
 )
@@ -63,11 +62,31 @@ def read_records(source: BinaryIO) -> Iterator[Found]:
     Args:
       source: a file, open for reading, that can seek.
     """
+    for one in read_members_or_records(source):
+        if isinstance(one, bytearray):
+            yield from records_of(one)
+        else:
+            yield one
+
+
+def read_members_or_records(source: BinaryIO) -> Iterator[bytearray | Found]:
+    """The same, but members that were decompressed at once are given as they are, for
+    `records_of`."""
     for one in _archives(source):
         events, longest = read_members(one)
         frame = _Frame(longest)
         for event in events:
-            yield from frame.take(event)
+            if isinstance(event, bytearray):
+                yield event
+            else:
+                yield from frame.take(event)
+
+
+def records_of(member: bytearray) -> Iterator[Found]:
+    """The records of a whole member."""
+    frame = _Frame(len(member))
+    frame.held = member
+    return frame.end(None)
 
 
 def check_archive(source: BinaryIO) -> None:
@@ -96,7 +115,7 @@ def _archives(source: BinaryIO) -> Iterator[BinaryIO]:
     if head[:3] == GZIP:
         first = next(read_compressed(source, GZIP), None)
         source.seek(0)
-        if isinstance(first, bytes) and first[:3] == GZIP:
+        if isinstance(first, bytes | bytearray) and first[:3] == GZIP:
             yield from _archives(_unpacked(source))
             return
     yield source
@@ -106,7 +125,7 @@ def _unpacked(source: BinaryIO) -> BinaryIO:
     """What a gzip file holds, as far as it can be read, in a temporary file."""
     sink = tempfile.TemporaryFile()  # noqa: SIM115, as long as it is read
     for event in read_compressed(source, GZIP):
-        if isinstance(event, bytes):
+        if isinstance(event, bytes | bytearray):
             sink.write(event)
     sink.seek(0)
     return sink
@@ -122,7 +141,7 @@ class _Frame:
         self.skip = 0  # bytes still to come of a record that is not held
         self.lost = False  # looking for the next line that begins a record
 
-    def take(self, event: Event) -> Iterator[Found]:
+    def take(self, event: bytes | Broken | None) -> Iterator[Found]:
         """The records that are whole once this piece, or end, has come."""
         return self.add(event) if isinstance(event, bytes) else self.end(event)
 
@@ -214,7 +233,7 @@ class _Frame:
         if behind[:4] != b"\r\n\r\n" and behind.lstrip(b"\r\n")[:5] not in (b"", b"WARC/"):
             return self._broken(WRONG_LENGTH, start, fields)
         self.at = stop
-        if isinstance(held, bytearray):  # which goes on growing: no view of it can be kept
+        if isinstance(held, bytearray) and not final:  # it will grow: no view of it can be kept
             return Record(fields, bytes(held[start:stop]))
         return Record(fields, memoryview(held)[start:stop])
 

@@ -218,5 +218,6 @@ def image_tags(page: bytes | memoryview, *, links: bool = False) -> bytes:
       links: whether `link` is wanted too.
     """
     data = np.frombuffer(page, np.uint8)
+    data.setflags(write=False)  # or the kernel is compiled once more for pages that could change
     out = np.empty(len(data), np.uint8)
     return out[: _pick(data, out, links, _TABLE, _SIZES)].tobytes()

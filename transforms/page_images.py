@@ -161,10 +161,15 @@ def _image(node: LexborNode) -> tuple[str, str] | None:
 def image_url(attributes: dict[str, str | None]) -> str:
     """The URL that an `img` shows, or will show; empty where there is none."""
     for name in ("src", *LAZY_ATTRIBUTES):
-        value = (attributes.get(name) or "").strip(_SPACE)
-        if value and not _is_inline(value):
+        if value := usable_url(attributes.get(name) or ""):
             return value
     return _largest(attributes)
+
+
+def usable_url(value: str) -> str:
+    """The URL in an attribute; empty where there is none, or one that holds the image itself."""
+    url = value.strip(_SPACE)
+    return "" if _is_inline(url) else url
 
 
 def _is_inline(url: str) -> bool:

@@ -25,7 +25,7 @@ from transforms.http_pages import MAX_PAGE, TOO_LARGE, Page, page_of
 from transforms.measure import PAGE_URL
 from transforms.page_images import Found, images_of, tags_of
 from transforms.parquet_files import parquet_file
-from transforms.wat import images_of_wat
+from transforms.wat import read_wat
 
 LOG = logging.getLogger("alignset")
 PAGE_FORMATS = ("warc", "wat", "html")
@@ -75,9 +75,8 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Broken]:
 
 def _wat_pairs(path: str, counts: Counter[str]) -> Iterator[Found | Broken]:
     with open_to_read(path) as source:
-        for record in read_records(source):
+        for found in read_wat(source):
             counts["records"] += 1
-            found = images_of_wat(record) if isinstance(record, Record) else record
             if isinstance(found, Broken):
                 yield found
             elif isinstance(found, str):

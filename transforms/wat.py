@@ -1,81 +1,96 @@
-"""Common Crawl's WAT records, which are JSON about pages, to the images of the pages.
-
-A record has a hundred links for each that is an image's, so that most of it is never parsed: link
-objects are found by their `path`. Bytes that look like that within a string would have their
-quotation marks escaped, and an object that is cut out wrongly is no JSON; then, and wherever else
-something is not as usual, all of the record is parsed.
-"""
+"""Common Crawl's WAT records, which are JSON about pages, to the images of the pages."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 from selectolax.lexbor import LexborHTMLParser
 
 from transforms.archive_members import Broken
-from transforms.archives import Record
+from transforms.archives import Record, read_members_or_records, records_of
 from transforms.http_pages import NO_RESPONSE, NOT_HTML, NOT_OK
-from transforms.page_images import Base, Found, image_url
+from transforms.page_images import Base, Found, usable_url
+from transforms.plain_urls import AS_IT_STANDS, put_before
+from transforms.wat_links import PAGE, WITHOUT_RESPONSE, look
 
 BAD_JSON = "bad_json"
 _PATH = "IMG@/src"
-_KEY, _IMAGE = b'"path":', b'"IMG@/src"'
-_TARGET = re.compile(rb'"WARC-Target-URI":"([^"\\]*)"')
-_HEADER, _TYPE = b'"WARC-Header-Metadata":{', b'"WARC-Type":"'
-_RESPONSE, _OK = b'"WARC-Type":"response"', b'"Status":"2'
-_HTML, _BASE = b'"HTML-Metadata":{', b'"Base":'
+_AT_ONCE = 1 << 19  # bytes of members that are looked through together, within a core's cache
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+Told = list[Found] | Broken | str
 
-def images_of_wat(record: Record) -> list[Found] | Broken | str:
-    """The images with alt-texts of the page that a record tells of; or why there is no page."""
-    block = bytes(record.block)
-    if record.kind != b"metadata":
-        return NO_RESPONSE
-    if not block.rstrip().endswith(b"}") or not block.startswith(b"{"):
-        return Broken(BAD_JSON, record.target)
-    usual = _usual(block)
-    if usual is not None:
-        return usual
+
+def read_wat(source: BinaryIO) -> Iterator[Told]:
+    """Of each record the images with alt-texts of the page that it tells of; or why there is no
+    page."""
+    waiting: list[bytearray] = []
+    size = 0
+    for one in read_members_or_records(source):
+        if isinstance(one, bytearray):
+            waiting.append(one)
+            size += len(one)
+            if size < _AT_ONCE:
+                continue
+        yield from images_of_members(waiting)
+        waiting, size = [], 0
+        if not isinstance(one, bytearray):
+            yield images_of_wat(one)
+    yield from images_of_members(waiting)
+
+
+def images_of_members(members: list[bytearray]) -> Iterator[Told]:
+    """The same of whole members; parses only what is not as usual."""
+    data, seen, links = look(members)
+    for member, (kind, first, last, *url) in zip(members, seen, strict=True):
+        found: Told | None = NO_RESPONSE if kind == WITHOUT_RESPONSE else None
+        if kind == PAGE:
+            found = _usual_images(data, links[first:last], *url) if last > first else []
+        if found is not None:
+            yield found
+        else:
+            yield from map(images_of_wat, records_of(member))
+
+
+def _usual_images(
+    data: bytes, links: list[list[int]], begin: int, end: int, form: int
+) -> list[Found] | None:
+    """The images of a page, whose URL is there; None where only a parser of all of it knows."""
+    page = str(data[begin:end], "utf-8", "replace").strip("<>")
+    before = put_before(page) if form == AS_IT_STANDS else []
+    base, last = None if before else Base(page), len(before) - 1
+    found = []
     try:
-        return _parsed(_loads(block))
-    except (ValueError, RecursionError, AttributeError, TypeError):
-        return Broken(BAD_JSON, record.target)
-
-
-def _usual(block: bytes) -> list[Found] | str | None:
-    """The images, found without parsing all; None where it must be parsed."""
-    begin = block.find(_HTML)
-    head = block[:begin] if begin >= 0 else block
-    if head.count(_TYPE) != 1 or head.count(_HEADER) != 1:
-        return None
-    if _RESPONSE not in head:
-        return NO_RESPONSE
-    targets = _TARGET.findall(head)
-    if begin < 0 or head.count(_OK) != 1 or len(targets) != 1 or _BASE in block:
-        return None
-    page = targets[0].decode("utf-8", "replace").strip("<>")
-    base = Base(page)
-    try:
-        return [one for link in _links(block) if (one := _image(link, base, page))]
+        for url_begin, url_end, text_begin, text_end, form, odd, begin, end in links:
+            if odd or form < 0 or not before:
+                if one := _image(orjson.loads(data[begin:end]), base or Base(page), page):
+                    found.append(one)
+                continue
+            text = data[text_begin:text_end].decode()
+            if not text.isspace():
+                url = data[url_begin:url_end].decode()
+                found.append(
+                    Found((before[form] if form < last else before[last]) + url, text, page)
+                )
     except ValueError:
         return None
+    return found
 
 
-def _links(block: bytes) -> Iterator[dict[str, Any]]:
-    at = block.find(_IMAGE)
-    while at >= 0:
-        begin = at - len(_KEY)
-        if block[begin:at] != _KEY:
-            raise ValueError("not as usual")
-        start = block.rfind(b'{"', 0, begin + 1)
-        stop = block.find(b'"}', at + len(_IMAGE) - 1) + 2
-        yield orjson.loads(block[start:stop])
-        at = block.find(_IMAGE, stop)
+def images_of_wat(record: Record | Broken) -> Told:
+    """The same of one record, whose JSON is parsed."""
+    if isinstance(record, Broken):
+        return record
+    if record.kind != b"metadata":
+        return NO_RESPONSE
+    try:
+        return _parsed(_loads(bytes(record.block)))
+    except (ValueError, LookupError, RecursionError, AttributeError, TypeError):
+        return Broken(BAD_JSON, record.target)
 
 
 def _loads(block: bytes) -> Any:
@@ -110,7 +125,11 @@ def _image(link: dict[str, Any], base: Base, page: str) -> Found | None:
         return None
     if "&" in text or "&" in url:
         text, url = _unescaped(text, url)
-    url = image_url({"src": url})
+    return _found(url, text, base, page)
+
+
+def _found(url: str, text: str, base: Base, page: str) -> Found | None:
+    url = usable_url(url)
     return Found(base.join(url), text, page) if url and text and not text.isspace() else None
 
 
