@@ -30,6 +30,7 @@ IMG = "<img src=a>"
         (f"<!-- {IMG} -->{IMG}", IMG),
         (f"<!-->{IMG}<!--->{IMG}<!--{IMG}--!>{IMG}<!--", IMG * 3),
         (f"<!-- {IMG} --", ""),
+        (f"<!-- -x> - -!> {IMG} -- > -->{IMG}", IMG),
         (f"<!doctype html '>'>{IMG}<?php '>{IMG}?>", IMG * 2),
         (f"</>{IMG}</ {IMG}>{IMG}", IMG * 2),
         (f"<![CDATA[ > {IMG} ]]>", IMG),
@@ -46,6 +47,7 @@ IMG = "<img src=a>"
         (f"<title>{IMG}", ""),
         (f"<script/>{IMG}", ""),
         (f"<svg><title/><style/><script/></svg>{IMG}", IMG),
+        (f"<svg>{IMG}<title>{IMG}</title>", IMG),  # an image ends what is no HTML
         (f"<svg/><title>{IMG}</title>", ""),
         ("<picture><source srcset=b><br><img></picture></img>", None),
         ("<base href=b><link rel=x>", "<base href=b>"),

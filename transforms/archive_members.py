@@ -75,31 +75,27 @@ class _Input:
             self.source.seek(place)
             self._data, self._at, self._begin = b"", 0, place
 
-    def whole_member(self) -> bytearray | None:
-        """The gzip member that begins here, if it ends where the next begins or the file ends, is
-        no bomb, and all is well with it; else None. Faster than bit by bit: 15 ms for 20."""
-        begin = self._at
-        found = _GZIP.search(self._data, begin + 1)
-        if not found and len(self._data) - begin < READ:
+    def whole_members(self) -> Iterator[bytearray]:
+        """The gzip members from here on, as long as each ends where the next begins or the file
+        ends, is no bomb, and all is well with it. Faster than bit by bit: 15 ms for 20."""
+        while True:
+            data = memoryview(self._data)
+            for found in _GZIP.finditer(self._data, self._at + 1):
+                whole = _inflated(data[self._at : found.start()])
+                if whole is None:
+                    return
+                self._at = found.start()
+                yield whole
+            rest = self._data[self._at :]
+            if len(rest) >= READ:  # a large one
+                return
             more = self.source.read(READ)
-            self._data, self._at, self._begin = self._data[begin:] + more, 0, self.place
-            return self.whole_member() if more else self._inflated(len(self._data))
-        return self._inflated(found.start()) if found else None
-
-    def _inflated(self, stop: int) -> bytearray | None:
-        if stop - self._at < _LEAST:
-            return None
-        (size,) = _SIZE.unpack_from(self._data, stop - 4)
-        if not 0 < size <= _PIECE:
-            return None
-        try:
-            whole = deflate.gzip_decompress(memoryview(self._data)[self._at : stop], size)
-        except deflate.DeflateError:
-            return None
-        if len(whole) != size:
-            return None
-        self._at = stop
-        return whole
+            self._data, self._begin, self._at = rest + more, self.place, 0
+            if not more:
+                if (whole := _inflated(memoryview(rest))) is not None:
+                    self._at = len(rest)
+                    yield whole
+                return
 
     def find(self, magic: bytes) -> bool:
         """Goes to the next place of some bytes; False at the end."""
@@ -138,9 +134,8 @@ def read_compressed(
     """The members of a compressed archive from where it stands; behind a broken one the next."""
     source = _Input(file)
     while True:
-        if magic == GZIP and (whole := source.whole_member()) is not None:
-            yield whole
-            continue
+        if magic == GZIP:
+            yield from source.whole_members()
         start, empty = source.place, True
         decoder = _Gunzip() if magic == GZIP else _Unzstd(dictionary)
         try:
@@ -159,6 +154,18 @@ def read_compressed(
         if empty:
             return
         yield None if decoder.eof else Broken(CUT_OFF)
+
+
+def _inflated(member: memoryview) -> bytearray | None:
+    """What a whole member holds; None where it is none, or one that must be read bit by bit."""
+    size = _SIZE.unpack_from(member, len(member) - 4)[0] if len(member) >= _LEAST else 0
+    if not 0 < size <= _PIECE:
+        return None
+    try:
+        whole = deflate.gzip_decompress(member, size)
+    except deflate.DeflateError:
+        return None
+    return whole if len(whole) == size else None
 
 
 class _Gunzip:

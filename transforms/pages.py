@@ -75,15 +75,17 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Broken]:
 
 def _wat_pairs(path: str, counts: Counter[str]) -> Iterator[Found | Broken]:
     with open_to_read(path) as source:
+        records = pages = 0
         for found in read_wat(source):
-            counts["records"] += 1
-            if isinstance(found, Broken):
-                yield found
+            records += 1
+            if isinstance(found, list):
+                pages += 1
+                yield from found
             elif isinstance(found, str):
                 counts[found] += 1
             else:
-                counts["pages"] += 1
-                yield from found
+                yield found
+        counts.update(records=records, pages=pages)
 
 
 def _warc_pages(part: PageFiles, counts: Counter[str]) -> Iterator[Page | Broken]:
