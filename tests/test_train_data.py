@@ -119,3 +119,18 @@ def test_a_shard_that_is_damaged_ends_the_batches(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(TrainingError, match=r"0\.tar is damaged"):
         batches(find_sets(str(path)), 9)
+
+
+def test_each_line_is_a_caption_and_each_epoch_takes_the_next(tmp_path: Path):
+    files = colour_files(0, 8)
+    for name in [name for name in files if name.endswith("txt")]:
+        files[name] = b"\n\n".join(b"%s, line %d" % (name[:16].encode(), i) for i in range(3))
+    sets = find_sets(str(write_tar(tmp_path / "captions.tar", files)))
+    lines = replace(SETTINGS, batch_size=8, caption_lines=True)
+    epochs = [batch.texts for batch in batches(sets, 6, settings=lines)]
+    for three in (epochs[:3], epochs[3:]):
+        captions = Counter(text for texts in three for text in texts)
+        assert len(captions) == 24  # each of the 3 lines of the 8 samples
+        assert set(captions.values()) == {1}
+    whole = batches(sets, 1)[0].texts[0]
+    assert whole.count("\n") == 4  # without the flag, a text is what it is

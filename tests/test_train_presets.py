@@ -50,6 +50,13 @@ def test_the_ablation_is_the_paper_but_for_towers_steps_and_memory():
         assert PRESETS[name] == expected
 
 
+def test_retrieval_fine_tuning_is_the_papers():
+    flickr, numbers = PRESETS["flickr30k"], {"learning_rate": 1e-5, "batch_size": 2_048}
+    same = dataclasses.replace(PAPER, **numbers, warmup_steps=0, steps=3_000, caption_lines=True)
+    assert flickr == same
+    assert PRESETS["mscoco"] == dataclasses.replace(flickr, steps=6_000)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_each_preset_can_be_started_alone_and_by_eight(name: str):
     settings = PRESETS[name]

@@ -21,7 +21,7 @@ from train.pretrained import load_pretrained
 ROOT = Path(__file__).parents[1]
 SMALL = (
     *("--crop_px=32", "--resize_px=40", "--batch_size=8", "--steps=2", "--warmup_steps=0"),
-    *("--learning_rate=1e-5", "--trackers=", "--log_every=1"),
+    *("--learning_rate=1e-5", "--trackers=", "--log_every=1", "--micro_batch_size=8"),
 )
 
 
@@ -81,7 +81,7 @@ def test_a_folder_is_gone_on_with_and_no_hub_is_asked(saved, shards, tmp_path):
 
 def test_a_published_model_comes_by_its_name(saved, shards, tmp_path):
     with small_hub("someone/align-tiny", saved) as hub:
-        name = ["--start_from", "someone/align-tiny"]
+        name = ["--preset", "flickr30k", "--start_from", "someone/align-tiny"]
         commands(tmp_path, hub.url, ["--shards", shards, "--run", tmp_path / "run", *name, *SMALL])
         assert "/someone/align-tiny/resolve/main/model.safetensors" in hub.requests
     assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["start_from"]
@@ -99,6 +99,23 @@ def test_where_it_is_not_there_one_line_says_so(shards, tmp_path, capsys, monkey
         error = capsys.readouterr().err
         assert f"no AlignModel at {name!r}" in error
         assert error.count("\n") == 1
+
+
+def test_a_run_is_not_gone_on_with_from_other_weights(saved, shards, tmp_path, capsys):
+    arguments = [
+        "--shards",
+        str(shards),
+        "--run",
+        str(tmp_path / "run"),
+        "--start_from",
+        str(saved),
+    ]
+    assert main([*arguments, *SMALL]) == 0
+    weights = saved / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    capsys.readouterr()
+    assert main([*arguments, *SMALL]) == 2
+    assert "started from another model" in capsys.readouterr().err
 
 
 def test_flags_that_the_model_brings_are_refused(saved, shards, tmp_path, capsys):

@@ -47,7 +47,7 @@ def _run(arguments: list[str]) -> int:
             from train.pretrained import check_pretrained
 
             check_pretrained(settings.start_from)
-        open_run(run, settings, sets)
+        open_run(run, settings, sets, settings.start_from)
     if (run / "model").exists():
         print(f"{run} is finished: its model is in {run / 'model'}", file=sys.stderr)
         return 0

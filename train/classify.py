@@ -48,7 +48,7 @@ def _run(arguments: list[str]) -> int:
     first = os.environ.get("RANK", "0") == "0"
     if first:
         check_pretrained(settings.model)
-        open_run(run, settings, [])
+        open_run(run, settings, [], settings.model)
     if not (run / "model").exists():
         start_processes()
         try:

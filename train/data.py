@@ -102,7 +102,7 @@ class TrainingData:
                 self._check_skipped(reasons, samples, sample.key)
                 continue
             pixels.append(image)
-            texts.append(sample.text)
+            texts.append(self._caption(cursor, sample))
             if len(texts) == size:
                 yield Batch(np.stack(pixels), texts, Position(tuple(cursors), samples, reasons))
                 pixels, texts, reasons = [], [], dict(reasons)
@@ -166,6 +166,13 @@ class TrainingData:
                 self._resized[name] = pixels
         rng = random.Random(zlib.crc32(f"{settings.seed} {cursor.epoch} {sample.key}".encode()))
         return random_crop(pixels, settings.crop_px, rng, flip=settings.horizontal_flip)
+
+    def _caption(self, cursor: Cursor, sample: Sample) -> str:
+        """The text or, where its lines are captions, one of them: in the next epoch the next."""
+        if not self.settings.caption_lines:
+            return sample.text
+        lines = [line for line in sample.text.splitlines() if line.strip()]
+        return lines[(zlib.crc32(sample.key.encode()) + cursor.epoch) % len(lines)].strip()
 
     def _check_skipped(self, reasons: dict[str, int], samples: int, key: str) -> None:
         total = sum(reasons.values())

@@ -17,8 +17,11 @@ PACKAGES = ("numpy", "pillow", "simplejpeg", "timm", "tokenizers", "torch", "tra
 _LOOKED_AT = 32  # shards at once: of a store each takes two answers
 
 
-def open_run(run: Path, settings: Settings, sets: list[ShardSet]) -> None:
-    """Makes the folder, or checks that it is a run of these settings on these shards.
+def open_run(run: Path, settings: Settings, sets: list[ShardSet], model: str = "") -> None:
+    """Makes the folder, or checks that it is a run of these settings, shards and starting weights.
+
+    Args:
+      model: what the run starts from; of a folder, the weights' fingerprints are kept.
 
     Raises:
       SettingsError: it holds another run, or something that is no run.
@@ -26,6 +29,11 @@ def open_run(run: Path, settings: Settings, sets: list[ShardSet]) -> None:
     config = {
         "settings": dataclasses.asdict(settings),
         "sets": _identities(sets),
+        "weights": [
+            [p.name, fingerprint(str(p))] for p in sorted(Path(model).glob("*.safetensors"))
+        ]
+        if model
+        else [],
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
     path = run / "config.json"
@@ -38,16 +46,17 @@ def open_run(run: Path, settings: Settings, sets: list[ShardSet]) -> None:
     try:
         before = json.loads(path.read_text())
         differing = _differences(before["settings"], settings)
-        same_sets = before["sets"] == config["sets"]
+        same_data = all(before[name] == config[name] for name in ("sets", "weights"))
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{path} is no run's config ({error!r}): name a new --run") from error
     if differing:
         raise SettingsError(
             f"{run} is a run with other settings ({'; '.join(differing)}): name a new --run"
         )
-    if not same_sets:
+    if not same_data:
         raise SettingsError(
-            f"{run} is a run on other shards, or with other weights: name a new --run"
+            f"{run} is a run on other shards, or with other weights of them, or that started from "
+            "another model: name a new --run"
         )
 
 

@@ -34,6 +34,8 @@ class Settings:
     resize_px: int = 346
     crop_px: int = 289
     horizontal_flip: bool = True
+    # Whether each line of a text is a caption; an epoch takes one of them, the next the next.
+    caption_lines: bool = False
     # Loss (section 4.1).
     label_smoothing: float = 0.1
     temperature: float = 1.0
