@@ -110,7 +110,10 @@ def main() -> int:
         through = stack.enter_context(faulty_proxy(stack.enter_context(s3_store(folder))))
         # Workers of a pool are not told the flags.
         names = {name.upper(): value for name, value in KEYS.items()}
-        os.environ |= names | {"AWS_ENDPOINT_URL": through[0].url, "AWS_REGION": "us-east-1"}
+        os.environ |= names | {
+            "AWS_ENDPOINT_URL": through[0].url,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
         corpus = stack.enter_context(demo_web(small=True))
         flink = stack.enter_context(cluster("faults"))
         found = undisturbed(corpus, flink)
