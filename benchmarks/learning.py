@@ -1,6 +1,6 @@
 """What is learned: R@1 on unseen scenes against pairs and steps, and what curation buys.
 
-  python benchmarks/learning.py [--cache=DIR] [--pairs=500,2000] [--steps=100,200] [--seeds=2]
+  python benchmarks/learning.py [--cache=DIR] [--pairs=500,2000] [--steps=75,150] [--seeds=2]
 
 Builds the demo's web, curates it twice (with the demo's flags, and with every filter off that a
 flag turns off) and trains the `tiny` preset at 40 px with batches of 64 anew for each point: on so
@@ -45,7 +45,7 @@ NO_FILTERS = {
     "min_image_side": 0,
     "max_image_aspect": 10_000,
 }
-FULL_STEPS = 400  # of the preset
+FULL_STEPS = 300  # of each point but those of --steps
 SMALLER = ("--preset=tiny", "--crop_px=40", "--resize_px=45", "--batch_size=64", "--trackers=")
 COLOURS = {"curated": "#0b6e4f", "unfiltered": "#c8553d"}
 
@@ -200,7 +200,7 @@ def main() -> None:
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks/learning"
     parser.add_argument("--cache", type=Path, default=default)
     parser.add_argument("--pairs", default="500,2000", help="curated pairs, beside all")
-    parser.add_argument("--steps", default="100,200", help=f"steps, beside {FULL_STEPS}")
+    parser.add_argument("--steps", default="75,150", help=f"steps, beside {FULL_STEPS}")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--plot", type=Path, default=ROOT / "docs/learning.svg")
     flags = parser.parse_args()
