@@ -225,7 +225,7 @@ def test_which_errors_may_pass(error: Exception, passes: bool):
     assert may_pass(error) == passes
 
 
-def test_a_store_of_shards_is_trained_on(s3: Store, tmp_path: Path, monkeypatch):
+def test_a_store_of_shards_is_trained_on(folder: str, tmp_path: Path, request, monkeypatch):
     from stores import KEYS
     from train_shards import colour_shards
 
@@ -235,19 +235,21 @@ def test_a_store_of_shards_is_trained_on(s3: Store, tmp_path: Path, monkeypatch)
     from train.shards import find_shards
 
     variables = {name.upper(): value for name, value in KEYS.items()}
-    variables |= {"AWS_ENDPOINT_URL": s3.url, "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in (variables | {"AWS_EC2_METADATA_DISABLED": "true"}).items():
+    if folder.startswith("s3"):
+        variables["AWS_ENDPOINT_URL"] = request.getfixturevalue("s3").url
+    variables |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     _store.cache_clear()
     local = colour_shards(tmp_path, shards=1) / "00000.tar"
-    there = f"{s3.root}/shards/00000.tar"
-    s3.upload(local, there)
-    for named in (f"{s3.root}/shards", f"{s3.root}/shards/*.tar", there):
+    there = f"{folder}/00000.tar"
+    publish(local, there)
+    for named in (folder, f"{folder}/*.tar", there):
         assert find_shards(named) == [there]
     assert list(shard_samples(there)) == list(shard_samples(str(local)))
     assert fingerprint(there) == fingerprint(str(local))
     with pytest.raises(TrainingError, match="FileNotFoundError"):
-        list(shard_samples(f"{s3.root}/shards/1.tar"))
+        list(shard_samples(f"{folder}/1.tar"))
     with pytest.raises(SettingsError, match="cannot be listed"):
-        find_shards("s3://nowhere/shards")
+        find_shards(f"{folder.partition(':')[0]}://nowhere/shards")
     _store.cache_clear()

@@ -10,6 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from datetime import timedelta
 from typing import BinaryIO
 
 import fsspec
@@ -131,7 +132,11 @@ def _store(scheme: str, bucket: str) -> fsspec.AbstractFileSystem:
     from pyarrow import fs
 
     if scheme == "gs":
-        return ArrowFSWrapper(fs.GcsFileSystem())
+        limit = {"retry_time_limit": timedelta(seconds=TIMEOUT_S)}  # of Arrow's own 15 minutes
+        if emulator := os.environ.get("STORAGE_EMULATOR_HOST"):  # Google's own variable
+            scheme, _, host = emulator.rpartition("://")
+            limit |= {"anonymous": True, "scheme": scheme or "http", "endpoint_override": host}
+        return ArrowFSWrapper(fs.GcsFileSystem(**limit))
     # Boto3's variables, which Arrow does not look at.
     server = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if server:

@@ -106,7 +106,8 @@ def _find_remote(url: str) -> list[str]:
     files, path = file_system(url)
     pattern = path if glob.has_magic(path) else path.rstrip("/") + "/*.tar"
     try:
-        found = sorted(files.unstrip_protocol(path) for path in files.glob(pattern))
+        # Under the scheme that was given: Arrow's own for gs:// is gcs://.
+        found = sorted(f"{url.partition('://')[0]}://{path}" for path in files.glob(pattern))
         if not found:
             files.ls(pattern.rpartition("/")[0])  # glob is silent where this says what is wrong
         return found
