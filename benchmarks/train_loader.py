@@ -189,7 +189,7 @@ def _compare(given: argparse.Namespace, folders: dict[str, Path]) -> None:
             for side in sides:
                 command = [sys.executable, __file__, f"--side={side}", f"--images={images}"]
                 command += [f"--folder={folders[images]}", f"--samples={given.samples}"]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
                 found[side].append(json.loads(done.stdout))
         for side in sides:
             medians = {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from train_shards import colour_files, colour_shards, write_tar
+from PIL import Image
+from train_shards import colour_files, encoded, write_tar
 
 from train.data import Batch, Position, TrainingData
 from train.errors import TrainingError
@@ -38,10 +39,20 @@ def assert_equal(some: list[Batch], others: list[Batch]) -> None:
         assert np.array_equal(a.pixels, b.pixels)
 
 
+def noise_files(first: int, count: int) -> dict[str, bytes]:
+    """Pairs of images of which no two parts are alike."""
+    files: dict[str, bytes] = {}
+    for n in range(first, first + count):
+        noise = np.random.default_rng(n).integers(0, 256, (30, 26, 3)).astype(np.uint8)
+        files |= {f"{n}.png": encoded(Image.fromarray(noise)), f"{n}.txt": f"text {n}".encode()}
+    return files
+
+
 @pytest.fixture
 def two_sets(tmp_path: Path) -> list[ShardSet]:
-    colour_shards(tmp_path / "a", shards=3)
-    named = {name.replace("0", "b"): data for name, data in colour_files(0, 10).items()}
+    for shard in range(3):
+        write_tar(tmp_path / f"a/{shard}.tar", noise_files(12 * shard, 12))
+    named = noise_files(100, 10)
     write_tar(tmp_path / "b.tar", {n: b"b" if n[-3:] == "txt" else d for n, d in named.items()})
     return find_sets(f"{tmp_path}/a::3,{tmp_path}/b.tar::1")
 
@@ -54,7 +65,7 @@ def test_goes_on_from_any_batch_with_the_same_batches(two_sets, taken: int):
 
 
 def test_threads_and_cache_change_nothing(tmp_path: Path):
-    sets = find_sets(str(colour_shards(tmp_path)))
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", noise_files(0, 24))))
     plain = replace(SETTINGS, decode_threads=1, cached_images=0)
     cached = replace(SETTINGS, decode_threads=4, cached_images=100)
     assert_equal(batches(sets, 14, settings=plain), batches(sets, 14, settings=cached))

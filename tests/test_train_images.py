@@ -55,6 +55,13 @@ def test_squares_are_as_pillows(width: int, mode: str):
     assert difference.mean() < 1.5  # of 255: what a reduction rounds
 
 
+def test_fine_detail_is_smoothed_as_pillow_does():
+    rng = np.random.default_rng(1)
+    image = Image.fromarray(rng.integers(0, 256, (150, 190, 3)).astype(np.uint8))
+    expected = np.asarray(image.resize((72, 72), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(decode_square(encoded(image), 72).astype(int) - expected).max() <= 1
+
+
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0"])
 def test_no_image_raises(data: bytes):
     with pytest.raises(OSError):
@@ -67,7 +74,9 @@ def test_a_cut_off_jpeg_raises():
         decode_square(data[: len(data) // 2], 16)
 
 
-def test_too_many_pixels_raise():
+def test_too_many_pixels_raise(monkeypatch):
+    # simplejpeg would make room for them first.
+    monkeypatch.setattr("simplejpeg.decode_jpeg", lambda *_, **__: pytest.fail("it decodes"))
     data = bytearray(encoded(noise(64, 64), "JPEG"))
     start = data.find(b"\xff\xc0") + 5  # height and width of the frame's header
     data[start : start + 4] = (50_000).to_bytes(2, "big") * 2

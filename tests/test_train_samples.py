@@ -10,6 +10,7 @@ from train_shards import colour_files, colour_shards, write_tar
 
 from train.errors import TrainingError
 from train.samples import Sample, read_samples, shard_samples
+from train.shard_streams import ShardStream
 
 
 def written(path: Path, names: list[str], tar_format: int) -> Path:
@@ -45,6 +46,18 @@ def test_the_same_samples_as_webdataset(tmp_path: Path, tar_format: int):
 def test_from_any_sample_on(tmp_path: Path, first: int):
     shard = str(colour_shards(tmp_path, shards=1) / "00000.tar")
     assert list(shard_samples(shard, first)) == list(shard_samples(shard))[first:]
+
+
+def test_what_is_not_wanted_is_not_read(tmp_path: Path, monkeypatch):
+    files = {f"{n}.jpg": bytes(10_000) for n in range(9)} | {"9.txt": b"t", "9.json": bytes(9_000)}
+    shard = str(write_tar(tmp_path / "0.tar", files))
+    sizes = []
+    read = ShardStream.read
+    monkeypatch.setattr(
+        ShardStream, "read", lambda self, size: sizes.append(size) or read(self, size)
+    )
+    assert list(shard_samples(shard, 9)) == [Sample("9", None, "t")]
+    assert sum(sizes) == 12 * 512 + 1  # 11 headers and the end
 
 
 def test_only_pairs_are_read(tmp_path: Path):
