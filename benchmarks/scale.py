@@ -29,8 +29,8 @@ PACKAGES = ("apache-beam", "numpy", "numba", "pyarrow")
 class Measured:
     """Parts on 2 vCPU, Python 3.11; CPU in us a pair, sizes in bytes.
 
-    The text plane's CPU is an AMD EPYC's beside other work, that of planning and of elements a Xeon's
-    with AVX-512, alone.
+    The text plane's CPU is an AMD EPYC's beside other work; planning's and that of elements a
+    Xeon's with AVX-512, alone.
     """
 
     # growth.py: (50.9 - 2.0) CPU-s over 12.4 million; by part from text_parts.py at 4 million
