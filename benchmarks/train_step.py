@@ -204,6 +204,8 @@ class _Loader:
 
 
 def run_side(flags: argparse.Namespace) -> None:
+    if flags.side != "open_clip":
+        import train  # noqa: F401 - first: it has the threads spin less while they wait
     import torch
 
     logging.disable()
