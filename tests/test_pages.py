@@ -6,6 +6,7 @@ import http.server
 import shutil
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 from command import digests, fates, funnel, rejected, run, succeed
 
 from tests.page_archives import packed, page_record, record, response
+from transforms import pages
+from transforms.pages import PageFiles
 
 ALL = ("--language=", "--min_words=1", "--text_only")
 FIXTURE = Path(__file__).parent / "wat_pages"
@@ -37,6 +40,23 @@ def image_page(number: int) -> str:
 
 def url(number: int) -> str:
     return f"http://a.example/{number}/"
+
+
+@pytest.mark.parametrize(("pages_at_once", "rows_at_once"), [(1, 1), (3, 4), (10, 20), (99, 99)])
+def test_pages_and_rows_in_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages_at_once: int, rows_at_once: int
+):
+    monkeypatch.setattr(pages, "_PAGES_AT_ONCE", pages_at_once)
+    monkeypatch.setattr(pages, "_ROWS_AT_ONCE", rows_at_once)
+    (tmp_path / "a.warc").write_bytes(
+        b"".join(page_record(url(n), image_page(n)) for n in range(10))
+    )
+    part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))
+    batches = list(pages._rows(pages.pairs_of(part, Counter())))
+    assert max(map(len, batches)) <= rows_at_once
+    assert pa.Table.from_batches(batches)["caption"].to_pylist() == [
+        text for n in range(10) for text in (f"picture {n}", "same")
+    ]
 
 
 @pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.warc.zst"])
