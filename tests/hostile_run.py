@@ -155,7 +155,9 @@ def enter_network() -> None:
     if os.environ.get(INSIDE):
         return
     addresses = "; ".join(
-        f"ip addr add {a}/{128 if ':' in a else 32} dev lo" for a in (*PUBLIC, *PRIVATE)
+        f"ip addr add {a}/{128 if ':' in a else 32} dev lo"
+        for a in (*PUBLIC, *PRIVATE)
+        if a != "::1"  # which it has
     )
     resolver = "printf 'nameserver 127.0.0.1\\noptions timeout:1 attempts:3\\n' > $RESOLV"
     mount = "mount --bind $RESOLV /etc/resolv.conf"
