@@ -87,15 +87,15 @@ def losses(run: Path) -> list[tuple]:
     return [(row["step"], row["loss"], row["skipped"]) for row in found]
 
 
-def main(kills: int, processes: int, seed: int, steps: int) -> None:
-    os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> None:
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
     import torch
     from train_shards import colour_files, colour_shards, write_tar
 
     import train.loop
 
     assert train.loop
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
@@ -130,6 +130,7 @@ def main(kills: int, processes: int, seed: int, steps: int) -> None:
 
 if __name__ == "__main__":
     flags = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("kills", 10), ("processes", 1), ("seed", 0), ("steps", 24)):
+    numbers = {"kills": 10, "processes": 1, "seed": 0, "steps": 24, "threads": 1}
+    for name, default in numbers.items():
         flags.add_argument(f"--{name}", type=int, default=default)
     main(**vars(flags.parse_args()))

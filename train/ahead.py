@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TypeVar
 
 T = TypeVar("T")
+_PATIENCE_S = 5  # of whoever closes it, while a slow store keeps the thread
 
 
 def ahead(items: Generator[T, None, None], count: int) -> Iterator[T]:
@@ -43,4 +44,4 @@ def ahead(items: Generator[T, None, None], count: int) -> Iterator[T]:
     finally:
         stopped.set()
         room.release()
-        thread.join()
+        thread.join(_PATIENCE_S)
