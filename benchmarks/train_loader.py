@@ -74,9 +74,11 @@ def _write(path: Path, pairs: dict[str, tuple[bytes, str]]) -> None:
 
 
 def settings(images: str):
-    from train.presets import B7_BASE, TINY
+    from train.presets import TINY
+    from train.settings import Settings
 
-    large = {"resize_px": B7_BASE.resize_px, "crop_px": B7_BASE.crop_px}
+    paper = Settings()
+    large = {"resize_px": paper.resize_px, "crop_px": paper.crop_px}
     sizes = large if images.endswith("346 px") else {}
     return replace(TINY, decode_threads=WORKERS, cached_images=0, shuffle_samples=1_000, **sizes)
 
