@@ -82,7 +82,7 @@ LAPTOP = replace(
 
     python -m train --shards OUT/shards --run RUNS/laptop --preset laptop
 
-Its towers are the smallest that the paper's kind has; run for some steps by us, never to its end.
+Its towers are the smallest of the paper's kind. Not run by us.
 """
 
 TINY = replace(
