@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,8 @@ def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_
     other = colour_shards(tmp_path / "other", each=13)
     assert "other shards" in refused("--shards", other, *run)
     assert "holds something else" in refused("--shards", shards, "--run", shards)
+    below_a_file = finished / "config.json" / "run"
+    assert "cannot be made" in refused("--shards", shards, "--run", below_a_file)
     assert main([str(a) for a in ("--shards", shards, *run, "--log_every=5")]) == 0
     assert "is finished" in capsys.readouterr().err
 
@@ -93,6 +96,7 @@ def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_
     ("flags", "says"),
     [
         (["--stepz=3"], "--stepz"),
+        (["--batch_size=8", "--micro_batch_size=3"], "micro_batch_size must divide the 8 pairs"),
         (["--step=3"], "--step"),  # no abbreviations
         (["--steps=many"], "--steps"),
         (["--steps=0"], "steps must be at least 1; got 0"),
@@ -131,10 +135,14 @@ def test_evaluate_prints_one_object(finished: Path, shards: Path, capfd):
 
 def test_evaluate_refusals(finished: Path, shards: Path, tmp_path, capsys):
     model = ["--model", str(finished / "model")]
+    cut = str(shutil.copytree(finished / "model", tmp_path / "cut"))
+    os.truncate(tmp_path / "cut" / "model.safetensors", 5000)
     for arguments, says in (
         (["zero_shot", *model, "--data", str(shards)], "zero_shot is not there yet"),
         (["retrieval", *model, "--data", str(tmp_path)], "no shards at"),
         (["retrieval", "--model", str(tmp_path), "--data", str(shards)], "no model in"),
+        (["retrieval", "--model", str(finished), "--data", str(shards)], f"{finished}/model"),
+        (["retrieval", "--model", cut, "--data", str(shards)], f"no AlignModel at {cut!r}"),
         (["guess", *model, "--data", str(shards)], "guess"),
     ):
         assert evaluate(arguments) == 2

@@ -37,22 +37,26 @@ def main(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     settings, where, run = parse_flags(arguments)
+    # Here too, before there is a run of these settings that others can't go on with.
+    settings.micro_batches(int(os.environ.get("WORLD_SIZE", "1")))
     # Only now: torch and transformers take seconds, and a wrong flag should not.
     from train.run_folder import open_run
     from train.shards import find_sets
 
     sets = find_sets(where)
-    if os.environ.get("RANK", "0") == "0":
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
         if settings.start_from:  # before the folder is made: the right name could not go on in it
             from train.pretrained import check_pretrained
 
             check_pretrained(settings.start_from)
         open_run(run, settings, sets, settings.start_from)
-    if (run / "model").exists():
-        print(f"{run} is finished: its model is in {run / 'model'}", file=sys.stderr)
-        return 0
-    _train(settings, sets, run)
-    print(f"done: the model is in {run / 'model'}", file=sys.stderr)
+    finished = (run / "model").exists()
+    if not finished:
+        _train(settings, sets, run)
+    if first:
+        begun = f"{run} is finished: its" if finished else "done: the"
+        print(f"{begun} model is in {run / 'model'}", file=sys.stderr)
     return 0
 
 

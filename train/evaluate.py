@@ -28,7 +28,7 @@ def _run(arguments: list[str]) -> int:
     parser.add_argument("task", choices=("retrieval", *LATER))
     parser.add_argument("--model", required=True, type=Path, help="folder of a saved AlignModel")
     parser.add_argument("--data", required=True, help="folder, file or glob of .tar shards")
-    parser.add_argument("--batch_size", type=int, default=64)
+    parser.add_argument("--batch_size", type=int, default=64, help="pairs embedded at once")
     flags = parser.parse_args(arguments)
     if flags.task in LATER:
         raise SettingsError(f"{flags.task} is not there yet: only retrieval is")
@@ -56,11 +56,12 @@ def embed_pairs(
     The images and texts go through the saved AlignProcessor and AlignModel, as any user's would.
     """
     import torch
-    from transformers import AlignModel, AlignProcessor
+
+    from train.pretrained import read_pretrained
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AlignModel.from_pretrained(model_folder, local_files_only=True).to(device).eval()
-    processor = AlignProcessor.from_pretrained(model_folder, local_files_only=True)
+    model, processor = read_pretrained(str(model_folder))
+    model.to(device).eval()
     max_tokens = processor.tokenizer.model_max_length
     images, texts, captions, skipped = [], [], [], [0]
     pairs = _decodable(shards, skipped)

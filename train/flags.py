@@ -15,6 +15,9 @@ S = TypeVar("S")
 class Parser(argparse.ArgumentParser):
     """Raises SettingsError where argparse prints its usage and ends the program."""
 
+    def __init__(self, **options):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
     def error(self, message: str):
         raise SettingsError(f"{message} ({self.prog} --help lists all flags)")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AlignModel, AlignProcessor, PretrainedConfig
 
 from train.errors import SettingsError
@@ -18,6 +19,8 @@ def check_pretrained(name: str) -> None:
     with _one_line(name):
         config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
     kind = config.get("model_type")
+    if (Path(name) / "model").is_dir():
+        raise SettingsError(f"{name!r} is a run's folder: name the model in it, {name}/model")
     if kind != "align":
         raise SettingsError(f"{name!r} is a model of type {kind}: {_WANTED}")
 
@@ -26,17 +29,29 @@ def check_pretrained(name: str) -> None:
 def _one_line(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:  # what transformers and its hub raise, HTTP among it
+    # What transformers, its hub (HTTP among it) and files that are cut raise; RuntimeError: weights
+    # of other shapes than the config says.
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise SettingsError(f"no AlignModel at {name!r} ({reason:.200}): {_WANTED}") from error
 
 
 def load_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
+    """As `read_pretrained`, to be trained further.
+
+    Raises:
+      SettingsError: also where its pixels aren't in [-1, 1], which is what train/data.py makes.
+    """
+    model, processor = read_pretrained(name)
+    _check_pixels(name, processor)
+    return model, processor
+
+
+def read_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
     """The model in float32 and its processor. A folder is read without asking any server.
 
     Raises:
-      SettingsError: there is none, it can't be had, or it is no whole AlignModel whose pixels are
-        in [-1, 1], which is what train/data.py makes.
+      SettingsError: there is none, it can't be had, or it is no whole AlignModel.
     """
     check_pretrained(name)
     local = Path(name).is_dir()
@@ -51,7 +66,6 @@ def load_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
             f"the AlignModel at {name!r} lacks {len(missing)} of its weights, the first of them "
             f"{missing[0]}: {_WANTED}"
         )
-    _check_pixels(name, processor)
     return model, processor
 
 

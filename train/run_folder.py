@@ -40,8 +40,11 @@ def open_run(run: Path, settings: Settings, sets: list[ShardSet], model: str = "
     if not path.exists():
         if run.exists() and (not run.is_dir() or any(run.iterdir())):
             raise SettingsError(f"{run} holds something else than a run: name a new --run")
-        run.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(config, indent=2) + "\n")
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(config, indent=2) + "\n")
+        except OSError as error:
+            raise SettingsError(f"{run} cannot be made ({error}): name another --run") from error
         return
     try:
         before = json.loads(path.read_text())
