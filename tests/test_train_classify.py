@@ -20,7 +20,13 @@ from torch import nn
 from train_shards import COLOURS
 from transformers import AlignVisionModel, AutoImageProcessor
 
-from train.classifier import Classifier, evaluation_processor, load_classifier, to_pixels
+from train.classifier import (
+    Classifier,
+    evaluation_processor,
+    load_classifier,
+    save_classifier,
+    to_pixels,
+)
 from train.classify import main
 from train.classify_settings import FINE_GRAINED, IMAGENET, TINY
 from train.labelled_images import evaluation_pixels
@@ -178,6 +184,22 @@ def test_killed_in_the_second_stage_it_goes_on_bit_equal(data: Path, tmp_path: P
     for name in ("model.safetensors", "head.safetensors"):
         whole, killed = ((tmp_path / r / "model" / name).read_bytes() for r in ("whole", "killed"))
         assert whole == killed
+
+
+def test_killed_between_the_model_and_the_end_it_still_has_results(
+    data: Path, tmp_path: Path, capsys, monkeypatch
+):
+    def killed(*saved) -> None:
+        save_classifier(*saved)
+        raise KeyboardInterrupt
+
+    short = arguments(data, tmp_path / "run", "--stages=1", "--epochs=1")
+    monkeypatch.setattr("train.classify_loop.save_classifier", killed)
+    assert main(short) == 130
+    assert (tmp_path / "run" / "model").exists()
+    capsys.readouterr()
+    assert main(short) == 0
+    assert json.loads(capsys.readouterr().out)["frozen"]["n"] == 12
 
 
 def test_two_processes_classify_all_images(data: Path, tmp_path: Path):

@@ -12,6 +12,7 @@ from transformers import AlignModel, AlignProcessor
 
 from train.loss import contrastive_loss
 from train.model import (
+    DualEncoder,
     _pooled_width,
     _text_config,
     _vision_config,
@@ -104,6 +105,12 @@ def test_no_dropout_of_the_image_tower_is_element_wise():
     kept = rows[:, 0].unique()
     assert torch.allclose(kept, torch.tensor([0.0, 1 / (1 - 0.4 * 5 / 6)]))
     assert torch.equal(drops[-1].eval()(torch.ones(2, 1, 1, 1)), torch.ones(2, 1, 1, 1))
+
+
+def test_a_model_that_is_gone_on_with_loses_its_element_wise_dropout_too():
+    align = new_align(replace(SETTINGS, drop_path=0.3), 100)
+    DualEncoder(align, replace(SETTINGS, drop_path=0.0), batch_size=6)
+    assert not any(isinstance(m, nn.Dropout) for m in align.vision_model.modules())
 
 
 # With their head, as torchvision's table has them, and L2 as timm has it: a 1x1 convolution to 4

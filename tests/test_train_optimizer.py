@@ -30,11 +30,12 @@ def test_biases_norms_and_temperature_are_exempt_from_decay(name: str):
     assert {*decayed["params"], *exempt["params"]} == trained
 
 
-def test_lamb_by_its_formula():
+@pytest.mark.parametrize("decay", [0.1, 0.0])
+def test_lamb_by_its_formula(decay: float):
     # You et al., 2020, algorithm 2: Adam's direction plus decay, as long as the weights times lr.
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 3)
-    optimizer = make_optimizer(model, LAMB)
+    optimizer = make_optimizer(model, replace(LAMB, weight_decay=decay))
     kept = {name: p.detach().double().clone() for name, p in model.named_parameters()}
     moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in kept.items()}
     for step in range(1, 6):
@@ -45,7 +46,7 @@ def test_lamb_by_its_formula():
             moments[name] = m, v = m + 0.1 * g, v + 0.001 * g * g
             direction = (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-6)
             if name == "weight":
-                direction += 0.1 * w
+                direction += decay * w
                 direction *= w.norm() / direction.norm()
             kept[name] = w - 0.01 * direction
         optimizer.step()

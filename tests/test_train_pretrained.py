@@ -127,8 +127,9 @@ def test_flags_that_the_model_brings_are_refused(saved, shards, tmp_path, capsys
         "--start_from",
         str(saved),
     ]
-    assert main([*arguments, "--text_tower=mini"]) == 2
-    assert "--text_tower is what --start_from brings: leave it out" in capsys.readouterr().err
+    for name, value in (("text_tower", "mini"), ("text_dropout", "0.2")):
+        assert main([*arguments, f"--{name}={value}"]) == 2
+        assert f"--{name} is what --start_from brings: leave it out" in capsys.readouterr().err
 
 
 def test_other_models_and_parts_of_one_are_refused(saved):

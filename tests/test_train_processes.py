@@ -1,7 +1,11 @@
 """1, 2 and 4 processes: the same loss, the same gradients, the same statistics."""
 
+import os
 import socket
+import time
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +114,22 @@ def test_running_statistics_are_the_mean_over_processes(outcomes, count: int):
             assert torch.equal(part["buffers"][name], parts[0]["buffers"][name])
             # The last of a step's groups weighs a little more than its first.
             assert torch.allclose(part["buffers"][name], buffer, rtol=0.02, atol=1e-3), name
+
+
+def test_waiting_for_the_first_process_has_no_limit():
+    # It reads all texts twice to learn their vocabulary; gloo gives up after 30 minutes, nccl 10.
+    mp.start_processes(wait_for_a_slow_one, (free_port(),), nprocs=2, start_method="fork")
+
+
+def wait_for_a_slow_one(rank: int, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": str(port)}
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    start = dist.init_process_group
+    dist.init_process_group = partial(start, timeout=timedelta(seconds=1))
+    processes.start_processes()
+    time.sleep(2 * (1 - rank))
+    processes.wait_for_all()
+    processes.stop_processes()
 
 
 def unit_rows(n: int, *, seed: int) -> torch.Tensor:

@@ -65,6 +65,18 @@ def test_two_passes_give_the_gradients_of_one_with_the_same_groups(tokenizer):
         assert torch.allclose(dict(two.named_buffers())[name], buffer, rtol=1e-5), name
 
 
+def test_micro_batches_smaller_than_a_group_weigh_the_same_momentum(tokenizer):
+    # Their groups are the micro-batches: 4 of 4 images, whatever larger group the settings name.
+    found = []
+    for group_size in (SIZE, 2 * SIZE):
+        settings = replace(BATCH, batch_norm_group_size=group_size)
+        model = small_model(settings, vocabulary_size=len(tokenizer)).train()
+        state_after(model, tokenizer, settings)
+        found.append(dict(model.named_buffers()))
+    for name, buffer in found[0].items():
+        assert torch.equal(found[1][name], buffer), name
+
+
 def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(tokenizer):
     settings = replace(BATCH, drop_path=0.5, text_dropout=0.3)
     model = small_model(settings, vocabulary_size=len(tokenizer)).train()

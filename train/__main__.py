@@ -25,7 +25,7 @@ def parse_flags(arguments: list[str]) -> tuple[Settings, str, Path]:
     parser.add_argument("--run", required=True, type=Path, help="folder of this run")
     add_settings(parser, PRESETS, "tiny")
     given = vars(parser.parse_args(arguments))
-    for name in ("image_tower", "text_tower", "vocabulary_size", "temperature"):
+    for name in ("image_tower", "text_tower", "text_dropout", "vocabulary_size", "temperature"):
         if given.get("start_from") and name in given:
             raise SettingsError(f"--{name} is what --start_from brings: leave it out")
     return take_settings(given, PRESETS), given["shards"], given["run"]

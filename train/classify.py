@@ -6,7 +6,6 @@ TRAIN and VAL have a folder of images for each class. First the added classifica
 trained, then everything; after each, VAL is classified. Prints one JSON object with the results.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -40,7 +39,7 @@ def _run(arguments: list[str]) -> int:
     from train.labelled_images import find_images
     from train.pretrained import check_pretrained
     from train.processes import start_processes, stop_processes
-    from train.run_folder import open_run, write_whole
+    from train.run_folder import open_run
 
     images = find_images(settings.images)
     job = Job(settings, images, find_images(settings.validation, images.classes), run)
@@ -52,12 +51,9 @@ def _run(arguments: list[str]) -> int:
     if not (run / "model").exists():
         start_processes()
         try:
-            results = {"task": "classification", "unit": "percent", "classes": len(images.classes)}
-            results |= classify(job)
+            classify(job)
         finally:
             stop_processes()
-        if first:
-            write_whole(run / "results.json", json.dumps(results) + "\n")
     if first:
         print((run / "results.json").read_text(), end="")
         print(f"done: the classifier is in {run / 'model'}", file=sys.stderr)

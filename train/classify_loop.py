@@ -1,5 +1,6 @@
 """The two stages of classification fine-tuning (section 5.3): read it top to bottom."""
 
+import json
 import zlib
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from train.classify_settings import ClassifySettings, Stage
 from train.labelled_images import LabelledImages, TrainingBatches, evaluation_batches
 from train.pretrained import load_pretrained
 from train.progress import Progress, check_finite, gradient_norm
-from train.run_folder import cut_metrics
+from train.run_folder import cut_metrics, write_whole
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,9 @@ class Job:
         return self.settings.steps or self.settings.epochs * self.an_epoch
 
 
-def classify(job: Job) -> dict:
-    """Trains from the last checkpoint, or from the start, and writes `job.run / "model"`.
-
-    Returns:
-      What `evaluate` says of the validation images after each stage, by the stage's name.
-    """
+def classify(job: Job) -> None:
+    """Trains from the last checkpoint, or from the start, and writes what `evaluate` says after
+    each stage to `job.run / "results.json"`, and then `job.run / "model"`."""
     rank, stages = processes.rank(), job.settings.stage_list()
     align, _ = load_pretrained(job.settings.model)
     model = Classifier(align.vision_model, job.images.classes)
@@ -65,8 +63,10 @@ def classify(job: Job) -> dict:
             _save(job, last, model, optimizer, results)
     progress.close()
     if rank == 0:
+        kind = {"task": "classification", "unit": "percent", "classes": len(job.images.classes)}
+        # Before the model, which says that the run is finished.
+        write_whole(job.run / "results.json", json.dumps(kind | results) + "\n")
         save_classifier(model, stages[-1].eval_px, job.run / "model")
-    return results
 
 
 def _train_stage(

@@ -51,12 +51,12 @@ class DualEncoder(nn.Module):
         align.text_model.pooler.requires_grad_(False)
         use_ghost_groups(
             align.vision_model,
-            group_size=settings.batch_norm_group_size,
+            # No group spans micro-batches, so that smaller ones are groups themselves.
+            group_size=min(settings.batch_norm_group_size, settings.micro_batch_size),
             batch_size=batch_size,
             momentum=settings.batch_norm_momentum,
         )
-        if settings.drop_path > 0:
-            use_stochastic_depth(align.vision_model, settings.drop_path)
+        use_stochastic_depth(align.vision_model, settings.drop_path)
 
     @property
     def temperature(self) -> torch.Tensor:
@@ -100,9 +100,13 @@ def use_stochastic_depth(vision_model: nn.Module, drop_path: float) -> None:
 
     transformers' "drop_connect" is dropout of single elements, where EfficientNet means the block.
     """
+    blocks = vision_model.encoder.blocks
+    if drop_path == 0:  # a model that is gone on with may have its own
+        for block in blocks:
+            block.projection.dropout = nn.Identity()
+        return
     from timm.layers import DropPath  # here, because timm takes 5 s to import
 
-    blocks = vision_model.encoder.blocks
     for i, block in enumerate(blocks):
         block.projection.dropout = DropPath(drop_path * i / len(blocks))
 

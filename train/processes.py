@@ -2,10 +2,15 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+
+# gloo gives up on a process after 30 minutes, nccl after 10; learning a vocabulary reads all texts.
+_LONGEST_WAIT = timedelta(days=30)
+_waiting: dist.ProcessGroup | None = None
 
 
 def start_processes() -> None:
@@ -15,9 +20,13 @@ def start_processes() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    global _waiting
+    _waiting = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
 
 
 def stop_processes() -> None:
+    global _waiting
+    _waiting = None
     if grouped():
         dist.destroy_process_group()
 
@@ -35,8 +44,9 @@ def count() -> int:
 
 
 def wait_for_all() -> None:
+    """However long one of them takes; the end of one is the end of all, by torchrun."""
     if grouped():
-        dist.barrier()
+        dist.barrier(_waiting)
 
 
 def gather(value: object) -> list:

@@ -17,7 +17,7 @@ class Settings:
     """One training run. Each field is also a flag of `python -m train`. Defaults: the paper's."""
 
     # The AlignModel to go on with: a folder, or a published one's name; empty: from scratch, with
-    # the towers, the vocabulary and the temperature below.
+    # the towers, the text dropout, the vocabulary and the temperature below.
     start_from: str = ""
     # Model (sections 4.1 and 5): names in train/towers.py.
     image_tower: str = "b7"
