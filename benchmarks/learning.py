@@ -121,7 +121,7 @@ def measure(sets: dict[str, Path], cache: Path, point: Point) -> Point:
         "all": point["pairs"] is None,
         "image_to_text": scores["image_to_text"]["R@1"],
         "text_to_image": scores["text_to_image"]["R@1"],
-        "chance": scores["chance"]["R@1"],
+        "chance": scores["chance"]["image_to_text"]["R@1"],
         "wall_s": round(wall_s, 1),
     }
     found["R@1"] = (found["image_to_text"] + found["text_to_image"]) / 2

@@ -140,8 +140,9 @@ def tell_agreement(web: Path, output: Path) -> None:
 def tell_retrieval(result: Mapping) -> None:
     for way in ("image_to_text", "text_to_image"):
         print(
-            f"      {way.replace('_', ' ')}: R@1 {result[way]['R@1']:.1f} %, by chance "
-            f"{result['chance']['R@1']:.1f} %, of {result['n']} scenes that were not trained on"
+            f"      {way.replace('_', ' ')}: R@1 {result[way]['R@1']:.1f} %, "
+            f"by chance {result['chance'][way]['R@1']:.1f} %, "
+            f"of {result['n']} scenes that were not trained on"
         )
 
 

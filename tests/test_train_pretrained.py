@@ -82,7 +82,9 @@ def test_a_folder_is_gone_on_with_and_no_hub_is_asked(saved, shards, tmp_path):
 def test_a_published_model_comes_by_its_name(saved, shards, tmp_path):
     with small_hub("someone/align-tiny", saved) as hub:
         name = ["--preset", "flickr30k", "--start_from", "someone/align-tiny"]
-        commands(tmp_path, hub.url, ["--shards", shards, "--run", tmp_path / "run", *name, *SMALL])
+        trained = ["--shards", shards, "--run", tmp_path / "run", *name, *SMALL]
+        evaluated = ["retrieval", "--model", "someone/align-tiny", "--data", shards]
+        assert json.loads(commands(tmp_path, hub.url, trained, evaluated))["n"] == 24
         assert "/someone/align-tiny/resolve/main/model.safetensors" in hub.requests
     assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["start_from"]
     before, after = (load_file(f / "model.safetensors") for f in (saved, tmp_path / "run/model"))

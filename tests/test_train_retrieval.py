@@ -20,7 +20,7 @@ def test_image_to_text_and_text_to_image_are_not_mixed_up():
     # Image 0 lies nearest to text 0 and image 1 also; text 0 nearest to image 0, text 1 to image 1.
     images = np.array([[1.0, 0.0], [0.8, 0.6]])
     texts = np.array([[1.0, 0.0], [0.0, 1.0]])
-    result = retrieval_scores(images, texts, ["one", "two"])
+    result = retrieval_scores(images, texts, [["one"], ["two"]])
     assert result["n"] == 2
     assert result["image_to_text"]["R@1"] == 50.0
     assert result["text_to_image"]["R@1"] == 100.0
@@ -29,12 +29,25 @@ def test_image_to_text_and_text_to_image_are_not_mixed_up():
 
 def test_equal_embeddings_score_nothing_and_equal_texts_are_equally_right():
     same = np.ones((12, 1))
-    result = retrieval_scores(same, same, [str(i) for i in range(12)])
+    result = retrieval_scores(same, same, [[str(i)] for i in range(12)])
     assert result["image_to_text"] == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0}
-    swapped = retrieval_scores(np.eye(3), np.eye(3)[[1, 0, 2]], ["a cat", "a cat", "a dog"])
+    swapped = retrieval_scores(np.eye(3), np.eye(3)[[1, 0, 2]], [["a cat"], ["a cat"], ["a dog"]])
     assert swapped["image_to_text"]["R@1"] == swapped["text_to_image"]["R@1"] == 100.0
-    swapped = retrieval_scores(np.eye(3), np.eye(3)[[1, 0, 2]], ["a cat", "two", "a dog"])
+    swapped = retrieval_scores(np.eye(3), np.eye(3)[[1, 0, 2]], [["a cat"], ["two"], ["a dog"]])
     assert swapped["image_to_text"]["R@1"] == pytest.approx(33.333)
+
+
+def test_an_image_with_several_captions():
+    # Image 0 has the first three texts, image 1 the last; image 0 lies nearest to its third one,
+    # text 0 to image 1.
+    images = np.array([[1.0, 0.0], [0.0, 1.0]])
+    texts = np.array([[0.0, 1.0], [0.8, 0.6], [1.0, 0.0], [0.6, 0.8]])
+    result = retrieval_scores(images, texts, [["a", "b", "c"], ["d"]])
+    assert (result["n"], result["captions"]) == (2, 4)
+    assert result["image_to_text"]["R@1"] == 50.0  # image 1 finds "a"
+    assert result["text_to_image"]["R@1"] == 75.0  # "a" finds image 1
+    assert result["chance"]["image_to_text"]["R@1"] == 50.0  # 3 of 4 and 1 of 4
+    assert result["chance"]["text_to_image"]["R@1"] == 50.0
 
 
 def test_chance_by_hand():
@@ -46,4 +59,4 @@ def test_chance_by_hand():
 
 def test_not_a_number_is_refused():
     with pytest.raises(ValueError, match="finite"):
-        retrieval_scores(np.full((2, 2), np.nan), np.eye(2), ["a", "b"])
+        retrieval_scores(np.full((2, 2), np.nan), np.eye(2), [["a"], ["b"]])

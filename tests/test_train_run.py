@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_shards import COLOURS, colour_shards
+from train_shards import COLOURS, colour_files, colour_shards, write_tar
 
 from train.__main__ import main
 from train.evaluate import main as evaluate
@@ -130,7 +130,20 @@ def test_evaluate_prints_one_object(finished: Path, shards: Path, capfd):
     assert set(result) >= {"n", "image_to_text", "text_to_image", "chance"}
     assert result["n"] == 24
     assert set(result["text_to_image"]) == {"R@1", "R@5", "R@10"}
-    assert result["chance"]["R@1"] == pytest.approx(100 / len(COLOURS))  # 24 pairs, 8 texts
+    by_chance = pytest.approx(100 / len(COLOURS))  # 24 pairs, 8 texts
+    assert [result["chance"][way]["R@1"] for way in result["chance"]] == [by_chance, by_chance]
+
+
+def test_each_line_may_be_a_caption(finished: Path, tmp_path: Path, capfd):
+    files = colour_files(0, 4)
+    files["0000000000000000.txt"] = b"a red picture\n\n  nothing but red\n"
+    data = str(write_tar(tmp_path / "captions.tar", files))
+    ways = {"true": 5, "false": None}
+    for lines, captions in ways.items():
+        flags = ["--model", str(finished / "model"), "--data", data, "--caption_lines", lines]
+        assert evaluate(["retrieval", *flags]) == 0
+        result = json.loads(capfd.readouterr().out)
+        assert (result["n"], result.get("captions")) == (4, captions)
 
 
 def test_evaluate_refusals(finished: Path, shards: Path, tmp_path, capsys):
@@ -140,7 +153,10 @@ def test_evaluate_refusals(finished: Path, shards: Path, tmp_path, capsys):
     for arguments, says in (
         (["zero_shot", *model, "--data", str(shards)], "zero_shot is not there yet"),
         (["retrieval", *model, "--data", str(tmp_path)], "no shards at"),
-        (["retrieval", "--model", str(tmp_path), "--data", str(shards)], "no model in"),
+        (
+            ["retrieval", "--model", str(tmp_path), "--data", str(shards)],
+            f"no AlignModel at {str(tmp_path)!r}",
+        ),
         (["retrieval", "--model", str(finished), "--data", str(shards)], f"{finished}/model"),
         (["retrieval", "--model", cut, "--data", str(shards)], f"no AlignModel at {cut!r}"),
         (["guess", *model, "--data", str(shards)], "guess"),

@@ -15,7 +15,7 @@ from PIL import Image
 from train.ahead import ahead
 from train.errors import TrainingError
 from train.images import decode_square, random_crop
-from train.samples import Sample
+from train.samples import Sample, caption_lines
 from train.settings import Settings
 from train.shards import ShardSet
 from train.streams import Cursor, ShuffledStream
@@ -171,8 +171,8 @@ class TrainingData:
         """The text or, where its lines are captions, one of them: in the next epoch the next."""
         if not self.settings.caption_lines:
             return sample.text
-        lines = [line for line in sample.text.splitlines() if line.strip()]
-        return lines[(zlib.crc32(sample.key.encode()) + cursor.epoch) % len(lines)].strip()
+        lines = caption_lines(sample.text)
+        return lines[(zlib.crc32(sample.key.encode()) + cursor.epoch) % len(lines)]
 
     def _check_skipped(self, reasons: dict[str, int], samples: int, key: str) -> None:
         total = sum(reasons.values())

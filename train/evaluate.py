@@ -1,19 +1,18 @@
-"""python -m train.evaluate retrieval --model RUN/model --data FOLDER_OR_TARS: one JSON object."""
+"""python -m train.evaluate retrieval --model RUN/model --data SHARDS: one JSON object."""
 
 import json
 import sys
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from train.errors import SettingsError
-from train.flags import Parser, exit_status
+from train.flags import Parser, boolean, exit_status
 from train.images import decode_image
 from train.retrieval import retrieval_scores
-from train.samples import read_samples
+from train.samples import caption_lines, read_samples
 from train.shards import find_shards
 
 LATER = ("zero_shot", "knn", "probe", "segmentation")
@@ -26,32 +25,34 @@ def main(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     parser = Parser(prog="python -m train.evaluate", description=__doc__, allow_abbrev=False)
     parser.add_argument("task", choices=("retrieval", *LATER))
-    parser.add_argument("--model", required=True, type=Path, help="folder of a saved AlignModel")
-    parser.add_argument("--data", required=True, help="folder, file or glob of .tar shards")
+    parser.add_argument("--model", required=True, help="a saved AlignModel, or a published name")
+    parser.add_argument("--data", required=True, help="shards, named as train's --shards has them")
+    parser.add_argument(
+        "--caption_lines",
+        type=boolean,
+        default=False,
+        metavar="BOOL",
+        help="each line of a text is a caption of its image, as in Flickr30K and MSCOCO",
+    )
     parser.add_argument("--batch_size", type=int, default=64, help="pairs embedded at once")
     flags = parser.parse_args(arguments)
     if flags.task in LATER:
         raise SettingsError(f"{flags.task} is not there yet: only retrieval is")
     if flags.batch_size < 1:
         raise SettingsError(f"batch_size must be at least 1; got {flags.batch_size}")
-    if not (flags.model / "config.json").exists():
-        raise SettingsError(f"no model in {flags.model}: name a run's model folder")
-    result = evaluate_retrieval(flags.model, find_shards(flags.data), flags.batch_size)
-    print(json.dumps(result))
+    shards = find_shards(flags.data)
+    samples, skipped = read_samples(shards), [0]
+    split = caption_lines if flags.caption_lines else lambda text: [text]
+    pairs = ((image, split(text)) for image, text in _decodable(samples, skipped))
+    result = retrieval_scores(*embed_pairs(flags.model, pairs, flags.batch_size))
+    print(json.dumps({"task": "retrieval", "unit": "percent", **result, "skipped": skipped[0]}))
     return 0
 
 
-def evaluate_retrieval(model_folder: Path, shards: list[str], batch_size: int) -> dict:
-    """Recalls of all pairs of the shards, each pair's image and text against all others."""
-    images, texts, captions, skipped = embed_pairs(model_folder, shards, batch_size)
-    result = {"task": "retrieval", "unit": "percent"}
-    return result | retrieval_scores(images, texts, captions) | {"skipped": skipped}
-
-
 def embed_pairs(
-    model_folder: Path, shards: list[str], batch_size: int
-) -> tuple[np.ndarray, np.ndarray, list[str], int]:
-    """float32[n, d] of images, float32[n, d] of texts, the n texts, and how many were skipped.
+    model_name: str, pairs: Iterator[tuple[Image.Image, list[str]]], batch_size: int
+) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
+    """float32[n, d] of images, float32[m, d] of all their m captions, and these by image.
 
     The images and texts go through the saved AlignProcessor and AlignModel, as any user's would.
     """
@@ -60,16 +61,17 @@ def embed_pairs(
     from train.pretrained import read_pretrained
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, processor = read_pretrained(str(model_folder))
+    model, processor = read_pretrained(model_name)
     model.to(device).eval()
-    max_tokens = processor.tokenizer.model_max_length
-    images, texts, captions, skipped = [], [], [], [0]
-    pairs = _decodable(shards, skipped)
+    max_tokens = min(
+        processor.tokenizer.model_max_length, model.config.text_config.max_position_embeddings
+    )
+    images, texts, captions = [], [], []
     while batch := list(islice(pairs, batch_size)):
         pictures, batch_captions = zip(*batch, strict=True)
         inputs = processor(
             images=list(pictures),
-            text=list(batch_captions),
+            text=[caption for own in batch_captions for caption in own],
             padding=True,
             truncation=True,
             max_length=max_tokens,
@@ -81,15 +83,17 @@ def embed_pairs(
         texts.append(outputs.text_embeds.float().cpu().numpy())
         captions += batch_captions
         if sys.stderr.isatty():
-            print(f"\r{len(captions)} pairs", end="", file=sys.stderr)
+            print(f"\r{len(captions)} images", end="", file=sys.stderr)
     if not captions:
-        raise SettingsError(f"no pair with a readable image in {len(shards)} shards")
-    return np.concatenate(images), np.concatenate(texts), captions, skipped[0]
+        raise SettingsError("no pair with a readable image in --data")
+    return np.concatenate(images), np.concatenate(texts), captions
 
 
-def _decodable(shards: list[str], skipped: list[int]) -> Iterator[tuple[Image.Image, str]]:
+def _decodable(
+    samples: Iterator[tuple[str, bytes, str]], skipped: list[int]
+) -> Iterator[tuple[Image.Image, str]]:
     """Pairs whose image opens; counts the others in skipped[0]."""
-    for _, data, text in read_samples(shards):
+    for _, data, text in samples:
         try:
             yield decode_image(data), text
         except Exception:  # Pillow raises many kinds; one bad image is no reason to stop

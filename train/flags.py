@@ -35,7 +35,7 @@ def add_settings(parser: Parser, presets: Mapping[str, S], default: str) -> None
         values = "; ".join(f"{value} in {some}" for value, some in names.items())
         parser.add_argument(
             f"--{setting.name}",
-            type=_boolean if setting.type is bool else setting.type,
+            type=boolean if setting.type is bool else setting.type,
             metavar=setting.type.__name__.upper(),
             default=argparse.SUPPRESS,
             help=values.replace("%", "%%"),
@@ -65,7 +65,8 @@ def exit_status(command: Callable[[], int]) -> int:
         return 130
 
 
-def _boolean(text: str) -> bool:
+def boolean(text: str) -> bool:
+    """What argparse makes of true or false."""
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"must be true or false; got {text!r}")
     return text.lower() == "true"

@@ -7,27 +7,34 @@ import numpy as np
 KS = (1, 5, 10)
 
 
-def retrieval_scores(images: np.ndarray, texts: np.ndarray, captions: list[str]) -> dict:
-    """Recalls of n pairs in both directions, in percent.
+def retrieval_scores(images: np.ndarray, texts: np.ndarray, captions: list[list[str]]) -> dict:
+    """Recalls of n images and their m captions in both directions, in percent.
 
     Args:
-      images, texts: float[n, d], L2-normalised; row i of both is one pair.
-      captions: the n texts. An equal text is as right as a pair's own.
+      images: float[n, d], L2-normalised.
+      texts: float[m, d], L2-normalised; those of image 0, then those of image 1, and so on.
+      captions: the texts of each image, m in all. A text of another image is as right as one of
+        the image's own that equals it.
 
     Returns:
-      n; R@1, R@5, R@10 for image_to_text and text_to_image; and for chance, which is what a random
-      order would get.
+      n and, where it is another, captions, their number; R@1, R@5, R@10 for image_to_text and
+      text_to_image; and for chance, which is what a random order would get.
     """
-    scores = images @ texts.T  # float[n, n]
+    scores = images @ texts.T  # float[n, m]
     if not np.isfinite(scores).all():
         raise ValueError("the model's embeddings are not all finite numbers")
-    numbers = np.unique(np.array(captions, dtype=object).astype(str), return_inverse=True)[1]
-    right = numbers[:, None] == numbers[None, :]  # bool[n, n], symmetric
+    all_captions = np.array([text for own in captions for text in own], dtype=object).astype(str)
+    numbers = np.unique(all_captions, return_inverse=True)[1]  # int[m]
+    image_of = np.repeat(np.arange(len(captions)), [len(own) for own in captions])  # int[m]
+    has = np.zeros((len(captions), numbers.max() + 1), bool)
+    has[image_of, numbers] = True
+    right = has[:, numbers]  # bool[n, m]
     return {
         "n": len(captions),
+        **({"captions": len(numbers)} if len(numbers) > len(captions) else {}),
         "image_to_text": recalls(scores, right),
-        "text_to_image": recalls(scores.T, right),
-        "chance": chance(right),
+        "text_to_image": recalls(scores.T, right.T),
+        "chance": {"image_to_text": chance(right), "text_to_image": chance(right.T)},
     }
 
 

@@ -34,6 +34,11 @@ def read_texts(shards: Iterable[str]) -> Iterator[str]:
     return (text for _, _, text in read_samples(shards))
 
 
+def caption_lines(text: str) -> list[str]:
+    """The captions of an image whose text has one a line."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def shard_samples(shard: str, first: int = 0) -> Iterator[Sample]:
     """All samples of one shard but the `first` ones, of which only the headers are read.
 
