@@ -38,6 +38,7 @@ class Store(NamedTuple):
     url: str  # of its server
     flags: tuple[str, ...]
     root: str = f"s3://{BUCKET}"
+    behind: str = ""  # the URL of the server itself, where a proxy stands before it
 
     def client(self) -> Any:
         """boto3's, straight to the store."""
@@ -140,7 +141,7 @@ def gs_store(folder: Path) -> Iterator[Store]:
     command += ["--host", "127.0.0.1", "--port", str(port), "--default-bucket", BUCKET]
     url = f"http://127.0.0.1:{port}"
     with _serving(command, port, folder / "server.log"), _proxying(Conditions(url)) as proxy:
-        yield GsStore(proxy.url, (), f"gs://{BUCKET}")
+        yield GsStore(proxy.url, (), f"gs://{BUCKET}", url)
 
 
 # Given a request's method and path, what to do with it: None to hand it on, a status to answer,
