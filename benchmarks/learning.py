@@ -1,6 +1,7 @@
 """What is learned: R@1 on unseen scenes against pairs and steps, and what curation buys.
 
-  python benchmarks/learning.py [--cache=DIR] [--pairs=500,2000] [--steps=75,150] [--seeds=2]
+  python benchmarks/learning.py [--cache=DIR] [--pairs=500,1000,2000] [--steps=75,150,600]
+    [--seeds=2]
 
 Builds the demo's web, curates it twice (with the demo's flags, and with every filter off that a
 flag turns off) and trains the `tiny` preset at 40 px with batches of 64 anew for each point: on so
@@ -132,17 +133,14 @@ def measure(sets: dict[str, Path], cache: Path, point: Point) -> Point:
 
 
 def wanted_points(pairs: list[int], steps: list[int], seeds: int) -> list[Point]:
-    """Both sets whole at all steps, fewer curated pairs at the most; the end of each, each seed."""
-    points = [
-        {"set": name, "pairs": None, "steps": FULL_STEPS, "seed": seed}
+    """Both sets whole at all steps, fewer curated pairs at FULL_STEPS; the end of each first."""
+    shapes = [(name, None, n) for n in (FULL_STEPS, *steps) for name in COLOURS]
+    shapes += [("curated", n, FULL_STEPS) for n in pairs]
+    return [
+        {"set": name, "pairs": count, "steps": n, "seed": seed}
         for seed in range(seeds)
-        for name in COLOURS
+        for name, count, n in shapes
     ]
-    points += [{"set": "curated", "pairs": n, "steps": FULL_STEPS, "seed": 0} for n in pairs]
-    points += [
-        {"set": name, "pairs": None, "steps": n, "seed": 0} for n in steps for name in COLOURS
-    ]
-    return points
 
 
 def averaged(points: list[Point]) -> list[Point]:
@@ -199,8 +197,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks/learning"
     parser.add_argument("--cache", type=Path, default=default)
-    parser.add_argument("--pairs", default="500,2000", help="curated pairs, beside all")
-    parser.add_argument("--steps", default="75,150", help=f"steps, beside {FULL_STEPS}")
+    parser.add_argument("--pairs", default="500,1000,2000", help="curated pairs, beside all")
+    parser.add_argument("--steps", default="75,150,600", help=f"steps, beside {FULL_STEPS}")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--plot", type=Path, default=ROOT / "docs/learning.svg")
     flags = parser.parse_args()
