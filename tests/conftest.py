@@ -1,5 +1,6 @@
 """Settings of all tests, and the one finished run that many of them look at."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from small_web import SmallWeb, small_web
 # Without a deadline: the first call of a kernel compiles it.
 settings.register_profile("alignset", deadline=None, print_blob=True)
 settings.load_profile("alignset")
+# A shell's background job ignores Ctrl-C, and so would the commands that are started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Golden(NamedTuple):

@@ -21,6 +21,8 @@ def check_pretrained(name: str) -> None:
     kind = config.get("model_type")
     if (Path(name) / "model").is_dir():
         raise SettingsError(f"{name!r} is a run's folder: name the model in it, {name}/model")
+    if not config:
+        raise SettingsError(f"no AlignModel at {name!r} (it has no config.json): {_WANTED}")
     if kind != "align":
         raise SettingsError(f"{name!r} is a model of type {kind}: {_WANTED}")
 
