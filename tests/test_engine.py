@@ -7,9 +7,11 @@ import pytest
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
+from apache_beam.runners.worker.statesampler import StateSampler
 from apache_beam.transforms import core
+from apache_beam.utils.counters import CounterFactory
 
-from pipeline.engine import Engine, job_error
+from pipeline.engine import SAMPLING_MS, Engine, job_error
 
 FROM_WORKER = """Pipeline job_1 failed in state FAILED: java.lang.RuntimeException: Error received \
 from SDK harness for instruction 1: Traceback (most recent call last):
@@ -148,10 +150,21 @@ def test_views_of_options_share_what_is_set_later_and_are_not_those_of_others():
     assert options.view_as(GoogleCloudOptions) is not view
 
 
+def test_a_stage_does_not_wait_long_for_its_sampler():
+    with Engine(PipelineOptions([]), "s").pipeline("texts") as pipeline:
+        assert StateSampler("a stage", CounterFactory()).sampling_period_ms == SAMPLING_MS
+        pipeline | beam.Create([1])
+
+
+def what_is_replaced() -> tuple:
+    return PipelineOptions.view_as, core.get_function_args_defaults, StateSampler.__init__
+
+
 def test_beam_is_as_it_was_after_a_pipeline_that_failed():
-    before = PipelineOptions.view_as, core.get_function_args_defaults
+    before = what_is_replaced()
     engine = Engine(PipelineOptions([]), "s")
     with suppress(OSError), engine.pipeline("texts"):
-        assert (PipelineOptions.view_as, core.get_function_args_defaults) != before
+        pairs = zip(what_is_replaced(), before, strict=True)
+        assert all(now is not then for now, then in pairs)
         raise OSError("the disk")
-    assert (PipelineOptions.view_as, core.get_function_args_defaults) == before
+    assert what_is_replaced() == before

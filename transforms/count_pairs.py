@@ -194,7 +194,7 @@ class _FindDistinct(OfBucket):
 
     def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
         pairs, repeated = distinct_pairs(element[1].combine_chunks().to_batches()[0])
-        votes = pairs.filter(pa.array(pairs["counted"].to_numpy() > 0))
+        votes = pairs.select(["text", "url"]).filter(pa.array(pairs["counted"].to_numpy() > 0))
         for kind, name in enumerate(("text", "url")):
             keys, partners = runs(np.sort(votes[name].to_numpy()))
             some = batch_of({"hash": keys, "count": partners.astype(np.uint32)})

@@ -21,7 +21,7 @@ from transforms.batches import Blocks, numbered, unpack
 from transforms.count_pairs import BUCKET, Bucket, ReadSplit
 from transforms.files import is_local, local_copy
 from transforms.hashing import Bools, HashSet
-from transforms.measure import PAGE_URL, Pairs, measure
+from transforms.measure import PAGE_URL, Pairs, first_of, measure
 from transforms.parquet_files import RowWriter, parquet_file
 from transforms.rare_tokens import has_rare_token
 from transforms.rejects import REJECTED, key_column, pages_of, rejected_rows
@@ -67,10 +67,7 @@ def text_reasons(
     if corpus.vocabulary is not None:
         alive = ~np.logical_or.reduce(list(faults.values()))
         faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary)
-    first = np.zeros(len(repeated), np.int8)
-    for place, mark in reversed(list(enumerate(faults.values(), 1))):
-        first[mark] = place
-    return pa.array([None, *faults], pa.string()).take(pa.array(first))
+    return first_of(faults)
 
 
 def _is_broken(faults: pa.StringArray) -> Bools:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -88,6 +89,18 @@ def _readable(values: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.bool_]]:
     )
 
 
+def _is_empty(strings: pa.StringArray) -> Bools:
+    return np.diff(string_buffers(strings)[1]) == 0
+
+
+def first_of(marks: Mapping[str, Bools]) -> pa.StringArray:
+    """The name of the first mark that each row has, or null: string[n]."""
+    first = np.zeros(len(next(iter(marks.values()))), np.int8)
+    for place, mark in reversed(list(enumerate(marks.values(), 1))):
+        first[mark] = place
+    return pa.array([None, *marks], pa.string()).take(pa.array(first))
+
+
 def _pages(batch: pa.RecordBatch) -> pa.StringArray | None:
     if PAGE_URL not in batch.schema.names:
         return None
@@ -108,17 +121,13 @@ def measure(batch: pa.RecordBatch) -> Pairs:
     url = _trimmed(urls)
     url_hash, usable, own_url = url_hashes(url)
     text = measure_texts(texts, usable & ~bad_url & ~bad_text)
-    faults = pc.case_when(
-        pc.make_struct(
-            pa.array(bad_url | bad_text),
-            pc.equal(url, ""),
-            pa.array(~usable),
-            pc.equal(text.kept, ""),
-        ),
-        NOT_UTF8,
-        NO_URL,
-        NOT_HTTP,
-        NO_TEXT,
+    faults = first_of(
+        {
+            NOT_UTF8: bad_url | bad_text,
+            NO_URL: _is_empty(url),
+            NOT_HTTP: ~usable,
+            NO_TEXT: _is_empty(text.kept),
+        }
     )
     if "malformed" in batch.schema.names:
         faults = pc.coalesce(batch["malformed"], faults)

@@ -61,9 +61,17 @@ def _string_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    # Keys, URLs and texts hardly repeat: to look for it costs a fifth of the writing.
+    # Keys, URLs and texts hardly repeat: to look for it costs a fifth of the writing. A key's or
+    # text's least and greatest say nothing, and keys without their lengths between compress better.
     repeating = [name for name in schema.names if name in ("step", "reason", "detail")]
-    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=repeating or False)
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=repeating or False,
+        write_statistics=[name for name in schema.names if name not in ("key", "caption")],
+        column_encoding={n: "DELTA_LENGTH_BYTE_ARRAY" for n in schema.names if n == "key"},
+    )
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from transforms.hashing import Bools, HashSet, is_member
+from transforms.hashing import Bools, HashSet, is_member, kernel
 from transforms.measure import Pairs
 from transforms.text_kernels import ngram_count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _find_rare(ngrams, first, word_count, alive, vocabulary, rare):  # type: ignore[no-untyped-def]
     for row in range(len(rare)):
         rare[row] = False

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
+from transforms.hashing import kernel
 from transforms.measure import PAGE_URL
 from transforms.reasons import STEP_OF
 
@@ -25,7 +25,7 @@ REJECTED = pa.schema(
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _write_hex(keys, digits):  # type: ignore[no-untyped-def]
     for row in range(len(keys)):
         left = keys[row]

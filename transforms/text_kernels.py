@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from transforms.characters import ALNUM, COMBINES, END, FOLDS, ODD, SPACE
-from transforms.hashing import pair_begin, pair_end, read8, word_hash, xxh64
+from transforms.hashing import kernel, pair_begin, pair_end, read8, word_hash, xxh64
 
 LONGEST_RUN = 255  # marks on one letter; NFC orders them in quadratic time
 _BLANK, _AMPERSAND, _SEMICOLON = ord(" "), ord("&"), ord(";")
@@ -18,7 +18,7 @@ def ngram_count(words):  # type: ignore[no-untyped-def]
     return 2 * words - 1 if words else 0
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def count_separators(data, offsets):  # type: ignore[no-untyped-def]
     """Bytes that may part two words; a text has at most one word more, and two n-grams a word."""
     found = 0
@@ -91,7 +91,7 @@ def _next_blank(data, at, stop):  # type: ignore[no-untyped-def]
     return stop
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def walk_plain(data, offsets, wanted, lowered, out):  # type: ignore[no-untyped-def]
     """Fills `out` for the plain rows; returns how many n-grams there are in all."""
     hashes, word_count, ngrams, first_ngram, other = out
@@ -184,7 +184,7 @@ def _add_word(word, begun, words, ngrams, used):  # type: ignore[no-untyped-def]
     return used + 2
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  # noqa: C901
     """Fills `out` and the kept texts, but for the odd rows; returns how many n-grams there are."""
     flags, folded, combining = tables

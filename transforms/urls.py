@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from transforms.hashing import Bools, UInt64s, string_buffers, string_hashes, xxh64
+from transforms.hashing import Bools, UInt64s, kernel, string_buffers, string_hashes, xxh64
 
 # scheme, user information, host (a name or [IPv6]), port, the rest. Letter by letter, since
 # re.I would take "ſ" for "s".
@@ -95,7 +95,7 @@ def _after_port(data, at, stop, port):  # type: ignore[no-untyped-def]
     return at + len(port)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def has_blank_edges(data, offsets):  # type: ignore[no-untyped-def]
     """Whether any row begins or ends with what might be white space."""
     for row in range(len(offsets) - 1):
@@ -107,7 +107,7 @@ def has_blank_edges(data, offsets):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _hash_plain_urls(data, offsets, tables, room, hashes, marks):  # type: ignore[no-untyped-def]
     """Hashes the identities of URLs of the usual form, scheme://host[:port]/path#fragment."""
     host, schemes = tables
