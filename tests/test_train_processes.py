@@ -1,6 +1,8 @@
 """1, 2 and 4 processes: the same loss, the same gradients, the same statistics."""
 
 import os
+import select
+import signal
 import socket
 import time
 from dataclasses import replace
@@ -141,3 +143,22 @@ def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def test_a_killed_torchrun_takes_its_processes_with_it(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "some")
+    reading, writing = os.pipe()
+    torchrun = os.fork()
+    if not torchrun:
+        if not os.fork():
+            processes._end_with_torchrun()
+            os.write(writing, b"up")
+        time.sleep(60)
+        os._exit(0)
+    os.close(writing)
+    assert os.read(reading, 2) == b"up"
+    os.kill(torchrun, signal.SIGKILL)
+    os.waitpid(torchrun, 0)
+    ended, _, _ = select.select([reading], [], [], 10)
+    assert ended
+    assert os.read(reading, 1) == b""  # nobody is left to write

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from train_shards import COLOURS, colour_files, colour_shards, write_tar
 
 from train.__main__ import main
 from train.evaluate import main as evaluate
+from train.run_folder import held
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -90,6 +92,33 @@ def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_
     assert "cannot be made" in refused("--shards", shards, "--run", below_a_file)
     assert main([str(a) for a in ("--shards", shards, *run, "--log_every=5")]) == 0
     assert "is finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("most", [3_000, 1_000_000])  # bytes: less than a tokenizer, a checkpoint
+def test_a_full_disk_is_one_line_and_the_run_goes_on(most: int, shards: Path, tmp_path, capsys):
+    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--steps=3"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+    try:
+        assert main([*flags, "--trackers="]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("error: ")
+    assert "File too large" in said[-1]
+    assert main([*flags, "--trackers="]) == 0
+
+
+def test_a_run_is_trained_by_one_start_at_a_time(shards: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json.tmp").write_text("{")  # of a start that was killed there
+    flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--steps=2"]
+    assert main([*flags, "--trackers=nowhere:Nothing"]) == 2
+    with held(run):
+        assert main(flags) == 2
+        assert "is being trained already" in capsys.readouterr().err
+    assert main(flags) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Trackers: TensorBoard's files read back, one of a user's own, and one that fails."""
 
 import io
+import resource
 import struct
 from pathlib import Path
 
@@ -64,6 +65,18 @@ def test_a_resumed_run_purges_what_it_does_again(tmp_path: Path):
     # TensorBoard hides what earlier files have at and after the step of such a session log.
     starts = [e.step for e in events(tmp_path) if e.HasField("session_log")]
     assert starts[-1] == 7
+
+
+def test_a_full_disk_is_told_and_holds_nobody_up(tmp_path: Path):
+    # A file that takes no more than 2,000 bytes, as of a full disk.
+    tracker = TensorBoard(tmp_path, {}, 1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            all(tracker.scalars(step, {"loss": 1.0}) is None for step in range(1, 200))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("name", ["nowhere:Thing", "train.trackers:Nothing", "train", "json:loads"])

@@ -40,7 +40,7 @@ def _run(arguments: list[str]) -> int:
     # Here too, before there is a run of these settings that others can't go on with.
     settings.micro_batches(int(os.environ.get("WORLD_SIZE", "1")))
     # Only now: torch and transformers take seconds, and a wrong flag should not.
-    from train.run_folder import open_run
+    from train.run_folder import held, open_run
     from train.shards import find_sets
 
     sets = find_sets(where)
@@ -53,7 +53,8 @@ def _run(arguments: list[str]) -> int:
         open_run(run, settings, sets, settings.start_from)
     finished = (run / "model").exists()
     if not finished:
-        _train(settings, sets, run)
+        with held(run, first):
+            _train(settings, sets, run)
     if first:
         begun = f"{run} is finished: its" if finished else "done: the"
         print(f"{begun} model is in {run / 'model'}", file=sys.stderr)

@@ -39,7 +39,7 @@ def _run(arguments: list[str]) -> int:
     from train.labelled_images import find_images
     from train.pretrained import check_pretrained
     from train.processes import start_processes, stop_processes
-    from train.run_folder import open_run
+    from train.run_folder import held, open_run
 
     images = find_images(settings.images)
     job = Job(settings, images, find_images(settings.validation, images.classes), run)
@@ -49,11 +49,12 @@ def _run(arguments: list[str]) -> int:
         check_pretrained(settings.model)
         open_run(run, settings, [], settings.model)
     if not (run / "model").exists():
-        start_processes()
-        try:
-            classify(job)
-        finally:
-            stop_processes()
+        with held(run, first):
+            start_processes()
+            try:
+                classify(job)
+            finally:
+                stop_processes()
     if first:
         print((run / "results.json").read_text(), end="")
         print(f"done: the classifier is in {run / 'model'}", file=sys.stderr)

@@ -63,6 +63,25 @@ def exit_status(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    except Exception as error:
+        refused = _refused_by_the_system(error)
+        if refused is None or os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
+            raise
+        print(
+            f"error: {refused}: make room, or let it be read and written (the run's folder, and "
+            "TMPDIR); the same command goes on",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _refused_by_the_system(error: Exception) -> str | None:
+    """What the system said, as of a full disk: torch says so while it handles that, and libraries
+    in Rust by its number alone."""
+    for found in (error, error.__context__):
+        if isinstance(found, OSError) and found.errno:
+            return str(found)
+    return str(error) if "(os error " in str(error) else None
 
 
 def boolean(text: str) -> bool:

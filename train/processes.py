@@ -1,6 +1,8 @@
 """The processes of one run: torchrun's many, or just this one."""
 
+import ctypes
 import os
+import signal
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 
@@ -10,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 # gloo gives up on a process after 30 minutes, nccl after 10; learning a vocabulary reads all texts.
 _LONGEST_WAIT = timedelta(days=30)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _waiting: dist.ProcessGroup | None = None
 
 
@@ -17,11 +20,20 @@ def start_processes() -> None:
     """Joins the group that torchrun announces in the environment; alone, does nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
+    _end_with_torchrun()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     global _waiting
     _waiting = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
+
+
+def _end_with_torchrun() -> None:
+    """Else, where torchrun itself is killed, its processes train on beside those of the next start.
+    On Linux alone."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl and "TORCHELASTIC_RUN_ID" in os.environ:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def stop_processes() -> None:

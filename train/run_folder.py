@@ -1,10 +1,13 @@
 """A run's folder: what it was started with, and whether this start goes on with it."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import platform
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,7 +41,8 @@ def open_run(run: Path, settings: Settings, sets: list[ShardSet], model: str = "
     }
     path = run / "config.json"
     if not path.exists():
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        # A kill, or a full disk, may have left the start of a config.
+        if run.exists() and (not run.is_dir() or {*run.iterdir()} - {_aside(path)}):
             raise SettingsError(f"{run} holds something else than a run: name a new --run")
         try:
             run.mkdir(parents=True, exist_ok=True)
@@ -63,11 +67,37 @@ def open_run(run: Path, settings: Settings, sets: list[ShardSet], model: str = "
         )
 
 
+@contextmanager
+def held(run: Path, yes: bool = True) -> Iterator[None]:
+    """Within, no other start trains this run. The system lets go of it when the process ends.
+
+    Raises:
+      SettingsError: one does already.
+    """
+    if not yes:
+        yield
+        return
+    with open(run / "config.json", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                f"{run} is being trained already: wait until that has ended, or end it"
+            ) from error
+        except OSError:  # a file system that has no locks
+            pass
+        yield
+
+
 def write_whole(path: Path, text: str) -> None:
     """The file appears with all of `text` or keeps what it had."""
-    aside = path.with_name(path.name + ".tmp")
+    aside = _aside(path)
     aside.write_text(text)
     os.replace(aside, path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
 
 
 def cut_metrics(path: Path, last_step: int) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -33,31 +34,46 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Event files in RUN/tensorboard: `tensorboard --logdir RUN` shows them."""
+    """Event files in RUN/tensorboard: `tensorboard --logdir RUN` shows them.
+
+    Written and flushed at once, not by tensorboardX's SummaryWriter: on a full disk its thread dies
+    where nobody sees it, and ten events later the run would wait for that thread for ever.
+    """
 
     def __init__(self, run: Path, settings: dict, first_step: int):
-        from tensorboardX import SummaryWriter  # here, because most of train/ needs none of it
+        from tensorboardX import summary  # here, because most of train/ needs none of it
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        # What a killed run wrote after its last checkpoint is written again: purged. The writer's
-        # thread flushes every 5 s, so that such a run loses no more (of tensorboardX's 120 s).
-        folder = str(run / "tensorboard")
-        self._writer = SummaryWriter(folder, purge_step=first_step, flush_secs=5)
+        self._summary, self._event = summary, Event
+        folder = run / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        self._events = EventsWriter(str(folder / "events"))
+        # What a killed run wrote after its last checkpoint is written again: purged.
+        self._write(first_step, session_log=SessionLog(status=SessionLog.START))
         if first_step == 1:
             lines = [f"    {name} = {value!r}" for name, value in settings.items()]
-            self._writer.add_text("settings", "\n".join(lines), 0)
+            self._write(0, summary=summary.text("settings", "\n".join(lines)))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
+        found = self._summary.Summary()
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            found.MergeFrom(self._summary.scalar(name, value))
+        self._write(step, summary=found)
 
     def samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
-        self._writer.add_images("samples/images", pixels, step, dataformats="NHWC")
+        images = self._summary.image("samples/images", pixels, dataformats="NHWC")
         # Indented: Markdown shows it as it is, numbered in the images' order.
         lines = [f"    {number}. {' '.join(text.split())}" for number, text in enumerate(texts, 1)]
-        self._writer.add_text("samples/texts", "\n".join(lines), step)
+        images.MergeFrom(self._summary.text("samples/texts", "\n".join(lines)))
+        self._write(step, summary=images)
 
     def close(self) -> None:
-        self._writer.close()
+        self._events.close()
+
+    def _write(self, step: int, **what: object) -> None:
+        self._events.write_event(self._event(wall_time=time.time(), step=step, **what))
+        self._events.flush()
 
 
 def open_trackers(names: str, run: Path, settings: Settings, first_step: int) -> list[Tracker]:
