@@ -1,0 +1,52 @@
+"""LAMB (You et al., 2020, algorithm 2), over torch's fused Adam."""
+
+import torch
+from torch.optim.adamw import adamw
+
+
+class Lamb(torch.optim.Optimizer):
+    """Adam's direction, plus decay, made as long as the weights that it moves: one ratio each.
+
+    A group whose `trust_ratio` is false has no such ratio, which is AdamW. A step holds a copy of
+    the largest group.
+    """
+
+    def __init__(self, params, lr: float, *, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"trust_ratio": True})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            if not group["trust_ratio"]:
+                self._adam(weights, weights, group, lr=group["lr"], decay=group["weight_decay"])
+                continue
+            moves = list(torch._foreach_mul(weights, -group["weight_decay"]))
+            self._adam(moves, weights, group, lr=1.0, decay=0.0)
+            # float[parameters]: how many times as long as its move each of them is
+            ratios = _norms(weights) / _norms(moves)
+            ratios = torch.where((ratios > 0) & ratios.isfinite(), ratios, 1.0)  # 1 where one is 0
+            torch._foreach_addcmul_(weights, moves, list(group["lr"] * ratios))
+
+    def _adam(self, moved: list, weights: list, group: dict, *, lr: float, decay: float) -> None:
+        """Adam's step of `moved`, with the gradients and the averages of `weights`."""
+        for p in weights:
+            if not self.state[p]:
+                averages = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                self.state[p] = {"step": torch.zeros((), device=p.device), **averages}
+        states = [self.state[p] for p in weights]
+        beta1, beta2 = group["betas"]
+        adamw(
+            moved,
+            [p.grad for p in weights],
+            *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")),
+            [],
+            [state["step"] for state in states],
+            **{"lr": lr, "beta1": beta1, "beta2": beta2, "eps": group["eps"]},
+            **{"weight_decay": decay, "amsgrad": False, "maximize": False, "fused": True},
+        )
+
+
+def _norms(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack(torch._foreach_norm(tensors))
