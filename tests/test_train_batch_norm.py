@@ -62,6 +62,18 @@ def test_frozen_statistics_change_the_running_ones_alone():
     assert not torch.equal(model[0].running_mean, before["0.running_mean"])
 
 
+def test_gradients_are_those_of_each_group_by_itself():
+    model, weights = norm_of_groups(5), images(seed=1)  # the last of three groups has two images
+    found, x = [], images().requires_grad_()
+    for together in (True, False):
+        parts = [x] if together else x.split(5)
+        y = torch.cat([model(part) for part in parts])
+        found.append(torch.autograd.grad((y * weights).sum(), [x, *model.parameters()]))
+    for ours, expected in zip(*found, strict=True):
+        assert torch.allclose(ours, expected, rtol=1e-5, atol=1e-5)
+    assert found[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_evaluation_uses_the_running_statistics():
     model, x = norm_of_groups(4), images()
     model[0].running_mean.fill_(2.0)
