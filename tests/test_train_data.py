@@ -71,6 +71,16 @@ def test_threads_and_cache_change_nothing(tmp_path: Path):
     assert_equal(batches(sets, 14, settings=plain), batches(sets, 14, settings=cached))
 
 
+def test_each_epoch_crops_anew(tmp_path: Path):
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", noise_files(0, 24))))
+    crops: dict[str, list[bytes]] = {}
+    for batch in batches(sets, 12):  # two epochs
+        for text, pixels in zip(batch.texts, batch.pixels, strict=True):
+            crops.setdefault(text, []).append(pixels.tobytes())
+    assert {len(both) for both in crops.values()} == {2}
+    assert sum(first != second for first, second in crops.values()) > 18  # of 50 crops one is alike
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_each_set_gives_its_share_of_every_few_batches(two_sets, processes: int):
     for rank in range(processes):
