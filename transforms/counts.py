@@ -171,5 +171,6 @@ def vocabulary_cut(
 def frequent_ngrams(hashes: UInt64s, counts: Counts, cut: int, quota: int) -> UInt64s:
     """The n-grams of one bucket that are in the vocabulary: uint64[k], ascending."""
     above = hashes[counts > cut]
-    ties = np.sort(hashes[counts == cut])[:quota]
-    return np.sort(np.concatenate([above, ties]))
+    if quota:  # most n-grams may occur as often as those at the cut
+        above = np.concatenate([above, np.sort(hashes[counts == cut])[:quota]])
+    return np.sort(above)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from transforms.batches import Blocks, batch_of, pieces, unpack
 from transforms.count_pairs import BUCKET, Bucket, OfBucket
 from transforms.counts import Counts, frequent_ngrams, runs, sum_by_hash, vocabulary_cut
+from transforms.threads import ThreadedDoFn
 
 Histogram = tuple[int, tuple[Counts, Counts]]
 Summary = dict[str, Any]
@@ -32,12 +33,18 @@ class _Sum(OfBucket):
         yield bucket, block
 
 
-def _keep(counted: Bucket, cut: tuple[int, dict[int, int]], blocks: Blocks) -> Bucket:
-    bucket, block = counted
-    batch = unpack(block)
-    hashes, counts = batch["ngram"].to_numpy(), batch["count"].to_numpy()
-    members = batch_of({"hash": frequent_ngrams(hashes, counts, cut[0], cut[1][bucket])})
-    return bucket, blocks.pack([members])[0]
+class _Keep(ThreadedDoFn):
+    """The n-grams of a bucket that are in the vocabulary."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks = blocks
+
+    def work(self, element: Bucket, cut: tuple[int, dict[int, int]]) -> Iterator[Bucket]:
+        bucket, block = element
+        batch = unpack(block)
+        hashes, counts = batch["ngram"].to_numpy(), batch["count"].to_numpy()
+        members = batch_of({"hash": frequent_ngrams(hashes, counts, cut[0], cut[1][bucket])})
+        yield bucket, self.blocks.pack([members])[0]
 
 
 def describe_vocabulary(histograms: Mapping[int, tuple[Counts, Counts]], size: int) -> Summary:
@@ -107,8 +114,8 @@ class BuildVocabulary(beam.PTransform):
 
         start = ngrams.pipeline | "Once" >> beam.Create([None])
         cut = start | "Cut" >> beam.Map(lambda _, h: vocabulary_cut(dict(h), size), histograms)
-        keep = beam.Map(_keep, beam.pvalue.AsSingleton(cut), self.blocks).with_output_types(BUCKET)
+        keep = beam.ParDo(_Keep(self.blocks), beam.pvalue.AsSingleton(cut))
         return {
-            "members": summed["counted"] | "Keep" >> keep,
+            "members": summed["counted"] | "Keep" >> keep.with_output_types(BUCKET),
             "summary": start | "Describe" >> beam.Map(describe, histograms),
         }
