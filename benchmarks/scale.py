@@ -29,17 +29,17 @@ PACKAGES = ("apache-beam", "numpy", "numba", "pyarrow")
 class Measured:
     """Parts on 2 vCPU, Python 3.11; CPU in us a pair, sizes in bytes.
 
-    The text plane's CPU is an AMD EPYC's beside other work; planning's and that of elements a
-    Xeon's with AVX-512, alone.
+    All CPU is that of Xeons with AVX-512; planning's and that of elements is of before the last
+    changes to the text plane.
     """
 
-    # growth.py: (50.9 - 2.0) CPU-s over 12.4 million; by part from text_parts.py at 4 million
-    first_reading_us: float = 1.34  # decode .33, measure .52, n-grams .25, distinct pairs .07, rest
-    counting_us: float = 0.25  # n-grams .14, distinct pairs .07, frequent ones .04
-    second_reading_us: float = 1.91  # decode .33, measure .43, look-ups .24, reasons .25, write .66
-    rest_us: float = 0.44  # the whole less these
-    cores_used: float = 1.65  # growth.py at 12.4 million: 50.9 CPU-s in 30.8 s on 2 cores
-    start_s: float = 2.0  # growth.py: a run over 1000 pairs
+    # growth.py: (31.7 - 1.0) CPU-s over 12.4 million; by part from text_parts.py at 4 million
+    first_reading_us: float = 0.97  # decode .24, measure .41, n-grams .16, distinct pairs .05, rest
+    counting_us: float = 0.13  # n-grams .05, distinct pairs .05, frequent ones .03
+    second_reading_us: float = 1.36  # decode .24, measure .34, look-ups .18, reasons .17, write .42
+    rest_us: float = 0.02  # the whole less these
+    cores_used: float = 1.82  # growth.py at 12.4 million: 31.7 CPU-s in 17.4 s on 2 cores
+    start_s: float = 1.0  # growth.py: a run over 1000 pairs
     plan_us: float = 0.76  # group_memory.py --buckets=8 --plan: 31.9 CPU-s, without it 25.8
     element_us: float = 157.0  # group_memory.py, 8 million: 64 to 256 buckets, 187 thousand more
     language_us: float = 16.8  # language.py: 59,391 captions a second
@@ -58,7 +58,7 @@ class Measured:
     plan_row_bytes: float = 46.7  # shuffle_sizes.py, 8 million: 211 MB of the plan
     # group_memory.py: 1215 MiB with two groups of 78 MiB at once, 1862 with two of 156
     base_mib: float = 568.0
-    floor_mib: float = 978.0  # growth.py: the most of 0.5 to 12.4 million pairs
+    floor_mib: float = 896.0  # growth.py: the most of 0.5 to 12.4 million pairs
     memory_per_group: float = 4.15
     vocabulary_mib: float = 1025.0  # HashSet.open of 100 M hashes: 763 mapped, 256 of index
     fetch_us: float = 968.0  # fetch.py: 1,033 images a CPU-second
