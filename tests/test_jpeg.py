@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from tests.picture_files import encoded, good_files, photograph
-from transforms import jpeg_dc
-from transforms.images import Unusable, examine
+from transforms.images import Unusable, examine, examine_all
 from transforms.jpeg import (
     _HARMLESS,
     MAX_SCANS,
@@ -21,12 +20,13 @@ from transforms.jpeg import (
     has_too_many_scans,
     jpeg_header,
 )
+from transforms.jpeg_dc import dc_planes
 
 
 def dc_plane(body: bytes) -> np.ndarray | None:
     """Of a file whose tables were met before."""
-    jpeg_dc.dc_plane(body)
-    return jpeg_dc.dc_plane(body)
+    dc_planes([body])
+    return dc_planes([body])[0]
 
 
 PHOTO = photograph(7, 640, 480)
@@ -63,8 +63,29 @@ def test_the_plane_is_libjpegs(name: str) -> None:
 
 def test_tables_met_for_the_first_time_are_left_to_libjpeg() -> None:
     body = encoded(photograph(99, 480, 490), "JPEG", optimize=True)
-    assert jpeg_dc.dc_plane(body) is None
-    assert jpeg_dc.dc_plane(body) is not None
+    assert dc_planes([body]) == [None]
+    assert dc_planes([body])[0] is not None
+
+
+def test_two_are_decoded_by_turns_whatever_they_are() -> None:
+    """Of several sizes, layouts and tables, with cut ones and what is no JPEG among them."""
+    small = [encoded(photograph(5, *size), "JPEG") for size in SIZES]
+    cut = LARGE["quality 75"][: len(LARGE["quality 75"]) // 2]
+    bodies = [*LARGE.values(), *small, b"", b"\xff\xd8\xff", cut, cut + b"\xff\xd9"]
+    alone = [dc_plane(body) for body in bodies]
+    assert sum(plane is None for plane in alone) == 4
+    random = np.random.default_rng(0)
+    for _ in range(40):
+        order = random.permutation(len(bodies))[: random.integers(1, 8)]
+        for n, plane in zip(order, dc_planes([bodies[n] for n in order]), strict=True):
+            assert np.array_equal(plane, alone[n])
+
+
+def test_planes_that_would_be_too_small_are_none() -> None:
+    assert dc_planes([LARGE["grey"]], 60)[0].shape == (60, 80)
+    assert dc_planes([LARGE["grey"]], 61) == [None]
+    assert dc_planes([b""], 60) == [None]
+    assert dc_planes([]) == []
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -111,7 +132,11 @@ def test_what_libjpeg_warns_of_is_never_taken(name: str, data: st.DataObject) ->
     body[begin : begin + size] = bytes(data.draw(st.sampled_from([0, size])))
     if data.draw(st.booleans()):
         body = body[: data.draw(places)] + b"\xff\xd9"
-    plane, (theirs, why) = dc_plane(bytes(body)), by_libjpeg_or_why(bytes(body))
+    whole = LARGE[data.draw(st.sampled_from(sorted(LARGE)))]
+    dc_planes([bytes(body), whole])
+    plane, other = dc_planes([bytes(body), whole])
+    assert np.array_equal(other, by_libjpeg(whole))  # whatever stands beside it
+    theirs, why = by_libjpeg_or_why(bytes(body))
     if plane is not None and theirs is not None:
         assert (plane == theirs).all()
     elif plane is not None:  # it may only be the header that libjpeg has something against
@@ -138,9 +163,10 @@ def test_of_cut_and_holed_files_none_is_taken(seed: int) -> None:
             for made in (body[:cut], body[:cut] + b"\xff\xd9", hole):
                 if body == progressive and made != body[:cut]:
                     continue
-                found = examine(made)
+                found, whole = examine_all([made, LARGE["quality 75"]])
                 assert isinstance(found, Unusable), (cut, len(made))
                 assert found.detail in ("truncated", "broken")
+                assert whole == examine(LARGE["quality 75"])
 
 
 @pytest.mark.parametrize("name", [name for name in good_files() if name.startswith("jpeg")])

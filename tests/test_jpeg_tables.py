@@ -2,31 +2,43 @@
 
 import numpy as np
 
-from transforms.jpeg_tables import table_of
+from transforms.jpeg_tables import LOOK_UP_BITS, NO_STEP, _codes, _tables
 
 # Two symbols of two bits, one of three: end of block, one bit after no zeros, 2 bits after one.
-CODED = bytes([0, 2, 1, *[0] * 13, 0x00, 0x01, 0x12])
+OTHER = bytes([0, 2, 1, *[0] * 13, 0x00, 0x01, 0x12])
+# One bit: no value follows. Two bits: a value of three.
+FIRST = bytes([1, 1, *[0] * 14, 0, 3])
+LAST = 1 << 13
+
+
+def step_of(table: int, bits: str) -> int:
+    return int(_tables(FIRST, OTHER)[table].steps[int(bits.ljust(LOOK_UP_BITS, "1"), 2)])
 
 
 def test_a_look_up_steps_over_as_many_symbols_as_fit() -> None:
-    table = table_of(CODED, 1)
-    assert table is not None
-    one, many = table.steps
-    window = 0b01_1_01_0_100_11_00_0  # 1, 1, then two bits after a zero, then the end of the block
-    assert one[window] == 3 | 1 << 4
-    assert many[window] == 13 | 4 << 4 | 1 << 12
-    assert one[0] == many[0] == 2 | 1 << 12
+    one, end = "011", "00"  # a coefficient of one bit, the block's end
+    assert step_of(1, one + one + end) == 8 | 2 << 6 | LAST
+    assert step_of(1, end + one) == 2 | LAST
+    assert step_of(1, one * 4) == 12 | 4 << 6
+    assert step_of(1, "10011" + one) == 8 | 3 << 6
+    assert step_of(0, "0" + one + end) == 6 | 2 << 6 | LAST
+    assert step_of(0, "10111" + "10011" + end) == 12 | 3 << 6 | LAST
+
+
+def test_only_the_codes_must_be_among_the_bits() -> None:
+    assert step_of(1, "011" * 3 + "100") == 14 | 5 << 6  # two bits of a value lie beyond
+    assert step_of(1, "10011" * 2 + "01") == 13 | 5 << 6
+    assert step_of(1, "10011" + "011" * 2 + "1") == 11 | 4 << 6  # half a code
+    assert step_of(0, "10111") == 5 | 1 << 6
 
 
 def test_what_no_code_begins_with_is_no_step() -> None:
-    table = table_of(CODED, 1)
-    assert table is not None
-    assert table.steps[0][-1] == 0
-    assert (table.steps[1] == 0).any()
+    assert step_of(1, "") == step_of(0, "") == NO_STEP
+    assert step_of(1, "011") == 3 | 1 << 6
 
 
 def test_tables_that_are_none() -> None:
-    assert table_of(bytes([3, *[0] * 15, 1, 2, 3]), 0) is None  # three codes of one bit
-    assert table_of(bytes([1, *[0] * 15]), 0) is None  # a symbol is missing
-    assert table_of(CODED, 0) is None  # 0x12 is no size of a first coefficient
-    assert np.array_equal(table_of(CODED, 1).codes[1], [0, 0, 2, 1, *[0] * 13])
+    assert _tables(bytes([3, *[0] * 15, 1, 2, 3]), OTHER) is None  # three codes of one bit
+    assert _tables(FIRST, bytes([1, *[0] * 15])) is None  # a symbol is missing
+    assert _tables(OTHER, OTHER) is None  # 0x12 is no size of a first coefficient
+    assert np.array_equal(_codes(OTHER, 255)[0][1], [0, 0, 2, 1, *[0] * 13])

@@ -2,11 +2,11 @@
 
 Size comes from the header, before any decode. Each picture is then decoded whole (its first frame),
 JPEG at an eighth of its size or so and in grey: a cut file or one with a hole shows all the same. A
-640x480 photograph of 57 KB takes 0.45 ms.
+640x480 photograph of 57 KB takes 0.25 ms.
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
@@ -31,6 +31,7 @@ from transforms.image_bytes import (
     webp_canvas,
 )
 from transforms.jpeg import JpegHeader, grey_plane, has_too_many_scans, jpeg_header
+from transforms.jpeg_dc import Plane, dc_planes
 from transforms.perceptual_hash import picture_hash, plane_hash
 
 # imagehash.phash shrinks to 32 px a side. Of small pictures with sharp edges its bits from a plane
@@ -97,8 +98,18 @@ class Unusable:
     height: int | None = None
 
 
+def examine_all(bodies: Sequence[bytes]) -> list[Image | Unusable]:
+    """What `examine` says of each: for JPEGs in less time."""
+    planes = dc_planes(bodies, _SMALLEST_PLANE_OF_LARGE_PX)
+    return [examine(body, plane=plane) for body, plane in zip(bodies, planes, strict=True)]
+
+
 def examine(
-    body: bytes, *, max_pixels: int = 89_478_485, in_full: bool = False
+    body: bytes,
+    *,
+    max_pixels: int = 89_478_485,
+    in_full: bool = False,
+    plane: Plane | None = None,
 ) -> Image | Unusable:
     """What these bytes are. Raises nothing, whatever they are; may be called by many threads.
 
@@ -106,11 +117,12 @@ def examine(
       max_pixels: width * height; a header that says more is refused before any decode. The default
         is where Pillow begins to warn; decoding that many takes up to 0.9 GB, once a process.
       in_full: hash the whole picture of a JPEG too.
+      plane: its `dc_plane`, where that is known already.
     """
     name = signature_format(body)
     if name is None:
         return Unusable("not_an_image", foreign_kind(body))
-    if name == "jpeg" and (known := _known_of_jpeg(body, max_pixels, in_full)):
+    if name == "jpeg" and (known := _known_of_jpeg(body, max_pixels, in_full, plane)):
         return known
     width = height = None
     try:
@@ -134,7 +146,9 @@ def examine(
         return Unusable("undecodable", fault, width, height)
 
 
-def _known_of_jpeg(body: bytes, max_pixels: int, in_full: bool) -> Image | Unusable | None:
+def _known_of_jpeg(
+    body: bytes, max_pixels: int, in_full: bool, known: Plane | None
+) -> Image | Unusable | None:
     """What is known of a JPEG without Pillow."""
     header, fault = jpeg_header(body), None
     if header is None:
@@ -145,14 +159,14 @@ def _known_of_jpeg(body: bytes, max_pixels: int, in_full: bool) -> Image | Unusa
         fault = "too_many_scans"
     if fault:
         return Unusable("undecodable", fault, header.width, header.height)
-    return None if in_full else _quick_look(body, header)
+    return None if in_full else _quick_look(body, header, known)
 
 
 def _turn_of(pixels: int) -> AbstractContextManager[object]:
     return _MANY if pixels > _MANY_PIXELS else nullcontext()
 
 
-def _quick_look(body: bytes, header: JpegHeader) -> Image | Unusable | None:
+def _quick_look(body: bytes, header: JpegHeader, known: Plane | None) -> Image | Unusable | None:
     """What `_decode` would say of a JPEG, by a small grey plane; None where that cannot be had."""
     width, height = header.width, header.height
     if header.components not in (1, 3) or not width * height:
@@ -161,9 +175,8 @@ def _quick_look(body: bytes, header: JpegHeader) -> Image | Unusable | None:
         return Unusable("undecodable", "truncated", width, height)
     large = min(width, height) >= _LARGE_PX
     with _turn_of(width * height):
-        plane, fault = grey_plane(
-            body, header, _SMALLEST_PLANE_OF_LARGE_PX if large else _SMALLEST_PLANE_PX
-        )
+        smallest_px = _SMALLEST_PLANE_OF_LARGE_PX if large else _SMALLEST_PLANE_PX
+        plane, fault = grey_plane(body, header, smallest_px, known)
     if plane is None:
         return Unusable("undecodable", fault, width, height) if fault else None
     if header.annotated:

@@ -3,11 +3,9 @@
 import re
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import simplejpeg
 
-from transforms.jpeg_dc import dc_plane
+from transforms.jpeg_dc import Plane
 
 # Encoders write about ten scans. Each is a pass over the whole picture and may take 30 bytes.
 MAX_SCANS = 100
@@ -73,20 +71,21 @@ def has_too_many_scans(body: bytes, header: JpegHeader) -> bool:
 
 
 def grey_plane(
-    body: bytes, header: JpegHeader, smallest_px: int
-) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
+    body: bytes, header: JpegHeader, smallest_px: int, known: Plane | None = None
+) -> tuple[Plane | None, str | None]:
     """The picture in grey, as small as libjpeg makes it for nothing: an eighth a side at best.
 
     Args:
       smallest_px: the shorter side has at least as many, where the picture has them.
+      known: its plane of an eighth a side, where there is one: taken if that is large enough.
 
     Returns:
       (uint8[height, width], None); (None, "truncated" or "broken") where samples are lost, whether
       or not an end marker follows; (None, None) where another decoder must look at it.
     """
-    eighth = -(-min(header.width, header.height) // 8)
-    if eighth >= smallest_px and (quick := dc_plane(body)) is not None:
-        return quick, None
+    eighth = -(-header.height // 8), -(-header.width // 8)
+    if known is not None and known.shape == eighth and min(eighth) >= smallest_px:
+        return known, None
     try:
         # `min_factor` would keep it from planes larger than the picture, which are never asked for.
         plane = simplejpeg.decode_jpeg(

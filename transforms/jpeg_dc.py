@@ -1,50 +1,116 @@
-"""The grey plane of a usual JPEG at an eighth of its size, in two thirds of libjpeg's time.
+"""The grey plane of usual JPEGs at an eighth of their size, in a third of libjpeg's time.
 
 At that size only the first coefficient of each block shows. libjpeg decodes the other 63 symbol by
-symbol all the same; here a look-up steps over as many of them as 14 bits hold. Only what decodes
-without the least fault is given back, to the last bit before the end marker: of all else libjpeg
-must tell. Samples equal libjpeg's.
+symbol all the same; here a look-up steps over as many as have their codes in the next 12 bits.
+Where the next look-up begins is known only after the one before, so two files are decoded by turns,
+and the processor overlaps them. It can't foretell where a block ends: there is no branch for that.
+
+Only what decodes without the least fault is given back, to the last bit before the end marker: of
+all else libjpeg must tell. Samples equal libjpeg's.
 
 Source: ITU-T T.81, annexes B (markers) and F (sequential Huffman coding).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
 from transforms.hashing import read8
-from transforms.jpeg_tables import LOOK_UP_BITS, first_symbol, layout_of, quanta_of, read_header
+from transforms.jpeg_tables import (
+    LOOK_UP_BITS,
+    NO_STEP,
+    Layout,
+    first_symbol,
+    layout_of,
+    quanta_of,
+    read_header,
+)
+
+Plane = npt.NDArray[np.uint8]
 
 _SPARE = 1024  # zeros behind the coded bytes: a block takes at most 210
+_STEPS_A_REFILL = 3  # of at most 18 bits
+_NEVER = np.uint64(1 << 40)
 
 
-def dc_plane(body: bytes) -> npt.NDArray[np.uint8] | None:
-    """The luma of a JPEG at an eighth of its size: uint8[ceil(height / 8), ceil(width / 8)].
+class _Scan(NamedTuple):
+    """A file's only scan, to be decoded.
 
-    None where the file is not of the usual kind (baseline, one scan, no restart markers, grey or
-    YCbCr), has Huffman tables that were not met before, or has any fault at all.
+    Attributes:
+      begin: where in the file its data begin.
+      quantum: what the first coefficients of luma are multiplied by.
+      units: across and down.
+      shape: of the plane.
     """
+
+    data: npt.NDArray[np.uint8]
+    begin: int
+    layout: Layout
+    quantum: int
+    units: tuple[int, int]
+    shape: tuple[int, int]
+
+
+def dc_planes(bodies: Sequence[bytes], smallest_px: int = 1) -> list[Plane | None]:
+    """The luma of JPEGs at an eighth of their size: uint8[ceil(height / 8), ceil(width / 8)].
+
+    None where a file is not of the usual kind (baseline, one scan, no restart markers, grey or
+    YCbCr), has Huffman tables that were not met before, has any fault at all, or where the shorter
+    side of its plane would have less than `smallest_px`. Other bytes may be among them.
+    """
+    planes: list[Plane | None] = [None] * len(bodies)
+    scans = [(n, scan) for n, body in enumerate(bodies) if (scan := _scan_of(body, smallest_px))]
+    scans.sort(key=lambda numbered: len(numbered[1].data))  # two that end at about the same time
+    for first in range(0, len(scans), 2):
+        some = scans[first : first + 2]
+        lanes = [_lane_of(scan) for _, scan in some]
+        whole = _decode(lanes[0], lanes[1] if len(lanes) == 2 else _NO_LANE)
+        for (n, scan), lane, good in zip(some, lanes, whole, strict=False):
+            planes[n] = _plane_of(scan, lane[-1]) if good else None
+    return planes
+
+
+def _scan_of(body: bytes, smallest_px: int) -> _Scan | None:
     header = read_header(body)
-    if header and not _has_met(header.huffman):
-        return None
-    layout = header and layout_of(header.frame[5:], header.scan, header.huffman)
-    if not header or not layout:
+    if not header:
         return None
     height = int.from_bytes(header.frame[1:3], "big")
     width = int.from_bytes(header.frame[3:5], "big")
+    shape = -(-height // 8), -(-width // 8)
+    # A block takes two bits at least.
+    if min(shape) < max(1, smallest_px) or shape[0] * shape[1] > 4 * len(body):
+        return None
+    if not _has_met(header.huffman):
+        return None
+    layout = layout_of(header.frame[5:], header.scan, header.huffman)
     quanta = quanta_of(header.quanta)
-    if header.frame[0] != 8 or not height * width or not quanta.keys() >= {*header.frame[8::3]}:
+    if not layout or header.frame[0] != 8 or not quanta.keys() >= {*header.frame[8::3]}:
         return None
-    quantum = quanta[header.frame[8]]
-    across, down = layout.sampling
+    quantum, (across, down) = quanta[header.frame[8]], layout.sampling
     units = -(-width // (8 * across)), -(-height // (8 * down))
-    out = np.empty((units[1] * down, units[0] * across), np.uint8)
-    sizes = np.array([*units, quantum, header.begin], np.int64)
-    if not _decode(np.frombuffer(body, np.uint8), sizes, *layout[1:], out):
+    return _Scan(np.frombuffer(body, np.uint8), header.begin, layout, quantum, units, shape)
+
+
+def _lane_of(scan: _Scan) -> tuple[Any, ...]:
+    """What `_decode` takes: data, where they begin, how many blocks there are, `Layout`'s moves,
+    steps, codes and symbols; and the bits that each block begins with, to be filled in."""
+    blocks = scan.layout.unit * scan.units[0] * scan.units[1]
+    tables = scan.layout[2:6]
+    return scan.data, scan.begin, blocks, *tables, np.empty(blocks + 1, np.uint32)
+
+
+def _plane_of(scan: _Scan, windows: npt.NDArray[np.uint32]) -> Plane | None:
+    layout = scan.layout
+    (across, down), (units_across, units_down) = layout.sampling, scan.units
+    plane = np.empty((units_down * down, units_across * across), np.uint8)
+    if not _fill(windows, layout.unit, layout.sampling, layout.firsts, scan.quantum, plane):
         return None
-    return out[: -(-height // 8), : -(-width // 8)]
+    return plane[: scan.shape[0], : scan.shape[1]]
 
 
 _MET: dict[int, None] = {}
@@ -63,17 +129,6 @@ def _has_met(coded: bytes) -> bool:
     return False
 
 
-@njit(inline="always")
-def _refilled(bits, acc, count, at):  # type: ignore[no-untyped-def]
-    """At least 56 bits in the accumulator, without a branch."""
-    eight = np.uint64(0)
-    for place in range(8):
-        eight |= np.uint64(bits[np.uint64(at + np.uint64(place))]) << np.uint64(56 - 8 * place)
-    acc |= eight >> count
-    at += (np.uint64(63) - count) >> np.uint64(3)
-    return acc, count | np.uint64(56), at
-
-
 @njit(nogil=True, cache=True)
 def _unstuffed(data, at, out):  # type: ignore[no-untyped-def]
     """Copies coded bytes without the zeros that follow each 0xFF, up to a marker.
@@ -83,106 +138,192 @@ def _unstuffed(data, at, out):  # type: ignore[no-untyped-def]
     """
     size, stop = np.int64(0), np.int64(len(data)) - 8
     ones, highs = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
-    while True:
-        while at < stop:
-            eight = read8(data, at)
-            # A byte of the complement is zero where there is an 0xFF.
-            if (~eight - ones) & eight & highs:
-                break
-            for place in range(8):
-                out[np.uint64(size + place)] = data[np.uint64(at + place)]
+    while at < stop:
+        eight = read8(data, at)
+        for place in range(8):
+            out[np.uint64(size + place)] = np.uint8(eight >> np.uint64(8 * place))
+        # A byte of the complement is zero where there is an 0xFF.
+        found = (~eight - ones) & eight & highs
+        if not found:
             size, at = size + 8, at + 8
-        if at + 1 >= len(data):
-            return size, at
-        byte = data[np.uint64(at)]
-        if byte == 0xFF:
+            continue
+        below = (found & (np.uint64(0) - found)) - np.uint64(1)  # all bits up to that of the first
+        before = np.int64(((below & ones) * ones) >> np.uint64(56)) - 1
+        size, at = size + before + 1, at + before + 2
+        if data[np.uint64(at - 1)] != 0:
+            return size - 1, at - 2
+    while at + 1 < len(data):
+        out[np.uint64(size)] = data[np.uint64(at)]
+        if data[np.uint64(at)] == 0xFF:
             if data[np.uint64(at + 1)] != 0:
-                return size, at
+                break
             at += 1
-        out[np.uint64(size)] = byte
         size, at = size + 1, at + 1
+    return size, at
+
+
+@njit(nogil=True, cache=True)
+def _begun(scan):  # type: ignore[no-untyped-def]
+    """The scan's bytes with zeros behind them; how many there are, or -1 where no end follows; its
+    lane, and the block at which that stops."""
+    data, begin, blocks, moves = scan[0], scan[1], scan[2], scan[3]
+    bits = np.empty(len(data) - begin + _SPARE, np.uint8)
+    size, at = _unstuffed(data, begin, bits)
+    bits[size : size + _SPARE] = 0
+    if at + 2 > len(data) or data[at + 1] != 0xD9:
+        return bits, -1, _never_ending(blocks, moves), _NEVER
+    none, first = np.uint64(0), np.uint64(1)
+    return bits, size, (none, none, none, none, none, first, none, none), np.uint64(blocks)
+
+
+@njit(nogil=True, cache=True)
+def _never_ending(blocks, moves):  # type: ignore[no-untyped-def]
+    """A lane that goes on for ever and does nothing."""
+    none, place = np.uint64(0), np.uint64(len(moves) - 4)
+    return none, none, none, none, np.uint64(blocks), none, moves[place], place
 
 
 @njit(inline="always")
-def _slow(acc, codes, symbols, row):  # type: ignore[no-untyped-def]
-    return first_symbol(np.int64(acc >> np.uint64(48)), 16, codes[row], symbols[row])
+def _refilled(bits, acc, so_far, count, at):  # type: ignore[no-untyped-def]
+    """At least 56 bits in the accumulator, without a branch.
+
+    Args:
+      so_far: in its 6 lowest bits how many of `count` were used.
+    """
+    count -= so_far & np.uint64(63)
+    eight = np.uint64(0)
+    for place in range(8):
+        eight |= np.uint64(bits[np.uint64(at + np.uint64(place))]) << np.uint64(56 - 8 * place)
+    acc |= eight >> count
+    at += (np.uint64(63) - count) >> np.uint64(3)
+    return acc, so_far & ~np.uint64(63), count | np.uint64(56), at
+
+
+@njit(inline="always")
+def _stepped(acc, so_far, after, move, moves):  # type: ignore[no-untyped-def]
+    """What is left, where in the block, whether at its end, the next table and place in `moves`."""
+    last = after >> np.uint64(13)
+    acc <<= (after - so_far) & np.uint64(63)
+    so_far = after & ((last - np.uint64(1)) | np.uint64(63))
+    move += last
+    return acc, so_far, last, moves[move], moves[move + np.uint64(2)]
 
 
 @njit(nogil=True, cache=True)
-def _other_step(acc, place, ac, steps, codes, symbols):  # type: ignore[no-untyped-def]
-    """One symbol of other coefficients, where several would pass the block's end or none fits the
-    look-up: (bits, place after it); 0 bits where there is none."""
-    step = np.int64(steps[np.uint64(ac) | (acc >> np.uint64(64 - LOOK_UP_BITS))])
-    used, passed, last = step & 15, (step >> 4) & 255, step >> 12
-    if step == 0:
-        found, length = _slow(acc, codes, symbols, ac >> (LOOK_UP_BITS + 1))
-        symbol = np.int64(found)
-        if length == 0 or (symbol & 15 == 0 and symbol != 0 and symbol != 0xF0):
-            return 0, 0
-        used, last = length + (symbol & 15), np.int64(symbol == 0)
-        passed = np.int64(symbol != 0) * (1 + (symbol >> 4))
-    if place + passed > 64:
+def _one_symbol(acc, table, place, codes, symbols):  # type: ignore[no-untyped-def]
+    """(bits, the place in the block after it) of any symbol; 0 bits where there is none."""
+    row = table >> np.uint64(LOOK_UP_BITS)
+    found, length = first_symbol(np.int64(acc >> np.uint64(48)), 16, codes[row], symbols[row])
+    symbol = np.int64(found)
+    size, zeros = symbol & 15, symbol >> 4
+    if length == 0:
         return 0, 0
-    return used, 64 if last else place + passed
+    if place == 0:
+        return length + size, 1
+    if size == 0 and zeros != 15:
+        return length if zeros == 0 else 0, 64
+    after = place + zeros + 1
+    return length + size if after <= 64 else 0, after
 
 
 @njit(nogil=True, cache=True)
-def _decode(data, sizes, blocks, steps, codes, symbols, out):  # type: ignore  # noqa: C901
-    """Fills the plane; False where anything is not as it should be."""
-    units_across, units_down, quantum, at = sizes
-    bits = np.empty(len(data) - at + _SPARE, np.uint8)
-    size, at = _unstuffed(data, at, bits)
-    bits[size : size + _SPARE] = 0
-    if at + 2 > len(data) or data[at + 1] != 0xD9:
-        return False
-    acc, count, place_in = np.uint64(0), np.uint64(0), np.uint64(0)
-    before = np.zeros(3, np.int64)
-    for unit in range(units_across * units_down):
-        for block in range(len(blocks)):
-            if place_in > size + 8:  # decoding what is not there
-                return False
-            component, dc, ac = blocks[block, 0], blocks[block, 1], np.uint64(blocks[block, 2])
-            many = ac + np.uint64(1 << LOOK_UP_BITS)
-            acc, count, place_in = _refilled(bits, acc, count, place_in)
-            step = np.int64(steps[np.uint64(dc) | (acc >> np.uint64(64 - LOOK_UP_BITS))])
-            length, width = step & 15, step >> 4
-            if step == 0:
-                found, length = _slow(acc, codes, symbols, dc >> (LOOK_UP_BITS + 1))
-                width = np.int64(found)
-                if length == 0 or width > 11:
-                    return False
-            if width:
-                value = np.int64((acc << np.uint64(length)) >> np.uint64(64 - width))
-                negative = value < 1 << (width - 1)
-                before[component] += value - negative * ((1 << width) - 1)
-            acc <<= np.uint64(length + width)
-            count -= np.uint64(length + width)
-            if component == 0:
-                row = unit // units_across * blocks[block, 4] + blocks[block, 3]
-                column = unit % units_across * blocks[block, 6] + blocks[block, 5]
-                sample = (before[0] * quantum + 4) >> 3
+def _after_one_symbol(lane, stop, good, bits, size, scan):  # type: ignore
+    """A lane after one more symbol, whatever that is; one that never ends where the scan does."""
+    if stop == _NEVER:
+        return lane, stop, good
+    acc, so_far, count, at, begun, first, table, move = lane
+    blocks, moves, codes, symbols, windows = scan[2], scan[3], scan[5], scan[6], scan[7]
+    if at > size + 8:  # decoding what is not there
+        return _never_ending(blocks, moves), _NEVER, False
+    acc, so_far, count, at = _refilled(bits, acc, so_far, count, at)
+    windows[begun] = acc >> np.uint64(32)
+    used, place = _one_symbol(acc, table, np.int64(so_far >> np.uint64(6)), codes, symbols)
+    acc, count, begun = acc << np.uint64(used), count - np.uint64(used), begun + first
+    first = np.uint64(place == 64)
+    if used == 0 or (first and begun == stop):
+        # All came from the file, and nothing is left but padding to a whole byte.
+        left = size * 8 - np.int64(at * np.uint64(8)) + np.int64(count)
+        return _never_ending(blocks, moves), _NEVER, used > 0 and 0 <= left < 8
+    so_far, move = np.uint64(place & 63) << np.uint64(6), move + first
+    table, move = moves[move], moves[move + np.uint64(2)]
+    return (acc, so_far, count, at, begun, first, table, move), stop, good
+
+
+@njit(nogil=True, cache=True)
+def _decode(a, b):  # type: ignore
+    """Fills the windows of two scans; whether each is as it should be.
+
+    A lane is where the decoder is in a scan: the next bits, at the upper end; how many were used
+    since there were so many, and (from bit 6) the place in the block; so many; the next byte; how
+    many blocks were begun; whether the next symbol is a block's first; the table for that; and the
+    block's place in `moves`.
+    """
+    steps_a, moves_a, windows_a = a[4], a[3], a[7]
+    steps_b, moves_b, windows_b = b[4], b[3], b[7]
+    bits_a, size_a, lane_a, stop_a = _begun(a)
+    bits_b, size_b, lane_b, stop_b = _begun(b)
+    good_a, good_b = size_a >= 0, size_b >= 0
+    end_a, end_b = np.uint64(size_a + 8), np.uint64(size_b + 8)
+    shift, most = np.uint64(64 - LOOK_UP_BITS), np.uint64(_STEPS_A_REFILL + 1)
+    while True:
+        lane_a, stop_a, good_a = _after_one_symbol(lane_a, stop_a, good_a, bits_a, size_a, a)
+        lane_b, stop_b, good_b = _after_one_symbol(lane_b, stop_b, good_b, bits_b, size_b, b)
+        if stop_a == stop_b == _NEVER:
+            return good_a, good_b
+        acc_a, so_far_a, count_a, at_a, begun_a, first_a, table_a, move_a = lane_a
+        acc_b, so_far_b, count_b, at_b, begun_b, first_b, table_b, move_b = lane_b
+        usual = True
+        while usual and begun_a + most <= stop_a and begun_b + most <= stop_b:
+            if at_a > end_a or at_b > end_b:
+                break
+            acc_a, so_far_a, count_a, at_a = _refilled(bits_a, acc_a, so_far_a, count_a, at_a)
+            acc_b, so_far_b, count_b, at_b = _refilled(bits_b, acc_b, so_far_b, count_b, at_b)
+            for _ in range(_STEPS_A_REFILL):
+                after_a = so_far_a + np.uint64(steps_a[table_a | (acc_a >> shift)])
+                after_b = so_far_b + np.uint64(steps_b[table_b | (acc_b >> shift)])
+                if (after_a | after_b) & np.uint64(NO_STEP):
+                    usual = False
+                    break
+                windows_a[begun_a] = acc_a >> np.uint64(32)
+                windows_b[begun_b] = acc_b >> np.uint64(32)
+                begun_a += first_a
+                begun_b += first_b
+                acc_a, so_far_a, first_a, table_a, move_a = _stepped(
+                    acc_a, so_far_a, after_a, move_a, moves_a
+                )
+                acc_b, so_far_b, first_b, table_b, move_b = _stepped(
+                    acc_b, so_far_b, after_b, move_b, moves_b
+                )
+        lane_a = acc_a, so_far_a, count_a, at_a, begun_a, first_a, table_a, move_a
+        lane_b = acc_b, so_far_b, count_b, at_b, begun_b, first_b, table_b, move_b
+
+
+@njit(nogil=True, cache=True)
+def _fill(windows, unit, sampling, firsts, quantum, plane):  # type: ignore[no-untyped-def]
+    """Fills the plane with the luma of units; False where a sample is out of bounds."""
+    begin, value, (across, down) = 0, np.int64(0), sampling
+    for row in range(0, plane.shape[0], down):
+        for column in range(0, plane.shape[1], across):
+            for block in range(across * down):
+                window = np.int64(windows[begin + block])
+                first = np.int64(firsts[window >> (32 - LOOK_UP_BITS)])
+                width = first >> 4
+                rest = (window << (first & 15)) & 0xFFFFFFFF
+                value += (rest >> (32 - width)) - (rest < 1 << 31) * ((1 << width) - 1)
+                sample = (value * quantum + 4) >> 3
                 if not -512 <= sample < 512:  # there libjpeg's own clamp goes round
                     return False
-                out[row, column] = min(max(sample + 128, 0), 255)
-            place = np.int64(1)
-            while place < 64:
-                acc, count, place_in = _refilled(bits, acc, count, place_in)
-                for _ in range(56 // LOOK_UP_BITS):
-                    step = np.int64(steps[many | (acc >> np.uint64(64 - LOOK_UP_BITS))])
-                    used = step & 15
-                    after = place + ((step >> 4) & 255)
-                    usual = step != 0 and after <= 64 - (step >> 12)
-                    if usual:
-                        place = after + (step >> 12 << 6)
-                    else:  # it may take 26 bits
-                        acc, count, place_in = _refilled(bits, acc, count, place_in)
-                        used, place = _other_step(acc, place, np.int64(ac), steps, codes, symbols)
-                        if used == 0:
-                            return False
-                    acc <<= np.uint64(used)
-                    count -= np.uint64(used)
-                    if place >= 64 or not usual:
-                        break
-    # All came from the file, and nothing is left but padding to a whole byte.
-    consumed = np.int64(place_in * np.uint64(8)) - np.int64(count)
-    return 0 <= size * 8 - consumed < 8
+                upper, left = (block >> 1, block & 1) if across == 2 else (block, 0)
+                plane[row + upper, column + left] = min(max(sample + 128, 0), 255)
+            begin += unit
+    return True
+
+
+def _no_lane() -> tuple[Any, ...]:
+    never = np.zeros(4, np.uint64)
+    steps, codes = np.zeros(1 << LOOK_UP_BITS, np.uint16), np.zeros((1, 3, 17), np.int32)
+    data, symbols = np.frombuffer(bytes(2), np.uint8), np.zeros((1, 256), np.uint8)
+    return data, 2, 0, never, steps, codes, symbols, np.zeros(1, np.uint32)
+
+
+_NO_LANE = _no_lane()

@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-LOOK_UP_BITS = 14  # a look-up, 32 KB a table; 12 and 15 take an eighth longer
+LOOK_UP_BITS = 12  # of a look-up, 8 KB a table; 11 takes a sixth longer, 14 a tenth
+MOST_BITS = 18  # that a look-up may step over: three of them are less than a refill
+NO_STEP = 64 << 6  # the entry where there is none
 _BASELINE, _EXTENDED = 0xC0, 0xC1
 _OTHER_FRAMES = frozenset({0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
 
@@ -23,33 +25,28 @@ class Layout(NamedTuple):
 
     Attributes:
       sampling: blocks of luma across and down in a unit.
-      blocks: int64[n, 7], of each block of a unit: its component; where the steps of its first and
-        its other coefficients begin; its row in a unit of so many rows; its column, of so many.
-      steps, codes, symbols: those of its tables, joined.
+      unit: how many blocks a unit has, those of luma first.
+      moves: uint64[4 * (unit + 1)], by block of a unit: where the steps of its other coefficients
+        begin, and where those of the next block's first; its place in here, and that of the next.
+        The last is a block that never ends.
+      steps: uint16[(2 * tables + 1) << LOOK_UP_BITS], of first and other coefficients by turns:
+        what the next bits step over. Bits, coefficients (from bit 6), and whether the last of them
+        was the block's last (bit 13); NO_STEP where a code does not fit. Then zeros, for the block
+        that never ends.
+      codes: int32[2 * tables, 3, 17]: by length, the first code, how many, and where their symbols
+        begin.
+      symbols: uint8[2 * tables, 256].
+      firsts: uint16[1 << LOOK_UP_BITS]: of the next bits, where luma's first coefficient is coded
+        there, the code's length and (from bit 4) how many bits of a value follow it.
     """
 
     sampling: tuple[int, int]
-    blocks: npt.NDArray[np.int64]
+    unit: int
+    moves: npt.NDArray[np.uint64]
     steps: npt.NDArray[np.uint16]
     codes: npt.NDArray[np.int32]
     symbols: npt.NDArray[np.uint8]
-
-
-class Table(NamedTuple):
-    """A Huffman table.
-
-    Attributes:
-      steps: uint16[2, 1 << 14], by the next bits: of one symbol, and of as many as fit.
-        For first coefficients: code's bits, then (from bit 4) the bits of its value. For others:
-        all bits, coefficients passed (from bit 4), whether it was the block's last (bit 12). 0
-        where a symbol does not fit.
-      codes: int32[3, 17]: by length, the first code, how many, and where their symbols begin.
-      symbols: uint8[n].
-    """
-
-    steps: npt.NDArray[np.uint16]
-    codes: npt.NDArray[np.int32]
-    symbols: npt.NDArray[np.uint8]
+    firsts: npt.NDArray[np.uint16]
 
 
 class Header(NamedTuple):
@@ -121,7 +118,7 @@ def _huffman(data: bytes) -> dict[int, bytes]:
     return huffman if at == len(data) else {}
 
 
-@lru_cache(maxsize=32)  # 260 KB each; encoders that have no tables of their own share one
+@lru_cache(maxsize=32)  # 60 KB each; encoders that have no tables of their own share one
 def layout_of(frame: bytes, scan: bytes, coded: bytes) -> Layout | None:
     """How a scan is laid out; None where it is not a usual one.
 
@@ -134,45 +131,74 @@ def layout_of(frame: bytes, scan: bytes, coded: bytes) -> Layout | None:
         return None
     if count == 3 and frame[1] == 0x52:  # "R" of RGB
         return None
-    blocks: list[tuple[int, ...]] = []
-    tables: list[Table] = []
+    samplings: list[tuple[int, int]] = []
+    used: list[int] = []  # of each block of a unit
     for n in range(count):
         identity, sampling = frame[1 + 3 * n : 3 + 3 * n]
         chosen, rows = scan[1 + 2 * n : 3 + 2 * n]
-        used = (rows >> 4, 0x10 | (rows & 15))
-        made = [table_of(huffman.get(t, b""), t >> 4) for t in used]
         across, down = (sampling >> 4, sampling & 15) if count == 3 else (1, 1)
         if chosen != identity or across not in (1, 2) or down not in (1, 2):
             return None
-        begin = [(len(tables) + place) << (LOOK_UP_BITS + 1) for place in (0, 1)]
-        tables += [table for table in made if table]
-        if len(tables) != 2 * n + 2:
+        samplings.append((across, down))
+        used += [rows] * (across * down)
+        if across > samplings[0][0] or down > samplings[0][1]:  # luma is the finest
             return None
-        blocks += [
-            (n, *begin, row, down, column, across)
-            for row in range(down)
-            for column in range(across)
-        ]
-        if across > blocks[0][6] or down > blocks[0][4]:  # luma is the finest
-            return None
-    symbols = np.zeros((len(tables), 256), np.uint8)
-    for row, table in enumerate(tables):
-        symbols[row, : len(table.symbols)] = table.symbols
-    steps = np.concatenate([table.steps.ravel() for table in tables])
-    codes = np.stack([table.codes for table in tables])
-    sampling_of_luma = (blocks[0][6], blocks[0][4])
-    return Layout(sampling_of_luma, np.array(blocks, np.int64), steps, codes, symbols)
+    pairs = list(dict.fromkeys(used))  # those of luma first
+    made = [_tables(huffman.get(p >> 4, b""), huffman.get(0x10 | (p & 15), b"")) for p in pairs]
+    tables = [table for pair in made if pair for table in pair]
+    if len(tables) < 2 * len(pairs) or tables[0].codes[1, LOOK_UP_BITS + 1 :].any():
+        return None
+    begins = [2 * pairs.index(pair) << LOOK_UP_BITS for pair in used]
+    moves = [
+        (begins[n] + (1 << LOOK_UP_BITS), begins[after], 4 * n, 4 * after)
+        for n, after in enumerate([*range(1, len(used)), 0])
+    ]
+    never, place = len(tables) << LOOK_UP_BITS, 4 * len(used)
+    moves.append((never, never, place, place))
+    steps = [*(table.steps for table in tables), np.zeros(1 << LOOK_UP_BITS, np.uint16)]
+    return Layout(
+        samplings[0],
+        len(used),
+        np.array(moves, np.uint64).ravel(),
+        np.concatenate(steps),
+        np.stack([table.codes for table in tables]),
+        np.stack([table.symbols for table in tables]),
+        _firsts(tables[0].codes, tables[0].symbols),
+    )
 
 
-@lru_cache(maxsize=64)  # 64 KB each; most encoders use the same ones
-def table_of(coded: bytes, other: int) -> Table | None:
-    """A Huffman table of first or of `other` coefficients, or None where it is none."""
+class _Table(NamedTuple):
+    """A Huffman table, as `Layout` has it."""
+
+    steps: npt.NDArray[np.uint16]
+    codes: npt.NDArray[np.int32]
+    symbols: npt.NDArray[np.uint8]
+
+
+@lru_cache(maxsize=64)  # 17 KB each; most encoders use the same ones
+def _tables(first: bytes, other: bytes) -> tuple[_Table, _Table] | None:
+    """The tables of first and of other coefficients, or None where one is none."""
+    codes_of_first, codes_of_other = _codes(first, 11), _codes(other, 255)
+    if codes_of_first is None or codes_of_other is None:
+        return None
+    first_steps, _ = _single_steps(*codes_of_first, False)
+    other_steps, lengths = _single_steps(*codes_of_other, True)
+    return (
+        _Table(_steps(first_steps, other_steps, lengths), *codes_of_first),
+        _Table(_steps(other_steps, other_steps, lengths), *codes_of_other),
+    )
+
+
+def _codes(coded: bytes, most: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]] | None:
+    """`Layout.codes` and `.symbols` of a Huffman table; None where it is broken or has a symbol
+    beyond `most`."""
     if len(coded) <= 16:
         return None
-    counts, symbols = np.frombuffer(coded, np.uint8, 16), np.frombuffer(coded, np.uint8, offset=16)
-    if len(symbols) != int(counts.sum()) or len(symbols) > 256 or (not other and max(symbols) > 15):
+    counts, found = np.frombuffer(coded, np.uint8, 16), np.frombuffer(coded, np.uint8, offset=16)
+    if len(found) != int(counts.sum()) or len(found) > 256 or max(found) > most:
         return None
-    codes = np.zeros((3, 17), np.int32)
+    codes, symbols = np.zeros((3, 17), np.int32), np.zeros(256, np.uint8)
+    symbols[: len(found)] = found
     code = place = 0
     for length, count in enumerate(counts.tolist(), 1):
         codes[:, length] = code, count, place
@@ -180,7 +206,7 @@ def table_of(coded: bytes, other: int) -> Table | None:
         if code >= 1 << length:  # libjpeg takes no code of ones alone
             return None
         code <<= 1
-    return Table(_steps(codes, symbols, other), codes, symbols)
+    return codes, symbols
 
 
 @njit(nogil=True, cache=True)
@@ -194,32 +220,48 @@ def first_symbol(window, bits, codes, symbols):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _steps(codes, symbols, other):  # type: ignore[no-untyped-def]
-    """What `Table.steps` holds. Takes 40 us, which files with tables of their own pay for."""
-    steps = np.zeros((2, 1 << LOOK_UP_BITS), np.uint16)
-    one, many = steps[0], steps[1]
+def _firsts(codes, symbols):  # type: ignore[no-untyped-def]
+    """What `Layout.firsts` holds."""
+    firsts = np.zeros(1 << LOOK_UP_BITS, np.uint16)
+    for window in range(1 << LOOK_UP_BITS):
+        symbol, length = first_symbol(window, LOOK_UP_BITS, codes, symbols)
+        firsts[window] = length | np.int64(symbol) << 4
+    return firsts
+
+
+@njit(nogil=True, cache=True)
+def _single_steps(codes, symbols, other):  # type: ignore[no-untyped-def]
+    """The step of one symbol, and the length of its code, for each of the next bits."""
+    steps = np.full(1 << LOOK_UP_BITS, NO_STEP, np.uint16)
+    lengths = np.full(1 << LOOK_UP_BITS, 16, np.uint8)
     for length in range(1, LOOK_UP_BITS + 1):
         for n in range(codes[1, length]):
             symbol = np.int64(symbols[codes[2, length] + n])
-            used = length + (symbol & 15)
-            if not other:
-                step = length | (symbol << 4) if symbol < 12 else 0
-            elif used > LOOK_UP_BITS or (symbol & 15 == 0 and symbol != 0 and symbol != 0xF0):
-                step = 0
-            else:
-                step = used | (1 + (symbol >> 4)) << 4 if symbol else used | 1 << 12
+            used, zeros = length + (symbol & 15), symbol >> 4
+            if used > MOST_BITS or (other and symbol & 15 == 0 and zeros not in (0, 15)):
+                continue
+            step = used | 128 << 6 if other and symbol == 0 else used | (1 + zeros) << 6
             begin = (codes[0, length] + n) << (LOOK_UP_BITS - length)
-            one[begin : begin + (1 << (LOOK_UP_BITS - length))] = step
-    if not other:
-        many[:] = one
-        return steps
+            end = begin + (1 << (LOOK_UP_BITS - length))
+            steps[begin:end], lengths[begin:end] = step, length
+    return steps, lengths
+
+
+@njit(nogil=True, cache=True)
+def _steps(first, others, lengths):  # type: ignore[no-untyped-def]
+    """What `Layout.steps` holds: one symbol, and as many other ones behind it as are sure. Of the
+    last only the code must be among the bits looked up."""
+    steps = first.copy()
     for window in range(1 << LOOK_UP_BITS):
-        step = np.int64(one[window])
-        while step and not step >> 12:
-            used = step & 15
-            after = np.int64(one[np.uint64((window << used) & ((1 << LOOK_UP_BITS) - 1))])
-            if not after or used + (after & 15) > LOOK_UP_BITS:
+        step = np.int64(first[window])
+        while step < NO_STEP:
+            used = step & 63
+            rest = (window << used) & ((1 << LOOK_UP_BITS) - 1)
+            after = np.int64(others[rest])
+            unsure = used + lengths[rest] > LOOK_UP_BITS
+            passed = (step >> 6) + ((after >> 6) & 127)
+            if unsure or used + (after & 63) > MOST_BITS or passed > 63:
                 break
             step += after  # bits and coefficients add up, neither beyond its field
-        many[window] = step
+        steps[window] = step
     return steps

@@ -21,7 +21,7 @@ from transforms.fetch import Fetched
 from transforms.files import open_to_read
 from transforms.hashing import UInt64s
 from transforms.image_size import size_reasons
-from transforms.images import Image, Unusable, examine
+from transforms.images import Image, Unusable, examine, examine_all
 from transforms.shard_files import Spool
 from transforms.threads import THREADS
 
@@ -106,15 +106,16 @@ class _Looks:
 
     def _look_at(self, some: list[Fetched]) -> None:
         try:
-            for fetched in some:
-                self._look(fetched.index, fetched.body or b"")
+            bodies = [fetched.body or b"" for fetched in some]
+            for fetched, body, image in zip(some, bodies, examine_all(bodies), strict=True):
+                self._put(fetched.index, body, image)
         except BaseException as error:  # a full disk; raised again where it is seen
             self._errors.append(error)
         finally:
             self._room.release()
 
-    def _look(self, row: int, body: bytes) -> None:
-        columns, image = self.columns, examine(body)
+    def _put(self, row: int, body: bytes, image: Image | Unusable) -> None:
+        columns = self.columns
         columns["sha256"][row] = hashlib.sha256(body).hexdigest()
         if isinstance(image, Unusable):
             columns["reason"][row], columns["detail"][row] = image.reason, image.detail
