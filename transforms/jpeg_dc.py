@@ -210,14 +210,9 @@ def _stepped(acc, so_far, after, move, moves):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _one_symbol(acc, table, place, codes, symbols):  # type: ignore[no-untyped-def]
-    """(bits, the place in the block after it) of any symbol; 0 bits where there is none."""
-    row = table >> np.uint64(LOOK_UP_BITS)
-    found, length = first_symbol(np.int64(acc >> np.uint64(48)), 16, codes[row], symbols[row])
-    symbol = np.int64(found)
+def _passed(symbol, length, place):  # type: ignore[no-untyped-def]
+    """(bits, the place in the block after it) of a symbol; 0 bits where it can't stand there."""
     size, zeros = symbol & 15, symbol >> 4
-    if length == 0:
-        return 0, 0
     if place == 0:
         return length + size, 1
     if size == 0 and zeros != 15:
@@ -227,26 +222,29 @@ def _one_symbol(acc, table, place, codes, symbols):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, cache=True)
-def _after_one_symbol(lane, stop, good, bits, size, scan):  # type: ignore
-    """A lane after one more symbol, whatever that is; one that never ends where the scan does."""
-    if stop == _NEVER:
-        return lane, stop, good
+def _after_one_symbol(lane, stop, bits, size, moves, codes, symbols, windows):  # type: ignore  # noqa: PLR0913
+    """A lane after one more symbol, whatever that is; where it stops; whether all is well so far.
+
+    Where the scan ends, or there is no symbol, it is a lane that never ends. One return, and no
+    slices: numba would count references.
+    """
     acc, so_far, count, at, begun, first, table, move = lane
-    blocks, moves, codes, symbols, windows = scan[2], scan[3], scan[5], scan[6], scan[7]
-    if at > size + 8:  # decoding what is not there
-        return _never_ending(blocks, moves), _NEVER, False
     acc, so_far, count, at = _refilled(bits, acc, so_far, count, at)
     windows[begun] = acc >> np.uint64(32)
-    used, place = _one_symbol(acc, table, np.int64(so_far >> np.uint64(6)), codes, symbols)
+    row, place = table >> np.uint64(LOOK_UP_BITS), np.int64(so_far >> np.uint64(6))
+    symbol, length = first_symbol(np.int64(acc >> np.uint64(48)), 16, codes, symbols, row)
+    used, place = _passed(np.int64(symbol), length, place)
     acc, count, begun = acc << np.uint64(used), count - np.uint64(used), begun + first
     first = np.uint64(place == 64)
-    if used == 0 or (first and begun == stop):
-        # All came from the file, and nothing is left but padding to a whole byte.
-        left = size * 8 - np.int64(at * np.uint64(8)) + np.int64(count)
-        return _never_ending(blocks, moves), _NEVER, used > 0 and 0 <= left < 8
     so_far, move = np.uint64(place & 63) << np.uint64(6), move + first
-    table, move = moves[move], moves[move + np.uint64(2)]
-    return (acc, so_far, count, at, begun, first, table, move), stop, good
+    lane = (acc, so_far, count, at, begun, first, moves[move], moves[move + np.uint64(2)])
+    left = size * 8 - np.int64(at * np.uint64(8)) + np.int64(count)
+    good = used > 0 and left > -128  # else decoding what is not there
+    if not good or (first and begun == stop):
+        # All came from the file, and nothing is left but padding to a whole byte.
+        good = good and 0 <= left < 8
+        lane, stop = _never_ending(begun, moves), _NEVER
+    return lane, stop, good
 
 
 @njit(nogil=True, cache=True)
@@ -258,16 +256,22 @@ def _decode(a, b):  # type: ignore
     many blocks were begun; whether the next symbol is a block's first; the table for that; and the
     block's place in `moves`.
     """
-    steps_a, moves_a, windows_a = a[4], a[3], a[7]
-    steps_b, moves_b, windows_b = b[4], b[3], b[7]
+    _, _, _, moves_a, steps_a, codes_a, symbols_a, windows_a = a
+    _, _, _, moves_b, steps_b, codes_b, symbols_b, windows_b = b
     bits_a, size_a, lane_a, stop_a = _begun(a)
     bits_b, size_b, lane_b, stop_b = _begun(b)
     good_a, good_b = size_a >= 0, size_b >= 0
     end_a, end_b = np.uint64(size_a + 8), np.uint64(size_b + 8)
     shift, most = np.uint64(64 - LOOK_UP_BITS), np.uint64(_STEPS_A_REFILL + 1)
     while True:
-        lane_a, stop_a, good_a = _after_one_symbol(lane_a, stop_a, good_a, bits_a, size_a, a)
-        lane_b, stop_b, good_b = _after_one_symbol(lane_b, stop_b, good_b, bits_b, size_b, b)
+        if stop_a < _NEVER:
+            lane_a, stop_a, good_a = _after_one_symbol(
+                lane_a, stop_a, bits_a, size_a, moves_a, codes_a, symbols_a, windows_a
+            )
+        if stop_b < _NEVER:
+            lane_b, stop_b, good_b = _after_one_symbol(
+                lane_b, stop_b, bits_b, size_b, moves_b, codes_b, symbols_b, windows_b
+            )
         if stop_a == stop_b == _NEVER:
             return good_a, good_b
         acc_a, so_far_a, count_a, at_a, begun_a, first_a, table_a, move_a = lane_a

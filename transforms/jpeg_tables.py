@@ -156,14 +156,16 @@ def layout_of(frame: bytes, scan: bytes, coded: bytes) -> Layout | None:
     never, place = len(tables) << LOOK_UP_BITS, 4 * len(used)
     moves.append((never, never, place, place))
     steps = [*(table.steps for table in tables), np.zeros(1 << LOOK_UP_BITS, np.uint16)]
+    codes = np.stack([table.codes for table in tables])
+    symbols = np.stack([table.symbols for table in tables])
     return Layout(
         samplings[0],
         len(used),
         np.array(moves, np.uint64).ravel(),
         np.concatenate(steps),
-        np.stack([table.codes for table in tables]),
-        np.stack([table.symbols for table in tables]),
-        _firsts(tables[0].codes, tables[0].symbols),
+        codes,
+        symbols,
+        _firsts(codes, symbols),
     )
 
 
@@ -210,13 +212,16 @@ def _codes(coded: bytes, most: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[
 
 
 @njit(nogil=True, cache=True)
-def first_symbol(window, bits, codes, symbols):  # type: ignore[no-untyped-def]
-    """The symbol that the first of some bits code, and its length; (0, 0) where there is none."""
+def first_symbol(window, bits, codes, symbols, row):  # type: ignore[no-untyped-def]
+    """The symbol that the first of some bits code in this row's table, and its length; (0, 0) where
+    there is none."""
+    symbol, found = np.uint8(0), 0
     for length in range(1, min(bits, 16) + 1):
-        code = (window >> (bits - length)) - codes[0, length]
-        if 0 <= code < codes[1, length]:
-            return symbols[codes[2, length] + code], length
-    return 0, 0
+        code = (window >> (bits - length)) - codes[row, 0, length]
+        if 0 <= code < codes[row, 1, length]:
+            symbol, found = symbols[row, codes[row, 2, length] + code], length
+            break
+    return symbol, found
 
 
 @njit(nogil=True, cache=True)
@@ -224,7 +229,7 @@ def _firsts(codes, symbols):  # type: ignore[no-untyped-def]
     """What `Layout.firsts` holds."""
     firsts = np.zeros(1 << LOOK_UP_BITS, np.uint16)
     for window in range(1 << LOOK_UP_BITS):
-        symbol, length = first_symbol(window, LOOK_UP_BITS, codes, symbols)
+        symbol, length = first_symbol(window, LOOK_UP_BITS, codes, symbols, 0)
         firsts[window] = length | np.int64(symbol) << 4
     return firsts
 
