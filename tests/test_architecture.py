@@ -79,7 +79,7 @@ def test_each_module_of_the_product_has_its_test_or_is_part_of_another() -> None
     # These are tested through the modules that use them.
     assert untested <= {
         *("archive_members", "fetch_settings", "host_queue", "transfers", "shard_files"),
-        *("write_shards", "failed_fetches", "jpeg_dc", "wat_links"),
+        *("write_shards", "failed_fetches", "jpeg_dc", "jpeg_lanes", "wat_links"),
     }
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from tests.picture_files import encoded, good_files, photograph
+from transforms import jpeg_dc
 from transforms.images import Unusable, examine, examine_all
 from transforms.jpeg import (
     _HARMLESS,
@@ -79,6 +80,13 @@ def test_two_are_decoded_by_turns_whatever_they_are() -> None:
         order = random.permutation(len(bodies))[: random.integers(1, 8)]
         for n, plane in zip(order, dc_planes([bodies[n] for n in order]), strict=True):
             assert np.array_equal(plane, alone[n])
+
+
+def test_planes_that_would_be_too_large_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jpeg_dc, "_MOST_SAMPLES", 60 * 80)
+    assert dc_plane(LARGE["grey"]) is not None
+    monkeypatch.setattr(jpeg_dc, "_MOST_SAMPLES", 60 * 80 - 1)
+    assert dc_plane(LARGE["grey"]) is None
 
 
 def test_planes_that_would_be_too_small_are_none() -> None:

@@ -2,7 +2,7 @@
 
 Size comes from the header, before any decode. Each picture is then decoded whole (its first frame),
 JPEG at an eighth of its size or so and in grey: a cut file or one with a hole shows all the same. A
-640x480 photograph of 57 KB takes 0.25 ms.
+640x480 photograph of 57 KB takes 0.18 ms beside others.
 """
 
 import io
@@ -117,7 +117,7 @@ def examine(
       max_pixels: width * height; a header that says more is refused before any decode. The default
         is where Pillow begins to warn; decoding that many takes up to 0.9 GB, once a process.
       in_full: hash the whole picture of a JPEG too.
-      plane: its `dc_plane`, where that is known already.
+      plane: what `dc_planes` has for it, where that is known already.
     """
     name = signature_format(body)
     if name is None:
