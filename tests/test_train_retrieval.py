@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from train.errors import TrainingError
 from train.retrieval import chance, recalls, retrieval_scores
 
 
@@ -58,5 +59,5 @@ def test_chance_by_hand():
 
 
 def test_not_a_number_is_refused():
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(TrainingError, match="finite"):
         retrieval_scores(np.full((2, 2), np.nan), np.eye(2), [["a"], ["b"]])

@@ -13,7 +13,8 @@ class Lamb(torch.optim.Optimizer):
 
     def __init__(self, params, lr: float, *, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, defaults | {"trust_ratio": True})
+        # fused: torch then loads the steps to the device of the weights, where its Adam wants them.
+        super().__init__(params, defaults | {"trust_ratio": True, "fused": True})
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -44,7 +45,8 @@ class Lamb(torch.optim.Optimizer):
             [],
             [state["step"] for state in states],
             **{"lr": lr, "beta1": beta1, "beta2": beta2, "eps": group["eps"]},
-            **{"weight_decay": decay, "amsgrad": False, "maximize": False, "fused": True},
+            **{"weight_decay": decay, "amsgrad": False, "maximize": False},
+            fused=group["fused"],
         )
 
 

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from train.errors import TrainingError
+
 KS = (1, 5, 10)
 
 
@@ -19,10 +21,15 @@ def retrieval_scores(images: np.ndarray, texts: np.ndarray, captions: list[list[
     Returns:
       n and, where it is another, captions, their number; R@1, R@5, R@10 for image_to_text and
       text_to_image; and for chance, which is what a random order would get.
+
+    Raises:
+      TrainingError: an embedding has a number that is not finite.
     """
     scores = images @ texts.T  # float[n, m]
     if not np.isfinite(scores).all():
-        raise ValueError("the model's embeddings are not all finite numbers")
+        raise TrainingError(
+            "the model's embeddings are not all finite numbers: it diverged, take an earlier one"
+        )
     all_captions = np.array([text for own in captions for text in own], dtype=object).astype(str)
     numbers = np.unique(all_captions, return_inverse=True)[1]  # int[m]
     image_of = np.repeat(np.arange(len(captions)), [len(own) for own in captions])  # int[m]
