@@ -13,6 +13,8 @@ from transforms.text_kernels import ngram_count
 Counts = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
 
+_ROWS_AT_ONCE = 1 << 15  # their table is in the cache: half the time of one for all hashes
+
 
 @kernel
 def _runs(values, distinct, counts):  # type: ignore[no-untyped-def]
@@ -98,9 +100,6 @@ def _empty_into(table, sums, found, totals, used):  # type: ignore[no-untyped-de
             sums[slot] = 0
             used += 1
     return used
-
-
-_ROWS_AT_ONCE = 1 << 15  # their table is in the cache: half the time of one for all hashes
 
 
 def sum_by_hash(
