@@ -61,7 +61,7 @@ class Measured:
     floor_mib: float = 896.0  # growth.py: the most of 0.5 to 12.4 million pairs
     memory_per_group: float = 4.15
     vocabulary_mib: float = 1025.0  # HashSet.open of 100 M hashes: 763 mapped, 256 of index
-    fetch_us: float = 968.0  # fetch.py: 1,033 images a CPU-second
+    fetch_us: float = 541.0  # fetch.py: 1,854 images a CPU-second
     fetch_peak_mib: float = 417.0  # fetch.py
 
 
