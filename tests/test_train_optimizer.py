@@ -54,6 +54,21 @@ def test_lamb_by_its_formula(decay: float):
         assert torch.allclose(p.double(), kept[name], atol=1e-6), name
 
 
+def test_lamb_moves_weights_of_zero_and_none_without_a_gradient():
+    model = torch.nn.Linear(4, 3)
+    torch.nn.init.zeros_(model.weight)
+    optimizer = make_optimizer(model, replace(LAMB, weight_decay=0.0))
+    model.weight.grad, model.bias.grad = torch.ones(3, 4), torch.ones(3)
+    optimizer.step()
+    assert torch.allclose(model.weight, torch.full((3, 4), -0.01))
+    untouched = torch.nn.Linear(4, 3)
+    before = untouched.weight.clone()
+    optimizer = make_optimizer(untouched, replace(LAMB, weight_decay=0.0))
+    untouched.weight.grad = torch.zeros(3, 4)
+    optimizer.step()
+    assert torch.equal(untouched.weight, before)
+
+
 def test_learning_rate_by_hand():
     settings = replace(TINY, learning_rate=1.0, warmup_steps=4, steps=8)
     rates = [learning_rate(step, settings) for step in range(1, 9)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from train_shards import COLOURS, colour_files, colour_shards, write_tar
 
 from train.__main__ import main
@@ -64,6 +65,25 @@ def test_a_run_folder_says_what_made_it(finished: Path, shards: Path):
     names = sorted(path.name for path in (finished / "checkpoints").glob("*.pt"))
     assert names == ["step_000000009.pt", "step_000000012.pt"]
     assert (finished / "tokenizer" / "tokenizer.json").exists()
+
+
+def test_statistics_are_all_processes_before_they_are_kept(shards: Path, tmp_path, monkeypatch):
+    def fill(model: torch.nn.Module) -> None:
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.fill_(7)
+
+    monkeypatch.setattr("train.processes.average_buffers", fill)
+    run = tmp_path / "run"
+    assert main(["--shards", str(shards), "--run", str(run), *SMALL, "--steps=3"]) == 0
+    kept = (
+        torch.load(run / "checkpoints/step_000000003.pt")["model"],
+        load_file(run / "model/model.safetensors"),
+    )
+    for state in kept:
+        means = [value for name, value in state.items() if name.endswith("running_mean")]
+        assert means
+        assert all((mean == 7).all() for mean in means)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_training import SETTINGS, pictures, small_model, small_tokenizer
 
+from train import processes
 from train.data import Batch, Position
 from train.images import resize_square
 from train.inputs import to_inputs
@@ -94,10 +95,12 @@ def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(tokenizer):
     assert_equal_gradients(found, expected)
 
 
-def test_random_numbers_follow_from_seed_step_and_micro_batch():
-    def drawn(seed: int, step: int, micro_batch: int) -> float:
+def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatch):
+    def drawn(seed: int, step: int, micro_batch: int, rank: int = 0) -> float:
+        monkeypatch.setattr(processes, "rank", lambda: rank)
         _seed(replace(SETTINGS, seed=seed), step, micro_batch)
         return torch.rand(()).item()
 
     assert drawn(0, 1, 0) == drawn(0, 1, 0)
-    assert len({drawn(0, 1, 0), drawn(1, 1, 0), drawn(0, 2, 0), drawn(0, 1, 1)}) == 4
+    others = {drawn(1, 1, 0), drawn(0, 2, 0), drawn(0, 1, 1), drawn(0, 1, 0, rank=1)}
+    assert len({drawn(0, 1, 0), *others}) == 5
