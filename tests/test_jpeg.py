@@ -82,6 +82,12 @@ def test_two_are_decoded_by_turns_whatever_they_are() -> None:
             assert np.array_equal(plane, alone[n])
 
 
+def test_samples_beyond_libjpegs_clamp_are_left_to_it() -> None:
+    body = bytearray(LARGE["grey"])
+    body[body.index(b"\xff\xdb") + 5] = 255  # what the first coefficients are multiplied by
+    assert dc_plane(bytes(body)) is None
+
+
 def test_planes_that_would_be_too_large_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jpeg_dc, "_MOST_SAMPLES", 60 * 80)
     assert dc_plane(LARGE["grey"]) is not None
