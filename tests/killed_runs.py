@@ -116,7 +116,7 @@ def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> Non
             codes = end(started)
             if -signal.SIGKILL in codes:
                 killed += 1
-                if run.exists():
+                if run.exists() and not (run / "model").exists():  # else nothing cuts it off again
                     with open(run / "metrics.jsonl", "a") as file:
                         file.write('{"step": 4, "los')  # a line that was being written
             if any(code not in (0, -signal.SIGKILL) for code in codes):
