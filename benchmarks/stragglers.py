@@ -6,7 +6,8 @@ Two simulations. One fetcher: the real one's own code (connections, time-outs, r
 are given up) on a clock of its own, where answers come after given delays; `--check` lets it fetch
 the same URLs with the same delays from a server on loopback and prints both times. A cluster:
 shards with those times on workers that are slow, die and come back; given out one by one as they
-ask (Dataflow, the in-process runner) or all at the start (Flink).
+ask (Dataflow, the in-process runner) or all at the start (Flink), where those that are ready then
+take over from others (`transforms/take_over.py`) or do not.
 
 The delays are assumed (flags), or drawn from those that `--measure` found: what the real fetcher
 saw of each transfer from the demo's web, whose server it starts.
@@ -15,6 +16,7 @@ saw of each transfer from the demo's web, whose server it starts.
 import argparse
 import asyncio
 import heapq
+import math
 import sys
 import threading
 import time
@@ -35,6 +37,7 @@ from simulated_fetches import Answer, shard_seconds
 from flink.runs import SETS, demo_web
 from transforms import fetch
 from transforms.fetch import FetchSettings, fetch_all
+from transforms.take_over import PATIENCE_S
 from transforms.transfers import Ended, Transfers
 
 # Assumed; what a web is like cannot be measured here.
@@ -83,37 +86,74 @@ class Web:
         ]
 
 
-def cluster_hours(
-    seconds: np.ndarray, flags: argparse.Namespace, draw: np.random.Generator, asked: bool
-) -> np.ndarray:
-    """When each shard is done, in hours, ascending.
+class Workers:
+    """Those of a cluster: when each is free again, its pace, and what it was given at the start."""
 
-    Args:
-      seconds: of each shard on a usual worker. asked: given out as workers ask for them.
-    """
-    slow = draw.random(flags.workers) < flags.slow_workers
-    pace = np.where(slow, draw.uniform(2, 4, flags.workers), 1.0)
-    shared = deque(range(len(seconds)))
-    own = [shared] * flags.workers
-    if not asked:
+    def __init__(
+        self, seconds: np.ndarray, flags: argparse.Namespace, draw: np.random.Generator
+    ) -> None:
+        self.seconds, self.flags, self.draw = seconds, flags, draw
+        slow = draw.random(flags.workers) < flags.slow_workers
+        self.pace = np.where(slow, draw.uniform(2, 4, flags.workers), 1.0)
         place = draw.integers(0, flags.workers, len(seconds))
-        own = [deque(np.flatnonzero(place == worker).tolist()) for worker in range(flags.workers)]
-    free = [(0.0, worker) for worker in range(flags.workers)]
+        self.own = [deque(np.flatnonzero(place == n).tolist()) for n in range(flags.workers)]
+        self.free = [(0.0, worker) for worker in range(flags.workers)]
+
+    def attempt(self, now: float, worker: int, shard: int) -> float:
+        """When it is written: inf where the worker dies; and the worker is free again."""
+        took = self.seconds[shard] * self.pace[worker]
+        dies = self.draw.exponential(self.flags.hours_to_failure * 3600)
+        lived = took if took <= dies else dies + self.flags.restart_s
+        heapq.heappush(self.free, (now + lived, worker))
+        return now + took if took <= dies else math.inf
+
+
+def given_out(workers: Workers, asked: bool) -> list[float]:
+    """When each shard is done, s; given out as workers ask for them, or all at the start."""
+    if asked:
+        workers.own = [deque(range(len(workers.seconds)))] * len(workers.own)
     done = []
-    while free:
-        now, worker = heapq.heappop(free)
-        if not own[worker]:
+    while workers.free:
+        now, worker = heapq.heappop(workers.free)
+        if own := workers.own[worker]:
+            shard = own.popleft()
+            done.append(workers.attempt(now, worker, shard))
+            if done[-1] == math.inf:  # begun anew, by this worker's successor or by another
+                own.append(shard)
+                done.pop()
+    return done
+
+
+def taken_over(workers: Workers) -> list[float]:
+    """When each shard is done, s, and the last when no worker is at any shard any more."""
+    count = len(workers.seconds)
+    fresh = dict.fromkeys(workers.draw.permutation(count).tolist())
+    begun, done, slowest_s = [0.0] * count, [math.inf] * count, [0.0] * len(workers.own)
+    last = 0.0
+    while workers.free:
+        now, worker = heapq.heappop(workers.free)
+        own, late = workers.own[worker], []
+        while own and own[0] not in fresh:
+            own.popleft()
+        if not fresh:
+            patience_s = max(PATIENCE_S, 1.5 * slowest_s[worker])
+            late = [n for n in range(count) if done[n] > now and now - begun[n] >= patience_s]
+        if fresh:
+            shard = own[0] if own else next(iter(fresh))
+            del fresh[shard]
+        elif late:
+            shard = late[int(workers.draw.integers(len(late)))]
+        else:
+            if max(done) > now:
+                heapq.heappush(workers.free, (now + PATIENCE_S, worker))
+            last = now
             continue
-        shard = own[worker].popleft()
-        took = seconds[shard] * pace[worker]
-        dies = draw.exponential(flags.hours_to_failure * 3600)
-        if dies < took:  # the shard is begun anew, by this worker's successor or by another
-            own[worker].append(shard)
-            heapq.heappush(free, (now + dies + flags.restart_s, worker))
-            continue
-        done.append(now + took)
-        heapq.heappush(free, (now + took, worker))
-    return np.sort(done) / 3600
+        begun[shard] = now
+        ended = workers.attempt(now, worker, shard)
+        done[shard] = min(done[shard], ended)
+        if ended < math.inf:
+            slowest_s[worker] = max(slowest_s[worker], ended - now)
+    return [*sorted(done)[:-1], last]
 
 
 def measured_seconds(answers: Sequence[Answer], settings: FetchSettings) -> float:
@@ -207,13 +247,16 @@ def simulate(flags: argparse.Namespace) -> None:
         web = Web(flags, draw)
         seen = [shard_seconds(web.shard(), settings) + pairs * IMAGE_S for _ in range(detailed)]
         seconds = draw.choice(seen, shards)
-        for asked in (True, False):
-            done = cluster_hours(seconds, flags, draw, asked)
+        for how in ("as asked", "at the start", "and taken over"):
+            workers = Workers(seconds, flags, draw)
+            over = how == "and taken over"
+            ended = taken_over(workers) if over else given_out(workers, how == "as asked")
+            done = np.sort(ended) / 3600
             even = seconds.sum() / flags.workers / 3600
             rows.append(
                 {
                     "pairs a shard": pairs,
-                    "given out": "as asked" if asked else "at the start",
+                    "given out": how,
                     "shard, s: median": float(np.median(seen)),
                     "the longest": float(np.max(seen)),
                     "hours": float(done[-1]),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipeline.engine import everywhere
+from pipeline.engine import everywhere, gives_out_at_start
 from pipeline.inputs import Split
 from pipeline.options import Command
 from pipeline.readers import read_split
@@ -190,9 +190,9 @@ def curate_images(
     rules = command.rules
     files = pipeline | "EvaluationFiles" >> beam.Create(evaluation)
     hashed = files | HashEvaluationImages()
+    numbers = pipeline | "Shards" >> beam.Create(shards)
     stats = (
-        pipeline
-        | "Shards" >> beam.Create(shards)
+        numbers
         | "SpreadShards" >> beam.Reshuffle()
         | "CheckWriter" >> _check()
         | WriteShards(
@@ -205,6 +205,7 @@ def curate_images(
             resize=command.resize,
             evaluation=hashed,
             fence=places.fence,
+            given_out=numbers if gives_out_at_start(command.beam) else None,
             min_ram=MIN_RAM if is_dataflow(command) else "",
         )
     )

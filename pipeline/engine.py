@@ -29,6 +29,7 @@ from apache_beam.transforms import core
 from transforms.files import is_local
 
 IN_PROCESS = ("directrunner", "fnapirunner")
+AT_START = ("flinkrunner", "portablerunner", "sparkrunner")
 CANCEL_S = 60.0
 SAMPLING_MS = 5
 # A line that names an exception, of Python or of Java.
@@ -36,6 +37,13 @@ _NAMED = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_][\w$]*\.)*[A-Z]\w*(?:Error|E
 # What gRPC says of a worker that is no more.
 _DIED = ("call already cancelled", "call is closed")
 _MISSING = re.compile(r"No module named '([\w.]+)'")
+
+
+def gives_out_at_start(options: PipelineOptions) -> bool:
+    """Whether the engine gives all elements of a step to its workers at once: Flink and Spark do,
+    as Beam runs batch jobs there; Dataflow, and the one in process, as workers ask."""
+    runner = options.view_as(StandardOptions).runner or ""
+    return runner.lower() in AT_START
 
 
 class EngineError(RuntimeError):

@@ -4,23 +4,34 @@ from pathlib import Path
 
 import pytest
 
-from transforms.claims import Claim
+from transforms.claims import Claim, ClaimLostError, claimed
 
 
 def test_the_last_has_it(tmp_path: Path):
     path = str(tmp_path / "plan" / "00000.claim")
-    first = Claim(path)
+    first = Claim(path, "start")
     first.check()
-    second = Claim(path)
+    second = Claim(path, "start")
     second.check()
-    with pytest.raises(RuntimeError, match=r"begun .*00000\.claim anew"):
+    with pytest.raises(ClaimLostError, match=r"begun .*00000\.claim anew"):
         first.check()
     second.check()
 
 
 def test_after_the_run_nobody_has_it(tmp_path: Path):
     """A worker that was cut off must not write into a finished set."""
-    claim = Claim(str(tmp_path / "00000.claim"))
+    claim = Claim(str(tmp_path / "00000.claim"), "start")
     (tmp_path / "00000.claim").unlink()
     with pytest.raises(FileNotFoundError):
         claim.check()
+
+
+def test_a_claim_of_an_earlier_start_is_none(tmp_path: Path):
+    path = str(tmp_path / "00000.claim")
+    assert claimed(path, "first") == ""
+    Claim(path, "first")
+    begun = claimed(path, "first")
+    assert begun
+    assert claimed(path, "second") == ""
+    Claim(path, "first")
+    assert claimed(path, "first") not in ("", begun)

@@ -6,11 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command import ROOT, digests
+from command import ROOT, digests, succeed
 from conftest import Golden
 from small_web import SmallWeb
 
@@ -28,8 +28,10 @@ def flink() -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def command(plain: Golden, output: Path, flink: Cluster, log: Path) -> Iterator[subprocess.Popen]:
-    flags = [*plain.flags, *flink.flags(), "--parallelism=2", "--sdk_worker_parallelism=1"]
+def command(
+    plain: Golden, output: Path, flink: Cluster, log: Path, *more: str
+) -> Iterator[subprocess.Popen]:
+    flags = [*plain.flags, *flink.flags(), "--parallelism=2", *more]
     args = ["beam_runner.py", f"--input={plain.pairs}", *flags]
     args.append(f"--output={os.path.relpath(output, ROOT)}")  # workers are in another folder
     with log.open("a") as sink:
@@ -47,6 +49,25 @@ def wait_for_images(web: SmallWeb, begun: int, process: subprocess.Popen) -> Non
         time.sleep(0.02)
 
 
+def wait_until(true: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, "it ended before"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def writing(flink: Cluster) -> list[int]:
+    """The Python workers that have a shard's images open."""
+    found = []
+    for pid in flink.pids("workers")[1:]:
+        with contextlib.suppress(OSError):
+            links = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+            if any("/shard-" in link for link in links):
+                found.append(pid)
+    return found
+
+
 def test_the_same_bytes_though_workers_and_the_command_are_killed(
     plain: Golden, web: SmallWeb, flink: Cluster, tmp_path: Path
 ):
@@ -55,10 +76,10 @@ def test_the_same_bytes_though_workers_and_the_command_are_killed(
     output, log = tmp_path / "set", tmp_path / "log"
     web.delay_s = 0.05
     try:
-        with command(plain, output, flink, log) as first:
+        with command(plain, output, flink, log, "--sdk_worker_parallelism=1") as first:
             wait_for_images(web, len(web.requests), first)
             first.kill()
-        with command(plain, output, flink, log) as second:
+        with command(plain, output, flink, log, "--sdk_worker_parallelism=1") as second:
             wait_for_images(web, len(web.requests), second)
             victims = flink.pids("workers")[1:]
             assert victims
@@ -72,3 +93,30 @@ def test_the_same_bytes_though_workers_and_the_command_are_killed(
     assert status == 0, said
     assert "left running by an earlier start of this command, is cancelled" in said
     assert digests(output) == digests(plain.output)
+
+
+def test_the_shards_of_a_worker_that_hangs_are_taken_over(
+    plain: Golden, web: SmallWeb, flink: Cluster, tmp_path: Path
+):
+    """All shards are written while it hangs; then it finds that its own are."""
+    output, expected, log = tmp_path / "set", tmp_path / "expected", tmp_path / "log"
+    small = "--samples_per_shard=4"
+    succeed(plain.pairs, expected, *plain.flags, small)
+    shards = len(list(expected.glob("shards/*_stats.json")))
+    web.delay_s = 0.2
+    try:
+        with command(plain, output, flink, log, small) as started:
+            wait_until(lambda: len(writing(flink)) == 2, started)
+            victim = writing(flink)[0]
+            os.kill(victim, signal.SIGSTOP)
+            web.delay_s = 0
+            try:
+                written = output.glob
+                wait_until(lambda: len([*written("shards/*_stats.json")]) == shards, started)
+                assert shards > 8
+            finally:
+                os.kill(victim, signal.SIGCONT)
+            assert started.wait(120) == 0, log.read_text()
+    finally:
+        web.delay_s = 0
+    assert digests(output) == digests(expected)

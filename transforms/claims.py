@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import uuid
 
-from transforms.files import open_to_read, write_atomically
+from transforms.files import exists, open_to_read, write_atomically
+
+
+class ClaimLostError(RuntimeError):
+    """Another worker has begun the shard after this one."""
 
 
 class Claim:
@@ -17,19 +21,30 @@ class Claim:
 
     Args:
       path: of the file with the mark.
+      start: of the command, for which it was begun.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path, self._mark = path, uuid.uuid4().hex.encode()
-        write_atomically(path, lambda sink: sink.write(self._mark))
+    def __init__(self, path: str, start: str) -> None:
+        self._path, self._mark = path, f"{start} {uuid.uuid4().hex}"
+        write_atomically(path, lambda sink: sink.write(self._mark.encode()))
 
     def check(self) -> None:
         """Returns where nobody came after.
 
         Raises:
-          RuntimeError: somebody did.
+          ClaimLostError: somebody did.
           OSError: the mark is gone, since the run has ended.
         """
-        with open_to_read(self._path) as source:
-            if source.read() != self._mark:
-                raise RuntimeError(f"another worker has begun {self._path} anew; left to it")
+        if _read(self._path) != self._mark:
+            raise ClaimLostError(f"another worker has begun {self._path} anew; left to it")
+
+
+def claimed(path: str, start: str) -> str:
+    """The newest mark there, empty where there is none of this start of the command."""
+    mark = _read(path) if exists(path) else ""
+    return mark if mark.startswith(f"{start} ") else ""
+
+
+def _read(path: str) -> str:
+    with open_to_read(path) as source:
+        return source.read().decode()

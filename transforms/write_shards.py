@@ -6,8 +6,10 @@ import dataclasses
 import json
 import logging
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,12 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import reasons as r
-from transforms.claims import Claim
+from transforms.claims import Claim, ClaimLostError, claimed
 from transforms.evaluation import Hashed
 from transforms.fencing import Fence
 from transforms.fetch import Fetched, FetchSettings, fetch_all
@@ -38,6 +43,7 @@ from transforms.plan_shards import plan_path
 from transforms.rejects import REJECTED, key_column, rejected_rows
 from transforms.resize import Encoder, EncodingError, ResizeSettings
 from transforms.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from transforms.take_over import take_over
 from transforms.threads import in_threads
 
 Stats = dict[str, Any]
@@ -72,52 +78,93 @@ class _WriteShard(beam.DoFn):
 
     def setup(self) -> None:
         self.encoder = Encoder(self.resize)
+        self.slowest_s = 0.0
 
-    def process(self, shard: int, evaluation: list[Hashed]) -> Iterator[Stats]:
-        if (finished := self._finished(shard)) is not None:
-            yield finished
+    def start_bundle(self) -> None:
+        self.elsewhere: list[int] = []
+        self.all: Sequence[int] = ()
+
+    def process(
+        self, shard: int, evaluation: list[Hashed], given_out: Sequence[int] = ()
+    ) -> Iterator[Stats]:
+        hashes = np.array([h for file in evaluation for h in file.phashes], np.uint64)
+        self.evaluation, self.all = np.unique(hashes), given_out
+        if self.all and not self.finished(shard) and self.begun(shard):
+            self.elsewhere.append(shard)
             return
+        try:
+            yield self._written(shard) if self.finished(shard) else self._attempt(shard)
+        except ClaimLostError:
+            if not self.all:
+                raise
+            self.elsewhere.append(shard)
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self.all:
+            take_over(self._left(), self)
+        for shard in self.elsewhere:
+            yield GlobalWindows.windowed_value(self._written(shard))
+
+    def _left(self) -> set[int]:
+        """What is given to any worker and not written."""
+        (listed,) = FileSystems.match([f"{self.out}/shards/*_stats.json"])
+        names = [file.path.rpartition("/")[2] for file in listed.metadata_list]
+        return set(self.all) - {int(name.partition("_")[0]) for name in names}
+
+    def finished(self, shard: int) -> bool:
+        return exists(self._stats_path(shard))  # written last: where it is, the shard is whole
+
+    def begun(self, shard: int) -> str:
+        self.fence.check()
+        return claimed(f"{plan_path(self.plan, shard)}.claim", self.fence.token)
+
+    def attempt(self, shard: int) -> None:
+        LOG.info("shard %05d: taken over", shard)
+        with suppress(ClaimLostError):
+            self._attempt(shard)
+
+    def _attempt(self, shard: int) -> Stats:
+        begun = time.monotonic()
         self.fence.check()
         plan = plan_path(self.plan, shard)
-        # On this machine a lock keeps attempts apart (`Fence.publishing`).
-        claim = None if is_local(plan) else Claim(f"{plan}.claim")
+        claim = Claim(f"{plan}.claim", self.fence.token)
         with open_to_read(plan) as source:
             pairs = pq.read_table(source)
-        hashes = np.array([h for file in evaluation for h in file.phashes], np.uint64)
         scratch = str(Path(self.plan).parent) if is_local(self.plan) else None
         with tempfile.TemporaryDirectory(prefix="shard-", dir=scratch) as folder:
-            stats = self._write(shard, pairs, np.unique(hashes), Path(folder))
+            stats = self._write(shard, pairs, self.evaluation, Path(folder))
             # Another attempt may have been as far; the web may have given it other images, so the
             # files of two must not be mixed.
             with self.fence.publishing(plan):
-                stats = self._finished(shard) or self._publish(shard, stats, Path(folder), claim)
-        yield stats
+                done = self.finished(shard)
+                stats = self._written(shard) if done else self._publish(shard, stats, folder, claim)
+        self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
+        return stats
 
-    def _finished(self, shard: int) -> Stats | None:
-        path = self._stats_path(shard)
-        if not exists(path):  # written last: where it is, the shard is whole
-            return None
-        with open_to_read(path) as source:
+    def _written(self, shard: int) -> Stats:
+        with open_to_read(self._stats_path(shard)) as source:
             return json.load(source)
 
     def _stats_path(self, shard: int) -> str:
         return f"{self.out}/shards/{shard:05d}_stats.json"
 
-    def _publish(self, shard: int, stats: Stats, folder: Path, claim: Claim | None) -> Stats:
+    def _publish(self, shard: int, stats: Stats, folder: str, claim: Claim) -> Stats:
         for name, path in (
             ("rejected.parquet", f"rejected/images-{shard:05d}.parquet"),
             ("shard.parquet", f"shards/{shard:05d}.parquet"),
             ("shard.tar", f"shards/{shard:05d}.tar"),
         ):
-            if claim:
-                claim.check()
-            publish(folder / name, f"{self.out}/{path}")
-        if claim:
-            claim.check()
+            self._check(claim)
+            publish(Path(folder) / name, f"{self.out}/{path}")
+        self._check(claim)
         text = json.dumps(stats, indent=2, sort_keys=True).encode()
         write_atomically(self._stats_path(shard), lambda sink: sink.write(text))
         LOG.info("shard %05d: kept %d of %d", shard, stats["successes"], stats["count"])
         return stats
+
+    def _check(self, claim: Claim) -> None:
+        if not is_local(self.out):  # here the fence's lock keeps attempts apart: the first one wins
+            claim.check()
 
     def _write(self, shard: int, pairs: pa.Table, evaluation: np.ndarray, folder: Path) -> Stats:
         """Writes the files of a shard, but its stats, to a folder of this attempt."""
@@ -227,6 +274,8 @@ class WriteShards(beam.PTransform):
       out: the output folder.
       evaluation: a PCollection of `Hashed`.
       fence: of this start of the command.
+      given_out: all the shards, where the engine gives them out at the start: a worker that has
+        written its own then takes over others'.
       min_ram: what to ask of a worker, "4GB", where the engine hears it; elsewhere such a hint
         only makes workers of a kind of their own.
     """
@@ -238,11 +287,13 @@ class WriteShards(beam.PTransform):
     resize: ResizeSettings
     evaluation: beam.PCollection
     fence: Fence
+    given_out: beam.PCollection | None = None
     min_ram: str = ""
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
         write = _WriteShard(self.plan, self.out, self.rules, self.fetch, self.resize, self.fence)
-        written = beam.ParDo(write, beam.pvalue.AsList(self.evaluation))
+        views = [beam.pvalue.AsList(one) for one in (self.evaluation, self.given_out) if one]
+        written = beam.ParDo(write, *views)
         if self.min_ram:
             written = written.with_resource_hints(min_ram=self.min_ram)
         return shards | written

@@ -1,0 +1,57 @@
+"""Shards that other workers were given: taken over by one that has written its own.
+
+Flink gives all shards out at the start, so a worker that is slow would hold its part to the end
+(docs/scale.md). What MapReduce calls backup tasks (Dean and Ghemawat, 2004, section 3.6).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+POLL_S = 1.0
+PATIENCE_S = 10.0
+
+
+class Shards(Protocol):
+    """The shards of a run.
+
+    Fields:
+      slowest_s: what this worker's slowest attempt took, s.
+    """
+
+    slowest_s: float
+
+    def finished(self, shard: int) -> bool:
+        """Whether it is written."""
+
+    def begun(self, shard: int) -> str:
+        """The mark of the attempt that was begun last, empty where there is none."""
+
+    def attempt(self, shard: int) -> None:
+        """Writes it, unless another attempt is faster."""
+
+
+def take_over(
+    left: Iterable[int],
+    shards: Shards,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Returns when all are written: by this worker what nobody has begun, in any order, and then
+    what an attempt elsewhere has taken half as long again for as this worker ever took."""
+    waiting = set(left)
+    seen: dict[tuple[int, str], float] = {}
+    while waiting:
+        for shard in random.sample(sorted(waiting), len(waiting)):
+            if shards.finished(shard):
+                waiting.discard(shard)
+                continue
+            mark, now = shards.begun(shard), clock()
+            waited = now - seen.setdefault((shard, mark), now)
+            if not mark or waited >= max(PATIENCE_S, 1.5 * shards.slowest_s):
+                shards.attempt(shard)
+        if waiting:
+            sleep(POLL_S)
