@@ -29,7 +29,7 @@ SIDES = {
     "ours": "the recipe: LAMB, BatchNorm over 16",
     "ours, AdamW": "fused, as open_clip's",
     "open_clip": "as it comes",
-    "open_clip, free settings": "channels-last, fused AdamW, freed memory kept",
+    "open_clip, free settings": "channels-last, fused AdamW, freed memory kept, few spins",
 }
 MAX_TOKENS = 64
 VOCABULARY = 100_000

@@ -11,6 +11,7 @@ from transformers import AlignVisionModel, EfficientNetImageProcessor
 
 from train.batch_norm import use_ghost_groups
 from train.classify_settings import ClassifySettings
+from train.image_tower import use_fast_layers
 from train.labelled_images import CENTRAL_RATIO
 from train.model import use_stochastic_depth
 
@@ -31,6 +32,7 @@ class Classifier(nn.Module):
     def prepare(self, settings: ClassifySettings) -> None:
         """Stochastic depth in place of element-wise dropout; BatchNorm as the settings say."""
         use_stochastic_depth(self.tower, settings.drop_path)
+        use_fast_layers(self.tower)
         size = settings.micro_batch_size
         use_ghost_groups(
             self.tower, group_size=size, batch_size=size, momentum=settings.batch_norm_momentum

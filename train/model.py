@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from train.batch_norm import use_ghost_groups
+from train.image_tower import use_fast_layers
 from train.inputs import Inputs, Texts
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
@@ -36,7 +37,8 @@ class DualEncoder(nn.Module):
     `export_model` writes the temperature itself into the AlignModel.
 
     Args:
-      align: changed in place: stochastic depth for element-wise dropout, BatchNorm by groups.
+      align: changed in place: stochastic depth for element-wise dropout, BatchNorm by groups,
+        and what costs less.
       batch_size: pairs of one step, on this process.
     """
 
@@ -57,6 +59,7 @@ class DualEncoder(nn.Module):
             momentum=settings.batch_norm_momentum,
         )
         use_stochastic_depth(align.vision_model, settings.drop_path)
+        use_fast_layers(align.vision_model)
 
     @property
     def temperature(self) -> torch.Tensor:
