@@ -1,6 +1,7 @@
 """The two stages of classification: what each trains, resuming, processes, and what is saved."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +30,9 @@ from train.classifier import (
     to_pixels,
 )
 from train.classify import main
+from train.classify_loop import _measure
 from train.classify_settings import FINE_GRAINED, IMAGENET, TINY
+from train.errors import Diverged
 from train.labelled_images import evaluation_pixels
 from train.model import export_model
 
@@ -236,4 +240,11 @@ def test_wrong_flags_exit_2_with_one_line(flags, says, data, tmp_path, capsys):
 
 def test_a_diverging_run_stops_with_a_line(data, tmp_path, capsys):
     assert main(arguments(data, tmp_path / "run", "--frozen_learning_rate=1e38")) == 1
-    assert "try a lower --learning_rate" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "try a lower --frozen_learning_rate, in a new --run" in error
+
+
+def test_the_second_stage_names_its_own_learning_rate():
+    model = SimpleNamespace(frozen=False, parameters=lambda: [])
+    with pytest.raises(Diverged, match="try a lower --learning_rate, in a new --run"):
+        _measure(3, torch.tensor(math.nan), torch.tensor(0.5), model)

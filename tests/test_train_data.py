@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from train_shards import colour_files, encoded, write_tar
 
-from train.data import Batch, Position, TrainingData
+from train.data import SKIPPED, Batch, Position, TrainingData
 from train.errors import TrainingError
 from train.presets import TINY
 from train.settings import Settings
@@ -108,15 +108,17 @@ def test_bad_samples_are_counted_by_reason_and_skipped(tmp_path: Path):
     files = colour_files(0, 8)
     files |= {"bad.jpg": b"no picture", "bad.txt": b"a bad picture", "alone.txt": b"a text"}
     files |= {"mute.png": files["0000000000000000.png"], "mute.txt": b" \n"}
+    files |= {"alone.png": files["0000000000000000.png"]}
     sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
     found = batches(sets, 5)
     texts = Counter(text for batch in found[:4] for text in batch.texts)
     assert set(texts.values()) == {2}  # 8 good ones, 2 epochs
     assert found[-1].position.epoch == 2
     counts = found[-1].position.reasons
-    assert set(counts) == {"no_image", "no_text", "too_large", "undecodable"}
+    assert set(counts) == {"no_image", "no_text", "scattered", "too_large", "undecodable"}
     assert counts["too_large"] == 0
-    assert {counts[reason] for reason in ("no_image", "no_text", "undecodable")} <= {2, 3}
+    reasons = ("no_image", "no_text", "scattered", "undecodable")
+    assert {counts[reason] for reason in reasons} <= {2, 3}
     assert_equal(batches(sets, 1, found[3].position), found[4:])
 
 
@@ -127,12 +129,17 @@ def test_too_many_bad_samples_end_with_a_line(tmp_path: Path):
         batches(sets, 10_000, settings=replace(SETTINGS, max_skipped_share=0.02))
     assert str(raised.value) == (
         "21 of 201 samples cannot be used (21 undecodable; the last is bad): look at the shards, "
-        "or raise max_skipped_share; it is 0.02"
+        "where an image and its text must follow each other, or raise max_skipped_share; it is 0.02"
     ).replace("201", str(raised.value).split()[2])
     batches(sets, 500, settings=replace(SETTINGS, max_skipped_share=0.11))
     nothing = find_sets(str(write_tar(tmp_path / "1.tar", {"a.jpg": b"x", "a.txt": b"y"})))
     with pytest.raises(TrainingError, match=r"11 of 11 samples cannot be used \(11 undecodable"):
         batches(nothing, 1)
+
+
+def test_a_position_of_an_older_run_has_all_reasons():
+    state = Position().state() | {"reasons": {"no_text": 3}}
+    assert Position.from_state(state).reasons == dict.fromkeys(SKIPPED, 0) | {"no_text": 3}
 
 
 def test_a_shard_that_is_damaged_ends_the_batches(tmp_path: Path):

@@ -58,7 +58,10 @@ def test_nothing_there_is_one_line(folder: Path, tmp_path: Path):
     with pytest.raises(SettingsError, match="braces do not match"):
         find_shards(f"{folder}/{{0.tar")
     for url in ("memory://nothing", "memory://nothing/*.tar"):
-        with pytest.raises(SettingsError, match="cannot be listed"):
+        with pytest.raises(SettingsError, match=r"cannot be listed \(.*as \{00000\.\.00099\}\.tar"):
+            find_shards(url)
+    for url in ("https://a.example/*.tar", "http://a.example/shards/", "https://a.example"):
+        with pytest.raises(SettingsError, match=r"lists nothing: .* as \{00000\.\.00099\}\.tar"):
             find_shards(url)
     with pytest.raises(SettingsError, match="driver for nothing://"):
         find_shards("nothing://there")

@@ -138,7 +138,8 @@ def _measure(
         "accuracy": processes.mean(right),
         "gradient_norm": gradient_norm(model),
     }
-    check_finite(step, measured)
+    rate = "frozen_learning_rate" if model.frozen else "learning_rate"
+    check_finite(step, measured, f"try a lower --{rate}, in a new --run")
     return measured
 
 

@@ -20,7 +20,13 @@ from train.settings import Settings
 from train.shards import ShardSet
 from train.streams import Cursor, ShuffledStream
 
-SKIPPED = ("no_image", "no_text", "too_large", "undecodable")  # why a sample can be left out
+SKIPPED = (
+    "no_image",
+    "no_text",
+    "scattered",
+    "too_large",
+    "undecodable",
+)  # why a sample can be left out
 _FIRST_JUDGED = 1_000  # samples; of fewer, a share says little
 _MAX_AHEAD = 2_048  # samples
 _GOLDEN = 0.6180339887498949
@@ -56,7 +62,7 @@ class Position:
     @classmethod
     def from_state(cls, state: dict) -> "Position":
         cursors = tuple(Cursor(*cursor) for cursor in state["cursors"])
-        return cls(cursors, state["samples"], state["reasons"])
+        return cls(cursors, state["samples"], dict.fromkeys(SKIPPED, 0) | state["reasons"])
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,8 @@ class TrainingData:
     def _crop(self, cursor: Cursor, sample: Sample) -> np.ndarray | str:
         """uint8[crop_px, crop_px, 3], or why there is none."""
         settings = self.settings
+        if sample.scattered:
+            return "scattered"
         if sample.image is None or sample.text is None:
             return "no_image" if sample.image is None else "no_text"
         name = f"{sample.key} {hash(sample.image)}"  # keys of two data sets may be equal
@@ -180,6 +188,7 @@ class TrainingData:
             counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
             raise TrainingError(
                 f"{total} of {samples} samples cannot be used ({counts}; the last is {key}): look "
-                "at the shards, or raise max_skipped_share; "
+                "at the shards, where an image and its text must follow each other, or raise "
+                "max_skipped_share; "
                 f"it is {self.settings.max_skipped_share}"
             )

@@ -51,6 +51,8 @@ def take_settings(given: dict, presets: Mapping[str, S]) -> S:
 
 def exit_status(command: Callable[[], int]) -> int:
     """That of `command`, or 2 for wrong settings and 1 for a run that can't go on, with a line."""
+    if not sys.stderr.isatty():  # transformers' bars, as of weights that are loaded, are no lines
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         return command()
     except SettingsError as error:

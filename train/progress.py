@@ -120,7 +120,7 @@ def measure(step: int, seen: Seen, model: DualEncoder) -> dict[str, float]:
         "temperature": model.temperature.item(),
         "gradient_norm": gradient_norm(model),
     }
-    check_finite(step, measured)
+    check_finite(step, measured, _ADVICE)
     if measured["temperature"] <= model.min_temperature * (1 + 1e-6):  # as a float32's logarithm
         raise Diverged(
             f"the temperature is {measured['temperature']:.2g} at step {step}, the least it may "
@@ -135,11 +135,11 @@ def gradient_norm(model: torch.nn.Module) -> float:
     return torch.nn.utils.get_total_norm(gradients).item()
 
 
-def check_finite(step: int, measured: dict[str, float]) -> None:
+def check_finite(step: int, measured: dict[str, float], advice: str) -> None:
     """Raises Diverged, on all processes at the same step: the numbers are the same there."""
     for name, value in measured.items():
         if not math.isfinite(value):
-            raise Diverged(f"the {name.replace('_', ' ')} is {value} at step {step}: {_ADVICE}")
+            raise Diverged(f"the {name.replace('_', ' ')} is {value} at step {step}: {advice}")
 
 
 @torch.no_grad()

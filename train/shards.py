@@ -13,6 +13,7 @@ from train.shard_streams import PIPE, file_system
 
 _WEIGHT = re.compile(r"(.+)::([^:/,]*)")
 _EXAMPLE = "name a folder with .tar files, such as OUT/shards"
+_NUMBERED = "name its shards by numbers, as {00000..00099}.tar"
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,15 @@ def _find_local(name: str) -> list[str]:
 
 
 def _find_remote(url: str) -> list[str]:
-    # A web server lists nothing; and whether a file is there, its first opening tells.
-    if url.startswith(("http://", "https://")) or (
-        url.endswith(".tar") and not glob.has_magic(url)
-    ):
+    # Whether a file is there, its first opening tells.
+    if url.startswith(("http://", "https://")):
+        _, _, path = url.partition("?")[0].partition("://")
+        if "*" in path or path.endswith("/") or "/" not in path:
+            raise SettingsError(
+                f"{url} can't be listed, as a web server lists nothing: {_NUMBERED}"
+            )
+        return [url]
+    if url.endswith(".tar") and not glob.has_magic(url):
         return [url]
     files, path = file_system(url)
     pattern = path if glob.has_magic(path) else path.rstrip("/") + "/*.tar"
@@ -112,7 +118,7 @@ def _find_remote(url: str) -> list[str]:
             files.ls(pattern.rpartition("/")[0])  # glob is silent where this says what is wrong
         return found
     except Exception as error:  # drivers raise many kinds
-        raise SettingsError(f"{url} cannot be listed: {error!r:.200}") from error
+        raise SettingsError(f"{url} cannot be listed ({error!r:.200}): {_NUMBERED}") from error
 
 
 def _weight(text: str, part: str) -> float:
