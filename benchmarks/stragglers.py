@@ -125,10 +125,14 @@ def given_out(workers: Workers, asked: bool) -> list[float]:
 
 
 def taken_over(workers: Workers) -> list[float]:
-    """When each shard is done, s, and the last when no worker is at any shard any more."""
+    """When each shard is done, s, and the last when no worker is at any shard any more.
+
+    As in an object store, where a shard is written by the last that began it.
+    """
     count = len(workers.seconds)
     fresh = dict.fromkeys(workers.draw.permutation(count).tolist())
     begun, done, slowest_s = [0.0] * count, [math.inf] * count, [0.0] * len(workers.own)
+    attempts = [0] * count
     last = 0.0
     while workers.free:
         now, worker = heapq.heappop(workers.free)
@@ -137,7 +141,8 @@ def taken_over(workers: Workers) -> list[float]:
             own.popleft()
         if not fresh:
             patience_s = max(PATIENCE_S, 1.5 * slowest_s[worker])
-            late = [n for n in range(count) if done[n] > now and now - begun[n] >= patience_s]
+            left = [n for n in range(count) if done[n] > now]
+            late = [n for n in left if now - begun[n] >= patience_s * 2 ** (attempts[n] - 1)]
         if fresh:
             shard = own[0] if own else next(iter(fresh))
             del fresh[shard]
@@ -149,8 +154,8 @@ def taken_over(workers: Workers) -> list[float]:
             last = now
             continue
         begun[shard] = now
-        ended = workers.attempt(now, worker, shard)
-        done[shard] = min(done[shard], ended)
+        attempts[shard] += 1
+        done[shard] = ended = workers.attempt(now, worker, shard)
         if ended < math.inf:
             slowest_s[worker] = max(slowest_s[worker], ended - now)
     return [*sorted(done)[:-1], last]

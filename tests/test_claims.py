@@ -28,10 +28,10 @@ def test_after_the_run_nobody_has_it(tmp_path: Path):
 
 def test_a_claim_of_an_earlier_start_is_none(tmp_path: Path):
     path = str(tmp_path / "00000.claim")
-    assert claimed(path, "first") == ""
-    Claim(path, "first")
-    begun = claimed(path, "first")
-    assert begun
-    assert claimed(path, "second") == ""
-    Claim(path, "first")
-    assert claimed(path, "first") not in ("", begun)
+    assert claimed(path, "first") is None
+    first, again = Claim(path, "first"), Claim(path, "first")
+    assert claimed(path, "first") == again.mark != first.mark
+    assert claimed(path, "second") is None
+    second = Claim(path, "second")
+    assert claimed(path, "second") == second.mark
+    assert [claim.mark.attempt for claim in (first, again, second)] == [1, 2, 1]

@@ -1,9 +1,11 @@
 """Whole runs on object stores: the same bytes as on this machine, killed, and where they fail."""
 
+import hashlib
 import json
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -13,11 +15,20 @@ import pyarrow.parquet as pq
 import pytest
 from command import digests, manifest, run, run_args, succeed
 from conftest import Golden
+from picture_files import encoded, photograph
 from small_web import SmallWeb
 from stores import Store, chosen_store, faulty_proxy
+from test_object_stores import options_of
 from test_resume import stop
 
 from pipeline.run_folder import RunFolder
+from transforms.fencing import Fence
+from transforms.fetch import FetchSettings
+from transforms.files import open_to_read
+from transforms.measure_images import ImageRules
+from transforms.plan_shards import plan_path, write_plan
+from transforms.resize import ResizeSettings
+from transforms.write_shards import _WriteShard
 
 DIFFERENT = ("manifest.json",)  # it names the input
 
@@ -89,7 +100,7 @@ def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):
         assert len([key for key in s3.keys(out) if key.endswith(".tar")]) >= 5
         # The input, whether the output is empty, and what is cleaned up at the end.
         assert len(proxy.listings()) <= 4, proxy.listings()
-        assert len(proxy.requests) < 300
+        assert len(proxy.requests) < 360
 
 
 def test_killed_and_started_again(s3: Store, plain: Golden, web: SmallWeb, tmp_path: Path):
@@ -164,6 +175,48 @@ def test_a_store_that_stays_down_ends_with_one_line(
 def quickly(sleep):
     """Minutes of waiting for a store, in moments."""
     return lambda seconds: sleep(min(seconds, 0.01))
+
+
+def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, web: SmallWeb):
+    """A worker uploads so slowly that its shard is taken over, and the web has changed by then."""
+    out, path = f"{s3.root}/slow", "/slow/1"
+    stalled, published = threading.Event(), threading.Event()
+    key = pa.array([1], pa.uint64())
+    pairs = pa.table({"key": key, "url": [web.url + path], "caption": ["a garden in the rain"]})
+    fence = Fence(f"{out}/_temporary/start", "start")
+    fetch = FetchSettings(allow_private_addresses=True)
+
+    def worker() -> _WriteShard:
+        rules = ImageRules(100, 3.0, 6)
+        made = _WriteShard(f"{out}/_temporary/plan", out, rules, fetch, ResizeSettings(), fence)
+        made.setup()
+        made.start_bundle()
+        return made
+
+    def fault(method: str, name: str) -> None:
+        if method == "PUT" and ".tar" in name and not stalled.is_set():
+            stalled.set()
+            assert published.wait(60)
+
+    with faulty_proxy(s3) as (proxy, store), options_of(store):
+        proxy.fault = fault
+        fence.take()
+        write_plan(pairs, plan_path(f"{out}/_temporary/plan", 0))
+        slow, other = worker(), worker()
+        web.files[path] = encoded(photograph(1), "JPEG")
+        given = threading.Thread(target=lambda: [*slow.process(0, [], [0])])
+        given.start()
+        assert stalled.wait(60)
+        web.files[path] = encoded(photograph(2), "JPEG")
+        assert [*other.process(0, [], [0])] == []  # somebody is at it
+        other.attempt(0)
+        published.set()
+        given.join(60)
+        (own,), (other_own,) = slow.finish_bundle(), other.finish_bundle()
+        with open_to_read(f"{out}/shards/00000.tar") as tar:
+            assert hashlib.sha256(tar.read()).hexdigest() == own.value["sha256"]
+        assert own.value == other_own.value
+        assert slow.slowest_s > 0
 
 
 def test_without_credentials_it_is_said_at_once(plain: Golden, monkeypatch: pytest.MonkeyPatch):

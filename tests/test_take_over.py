@@ -3,14 +3,20 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from transforms.claims import Mark
 from transforms.take_over import PATIENCE_S, POLL_S, take_over
 
 
 class Attempt(NamedTuple):
     """Of another worker: the mark it left, and when it will have written the shard, s."""
 
-    mark: str
+    name: str
     done_s: float
+    number: int = 1
+
+    @property
+    def mark(self) -> Mark:
+        return Mark("start", self.number, self.name)
 
 
 class World:
@@ -27,8 +33,11 @@ class World:
         ends = self.others[shard].done_s if shard in self.others else float("inf")
         return shard in self.written or ends <= self.now_s
 
-    def begun(self, shard: int) -> str:
-        return self.others[shard].mark if shard in self.others else ""
+    def check(self) -> None:
+        pass
+
+    def begun(self, shard: int) -> Mark | None:
+        return self.others[shard].mark if shard in self.others else None
 
     def attempt(self, shard: int) -> None:
         assert not self.finished(shard)
@@ -66,6 +75,13 @@ def test_what_takes_long_here_may_take_half_as_long_again_elsewhere():
     assert world.written.keys() == {0, 2}
     # Seen for the first time at 0 or, after this worker's own, at 200.
     assert 300.0 <= world.written[0] - 200.0 <= 500.0 + POLL_S
+
+
+def test_each_further_attempt_is_given_twice_the_time():
+    """Where the last one is to publish, workers must not stop each other without end."""
+    world = World({0: Attempt("third", float("inf"), 3)})
+    world.run(1)
+    assert 4 * PATIENCE_S + 1 <= world.written[0] <= 4 * PATIENCE_S + 1 + POLL_S
 
 
 def test_an_attempt_that_begins_meanwhile_gets_its_time():

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from transforms.claims import Mark
+
 POLL_S = 1.0
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0  # a shard with one silent host takes no less
 
 
 class Shards(Protocol):
@@ -24,11 +26,14 @@ class Shards(Protocol):
 
     slowest_s: float
 
+    def check(self) -> None:
+        """Raises where this worker may no more write."""
+
     def finished(self, shard: int) -> bool:
         """Whether it is written."""
 
-    def begun(self, shard: int) -> str:
-        """The mark of the attempt that was begun last, empty where there is none."""
+    def begun(self, shard: int) -> Mark | None:
+        """The mark of the attempt that was begun last, None where there is none."""
 
     def attempt(self, shard: int) -> None:
         """Writes it, unless another attempt is faster."""
@@ -41,17 +46,23 @@ def take_over(
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Returns when all are written: by this worker what nobody has begun, in any order, and then
-    what an attempt elsewhere has taken half as long again for as this worker ever took."""
+    what an attempt elsewhere has taken half as long again for as this worker ever took.
+
+    Each further attempt is given twice the time of the one before. In an object store the one that
+    began last is to publish, so workers who know no better would else stop each other without end.
+    """
     waiting = set(left)
-    seen: dict[tuple[int, str], float] = {}
+    seen: dict[tuple[int, Mark | None], float] = {}
     while waiting:
+        shards.check()
         for shard in random.sample(sorted(waiting), len(waiting)):
             if shards.finished(shard):
                 waiting.discard(shard)
                 continue
             mark, now = shards.begun(shard), clock()
             waited = now - seen.setdefault((shard, mark), now)
-            if not mark or waited >= max(PATIENCE_S, 1.5 * shards.slowest_s):
+            patience_s = max(PATIENCE_S, 1.5 * shards.slowest_s)
+            if not mark or waited >= patience_s * 2 ** (mark.attempt - 1):
                 shards.attempt(shard)
         if waiting:
             sleep(POLL_S)

@@ -23,11 +23,11 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms import reasons as r
-from transforms.claims import Claim, ClaimLostError, claimed
+from transforms.claims import Claim, ClaimLostError, Mark, claimed
 from transforms.evaluation import Hashed
 from transforms.fencing import Fence
 from transforms.fetch import Fetched, FetchSettings, fetch_all
-from transforms.files import exists, is_local, open_to_read, publish, write_atomically
+from transforms.files import exists, is_local, open_to_read, write_atomically
 from transforms.images import Image
 from transforms.measure import PAGE_URL
 from transforms.measure_images import (
@@ -114,8 +114,10 @@ class _WriteShard(beam.DoFn):
     def finished(self, shard: int) -> bool:
         return exists(self._stats_path(shard))  # written last: where it is, the shard is whole
 
-    def begun(self, shard: int) -> str:
+    def check(self) -> None:
         self.fence.check()
+
+    def begun(self, shard: int) -> Mark | None:
         return claimed(f"{plan_path(self.plan, shard)}.claim", self.fence.token)
 
     def attempt(self, shard: int) -> None:
@@ -124,10 +126,15 @@ class _WriteShard(beam.DoFn):
             self._attempt(shard)
 
     def _attempt(self, shard: int) -> Stats:
-        begun = time.monotonic()
-        self.fence.check()
-        plan = plan_path(self.plan, shard)
+        self.check()
+        begun, plan = time.monotonic(), plan_path(self.plan, shard)
         claim = Claim(f"{plan}.claim", self.fence.token)
+        try:
+            return self._claimed(shard, plan, claim)
+        finally:  # in vain, too
+            self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
+
+    def _claimed(self, shard: int, plan: str, claim: Claim) -> Stats:
         with open_to_read(plan) as source:
             pairs = pq.read_table(source)
         scratch = str(Path(self.plan).parent) if is_local(self.plan) else None
@@ -137,9 +144,7 @@ class _WriteShard(beam.DoFn):
             # files of two must not be mixed.
             with self.fence.publishing(plan):
                 done = self.finished(shard)
-                stats = self._written(shard) if done else self._publish(shard, stats, folder, claim)
-        self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
-        return stats
+                return self._written(shard) if done else self._publish(shard, stats, folder, claim)
 
     def _written(self, shard: int) -> Stats:
         with open_to_read(self._stats_path(shard)) as source:
@@ -154,17 +159,13 @@ class _WriteShard(beam.DoFn):
             ("shard.parquet", f"shards/{shard:05d}.parquet"),
             ("shard.tar", f"shards/{shard:05d}.tar"),
         ):
-            self._check(claim)
-            publish(Path(folder) / name, f"{self.out}/{path}")
-        self._check(claim)
+            claim.publish(Path(folder) / name, f"{self.out}/{path}")
         text = json.dumps(stats, indent=2, sort_keys=True).encode()
+        if not is_local(self.out):
+            claim.check()
         write_atomically(self._stats_path(shard), lambda sink: sink.write(text))
         LOG.info("shard %05d: kept %d of %d", shard, stats["successes"], stats["count"])
         return stats
-
-    def _check(self, claim: Claim) -> None:
-        if not is_local(self.out):  # here the fence's lock keeps attempts apart: the first one wins
-            claim.check()
 
     def _write(self, shard: int, pairs: pa.Table, evaluation: np.ndarray, folder: Path) -> Stats:
         """Writes the files of a shard, but its stats, to a folder of this attempt."""
