@@ -1,10 +1,11 @@
 """Web pages to pairs, one process: WARC against warcio + lxml, WAT against cc2dataset's function.
 
-Both sides parse the same archive by turns, to a list; CPU time without what is done for the first
-time in a process, and a run fails where their pairs differ. The
-pages are real ones, from Debian's documentation packages (apt-get install python-skimage-doc), each
-taken several times over; the WAT is made by the Internet Archive's code (tests/wat_pages), if it is
-given, or written here in Common Crawl's form.
+Both sides parse the same archive by turns, each to what its program goes on with (of a WAT ours to
+Arrow's columns of strings, cc2dataset's function to tuples); CPU time without what is done for the
+first time in a process, and a run fails where their pairs differ. The pages are real ones, from
+Debian's documentation packages (apt-get install python-skimage-doc), each taken several times over;
+the WAT is made by the Internet Archive's code (tests/wat_pages), if it is given, or written here in
+Common Crawl's form.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from transforms.pages import PageFiles, pairs_of
 
 Pairs = Counter[tuple[str, str, str]]
 SITE = "http://docs.example"
-# In a process each, the archive parsed to a list some times over.
+# In a process each, the archive parsed some times over.
 PARSE = """
 import gc, json, sys, time
 gc.disable()
@@ -44,20 +45,20 @@ gc.freeze()
 gc.enable()
 for _ in range(3):
     start = time.process_time()
-    rows = list({call})
+    found = list({call})
     spent = time.process_time() - start
-print(json.dumps([spent, [[row[n] for n in {columns}] for row in rows]]))
+print(json.dumps([spent, {rows}]))
 """
 SETUPS = {
     "ours": (
-        "from collections import Counter\nfrom transforms.pages import PageFiles, pairs_of",
-        "pairs_of(PageFiles('wat', ((sys.argv[1], ''),)), Counter())",
-        (0, 1, 2),
+        "from collections import Counter\nimport transforms.pages as p",
+        "p.rows_of(p.pairs_of(p.PageFiles('wat', ((sys.argv[1], ''),)), Counter()))",
+        "[[row['url'], row['caption'], row['page_url']] for b in found for row in b.to_pylist()]",
     ),
     "cc2dataset": (
         "from loguru import logger\nlogger.remove()\nfrom cc2dataset.main import process_wat",
         "process_wat(sys.argv[1], 'image')",
-        (1, 2, 4),
+        "[[row[1], row[2], row[4]] for row in found]",
     ),
 }
 
@@ -169,12 +170,12 @@ def timed(function: Callable[[], list[Found]]) -> tuple[float, Pairs]:
 
 
 def in_process(side: str, python: str, path: Path) -> tuple[float, Pairs]:
-    setup, call, columns = SETUPS[side]
+    setup, call, rows = SETUPS[side]
     root = str(Path(__file__).parents[1])
-    code = PARSE.format(root=root, setup=setup, call=call, columns=columns)
+    code = PARSE.format(root=root, setup=setup, call=call, rows=rows)
     done = subprocess.run([python, "-c", code, str(path)], check=True, capture_output=True)
-    spent, rows = json.loads(done.stdout)
-    return spent, Counter(Found(*row) for row in rows)
+    spent, found = json.loads(done.stdout)
+    return spent, Counter(Found(*row) for row in found)
 
 
 def compare(name: str, sides: dict[str, Callable[[], tuple[float, Pairs]]], repeats: int) -> dict:

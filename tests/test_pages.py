@@ -52,7 +52,7 @@ def test_pages_and_rows_in_batches(
         b"".join(page_record(url(n), image_page(n)) for n in range(10))
     )
     part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))
-    batches = list(pages._rows(pages.pairs_of(part, Counter())))
+    batches = list(pages.rows_of(pages.pairs_of(part, Counter())))
     assert max(map(len, batches)) <= rows_at_once
     assert pa.Table.from_batches(batches)["caption"].to_pylist() == [
         text for n in range(10) for text in (f"picture {n}", "same")

@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.page_archives import packed, record
-from transforms import wat
+from transforms import wat, wat_links
 from transforms.archive_members import Broken
 from transforms.archives import records_of
 from transforms.page_images import Found
 from transforms.pages import PageFiles, pairs_of
-from transforms.wat import Told, images_of_members, images_of_wat
-from transforms.wat_links import ODD, PAGE, WITHOUT_RESPONSE, look
+from transforms.wat import images_of_members, images_of_wat
+from transforms.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, look
 
 PAGES = Path(__file__).parent / "wat_pages"
 PAGE_URL = "http://dogs.example/a/b.html"
@@ -25,7 +26,33 @@ PAGE_URL = "http://dogs.example/a/b.html"
 
 def read(path: Path, kind: str) -> tuple[set, Counter[str]]:
     counts: Counter[str] = Counter()
-    return set(pairs_of(PageFiles(kind, ((str(path), ""),)), counts)), counts
+    return set(flat(pairs_of(PageFiles(kind, ((str(path), ""),)), counts))), counts
+
+
+def flat(some: Iterable[Found | Images | Broken]) -> Iterator[Found | Broken]:
+    """One by one."""
+    for one in some:
+        if isinstance(one, Images):
+            yield from map(Found, *(column.to_pylist() for column in one))
+        else:
+            yield one
+
+
+def found_in(members: list[bytearray]) -> tuple[list[Found | Broken], Counter[str]]:
+    """What is in members, in any order, and what is counted."""
+    counts: Counter[str] = Counter()
+    return sorted(flat(images_of_members(members, counts))), +counts
+
+
+def parsed_of(members: Iterable[bytearray]) -> tuple[list[Found | Broken], Counter[str]]:
+    """The same by a parser of all of it."""
+    counts: Counter[str] = Counter()
+    told = [images_of_wat(record) for one in members for record in records_of(one)]
+    for one in told:
+        counts.update(["records", *([one] if isinstance(one, str) else [])])
+        counts["pages"] += isinstance(one, list)
+    rows = [[one] if isinstance(one, Broken) else one for one in told if not isinstance(one, str)]
+    return sorted(found for some in rows for found in some), +counts
 
 
 def test_the_pairs_of_a_wat_are_those_of_its_warc_but_for_what_it_does_not_tell():
@@ -49,12 +76,10 @@ def member(block: bytes, target: str = "x") -> bytearray:
     return bytearray(record(target, block, kind="metadata", content="application/json"))
 
 
-def told(one: bytearray) -> Told:
+def told(one: bytearray) -> list[Found | Broken]:
     """What a member tells, which must be the same whether or not all of it is parsed."""
-    (found,) = images_of_members([one])
-    (parsed,) = map(images_of_wat, records_of(one))
-    assert found == parsed
-    return found
+    assert found_in([one]) == parsed_of([one])
+    return found_in([one])[0]
 
 
 def page(links: list[dict], **more: object) -> dict:
@@ -109,24 +134,23 @@ def test_links_are_found_as_by_a_parser(ascii: bool):
         found = told(member(compact(whole, ascii)))
         spaced = json.dumps(whole, ensure_ascii=ascii, indent=1).encode()
         assert found == told(member(spaced))
-        assert [one.text for one in found] == [
+        assert sorted(one.text for one in found) == sorted(
             link["alt"].replace("&eacute;", "\u00e9")
             for link in links
             if link["path"] == "IMG@/src" and isinstance(link["alt"], str) and link["alt"].strip()
             if link.get("url") and link["alt"] != "inline"
-        ]
+        )
 
 
 def test_the_usual_is_not_parsed():
     usual = member(compact(page(USUAL)))
     request = member(compact({"Envelope": {"WARC-Header-Metadata": {"WARC-Type": "request"}}}))
     for odd in (page(ODD_LINKS[:1]), page(USUAL, Head={"Base": "/"})):
-        kinds = [kind for kind, *_ in look([usual, request, member(compact(odd)), usual])[1]]
-        assert kinds == [PAGE, WITHOUT_RESPONSE, ODD, PAGE]
+        kinds = look([usual, request, member(compact(odd)), usual]).kinds
+        assert kinds.tolist() == [PAGE, WITHOUT_RESPONSE, ODD, PAGE]
     with gzip.open(PAGES / "pages.wat.gz") as file:  # as the Internet Archive's code writes it
         members = [b"WARC/1.0\r\n" + one for one in file.read().split(b"WARC/1.0\r\n")[1:]]
-    kinds = [kind for kind, *_ in look(members)[1]]
-    assert kinds.count(PAGE) == 3
+    assert look(members).kinds.tolist().count(PAGE) == 3
 
 
 def test_a_header_cannot_name_another_page():
@@ -143,7 +167,7 @@ def test_a_header_cannot_name_another_page():
 
 def test_a_lone_surrogate_harms_no_other_pair():
     block = compact(page(USUAL)).replace(b"plain", b"\\ud800 x")
-    assert told(member(block))[0].text == "\ufffd x"
+    assert "\ufffd x" in [one.text for one in told(member(block))]
     assert len(told(member(block))) == 10
 
 
@@ -151,7 +175,7 @@ def test_a_lone_surrogate_harms_no_other_pair():
     "text", ["", "{", "{}", "[]", "null", "{}}", '{"Envelope": 7}', "{" * 100_000]
 )
 def test_what_is_no_wat_is_broken(text: str):
-    assert told(member(text.encode())) == Broken("bad_json", "x")
+    assert told(member(text.encode())) == [Broken("bad_json", "x")]
 
 
 DAMAGED = member(compact(page(USUAL)))
@@ -172,10 +196,10 @@ def test_damage_is_found_as_by_a_parser(flips: list[tuple[int, int]]):
     one = bytearray(DAMAGED)
     for at, byte in flips:
         one[at] = byte
-    found, parsed = list(images_of_members([one])), list(map(images_of_wat, records_of(one)))
+    found, (parsed, counts) = found_in([one]), parsed_of([one])
     # Damage between the images, which only a parser of all of it sees, costs no pair.
     broken = [told for told in parsed if isinstance(told, Broken)]
-    assert found == parsed or [told.detail for told in broken] == ["bad_json"]
+    assert found == (parsed, counts) or [told.detail for told in broken] == ["bad_json"]
 
 
 def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -188,14 +212,44 @@ def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.
         compact(page(USUAL))[:-9],
     ]
     members = [member(rng.choice(kinds)) for _ in range(200)]
-    alone = [told for one in members for told in images_of_members([one])]
-    assert list(images_of_members(members)) == alone
+    alone = parsed_of(members)
+    assert found_in(members) == alone
     for kind in ("gz", "zst", "plain"):
         for size in (1, 1 << 12, 1 << 20):
             monkeypatch.setattr(wat, "_AT_ONCE", size)
             (tmp_path / "a.wat").write_bytes(packed([bytes(one) for one in members], kind))
+            counts: Counter[str] = Counter()
             with (tmp_path / "a.wat").open("rb") as source:
-                assert list(wat.read_wat(source)) == alone
+                found = sorted(flat(wat.read_wat(source, counts)))
+            assert (found, +counts) == alone
+
+
+def test_texts_in_any_script_or_broken():
+    texts = [
+        "\u72d7",
+        "\u30a4\u30cc",
+        "\u00e9",
+        "\u3000 \u2003",
+        "\u00a0",
+        "\u0441\u043e",
+        "\u00e9",
+    ]
+    links = [{"path": "IMG@/src", "url": "a.png", "alt": text} for text in texts]
+    one = member(compact(page(links)))
+    assert sorted(found.text for found in told(one)) == sorted(t for t in texts if t.strip())
+    broken = one.replace("\u72d7".encode(), b"a\xff\xfe")
+    assert "a\ufffd\ufffd" in [found.text for found in told(broken)]
+    assert found_in([one, broken, one]) == parsed_of([one, broken, one])
+
+
+def test_a_page_with_a_long_url_and_more_rows_than_a_batch(monkeypatch: pytest.MonkeyPatch):
+    long = page(USUAL)
+    long["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 5000}/"
+    assert len(told(member(compact(long)))) == 10
+    monkeypatch.setattr(wat_links, "_ROWS_AT_ONCE", 3)
+    some = [one for one in images_of_members([member(compact(page(USUAL)))], Counter())]
+    assert [len(one.url) for one in some if isinstance(one, Images)] == [3, 2]
+    assert found_in([member(compact(page(USUAL)))]) == parsed_of([member(compact(page(USUAL)))])
 
 
 def test_a_broken_record_costs_itself_alone(tmp_path: Path):
@@ -203,8 +257,9 @@ def test_a_broken_record_costs_itself_alone(tmp_path: Path):
     some = [record("x", block, kind="metadata") for block in (good, good[:-9], good)]
     (tmp_path / "a.wat.gz").write_bytes(packed(some, "gz"))
     counts: Counter[str] = Counter()
-    found = list(pairs_of(PageFiles("wat", ((str(tmp_path / "a.wat.gz"), ""),)), counts))
-    assert [type(one) for one in found] == [Found, Broken, Found]
+    part = PageFiles("wat", ((str(tmp_path / "a.wat.gz"), ""),))
+    found = flat(pairs_of(part, counts))
+    assert Counter(map(type, found)) == {Found: 2, Broken: 1}
     assert (counts["pages"], counts["records"]) == (2, 3)
 
 

@@ -26,6 +26,7 @@ from transforms.measure import PAGE_URL
 from transforms.page_images import Found, images_of, tags_of
 from transforms.parquet_files import parquet_file
 from transforms.wat import read_wat
+from transforms.wat_links import Images
 
 LOG = logging.getLogger("alignset")
 PAGE_FORMATS = ("warc", "wat", "html")
@@ -51,11 +52,12 @@ class PageFiles:
         return PageFiles(self.format, tuple((place(path), url) for path, url in self.files))
 
 
-def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Broken]:
+def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images | Broken]:
     """The pairs of some pages, and which pages and records are broken; counts what it sees."""
     if part.format == "wat":
         for path, _ in part.files:
-            yield from _wat_pairs(path, counts)
+            with open_to_read(path) as source:
+                yield from read_wat(source, counts)
         return
     pages = _html_pages(part) if part.format == "html" else _warc_pages(part, counts)
     waiting = []
@@ -71,21 +73,6 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Broken]:
             yield from images_of(waiting)
             waiting = []
     yield from images_of(waiting)
-
-
-def _wat_pairs(path: str, counts: Counter[str]) -> Iterator[Found | Broken]:
-    with open_to_read(path) as source:
-        records = pages = 0
-        for found in read_wat(source):
-            records += 1
-            if isinstance(found, list):
-                pages += 1
-                yield from found
-            elif isinstance(found, str):
-                counts[found] += 1
-            else:
-                yield found
-        counts.update(records=records, pages=pages)
 
 
 def _warc_pages(part: PageFiles, counts: Counter[str]) -> Iterator[Page | Broken]:
@@ -107,11 +94,15 @@ def _html_pages(part: PageFiles) -> Iterator[Page | Broken]:
         yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
 
 
-def _rows(found: Iterable[Found | Broken]) -> Iterator[pa.RecordBatch]:
+def rows_of(found: Iterable[Found | Images | Broken]) -> Iterator[pa.RecordBatch]:
     """Rows in batches; what is broken is a row without a URL and text."""
     columns: tuple[list[str | None], ...] = ([], [], [], [])
     row: tuple[str | None, ...]
     for one in found:
+        if isinstance(one, Images):
+            none = pa.nulls(len(one.url), pa.string())
+            yield pa.record_batch([one.url, one.text, none, one.page], schema=PAGE_PAIRS)
+            continue
         if isinstance(one, Broken):
             row = (None, None, one.detail, one.page)
         else:
@@ -143,7 +134,7 @@ class _Parse(beam.DoFn):
             return
         counts: Counter[str] = Counter()
         with parquet_file(path, PAGE_PAIRS, self.scratch) as file:
-            for batch in _rows(pairs_of(part, counts)):
+            for batch in rows_of(pairs_of(part, counts)):
                 file.write(batch)
                 counts["pairs"] += batch["malformed"].null_count
                 counts["broken"] += len(batch) - batch["malformed"].null_count

@@ -9,7 +9,8 @@ Source: https://url.spec.whatwg.org/
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from transforms.hashing import kernel
 
 # How a URL becomes absolute: by a parser; as it stands; behind the page's host; behind the page's
 # folder; and from there on behind the folder that is so many above it.
@@ -27,7 +28,7 @@ _SCHEMES = (np.frombuffer(b"http://", np.uint8), np.frombuffer(b"https://", np.u
 _SLASH, _DOT, _COLON = ord("/"), ord("."), ord(":")
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def url_form(data, at, stop):  # type: ignore[no-untyped-def]
     """How the URL in `data[at:stop]` becomes absolute; and where begins what of it is kept."""
     path = _path(data, at, stop)
@@ -46,7 +47,7 @@ def url_form(data, at, stop):  # type: ignore[no-untyped-def]
     return form, begin
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_plain(data, at, stop, colons):  # type: ignore[no-untyped-def]
     """Whether nothing in a path and query is escaped, and no part of it begins with a dot."""
     before = _SLASH
@@ -60,7 +61,7 @@ def _is_plain(data, at, stop, colons):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _path(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the path begins of an http(s) URL whose host stays as it is; else `at`."""
     letters, before, host = True, _DOT, _host(data, at, stop)
@@ -75,7 +76,7 @@ def _path(data, at, stop):  # type: ignore[no-untyped-def]
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _host(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the host begins of an http(s) URL; else `at`."""
     for scheme in _SCHEMES:
@@ -87,14 +88,19 @@ def _host(data, at, stop):  # type: ignore[no-untyped-def]
     return at
 
 
-def put_before(page: str) -> list[str]:
-    """What is put before a URL of each form but the first, on a page whose own URL stands as it is;
-    before URLs of later forms the last of these.
-    """
-    page = page.partition("?")[0]
-    root = page.index("/", len("https://"))
-    places, end = ["", page[:root]], page.rfind("/")
-    while end > root:
-        places.append(page[: end + 1])
-        end = page.rfind("/", 0, end)
-    return [*places, page[: root + 1]]
+@kernel
+def end_before(data, at, stop, form):  # type: ignore[no-untyped-def]
+    """Where ends what is put before URLs of a form, of a page's own URL in `data[at:stop]`, which
+    stands as it is; nothing is put before those that stand as they are."""
+    if form == AS_IT_STANDS:
+        return at
+    root, place = _path(data, at, stop), at
+    while place < stop and data[place] != ord("?"):
+        place += 1
+    if form == BEHIND_HOST:
+        return root
+    for _ in range(form - BEHIND_HOST):
+        place -= 1
+        while place > root and data[place] != _SLASH:
+            place -= 1
+    return max(place, root) + 1

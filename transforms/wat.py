@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
+import numpy as np
 import orjson
 from selectolax.lexbor import LexborHTMLParser
 
@@ -14,8 +16,7 @@ from transforms.archive_members import Broken
 from transforms.archives import Record, read_members_or_records, records_of
 from transforms.http_pages import NO_RESPONSE, NOT_HTML, NOT_OK
 from transforms.page_images import Base, Found, usable_url
-from transforms.plain_urls import AS_IT_STANDS, put_before
-from transforms.wat_links import PAGE, WITHOUT_RESPONSE, look
+from transforms.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, Seen, look
 
 BAD_JSON = "bad_json"
 _PATH = "IMG@/src"
@@ -25,9 +26,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 Told = list[Found] | Broken | str
 
 
-def read_wat(source: BinaryIO) -> Iterator[Told]:
-    """Of each record the images with alt-texts of the page that it tells of; or why there is no
-    page."""
+def read_wat(source: BinaryIO, counts: Counter[str]) -> Iterator[Images | Found | Broken]:
+    """The images with alt-texts of the pages that the records tell of, of many pages at once as far
+    as they are usual; and what is broken. Counts the records, and which are of no page."""
     waiting: list[bytearray] = []
     size = 0
     for one in read_members_or_records(source):
@@ -36,49 +37,59 @@ def read_wat(source: BinaryIO) -> Iterator[Told]:
             size += len(one)
             if size < _AT_ONCE:
                 continue
-        yield from images_of_members(waiting)
+        yield from images_of_members(waiting, counts)
         waiting, size = [], 0
         if not isinstance(one, bytearray):
-            yield images_of_wat(one)
-    yield from images_of_members(waiting)
+            yield from _counted(images_of_wat(one), counts)
+    yield from images_of_members(waiting, counts)
 
 
-def images_of_members(members: list[bytearray]) -> Iterator[Told]:
+def images_of_members(
+    members: list[bytearray], counts: Counter[str]
+) -> Iterator[Images | Found | Broken]:
     """The same of whole members; parses only what is not as usual."""
-    data, seen, links = look(members)
-    for member, (kind, first, last, *url) in zip(members, seen, strict=True):
-        found: Told | None = NO_RESPONSE if kind == WITHOUT_RESPONSE else None
-        if kind == PAGE:
-            found = _usual_images(data, links[first:last], *url) if last > first else []
-        if found is not None:
-            yield found
-        else:
-            yield from map(images_of_wat, records_of(member))
-
-
-def _usual_images(
-    data: bytes, links: list[list[int]], begin: int, end: int, form: int
-) -> list[Found] | None:
-    """The images of a page, whose URL is there; None where only a parser of all of it knows."""
-    page = str(data[begin:end], "utf-8", "replace").strip("<>")
-    before = put_before(page) if form == AS_IT_STANDS else []
-    base, last = None if before else Base(page), len(before) - 1
-    found = []
     try:
-        for url_begin, url_end, text_begin, text_end, form, odd, begin, end in links:
-            if odd or form < 0 or not before:
-                if one := _image(orjson.loads(data[begin:end]), base or Base(page), page):
-                    found.append(one)
-                continue
-            text = data[text_begin:text_end].decode()
-            if not text.isspace():
-                url = data[url_begin:url_end].decode()
-                found.append(
-                    Found((before[form] if form < last else before[last]) + url, text, page)
-                )
-    except ValueError:
-        return None
-    return found
+        seen = look(members)
+        odd = [found for link in _odd_links(seen) if (found := _image(*link))]
+    except ValueError:  # in one of them, which only a parser of all of it can read
+        if len(members) > 1:
+            for one in members:
+                yield from images_of_members([one], counts)
+        else:
+            yield from _parsed_images(members, counts)
+        return
+    yield from seen.images
+    yield from odd
+    kinds = seen.kinds
+    pages, none = (int(np.count_nonzero(kinds == kind)) for kind in (PAGE, WITHOUT_RESPONSE))
+    counts.update({"records": pages + none, "pages": pages, NO_RESPONSE: none})
+    yield from _parsed_images((members[at] for at in np.flatnonzero(kinds == ODD)), counts)
+
+
+def _odd_links(seen: Seen) -> Iterator[tuple[dict[str, Any], Base, str]]:
+    known, page, base = -1, "", Base("")
+    for url_begin, url_end, begin, end in seen.odd.tolist():
+        if url_begin != known:
+            known, page = url_begin, seen.data[url_begin:url_end].decode().strip("<>")
+            base = Base(page)
+        yield orjson.loads(seen.data[begin:end]), base, page
+
+
+def _parsed_images(members: Iterable[bytearray], counts: Counter[str]) -> Iterator[Found | Broken]:
+    for member in members:
+        for record in records_of(member):
+            yield from _counted(images_of_wat(record), counts)
+
+
+def _counted(told: Told, counts: Counter[str]) -> Iterator[Found | Broken]:
+    counts["records"] += 1
+    if isinstance(told, list):
+        counts["pages"] += 1
+        yield from told
+    elif isinstance(told, str):
+        counts[told] += 1
+    else:
+        yield told
 
 
 def images_of_wat(record: Record | Broken) -> Told:

@@ -8,12 +8,14 @@ escaped. Where anything is not as Common Crawl writes it, the record is `ODD`, f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+import pyarrow as pa
 
-from transforms.plain_urls import url_form
+from transforms.hashing import is_byte, kernel, lowest_byte, read8
+from transforms.plain_urls import AS_IT_STANDS, end_before, url_form
 
 # What a record is; of a page the images are among the links.
 ODD, WITHOUT_RESPONSE, PAGE = 0, 1, 2
@@ -28,51 +30,129 @@ def _word(word: bytes) -> npt.NDArray[np.uint8]:
 _VERSIONS = _word(b"WARC/1.0\r\n"), _word(b"WARC/1.1\r\n")
 _METADATA, _END = _word(b"metadata"), _word(b"\r\n\r\n")
 _LENGTH, _TYPE = _word(b"content-length"), _word(b"warc-type")
-_COLON, _PATH, _URL, _ALT = map(_word, (b'":"', b'"path":"', b"url", b"alt"))
+_COLON, _PATH, _URL, _ALT = map(_word, (b'":"', b'"path":"I', b"url", b"alt"))
 _KIND, _TARGET, _RESPONSE = map(_word, (b"WARC-Type", b"WARC-Target-URI", b"response"))
 # What is searched for: first and sixth byte are rare together.
 _HEADER, _STATUS = _word(b'WARC-Header-Metadata":{'), _word(b'Status":"')
-_HTML, _IMAGE, _BASE = map(_word, (b'HTML-Metadata":{', b'IMG@/src"', b'Base":'))
+_HTML, _IMAGE, _BASE = map(_word, (b'HTML-Metadata":{', b'MG@/src"', b'Base":'))
+# Bytes that are no part of white space, in UTF-8.
+_LETTER = ~np.isin(np.arange(256), [ord(" "), *range(0x80, 0xC0), 0xC2, 0xE1, 0xE2, 0xE3])
+_BLANKS, _HIGHEST = np.uint64(0x2020202020202020), np.uint64(0x8080808080808080)
+# The columns of a link: where its page's URL begins, and what of it is put before the link's ends;
+# where the link's and its text begin and end; where the page's ends; where the link's object begins
+# and ends; whether a parser is needed.
+_FOR_A_PARSER = [0, 6, 7, 8]
+_ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 14, 1 << 12  # bytes of its URL, since each row has it
 _MARGIN = 128  # bytes behind the data, so that words may be looked for at its very end
 
 
-def look(members: Sequence[bytes | bytearray]) -> tuple[bytes, list[list[int]], list[list[int]]]:
+class Images(NamedTuple):
+    """Images with a text, as `Found` has them, in columns."""
+
+    url: pa.StringArray
+    text: pa.StringArray
+    page: pa.StringArray
+
+
+class Seen(NamedTuple):
+    """What is seen in members of an archive.
+
+    Attributes:
+      kinds: int8[members]: what each is.
+      images: of the pages, but for
+      odd: int64[n, 4]: where in `data` the page's URL begins and ends, and the object of a link
+        that needs a parser.
+      data: all the members' bytes.
+    """
+
+    kinds: npt.NDArray[np.int8]
+    images: list[Images]
+    odd: npt.NDArray[np.int64]
+    data: bytes
+
+
+def look(members: Sequence[bytes | bytearray]) -> Seen:
     """Looks through members of an archive.
 
-    Returns:
-      All their bytes, in which the places are. Of each member: what it is; which of the links are
-      its own, from and to; of a page where its URL begins and ends, and the URL's form. Of each
-      link, an image with a text: where its URL and its text begin and end; the URL's form; what
-      there is in both; where the object begins and ends.
+    Raises:
+      ValueError: a text is no UTF-8.
     """
     data = b"".join([*members, bytes(_MARGIN)])
-    ends = np.cumsum([len(member) for member in members], dtype=np.int64)
-    seen = np.zeros((len(members), 6), np.int64)
-    links = np.empty((len(data) // len(_IMAGE), 8), np.int64)
-    used = _look(np.frombuffer(data, np.uint8), ends, seen, links)
-    return data, seen.tolist(), links[:used].tolist()
+    ends = np.cumsum(np.fromiter(map(len, members), np.int64, len(members)))
+    kinds, fields = np.empty(len(members), np.int8), np.empty(5, np.int64)
+    links = np.empty((len(data) // len(_IMAGE), 10), np.int64)
+    whole = np.frombuffer(data, np.uint8)
+    links = links[: _look(whole, ends, kinds, links, fields)]
+    odd = links[:, 9] > 0
+    plain = links[~odd]
+    starts = range(0, len(plain), _ROWS_AT_ONCE)
+    images = [_columns(whole, plain[at : at + _ROWS_AT_ONCE]) for at in starts]
+    return Seen(kinds, images, links[odd][:, _FOR_A_PARSER], data)
 
 
-@njit(nogil=True, cache=True)
-def _look(data, ends, seen, links):  # type: ignore[no-untyped-def]
+def _columns(data: npt.NDArray[np.uint8], links: npt.NDArray[np.int64]) -> Images:
+    offsets = np.empty((3, len(links) + 1), np.int32)
+    _fill_offsets(links, offsets)
+    joined = [np.empty(size, np.uint8) for size in offsets[:, -1]]
+    _join(data, links, *joined)
+    images = Images(
+        *(
+            pa.StringArray.from_buffers(len(links), pa.py_buffer(ends), pa.py_buffer(strings))
+            for ends, strings in zip(offsets, joined, strict=True)
+        )
+    )
+    images.text.validate(full=True)
+    return images
+
+
+@kernel
+def _fill_offsets(links, offsets):  # type: ignore[no-untyped-def]
+    offsets[:, 0] = 0
+    for row in range(len(links)):
+        link = links[row]
+        offsets[0, row + 1] = offsets[0, row] + link[1] - link[0] + link[3] - link[2]
+        offsets[1, row + 1] = offsets[1, row] + link[5] - link[4]
+        offsets[2, row + 1] = offsets[2, row] + link[6] - link[0]
+
+
+@kernel
+def _join(data, links, urls, texts, pages):  # type: ignore[no-untyped-def]
+    url = text = page = 0
+    for row in range(len(links)):
+        link = links[row]
+        url = _copy(data, link[0], link[1], urls, url)
+        url = _copy(data, link[2], link[3], urls, url)
+        text = _copy(data, link[4], link[5], texts, text)
+        page = _copy(data, link[0], link[6], pages, page)
+
+
+@kernel
+def _copy(data, at, stop, joined, end):  # type: ignore[no-untyped-def]
+    """Appends a range of bytes; returns the new end."""
+    for place in range(stop - at):
+        joined[end + place] = data[at + place]
+    return end + stop - at
+
+
+@kernel
+def _look(data, ends, kinds, links, fields):  # type: ignore[no-untyped-def]
+    """Fills `kinds` and `links`; returns how many links there are."""
     used, at = 0, 0
-    for member, one in enumerate(seen):
+    for member in range(len(ends)):
         stop = ends[member] - 4  # what ends a record
-        begin, html = _block(data, at, stop), -1
+        begin, kind, html = _block(data, at, stop), ODD, -1
         if begin >= 0:
-            one[0], html = _kind(data, begin, stop, one[3:])
-        one[1] = used
-        if one[0] == PAGE:
-            count = _links(data, html, stop, links[used:])
-            if count < 0:
-                one[0] = ODD
+            kind, html = _kind(data, begin, stop, fields)
+        if kind == PAGE:
+            count = _links(data, html, stop, links[used:], fields)
+            kind = PAGE if count >= 0 else ODD
             used += max(count, 0)
-        one[2] = used
+        kinds[member] = kind
         at = ends[member]
     return used
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _block(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the block of a record of metadata begins that goes on to `stop`, or -1."""
     length, known = -1, False
@@ -94,15 +174,18 @@ def _block(data, at, stop):  # type: ignore[no-untyped-def]
     return line + 2 if holds and data[line + 1] == ord("\n") and _is_at(data, stop, _END) else -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _after_line(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the next line begins; -1 where the line has no end of two bytes."""
-    while at < stop - 2 and data[at] != ord("\n"):
-        at += 1
-    return at + 1 if data[at] == ord("\n") and data[at - 1] == ord("\r") else -1
+    marks = is_byte(read8(data, at), ord("\n"))
+    while not marks and at < stop - 8:
+        at += 8
+        marks = is_byte(read8(data, at), ord("\n"))
+    at += lowest_byte(marks)
+    return at + 1 if marks and at < stop and data[at - 1] == ord("\r") else -1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _number(data, at, stop):  # type: ignore[no-untyped-def]
     number = 0
     for place in range(at, stop):
@@ -112,7 +195,7 @@ def _number(data, at, stop):  # type: ignore[no-untyped-def]
     return number
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_name(data, at, stop, word):  # type: ignore[no-untyped-def]
     same = stop - at == len(word)
     for place in range(len(word)):
@@ -120,7 +203,7 @@ def _is_name(data, at, stop, word):  # type: ignore[no-untyped-def]
     return same
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _is_at(data, at, word):  # type: ignore[no-untyped-def]
     same = True
     for place in range(len(word)):
@@ -128,7 +211,7 @@ def _is_at(data, at, word):  # type: ignore[no-untyped-def]
     return same
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _find(data, at, stop, word, other):  # type: ignore[no-untyped-def]
     """Where the first of two words begins in `data[at:stop]`, or `stop`; 20 GB/s."""
     a, b, c, d = word[0], word[5], other[0], other[5]
@@ -138,24 +221,25 @@ def _find(data, at, stop, word, other):  # type: ignore[no-untyped-def]
             x, y = block[place], block[place + 5]
             least = min(least, np.uint8((x ^ a) | (y ^ b)), np.uint8((x ^ c) | (y ^ d)))
         if least == 0:
-            for place in range(at, min(at + 64, stop)):
-                x = data[place]
-                if (x == a and _is_at(data, place, word)) or (
-                    x == c and _is_at(data, place, other)
-                ):
-                    return place
+            for place in range(at, at + 64, 8):
+                x, y = read8(data, place), read8(data, place + 5)
+                marks = (is_byte(x, a) & is_byte(y, b)) | (is_byte(x, c) & is_byte(y, d))
+                while marks:
+                    found = place + lowest_byte(marks)
+                    if _is_at(data, found, word) or _is_at(data, found, other):
+                        return min(found, stop)
+                    marks &= marks - np.uint64(1)
         at += 64
     return stop
 
 
-@njit(nogil=True, cache=True)
-def _kind(data, at, stop, url):  # type: ignore[no-untyped-def]
-    """What a block is, the URL if it is a page, and where in it the HTML is told of."""
+@kernel
+def _kind(data, at, stop, fields):  # type: ignore[no-untyped-def]
+    """What a block is, and where in it the HTML is told of; `fields` have the URL of a page."""
     last = stop - 1
     while last > at and data[last] <= ord(" "):
         last -= 1
     head = _find(data, at, stop, _HEADER, _HEADER) + len(_HEADER) - 1
-    fields = np.zeros(5, np.int64)
     after = _object(data, head, stop, (_KIND, _TARGET), fields) if head < stop else -1
     if data[at] != ord("{") or data[last] != ord("}") or after < 0 or fields[4] & ESCAPED:
         return ODD, stop
@@ -165,35 +249,49 @@ def _kind(data, at, stop, url):  # type: ignore[no-untyped-def]
     status = _find(data, after, html, _STATUS, _STATUS) + len(_STATUS)
     if html == stop or status > html or data[status] != ord("2"):
         return ODD, html
-    if _find(data, status, html, _STATUS, _STATUS) < html:
+    if _find(data, status, html, _STATUS, _STATUS) < html or fields[3] - fields[2] > _LONGEST_PAGE:
         return ODD, html
-    url[0], url[1], url[2] = fields[2], fields[3], url_form(data, fields[2], fields[3])[0]
     return PAGE, html
 
 
-@njit(nogil=True, cache=True)
-def _links(data, at, stop, links):  # type: ignore[no-untyped-def]
+@kernel
+def _links(data, at, stop, links, fields):  # type: ignore[no-untyped-def]
     """Writes the images with a text; returns how many, or -1 where anything is not as usual."""
-    used, low = 0, at
+    used, low, page, page_end = 0, at, fields[2], fields[3]
+    stands = url_form(data, page, page_end)[0] == AS_IT_STANDS
     at = _find(data, at, stop, _IMAGE, _BASE)
     while at < stop:
-        begin, link = at - len(_PATH), links[used]
+        begin = at - len(_PATH)
         if not _is_at(data, begin, _PATH):
             return -1
         while begin > low and (data[begin] != ord("{") or data[begin + 1] != ord('"')):
             begin -= 1
-        end = _object(data, begin, stop, (_URL, _ALT), link)
+        end = _object(data, begin, stop, (_URL, _ALT), fields)
         if end < at:
             return -1
-        if link[3] > link[2]:
-            link[5], link[6], link[7] = link[4], begin, end
-            link[4], link[0] = url_form(data, link[0], link[1])
+        url, url_end, text, text_end = fields[0], fields[1], fields[2], fields[3]
+        if text_end > text:
+            form, kept = url_form(data, url, url_end)
+            link = links[used]
+            link[0], link[2], link[3], link[4], link[5] = page, kept, url_end, text, text_end
+            link[6], link[7], link[8] = page_end, begin, end
+            link[9] = not stands or form < 0 or fields[4] or not _has_letter(data, text, text_end)
+            if not link[9]:
+                link[1] = end_before(data, page, page_end, form)
             used += 1
         at = _find(data, end, stop, _IMAGE, _BASE)
     return used
 
 
-@njit(nogil=True, cache=True)
+@kernel
+def _has_letter(data, at, stop):  # type: ignore[no-untyped-def]
+    """Whether a text has anything that is surely no white space."""
+    while at < stop and not _LETTER[data[at]]:
+        at += 1
+    return at < stop
+
+
+@kernel
 def _object(data, at, stop, keys, places):  # type: ignore[no-untyped-def]
     """Reads an object whose values are strings; returns where it ends, or -1.
 
@@ -217,20 +315,23 @@ def _object(data, at, stop, keys, places):  # type: ignore[no-untyped-def]
     return at + 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _string_end(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the quotation mark is that ends a string, and what is in the string; or -1."""
     seen = 0
     while at < stop:
+        eight = read8(data, at)
+        marks = is_byte(eight, ord('"')) | is_byte(eight, ord("\\")) | is_byte(eight, ord("&"))
+        marks |= (eight - _BLANKS) & ~eight & _HIGHEST  # below a blank
+        if not marks:
+            at += 8
+            continue
+        at += lowest_byte(marks)
         c = data[at]
-        if c == ord('"'):
+        if c == ord('"') and at < stop:
             return at, seen
         if c < ord(" "):
             break
-        if c == ord("\\"):
-            seen |= ESCAPED
-            at += 1
-        elif c == ord("&"):
-            seen |= ENTITY
-        at += 1
+        seen |= ENTITY if c == ord("&") else ESCAPED
+        at += 1 if c == ord("&") else 2
     return -1, 1
