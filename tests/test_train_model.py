@@ -1,6 +1,7 @@
 """The model: what it is made of, and that a user's AlignModel sees what we trained."""
 
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from train.model import (
     _pooled_width,
     _text_config,
     _vision_config,
+    compile_towers,
     export_model,
     image_processor,
     new_align,
@@ -170,3 +172,21 @@ def test_bf16_computes_in_bf16_and_scores_in_fp32(tokenizer):
         assert rounded.dtype == torch.float32
         assert not torch.equal(exact, rounded)
         assert (exact * rounded).sum(dim=1).min() > 0.99  # cosine
+
+
+def test_compiled_towers_give_the_same_for_texts_of_any_length(model, tokenizer, monkeypatch):
+    # "eager": what is traced is run by Python; to compile it takes minutes.
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model.train()
+    several = [[f"{text} {'red ' * n}" for text in TEXTS] for n in (0, 3, 5, 9)]
+    inputs = [small_inputs(tokenizer, texts) for texts in several]
+    expected = [model(some) for some in inputs]
+    compile_towers(model.align)
+    found = [model(some) for some in inputs]
+    for one, other in zip(expected, found, strict=True):
+        for plain, compiled in zip(one, other, strict=True):
+            torch.testing.assert_close(plain, compiled)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs == 3  # images, several texts, and one: a bucket of the six has but one

@@ -12,7 +12,7 @@ from train.checkpoints import capture, load_last_checkpoint, restore, save_check
 from train.data import Position, TrainingData
 from train.errors import SettingsError
 from train.inputs import to_inputs
-from train.model import DualEncoder, export_model, new_align
+from train.model import DualEncoder, compile_towers, export_model, new_align
 from train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from train.pretrained import load_pretrained
 from train.progress import Progress, measure
@@ -41,7 +41,7 @@ def train(settings: Settings, sets: list[ShardSet], run: Path) -> None:
     if checkpoint:
         start, position = restore(checkpoint, model, optimizer)
     if settings.compile:
-        model.compile()
+        compile_towers(model.align)
     replica = processes.replicate(model)
 
     batches = TrainingData(sets, settings, rank, count).batches(position)

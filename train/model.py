@@ -114,6 +114,12 @@ def use_stochastic_depth(vision_model: nn.Module, drop_path: float) -> None:
         block.projection.dropout = DropPath(drop_path * i / len(blocks))
 
 
+def compile_towers(align: AlignModel) -> None:
+    """Each by itself: images have one shape, texts that of each bucket, and one code for all."""
+    align.vision_model.compile()
+    align.text_model.compile(dynamic=True)
+
+
 def new_align(settings: Settings, vocabulary_size: int) -> AlignModel:
     """An AlignModel of the settings' two towers, from scratch."""
     image, text = IMAGE_TOWERS[settings.image_tower], TEXT_TOWERS[settings.text_tower]
