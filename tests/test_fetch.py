@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.bad_web import BODY, BadWeb, bad_web
-from transforms import transfers
+from transforms import transfer
 from transforms.fetch import FETCH_DETAILS, Fetched, FetchSettings, fetch_all
 
 QUICK = FetchSettings(
@@ -132,7 +132,7 @@ def test_addresses_are_checked_again_on_a_redirect(
     web: BadWeb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """127.0.0.1 counts as public here, the 127.0.0.2 of the redirect does not."""
-    monkeypatch.setattr(transfers, "is_public_address", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(transfer, "is_public_address", lambda address: address == "127.0.0.1")
     how = dataclasses.replace(QUICK, allow_private_addresses=False)
     port = web.server_address[1]
     assert fetch_one(f"{web.url}/ok", how).body == BODY

@@ -13,7 +13,8 @@ from transforms.fetch_settings import FETCH_DETAILS, FetchSettings
 from transforms.fetch_target import request_url
 from transforms.host_queue import HostQueue, Job
 from transforms.robots import Robots, RobotsCache, read_robots
-from transforms.transfers import Ended, Transfers
+from transforms.transfer import Ended
+from transforms.transfers import Transfers
 
 __all__ = ["FETCH_DETAILS", "FetchSettings", "Fetched", "fetch_all"]
 

@@ -40,7 +40,7 @@ class FetchSettings:
         metadata={"help": "seconds an answer may stand still (under 100 bytes a second)"},
     )
     connect_timeout_s: float = field(
-        default=5.0, metadata={"help": "seconds to find a host and to connect to it"}
+        default=5.0, metadata={"help": "seconds to find a host, and as many to connect to it"}
     )
     shard_timeout_s: float = field(
         default=3600.0,

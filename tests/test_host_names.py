@@ -1,0 +1,90 @@
+"""Names that are looked up: each by itself, and none for longer than the settings say."""
+
+import dataclasses
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.bad_web import BadWeb, bad_web
+from transforms.fetch import FetchSettings, fetch_all
+from transforms.host_names import HostNames
+from transforms.host_queue import Job
+
+HOW = FetchSettings(allow_private_addresses=True, connections=100, connect_timeout_s=1.0, retries=0)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A resolver of the system that knows all names but `no…`, and never answers for `silent…`."""
+    asked, over, real = [], threading.Event(), socket.getaddrinfo
+
+    def look_up(name: bytes, *args: object, **more: object) -> list:
+        asked.append(name.decode())
+        if name.startswith(b"silent"):
+            over.wait()
+        if name.startswith(b"no"):
+            raise socket.gaierror(socket.EAI_NONAME)
+        return real("127.0.0.1", *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield asked
+    over.set()
+
+
+@pytest.fixture
+def web() -> Iterator[BadWeb]:
+    with bad_web() as server:
+        yield server
+
+
+def test_silent_names_hold_up_no_other(asked: list[str], web: BadWeb):
+    """50 at once: curl's own lookups were 20 threads, and all other names waited behind them."""
+    port = web.server_address[1]
+    kinds = ["silent", "good", "no"] * 50
+    urls = [f"http://{kind}{n}.example:{port}/ok" for n, kind in enumerate(kinds)]
+    began = time.monotonic()
+    ended = Counter((kinds[one.index], one.detail) for one in fetch_all(urls, HOW))
+    assert ended == {("silent", "timeout"): 50, ("good", None): 50, ("no", "dns"): 50}
+    assert time.monotonic() - began < 10  # nor does the end wait for them
+    assert sorted(asked) == sorted(url.split("/")[2].split(":")[0] for url in urls)
+
+
+def test_a_name_is_looked_up_once_for_many_urls(asked: list[str], web: BadWeb):
+    port = web.server_address[1]
+    urls = [f"http://{name}.example:{port}/ok" for name in ("a", "b", "silent") * 20]
+    how = dataclasses.replace(HOW, connections_per_host=5, retries=1, max_host_failures=0)
+    details = Counter(one.detail for one in fetch_all(urls, how))
+    assert details == {None: 40, "timeout": 20}
+    assert sorted(asked) == ["a.example", "b.example", "silent.example"]
+
+
+def test_addresses_are_not_looked_up(asked: list[str], web: BadWeb):
+    urls = [f"{web.url}/ok", f"http://[::1]:{web.server_address[1]}/ok"]
+    assert {one.detail for one in fetch_all(urls, HOW)} == {None, "refused"}
+    assert asked == []
+
+
+def test_where_a_name_leads_is_checked(asked: list[str], web: BadWeb):
+    how = dataclasses.replace(HOW, allow_private_addresses=False)
+    (one,) = fetch_all([f"http://good.example:{web.server_address[1]}/ok"], how)
+    assert (one.detail, web.heads) == ("forbidden_address", [])
+
+
+def test_answers_are_forgotten(asked: list[str], monkeypatch: pytest.MonkeyPatch):
+    names = HostNames(timeout_s=5.0)
+    for n in range(3):
+        names.add(Job(n, "", f"https://host{n}.example/", left_s=5.0))
+    found = []
+    while len(found) < 3:
+        found += names.ended()
+    assert [detail for *_, detail in found] == [None] * 3
+    assert names.entry(found[0][0]).split(":", 1)[1].startswith("443:127.0.0.1")
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
+    assert names.entry(found[0][0]) is None
+    assert (list(names.ended()), names._known) == ([], {})
+    names.close()

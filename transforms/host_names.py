@@ -1,0 +1,115 @@
+"""Hosts' names, looked up by the system in a thread each, so that none waits for another.
+
+curl looks up 20 at once. A name whose DNS server is silent holds one of its threads for as long as
+the system asks, 10 s and more, though the transfer that wanted it has ended: with 20 of them no
+other name was found in time, and curl could not be closed before they ended.
+"""
+
+import math
+import os
+import re
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from transforms.host_queue import Job
+
+_KEPT_S = 60.0  # that an answer is used again
+_ADDRESS = re.compile(r"\[.*|[0-9.]+")
+
+
+class HostNames:
+    """The jobs that wait for their host's name, and the answers.
+
+    Attributes:
+      bell: a file descriptor that can be read when an answer has come.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._known: dict[str, tuple[float, str]] = {}  # until when, and addresses; oldest first
+        self._waiting: dict[str, list[tuple[Job, float, float]]] = {}  # from when, until when
+        self._asked: set[str] = set()
+        self._answers: deque[tuple[str, str]] = deque()
+        self._lock, self._closed = threading.Lock(), False
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def entry(self, job: Job) -> str | None:
+        """What tells curl where a job's name leads; empty for an address; None where that is not
+        known."""
+        name, _, port = job.host.partition(":")
+        if _ADDRESS.fullmatch(name):
+            return ""
+        known_until, addresses = self._known.get(name, (0.0, ""))
+        if known_until <= time.monotonic():
+            return None
+        return f"+{name}:{port or (443 if job.url.startswith('https') else 80)}:{addresses}"
+
+    def add(self, job: Job) -> None:
+        """Lets a job wait for its name, which is looked up unless it is already."""
+        name, now = job.host.partition(":")[0], time.monotonic()
+        until = now + min(self._timeout_s, job.left_s)
+        self._waiting.setdefault(name, []).append((job, now, until))
+        if name in self._asked:
+            return
+        self._asked.add(name)
+        try:
+            threading.Thread(target=self._look_up, args=(name,), daemon=True).start()
+        except RuntimeError:  # there are no more threads
+            self._tell(name, "")
+
+    def _look_up(self, name: str) -> None:
+        try:
+            found = socket.getaddrinfo(name.encode(), None, type=socket.SOCK_STREAM)
+        except OSError:
+            found = []
+        addresses = (str(address[0]) for *_, address in found)
+        self._tell(name, ",".join(f"[{one}]" if ":" in one else one for one in addresses))
+
+    def _tell(self, name: str, addresses: str) -> None:
+        with self._lock:
+            if not self._closed:
+                self._answers.append((name, addresses))
+                os.eventfd_write(self.bell, 1)
+
+    def ended(self) -> Iterator[tuple[Job, float, str | None]]:
+        """The jobs that wait no longer: for how long they did, and the detail where their name was
+        not found."""
+        now = time.monotonic()
+        while self._answers:
+            name, addresses = self._answers.popleft()
+            self._asked.discard(name)
+            if addresses:
+                self._known.pop(name, None)
+                self._known[name] = now + _KEPT_S, addresses
+            for job, begun, _ in self._waiting.pop(name, []):
+                yield job, now - begun, None if addresses else "dns"
+        for name, jobs in list(self._waiting.items()) if not self.due_s() else ():
+            late = [one for one in jobs if one[2] <= now]
+            self._waiting[name] = [one for one in jobs if one[2] > now]
+            for job, begun, _ in late:
+                yield job, now - begun, "timeout"
+        while self._known and next(iter(self._known.values()))[0] <= now:
+            del self._known[next(iter(self._known))]
+
+    def due_s(self) -> float:
+        """When the next job has waited too long."""
+        untils = (until for jobs in self._waiting.values() for *_, until in jobs)
+        return max(0.0, min(untils, default=math.inf) - time.monotonic())
+
+    def clear(self) -> list[Job]:
+        """Takes all that waits."""
+        jobs = [job for jobs in self._waiting.values() for job, *_ in jobs]
+        self._waiting.clear()
+        return jobs
+
+    def close(self) -> None:
+        """Lookups that are under way end by themselves."""
+        with self._lock:
+            self._closed = True
+            os.close(self.bell)
