@@ -29,6 +29,7 @@ class HostNames:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        # All by host, with its port if the URL has one.
         self._known: dict[str, tuple[float, str]] = {}  # until when, and addresses; oldest first
         self._waiting: dict[str, list[tuple[Job, float, float]]] = {}  # from when, until when
         self._asked: set[str] = set()
@@ -45,36 +46,37 @@ class HostNames:
         name, _, port = job.host.partition(":")
         if _ADDRESS.fullmatch(name):
             return ""
-        known_until, addresses = self._known.get(name, (0.0, ""))
+        known_until, addresses = self._known.get(job.host, (0.0, ""))
         if known_until <= time.monotonic():
             return None
         return f"+{name}:{port or (443 if job.url.startswith('https') else 80)}:{addresses}"
 
     def add(self, job: Job) -> None:
         """Lets a job wait for its name, which is looked up unless it is already."""
-        name, now = job.host.partition(":")[0], time.monotonic()
+        host, now = job.host, time.monotonic()
         until = now + min(self._timeout_s, job.left_s)
-        self._waiting.setdefault(name, []).append((job, now, until))
-        if name in self._asked:
+        self._waiting.setdefault(host, []).append((job, now, until))
+        if host in self._asked:
             return
-        self._asked.add(name)
+        self._asked.add(host)
         try:
-            threading.Thread(target=self._look_up, args=(name,), daemon=True).start()
+            threading.Thread(target=self._look_up, args=(host,), daemon=True).start()
         except RuntimeError:  # there are no more threads
-            self._tell(name, "")
+            self._tell(host, "")
 
-    def _look_up(self, name: str) -> None:
+    def _look_up(self, host: str) -> None:
+        name = host.partition(":")[0].encode()
         try:
-            found = socket.getaddrinfo(name.encode(), None, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except OSError:
             found = []
         addresses = (str(address[0]) for *_, address in found)
-        self._tell(name, ",".join(f"[{one}]" if ":" in one else one for one in addresses))
+        self._tell(host, ",".join(f"[{one}]" if ":" in one else one for one in addresses))
 
-    def _tell(self, name: str, addresses: str) -> None:
+    def _tell(self, host: str, addresses: str) -> None:
         with self._lock:
             if not self._closed:
-                self._answers.append((name, addresses))
+                self._answers.append((host, addresses))
                 os.eventfd_write(self.bell, 1)
 
     def ended(self) -> Iterator[tuple[Job, float, str | None]]:
@@ -82,16 +84,16 @@ class HostNames:
         not found."""
         now = time.monotonic()
         while self._answers:
-            name, addresses = self._answers.popleft()
-            self._asked.discard(name)
+            host, addresses = self._answers.popleft()
+            self._asked.discard(host)
             if addresses:
-                self._known.pop(name, None)
-                self._known[name] = now + _KEPT_S, addresses
-            for job, begun, _ in self._waiting.pop(name, []):
+                self._known.pop(host, None)
+                self._known[host] = now + _KEPT_S, addresses
+            for job, begun, _ in self._waiting.pop(host, []):
                 yield job, now - begun, None if addresses else "dns"
-        for name, jobs in list(self._waiting.items()) if not self.due_s() else ():
+        for host, jobs in list(self._waiting.items()) if not self.due_s() else ():
             late = [one for one in jobs if one[2] <= now]
-            self._waiting[name] = [one for one in jobs if one[2] > now]
+            self._waiting[host] = [one for one in jobs if one[2] > now]
             for job, begun, _ in late:
                 yield job, now - begun, "timeout"
         while self._known and next(iter(self._known.values()))[0] <= now:
