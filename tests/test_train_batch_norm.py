@@ -74,6 +74,26 @@ def test_gradients_are_those_of_each_group_by_itself():
     assert found[0][0].is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("kind", ["of a larger map", "rows and columns exchanged", "expanded"])
+def test_memory_of_any_kind(kind: str):
+    model, x = norm_of_groups(5), images().contiguous()
+    if kind == "of a larger map":
+        other = nn.functional.pad(x, (1, 2, 3, 0))[:, :, 3:, 1:-2]
+    elif kind == "rows and columns exchanged":
+        other = x.mT.contiguous().mT
+    else:
+        x = x[:, :, :, :1].repeat(1, 1, 1, 4)
+        other = x[:, :, :, :1].expand_as(x)
+    assert torch.allclose(model(other), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_group_of_one_value_is_refused():
+    model = norm_of_groups(1)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        model(images()[:, :, :1, :1])
+    assert model[0].running_var.isfinite().all()
+
+
 def test_evaluation_uses_the_running_statistics():
     model, x = norm_of_groups(4), images()
     model[0].running_mean.fill_(2.0)

@@ -104,6 +104,17 @@ def test_tars_behind_each_other_are_all_read(tmp_path: Path):
     assert list(shard_samples(str(whole))) == expected[:4]
 
 
+def test_equal_keys_where_two_tars_meet_are_two_samples(tmp_path: Path):
+    names = ["a.jpg", "a.txt"]
+    parts = [
+        write_tar(tmp_path / "0.tar", dict.fromkeys(names, data)).read_bytes()
+        for data in (b"x", b"y")
+    ]
+    both = tmp_path / "both.tar"
+    both.write_bytes(b"".join(parts))
+    assert list(shard_samples(str(both))) == [Sample("a", b"x", "x"), Sample("a", b"y", "y")]
+
+
 def test_a_compressed_shard_says_how_to_read_it(tmp_path: Path):
     plain = write_tar(tmp_path / "0.tar", colour_files(0, 4))
     packed = tmp_path / "1.tar"

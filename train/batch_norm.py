@@ -19,7 +19,8 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # float[b, c, h, w], the same
         if not self.training or len(x) <= self.group_size:
             return super().forward(x)
-        if x.is_cuda or torch.compiler.is_compiling() or x.dtype != self.weight.dtype:
+        plain = x.is_cuda or torch.compiler.is_compiling() or x.dtype != self.weight.dtype
+        if plain or not _kernel_is_right(x):
             return torch.cat(
                 [super(GhostBatchNorm2d, self).forward(g) for g in x.split(self.group_size)]
             )
@@ -31,6 +32,13 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         return _NormalisedGroups.apply(
             x, self.weight, self.bias, running, self.group_size, self.eps
         )
+
+
+def _kernel_is_right(x: torch.Tensor) -> bool:
+    """Whether torch's kernel with a given output is right: of other memory than these two it reads
+    wrong values, and of one value a channel its variance is no number. It says neither."""
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return (last or x.is_contiguous()) and x.shape[2] * x.shape[3] > 1
 
 
 class _NormalisedGroups(torch.autograd.Function):

@@ -47,19 +47,19 @@ def shard_samples(shard: str, first: int = 0) -> Iterator[Sample]:
     path are one sample, as WebDataset has it.
     """
     with ShardStream(shard) as stream:
-        number, key, fields = -1, None, {}
+        number, key, fields, of = -1, None, {}, 0
         parts: set[str] = set()  # keys of those that lack a file
-        for name, size in _members(stream):
+        for name, size, tar in _members(stream):
             folder, slash, base = name.rpartition("/")
             stem, dot, extension = base.partition(".")
             if not dot or not stem:  # such as .DS_Store
                 continue
-            if folder + slash + stem != key:
+            if (folder + slash + stem, tar) != (key, of):
                 if number >= 0:
                     sample = _sample(key, fields, parts)
                     if number >= first:
                         yield sample
-                number, key, fields = number + 1, folder + slash + stem, {}
+                number, key, fields, of = number + 1, folder + slash + stem, {}, tar
             extension = extension.lower()
             if extension in _WANTED and extension not in fields:
                 fields[extension] = _exactly(stream, size) if number >= first else b""
@@ -77,16 +77,17 @@ def _sample(key: str, fields: dict[str, bytes], parts: set[str]) -> Sample:
     return Sample(key, image, text or None, scattered)
 
 
-def _members(stream: ShardStream) -> Iterator[tuple[str, int]]:
-    """(name, size) of each file of a tar, the stream standing at its bytes; what is not read of
-    them is skipped. Behind its end another tar may follow, as `cat` puts them together.
+def _members(stream: ShardStream) -> Iterator[tuple[str, int, int]]:
+    """(name, size, which tar) of each file, the stream standing at its bytes; what is not read of
+    them is skipped. Behind a tar's end another may follow, as `cat` puts them together.
 
     Ours, because tarfile takes 80 us for a sample of three members where this takes 24, and
     decoding its image 800.
     """
-    long_name = None
+    long_name, ends = None, 0
     while header := stream.read(_BLOCK):
         if not header.strip(b"\0"):
+            ends += 1
             continue
         size = _checked_size(header, stream)
         end = stream.at + size + -size % _BLOCK
@@ -99,7 +100,7 @@ def _members(stream: ShardStream) -> Iterator[tuple[str, int]]:
             name, prefix = _string(header[:100]), _string(header[345:500])
             if prefix and header[257:263] == b"ustar\0":
                 name = f"{prefix}/{name}"
-            yield long_name or name, size
+            yield long_name or name, size, ends
             long_name = None
         if stream.size is not None and end > stream.size:
             raise _damaged(stream, "it ends too early")
