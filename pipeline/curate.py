@@ -75,7 +75,8 @@ def curate_texts(
 ) -> None:
     """The text plane: everything that needs only URL and alt-text.
 
-    Reads the corpus twice: once to count, once to judge.
+    Goes through the corpus twice: once to count, once to judge. Where workers share a disk, the
+    first reading leaves there what it measured, and the input itself is read once.
 
     Args:
       given: the vocabulary to filter with, in place of this corpus's own.
@@ -92,7 +93,12 @@ def curate_texts(
     known = _known(pipeline, counted, pairs, rules, places, buckets, given)
     repeated = (counted["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judged = (
-        {"split": numbered, "repeated": repeated, "foreign": counted["foreign"]}
+        {
+            "split": numbered,
+            "repeated": repeated,
+            "foreign": counted["foreign"],
+            "measured": counted["measured"],
+        }
         | "BySplit" >> beam.CoGroupByKey()
         | "CheckJudge" >> _check()
         | JudgePairs(

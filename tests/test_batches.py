@@ -15,6 +15,7 @@ from transforms.batches import (
     numbered,
     pieces,
     unpack,
+    unpack_each,
     unpacked,
 )
 
@@ -58,6 +59,14 @@ def test_blocks_come_out_as_they_went_in(tmp_path, by_reference: bool) -> None:
         assert unpack(crossed).equals(batch)
     assert unpacked(packed).equals(pa.Table.from_batches(batches))
     assert blocks.pack([]) == []
+
+
+def test_references_in_one_batch_keep_their_order(tmp_path) -> None:
+    blocks = Blocks(str(tmp_path))
+    batches = [BATCH, BATCH.slice(1), BATCH.slice(3), BATCH.slice(2, 1)]
+    references = pa.concat_batches([block for one in batches for block in blocks.pack([one])])
+    crossed = BatchCoder().decode(BatchCoder().encode(references))
+    assert all(found.equals(one) for found, one in zip(unpack_each(crossed), batches, strict=True))
 
 
 def test_two_attempts_do_not_touch_each_other(tmp_path) -> None:

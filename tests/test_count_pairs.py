@@ -16,7 +16,7 @@ from tests.made_batches import (
     xxh,
     xxh_pair,
 )
-from transforms.batches import Blocks
+from transforms.batches import Blocks, unpack_each
 from transforms.count_pairs import (
     CountPairs,
     FindDistinctPairs,
@@ -59,7 +59,7 @@ def test_a_batch_counts_its_usable_rows() -> None:
     assert found.pairs.schema.names == ["key", "url", "text", "exact", "row", "counted"]
     assert dict(rows_of(found.ngrams)) == ngram_counts("a dog", "a dog.")
     assert found.ngrams["ngram"].to_pylist() == sorted(ngram_counts("a dog"))
-    assert (len(found.repeated), len(found.foreign), found.rows) == (0, 0, 4)
+    assert (len(found.repeated), len(found.foreign), len(found.measured)) == (0, 0, 4)
 
 
 def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
@@ -96,7 +96,7 @@ def test_nothing_counts_nothing() -> None:
     for batch in (pair_batch([]), pair_batch([(None, None)])):
         found = counted(batch, first_row=0, language=language_rule("en"))
         assert [len(part) for part in found[:4]] == [0, 0, 0, 0]
-        assert found.rows == len(batch)
+        assert len(found.measured) == len(batch)
 
 
 PAIR_KINDS = {
@@ -170,6 +170,11 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
         expect_rows(found["ngrams"], ngrams, "ngrams")
         expect_rows(found["repeated"], {0: [(2,)], 1: [(4,)]}, "repeated")
         expect_rows(found["foreign"], {}, "foreign")
+        sizes = found["measured"] | beam.MapTuple(
+            lambda split, block: (split, [len(batch) for batch in unpack_each(block)])
+        )
+        known = [(0, [3, 0, 1]), (1, [2, 3]), (2, [0])] if by_reference else []
+        assert_that(sizes, equal_to(known), label="measured")
         assert_that(found["read"], equal_to([{"rows": 4}, {"rows": 5}, {"rows": 0}]), label="read")
 
     run_in_beam(build)
@@ -248,7 +253,7 @@ def test_frequent_is_more_than_the_limit(
     tmp_path, by_reference: bool, limit: int, frequent: list[int]
 ) -> None:
     blocks = Blocks(str(tmp_path) if by_reference else None)
-    counts = [(1, 3), (2, 2), (3, 2), (1, 1), (2, 1), (2**63, 2**32 - 1), (2**63, 1)]
+    counts = [(1, 3), (2, 2), (1, 1), (3, 2), (2, 1), (2**63, 2**32 - 1), (2**63, 1)]
     packed = in_blocks(counts, {"hash": pa.uint64(), "count": pa.uint32()}, blocks, BUCKETS)
     of_images = [(BUCKETS + number, block) for number, block in packed]
     some = spread_by_bucket([(one,) for one in frequent])

@@ -98,6 +98,11 @@ def test_sums_by_hash_equal_a_dict(pieces: list[list[tuple[int, int]]]) -> None:
     assert summed(pieces) == expected
 
 
+def test_a_piece_that_does_not_ascend_is_refused() -> None:
+    with pytest.raises(ValueError, match="must ascend"):
+        sum_by_hash([uint64([1, 2]), uint64([2**63, 1])], [np.ones(2, np.uint32)] * 2)
+
+
 def test_sums_are_of_64_bits() -> None:
     assert summed([[(0, 2**32 - 1)] * 3, [(0, 1)]]) == {0: 3 * (2**32 - 1) + 1}
 

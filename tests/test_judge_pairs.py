@@ -25,7 +25,7 @@ from transforms.judge_pairs import (
     TextRules,
     text_reasons,
 )
-from transforms.measure import measure
+from transforms.measure import measure, remembered
 
 URL = "http://a.example/b.jpg"
 
@@ -153,6 +153,11 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
     named = pa.record_batch([pa.array([4], pa.uint32()), ["fr"]], names=["row", "language"])
     repeated = [(0, block) for block in blocks.pack([rows[3]])]
     foreign = [(0, block) for block in blocks.pack([named])]
+    measured = [
+        (split, pa.concat_batches(blocks.pack([remembered(measure(one), one) for one in batches])))
+        for split, batches in ((split, list(read_batches(rows))) for split, rows in splits)
+        if by_reference
+    ]
     first = xxh_pair(URL, "a cat"), URL, "A cat"
     second = xxh_pair(f"{URL}?2", "a cat"), f"{URL}?2", "a cat"
 
@@ -162,10 +167,12 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
             "split": pipeline | "Splits" >> beam.Create(splits),
             "repeated": pipeline | "Repeated" >> beam.Create(repeated),
             "foreign": pipeline | "Foreign" >> beam.Create(foreign),
+            "measured": pipeline | "Measured" >> beam.Create(measured),
         } | beam.CoGroupByKey()
         rules = TextRules(2, 2)
+        read = (lambda _: iter(())) if by_reference else read_batches  # what is known is not read
         found = joined | JudgePairs(
-            read_batches, blocks, rules, paths, out=str(tmp_path / "out"), plan=plan
+            read, blocks, rules, paths, out=str(tmp_path / "out"), plan=plan
         )
         expect_rows(found["kept"], {0: [first], 2: [second]} if plan else {}, "kept")
         counts = [
@@ -220,6 +227,7 @@ def test_many_batches_and_blocks_of_rows_in_any_order(tmp_path: Path) -> None:
             "split": pipeline | "Splits" >> beam.Create([(7, batches)]),
             "repeated": pipeline | "Repeated" >> beam.Create(repeated),
             "foreign": pipeline | "Foreign" >> beam.Create([]),
+            "measured": pipeline | "Measured" >> beam.Create([]),
         } | beam.CoGroupByKey()
         found = joined | JudgePairs(
             read_batches, Blocks(), TextRules(1, 9), sets, str(tmp_path), plan=True

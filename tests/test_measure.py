@@ -14,7 +14,8 @@ from tests.made_batches import (
     xxh_pair,
 )
 from tests.nasty_texts import captions, urls
-from transforms.measure import UNREADABLE, Pairs, measure
+from transforms.measure import UNREADABLE, Pairs, measure, recalled, remembered
+from transforms.texts import measure_texts
 
 anything = st.one_of(st.none(), st.binary(max_size=4), captions)
 rows_of_pairs = st.lists(
@@ -31,6 +32,20 @@ def told(pairs: Pairs) -> list[tuple]:
     known = [getattr(pairs, name) for name in (*pairs._fields[:6], "word_count")]
     columns = [c.to_pylist() if isinstance(c, pa.Array) else c.tolist() for c in known]
     return list(zip(*columns, ngrams_by_row(pairs), pairs.exact_hash().tolist(), strict=True))
+
+
+@given(rows_of_pairs)
+def test_what_is_remembered_is_measured_alike(rows: list) -> None:
+    batch = pair_batch(rows)
+    pairs = measure(batch)
+    found = recalled(remembered(pairs, batch))
+    texts = measure_texts(found.text, pairs.usable(), trusted=True)
+    assert texts.kept.equals(found.text)
+    found = found._replace(ngrams=texts.ngrams, first_ngram=texts.first_ngram)
+    assert found.word_count.tolist() == texts.word_count.tolist()
+    assert texts.hash.tolist() == pairs.text_hash.tolist()
+    known = told(pairs._replace(own_url=found.own_url))
+    assert told(found) == known
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from transforms.fencing import Fence
 from transforms.hashing import HashSet
 from transforms.judge_pairs import Corpus, text_reasons
 from transforms.language import mistaken_for
-from transforms.measure import measure
+from transforms.measure import measure, recalled
 
 # Texts that meet and differ: the same identity in several forms, n-grams that tie.
 MEETING_URLS = [
@@ -134,8 +134,9 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
         HashSet(frequent_ngrams(ngrams, sums, cut, quotas[0])),
     )
     found = []
-    for start, batch in batches:
-        measured, at = measure(batch), np.arange(start, start + len(batch))
+    for part, (start, batch) in zip(parts, batches, strict=True):
+        measured = recalled(part.measured) if start % 2 else measure(batch)
+        at = np.arange(start, start + len(batch))
         reasons = text_reasons(
             measured,
             np.isin(at, repeated),

@@ -25,11 +25,11 @@ REFERENCE = pa.schema([("path", pa.string()), ("at", pa.int64()), ("size", pa.in
 
 
 class BatchCoder(beam.coders.Coder):
-    """A record batch as an Arrow IPC stream; a reference as JSON, since there are thousands."""
+    """A record batch as an Arrow IPC stream; references as JSON, since there are thousands."""
 
     def encode(self, value: pa.RecordBatch) -> bytes:
         if value.schema.equals(REFERENCE):
-            return json.dumps([column[0].as_py() for column in value.columns]).encode()
+            return json.dumps([column.to_pylist() for column in value.columns]).encode()
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, value.schema) as writer:
             writer.write_batch(value)
@@ -37,7 +37,7 @@ class BatchCoder(beam.coders.Coder):
 
     def decode(self, encoded: bytes) -> pa.RecordBatch:
         if encoded[:1] == b"[":  # no IPC stream begins so
-            return _reference(*json.loads(encoded))
+            return pa.record_batch(json.loads(encoded), schema=REFERENCE)
         with pa.ipc.open_stream(encoded) as reader:
             return reader.read_next_batch()
 
@@ -93,6 +93,12 @@ def unpack(block: pa.RecordBatch) -> pa.RecordBatch:
     with pa.memory_map(path) as source:
         source.seek(at)
         return pa.ipc.open_stream(source.read_buffer(size)).read_next_batch()
+
+
+def unpack_each(block: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The batches behind references in one batch, one after another."""
+    for row in range(len(block)):
+        yield unpack(block.slice(row, 1))
 
 
 def unpacked(blocks: Iterable[pa.RecordBatch]) -> pa.Table:

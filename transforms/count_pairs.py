@@ -23,7 +23,7 @@ from transforms.batches import (
 )
 from transforms.counts import ngrams_of, repeated_rows, runs, sum_by_hash
 from transforms.language import LanguageRule, wrong_languages
-from transforms.measure import Pairs, measure
+from transforms.measure import Pairs, measure, remembered
 from transforms.threads import ThreadedDoFn, in_threads
 
 Bucket = tuple[int, pa.RecordBatch]
@@ -38,7 +38,7 @@ class Counted(NamedTuple):
     repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
     ngrams: pa.RecordBatch  # ngram: uint64, ascending; count: uint32; of the counted rows
     foreign: pa.RecordBatch  # row: uint32; language: string
-    rows: int  # of the batch, malformed ones too
+    measured: pa.RecordBatch  # the whole batch, `remembered`: malformed rows too
 
 
 def counted(
@@ -73,7 +73,8 @@ def counted(
     named = {"row": (rows[foreign] + first_row).astype(np.uint32), "language": languages}
     if not ngrams:
         voters[:] = False
-    return Counted(firsts, repeated, _ngrams(pairs, voters), batch_of(named), len(batch))
+    grams = _ngrams(pairs, voters)
+    return Counted(firsts, repeated, grams, batch_of(named), remembered(pairs, batch))
 
 
 def _ngrams(pairs: Pairs, voters: npt.NDArray[np.bool_]) -> pa.RecordBatch:
@@ -114,16 +115,21 @@ class _Count(ThreadedDoFn):
     def work(self, element: tuple[int, Any]) -> Iterator[Any]:
         split_id, split = element
         rows = 0
+        references: list[pa.RecordBatch] = []
         count = partial(self._count, split_id)
-        for size, outputs in in_threads(count, numbered(self.read(split))):
+        for size, measured, outputs in in_threads(count, numbered(self.read(split))):
             rows += size
+            references += measured
             yield from outputs
+        if references:
+            yield beam.pvalue.TaggedOutput("measured", (split_id, pa.concat_batches(references)))
         yield beam.pvalue.TaggedOutput("read", {"rows": rows})
 
-    def _count(self, split_id: int, some: tuple[int, pa.RecordBatch]) -> tuple[int, list[Any]]:
+    def _count(self, split_id: int, some: tuple[int, pa.RecordBatch]) -> tuple[int, list, list]:
         first_row, batch = some
         part = counted(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
-        return part.rows, list(self._outputs(split_id, part))
+        measured = self.blocks.pack([part.measured]) if self.blocks.folder else []
+        return len(batch), measured, list(self._outputs(split_id, part))
 
     def _outputs(self, split_id: int, part: Counted) -> Iterator[Any]:
         split = pa.array(np.full(len(part.pairs), split_id, np.uint32))
@@ -161,8 +167,9 @@ class CountPairs(beam.PTransform):
       ngrams: whether they are counted, which a given vocabulary makes needless.
 
     Outputs, each of (bucket or split, block): `pairs` (key, url, text, exact, row, counted, split),
-    `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language); and
-    `read`, of each split a dict of its number of `rows`.
+    `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language);
+    `measured`, of each split references to its batches as they are `remembered`, in order, where
+    blocks go by reference; and `read`, of each split a dict of its number of `rows`.
     """
 
     read: ReadSplit
@@ -174,7 +181,7 @@ class CountPairs(beam.PTransform):
     def expand(self, splits: beam.PCollection) -> Any:
         # Declared so that Beam uses the IPC coder and does not pickle the batches.
         count = _Count(self.read, self.blocks, self.language, self.buckets, self.ngrams)
-        tags = ("pairs", "ngrams", "repeated", "foreign")
+        tags = ("pairs", "ngrams", "repeated", "foreign", "measured")
         outputs = splits | beam.ParDo(count).with_outputs(*tags, "read")
         for tag in tags:
             outputs[tag].element_type = BUCKET

@@ -112,7 +112,12 @@ def sum_by_hash(
 
     Returns:
       uint64[k] distinct hashes in no order, and int64[k] their sums.
+
+    Raises:
+      ValueError: a piece does not ascend, so that hashes would fall outside their range's table.
     """
+    if any(np.any(piece[1:] < piece[:-1]) for piece in hashes):
+        raise ValueError("each piece of hashes must ascend; sort it and its counts")
     filled = [(piece, some) for piece, some in zip(hashes, counts, strict=True) if len(piece)]
     rows = sum(len(piece) for piece, _ in filled)
     lowest = min((int(piece[0]) for piece, _ in filled), default=0)

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import reasons as r
-from transforms.batches import Blocks, numbered, unpack
+from transforms.batches import Blocks, numbered, unpack, unpack_each
 from transforms.count_pairs import BUCKET, Bucket, ReadSplit
 from transforms.files import is_local, local_copy
 from transforms.hashing import Bools, HashSet
-from transforms.measure import PAGE_URL, Pairs, first_of, measure
+from transforms.measure import PAGE_URL, Pairs, first_of, measure, recalled
 from transforms.parquet_files import RowWriter, parquet_file
 from transforms.rare_tokens import has_rare_token
 from transforms.rejects import REJECTED, key_column, pages_of, rejected_rows
@@ -103,21 +103,27 @@ class _Judge(ThreadedDoFn):
             corpus = Corpus(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
             repeated = _marked(joined["repeated"])
             foreign, languages = _named(joined["foreign"])
-            judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages)
+            known = joined["measured"]  # by the first reading, where all share a disk
+            judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages, bool(known))
+            batches = unpack_each(known[0]) if known else self.read(split)
             counts: Counter[str] = Counter(seen=0, written=0)
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
             with parquet_file(path, REJECTED, self.scratch) as rejected:
-                kept = self._judged(split, judge, rejected, counts)
+                kept = self._judged(batches, judge, rejected, counts)
                 yield from self._keep(split_id, kept)
             message = "split %d: kept %d of %d by their texts"
             LOG.info(message, split_id, counts["written"], counts["seen"])
             yield beam.pvalue.TaggedOutput("counts", dict(counts))
 
     def _judged(
-        self, split: Any, judge: _JudgeBatch, rejected: RowWriter, counts: Counter[str]
+        self,
+        batches: Iterator[pa.RecordBatch],
+        judge: _JudgeBatch,
+        rejected: RowWriter,
+        counts: Counter[str],
     ) -> Iterator[pa.RecordBatch]:
         """The kept rows of each batch; the others are written down, and all are counted."""
-        for size, keep, drop in in_threads(judge, numbered(self.read(split))):
+        for size, keep, drop in in_threads(judge, numbered(batches)):
             rejected.write(drop)
             counts.update(seen=size, written=len(keep))
             for count in pc.value_counts(drop["reason"]).to_pylist():
@@ -148,8 +154,9 @@ class _JudgeBatch:
         repeated: npt.NDArray[np.uint32],
         foreign: npt.NDArray[np.uint32],
         languages: pa.StringArray,
+        measured: bool = False,
     ) -> None:
-        self.rules, self.corpus = rules, corpus
+        self.rules, self.corpus, self.measured = rules, corpus, measured
         self.repeated, self.foreign, self.languages = repeated, foreign, languages
 
     def __call__(
@@ -157,7 +164,7 @@ class _JudgeBatch:
     ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
         """How many rows there are, the kept, and the dropped as they are written down."""
         first, batch = numbered
-        pairs = measure(batch)
+        pairs = recalled(batch) if self.measured else measure(batch)
         repeated = _within(self.repeated, first, len(batch))
         low, high = np.searchsorted(self.foreign, [first, first + len(batch)])
         rows = self.foreign[low:high].astype(np.int64) - first
@@ -216,7 +223,8 @@ def _open_set(path: str) -> HashSet | None:
 class JudgePairs(beam.PTransform):
     """Judges every pair; writes the dropped ones, and the kept ones where there is no plan.
 
-    Input: (split, {"split": [split], "repeated": blocks, "foreign": blocks}).
+    Input: (split, {"split": [split], "repeated": blocks, "foreign": blocks, "measured": [block]}),
+    of which the last is empty where the split is to be read and measured again.
     Outputs: `kept` (split, blocks of key, url, caption and perhaps page_url and source_*), `counts`
     (dicts of seen and reasons).
 

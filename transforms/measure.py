@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.batches import batch_of
 from transforms.hashing import Bools, UInt64s, pair_keys, string_buffers, string_hashes
 from transforms.texts import measure_texts
 from transforms.urls import has_blank_edges, url_hashes
@@ -29,6 +30,7 @@ class Pairs(NamedTuple):
       own_url: bool[n], whether `url_hash` is known to be that of the URL itself.
       word_count, ngrams, first_ngram: as in `Texts`; a malformed pair has none.
       page: string[n], URL of the page that each pair is from, or null; None where none is known.
+      has_ngrams: whether `ngrams` and `first_ngram` are there; they are not remembered.
     """
 
     url: pa.StringArray
@@ -42,6 +44,7 @@ class Pairs(NamedTuple):
     ngrams: UInt64s
     first_ngram: npt.NDArray[np.int64]
     page: pa.StringArray | None = None
+    has_ngrams: bool = True
 
     def usable(self) -> npt.NDArray[np.bool_]:
         """bool[n]: which pairs are not malformed."""
@@ -54,6 +57,38 @@ class Pairs(NamedTuple):
         url_hash[spelled] = string_hashes(self.url.take(pa.array(spelled)))
         strings = pair_keys(url_hash, string_hashes(self.text))
         return strings if self.page is None else pair_keys(strings, string_hashes(self.page))
+
+
+# What the second reading needs of the first. N-grams would take as much again, and are quick.
+_REMEMBERED = ("url", "text", "malformed", "url_hash", "text_hash", "key", "word_count")
+
+
+def remembered(pairs: Pairs, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A measured batch as columns, for `recalled`; with the source's own columns."""
+    columns = {name: getattr(pairs, name) for name in _REMEMBERED}
+    if pairs.page is not None:
+        columns[PAGE_URL] = pairs.page
+    columns |= {name: batch[name] for name in batch.schema.names if name.startswith("source_")}
+    return batch_of(columns)
+
+
+def recalled(batch: pa.RecordBatch) -> Pairs:
+    """The pairs of a batch that was `remembered`, without their n-grams."""
+    url, text, malformed, url_hash, text_hash, key, words = (batch[name] for name in _REMEMBERED)
+    return Pairs(
+        url,
+        text,
+        malformed,
+        url_hash.to_numpy(),
+        text_hash.to_numpy(),
+        key.to_numpy(),
+        np.zeros(len(batch), np.bool_),
+        words.to_numpy(),
+        np.zeros(0, np.uint64),
+        np.zeros(len(batch), np.int64),
+        batch[PAGE_URL] if PAGE_URL in batch.schema.names else None,
+        has_ngrams=False,
+    )
 
 
 def _without_nulls(values: pa.BinaryArray) -> pa.BinaryArray:

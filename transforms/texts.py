@@ -69,12 +69,13 @@ def _with_short_runs(text: str) -> str:
     return _JOINER.join(text[a:b] for a, b in pairwise([0, *cuts, len(text)]))
 
 
-def measure_texts(captions: pa.StringArray, wanted: Bools) -> Texts:
+def measure_texts(captions: pa.StringArray, wanted: Bools, *, trusted: bool = False) -> Texts:
     """Measures alt-texts.
 
     Args:
       captions: string[n], no nulls, valid UTF-8.
       wanted: bool[n], which texts are to have words; the others have none.
+      trusted: they are kept texts already, as this function gave them.
     """
     data, offsets = string_buffers(captions)
     # So tight that the allocator keeps it for the next batch: fresh pages cost as much as the walk.
@@ -82,24 +83,29 @@ def measure_texts(captions: pa.StringArray, wanted: Bools) -> Texts:
     texts, other = _walked_plain(captions, wanted, room)
     if len(other):
         behind = room[len(texts.ngrams) :]
-        rest, odd = _walked(captions.take(pa.array(other)), wanted[other], behind)
+        others = captions.take(pa.array(other))
+        rest, odd = _walked(others, wanted[other], behind, trusted=trusted)
         if len(odd):
             raw = captions.take(pa.array(other[odd])).to_pylist()
             rewritten = pa.array([kept_text(text) for text in raw], pa.string())
             behind_them = behind[len(rest.ngrams) :]
             last, _ = _walked(rewritten, wanted[other[odd]], behind_them, trusted=True)
-            rest = _filled(rest, odd, last, behind)
+            rest = _filled(rest, odd, last, behind)._replace(
+                kept=_spliced(rest.kept, odd, rewritten)
+            )
         texts = _filled(texts, other, rest, room)
+        if not trusted:
+            texts = texts._replace(kept=_spliced(texts.kept, other, rest.kept))
     return texts
 
 
 def _filled(texts: Texts, rows: Rows, rest: Texts, room: UInt64s) -> Texts:
-    """Puts the rest in the place of some rows; its n-grams lie behind the others in the room."""
+    """Puts what is known of the rest in the place of some rows, but not the texts as they are kept;
+    its n-grams lie behind the others in the room."""
     texts.hash[rows] = rest.hash
     texts.word_count[rows] = rest.word_count
     texts.first_ngram[rows] = rest.first_ngram + len(texts.ngrams)
     return texts._replace(
-        kept=_spliced(texts.kept, rows, rest.kept),
         ngrams=room[: len(texts.ngrams) + len(rest.ngrams)],
     )
 
