@@ -221,7 +221,8 @@ def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
     # Without "--", torchrun on Python 3.11 takes our --run for one of its own flags.
     ours = ["-m", "--", "train", "--shards", shards, "--run", tmp_path / "run", *SMALL]
     torchrun = ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", "--nproc_per_node=2"]
-    command([*torchrun, *ours], module="torch.distributed.run")
+    done = command([*torchrun, *ours], module="torch.distributed.run")
+    assert "FutureWarning" not in done.stderr
     state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
     positions = [part["position"] for part in state["processes"]]
     assert [(p["samples"], p["cursors"]) for p in positions] == [(48, [(3, 0, 10, 2)])] * 2

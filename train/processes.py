@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 
@@ -102,8 +103,11 @@ def replicate(model: torch.nn.Module) -> torch.nn.Module:
     """The model as it is trained: its gradients are averaged over the processes."""
     if not grouped():
         return model
-    # No buffers: `average_buffers` makes better statistics of them than the first process's.
-    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    with warnings.catch_warnings():
+        # Torch 2.15 has another name for `broadcast_buffers`, which 2.8 does not know.
+        warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+        # No buffers: `average_buffers` makes better statistics of them than the first process's.
+        return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def unsynchronised(replica: torch.nn.Module, yes: bool = True) -> AbstractContextManager:
