@@ -67,7 +67,7 @@ flink-stop:
 	$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --require-hashes -r requirements/flink.txt -d .flink/sdist
 	tar -xzf .flink/sdist/*.tar.gz -C .flink/flink --strip-components=3 --wildcards '*/deps/lib/flink-dist-*' '*/deps/lib/log4j-*'
 	@rm -rf .flink/sdist
-	mvn -q -B -f flink/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/.flink/job-server
+	mvn -q -B -Dstyle.color=never -f flink/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/.flink/job-server
 	@$(BIN)/python -m flink install
 	@touch $@
 

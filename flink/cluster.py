@@ -270,8 +270,11 @@ class Cluster:
             lock.flush()
             while True:
                 for name, command in self.commands().items():
-                    if name in running and running[name].poll() is None:
-                        continue
+                    if name in running:
+                        if (status := running[name].poll()) is None:
+                            continue
+                        when = time.strftime("%Y-%m-%d %H:%M:%S")
+                        print(f"{when} {name}: ended with {status}, started again", flush=True)
                     with (self.folder / f"{name}.log").open("a") as log:
                         started = subprocess.Popen(
                             command,

@@ -11,11 +11,15 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from apache_beam.portability.api import beam_fn_api_pb2
+import grpc
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer
+
+from flink.cluster import HOST
 
 SIDE_INPUT_CACHE_BYTES = 64 << 20
 CHECK_S = 1.0
@@ -87,9 +91,13 @@ def main() -> None:
     logging.getLogger("alignset").setLevel(logging.INFO)
     if given.id:
         work(given.id, given.control)
-    address, _ = WorkerPool.start(use_process=True, port=given.port)
-    logging.warning("workers are to be had at %s", address)
-    threading.Event().wait()
+    # Beam's own `start` listens on all interfaces, for whoever comes.
+    pool = grpc.server(ThreadPoolExecutor(), options=[("grpc.http2.max_ping_strikes", 0)])
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(WorkerPool(), pool)
+    pool.add_insecure_port(f"{HOST}:{given.port}")
+    pool.start()
+    logging.warning("workers are to be had at %s:%d", HOST, given.port)
+    pool.wait_for_termination()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +15,7 @@ from typing import Any
 import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
     GoogleCloudOptions,
     PipelineOptions,
     PortableOptions,
@@ -26,11 +28,13 @@ from apache_beam.runners.portability.portable_runner import TERMINAL_STATES
 from apache_beam.runners.worker.statesampler import StateSampler
 from apache_beam.transforms import core
 
+from pipeline.options import UsageError
 from transforms.files import is_local
 
 IN_PROCESS = ("directrunner", "fnapirunner")
 AT_START = ("flinkrunner", "portablerunner", "sparkrunner")
 CANCEL_S = 60.0
+ANSWER_S = 10.0
 SAMPLING_MS = 5
 # A line that names an exception, of Python or of Java.
 _NAMED = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_][\w$]*\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
@@ -44,6 +48,38 @@ def gives_out_at_start(options: PipelineOptions) -> bool:
     as Beam runs batch jobs there; Dataflow, and the one in process, as workers ask."""
     runner = options.view_as(StandardOptions).runner or ""
     return runner.lower() in AT_START
+
+
+def check_engine(options: PipelineOptions) -> None:
+    """Looks whether there is an engine to run on: Beam would wait for minutes, or download one.
+
+    Raises:
+      UsageError: the flags name none, or a parallelism that is none.
+      EngineError: nothing listens where the job service is said to be.
+    """
+    flink = options.view_as(FlinkRunnerOptions)
+    endpoint = options.view_as(PortableOptions).job_endpoint
+    runner = (options.view_as(StandardOptions).runner or "").lower()
+    if runner == "flinkrunner" and not (
+        endpoint or flink.flink_job_server_jar or flink.flink_master != "[auto]"
+    ):
+        raise UsageError(
+            "--runner=FlinkRunner needs --job_endpoint=HOST:PORT: make flink starts a cluster "
+            "here, and says with which flags"
+        )
+    if flink.parallelism is not None and flink.parallelism < 1 and flink.parallelism != -1:
+        raise UsageError(
+            f"--parallelism must be at least 1, or -1 for the cluster's; got {flink.parallelism}"
+        )
+    host, colon, port = (endpoint or "").rpartition(":")
+    if colon and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), ANSWER_S).close()
+        except OSError as error:
+            raise EngineError(
+                f"no job service answers at {endpoint} ({error.strerror or error}): is the cluster "
+                "up (make flink)?"
+            ) from error
 
 
 class EngineError(RuntimeError):

@@ -17,7 +17,7 @@ HINTS = {
     "reset": "hosts that hang up: fewer --connections_per_host",
     "cut_off": "hosts that hang up: fewer --connections_per_host",
     "too_large": "a larger --max_image_bytes, if such images are wanted",
-    "forbidden_address": "names that lead to private addresses; never fetched but by a flag",
+    "forbidden_address": "private addresses, left alone without --allow_private_addresses",
     "robots": "the hosts' wish",
     "x_robots_tag": "the owners' wish; see --disallowed_header_directives",
     "deadline": "shards took too long: --retry_failed, or a longer --shard_timeout_s",

@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline.closing import close_run
 from pipeline.curate import Places, curate_images, curate_texts, parse_pages
-from pipeline.engine import Engine, everywhere
+from pipeline.engine import Engine, check_engine, everywhere
 from pipeline.fetch_report import render_failed
 from pipeline.funnel import render_funnel, render_pages, render_vocabulary
 from pipeline.inputs import (
@@ -49,6 +49,7 @@ def run(command: Command) -> None:
     FileSystems.set_options(command.beam)  # Beam does it where a pipeline is made
     check_retry(command)
     check_stores(command)
+    check_engine(command.beam)
     files = find_files(job)
     splits, parts = find_splits(job, files), find_pages(job, files)
     evaluation = find_evaluation_files(job.eval_images)

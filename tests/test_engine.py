@@ -1,5 +1,6 @@
 """What an engine says of a failed job, in one line; and jobs that a dead start left."""
 
+import socket
 from contextlib import suppress
 
 import apache_beam as beam
@@ -11,7 +12,8 @@ from apache_beam.runners.worker.statesampler import StateSampler
 from apache_beam.transforms import core
 from apache_beam.utils.counters import CounterFactory
 
-from pipeline.engine import SAMPLING_MS, Engine, job_error
+from pipeline.engine import SAMPLING_MS, Engine, EngineError, check_engine, job_error
+from pipeline.options import UsageError
 
 FROM_WORKER = """Pipeline job_1 failed in state FAILED: java.lang.RuntimeException: Error received \
 from SDK harness for instruction 1: Traceback (most recent call last):
@@ -75,6 +77,30 @@ def test_why_a_job_failed(text: str, said: str | None):
 )
 def test_which_runners_are_in_process(flags: list[str], in_process: bool):
     assert Engine(PipelineOptions(flags), "a").in_process == in_process
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--runner=FlinkRunner"], "needs --job_endpoint=HOST:PORT: make flink"),
+        (["--runner=FlinkRunner", "--job_endpoint=h:1", "--parallelism=0"], "at least 1.*; got 0"),
+        (["--runner=FlinkRunner", "--flink_master=h:1", "--parallelism=-2"], "got -2"),
+    ],
+)
+def test_flags_that_name_no_engine(flags: list[str], said: str):
+    with pytest.raises(UsageError, match=said):
+        check_engine(PipelineOptions(flags))
+
+
+def test_a_job_service_that_is_not_there():
+    with socket.create_server(("localhost", 0)) as server:
+        flags = [f"--job_endpoint=localhost:{server.getsockname()[1]}", "--runner=FlinkRunner"]
+        check_engine(PipelineOptions([*flags, "--parallelism=-1"]))
+    with pytest.raises(
+        EngineError, match=r"at localhost:\d+ \(.*\): is the cluster up \(make flink"
+    ):
+        check_engine(PipelineOptions(flags))
+    check_engine(PipelineOptions(["--runner=FlinkRunner", "--flink_master=localhost:1"]))
 
 
 class Jobs(LocalJobServicer):
