@@ -273,16 +273,14 @@ class Cluster:
                     if name in running:
                         if (status := running[name].poll()) is None:
                             continue
-                        when = time.strftime("%Y-%m-%d %H:%M:%S")
-                        print(f"{when} {name}: ended with {status}, started again", flush=True)
+                        print(f"{time.ctime()} {name} ended with {status}: again", flush=True)
                     with (self.folder / f"{name}.log").open("a") as log:
-                        started = subprocess.Popen(
+                        running[name] = subprocess.Popen(
                             command,
                             **{"cwd": self.folder, "env": environment, "stdout": log},
                             **{"stdin": subprocess.DEVNULL, "stderr": log},
                         )
-                    running[name] = started
-                    (self.folder / f"{name}.pid").write_text(str(started.pid))
+                    (self.folder / f"{name}.pid").write_text(str(running[name].pid))
                 time.sleep(1)
 
 

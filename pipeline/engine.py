@@ -31,7 +31,7 @@ from apache_beam.transforms import core
 from pipeline.options import UsageError
 from transforms.files import is_local
 
-IN_PROCESS = ("directrunner", "fnapirunner")
+IN_PROCESS = ("", "directrunner", "fnapirunner")
 AT_START = ("flinkrunner", "portablerunner", "sparkrunner")
 CANCEL_S = 60.0
 ANSWER_S = 10.0
@@ -43,26 +43,23 @@ _DIED = ("call already cancelled", "call is closed")
 _MISSING = re.compile(r"No module named '([\w.]+)'")
 
 
+def runner_of(options: PipelineOptions) -> str:
+    """The runner's name in lower case; empty for Beam's own choice."""
+    return (options.view_as(StandardOptions).runner or "").lower()
+
+
 def gives_out_at_start(options: PipelineOptions) -> bool:
     """Whether the engine gives all elements of a step to its workers at once: Flink and Spark do,
     as Beam runs batch jobs there; Dataflow, and the one in process, as workers ask."""
-    runner = options.view_as(StandardOptions).runner or ""
-    return runner.lower() in AT_START
+    return runner_of(options) in AT_START
 
 
 def check_engine(options: PipelineOptions) -> None:
-    """Looks whether there is an engine to run on: Beam would wait for minutes, or download one.
-
-    Raises:
-      UsageError: the flags name none, or a parallelism that is none.
-      EngineError: nothing listens where the job service is said to be.
-    """
+    """Raises UsageError where the flags name no engine, for Beam would download one, or a
+    parallelism that is none."""
     flink = options.view_as(FlinkRunnerOptions)
-    endpoint = options.view_as(PortableOptions).job_endpoint
-    runner = (options.view_as(StandardOptions).runner or "").lower()
-    if runner == "flinkrunner" and not (
-        endpoint or flink.flink_job_server_jar or flink.flink_master != "[auto]"
-    ):
+    given = options.view_as(PortableOptions).job_endpoint or flink.flink_job_server_jar
+    if runner_of(options) == "flinkrunner" and not given and flink.flink_master == "[auto]":
         raise UsageError(
             "--runner=FlinkRunner needs --job_endpoint=HOST:PORT: make flink starts a cluster "
             "here, and says with which flags"
@@ -71,15 +68,6 @@ def check_engine(options: PipelineOptions) -> None:
         raise UsageError(
             f"--parallelism must be at least 1, or -1 for the cluster's; got {flink.parallelism}"
         )
-    host, colon, port = (endpoint or "").rpartition(":")
-    if colon and port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), ANSWER_S).close()
-        except OSError as error:
-            raise EngineError(
-                f"no job service answers at {endpoint} ({error.strerror or error}): is the cluster "
-                "up (make flink)?"
-            ) from error
 
 
 class EngineError(RuntimeError):
@@ -96,8 +84,7 @@ class Engine:
 
     def __init__(self, options: PipelineOptions, start: str) -> None:
         self._options, self._start = options, start
-        runner = options.view_as(StandardOptions).runner
-        self.in_process = not runner or runner.lower() in IN_PROCESS
+        self.in_process = runner_of(options) in IN_PROCESS
         self._given_name = options.view_as(GoogleCloudOptions).job_name
 
     @contextmanager
@@ -127,6 +114,20 @@ class Engine:
             if self.in_process:
                 raise
             raise EngineError(job_error(error)) from error
+
+    def check(self) -> None:
+        """Raises EngineError where no job service answers: Beam would wait for it for minutes."""
+        endpoint = self._options.view_as(PortableOptions).job_endpoint or ""
+        host, _, port = endpoint.rpartition(":")
+        if not host or not port.isdigit():
+            return
+        try:
+            socket.create_connection((host, int(port)), ANSWER_S).close()
+        except OSError as error:
+            raise EngineError(
+                f"no job service answers at {endpoint} ({error.strerror or error}): is the cluster "
+                "up (make flink)?"
+            ) from error
 
     def cancel(self, start: str) -> list[str]:
         """Cancels what a job service still runs for a start of the command, and waits for its end.

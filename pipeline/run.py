@@ -71,6 +71,7 @@ def run(command: Command) -> None:
     parts = [part.moved(everywhere) for part in parts]
     evaluation = [file._replace(path=everywhere(file.path)) for file in evaluation]
     try:
+        engine.check()
         for left in engine.cancel(folder.fence.newest()):
             _say(f"{left}, left running by an earlier start of this command, is cancelled")
         folder.fence.take()

@@ -6,8 +6,9 @@ import importlib.util
 import os
 from collections.abc import Iterator
 
-from apache_beam.options.pipeline_options import S3Options, StandardOptions
+from apache_beam.options.pipeline_options import S3Options
 
+from pipeline.engine import runner_of
 from pipeline.options import Command, Job, UsageError
 from transforms.object_stores import scheme
 
@@ -95,7 +96,7 @@ def is_dry_run(command: Command) -> bool:
 
 def is_dataflow(command: Command) -> bool:
     """Whether Dataflow runs it."""
-    return (command.beam.view_as(StandardOptions).runner or "").lower() == "dataflowrunner"
+    return runner_of(command.beam) == "dataflowrunner"
 
 
 def _is_there(module: str) -> bool:

@@ -95,12 +95,20 @@ def test_flags_that_name_no_engine(flags: list[str], said: str):
 def test_a_job_service_that_is_not_there():
     with socket.create_server(("localhost", 0)) as server:
         flags = [f"--job_endpoint=localhost:{server.getsockname()[1]}", "--runner=FlinkRunner"]
-        check_engine(PipelineOptions([*flags, "--parallelism=-1"]))
+        engine = Engine(PipelineOptions(flags), "a")
+        engine.check()
     with pytest.raises(
         EngineError, match=r"at localhost:\d+ \(.*\): is the cluster up \(make flink"
     ):
-        check_engine(PipelineOptions(flags))
-    check_engine(PipelineOptions(["--runner=FlinkRunner", "--flink_master=localhost:1"]))
+        engine.check()
+    Engine(PipelineOptions(["--runner=FlinkRunner", "--flink_master=localhost:1"]), "a").check()
+
+
+@pytest.mark.parametrize("more", [[], ["--parallelism=1"], ["--parallelism=-1"]])
+def test_flags_that_name_one(more: list[str]):
+    check_engine(PipelineOptions(["--runner=FlinkRunner", "--job_endpoint=h:1", *more]))
+    check_engine(PipelineOptions(["--runner=FlinkRunner", "--flink_job_server_jar=a.jar", *more]))
+    check_engine(PipelineOptions(more))
 
 
 class Jobs(LocalJobServicer):

@@ -25,7 +25,6 @@ _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _P3 = np.uint64(0x165667B19E3779F9)
 _P4 = np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
-_ONES = np.uint64(0x0101010101010101)  # in each of eight bytes
 
 
 @njit(inline="always")
@@ -52,22 +51,6 @@ def read8(data, at):  # type: ignore[no-untyped-def]
     low = _byte(data, at, 0) | _byte(data, at, 1) | _byte(data, at, 2) | _byte(data, at, 3)
     high = _byte(data, at, 4) | _byte(data, at, 5) | _byte(data, at, 6) | _byte(data, at, 7)
     return low | high
-
-
-@njit(inline="always")
-def is_byte(eight, byte):  # type: ignore[no-untyped-def]
-    """Marks by its highest bit each of eight bytes that is this one: the lowest mark is right, and
-    above it others may be marked too. For use inside kernels."""
-    # A byte less its own ones borrows where it was 0.
-    lane = eight ^ (np.uint64(byte) * _ONES)
-    return (lane - _ONES) & ~lane & (_ONES << np.uint64(7))
-
-
-@njit(inline="always")
-def lowest_byte(marks):  # type: ignore[no-untyped-def]
-    """Which of eight bytes is the lowest that is marked. For use inside kernels."""
-    lowest = (marks & (np.uint64(0) - marks)) >> np.uint64(7)
-    return np.int64((lowest * np.uint64(0x0001020304050607)) >> np.uint64(56))
 
 
 @njit(inline="always")

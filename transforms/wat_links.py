@@ -14,36 +14,37 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.hashing import is_byte, kernel, lowest_byte, read8
+from transforms.byte_search import (
+    ESCAPED,
+    MARGIN,
+    after_line,
+    find,
+    is_at,
+    is_name,
+    number,
+    string_end,
+    word,
+)
+from transforms.hashing import kernel
 from transforms.plain_urls import AS_IT_STANDS, end_before, url_form
 
 # What a record is; of a page the images are among the links.
 ODD, WITHOUT_RESPONSE, PAGE = 0, 1, 2
-# What there is in a link's URL or text that stands for something else.
-ESCAPED, ENTITY = 1, 2
-
-
-def _word(word: bytes) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(word, np.uint8)
-
-
-_VERSIONS = _word(b"WARC/1.0\r\n"), _word(b"WARC/1.1\r\n")
-_METADATA, _END = _word(b"metadata"), _word(b"\r\n\r\n")
-_LENGTH, _TYPE = _word(b"content-length"), _word(b"warc-type")
-_COLON, _PATH, _URL, _ALT = map(_word, (b'":"', b'"path":"I', b"url", b"alt"))
-_KIND, _TARGET, _RESPONSE = map(_word, (b"WARC-Type", b"WARC-Target-URI", b"response"))
+_VERSIONS = word(b"WARC/1.0\r\n"), word(b"WARC/1.1\r\n")
+_METADATA, _END = word(b"metadata"), word(b"\r\n\r\n")
+_LENGTH, _TYPE = word(b"content-length"), word(b"warc-type")
+_COLON, _PATH, _URL, _ALT = map(word, (b'":"', b'"path":"I', b"url", b"alt"))
+_KIND, _TARGET, _RESPONSE = map(word, (b"WARC-Type", b"WARC-Target-URI", b"response"))
 # What is searched for: first and sixth byte are rare together.
-_HEADER, _STATUS = _word(b'WARC-Header-Metadata":{'), _word(b'Status":"')
-_HTML, _IMAGE, _BASE = map(_word, (b'HTML-Metadata":{', b'MG@/src"', b'Base":'))
+_HEADER, _STATUS = word(b'WARC-Header-Metadata":{'), word(b'Status":"')
+_HTML, _IMAGE, _BASE = map(word, (b'HTML-Metadata":{', b'MG@/src"', b'Base":'))
 # Bytes that are no part of white space, in UTF-8.
 _LETTER = ~np.isin(np.arange(256), [ord(" "), *range(0x80, 0xC0), 0xC2, 0xE1, 0xE2, 0xE3])
-_BLANKS, _HIGHEST = np.uint64(0x2020202020202020), np.uint64(0x8080808080808080)
 # The columns of a link: where its page's URL begins, and what of it is put before the link's ends;
 # where the link's and its text begin and end; where the page's ends; where the link's object begins
 # and ends; whether a parser is needed.
 _FOR_A_PARSER = [0, 6, 7, 8]
 _ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 14, 1 << 12  # bytes of its URL, since each row has it
-_MARGIN = 128  # bytes behind the data, so that words may be looked for at its very end
 
 
 class Images(NamedTuple):
@@ -77,7 +78,7 @@ def look(members: Sequence[bytes | bytearray]) -> Seen:
     Raises:
       ValueError: a text is no UTF-8.
     """
-    data = b"".join([*members, bytes(_MARGIN)])
+    data = b"".join([*members, bytes(MARGIN)])
     ends = np.cumsum(np.fromiter(map(len, members), np.int64, len(members)))
     kinds, fields = np.empty(len(members), np.int8), np.empty(5, np.int64)
     links = np.empty((len(data) // len(_IMAGE), 10), np.int64)
@@ -157,80 +158,21 @@ def _block(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the block of a record of metadata begins that goes on to `stop`, or -1."""
     length, known = -1, False
     line = -1
-    if _is_at(data, at, _VERSIONS[0]) or _is_at(data, at, _VERSIONS[1]):
-        line = _after_line(data, at, stop)
+    if is_at(data, at, _VERSIONS[0]) or is_at(data, at, _VERSIONS[1]):
+        line = after_line(data, at, stop)
     while line >= 0 and data[line] != ord("\r"):
-        end, colon = _after_line(data, line, stop), line
+        end, colon = after_line(data, line, stop), line
         while data[colon] > ord(" ") and data[colon] != ord(":"):
             colon += 1
         if data[colon] != ord(":") or data[colon + 1] != ord(" "):
             return -1
-        if _is_name(data, line, colon, _LENGTH):
-            length = _number(data, colon + 2, end - 2) if length < 0 else -1
-        elif _is_name(data, line, colon, _TYPE):
-            known = end - colon == len(_METADATA) + 4 and _is_at(data, colon + 2, _METADATA)
+        if is_name(data, line, colon, _LENGTH):
+            length = number(data, colon + 2, end - 2) if length < 0 else -1
+        elif is_name(data, line, colon, _TYPE):
+            known = end - colon == len(_METADATA) + 4 and is_at(data, colon + 2, _METADATA)
         line = end
     holds = line >= 0 and known and length == stop - line - 2 and length > 1
-    return line + 2 if holds and data[line + 1] == ord("\n") and _is_at(data, stop, _END) else -1
-
-
-@kernel
-def _after_line(data, at, stop):  # type: ignore[no-untyped-def]
-    """Where the next line begins; -1 where the line has no end of two bytes."""
-    marks = is_byte(read8(data, at), ord("\n"))
-    while not marks and at < stop - 8:
-        at += 8
-        marks = is_byte(read8(data, at), ord("\n"))
-    at += lowest_byte(marks)
-    return at + 1 if marks and at < stop and data[at - 1] == ord("\r") else -1
-
-
-@kernel
-def _number(data, at, stop):  # type: ignore[no-untyped-def]
-    number = 0
-    for place in range(at, stop):
-        if data[place] < ord("0") or data[place] > ord("9") or stop - at > 9:
-            return -1
-        number = 10 * number + data[place] - ord("0")
-    return number
-
-
-@kernel
-def _is_name(data, at, stop, word):  # type: ignore[no-untyped-def]
-    same = stop - at == len(word)
-    for place in range(len(word)):
-        same &= (data[at + place] | 32) == word[place]
-    return same
-
-
-@kernel
-def _is_at(data, at, word):  # type: ignore[no-untyped-def]
-    same = True
-    for place in range(len(word)):
-        same &= data[at + place] == word[place]
-    return same
-
-
-@kernel
-def _find(data, at, stop, word, other):  # type: ignore[no-untyped-def]
-    """Where the first of two words begins in `data[at:stop]`, or `stop`; 20 GB/s."""
-    a, b, c, d = word[0], word[5], other[0], other[5]
-    while at < stop:
-        least, block = np.uint8(255), data[at : at + 69]
-        for place in range(64):  # in a form that compiles to vector instructions
-            x, y = block[place], block[place + 5]
-            least = min(least, np.uint8((x ^ a) | (y ^ b)), np.uint8((x ^ c) | (y ^ d)))
-        if least == 0:
-            for place in range(at, at + 64, 8):
-                x, y = read8(data, place), read8(data, place + 5)
-                marks = (is_byte(x, a) & is_byte(y, b)) | (is_byte(x, c) & is_byte(y, d))
-                while marks:
-                    found = place + lowest_byte(marks)
-                    if _is_at(data, found, word) or _is_at(data, found, other):
-                        return min(found, stop)
-                    marks &= marks - np.uint64(1)
-        at += 64
-    return stop
+    return line + 2 if holds and data[line + 1] == ord("\n") and is_at(data, stop, _END) else -1
 
 
 @kernel
@@ -239,17 +181,17 @@ def _kind(data, at, stop, fields):  # type: ignore[no-untyped-def]
     last = stop - 1
     while last > at and data[last] <= ord(" "):
         last -= 1
-    head = _find(data, at, stop, _HEADER, _HEADER) + len(_HEADER) - 1
+    head = find(data, at, stop, _HEADER, _HEADER) + len(_HEADER) - 1
     after = _object(data, head, stop, (_KIND, _TARGET), fields) if head < stop else -1
     if data[at] != ord("{") or data[last] != ord("}") or after < 0 or fields[4] & ESCAPED:
         return ODD, stop
-    if fields[1] - fields[0] != len(_RESPONSE) or not _is_at(data, fields[0], _RESPONSE):
+    if fields[1] - fields[0] != len(_RESPONSE) or not is_at(data, fields[0], _RESPONSE):
         return WITHOUT_RESPONSE, stop
-    html = _find(data, after, stop, _HTML, _HTML)
-    status = _find(data, after, html, _STATUS, _STATUS) + len(_STATUS)
+    html = find(data, after, stop, _HTML, _HTML)
+    status = find(data, after, html, _STATUS, _STATUS) + len(_STATUS)
     if html == stop or status > html or data[status] != ord("2"):
         return ODD, html
-    if _find(data, status, html, _STATUS, _STATUS) < html or fields[3] - fields[2] > _LONGEST_PAGE:
+    if find(data, status, html, _STATUS, _STATUS) < html or fields[3] - fields[2] > _LONGEST_PAGE:
         return ODD, html
     return PAGE, html
 
@@ -259,10 +201,10 @@ def _links(data, at, stop, links, fields):  # type: ignore[no-untyped-def]
     """Writes the images with a text; returns how many, or -1 where anything is not as usual."""
     used, low, page, page_end = 0, at, fields[2], fields[3]
     stands = url_form(data, page, page_end)[0] == AS_IT_STANDS
-    at = _find(data, at, stop, _IMAGE, _BASE)
+    at = find(data, at, stop, _IMAGE, _BASE)
     while at < stop:
         begin = at - len(_PATH)
-        if not _is_at(data, begin, _PATH):
+        if not is_at(data, begin, _PATH):
             return -1
         while begin > low and (data[begin] != ord("{") or data[begin + 1] != ord('"')):
             begin -= 1
@@ -279,7 +221,7 @@ def _links(data, at, stop, links, fields):  # type: ignore[no-untyped-def]
             if not link[9]:
                 link[1] = end_before(data, page, page_end, form)
             used += 1
-        at = _find(data, end, stop, _IMAGE, _BASE)
+        at = find(data, end, stop, _IMAGE, _BASE)
     return used
 
 
@@ -300,38 +242,16 @@ def _object(data, at, stop, keys, places):  # type: ignore[no-untyped-def]
     places[:] = 0
     while data[at] != ord("}"):
         key = at + 2
-        key_end, seen = _string_end(data, key, stop)
+        key_end, seen = string_end(data, key, stop)
         value = key_end + 3
-        if seen or data[at + 1] != ord('"') or not _is_at(data, key_end, _COLON):
+        if seen or data[at + 1] != ord('"') or not is_at(data, key_end, _COLON):
             return -1
-        end, seen = _string_end(data, value, stop)
+        end, seen = string_end(data, value, stop)
         at = end + 1
         if end < 0 or (data[at] != ord(",") and data[at] != ord("}")):
             return -1
         for column in range(2):
-            if key_end - key == len(keys[column]) and _is_at(data, key, keys[column]):
+            if key_end - key == len(keys[column]) and is_at(data, key, keys[column]):
                 places[2 * column], places[2 * column + 1] = value, end
                 places[4] |= seen
     return at + 1
-
-
-@kernel
-def _string_end(data, at, stop):  # type: ignore[no-untyped-def]
-    """Where the quotation mark is that ends a string, and what is in the string; or -1."""
-    seen = 0
-    while at < stop:
-        eight = read8(data, at)
-        marks = is_byte(eight, ord('"')) | is_byte(eight, ord("\\")) | is_byte(eight, ord("&"))
-        marks |= (eight - _BLANKS) & ~eight & _HIGHEST  # below a blank
-        if not marks:
-            at += 8
-            continue
-        at += lowest_byte(marks)
-        c = data[at]
-        if c == ord('"') and at < stop:
-            return at, seen
-        if c < ord(" "):
-            break
-        seen |= ENTITY if c == ord("&") else ESCAPED
-        at += 1 if c == ord("&") else 2
-    return -1, 1
