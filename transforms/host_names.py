@@ -5,6 +5,7 @@ the system asks, 10 s and more, though the transfer that wanted it has ended: wi
 other name was found in time, and curl could not be closed before they ended.
 """
 
+import heapq
 import math
 import os
 import re
@@ -32,13 +33,15 @@ class HostNames:
         # All by host, with its port if the URL has one.
         self._known: dict[str, tuple[float, str]] = {}  # until when, and addresses; oldest first
         self._waiting: dict[str, list[tuple[Job, float, float]]] = {}  # from when, until when
+        self._untils: list[float] = []  # a heap, with those of jobs that wait no longer
+        self._count = 0  # of the jobs that wait
         self._asked: set[str] = set()
         self._answers: deque[tuple[str, str]] = deque()
         self._lock, self._closed = threading.Lock(), False
         self.bell = os.eventfd(0, os.EFD_NONBLOCK)
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return self._count
 
     def entry(self, job: Job) -> str | None:
         """What tells curl where a job's name leads; empty for an address; None where that is not
@@ -56,6 +59,8 @@ class HostNames:
         host, now = job.host, time.monotonic()
         until = now + min(self._timeout_s, job.left_s)
         self._waiting.setdefault(host, []).append((job, now, until))
+        heapq.heappush(self._untils, until)
+        self._count += 1
         if host in self._asked:
             return
         self._asked.add(host)
@@ -89,25 +94,35 @@ class HostNames:
             if addresses:
                 self._known.pop(host, None)
                 self._known[host] = now + _KEPT_S, addresses
-            for job, begun, _ in self._waiting.pop(host, []):
+            jobs = self._waiting.pop(host, [])
+            self._count -= len(jobs)
+            for job, begun, _ in jobs:
                 yield job, now - begun, None if addresses else "dns"
-        for host, jobs in list(self._waiting.items()) if not self.due_s() else ():
-            late = [one for one in jobs if one[2] <= now]
-            self._waiting[host] = [one for one in jobs if one[2] > now]
-            for job, begun, _ in late:
-                yield job, now - begun, "timeout"
+        if not self.due_s():
+            yield from self._late(now)
         while self._known and next(iter(self._known.values()))[0] <= now:
             del self._known[next(iter(self._known))]
 
+    def _late(self, now: float) -> Iterator[tuple[Job, float, str]]:
+        while self._untils and self._untils[0] <= now:
+            heapq.heappop(self._untils)
+        for jobs in list(self._waiting.values()):
+            late = [one for one in jobs if one[2] <= now]
+            jobs[:] = [one for one in jobs if one[2] > now]
+            self._count -= len(late)
+            for job, begun, _ in late:
+                yield job, now - begun, "timeout"
+
     def due_s(self) -> float:
-        """When the next job has waited too long."""
-        untils = (until for jobs in self._waiting.values() for *_, until in jobs)
-        return max(0.0, min(untils, default=math.inf) - time.monotonic())
+        """When the next job may have waited too long."""
+        return max(0.0, self._untils[0] - time.monotonic()) if self._untils else math.inf
 
     def clear(self) -> list[Job]:
         """Takes all that waits."""
         jobs = [job for jobs in self._waiting.values() for job, *_ in jobs]
         self._waiting.clear()
+        self._untils.clear()
+        self._count = 0
         return jobs
 
     def close(self) -> None:
