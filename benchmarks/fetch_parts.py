@@ -1,9 +1,10 @@
 """What each part of fetching and keeping a photograph costs, in CPU us, ours alone.
 
-  python benchmarks/fetch_parts.py [--photos=400] [--repeats=5]
+  python benchmarks/fetch_parts.py [--photos=400] [--repeats=5] [--qualities 75 90 95 98 100]
 
 The photographs of `fetch.py`, each part alone in one thread, process time, the best of the repeats.
-`whole image plane` is `_WriteShard` over as many pairs, all its threads together.
+`whole image plane` is `_WriteShard` over as many pairs, all its threads together. With --qualities
+only the grey planes, of the photographs encoded anew.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +91,35 @@ def plane(urls: list[str], folder: Path, repeats: int) -> float:
     return min(cost_us(once, [n], 1) for n in range(repeats)) / len(urls)
 
 
+def libjpeg_plane(body: bytes) -> np.ndarray:
+    return simplejpeg.decode_jpeg(body, "GRAY", min_height=60, min_width=60)
+
+
+def plane_costs(bodies: list[bytes], repeats: int) -> dict[str, float]:
+    some = [bodies[n : n + IMAGES_AT_ONCE] for n in range(0, len(bodies), IMAGES_AT_ONCE)]
+    dc_planes(bodies)  # which from now on have met these tables
+    return {
+        "grey plane": cost_us(dc_planes, some, repeats) * len(some) / len(bodies),
+        "grey plane, by libjpeg": cost_us(libjpeg_plane, bodies, repeats),
+    }
+
+
+def compare_qualities(bodies: list[bytes], qualities: list[int], repeats: int) -> None:
+    pictures = [simplejpeg.decode_jpeg(body) for body in bodies]
+    rows = []
+    for quality in qualities:
+        for chroma in ("420", "444"):
+            encode = partial(simplejpeg.encode_jpeg, quality=quality, colorsubsampling=chroma)
+            costs = plane_costs([encode(picture) for picture in pictures], repeats)
+            rows.append({"quality": quality, "chroma": chroma} | costs)
+    print_results(rows, {"benchmark": "fetch_parts --qualities", "rows": rows}, PACKAGES)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--qualities", type=int, nargs="+", default=[])
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
     flags = parser.parse_args()
@@ -100,23 +127,20 @@ def main() -> None:
     make_photos(flags.cache / "photos", flags.photos)
     paths = [flags.cache / "photos" / f"{n}.jpg" for n in range(flags.photos)]
     bodies = [path.read_bytes() for path in paths]
+    if flags.qualities:
+        compare_qualities(bodies, flags.qualities, flags.repeats)
+        return
     some = [bodies[n : n + IMAGES_AT_ONCE] for n in range(0, len(bodies), IMAGES_AT_ONCE)]
-
-    def of_one(work: Callable[[list[bytes]], object]) -> float:
-        return cost_us(work, some, flags.repeats) * len(some) / len(bodies)
-
-    def libjpeg_plane(body: bytes) -> np.ndarray:
-        return simplejpeg.decode_jpeg(body, "GRAY", min_height=60, min_width=60)
-
-    dc_planes(bodies)  # which from now on have met these tables
+    planes_cost = plane_costs(bodies, flags.repeats)
     planes = dc_planes(bodies)
     parts = {
         "sha256": cost_us(lambda body: hashlib.sha256(body).hexdigest(), bodies, flags.repeats),
         "header": cost_us(jpeg_header, bodies, flags.repeats),
-        "grey plane": of_one(dc_planes),
-        "grey plane, by libjpeg": cost_us(libjpeg_plane, bodies, flags.repeats),
+        **planes_cost,
         "perceptual hash": cost_us(plane_hash, planes, flags.repeats),
-        "examine: header, plane, hash": of_one(examine_all),
+        "examine: header, plane, hash": cost_us(examine_all, some, flags.repeats)
+        * len(some)
+        / len(bodies),
     }
     with tempfile.TemporaryDirectory(prefix="alignset-bench-") as name:
         folder = Path(name)

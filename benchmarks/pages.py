@@ -49,6 +49,15 @@ for _ in range(3):
     spent = time.process_time() - start
 print(json.dumps([spent, {rows}]))
 """
+MEMORY = """
+import resource, sys
+sys.path.insert(0, {root!r})
+from collections import Counter
+import transforms.pages as p
+for _ in p.rows_of(p.pairs_of(p.PageFiles({kind!r}, ((sys.argv[1], ''),)), Counter())):
+    pass
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 SETUPS = {
     "ours": (
         "from collections import Counter\nimport transforms.pages as p",
@@ -211,6 +220,31 @@ def _plain(pairs: Pairs) -> Pairs:
     return plain
 
 
+def peak_mib(kind: str, archive: Path, times: int) -> float:
+    """Of a process that parses an archive, repeated, to rows for Parquet."""
+    whole = archive.with_name(f"{times}-{archive.name}")
+    with whole.open("wb") as sink:
+        for _ in range(times):
+            sink.write(archive.read_bytes())
+    code = MEMORY.format(root=str(Path(__file__).parents[1]), kind=kind)
+    command = [sys.executable, "-c", code, str(whole)]
+    done = subprocess.run(command, check=True, capture_output=True)
+    whole.unlink()
+    return int(done.stdout) / 1024
+
+
+def print_memory(warc: Path, wat: Path) -> None:
+    """Prints the peaks of archives of up to about a GiB, and of small ones."""
+    rows = []
+    for kind, archive in (("warc", warc), ("wat", wat)):
+        with gzip.open(archive) as source:
+            size = sum(map(len, iter(lambda: source.read(1 << 20), b"")))
+        for times in (1, (1 << 30) // size):
+            row = {"archive": kind, "MiB inflated": times * size / 2**20}
+            rows.append(row | {"peak MiB": peak_mib(kind, archive, times)})
+    print_results(rows, {"benchmark": "pages --memory", "rows": rows}, ["selectolax", "deflate"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("/usr/share/doc/python-skimage-doc"))
@@ -218,10 +252,15 @@ def main() -> None:
     parser.add_argument("--cc2dataset", default="", help="python of an environment that has it")
     parser.add_argument("--wat", type=Path, help="one to take instead of that written here")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--memory", action="store_true", help="of ours, and no times")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         warc, wat = Path(folder) / "pages.warc.gz", Path(folder) / "pages.wat.gz"
         pages, size = write_warc(warc, args.folder, args.times)
+        if args.memory:
+            write_wat(wat, warc)
+            print_memory(warc, wat)
+            return
         sides = {
             "ours": lambda: timed(lambda: ours(warc)),
             "warcio + lxml": lambda: timed(lambda: by_warcio_and_lxml(warc)),

@@ -87,4 +87,8 @@ def test_answers_are_forgotten(asked: list[str], monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(time, "monotonic", lambda: now + 61)
     assert names.entry(found[0][0]) is None
     assert (list(names.ended()), names._known) == ([], {})
+    names.add(found[0][0])  # and it is looked up again
+    while len(found) < 4:
+        found += names.ended()
+    assert (found[3][2], len(asked), len(names)) == (None, 4, 0)
     names.close()

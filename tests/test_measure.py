@@ -48,6 +48,18 @@ def test_what_is_remembered_is_measured_alike(rows: list) -> None:
     assert told(found) == known
 
 
+def test_pages_and_where_a_row_is_stored_are_remembered() -> None:
+    batch = pair_batch([(URL, "a dog"), (None, "a cat")])
+    columns = {"page_url": ["http://a.example/", None], "source_path": ["a.tar", None]}
+    more = pa.record_batch([*batch.columns, *columns.values()], [*batch.schema.names, *columns])
+    kept = remembered(measure(more), more)
+    page = recalled(kept).page
+    assert page is not None
+    assert page.to_pylist() == columns["page_url"]
+    assert kept["source_path"].to_pylist() == columns["source_path"]
+    assert recalled(remembered(measure(batch), batch)).page is None
+
+
 @pytest.mark.parametrize(
     ("url", "caption", "fault"),
     [

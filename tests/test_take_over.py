@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import pytest
+
 from transforms.claims import Mark
+from transforms.fencing import SupersededError
 from transforms.take_over import PATIENCE_S, POLL_S, take_over
 
 
@@ -22,7 +25,7 @@ class Attempt(NamedTuple):
 class World:
     """Shards, some of which others write, on a clock that goes on where somebody sleeps."""
 
-    slowest_s = 0.0
+    slowest_s, superseded_s = 0.0, float("inf")
 
     def __init__(self, others: dict[int, Attempt], took_s: float = 1.0) -> None:
         self.others, self.took_s = others, took_s
@@ -34,7 +37,8 @@ class World:
         return shard in self.written or ends <= self.now_s
 
     def check(self) -> None:
-        pass
+        if self.now_s >= self.superseded_s:
+            raise SupersededError
 
     def begun(self, shard: int) -> Mark | None:
         return self.others[shard].mark if shard in self.others else None
@@ -50,6 +54,14 @@ class World:
 
     def run(self, shards: int, slept: Callable[[float], None] | None = None) -> None:
         take_over(range(shards), self, clock=lambda: self.now_s, sleep=slept or self.sleep)
+
+
+def test_a_worker_of_an_earlier_start_does_not_wait_on():
+    world = World({0: Attempt("slow", 1000.0)})
+    world.superseded_s = 5.0
+    with pytest.raises(SupersededError):
+        world.run(1)
+    assert world.now_s == 5.0
 
 
 def test_nothing_is_left():
