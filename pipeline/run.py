@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
@@ -87,9 +90,16 @@ def run(command: Command) -> None:
         stop_work()
         folder.release()
         if blocks:
-            shutil.rmtree(blocks, ignore_errors=True)
+            _remove_blocks(blocks)
     _tell(funnel)
     _say(f"done: {folder.out}")
+
+
+def _remove_blocks(folder: str) -> None:
+    """In threads: Linux lets go of a GB of its cache in 0.3 s."""
+    with suppress(FileNotFoundError), ThreadPoolExecutor() as pool:
+        list(pool.map(partial(Path.unlink, missing_ok=True), Path(folder).iterdir()))
+        Path(folder).rmdir()
 
 
 def _tell(funnel: dict[str, Any]) -> None:
@@ -136,6 +146,8 @@ def _curate(
         _say(f"reading {len(files)} files in {len(splits)} splits")
         with _Timed("text plane"), pipeline_of("texts") as pipeline:
             curate_texts(pipeline, splits, command, places, bucket_count(files), given.vocabulary)
+        if places.blocks.folder:
+            _remove_blocks(places.blocks.folder)
         summary = folder.text_summary()
         if summary is None:
             return _handed_over(command, "text plane's")

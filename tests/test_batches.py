@@ -12,8 +12,10 @@ from transforms.batches import (
     batch_of,
     bucket_order,
     bucket_slices,
+    is_there,
     numbered,
     pieces,
+    remove,
     unpack,
     unpack_each,
     unpacked,
@@ -143,3 +145,17 @@ def test_a_split_has_no_more_rows_than_numbers(monkeypatch: pytest.MonkeyPatch) 
     assert [first for first, _ in numbered([two, two.slice(1)])] == [0, 2]
     with pytest.raises(RuntimeError, match="more than 3 rows; split it"):
         list(numbered([two, two]))
+
+
+def test_what_references_lead_to_is_taken_away(tmp_path) -> None:
+    blocks = Blocks(str(tmp_path))
+    one, other = (pa.record_batch([pa.array([number])], names=["a"]) for number in (1, 2))
+    both = pa.concat_batches(blocks.pack([one]) + blocks.pack([other]))
+    (kept,) = blocks.pack([one])
+    mapped = list(unpack_each(both))
+    assert is_there(both)
+    remove(both.slice(0, 1))
+    assert not is_there(both)
+    remove(both)
+    assert [batch["a"].to_pylist() for batch in mapped] == [[1], [2]]  # until they are let go
+    assert (is_there(both), is_there(kept), len(list(tmp_path.iterdir()))) == (False, True, 1)

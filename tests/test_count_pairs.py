@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import apache_beam as beam
@@ -11,6 +12,7 @@ from tests.made_batches import (
     language_rule,
     ngram_hashes,
     pair_batch,
+    pair_hash,
     read_batches,
     run_in_beam,
     xxh,
@@ -24,6 +26,7 @@ from transforms.count_pairs import (
     counted,
     distinct_pairs,
 )
+from transforms.measure import recalled
 
 ENGLISH = "the brown dog sleeps under the old wooden table"
 GERMAN = "der braune Hund schläft unter dem alten Holztisch"
@@ -37,8 +40,12 @@ def bucket(value: int, buckets: int = BUCKETS) -> int:
 
 
 def pair_row(url: str, text: str, *, exact: tuple[str, str]) -> tuple[int, ...]:
-    """key, url, text, exact."""
-    return xxh_pair(url, text), xxh(url), xxh(text), xxh_pair(*exact)
+    """url, text, exact."""
+    return xxh(url), xxh(text), xxh_pair(*exact)
+
+
+def key_of(pair: tuple) -> int:
+    return pair_hash(*pair[:2])
 
 
 def rows_of(batch: pa.RecordBatch) -> list[tuple]:
@@ -56,10 +63,10 @@ def test_a_batch_counts_its_usable_rows() -> None:
         (*pair_row(A, "a dog", exact=(A, "A Dog")), 101, 1),
         (*pair_row(B_IDENTITY, "a dog.", exact=(B, "a dog.")), 103, 1),
     ]
-    assert found.pairs.schema.names == ["key", "url", "text", "exact", "row", "counted"]
+    assert found.pairs.schema.names == ["url", "text", "exact", "row", "counted"]
     assert dict(rows_of(found.ngrams)) == ngram_counts("a dog", "a dog.")
     assert found.ngrams["ngram"].to_pylist() == sorted(ngram_counts("a dog"))
-    assert (len(found.repeated), len(found.foreign), len(found.measured)) == (0, 0, 4)
+    assert (len(found.repeated), len(found.foreign), len(found.measured.url)) == (0, 0, 4)
 
 
 def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
@@ -96,11 +103,10 @@ def test_nothing_counts_nothing() -> None:
     for batch in (pair_batch([]), pair_batch([(None, None)])):
         found = counted(batch, first_row=0, language=language_rule("en"))
         assert [len(part) for part in found[:4]] == [0, 0, 0, 0]
-        assert len(found.measured) == len(batch)
+        assert len(found.measured.url) == len(batch)
 
 
 PAIR_KINDS = {
-    "key": pa.uint64(),
     "url": pa.uint64(),
     "text": pa.uint64(),
     "exact": pa.uint64(),
@@ -118,21 +124,27 @@ def batch_of_rows(rows: list[tuple], kinds: dict[str, pa.DataType]) -> pa.Record
 
 def test_distinct_pairs_of_several_splits() -> None:
     rows = [
-        (7, 1, 1, 9, 0, 1, 5),
-        (7, 1, 1, 9, 9, 1, 2),  # of one exact hash, the one of the first split
-        (7, 1, 2, 9, 3, 1, 2),  # another pair, though its key is the same
-        (8, 3, 3, 5, 0, 0, 1),
-        (8, 3, 3, 4, 1, 0, 9),  # the smallest exact hash
-        (9, 4, 4, 1, 2**32 - 1, 1, 2**32 - 1),
-        (9, 4, 4, 1, 2**32 - 2, 1, 2**32 - 1),
-        (7, 1, 1, 9, 1, 1, 3),
+        (1, 1, 9, 0, 1, 5),
+        (1, 1, 9, 9, 1, 2),  # of one exact hash, the one of the first split
+        (1, 2, 9, 3, 1, 2),
+        (3, 3, 5, 0, 0, 1),
+        (3, 3, 4, 1, 0, 9),  # the smallest exact hash
+        (4, 4, 1, 2**32 - 1, 1, 2**32 - 1),
+        (4, 4, 1, 2**32 - 2, 1, 2**32 - 1),
+        (1, 1, 9, 1, 1, 3),
     ]
-    pairs, repeated = distinct_pairs(batch_of_rows(rows, PAIR_KINDS))
-    assert rows_of(pairs) == [rows[1], rows[2], rows[4], rows[6]]
+    pairs = batch_of_rows(rows, PAIR_KINDS)
+    first, repeated = distinct_pairs(pairs)
+    assert first.tolist() == [row in (1, 2, 4, 6) for row in range(len(rows))]
     assert repeated.schema.names == ["split", "row"]
     assert rows_of(repeated) == [(1, 0), (3, 1), (5, 0), (2**32 - 1, 2**32 - 1)]
-    pairs, repeated = distinct_pairs(pairs)
-    assert (len(pairs), rows_of(repeated)) == (4, [])
+    first, repeated = distinct_pairs(pairs.filter(pa.array(first)))
+    assert (first.tolist(), rows_of(repeated)) == ([True] * 4, [])
+
+
+def told(batch: pa.RecordBatch) -> tuple[int, int]:
+    """How many rows there are, and how many distinct n-grams."""
+    return len(batch), sum(map(len, recalled(batch).distinct or []))
 
 
 @pytest.mark.parametrize("by_reference", [False, True])
@@ -152,7 +164,9 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
         (*pair_row(C, "one", exact=(C, "one")), 2, 1, 1),
         (*dog, 3, 1, 1),  # repeats one of another batch only
     ]
-    by_key = {bucket(p[0]): [q for q in pairs if bucket(q[0]) == bucket(p[0])] for p in pairs}
+    by_key: dict[int, list[tuple]] = {}
+    for pair in pairs:
+        by_key.setdefault(bucket(key_of(pair)), []).append(pair)
     ngrams: dict[int, list] = {}
     for counts in (
         ngram_counts("a dog", "a dog"),
@@ -171,9 +185,10 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
         expect_rows(found["repeated"], {0: [(2,)], 1: [(4,)]}, "repeated")
         expect_rows(found["foreign"], {}, "foreign")
         sizes = found["measured"] | beam.MapTuple(
-            lambda split, block: (split, [len(batch) for batch in unpack_each(block)])
+            lambda split, block: (split, [told(batch) for batch in unpack_each(block)])
         )
-        known = [(0, [3, 0, 1]), (1, [2, 3]), (2, [0])] if by_reference else []
+        sizes_of = {0: [(3, 3), (0, 0), (1, 3)], 1: [(2, 18), (3, 4)], 2: [(0, 0)]}
+        known = list(sizes_of.items()) if by_reference else []
         assert_that(sizes, equal_to(known), label="measured")
         assert_that(found["read"], equal_to([{"rows": 4}, {"rows": 5}, {"rows": 0}]), label="read")
 
@@ -192,12 +207,15 @@ def test_foreign_rows_in_beam() -> None:
 
 
 def in_blocks(
-    rows: list[tuple], kinds: dict[str, pa.DataType], blocks: Blocks, buckets: int
+    rows: list[tuple],
+    kinds: dict[str, pa.DataType],
+    blocks: Blocks,
+    hash_of: Callable[[tuple], int],
 ) -> list[tuple[int, pa.RecordBatch]]:
-    """Rows by the bucket of their first column, two to a block."""
+    """Rows by the bucket of their hash, two to a block."""
     of_bucket: dict[int, list[tuple]] = {}
     for row in rows:
-        of_bucket.setdefault(bucket(row[0], buckets), []).append(row)
+        of_bucket.setdefault(bucket(hash_of(row)), []).append(row)
     return [
         (number, block)
         for number, its in of_bucket.items()
@@ -214,7 +232,6 @@ def spread_by_bucket(rows: list[tuple]) -> dict[int, list[tuple]]:
 def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -> None:
     blocks = Blocks(str(tmp_path) if by_reference else None)
     low, high = 5, 2**64 - 5  # URLs, and so texts, of the first and the last bucket
-    key_of = {(url, text): url ^ (text << 20) for url in (low, high) for text in (1, 2, 3)}
     pairs = [  # url, text, exact, row, counted, split
         (low, 1, 30, 7, 1, 0),
         (low, 1, 20, 3, 1, 1),  # the first by its very strings
@@ -227,8 +244,7 @@ def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -
         (high, 3, 1, 10, 1, 0),
         (high, 3, 2, 2, 1, 0),
     ]
-    rows = [(key_of[p[:2]], *p) for p in pairs]
-    packed = in_blocks(rows, PAIR_KINDS, blocks, BUCKETS)
+    packed = in_blocks(pairs, PAIR_KINDS, blocks, lambda row: row[0])
     assert len({number for number, _ in packed}) == 2
     repeated = {0: [(7,), (2,)], 1: [(4,), (6,)]}
     # Of one bucket of pairs each: parts of a count, whose sum FindFrequent makes.
@@ -254,7 +270,8 @@ def test_frequent_is_more_than_the_limit(
 ) -> None:
     blocks = Blocks(str(tmp_path) if by_reference else None)
     counts = [(1, 3), (2, 2), (1, 1), (3, 2), (2, 1), (2**63, 2**32 - 1), (2**63, 1)]
-    packed = in_blocks(counts, {"hash": pa.uint64(), "count": pa.uint32()}, blocks, BUCKETS)
+    kinds = {"hash": pa.uint64(), "count": pa.uint32()}
+    packed = in_blocks(counts, kinds, blocks, lambda row: row[0])
     of_images = [(BUCKETS + number, block) for number, block in packed]
     some = spread_by_bucket([(one,) for one in frequent])
     many = spread_by_bucket([(2**63,)])

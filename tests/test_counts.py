@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from transforms import counts
 from transforms.batches import bucket_slices
 from transforms.counts import (
+    byte_runs,
+    count_ngrams,
     frequent_ngrams,
     ngrams_of,
     repeated_rows,
@@ -29,6 +31,20 @@ def test_runs_count_each_value(values: list[int]) -> None:
     distinct, counts = runs(np.sort(uint64(values)))
     assert dict(zip(distinct.tolist(), counts.tolist(), strict=True)) == Counter(values)
     assert distinct.tolist() == sorted(set(values))
+
+
+@given(
+    st.lists(st.tuples(hashes, st.sampled_from([1, 1, 2, 254, 255, 256, 510, 511]))), st.randoms()
+)
+def test_counts_of_a_byte_add_up(values: list[tuple[int, int]], random) -> None:
+    ngrams = [value for value, times in values for _ in range(times)]
+    random.shuffle(ngrams)
+    for found in (byte_runs(np.sort(uint64(ngrams))), count_ngrams(uint64(ngrams))):
+        assert np.all(found[0][1:] >= found[0][:-1])
+        assert dict(zip(*sum_by_hash(*([column] for column in found)), strict=True)) == Counter(
+            ngrams
+        )
+        assert len(found[0]) == sum(-(-times // 255) for times in Counter(ngrams).values())
 
 
 @given(st.lists(st.tuples(few, few, few)), st.integers(1, 30), st.randoms())

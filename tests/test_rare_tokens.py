@@ -9,8 +9,8 @@ from transforms.measure import Pairs, measure
 from transforms.rare_tokens import has_rare_token
 
 URL = "http://a.example/b.jpg"
-# Hashes that share a place of the cache of 2**14, and those of its first and last place.
-HASHES = [at + (high << 14) for at in (0, 1, 2**14 - 1) for high in (0, 1, 2**49)]
+# Hashes that share a mark of the 2**22, or its byte, and those of the first and the last mark.
+HASHES = [(mark << 42) + low for mark in (0, 1, 7, 8, 2**22 - 1) for low in (0, 1, 2**41)]
 
 
 def hash_set(hashes: set[int]) -> HashSet:
@@ -39,7 +39,13 @@ texts = st.lists(ngrams, max_size=5).map(lambda row: row if len(row) % 2 else ro
 def test_one_ngram_outside_makes_a_text_rare(rows: list, known: set[int]) -> None:
     alive = np.array([one for _, one in rows], np.bool_)
     found = has_rare_token(pairs_of([row for row, _ in rows]), alive, hash_set(known))
-    assert found.tolist() == [one and not known.issuperset(row) for row, one in rows]
+    rare = [one and not known.issuperset(row) for row, one in rows]
+    assert found.tolist() == rare
+    # The distinct n-grams of those that counted are enough, in any pieces.
+    distinct = sorted({ngram for row, one in rows for ngram in row if one})
+    halves = [np.array(half, np.uint64) for half in (distinct[::2], distinct[1::2])]
+    pairs = pairs_of([row for row, _ in rows])._replace(distinct=halves)
+    assert has_rare_token(pairs, alive, hash_set(known)).tolist() == rare
 
 
 @pytest.mark.parametrize("hash_", HASHES)

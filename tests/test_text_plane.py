@@ -28,7 +28,7 @@ from transforms.fencing import Fence
 from transforms.hashing import HashSet
 from transforms.judge_pairs import Corpus, text_reasons
 from transforms.language import mistaken_for
-from transforms.measure import measure, recalled
+from transforms.measure import measure, recalled, remembered
 
 # Texts that meet and differ: the same identity in several forms, n-grams that tie.
 MEETING_URLS = [
@@ -118,12 +118,12 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     parts = [counted(b, first_row=at, language=language) for at, b in batches]
     if not parts:
         return []
-    table = pa.Table.from_batches([part.pairs for part in parts]).combine_chunks()
-    pairs, again = distinct_pairs(table.to_batches()[0]) if len(table) else (parts[0].pairs,) * 2
+    pairs = pa.concat_batches([part.pairs for part in parts])
+    first, again = distinct_pairs(pairs)
     repeats = [again, *(part.repeated for part in parts)]
     repeated = [at for rows in repeats for at in rows["row"].to_pylist()]
     foreign = [at for part in parts for at in part.foreign["row"].to_pylist()]
-    votes = pairs.filter(pa.array(pairs["counted"].to_numpy() > 0))
+    votes = pairs.filter(pa.array(first & (pairs["counted"].to_numpy() > 0)))
     ngrams, sums = sum_by_hash(
         *([part.ngrams[name].to_numpy() for part in parts] for name in ("ngram", "count"))
     )
@@ -135,7 +135,10 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     )
     found = []
     for part, (start, batch) in zip(parts, batches, strict=True):
-        measured = recalled(part.measured) if start % 2 else measure(batch)
+        measured = measure(batch)
+        if start % 2:
+            kept = recalled(remembered(part.measured, batch))
+            measured = kept._replace(distinct=[part.ngrams["ngram"].to_numpy()])
         at = np.arange(start, start + len(batch))
         reasons = text_reasons(
             measured,

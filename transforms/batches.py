@@ -101,6 +101,17 @@ def unpack_each(block: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         yield unpack(block.slice(row, 1))
 
 
+def is_there(block: pa.RecordBatch) -> bool:
+    """Whether the files are all there that references lead to."""
+    return all(Path(path).exists() for path in block["path"].to_pylist())
+
+
+def remove(block: pa.RecordBatch) -> None:
+    """Takes away the files that references lead to. What is mapped stays until it is let go."""
+    for path in block["path"].to_pylist():
+        Path(path).unlink(missing_ok=True)
+
+
 def unpacked(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
     """One table of all the blocks of a bucket. An empty iterable gives an empty table."""
     batches = [unpack(block) for block in blocks]

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from transforms.batches import (
@@ -21,7 +20,8 @@ from transforms.batches import (
     pieces,
     unpacked,
 )
-from transforms.counts import ngrams_of, repeated_rows, runs, sum_by_hash
+from transforms.counts import byte_runs, count_ngrams, ngrams_of, repeated_rows, runs, sum_by_hash
+from transforms.hashing import Bools, UInt64s, pair_keys
 from transforms.language import LanguageRule, wrong_languages
 from transforms.measure import Pairs, measure, remembered
 from transforms.threads import ThreadedDoFn, in_threads
@@ -34,11 +34,11 @@ ReadSplit = Callable[[Any], Iterator[pa.RecordBatch]]
 class Counted(NamedTuple):
     """What one batch adds to the counts; rows are those that are not malformed."""
 
-    pairs: pa.RecordBatch  # key, url, text, exact: uint64; row: uint32; counted: uint8, 0 or 1
+    pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, 0 or 1
     repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
-    ngrams: pa.RecordBatch  # ngram: uint64, ascending; count: uint32; of the counted rows
+    ngrams: pa.RecordBatch  # ngram: uint64, ascending; count: uint8, `byte_runs`; of counted rows
     foreign: pa.RecordBatch  # row: uint32; language: string
-    measured: pa.RecordBatch  # the whole batch, `remembered`: malformed rows too
+    measured: Pairs  # the whole batch: malformed rows too
 
 
 def counted(
@@ -62,30 +62,32 @@ def counted(
     voters = usable.copy()
     voters[rows[foreign]] = False
     columns = {
-        "key": pairs.key[rows],
         "url": pairs.url_hash[rows],
         "text": pairs.text_hash[rows],
         "exact": pairs.exact_hash()[rows],
         "row": (rows + first_row).astype(np.uint32),
         "counted": counts.astype(np.uint8),
     }
-    firsts, repeated = distinct_pairs(batch_of(columns))
+    distinct = batch_of(columns)
+    first, repeated = distinct_pairs(distinct)
+    if len(repeated):
+        distinct = distinct.filter(pa.array(first))
     named = {"row": (rows[foreign] + first_row).astype(np.uint32), "language": languages}
     if not ngrams:
         voters[:] = False
     grams = _ngrams(pairs, voters)
-    return Counted(firsts, repeated, grams, batch_of(named), remembered(pairs, batch))
+    return Counted(distinct, repeated, grams, batch_of(named), pairs)
 
 
-def _ngrams(pairs: Pairs, voters: npt.NDArray[np.bool_]) -> pa.RecordBatch:
+def _ngrams(pairs: Pairs, voters: Bools) -> pa.RecordBatch:
     hashes = ngrams_of(pairs.ngrams, pairs.first_ngram, pairs.word_count, voters)
-    hashes.sort()  # where it lies: these are the largest arrays of all
-    distinct, counts = runs(hashes)
-    return batch_of({"ngram": distinct, "count": counts.astype(np.uint32)})
+    distinct, counts = count_ngrams(hashes)
+    return batch_of({"ngram": distinct, "count": counts})
 
 
-def distinct_pairs(pairs: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """Each pair once, and the columns `row` and perhaps `split` of the rows that repeat it.
+def distinct_pairs(pairs: pa.RecordBatch) -> tuple[Bools, pa.RecordBatch]:
+    """Which rows stand for a pair, each once, and the columns `row` and perhaps `split` of the
+    others, which repeat it.
 
     Args:
       pairs: the columns of `Counted.pairs`, and `split` where they are of several.
@@ -95,14 +97,12 @@ def distinct_pairs(pairs: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatc
     if "split" in pairs.schema.names:
         place |= pairs["split"].to_numpy().astype(np.uint64) << np.uint64(32)
         names = ["split", "row"]
-    keys, urls, texts, exact = (pairs[name].to_numpy() for name in ("key", "url", "text", "exact"))
-    repeated = repeated_rows(keys, urls, texts, exact, place)
-    if not len(repeated):
-        return pairs, pairs.select(names).slice(0, 0)
-    repeated = pa.array(repeated[np.argsort(place[repeated])])
+    urls, texts, exact = (pairs[name].to_numpy() for name in ("url", "text", "exact"))
+    repeated = repeated_rows(pair_keys(urls, texts), urls, texts, exact, place)
+    repeated = repeated[np.argsort(place[repeated])]
     first = np.ones(len(pairs), np.bool_)
     first[repeated] = False
-    return pairs.filter(pa.array(first)), pairs.select(names).take(repeated)
+    return first, pairs.select(names).take(pa.array(repeated))
 
 
 class _Count(ThreadedDoFn):
@@ -128,23 +128,30 @@ class _Count(ThreadedDoFn):
     def _count(self, split_id: int, some: tuple[int, pa.RecordBatch]) -> tuple[int, list, list]:
         first_row, batch = some
         part = counted(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
-        measured = self.blocks.pack([part.measured]) if self.blocks.folder else []
-        return len(batch), measured, list(self._outputs(split_id, part))
+        outputs = list(self._outputs(split_id, part))
+        if self.blocks.folder is None:
+            return len(batch), [], outputs
+        ngrams = [output.value[1] for output in outputs if output.tag == "ngrams"]
+        known = pa.concat_batches(ngrams) if ngrams else None
+        return len(batch), self.blocks.pack([remembered(part.measured, batch, known)]), outputs
 
     def _outputs(self, split_id: int, part: Counted) -> Iterator[Any]:
         split = pa.array(np.full(len(part.pairs), split_id, np.uint32))
         pairs = part.pairs.append_column("split", split)
-        yield from spread(pairs, "key", "pairs", self.buckets, self.blocks)
-        yield from spread(part.ngrams, "ngram", "ngrams", self.buckets, self.blocks)
+        keys = pair_keys(pairs["url"].to_numpy(), pairs["text"].to_numpy())
+        yield from spread(pairs, keys, "pairs", self.buckets, self.blocks)
+        ngrams = part.ngrams["ngram"].to_numpy()
+        yield from spread(part.ngrams, ngrams, "ngrams", self.buckets, self.blocks)
         for tag, rows in (("repeated", part.repeated), ("foreign", part.foreign)):
             if len(rows):
                 (block,) = self.blocks.pack([rows])
                 yield beam.pvalue.TaggedOutput(tag, (split_id, block))
 
 
-def spread(rows: pa.RecordBatch, key: str, tag: str, buckets: int, blocks: Blocks) -> Iterator[Any]:
-    """Rows by the bucket of their hash `key`: tagged (bucket, block)."""
-    hashes = rows[key].to_numpy()
+def spread(
+    rows: pa.RecordBatch, hashes: UInt64s, tag: str, buckets: int, blocks: Blocks
+) -> Iterator[Any]:
+    """Rows by the bucket of each one's hash: tagged (bucket, block)."""
     if np.all(hashes[1:] >= hashes[:-1]):
         slices = list(bucket_slices(hashes, buckets))
     else:
@@ -166,7 +173,7 @@ class CountPairs(beam.PTransform):
       buckets: how many buckets of pairs, and of n-grams, a power of two.
       ngrams: whether they are counted, which a given vocabulary makes needless.
 
-    Outputs, each of (bucket or split, block): `pairs` (key, url, text, exact, row, counted, split),
+    Outputs, each of (bucket or split, block): `pairs` (url, text, exact, row, counted, split),
     `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language);
     `measured`, of each split references to its batches as they are `remembered`, in order, where
     blocks go by reference; and `read`, of each split a dict of its number of `rows`.
@@ -200,12 +207,13 @@ class _FindDistinct(OfBucket):
         self.blocks, self.buckets = blocks, buckets
 
     def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
-        pairs, repeated = distinct_pairs(element[1].combine_chunks().to_batches()[0])
-        votes = pairs.select(["text", "url"]).filter(pa.array(pairs["counted"].to_numpy() > 0))
+        pairs = element[1].combine_chunks().to_batches()[0]
+        first, repeated = distinct_pairs(pairs)
+        votes = first & (pairs["counted"].to_numpy() > 0)
         for kind, name in enumerate(("text", "url")):
-            keys, partners = runs(np.sort(votes[name].to_numpy()))
-            some = batch_of({"hash": keys, "count": partners.astype(np.uint32)})
-            for one in spread(some, "hash", "partners", self.buckets, self.blocks):
+            hashes, partners = byte_runs(np.sort(pairs[name].to_numpy()[votes]))
+            some = batch_of({"hash": hashes, "count": partners})
+            for one in spread(some, hashes, "partners", self.buckets, self.blocks):
                 bucket, block = one.value
                 one.value = kind * self.buckets + bucket, block
                 yield one

@@ -17,13 +17,14 @@ _ROWS_AT_ONCE = 1 << 15  # their table is in the cache: half the time of one for
 
 
 @kernel
-def _runs(values, distinct, counts):  # type: ignore[no-untyped-def]
+def _runs(values, longest, distinct, counts):  # type: ignore[no-untyped-def]
     found, start = 0, 0
     for at in range(1, len(values) + 1):
-        if at == len(values) or values[at] != values[start]:
+        if at == len(values) or values[at] != values[start] or at - start == longest:
             distinct[found], counts[found] = values[start], at - start
             found += 1
             start = at
+    return found
 
 
 def runs(values: npt.NDArray) -> tuple[npt.NDArray, Counts]:
@@ -31,8 +32,69 @@ def runs(values: npt.NDArray) -> tuple[npt.NDArray, Counts]:
     found = np.count_nonzero(values[1:] != values[:-1]) + (len(values) > 0)
     distinct, counts = np.empty(found, values.dtype), np.empty(found, np.int64)
     if found:
-        _runs(values, distinct, counts)
+        _runs(values, len(values), distinct, counts)
     return distinct, counts
+
+
+def byte_runs(values: UInt64s) -> tuple[UInt64s, npt.NDArray[np.uint8]]:
+    """As `runs`, in a byte a count: a value that stands there more than 255 times comes more than
+    once, and its counts add up."""
+    room = np.count_nonzero(values[1:] != values[:-1]) + 1 + len(values) // 255
+    distinct, counts = np.empty(room, np.uint64), np.empty(room, np.uint8)
+    found = _runs(values, 255, distinct, counts) if len(values) else 0
+    return distinct[:found], counts[:found]
+
+
+_OFTEN_BITS = 16  # places for n-grams that are counted as they come; their table is in the cache
+
+
+@kernel
+def _set_aside(ngrams, often, times):  # type: ignore[no-untyped-def]
+    """Counts n-grams that have a place, first come, first served; the others are moved to the front
+    and each of the counted behind them. Returns how many stand there then."""
+    left = 0
+    for at in range(len(ngrams)):
+        ngram = ngrams[at]
+        place = ngram >> np.uint64(64 - _OFTEN_BITS)
+        if times[place] == 0:
+            often[place] = ngram
+        counted = often[place] == ngram
+        times[place] += counted
+        ngrams[left] = ngram
+        left += not counted
+    for place in range(len(often)):
+        if times[place]:
+            ngrams[left] = often[place]
+            left += 1
+    return left
+
+
+@kernel
+def _counted_runs(ngrams, often, times, distinct, counts):  # type: ignore[no-untyped-def]
+    """As `byte_runs`, with the counts of those that have a place."""
+    found, start = 0, 0
+    for at in range(1, len(ngrams) + 1):
+        if at == len(ngrams) or ngrams[at] != ngrams[start]:
+            ngram = ngrams[start]
+            place = ngram >> np.uint64(64 - _OFTEN_BITS)
+            left = np.int64(times[place]) if often[place] == ngram else at - start
+            while left > 0:
+                distinct[found], counts[found] = ngram, min(left, 255)
+                found += 1
+                left -= 255
+            start = at
+    return found
+
+
+def count_ngrams(ngrams: UInt64s) -> tuple[UInt64s, npt.NDArray[np.uint8]]:
+    """How often each n-gram stands in an array, in any order, which is used up: as `byte_runs`."""
+    often, times = np.zeros(1 << _OFTEN_BITS, np.uint64), np.zeros(1 << _OFTEN_BITS, np.uint32)
+    rest = ngrams[: _set_aside(ngrams, often, times)]  # a third, so that less is sorted
+    rest.sort()
+    room = len(rest) + len(ngrams) // 255
+    distinct, counts = np.empty(room, np.uint64), np.empty(room, np.uint8)
+    found = _counted_runs(rest, often, times, distinct, counts)
+    return distinct[:found], counts[:found]
 
 
 def repeated_rows(
@@ -48,8 +110,9 @@ def repeated_rows(
     Returns:
       row numbers, in no order.
     """
-    values, counts = runs(np.sort(keys))
-    rows = np.flatnonzero(HashSet(values[counts > 1]).contains(keys))
+    ordered = np.sort(keys)
+    again, _ = runs(ordered[1:][ordered[1:] == ordered[:-1]])
+    rows = np.flatnonzero(HashSet(again).contains(keys))
     rows = rows[np.lexsort((order[rows], exact[rows], texts[rows], urls[rows]))]
     same = (urls[rows][1:] == urls[rows][:-1]) & (texts[rows][1:] == texts[rows][:-1])
     return rows[1:][same]
@@ -79,36 +142,39 @@ def ngrams_of(ngrams: UInt64s, first: Counts, word_count: Ints, rows: Bools) -> 
 
 
 @kernel
-def _add_counts(hashes, counts, lowest, shift, table, sums):  # type: ignore[no-untyped-def]
-    """Open addressing, by the hashes' top bits. A count of 0 is free."""
+def _sum_ranges(pieces, starts, shift, table, sums, out):  # type: ignore[no-untyped-def]
+    """Adds up the counts of one range of hashes after another; returns how many hashes there are.
+
+    Open addressing, by the hashes' top bits within their range. A count of 0 is free.
+    """
+    hashes, counts, edges = pieces
+    found, totals = out
     mask = np.uint64(len(table) - 1)
-    for row in range(len(hashes)):
-        wanted = hashes[row]
-        slot = (wanted - lowest) >> shift
-        while sums[slot] != 0 and table[slot] != wanted:
-            slot = (slot + np.uint64(1)) & mask
-        table[slot] = wanted
-        sums[slot] += counts[row]
-
-
-@kernel
-def _empty_into(table, sums, found, totals, used):  # type: ignore[no-untyped-def]
-    """Moves what is in the table behind what was found before; returns how much there is then."""
-    for slot in range(len(table)):
-        if sums[slot]:
-            found[used], totals[used] = table[slot], sums[slot]
-            sums[slot] = 0
-            used += 1
+    used = 0
+    for at in range(len(starts)):
+        for piece in range(len(edges)):
+            for row in range(edges[piece, at], edges[piece, at + 1]):
+                wanted = hashes[row]
+                slot = (wanted - starts[at]) >> shift
+                while sums[slot] != 0 and table[slot] != wanted:
+                    slot = (slot + np.uint64(1)) & mask
+                table[slot] = wanted
+                sums[slot] += counts[row]
+        for slot in range(len(table)):
+            if sums[slot]:
+                found[used], totals[used] = table[slot], sums[slot]
+                sums[slot] = 0
+                used += 1
     return used
 
 
 def sum_by_hash(
-    hashes: Sequence[UInt64s], counts: Sequence[npt.NDArray[np.uint32]]
+    hashes: Sequence[UInt64s], counts: Sequence[npt.NDArray[np.unsignedinteger]]
 ) -> tuple[UInt64s, Counts]:
     """Adds up the counts of equal hashes, one range of hashes after another.
 
     Args:
-      hashes: pieces of uint64[n]; each ascends. counts: as many of uint32[n], each at least 1.
+      hashes: pieces of uint64[n]; each ascends. counts: as many of unsigned[n], each at least 1.
 
     Returns:
       uint64[k] distinct hashes in no order, and int64[k] their sums.
@@ -118,27 +184,25 @@ def sum_by_hash(
     """
     if any(np.any(piece[1:] < piece[:-1]) for piece in hashes):
         raise ValueError("each piece of hashes must ascend; sort it and its counts")
-    filled = [(piece, some) for piece, some in zip(hashes, counts, strict=True) if len(piece)]
-    rows = sum(len(piece) for piece, _ in filled)
-    lowest = min((int(piece[0]) for piece, _ in filled), default=0)
-    spread = max((int(piece[-1]) for piece, _ in filled), default=0) - lowest
-    ranges = rows // _ROWS_AT_ONCE + 1
+    filled = [piece for piece in hashes if len(piece)]
+    lowest = min((int(piece[0]) for piece in filled), default=0)
+    spread = max((int(piece[-1]) for piece in filled), default=0) - lowest
+    # Joined, so that one call of a kernel does all, without the interpreter's lock.
+    joined = np.concatenate(filled or [np.zeros(0, np.uint64)])
+    times = np.concatenate([*counts] or [np.zeros(0, np.uint8)])
+    ranges = len(joined) // _ROWS_AT_ONCE + 1
     starts = np.array([lowest + spread * at // ranges for at in range(ranges)], np.uint64)
     edges = np.zeros((len(filled), ranges + 1), np.int64)
-    for edge, (piece, _) in zip(edges, filled, strict=True):
-        edge[:] = [*np.searchsorted(piece, starts), len(piece)]
+    for edge, piece in zip(edges, filled, strict=True):
+        edge[:-1], edge[-1] = np.searchsorted(piece, starts), len(piece)
     most = int(np.diff(edges).sum(axis=0).max())
+    edges += np.cumsum([0, *map(len, filled)])[:-1, np.newaxis]  # in `joined`
     size = 1 << (most + most // 4 + 8).bit_length()
     shift = np.uint64(max(0, (spread // ranges + 1).bit_length() - size.bit_length() + 1))
     table, sums = np.empty(size, np.uint64), np.zeros(size, np.int64)
-    found, totals = np.empty(rows, np.uint64), np.empty(rows, np.int64)
-    used = 0
-    for at, start in enumerate(starts):
-        for (piece, some), edge in zip(filled, edges, strict=True):
-            part = slice(edge[at], edge[at + 1])
-            _add_counts(piece[part], some[part], start, shift, table, sums)
-        used = _empty_into(table, sums, found, totals, used)
-    return found[:used], totals[:used]
+    out = np.empty(len(joined), np.uint64), np.empty(len(joined), np.int64)
+    used = _sum_ranges((joined, times, edges), starts, shift, table, sums, out)
+    return out[0][:used], out[1][:used]
 
 
 def vocabulary_cut(

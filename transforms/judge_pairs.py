@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import reasons as r
-from transforms.batches import Blocks, numbered, unpack, unpack_each
+from transforms.batches import Blocks, is_there, numbered, remove, unpack, unpack_each
 from transforms.count_pairs import BUCKET, Bucket, ReadSplit
 from transforms.files import is_local, local_copy
 from transforms.hashing import Bools, HashSet
@@ -103,14 +103,18 @@ class _Judge(ThreadedDoFn):
             corpus = Corpus(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
             repeated = _marked(joined["repeated"])
             foreign, languages = _named(joined["foreign"])
-            known = joined["measured"]  # by the first reading, where all share a disk
-            judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages, bool(known))
-            batches = unpack_each(known[0]) if known else self.read(split)
+            # By the first reading, where all share a disk; gone where this work is done again.
+            measured = next((block for block in joined["measured"] if is_there(block)), None)
+            known = measured is not None
+            judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages, known)
+            batches = unpack_each(measured) if known else self.read(split)
             counts: Counter[str] = Counter(seen=0, written=0)
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
             with parquet_file(path, REJECTED, self.scratch) as rejected:
                 kept = self._judged(batches, judge, rejected, counts)
                 yield from self._keep(split_id, kept)
+            if known:
+                remove(measured)  # 150 bytes a pair of cached pages, which the next file may have
             message = "split %d: kept %d of %d by their texts"
             LOG.info(message, split_id, counts["written"], counts["seen"])
             yield beam.pvalue.TaggedOutput("counts", dict(counts))

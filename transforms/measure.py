@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.batches import batch_of
+from transforms.batches import BatchCoder, batch_of, unpack_each
 from transforms.hashing import Bools, UInt64s, pair_keys, string_buffers, string_hashes
 from transforms.texts import measure_texts
 from transforms.urls import has_blank_edges, url_hashes
@@ -31,6 +31,8 @@ class Pairs(NamedTuple):
       word_count, ngrams, first_ngram: as in `Texts`; a malformed pair has none.
       page: string[n], URL of the page that each pair is from, or null; None where none is known.
       has_ngrams: whether `ngrams` and `first_ngram` are there; they are not remembered.
+      distinct: ascending uint64 arrays that hold each n-gram of the rows that counted; None where
+        they are not known.
     """
 
     url: pa.StringArray
@@ -45,6 +47,7 @@ class Pairs(NamedTuple):
     first_ngram: npt.NDArray[np.int64]
     page: pa.StringArray | None = None
     has_ngrams: bool = True
+    distinct: Sequence[UInt64s] | None = None
 
     def usable(self) -> npt.NDArray[np.bool_]:
         """bool[n]: which pairs are not malformed."""
@@ -60,34 +63,48 @@ class Pairs(NamedTuple):
 
 
 # What the second reading needs of the first. N-grams would take as much again, and are quick.
-_REMEMBERED = ("url", "text", "malformed", "url_hash", "text_hash", "key", "word_count")
+_REMEMBERED = ("url", "text", "malformed", "url_hash", "text_hash", "word_count")
+_DISTINCT = b"distinct"
 
 
-def remembered(pairs: Pairs, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A measured batch as columns, for `recalled`; with the source's own columns."""
+def remembered(
+    pairs: Pairs, batch: pa.RecordBatch, ngrams: pa.RecordBatch | None = None
+) -> pa.RecordBatch:
+    """A measured batch as columns, for `recalled`; with the source's own columns.
+
+    Args:
+      ngrams: references to blocks of its distinct n-grams, which are not copied.
+    """
     columns = {name: getattr(pairs, name) for name in _REMEMBERED}
     if pairs.page is not None:
         columns[PAGE_URL] = pairs.page
     columns |= {name: batch[name] for name in batch.schema.names if name.startswith("source_")}
-    return batch_of(columns)
+    kept = batch_of(columns)
+    return kept.replace_schema_metadata({_DISTINCT: BatchCoder().encode(ngrams)} if ngrams else {})
 
 
 def recalled(batch: pa.RecordBatch) -> Pairs:
-    """The pairs of a batch that was `remembered`, without their n-grams."""
-    url, text, malformed, url_hash, text_hash, key, words = (batch[name] for name in _REMEMBERED)
+    """The pairs of a batch that was `remembered`; of their n-grams at most the distinct ones."""
+    url, text, malformed, *numbers = (batch[name] for name in _REMEMBERED)
+    url_hash, text_hash, words = (column.to_numpy() for column in numbers)
+    distinct = None
+    if _DISTINCT in (batch.schema.metadata or {}):
+        blocks = BatchCoder().decode(batch.schema.metadata[_DISTINCT])
+        distinct = [block["ngram"].to_numpy() for block in unpack_each(blocks)]
     return Pairs(
         url,
         text,
         malformed,
-        url_hash.to_numpy(),
-        text_hash.to_numpy(),
-        key.to_numpy(),
+        url_hash,
+        text_hash,
+        pair_keys(url_hash, text_hash),
         np.zeros(len(batch), np.bool_),
-        words.to_numpy(),
+        words,
         np.zeros(0, np.uint64),
         np.zeros(len(batch), np.int64),
         batch[PAGE_URL] if PAGE_URL in batch.schema.names else None,
         has_ngrams=False,
+        distinct=distinct,
     )
 
 

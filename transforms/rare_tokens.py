@@ -3,44 +3,66 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
+from transforms.counts import count_ngrams
 from transforms.hashing import Bools, HashSet, is_member, kernel
 from transforms.measure import Pairs
 from transforms.text_kernels import ngram_count
 from transforms.texts import measure_texts
 
-_SEEN_BITS = 16  # places for members that were found last: two look-ups of three end there
+_SUSPECT_BITS = 22  # of a hash, so that the marks of all hashes are in the cache
+
+
+@njit(inline="always")
+def _mark_of(ngram):  # type: ignore[no-untyped-def]
+    """The byte and the bit that tell of n-grams like this one."""
+    place = ngram >> np.uint64(64 - _SUSPECT_BITS)
+    return place >> np.uint64(3), np.uint8(1) << np.uint8(place & np.uint64(7))
 
 
 @kernel
-def _find_rare(texts, alive, vocabulary, seen, rare):  # type: ignore[no-untyped-def]
+def _mark_suspects(ngrams, vocabulary, marks):  # type: ignore[no-untyped-def]
+    for at in range(len(ngrams)):
+        if not is_member(vocabulary, ngrams[at]):
+            byte, bit = _mark_of(ngrams[at])
+            marks[byte] |= bit
+
+
+@kernel
+def _find_rare(texts, alive, vocabulary, marks, rare):  # type: ignore[no-untyped-def]
     ngrams, first, word_count = texts
     for row in range(len(rare)):
         rare[row] = False
         if alive[row]:
             for at in range(first[row], first[row] + ngram_count(word_count[row])):
-                ngram = ngrams[at]
-                place = ngram >> np.uint64(64 - _SEEN_BITS)
-                if seen[place] != ngram:
-                    if not is_member(vocabulary, ngram):
-                        rare[row] = True
-                        break
-                    seen[place] = ngram
+                byte, bit = _mark_of(ngrams[at])
+                if marks[byte] & bit and not is_member(vocabulary, ngrams[at]):
+                    rare[row] = True
+                    break
 
 
 def has_rare_token(pairs: Pairs, alive: Bools, vocabulary: HashSet) -> Bools:
     """Whether any n-gram of each text is outside the vocabulary: bool[n].
 
+    Each distinct n-gram is looked up, in ascending order, and what is not found leaves a mark; of
+    all others, which are most, a look at the marks is enough.
+
     Args:
-      alive: bool[n], the pairs to ask about, since most of the work is here; others get False.
+      alive: bool[n], the pairs to ask about, all of which counted; others get False.
 
     Source: ALIGN (Jia et al., 2021), section 3, "rare tokens".
     """
     if not len(vocabulary):
         return alive & (pairs.word_count > 0)
-    texts = pairs if pairs.has_ngrams else measure_texts(pairs.text, alive, trusted=True)
-    seen = np.full(1 << _SEEN_BITS, vocabulary.members[0])  # any member: no place holds another
+    texts = pairs if pairs.has_ngrams else measure_texts(pairs.text, alive, pairs.word_count)
+    distinct = pairs.distinct
+    if distinct is None:
+        distinct = [count_ngrams(texts.ngrams.copy())[0]]
+    marks = np.zeros(1 << (_SUSPECT_BITS - 3), np.uint8)
+    for ngrams in distinct:
+        _mark_suspects(ngrams, vocabulary.table, marks)
     rare = np.empty(len(alive), np.bool_)
     of_texts = texts.ngrams, texts.first_ngram, texts.word_count
-    _find_rare(of_texts, alive, vocabulary.table, seen, rare)
+    _find_rare(of_texts, alive, vocabulary.table, marks, rare)
     return rare

@@ -91,22 +91,33 @@ def _next_blank(data, at, stop):  # type: ignore[no-untyped-def]
     return stop
 
 
-@kernel
-def walk_plain(data, offsets, wanted, lowered, out):  # type: ignore[no-untyped-def]
-    """Fills `out` for the plain rows; returns how many n-grams there are in all."""
-    hashes, word_count, ngrams, first_ngram, other = out
-    base, used = offsets[0], 0
+@njit(inline="always")
+def _lower_into(lowered, data, base):  # type: ignore[no-untyped-def]
+    """ASCII in lower case, but for the 8 bytes behind."""
     for at in range(np.uint64(len(lowered) - 8)):
         byte = data[np.uint64(base) + at]
         lowered[at] = byte + np.uint8(32 if byte >= 65 and byte <= 90 else 0)
+
+
+@kernel
+def walk_plain(data, offsets, wanted, trusted, lowered, out):  # type: ignore[no-untyped-def]
+    """Fills `out` for the plain rows; returns how many n-grams there are in all. Where texts are
+    trusted, only n-grams are wanted, and nothing of the other rows."""
+    hashes, word_count, ngrams, first_ngram, other = out
+    base, used = offsets[0], 0
+    _lower_into(lowered, data, base)
     for row in range(len(hashes)):
+        other[row] = False
+        if trusted and not wanted[row]:
+            continue
         other[row] = not _is_plain(data, offsets[row], offsets[row + 1])
         if other[row]:
             continue
         first_ngram[row] = used
         at, stop = offsets[row] - base, offsets[row + 1] - base
         words, begun = 0, np.uint64(0)
-        hashes[row] = xxh64(lowered, at, stop)
+        if not trusted:
+            hashes[row] = xxh64(lowered, at, stop)
         if not wanted[row]:
             stop = at
         while at < stop:

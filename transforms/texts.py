@@ -69,18 +69,25 @@ def _with_short_runs(text: str) -> str:
     return _JOINER.join(text[a:b] for a, b in pairwise([0, *cuts, len(text)]))
 
 
-def measure_texts(captions: pa.StringArray, wanted: Bools, *, trusted: bool = False) -> Texts:
+def measure_texts(
+    captions: pa.StringArray, wanted: Bools, words: npt.NDArray[np.int32] | None = None
+) -> Texts:
     """Measures alt-texts.
 
     Args:
       captions: string[n], no nulls, valid UTF-8.
       wanted: bool[n], which texts are to have words; the others have none.
-      trusted: they are kept texts already, as this function gave them.
+      words: int32[n], where these are kept texts, measured before: how many words each has. Then
+        only words and n-grams are measured, and what is said of `kept` and `hash` does not count.
     """
-    data, offsets = string_buffers(captions)
+    trusted = words is not None
     # So tight that the allocator keeps it for the next batch: fresh pages cost as much as the walk.
-    room = np.empty(2 * (count_separators(data, offsets) + len(captions)), np.uint64)
-    texts, other = _walked_plain(captions, wanted, room)
+    if words is not None:
+        most = int(words[wanted].sum())
+    else:
+        most = count_separators(*string_buffers(captions)) + len(captions)
+    room = np.empty(2 * most, np.uint64)
+    texts, other = _walked_plain(captions, wanted, room, trusted=trusted)
     if len(other):
         behind = room[len(texts.ngrams) :]
         others = captions.take(pa.array(other))
@@ -127,12 +134,14 @@ def _columns(rows: int, room: UInt64s) -> tuple[npt.NDArray, ...]:
     return hashes, word_count, room, np.zeros(rows, np.int64), np.empty(rows, np.bool_)
 
 
-def _walked_plain(captions: pa.StringArray, wanted: Bools, room: UInt64s) -> tuple[Texts, Rows]:
+def _walked_plain(
+    captions: pa.StringArray, wanted: Bools, room: UInt64s, *, trusted: bool
+) -> tuple[Texts, Rows]:
     """Measures the plain rows; gives which rows are not."""
     data, offsets = string_buffers(captions)
     lowered = np.empty(int(offsets[-1] - offsets[0]) + 8, np.uint8)
     out = _columns(len(captions), room)
-    used = walk_plain(data, offsets, wanted, lowered, out)
+    used = walk_plain(data, offsets, wanted, trusted, lowered, out)
     hashes, word_count, _, first_ngram, other = out
     texts = Texts(captions, hashes, word_count, room[:used], first_ngram)
     return texts, np.flatnonzero(other)
