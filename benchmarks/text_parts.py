@@ -26,7 +26,7 @@ import beam_runner
 from pipeline.inputs import find_files, find_splits
 from pipeline.options import parse
 from pipeline.readers import read_split
-from transforms import count_pairs, judge_pairs, measure, vocabulary
+from transforms import batches, count_pairs, judge_pairs, measure, rare_tokens, vocabulary
 
 # Where each part is looked up when it is called, by stage.
 PARTS = {
@@ -34,15 +34,16 @@ PARTS = {
     "first: measure": [(count_pairs, "measure")],
     "first: sort and count n-grams": [(count_pairs, "_ngrams")],
     "first: distinct pairs, with the buckets'": [(count_pairs, "distinct_pairs")],
+    "blocks to files": [(batches.Blocks, "pack")],
     "sum n-grams": [(vocabulary, "sum_by_hash")],
     "add up images and texts": [(count_pairs, "sum_by_hash")],
     "second reading": [(judge_pairs._JudgeBatch, "__call__")],
-    "second: measure": [(judge_pairs, "measure")],
     "second: look n-grams up": [(judge_pairs, "has_rare_token")],
     "second: dropped rows": [(judge_pairs, "rejected_rows")],
     "write Parquet": [(judge_pairs.RowWriter, "finish")],
-    "both: texts": [(measure, "measure_texts")],
-    "both: URLs": [(measure, "url_hashes")],
+    "first: texts": [(measure, "measure_texts")],
+    "first: URLs": [(measure, "url_hashes")],
+    "second: n-grams of texts": [(rare_tokens, "measure_texts")],
 }
 
 
@@ -99,8 +100,8 @@ def main() -> None:
             raise RuntimeError("the command failed; see above")
         clocks.seconds["the whole, without imports"] = time.process_time() - start
         clocks.seconds["decode Parquet, once"] = decode_s(command)
-    per_pair = {part: seconds * 1e6 / flags.pairs for part, seconds in clocks.seconds.items()}
     order = [*PARTS, "decode Parquet, once", "the whole, without imports"]
+    per_pair = {part: clocks.seconds[part] * 1e6 / flags.pairs for part in order}
     rows = [{"part": p, "CPU s": clocks.seconds[p], "us a pair": per_pair[p]} for p in order]
     figures = {"benchmark": "text_parts", "pairs": flags.pairs, "us_a_pair": per_pair}
     print_results(rows, figures, ("apache-beam", "numpy", "numba", "pyarrow"))

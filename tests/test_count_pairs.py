@@ -18,7 +18,7 @@ from tests.made_batches import (
     xxh,
     xxh_pair,
 )
-from transforms.batches import Blocks, unpack_each
+from transforms.batches import Blocks
 from transforms.count_pairs import (
     CountPairs,
     FindDistinctPairs,
@@ -26,7 +26,7 @@ from transforms.count_pairs import (
     counted,
     distinct_pairs,
 )
-from transforms.measure import recalled
+from transforms.measure import Remembered, recalled_each
 
 ENGLISH = "the brown dog sleeps under the old wooden table"
 GERMAN = "der braune Hund schläft unter dem alten Holztisch"
@@ -142,9 +142,9 @@ def test_distinct_pairs_of_several_splits() -> None:
     assert (first.tolist(), rows_of(repeated)) == ([True] * 4, [])
 
 
-def told(batch: pa.RecordBatch) -> tuple[int, int]:
+def told(known: Remembered) -> tuple[int, int]:
     """How many rows there are, and how many distinct n-grams."""
-    return len(batch), sum(map(len, recalled(batch).distinct or []))
+    return len(known.batch), sum(map(len, known.distinct))
 
 
 @pytest.mark.parametrize("by_reference", [False, True])
@@ -185,7 +185,7 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
         expect_rows(found["repeated"], {0: [(2,)], 1: [(4,)]}, "repeated")
         expect_rows(found["foreign"], {}, "foreign")
         sizes = found["measured"] | beam.MapTuple(
-            lambda split, block: (split, [told(batch) for batch in unpack_each(block)])
+            lambda split, block: (split, [*map(told, recalled_each(block))])
         )
         sizes_of = {0: [(3, 3), (0, 0), (1, 3)], 1: [(2, 18), (3, 4)], 2: [(0, 0)]}
         known = list(sizes_of.items()) if by_reference else []

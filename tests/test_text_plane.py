@@ -137,8 +137,8 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     for part, (start, batch) in zip(parts, batches, strict=True):
         measured = measure(batch)
         if start % 2:
-            kept = recalled(remembered(part.measured, batch))
-            measured = kept._replace(distinct=[part.ngrams["ngram"].to_numpy()])
+            distinct = [part.ngrams["ngram"].to_numpy()]
+            measured = recalled(remembered(part.measured, batch), distinct)
         at = np.arange(start, start + len(batch))
         reasons = text_reasons(
             measured,

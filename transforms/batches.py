@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+Batch = TypeVar("Batch")
 MAX_ROWS = 1 << 32  # of a split: its rows are told by uint32
 REFERENCE = pa.schema([("path", pa.string()), ("at", pa.int64()), ("size", pa.int64())])
 
@@ -67,7 +69,7 @@ class Blocks:
     folder: str | None = None
 
     def pack(self, batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
-        """What to emit in place of each of these batches of one schema."""
+        """What to emit in place of each of these batches; by reference they share a file."""
         if self.folder is None or not batches:
             return list(batches)
         # A name of its own for each attempt, so that a retried bundle harms nothing.
@@ -103,12 +105,12 @@ def unpack_each(block: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 def is_there(block: pa.RecordBatch) -> bool:
     """Whether the files are all there that references lead to."""
-    return all(Path(path).exists() for path in block["path"].to_pylist())
+    return all(Path(path).exists() for path in set(block["path"].to_pylist()))
 
 
 def remove(block: pa.RecordBatch) -> None:
     """Takes away the files that references lead to. What is mapped stays until it is let go."""
-    for path in block["path"].to_pylist():
+    for path in set(block["path"].to_pylist()):
         Path(path).unlink(missing_ok=True)
 
 
@@ -123,18 +125,24 @@ def pieces(table: pa.Table, name: str) -> list[npt.NDArray]:
     return [piece.to_numpy() for piece in table[name].chunks]
 
 
-def numbered(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+def numbered(
+    batches: Iterable[Batch], size: Callable[[Any], int] = len
+) -> Iterator[tuple[int, Batch]]:
     """Each batch with the number of its first row.
+
+    Args:
+      size: how many rows a batch has.
 
     Raises:
       RuntimeError: there are more rows than row numbers.
     """
     first = 0
     for batch in batches:
-        if first + len(batch) > MAX_ROWS:
+        rows = size(batch)
+        if first + rows > MAX_ROWS:
             raise RuntimeError(f"a file has more than {MAX_ROWS:,} rows; split it and start again")
         yield first, batch
-        first += len(batch)
+        first += rows
 
 
 def bucket_slices(hashes: npt.NDArray[np.uint64], buckets: int) -> Iterator[tuple[int, int, int]]:

@@ -117,9 +117,9 @@ class _Count(ThreadedDoFn):
         rows = 0
         references: list[pa.RecordBatch] = []
         count = partial(self._count, split_id)
-        for size, measured, outputs in in_threads(count, numbered(self.read(split))):
+        for size, known, outputs in in_threads(count, numbered(self.read(split))):
             rows += size
-            references += measured
+            references += known
             yield from outputs
         if references:
             yield beam.pvalue.TaggedOutput("measured", (split_id, pa.concat_batches(references)))
@@ -128,38 +128,42 @@ class _Count(ThreadedDoFn):
     def _count(self, split_id: int, some: tuple[int, pa.RecordBatch]) -> tuple[int, list, list]:
         first_row, batch = some
         part = counted(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
-        outputs = list(self._outputs(split_id, part))
-        if self.blocks.folder is None:
-            return len(batch), [], outputs
-        ngrams = [output.value[1] for output in outputs if output.tag == "ngrams"]
-        known = pa.concat_batches(ngrams) if ngrams else None
-        return len(batch), self.blocks.pack([remembered(part.measured, batch, known)]), outputs
+        spread = list(self._spread(split_id, part))
+        known = [remembered(part.measured, batch)] if self.blocks.folder else []
+        # In one file, which goes when the second reading is done with it.
+        packed = self.blocks.pack([rows for _, _, rows in spread] + known)
+        outputs = [
+            beam.pvalue.TaggedOutput(tag, (bucket, block))
+            for (tag, bucket, _), block in zip(spread, packed, strict=False)
+        ]
+        if known:
+            ngrams = [output.value[1] for output in outputs if output.tag == "ngrams"]
+            known = [*ngrams, packed[-1]]
+        for tag, rows in (("repeated", part.repeated), ("foreign", part.foreign)):
+            for block in self.blocks.pack([rows] if len(rows) else []):
+                outputs.append(beam.pvalue.TaggedOutput(tag, (split_id, block)))
+        return len(batch), known, outputs
 
-    def _outputs(self, split_id: int, part: Counted) -> Iterator[Any]:
+    def _spread(self, split_id: int, part: Counted) -> Iterator[tuple[str, int, pa.RecordBatch]]:
         split = pa.array(np.full(len(part.pairs), split_id, np.uint32))
         pairs = part.pairs.append_column("split", split)
         keys = pair_keys(pairs["url"].to_numpy(), pairs["text"].to_numpy())
-        yield from spread(pairs, keys, "pairs", self.buckets, self.blocks)
         ngrams = part.ngrams["ngram"].to_numpy()
-        yield from spread(part.ngrams, ngrams, "ngrams", self.buckets, self.blocks)
-        for tag, rows in (("repeated", part.repeated), ("foreign", part.foreign)):
-            if len(rows):
-                (block,) = self.blocks.pack([rows])
-                yield beam.pvalue.TaggedOutput(tag, (split_id, block))
+        for tag, rows, hashes in (("pairs", pairs, keys), ("ngrams", part.ngrams, ngrams)):
+            yield from ((tag, *some) for some in by_bucket(rows, hashes, self.buckets))
 
 
-def spread(
-    rows: pa.RecordBatch, hashes: UInt64s, tag: str, buckets: int, blocks: Blocks
-) -> Iterator[Any]:
-    """Rows by the bucket of each one's hash: tagged (bucket, block)."""
+def by_bucket(
+    rows: pa.RecordBatch, hashes: UInt64s, buckets: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Rows by the bucket of each one's hash, where it has any."""
     if np.all(hashes[1:] >= hashes[:-1]):
-        slices = list(bucket_slices(hashes, buckets))
+        slices: Iterable[tuple[int, int, int]] = bucket_slices(hashes, buckets)
     else:
         order, slices = bucket_order(hashes, buckets)
         rows = rows.take(pa.array(order))
-    packed = blocks.pack([rows.slice(start, stop - start) for _, start, stop in slices])
-    for (bucket, _, _), block in zip(slices, packed, strict=True):
-        yield beam.pvalue.TaggedOutput(tag, (bucket, block))
+    for bucket, start, stop in slices:
+        yield bucket, rows.slice(start, stop - start)
 
 
 @dataclass(eq=False)
@@ -175,8 +179,8 @@ class CountPairs(beam.PTransform):
 
     Outputs, each of (bucket or split, block): `pairs` (url, text, exact, row, counted, split),
     `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language);
-    `measured`, of each split references to its batches as they are `remembered`, in order, where
-    blocks go by reference; and `read`, of each split a dict of its number of `rows`.
+    `measured`, of each split references for `recalled_each`, where blocks go by reference; and
+    `read`, of each split a dict of its number of `rows`.
     """
 
     read: ReadSplit
@@ -213,10 +217,9 @@ class _FindDistinct(OfBucket):
         for kind, name in enumerate(("text", "url")):
             hashes, partners = byte_runs(np.sort(pairs[name].to_numpy()[votes]))
             some = batch_of({"hash": hashes, "count": partners})
-            for one in spread(some, hashes, "partners", self.buckets, self.blocks):
-                bucket, block = one.value
-                one.value = kind * self.buckets + bucket, block
-                yield one
+            buckets, parts = zip(*by_bucket(some, hashes, self.buckets), strict=True)
+            for bucket, block in zip(buckets, self.blocks.pack(parts), strict=True):
+                yield beam.pvalue.TaggedOutput("partners", (kind * self.buckets + bucket, block))
         splits, counts = runs(repeated["split"].to_numpy())
         rows = np.split(repeated["row"].to_numpy(), np.cumsum(counts))
         # Copies, since a slice would carry all rows where Beam pickles it.

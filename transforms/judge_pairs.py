@@ -17,11 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import reasons as r
-from transforms.batches import Blocks, is_there, numbered, remove, unpack, unpack_each
+from transforms.batches import Blocks, is_there, numbered, remove, unpack
 from transforms.count_pairs import BUCKET, Bucket, ReadSplit
 from transforms.files import is_local, local_copy
 from transforms.hashing import Bools, HashSet
-from transforms.measure import PAGE_URL, Pairs, first_of, measure, recalled
+from transforms.measure import (
+    PAGE_URL,
+    Pairs,
+    Remembered,
+    first_of,
+    measure,
+    recalled,
+    recalled_each,
+)
 from transforms.parquet_files import RowWriter, parquet_file
 from transforms.rare_tokens import has_rare_token
 from transforms.rejects import REJECTED, key_column, pages_of, rejected_rows
@@ -105,29 +113,28 @@ class _Judge(ThreadedDoFn):
             foreign, languages = _named(joined["foreign"])
             # By the first reading, where all share a disk; gone where this work is done again.
             measured = next((block for block in joined["measured"] if is_there(block)), None)
-            known = measured is not None
-            judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages, known)
-            batches = unpack_each(measured) if known else self.read(split)
+            judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages)
+            batches = self.read(split) if measured is None else recalled_each(measured)
             counts: Counter[str] = Counter(seen=0, written=0)
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
             with parquet_file(path, REJECTED, self.scratch) as rejected:
                 kept = self._judged(batches, judge, rejected, counts)
                 yield from self._keep(split_id, kept)
-            if known:
-                remove(measured)  # 150 bytes a pair of cached pages, which the next file may have
+            if measured is not None:
+                remove(measured)  # 200 bytes a pair of cached pages, for the next file to have
             message = "split %d: kept %d of %d by their texts"
             LOG.info(message, split_id, counts["written"], counts["seen"])
             yield beam.pvalue.TaggedOutput("counts", dict(counts))
 
     def _judged(
         self,
-        batches: Iterator[pa.RecordBatch],
+        batches: Iterator[pa.RecordBatch | Remembered],
         judge: _JudgeBatch,
         rejected: RowWriter,
         counts: Counter[str],
     ) -> Iterator[pa.RecordBatch]:
         """The kept rows of each batch; the others are written down, and all are counted."""
-        for size, keep, drop in in_threads(judge, numbered(batches)):
+        for size, keep, drop in in_threads(judge, numbered(batches, _rows)):
             rejected.write(drop)
             counts.update(seen=size, written=len(keep))
             for count in pc.value_counts(drop["reason"]).to_pylist():
@@ -148,6 +155,10 @@ class _Judge(ThreadedDoFn):
                 file.write(pa.record_batch(columns, schema=PAIRS))
 
 
+def _rows(batch: pa.RecordBatch | Remembered) -> int:
+    return len(batch.batch if isinstance(batch, Remembered) else batch)
+
+
 class _JudgeBatch:
     """Judges numbered batches of one split; called from several threads."""
 
@@ -158,17 +169,17 @@ class _JudgeBatch:
         repeated: npt.NDArray[np.uint32],
         foreign: npt.NDArray[np.uint32],
         languages: pa.StringArray,
-        measured: bool = False,
     ) -> None:
-        self.rules, self.corpus, self.measured = rules, corpus, measured
+        self.rules, self.corpus = rules, corpus
         self.repeated, self.foreign, self.languages = repeated, foreign, languages
 
     def __call__(
-        self, numbered: tuple[int, pa.RecordBatch]
+        self, numbered: tuple[int, pa.RecordBatch | Remembered]
     ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
         """How many rows there are, the kept, and the dropped as they are written down."""
-        first, batch = numbered
-        pairs = recalled(batch) if self.measured else measure(batch)
+        first, some = numbered
+        batch: pa.RecordBatch = some.batch if isinstance(some, Remembered) else some
+        pairs = recalled(*some) if isinstance(some, Remembered) else measure(batch)
         repeated = _within(self.repeated, first, len(batch))
         low, high = np.searchsorted(self.foreign, [first, first + len(batch)])
         rows = self.foreign[low:high].astype(np.int64) - first

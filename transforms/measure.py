@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.batches import BatchCoder, batch_of, unpack_each
+from transforms.batches import batch_of, unpack_each
 from transforms.hashing import Bools, UInt64s, pair_keys, string_buffers, string_hashes
 from transforms.texts import measure_texts
 from transforms.urls import has_blank_edges, url_hashes
@@ -64,33 +64,39 @@ class Pairs(NamedTuple):
 
 # What the second reading needs of the first. N-grams would take as much again, and are quick.
 _REMEMBERED = ("url", "text", "malformed", "url_hash", "text_hash", "word_count")
-_DISTINCT = b"distinct"
 
 
-def remembered(
-    pairs: Pairs, batch: pa.RecordBatch, ngrams: pa.RecordBatch | None = None
-) -> pa.RecordBatch:
-    """A measured batch as columns, for `recalled`; with the source's own columns.
-
-    Args:
-      ngrams: references to blocks of its distinct n-grams, which are not copied.
-    """
+def remembered(pairs: Pairs, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A measured batch as columns, for `recalled`; with the source's own columns."""
     columns = {name: getattr(pairs, name) for name in _REMEMBERED}
     if pairs.page is not None:
         columns[PAGE_URL] = pairs.page
     columns |= {name: batch[name] for name in batch.schema.names if name.startswith("source_")}
-    kept = batch_of(columns)
-    return kept.replace_schema_metadata({_DISTINCT: BatchCoder().encode(ngrams)} if ngrams else {})
+    return batch_of(columns)
 
 
-def recalled(batch: pa.RecordBatch) -> Pairs:
+class Remembered(NamedTuple):
+    """A batch as it was `remembered`, and all its distinct n-grams, as in `Pairs`."""
+
+    batch: pa.RecordBatch
+    distinct: Sequence[UInt64s]
+
+
+def recalled_each(blocks: pa.RecordBatch) -> Iterator[Remembered]:
+    """What references lead to: of each batch blocks of its n-grams, and then the batch itself."""
+    distinct: list[UInt64s] = []
+    for block in unpack_each(blocks):
+        if "ngram" in block.schema.names:
+            distinct.append(block["ngram"].to_numpy())
+        else:
+            yield Remembered(block, distinct)
+            distinct = []
+
+
+def recalled(batch: pa.RecordBatch, distinct: Sequence[UInt64s] | None = None) -> Pairs:
     """The pairs of a batch that was `remembered`; of their n-grams at most the distinct ones."""
     url, text, malformed, *numbers = (batch[name] for name in _REMEMBERED)
     url_hash, text_hash, words = (column.to_numpy() for column in numbers)
-    distinct = None
-    if _DISTINCT in (batch.schema.metadata or {}):
-        blocks = BatchCoder().decode(batch.schema.metadata[_DISTINCT])
-        distinct = [block["ngram"].to_numpy() for block in unpack_each(blocks)]
     return Pairs(
         url,
         text,
