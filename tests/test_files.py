@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.memory_files import FILES, read
 from transforms.files import (
+    PIECE,
+    PieceFile,
     exists,
     is_local,
     local_copy,
@@ -118,3 +121,25 @@ def test_a_local_copy(folder: str) -> None:
     assert (copy == path) == is_local(path)
     if not is_local(path):
         Path(copy).unlink()
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE // 8, PIECE // 8 + 1, 5 * PIECE // 8])
+def test_large_writes_reach_the_system_in_pieces(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "numbers"
+    numbers = np.arange(size, dtype="<u8")
+    before = _writes()
+    with PieceFile(path, "wb") as file:
+        assert file.write(numbers) == 8 * size
+    assert _writes() - before == -(-8 * size // PIECE)
+    assert path.read_bytes() == numbers.tobytes()
+
+
+def _writes() -> int:
+    """How often this process has asked the system to write."""
+    lines = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(lines["syscw"])
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"), PieceFile("/dev/full", "wb") as file:
+        file.write(b"x" * 3 * PIECE)

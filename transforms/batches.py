@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from transforms.files import PieceFile
+
 Batch = TypeVar("Batch")
 MAX_ROWS = 1 << 32  # of a split: its rows are told by uint32
 REFERENCE = pa.schema([("path", pa.string()), ("at", pa.int64()), ("size", pa.int64())])
@@ -75,7 +77,7 @@ class Blocks:
         # A name of its own for each attempt, so that a retried bundle harms nothing.
         path = str(Path(self.folder) / f"{uuid.uuid4().hex}.arrow")
         places = [0]
-        with pa.OSFile(path, "wb") as sink:
+        with PieceFile(path, "wb") as file, pa.PythonFile(file, "w") as sink:
             for batch in batches:
                 with pa.ipc.new_stream(sink, batch.schema) as writer:
                     writer.write_batch(batch)

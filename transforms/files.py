@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -11,9 +12,27 @@ import uuid
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from transforms.object_stores import copy_object, object_exists, open_object, upload
+
+PIECE = 1 << 20
+
+
+class PieceFile(io.FileIO):
+    """A file that is written a MiB at a time.
+
+    Linux keeps what is written in pieces of 2 MiB and more in huge pages of its cache; to find
+    these took ten times as long as the writing (docs/decisions.md).
+    """
+
+    def write(self, data: Any) -> int:
+        """Writes all of it."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left:
+            left = left[super().write(left[:PIECE]) or 0 :]
+        return size
 
 
 def is_local(path: str) -> bool:
@@ -47,7 +66,7 @@ def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        with aside.open("wb") as sink:
+        with io.BufferedWriter(PieceFile(aside, "wb")) as sink:
             write(sink)
             _to_disk(sink)
         os.replace(aside, target)
