@@ -9,6 +9,7 @@ up to the whole, which is printed last.
 
 import argparse
 import functools
+import os
 import sys
 import tempfile
 import threading
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # before Arrow, as beam_runner.py does
 from results import print_results
 from text_plane import ROOT, corpus_of, our_command, vocabulary_size
 
