@@ -144,7 +144,7 @@ def test_distinct_pairs_of_several_splits() -> None:
 
 def told(known: Remembered) -> tuple[int, int]:
     """How many rows there are, and how many distinct n-grams."""
-    return len(known.batch), sum(map(len, known.distinct))
+    return len(known.batch), sum(map(len, known.distinct or []))
 
 
 @pytest.mark.parametrize("by_reference", [False, True])

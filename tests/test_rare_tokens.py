@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.made_batches import ngram_hash, pair_batch
+from tests.made_batches import ngram_hash, ngrams_by_row, pair_batch
 from transforms.hashing import HashSet
-from transforms.measure import Pairs, measure
+from transforms.measure import Pairs, measure, recalled, remembered
 from transforms.rare_tokens import has_rare_token
 
 URL = "http://a.example/b.jpg"
@@ -76,6 +76,25 @@ def test_unigrams_and_bigrams_of_texts(missing: str | None, rare: list[bool]) ->
     known = {ngram_hash(ngram) for ngram in {"a", "b", "c", "a b", "b c"} - {missing}}
     pairs = measure(pair_batch([(URL, "A b, c"), (URL, "b c"), (URL, "-")]))
     assert has_rare_token(pairs, np.ones(3, np.bool_), hash_set(known)).tolist() == rare
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@given(st.lists(st.tuples(st.text("ab -,&éß"), st.booleans())), st.randoms())
+def test_what_is_remembered_is_as_rare(counted: bool, rows: list, random) -> None:
+    """Plain texts and others, whether their distinct n-grams were kept or not."""
+    batch = pair_batch([(URL, text) for text, _ in rows])
+    pairs = measure(batch)
+    alive = np.array([one for _, one in rows], np.bool_)
+    distinct = np.unique(pairs.ngrams)
+    known = {int(ngram) for ngram in distinct if random.random() < 0.9}
+    vocabulary = hash_set(known | {7})
+    found = recalled(remembered(pairs, batch), [distinct] if counted else None)
+    rare = [
+        one and not known.issuperset(row)
+        for one, row in zip(alive, ngrams_by_row(pairs), strict=True)
+    ]
+    assert has_rare_token(pairs, alive, vocabulary).tolist() == rare
+    assert has_rare_token(found, alive, vocabulary).tolist() == rare
 
 
 def test_no_rows() -> None:

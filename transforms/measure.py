@@ -76,10 +76,10 @@ def remembered(pairs: Pairs, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 class Remembered(NamedTuple):
-    """A batch as it was `remembered`, and all its distinct n-grams, as in `Pairs`."""
+    """A batch as it was `remembered`, and its distinct n-grams, as in `Pairs`."""
 
     batch: pa.RecordBatch
-    distinct: Sequence[UInt64s]
+    distinct: Sequence[UInt64s] | None
 
 
 def recalled_each(blocks: pa.RecordBatch) -> Iterator[Remembered]:
@@ -89,7 +89,7 @@ def recalled_each(blocks: pa.RecordBatch) -> Iterator[Remembered]:
         if "ngram" in block.schema.names:
             distinct.append(block["ngram"].to_numpy())
         else:
-            yield Remembered(block, distinct)
+            yield Remembered(block, distinct or None)  # none where none were counted
             distinct = []
 
 
