@@ -1,17 +1,15 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.made_batches import ngram_hash, xxh
-from transforms.hashing import string_buffers, word_hash
+from transforms.hashing import word_hash
 from transforms.text_kernels import (
     _bare_ampersand,
     _decoded,
     _encode,
     _next_blank,
-    count_separators,
     ngram_count,
 )
 
@@ -98,11 +96,3 @@ def test_ampersands_that_need_no_python(text: bytes, size: int) -> None:
 @pytest.mark.parametrize(("words", "ngrams"), [(0, 0), (1, 1), (2, 3), (20, 39)])
 def test_the_number_of_ngrams(words: int, ngrams: int) -> None:
     assert ngram_count(words) == ngrams
-
-
-@given(st.lists(st.text(max_size=12)))
-def test_separators_are_blanks_controls_ampersands_and_what_is_not_ascii(texts: list[str]) -> None:
-    rows = pa.array(["&é", *texts, " "], pa.string()).slice(1, len(texts))
-    whole = "".join(texts).encode()
-    expected = sum(byte <= 0x20 or byte >= 0x80 or byte == 0x26 for byte in whole)
-    assert count_separators(*string_buffers(rows)) == expected

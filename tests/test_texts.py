@@ -1,3 +1,4 @@
+import html.entities
 import subprocess
 import sys
 import unicodedata
@@ -253,3 +254,20 @@ def test_every_composition() -> None:
     assert len(texts) > 24_000  # 11172 are Hangul syllables
     kept = measured(texts).kept.to_pylist()
     assert kept == [unicodedata.normalize("NFC", text) for text in texts]
+
+
+def ngram_counts(texts: list[str]) -> list[int]:
+    identities = [reference.text_identity(reference.kept_text(text)) for text in texts]
+    return [len(reference.ngrams(identity)) for identity in identities]
+
+
+@given(st.lists(captions))
+def test_a_text_has_no_more_ngrams_than_bytes(texts: list[str]) -> None:
+    """By this their room is made: a word, and what parts it from the next, take a byte each."""
+    for text, ngrams in zip(texts, ngram_counts(texts), strict=True):
+        assert ngrams <= len(text.encode())
+
+
+def test_an_entity_parts_no_more_words_than_it_has_bytes() -> None:
+    texts = [f"a&{name}b" for name in html.entities.html5]
+    assert max(ngram_counts(texts)) == 3

@@ -18,16 +18,6 @@ def ngram_count(words):  # type: ignore[no-untyped-def]
     return 2 * words - 1 if words else 0
 
 
-@kernel
-def count_separators(data, offsets):  # type: ignore[no-untyped-def]
-    """Bytes that may part two words; a text has at most one word more, and two n-grams a word."""
-    found = 0
-    for at in range(np.uint64(offsets[0]), np.uint64(offsets[-1])):
-        byte = data[at]
-        found += (byte <= _BLANK) | (byte >= 0x80) | (byte == _AMPERSAND)
-    return found
-
-
 @njit(nogil=True, cache=True)
 def splice(column, rows, others, data, ends):  # type: ignore[no-untyped-def]
     """Fills `data` and `ends` with a column's rows, others in the place of `rows`; both columns
@@ -91,22 +81,51 @@ def _next_blank(data, at, stop):  # type: ignore[no-untyped-def]
     return stop
 
 
+ROWS_AT_ONCE = 512  # whose texts stay in the nearest cache from one look to the next
+
+
 @njit(inline="always")
-def _lower_into(lowered, data, base):  # type: ignore[no-untyped-def]
-    """ASCII in lower case, but for the 8 bytes behind."""
-    for at in range(np.uint64(len(lowered) - 8)):
-        byte = data[np.uint64(base) + at]
+def _lower_into(lowered, data, start, stop):  # type: ignore[no-untyped-def]
+    """ASCII in lower case."""
+    for at in range(np.uint64(stop - start)):
+        byte = data[np.uint64(start) + at]
         lowered[at] = byte + np.uint8(32 if byte >= 65 and byte <= 90 else 0)
+
+
+@njit(inline="always")
+def _add_words(lowered, at, stop, ngrams, used):  # type: ignore[no-untyped-def]
+    """Adds a plain text's n-grams; returns how many there are then, and how many words it has."""
+    words, begun = 0, np.uint64(0)
+    while at < stop:
+        blank = _next_blank(lowered, at, stop)
+        end = blank
+        while at < end and not _LETTER[lowered[at]]:
+            at += 1
+        while at < end and not _LETTER[lowered[end - 1]]:
+            end -= 1
+        if at < end:
+            word = word_hash(lowered, at, end)
+            used = _add_word(word, begun, words, ngrams, used)
+            begun = pair_begin(word)
+            words += 1
+        at = blank + 1
+    return used, words
 
 
 @kernel
 def walk_plain(data, offsets, wanted, trusted, lowered, out):  # type: ignore[no-untyped-def]
     """Fills `out` for the plain rows; returns how many n-grams there are in all. Where texts are
-    trusted, only n-grams are wanted, and nothing of the other rows."""
+    trusted, only n-grams are wanted, and nothing of the other rows.
+
+    Args:
+      lowered: room for ROWS_AT_ONCE rows, and 8 bytes more.
+    """
     hashes, word_count, ngrams, first_ngram, other = out
     base, used = offsets[0], 0
-    _lower_into(lowered, data, base)
     for row in range(len(hashes)):
+        if row % ROWS_AT_ONCE == 0:
+            base = offsets[row]
+            _lower_into(lowered, data, base, offsets[min(row + ROWS_AT_ONCE, len(hashes))])
         other[row] = False
         if trusted and not wanted[row]:
             continue
@@ -115,25 +134,10 @@ def walk_plain(data, offsets, wanted, trusted, lowered, out):  # type: ignore[no
             continue
         first_ngram[row] = used
         at, stop = offsets[row] - base, offsets[row + 1] - base
-        words, begun = 0, np.uint64(0)
         if not trusted:
             hashes[row] = xxh64(lowered, at, stop)
-        if not wanted[row]:
-            stop = at
-        while at < stop:
-            blank = _next_blank(lowered, at, stop)
-            end = blank
-            while at < end and not _LETTER[lowered[at]]:
-                at += 1
-            while at < end and not _LETTER[lowered[end - 1]]:
-                end -= 1
-            if at < end:
-                word = word_hash(lowered, at, end)
-                used = _add_word(word, begun, words, ngrams, used)
-                begun = pair_begin(word)
-                words += 1
-            at = blank + 1
-        word_count[row] = words
+        if wanted[row]:
+            used, word_count[row] = _add_words(lowered, at, stop, ngrams, used)
     return used
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from transforms.characters import END, characters
 from transforms.hashing import Bools, UInt64s, string_buffers
-from transforms.text_kernels import LONGEST_RUN, count_separators, splice, walk, walk_plain
+from transforms.text_kernels import LONGEST_RUN, ROWS_AT_ONCE, splice, walk, walk_plain
 
 Rows = npt.NDArray[np.intp]
 
@@ -81,12 +81,11 @@ def measure_texts(
         only words and n-grams are measured, and what is said of `kept` and `hash` does not count.
     """
     trusted = words is not None
-    # So tight that the allocator keeps it for the next batch: fresh pages cost as much as the walk.
     if words is not None:
-        most = int(words[wanted].sum())
+        most = 2 * int(words[wanted].sum())
     else:
-        most = count_separators(*string_buffers(captions)) + len(captions)
-    room = np.empty(2 * most, np.uint64)
+        most = int(np.ptp(string_buffers(captions)[1]))  # two n-grams a word, two bytes a word
+    room = np.empty(most, np.uint64)
     texts, other = _walked_plain(captions, wanted, room, trusted=trusted)
     if len(other):
         behind = room[len(texts.ngrams) :]
@@ -139,7 +138,8 @@ def _walked_plain(
 ) -> tuple[Texts, Rows]:
     """Measures the plain rows; gives which rows are not."""
     data, offsets = string_buffers(captions)
-    lowered = np.empty(int(offsets[-1] - offsets[0]) + 8, np.uint8)
+    edges = np.append(offsets[::ROWS_AT_ONCE], offsets[-1])
+    lowered = np.empty(int(np.diff(edges).max()) + 8, np.uint8)
     out = _columns(len(captions), room)
     used = walk_plain(data, offsets, wanted, trusted, lowered, out)
     hashes, word_count, _, first_ngram, other = out
