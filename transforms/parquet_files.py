@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.files import publish
+from transforms.hashing import string_buffers
 
 ROWS_PER_GROUP = 1 << 16
 BYTES_PER_GROUP = 1 << 26  # of strings; usual rows have a sixth of it
@@ -55,9 +55,12 @@ class RowWriter:
 
 def _string_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """The bytes of strings of the rows up to each, int64[n]."""
-    strings = [c for c in batch.columns if pa.types.is_string(c.type)]
-    sizes = [pc.fill_null(pc.binary_length(c), 0).to_numpy().astype(np.int64) for c in strings]
-    return np.cumsum(sum(sizes, np.zeros(len(batch), np.int64)))
+    ends = np.zeros(len(batch), np.int64)
+    for column in batch.columns:
+        if pa.types.is_string(column.type):
+            _, offsets = string_buffers(column)
+            ends += offsets[1:] - offsets[0]
+    return ends
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

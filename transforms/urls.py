@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from transforms.hashing import Bools, UInt64s, kernel, string_buffers, string_hashes, xxh64
+from transforms.hashing import Bools, UInt64s, kernel, read8, string_buffers, string_hashes, xxh64
 
 # scheme, user information, host (a name or [IPv6]), port, the rest. Letter by letter, since
 # re.I would take "ſ" for "s".
@@ -39,24 +39,21 @@ def url_identity(url: str) -> str | None:
 
 # What a plain host is made of; any other character sends the URL through `url_identity`.
 _HOST = np.array([(chr(b).isalnum() and b < 0x80) or chr(b) in ".-_" for b in range(256)])
-_SCHEMES = np.frombuffer(b"http://https://", np.uint8)
+_HTTP, _HTTPS = np.frombuffer(b"http://\0https://", "<u8")
+_CAPITALS = np.array([0x20202020, 0x2020202020], np.uint64)  # the bit of each scheme's letters
+_SEVEN = np.uint64((1 << 56) - 1)  # bytes
 _SLASH, _QUESTION, _COLON, _FRAGMENT = ord("/"), ord("?"), ord(":"), ord("#")
 
 
 @njit(inline="always")
-def _after_scheme(data, at, stop, schemes):  # type: ignore[no-untyped-def]
+def _after_scheme(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the host begins, or 0."""
-    for first, last in ((0, 7), (7, 15)):
-        size = last - first
-        if stop - at >= size:
-            same = True
-            for place in range(size):
-                byte, wanted = data[at + place], schemes[first + place]
-                upper = byte >= ord("A") and byte <= ord("Z")
-                same &= (byte + 32 if upper else byte) == wanted
-            if same:
-                return at + size
-    return 0
+    if stop - at < 8:  # "http://a"
+        return 0
+    first = read8(data, at)
+    if (first | _CAPITALS[0]) & _SEVEN == _HTTP:
+        return at + 7
+    return at + 8 if first | _CAPITALS[1] == _HTTPS else 0
 
 
 @njit(inline="always")
@@ -108,9 +105,8 @@ def has_blank_edges(data, offsets):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _hash_plain_urls(data, offsets, tables, room, hashes, marks):  # type: ignore[no-untyped-def]
+def _hash_plain_urls(data, offsets, host, room, hashes, marks):  # type: ignore[no-untyped-def]
     """Hashes the identities of URLs of the usual form, scheme://host[:port]/path#fragment."""
-    host, schemes = tables
     plain, own = marks
     for row in range(len(hashes)):
         plain[row] = own[row] = False
@@ -118,7 +114,7 @@ def _hash_plain_urls(data, offsets, tables, room, hashes, marks):  # type: ignor
         # The last byte is no white space, so `url_identity` has nothing to trim.
         if stop == start or data[stop - 1] <= 0x20 or data[stop - 1] >= 0x7F:
             continue
-        first = _after_scheme(data, start, stop, schemes)
+        first = _after_scheme(data, start, stop)
         at = first
         while first and at < stop and host[data[at]]:
             at += 1
@@ -146,7 +142,7 @@ def url_hashes(urls: pa.StringArray) -> tuple[UInt64s, Bools, Bools]:
     hashes = np.zeros(len(urls), np.uint64)
     usable, own = np.empty(len(urls), np.bool_), np.empty(len(urls), np.bool_)
     room = np.empty(int(np.diff(offsets).max(initial=0)), np.uint8)
-    _hash_plain_urls(data, offsets, (_HOST, _SCHEMES), room, hashes, (usable, own))
+    _hash_plain_urls(data, offsets, _HOST, room, hashes, (usable, own))
     unusual = np.flatnonzero(~usable)
     identities = [url_identity(url) for url in urls.take(pa.array(unusual)).to_pylist()]
     usable[unusual] = [identity is not None for identity in identities]
