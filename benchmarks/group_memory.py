@@ -2,7 +2,7 @@
 
   python benchmarks/group_memory.py [--pairs=8000000] [--buckets=1,2,4,8,64,256] [--plan]
 
-With b buckets the largest group, that of the pairs by key, has about 41 / b bytes a pair of the
+With b buckets the largest group, that of the pairs by key, has about 33 / b bytes a pair of the
 corpus; a process works on as many as it has threads. So this tells how large a group may be where
 a process has 2 GiB, and by its CPU time what an element costs. Ours alone, whole process, once
 each; the output is the same. --plan also plans the shards, and stops before images are fetched.
@@ -18,7 +18,7 @@ from measured import run_measured
 from results import print_results
 from text_plane import ROOT, add_flags, corpus_of, our_command
 
-PAIR_BYTES = 41  # of a row by key; see shuffle_sizes.py
+PAIR_BYTES = 33  # of a row by key; see shuffle_sizes.py
 RUN = """
 import sys
 sys.path.insert(0, {root!r})

@@ -261,6 +261,20 @@ def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -
 
 
 @pytest.mark.parametrize("by_reference", [False, True])
+def test_a_bucket_without_votes_has_no_partners(tmp_path, by_reference: bool) -> None:
+    blocks = Blocks(str(tmp_path) if by_reference else None)
+    pairs = [(1, 1, 30, 7, 0, 0), (1, 1, 20, 3, 0, 1), (2, 1, 20, 4, 0, 1)]
+    packed = in_blocks(pairs, PAIR_KINDS, blocks, lambda row: row[0])
+
+    def build(pipeline: beam.Pipeline) -> None:
+        found = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
+        expect_rows(found["repeated"], {0: [(7,)]}, "repeated")
+        expect_rows(found["partners"], {}, "partners")
+
+    run_in_beam(build)
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
 @pytest.mark.parametrize(
     ("limit", "frequent"),
     [(2, [1, 2, 2**63]), (3, [1, 2**63]), (4, [2**63]), (2**32 - 1, [2**63]), (2**32, [])],

@@ -119,6 +119,12 @@ def test_a_piece_that_does_not_ascend_is_refused() -> None:
         sum_by_hash([uint64([1, 2]), uint64([2**63, 1])], [np.ones(2, np.uint32)] * 2)
 
 
+def test_a_piece_has_as_many_counts() -> None:
+    for few in ([np.ones(1, np.uint8)], []):
+        with pytest.raises(ValueError, match="as many counts"):
+            sum_by_hash([uint64([1, 2])], few)
+
+
 def test_sums_are_of_64_bits() -> None:
     assert summed([[(0, 2**32 - 1)] * 3, [(0, 1)]]) == {0: 3 * (2**32 - 1) + 1}
 

@@ -125,18 +125,17 @@ def test_a_local_copy(folder: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, PIECE // 8, PIECE // 8 + 1, 5 * PIECE // 8])
 def test_large_writes_reach_the_system_in_pieces(tmp_path: Path, size: int) -> None:
-    path = tmp_path / "numbers"
     numbers = np.arange(size, dtype="<u8")
     before = _writes()
-    with PieceFile(path, "wb") as file:
+    with PieceFile(tmp_path / "numbers", "wb") as file:
         assert file.write(numbers) == 8 * size
     assert _writes() - before == -(-8 * size // PIECE)
-    assert path.read_bytes() == numbers.tobytes()
+    assert (tmp_path / "numbers").read_bytes() == numbers.tobytes()
 
 
 def _writes() -> int:
-    """How often this process has asked the system to write."""
-    lines = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    """How often this thread has asked the system to write."""
+    lines = dict(line.split(": ") for line in Path("/proc/thread-self/io").read_text().splitlines())
     return int(lines["syscw"])
 
 

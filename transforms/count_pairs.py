@@ -38,7 +38,7 @@ class Counted(NamedTuple):
     repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
     ngrams: pa.RecordBatch  # ngram: uint64, ascending; count: uint8, `byte_runs`; of counted rows
     foreign: pa.RecordBatch  # row: uint32; language: string
-    measured: Pairs  # the whole batch: malformed rows too
+    measured: Pairs  # the whole batch, malformed rows too, but for its n-grams, which are used up
 
 
 def counted(
@@ -76,7 +76,8 @@ def counted(
     if not ngrams:
         voters[:] = False
     grams = _ngrams(pairs, voters)
-    return Counted(distinct, repeated, grams, batch_of(named), pairs)
+    measured = pairs._replace(ngrams=np.zeros(0, np.uint64), has_ngrams=False)
+    return Counted(distinct, repeated, grams, batch_of(named), measured)
 
 
 def _ngrams(pairs: Pairs, voters: Bools) -> pa.RecordBatch:
@@ -156,7 +157,7 @@ class _Count(ThreadedDoFn):
 def by_bucket(
     rows: pa.RecordBatch, hashes: UInt64s, buckets: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Rows by the bucket of each one's hash, where it has any."""
+    """The rows of each bucket that has any, by their hashes: (bucket, rows)."""
     if np.all(hashes[1:] >= hashes[:-1]):
         slices: Iterable[tuple[int, int, int]] = bucket_slices(hashes, buckets)
     else:
@@ -217,8 +218,9 @@ class _FindDistinct(OfBucket):
         for kind, name in enumerate(("text", "url")):
             hashes, partners = byte_runs(np.sort(pairs[name].to_numpy()[votes]))
             some = batch_of({"hash": hashes, "count": partners})
-            buckets, parts = zip(*by_bucket(some, hashes, self.buckets), strict=True)
-            for bucket, block in zip(buckets, self.blocks.pack(parts), strict=True):
+            spread = list(by_bucket(some, hashes, self.buckets))
+            packed = self.blocks.pack([part for _, part in spread])
+            for (bucket, _), block in zip(spread, packed, strict=True):
                 yield beam.pvalue.TaggedOutput("partners", (kind * self.buckets + bucket, block))
         splits, counts = runs(repeated["split"].to_numpy())
         rows = np.split(repeated["row"].to_numpy(), np.cumsum(counts))

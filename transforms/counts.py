@@ -130,7 +130,7 @@ def _gather(ngrams, first, word_count, rows, gathered):  # type: ignore[no-untyp
 
 
 def ngrams_of(ngrams: UInt64s, first: Counts, word_count: Ints, rows: Bools) -> UInt64s:
-    """The n-grams of the marked rows, in no order.
+    """The n-grams of the marked rows, in no order; of all rows it is the array itself.
 
     Args:
       ngrams, first, word_count: of n texts, as in `Texts`. rows: bool[n].
@@ -174,16 +174,20 @@ def sum_by_hash(
     """Adds up the counts of equal hashes, one range of hashes after another.
 
     Args:
-      hashes: pieces of uint64[n]; each ascends. counts: as many of unsigned[n], each at least 1.
+      hashes: pieces of uint64[n]; each ascends. counts: as many of uint8[n] to uint32[n], each at
+        least 1.
 
     Returns:
       uint64[k] distinct hashes in no order, and int64[k] their sums.
 
     Raises:
-      ValueError: a piece does not ascend, so that hashes would fall outside their range's table.
+      ValueError: a piece does not ascend, so that hashes would fall outside their range's table; or
+        its counts are not as many.
     """
     if any(np.any(piece[1:] < piece[:-1]) for piece in hashes):
         raise ValueError("each piece of hashes must ascend; sort it and its counts")
+    if [*map(len, hashes)] != [*map(len, counts)]:
+        raise ValueError("each piece of hashes must have as many counts")
     filled = [piece for piece in hashes if len(piece)]
     lowest = min((int(piece[0]) for piece in filled), default=0)
     spread = max((int(piece[-1]) for piece in filled), default=0) - lowest
@@ -236,7 +240,9 @@ def vocabulary_cut(
     return cut, quotas
 
 
-def frequent_ngrams(hashes: UInt64s, counts: Counts, cut: int, quota: int) -> UInt64s:
+def frequent_ngrams(
+    hashes: UInt64s, counts: npt.NDArray[np.integer], cut: int, quota: int
+) -> UInt64s:
     """The n-grams of one bucket that are in the vocabulary: uint64[k], ascending."""
     above = hashes[counts > cut]
     if quota:  # most n-grams may occur as often as those at the cut

@@ -239,7 +239,8 @@ class JudgePairs(beam.PTransform):
     """Judges every pair; writes the dropped ones, and the kept ones where there is no plan.
 
     Input: (split, {"split": [split], "repeated": blocks, "foreign": blocks, "measured": [block]}),
-    of which the last is empty where the split is to be read and measured again.
+    of which the last leads to files that are taken away once the split is judged. Where it is
+    empty, or its files are gone, the split is read and measured again.
     Outputs: `kept` (split, blocks of key, url, caption and perhaps page_url and source_*), `counts`
     (dicts of seen and reasons).
 

@@ -62,7 +62,8 @@ class Pairs(NamedTuple):
         return strings if self.page is None else pair_keys(strings, string_hashes(self.page))
 
 
-# What the second reading needs of the first. N-grams would take as much again, and are quick.
+# What the second reading needs of the first. Each text's n-grams would take as much again, and are
+# quick; the distinct ones come from the blocks that were counted.
 _REMEMBERED = ("url", "text", "malformed", "url_hash", "text_hash", "word_count")
 
 

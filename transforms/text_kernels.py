@@ -119,6 +119,7 @@ def walk_plain(data, offsets, wanted, trusted, lowered, out):  # type: ignore[no
 
     Args:
       lowered: room for ROWS_AT_ONCE rows, and 8 bytes more.
+      out: as `Texts` has them, and which rows are not plain; `word_count` and `first_ngram` are 0.
     """
     hashes, word_count, ngrams, first_ngram, other = out
     base, used = offsets[0], 0

@@ -29,7 +29,7 @@ class _Sum(OfBucket):
         bucket, table = element
         hashes, sums = sum_by_hash(pieces(table, "ngram"), pieces(table, "count"))
         yield beam.pvalue.TaggedOutput("histograms", (bucket, runs(np.sort(sums))))
-        narrow = sums.astype(np.min_scalar_type(sums.max(initial=0)))  # of 64 bits most are 0
+        narrow = sums.astype(np.min_scalar_type(sums.max(initial=0)))  # one to four bytes for eight
         (block,) = self.blocks.pack([batch_of({"ngram": hashes, "count": narrow})])
         yield bucket, block
 
