@@ -29,37 +29,38 @@ PACKAGES = ("apache-beam", "numpy", "numba", "pyarrow")
 class Measured:
     """Parts on 2 vCPU, Python 3.11; CPU in us a pair, sizes in bytes.
 
-    All CPU is that of Xeons with AVX-512; planning's and that of elements is of before the last
-    changes to the text plane.
+    All CPU is that of a Xeon with AVX-512.
     """
 
-    # growth.py: (31.7 - 1.0) CPU-s over 12.4 million; by part from text_parts.py at 4 million
-    first_reading_us: float = 0.97  # decode .24, measure .41, n-grams .16, distinct pairs .05, rest
-    counting_us: float = 0.13  # n-grams .05, distinct pairs .05, frequent ones .03
-    second_reading_us: float = 1.36  # decode .24, measure .34, look-ups .18, reasons .17, write .42
-    rest_us: float = 0.02  # the whole less these
-    cores_used: float = 1.82  # growth.py at 12.4 million: 31.7 CPU-s in 17.4 s on 2 cores
-    start_s: float = 1.0  # growth.py: a run over 1000 pairs
-    plan_us: float = 0.76  # group_memory.py --buckets=8 --plan: 31.9 CPU-s, without it 25.8
-    element_us: float = 157.0  # group_memory.py, 8 million: 64 to 256 buckets, 187 thousand more
+    # text_parts.py at 4 million
+    first_reading_us: float = 1.07  # decode .27, measure .45, n-grams .12, blocks .10, rest .13
+    counting_us: float = 0.14  # n-grams .06, distinct pairs .05, frequent ones .03
+    # Look-ups .25, reasons and rows .18, write .49: .92 in process, and with the two others (2.13)
+    # what growth.py has at 12.4 million: 27.1 CPU-s less 1.1 of start are 2.10. Elsewhere the
+    # input is read and measured again.
+    second_reading_us: float = 1.64
+    cores_used: float = 1.78  # growth.py at 12.4 million: 27.1 CPU-s in 15.3 s on 2 cores
+    start_s: float = 1.1  # growth.py: a run over 1000 pairs
+    plan_us: float = 1.19  # group_memory.py --buckets=8 --plan: 30.0 CPU-s, without it 20.5
+    element_us: float = 193.0  # group_memory.py, 8 million: 64 to 256 buckets, 187 thousand more
     language_us: float = 16.8  # language.py: 59,391 captions a second
     # shuffle_sizes.py of 8 million pairs without --text_only
-    pair_bytes: float = 40.5  # FindDistinctPairs
-    ngram_bytes: float = 41.8  # BuildVocabulary, of batches of 125,000 pairs
-    count_bytes: float = 22.1  # FindCrowdedImages and FindFrequentTexts
+    pair_bytes: float = 32.6  # FindDistinctPairs
+    ngram_bytes: float = 31.5  # BuildVocabulary, of batches of 125,000 pairs
+    count_bytes: float = 16.5  # FindFrequent
     planned_bytes: float = 132.0  # PlanShards, 598 MB over 4.52 million kept
     batch_rows: float = 125_000.0  # 64 batches
-    pair_block_bytes: float = 848.0  # an element without rows: BatchCoder().encode of one
-    ngram_block_bytes: float = 376.0
+    pair_block_bytes: float = 728.0  # an element without rows: BatchCoder().encode of one
+    ngram_block_bytes: float = 352.0
     # what is written, text_plane.py at 2 million, zstd
     input_bytes: float = 63.0  # text_corpus.py's Parquet
     kept_row_bytes: float = 41.0  # pairs/
     dropped_row_bytes: float = 54.0  # rejected/
     plan_row_bytes: float = 46.7  # shuffle_sizes.py, 8 million: 211 MB of the plan
-    # group_memory.py: 1215 MiB with two groups of 78 MiB at once, 1862 with two of 156
-    base_mib: float = 568.0
-    floor_mib: float = 896.0  # growth.py: the most of 0.5 to 12.4 million pairs
-    memory_per_group: float = 4.15
+    # group_memory.py: 1233 MiB with two groups of 63 MiB at once, 1427 with two of 126
+    base_mib: float = 1039.0
+    floor_mib: float = 1001.0  # growth.py: the most of 0.5 to 12.4 million pairs
+    memory_per_group: float = 1.54
     vocabulary_mib: float = 1025.0  # HashSet.open of 100 M hashes: 763 mapped, 256 of index
     fetch_us: float = 541.0  # fetch.py: 1,854 images a CPU-second
     fetch_peak_mib: float = 417.0  # fetch.py
@@ -80,7 +81,7 @@ def text_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[s
     # An element of few rows is mostly its frame.
     shuffled += blocks * (parts.pair_block_bytes + parts.ngram_block_bytes)
     shuffled += (2 * buckets**2) * parts.ngram_block_bytes + plan_blocks * parts.ngram_block_bytes
-    passes = parts.first_reading_us + parts.counting_us + parts.second_reading_us + parts.rest_us
+    passes = parts.first_reading_us + parts.counting_us + parts.second_reading_us
     passes += parts.plan_us
     cpu_s = parts.start_s + pairs * passes / 1e6
     language_s = pairs * parts.language_us / 1e6
