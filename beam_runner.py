@@ -6,7 +6,9 @@ import ctypes
 import gc
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,6 +80,8 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     _keep_memory()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` as Control-C
     try:
         with _quick_start(argv):
             import pyarrow

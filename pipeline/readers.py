@@ -55,7 +55,7 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
             reason = (
                 f"a row is longer than {LONGEST_ROW >> 20} MiB, or a quotation mark never closed"
             )
-        advice = "replace the file or leave it out of --input"
+        advice = "replace the file or leave it out of --input, with another --output"
         raise RuntimeError(f"cannot read {split.path} to its end: {reason}; {advice}") from error
 
 

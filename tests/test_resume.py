@@ -115,12 +115,13 @@ def test_killed_at_random_moments_of_both_planes(plain: Golden, slow_web: SmallW
     assert digests(output) == digests(plain.output)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_with_one_line_and_the_same_command_goes_on(
-    plain: Golden, slow_web: SmallWeb, tmp_path: Path
+    plain: Golden, slow_web: SmallWeb, tmp_path: Path, signum: signal.Signals
 ):
     output, begun = tmp_path / "set", len(slow_web.requests)
     args = (f"--input={plain.pairs}", f"--output={output}", *plain.flags, "--connections=4")
-    status = stop(args, tmp_path, lambda: len(slow_web.requests) > begun + 10, signal.SIGINT)
+    status = stop(args, tmp_path, lambda: len(slow_web.requests) > begun + 10, signum)
     said = (tmp_path / "said").read_text()
     assert status == 1
     assert "Traceback" not in said
