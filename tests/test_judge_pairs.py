@@ -17,7 +17,7 @@ from tests.made_batches import (
     xxh,
     xxh_pair,
 )
-from transforms.batches import Blocks, batch_of, remove
+from transforms.batches import Blocks, batch_of, is_there, remove
 from transforms.hashing import HashSet
 from transforms.judge_pairs import (
     BATCHES_PER_BLOCKS,
@@ -192,6 +192,7 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
         assert_that(found["counts"], equal_to(counts), label="counts")
 
     run_in_beam(build)
+    assert not any(is_there(block) for _, block in measured)  # taken away when they were used
     rejected = [
         tuple(row.values())[1:]
         for path in sorted(tmp_path.glob("out/rejected/*.parquet"))

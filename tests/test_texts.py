@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests import reference
 from tests.made_batches import in_the_middle, ngram_hash, ngram_hashes, ngrams_by_row, xxh
 from tests.nasty_texts import ascii_captions, captions
+from transforms.text_kernels import ROWS_AT_ONCE
 from transforms.texts import Texts, kept_text, measure_texts
 
 ROOT = Path(__file__).parent.parent
@@ -254,6 +255,13 @@ def test_every_composition() -> None:
     assert len(texts) > 24_000  # 11172 are Hangul syllables
     kept = measured(texts).kept.to_pylist()
     assert kept == [unicodedata.normalize("NFC", text) for text in texts]
+
+
+@pytest.mark.parametrize("rows", [ROWS_AT_ONCE - 1, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE + 1])
+def test_more_rows_than_are_lowered_at_once(rows: int) -> None:
+    texts = [f"Dog {row}" + " of A LONG row," * (row % 5) for row in range(rows)]
+    texts[rows // 2] = "Grüner Hund"
+    assert told(measured(texts)) == by_the_rules(texts)
 
 
 def ngram_counts(texts: list[str]) -> list[int]:
