@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transforms.parquet_files import ROWS_PER_GROUP, parquet_file
+from transforms.parquet_files import ROWS_PER_GROUP, _string_bytes, parquet_file
 
 SCHEMA = pa.schema([("name", pa.string())])
 
@@ -63,3 +63,9 @@ def test_no_rows_replace_those_of_a_killed_attempt(tmp_path: Path) -> None:
     written(path, batches(3, 3))
     written(path, [])
     assert pq.read_table(path).num_rows == 0
+
+
+def test_a_part_of_a_batch_has_its_own_bytes() -> None:
+    rows = pa.record_batch({"url": ["aaaa", "b", None, "cc"], "caption": ["d", "ee", "", "ü"]})
+    assert _string_bytes(rows).tolist() == [5, 8, 8, 12]
+    assert _string_bytes(rows.slice(1, 3)).tolist() == [3, 3, 7]
