@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from transforms.byte_search import is_byte, lowest_byte
 from transforms.characters import ALNUM, COMBINES, END, FOLDS, ODD, SPACE
 from transforms.hashing import kernel, pair_begin, pair_end, read8, word_hash, xxh64
 
@@ -58,24 +59,14 @@ def _is_plain(data, start, stop):  # type: ignore[no-untyped-def]
 
 _LETTER = np.array([byte < 0x80 and chr(byte).isalnum() for byte in range(256)])  # or digit
 
-# Where in 64 bits a lone one stands, by the top 6 bits of its product with a de Bruijn sequence.
-_DE_BRUIJN = 0x03F79D71B4CB0A89
-_BIT = np.zeros(64, np.uint8)
-_BIT[[((1 << bit) * _DE_BRUIJN % (1 << 64)) >> 58 for bit in range(64)]] = range(64)
-
 
 @njit(inline="always")
 def _next_blank(data, at, stop):  # type: ignore[no-untyped-def]
-    """Where the next blank stands, or `stop`; looks at 8 bytes at once, of which 7 may be behind.
-
-    A byte less its own ones borrows where it was 0: the lowest bit left marks the first blank.
-    """
+    """Where the next blank stands, or `stop`; looks at 8 bytes, of which 7 may be behind."""
     while at < stop:
-        lane = read8(data, at) ^ np.uint64(0x2020202020202020)
-        marks = (lane - np.uint64(0x0101010101010101)) & ~lane & np.uint64(0x8080808080808080)
+        marks = is_byte(read8(data, at), _BLANK)
         if marks:
-            lowest = marks & (np.uint64(0) - marks)
-            at += _BIT[(lowest * np.uint64(_DE_BRUIJN)) >> np.uint64(58)] >> 3
+            at += lowest_byte(marks)
             return at if at < stop else stop
         at += 8
     return stop
