@@ -38,7 +38,7 @@ from transforms.hash_sets import HashFile
 from transforms.pages import PageFiles
 from transforms.threads import stop_work
 
-BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 90 MB, at most
+BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
 
 
