@@ -1,0 +1,46 @@
+"""How the time of whole functions grows, those that also call other people's parsers.
+
+Generous, so that a busy machine changes nothing: for eight times the bytes a linear function takes
+eight times as long, and one whose time is quadratic 64 times.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from tests.fuzz.steps import patterns
+
+SMALL, LARGE = 1 << 15, 1 << 18  # bytes
+TOO_QUICK_S = 0.05  # of CPU: what takes less for the large one can't be told from noise
+MOST = 24.0
+
+
+def cpu_seconds(function: Callable[[bytes], object], body: bytes) -> float:
+    begun = time.thread_time()
+    function(body)
+    return time.thread_time() - begun
+
+
+def superlinear(
+    function: Callable[[bytes], object], tokens: Sequence[bytes], count: int = 100, seed: int = 1
+) -> list[str]:
+    """The patterns for which the time grows faster than their size, each with its times.
+
+    Args:
+      tokens: of which patterns are made, as in `steps.py`.
+    """
+    faults = []
+    for make in patterns(tokens, count, seed):
+        small, large = make(SMALL), make(LARGE)
+        ratios = []
+        for _ in range(3):  # once may be the machine's fault
+            slow = cpu_seconds(function, large)
+            if slow < TOO_QUICK_S:
+                break
+            ratios.append(slow / max(cpu_seconds(function, small), TOO_QUICK_S / 64))
+            if ratios[-1] < MOST:
+                break
+        else:
+            faults.append(f"{min(ratios):.0f} times as long, {slow:.1f} s: {small[:60]!r}")
+    return faults

@@ -1,0 +1,102 @@
+"""How many elements of arrays the kernels touch, for n bytes and for 2n of the same kind.
+
+  python -m tests.fuzz.steps [TARGET ...]
+
+Kernels run as plain Python here, over arrays that count. A target has `STEPS`: by name a function
+of bytes, and the tokens of which patterns are made. A pattern is two tokens, the second repeated,
+or one token, two by turns, and a third at the end. Twice the bytes may take little more than twice
+the steps. Prints what does not hold and ends with 1 then.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+from typing import Any
+
+SIZE = 1024  # bytes, and twice as many
+MOST = 2.4  # times the steps
+PATTERNS = 300
+TARGETS = ("jpeg", "html", "wat", "texts", "urls", "counts")
+
+if __name__ == "__main__":
+    os.environ["NUMBA_DISABLE_JIT"] = "1"  # before numba is imported
+
+import numpy as np  # noqa: E402
+
+
+class Counting(np.ndarray):
+    """An array that counts how many of its elements are read or written, by item or slice."""
+
+    steps = 0
+
+    def _count(self, key: Any) -> None:
+        if isinstance(key, slice):
+            Counting.steps += len(range(*key.indices(len(self))))
+        else:
+            Counting.steps += 1
+
+    def __getitem__(self, key: Any) -> Any:
+        self._count(key)
+        return super().__getitem__(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._count(key)
+        super().__setitem__(key, value)
+
+
+def _counting(make: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **options: make(*args, **options).view(Counting)
+
+
+def patterns(tokens: Sequence[bytes], size: int, seed: int) -> Iterator[Callable[[int], bytes]]:
+    """Makers of about so many bytes: each token alone, then some of all the pairs and triples."""
+
+    def maker(head: bytes, body: bytes, tail: bytes) -> Callable[[int], bytes]:
+        return lambda size: head + body * max(1, size // max(1, len(body))) + tail
+
+    random = Random(seed)
+    alone = [maker(b"", token, b"") for token in tokens]
+    pairs = [maker(head, body, b"") for head, body in itertools.product(tokens, tokens)]
+    mixed = [
+        maker(random.choice(tokens), random.choice(tokens) + random.choice(tokens), tail)
+        for tail in random.choices([b"", *tokens], k=size)
+    ]
+    others = random.sample(pairs, min(len(pairs), size // 2)) + mixed
+    return iter(alone + others[: max(0, size - len(alone))])
+
+
+def steps_of(walk: Callable[[bytes], object], body: bytes) -> int:
+    before = Counting.steps
+    walk(body)
+    return Counting.steps - before
+
+
+def main() -> int:
+    warnings.simplefilter("ignore", RuntimeWarning)  # unsigned sums go round, as they should
+    for name in ("frombuffer", "empty", "zeros", "full"):
+        setattr(np, name, _counting(getattr(np, name)))
+    faults = 0
+    for target in sys.argv[1:] or TARGETS:
+        walks = importlib.import_module(f"tests.fuzz.{target}").STEPS
+        for name, (walk, tokens) in walks.items():
+            walk(tokens[0] * 9)  # what is made once
+            worst = 0.0
+            for make in patterns(tokens, PATTERNS, seed=1):
+                once, twice = steps_of(walk, make(SIZE)), steps_of(walk, make(2 * SIZE))
+                worst = max(worst, twice / max(once, SIZE))
+                if twice > MOST * max(once, SIZE):
+                    faults += 1
+                    shown = make(SIZE)[:60], make(SIZE)[-30:]
+                    print(f"{target} {name}: {once} steps, then {twice}: {shown}")
+            print(f"{target} {name}: twice the bytes take {worst:.2f} times the steps at most")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

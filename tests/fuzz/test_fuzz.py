@@ -1,0 +1,31 @@
+"""A short form of the fuzzers; `python -m tests.fuzz --seconds=3600` is the long one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import steps
+from tests.fuzz.__main__ import TARGETS
+
+ROOT = Path(__file__).parent.parent.parent
+CASES = 300
+
+
+def succeeded(*words: str) -> bool:
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    print(done.stdout, done.stderr)  # pytest shows it where this fails
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_hostile_bytes(target: str) -> None:
+    assert succeeded("tests.fuzz", target, f"--cases={CASES}")
+
+
+@pytest.mark.parametrize("target", steps.TARGETS)
+def test_twice_the_bytes_take_twice_the_steps(target: str) -> None:
+    assert succeeded("tests.fuzz.steps", target)
