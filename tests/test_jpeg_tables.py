@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from transforms.jpeg_tables import LOOK_UP_BITS, NO_STEP, _codes, _tables
+from transforms.jpeg_tables import LOOK_UP_BITS, NO_STEP, step_tables
 
 # Two symbols of two bits, one of three: end of block, one bit after no zeros, 2 bits after one.
 OTHER = bytes([0, 2, 1, *[0] * 13, 0x00, 0x01, 0x12])
@@ -12,7 +12,7 @@ LAST = 1 << 13
 
 
 def step_of(table: int, bits: str) -> int:
-    return int(_tables(FIRST, OTHER)[table].steps[int(bits.ljust(LOOK_UP_BITS, "1"), 2)])
+    return int(step_tables(FIRST, OTHER)[table].steps[int(bits.ljust(LOOK_UP_BITS, "1"), 2)])
 
 
 def test_a_look_up_steps_over_as_many_symbols_as_fit() -> None:
@@ -37,8 +37,6 @@ def test_what_no_code_begins_with_is_no_step() -> None:
     assert step_of(1, "011") == 3 | 1 << 6
 
 
-def test_tables_that_are_none() -> None:
-    assert _tables(bytes([3, *[0] * 15, 1, 2, 3]), OTHER) is None  # three codes of one bit
-    assert _tables(FIRST, bytes([1, *[0] * 15])) is None  # a symbol is missing
-    assert _tables(OTHER, OTHER) is None  # 0x12 is no size of a first coefficient
-    assert np.array_equal(_codes(OTHER, 255)[0][1], [0, 0, 2, 1, *[0] * 13])
+def test_codes_by_their_length() -> None:
+    codes = step_tables(FIRST, OTHER)[1].codes
+    assert np.array_equal(codes[1], [0, 0, 2, 1, *[0] * 13])

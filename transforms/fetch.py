@@ -15,6 +15,7 @@ from transforms.host_queue import HostQueue, Job
 from transforms.robots import Robots, RobotsCache, read_robots
 from transforms.transfer import Ended
 from transforms.transfers import Transfers
+from transforms.unexpected import tell_once
 
 __all__ = ["FETCH_DETAILS", "FetchSettings", "Fetched", "fetch_all"]
 
@@ -108,7 +109,11 @@ class _Fetches:
 
     def take(self, index: int, url: str) -> None:
         """Takes one of the given URLs."""
-        target = request_url(url)
+        try:
+            target = request_url(url)
+        except Exception as error:
+            tell_once("reading a URL", error)
+            target = None
         if target is None:
             self.done.append(Fetched(index, None, "bad_url"))
         else:

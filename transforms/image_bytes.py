@@ -5,8 +5,11 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from transforms.jpeg_segments import START_OF_SCAN, jpeg_segments
+
 _JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 _GIFS = (b"GIF87a", b"GIF89a")
+_GIF_TRAILER, _GIF_EXTENSION, _GIF_IMAGE, _GIF_CONTROL = 0x3B, 0x21, 0x2C, b"\xf9"
 _AVIF_BRANDS = (b"avif", b"avis")
 _BMP_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
 # TIFF, ICO, PSD, JPEG XL, JPEG 2000, Flash, Ogg, Matroska; HEIC and MP4 are told by their "ftyp".
@@ -95,14 +98,9 @@ def file_fault(body: bytes, name: str) -> str | None:
 
 
 def _is_cut_jpeg(body: bytes) -> bool:
-    at = 2
-    while at + 4 <= len(body):
-        if body[at] != 0xFF or body[at + 1] == 0xFF:  # fill bytes, or junk that decoders skip
-            at += 1
-        elif body[at + 1] == 0xDA:
-            return body.rfind(b"\xff\xd9", at) < 0  # a thumbnail's end marker lies before
-        else:
-            at += 2 + int.from_bytes(body[at + 2 : at + 4], "big")
+    for segment in jpeg_segments(body):
+        if segment.marker == START_OF_SCAN:
+            return body.rfind(b"\xff\xd9", segment.at) < 0  # a thumbnail's end marker lies before
     return True
 
 
@@ -157,23 +155,43 @@ _ADAM7 = (
 
 
 def _is_cut_gif(body: bytes) -> bool:
-    flags = body[10] if len(body) > 12 else 0
-    at = 13 + _palette_bytes(flags)
+    return not any(kind == _GIF_TRAILER for kind, _, _ in _gif_blocks(body))
+
+
+def _gif_blocks(body: bytes) -> Iterator[tuple[int, int, int]]:
+    """(kind, begin and end) of each block of a GIF, from behind its header; the last may be cut."""
+    at = 13 + _palette_bytes(body[10] if len(body) > 12 else 0)
     while at < len(body):
-        kind = body[at]
-        if kind == 0x3B:
-            return False
-        if kind == 0x21:  # extension: its label, then blocks
+        begin, kind = at, body[at]
+        if kind == _GIF_TRAILER:
+            yield kind, begin, at + 1
+            return
+        if kind == _GIF_EXTENSION:  # its label, then blocks
             at += 2
-        elif kind == 0x2C and at + 10 <= len(body):  # image: descriptor, palette, code size, blocks
+        elif kind == _GIF_IMAGE and at + 10 <= len(body):  # descriptor, palette, code size, blocks
             at += 11 + _palette_bytes(body[at + 9])
-        else:
+        else:  # junk, which decoders skip
             at += 1
             continue
         while at < len(body) and body[at]:
             at += 1 + body[at]
         at += 1
-    return True
+        yield kind, begin, at
+
+
+def gif_without_comments(body: bytes) -> bytes:
+    """A GIF without what stands before its first image and does not concern it.
+
+    Pillow joins comments in quadratic time: 4 MB of them take two minutes.
+    """
+    kept, since = [], 0
+    for kind, begin, end in _gif_blocks(body):
+        if kind == _GIF_IMAGE:
+            break
+        if kind == _GIF_EXTENSION and body[begin + 1 : begin + 2] != _GIF_CONTROL:
+            kept.append(body[since:begin])
+            since = end
+    return b"".join([*kept, body[since:]])
 
 
 def _is_cut_webp(body: bytes) -> bool:

@@ -6,6 +6,7 @@ JPEG at an eighth of its size or so and in grey: a cut file or one with a hole s
 """
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from PIL import Image as PillowImage
 from transforms.image_bytes import (
     file_fault,
     foreign_kind,
+    gif_without_comments,
     png_lacks_pixels,
     signature_format,
     webp_canvas,
@@ -33,7 +35,12 @@ from transforms.image_bytes import (
 from transforms.jpeg import JpegHeader, grey_plane, has_too_many_scans, jpeg_header
 from transforms.jpeg_dc import Plane, dc_planes
 from transforms.perceptual_hash import picture_hash, plane_hash
+from transforms.pillow_bounds import bound_exif
+from transforms.unexpected import tell_once
 
+bound_exif()
+# Planes of usual JPEGs by `jpeg_dc.py`, or all by libjpeg, which gives the same in thrice the time.
+_FAST_PLANES = os.environ.get("ALIGNSET_FAST_JPEG", "1") != "0"
 # imagehash.phash shrinks to 32 px a side. Of small pictures with sharp edges its bits from a plane
 # of 32 differ from those of the whole picture by up to 10 (2.2 on average), from one of 96 by up to
 # 6 (0.6). Of 640x480 they differ by up to 2 (0.2) from a plane of 60 as from one of 120, in two
@@ -88,7 +95,7 @@ class Unusable:
       reason: "not_an_image" or "undecodable".
       detail: of not_an_image: "empty", "html", "svg", "xml", "json", "pdf", "other_format" (an
         image or a film of another format) or "unknown"; of undecodable: "truncated", "broken",
-        "too_many_pixels" or "too_many_scans".
+        "too_many_pixels", "too_many_scans", or "unexpected" where our own code failed.
       width, height: px, where the header could be read.
     """
 
@@ -100,7 +107,12 @@ class Unusable:
 
 def examine_all(bodies: Sequence[bytes]) -> list[Image | Unusable]:
     """What `examine` says of each: for JPEGs in less time."""
-    planes = dc_planes(bodies, _SMALLEST_PLANE_OF_LARGE_PX)
+    planes: list[Plane | None] = [None] * len(bodies)
+    if _FAST_PLANES:
+        try:
+            planes = dc_planes(bodies, _SMALLEST_PLANE_OF_LARGE_PX)
+        except Exception as error:
+            tell_once("decoding JPEGs", error)
     return [examine(body, plane=plane) for body, plane in zip(bodies, planes, strict=True)]
 
 
@@ -119,6 +131,14 @@ def examine(
       in_full: hash the whole picture of a JPEG too.
       plane: what `dc_planes` has for it, where that is known already.
     """
+    try:
+        return _examined(body, max_pixels, in_full, plane)
+    except Exception as error:
+        tell_once("looking at an image", error)
+        return Unusable("undecodable", "unexpected")
+
+
+def _examined(body: bytes, max_pixels: int, in_full: bool, plane: Plane | None) -> Image | Unusable:
     name = signature_format(body)
     if name is None:
         return Unusable("not_an_image", foreign_kind(body))
@@ -151,8 +171,8 @@ def _known_of_jpeg(
 ) -> Image | Unusable | None:
     """What is known of a JPEG without Pillow."""
     header, fault = jpeg_header(body), None
-    if header is None:
-        return None
+    if header is None:  # no scan, or a thousand segments before it, which Pillow would join
+        return Unusable("undecodable", file_fault(body, "jpeg") or "broken")
     if header.width * header.height > max_pixels:
         fault = "too_many_pixels"
     elif has_too_many_scans(body, header):
@@ -177,8 +197,10 @@ def _quick_look(body: bytes, header: JpegHeader, known: Plane | None) -> Image |
     with _turn_of(width * height):
         smallest_px = _SMALLEST_PLANE_OF_LARGE_PX if large else _SMALLEST_PLANE_PX
         plane, fault = grey_plane(body, header, smallest_px, known)
-    if plane is None:
-        return Unusable("undecodable", fault, width, height) if fault else None
+    if fault:
+        return Unusable("undecodable", fault, width, height)
+    if plane is None or not header.usual:  # decoders may differ in what they see
+        return None
     if header.annotated:
         turn = _TURNS.get(_orientation_of_jpeg(body))
         if turn is not None:
@@ -206,7 +228,7 @@ def _decode(body: bytes, name: str, picture: ImageFile.ImageFile) -> Image | Unu
 
 def open_picture(body: bytes, name: str) -> ImageFile.ImageFile:
     """The picture in a file that `examine` found good, not decoded yet; `name` is its format."""
-    return _OPENERS[name](io.BytesIO(body))
+    return _OPENERS[name](io.BytesIO(gif_without_comments(body) if name == "gif" else body))
 
 
 def orientation(picture: PillowImage.Image) -> int:

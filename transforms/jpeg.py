@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import simplejpeg
 
 from transforms.jpeg_dc import Plane
+from transforms.jpeg_segments import START_OF_SCAN, is_usual, jpeg_segments
 
 # Encoders write about ten scans. Each is a pass over the whole picture and may take 30 bytes.
 MAX_SCANS = 100
-_MAX_SEGMENTS = 10_000  # before the first scan; a large ICC profile takes a hundred
+_MAX_PASSED = 2_000_000_000  # pixels of all scans: 3 s; of the largest picture 22 scans
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a segment
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 # libjpeg warns of these too, and every viewer shows the picture: junk between segments (not in the
 # samples or after them, where it stands for lost ones), and profiles that are not whole.
@@ -30,6 +30,8 @@ class JpegHeader:
       progressive: whether more scans may follow.
       scan: where in the file the first begins.
       annotated: whether EXIF or XMP, which may turn the picture, are in it.
+      usual: whether segments alone are in it, one behind the other, of kinds that all decoders read
+        alike.
     """
 
     width: int
@@ -38,36 +40,32 @@ class JpegHeader:
     progressive: bool
     scan: int
     annotated: bool
+    usual: bool
 
 
 def jpeg_header(body: bytes) -> JpegHeader | None:
     """What the header says; None where no scan or no frame is found."""
-    at, frame, annotated = 2, None, False
-    for _ in range(_MAX_SEGMENTS):
-        at = body.find(b"\xff", at)  # bytes in between are junk that decoders skip
-        if at < 0 or at + 4 > len(body):
-            return None
-        marker = body[at + 1]
-        if marker == 0xFF or marker in _ALONE or marker == 0:
-            at += 1 if marker == 0xFF else 2
-            continue
-        if marker == 0xDA:
-            break
-        if marker in _FRAMES and at + 10 <= len(body):
-            frame = (marker, body[at + 5 : at + 10])
-        annotated |= marker == 0xE1
-        at += 2 + int.from_bytes(body[at + 2 : at + 4], "big")
-    else:
+    frame, annotated, usual, place = b"", False, True, 2
+    for segment in jpeg_segments(body):
+        usual &= segment.at == place and is_usual(body, segment)
+        place = segment.end
+        if segment.marker in _FRAMES and segment.begin + 6 <= len(body):
+            frame = body[segment.at + 1 : segment.begin + 6]
+        annotated |= segment.marker == 0xE1
+    if not frame or segment.marker != START_OF_SCAN:
         return None
-    if frame is None:
-        return None
-    height, width = int.from_bytes(frame[1][:2], "big"), int.from_bytes(frame[1][2:4], "big")
-    return JpegHeader(width, height, frame[1][4], frame[0] in _PROGRESSIVE, at, annotated)
+    height, width = (int.from_bytes(frame[at : at + 2], "big") for at in (4, 6))
+    return JpegHeader(
+        width, height, frame[8], frame[0] in _PROGRESSIVE, segment.at, annotated, usual
+    )
 
 
 def has_too_many_scans(body: bytes, header: JpegHeader) -> bool:
-    """Whether decoding takes minutes for no picture's sake."""
-    return header.progressive and body.count(b"\xff\xda", header.scan) > MAX_SCANS
+    """Whether decoding takes many seconds for no picture's sake."""
+    if not header.progressive:
+        return False
+    scans = body.count(b"\xff\xda", header.scan)
+    return scans > MAX_SCANS or scans * header.width * header.height > _MAX_PASSED
 
 
 def grey_plane(
@@ -83,7 +81,7 @@ def grey_plane(
       (uint8[height, width], None); (None, "truncated" or "broken") where samples are lost, whether
       or not an end marker follows; (None, None) where another decoder must look at it.
     """
-    eighth = -(-header.height // 8), -(-header.width // 8)
+    eighth = _scaled(header, 1)
     if known is not None and known.shape == eighth and min(eighth) >= smallest_px:
         return known, None
     try:
@@ -98,4 +96,10 @@ def grey_plane(
         if "Corrupt" in said and not _HARMLESS.search(said):
             return None, "broken"
         return None, None
+    if not any(plane.shape[:2] == _scaled(header, eighths) for eighths in range(1, 9)):
+        return None, None  # libjpeg found another frame than we
     return plane[:, :, 0], None
+
+
+def _scaled(header: JpegHeader, eighths: int) -> tuple[int, int]:
+    return -(-header.height * eighths // 8), -(-header.width * eighths // 8)

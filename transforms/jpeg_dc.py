@@ -19,7 +19,7 @@ import numpy.typing as npt
 from numba import njit
 
 from transforms.jpeg_lanes import NO_SCAN, decode
-from transforms.jpeg_tables import LOOK_UP_BITS, Layout, layout_of, quanta_of, read_header
+from transforms.jpeg_tables import LOOK_UP_BITS, Layout, layout_of, read_header
 
 Plane = npt.NDArray[np.uint8]
 
@@ -48,9 +48,9 @@ def dc_planes(bodies: Sequence[bytes], smallest_px: int = 1) -> list[Plane | Non
     """The luma of JPEGs at an eighth of their size: uint8[ceil(height / 8), ceil(width / 8)].
 
     None where a file is not of the usual kind (baseline, one scan, no restart markers, grey or
-    YCbCr), has Huffman tables that were not met before, has any fault at all, or where the shorter
-    side of its plane would have less than `smallest_px`, or it would have over two million samples.
-    Other bytes may be among them.
+    YCbCr, the standard's Huffman tables), has any fault at all, or where the shorter side of its
+    plane would have less than `smallest_px`, or it would have over two million samples. What is
+    given for a file depends on its bytes alone. Other bytes may be among them.
     """
     planes: list[Plane | None] = [None] * len(bodies)
     scans = [(n, scan) for n, body in enumerate(bodies) if (scan := _scan_of(body, smallest_px))]
@@ -68,22 +68,17 @@ def _scan_of(body: bytes, smallest_px: int) -> _Scan | None:
     header = read_header(body)
     if not header:
         return None
-    height = int.from_bytes(header.frame[1:3], "big")
-    width = int.from_bytes(header.frame[3:5], "big")
+    width, height = header.width, header.height
     shape = -(-height // 8), -(-width // 8)
     # A block takes two bits at least.
     most = min(4 * len(body), _MOST_SAMPLES)
     if min(shape) < max(1, smallest_px) or shape[0] * shape[1] > most:
         return None
-    if not _has_met(header.huffman):
-        return None
-    layout = layout_of(header.frame[5:], header.scan, header.huffman)
-    quanta = quanta_of(header.quanta)
-    if not layout or header.frame[0] != 8 or not quanta.keys() >= {*header.frame[8::3]}:
-        return None
-    quantum, (across, down) = quanta[header.frame[8]], layout.sampling
+    layout = layout_of(header.samplings)
+    across, down = layout.sampling
     units = -(-width // (8 * across)), -(-height // (8 * down))
-    return _Scan(np.frombuffer(body, np.uint8), header.begin, layout, quantum, units, shape)
+    data = np.frombuffer(body, np.uint8)
+    return _Scan(data, header.begin, layout, header.quantum, units, shape)
 
 
 def _given(scan: _Scan) -> tuple[Any, ...]:
@@ -101,22 +96,6 @@ def _plane_of(scan: _Scan, windows: npt.NDArray[np.uint32]) -> Plane | None:
     if not _fill(windows, layout.unit, layout.sampling, layout.firsts, scan.quantum, plane):
         return None
     return plane[: scan.shape[0], : scan.shape[1]]
-
-
-_MET: dict[int, None] = {}
-
-
-def _has_met(coded: bytes) -> bool:
-    """Whether these Huffman tables were met before. To prepare them takes 280 us: too long for a
-    file with tables of its own, and nothing for the most of them, which have those of the standard.
-    """
-    name = hash(coded)
-    if name in _MET:
-        return True
-    if len(_MET) >= 10_000:
-        _MET.clear()
-    _MET[name] = None
-    return False
 
 
 @njit(nogil=True, cache=True)

@@ -1,11 +1,14 @@
 """What the header of a usual JPEG says to a decoder: its layout, and tables that step over symbols.
 
-Source: ITU-T T.81, annexes B (markers), C and F (Huffman coding).
+A header is taken only where it is known whole: no segment but those below, each as long as it says
+and valid to the last byte, and the Huffman tables of the standard, which encoders use that make
+none of their own. Another decoder then sees the same picture in it.
+
+Source: ITU-T T.81, annexes B (markers), C and F (Huffman coding), K (its tables).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,11 +16,16 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from transforms.jpeg_segments import START_OF_SCAN, Segment, is_usual, jpeg_segments
+
 LOOK_UP_BITS = 12  # of a look-up, 8 KB a table; 11 takes a sixth longer, 14 a tenth
 MOST_BITS = 18  # that a look-up may step over: three of them are less than a refill
 NO_STEP = 64 << 6  # the entry where there is none
-_BASELINE, _EXTENDED = 0xC0, 0xC1
-_OTHER_FRAMES = frozenset({0xC2, 0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
+_MOST_SEGMENTS, _MOST_BYTES = 64, 1 << 16  # of a header
+_MOST_BLOCKS = 10  # of a unit
+_SKIPPED = frozenset({*range(0xE0, 0xF0), 0xFE})  # APPn, COM
+_DHT, _DQT, _DRI, _SOF0, _APP0, _APP2, _APP14 = 0xC4, 0xDB, 0xDD, 0xC0, 0xE0, 0xE2, 0xEE
+_PROFILE = b"ICC_PROFILE\0"
 
 
 class Layout(NamedTuple):
@@ -50,105 +58,157 @@ class Layout(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The segments that matter, as they are in the file; of quanta and Huffman tables all.
+    """What a usual header says.
 
     Attributes:
-      begin: where the coded data begin.
+      width, height: px.
+      samplings: blocks across and down in a unit, of each component, luma first.
+      quantum: what the first coefficients of luma are multiplied by.
+      begin: where in the file the coded data begin.
     """
 
-    frame: bytes
-    scan: bytes
-    quanta: bytes
-    huffman: bytes
+    width: int
+    height: int
+    samplings: tuple[tuple[int, int], ...]
+    quantum: int
     begin: int
 
 
-def _segments(body: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, begin and end of its data) of each segment, to the first scan's header."""
-    at, marker = 2, 0
-    while marker != 0xDA and at + 4 <= len(body) and body[at] == 0xFF:
-        marker = body[at + 1]
-        end = at + 2 + int.from_bytes(body[at + 2 : at + 4], "big")
-        yield marker, at + 4, end
-        at = end
-
-
 def read_header(body: bytes) -> Header | None:
-    frame = quanta = huffman = b""
-    for marker, begin, end in _segments(body):
-        if marker == 0xDB:
-            quanta += body[begin:end]
-        elif marker == 0xC4:
-            huffman += body[begin:end]
-        elif marker in (_BASELINE, _EXTENDED):
-            frame = body[begin:end]
-        elif marker == 0xDA:
-            usual = end <= len(body) and len(frame) >= 9
-            return Header(frame, body[begin:end], quanta, huffman, end) if usual else None
-        elif _is_unusual(marker, body[begin:end]):
+    """The header of a JPEG that is known whole; None of any other."""
+    place, frame = 2, None
+    quanta: dict[int, int] = {}
+    huffman: dict[int, bytes] = {}
+    for count, segment in enumerate(jpeg_segments(body), 1):
+        _, at, begin, end = segment
+        if at != place or end > _MOST_BYTES or not is_usual(body, segment):
             return None
+        place, data = end, body[begin:end]
+        if segment.marker == START_OF_SCAN:
+            if body.count(_PROFILE, 2, end) > 1:
+                return None
+            return _header(frame or b"", data, quanta, huffman, end)
+        if count == _MOST_SEGMENTS or not _is_taken(segment, data, frame, quanta, huffman):
+            return None
+        if segment.marker == _SOF0:
+            frame = data
     return None
 
 
-def _is_unusual(marker: int, data: bytes) -> bool:
-    """Another kind of frame, restart markers, or other colours than YCbCr."""
-    if marker in _OTHER_FRAMES or (marker == 0xDD and any(data)):
-        return True
-    return marker == 0xEE and data[:5] == b"Adobe" and data[11:12] != b"\1"
+def _is_taken(
+    segment: Segment,
+    data: bytes,
+    frame: bytes | None,
+    quanta: dict[int, int],
+    huffman: dict[int, bytes],
+) -> bool:
+    """Whether a segment before the scan is as it should be; adds the tables that it holds."""
+    marker = segment.marker
+    if marker in _SKIPPED:
+        return _is_silent(marker, data)
+    if marker == _DQT:
+        return _add_quanta(data, quanta)
+    if marker == _DHT:
+        return _add_huffman(data, huffman)
+    if marker == _DRI:  # no restart markers in the scan
+        return data == b"\0\0"
+    return marker == _SOF0 and frame is None
 
 
-@lru_cache(maxsize=256)
-def quanta_of(data: bytes) -> dict[int, int]:
-    """What the first coefficients are multiplied by, by the table's number; {} of a broken one."""
-    at, quanta = 0, {}
+def _is_silent(marker: int, data: bytes) -> bool:
+    """Whether libjpeg neither warns of a segment that it does not need nor goes by it."""
+    if marker == _APP0 and data[:5] == b"JFIF\0":
+        return data[5] == 1  # its major version
+    if marker == _APP2 and data[:12] == _PROFILE:
+        return data[12:14] == b"\1\1"  # the first of one
+    return marker != _APP14 or data[:5] != b"Adobe" or data[11] == 1  # else no YCbCr
+
+
+def _add_quanta(data: bytes, quanta: dict[int, int]) -> bool:
+    """Adds the first number of each table of a DQT; False where it is broken."""
+    at = 0
     while at < len(data):
-        wide = data[at] >> 4
-        quanta[data[at] & 15] = int.from_bytes(data[at + 1 : at + 2 + wide], "big")
+        wide, number = data[at] >> 4, data[at] & 15
+        if wide > 1 or number > 3:
+            return False
+        quanta[number] = int.from_bytes(data[at + 1 : at + 2 + wide], "big")
         at += 1 + 64 * (1 + wide)
-    return quanta if at == len(data) else {}
+    return at == len(data)
 
 
-def _huffman(data: bytes) -> dict[int, bytes]:
-    """The coded tables by their number; {} where one is broken."""
-    at, huffman = 0, {}
+def _add_huffman(data: bytes, huffman: dict[int, bytes]) -> bool:
+    """Adds the tables of a DHT, which are the standard's; False where one is not."""
+    at = 0
     while at < len(data):
+        number = data[at]
         size = 17 + sum(data[at + 1 : at + 17])
-        huffman[data[at]] = data[at + 1 : at + size]
+        huffman[number] = data[at + 1 : at + size]
+        if huffman[number] != _STANDARD.get(number):
+            return False
         at += size
-    return huffman if at == len(data) else {}
+    return True
 
 
-@lru_cache(maxsize=32)  # 60 KB each; encoders that have no tables of their own share one
-def layout_of(frame: bytes, scan: bytes, coded: bytes) -> Layout | None:
-    """How a scan is laid out; None where it is not a usual one.
+def _header(
+    frame: bytes, scan: bytes, quanta: dict[int, int], huffman: dict[int, bytes], begin: int
+) -> Header | None:
+    """Puts together what frame and scan say of each other; None where they are not as usual."""
+    count = frame[5] if len(frame) > 5 else 0
+    if frame[:1] != b"\x08" or count not in (1, 3) or len(frame) != 6 + 3 * count:
+        return None
+    names = frame[6::3]
+    # "R" of RGB; a scan of all, in order, of all coefficients.
+    chosen = b"".join(bytes((name, 0x11 if n else 0)) for n, name in enumerate(names))
+    if names[0] == 0x52 or len({*names}) < count or scan != bytes((count,)) + chosen + b"\0\x3f\0":
+        return None
+    samplings = tuple((sampling >> 4, sampling & 15) for sampling in frame[7::3])
+    across, down = samplings[0]
+    if any(not 1 <= a <= across <= 2 or not 1 <= b <= down <= 2 for a, b in samplings):
+        return None  # luma is the finest
+    samplings = samplings if count == 3 else ((1, 1),)
+    tables = (0x00, 0x10, 0x01, 0x11)[: 2 * len({*chosen[1::2]})]
+    if sum(a * b for a, b in samplings) > _MOST_BLOCKS or not huffman.keys() >= {*tables}:
+        return None
+    numbers = frame[8::3]
+    if not quanta.keys() >= {*numbers}:
+        return None
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
+    return Header(width, height, samplings, quanta[numbers[0]], begin)
 
-    Args:
-      frame: from the number of components on. scan, coded: the segments' data.
-    """
-    count, huffman = frame[0], _huffman(coded)
-    usual = count in (1, 3) and len(frame) == 1 + 3 * count
-    if not usual or scan[:1] != bytes([count]) or len(scan) != 4 + 2 * count:
-        return None
-    if count == 3 and frame[1] == 0x52:  # "R" of RGB
-        return None
-    samplings: list[tuple[int, int]] = []
-    used: list[int] = []  # of each block of a unit
-    for n in range(count):
-        identity, sampling = frame[1 + 3 * n : 3 + 3 * n]
-        chosen, rows = scan[1 + 2 * n : 3 + 2 * n]
-        across, down = (sampling >> 4, sampling & 15) if count == 3 else (1, 1)
-        if chosen != identity or across not in (1, 2) or down not in (1, 2):
-            return None
-        samplings.append((across, down))
-        used += [rows] * (across * down)
-        if across > samplings[0][0] or down > samplings[0][1]:  # luma is the finest
-            return None
-    pairs = list(dict.fromkeys(used))  # those of luma first
-    made = [_tables(huffman.get(p >> 4, b""), huffman.get(0x10 | (p & 15), b"")) for p in pairs]
-    tables = [table for pair in made if pair for table in pair]
-    if len(tables) < 2 * len(pairs) or tables[0].codes[1, LOOK_UP_BITS + 1 :].any():
-        return None
-    begins = [2 * pairs.index(pair) << LOOK_UP_BITS for pair in used]
+
+def _standard(lengths: str, symbols: str) -> bytes:
+    return bytes.fromhex(lengths) + bytes.fromhex(symbols)
+
+
+_SYMBOLS_OF_FIRST = "000102030405060708090a0b"
+# By class and number, as in a file: how many codes of each length, and their symbols.
+_STANDARD = {
+    0x00: _standard("00010501010101010100000000000000", _SYMBOLS_OF_FIRST),
+    0x01: _standard("00030101010101010101010000000000", _SYMBOLS_OF_FIRST),
+    0x10: _standard(
+        "0002010303020403050504040000017d",
+        "01020300041105122131410613516107227114328191a1082342b1c11552d1f02433627282090a161718191a"
+        "25262728292a3435363738393a434445464748494a535455565758595a636465666768696a73747576777879"
+        "7a838485868788898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7c8c9"
+        "cad2d3d4d5d6d7d8d9dae1e2e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7f8f9fa",
+    ),
+    0x11: _standard(
+        "00020102040403040705040400010277",
+        "000102031104052131061241510761711322328108144291a1b1c109233352f0156272d10a162434e125f117"
+        "18191a262728292a35363738393a434445464748494a535455565758595a636465666768696a737475767778"
+        "797a82838485868788898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9bac2c3c4c5c6c7"
+        "c8c9cad2d3d4d5d6d7d8d9dae2e3e4e5e6e7e8e9eaf2f3f4f5f6f7f8f9fa",
+    ),
+}
+
+
+@lru_cache(maxsize=64)  # there are 82 kinds of samplings, 60 KB each
+def layout_of(samplings: tuple[tuple[int, int], ...]) -> Layout:
+    """How a scan is laid out, by the samplings of its components (`Header.samplings`)."""
+    used = [n for n, (across, down) in enumerate(samplings) for _ in range(across * down)]
+    pairs = [min(n, 1) for n in used]  # luma's tables, or those of both chroma
+    tables = [table for n in range(max(pairs) + 1) for table in _tables(n)]
+    begins = [2 * pair << LOOK_UP_BITS for pair in pairs]
     moves = [
         (begins[n] + (1 << LOOK_UP_BITS), begins[after], 4 * n, 4 * after)
         for n, after in enumerate([*range(1, len(used)), 0])
@@ -177,37 +237,31 @@ class _Table(NamedTuple):
     symbols: npt.NDArray[np.uint8]
 
 
-@lru_cache(maxsize=64)  # 17 KB each; most encoders use the same ones
-def _tables(first: bytes, other: bytes) -> tuple[_Table, _Table] | None:
-    """The tables of first and of other coefficients, or None where one is none."""
-    codes_of_first, codes_of_other = _codes(first, 11), _codes(other, 255)
-    if codes_of_first is None or codes_of_other is None:
-        return None
-    first_steps, _ = _single_steps(*codes_of_first, False)
-    other_steps, lengths = _single_steps(*codes_of_other, True)
+@lru_cache(maxsize=2)
+def _tables(number: int) -> tuple[_Table, _Table]:
+    """The standard's tables of first and of other coefficients, of luma (0) or chroma (1)."""
+    return step_tables(_STANDARD[number], _STANDARD[0x10 | number])
+
+
+def step_tables(first: bytes, other: bytes) -> tuple[_Table, _Table]:
+    """The tables of first and of other coefficients, each as in a file."""
+    first_codes, other_codes = _codes(first), _codes(other)
+    first_steps, _ = _single_steps(*first_codes, False)
+    other_steps, lengths = _single_steps(*other_codes, True)
     return (
-        _Table(_steps(first_steps, other_steps, lengths), *codes_of_first),
-        _Table(_steps(other_steps, other_steps, lengths), *codes_of_other),
+        _Table(_steps(first_steps, other_steps, lengths), *first_codes),
+        _Table(_steps(other_steps, other_steps, lengths), *other_codes),
     )
 
 
-def _codes(coded: bytes, most: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]] | None:
-    """`Layout.codes` and `.symbols` of a Huffman table; None where it is broken or has a symbol
-    beyond `most`."""
-    if len(coded) <= 16:
-        return None
-    counts, found = np.frombuffer(coded, np.uint8, 16), np.frombuffer(coded, np.uint8, offset=16)
-    if len(found) != int(counts.sum()) or len(found) > 256 or max(found) > most:
-        return None
+def _codes(coded: bytes) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    """`Layout.codes` and `.symbols` of a Huffman table."""
     codes, symbols = np.zeros((3, 17), np.int32), np.zeros(256, np.uint8)
-    symbols[: len(found)] = found
+    symbols[: len(coded) - 16] = np.frombuffer(coded, np.uint8, offset=16)
     code = place = 0
-    for length, count in enumerate(counts.tolist(), 1):
+    for length, count in enumerate(coded[:16], 1):
         codes[:, length] = code, count, place
-        code, place = code + count, place + count
-        if code >= 1 << length:  # libjpeg takes no code of ones alone
-            return None
-        code <<= 1
+        code, place = (code + count) << 1, place + count
     return codes, symbols
 
 

@@ -12,6 +12,7 @@ _SIDE, _KEPT = 32, 8  # imagehash.phash: a picture of 32 px a side, of whose DCT
 _LANCZOS_SUPPORT = 3.0
 _ZERO, _MOST = np.float32(0), np.float32(255)
 _ANGLES = np.outer(np.arange(_KEPT), 2 * np.arange(_SIDE) + 1) * math.pi / (2 * _SIDE)
+_LONGEST_KEPT = 1024  # px; 256 matrices of a usual 100 take 3 MB, and of any 34 MB
 _DCT = (2 * np.cos(_ANGLES)).astype(np.float32)  # float32[8, 32]
 
 
@@ -50,9 +51,8 @@ def _as_int(bits: npt.NDArray[np.bool_]) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-@lru_cache(maxsize=512)
-def _resize_matrix(size: int) -> npt.NDArray[np.float32]:
-    """float32[32, size]: Pillow's Lanczos resize to 32 samples. 512 of a usual 100 take 7 MB."""
+def _made_matrix(size: int) -> npt.NDArray[np.float32]:
+    """float32[32, size]: Pillow's Lanczos resize to 32 samples."""
     resize = np.zeros((_SIDE, size), np.float32)
     scale = size / _SIDE
     stretch = max(scale, 1.0)
@@ -63,6 +63,13 @@ def _resize_matrix(size: int) -> npt.NDArray[np.float32]:
         weights = _lanczos((np.arange(begin, end) - centre + 0.5) / stretch)
         resize[out, begin:end] = weights / weights.sum()
     return resize
+
+
+_kept_matrix = lru_cache(maxsize=256)(_made_matrix)
+
+
+def _resize_matrix(size: int) -> npt.NDArray[np.float32]:
+    return _kept_matrix(size) if size <= _LONGEST_KEPT else _made_matrix(size)
 
 
 def _lanczos(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

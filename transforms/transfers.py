@@ -12,6 +12,7 @@ from transforms.fetch_settings import FetchSettings
 from transforms.host_names import HostNames
 from transforms.host_queue import Job
 from transforms.transfer import Ended, Slot
+from transforms.unexpected import tell_once
 
 _EVENTS_OF_POLL = {
     pycurl.POLL_IN: select.EPOLLIN,
@@ -100,7 +101,7 @@ class Transfers:
                 self._multi.remove_handle(curl)
                 slot = self._busy.pop(curl)
                 self._idle.append(slot)
-                yield slot.ended(error)
+                yield _outcome(slot, error)
 
     def abandon(self) -> list[Job]:
         """Ends all that is under way; gives its jobs."""
@@ -138,3 +139,11 @@ class Transfers:
         self._multi.close()
         self._names.close()
         self._epoll.close()
+
+
+def _outcome(slot: Slot, error: int) -> Ended:
+    try:
+        return slot.ended(error)
+    except Exception as raised:
+        tell_once("reading an answer", raised)
+        return Ended(slot.job, None, "bad_answer")

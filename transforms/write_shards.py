@@ -45,6 +45,7 @@ from transforms.resize import Encoder, EncodingError, ResizeSettings
 from transforms.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.take_over import take_over
 from transforms.threads import in_threads
+from transforms.unexpected import tell_once
 
 Stats = dict[str, Any]
 LOG = logging.getLogger("alignset")
@@ -240,6 +241,9 @@ class _WriteShard(beam.DoFn):
         try:
             return self.encoder(body, image)
         except EncodingError:
+            return None
+        except Exception as error:
+            tell_once("encoding an image", error)
             return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tests.fuzz.steps import patterns
 
-SMALL, LARGE = 1 << 15, 1 << 18  # bytes
+LARGE = 1 << 18  # bytes, and an eighth of them
 TOO_QUICK_S = 0.05  # of CPU: what takes less for the large one can't be told from noise
 MOST = 24.0
 
@@ -23,16 +23,20 @@ def cpu_seconds(function: Callable[[bytes], object], body: bytes) -> float:
 
 
 def superlinear(
-    function: Callable[[bytes], object], tokens: Sequence[bytes], count: int = 100, seed: int = 1
+    function: Callable[[bytes], object],
+    tokens: Sequence[bytes],
+    count: int = 100,
+    size: int = LARGE,
 ) -> list[str]:
     """The patterns for which the time grows faster than their size, each with its times.
 
     Args:
       tokens: of which patterns are made, as in `steps.py`.
+      count: how many patterns. size: bytes of the large ones.
     """
     faults = []
-    for make in patterns(tokens, count, seed):
-        small, large = make(SMALL), make(LARGE)
+    for make in patterns(tokens, count, seed=1):
+        small, large = make(size // 8), make(size)
         ratios = []
         for _ in range(3):  # once may be the machine's fault
             slow = cpu_seconds(function, large)

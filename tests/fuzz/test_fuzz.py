@@ -1,5 +1,6 @@
 """A short form of the fuzzers; `python -m tests.fuzz --seconds=3600` is the long one."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests.fuzz import steps
 from tests.fuzz.__main__ import TARGETS
+from tests.fuzz.growth import superlinear
 
 ROOT = Path(__file__).parent.parent.parent
 CASES = 300
@@ -29,3 +31,16 @@ def test_hostile_bytes(target: str) -> None:
 @pytest.mark.parametrize("target", steps.TARGETS)
 def test_twice_the_bytes_take_twice_the_steps(target: str) -> None:
     assert succeeded("tests.fuzz.steps", target)
+
+
+GROWING = [
+    (target, name)
+    for target in TARGETS
+    for name in getattr(importlib.import_module(f"tests.fuzz.{target}"), "GROWTH", ())
+]
+
+
+@pytest.mark.parametrize(("target", "name"), GROWING)
+def test_time_grows_as_the_bytes_do(target: str, name: str) -> None:
+    function, tokens = importlib.import_module(f"tests.fuzz.{target}").GROWTH[name]
+    assert superlinear(function, tokens) == []
