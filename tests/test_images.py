@@ -1,3 +1,4 @@
+import contextlib
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL import ImageFile, ImageOps
 
+from tests.fuzz.pictures import TURNED
+from tests.fuzz.pictures import exif as exif_bomb
 from tests.picture_files import (
     HEIGHT,
     WIDTH,
@@ -19,7 +22,16 @@ from tests.picture_files import (
     png_that_says,
     turned,
 )
-from transforms.images import Image, Unusable, displayed, examine, open_picture
+from transforms import images
+from transforms.images import (
+    Image,
+    Unusable,
+    displayed,
+    examine,
+    examine_all,
+    open_picture,
+    turn_of,
+)
 
 GOOD = good_files()
 NOT_PLAIN = {name for name in GOOD if name.startswith(("gif", "bmp", "avif"))} | {"png 16 bit grey"}
@@ -179,3 +191,71 @@ def test_two_threads_find_what_one_finds() -> None:
     files = [*GOOD.values(), *(body[:-30] for body in GOOD.values())] * 4
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(examine, files)) == [examine(body) for body in files]
+
+
+def test_whatever_our_code_raises_is_a_reason_of_the_image(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OverflowError("too large for an int64")
+
+    whole = examine(GOOD["jpeg"])
+    monkeypatch.setattr(images, "dc_planes", fail)
+    assert examine_all([GOOD["jpeg"], b""])[0] == whole  # by libjpeg
+    monkeypatch.setattr(images, "plane_hash", fail)
+    assert examine_all([GOOD["jpeg"]] * 3) == [Unusable("undecodable", "unexpected")] * 3
+    assert len(caplog.messages) == 2  # once a kind
+    assert all("OverflowError" in message for message in caplog.messages)
+
+
+def test_comments_of_a_gif_are_not_given_to_pillow() -> None:
+    """Which joins them in quadratic time: an hour for 20 MB."""
+    body = GOOD["gif transparent"]
+    header = 13 + 3 * 256
+    comments = b"!\xfe" + b"\x01a" * 50_000 + b"\0" + b"!\xfe\x01a\0" * 50_000
+    animation = b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0"
+    commented = body[:header] + comments + animation + body[header:]
+    assert open_picture(commented, "gif").info.get("comment") is None
+    assert examine(commented) == examine(body)
+    for cut in range(header, header + 3000, 7):
+        assert isinstance(examine(commented[:cut]), Unusable)
+
+
+def with_exif(kind: str, exif: bytes) -> bytes:
+    """A file with these very bytes for EXIF, which Pillow would not write."""
+    honest = TURNED.ljust(len(exif), b"Q")
+    return encoded(photograph(), kind, exif=b"Exif\0\0" + honest).replace(honest, exif)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_exif_that_refers_to_the_same_bytes_again_and_again(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow would copy them for each of its values: 64 KiB took 350 MiB, 1 MiB takes all there
+    is."""
+    copied = []
+    read = ImageFile._safe_read
+    monkeypatch.setattr(
+        ImageFile, "_safe_read", lambda fp, size: copied.append(size) or read(fp, size)
+    )
+    body = with_exif(kind, exif_bomb(60_000, 4000))
+    if isinstance(said := examine(body), Image):
+        assert (said.width, said.height) == (WIDTH, HEIGHT)
+        with contextlib.suppress(ValueError):
+            PillowImage.open(io.BytesIO(body)).getexif()
+    assert sum(copied) < 10 * len(body)
+
+
+def test_honest_exif_is_read_whatever_its_values() -> None:
+    """Of a camera's some values are long, and damaged ones claim more than there is."""
+    for size, entries in ((2000, 3), (70, 1), (60_000, 4)):
+        exif = PillowImage.Exif()
+        exif.load(exif_bomb(size, entries))
+        assert len(dict(exif)) == entries
+
+
+def test_many_pixels_wait_for_each_other() -> None:
+    with turn_of(10**8):
+        assert turn_of(10).__enter__() is None  # a small one does not
+        lock = turn_of(10**8)
+        assert not lock.acquire(blocking=False)

@@ -154,7 +154,7 @@ def _examined(body: bytes, max_pixels: int, in_full: bool, plane: Plane | None) 
         width, height = picture.size
         if width * height > max_pixels:
             return Unusable("undecodable", "too_many_pixels", width, height)
-        with _turn_of(width * height):
+        with turn_of(width * height):
             return _decode(body, name, picture)
     except PillowImage.DecompressionBombError:
         return Unusable("undecodable", "too_many_pixels", width, height)
@@ -182,7 +182,8 @@ def _known_of_jpeg(
     return None if in_full else _quick_look(body, header, known)
 
 
-def _turn_of(pixels: int) -> AbstractContextManager[object]:
+def turn_of(pixels: int) -> AbstractContextManager[object]:
+    """Lets only one picture of many pixels at a time be decoded in this process."""
     return _MANY if pixels > _MANY_PIXELS else nullcontext()
 
 
@@ -194,7 +195,7 @@ def _quick_look(body: bytes, header: JpegHeader, known: Plane | None) -> Image |
     if body.rfind(b"\xff\xd9", header.scan) < 0:  # a thumbnail's end marker lies before
         return Unusable("undecodable", "truncated", width, height)
     large = min(width, height) >= _LARGE_PX
-    with _turn_of(width * height):
+    with turn_of(width * height):
         smallest_px = _SMALLEST_PLANE_OF_LARGE_PX if large else _SMALLEST_PLANE_PX
         plane, fault = grey_plane(body, header, smallest_px, known)
     if fault:

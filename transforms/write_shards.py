@@ -28,7 +28,7 @@ from transforms.evaluation import Hashed
 from transforms.fencing import Fence
 from transforms.fetch import Fetched, FetchSettings, fetch_all
 from transforms.files import exists, is_local, open_to_read, write_atomically
-from transforms.images import Image
+from transforms.images import Image, turn_of
 from transforms.measure import PAGE_URL
 from transforms.measure_images import (
     ImageRules,
@@ -239,7 +239,8 @@ class _WriteShard(beam.DoFn):
     def _encode(self, item: tuple[Image, bytes]) -> tuple[bytes, str, int, int] | None:
         image, body = item
         try:
-            return self.encoder(body, image)
+            with turn_of(image.width * image.height):
+                return self.encoder(body, image)
         except EncodingError:
             return None
         except Exception as error:
