@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from PIL import ImageFile, ImageOps
 
-from tests.fuzz.pictures import TURNED
 from tests.fuzz.pictures import exif as exif_bomb
+from tests.fuzz.pictures import png_chunk
 from tests.picture_files import (
     HEIGHT,
     WIDTH,
@@ -223,8 +223,12 @@ def test_comments_of_a_gif_are_not_given_to_pillow() -> None:
 
 def with_exif(kind: str, exif: bytes) -> bytes:
     """A file with these very bytes for EXIF, which Pillow would not write."""
-    honest = TURNED.ljust(len(exif), b"Q")
-    return encoded(photograph(), kind, exif=b"Exif\0\0" + honest).replace(honest, exif)
+    if kind == "PNG":
+        return GOOD["png"][:33] + png_chunk(b"eXIf", exif) + GOOD["png"][33:]
+    honest = (b"MM\0*\0\0\0\x08" + bytes(6)).ljust(len(exif), b"Q")
+    body = encoded(photograph(), kind, exif=b"Exif\0\0" + honest)
+    assert honest in body
+    return body.replace(honest, exif)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
