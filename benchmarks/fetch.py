@@ -1,12 +1,14 @@
 """Photographs from nginx on loopback: our whole command against img2dataset.
 
   python benchmarks/fetch.py [--few=4000] [--many=20000] [--repeats=3] [--cheapest] [--resized]
+                            [--libjpeg]
   python benchmarks/fetch.py --mode=small [--few=400] [--repeats=3]
 
 Ours keeps the originals and does all its checks: cut file, size, aspect, perceptual hash, sha256.
 img2dataset runs in its default mode (border, 256 px, webdataset); with --cheapest also in the one
-that decodes nothing, and with --resized ours in img2dataset's default mode. Same list and 64
-connections for all: theirs are 64 threads in one process.
+that decodes nothing, with --resized ours in img2dataset's default mode, and with --libjpeg ours
+with all grey planes by libjpeg (ALIGNSET_FAST_JPEG=0). Same list and 64 connections for all: theirs
+are 64 threads in one process.
 
 The marginal cost is the user + system time of all processes of a command for --many photographs
 less that for --few, so that start-up is not counted. nginx is no child of a command, so its time
@@ -32,6 +34,7 @@ PACKAGES = ("apache-beam", "pycurl", "pillow", "img2dataset", "opencv-python-hea
 # What each side is told beside the list, and the flag that asks for it.
 SIDES = {
     "ours": ([], ""),
+    "ours, by libjpeg": ([], "libjpeg"),
     "ours, resized": (["--resize_mode=border", "--image_size=256"], "resized"),
     "img2dataset": ([], ""),
     "img2dataset, cheapest": (
@@ -47,7 +50,9 @@ def command_of(side: str, listed: Path, out: Path) -> list[str]:
         keep_all = ["--language=", "--min_words=1", "--allow_private_addresses"]
         paths = [f"--input={listed}", f"--output={out}", f"--connections={CONNECTIONS}"]
         paths.append(f"--connections_per_host={CONNECTIONS}")
-        return [sys.executable, str(ROOT / "beam_runner.py"), *paths, *keep_all, *SIDES[side][0]]
+        planes = f"ALIGNSET_FAST_JPEG={0 if side.endswith('libjpeg') else 1}"
+        run = ["env", planes, sys.executable, str(ROOT / "beam_runner.py")]
+        return [*run, *paths, *keep_all, *SIDES[side][0]]
     flags = {
         "url_list": listed,
         "input_format": "parquet",
@@ -137,6 +142,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--photos", type=int, default=400, help="how many different ones there are")
     parser.add_argument("--cheapest", action="store_true", help="also img2dataset's cheapest mode")
     parser.add_argument("--resized", action="store_true", help="also ours with its resize on")
+    parser.add_argument("--libjpeg", action="store_true", help="also ours without its own planes")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
     flags = parser.parse_args()

@@ -97,7 +97,6 @@ def libjpeg_plane(body: bytes) -> np.ndarray:
 
 def plane_costs(bodies: list[bytes], repeats: int) -> dict[str, float]:
     some = [bodies[n : n + IMAGES_AT_ONCE] for n in range(0, len(bodies), IMAGES_AT_ONCE)]
-    dc_planes(bodies)  # which from now on have met these tables
     return {
         "grey plane": cost_us(dc_planes, some, repeats) * len(some) / len(bodies),
         "grey plane, by libjpeg": cost_us(libjpeg_plane, bodies, repeats),

@@ -221,13 +221,13 @@ def test_no_header(body: bytes) -> None:
 
 def test_an_endless_header_is_none_soon() -> None:
     """So Pillow never gets it, which joins EXIF in quadratic time."""
-    for piece in (b"\xff\xe0\0\2", b"\xff\xe1\0\x08Exif\0\0", b"\xff\xd0", b"\xff\0"):
+    for piece in (b"\xff\xe0\0\2", b"\xff\xe1\0\x08Exif\0\0"):
         body = b"\xff\xd8" + piece * 100_000 + LARGE["grey"][2:]
-        assert sum(1 for _ in jpeg_segments(body)) <= 1000
+        assert len(jpeg_segments(body).each) <= 1000
         assert jpeg_header(body) is None
         assert isinstance(examine(body), Unusable)
     filled = b"\xff\xd8" + b"\xff" * 100_000 + LARGE["grey"][2:]
-    assert [*jpeg_segments(filled)][-1].marker == 0xDA
+    assert jpeg_segments(filled).scan > 100_000
 
 
 def test_scans_are_counted_where_there_may_be_many() -> None:

@@ -5,7 +5,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from transforms.jpeg_segments import START_OF_SCAN, jpeg_segments
+from transforms.jpeg_segments import jpeg_segments
 
 _JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 _GIFS = (b"GIF87a", b"GIF89a")
@@ -98,10 +98,8 @@ def file_fault(body: bytes, name: str) -> str | None:
 
 
 def _is_cut_jpeg(body: bytes) -> bool:
-    for segment in jpeg_segments(body):
-        if segment.marker == START_OF_SCAN:
-            return body.rfind(b"\xff\xd9", segment.at) < 0  # a thumbnail's end marker lies before
-    return True
+    scan = jpeg_segments(body).scan
+    return scan < 0 or body.rfind(b"\xff\xd9", scan) < 0  # a thumbnail's end marker lies before
 
 
 def _png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -127,7 +127,7 @@ def examine(
 
     Args:
       max_pixels: width * height; a header that says more is refused before any decode. The default
-        is where Pillow begins to warn; decoding that many takes up to 0.9 GB, once a process.
+        is where Pillow begins to warn; decoding that many takes up to 1.5 GB, once a process.
       in_full: hash the whole picture of a JPEG too.
       plane: what `dc_planes` has for it, where that is known already.
     """
@@ -257,7 +257,7 @@ def displayed(picture: PillowImage.Image) -> PillowImage.Image:
         # Only PNG's 16-bit grey comes so. Pillow's `convert` would clip it, not scale it.
         picture = PillowImage.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     elif picture.has_transparency_data:
-        over = picture.convert("RGBA")
+        over = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         picture = PillowImage.new("RGB", over.size, "white")
         picture.paste(over, mask=over.getchannel("A"))
     elif picture.mode not in ("L", "RGB"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import simplejpeg
 
 from transforms.jpeg_dc import Plane
-from transforms.jpeg_segments import START_OF_SCAN, is_usual, jpeg_segments
+from transforms.jpeg_segments import jpeg_segments
 
 # Encoders write about ten scans. Each is a pass over the whole picture and may take 30 bytes.
 MAX_SCANS = 100
@@ -45,18 +45,19 @@ class JpegHeader:
 
 def jpeg_header(body: bytes) -> JpegHeader | None:
     """What the header says; None where no scan or no frame is found."""
-    frame, annotated, usual, place = b"", False, True, 2
-    for segment in jpeg_segments(body):
-        usual &= segment.at == place and is_usual(body, segment)
-        place = segment.end
-        if segment.marker in _FRAMES and segment.begin + 6 <= len(body):
-            frame = body[segment.at + 1 : segment.begin + 6]
-        annotated |= segment.marker == 0xE1
-    if not frame or segment.marker != START_OF_SCAN:
+    segments = jpeg_segments(body)
+    begin, annotated = 0, False
+    for marker, data, _ in segments.each:
+        if marker in _FRAMES and data + 6 <= len(body):
+            begin = data
+        annotated |= marker == 0xE1
+    if not begin or segments.scan < 0:
         return None
-    height, width = (int.from_bytes(frame[at : at + 2], "big") for at in (4, 6))
+    height, width = (int.from_bytes(body[begin + at : begin + at + 2], "big") for at in (1, 3))
+    progressive = body[begin - 3] in _PROGRESSIVE
+    components = body[begin + 5]
     return JpegHeader(
-        width, height, frame[8], frame[0] in _PROGRESSIVE, segment.at, annotated, usual
+        width, height, components, progressive, segments.scan, annotated, segments.usual
     )
 
 

@@ -6,7 +6,6 @@ Source: ITU-T T.81, annex B.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import NamedTuple
 
 START_OF_SCAN = 0xDA
@@ -17,50 +16,50 @@ _USUAL = frozenset({0xC0, 0xC1, 0xC2, 0xC4, START_OF_SCAN, 0xDB, 0xDD, *_APPS, 0
 # What Pillow reads of these without a look at their length.
 _LEAST = {b"JFIF": 7, b"Adob": 12}
 _FILL = re.compile(rb"\xff*")
-_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a segment
+_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # no marker, or one without a segment
 
 
-class Segment(NamedTuple):
-    """A marker with its data, `body[begin:end]`; `end` may lie behind the file's.
+class Segments(NamedTuple):
+    """The segments of a header.
 
     Attributes:
-      at: where its 0xFF is.
+      each: marker, and where its data begin and end, which may be behind the file's end.
+      scan: where the first scan's 0xFF is; -1 where there is none.
+      usual: whether nothing else is in the header, and all is of kinds that every decoder reads
+        alike, and as long as they take it to be.
     """
 
-    marker: int
-    at: int
-    begin: int
-    end: int
+    each: list[tuple[int, int, int]]
+    scan: int
+    usual: bool
 
 
-def jpeg_segments(body: bytes) -> Iterator[Segment]:
-    """The segments of a file up to the first scan's header, or to where there are no more.
+def jpeg_segments(body: bytes) -> Segments:
+    """The segments of a file, the first scan's own the last; a thousand at most.
 
-    Bytes in between, fill bytes and markers without a segment are passed over, as decoders do; no
-    segment is at the place where the last one ends then. After a thousand there are no more.
+    Bytes in between, fill bytes and markers without a segment are passed over, as decoders do.
     """
-    at = 2
-    for _ in range(_MOST):
-        at = body.find(b"\xff", at)
-        if at < 0:
-            return
-        at = _FILL.match(body, at).end() - 1  # type: ignore[union-attr]
-        if at + 4 > len(body):
-            return
+    each: list[tuple[int, int, int]] = []
+    at, stop, usual = 2, len(body) - 4, True
+    while at <= stop and len(each) < _MOST:
         marker = body[at + 1]
-        if marker == 0 or marker in _ALONE:
-            at += 2
+        if body[at] != 0xFF or marker == 0xFF or marker in _ALONE:
+            usual, at = False, _after_odd(body, at)
             continue
-        end = at + 2 + int.from_bytes(body[at + 2 : at + 4], "big")
-        yield Segment(marker, at, at + 4, end)
+        begin, end = at + 4, at + 2 + (body[at + 2] << 8 | body[at + 3])
+        each.append((marker, begin, end))
+        usual = usual and marker in _USUAL and begin <= end <= len(body)
         if marker == START_OF_SCAN:
-            return
+            return Segments(each, at, usual)
+        if marker in _APPS and end - begin < _LEAST.get(body[begin : begin + 4], 0):
+            usual = False
         at = end
+    return Segments(each, -1, False)
 
 
-def is_usual(body: bytes, segment: Segment) -> bool:
-    """Whether it is of a kind that all decoders know, and as long as they take it to be."""
-    marker, _, begin, end = segment
-    if marker not in _USUAL or not begin <= end <= len(body):
-        return False
-    return marker not in _APPS or end - begin >= _LEAST.get(body[begin : begin + 4], 0)
+def _after_odd(body: bytes, at: int) -> int:
+    """Where it goes on behind what is no segment: at an 0xFF that is followed by a marker."""
+    if body[at] != 0xFF:
+        next_marker = body.find(b"\xff", at)
+        return next_marker if next_marker >= 0 else len(body)
+    return _FILL.match(body, at).end() - 1 if body[at + 1] == 0xFF else at + 2  # type: ignore[union-attr]

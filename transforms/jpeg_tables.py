@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from transforms.jpeg_segments import START_OF_SCAN, Segment, is_usual, jpeg_segments
+from transforms.jpeg_segments import jpeg_segments
 
 LOOK_UP_BITS = 12  # of a look-up, 8 KB a table; 11 takes a sixth longer, 14 a tenth
 MOST_BITS = 18  # that a look-up may step over: three of them are less than a refill
@@ -76,43 +76,35 @@ class Header(NamedTuple):
 
 def read_header(body: bytes) -> Header | None:
     """The header of a JPEG that is known whole; None of any other."""
-    place, frame = 2, None
+    segments = jpeg_segments(body)
+    _, begin, end = segments.each[-1] if segments.usual else (0, 0, _MOST_BYTES + 1)
+    if end > _MOST_BYTES or len(segments.each) > _MOST_SEGMENTS:
+        return None
+    frame: bytes | None = None
     quanta: dict[int, int] = {}
-    huffman: dict[int, bytes] = {}
-    for count, segment in enumerate(jpeg_segments(body), 1):
-        _, at, begin, end = segment
-        if at != place or end > _MOST_BYTES or not is_usual(body, segment):
+    huffman: set[int] = set()
+    for marker, start, stop in segments.each[:-1]:
+        data = body[start:stop]
+        if marker == _DHT:
+            taken = _add_huffman(data, huffman)
+        elif marker == _DQT:
+            taken = _add_quanta(data, quanta)
+        elif marker == _SOF0:
+            taken, frame = frame is None and len(data) > 5, data
+        elif marker == _DRI:  # no restart markers in the scan
+            taken = data == b"\0\0"
+        else:
+            taken = marker in _SKIPPED and _is_silent(marker, data)
+        if not taken:
             return None
-        place, data = end, body[begin:end]
-        if segment.marker == START_OF_SCAN:
-            if body.count(_PROFILE, 2, end) > 1:
-                return None
-            return _header(frame or b"", data, quanta, huffman, end)
-        if count == _MOST_SEGMENTS or not _is_taken(segment, data, frame, quanta, huffman):
-            return None
-        if segment.marker == _SOF0:
-            frame = data
-    return None
-
-
-def _is_taken(
-    segment: Segment,
-    data: bytes,
-    frame: bytes | None,
-    quanta: dict[int, int],
-    huffman: dict[int, bytes],
-) -> bool:
-    """Whether a segment before the scan is as it should be; adds the tables that it holds."""
-    marker = segment.marker
-    if marker in _SKIPPED:
-        return _is_silent(marker, data)
-    if marker == _DQT:
-        return _add_quanta(data, quanta)
-    if marker == _DHT:
-        return _add_huffman(data, huffman)
-    if marker == _DRI:  # no restart markers in the scan
-        return data == b"\0\0"
-    return marker == _SOF0 and frame is None
+    if frame is None or frame[0] != 8 or body.count(_PROFILE, 2, begin) > 1:
+        return None
+    samplings = _samplings(frame[5:21], body[begin : min(end, begin + 12)])
+    used = _STANDARD.keys() if len(samplings) > 1 else {0x00, 0x10}
+    if not samplings or not huffman >= used or not quanta.keys() >= {*frame[8::3]}:
+        return None
+    height, width = frame[1] << 8 | frame[2], frame[3] << 8 | frame[4]
+    return Header(width, height, samplings, quanta[frame[8]], end)
 
 
 def _is_silent(marker: int, data: bytes) -> bool:
@@ -136,44 +128,37 @@ def _add_quanta(data: bytes, quanta: dict[int, int]) -> bool:
     return at == len(data)
 
 
-def _add_huffman(data: bytes, huffman: dict[int, bytes]) -> bool:
-    """Adds the tables of a DHT, which are the standard's; False where one is not."""
+def _add_huffman(data: bytes, huffman: set[int]) -> bool:
+    """Adds the numbers of the tables of a DHT, which are the standard's; False where one is not."""
     at = 0
     while at < len(data):
-        number = data[at]
-        size = 17 + sum(data[at + 1 : at + 17])
-        huffman[number] = data[at + 1 : at + size]
-        if huffman[number] != _STANDARD.get(number):
+        table = _STANDARD.get(data[at], b"")
+        if not table or not data.startswith(table, at + 1):
             return False
-        at += size
+        huffman.add(data[at])
+        at += 1 + len(table)
     return True
 
 
-def _header(
-    frame: bytes, scan: bytes, quanta: dict[int, int], huffman: dict[int, bytes], begin: int
-) -> Header | None:
-    """Puts together what frame and scan say of each other; None where they are not as usual."""
-    count = frame[5] if len(frame) > 5 else 0
-    if frame[:1] != b"\x08" or count not in (1, 3) or len(frame) != 6 + 3 * count:
-        return None
-    names = frame[6::3]
+@lru_cache(maxsize=256)
+def _samplings(components: bytes, scan: bytes) -> tuple[tuple[int, int], ...]:
+    """Blocks across and down in a unit of each component; empty where the frame's components, their
+    count first, and the scan are not as usual."""
+    count = components[0]
+    if count not in (1, 3) or len(components) != 1 + 3 * count:
+        return ()
+    names = components[1::3]
     # "R" of RGB; a scan of all, in order, of all coefficients.
     chosen = b"".join(bytes((name, 0x11 if n else 0)) for n, name in enumerate(names))
     if names[0] == 0x52 or len({*names}) < count or scan != bytes((count,)) + chosen + b"\0\x3f\0":
-        return None
-    samplings = tuple((sampling >> 4, sampling & 15) for sampling in frame[7::3])
+        return ()
+    samplings = tuple((sampling >> 4, sampling & 15) for sampling in components[2::3])
     across, down = samplings[0]
     if any(not 1 <= a <= across <= 2 or not 1 <= b <= down <= 2 for a, b in samplings):
-        return None  # luma is the finest
-    samplings = samplings if count == 3 else ((1, 1),)
-    tables = (0x00, 0x10, 0x01, 0x11)[: 2 * len({*chosen[1::2]})]
-    if sum(a * b for a, b in samplings) > _MOST_BLOCKS or not huffman.keys() >= {*tables}:
-        return None
-    numbers = frame[8::3]
-    if not quanta.keys() >= {*numbers}:
-        return None
-    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
-    return Header(width, height, samplings, quanta[numbers[0]], begin)
+        return ()  # luma is the finest
+    if sum(a * b for a, b in samplings) > _MOST_BLOCKS:
+        return ()
+    return samplings if count == 3 else ((1, 1),)
 
 
 def _standard(lengths: str, symbols: str) -> bytes:
