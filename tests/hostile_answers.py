@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from picture_files import good_files, oversized
 
+from tests.fuzz import jpeg, pictures
+
 Part = bytes | float | str  # to send; to wait, in seconds; "reset" or "keep" the connection
 MAX_BYTES = 300_000  # --max_image_bytes of the run
 KEPT = "kept"
@@ -151,6 +153,40 @@ def scan_bomb(random: Random) -> Iterator[Part]:
     again = b"\xff\xda" + min(scans[2:], key=len)
     fits = (MAX_BYTES - len(body)) // len(again)
     yield whole(body[:-2] + again * random.randint(fits // 2, fits) + b"\xff\xd9")
+
+
+@kind(KEPT, BAD_PICTURE, NO_PICTURE, "too_small", "too_elongated", "unwritable", "too_large")
+def damaged(random: Random) -> Iterator[Part]:
+    """A picture whose parts are lost, doubled, swapped, or followed by decoys."""
+    made = jpeg.hostile_jpeg(random), pictures.hostile_picture(random)[1]
+    yield whole(random.choice(made))
+
+
+@kind("broken")
+def quantum_bomb(random: Random) -> Iterator[Part]:
+    """A quantisation table of a precision that there is not, once the usual tables were met."""
+    body = good_files()["jpeg"]
+    at = body.index(b"\xff\xdb") + 4
+    yield whole(body[:at] + random.choice((b"\x70", b"\xf0", b"\xf1")) + body[at + 1 :])
+
+
+@kind(KEPT)
+def comment_bomb(random: Random) -> Iterator[Part]:
+    """Comments that Pillow joins in quadratic time."""
+    body = good_files()["gif"]
+    header = 13 + 3 * 256
+    comment = random.choice((b"!\xfe" + b"\x01a" * 100_000 + b"\0", b"!\xfe\x01a\0" * 50_000))
+    yield whole(body[:header] + comment + body[header:])
+
+
+@kind(KEPT)
+def exif_bomb(random: Random) -> Iterator[Part]:
+    """EXIF of which Pillow makes gigabytes."""
+    body = good_files()["png"]
+    size = random.choice((60_000, 250_000))
+    yield whole(
+        body[:33] + pictures.png_chunk(b"eXIf", pictures.exif(size, size // 13)) + body[33:]
+    )
 
 
 @kind("too_large", "timeout", "reset", "bad_answer")

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hostile_answers import KEPT, KINDS, MAX_BYTES, good_files, zeros
