@@ -6,13 +6,16 @@ import ctypes
 import gc
 import logging
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
+
+from stoppable import run_stoppable
+
+NAME = "beam_runner.py: "
+STOPPED = "stopped; the same command goes on from here"
 
 # What Beam and numba import where they find it, and the flags' words that ask for it.
 _OPTIONAL = {
@@ -80,8 +83,6 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     _keep_memory()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` as Control-C
     try:
         with _quick_start(argv):
             import pyarrow
@@ -91,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
 
             pyarrow.scalar(0)  # of its first value Arrow asks if pandas knows it, or never: 0.6 s
     except KeyboardInterrupt as error:
-        print(f"beam_runner.py: {_last_line(error)}", file=sys.stderr)
+        print(f"{NAME}{_last_line(error)}", file=sys.stderr)
         return 1
 
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
@@ -102,10 +103,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         run(parse(argv))
     except UsageError as error:
-        print(f"beam_runner.py: {_printable(str(error))}", file=sys.stderr)
+        print(f"{NAME}{_printable(str(error))}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, Exception) as error:
-        print(f"beam_runner.py: {_last_line(error)}", file=sys.stderr)
+        print(f"{NAME}{_last_line(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -116,7 +117,7 @@ def _last_line(error: BaseException | None) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
     while error is not None:  # within a bundle Beam makes a RuntimeError of it
         if isinstance(error, KeyboardInterrupt):
-            return "stopped; the same command goes on from here"
+            return STOPPED
         error = error.__cause__ or error.__context__
     hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
     return f"failed: {_printable(lines[-1].strip())} ({hint})"
@@ -127,5 +128,12 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def stoppable_main(argv: Sequence[str]) -> int:
+    """`main` in a process that a signal ends within 5 s, whatever it is doing."""
+    return run_stoppable(
+        lambda: main(argv), stopped=f"{NAME}{STOPPED}", stopped_status=1, name=NAME
+    )
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(stoppable_main(sys.argv[1:]))

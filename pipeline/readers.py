@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -16,11 +15,14 @@ import pyarrow.parquet as pq
 from pipeline.text_files import LONGEST_ROW, read_json_lines, read_table
 from transforms.files import is_local, open_to_read
 from transforms.measure import PAGE_URL
+from transforms.tar_members import BrokenTar, tar_members
 
 STRINGS = ("url", "caption", PAGE_URL)
 BATCH_BYTES = 1 << 25  # of these; 65,536 usual pairs have a third of it
 # Bytes of a row of Parquet; 65,536 of fewer are of a few values, in a dictionary of 1 MiB at most.
 DICTIONARY_ROW = 20
+# Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
+LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 
 
@@ -49,7 +51,7 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
                     for name, column in zip(part.schema.names, part.columns, strict=True)
                 ]
                 yield pa.record_batch(columns, names=part.schema.names)
-    except (OSError, EOFError, tarfile.TarError, pa.ArrowException) as error:
+    except (OSError, EOFError, BrokenTar, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         if "straddling" in reason:
             reason = (
@@ -148,25 +150,20 @@ def _webdataset(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
 def _samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
     """The samples of a shard: neighbouring files whose names agree up to the first dot."""
     key, sample = None, _new_sample()
-    with tarfile.open(fileobj=source, mode="r:") as tar:
-        for member in tar:
-            folder, _, name = member.name.rpartition("/")
-            stem, _, extension = name.partition(".")
-            if not member.isfile() or name.startswith("__"):
-                continue
-            if (folder, stem) != key and key is not None:
-                yield sample
-                sample = _new_sample()
-            key = (folder, stem)
-            if extension.lower() in IMAGE_EXTENSIONS:
-                sample |= {"source_at": member.offset_data, "source_size": member.size}
-            elif extension in ("json", "txt") and member.size <= LONGEST_ROW:
-                body = tar.extractfile(member)
-                _read_text(sample, extension, body.read() if body else b"")
-        # tarfile takes an end that comes between two files, or in a header, for the end.
-        source.seek(tar.offset)
-        if source.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("it is cut off")
+    for member in tar_members(source):
+        folder, _, name = member.name.rpartition("/")
+        stem, _, extension = name.partition(".")
+        if not member.plain or name.startswith("__"):
+            continue
+        if (folder, stem) != key and key is not None:
+            yield sample
+            sample = _new_sample()
+        key = (folder, stem)
+        if extension.lower() in IMAGE_EXTENSIONS:
+            sample |= {"source_at": member.at, "source_size": member.size}
+        elif member.size <= LONGEST_OF.get(extension, -1):
+            source.seek(member.at)
+            _read_text(sample, extension, source.read(member.size))
     if key is not None:
         yield sample
 

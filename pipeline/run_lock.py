@@ -22,6 +22,9 @@ from transforms.object_stores import has_conditions, put_if, read_version
 LOG = logging.getLogger("alignset")
 LOCK = "_lock"  # in the working folder
 LEASE_S = 60.0  # a run that was not heard of for so long is dead
+# A process that was killed gives its memory back before its locks, and whoever killed it does not
+# wait for that.
+ENDING_S = 3.0
 _LIVE: set[str] = set()  # leases of this process
 
 
@@ -65,12 +68,17 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            out = path.parent.parent
-            raise UsageError(f"another run is writing to {out}; wait for it") from error
+        until = time.monotonic() + ENDING_S
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                if time.monotonic() > until:
+                    self._file.close()
+                    out = path.parent.parent
+                    raise UsageError(f"another run is writing to {out}; wait for it") from error
+            time.sleep(0.02)
 
     def check(self) -> None:
         pass
@@ -143,6 +151,8 @@ class Lease:
             found = read_version(self.path)
             if found is None:
                 return None
+            if _has_ended(holder):  # it was killed, and was on its way
+                return version
             if found[1] != version:
                 out = self.path.partition("/_temporary/")[0]
                 raise UsageError(f"another run is writing to {out} ({where}); wait for it")

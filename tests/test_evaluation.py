@@ -11,8 +11,10 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.hostile_tars import END, HOSTILE, header, padded
 from tests.made_batches import run_in_beam
 from tests.picture_files import encoded, photograph
+from transforms import evaluation
 from transforms.evaluation import (
     EvaluationFile,
     HashEvaluationImages,
@@ -74,6 +76,95 @@ def test_a_table_without_images_says_what_it_has(tmp_path: Path) -> None:
     pq.write_table(pa.table({"picture": BODIES, "label": [1, 2, 3]}), path)
     with pytest.raises(ValueError, match=r"no column image.*picture, label"):
         hash_evaluation_file(EvaluationFile("a", path))
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.jpg", "a.parquet"])
+def test_images_of_too_many_bytes_are_counted_and_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(evaluation, "MAX_BYTES", len(BODIES[0]))
+    path = tmp_path / name
+    for more, expected in ((b"", (PHASHES[:1], 0)), (b"\0", ([], 1))):
+        if name == "a.tar":
+            tar_of(path, {"1.jpg": BODIES[0] + more})
+        elif name == "a.jpg":
+            path.write_bytes(BODIES[0] + more)
+        else:
+            pq.write_table(pa.table({"image": [BODIES[0] + more]}), path)
+        assert hash_evaluation_file(EvaluationFile("a", str(path))) == ("a", *expected)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_tar_is_counted_or_one_line(tmp_path: Path, name: str) -> None:
+    tar, expected = HOSTILE[name]
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar)
+    if isinstance(expected, str):
+        with pytest.raises(RuntimeError, match=rf"cannot read .*a\.tar to its end: .*{expected}"):
+            hash_evaluation_file(EvaluationFile("a", str(path)))
+    else:
+        images = sum(member[0].endswith(".jpg") for member in expected)
+        assert hash_evaluation_file(EvaluationFile("a", str(path))) == ("a", [], images)
+
+
+def test_links_are_counted_and_names_may_be_any(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", errors="surrogateescape") as tar:
+        for name in ("caf\udce9.jpg", "\u202e.png", "a" * 300 + ".JPG"):
+            member = tarfile.TarInfo(name)
+            member.size = len(BODIES[0])
+            tar.addfile(member, io.BytesIO(BODIES[0]))
+        for kind, target in ((tarfile.SYMTYPE, "/etc/passwd"), (tarfile.LNKTYPE, "\u202e.png")):
+            member = tarfile.TarInfo("link.jpg")
+            member.type, member.linkname = kind, target
+            tar.addfile(member)
+    found = hash_evaluation_file(EvaluationFile("a", str(path)))
+    assert found == ("a", PHASHES[:1] * 3, 2)
+
+
+def test_many_tiny_members(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes((header(b"a.jpg", 1) + padded(b"\xff")) * 20_000 + END)
+    assert hash_evaluation_file(EvaluationFile("a", str(path))) == ("a", [], 20_000)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [["a.jpg"], [1], [[b"x"]], [{"path": "a.jpg"}], [{"bytes": "a"}], [{"bytes": {"a": b"x"}}]],
+)
+def test_a_column_that_holds_no_bytes_is_none(tmp_path: Path, images: list) -> None:
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": images}), path)
+    with pytest.raises(ValueError, match="has no column image"):
+        hash_evaluation_file(EvaluationFile("a", path))
+
+
+def test_a_large_image_in_a_dictionary_is_held_once(tmp_path: Path) -> None:
+    """64 rows of one value were 64 times its bytes."""
+    path = str(tmp_path / "a.parquet")
+    large = pa.array([bytes(1 << 22)], pa.binary())
+    rows = pa.DictionaryArray.from_arrays(pa.array([0] * 640, pa.int32()), large)
+    plain = {"dictionary_pagesize_limit": 1 << 30, "store_schema": False}
+    pq.write_table(pa.table({"image": rows}), path, **plain)
+    before = pa.total_allocated_bytes()
+    most = 0
+    for body in evaluation._bodies(path):
+        most = max(most, pa.total_allocated_bytes() - before)
+        assert len(body) == 1 << 22
+    assert most < 32 << 20
+
+
+@pytest.mark.parametrize("at", [0.0, 0.3, 0.6, 0.9, 1.0])
+def test_a_damaged_table_is_one_line(tmp_path: Path, at: float) -> None:
+    path = tmp_path / "a.parquet"
+    checked = {"write_page_checksum": True, "use_dictionary": False}
+    pq.write_table(pa.table({"image": BODIES * 9}), path, **checked)
+    data = bytearray(path.read_bytes())
+    for place in range(int(at * (len(data) - 64)), int(at * (len(data) - 64)) + 64):
+        data[place] ^= 0x55
+    path.write_bytes(data)
+    with pytest.raises(RuntimeError, match=r"cannot read .*a\.parquet to its end: "):
+        hash_evaluation_file(EvaluationFile("a", str(path)))
 
 
 def test_hash_evaluation_images_in_beam(tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 """Names that are looked up: each by itself, and none for longer than the settings say."""
 
 import dataclasses
+import select
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
+from random import Random
 
 import pytest
 
 from tests.bad_web import BadWeb, bad_web
 from transforms.fetch import FetchSettings, fetch_all
-from transforms.host_names import HostNames
+from transforms.host_names import LOOKUPS, HostNames
 from transforms.host_queue import Job
 
 HOW = FetchSettings(allow_private_addresses=True, connections=100, connect_timeout_s=1.0, retries=0)
@@ -51,6 +54,86 @@ def test_silent_names_hold_up_no_other(asked: list[str], web: BadWeb):
     assert ended == {("silent", "timeout"): 50, ("good", None): 50, ("no", "dns"): 50}
     assert time.monotonic() - began < 10  # nor does the end wait for them
     assert sorted(asked) == sorted(url.split("/")[2].split(":")[0] for url in urls)
+
+
+def test_ten_thousand_silent_names_take_no_more_threads_and_lose_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Silent for four times as long as a name is waited for, they keep all threads busy. Then what
+    waits is waiting for its turn, which takes nothing of its time."""
+    busy, most, lock = 0, 0, threading.Lock()
+
+    def look_up(name: bytes, *_: object, **__: object) -> list:
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        silent = name.startswith(b"silent")
+        if silent:
+            time.sleep(0.4)
+        with lock:
+            busy -= 1
+        if silent:
+            raise socket.gaierror(socket.EAI_AGAIN)
+        return [(0, 0, 0, "", ("192.0.2.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    kinds = ["silent"] * 10_000 + ["good"] * 1_000
+    Random(1).shuffle(kinds)
+    left_s = {"silent": 0.1, "good": 60.0}
+    numbered = enumerate(kinds)
+    jobs = (Job(n, "", f"http://{kind}{n}/", left_s=left_s[kind]) for n, kind in numbered)
+    names, ended, threads = HostNames(timeout_s=60.0), [], threading.active_count()
+    while len(ended) < len(kinds):
+        for job in islice(jobs, 1_000 - len(names)):
+            names.add(job)
+        select.select([names.bell], [], [], min(1.0, names.due_s()))
+        ended += names.ended()
+        assert threading.active_count() - threads <= LOOKUPS
+    names.close()
+    found = Counter((kinds[job.index], detail is None) for job, _, detail in ended)
+    assert found == {("silent", False): 10_000, ("good", True): 1_000}
+    assert most == LOOKUPS
+
+
+def test_where_the_system_gives_no_thread_a_name_waits_for_another_ones(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    start, started = threading.Thread.start, []
+
+    def only_once(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(start(thread))
+
+    monkeypatch.setattr(threading.Thread, "start", only_once)
+    hold, known = threading.Event(), socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **b: hold.wait() and known(*a, **b))
+    names = HostNames(timeout_s=5.0)
+    for n in range(3):
+        names.add(Job(n, "", f"https://host{n}.example/", left_s=5.0))
+    hold.set()
+    ended = []
+    while len(ended) < 3:
+        ended += names.ended()
+    assert [detail for *_, detail in ended] == [None] * 3
+    names.close()
+
+
+def test_a_name_that_breaks_the_resolver_leads_nowhere(monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object, **__: object) -> list:
+        raise UnicodeError("label too long")
+
+    monkeypatch.setattr(socket, "getaddrinfo", broken)
+    names = HostNames(timeout_s=60.0)
+    names.add(Job(0, "", "http://a.example/", left_s=60.0))
+    names.add(Job(1, "", "http://\udc80.example/", left_s=60.0))
+    ended = []
+    while len(ended) < 2:
+        select.select([names.bell], [], [], 1.0)
+        ended += names.ended()
+    assert [detail for *_, detail in ended] == ["dns", "dns"]
+    names.close()
 
 
 def test_a_name_is_looked_up_once_for_many_urls(asked: list[str], web: BadWeb):

@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from command import fates, funnel, rejected, run, succeed
 from golden import TEXTS, Fate
+from hostile_tars import HOSTILE, tar_of
 
-from pipeline.inputs import find_files, find_splits
+from pipeline.inputs import Split, find_files, find_splits
 from pipeline.options import Job
 from pipeline.readers import read_split
 
@@ -229,3 +230,46 @@ def test_a_quote_that_never_closes_is_told_with_its_file(tmp_path: Path, monkeyp
     assert "a.csv" in last
     assert "quotation mark" in last
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_shard_is_read_or_one_line(tmp_path: Path, name: str):
+    tar, expected = HOSTILE[name]
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar)
+    if isinstance(expected, str):
+        with pytest.raises(RuntimeError, match=rf"cannot read .*a\.tar to its end: .*{expected}"):
+            list(read_split(Split(str(path), "webdataset"), 100))
+    else:
+        plain = [(name, size) for name, size, plain in expected if plain]
+        keys = [name for n, (name, _) in enumerate(plain) if name != plain[n - 1][0] or not n]
+        assert len(read(path)) == len(keys)
+
+
+NO_PAIRS = {
+    "no JSON": b"{",
+    "nested": b"[" * 100_000,
+    "nested objects": b'{"a":' * 100_000,
+    "no object": b"7",
+    "a list": b'["url", "caption"]',
+    "no UTF-8": b'{"url": "\xff"}',
+    "NUL": bytes(1000),
+    "a long number": b'{"url": %s}' % (b"9" * 100_000),
+    "numbers": b'{"url": 1, "caption": NaN, "page_url": 1e999}',
+    "too long": b'{"url": "http://a.org", "caption": "%s"}' % (b"a" * (1 << 22)),
+}
+
+
+def test_text_files_of_shards_that_are_none_give_rows_without_a_pair(tmp_path: Path):
+    files = {f"{n}.json": body for n, body in enumerate(NO_PAIRS.values())}
+    (tmp_path / "a.tar").write_bytes(tar_of(files))
+    assert read(tmp_path / "a.tar") == good(*[(None, None)] * len(files))
+
+
+def test_a_caption_of_bytes_of_any_kind_is_read_as_it_is(tmp_path: Path):
+    texts = [bytes(1000), b"\xff\xfe", b"a" * (1 << 25), b"a" * ((1 << 25) + 1), b""]
+    files = {f"{n}.txt": body for n, body in enumerate(texts)}
+    (tmp_path / "a.tar").write_bytes(tar_of(files))
+    expected = [*texts[:3], None, None]
+    found = [caption or None for _, caption, _ in read(tmp_path / "a.tar")]
+    assert found == expected

@@ -22,16 +22,20 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["beam_runner", "pipeline.run"])
 
 
-def _child(args: tuple[str, ...], said: str) -> None:
+def _child(args: tuple[str, ...], said: str, stoppable: bool) -> None:
     import beam_runner
 
     with Path(said).open("w") as sink, contextlib.redirect_stderr(sink):
-        sys.exit(beam_runner.main(args))
+        sys.exit((beam_runner.stoppable_main if stoppable else beam_runner.main)(args))
 
 
 def stop(args: tuple[str, ...], folder: Path, when: Callable[[], bool], signum: int) -> int:
-    """Starts the command, and signals it once `when` is true; returns its exit status."""
-    child = _FORKS.Process(target=_child, args=(args, str(folder / "said")))
+    """Starts the command, and signals it once `when` is true; returns its exit status.
+
+    What is to be killed runs in the child itself, so that it has ended when the child has.
+    """
+    stoppable = signum != signal.SIGKILL
+    child = _FORKS.Process(target=_child, args=(args, str(folder / "said"), stoppable))
     child.start()
     deadline = time.monotonic() + 60
     while child.is_alive() and not when() and time.monotonic() < deadline:

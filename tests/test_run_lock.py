@@ -1,8 +1,11 @@
 """One run at a time on an output, on this machine and in an object store."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +96,18 @@ def test_a_run_that_lost_its_lease_is_told(path: str):
     assert now[1] == version, "the other's lease must stay"
 
 
+def test_a_lease_of_a_process_that_is_ending_is_taken_over_when_it_has(path: str):
+    ending = subprocess.Popen(["sleep", "2"])
+    here = {"host": socket.gethostname(), "processes": os.readlink("/proc/self/ns/pid")}
+    body = {"run": "x", "renewals": 1, "pid": ending.pid} | here
+    assert put_if(path, json.dumps(body).encode(), None)
+    threading.Thread(target=ending.wait).start()
+    begun = time.monotonic()
+    Lease(path, lease_s=36.0).release()
+    assert ending.returncode == 0
+    assert time.monotonic() - begun < 36
+
+
 def test_a_write_whose_answer_was_lost_counts(store: Store, path: str):
     """The store did it and said 500; tried again, the condition does not hold any more."""
     with faulty_proxy(store) as (proxy, through):
@@ -116,6 +131,14 @@ def test_a_store_without_conditions_is_said(caplog: pytest.LogCaptureFixture):
     lock.check()
     lock.release()
     assert "cannot be locked" in caplog.text
+
+
+def test_a_lock_of_a_process_that_is_ending_is_waited_for(tmp_path: Path):
+    """A killed process is gone some time after the kill: it gives its memory back first."""
+    work = str(tmp_path / "set" / "_temporary")
+    lock = take_lock(work)
+    threading.Timer(1.0, lock.release).start()
+    take_lock(work).release()
 
 
 def test_a_local_folder(tmp_path: Path):

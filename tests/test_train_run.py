@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,40 @@ def test_a_run_folder_says_what_made_it(finished: Path, shards: Path):
     names = sorted(path.name for path in (finished / "checkpoints").glob("*.pt"))
     assert names == ["step_000000009.pt", "step_000000012.pt"]
     assert (finished / "tokenizer" / "tokenizer.json").exists()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_hangs_in_c_is_ended_by_a_signal(
+    shards: Path, finished: Path, tmp_path: Path, signum: signal.Signals
+):
+    """While it learns its vocabulary, with the interpreter's lock: Python answers no signal."""
+    hanging = """if True:
+        import sys
+        from collections import deque
+        from itertools import repeat
+        import train.flags, train.loop, train.__main__
+        def hang(*_, **__):
+            print("hangs", flush=True)
+            deque(repeat(None), maxlen=0)
+        train.loop.learn_tokenizer = hang
+        sys.exit(train.flags.stoppable(train.__main__.main))
+        """
+    arguments = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-c", hanging, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert process.stdout.readline() == "hangs\n"
+    process.send_signal(signum)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.endswith("stopped; the same command goes on from the last checkpoint\n")
+    command(arguments)
+    assert weights(tmp_path / "run") == weights(finished)
 
 
 def test_statistics_are_all_processes_before_they_are_kept(shards: Path, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from train.errors import SettingsError
-from train.flags import Parser, add_settings, exit_status, take_settings
+from train.flags import Parser, add_settings, exit_status, stoppable, take_settings
 from train.presets import PRESETS
 from train.settings import Settings
 
@@ -75,4 +75,4 @@ def _train(settings: Settings, sets: list, run: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(stoppable(main))

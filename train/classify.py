@@ -12,7 +12,7 @@ from pathlib import Path
 
 from train.classify_settings import PRESETS, ClassifySettings
 from train.errors import SettingsError
-from train.flags import Parser, add_settings, exit_status, take_settings
+from train.flags import Parser, add_settings, exit_status, stoppable, take_settings
 
 
 def parse_flags(arguments: list[str]) -> tuple[ClassifySettings, Path]:
@@ -71,4 +71,4 @@ def _check_batch(size: int, number: int, processes: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(stoppable(main))

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from train.errors import SettingsError
-from train.flags import Parser, boolean, exit_status
+from train.flags import Parser, boolean, exit_status, stoppable
 from train.images import decode_image
 from train.retrieval import retrieval_scores
 from train.samples import caption_lines, read_samples
@@ -101,4 +101,4 @@ def _decodable(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(stoppable(main))

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+from stoppable import run_stoppable
 from train.errors import Diverged, SettingsError, TrainingError
 
 S = TypeVar("S")
+STOPPED = "stopped; the same command goes on from the last checkpoint"
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,7 +65,7 @@ def exit_status(command: Callable[[], int]) -> int:
             print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 130
     except Exception as error:
         refused = _refused_by_the_system(error)
@@ -75,6 +77,14 @@ def exit_status(command: Callable[[], int]) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def stoppable(main: Callable[[list[str]], int]) -> int:
+    """`main` with the command's arguments, in a process that a signal ends within 5 s, whatever it
+    is doing. The processes of torchrun are ended by torchrun."""
+    if "RANK" in os.environ:
+        return main(sys.argv[1:])
+    return run_stoppable(lambda: main(sys.argv[1:]), stopped=STOPPED, stopped_status=130)
 
 
 def _refused_by_the_system(error: Exception) -> str | None:

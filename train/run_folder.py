@@ -5,11 +5,13 @@ import fcntl
 import json
 import os
 import platform
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import IO
 
 from train.errors import SettingsError
 from train.settings import Settings
@@ -18,6 +20,7 @@ from train.shards import ShardSet
 
 PACKAGES = ("numpy", "pillow", "simplejpeg", "timm", "tokenizers", "torch", "transformers")
 _LOOKED_AT = 32  # shards at once: of a store each takes two answers
+_ENDING_S = 3.0  # a process that was killed gives its memory back first, and then its locks
 
 
 def open_run(run: Path, settings: Settings, sets: list[ShardSet], model: str = "") -> None:
@@ -78,15 +81,22 @@ def held(run: Path, yes: bool = True) -> Iterator[None]:
         yield
         return
     with open(run / "config.json", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(
-                f"{run} is being trained already: wait until that has ended, or end it"
-            ) from error
-        except OSError:  # a file system that has no locks
-            pass
+        with suppress(OSError):  # a file system that has no locks
+            _lock(file, run)
         yield
+
+
+def _lock(file: IO[str], run: Path) -> None:
+    until = time.monotonic() + _ENDING_S
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise SettingsError(
+                    f"{run} is being trained already: wait until that has ended, or end it"
+                ) from error
+        time.sleep(0.02)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -20,10 +19,12 @@ from transforms import reasons as r
 from transforms.files import open_to_read
 from transforms.hashing import UInt64s
 from transforms.images import Image, examine
+from transforms.tar_members import BrokenTar, tar_members
 from transforms.threads import in_threads
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 LOG = logging.getLogger("alignset")
+MAX_BYTES = 1 << 26  # of an image; a larger one is counted as unreadable
 FAR = 64  # bits: no two hashes are farther apart
 
 
@@ -44,47 +45,73 @@ class Hashed(NamedTuple):
 
 
 def _bodies(path: str) -> Iterator[bytes]:
-    """The bytes of each image in one file."""
+    """The bytes of each image in one file; none where they are too many, or not there."""
     suffix = path.lower()
-    if suffix.endswith(".tar"):
-        with open_to_read(path) as source, tarfile.open(fileobj=source, mode="r|") as tar:
-            for member in tar:
+    with open_to_read(path) as source:
+        if suffix.endswith(".tar"):
+            for member in tar_members(source):
                 if member.name.lower().endswith(IMAGE_SUFFIXES):
-                    body = tar.extractfile(member)
-                    yield body.read() if body else b""
-    elif suffix.endswith(".parquet"):
-        with open_to_read(path) as source:
-            for batch in pq.ParquetFile(source).iter_batches(batch_size=64):
-                yield from _image_column(batch, path)
-    else:
-        with open_to_read(path) as source:
-            yield source.read()
+                    source.seek(member.at)
+                    fits = member.plain and member.size <= MAX_BYTES
+                    yield source.read(member.size) if fits else b""
+        elif suffix.endswith(".parquet"):
+            yield from _parquet_bodies(source, path)
+        else:
+            body = source.read(MAX_BYTES + 1)
+            yield body if len(body) <= MAX_BYTES else b""
 
 
-def _image_column(batch: pa.RecordBatch, path: str) -> Iterator[bytes]:
+def _parquet_bodies(source: BinaryIO, path: str) -> Iterator[bytes]:
     """Images as `datasets` stores them, a struct with `bytes`, or a plain column of bytes."""
-    for name in ("image", "jpg", "png", "webp", "bytes"):
-        if name in batch.schema.names:
-            images = batch[name]
-            if pa.types.is_struct(images.type):
-                images = pc.struct_field(images, "bytes")
-            for body in images.to_pylist():
-                yield body or b""
-            return
-    raise ValueError(
-        f"evaluation images: {path} has no column image, jpg, png, webp or bytes; "
-        f"it has {', '.join(batch.schema.names)}"
+    file = pq.ParquetFile(
+        source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
     )
+    name = _image_column(file.schema_arrow, path)
+    # One row at once: of a dictionary, 64 may be 64 times the largest value. An image takes longer.
+    for batch in file.iter_batches(batch_size=1, columns=[name]):
+        images = batch.column(0)
+        if pa.types.is_struct(images.type):
+            images = pc.struct_field(images, "bytes")
+        if isinstance(images, pa.DictionaryArray):
+            images = images.dictionary_decode()
+        for body in images:
+            fits = body.is_valid and body.as_buffer().size <= MAX_BYTES
+            yield body.as_py() if fits else b""
+
+
+def _image_column(schema: pa.Schema, path: str) -> str:
+    for name in ("image", "jpg", "png", "webp", "bytes"):
+        if schema.names.count(name) == 1 and _holds_bytes(schema.field(name).type):
+            return name
+    raise ValueError(
+        f"evaluation images: {path} has no column image, jpg, png, webp or bytes of bytes; "
+        f"it has {', '.join(schema.names)}"
+    )
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _holds_bytes(kind.field(at).type)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in (pa.binary(), pa.large_binary())
 
 
 def hash_evaluation_file(file: EvaluationFile) -> Hashed:
     """The perceptual hashes of the images in one file."""
     phashes, unreadable = [], 0
-    for seen in in_threads(partial(examine, in_full=True), _bodies(file.path)):
-        if isinstance(seen, Image):
-            phashes.append(seen.phash)
-        else:
-            unreadable += 1
+    try:
+        for seen in in_threads(partial(examine, in_full=True), _bodies(file.path)):
+            if isinstance(seen, Image):
+                phashes.append(seen.phash)
+            else:
+                unreadable += 1
+    except (OSError, EOFError, BrokenTar, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise RuntimeError(
+            f"evaluation images: cannot read {file.path} to its end: {reason}; replace the file"
+        ) from error
     if unreadable:
         message = "%s: %d evaluation images cannot be decoded, so copies of them are not found"
         LOG.warning(message, file.path, unreadable)

@@ -1,8 +1,10 @@
 """Hosts' names, looked up by the system in a thread each, so that none waits for another.
 
 curl looks up 20 at once. A name whose DNS server is silent holds one of its threads for as long as
-the system asks, 10 s and more, though the transfer that wanted it has ended: with 20 of them no
-other name was found in time, and curl could not be closed before they ended.
+the system asks, 10 to 40 s, though the transfer that wanted it has ended: with 20 of them no other
+name was found in time, and curl could not be closed before they ended. Here so many threads are
+allowed that a worker of four shards, each with 64 connections that wait 5 s for names, all of them
+silent for 10 s, needs no more. Beyond, names wait for their turn, and their time begins with it.
 """
 
 import heapq
@@ -17,8 +19,69 @@ from collections.abc import Iterator
 
 from transforms.host_queue import Job
 
+LOOKUPS = 512  # at once, of this process: a thread each, some 60 KB
 _KEPT_S = 60.0  # that an answer is used again
 _ADDRESS = re.compile(r"\[.*|[0-9.]+")
+
+
+class _Lookups:
+    """The threads of this process that look names up, and the names that wait for one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._waiting: deque[tuple[str, HostNames]] = deque()
+
+    def begin(self, host: str, names: "HostNames") -> bool:
+        """Has a name looked up; False where it waits for its turn."""
+        with self._lock:
+            if self._threads >= LOOKUPS:
+                self._waiting.append((host, names))
+                return False
+            self._threads += 1
+        try:
+            threading.Thread(target=self._work, args=(host, names), daemon=True).start()
+        except RuntimeError:  # the system has no more threads
+            with self._lock:
+                self._threads -= 1
+                if self._threads:
+                    self._waiting.append((host, names))
+                    return False
+            names.tell(host, "")
+        return True
+
+    def _work(self, host: str, names: "HostNames") -> None:
+        following: tuple[str, HostNames] | None = (host, names)
+        while following:
+            host, names = following
+            names.tell(host, _addresses(host))
+            following = self._next()
+            if following:
+                following[1].tell(following[0], None)
+
+    def _next(self) -> "tuple[str, HostNames] | None":
+        """What this thread is to look up now; else it ends, and counts no more."""
+        with self._lock:
+            while self._waiting:
+                host, names = self._waiting.popleft()
+                if not names.closed:
+                    return host, names
+            self._threads -= 1
+            return None
+
+
+_LOOKUPS = _Lookups()
+
+
+def _addresses(host: str) -> str:
+    """Where a name leads, as curl takes it; empty where it leads nowhere."""
+    try:
+        name = host.partition(":")[0].encode()
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        return ""
+    addresses = (str(address[0]) for *_, address in found)
+    return ",".join(f"[{one}]" if ":" in one else one for one in addresses)
 
 
 class HostNames:
@@ -36,8 +99,10 @@ class HostNames:
         self._untils: list[float] = []  # a heap, with those of jobs that wait no longer
         self._count = 0  # of the jobs that wait
         self._asked: set[str] = set()
-        self._answers: deque[tuple[str, str]] = deque()
-        self._lock, self._closed = threading.Lock(), False
+        self._unbegun: set[str] = set()  # those asked that wait for their turn
+        # What threads tell: None of a name that waited, where its turn has come.
+        self._answers: deque[tuple[str, str | None]] = deque()
+        self._lock, self.closed = threading.Lock(), False
         self.bell = os.eventfd(0, os.EFD_NONBLOCK)
 
     def __len__(self) -> int:
@@ -56,31 +121,25 @@ class HostNames:
 
     def add(self, job: Job) -> None:
         """Lets a job wait for its name, which is looked up unless it is already."""
-        host, now = job.host, time.monotonic()
-        until = now + min(self._timeout_s, job.left_s)
-        self._waiting.setdefault(host, []).append((job, now, until))
-        heapq.heappush(self._untils, until)
+        if job.host not in self._asked:
+            self._asked.add(job.host)
+            if not _LOOKUPS.begin(job.host, self):
+                self._unbegun.add(job.host)
         self._count += 1
-        if host in self._asked:
-            return
-        self._asked.add(host)
-        try:
-            threading.Thread(target=self._look_up, args=(host,), daemon=True).start()
-        except RuntimeError:  # there are no more threads
-            self._tell(host, "")
+        self._wait(job, time.monotonic())
 
-    def _look_up(self, host: str) -> None:
-        name = host.partition(":")[0].encode()
-        try:
-            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        except OSError:
-            found = []
-        addresses = (str(address[0]) for *_, address in found)
-        self._tell(host, ",".join(f"[{one}]" if ":" in one else one for one in addresses))
+    def _wait(self, job: Job, now: float) -> None:
+        until = now + min(self._timeout_s, job.left_s)
+        if job.host in self._unbegun:
+            until = math.inf
+        else:
+            heapq.heappush(self._untils, until)
+        self._waiting.setdefault(job.host, []).append((job, now, until))
 
-    def _tell(self, host: str, addresses: str) -> None:
+    def tell(self, host: str, addresses: str | None) -> None:
+        """What a thread has found, or None where it begins; on any thread."""
         with self._lock:
-            if not self._closed:
+            if not self.closed:
                 self._answers.append((host, addresses))
                 os.eventfd_write(self.bell, 1)
 
@@ -90,6 +149,11 @@ class HostNames:
         now = time.monotonic()
         while self._answers:
             host, addresses = self._answers.popleft()
+            if addresses is None:
+                self._unbegun.discard(host)
+                for job, *_ in self._waiting.pop(host, []):
+                    self._wait(job, now)
+                continue
             self._asked.discard(host)
             if addresses:
                 self._known.pop(host, None)
@@ -128,5 +192,5 @@ class HostNames:
     def close(self) -> None:
         """Lookups that are under way end by themselves."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             os.close(self.bell)

@@ -1,0 +1,131 @@
+"""Ends a command within 5 seconds of a signal, whatever it is doing.
+
+Python answers a signal where its interpreter comes to it, and that may be never: while a kernel
+runs, while a call in C keeps the interpreter's lock, while threads are waited for. So the command
+runs in a child of this process, which does nothing but wait: it hands the first signal on, and
+kills what is left a while later. A run that writes each file aside loses nothing by that.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+PATIENCE_S = 4.0  # after the first signal; then the command and all its processes are killed
+# A second signal ends it at once, but not one of the same request: `timeout` sends two.
+AGAIN_S = 0.5
+GONE_S = 0.8  # for the system to take a killed process away; one that waits for a disk stays longer
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# Control-C, `kill`, a terminal that is closed, Control-\\ and Control-Z.
+_OURS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP})
+
+
+def run_stoppable(
+    command: Callable[[], int], *, stopped: str, stopped_status: int, name: str = ""
+) -> int:
+    """Runs a command in a child process, which leads a process group of its own.
+
+    SIGINT, SIGTERM, SIGHUP and SIGQUIT raise KeyboardInterrupt in it, once. What it leaves running
+    ends with it.
+
+    Args:
+      command: gives its exit status. It is called in the child alone, where this returns too.
+      stopped, stopped_status: what is said, and the status, where a signal ended the command before
+        it could say so itself.
+      name: what the line begins with where it was not stopped and dies by a signal all the same.
+
+    Returns:
+      The command's status; 128 + n where it died by a signal n that did not come through here.
+    """
+    if sys.platform != "linux":
+        return command()
+    # What is ignored, as Control-C by a shell's background job or nohup's, stays so.
+    ours = {one for one in _OURS if signal.getsignal(one) != signal.SIG_IGN}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*ours, signal.SIGCHLD})
+    parent, child = os.getpid(), os.fork()
+    if child == 0:
+        _end_with_parent(parent)
+        try:
+            with _interrupted_once(ours - {signal.SIGTSTP}, mask):
+                return command()
+        except KeyboardInterrupt:
+            print(stopped, file=sys.stderr)
+            return stopped_status
+    with suppress(OSError):  # the child may have done it itself
+        os.setpgid(child, child)
+    asked = _wait(child, {*ours, signal.SIGCHLD})
+    with suppress(OSError):
+        os.killpg(child, signal.SIGKILL)  # of a command that has ended, what it has left
+    status = _status(child)
+    if status >= 0:
+        return status
+    why = f"failed: {signal.strsignal(-status)} (signal {-status}); the same command goes on"
+    print(stopped if asked else f"{name}{why}", file=sys.stderr)
+    return stopped_status if asked else 128 - status
+
+
+def _end_with_parent(parent: int) -> None:
+    """Has this process get SIGKILL where its parent does, and lead a group that may print."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before
+        os.kill(os.getpid(), signal.SIGKILL)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    with suppress(OSError):  # the parent may have done it
+        os.setpgid(0, 0)
+
+
+@contextmanager
+def _interrupted_once(signals: set[signal.Signals], mask: set[int]) -> Iterator[None]:
+    """The first of the signals raises KeyboardInterrupt; those that follow would disturb the end,
+    and so would one that comes after it."""
+
+    def ignore() -> None:
+        for one in signals:
+            signal.signal(one, signal.SIG_IGN)
+
+    def interrupt(*_: object) -> None:
+        ignore()
+        raise KeyboardInterrupt
+
+    for one in signals:
+        signal.signal(one, interrupt)
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        yield
+    finally:
+        ignore()
+
+
+def _wait(child: int, signals: set[signal.Signals]) -> bool:
+    """Until the child has ended, or has had its time after a signal; whether there was one."""
+    asked_at = None
+    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        left_s = 3600.0 if asked_at is None else asked_at + PATIENCE_S - time.monotonic()
+        if left_s <= 0:
+            break
+        came = signal.sigtimedwait(signals, left_s)
+        if came is None or came.si_signo == signal.SIGCHLD:
+            continue
+        if came.si_signo == signal.SIGTSTP:  # Control-Z
+            os.killpg(child, signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.killpg(child, signal.SIGCONT)
+        elif asked_at is None:
+            asked_at = time.monotonic()
+            os.kill(child, came.si_signo)
+        elif time.monotonic() - asked_at > AGAIN_S:
+            break
+    return asked_at is not None
+
+
+def _status(child: int) -> int:
+    """The exit status of a child that has ended or was killed; -n where a signal n ended it."""
+    until = time.monotonic() + GONE_S
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > until:
+            return -signal.SIGKILL
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(ended[1])
