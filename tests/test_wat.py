@@ -48,8 +48,8 @@ def parsed_of(members: Iterable[bytearray]) -> tuple[list[Found | Broken], Count
     """The same by a parser of all of it."""
     counts: Counter[str] = Counter()
     rows: list[Found | Broken] = []
-    for record in (record for one in members for record in records_of(one)):
-        told = images_of_wat(record)
+    for one in (one for member in members for one in records_of(member)):
+        told = images_of_wat(one)
         counts["records"] += 1
         if isinstance(told, str):
             counts[told] += 1

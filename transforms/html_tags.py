@@ -14,6 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 from numba import njit
 
+from transforms.byte_search import is_byte, lowest_byte
+from transforms.hashing import read8
+
 # Numbers of the names that matter. The first are wanted, the next begin raw text.
 _NAMES = (
     *("img", "source", "picture", "base", "link"),
@@ -47,6 +50,19 @@ def _ends_name(c):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def _is_letter(c):  # type: ignore[no-untyped-def]
     return (c | 32) >= ord("a") and (c | 32) <= ord("z")
+
+
+@njit(inline="always")
+def _next(data, at, stop, byte):  # type: ignore[no-untyped-def]
+    """Where the next such byte is, or `stop`; eight at a time."""
+    while at + 8 <= stop:
+        marks = is_byte(read8(data, at), byte)
+        if marks:
+            return at + lowest_byte(marks)
+        at += 8
+    while at < stop and data[at] != byte:
+        at += 1
+    return at
 
 
 @njit(nogil=True, cache=True)
@@ -94,11 +110,7 @@ def _after_attributes(data, at, stop):  # type: ignore[no-untyped-def]  # noqa: 
             while at < stop and _is_space(data[at]):
                 at += 1
             if at < stop and (data[at] == ord('"') or data[at] == ord("'")):
-                quote = data[at]
-                at += 1
-                while at < stop and data[at] != quote:
-                    at += 1
-                at += 1
+                at = _next(data, at + 1, stop, data[at]) + 1
             else:
                 while at < stop and not _is_space(data[at]) and data[at] != ord(">"):
                     at += 1
@@ -111,21 +123,20 @@ def _after_comment(data, at, stop):  # type: ignore[no-untyped-def]
         return at + 1
     if at + 1 < stop and data[at] == ord("-") and data[at + 1] == ord(">"):
         return at + 2
+    at = _next(data, at, stop, ord("-"))
     while at + 2 < stop:
-        if data[at] == ord("-") and data[at + 1] == ord("-"):
+        if data[at + 1] == ord("-"):
             if data[at + 2] == ord(">"):
                 return at + 3
             if data[at + 2] == ord("!") and at + 3 < stop and data[at + 3] == ord(">"):
                 return at + 4
-        at += 1
+        at = _next(data, at + 1, stop, ord("-"))
     return stop
 
 
 @njit(nogil=True, cache=True)
 def _after(data, at, stop, byte):  # type: ignore[no-untyped-def]
-    while at < stop and data[at] != byte:
-        at += 1
-    return min(at + 1, stop)
+    return min(_next(data, at, stop, byte) + 1, stop)
 
 
 @njit(nogil=True, cache=True)
@@ -145,6 +156,10 @@ def _raw_text_end(data, at, stop, number, table, sizes):  # type: ignore[no-unty
     """
     escaped = nested = False
     while at < stop:
+        if not escaped:
+            at = _next(data, at, stop, ord("<"))
+            if at == stop:
+                break
         c = data[at]
         if number == _SCRIPT and c == ord("-") and escaped:
             if at + 2 < stop and data[at + 1] == ord("-") and data[at + 2] == ord(">"):
@@ -171,10 +186,8 @@ def _pick(data, out, links, table, sizes):  # type: ignore[no-untyped-def]  # no
     """Copies the wanted tags, links only if so; returns how many bytes."""
     at, stop, used = 0, len(data), 0
     foreign = False
-    while at < stop:
-        if data[at] != ord("<"):
-            at += 1
-            continue
+    while True:
+        at = _next(data, at, stop, ord("<"))
         begin = at
         at += 1
         if at >= stop:

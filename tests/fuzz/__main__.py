@@ -62,7 +62,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     flags = parser.parse_args()
     if unknown := set(flags.targets) - set(TARGETS):
-        parser.error(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+        parser.error(
+            f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}"
+        )
     rest = flags.seed, flags.first, flags.cases, flags.seconds
     well = [fuzz(target, *rest) for target in flags.targets or TARGETS]
     return 0 if all(well) else 1
