@@ -21,7 +21,7 @@ GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 _ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"
 _PIECE = 1 << 24  # bytes that a compressed chunk may grow to at once
 # Bytes that are fed to a decoder, and to begin with: what is behind the member is copied back.
-_CHUNK, _FIRST_CHUNK = 1 << 16, 1 << 10
+_CHUNK, _FIRST_CHUNK = 1 << 16, 1 << 7
 READ = 1 << 20
 # Behind a fault, reading goes back to the next member that may begin there, and what is decoded
 # once more for it may be so many bytes, and so many times those that were read; then it goes on.
@@ -65,7 +65,7 @@ def read_members(source: BinaryIO) -> tuple[Iterator[Event], int]:
     if magic == GZIP:
         return read_compressed(source, GZIP), 1 << 62
     if magic in (_ZSTD, _ZSTD_DICTIONARY):
-        return read_compressed(source, _ZSTD, _dictionary(source)), 1 << 62
+        return read_compressed(source, _ZSTD, _decompressor(source)), 1 << 62
     return _plain_pieces(source), size
 
 
@@ -134,23 +134,24 @@ def _plain_pieces(source: BinaryIO) -> Iterator[Event]:
     yield None
 
 
-def _dictionary(source: BinaryIO) -> zstandard.ZstdCompressionDict | None:
-    """What stands in a frame of its own before the others; reading goes on behind it."""
+def _decompressor(source: BinaryIO) -> zstandard.ZstdDecompressor:
+    """With the dictionary that may stand in a frame of its own before the others, behind which
+    reading goes on; without it, if it is damaged."""
     head = source.read(8)
     if head[:4] != _ZSTD_DICTIONARY:
         source.seek(-len(head), io.SEEK_CUR)
-        return None
+        return zstandard.ZstdDecompressor()
     data = source.read(min(int.from_bytes(head[4:], "little"), MAX_RECORD))
     try:
         if data[:4] == _ZSTD:  # the size that it declares may be anything
             data = zstandard.ZstdDecompressor().stream_reader(data).read(MAX_RECORD)
-        return zstandard.ZstdCompressionDict(data)
+        return zstandard.ZstdDecompressor(zstandard.ZstdCompressionDict(data))
     except zstandard.ZstdError:
-        return None
+        return zstandard.ZstdDecompressor()
 
 
 def read_compressed(
-    file: BinaryIO, magic: bytes, dictionary: zstandard.ZstdCompressionDict | None = None
+    file: BinaryIO, magic: bytes, frames: zstandard.ZstdDecompressor | None = None
 ) -> Iterator[Event]:
     """The members of a compressed archive from where it stands; behind a broken one the next."""
     source = _Input(file)
@@ -158,27 +159,27 @@ def read_compressed(
     while True:
         if magic == GZIP:
             yield from source.whole_members()
-        start, chunk, empty = source.place, _FIRST_CHUNK, True
+        start, chunk, decoder = source.place, _FIRST_CHUNK, _Unzstd(frames) if frames else _Gunzip()
         try:
-            decoder = _Gunzip() if magic == GZIP else _Unzstd(dictionary)
             while not decoder.eof and (part := source.take(min(chunk, decoder.chunk))):
-                chunk, empty = 2 * chunk, False
+                chunk *= 2
                 piece, left = decoder(part)
                 source.go_to(source.place - left)
                 if piece:
                     yield piece
+            fault = None if decoder.eof else Broken(CUT_OFF)
         except (zlib_ng.error, zstandard.ZstdError):  # type: ignore[misc]
-            yield Broken(BAD_COMPRESSION)
+            fault = Broken(BAD_COMPRESSION)
+        if source.place == start:
+            return
+        yield fault
+        if fault:
             furthest = max(furthest, source.place)
             again += source.place - start
             spent = again > _AGAIN + _TIMES_AGAIN * furthest
-            source.go_to(max(furthest, start + 1) if spent else start + 1)
+            source.go_to(furthest if spent else start + 1)
             if not source.find(magic):
                 return
-            continue
-        if empty:
-            return
-        yield None if decoder.eof else Broken(CUT_OFF)
 
 
 def _inflated(member: memoryview) -> bytearray | None:
@@ -216,8 +217,8 @@ class _Unzstd:
 
     chunk = 1 << 11
 
-    def __init__(self, dictionary: zstandard.ZstdCompressionDict | None) -> None:
-        self._decoder = zstandard.ZstdDecompressor(dict_data=dictionary).decompressobj()
+    def __init__(self, frames: zstandard.ZstdDecompressor) -> None:
+        self._decoder = frames.decompressobj()
 
     @property
     def eof(self) -> bool:

@@ -126,7 +126,7 @@ def number(data, at, stop):  # type: ignore[no-untyped-def]
     for place in range(at, stop):
         if data[place] < ord("0") or data[place] > ord("9") or stop - at > 9:
             return -1
-        value = 10 * value + data[place] - ord("0")
+        value = 10 * value + np.int64(data[place]) - ord("0")
     return value
 
 

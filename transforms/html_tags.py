@@ -30,7 +30,7 @@ _TABLE = np.zeros((len(_NAMES), _LONGEST), np.uint8)
 _SIZES = np.array([len(name) for name in _NAMES], np.int64)
 for _at, _name in enumerate(_NAMES):
     _TABLE[_at, : len(_name)] = np.frombuffer(_name.encode(), np.uint8)
-_PIECE = 1 << 18  # bytes of tags
+PIECE = 1 << 18  # bytes of tags that are parsed together: a parser takes a hundred times as many
 _SCRIPT = _NAMES.index("script")
 _IMG = _NAMES.index("img")
 _PICTURE = _NAMES.index("picture")
@@ -236,11 +236,11 @@ def _pick(data, out, links, table, sizes):  # type: ignore[no-untyped-def]  # no
 
 
 @njit(nogil=True, cache=True)
-def _piece_end(tags, at, table, sizes):  # type: ignore[no-untyped-def]
+def _piece_end(tags, at, least, table, sizes):  # type: ignore[no-untyped-def]
     """Where a piece of tags ends that begins at `at`."""
     begin, inside = at, False
     while at >= 0 and at < len(tags):
-        if at - begin >= _PIECE and (not inside or at - begin >= 2 * _PIECE):
+        if at - begin >= least and (not inside or at - begin >= 2 * least):
             return at
         closes = tags[at + 1] == ord("/")
         number, end = _name_at(tags, at + 1 + closes, len(tags), table, sizes)
@@ -250,12 +250,12 @@ def _piece_end(tags, at, table, sizes):  # type: ignore[no-untyped-def]
     return len(tags)
 
 
-def pieces(tags: bytes) -> Iterator[bytes]:
-    """The tags of a page in parts of some 256 KiB, cut between two and, if it can be, outside of a
-    `picture`: a parser takes a hundred times their size."""
+def pieces(tags: bytes, least: int = PIECE) -> Iterator[bytes]:
+    """The tags of a page in parts of little more than so many bytes, cut between two tags and, if
+    the part gets no longer than twice that, outside of a `picture`."""
     data, at = np.frombuffer(tags, np.uint8), 0
     while at < len(tags):
-        end = _piece_end(data, at, _TABLE, _SIZES) if len(tags) - at > _PIECE else len(tags)
+        end = _piece_end(data, at, least, _TABLE, _SIZES) if len(tags) - at > least else len(tags)
         yield tags[at:end]
         at = end
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from transforms.archive_members import Broken, unreadable
 from transforms.archives import Record, read_records
 from transforms.files import exists, is_local, open_to_read
+from transforms.html_tags import PIECE
 from transforms.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page, page_of
 from transforms.measure import PAGE_URL
 from transforms.page_images import Found, Tags, images_of, tags_of
@@ -31,7 +32,7 @@ from transforms.wat_links import Images
 LOG = logging.getLogger("alignset")
 PAGE_FORMATS = ("warc", "wat", "html")
 PAGE_PAIRS = pa.schema([(n, pa.string()) for n in ("url", "caption", "malformed", PAGE_URL)])
-_PAGES_AT_ONCE, _TAGS_AT_ONCE = 256, 1 << 18  # or so many characters of tags
+_PAGES_AT_ONCE = 256
 _ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
 T = TypeVar("T")
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
@@ -74,7 +75,7 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images |
                 continue
             waiting.append(tags)
             size += len(tags.tags)
-            if len(waiting) == _PAGES_AT_ONCE or size >= _TAGS_AT_ONCE:
+            if len(waiting) == _PAGES_AT_ONCE or size >= PIECE:
                 yield from images_of(waiting)
                 waiting, size = [], 0
     yield from images_of(waiting)
