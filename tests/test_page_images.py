@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.http_pages import Page
-from transforms.page_images import Base, encoding_of, images_of, srcset_candidates, tags_of
+from transforms.page_images import Base, encoding_of, images_of, tags_of
+from transforms.srcset import srcset_candidates
 
 PAGE = "http://p.example/dir/page.html"
 HERE = "http://p.example/dir/"
@@ -13,7 +14,7 @@ HERE = "http://p.example/dir/"
 
 def images(html: str | bytes, url: str = PAGE, charset: str = "") -> list[tuple[str, str]]:
     body = html.encode() if isinstance(html, str) else html
-    return [(one.url, one.text) for one in images_of([tags_of(Page(url, body, charset))])]
+    return [(one.url, one.text) for one in images_of([*tags_of(Page(url, body, charset))])]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_pages_parsed_together_stay_apart():
         Page("http://c.example/", b"", ""),
         Page("", b"<img alt=4 src=http://d.example/><hr><img alt=5 src=5>", ""),
     ]
-    found = [tuple(one) for one in images_of(map(tags_of, pages))]
+    found = [tuple(one) for one in images_of([tags for page in pages for tags in tags_of(page)])]
     assert found == [
         ("http://a.example/x/1", "1", "http://a.example/"),
         ("http://b.example/3", "3", "http://b.example/"),
@@ -77,7 +78,7 @@ def test_pages_parsed_together_stay_apart():
 
 def test_a_page_without_a_url_is_known_by_its_canonical_link():
     html = "<link rel='x canonical' href=https://p.example/a/b><img alt=t src=c>"
-    (found,) = images_of([tags_of(Page("", html.encode(), ""))])
+    (found,) = images_of([*tags_of(Page("", html.encode(), ""))])
     assert tuple(found) == ("https://p.example/a/c", "t", "https://p.example/a/b")
     assert images(html) == [(f"{HERE}c", "t")]
     assert images("<link rel=canonical href=/b><img alt=t src=c>", "") == [("c", "t")]

@@ -44,8 +44,8 @@ def test_details_of_broken_pages_are_those_that_are_given() -> None:
     from transforms import archive_members, archives, http_pages, wat
 
     given = {
-        *(archive_members.BAD_COMPRESSION, archive_members.CUT_OFF),
-        *(archives.BAD_HEAD, archives.WRONG_LENGTH, wat.BAD_JSON),
+        *(archive_members.BAD_COMPRESSION, archive_members.CUT_OFF, archive_members.UNREADABLE),
+        *(archives.BAD_HEAD, archives.WRONG_LENGTH, wat.BAD_JSON, http_pages.LONG_URL),
         *(http_pages.BAD_HTTP, http_pages.BAD_ENCODING, http_pages.TOO_LARGE),
     }
     assert given == set(reasons.PAGE_FAULTS)

@@ -47,12 +47,18 @@ def found_in(members: list[bytearray]) -> tuple[list[Found | Broken], Counter[st
 def parsed_of(members: Iterable[bytearray]) -> tuple[list[Found | Broken], Counter[str]]:
     """The same by a parser of all of it."""
     counts: Counter[str] = Counter()
-    told = [images_of_wat(record) for one in members for record in records_of(one)]
-    for one in told:
-        counts.update(["records", *([one] if isinstance(one, str) else [])])
-        counts["pages"] += isinstance(one, list)
-    rows = [[one] if isinstance(one, Broken) else one for one in told if not isinstance(one, str)]
-    return sorted(found for some in rows for found in some), +counts
+    rows: list[Found | Broken] = []
+    for one in (one for member in members for one in records_of(member)):
+        told = images_of_wat(one)
+        counts["records"] += 1
+        if isinstance(told, str):
+            counts[told] += 1
+        elif isinstance(told, Broken):
+            rows.append(told)
+        else:
+            counts["pages"] += 1
+            rows.extend(told)
+    return sorted(rows), +counts
 
 
 def test_the_pairs_of_a_wat_are_those_of_its_warc_but_for_what_it_does_not_tell():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import struct
+import traceback
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -12,13 +14,18 @@ import deflate
 import zstandard
 from zlib_ng import zlib_ng
 
-BAD_COMPRESSION, CUT_OFF = "bad_compression", "cut_off"
+LOG = logging.getLogger("alignset")
+BAD_COMPRESSION, CUT_OFF, UNREADABLE = "bad_compression", "cut_off", "unreadable"
 MAX_RECORD = 1 << 26  # bytes of a record that is held in memory
 GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 _ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"
 _PIECE = 1 << 24  # bytes that a compressed chunk may grow to at once
-_CHUNK = 1 << 16  # of what is fed to the decoder is copied back behind each member: little
+# Bytes that are fed to a decoder, and to begin with: what is behind the member is copied back.
+_CHUNK, _FIRST_CHUNK = 1 << 16, 1 << 7
 READ = 1 << 20
+# Behind a fault, reading goes back to the next member that may begin there, and what is decoded
+# once more for it may be so many bytes, and so many times those that were read; then it goes on.
+_AGAIN, _TIMES_AGAIN = 1 << 20, 4
 _GZIP, _SIZE, _LEAST = re.compile(re.escape(GZIP)), struct.Struct("<I"), 18  # bytes of a member
 
 
@@ -27,6 +34,19 @@ class Broken(NamedTuple):
 
     detail: str
     page: str = ""
+
+
+_told: set[str] = set()
+
+
+def unreadable(error: Exception, page: str = "") -> Broken:
+    """What a record or page made our code raise, which nobody foresaw: told once a kind."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    kind = f"{type(error).__name__} in {frame.name}, line {frame.lineno}"
+    if kind not in _told:
+        _told.add(kind)
+        LOG.warning("pages that cannot be read, by what was not foreseen: %s (%s)", kind, page)
+    return Broken(UNREADABLE, page)
 
 
 # A piece of a member; why there will be no more of it; its end; or a whole one at once.
@@ -45,7 +65,7 @@ def read_members(source: BinaryIO) -> tuple[Iterator[Event], int]:
     if magic == GZIP:
         return read_compressed(source, GZIP), 1 << 62
     if magic in (_ZSTD, _ZSTD_DICTIONARY):
-        return read_compressed(source, _ZSTD, _dictionary(source)), 1 << 62
+        return read_compressed(source, _ZSTD, _decompressor(source)), 1 << 62
     return _plain_pieces(source), size
 
 
@@ -60,13 +80,18 @@ class _Input:
     def place(self) -> int:
         return self._begin + self._at
 
-    def take(self, most: int = _CHUNK) -> memoryview:
+    def take(self, most: int) -> memoryview:
         if self._at == len(self._data):
-            self._begin += self._at
-            self._data, self._at = self.source.read(READ), 0
+            self._read_on(self._at)
         part = memoryview(self._data)[self._at : self._at + most]
         self._at += len(part)
         return part
+
+    def _read_on(self, kept: int) -> bool:
+        """Holds the next bytes behind those from `kept` on; False at the end of the file."""
+        more = self.source.read(READ)
+        self._data, self._begin, self._at = self._data[kept:] + more, self._begin + kept, 0
+        return bool(more)
 
     def go_to(self, place: int) -> None:
         if self._begin <= place <= self._begin + len(self._data):
@@ -86,28 +111,21 @@ class _Input:
                     return
                 self._at = found.start()
                 yield whole
-            rest = self._data[self._at :]
-            if len(rest) >= READ:  # a large one
+            if len(self._data) - self._at >= READ:  # a large one
                 return
-            more = self.source.read(READ)
-            self._data, self._begin, self._at = rest + more, self.place, 0
-            if not more:
-                if (whole := _inflated(memoryview(rest))) is not None:
-                    self._at = len(rest)
+            if not self._read_on(self._at):
+                if (whole := _inflated(memoryview(self._data))) is not None:
+                    self._at = len(self._data)
                     yield whole
                 return
 
     def find(self, magic: bytes) -> bool:
         """Goes to the next place of some bytes; False at the end."""
-        rest = b""
-        while part := self.take(READ):
-            seen = rest + bytes(part)
-            found = seen.find(magic)
-            if found >= 0:
-                self.go_to(self.place - len(seen) + found)
-                return True
-            rest = seen[-len(magic) + 1 :]
-        return False
+        while (found := self._data.find(magic, self._at)) < 0:
+            if not self._read_on(max(self._at, len(self._data) - len(magic) + 1)):
+                return False
+        self._at = found
+        return True
 
 
 def _plain_pieces(source: BinaryIO) -> Iterator[Event]:
@@ -116,44 +134,52 @@ def _plain_pieces(source: BinaryIO) -> Iterator[Event]:
     yield None
 
 
-def _dictionary(source: BinaryIO) -> zstandard.ZstdCompressionDict | None:
-    """What stands in a frame of its own before the others; reading goes on behind it."""
+def _decompressor(source: BinaryIO) -> zstandard.ZstdDecompressor:
+    """With the dictionary that may stand in a frame of its own before the others, behind which
+    reading goes on; without it, if it is damaged."""
     head = source.read(8)
     if head[:4] != _ZSTD_DICTIONARY:
         source.seek(-len(head), io.SEEK_CUR)
-        return None
+        return zstandard.ZstdDecompressor()
     data = source.read(min(int.from_bytes(head[4:], "little"), MAX_RECORD))
-    if data[:4] == _ZSTD:
-        data = zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_RECORD)
-    return zstandard.ZstdCompressionDict(data)
+    try:
+        if data[:4] == _ZSTD:  # the size that it declares may be anything
+            data = zstandard.ZstdDecompressor().stream_reader(data).read(MAX_RECORD)
+        return zstandard.ZstdDecompressor(zstandard.ZstdCompressionDict(data))
+    except zstandard.ZstdError:
+        return zstandard.ZstdDecompressor()
 
 
 def read_compressed(
-    file: BinaryIO, magic: bytes, dictionary: zstandard.ZstdCompressionDict | None = None
+    file: BinaryIO, magic: bytes, frames: zstandard.ZstdDecompressor | None = None
 ) -> Iterator[Event]:
     """The members of a compressed archive from where it stands; behind a broken one the next."""
     source = _Input(file)
+    again = furthest = 0
     while True:
         if magic == GZIP:
             yield from source.whole_members()
-        start, empty = source.place, True
-        decoder = _Gunzip() if magic == GZIP else _Unzstd(dictionary)
+        start, chunk, decoder = source.place, _FIRST_CHUNK, _Unzstd(frames) if frames else _Gunzip()
         try:
-            while not decoder.eof and (part := source.take(decoder.chunk)):
-                empty = False
+            while not decoder.eof and (part := source.take(min(chunk, decoder.chunk))):
+                chunk *= 2
                 piece, left = decoder(part)
                 source.go_to(source.place - left)
                 if piece:
                     yield piece
+            fault = None if decoder.eof else Broken(CUT_OFF)
         except (zlib_ng.error, zstandard.ZstdError):  # type: ignore[misc]
-            yield Broken(BAD_COMPRESSION)
-            source.go_to(start + 1)
+            fault = Broken(BAD_COMPRESSION)
+        if source.place == start:
+            return
+        yield fault
+        if fault:
+            furthest = max(furthest, source.place)
+            again += source.place - start
+            spent = again > _AGAIN + _TIMES_AGAIN * furthest
+            source.go_to(furthest if spent else start + 1)
             if not source.find(magic):
                 return
-            continue
-        if empty:
-            return
-        yield None if decoder.eof else Broken(CUT_OFF)
 
 
 def _inflated(member: memoryview) -> bytearray | None:
@@ -191,8 +217,8 @@ class _Unzstd:
 
     chunk = 1 << 11
 
-    def __init__(self, dictionary: zstandard.ZstdCompressionDict | None) -> None:
-        self._decoder = zstandard.ZstdDecompressor(dict_data=dictionary).decompressobj()
+    def __init__(self, frames: zstandard.ZstdDecompressor) -> None:
+        self._decoder = frames.decompressobj()
 
     @property
     def eof(self) -> bool:

@@ -8,28 +8,20 @@ next member of the archive, or at the next line that begins a record.
 from __future__ import annotations
 
 import re
-import tempfile
-import zipfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from transforms.archive_members import (
-    CUT_OFF,
-    GZIP,
-    MAX_RECORD,
-    READ,
-    Broken,
-    read_compressed,
-    read_members,
-)
+from transforms.archive_files import archives_of
+from transforms.archive_members import CUT_OFF, MAX_RECORD, READ, Broken, read_members
 
 # Why a record is broken, beside what is broken in the compression.
 BAD_HEAD, WRONG_LENGTH = "bad_head", "wrong_length"
 _MAX_HEAD = 1 << 16
-_ZIP = b"PK\x03\x04"
-_HEAD = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n((?:[^\r\n][^\n]*\n)*?)\r?\n")
-_FIELD = re.compile(rb"([^:\s]+)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)\r?\n")
-_START = re.compile(rb"(?:^|(?<=\n))WARC/\d+\.\d+[ \t]*\r?\n")
+_LINE = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n")
+_BLANK = re.compile(rb"\n[\r\n]")  # behind the last line of a head
+# A name is tried from its first letter on, and a value ends at any line's end, so that each byte is
+# looked at once.
+_FIELD = re.compile(rb"(?<![^:\s])([^:\s]++)[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)\n")
 
 
 class Record(NamedTuple):
@@ -72,14 +64,20 @@ def read_records(source: BinaryIO) -> Iterator[Found]:
 def read_members_or_records(source: BinaryIO) -> Iterator[bytearray | Found]:
     """The same, but members that were decompressed at once are given as they are, for
     `records_of`."""
-    for one in _archives(source):
+    for one in archives_of(source):
+        if isinstance(one, Broken):
+            yield one
+            continue
         events, longest = read_members(one)
         frame = _Frame(longest)
         for event in events:
             if isinstance(event, bytearray):
                 yield event
+            elif isinstance(event, bytes):
+                yield from frame.add(event)
             else:
-                yield from frame.take(event)
+                yield from frame.end(event)
+                frame = _Frame(longest)
 
 
 def records_of(member: bytearray) -> Iterator[Found]:
@@ -101,62 +99,24 @@ def check_archive(source: BinaryIO) -> None:
     raise ValueError("no WARC record begins in it")
 
 
-def _archives(source: BinaryIO) -> Iterator[BinaryIO]:
-    """The WARCs within a file: itself, or those of a WACZ; without a second gzip around all."""
-    head = source.read(4)
-    source.seek(0)
-    if head == _ZIP:
-        with zipfile.ZipFile(source) as wacz:
-            for name in sorted(wacz.namelist()):
-                if re.search(r"\.warc(\.gz|\.zst)?$", name):
-                    with wacz.open(name) as one:
-                        yield from _archives(one)  # type: ignore[arg-type]
-        return
-    if head[:3] == GZIP:
-        first = next(read_compressed(source, GZIP), None)
-        source.seek(0)
-        if isinstance(first, bytes | bytearray) and first[:3] == GZIP:
-            yield from _archives(_unpacked(source))
-            return
-    yield source
-
-
-def _unpacked(source: BinaryIO) -> BinaryIO:
-    """What a gzip file holds, as far as it can be read, in a temporary file."""
-    sink = tempfile.TemporaryFile()  # noqa: SIM115, as long as it is read
-    for event in read_compressed(source, GZIP):
-        if isinstance(event, bytes | bytearray):
-            sink.write(event)
-    sink.seek(0)
-    return sink
-
-
 class _Frame:
     """What is held of a member, and where in it reading stands."""
 
     def __init__(self, longest: int) -> None:
         self.longest = longest
-        self.held: bytes | bytearray = b""
+        self.held = bytearray()
         self.at = 0
+        self.wanted = READ  # bytes held, from which on it is worth a look: all of a usual member
+        self.blank = -1  # where the next blank line is, if that is known
         self.skip = 0  # bytes still to come of a record that is not held
         self.lost = False  # looking for the next line that begins a record
 
-    def take(self, event: bytes | Broken | None) -> Iterator[Found]:
-        """The records that are whole once this piece, or end, has come."""
-        return self.add(event) if isinstance(event, bytes) else self.end(event)
-
     def add(self, piece: bytes) -> Iterator[Found]:
-        if self.skip:
-            gone = min(self.skip, len(piece))
-            self.skip -= gone
-            piece = piece[gone:]
-        if self.held:
-            self.held = bytearray(self.held)[self.at :] if self.at else bytearray(self.held)
-            self.held += piece
-        else:
-            self.held = piece
-        self.at = 0
-        if len(self.held) >= READ:  # a usual member is looked at once, at its end
+        """The records that are whole once this piece has come."""
+        gone = min(self.skip, len(piece))
+        self.skip -= gone
+        self.held += memoryview(piece)[gone:]
+        if len(self.held) >= self.wanted:
             yield from self._parse(final=False)
 
     def end(self, broken: Broken | None) -> Iterator[Found]:
@@ -165,10 +125,10 @@ class _Frame:
         yield from self._parse(final=True, broken=broken)
         if broken and not self.lost and cut:
             yield broken
-        self.held, self.at, self.skip, self.lost = b"", 0, 0, False
 
     def _parse(self, final: bool, broken: Broken | None = None) -> Iterator[Found]:
         told = False
+        self.wanted, self.blank = 0, -1
         while True:
             found = self._next(final)
             if found is None:
@@ -180,38 +140,64 @@ class _Frame:
             if broken and not told and not self.skip:
                 yield broken
             return
-        if self.at:
-            self.held, self.at = bytes(self.held[self.at :]), 0
+        gone = max(0, self.at - 1)  # the byte before tells whether a line begins there
+        del self.held[:gone]
+        self.at -= gone
+        self.wanted = max(READ, self.wanted - gone)
 
     def _used_up(self) -> bool:
-        return self.lost and not _START.search(self.held, self.at)
+        return self.lost and self._start() < 0
+
+    def _start(self) -> int:
+        """Where the next line is that begins a record, or -1."""
+        held, at = self.held, self.held.find(b"WARC/", self.at)
+        while at > 0 and (held[at - 1] != ord("\n") or not _LINE.match(held, at)):
+            at = held.find(b"WARC/", at + 1)
+        return at
 
     def _next(self, final: bool) -> Found | None:
         """The next thing found; None where more is needed, or nothing is left."""
         held = self.held
         if self.lost:
-            start = _START.search(held, self.at)
-            if not start:
+            start = self._start()
+            if start < 0:
                 self.at = len(held) if final else max(self.at, len(held) - 32)
                 return None
-            self.at, self.lost = start.start(), False
+            self.at, self.lost = start, False
         while self.at < len(held) and held[self.at] in b"\r\n":
             self.at += 1
         if self.at == len(held):
             return None
-        head = _HEAD.match(held, self.at)
+        head = self._head()
         if not head:
-            if not final and len(held) - self.at < _MAX_HEAD and _may_begin(held, self.at):
+            if not final and len(held) - self.at < _MAX_HEAD and self._may_begin():
                 return None
-            return self._broken(BAD_HEAD if not final else self._why_no_head(), self.at + 1, {})
-        fields = {name.lower(): value for name, value in _FIELD.findall(head[1])}
+            cut = final and self._may_begin()
+            return self._broken(CUT_OFF if cut else BAD_HEAD, self.at + 1, {})
+        fields, start = head
         length = fields.get(b"content-length", b"")
         if not length.isdigit() or len(length) > 18:
-            return self._broken(BAD_HEAD, head.end(), fields)
-        return self._framed(head.end(), int(length), fields, final)
+            return self._broken(BAD_HEAD, start, fields)
+        return self._framed(start, int(length), fields, final)
 
-    def _why_no_head(self) -> str:
-        return CUT_OFF if _may_begin(self.held, self.at) else BAD_HEAD
+    def _may_begin(self) -> bool:
+        return b"WARC/".startswith(self.held[self.at : self.at + 5])
+
+    def _head(self) -> tuple[dict[bytes, bytes], int] | None:
+        """The fields of the record that begins here, and where its block does."""
+        held = self.held
+        line = _LINE.match(held, self.at, self.at + _MAX_HEAD)
+        if not line:
+            return None
+        if self.blank < line.end() - 1:  # else it was found for a record before
+            blank = _BLANK.search(held, line.end() - 1)
+            self.blank = blank.start() if blank else len(held)
+        end = self.blank + 1
+        start = end + (2 if held[end : end + 1] == b"\r" else 1)
+        if end - self.at > _MAX_HEAD or held[start - 1 : start] != b"\n":
+            return None
+        fields = _FIELD.findall(held[line.end() : end])
+        return {name.lower(): value.rstrip(b"\r") for name, value in fields}, start
 
     def _framed(
         self, start: int, length: int, fields: dict[bytes, bytes], final: bool
@@ -222,25 +208,23 @@ class _Frame:
                 return self._broken(WRONG_LENGTH, start, fields)
             if final:
                 return self._broken(CUT_OFF, start, fields)
-            if length <= MAX_RECORD or len(held) - start < _MAX_HEAD:
+            held_whole = length <= MAX_RECORD
+            self.wanted = stop + 9 if held_whole else start + _MAX_HEAD
+            if held_whole or len(held) < self.wanted:
                 return None
             self.skip = stop - len(held)
             self.at = len(held)
             return Record(fields, bytes(held[start : start + _MAX_HEAD]), whole=False)
-        behind = held[stop : stop + 9]
+        behind = bytes(held[stop : stop + 9])
         if len(behind) < 9 and not final:
+            self.wanted = stop + 9
             return None
         if behind[:4] != b"\r\n\r\n" and behind.lstrip(b"\r\n")[:5] not in (b"", b"WARC/"):
             return self._broken(WRONG_LENGTH, start, fields)
         self.at = stop
-        if isinstance(held, bytearray) and not final:  # it will grow: no view of it can be kept
-            return Record(fields, bytes(held[start:stop]))
-        return Record(fields, memoryview(held)[start:stop])
+        block = memoryview(held)[start:stop]
+        return Record(fields, block if final else bytes(block))  # what is held will grow: no view
 
     def _broken(self, detail: str, at: int, fields: dict[bytes, bytes]) -> Broken:
         self.at, self.lost = at, True
         return Broken(detail, _target(fields))
-
-
-def _may_begin(held: bytes | bytearray, at: int) -> bool:
-    return b"WARC/".startswith(bytes(held[at : at + 5]))

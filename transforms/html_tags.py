@@ -9,8 +9,13 @@ Source: https://html.spec.whatwg.org/multipage/parsing.html#tokenization
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numba import njit
+
+from transforms.byte_search import is_byte, lowest_byte
+from transforms.hashing import read8
 
 # Numbers of the names that matter. The first are wanted, the next begin raw text.
 _NAMES = (
@@ -20,10 +25,12 @@ _NAMES = (
 )
 _WANTED, _RAW, _PLAINTEXT, _SVG = 5, 13, 13, 14
 _LONGEST = 10
+_ATTRIBUTES = 256  # of a tag; to find out which of n came before takes a parser n * n comparisons
 _TABLE = np.zeros((len(_NAMES), _LONGEST), np.uint8)
 _SIZES = np.array([len(name) for name in _NAMES], np.int64)
 for _at, _name in enumerate(_NAMES):
     _TABLE[_at, : len(_name)] = np.frombuffer(_name.encode(), np.uint8)
+PIECE = 1 << 18  # bytes of tags that are parsed together: a parser takes a hundred times as many
 _SCRIPT = _NAMES.index("script")
 _IMG = _NAMES.index("img")
 _PICTURE = _NAMES.index("picture")
@@ -45,11 +52,24 @@ def _is_letter(c):  # type: ignore[no-untyped-def]
     return (c | 32) >= ord("a") and (c | 32) <= ord("z")
 
 
+@njit(inline="always")
+def _next(data, at, stop, byte):  # type: ignore[no-untyped-def]
+    """Where the next such byte is, or `stop`; eight at a time."""
+    while at + 8 <= stop:
+        marks = is_byte(read8(data, at), byte)
+        if marks:
+            return at + lowest_byte(marks)
+        at += 8
+    while at < stop and data[at] != byte:
+        at += 1
+    return at
+
+
 @njit(nogil=True, cache=True)
 def _name_at(data, at, stop, table, sizes):  # type: ignore[no-untyped-def]
-    """Which of the names stands there, or -1; and where it ends."""
-    end = at
-    while end < stop and not _ends_name(data[end]):
+    """Which of the names stands there, or -1; and where it ends, or is longer than any of them."""
+    end, last = at, min(stop, at + table.shape[1] + 1)
+    while end < last and not _ends_name(data[end]):
         end += 1
     size = end - at
     if size <= table.shape[1]:
@@ -65,16 +85,21 @@ def _name_at(data, at, stop, table, sizes):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _after_attributes(data, at, stop):  # type: ignore[no-untyped-def]  # noqa: C901, a machine of states
-    """Behind the tag's ">", and whether it closes itself; -1 where the page ends within it."""
+    """Behind the tag's ">", whether it closes itself, and where its attributes end that are kept;
+    -1 where the page ends within it."""
+    count, kept = 0, 0
     while True:
         slash = False
         while at < stop and (_is_space(data[at]) or data[at] == ord("/")):
             slash = data[at] == ord("/")
             at += 1
         if at >= stop:
-            return -1, False
+            return -1, False, 0
         if data[at] == ord(">"):
-            return at + 1, slash
+            return at + 1, slash, kept if count > _ATTRIBUTES else at
+        count += 1
+        if count == _ATTRIBUTES + 1:
+            kept = at
         at += 1  # a name's first byte, which may be "="
         while at < stop and not _ends_name(data[at]) and data[at] != ord("="):
             at += 1
@@ -85,11 +110,7 @@ def _after_attributes(data, at, stop):  # type: ignore[no-untyped-def]  # noqa: 
             while at < stop and _is_space(data[at]):
                 at += 1
             if at < stop and (data[at] == ord('"') or data[at] == ord("'")):
-                quote = data[at]
-                at += 1
-                while at < stop and data[at] != quote:
-                    at += 1
-                at += 1
+                at = _next(data, at + 1, stop, data[at]) + 1
             else:
                 while at < stop and not _is_space(data[at]) and data[at] != ord(">"):
                     at += 1
@@ -102,21 +123,20 @@ def _after_comment(data, at, stop):  # type: ignore[no-untyped-def]
         return at + 1
     if at + 1 < stop and data[at] == ord("-") and data[at + 1] == ord(">"):
         return at + 2
+    at = _next(data, at, stop, ord("-"))
     while at + 2 < stop:
-        if data[at] == ord("-") and data[at + 1] == ord("-"):
+        if data[at + 1] == ord("-"):
             if data[at + 2] == ord(">"):
                 return at + 3
             if data[at + 2] == ord("!") and at + 3 < stop and data[at + 3] == ord(">"):
                 return at + 4
-        at += 1
+        at = _next(data, at + 1, stop, ord("-"))
     return stop
 
 
 @njit(nogil=True, cache=True)
 def _after(data, at, stop, byte):  # type: ignore[no-untyped-def]
-    while at < stop and data[at] != byte:
-        at += 1
-    return min(at + 1, stop)
+    return min(_next(data, at, stop, byte) + 1, stop)
 
 
 @njit(nogil=True, cache=True)
@@ -136,6 +156,10 @@ def _raw_text_end(data, at, stop, number, table, sizes):  # type: ignore[no-unty
     """
     escaped = nested = False
     while at < stop:
+        if not escaped:
+            at = _next(data, at, stop, ord("<"))
+            if at == stop:
+                break
         c = data[at]
         if number == _SCRIPT and c == ord("-") and escaped:
             if at + 2 < stop and data[at + 1] == ord("-") and data[at + 2] == ord(">"):
@@ -162,10 +186,8 @@ def _pick(data, out, links, table, sizes):  # type: ignore[no-untyped-def]  # no
     """Copies the wanted tags, links only if so; returns how many bytes."""
     at, stop, used = 0, len(data), 0
     foreign = False
-    while at < stop:
-        if data[at] != ord("<"):
-            at += 1
-            continue
+    while True:
+        at = _next(data, at, stop, ord("<"))
         begin = at
         at += 1
         if at >= stop:
@@ -191,15 +213,18 @@ def _pick(data, out, links, table, sizes):  # type: ignore[no-untyped-def]  # no
                 at = _after(data, at, stop, ord(">"))
             continue
         number, at = _name_at(data, at, stop, table, sizes)
-        at, empty = _after_attributes(data, at, stop)
+        while at < stop and not _ends_name(data[at]):
+            at += 1
+        at, empty, kept = _after_attributes(data, at, stop)
         if at < 0:
             break
         if number < 0 or (number == _LINK and not links):
             continue
         if number < _WANTED:
             if not closes or number == _PICTURE:
-                out[used : used + at - begin] = data[begin:at]
-                used += at - begin
+                out[used : used + kept - begin] = data[begin:kept]
+                out[used + kept - begin] = ord(">")
+                used += kept - begin + 1
             foreign &= number != _IMG  # as in a browser, an image ends what is no HTML
         elif number >= _SVG:
             foreign = not closes and not empty
@@ -208,6 +233,31 @@ def _pick(data, out, links, table, sizes):  # type: ignore[no-untyped-def]  # no
                 break
             at = _raw_text_end(data, at, stop, number, table, sizes)
     return used
+
+
+@njit(nogil=True, cache=True)
+def _piece_end(tags, at, least, table, sizes):  # type: ignore[no-untyped-def]
+    """Where a piece of tags ends that begins at `at`."""
+    begin, inside = at, False
+    while at >= 0 and at < len(tags):
+        if at - begin >= least and (not inside or at - begin >= 2 * least):
+            return at
+        closes = tags[at + 1] == ord("/")
+        number, end = _name_at(tags, at + 1 + closes, len(tags), table, sizes)
+        if number == _PICTURE:
+            inside = not closes
+        at = _after_attributes(tags, end, len(tags))[0]
+    return len(tags)
+
+
+def pieces(tags: bytes, least: int = PIECE) -> Iterator[bytes]:
+    """The tags of a page in parts of little more than so many bytes, cut between two tags and, if
+    the part gets no longer than twice that, outside of a `picture`."""
+    data, at = np.frombuffer(tags, np.uint8), 0
+    while at < len(tags):
+        end = _piece_end(data, at, least, _TABLE, _SIZES) if len(tags) - at > least else len(tags)
+        yield tags[at:end]
+        at = end
 
 
 def image_tags(page: bytes | memoryview, *, links: bool = False) -> bytes:

@@ -15,16 +15,21 @@ from transforms.archive_members import CUT_OFF, MAX_RECORD, Broken
 from transforms.archives import Record
 
 BAD_HTTP, BAD_ENCODING, TOO_LARGE = "bad_http", "bad_encoding", "too_large"
+LONG_URL = "long_url"
+MAX_URL = 1 << 13  # characters of a page's URL, which each of its images has; servers take no more
 MAX_PAGE = 1 << 25  # bytes, decoded; browsers give up later, but no page of alt-texts is that long
+_MAX_HEAD = 1 << 16  # bytes of an answer's status line and fields; servers send some hundred
 _HTTP_HEAD = re.compile(rb"\s*HTTP/\d+(?:\.\d+)?[ \t]+(\d{3})[^\n]*\n((?:[^\r\n][^\n]*\n)*)\r?\n?")
-_FIELD = re.compile(rb"([^:\s]+)[ \t]*:[ \t]*([^\r\n]*)\r?\n")
+# A name is tried from its first letter on, so that each byte is looked at once.
+_FIELD = re.compile(rb"(?<![^:\s])([^:\s]++)[ \t]*+:([^\n]*+)\n")
 _HTML = re.compile(rb"text/html|application/xhtml\+xml", re.I)
 _CHARSET = re.compile(rb";\s*charset\s*=\s*[\"']?([^\"';\s]+)", re.I)
 _LOOKS_HTML = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head)", re.I | re.S
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head)", re.I | re.S
 )
 _CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
 _GZIP = b"\x1f\x8b\x08"
+_MOST_ENCODINGS = 4  # one over another, each of which may be a bomb
 
 # What a record is if it is no page: counted, and no fault.
 NO_RESPONSE, NOT_OK, NOT_HTML = "no_response", "not_ok", "not_html"
@@ -55,8 +60,8 @@ def page_of(record: Record) -> Page | Broken | str:
         return _page(record, {b"content-type": declared}, record.block)
     if record.kind != b"response" or not declared.lower().startswith(b"application/http"):
         return NO_RESPONSE
-    head = _HTTP_HEAD.match(record.block)
-    if not head:
+    head = _HTTP_HEAD.match(record.block, 0, _MAX_HEAD)
+    if not head or (head.end() == head.end(2) and len(record.block) > _MAX_HEAD):
         return Broken(BAD_HTTP, record.target)
     if not head[1].startswith(b"2"):
         return NOT_OK
@@ -82,6 +87,8 @@ def _page(
         return Broken(BAD_ENCODING, record.target)
     if not declared and not _LOOKS_HTML.match(decoded[:4096]):
         return NOT_HTML
+    if len(record.target) > MAX_URL:
+        return Broken(LONG_URL, record.target)
     charset = _CHARSET.search(declared)
     return Page(record.target, decoded, charset[1].decode("latin1") if charset else "")
 
@@ -91,11 +98,15 @@ def _decoded(body: bytes | memoryview, fields: dict[bytes, bytes]) -> bytes | me
     that declare them, so that what does not begin as declared is taken as it is.
 
     Raises:
-      ValueError: nothing of it can be decoded. OverflowError: it is longer than MAX_PAGE.
+      ValueError: nothing of it can be decoded, or it is said to be encoded more often than any.
+      OverflowError: it is longer than MAX_PAGE.
     """
+    names = fields.get(b"content-encoding", b"").lower().split(b",")
+    if len(names) > _MOST_ENCODINGS:
+        raise ValueError("encoded too often")
     if b"chunked" in fields.get(b"transfer-encoding", b"").lower() and _CHUNK.match(body):
         body = _unchunked(body)
-    for name in reversed(fields.get(b"content-encoding", b"").lower().split(b",")):
+    for name in reversed(names):
         decoder = _DECODERS.get(name.strip())
         if decoder and len(body):
             body = decoder(body)
@@ -107,17 +118,17 @@ def _decoded(body: bytes | memoryview, fields: dict[bytes, bytes]) -> bytes | me
     return body
 
 
-def _unchunked(body: bytes | memoryview) -> bytes:
+def _unchunked(body: bytes | memoryview) -> memoryview:
     """As far as the chunks go: what was received is what a browser shows."""
-    parts, at = [], 0
+    whole, at = bytearray(), 0
     while (head := _CHUNK.match(body, at)) and (size := int(head[1], 16)):
-        parts.append(body[head.end() : head.end() + size])
+        whole += body[head.end() : head.end() + size]
         at = head.end() + size
         if bytes(body[at : at + 2]) == b"\r\n":
             at += 2
         elif bytes(body[at : at + 1]) == b"\n":
             at += 1
-    return b"".join(parts)
+    return memoryview(whole)
 
 
 def _limited(data: bytes, whole: bool) -> bytes:
@@ -195,5 +206,5 @@ _DECODERS: dict[bytes, Callable[[bytes | memoryview], bytes | memoryview]] = {
     b"zstd": _unzstd,
 }
 
-DETAILS = (BAD_HTTP, BAD_ENCODING, TOO_LARGE, CUT_OFF)
+DETAILS = (BAD_HTTP, BAD_ENCODING, TOO_LARGE, LONG_URL, CUT_OFF)
 assert MAX_PAGE <= MAX_RECORD

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import can_ada
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from transforms.html_tags import image_tags
-from transforms.http_pages import Page
+from transforms.archive_members import Broken, unreadable
+from transforms.html_tags import image_tags, pieces
+from transforms.http_pages import MAX_URL, Page
+from transforms.srcset import srcset_candidates
 
 # Where pages that load images late keep their URL, the most usual first.
 LAZY_ATTRIBUTES = (
@@ -50,6 +52,13 @@ _PYTHON_NAMES = {
 }
 
 
+_LONGEST_HOST = 1024
+_LONG_HOST = re.compile(
+    r"[\x00-\x20]*+(?:(?:https?|wss?|ftp|file):[/\\]*+|[/\\]{2,}+)[^/\\?#]{1024}", re.I
+)
+_NO_BREAKS = dict.fromkeys(map(ord, "\t\n\r"))  # which the standard takes out of URLs
+
+
 class Found(NamedTuple):
     """One image with its text, as the page has them."""
 
@@ -59,9 +68,9 @@ class Found(NamedTuple):
 
 
 class Tags(NamedTuple):
-    """What is left of a page: the tags that lead to images."""
+    """What is left of a page: the tags that lead to images, or a piece of them."""
 
-    page: str  # URL, or empty
+    base: Base  # the same of all its pieces
     tags: str
 
 
@@ -105,8 +114,15 @@ def _is_utf8(body: bytes | memoryview) -> bool:
     return True
 
 
-def tags_of(page: Page) -> Tags:
-    """The tags of a page that lead to images, decoded."""
+def tags_of(page: Page) -> Iterator[Tags]:
+    """The tags of a page that lead to images, decoded, in pieces; none where there are none."""
+    base = None
+    for piece in _tags_of(page):
+        base = base or Base(page.url)
+        yield Tags(base, piece)
+
+
+def _tags_of(page: Page) -> Iterator[str]:
     body: bytes | memoryview = page.body
     marked = bytes(body[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     declared = _python_name(page.charset) if page.charset else ""
@@ -114,11 +130,11 @@ def tags_of(page: Page) -> Tags:
         name = encoding_of(body, page.charset)
         if name in _NOT_ASCII:
             body = str(body, name, "replace").encode("utf-8", "replace")
-            return Tags(page.url, image_tags(body, links=not page.url).decode("utf-8", "replace"))
+            page = Page(page.url, body, "utf-8")
     tags = image_tags(body, links=not page.url)
-    if tags.isascii():
-        return Tags(page.url, tags.decode("ascii"))
-    return Tags(page.url, tags.decode(encoding_of(body, page.charset), "replace"))
+    name = "ascii" if tags.isascii() else encoding_of(body, page.charset)
+    for piece in pieces(tags):
+        yield piece.decode(name, "replace")
 
 
 def _has_escapes(body: bytes | memoryview) -> bool:
@@ -126,35 +142,52 @@ def _has_escapes(body: bytes | memoryview) -> bool:
     return b"iso-2022-jp" in bytes(body[:_BYTES_OF_META]).lower()
 
 
-def images_of(pages: Iterable[Tags]) -> Iterator[Found]:
-    """The images with alt-texts of some pages.
+def images_of(some: Sequence[Tags]) -> Iterator[Found | Broken]:
+    """The images with alt-texts of some pages, and what of them made our code raise.
 
     All are parsed as one document, since to make one costs more than to parse these tags; `hr`,
     which is none of them, stands between two.
     """
-    some = list(pages)
-    tree = LexborHTMLParser("<hr>".join(["", *(page.tags for page in some)]))
-    base, page = Base(""), ""
-    rest = iter(some)
-    for node in tree.css("hr, base, link, img"):
-        if node.tag == "hr":
-            page = next(rest).page
-            base = Base(page)
-        elif node.tag == "base":
-            base.set(node.attributes.get("href"))
-        elif node.tag == "link":
-            page = page or base.by_canonical(node.attributes)
-        elif found := _image(node):
-            yield Found(base.join(found[0]), found[1], page)
+    try:
+        tree = LexborHTMLParser("<hr>".join(["", *(piece.tags for piece in some)]))
+        nodes = tree.css("img, hr, picture, source, base, link")
+    except Exception as error:
+        if len(some) == 1:
+            yield unreadable(error, some[0].base.page)
+        else:
+            for piece in some:
+                yield from images_of([piece])
+        return
+    yield from _images(nodes, iter(some))
 
 
-def _image(node: LexborNode) -> tuple[str, str] | None:
+def _images(nodes: list[LexborNode], some: Iterator[Tags]) -> Iterator[Found | Broken]:
+    base, pictures = Base(""), _Pictures()
+    for node in nodes:
+        tag = node.tag
+        try:
+            if tag == "img":
+                if found := _image(node, pictures):
+                    yield Found(base.join(found[0]), found[1], base.page)
+            elif tag == "hr":
+                base, pictures = next(some).base, _Pictures()
+            elif tag == "base":
+                base.set(node.attributes.get("href"))
+            elif tag == "link":
+                base.by_canonical(node.attributes)
+            else:
+                pictures.add(node)
+        except Exception as error:
+            yield unreadable(error, base.page)
+
+
+def _image(node: LexborNode, pictures: _Pictures) -> tuple[str, str] | None:
     """The URL as it stands, and the text, of an image that has both."""
     attributes = node.attributes
     text = attributes.get("alt")
     if not text or text.isspace():
         return None
-    url = image_url(attributes) or _picture_url(node)
+    url = image_url(attributes) or pictures.url(node)
     return (url, text) if url else None
 
 
@@ -185,39 +218,35 @@ def _largest(attributes: dict[str, str | None]) -> str:
     return ""
 
 
-def _picture_url(node: LexborNode) -> str:
-    """Of the `source`s before an image in its `picture`, the first that has one."""
-    parent = node.parent
-    if parent is None or parent.tag != "picture":
-        return ""
-    urls, before = [], node.prev
-    while before is not None and before.tag != "hr":
-        if before.tag == "source":
-            urls.append(_largest(before.attributes))
-        before = before.prev
-    return next(filter(None, reversed(urls)), "")
+class _Pictures:
+    """What the `source`s of each `picture` of a page say."""
 
+    def __init__(self) -> None:
+        self._sources: dict[int, list[LexborNode]] = {}
+        self._urls: dict[int, str] = {}
 
-_CANDIDATE = re.compile(r"[\s,]*([^\s]*[^\s,])(,|\s+((?:\([^)]*\)|[^,(])*))?")
-_DESCRIPTOR = re.compile(r"(?:^|\s)([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)([wx])(?=\s|$)")
+    def add(self, node: LexborNode) -> None:
+        """Adds a `picture`, or a `source`, which counts in one."""
+        if node.tag == "picture":
+            self._sources[node.mem_id] = []
+        elif node.parent and (sources := self._sources.get(node.parent.mem_id)) is not None:
+            sources.append(node)
 
-
-def srcset_candidates(srcset: str) -> list[tuple[float, str]]:
-    """The images of a `srcset`: (width in px, or density, URL).
-
-    Source: https://html.spec.whatwg.org/multipage/images.html#parsing-a-srcset-attribute
-    """
-    found = []
-    for match in _CANDIDATE.finditer(srcset):
-        described = _DESCRIPTOR.search(match[3] or "")
-        found.append((float(described[1]) if described else 1.0, match[1]))
-    return found
+    def url(self, image: LexborNode) -> str:
+        """Of the `source`s before an image in its `picture`, the first that has one."""
+        picture = image.parent.mem_id if image.parent else 0
+        if not self._urls.get(picture) and self._sources.get(picture):
+            sources, self._sources[picture] = self._sources[picture], []
+            urls = (_largest(source.attributes) for source in sources)
+            self._urls[picture] = next(filter(None, urls), "")
+        return self._urls.get(picture, "")
 
 
 class Base:
-    """What relative URLs of a page are relative to."""
+    """What relative URLs of a page are relative to, and its own URL, or empty."""
 
     def __init__(self, page: str) -> None:
+        self.page = page
         self._url = _parsed(page)
         self._set = False
 
@@ -227,22 +256,24 @@ class Base:
             return
         self._set = True
         base = _parsed(self.join(href.strip(_SPACE)))
-        if base is not None and base.protocol in ("http:", "https:"):
+        if base is not None and _may_be_page(base):
             self._url = base
 
-    def by_canonical(self, link: dict[str, str | None]) -> str:
-        """The URL of a page of which only its `link` to itself tells; empty where this is none."""
-        if "canonical" not in (link.get("rel") or "").lower().split():
-            return ""
+    def by_canonical(self, link: dict[str, str | None]) -> None:
+        """By a `link` of the page to itself, where nothing else tells its URL."""
+        if self.page or "canonical" not in (link.get("rel") or "").lower().split():
+            return
         page = _parsed((link.get("href") or "").strip(_SPACE))
-        if page is None or page.protocol not in ("http:", "https:"):
-            return ""
+        if page is None or not _may_be_page(page):
+            return
         if not self._set:
             self._url = page
-        return page.href
+        self.page = page.href
 
     def join(self, url: str) -> str:
         """The absolute URL, or the same where that cannot be."""
+        if _has_long_host(url):
+            return url
         try:
             return (self._url + url if self._url is not None else can_ada.parse(url)).href
         except ValueError:
@@ -251,6 +282,16 @@ class Base:
 
 def _parsed(url: str) -> can_ada.URL | None:
     try:
-        return can_ada.parse(url) if url else None
+        return can_ada.parse(url) if url and not _has_long_host(url) else None
     except ValueError:
         return None
+
+
+def _may_be_page(url: can_ada.URL) -> bool:
+    return url.protocol in ("http:", "https:") and len(url.href) <= MAX_URL
+
+
+def _has_long_host(url: str) -> bool:
+    """Whether a host, and what is before it, is four times as long as any name: to write one of
+    other letters in ASCII takes the square of its length."""
+    return len(url) > _LONGEST_HOST and _LONG_HOST.match(url.translate(_NO_BREAKS)) is not None

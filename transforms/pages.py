@@ -12,18 +12,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.archive_members import Broken
+from transforms.archive_members import Broken, unreadable
 from transforms.archives import Record, read_records
 from transforms.files import exists, is_local, open_to_read
-from transforms.http_pages import MAX_PAGE, TOO_LARGE, Page, page_of
+from transforms.html_tags import PIECE
+from transforms.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page, page_of
 from transforms.measure import PAGE_URL
-from transforms.page_images import Found, images_of, tags_of
+from transforms.page_images import Found, Tags, images_of, tags_of
 from transforms.parquet_files import parquet_file
 from transforms.wat import read_wat
 from transforms.wat_links import Images
@@ -32,7 +33,8 @@ LOG = logging.getLogger("alignset")
 PAGE_FORMATS = ("warc", "wat", "html")
 PAGE_PAIRS = pa.schema([(n, pa.string()) for n in ("url", "caption", "malformed", PAGE_URL)])
 _PAGES_AT_ONCE = 256
-_ROWS_AT_ONCE = 1 << 14
+_ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
+T = TypeVar("T")
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
 
 
@@ -57,38 +59,62 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images |
     if part.format == "wat":
         for path, _ in part.files:
             with open_to_read(path) as source:
-                yield from read_wat(source, counts)
+                yield from _to_the_end(read_wat(source, counts))
         return
     pages = _html_pages(part) if part.format == "html" else _warc_pages(part, counts)
-    waiting = []
+    waiting: list[Tags] = []
+    size = 0
     for page in pages:
         if isinstance(page, Broken):
             yield page
             continue
         counts["pages"] += 1
-        tags = tags_of(page)
-        if tags.tags:
+        for tags in _to_the_end(tags_of(page), page.url):
+            if isinstance(tags, Broken):
+                yield tags
+                continue
             waiting.append(tags)
-        if len(waiting) == _PAGES_AT_ONCE:
-            yield from images_of(waiting)
-            waiting = []
+            size += len(tags.tags)
+            if len(waiting) == _PAGES_AT_ONCE or size >= PIECE:
+                yield from images_of(waiting)
+                waiting, size = [], 0
     yield from images_of(waiting)
+
+
+def _to_the_end(some: Iterator[T], page: str = "") -> Iterator[T | Broken]:
+    """As far as it goes: what of a page or archive nobody foresaw ends that alone."""
+    try:
+        yield from some
+    except OSError:  # of the disk or network, not of what is read
+        raise
+    except Exception as error:
+        yield unreadable(error, page)
 
 
 def _warc_pages(part: PageFiles, counts: Counter[str]) -> Iterator[Page | Broken]:
     for path, _ in part.files:
         with open_to_read(path) as source:
-            for record in read_records(source):
+            for record in _to_the_end(read_records(source)):
                 counts["records"] += 1
-                found = page_of(record) if isinstance(record, Record) else record
+                found = _page_of(record) if isinstance(record, Record) else record
                 if isinstance(found, str):
                     counts[found] += 1
                 else:
                     yield found
 
 
+def _page_of(record: Record) -> Page | Broken | str:
+    try:
+        return page_of(record)
+    except Exception as error:
+        return unreadable(error, record.target)
+
+
 def _html_pages(part: PageFiles) -> Iterator[Page | Broken]:
     for path, url in part.files:
+        if len(url) > MAX_URL:
+            yield Broken(LONG_URL, url)
+            continue
         with open_to_read(path) as source:
             body = source.read(MAX_PAGE + 1)
         yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
@@ -97,6 +123,7 @@ def _html_pages(part: PageFiles) -> Iterator[Page | Broken]:
 def rows_of(found: Iterable[Found | Images | Broken]) -> Iterator[pa.RecordBatch]:
     """Rows in batches; what is broken is a row without a URL and text."""
     columns: tuple[list[str | None], ...] = ([], [], [], [])
+    size = 0
     row: tuple[str | None, ...]
     for one in found:
         if isinstance(one, Images):
@@ -107,11 +134,13 @@ def rows_of(found: Iterable[Found | Images | Broken]) -> Iterator[pa.RecordBatch
             row = (None, None, one.detail, one.page)
         else:
             row = (one.url, one.text, None, one.page)
+            size += len(one.url) + len(one.text)
+        size += len(one.page)
         for column, value in zip(columns, row, strict=True):
             column.append(value)
-        if len(columns[0]) == _ROWS_AT_ONCE:
+        if len(columns[0]) == _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
             yield pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=PAGE_PAIRS)
-            columns = ([], [], [], [])
+            columns, size = ([], [], [], []), 0
     yield pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=PAGE_PAIRS)
 
 

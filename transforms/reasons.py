@@ -8,7 +8,8 @@ from __future__ import annotations
 BROKEN_PAGE = "broken_page"  # a page, or a record of an archive; the detail is one of PAGE_FAULTS
 PAGE_FAULTS = (
     *("bad_compression", "cut_off", "bad_head", "wrong_length"),  # of the archive
-    *("bad_http", "bad_encoding", "too_large", "bad_json"),  # of the page in it
+    *("bad_http", "bad_encoding", "too_large", "long_url", "bad_json"),  # of the page in it
+    "unreadable",  # of either: what nobody foresaw
 )
 MALFORMED_PAIR = "malformed_pair"
 DUPLICATE_PAIR = "duplicate_pair"

@@ -12,18 +12,20 @@ import numpy as np
 import orjson
 from selectolax.lexbor import LexborHTMLParser
 
-from transforms.archive_members import Broken
+from transforms.archive_members import Broken, unreadable
 from transforms.archives import Record, read_members_or_records, records_of
-from transforms.http_pages import NO_RESPONSE, NOT_HTML, NOT_OK
+from transforms.http_pages import LONG_URL, MAX_URL, NO_RESPONSE, NOT_HTML, NOT_OK, TOO_LARGE
 from transforms.page_images import Base, Found, usable_url
-from transforms.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, Seen, look
+from transforms.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, Links, look
 
 BAD_JSON = "bad_json"
 _PATH = "IMG@/src"
 _AT_ONCE = 1 << 19  # bytes of members that are looked through together, within a core's cache
+_MOST_PARSED = 1 << 24  # bytes of a record, which a parser makes thirty times as much of
+_NOT_AS_IT_SHOULD = ValueError, LookupError, RecursionError, AttributeError, TypeError
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-Told = list[Found] | Broken | str
+Told = Iterable[Found] | Broken | str
 
 
 def read_wat(source: BinaryIO, counts: Counter[str]) -> Iterator[Images | Found | Broken]:
@@ -48,31 +50,35 @@ def images_of_members(
     members: list[bytearray], counts: Counter[str]
 ) -> Iterator[Images | Found | Broken]:
     """The same of whole members; parses only what is not as usual."""
-    try:
-        seen = look(members)
-        odd = [found for link in _odd_links(seen) if (found := _image(*link))]
-    except ValueError:  # in one of them, which only a parser of all of it can read
-        if len(members) > 1:
-            for one in members:
-                yield from images_of_members([one], counts)
-        else:
-            yield from _parsed_images(members, counts)
-        return
-    yield from seen.images
-    yield from odd
-    kinds = seen.kinds
-    pages, none = (int(np.count_nonzero(kinds == kind)) for kind in (PAGE, WITHOUT_RESPONSE))
+    seen = look(members)
+    pages, none = (int(np.count_nonzero(seen.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
     counts.update({"records": pages + none, "pages": pages, NO_RESPONSE: none})
-    yield from _parsed_images((members[at] for at in np.flatnonzero(kinds == ODD)), counts)
+    odd = []
+    for links in seen.plain:
+        try:
+            yield links.columns()
+        except ValueError:  # a text is no UTF-8
+            odd.append(links)
+    for links in (*odd, *seen.odd):
+        yield from _odd_images(links)
+    yield from _parsed_images((members[at] for at in np.flatnonzero(seen.kinds == ODD)), counts)
 
 
-def _odd_links(seen: Seen) -> Iterator[tuple[dict[str, Any], Base, str]]:
-    known, page, base = -1, "", Base("")
-    for url_begin, url_end, begin, end in seen.odd.tolist():
-        if url_begin != known:
-            known, page = url_begin, seen.data[url_begin:url_end].decode().strip("<>")
-            base = Base(page)
-        yield orjson.loads(seen.data[begin:end]), base, page
+def _odd_images(links: Links) -> Iterator[Found | Broken]:
+    """By a parser of each link alone."""
+    known, broken, base = b"", b"", Base("")
+    for page, link in links.objects():
+        if page != known:
+            known, base = page, Base(page.decode("utf-8", "replace").strip("<>"))
+        try:
+            found = _image(_loads(link), base)
+        except _NOT_AS_IT_SHOULD:
+            if page != broken:
+                yield Broken(BAD_JSON, base.page)
+            broken = page
+            continue
+        if found:
+            yield found
 
 
 def _parsed_images(members: Iterable[bytearray], counts: Counter[str]) -> Iterator[Found | Broken]:
@@ -83,13 +89,13 @@ def _parsed_images(members: Iterable[bytearray], counts: Counter[str]) -> Iterat
 
 def _counted(told: Told, counts: Counter[str]) -> Iterator[Found | Broken]:
     counts["records"] += 1
-    if isinstance(told, list):
+    if isinstance(told, str):
+        counts[told] += 1
+    elif isinstance(told, Broken):
+        yield told
+    else:
         counts["pages"] += 1
         yield from told
-    elif isinstance(told, str):
-        counts[told] += 1
-    else:
-        yield told
 
 
 def images_of_wat(record: Record | Broken) -> Told:
@@ -98,21 +104,25 @@ def images_of_wat(record: Record | Broken) -> Told:
         return record
     if record.kind != b"metadata":
         return NO_RESPONSE
+    if not record.whole or len(record.block) > _MOST_PARSED:
+        return Broken(TOO_LARGE, record.target)
     try:
-        return _parsed(_loads(bytes(record.block)))
-    except (ValueError, LookupError, RecursionError, AttributeError, TypeError):
+        return _parsed(_loads(record.block), record.target)
+    except _NOT_AS_IT_SHOULD:
         return Broken(BAD_JSON, record.target)
+    except Exception as error:
+        return unreadable(error, record.target)
 
 
-def _loads(block: bytes) -> Any:
+def _loads(block: bytes | memoryview) -> Any:
     try:
         return orjson.loads(block)
     except orjson.JSONDecodeError:  # lone surrogates, NaN, bytes that are no UTF-8
-        text = json.dumps(json.loads(block.decode("utf-8", "replace")), ensure_ascii=False)
+        text = json.dumps(json.loads(str(block, "utf-8", "replace")), ensure_ascii=False)
         return json.loads(_SURROGATE.sub("\ufffd", text))
 
 
-def _parsed(whole: Any) -> list[Found] | str:
+def _parsed(whole: Any, target: str) -> Told:
     envelope = whole["Envelope"]
     head = envelope.get("WARC-Header-Metadata") or {}
     if head.get("WARC-Type") != "response":
@@ -124,24 +134,22 @@ def _parsed(whole: Any) -> list[Found] | str:
     if page is None:
         return NOT_HTML
     url = str(head.get("WARC-Target-URI", "")).strip("<>")
+    if len(url) > MAX_URL:
+        return Broken(LONG_URL, target)
     base = Base(url)
     base.set((page.get("Head") or {}).get("Base"))
     links = [one for one in page.get("Links") or [] if one.get("path") == _PATH]
-    return [found for one in links if (found := _image(one, base, url))]
+    return (found for one in links if (found := _image(one, base)))
 
 
-def _image(link: dict[str, Any], base: Base, page: str) -> Found | None:
+def _image(link: dict[str, Any], base: Base) -> Found | None:
     text, url = link.get("alt"), link.get("url")
     if not isinstance(text, str) or not isinstance(url, str):
         return None
     if "&" in text or "&" in url:
         text, url = _unescaped(text, url)
-    return _found(url, text, base, page)
-
-
-def _found(url: str, text: str, base: Base, page: str) -> Found | None:
     url = usable_url(url)
-    return Found(base.join(url), text, page) if url and text and not text.isspace() else None
+    return Found(base.join(url), text, base.page) if url and text and not text.isspace() else None
 
 
 def _unescaped(text: str, url: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ escaped. Where anything is not as Common Crawl writes it, the record is `ODD`, f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from transforms.byte_search import (
     MARGIN,
     after_line,
     find,
+    has_needless_escapes,
     is_at,
     is_name,
     number,
@@ -33,18 +34,19 @@ ODD, WITHOUT_RESPONSE, PAGE = 0, 1, 2
 _VERSIONS = word(b"WARC/1.0\r\n"), word(b"WARC/1.1\r\n")
 _METADATA, _END = word(b"metadata"), word(b"\r\n\r\n")
 _LENGTH, _TYPE = word(b"content-length"), word(b"warc-type")
-_COLON, _PATH, _URL, _ALT = map(word, (b'":"', b'"path":"I', b"url", b"alt"))
+_COLON, _PATH = word(b'":"'), word(b'"path":"I')
+_KEY, _URL, _ALT = word(b"path"), word(b"url"), word(b"alt")
+_SHORTEST = len(b'{"path":"IMG@/src","alt":"x"}')  # of a link that is written down
 _KIND, _TARGET, _RESPONSE = map(word, (b"WARC-Type", b"WARC-Target-URI", b"response"))
 # What is searched for: first and sixth byte are rare together.
-_HEADER, _STATUS = word(b'WARC-Header-Metadata":{'), word(b'Status":"')
-_HTML, _IMAGE, _BASE = map(word, (b'HTML-Metadata":{', b'MG@/src"', b'Base":'))
+_HEADER, _STATUS, _TEXT = word(b'WARC-Header-Metadata":{'), word(b'Status"'), word(b':"')
+_HTML, _IMAGE, _BASE = map(word, (b'HTML-Metadata":{', b'MG@/src"', b'Base"'))
 # Bytes that are no part of white space, in UTF-8.
 _LETTER = ~np.isin(np.arange(256), [ord(" "), *range(0x80, 0xC0), 0xC2, 0xE1, 0xE2, 0xE3])
 # The columns of a link: where its page's URL begins, and what of it is put before the link's ends;
 # where the link's and its text begin and end; where the page's ends; where the link's object begins
 # and ends; whether a parser is needed.
-_FOR_A_PARSER = [0, 6, 7, 8]
-_ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 14, 1 << 12  # bytes of its URL, since each row has it
+_ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 12, 1 << 12  # bytes of its URL, which each row has twice
 
 
 class Images(NamedTuple):
@@ -55,55 +57,70 @@ class Images(NamedTuple):
     page: pa.StringArray
 
 
+class Links(NamedTuple):
+    """Some links of images, of which more than their bytes is made only where it is asked for."""
+
+    data: npt.NDArray[np.uint8]
+    links: npt.NDArray[np.int64]
+
+    def columns(self) -> Images:
+        """The images of links that need no parser.
+
+        Raises:
+          ValueError: a text is no UTF-8.
+        """
+        offsets = np.empty((3, len(self.links) + 1), np.int32)
+        _fill_offsets(self.links, offsets)
+        joined = [np.empty(size, np.uint8) for size in offsets[:, -1]]
+        _join(self.data, self.links, *joined)
+        images = Images(
+            *(
+                pa.StringArray.from_buffers(
+                    len(self.links), pa.py_buffer(ends), pa.py_buffer(strings)
+                )
+                for ends, strings in zip(offsets, joined, strict=True)
+            )
+        )
+        images.text.validate(full=True)
+        return images
+
+    def objects(self) -> Iterator[tuple[bytes, bytes]]:
+        """The URL of each link's page, and the link's JSON."""
+        for page, page_end, begin, end in self.links[:, [0, 6, 7, 8]].tolist():
+            yield self.data[page:page_end].tobytes(), self.data[begin:end].tobytes()
+
+
 class Seen(NamedTuple):
     """What is seen in members of an archive.
 
     Attributes:
       kinds: int8[members]: what each is.
-      images: of the pages, but for
-      odd: int64[n, 4]: where in `data` the page's URL begins and ends, and the object of a link
-        that needs a parser.
-      data: all the members' bytes.
+      plain: the links to images of the pages, some thousand at a time, but for
+      odd: those that need a parser.
     """
 
     kinds: npt.NDArray[np.int8]
-    images: list[Images]
-    odd: npt.NDArray[np.int64]
-    data: bytes
+    plain: Iterator[Links]
+    odd: Iterator[Links]
 
 
 def look(members: Sequence[bytes | bytearray]) -> Seen:
-    """Looks through members of an archive.
-
-    Raises:
-      ValueError: a text is no UTF-8.
-    """
-    data = b"".join([*members, bytes(MARGIN)])
+    """Looks through members of an archive."""
+    data = np.frombuffer(b"".join([*members, bytes(MARGIN)]), np.uint8)
     ends = np.cumsum(np.fromiter(map(len, members), np.int64, len(members)))
-    kinds, fields = np.empty(len(members), np.int8), np.empty(5, np.int64)
-    links = np.empty((len(data) // len(_IMAGE), 10), np.int64)
-    whole = np.frombuffer(data, np.uint8)
-    links = links[: _look(whole, ends, kinds, links, fields)]
+    kinds, fields = np.empty(len(members), np.int8), np.empty(7, np.int64)
+    links = np.empty((len(data) // _SHORTEST, 10), np.int64)
+    links = links[: _look(data, ends, kinds, links, fields)]
     odd = links[:, 9] > 0
-    plain = links[~odd]
-    starts = range(0, len(plain), _ROWS_AT_ONCE)
-    images = [_columns(whole, plain[at : at + _ROWS_AT_ONCE]) for at in starts]
-    return Seen(kinds, images, links[odd][:, _FOR_A_PARSER], data)
+    return Seen(kinds, _steps(data, links, ~odd), _steps(data, links, odd))
 
 
-def _columns(data: npt.NDArray[np.uint8], links: npt.NDArray[np.int64]) -> Images:
-    offsets = np.empty((3, len(links) + 1), np.int32)
-    _fill_offsets(links, offsets)
-    joined = [np.empty(size, np.uint8) for size in offsets[:, -1]]
-    _join(data, links, *joined)
-    images = Images(
-        *(
-            pa.StringArray.from_buffers(len(links), pa.py_buffer(ends), pa.py_buffer(strings))
-            for ends, strings in zip(offsets, joined, strict=True)
-        )
-    )
-    images.text.validate(full=True)
-    return images
+def _steps(
+    data: npt.NDArray[np.uint8], links: npt.NDArray[np.int64], which: npt.NDArray[np.bool_]
+) -> Iterator[Links]:
+    rows = np.flatnonzero(which)
+    for at in range(0, len(rows), _ROWS_AT_ONCE):
+        yield Links(data, links[rows[at : at + _ROWS_AT_ONCE]])
 
 
 @kernel
@@ -189,7 +206,9 @@ def _kind(data, at, stop, fields):  # type: ignore[no-untyped-def]
         return WITHOUT_RESPONSE, stop
     html = find(data, after, stop, _HTML, _HTML)
     status = find(data, after, html, _STATUS, _STATUS) + len(_STATUS)
-    if html == stop or status > html or data[status] != ord("2"):
+    if html == stop or not is_at(data, status, _TEXT) or data[status + 2] != ord("2"):
+        return ODD, html
+    if has_needless_escapes(data, at, stop):
         return ODD, html
     if find(data, status, html, _STATUS, _STATUS) < html or fields[3] - fields[2] > _LONGEST_PAGE:
         return ODD, html
@@ -208,20 +227,20 @@ def _links(data, at, stop, links, fields):  # type: ignore[no-untyped-def]
             return -1
         while begin > low and (data[begin] != ord("{") or data[begin + 1] != ord('"')):
             begin -= 1
-        end = _object(data, begin, stop, (_URL, _ALT), fields)
-        if end < at:
+        low = _object(data, begin, stop, (_URL, _ALT, _KEY), fields)
+        if low < at or fields[4] != at - 1:
             return -1
         url, url_end, text, text_end = fields[0], fields[1], fields[2], fields[3]
         if text_end > text:
             form, kept = url_form(data, url, url_end)
             link = links[used]
             link[0], link[2], link[3], link[4], link[5] = page, kept, url_end, text, text_end
-            link[6], link[7], link[8] = page_end, begin, end
-            link[9] = not stands or form < 0 or fields[4] or not _has_letter(data, text, text_end)
+            link[6], link[7], link[8] = page_end, begin, low
+            link[9] = not stands or form < 0 or fields[6] or not _has_letter(data, text, text_end)
             if not link[9]:
                 link[1] = end_before(data, page, page_end, form)
             used += 1
-        at = find(data, end, stop, _IMAGE, _BASE)
+        at = find(data, low, stop, _IMAGE, _BASE)
     return used
 
 
@@ -237,9 +256,11 @@ def _has_letter(data, at, stop):  # type: ignore[no-untyped-def]
 def _object(data, at, stop, keys, places):  # type: ignore[no-untyped-def]
     """Reads an object whose values are strings; returns where it ends, or -1.
 
-    Writes where the values of two keys begin and end, and what is in them.
+    Writes where the values of some keys begin and end, and what is in them.
     """
     places[:] = 0
+    if data[at] != ord("{"):
+        return -1
     while data[at] != ord("}"):
         key = at + 2
         key_end, seen = string_end(data, key, stop)
@@ -250,8 +271,8 @@ def _object(data, at, stop, keys, places):  # type: ignore[no-untyped-def]
         at = end + 1
         if end < 0 or (data[at] != ord(",") and data[at] != ord("}")):
             return -1
-        for column in range(2):
+        for column in range(len(keys)):
             if key_end - key == len(keys[column]) and is_at(data, key, keys[column]):
                 places[2 * column], places[2 * column + 1] = value, end
-                places[4] |= seen
+                places[2 * len(keys)] |= seen
     return at + 1

@@ -1,0 +1,122 @@
+"""Archives in which some records are damaged: whatever they are, reading ends in pairs and faults,
+and the pairs of all other records are there, however much is read at once."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+import zlib
+from random import Random
+from unittest.mock import patch
+
+import brotli
+import zstandard
+
+from tests.page_archives import packed, page_record, record, response
+from transforms.archives import Broken, Record, read_records
+from transforms.http_pages import page_of
+from transforms.page_images import images_of, tags_of
+from transforms.reasons import PAGE_FAULTS
+
+ENCODINGS = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": zstandard.compress,
+    "identity": bytes,
+}
+JUNK = [
+    *(b"\r\n", b"\n", b"\r", b":", b" ", b"\x00", b"\xff", b"WARC/1.0\r\n", b"WARC/", b"\r\n\r\n"),
+    *(b"WARC/1.0\r\nContent-Length: 3\r\n\r\nabc\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"a" * 100),
+    *(b"\x1f\x8b\x08", gzip.compress(b"junk"), gzip.compress(b""), b"\x1f\x8b\x08" + bytes(7)),
+    *(b"\x28\xb5\x2f\xfd", zstandard.compress(b"junk"), b"\x5d\x2a\x4d\x18", b"PK\x03\x04"),
+    *(b"Content-Encoding: gzip\r\n", b"Transfer-Encoding: chunked\r\n", b"5\r\nabcde\r\n0\r\n\r\n"),
+    *(b"Content-Type: text/html; charset=utf-16\r\n", b"<!--", b"<meta charset=iso-2022-jp>"),
+]
+URL = "http://a.example/"
+
+
+def page(number: int, random: Random) -> bytes:
+    """A record of a page with one image, encoded in some ways or none."""
+    body = f"<html><img src='{number}.png' alt='picture {number}'>{'<br>' * random.choice([0, 99])}"
+    names = random.choices(list(ENCODINGS), k=random.choice([0, 0, 1, 1, 2]))
+    data = body.encode()
+    for name in names:
+        data = ENCODINGS[name](data)
+    fields = [f"Content-Encoding: {', '.join(names)}"] if names else []
+    if random.random() < 0.3:
+        fields.append("Transfer-Encoding: chunked")
+        data = b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
+    return page_record(URL, data, *fields)
+
+
+def damaged(member: bytes, random: Random) -> bytes:
+    """But for its length: a record may claim what comes after it."""
+    body = bytearray(member)
+    for _ in range(random.randint(1, 4)):
+        at = random.randrange(len(body) + 1)
+        kind = random.random()
+        if kind < 0.4 and at < len(body):
+            body[at] = random.randrange(256)
+        elif kind < 0.7:
+            body[at:at] = b"".join(random.choices(JUNK, k=random.randint(1, 3)))
+        elif kind < 0.8:
+            body[at:at] = random.choice(JUNK) * random.randint(1, 300)
+        elif kind < 0.9:
+            del body[at : at + random.choice([1, 2, 10, 100])]
+        else:
+            del body[at:]
+    return bytes(body)
+
+
+def wrapped(data: bytes, random: Random) -> bytes:
+    """Itself, or within another file."""
+    kind = random.random()
+    if kind < 0.8:
+        return data
+    if kind < 0.9 and data[:3] == b"\x1f\x8b\x08":
+        return gzip.compress(data)
+    zipped = io.BytesIO()
+    way = random.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+    with zipfile.ZipFile(zipped, "w", way) as file:
+        file.writestr("archive/a.warc", data)
+        file.writestr("pages/pages.jsonl", "{}")
+    return zipped.getvalue()
+
+
+def texts(data: bytes) -> set[str]:
+    """The texts of the images that are read."""
+    found, rows = set(), 0
+    for read in read_records(io.BytesIO(data)):
+        rows += 1
+        told = page_of(read) if isinstance(read, Record) else read
+        if isinstance(told, Broken):
+            assert told.detail in PAGE_FAULTS
+        elif not isinstance(told, str):
+            for one in images_of(list(tags_of(told))):
+                assert not isinstance(one, Broken), one
+                found.add(one.text)
+    assert rows <= len(data)
+    return found
+
+
+def check(random: Random) -> None:
+    kind = random.choice(["plain", "gz", "zst"])
+    pages = [page(number, random) for number in range(5)]
+    broken = set(random.sample(range(1, 5), random.randint(0, 2)))  # the first tells of which kind
+    members = [packed([one], kind) for one in pages]
+    for number in broken:  # a record begins a line
+        members[number] = damaged(members[number], random) + b"\r\n" * (kind == "plain")
+    data = wrapped(b"".join(members), random)
+    found = texts(data)
+    whole = {f"picture {number}" for number in set(range(5)) - broken}
+    assert whole <= found, (sorted(broken), data)
+    size = random.choice([40, 100, 1000])
+    with patch("transforms.archives.READ", size), patch("transforms.archive_members.READ", size):
+        assert whole <= texts(data), (sorted(broken), size, data)
+    torn = damaged(data, random)  # in the zip's or the outer gzip's own bytes too
+    texts(torn)
+    http = damaged(response(b"<img src=a alt=b>", "Content-Encoding: br"), random)
+    texts(record(URL, http))

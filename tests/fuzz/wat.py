@@ -1,0 +1,268 @@
+"""WAT records: the compiled walk finds the pairs that a parser of all of it finds, however the JSON
+is written; and what is no JSON, or none of a WAT, harms nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+from tests.page_archives import record
+from transforms.archive_members import Broken
+from transforms.archives import records_of
+from transforms.wat import images_of_members, images_of_wat
+from transforms.wat_links import Images, look
+
+# The first four are usual.
+URLS = [
+    *("a.png", "/b.png", "../c.png", "https://d.example/e?f=1", "", " g.png", "data:,h", "//i"),
+    *(
+        "j k",
+        "l.png?m&amp;n",
+        "o/../p",
+        "http://[",
+        "q\u00e9",
+        "http://d.example",
+        "..",
+        "IMG@/src",
+    ),
+]
+TEXTS = [
+    *(
+        "a dog",
+        "\u72d7",
+        "e",
+        "</f>",
+        "",
+        " ",
+        "\u00a0",
+        "&eacute; &lt",
+        'says "b"',
+        "c\\",
+        "d\n\te",
+    ),
+    *(
+        '"path":"IMG@/src"',
+        "Base",
+        "IMG@/src",
+        "\ud800",
+        "\U0001f436",
+        ",",
+        ":",
+        "{",
+        "}",
+        "g" * 70,
+    ),
+]
+PAGES = [
+    *("http://a.example/b/c", "https://a.example/", "http://a.example/e?f", "http://a.example/d/"),
+    *("http://A.example", "", "http://a.example/e#g", "<http://a.example/d>", "no URL"),
+    *("http://a.example/\u00e9", f"http://a.example/{'h' * 5000}/"),
+]
+PATHS = ["IMG@/src", "IMG@/src", "IMG@/src", "A@/href", "IMG@/srcset", "STYLE/#text", "img@/src"]
+STATUSES = ["200", "200", "206", "203", "404", ""]
+
+
+def one(random: Random, known: list[str]) -> str:
+    """Mostly a usual one."""
+    return random.choice(known[:4] if random.random() < 0.9 else known)
+
+
+def page(random: Random) -> dict[str, Any]:
+    """What a WAT says of a page, mostly in Common Crawl's order."""
+    links: list[Any] = [_link(random) for _ in range(random.choice([0, 1, 2, 3, 9]))]
+    head = {"Title": one(random, TEXTS)} | ({"Base": "/base/"} if random.random() < 0.1 else {})
+    html = {"Head": head, "Links": links}
+    answer = {"Response-Message": {"Status": one(random, STATUSES)}}
+    if random.random() < 0.2:  # as a server may name its fields
+        answer["Headers"] = {random.choice(["Status", "X-Base", "Link"]): one(random, TEXTS)}
+    answer |= {"HTML-Metadata": html} if random.random() < 0.9 else {}
+    fields = {"WARC-Type": random.choice(["response"] * 5 + ["request", "warcinfo"])}
+    fields["WARC-Target-URI"] = one(random, PAGES)
+    payload = {"HTTP-Response-Metadata": answer}
+    envelope = {"Format": "x", "WARC-Header-Metadata": fields, "Payload-Metadata": payload}
+    return {"Container": {"Filename": "a"}, "Envelope": envelope}
+
+
+def _link(random: Random) -> dict[str, Any]:
+    link = {"path": one(random, PATHS), "url": one(random, URLS), "alt": one(random, TEXTS)}
+    if random.random() < 0.2:
+        link["width"] = one(random, TEXTS)
+    if random.random() < 0.1:
+        link.pop(random.choice(list(link)))
+    if random.random() < 0.05:
+        link[random.choice(["url", "alt", "more"])] = random.choice(
+            [7, None, [], {"path": "IMG@/src"}]
+        )
+    return link
+
+
+def written(value: Any, random: Random, odd: float) -> Iterator[str]:
+    """The JSON of a value; so often with white space, escapes and an order as in no WAT."""
+    blank = "".join(random.choices(" \t\r\n", k=2)) if random.random() < odd else ""
+    if isinstance(value, dict):
+        items = list(value.items())
+        if random.random() < odd:
+            random.shuffle(items)
+        yield f"{{{blank}"
+        for number, (key, inner) in enumerate(items):
+            yield "," if number else ""
+            yield from written(key, random, odd)
+            yield ":"
+            yield from written(inner, random, odd)
+        yield "}"
+    elif isinstance(value, list):
+        yield f"[{blank}"
+        for number, inner in enumerate(value):
+            yield "," if number else ""
+            yield from written(inner, random, odd)
+        yield "]"
+    elif isinstance(value, str):
+        yield f'{blank}"{"".join(_letter(letter, random, odd) for letter in value)}"'
+    else:
+        yield json.dumps(value)
+    yield blank
+
+
+def _letter(letter: str, random: Random, odd: float) -> str:
+    if random.random() < odd:
+        if letter == "/":
+            return "\\/"
+        if letter < "\ud800":
+            return f"\\u{ord(letter):04x}" if random.random() < 0.5 else f"\\u{ord(letter):04X}"
+    ascii = "\ud800" <= letter < "\ue000"  # a lone one can only be escaped
+    return json.dumps(letter, ensure_ascii=ascii)[1:-1]
+
+
+def pairs(members: list[bytearray]) -> tuple[Counter[Any], Counter[str]]:
+    rows: Counter[Any] = Counter()
+    counts: Counter[str] = Counter()
+    for found in images_of_members(members, counts):
+        if isinstance(found, Images):
+            rows.update(zip(*(column.to_pylist() for column in found), strict=True))
+        else:
+            rows[tuple(found)] += 1
+    return rows, +counts
+
+
+def parsed(members: list[bytearray]) -> tuple[Counter[Any], Counter[str]]:
+    rows: Counter[Any] = Counter()
+    counts: Counter[str] = Counter()
+    for read in (read for member in members for read in records_of(member)):
+        counts["records"] += 1
+        told = images_of_wat(read)
+        if isinstance(told, str):
+            counts[told] += 1
+        elif isinstance(told, Broken):
+            rows[tuple(told)] += 1
+        else:
+            counts["pages"] += 1
+            rows.update(tuple(found) for found in told)
+    return rows, +counts
+
+
+def member(block: bytes) -> bytearray:
+    return bytearray(record("x", block, kind="metadata", content="application/json"))
+
+
+def damaged(whole: bytearray, random: Random) -> bytearray:
+    body = bytearray(whole)
+    for _ in range(random.randint(1, 3)):
+        at = random.randrange(len(body))
+        if random.random() < 0.5:
+            body[at] = random.choice(b'{}[]":,\\&\x00\x80 aI/.')
+        elif random.random() < 0.5:
+            del body[at : at + random.choice([1, 1, 9, 200])]
+        else:
+            body[at:at] = random.choice(
+                [b'"', b"{", b"\\", b'"path":"IMG@/src"', b"\xff", b"a" * 200]
+            )
+    return body or bytearray(b"x")
+
+
+def check(random: Random) -> None:
+    odd = random.choice([0.0, 0.0, 0.002, 0.02, 0.3])
+    members = [
+        member("".join(written(page(random), random, odd)).encode())
+        for _ in range(random.randint(1, 4))
+    ]
+    assert pairs(members) == parsed(members), members
+    broken = [damaged(whole, random) for whole in members]
+    found, counts = pairs([*members, *broken])
+    assert parsed(members)[0] <= found, broken  # damage costs no other record
+    assert counts.total() <= 2 * 9 * len(members)
+
+
+TOKENS = [
+    *(
+        b'{"path":"IMG@/src","url":"a","alt":"b"},',
+        b'{"path":"A@/href","url":"c"},',
+        b'"',
+        b"{",
+        b"}",
+    ),
+    *(
+        b'{"',
+        b'"path":"IMG@/src"',
+        b'IMG@/src"',
+        b'MG@/src"',
+        b'Base"',
+        b'":"',
+        b'",',
+        b'","',
+        b"\\",
+    ),
+    *(
+        b"\\/",
+        b"<\\/",
+        b"\\u0041",
+        b"\\u00e9",
+        b"a",
+        b"..",
+        b"/",
+        b"../",
+        b"&",
+        b"\xff",
+        b" ",
+        b"\n",
+    ),
+    *(
+        b'"Status":"2',
+        b'"HTML-Metadata":{',
+        b'"WARC-Header-Metadata":{',
+        b'"WARC-Type":"response",',
+    ),
+    *(
+        b'"url":"http://d.example/',
+        b'"alt":"',
+        b'"WARC-Target-URI":"http://a/",',
+        b"\r\n",
+        b"a:b\r\n",
+    ),
+    *(
+        b"WARC/1.0\r\n",
+        b"Content-Length: 9\r\n",
+        b"WARC-Type: metadata\r\n",
+        b'"alt":"b","url":"c"',
+    ),
+]
+BEFORE = (
+    b'{"Envelope":{"WARC-Header-Metadata":{"WARC-Type":"response","WARC-Target-URI":"http://a/b/"},'
+    b'"Response-Message":{"Status":"200"},"HTML-Metadata":{"Links":['
+)
+PLACES = {
+    "member": (b"", b""),
+    "header": (BEFORE[:37], b'}},"Status":"200","HTML-Metadata":{}}'),
+    "status": (BEFORE[:95], b',"Status":"200","HTML-Metadata":{}}'),
+    "links": (BEFORE, b"]}}}"),
+}
+
+
+def _in_record(before: bytes, after: bytes) -> Any:
+    return lambda body: look([member(before + body + after)])
+
+
+STEPS = {name: (_in_record(*around), TOKENS) for name, around in PLACES.items()}
+STEPS["raw"] = (lambda body: look([body, b"WARC/1.0\r\n" + body]), TOKENS)
