@@ -48,10 +48,12 @@ def _without_long_numbers(text: str) -> str:
 
 
 def _with_runs_parted(text: str) -> str:
-    """A U+034F after every 255 combining marks in a row, where another follows."""
+    """A U+034F after every 255 combining marks in a row, where another follows; some characters of
+    class 0 decompose to marks, and are marks."""
     parted, run = [], 0
     for character in text:
-        run = run + 1 if unicodedata.combining(character) else 0
+        begins = unicodedata.normalize("NFD", character)[0]
+        run = run + 1 if unicodedata.combining(begins) else 0
         if run > 255:
             parted.append("\u034f")
             run = 1

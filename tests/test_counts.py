@@ -146,6 +146,14 @@ def test_sums_survive_a_full_row_of_slots() -> None:
     assert summed([[(key, 1) for key in keys]] * 3) == dict.fromkeys(keys, 3)
 
 
+@pytest.mark.parametrize("size", [10, 1000, 100_000])
+def test_sums_of_hashes_that_share_their_top_bits(size: int) -> None:
+    """As chosen words can have them; too many of them are sorted."""
+    keys = [*range(size), 2**63]
+    expected = dict.fromkeys(keys, 3)
+    assert summed([[(key, at) for key in keys] for at in (1, 2)]) == expected
+
+
 @given(st.dictionaries(hashes, st.integers(1, 4), max_size=12), st.sampled_from([1, 2, 8, 256]))
 def test_the_vocabulary_is_exact_at_every_size(counts: dict[int, int], buckets: int) -> None:
     ranked = sorted(counts, key=lambda ngram: (-counts[ngram], ngram))

@@ -213,6 +213,15 @@ def test_long_runs_of_marks_are_parted(mark: str, count: int) -> None:
     assert ("\u034f" in wanted[0]) == (count > 255)
 
 
+def test_runs_of_every_mark_are_parted() -> None:
+    """Also of those whose own class is 0, as U+0F73's: NFC orders what they decompose to."""
+    decomposed = {c: unicodedata.normalize("NFD", c) for c in points(0, 0x110000)}
+    marks = [c for c, apart in decomposed.items() if all(map(unicodedata.combining, apart))]
+    assert {"\u0f73", "\u0f75", "\u0f81", "\u0344", "\u0301"} < set(marks)
+    for mark in marks:
+        assert kept_text("a" + mark * 256) == unicodedata.normalize("NFC", "a" + parted(mark, 256))
+
+
 def test_a_blank_ends_a_run_of_marks() -> None:
     run = "\u0334" * 200
     text = f"a{run} {run}b{run}"

@@ -23,8 +23,9 @@ class Characters(NamedTuple):
 
     Fields:
       flags: uint8[END], of ALNUM (`str.isalnum`), SPACE (`str.isspace`), FOLDS (has another case
-        folding), COMBINES (its combining class is not 0) and ODD: a text with it might not be
-        NFC (it changes, or joins the character before it), or it is the ampersand.
+        folding), COMBINES (a combining mark, or decomposes to marks alone: three of class 0 do) and
+        ODD: a text with it might not be NFC (it changes, or joins the character before it), or
+        it is the ampersand.
       folded: uint32[END, 3], the case folding of each that FOLDS, 0 where it is shorter.
       combining: uint8[END], the canonical combining class.
     """
@@ -51,6 +52,8 @@ def characters() -> Characters:
             folded[ord(character), : len(folding)] = [*map(ord, folding)]
     for character, parts in zip(every, map(unicodedata.decomposition, every), strict=True):
         if parts and parts[0] != "<":  # else it is NFC and composed of nothing, or Hangul
+            if unicodedata.combining(unicodedata.normalize("NFD", character)[0]):
+                flags[ord(character)] |= COMBINES
             if unicodedata.normalize("NFC", character) != character:
                 flags[ord(character)] |= ODD
             elif " " in parts:

@@ -211,14 +211,29 @@ def pair_keys(url_hashes: UInt64s, text_hashes: UInt64s) -> UInt64s:
     return keys
 
 
+@kernel
+def _is_between(members, at, stop, wanted):  # type: ignore[no-untyped-def]
+    """Whether a hash is among the members from `at` to `stop`, by bisection."""
+    while stop - at > 1:
+        middle = (at + stop) >> 1
+        if members[middle] <= wanted:
+            at = middle
+        else:
+            stop = middle
+    return at < stop and members[at] == wanted
+
+
 @njit(inline="always")
 def is_member(table, wanted):  # type: ignore[no-untyped-def]
     """Whether a hash is in the set behind `HashSet.table`. For use inside kernels."""
     members, starts, shift = table
     slot = wanted >> shift
     at, stop = np.int64(starts[slot]), np.int64(starts[slot + np.uint64(1)])
+    far = at + 8  # a slot has one member, but they can be chosen so that one has all
     while at < stop and members[at] < wanted:
         at += 1
+        if at == far:
+            return _is_between(members, at, stop, wanted)
     return at < stop and members[at] == wanted
 
 

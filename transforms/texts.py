@@ -10,14 +10,14 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from itertools import pairwise
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.characters import END, characters
+from transforms.characters import COMBINES, characters
 from transforms.hashing import Bools, UInt64s, string_buffers
 from transforms.text_kernels import LONGEST_RUN, ROWS_AT_ONCE, splice, walk, walk_plain
 
@@ -45,28 +45,36 @@ class Texts(NamedTuple):
 
 def kept_text(text: str) -> str:
     """One alt-text as it is kept: entities decoded, NFC, white space collapsed and trimmed."""
+    return " ".join(_composed(text).split())
+
+
+def _composed(text: str) -> str:
     decoded = html.unescape(_LONG_NUMBER.sub("\ufffd", text))
-    return " ".join(unicodedata.normalize("NFC", _with_short_runs(decoded)).split())
+    return unicodedata.normalize("NFC", _with_short_runs(decoded))
 
 
 _LONG_NUMBER = re.compile("&#[0-9]{4300,};?")  # of these Python makes no number, but an error
 _JOINER = "\u034f"  # shows nothing, and parts the marks before it from those behind
 
 
+@lru_cache(maxsize=1)
+def _long_run() -> re.Pattern[str]:
+    """More marks in a row than `LONGEST_RUN`, all of them. Asked from each run's first mark alone,
+    so that a text of many runs is read once."""
+    marks = "".join(map(chr, np.flatnonzero(characters().flags & COMBINES)))
+    return re.compile(f"[{marks}](?<![{marks}][{marks}])[{marks}]{{{LONGEST_RUN},}}")
+
+
+def _parted(run: re.Match[str]) -> str:
+    starts = range(run.start(), run.end(), LONGEST_RUN)
+    return _JOINER.join(run.string[at : min(at + LONGEST_RUN, run.end())] for at in starts)
+
+
 def _with_short_runs(text: str) -> str:
     """Parts longer runs of combining marks, as Unicode's Stream-Safe Text Format does (UAX 15)."""
-    if len(text) <= LONGEST_RUN:
+    if len(text) <= LONGEST_RUN or text.isascii():
         return text
-    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    marks = characters().combining[np.minimum(codes, END - 1)] > 0
-    letters = np.flatnonzero(np.concatenate([[True], ~marks, [True]]))
-    long = np.flatnonzero(np.diff(letters) > LONGEST_RUN + 1)
-    cuts = [
-        at
-        for start, stop in zip(letters[long], letters[long + 1], strict=True)
-        for at in range(start + LONGEST_RUN, stop - 1, LONGEST_RUN)
-    ]
-    return _JOINER.join(text[a:b] for a, b in pairwise([0, *cuts, len(text)]))
+    return _long_run().sub(_parted, text)
 
 
 def measure_texts(
@@ -93,11 +101,11 @@ def measure_texts(
         rest, odd = _walked(others, wanted[other], behind, trusted=trusted)
         if len(odd):
             raw = captions.take(pa.array(other[odd])).to_pylist()
-            rewritten = pa.array([kept_text(text) for text in raw], pa.string())
+            composed = pa.array([_composed(text) for text in raw], pa.string())
             behind_them = behind[len(rest.ngrams) :]
-            last, _ = _walked(rewritten, wanted[other[odd]], behind_them, trusted=True)
+            last, _ = _walked(composed, wanted[other[odd]], behind_them, trusted=True)
             rest = _filled(rest, odd, last, behind)._replace(
-                kept=_spliced(rest.kept, odd, rewritten)
+                kept=_spliced(rest.kept, odd, last.kept)
             )
         texts = _filled(texts, other, rest, room)
         if not trusted:
@@ -154,7 +162,7 @@ def _walked(
 
     Args:
       room: for the n-grams.
-      trusted: no row is odd: they are kept texts already.
+      trusted: no row is odd: their entities are decoded, and they are NFC.
     """
     data, offsets = string_buffers(captions)
     kept = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
