@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote, urljoin
@@ -40,7 +41,7 @@ def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
             with open_to_read(file.path) as source:
                 check_archive(source)
         except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(f"cannot read {file.path} as {file.format}: {reason}") from error
         parts.append(PageFiles(file.format, ((file.path, ""),)))
     return [*parts, PageFiles("html", tuple(some))] if some else parts
@@ -54,8 +55,12 @@ def _page_url(job: Job, path: str) -> str:
         folder = re.split(r"[*?\[]", pattern)[0]
         folder = folder if folder == pattern else folder.rpartition("/")[0]
         if path.startswith(f"{folder.rstrip('/')}/"):
-            return urljoin(job.base_url, quote(path[len(folder.rstrip("/")) + 1 :]))
-    return urljoin(job.base_url, quote(path.rpartition("/")[2]))
+            return urljoin(job.base_url, _quoted(path[len(folder.rstrip("/")) + 1 :]))
+    return urljoin(job.base_url, _quoted(path.rpartition("/")[2]))
+
+
+def _quoted(path: str) -> str:
+    return quote(os.fsencode(path))  # a name may be no UTF-8
 
 
 def parsed_splits(folder: str, parts: Sequence[PageFiles]) -> list[Split]:

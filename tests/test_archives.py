@@ -1,16 +1,19 @@
 """Archives whole and broken: what holds is read, and what does not costs itself alone."""
 
+import collections
 import gzip
 import io
 import itertools
 import random
 import zipfile
+import zlib
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz.growth import cpu_seconds
 from tests.page_archives import packed, page_record, record
 from transforms import archive_members
 from transforms.archives import Broken, Record, check_archive, read_records
@@ -98,6 +101,86 @@ def test_archives_within_archives():
     assert read(wacz.getvalue()) == list("01234")
 
 
+def zipped(files: dict[str, bytes], way: int = zipfile.ZIP_STORED) -> bytearray:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", way) as file:
+        for name, data in files.items():
+            file.writestr(name, data)
+    return bytearray(whole.getvalue())
+
+
+# What a field of the first file's entry in a zip's directory is set to: (place, bytes).
+BAD_ENTRIES = {
+    "a version of the future": (6, b"\xff\xff"),
+    "encrypted": (8, b"\x01\x00"),
+    "compressed in no known way": (10, b"\x63\x00"),
+    "another checksum": (16, b"\x05\x05\x05\x05"),
+    "larger than the file": (20, b"\xff\xff\xff\x7f"),
+    "a name to the end": (28, b"\xff\xff"),
+    "more fields than there are": (30, b"\xff\xff"),
+    "somewhere else": (42, b"\xff\xff\xff\x7f"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_ENTRIES)
+def test_a_damaged_wacz_is_a_fault(what: str):
+    place, value = BAD_ENTRIES[what]
+    parts = {"a.warc": packed(GOOD[:2], "plain"), "b.warc.gz": packed(GOOD[2:], "gz")}
+    for way in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        data = zipped(parts, way)
+        at = data.index(b"PK\x01\x02") + place
+        data[at : at + len(value)] = value
+        assert set(read(bytes(data))) <= {*"01234", "bad_compression"}
+
+
+def test_a_wacz_in_part():
+    parts = {"a.warc": packed(GOOD[:2], "plain"), "b.warc.gz": packed(GOOD[2:], "gz")}
+    data = zipped(parts)
+    assert read(bytes(data[:-9])) == ["bad_compression"]
+    other = data.replace(b"a.warc", b"c.warc", 1)  # as its directory does not call it
+    assert read(bytes(other)) == ["bad_compression", *"234"]
+    bz2 = zipped(parts, zipfile.ZIP_BZIP2)
+    assert read(bytes(bz2)) == ["bad_compression"] * 2
+    assert read(bytes(zipped({"a.warc": bytes(zipped(parts))})))[:1] == ["bad_head"]
+
+
+def test_files_of_a_wacz_that_lie_over_each_other():
+    """Of those a zip of 10 MB may have 280 TB."""
+    data = zipped({"a.warc.gz": packed(GOOD, "gz")})
+    begin, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    entries = data[begin:end] * 99
+    data[end + 8 : end + 16] = (99).to_bytes(2, "little") * 2 + len(entries).to_bytes(4, "little")
+    found = read(bytes(data[:begin] + entries + data[end:]))
+    assert found[:5] == list("01234")
+    assert found[-80:] == ["bad_compression"] * 80
+
+
+def test_a_directory_of_a_wacz_that_is_too_long():
+    """It takes ten times its bytes to hold it."""
+    data = zipped({f"{n:0100}": b"" for n in range(30_000)} | {"a.warc": packed(GOOD, "plain")})
+    assert read(bytes(data)) == ["bad_compression"]
+
+
+def test_what_unpacks_to_much_more_is_cut(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("transforms.archive_files._LEAST_LIMIT", 1 << 16)
+    many = b"".join(GOOD) * 2000
+    for data in (
+        gzip.compress(gzip.compress(many, 0), 9),
+        bytes(zipped({"a.warc": many}, zipfile.ZIP_DEFLATED)),
+    ):
+        found = read(data)
+        assert found[:5] == list("01234")
+        assert found[-1] == "cut_off"
+        assert 20 < len(found) < 9000
+
+
+def test_archives_within_more_than_one():
+    data = packed(GOOD, "gz")
+    for layers in range(4):
+        assert read(data) == (list("01234") if layers < 2 else ["bad_head"])
+        data = gzip.compress(data)
+
+
 def test_zstd_with_a_dictionary_of_its_own():
     samples = [page_record(f"http://b.example/{n}", BODY.format(n) * (n % 7)) for n in range(500)]
     known = zstandard.train_dictionary(2000, samples)
@@ -105,6 +188,51 @@ def test_zstd_with_a_dictionary_of_its_own():
     for inside in (known.as_bytes(), zstandard.compress(known.as_bytes())):
         frame = b"\x5d\x2a\x4d\x18" + len(inside).to_bytes(4, "little") + inside
         assert read(frame + b"".join(map(packer.compress, GOOD))) == list("01234")
+
+
+@pytest.mark.parametrize("damage", [slice(0, 40), slice(40, 200)])
+def test_a_damaged_dictionary_costs_its_archive_alone(damage: slice):
+    samples = [page_record(f"http://b.example/{n}", BODY.format(n) * (n % 7)) for n in range(500)]
+    known = zstandard.train_dictionary(2000, samples).as_bytes()
+    packer = zstandard.ZstdCompressor(dict_data=zstandard.ZstdCompressionDict(known))
+    for inside in (known, zstandard.compress(known), b"\x28\xb5\x2f\xfd\xe0" + b"\xff" * 300):
+        bad = bytearray(inside)
+        bad[damage.start + 8 : damage.stop] = b"\xee" * (damage.stop - damage.start - 8)
+        frame = b"\x5d\x2a\x4d\x18" + len(bad).to_bytes(4, "little") + bad
+        found = read(frame + b"".join(map(packer.compress, GOOD)))
+        assert set(found) <= {"bad_compression", "bad_head", *"01234"}
+
+
+def seconds(data: bytes) -> float:
+    return cpu_seconds(lambda body: collections.deque(read_records(io.BytesIO(body)), 0), data)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_large_record_in_small_pieces(kind: str):
+    """Each piece was put behind a copy of all before it."""
+    large = page_record("http://a.example/large", random.Random(0).randbytes(48 << 20))
+    data = packed([large], kind)
+    assert [len(one.block) > 48 << 20 for one in read_records(io.BytesIO(data))] == [True]
+    assert seconds(data) < 24 * max(seconds(packed([large[: 4 << 20]], kind)), 0.05)
+
+
+def nested(count: int, tail: bytes) -> bytes:
+    """Members of which each holds the next as it is, and which end in one fault."""
+    head = gzip.compress(b"")[:10]
+    stored = (
+        b"\x00"
+        + (len(head) + 5).to_bytes(2, "little")
+        + (0xFFFF - len(head) - 5).to_bytes(2, "little")
+    )
+    return (head + stored) * count + tail
+
+
+def test_members_within_members_are_not_decoded_for_each_of_them():
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    for data in (bytes(1 << 24), b"WARC/1.0\r\n" * (1 << 15)):
+        tail = bytes(15) + packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH) + b"\xff" * 9
+        small, large = nested(100, tail), nested(1600, tail)
+        assert seconds(large) < 24 * max(seconds(small), 0.05)
 
 
 @pytest.mark.parametrize("kind", KINDS)

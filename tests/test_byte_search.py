@@ -14,6 +14,7 @@ from transforms.byte_search import (
     MARGIN,
     after_line,
     find,
+    has_needless_escapes,
     is_byte,
     is_name,
     lowest_byte,
@@ -50,6 +51,39 @@ def test_the_first_of_two_words(parts: list[bytes]):
     places = [place for place in (text.find(one), text.find(other)) if place >= 0]
     found = find(data_of(text), 0, len(text), word(one), word(other))
     assert found == min([*places, len(text)])
+
+
+@given(st.lists(st.sampled_from([b"MG@/src", b"Base", b"Bas", b"e", b"M", b"y" * 61]), max_size=9))
+def test_the_first_of_two_words_of_which_one_is_short(parts: list[bytes]):
+    text, one, other = b"".join(parts), b"MG@/src", b"Base"
+    places = [place for place in (text.find(one), text.find(other)) if place >= 0]
+    found = find(data_of(text), 0, len(text), word(one), word(other))
+    assert found == min([*places, len(text)])
+
+
+ESCAPES = [
+    b"<",
+    b"/",
+    b"\\",
+    b"\\/",
+    b"<\\/",
+    b"\\u0041",
+    b"\\u00e9",
+    b"\\u2041",
+    b"\\n",
+    b"0" * 61,
+]
+
+
+@given(st.lists(st.sampled_from(ESCAPES), max_size=9), st.integers(0, 9))
+def test_escapes_that_need_not_be(parts: list[bytes], behind: int):
+    text = b"".join(parts)
+    expected = re.search(rb"(?<!<)\\/|\\u00[2-7]", text) is not None
+    data = data_of(b" " + text + b"\\/"[:behind])
+    assert has_needless_escapes(data, 1, len(text) + 1) in (
+        expected,
+        expected or text[-1:] == b"\\",
+    )
 
 
 @given(FEW)

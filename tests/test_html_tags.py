@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
-from transforms.html_tags import image_tags
+from transforms.html_tags import image_tags, pieces
 
 IMG = "<img src=a>"
 
@@ -63,6 +63,31 @@ def test_links_where_they_are_asked_for():
     page = b"<link rel=x><title><link></title><style></style><link>"
     assert image_tags(page, links=True) == b"<link rel=x><link>"
     assert image_tags(page) == b""
+
+
+def test_a_tag_has_256_attributes_at_most():
+    """A parser that gets n of them compares each with all before it."""
+    names = "".join(f' a{n}="{n}>"' for n in range(256))
+    assert image_tags(f"<img{names}>".encode()).decode() == f"<img{names}>"
+    for more in (" b", "b=c / d = 'e'", " =b"):
+        cut = image_tags(f"<img{names}{more}>{IMG}".encode()).decode()
+        assert LexborHTMLParser(cut).tags("img")[0].attributes.keys() == {
+            f"a{n}" for n in range(256)
+        }
+        assert cut.endswith(f'255>"{" " * more.startswith(" ")}>{IMG}')
+
+
+def test_tags_are_cut_between_two_and_outside_of_a_picture():
+    picture = b"<picture><source srcset='<img>'>" + b"<img alt='>'>" * 9 + b"</picture>"
+    tags = (picture + b"<img alt=a>" * 20) * 9
+    for least in (1, 30, 200, 1000, 1 << 18):
+        some = list(pieces(tags, least))
+        assert b"".join(some) == tags
+        assert [image_tags(piece) for piece in some] == some
+        assert max(map(len, some)) < max(2 * least, least + len(picture)) + 40
+        if least >= len(picture):
+            assert all(p.count(b"<picture>") == p.count(b"</picture>") for p in some)
+    assert list(pieces(b"")) == []
 
 
 PIECES = st.sampled_from(

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import tracemalloc
 import zlib
 
 import brotli
@@ -109,6 +110,52 @@ def test_what_came_before_a_cut_is_a_page(pack):
 )
 def test_what_is_no_page(found, why):
     assert found() == why
+
+
+def test_comments_before_a_page_take_no_more_than_a_look():
+    """Thirty of them took hours."""
+    comments = b"\n<!-- a --><!---->" * 200
+    assert body(data=b"\xef\xbb\xbf" + comments + HTML) == b"\xef\xbb\xbf" + comments + HTML
+    assert page(response(comments + HTML, kind="")).body == comments + HTML
+    assert page(response(comments + b"a page", kind="")) == "not_html"
+
+
+def test_a_long_head():
+    fields = [f"X-{n}: {'x' * 1000}" for n in range(60)]
+    assert body(*fields) == HTML
+    assert body(*fields, *fields) == "bad_http"
+    assert page(b"HTTP/1.1 200 OK\r\n" + b"a: b\n" * 20_000 + b"\r\n" + HTML).detail == "bad_http"
+    spaced = b"HTTP/1.1 200 OK\r\n: x\r\na b : c\r\nContent-Type :\t text/html \r\n\r\n"
+    assert page(spaced + HTML).body == HTML
+
+
+def test_encoded_more_often_than_anything():
+    packed = HTML
+    for _ in range(5):
+        packed = gzip.compress(packed)
+    assert body(encoding(", ".join(["gzip"] * 4)), data=packed) == HTML
+    assert body(encoding(", ".join(["gzip"] * 5)), data=packed) == "bad_encoding"
+
+
+def test_a_long_url():
+    assert page_of_url("http://a.example/" + "b" * 8000) == HTML
+    assert page_of_url("http://a.example/" + "b" * 8200) == "long_url"
+
+
+def page_of_url(url: str) -> bytes | str:
+    (found,) = read_records(io.BytesIO(record(url, response(HTML))))
+    told = page_of(found)
+    return bytes(told.body) if isinstance(told, Page) else told.detail
+
+
+def test_many_chunks_take_little_more_than_their_bytes():
+    many = b"1\r\na\r\n" * (1 << 17)
+    tracemalloc.start()
+    try:
+        assert len(body(CHUNKED, data=many)) == 1 << 17
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(many)
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_one_all_the_same():

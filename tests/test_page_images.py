@@ -1,12 +1,12 @@
 """Which image and which text: docs/pages.md, row by row."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from selectolax.lexbor import LexborHTMLParser
 
+from transforms import page_images
+from transforms.archive_members import Broken
 from transforms.http_pages import Page
-from transforms.page_images import Base, encoding_of, images_of, tags_of
-from transforms.srcset import srcset_candidates
+from transforms.page_images import Base, Found, encoding_of, images_of, tags_of
 
 PAGE = "http://p.example/dir/page.html"
 HERE = "http://p.example/dir/"
@@ -76,38 +76,76 @@ def test_pages_parsed_together_stay_apart():
     ]
 
 
+def test_a_page_that_leaves_a_picture_open_harms_no_other():
+    bodies = (b"<picture><source srcset=a>", b"<source srcset=b><img alt=1>", b"<img alt=2 src=c>")
+    pages = [Page(PAGE, body, "") for body in bodies]
+    found = images_of([tags for page in pages for tags in tags_of(page)])
+    assert [one.text for one in found] == ["2"]
+
+
+def test_a_page_of_many_tags_is_as_one_of_few():
+    """Its tags are parsed in pieces, whose base and canonical link are the same."""
+    head = "<link rel=canonical href=http://p.example/a/><base href=b/>"
+    tags = "".join(f"<picture><source srcset={n}><img alt={n}></picture>" for n in range(20_000))
+    pieces = list(tags_of(Page("", (head + tags).encode(), "")))
+    assert len(pieces) > 3
+    found = [one for piece in pieces for one in images_of([piece])]
+    assert [tuple(one) for one in found] == [
+        (f"http://p.example/a/b/{n}", f"{n}", "http://p.example/a/") for n in range(20_000)
+    ]
+    assert found == list(images_of(pieces))
+
+
+def test_a_long_base_changes_nothing():
+    """Else each of a million images would be as long."""
+    assert images(f"<base href=/{'b' * 8000}/><img alt=t src=a>")[0][0].endswith("bbb/a")
+    assert images(f"<base href=/{'b' * 8200}/><img alt=t src=a>") == [(f"{HERE}a", "t")]
+    long = f"<link rel=canonical href=http://c.example/{'c' * 8200}><img alt=t src=a>"
+    assert images(long, "") == [("a", "t")]
+
+
+def test_what_nobody_foresaw_in_a_page_costs_it_alone(monkeypatch: pytest.MonkeyPatch):
+    def fail(html: str) -> LexborHTMLParser:
+        if "bad" in html:
+            raise RuntimeError("never seen")
+        return LexborHTMLParser(html)
+
+    monkeypatch.setattr(page_images, "LexborHTMLParser", fail)
+    pages = [
+        Page(f"http://{n}.example/", b"<img src=a alt=%s>" % n.encode(), "")
+        for n in ("a", "bad", "c")
+    ]
+    found = list(images_of([tags for page in pages for tags in tags_of(page)]))
+    assert found == [
+        Found("http://a.example/a", "a", "http://a.example/"),
+        Broken("unreadable", "http://bad.example/"),
+        Found("http://c.example/a", "c", "http://c.example/"),
+    ]
+
+
+def test_a_host_longer_than_any_name_is_none():
+    """To write one in ASCII takes the square of its length."""
+    long = "\u732b" * 1100
+    for url in (
+        f"http://{long}/",
+        f"//{long}",
+        f"\\/{long}",
+        f"ht\ttps:{long}?",
+        f" http:/@{long}",
+    ):
+        assert images(f"<img alt=t src='{url}'>") == [(url.strip(), "t")]
+    for url in ("http://a.example/", "a/", "a?", "/", "http:/b.example//"):
+        found = images(f"<img alt=t src='{url}{'b' * 1100}'>")
+        assert found[0][0].startswith("http://")
+    assert Base(f"http://{long}/").join("a") == "a"
+
+
 def test_a_page_without_a_url_is_known_by_its_canonical_link():
     html = "<link rel='x canonical' href=https://p.example/a/b><img alt=t src=c>"
     (found,) = images_of([*tags_of(Page("", html.encode(), ""))])
     assert tuple(found) == ("https://p.example/a/c", "t", "https://p.example/a/b")
     assert images(html) == [(f"{HERE}c", "t")]
     assert images("<link rel=canonical href=/b><img alt=t src=c>", "") == [("c", "t")]
-
-
-@pytest.mark.parametrize(
-    ("srcset", "candidates"),
-    [
-        ("", []),
-        ("a.png", [(1, "a.png")]),
-        ("a.png 2x", [(2, "a.png")]),
-        (" a.png 100w,b.png  200w 50h , c.png", [(100, "a.png"), (200, "b.png"), (1, "c.png")]),
-        ("a,b.png 1x, c.png", [(1, "a,b.png"), (1, "c.png")]),
-        ("a.png, b.png", [(1, "a.png"), (1, "b.png")]),
-        ("data:image/png;base64,R0 1x, b.png 2x", [(1, "data:image/png;base64,R0"), (2, "b.png")]),
-        ("a.png 1e2w (x, y) , b", [(100, "a.png"), (1, "b")]),
-        (",,, a.png 0.5x,,", [(0.5, "a.png")]),
-    ],
-)
-def test_srcset(srcset: str, candidates: list):
-    assert srcset_candidates(srcset) == candidates
-
-
-@given(st.text(" ,ab1wx().", max_size=40))
-def test_any_srcset(srcset: str):
-    for size, url in srcset_candidates(srcset):
-        assert url
-        assert not set(url) & set(" \t")
-        assert size >= 0
 
 
 TEXT = "na\u00efve caf\u00e9"

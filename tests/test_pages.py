@@ -3,12 +3,16 @@
 import contextlib
 import functools
 import http.server
+import io
 import shutil
 import subprocess
+import sys
 import threading
+import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,9 +20,12 @@ import pytest
 from command import digests, fates, funnel, rejected, run, succeed
 
 from tests.page_archives import packed, page_record, record, response
-from transforms import pages
+from transforms import page_images, pages
+from transforms.archive_members import Broken
+from transforms.page_images import Found
 from transforms.pages import PageFiles
 
+ROOT = Path(__file__).parent.parent
 ALL = ("--language=", "--min_words=1", "--text_only")
 FIXTURE = Path(__file__).parent / "wat_pages"
 
@@ -59,6 +66,44 @@ def test_pages_and_rows_in_batches(
     ]
 
 
+def test_rows_of_long_pages_are_given_sooner():
+    """Else 16,384 rows might each have a page's URL of 8 KiB, or a text of 32 MiB."""
+    long = "b" * 8000
+    found = (Found(long, f"{number}", long) for number in range(5000))
+    batches = list(pages.rows_of(found))
+    assert max(batch.nbytes for batch in batches) < 1 << 25
+    assert sum(map(len, batches)) == 5000
+
+
+PEAK = """
+import resource, sys
+from collections import Counter
+from transforms.pages import PageFiles, pairs_of, rows_of
+part = PageFiles("warc", ((sys.argv[1], ""),))
+rows = sum(map(len, rows_of(pairs_of(part, Counter()))))
+print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_mib(path: Path) -> tuple[int, float]:
+    """The rows of an archive, and what a process of its own takes to make them."""
+    command = [sys.executable, "-c", PEAK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    rows, kib = map(int, done.stdout.split())
+    return rows, kib / 1024
+
+
+def test_pages_of_many_short_tags_are_parsed_in_pieces(tmp_path: Path):
+    """One of 32 MiB took 2 GB, and 256 pages were held together."""
+    (tmp_path / "small.warc").write_bytes(page_record(url(0), b"<img src=a alt=b>"))
+    tags = b"<img src=a alt=b c d e f g>" * 50_000
+    some = [page_record(url(n), tags) for n in range(4)]
+    (tmp_path / "large.warc").write_bytes(b"".join(some))
+    (few, least), (many, most) = (peak_mib(tmp_path / f"{n}.warc") for n in ("small", "large"))
+    assert (few, many) == (1, 200_000)
+    assert most - least < 150
+
+
 @pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.warc.zst"])
 def test_a_broken_page_costs_itself_alone(tmp_path: Path, name: str):
     some = [page_record(url(n), image_page(n)) for n in range(5)]
@@ -82,6 +127,43 @@ def test_a_broken_page_costs_itself_alone(tmp_path: Path, name: str):
     assert told["steps"][0]["dropped"]["broken_page"] == 2
     assert told["pages"] == {"broken": 2, "pages": 3, "pairs": 6, "records": 5}
     assert "pages: 3 of 5 records; 2 broken; 6 pairs" in ended.out
+
+
+def test_what_nobody_foresaw_is_a_row_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Pages at which our own code fails, at several places."""
+
+    def failing(function: Callable[[Any], Any], bad: str) -> Callable[[Any], Any]:
+        def call(given: Any) -> Any:
+            if bad in str(given):
+                raise ZeroDivisionError("never seen")
+            return function(given)
+
+        return call
+
+    (tmp_path / "a.warc").write_bytes(
+        b"".join(page_record(url(n), image_page(n)) for n in range(1, 6))
+    )
+    monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(2)))
+    monkeypatch.setattr(page_images, "pieces", failing(page_images.pieces, "picture 3"))
+    monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(4)))
+    counts: Counter[str] = Counter()
+    part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))
+    found = list(pages.pairs_of(part, counts))
+    assert [one for one in found if isinstance(one, Broken)] == [
+        Broken("unreadable", url(n)) for n in (2, 3, 4)
+    ]
+    assert {one.page for one in found if isinstance(one, Found)} == {url(1), url(5)}
+    assert len([line for line in caplog.messages if "ZeroDivisionError" in line]) == 1
+
+    def torn(*_: Any) -> Iterator[Found]:
+        yield Found("http://a.example/", "before", url(1))
+        raise ZeroDivisionError("never seen")
+
+    monkeypatch.setattr(pages, "read_wat", torn)
+    found = list(pages.pairs_of(PageFiles("wat", part.files * 2), counts))
+    assert found == [Found("http://a.example/", "before", url(1)), Broken("unreadable")] * 2
 
 
 def test_warc_and_wat_give_the_same_set(tmp_path: Path):
@@ -145,9 +227,26 @@ def test_no_page_at_all_and_pages_beside_tables(tmp_path: Path):
     assert len(pairs(tmp_path / "both")) == 3
 
 
-@pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.wacz", "a.wat.gz"])
+NO_ARCHIVES = {
+    "a.warc": b"<html>no archive",
+    "a.warc.gz": b"\x1f\x8b\x08" * 9,
+    "a.warc.zst": b"\x5d\x2a\x4d\x18\xff\xff\xff\xff\x28\xb5\x2f\xfd" + b"\xff" * 9,
+    "a.wacz": b"PK\x03\x04 cut",
+    "b.wacz": b"",
+    "a.wat.gz": b"<html>no archive",
+}
+
+
+def no_files_in_a_zip() -> bytes:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as file:
+        file.writestr("pages/pages.jsonl", "{}")
+    return whole.getvalue()
+
+
+@pytest.mark.parametrize("name", NO_ARCHIVES)
 def test_what_is_no_archive_is_told_before_the_run(tmp_path: Path, name: str):
-    (tmp_path / name).write_bytes(b"<html>no archive")
+    (tmp_path / name).write_bytes(NO_ARCHIVES[name] or no_files_in_a_zip())
     ended = run(tmp_path / name, tmp_path / "set", *ALL)
     assert (ended.status, ended.err.count("\n")) == (2, 1)
     assert "no WARC record begins in it" in ended.err

@@ -3,6 +3,8 @@
 import gzip
 import json
 import random
+import re
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from transforms import wat, wat_links
 from transforms.archive_members import Broken
 from transforms.archives import records_of
 from transforms.page_images import Found
-from transforms.pages import PageFiles, pairs_of
+from transforms.pages import PageFiles, pairs_of, rows_of
 from transforms.wat import images_of_members, images_of_wat
 from transforms.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, look
 
@@ -148,6 +150,52 @@ def test_links_are_found_as_by_a_parser(ascii: bool):
         )
 
 
+def spelled(text: bytes, kind: str) -> bytes:
+    """The same JSON as a writer may put it."""
+    return {
+        "slash": text.replace(b"/", b"\\/"),
+        "letter": text.replace(b"IMG@", b"\\u0049MG@"),
+        "last letter": text.replace(b'@/src"', b'@/sr\\u0063"'),
+        "in capitals": text.replace(b"/src", b"\\u002Fsrc"),
+        "a key": text.replace(b'"path"', b'"p\\u0061th"'),
+        "base": text.replace(b'"Base"', b'"Bas\\u0065"'),
+        "before a colon": text.replace(b'":', b'" :'),
+        "behind a colon": text.replace(b'":"', b'": "'),
+        "before a base's colon": text.replace(b'"Base":', b'"Base"\n:'),
+        "before a status' colon": text.replace(b'"Status":', b'"Status"\t:'),
+        "around all": text.replace(b"{", b"{ ").replace(b"}", b"\n}").replace(b",", b" , "),
+        "the path last": text.replace(b'"path":"IMG@/src",', b"").replace(
+            b'"alt":"plain"', b'"alt":"plain","path":"IMG@/src"'
+        ),
+        "the path twice": text.replace(b'{"path"', b'{"path":"A@/href","path"'),
+        "the other path last": text.replace(b'"alt":"plain"', b'"alt":"plain","path":"A@/href"'),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("slash", "letter", "last letter", "in capitals", "a key", "base", "before a colon"),
+        *("behind a colon", "before a base's colon", "before a status' colon", "around all"),
+        *("the path last", "the path twice"),
+    ],
+)
+def test_the_same_json_written_otherwise_has_the_same_pairs(kind: str):
+    """A page lost its images, silently, where a slash was written as `\\/`."""
+    for whole in (page(USUAL[:1]), page(USUAL[:1], Head={"Base": "/b/"})):
+        plain = compact(whole)
+        assert told(member(spelled(plain, kind))) == told(member(plain)) != []
+    assert told(member(spelled(compact(page(USUAL[:1])), "the other path last"))) == []
+
+
+def test_the_escapes_of_common_crawl_are_not_parsed():
+    texts = ["<\\/b>", "\\u0085", "\\u00e9", "\\u2019", '\\"', "\\\\", "\\n"]
+    links = "".join(f'{{"path":"A@/href","url":"x","text":"{text}"}},' for text in texts).encode()
+    one = member(compact(page(USUAL)).replace(b'"Links":[', b'"Links":[' + links))
+    assert look([one]).kinds.tolist() == [PAGE]
+    assert len(told(one)) == 10
+
+
 def test_the_usual_is_not_parsed():
     usual = member(compact(page(USUAL)))
     request = member(compact({"Envelope": {"WARC-Header-Metadata": {"WARC-Type": "request"}}}))
@@ -256,6 +304,63 @@ def test_a_page_with_a_long_url_and_more_rows_than_a_batch(monkeypatch: pytest.M
     some = [one for one in images_of_members([member(compact(page(USUAL)))], Counter())]
     assert [len(one.url) for one in some if isinstance(one, Images)] == [3, 2]
     assert found_in([member(compact(page(USUAL)))]) == parsed_of([member(compact(page(USUAL)))])
+
+
+def peak_of(members: list[bytearray]) -> int:
+    """The bytes that are held at most while their rows are made, one batch at a time."""
+    batches = rows_of(images_of_members(members, Counter()))
+    tracemalloc.start()
+    try:
+        assert sum(batch.num_rows for batch in batches) > 50_000
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", ["x", "&amp;", "\\/"])  # by the walk, by a parser of it, or of all
+def test_a_member_of_many_short_links_is_read_in_steps(text: str):
+    """12 KB of gzip, which are 4 MiB, took 856 MB: each row had the page's long URL, twice."""
+    whole = page([])
+    whole["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 4000}/"
+    link = f'{{"path":"IMG@/src","url":"a","alt":"{text}"}},'.encode()
+    block = compact(whole).replace(b'"Links":[', b'"Links":[' + link * 60_000 + link[:-1])
+    one = member(block)
+    for times in (1, 3):
+        assert peak_of([one] * times) < 10 * times * len(one) + (64 << 20)
+
+
+def test_a_record_too_long_to_parse_and_a_page_of_a_long_url():
+    whole = page(USUAL[:1])
+    whole["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 9000}"
+    assert told(member(compact(whole))) == [Broken("long_url", "x")]
+    odd = member(compact(page(USUAL)).replace(b"/", b"\\/") + b" " * (1 << 24))
+    assert told(odd) == [Broken("too_large", "x")]
+
+
+@pytest.mark.parametrize(
+    "value", ["[" * 500 + "]" * 500, "[" * 5000, "9" * 5000, "-1e999", "NaN", "7"]
+)
+@pytest.mark.parametrize("place", ["Envelope", "WARC-Type", "Links", "Head", "alt", "Base"])
+def test_any_json_is_pairs_or_a_fault(value: str, place: str):
+    whole = page(USUAL, Head={"Base": "/"})
+    block = re.sub(
+        rf'"{place}":("[^"]*"|(?=[\[{{]))'.encode(),
+        b'"%s":%s,"x":"y' % (place.encode(), value.encode()),
+        compact(whole),
+        count=1,
+    )
+    assert told(member(block)) is not None
+    text = compact(whole).replace(b'"alt":"plain"', b'"alt":' + value.encode())
+    assert told(member(text)) is not None
+
+
+def test_one_bad_link_costs_its_record_one_row():
+    bad = b'{"path":"IMG@/src","url":"a","alt":"\\x"},'
+    one = member(compact(page(USUAL[:2])).replace(b'"Links":[', b'"Links":[' + bad * 3))
+    found, counts = found_in([one, member(compact(page(USUAL[:1])))])
+    assert [row for row in found if isinstance(row, Broken)] == [Broken("bad_json", PAGE_URL)]
+    assert counts["pages"] == 2
+    assert len(found) == 4
 
 
 def test_a_broken_record_costs_itself_alone(tmp_path: Path):

@@ -48,14 +48,14 @@ def archives_of(source: BinaryIO, *, wacz: bool = True) -> Iterator[BinaryIO | B
 
 def _unpacked(pieces: Iterable[bytes | bytearray], size: int) -> Iterator[BinaryIO | Broken]:
     """What was packed into so many bytes, as far as it can be read."""
-    broken = None
+    broken, room = None, max(_LEAST_LIMIT, _MOST_GROWTH * size)
     with tempfile.TemporaryFile() as sink:
         try:
             for piece in pieces:
-                if sink.tell() > max(_LEAST_LIMIT, _MOST_GROWTH * size):
+                room -= sink.write(piece[:room])
+                if not room:
                     broken = Broken(CUT_OFF)
                     break
-                sink.write(piece)
         except OSError:  # of a disk: the zip's own faults are others
             raise
         except Exception:

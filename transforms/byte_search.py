@@ -122,7 +122,7 @@ def after_line(data, at, stop):  # type: ignore[no-untyped-def]
 @kernel
 def number(data, at, stop):  # type: ignore[no-untyped-def]
     """A decimal number of up to nine digits, or -1."""
-    value = 0
+    value = np.int64(0)
     for place in range(at, stop):
         if data[place] < ord("0") or data[place] > ord("9") or stop - at > 9:
             return -1

@@ -222,24 +222,25 @@ class _Pictures:
     """What the `source`s of each `picture` of a page say."""
 
     def __init__(self) -> None:
-        self._sources: dict[int, list[LexborNode]] = {}
+        self._pictures: set[int] = set()
+        self._sources: dict[int, list[LexborNode]] = {}  # that nobody looked at
         self._urls: dict[int, str] = {}
 
     def add(self, node: LexborNode) -> None:
         """Adds a `picture`, or a `source`, which counts in one."""
         if node.tag == "picture":
-            self._sources[node.mem_id] = []
-        elif node.parent and (sources := self._sources.get(node.parent.mem_id)) is not None:
-            sources.append(node)
+            self._pictures.add(node.mem_id)
+        elif node.parent and (picture := node.parent.mem_id) in self._pictures:
+            self._sources.setdefault(picture, []).append(node)
 
     def url(self, image: LexborNode) -> str:
         """Of the `source`s before an image in its `picture`, the first that has one."""
         picture = image.parent.mem_id if image.parent else 0
-        if not self._urls.get(picture) and self._sources.get(picture):
-            sources, self._sources[picture] = self._sources[picture], []
+        if not self._urls.get(picture):
+            sources = self._sources.pop(picture, [])
             urls = (_largest(source.attributes) for source in sources)
             self._urls[picture] = next(filter(None, urls), "")
-        return self._urls.get(picture, "")
+        return self._urls[picture]
 
 
 class Base:

@@ -1,0 +1,201 @@
+"""Pages, archives and WATs take time in proportion to their size, whatever they repeat."""
+
+import gzip
+import io
+import zlib
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from tests.fuzz import archives, html, wat
+from tests.fuzz.growth import superlinear
+from tests.page_archives import page_record, record, response
+from transforms.archives import read_records
+from transforms.http_pages import Page, page_of
+from transforms.page_images import Base, images_of, tags_of
+from transforms.pages import rows_of
+from transforms.srcset import srcset_candidates
+from transforms.wat import read_wat
+
+URL = "http://a.example/b/"
+
+
+def page(body: bytes) -> None:
+    for url in (URL, ""):
+        list(images_of(list(tags_of(Page(url, body, "")))))
+
+
+def many_pages(body: bytes) -> None:
+    """The pattern as the pieces of many pages."""
+    pages = [
+        tags for at in range(0, len(body), 300) for tags in tags_of(Page(URL, body[at:][:300], ""))
+    ]
+    list(images_of(pages))
+
+
+def attributes(body: bytes) -> None:
+    page(b"<img alt=a src=b " + body + b">")
+
+
+def picture(body: bytes) -> None:
+    page(b"<picture>" + body)
+
+
+def srcset(body: bytes) -> None:
+    srcset_candidates(body.decode("latin1"))
+
+
+def url(body: bytes) -> None:
+    text = body.decode("utf-8", "replace")
+    Base(URL).join(text)
+    Base(f"http://{text}/").join("a")
+
+
+def http_head(body: bytes) -> None:
+    told(response(b"<html>", body.decode("latin1")))
+
+
+def http_body(body: bytes) -> None:
+    for field in (
+        "Transfer-Encoding: chunked",
+        "Content-Encoding: br",
+        "Content-Encoding: deflate",
+    ):
+        told(response(body, field))
+    told(response(body, kind=""))
+
+
+def told(block: bytes) -> None:
+    for found in read_records(io.BytesIO(record(URL, block))):
+        page_of(found)
+
+
+def archive(body: bytes) -> None:
+    for before in (b"", page_record(URL, b""), gzip.compress(b"WARC/1.0\r\n"), b"WARC/1.0\r\n"):
+        list(read_records(io.BytesIO(before + body)))
+
+
+def within_gzip(body: bytes) -> None:
+    list(read_records(io.BytesIO(gzip.compress(body, 0))))
+
+
+def wat_of(before: bytes, after: bytes) -> Callable[[bytes], None]:
+    def read(body: bytes) -> None:
+        member = gzip.compress(bytes(wat.member(before + body + after)), 1)
+        list(rows_of(read_wat(io.BytesIO(member), Counter())))
+
+    return read
+
+
+ATTRIBUTES = [
+    b" a",
+    b"=",
+    b"'",
+    b'"',
+    b" alt=b",
+    b" src=",
+    b" srcset='a 1x,b 2x'",
+    b"/",
+    b"\n",
+    b"&lt;",
+]
+PICTURES = [
+    b"<source srcset=a>",
+    b"<source srcset=' '>",
+    b"<img alt=b>",
+    b"<picture>",
+    b"</picture>",
+]
+SRCSETS = [b",", b" ", b"a", b"1", b".", b"(", b")", b"1x", b"1w,", b"e+", b"\t", b"a b, ", b"\xa0"]
+URLS = [
+    b"a",
+    b"/",
+    b".",
+    b"..",
+    b"../",
+    b"%2e",
+    b"@",
+    b":",
+    b"?",
+    b"#",
+    b"\\",
+    b"[",
+    b"\t",
+    b"xn--",
+]
+LETTERS = ["\u4e00", "\u0f73", "\u0301\u0315", "\u00df", "\u1100\u1161", "\ufdfa", "\u3002"]
+FIELDS = [
+    b"a",
+    b":",
+    b" ",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"a:b\r\n",
+    b"a:b\r\n\t",
+    b"Content-Encoding: ,",
+    b"gzip,",
+]
+BODIES = [
+    b"1\r\na\r\n",
+    b"1\r\na",
+    b"0",
+    b";",
+    b" ",
+    b"<!---->",
+    b"<!--",
+    b"-->",
+    b"<html>",
+    b"\n",
+    b"\xff",
+]
+
+
+def empty_member(data: bytes) -> bytes:
+    """A gzip member's head and a piece of it, which goes on with whatever comes."""
+    return b"\x1f\x8b\x08" + bytes(7) + b"\x00%c\x00%c\xff" % (len(data), 255 - len(data)) + data
+
+
+ARCHIVES = [
+    *(
+        *archives.JUNK,
+        b"Content-Length: 0\r\n\r\n",
+        b"Content-Length: 9\r\n\r\n",
+        b"a:b\r\n",
+        b"a",
+        b"\n\r",
+    ),
+    *(empty_member(b""), empty_member(bytes(10)), b"\x00\x00\x00\xff\xff", zlib.compress(b"")),
+]
+WALKS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
+    "page": (page, html.TOKENS),
+    "many pages": (many_pages, html.TOKENS),
+    "attributes": (attributes, ATTRIBUTES),
+    "picture": (picture, PICTURES),
+    "srcset": (srcset, SRCSETS),
+    "url": (url, URLS + [letter.encode() for letter in LETTERS]),
+    "http head": (http_head, FIELDS),
+    "http body": (http_body, BODIES),
+    "archive": (archive, ARCHIVES),
+    "within gzip": (within_gzip, ARCHIVES),
+    **{f"wat {name}": (wat_of(*around), wat.TOKENS) for name, around in wat.PLACES.items()},
+}
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_time_grows_with_the_bytes(name: str) -> None:
+    walk, tokens = WALKS[name]
+    walk(tokens[0] * 9)  # what is compiled or made once
+    assert superlinear(walk, tokens) == []
+
+
+def test_names_of_other_letters_take_no_longer_than_their_length() -> None:
+    """All different: each that comes anew is sought among all."""
+    letters = "".join(chr(0x4E00 + n % 20_000) for n in range(400_000)).encode()
+    assert superlinear(lambda body: url(letters[: len(body)]), [b"a"]) == []
+
+
+def test_attributes_of_other_names_take_no_longer_than_their_length() -> None:
+    names = b"".join(b" a%d" % n for n in range(100_000))
+    assert superlinear(lambda body: attributes(names[: len(body)]), [b"a"]) == []
