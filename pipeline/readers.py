@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,10 +20,9 @@ from transforms.tar_members import BrokenTar, tar_members
 
 STRINGS = ("url", "caption", PAGE_URL)
 BATCH_BYTES = 1 << 25  # of these; 65,536 usual pairs have a third of it
-# Bytes of a row of Parquet; 65,536 of fewer are of a few values, in a dictionary of 1 MiB at most.
-DICTIONARY_ROW = 20
 # Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
 LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
+DECODED_BYTES = 1 << 28  # of a column that a batch of Parquet may take before it is cut
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 
 
@@ -109,28 +109,41 @@ def _parquet(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     # Arrow's own file does not wait for the interpreter's lock.
     with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
         footer = pq.read_metadata(source)
-        rows, alike = batch_rows, set()
+        rows = batch_rows
         for group in map(footer.row_group, split.row_groups):
-            for column in map(group.column, range(group.num_columns)):
+            for place, column in enumerate(map(group.column, range(group.num_columns))):
                 if group.num_rows and column.path_in_schema in names:
                     size = column.total_uncompressed_size / group.num_rows
-                    rows = min(rows, max(1, int(BATCH_BYTES / max(size, 1))))
-                    if size < DICTIONARY_ROW and column.physical_type == "BYTE_ARRAY":
-                        alike.add(column.path_in_schema)
-        # A page without a checksum passes; of what is dictionary-encoded, a batch may be vast.
-        file = pq.ParquetFile(
-            source,
-            metadata=footer,
-            pre_buffer=False,
-            read_dictionary=sorted(alike),
-            page_checksum_verification=True,
-        )
-        for batch in file.iter_batches(
-            batch_size=rows, row_groups=list(split.row_groups), columns=[*names, *faults]
-        ):
-            columns = [batch[name] for name in names]
-            rows = pa.record_batch(columns, names=list(STRINGS[: len(columns)]))
-            yield rows.append_column("malformed", batch["malformed"]) if faults else rows
+                    size = max(size, footer.schema.column(place).length or 1)  # where it is fixed
+                    rows = min(rows, max(1, int(BATCH_BYTES / size)))
+        # A page without a checksum passes.
+        options = {"metadata": footer, "pre_buffer": False, "page_checksum_verification": True}
+        groups, columns = list(split.row_groups), [*names, *faults]
+        repeats = _long_repeats(source, names, groups, rows, options)
+        file = pq.ParquetFile(source, read_dictionary=repeats, **options)
+        for batch in file.iter_batches(batch_size=rows, row_groups=groups, columns=columns):
+            pairs = pa.record_batch(
+                [batch[name] for name in names], names=list(STRINGS[: len(names)])
+            )
+            yield pairs.append_column("malformed", batch["malformed"]) if faults else pairs
+
+
+def _long_repeats(
+    source: Any, names: list[str], groups: list[int], rows: int, options: dict[str, Any]
+) -> list[str]:
+    """The columns to leave as dictionaries until a batch is cut: where every row had the longest
+    value of one, so many rows would be vast. A file of 180 KB may hold one of 1 MB 20,000 times."""
+    # 64 KiB at once: the dictionaries come first, 3 ms for one of usual size.
+    file = pq.ParquetFile(source, read_dictionary=names, buffer_size=1 << 16, **options)
+    long = set()
+    for group in groups:
+        reading = {"batch_size": 1, "row_groups": [group], "columns": names, "use_threads": False}
+        for batch in islice(file.iter_batches(**reading), 1):
+            for name in names:
+                longest = _sizes(getattr(batch[name], "dictionary", batch[name])).max(initial=0)
+                if longest * rows > DECODED_BYTES:
+                    long.add(name)
+    return sorted(long)
 
 
 def _webdataset(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:

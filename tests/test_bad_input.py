@@ -208,12 +208,24 @@ def test_batches_are_cut_by_bytes(tmp_path: Path, kind: pa.DataType, dictionary:
     assert len(batches) >= 3
 
 
-def test_repeats_of_one_long_text_are_not_decoded_at_once(tmp_path: Path):
-    """6.5 GB of text in a file of 200 kB: no batch has more than its bytes."""
-    rows = 65_536
-    one = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["x" * 100_000])
+@pytest.mark.parametrize(
+    ("kind", "rows", "size"),
+    [
+        (pa.string(), 65_536, 100_000),
+        (pa.string(), 20_000, 900_000),
+        (pa.large_binary(), 20_000, 900_000),
+        (pa.binary(900_000), 300, 900_000),
+    ],
+)
+def test_repeats_of_one_long_text_are_not_decoded_at_once(
+    tmp_path: Path, kind: pa.DataType, rows: int, size: int
+):
+    """18 GB of text in a file of 200 kB: no batch has more than its bytes."""
+    long = pa.array([b"x" * size]).cast(kind)
+    one = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), long)
     table = pa.table({"url": np.arange(rows), "caption": one})
     pq.write_table(table, tmp_path / "a.parquet", store_schema=False)
+    assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
     split = Split(str(tmp_path / "a.parquet"), "parquet", "", "url", "caption", (0,))
     batches = read_split(split, rows)
     assert {next(batches)["caption"].nbytes // 10**6 for _ in range(5)} == {33}

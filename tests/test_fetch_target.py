@@ -26,9 +26,15 @@ from transforms.fetch_target import is_public_address, request_url
         ("http://１２７.0.0.1/", "http://127.0.0.1/"),
         ("http://%61.example/", "http://a.example/"),
         ("http://[2001:db8::1]:80/", "http://[2001:db8::1]:80/"),
+        ("http://[::FFFF:1.2.3.4]/b", "http://[::FFFF:1.2.3.4]/b"),
         ("http://a.example/\ud800", "http://a.example/%EF%BF%BD"),
         ("http://a.example/\x00b\x00", "http://a.example/%00b"),
         ("http:///a.example/b", "http://a.example/b"),
+        ("http://a.example/x/../b/./c/.?q=/../", "http://a.example/b/c/?q=/../"),
+        ("http://a.example/x/%2E./b/..", "http://a.example/"),
+        ("http://a.example/..;/...%2e/.b", "http://a.example/..;/...%2e/.b"),
+        ("http://a.example//x/..//b", "http://a.example///b"),
+        ("http://a.example\\é\\..\\b", "http://a.example/b"),
     ],
 )
 def test_the_url_that_is_sent(url: str, sent: str) -> None:
@@ -41,12 +47,22 @@ def test_the_url_that_is_sent(url: str, sent: str) -> None:
         *("", "a.example/b", "//a.example/b", "/b", "ftp://a.example/", "file:///etc/passwd"),
         *("data:image/png;base64,AAAA", "javascript:0", "http:", "http://", "http://:80/b"),
         *("http://a b/", "http://a.example:99999/", "http://a.example:b/", "http://[::1/"),
+        *("http://[1.2.3.4]/", "http://[:::]/", "http://[.]/b", "http://[0123456789]/"),
         *("http://[fe80::1%25eth0]/", "http://a.example%00/", "http://a\ud800b/", "gopher://a/"),
         "http://a.example:" + "8" * 10_000,
+        *(f"http://{letter * 254}/" for letter in "a\u00e9\u00ad\u0f73"),
+        *(f"http://{letter * 2000}.example/" for letter in ("a", "\u00ad", "%C2%AD")),
+        "http://" + "\u00e9" * 64 + ".example/",
     ],
 )
 def test_what_is_no_web_url_is_refused(url: str) -> None:
     assert request_url(url) is None
+
+
+def test_a_host_of_the_longest_label() -> None:
+    sent = request_url("http://" + "\u00e9" * 63 + ".example/")
+    assert sent is not None
+    assert sent.startswith("http://xn--")
 
 
 @given(st.sampled_from(["", "http://", "https://a.example/", "http://["]), st.text())

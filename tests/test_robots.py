@@ -88,6 +88,19 @@ def test_the_rules_of_the_host_that_a_redirect_leads_to() -> None:
         assert "/private/a" not in second.requests
 
 
+def test_urls_that_are_no_urls_to_some_end_nothing() -> None:
+    """Python's own splitter of URLs raises at such hosts."""
+    urls = ["http://[1.2.3.4]/a", "http://[:::]/a", "http://[.]/"]
+    assert [one.detail for one in fetch_all(urls, POLITE)] == ["bad_url"] * 3
+
+
+def test_a_way_up_and_down_is_the_folder_that_it_leads_to() -> None:
+    with small_web() as web:
+        web.files = {"/robots.txt": RULES, "/private/a": b"x", "/a": b"x"}
+        asked = details(web, "/x/../private/a", "/x/%2e%2e/private/a", "/private/../a")
+        assert asked == ["robots", "robots", None]
+
+
 def test_a_crawl_delay_is_kept() -> None:
     with small_web() as web:
         web.files = {"/robots.txt": b"User-agent: *\nCrawl-delay: 0.2", "/a": b"x"}
@@ -108,24 +121,83 @@ def test_a_crawl_delay_is_kept() -> None:
     ],
 )
 def test_answers_that_are_no_rules(detail: str, expected: str | None) -> None:
-    assert read_robots(None, detail).refusal_of("http://a.org/b", "alignset") == expected
+    assert read_robots(None, detail, "alignset").refusal_of("http://a.org/b") == expected
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"\0\xff\xfe", b"<html>", b"Disallow: /", b"User-agent\n" * 99]
 )
 def test_rubbish_forbids_nothing(body: bytes) -> None:
-    assert read_robots(body, None).refusal_of("http://a.org/b", "alignset") is None
+    assert read_robots(body, None, "alignset").refusal_of("http://a.org/b") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "forbidden"),
+    [
+        ("User-agent: a\nUser-agent: alignset\nUser-agent: b\nDisallow: /x", True),
+        ("User-agent: alignset\nDisallow:\n\nUser-agent: *\nDisallow: /x", False),
+        ("User-agent: alignset\nDisallow: /y\nUser-agent: b\nDisallow: /x", False),
+        ("User-agent: alignset\nSitemap: /s\nUser-agent: b\nDisallow: /x", True),
+        ("User-agent: *\nfoo: bar\nUser-agent: b\nDisallow: /x", False),
+        ("User-agent: *\nDisallow: /x\nUser-agent: align\nAllow: /", False),
+        ("User-agent: *\nDisallow: /x\nUser-agent: set\nAllow: /", True),
+        ("User-agent: *\nDisallow: /y\nUser-agent: b\nAllow: /\nUser-agent: *\nDisallow: /x", True),
+        ("user agent *\ndisalow /x # private", True),
+    ],
+)
+def test_which_group_counts(text: str, forbidden: bool) -> None:
+    robots = read_robots(text.encode(), None, "AlignSet")
+    assert robots.refusal_of("http://a.org/x") == ("robots" if forbidden else None)
+
+
+def test_the_rules_of_others_are_not_kept() -> None:
+    """Protego keeps a list of rules for each name: n names that share n rules took n * n."""
+    names = "".join(f"User-agent: bot{number}\n" for number in range(20_000))
+    rules = "".join(f"Disallow: /{number}\n" for number in range(13_000))
+    mine = "User-agent: alignset\nUser-agent: *\nDisallow: /mine\nDisallow: /more\n"
+    robots = read_robots((mine + names + rules).encode(), None, "alignset")
+    assert robots.size == len("disallow: /mine" + "disallow: /more")
+    robots = read_robots((names + "User-agent: alignset\n" + rules).encode(), None, "alignset")
+    assert robots.refusal_of("http://a.org/7") == "robots"
+    assert robots.refusal_of("http://a.org/x") is None
+
+
+def test_more_wildcards_than_can_be_looked_for() -> None:
+    rule = "Allow: /*" + "a" * 90 + "b"
+    robots = read_robots("\n".join(["User-agent: *", *[rule] * 2000]).encode(), None, "alignset")
+    assert robots.refusal_of("http://a.org/" + "a" * 100) is None
+    assert robots.refusal_of("http://a.org/" + "a" * 1000) == "robots"
+
+
+def test_only_the_first_500_kib_are_read() -> None:
+    text = b"User-agent: *\nDisallow: /a\n" + b"\n" * 512_000 + b"Disallow: /b\n"
+    robots = read_robots(text, None, "alignset")
+    assert robots.refusal_of("http://a.org/a") == "robots"
+    assert robots.refusal_of("http://a.org/b") is None
 
 
 def test_a_cache_that_forgets() -> None:
     cache = RobotsCache()
-    assert cache.get("http://a") is None
-    cache.put("http://a", Robots(None))
-    assert cache.get("http://a") == Robots(None)
+    assert cache.get("http://a", "alignset") is None
+    cache.put("http://a", "alignset", Robots(None))
+    assert cache.get("http://a", "alignset") == Robots(None)
+    assert cache.get("http://a", "other") is None  # who may be told something else
     for number in range(20_000):
-        cache.put(f"http://{number}", Robots(None))
-    assert cache.get("http://a") is None
+        cache.put(f"http://{number}", "alignset", Robots(None))
+    assert cache.get("http://a", "alignset") is None
+
+
+def test_a_cache_of_long_files() -> None:
+    """20,000 of 500 KiB would take 400 GB, parsed; what is put again counts once."""
+    cache = RobotsCache()
+    long = Robots(None, size=512_000)
+    for number in [0] * 20 + [*range(20)]:
+        cache.put(str(number), "alignset", long)
+    kept = [number for number in range(20) if cache.get(str(number), "alignset")]
+    assert kept == [*range(12, 20)]  # 4 Mi characters
+    for number in range(20):
+        cache.put(str(number), "alignset", Robots(None))
+    assert all(cache.get(str(number), "alignset") for number in range(20))
 
 
 @pytest.mark.parametrize(

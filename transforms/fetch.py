@@ -79,7 +79,7 @@ class _Fetches:
             self.queue.add(job, first=first)
             return
         origin = job.origin
-        robots = _ROBOTS.get(origin)
+        robots = _ROBOTS.get(origin, self._settings.user_agent_token)
         if robots is not None:
             self._admit(job, robots)
             return
@@ -92,12 +92,11 @@ class _Fetches:
         self.queue.add(self._ready(Job(-1, url, url, robots_of=origin)), first=True)
 
     def _admit(self, job: Job, robots: Robots) -> None:
-        token = self._settings.user_agent_token
-        refusal = robots.refusal_of(job.url, token)
+        refusal = robots.refusal_of(job.url)
         if refusal:
             self._fail(job, refusal)
             return
-        if delay_s := robots.crawl_delay_s(token):
+        if delay_s := robots.crawl_delay_s():
             self.queue.slow_down(job.host, delay_s)
         self.queue.add(job)
 
@@ -135,7 +134,7 @@ class _Fetches:
         elif detail is not None:
             self._fail(job, detail)
         elif job.robots_of:
-            self._answer(job.robots_of, read_robots(ended.body, None))
+            self._answer(job.robots_of, ended.body)
         else:
             self.done.append(Fetched(job.index, ended.body, None))
 
@@ -145,12 +144,14 @@ class _Fetches:
 
     def _fail(self, job: Job, detail: str) -> None:
         if job.robots_of:
-            self._answer(job.robots_of, read_robots(None, detail))
+            self._answer(job.robots_of, None, detail)
         else:
             self.done.append(Fetched(job.index, None, detail))
 
-    def _answer(self, origin: str, robots: Robots) -> None:
-        _ROBOTS.put(origin, robots)
+    def _answer(self, origin: str, body: bytes | None, detail: str | None = None) -> None:
+        token = self._settings.user_agent_token
+        robots = read_robots(body, detail, token)
+        _ROBOTS.put(origin, token, robots)
         waiting = self._asking.pop(origin, [])
         self._asked -= len(waiting)
         for job in waiting:

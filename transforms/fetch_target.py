@@ -5,6 +5,7 @@ import re
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
+import can_ada
 import idna
 
 # A URL of these characters alone goes out as it is; nearly all do, and this check takes 1 µs.
@@ -15,6 +16,10 @@ _PLAIN_URL = re.compile(
 _ANY_URL = re.compile(r"(https?):[/\\]{2,}([^/\\?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.I | re.S)
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:]+)(?::([0-9]*))?", re.S)
 _ASCII_HOST = re.compile(r"[a-z0-9._-]{1,253}")
+# Segments that name no folder, but this one and the one above. curl takes them off, so they must be
+# off before robots.txt is asked.
+_DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:[/?]|$)", re.I)
+_LONGEST_HOST = 1024  # characters before they are mapped, some of which may come to nothing
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _C0_AND_SPACE = "".join(map(chr, range(0x21)))
 _SAFE_IN_PATH = "%/:@!$&'()*+,;=[]|~"
@@ -40,7 +45,7 @@ def request_url(url: str) -> str | None:
     Returns:
       An absolute http or https URL in ASCII; None where `url` is no such URL.
     """
-    if _PLAIN_URL.fullmatch(url):
+    if _PLAIN_URL.fullmatch(url) and not _DOTS.search(url):
         return url
     cleaned = url.strip(_C0_AND_SPACE).translate({9: None, 10: None, 13: None})
     matched = _ANY_URL.fullmatch(_SURROGATE.sub("\ufffd", cleaned))
@@ -54,23 +59,31 @@ def request_url(url: str) -> str | None:
     if host is None or int(port[:6] or 1) not in range(1, 65536):
         return None
     path = quote(path.replace("\\", "/") or "/", safe=_SAFE_IN_PATH)
+    if _DOTS.search(path):
+        path = can_ada.parse(f"http://a{path}").pathname
     query = quote(query or "", safe=_SAFE_IN_QUERY)
     return f"{scheme.lower()}://{host}{':' if port else ''}{port}{path}{query}"
 
 
 def _ascii_host(host: str) -> str | None:
-    if host.startswith("["):
-        return host
+    if len(host) > _LONGEST_HOST:
+        return None
     try:
+        if host.startswith("["):
+            ipaddress.IPv6Address(host[1:-1])
+            return host
         # `idna.encode` would refuse hosts that browsers open, such as those with an emoji.
         mapped = idna.uts46_remap(unquote(host), std3_rules=False, transitional=False)
     except (idna.IDNAError, ValueError):
         return None
-    labels = (
+    labels = mapped.split(".")
+    # The ASCII form is no shorter, and to make it takes the square of a label's length.
+    if len(mapped) > 253 or any(len(one) > 63 and not one.isascii() for one in labels):
+        return None
+    ascii_host = ".".join(
         label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii")
-        for label in mapped.split(".")
+        for label in labels
     )
-    ascii_host = ".".join(labels)
     return ascii_host if _ASCII_HOST.fullmatch(ascii_host) else None
 
 
