@@ -20,8 +20,14 @@ from transforms.tar_members import BrokenTar, tar_members
 
 STRINGS = ("url", "caption", PAGE_URL)
 BATCH_BYTES = 1 << 25  # of these; 65,536 usual pairs have a third of it
+<<<<<<< HEAD
 # Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
 LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
+=======
+# Rows read at once where each value may share 1 MB with the one before (Parquet's DELTA_BYTE_ARRAY,
+# which Spark may choose): a page of 1 MB then holds 20 GB, and pyarrow makes no dictionary of it.
+SHARED_ROWS = 64
+>>>>>>> texts
 DECODED_BYTES = 1 << 28  # of a column that a batch of Parquet may take before it is cut
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 
@@ -109,23 +115,38 @@ def _parquet(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     # Arrow's own file does not wait for the interpreter's lock.
     with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
         footer = pq.read_metadata(source)
-        rows = batch_rows
+        rows, shared = batch_rows, set()
         for group in map(footer.row_group, split.row_groups):
             for place, column in enumerate(map(group.column, range(group.num_columns))):
                 if group.num_rows and column.path_in_schema in names:
                     size = column.total_uncompressed_size / group.num_rows
                     size = max(size, footer.schema.column(place).length or 1)  # where it is fixed
                     rows = min(rows, max(1, int(BATCH_BYTES / size)))
+                    if any("DELTA" in encoding for encoding in column.encodings):
+                        shared.add(column.path_in_schema)
         # A page without a checksum passes.
         options = {"metadata": footer, "pre_buffer": False, "page_checksum_verification": True}
         groups, columns = list(split.row_groups), [*names, *faults]
-        repeats = _long_repeats(source, names, groups, rows, options)
+        alone = [name for name in names if name not in shared]
+        repeats = _long_repeats(source, alone, groups, rows, options)
         file = pq.ParquetFile(source, read_dictionary=repeats, **options)
-        for batch in file.iter_batches(batch_size=rows, row_groups=groups, columns=columns):
+        few = min(rows, SHARED_ROWS) if shared else rows
+        batches = file.iter_batches(batch_size=few, row_groups=groups, columns=columns)
+        for batch in _joined(batches, rows) if few < rows else batches:
             pairs = pa.record_batch(
                 [batch[name] for name in names], names=list(STRINGS[: len(names)])
             )
             yield pairs.append_column("malformed", batch["malformed"]) if faults else pairs
+
+
+def _joined(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Neighbouring batches as one, of so many rows or little more than `BATCH_BYTES`."""
+    for first in batches:
+        some, count, size = [first], len(first), first.nbytes
+        while count < rows and size < BATCH_BYTES and (batch := next(batches, None)):
+            some.append(batch)
+            count, size = count + len(batch), size + batch.nbytes
+        yield pa.concat_batches(some)
 
 
 def _long_repeats(

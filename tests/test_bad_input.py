@@ -229,3 +229,20 @@ def test_repeats_of_one_long_text_are_not_decoded_at_once(
     split = Split(str(tmp_path / "a.parquet"), "parquet", "", "url", "caption", (0,))
     batches = read_split(split, rows)
     assert {next(batches)["caption"].nbytes // 10**6 for _ in range(5)} == {33}
+
+
+def test_values_that_share_much_are_not_decoded_at_once(tmp_path: Path):
+    """900 MB of text in 1 MB, as Spark may write it: each value adds to the one before."""
+    rows, text = 3000, "x" * 300_000
+    table = pa.table({"url": np.arange(rows), "caption": [text] * rows})
+    encodings = {"url": "PLAIN", "caption": "DELTA_BYTE_ARRAY"}
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, use_dictionary=False, column_encoding=encodings)
+    split = Split(str(path), "parquet", "", "url", "caption", (0,))
+    del table
+    before, seen = pa.total_allocated_bytes(), 0
+    for batch in read_split(split, 65_536):
+        assert pa.total_allocated_bytes() - before < 4 * BATCH_BYTES
+        assert batch["url"].to_pylist() == [b"%d" % (seen + at) for at in range(len(batch))]
+        seen += len(batch)
+    assert seen == rows
