@@ -20,14 +20,11 @@ from transforms.tar_members import BrokenTar, tar_members
 
 STRINGS = ("url", "caption", PAGE_URL)
 BATCH_BYTES = 1 << 25  # of these; 65,536 usual pairs have a third of it
-<<<<<<< HEAD
 # Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
 LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
-=======
 # Rows read at once where each value may share 1 MB with the one before (Parquet's DELTA_BYTE_ARRAY,
 # which Spark may choose): a page of 1 MB then holds 20 GB, and pyarrow makes no dictionary of it.
 SHARED_ROWS = 64
->>>>>>> texts
 DECODED_BYTES = 1 << 28  # of a column that a batch of Parquet may take before it is cut
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 
