@@ -41,4 +41,4 @@ def bound_exif() -> None:
     def metered(self: Any, file: IO[bytes]) -> None:
         load(self, _Metered(file))  # type: ignore[arg-type]
 
-    directory.load = metered  # type: ignore[method-assign]
+    directory.load = metered  # type: ignore[assignment, method-assign]
