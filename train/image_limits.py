@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from train.samples import LONGEST_IMAGE
@@ -20,7 +21,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "PPM")
 _MAX_GIF_BYTES = 1 << 22  # its comment takes 2.5 s then, and time grows with the square
 _MAX_SCANS = 100  # of a JPEG: each is a pass over all pixels, in ten bytes
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # of a JPEG, but those that stand in a scan
-_MAX_EXIF_PIECES = 64
+_EXIF, _MAX_EXIF_PIECES = b"Exif\0\0", 64
 _MAX_OVERLAP = 1 << 16  # bytes that the fields of an EXIF block have beside twice its own
 
 
@@ -31,10 +32,12 @@ def check_cost(data: bytes) -> None:
     if data.startswith(b"GIF8") and len(data) > _MAX_GIF_BYTES:
         raise Image.DecompressionBombError(f"a GIF of {len(data)} bytes")
     if data.startswith(b"\xff\xd8"):
-        if data.count(b"Exif\0\0") > _MAX_EXIF_PIECES:
+        codes = np.frombuffer(data, np.uint8)
+        markers = codes[1:][codes[:-1] == 0xFF]  # 8 us for 40 KB, where bytes.count takes 60
+        if np.count_nonzero(markers == 0xE1) > _MAX_EXIF_PIECES < data.count(_EXIF):
             raise Image.DecompressionBombError("EXIF of too many pieces")
         # So often it may stand in a film behind the picture; then each marker is looked at.
-        if data.count(b"\xff\xda") > _MAX_SCANS and _has_too_many_scans(data):
+        if np.count_nonzero(markers == 0xDA) > _MAX_SCANS and _has_too_many_scans(data):
             raise Image.DecompressionBombError("a JPEG of too many scans")
 
 
