@@ -1,7 +1,9 @@
 """Batches: every pixel the same whoever decodes it, sets in their shares, bad samples capped."""
 
 import itertools
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from train_shards import colour_files, encoded, write_tar
 from train.data import SKIPPED, Batch, Position, TrainingData
 from train.errors import TrainingError
 from train.presets import TINY
+from train.samples import LONGEST_IMAGE
 from train.settings import Settings
 from train.shards import ShardSet, find_sets
 
@@ -120,6 +123,68 @@ def test_bad_samples_are_counted_by_reason_and_skipped(tmp_path: Path):
     reasons = ("no_image", "no_text", "scattered", "undecodable")
     assert {counts[reason] for reason in reasons} <= {2, 3}
     assert_equal(batches(sets, 1, found[3].position), found[4:])
+
+
+def test_hostile_samples_are_skipped_and_counted(tmp_path: Path):
+    """Whatever a picture or a text is made of; the good ones come as if they were alone."""
+    files = colour_files(0, 8)
+    picture = files["0000000000000000.png"]
+    bad = {
+        "large.jpg": bytes(LONGEST_IMAGE + 1),
+        "gif.jpg": b"GIF89a" + bytes(1 << 23),
+        "exif.jpg": b"\xff\xd8" + b"\xff\xe1\0\x09Exif\0\0a" * 1000,
+        "zeros.png": bytes(100),
+        "cut.png": picture[:-30],
+        "eps.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "noisy.webp": b"RIFF\xff\xff\xff\xffWEBPVP8X" + b"\xff" * 100,
+    }
+    mixed = files | bad | {f"{name.partition('.')[0]}.txt": b"a text" for name in bad}
+    mixed = dict(sorted(mixed.items(), key=lambda file: file[0].partition(".")[0]))
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", mixed)))
+    found = batches(sets, 4)
+    texts = Counter(text for batch in found for text in batch.texts)
+    assert texts == {files[name].decode(): 2 for name in files if name.endswith("txt")}
+    counts = found[-1].position.reasons
+    assert (counts["too_large"], counts["undecodable"]) in ((3, 4), (6, 8))  # by the last epoch
+
+
+def test_texts_of_any_bytes_are_learned_from(tmp_path: Path):
+    files = colour_files(0, 4)
+    texts = [b"a" * (20 << 20), b"\xff\xfe\0 x", "\u202e\U0010ffff".encode() * 9000, b"\0\0"]
+    for name, text in zip([name for name in files if name.endswith("txt")], texts, strict=True):
+        files[name] = text
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
+    (batch,) = batches(sets, 1)
+    assert sorted(map(len, batch.texts)) == [2, 5, 4682, 1 << 14]
+
+
+def test_as_few_samples_are_read_ahead_as_their_bytes_allow(tmp_path: Path, monkeypatch):
+    """All of a batch of large ones would be held until they are decoded."""
+    files = colour_files(0, 40)
+    for name in [name for name in files if name.endswith("png")]:
+        files[name] += bytes(1 << 16)
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
+    settings = replace(SETTINGS, batch_size=32, decode_threads=1)
+    expected = batches(sets, 2, settings=settings)
+    monkeypatch.setattr("train.data._MAX_BYTES_AHEAD", 4 << 16)
+    held, lock = [0], threading.Lock()
+    crop, submitted = TrainingData._crop, ThreadPoolExecutor.submit
+
+    def submit(self, function, *args):
+        with lock:
+            held.append(held[-1] + 1)
+        return submitted(self, function, *args)
+
+    def counted(self, cursor, sample):
+        found = crop(self, cursor, sample)
+        with lock:
+            held.append(held[-1] - 1)
+        return found
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    monkeypatch.setattr(TrainingData, "_crop", counted)
+    assert_equal(batches(sets, 2, settings=settings), expected)
+    assert max(held) <= 6
 
 
 def test_too_many_bad_samples_end_with_a_line(tmp_path: Path):

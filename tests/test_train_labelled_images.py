@@ -95,3 +95,19 @@ def test_a_broken_image_is_named(tmp_path: Path):
     broken.write_bytes(b"no picture")
     with pytest.raises(TrainingError, match=r"ant/1.png can't be decoded"):
         list(evaluation_batches(find_images(str(tmp_path / "val")), 8, batch_size=4, threads=1))
+
+
+def test_a_long_thin_image_takes_little_memory(tmp_path: Path):
+    """Its shorter side resized to 330 px, the longer one would be 21 million."""
+    images = folder(tmp_path / "val", {"ant": 1}) / "ant"
+    Image.new("L", (65_500, 1), 50).save(images / "0.png")
+    ((pixels, _),) = evaluation_batches(find_images(str(tmp_path / "val")), 289, 1, threads=1)
+    assert (pixels == 50).all()
+
+
+def test_an_image_of_too_many_bytes_is_named(tmp_path: Path):
+    large = folder(tmp_path / "val", {"ant": 1}) / "ant" / "0.png"
+    with large.open("ab") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(TrainingError, match=r"ant/0.png can't be decoded \(DecompressionBombErr"):
+        list(evaluation_batches(find_images(str(tmp_path / "val")), 8, 1, threads=1))

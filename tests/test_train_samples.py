@@ -3,14 +3,16 @@
 import gzip
 import io
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import webdataset as wds
+from hostile_tars import HOSTILE, header
 from train_shards import colour_files, colour_shards, write_tar
 
 from train.errors import TrainingError
-from train.samples import Sample, read_samples, shard_samples
+from train.samples import LONGEST_IMAGE, LONGEST_TEXT, Sample, read_samples, shard_samples
 from train.shard_streams import ShardStream
 
 
@@ -132,3 +134,75 @@ def test_samples_whose_files_do_not_follow_each_other_are_told(tmp_path: Path, f
     # A second b.json belongs to nothing that is missing.
     expected = [("a", False), ("b", False), ("c", False), ("a", True), ("b", False), ("a", True)]
     assert found == expected[first:]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("how", ["file", "command"])
+def test_a_hostile_tar_gives_its_samples_or_is_named(tmp_path: Path, name: str, how: str):
+    tar, expected = HOSTILE[name]
+    path = tmp_path / "0.tar"
+    path.write_bytes(tar)
+    shard = str(path) if how == "file" else f"pipe:cat {path}"
+    if isinstance(expected, str) and name not in ("nothing", "only an end"):
+        with pytest.raises(TrainingError, match=r"0\.tar is damaged \("):
+            list(shard_samples(shard))
+    elif not isinstance(expected, str):
+        plain = [name for name, _, plain in expected if plain and len(name.rpartition(".")[0])]
+        keys = [key for n, key in enumerate(plain) if not n or key != plain[n - 1]]
+        assert len(list(shard_samples(shard))) == len(keys)
+
+
+def test_no_size_takes_memory(tmp_path: Path):
+    """Neither of what a header says, nor of what is too large to be used."""
+    path = tmp_path / "0.tar"
+    for kind in (b"L", b"x", b"0"):
+        path.write_bytes(header(b"a.jpg", b"77777777777\0", kind) + bytes(1024))
+        tracemalloc.start()
+        with pytest.raises(TrainingError, match=r"0\.tar is damaged"):
+            list(shard_samples(str(path)))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 8 << 20
+
+
+def test_a_large_image_is_not_read_and_said_to_be(tmp_path: Path):
+    files = {"a.jpg": bytes(LONGEST_IMAGE), "a.txt": b"x", "b.jpg": bytes(LONGEST_IMAGE + 1)}
+    shard = str(write_tar(tmp_path / "0.tar", files | {"b.txt": b"y", "c.png": b"z"}))
+    a, b, c = shard_samples(shard)
+    assert (len(a.image), a.text, a.too_large) == (LONGEST_IMAGE, "x", False)
+    assert b == Sample("b", None, "y", too_large=True)
+    assert c == Sample("c", b"z", None)
+    assert [key for key, _, _ in read_samples([shard])] == ["a"]
+
+
+@pytest.mark.parametrize("body", [b"a" * (100 << 20), "é".encode() * LONGEST_TEXT, bytes(1 << 20)])
+def test_of_a_long_text_the_beginning_is_read(tmp_path: Path, body: bytes, monkeypatch):
+    sizes = []
+    read = ShardStream.read
+    monkeypatch.setattr(
+        ShardStream, "read", lambda self, size: sizes.append(size) or read(self, size)
+    )
+    shard = str(write_tar(tmp_path / "0.tar", {"a.jpg": b"x", "a.txt": body, "b.txt": b"y"}))
+    a, b = shard_samples(shard)
+    assert a.text == body[:LONGEST_TEXT].decode("utf-8", "replace").strip()
+    assert b.text == "y"
+    assert sum(sizes) < LONGEST_TEXT + tarfile.RECORDSIZE
+
+
+def test_many_keys_of_one_file_each_take_little_memory(tmp_path: Path):
+    path = tmp_path / "0.tar"
+    names = [f"{n:0100d}.jpg".encode()[-99:] for n in range(20_000)]
+    path.write_bytes(b"".join(header(name, 0) for name in names) + bytes(1024))
+    tracemalloc.start()
+    assert sum(1 for _ in shard_samples(str(path))) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000 * 100 + (3 << 20)
+
+
+def test_names_longer_than_a_path_can_be_are_no_samples(tmp_path: Path):
+    files = {f"{'n' * 5000}.jpg": b"x", "a.jpg": b"y", f"{'d/' * 2047}b.jpg": b"z"}
+    shard = str(write_tar(tmp_path / "0.tar", files))
+    assert [sample.image for sample in shard_samples(shard)] == [b"y"]
+    shard = str(write_tar(tmp_path / "1.tar", {f"{'d/' * 2045}b.jpg": b"z"}))
+    assert [sample.image for sample in shard_samples(shard)] == [b"z"]

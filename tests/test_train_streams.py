@@ -108,3 +108,19 @@ def test_no_more_than_a_window_is_held(tmp_path):
 def test_shards_without_any_sample_end_with_a_line(tmp_path):
     with pytest.raises(SettingsError, match=r"no sample in 2 shards, such as .*\.tar"):
         next(ShuffledStream(made(tmp_path, [0, 0]), 3, 4).samples(Cursor()))
+
+
+def test_a_window_of_large_images_has_fewer(tmp_path, monkeypatch):
+    """Bytes bound it too, and it is gone on with as any other."""
+    monkeypatch.setattr("train.streams.MEAN_BYTES", 1000)
+    files = {}
+    for n in range(40):
+        files |= {f"{n}.jpg": bytes(9_000 if 10 <= n < 20 else 90), f"{n}.txt": b"x"}
+    shards = (str(write_tar(tmp_path / "0.tar", files)),)
+    stream = ShuffledStream(shards, 3, 20)
+    whole = list(islice(stream.samples(Cursor()), 80))
+    starts = sorted({cursor.sample for cursor, _ in whole})
+    assert starts[:4] == [0, 13, 16, 19]  # 10 small and 3 large, 3 large, 3 large
+    for taken in range(70):
+        cursor = whole[taken][0]
+        assert list(islice(stream.samples(cursor), 8)) == whole[taken + 1 : taken + 9]

@@ -29,6 +29,7 @@ SKIPPED = (
 )  # why a sample can be left out
 _FIRST_JUDGED = 1_000  # samples; of fewer, a share says little
 _MAX_AHEAD = 2_048  # samples
+_MAX_BYTES_AHEAD = 1 << 30  # of their images
 _GOLDEN = 0.6180339887498949
 
 
@@ -123,12 +124,15 @@ class TrainingData:
         """
         pending: deque[tuple[int, Cursor, Sample, Future]] = deque()
         count = min(self.settings.batch_size // self.processes, _MAX_AHEAD)
+        held = 0  # bytes
         with ThreadPoolExecutor(self.settings.decode_threads) as pool:
             try:
                 for one, cursor, sample in self._samples(cursors, samples):
                     pending.append((one, cursor, sample, pool.submit(self._crop, cursor, sample)))
-                    if len(pending) > count:
+                    held += len(sample.image or b"")
+                    while len(pending) > count or (held > _MAX_BYTES_AHEAD and pending):
                         *place, image = pending.popleft()
+                        held -= len(place[-1].image or b"")
                         yield *place, image.result()
             finally:
                 pool.shutdown(cancel_futures=True)
@@ -159,6 +163,8 @@ class TrainingData:
         settings = self.settings
         if sample.scattered:
             return "scattered"
+        if sample.too_large:
+            return "too_large"
         if sample.image is None or sample.text is None:
             return "no_image" if sample.image is None else "no_text"
         name = f"{sample.key} {hash(sample.image)}"  # keys of two data sets may be equal

@@ -10,6 +10,7 @@ from PIL import Image
 
 from train.errors import SettingsError
 from train.flags import Parser, boolean, exit_status, stoppable
+from train.image_limits import MAX_PIXELS
 from train.images import decode_image
 from train.retrieval import retrieval_scores
 from train.samples import caption_lines, read_samples
@@ -67,7 +68,7 @@ def embed_pairs(
         processor.tokenizer.model_max_length, model.config.text_config.max_position_embeddings
     )
     images, texts, captions = [], [], []
-    while batch := list(islice(pairs, batch_size)):
+    while batch := _next_batch(pairs, batch_size):
         pictures, batch_captions = zip(*batch, strict=True)
         inputs = processor(
             images=list(pictures),
@@ -87,6 +88,19 @@ def embed_pairs(
     if not captions:
         raise SettingsError("no pair with a readable image in --data")
     return np.concatenate(images), np.concatenate(texts), captions
+
+
+def _next_batch(
+    pairs: Iterator[tuple[Image.Image, list[str]]], size: int
+) -> list[tuple[Image.Image, list[str]]]:
+    """So many pairs, or fewer where their images are large."""
+    batch, pixels = [], 0
+    for image, captions in islice(pairs, size):
+        batch.append((image, captions))
+        pixels += image.width * image.height
+        if pixels > MAX_PIXELS:
+            break
+    return batch
 
 
 def _decodable(

@@ -2,14 +2,21 @@
 
 import io
 import random
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 
 import numpy as np
 import simplejpeg
 import torch
 from PIL import Image, ImageOps
 
-_MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # beyond which Pillow refuses; simplejpeg knows no limit
+from train.image_limits import FORMATS, MAX_PIXELS, check_cost, limit_exif
+
 _ORIENTATION = 0x0112
+# An image of more pixels waits until no other such is being decoded: they take 10 bytes a pixel.
+_MANY_PIXELS = 1 << 24
+_MANY = Lock()
+limit_exif()
 
 
 def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
@@ -18,10 +25,16 @@ def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     Args:
       draft_px: let a JPEG decode at a power-of-two reduction that is still this large.
     """
-    image = Image.open(io.BytesIO(data))
+    check_cost(data)
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
     if draft_px:
         image.draft("RGB", (draft_px, draft_px))
-    return ImageOps.exif_transpose(image).convert("RGB")
+    with _turn_of(image.width * image.height):
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _turn_of(pixels: int) -> AbstractContextManager:
+    return _MANY if pixels > _MANY_PIXELS else nullcontext()
 
 
 def decode_square(data: bytes, side: int) -> np.ndarray:
@@ -31,6 +44,7 @@ def decode_square(data: bytes, side: int) -> np.ndarray:
     as Pillow, to 346 px 1.5 times, and the same pixels but for one step of rounding. Both let
     other threads run meanwhile.
     """
+    check_cost(data)
     pixels = _upright_jpeg(data, side)
     if pixels is None:
         pixels = np.array(decode_image(data, draft_px=side))
@@ -62,17 +76,18 @@ def _upright_jpeg(data: bytes, min_px: int) -> np.ndarray | None:
         return None
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        if height * width > _MAX_PIXELS:
+        if height * width > MAX_PIXELS:
             return None  # Pillow says what is wrong with it
         # By eighths it could come closer, but only halves are fast: 603/s by 6/8, 893/s whole.
         halvings = min(3, (min(height, width) // min_px).bit_length() - 1)
-        if halvings < 1:
-            return simplejpeg.decode_jpeg(data, "RGB")
-        sides = {"min_height": -(-height >> halvings), "min_width": -(-width >> halvings)}
-        return simplejpeg.decode_jpeg(data, "RGB", min_factor=1, **sides)
+        with _turn_of(height * width >> 2 * max(0, halvings)):
+            if halvings < 1:
+                return simplejpeg.decode_jpeg(data, "RGB")
+            sides = {"min_height": -(-height >> halvings), "min_width": -(-width >> halvings)}
+            return simplejpeg.decode_jpeg(data, "RGB", min_factor=1, **sides)
     except ValueError:  # CMYK, a warning of its decoder, or no image at all
         return None
 
 
 def _is_turned(data: bytes) -> bool:
-    return Image.open(io.BytesIO(data)).getexif().get(_ORIENTATION, 1) != 1
+    return Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(_ORIENTATION, 1) != 1

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -18,8 +17,11 @@ from PIL import Image
 from train.classify_settings import ClassifySettings
 from train.errors import SettingsError, TrainingError
 from train.images import decode_image
+from train.samples import LONGEST_IMAGE
 
 _MAX_ASPECT = 4 / 3  # of Inception's crop (Szegedy et al., 2015), which the paper takes (5.3)
+# Of an image's sides: resized whole, one of 1 x 65,500 px would take 20 GB.
+_MAX_LENGTH = 64
 # What is left of the shorter side for evaluation (section 5.3).
 CENTRAL_RATIO = 0.875
 
@@ -88,7 +90,7 @@ def training_pixels(
 
 def evaluation_pixels(path: str, px: int) -> np.ndarray:
     """uint8[px, px, 3]: of an image whose shorter side is 8/7 of px, the central square."""
-    image = _open(path)
+    image = _not_longer(_open(path), _MAX_LENGTH)
     side, shorter = round(px / CENTRAL_RATIO), min(image.size)
     width, height = (int(side * old / shorter) for old in image.size)
     left, top = round((width - px) / 2), round((height - px) / 2)
@@ -96,9 +98,18 @@ def evaluation_pixels(path: str, px: int) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + px, top + px)))
 
 
+def _not_longer(image: Image.Image, aspect: float) -> Image.Image:
+    """The image or, where it is longer, so much of its middle."""
+    longest = round(min(image.size) * aspect)
+    width, height = (min(side, longest) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
 def _open(path: str) -> Image.Image:
     try:
-        return decode_image(Path(path).read_bytes())
+        with open(path, "rb") as file:
+            return decode_image(file.read(LONGEST_IMAGE + 1))  # which refuses so many
     except Exception as error:  # Pillow raises many kinds
         raise TrainingError(
             f"{path} can't be decoded ({error!r:.80}): replace it, or take it out"

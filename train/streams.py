@@ -8,6 +8,9 @@ from typing import NamedTuple
 from train.errors import SettingsError
 from train.samples import Sample, shard_samples
 
+# Of an image; where those of a window are larger, it has fewer, or memory would have no bound.
+MEAN_BYTES = 1 << 20
+
 
 class Cursor(NamedTuple):
     """How far a stream was read: so many samples of the shuffled window that begins here."""
@@ -66,13 +69,15 @@ class ShuffledStream:
     def _windows(self, cursor: Cursor) -> Iterator[list[_Place] | None]:
         """After each sample that it reads: the window that is now complete, else None."""
         window: list[_Place] = []
+        left = self.window_samples * MEAN_BYTES
         for place in self._places(cursor):
             if place:
                 window.append(place)
-            if len(window) == self.window_samples or not place:
+                left -= len(place.sample.image or b"")
+            if len(window) == self.window_samples or not place or left < 0:
                 if window:
                     yield window
-                window = []
+                window, left = [], self.window_samples * MEAN_BYTES
             else:
                 yield None
 
