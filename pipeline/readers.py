@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.text_files import LONGEST_ROW, read_json_lines, read_table
+from pipeline.text_files import BLOCK, HEAD, LONGEST_ROW, read_json_lines, read_table
 from transforms.files import is_local, open_to_read
-from transforms.measure import PAGE_URL
+from transforms.measure import PAGE_URL, UNREADABLE
 from transforms.tar_members import BrokenTar, tar_members
 
 STRINGS = ("url", "caption", PAGE_URL)
@@ -31,10 +31,10 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 
 def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The batches of one split, the same each time, with at most `batch_rows` rows each, and at
-    most `BATCH_BYTES` bytes where there is more than one row.
+    most `BATCH_BYTES` bytes where there is more than one row. One of over 40 MiB is unreadable.
 
-    Columns: `url` and `caption`, and `page_url` where the split has it; of text files and pages
-    `malformed`;
+    Columns: `url` and `caption`, and `page_url` where the split has it; of text files and pages,
+    and of a row that is unreadable, `malformed`;
     of shards `source_path`, `source_at` and `source_size`, the place of the image's bytes.
     """
     readers = {
@@ -47,8 +47,10 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     }
     try:
         for batch in readers[split.format](split, batch_rows):
-            for start, stop in _parts(batch, batch_rows):
+            for start, stop, size in _parts(batch, batch_rows):
                 part = batch.slice(start, stop - start)
+                if len(part) == 1 and size > LONGEST_ROW + BLOCK:
+                    part = _too_long(part)
                 columns = [
                     as_bytes(column) if name in STRINGS else column
                     for name, column in zip(part.schema.names, part.columns, strict=True)
@@ -64,8 +66,18 @@ def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
         raise RuntimeError(f"cannot read {split.path} to its end: {reason}; {advice}") from error
 
 
-def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int]]:
-    """Where to cut a batch, by rows and by bytes: (start, stop)."""
+def _too_long(row: pa.RecordBatch) -> pa.RecordBatch:
+    """A row that is unreadable, without its long strings."""
+    columns = dict(zip(row.schema.names, row.columns, strict=True))
+    for name in columns.keys() & set(STRINGS):
+        if _sizes(columns[name])[0] > HEAD:
+            columns[name] = pa.nulls(1, pa.binary())
+    columns["malformed"] = pa.array([UNREADABLE])
+    return pa.record_batch(columns)
+
+
+def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int, int]]:
+    """Where to cut a batch, by rows and by bytes: (start, stop, bytes)."""
     strings = [_sizes(batch[name]) for name in STRINGS if name in batch.schema.names]
     sizes = np.cumsum(np.sum(strings, axis=0))
     start = 0
@@ -73,7 +85,7 @@ def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int]]:
         before = sizes[start - 1] if start else 0
         full = int(np.searchsorted(sizes, before + BATCH_BYTES, side="right"))
         stop = min(max(full, start + 1), start + batch_rows, len(batch))
-        yield start, stop
+        yield start, stop, int(sizes[stop - 1] - before)
         start = stop
 
 

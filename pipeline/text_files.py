@@ -25,6 +25,7 @@ from transforms.measure import PAGE_URL, UNREADABLE
 
 BLOCK = 1 << 23  # bytes of a text file parsed at once
 LONGEST_ROW = 1 << 25  # bytes of a row that is surely read
+MOST_COLUMNS = 10_000  # of a table; pyarrow takes 8 KB for each
 HEAD = 1 << 20  # bytes from which the columns are told
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ROWS = pa.schema([("url", pa.binary()), ("caption", pa.binary()), ("malformed", pa.string())])
@@ -55,6 +56,9 @@ def header_columns(split: Any, wanted: Iterable[str] = ()) -> list[str]:
         return []
     if not line.removeprefix(BYTE_ORDER_MARK).strip():
         raise ValueError("its first line is empty; it must name the columns")
+    names = line.count(b"\t" if split.format == "tsv" else b",") + 1
+    if names > MOST_COLUMNS:
+        raise ValueError(f"its header names {names:,} columns; at most {MOST_COLUMNS:,} are read")
     if split.format == "csv" and line.count(b'"') % 2:
         raise ValueError("a name in its header has a line break or an open quotation mark")
     reading = pa.csv.ReadOptions(block_size=len(line) + 1)
@@ -174,7 +178,7 @@ def _table_rows(split: Any, batch_rows: int, block: int) -> Iterator[pa.RecordBa
             for batch in reader:
                 values = [_latin1_bytes(column) for column in batch.columns]
                 last_url = values[0][-1].as_py() if len(batch) else last_url
-                yield _rows(values, len(batch))
+                yield _rows(values, pa.nulls(len(batch), pa.string()))
         # Last, since the reader runs ahead of its batches: their place must not depend on time.
         invalid.seek(0)
         rows = _unpickled(invalid, last, last_url)
@@ -219,16 +223,15 @@ def _names(split: Any) -> list[str]:
     return [split.url_column, split.text_column, *filter(None, [split.page_column])]
 
 
-def _rows(columns: list[pa.Array], size: int) -> pa.RecordBatch:
-    """Rows of `url`, `caption` and perhaps `page_url`, none of which is unreadable."""
-    rows = pa.record_batch([*columns[:2], pa.nulls(size, pa.string())], schema=_ROWS)
+def _rows(columns: list[pa.Array], faults: pa.Array) -> pa.RecordBatch:
+    """Rows of `url`, `caption`, `malformed` and perhaps `page_url`."""
+    rows = pa.record_batch([*columns[:2], faults], schema=_ROWS)
     return rows.append_column(PAGE_URL, columns[2]) if columns[2:] else rows
 
 
 def _unreadable(rows: list[bytes]) -> pa.RecordBatch:
     faults = pa.array([UNREADABLE] * len(rows), pa.string())
-    nothing = pa.nulls(len(rows), pa.binary())
-    return pa.record_batch([nothing, pa.array(rows, pa.binary()), faults], schema=_ROWS)
+    return _rows([pa.nulls(len(rows), pa.binary()), pa.array(rows, pa.binary())], faults)
 
 
 def read_json_lines(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -245,10 +248,12 @@ def read_json_lines(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
                 if len(table) != block.count(b"\n") + (block[-1:] != b"\n"):
                     raise pa.ArrowInvalid("a line is a row, and here a row is no line")
             except pa.ArrowInvalid:  # one bad line: read each by itself
-                yield _json_lines(block.splitlines(), split)
+                lines = (line[0] for line in re.finditer(rb"[^\r\n]+", block))
+                while some := list(islice(lines, batch_rows)):
+                    yield _json_lines(some, split)
                 continue
             columns = [table[name].combine_chunks().cast(pa.binary()) for name in schema.names]
-            yield _rows(columns, len(table))
+            yield _rows(columns, pa.nulls(len(table), pa.string()))
 
 
 def _line_blocks(source: BinaryIO) -> Iterator[bytes]:
@@ -269,15 +274,17 @@ def _line_blocks(source: BinaryIO) -> Iterator[bytes]:
 
 def _json_lines(lines: Iterable[bytes], split: Any) -> pa.RecordBatch:
     names = _names(split)
-    rows: list[dict[str, bytes | str | None]] = []
+    rows: list[tuple[bytes | None, ...]] = []
+    faults: list[str | None] = []
     for line in filter(bytes.strip, lines):
         try:
-            values = _json_row(line, names)
-            rows.append(dict(zip(("url", "caption", PAGE_URL), values, strict=False)))
+            rows.append(tuple(_json_row(line, names)))
+            faults.append(None)
         except (ValueError, RecursionError):
-            rows.append({"caption": line, "malformed": UNREADABLE})
-    schema = _ROWS.append(pa.field(PAGE_URL, pa.binary())) if names[2:] else _ROWS
-    return pa.RecordBatch.from_pylist(rows, schema=schema)
+            rows.append((None, line, None)[: len(names)])
+            faults.append(UNREADABLE)
+    columns = [pa.array([row[at] for row in rows], pa.binary()) for at in range(len(names))]
+    return _rows(columns, pa.array(faults, pa.string()))
 
 
 def _json_row(line: bytes, names: list[str]) -> list[bytes | None]:
@@ -287,6 +294,8 @@ def _json_row(line: bytes, names: list[str]) -> list[bytes | None]:
       ValueError: it is no object, or the URL or the text is there twice or no text (or has two
         kinds of what is no UTF-8). The page is then taken for unknown.
     """
+    if line.lstrip()[:1] != b"{":  # 1 µs, and a parser's complaint takes 8
+        raise ValueError("no object")
     try:
         text, errors = line.decode(), "surrogatepass"  # a surrogate's escape is no text
     except UnicodeDecodeError:

@@ -17,6 +17,7 @@ from command import funnel, kept, rejected, run, succeed
 
 from pipeline.inputs import Split
 from pipeline.readers import BATCH_BYTES, read_split
+from pipeline.text_files import read_json_lines
 
 GOOD = b'{"url": "http://a.org/0", "caption": "some text"}\n'
 TABLE = b"url,caption\n"
@@ -142,6 +143,7 @@ REFUSED: dict[str, tuple[str, bytes, int, str]] = {
     "no first line": ("a.csv", b"\n" + TABLE + ROW, 2, "must name the columns"),
     "a header of two lines": ("a.csv", b'url,"cap\ntion"\n' + ROW, 2, "line break"),
     "a header without end": ("a.csv", b"x" * (34 << 20), 2, "first 32 MiB"),
+    "thousands of columns": ("a.csv", TABLE[:-1] + b",x" * 9999 + b"\n" + ROW, 2, "at most 10,000"),
     "never closed": ("a.csv", TABLE + b'http://a.org/7,"some\n' + ROW, 1, "http://a.org/7"),
     "never closed, by the end": ("a.csv", TABLE + ROW + b'x,"some', 1, "quotation mark"),
     "a row of 70 MiB": ("a.csv", TABLE + b"x" * (70 << 20) + b"\n", 1, "longer than 32 MiB"),
@@ -188,6 +190,26 @@ def test_a_field_that_few_objects_have_may_be_told(tmp_path: Path):
     assert run(tmp_path / "a.jsonl", tmp_path / "set", *ALL).status == 2
     succeed(tmp_path / "a.jsonl", tmp_path / "set", *ALL, "--text_column=caption")
     assert len(kept(tmp_path / "set")) == 1
+
+
+def test_a_row_of_parquet_that_is_too_long_is_a_reason(tmp_path: Path):
+    """Of 41 MiB, which as JSON would end the command; its neighbours are read."""
+    texts = ["some text 1", "x" * (41 << 20), "some text 2", "x" * (39 << 20)]
+    urls = [f"http://a.org/{n}" for n in range(4)]
+    pq.write_table(pa.table({"url": urls, "caption": texts}), tmp_path / "a.parquet")
+    split = Split(str(tmp_path / "a.parquet"), "parquet", "", "url", "caption", (0,))
+    rows = [row for batch in read_split(split, 100) for row in batch.to_pylist()]
+    assert [row["url"].decode() for row in rows] == urls
+    assert [row.get("malformed") for row in rows] == [None, "unreadable_row", None, None]
+    assert rows[1]["caption"] is None
+    assert [len(row["caption"] or b"") for row in rows] == [11, 0, 11, 39 << 20]
+
+
+def test_lines_of_a_block_with_a_bad_one_are_batches_too(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_bytes(GOOD + b"\n" + b"bad\n" * 20 + GOOD)
+    split = Split(str(tmp_path / "a.jsonl"), "jsonl", "", "url", "caption")
+    sizes = [len(batch) for batch in read_json_lines(split, 8)]
+    assert sizes == [8, 8, 6]
 
 
 KINDS = [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary()]
