@@ -11,9 +11,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz.growth import cpu_seconds
 from tests.page_archives import record, response
 from transforms import http_pages
-from transforms.archives import Broken, read_records
+from transforms.archives import Broken, Record, read_records
 from transforms.http_pages import Page, page_of
 from transforms.reasons import PAGE_FAULTS
 
@@ -127,6 +128,20 @@ def test_a_long_head():
     assert page(b"HTTP/1.1 200 OK\r\n" + b"a: b\n" * 20_000 + b"\r\n" + HTML).detail == "bad_http"
     spaced = b"HTTP/1.1 200 OK\r\n: x\r\na b : c\r\nContent-Type :\t text/html \r\n\r\n"
     assert page(spaced + HTML).body == HTML
+
+
+@pytest.mark.parametrize("piece", [b"a", b"a ", b"a:", b": ", b"a:a\r"])
+def test_a_long_line_in_a_head(piece: bytes):
+    def answer(size: int) -> Record:
+        block = b"HTTP/1.1 200 OK\r\n" + piece * (size // len(piece)) + b"\r\n\r\n" + HTML
+        (found,) = read_records(io.BytesIO(record(URL, block)))
+        assert isinstance(found, Record)
+        return found
+
+    short, long = (answer(size) for size in (7500, 60_000))
+    assert isinstance(page_of(long), Page)
+    taken = cpu_seconds(lambda _: page_of(long), b"")
+    assert taken < 24 * max(cpu_seconds(lambda _: page_of(short), b""), 0.003)
 
 
 def test_encoded_more_often_than_anything():

@@ -170,10 +170,10 @@ class _Frame:
             return None
         head = self._head()
         if not head:
-            if not final and len(held) - self.at < _MAX_HEAD and self._may_begin():
+            to_come = len(held) - self.at < _MAX_HEAD and self._may_begin()
+            if to_come and not final:
                 return None
-            cut = final and self._may_begin()
-            return self._broken(CUT_OFF if cut else BAD_HEAD, self.at + 1, {})
+            return self._broken(CUT_OFF if to_come else BAD_HEAD, self.at + 1, {})
         fields, start = head
         length = fields.get(b"content-length", b"")
         if not length.isdigit() or len(length) > 18:

@@ -4,6 +4,7 @@ that are read together against each alone."""
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from random import Random
 
 from transforms.archive_members import Broken
@@ -187,8 +188,14 @@ def check(random: Random) -> None:
     assert images(pages) == [one for page in pages for one in images([page])], bodies
 
 
+def _within(before: bytes) -> Callable[[bytes], object]:
+    return lambda body: image_tags(before + body)
+
+
 def _pieces(body: bytes) -> None:
     b"".join(pieces(image_tags(body, links=True), least=64))
 
 
-STEPS = {"image_tags": (image_tags, TOKENS), "pieces": (_pieces, TOKENS)}
+PLACES = {"page": b"", "script": b"<script><!--", "style": b"<style>", "tag": b"<a b=c"}
+STEPS = {name: (_within(before), TOKENS) for name, before in PLACES.items()}
+STEPS["pieces"] = (_pieces, TOKENS)

@@ -27,11 +27,11 @@ def page(body: bytes) -> None:
 
 
 def many_pages(body: bytes) -> None:
-    """The pattern as the pieces of many pages."""
-    pages = [
-        tags for at in range(0, len(body), 300) for tags in tags_of(Page(URL, body[at:][:300], ""))
-    ]
-    list(images_of(pages))
+    """The pattern in many pages, as many of them together as in a run."""
+    some = [body[at : at + 300] for at in range(0, len(body), 300)]
+    tags = [tags for page in some for tags in tags_of(Page(URL, page, ""))]
+    for at in range(0, len(tags), 256):
+        list(images_of(tags[at : at + 256]))
 
 
 def attributes(body: bytes) -> None:
