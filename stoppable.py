@@ -54,12 +54,15 @@ def run_stoppable(
         except KeyboardInterrupt:
             print(stopped, file=sys.stderr)
             return stopped_status
-    with suppress(OSError):  # the child may have done it itself
-        os.setpgid(child, child)
-    asked = _wait(child, {*ours, signal.SIGCHLD})
-    with suppress(OSError):
-        os.killpg(child, signal.SIGKILL)  # of a command that has ended, what it has left
-    status = _status(child)
+    try:
+        with suppress(OSError):  # the child may have done it itself
+            os.setpgid(child, child)
+        asked = _wait(child, {*ours, signal.SIGCHLD})
+        with suppress(OSError):
+            os.killpg(child, signal.SIGKILL)  # of a command that has ended, what it has left
+        status = _status(child)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if status >= 0:
         return status
     why = f"failed: {signal.strsignal(-status)} (signal {-status}); the same command goes on"
