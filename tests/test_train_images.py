@@ -143,9 +143,9 @@ def jpeg_of(*segments: bytes) -> bytes:
     return data[:2] + b"".join(segments) + data[2:]
 
 
-def progressive_of_scans(count: int) -> bytes:
+def progressive_of_scans(count: int, side: int = 64) -> bytes:
     """A progressive JPEG whose last scan comes again and again."""
-    data = encoded(noise(64, 64), "JPEG", progressive=True)
+    data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
     last = data.rfind(b"\xff\xda")
     return data[:last] + data[last:-2] * count + b"\xff\xd9"
 
@@ -154,6 +154,7 @@ GIF = encoded(noise(64, 64).convert("P"), "GIF")
 COSTLY = {
     "EXIF in pieces": jpeg_of(b"\xff\xe1\0\x09Exif\0\0a" * 1000),
     "scans": progressive_of_scans(101),
+    "scans of many pixels": progressive_of_scans(80, 4_000),
     "a GIF's comment": GIF[:-1] + b"\x21\xfe" + (b"\xff" + bytes(255)) * 20_000 + b"\0;",
     "bytes": jpeg_of() + bytes(LONGEST_IMAGE),
 }

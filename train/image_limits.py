@@ -19,7 +19,8 @@ MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # beyond which Pillow refuses; simplejp
 # As `beam_runner.py` has them, and what else ImageFolder takes; EPS would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "PPM")
 _MAX_GIF_BYTES = 1 << 22  # its comment takes 2.5 s then, and time grows with the square
-_MAX_SCANS = 100  # of a JPEG: each is a pass over all pixels, in ten bytes
+# Of a JPEG, each a pass over all pixels, in ten bytes: 100, or fewer of many pixels. 2^30 take 5 s.
+_USUAL_SCANS, _MAX_SCANS, _MAX_SCANNED = 12, 100, 1 << 30
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # of a JPEG, but those that stand in a scan
 _EXIF, _MAX_EXIF_PIECES = b"Exif\0\0", 64
 _MAX_OVERLAP = 1 << 16  # bytes that the fields of an EXIF block have beside twice its own
@@ -37,19 +38,22 @@ def check_cost(data: bytes) -> None:
         if np.count_nonzero(markers == 0xE1) > _MAX_EXIF_PIECES < data.count(_EXIF):
             raise Image.DecompressionBombError("EXIF of too many pieces")
         # So often it may stand in a film behind the picture; then each marker is looked at.
-        if np.count_nonzero(markers == 0xDA) > _MAX_SCANS and _has_too_many_scans(data):
+        if np.count_nonzero(markers == 0xDA) > _USUAL_SCANS and _has_too_many_scans(data):
             raise Image.DecompressionBombError("a JPEG of too many scans")
 
 
 def _has_too_many_scans(data: bytes) -> bool:
-    at, scans = 2, 0
-    while scans <= _MAX_SCANS and (found := _MARKER.search(data, at)):
+    at, scans, most = 2, 0, _MAX_SCANS
+    while scans <= most and (found := _MARKER.search(data, at)):
         marker, at = data[found.start() + 1], found.end()
         if marker == 0xD9:
             break
+        if 0xC0 <= marker <= 0xC2:  # the frame: its height and width
+            height, width = (int.from_bytes(data[at + n : at + n + 2]) for n in (3, 5))
+            most = min(most, max(_USUAL_SCANS, _MAX_SCANNED // max(1, height * width)))
         scans += marker == 0xDA
         at += int.from_bytes(data[at : at + 2]) if marker != 0xD8 else 0
-    return scans > _MAX_SCANS
+    return scans > most
 
 
 class _Metered:

@@ -25,12 +25,21 @@ def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
     Args:
       draft_px: let a JPEG decode at a power-of-two reduction that is still this large.
     """
+    image = _open(data, draft_px)
+    with _turn_of(image.width * image.height):
+        return _upright(image)
+
+
+def _open(data: bytes, draft_px: int | None) -> Image.Image:
     check_cost(data)
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     if draft_px:
         image.draft("RGB", (draft_px, draft_px))
-    with _turn_of(image.width * image.height):
-        return ImageOps.exif_transpose(image).convert("RGB")
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _turn_of(pixels: int) -> AbstractContextManager:
@@ -46,9 +55,11 @@ def decode_square(data: bytes, side: int) -> np.ndarray:
     """
     check_cost(data)
     pixels = _upright_jpeg(data, side)
-    if pixels is None:
-        pixels = np.array(decode_image(data, draft_px=side))
-    return resize_square(pixels, side)
+    if pixels is not None:
+        return resize_square(pixels, side)
+    image = _open(data, side)
+    with _turn_of(image.width * image.height):
+        return resize_square(np.array(_upright(image)), side)
 
 
 def resize_square(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -12,7 +12,7 @@ _BLOCK = 512
 _GZIP = b"\x1f\x8b"
 _LONGEST_EXTRA = 1 << 20  # bytes of what headers say of the member behind them
 _LARGEST = 1 << 60  # bytes of a member; no file has a place beyond
-_EXTRAS = (b"L", b"K", b"x", b"g")
+_EXTRAS = (b"L", b"K", b"x", b"X", b"g")
 _FILES = (b"0", b"\0", b"7")
 _BARE = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders: nothing follows
 _SIGNED = struct.Struct("148b8x356b")
@@ -42,7 +42,7 @@ def tar_members(stream: ShardStream) -> Iterator[tuple[str, int, int]]:
             size = 0 if kind in _BARE else size if extra.size is None else extra.size
             end = stream.at + size + -size % _BLOCK
             if kind in _FILES and not extra.sparse:
-                yield extra.name or _name(header), size, ends
+                yield _name(header) if extra.name is None else extra.name, size, ends
             extra = _Extra()
         _skip_to(stream, end)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 
 ROOT = Path(__file__).parent.parent.parent
-TARGETS = ("jpeg", "pictures", "html", "wat", "archives", "texts", "urls", "counts")
+TARGETS = ("jpeg", "pictures", "html", "wat", "archives", "texts", "urls", "counts", "shards")
 
 
 def with_bounds_checks() -> None:

@@ -1,0 +1,298 @@
+"""Damaged tars of pictures and texts: through the pipeline's reader and the trainer's, and as
+evaluation images. The two readers of tars are written apart, and must see the same files."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from PIL import Image, ImageFilter
+
+from pipeline.inputs import Split
+from pipeline.readers import IMAGE_EXTENSIONS, read_split
+from tests.hostile_tars import END, HOSTILE, binary, header, padded, pax, records
+from train.errors import TrainingError
+from train.images import decode_square
+from train.inputs import encode_texts
+from train.presets import TINY
+from train.samples import LONGEST_TEXT, shard_samples
+from train.shard_streams import ShardStream
+from train.tar_members import tar_members as trainers_members
+from train.tokenizer import learn_tokenizer
+from transforms.evaluation import IMAGE_SUFFIXES, EvaluationFile, hash_evaluation_file
+from transforms.tar_members import BrokenTar, Member, tar_members
+
+warnings.simplefilter("ignore")  # Pillow's, of what is broken
+logging.getLogger("alignset").setLevel("ERROR")  # which counts it
+TOKENIZER = learn_tokenizer(
+    lambda: ["a red heart", "two blue stars"], vocabulary_size=60, max_tokens=64
+)
+NAMES = (
+    *(b"a.jpg", b"a.txt", b"a.json", b"b.png", b"b.txt", b"c.webp", b"d/a.jpg", b"d/a.txt", b".x"),
+    *(b"e.gif", b"a.b.txt", b"__.json", b"\xe9.jpg", b"\xff.txt", b"f", b"", b"g/", b"A.JPG"),
+)
+TEXTS = (
+    *(b"a red heart", b"", b" ", b"\xff\xfe", b"\0\0", "é\u202e\U0010ffff".encode(), b"." * 700),
+    *(b"two stars\na heart", "漢字".encode() * 99, b"x" * (LONGEST_TEXT + 1)),
+)
+JSONS = (
+    *(
+        b"{}",
+        b"[",
+        b"7",
+        b'{"url":"http://a.org/1","caption":"a red heart"}',
+        b'{"url":1}',
+        b"\xff",
+    ),
+    *(b'{"a":' * 2000, b"[" * 5000, b'{"url":"\\ud800","caption":"\\u0000"}', b"9" * 5000),
+)
+
+
+def _pictures() -> Iterator[bytes]:
+    noise = Image.effect_noise((24, 20), 90).filter(ImageFilter.GaussianBlur(1)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
+        for more in ({}, {"exif": exif} if kind in ("JPEG", "PNG", "WEBP") else {}):
+            file = io.BytesIO()
+            noise.save(file, kind, **more)
+            yield file.getvalue()
+    file = io.BytesIO()
+    noise.save(file, "JPEG", progressive=True)
+    yield file.getvalue()
+
+
+PICTURES = tuple(_pictures())
+
+
+def damaged(random: Random, body: bytes) -> bytes:
+    """The same bytes, but for a few: flipped, cut, left out or there twice."""
+    changed = bytearray(body)
+    for _ in range(random.choice([0, 1, 1, 2, 5])):
+        if not changed:
+            break
+        at, size = random.randrange(len(changed)), random.choice([1, 1, 4, 100, 512, 4096])
+        way = random.randrange(5)
+        if way == 0:
+            changed[at] ^= 1 << random.randrange(8)
+        elif way == 1:
+            changed[at : at + size] = random.randbytes(size)
+        elif way == 2:
+            del changed[at : at + size]
+        elif way == 3:
+            changed[at:at] = changed[at : at + size]
+        else:
+            changed[at : at + size] = random.choice([b"\0", b"\xff"]) * size
+    return bytes(changed)
+
+
+def content(random: Random, name: bytes) -> bytes:
+    if name.endswith(b".txt"):
+        body = random.choice(TEXTS)
+    elif name.endswith(b".json"):
+        body = random.choice(JSONS)
+    else:
+        body = random.choice(PICTURES)
+    return damaged(random, body) if random.random() < 0.3 else body
+
+
+def piece(random: Random) -> bytes:
+    """A member with its headers, sound or not."""
+    name = random.choice(NAMES)
+    body = content(random, name)
+    size: int | bytes = len(body)
+    before = b""
+    way = random.randrange(24)
+    if way == 0:
+        size = random.choice(
+            [b"-0000000010", b"77777777777", b"", b"x", binary(-1), binary(1 << 62)]
+        )
+    elif way == 1:
+        size = binary(len(body))
+    elif way == 2:
+        before = pax(records((b"path", random.choice(NAMES) * random.choice([1, 60, 9000]))))
+    elif way == 3:
+        before, size = pax(records((b"size", b"%d" % len(body)), (b"comment", b"x"))), 0
+    elif way == 4:
+        long = random.choice(NAMES) * random.choice([1, 60]) + b"\0"
+        before = header(b"long", len(long), random.choice([b"L", b"K"])) + padded(long)
+    elif way == 5:
+        before = pax(damaged(random, records((b"path", name), (b"size", b"7"))))
+    elif way == 6:
+        return random.choice(list(HOSTILE.values()))[0].removesuffix(END)[: 1 << 15]
+    elif way == 7:
+        kind = random.choice([b"1", b"2", b"5", b"S", b"7", b"g", b"V", b"\xff"])
+        more = {482: b"\1"} if random.random() < 0.3 else {}
+        return header(name, size, kind, more) + padded(body)
+    return before + header(name, size) + padded(body)
+
+
+def made_tar(random: Random) -> bytes:
+    tar = b"".join(piece(random) for _ in range(random.randrange(12))) + random.choice(
+        [END] * 9 + [b""]
+    )
+    if random.random() < 0.1:
+        tar += b"".join(piece(random) for _ in range(2)) + END
+    return damaged(random, tar) if random.random() < 0.4 else tar
+
+
+def seen_by(members: Iterator[Any]) -> tuple[list[Any], bool]:
+    """What a reader gives, and whether it ends well."""
+    found: list[Any] = []
+    try:
+        for member in members:
+            found.append(member)
+    except (BrokenTar, TrainingError):
+        return found, False
+    return found, True
+
+
+def unless_broken(read: Callable[[], Any], path: Path) -> Any:
+    """What is read, or None where the one line is said that names the file."""
+    try:
+        return read()
+    except RuntimeError as error:
+        if f"cannot read {path} to its end" not in str(error):
+            raise
+        return None
+
+
+def check_members(tar: bytes, path: Path) -> list[Member]:
+    """Both readers of tars see the same plain files; the trainer's also those of a further tar."""
+    members, well = seen_by(tar_members(io.BytesIO(tar)))
+    for member in members:
+        assert 0 < member.at <= len(tar) + 512 * 2
+        assert member.at % 512 == 0
+    with ShardStream(str(path)) as stream:
+        of_trainer = trainers_members(stream)
+        theirs, _ = seen_by((name, stream.at, size) for name, size, _ in of_trainer)
+    ours = []
+    for name, at, size, plain in members:
+        if plain:
+            shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            ours.append((shown, at, size))
+    assert ours == theirs[: len(ours)]
+    # The trainer goes on behind an end, and lacks none.
+    assert well or len(ours) == len(theirs)
+    return members
+
+
+def check_reader(tar: bytes, path: Path) -> None:
+    """The rows, or one line; images lie where rows say that they do."""
+    batches = unless_broken(lambda: list(read_split(Split(str(path), "webdataset"), 3)), path)
+    if batches is None:
+        return
+    plain = [member for member in tar_members(io.BytesIO(tar)) if member.plain]
+    images = {m.at: m.size for m in plain if m.name.lower().endswith(IMAGE_EXTENSIONS)}
+    for row in (row for batch in batches for row in batch.to_pylist()):
+        assert row["source_at"] == 0 or images[row["source_at"]] == row["source_size"]
+        assert row["caption"] is None or isinstance(row["caption"], bytes)
+    keys = [
+        m.name.rpartition("/")[::2] for m in plain if not m.name.rpartition("/")[2].startswith("__")
+    ]
+    stems = [(folder, name.partition(".")[0]) for folder, name in keys]
+    samples = sum(a != b for a, b in pairwise(stems)) + bool(stems)
+    assert sum(len(batch) for batch in batches) == samples
+
+
+def check_trainer(path: Path) -> None:
+    """Samples that can be learned from, or are skipped; a tar that is damaged is named."""
+    found, _ = seen_by(shard_samples(str(path)))
+    for sample in found:
+        assert sample.image is None or len(sample.image) <= path.stat().st_size
+        if sample.text:
+            assert len(sample.text) <= LONGEST_TEXT
+            (ids, _), *_ = encode_texts([sample.text], TOKENIZER, TINY).buckets
+            assert ids.shape[1] <= TINY.max_tokens
+        if sample.image is not None:
+            try:
+                assert decode_square(sample.image, 16).shape == (16, 16, 3)
+            except AssertionError:
+                raise
+            except Exception:  # as `train/data.py` takes it
+                continue
+    for first in range(1, len(found), 3):
+        later, _ = seen_by(shard_samples(str(path), first))
+        assert [sample[:3] for sample in later] == [sample[:3] for sample in found[first:]]
+
+
+def check_evaluation(members: list[Member], path: Path) -> None:
+    found = unless_broken(lambda: hash_evaluation_file(EvaluationFile("a", str(path))), path)
+    if found is not None:
+        images = sum(member.name.lower().endswith(IMAGE_SUFFIXES) for member in members)
+        assert len(found.phashes) + found.unreadable == images
+
+
+def check(random: Random) -> None:
+    tar = made_tar(random)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.tar")
+        path.write_bytes(tar)
+        members = check_members(tar, path)
+        check_reader(tar, path)
+        check_trainer(path)
+        check_evaluation(members, path)
+
+
+def written(tar: bytes, read: Callable[[Path], object]) -> object:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.tar")
+        path.write_bytes(tar)
+        try:
+            return read(path)
+        except (RuntimeError, TrainingError):
+            return None
+
+
+def read_by_both(tar: bytes) -> None:
+    """As the pipeline reads a shard, and as the trainer does."""
+    written(tar, lambda path: list(read_split(Split(str(path), "webdataset"), 1000)))
+    written(tar, lambda path: list(shard_samples(str(path))))
+
+
+# By name a function of bytes, and the tokens of which patterns are made (`growth.py`).
+GROWTH: dict[str, tuple[Callable[[bytes], object], tuple[bytes, ...]]] = {
+    "headers": (
+        lambda body: read_by_both(body + END),
+        (
+            *(header(b"a.txt", 0), header(b"b.jpg", 0), header(b"a", 1, b"5"), bytes(512)),
+            *(header(b"l", 2, b"L") + padded(b"n\0"), pax(records((b"path", b"p.txt")))),
+            *(header(b"a.jpg", 0, b"S", {482: b"\1"}), bytes(504) + b"\1" + bytes(7)),
+            *(pax(b"4 =\n" * 100), header(b"a.json", 2) + padded(b"{}")),
+        ),
+    ),
+    "records": (
+        lambda body: read_by_both(pax(body) + header(b"a.txt", 0) + END),
+        (b"4 =\n", b"12 path=abc\n", b"9 size=1\n", b"1", b"0", b" ", b"=", b"\n", b"99999999 "),
+    ),
+    "JSON": (
+        lambda body: read_by_both(header(b"a.json", len(body)) + padded(body) + END),
+        (
+            b"[",
+            b"]",
+            b"{",
+            b'{"a":',
+            b'"',
+            b"\\",
+            b"\\u0000",
+            b"9",
+            b",",
+            b"[],",
+            b"\xff",
+            b'{"url":"',
+        ),
+    ),
+    "texts": (
+        lambda body: encode_texts(
+            [body[:LONGEST_TEXT].decode("utf-8", "replace")], TOKENIZER, TINY
+        ),
+        (b"a", b" ", b".", b"\0", b"\xff", "\u0f73".encode(), "\u0301".encode(), "漢".encode()),
+    ),
+}
