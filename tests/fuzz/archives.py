@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zipfile
 import zlib
 from random import Random
@@ -53,7 +54,6 @@ def page(number: int, random: Random) -> bytes:
 
 
 def damaged(member: bytes, random: Random) -> bytes:
-    """But for its length: a record may claim what comes after it."""
     body = bytearray(member)
     for _ in range(random.randint(1, 4)):
         at = random.randrange(len(body) + 1)
@@ -69,6 +69,15 @@ def damaged(member: bytes, random: Random) -> bytes:
         else:
             del body[at:]
     return bytes(body)
+
+
+def overwritten(member: bytes, random: Random) -> bytes:
+    """Damaged, but still of the length that it claims: else it may claim the next record too."""
+    length = re.search(rb"Content-Length: \d+\r\n", member)
+    assert length
+    before, after = member[: length.start()], member[length.end() :]
+    parts = [(damaged(part, random) + part)[: len(part)] for part in (before, after)]
+    return parts[0] + length[0] + parts[1] + b"\r\n"  # the next begins a line
 
 
 def wrapped(data: bytes, random: Random) -> bytes:
@@ -107,8 +116,8 @@ def check(random: Random) -> None:
     pages = [page(number, random) for number in range(5)]
     broken = set(random.sample(range(1, 5), random.randint(0, 2)))  # the first tells of which kind
     members = [packed([one], kind) for one in pages]
-    for number in broken:  # a record begins a line
-        members[number] = damaged(members[number], random) + b"\r\n" * (kind == "plain")
+    for number in broken:
+        members[number] = (overwritten if kind == "plain" else damaged)(members[number], random)
     data = wrapped(b"".join(members), random)
     found = texts(data)
     whole = {f"picture {number}" for number in set(range(5)) - broken}

@@ -195,25 +195,10 @@ def check(random: Random) -> None:
     assert counts.total() <= 2 * 9 * len(members)
 
 
+LINK = b'{"path":"IMG@/src","url":"a","alt":"b"},'
 TOKENS = [
-    *(
-        b'{"path":"IMG@/src","url":"a","alt":"b"},',
-        b'{"path":"A@/href","url":"c"},',
-        b'"',
-        b"{",
-        b"}",
-    ),
-    *(
-        b'{"',
-        b'"path":"IMG@/src"',
-        b'IMG@/src"',
-        b'MG@/src"',
-        b'Base"',
-        b'":"',
-        b'",',
-        b'","',
-        b"\\",
-    ),
+    *(LINK, LINK.replace(b'a"', b'&"'), b'{"path":"A@/href","url":"c"},', b'"', b"{", b"}", b'{"'),
+    *(b'"path":"IMG@/src"', b'IMG@/src"', b'MG@/src"', b'Base"', b'":"', b'",', b'","', b"\\"),
     *(
         b"\\/",
         b"<\\/",
