@@ -29,7 +29,7 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 
 def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The batches of one split, the same each time, with at most `batch_rows` rows each, and at
-    most `BATCH_BYTES` bytes where there is more than one row. One of more than 40 MiB is unreadable.
+    most `BATCH_BYTES` bytes where there is more than one row. One of over 40 MiB is unreadable.
 
     Columns: `url` and `caption`, and `page_url` where the split has it; of text files and pages,
     and of a row that is unreadable, `malformed`;
