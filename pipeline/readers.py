@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.text_files import BLOCK, HEAD, LONGEST_ROW, read_json_lines, read_table
 from transforms.files import is_local, open_to_read
 from transforms.measure import PAGE_URL, UNREADABLE
+from transforms.tar_files import tar_members
 
 STRINGS = ("url", "caption", PAGE_URL)
 BATCH_BYTES = 1 << 25  # of these; 65,536 usual pairs have a third of it
@@ -191,25 +192,20 @@ def _webdataset(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
 def _samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
     """The samples of a shard: neighbouring files whose names agree up to the first dot."""
     key, sample = None, _new_sample()
-    with tarfile.open(fileobj=source, mode="r:") as tar:
-        for member in tar:
-            folder, _, name = member.name.rpartition("/")
-            stem, _, extension = name.partition(".")
-            if not member.isfile() or name.startswith("__"):
-                continue
-            if (folder, stem) != key and key is not None:
-                yield sample
-                sample = _new_sample()
-            key = (folder, stem)
-            if extension.lower() in IMAGE_EXTENSIONS:
-                sample |= {"source_at": member.offset_data, "source_size": member.size}
-            elif extension in ("json", "txt") and member.size <= LONGEST_ROW:
-                body = tar.extractfile(member)
-                _read_text(sample, extension, body.read() if body else b"")
-        # tarfile takes an end that comes between two files, or in a header, for the end.
-        source.seek(tar.offset)
-        if source.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("it is cut off")
+    for tar, member in tar_members(source, "r:"):
+        folder, _, name = member.name.rpartition("/")
+        stem, _, extension = name.partition(".")
+        if not member.isfile() or name.startswith("__"):
+            continue
+        if (folder, stem) != key and key is not None:
+            yield sample
+            sample = _new_sample()
+        key = (folder, stem)
+        if extension.lower() in IMAGE_EXTENSIONS:
+            sample |= {"source_at": member.offset_data, "source_size": member.size}
+        elif extension in ("json", "txt") and member.size <= LONGEST_ROW:
+            body = tar.extractfile(member)
+            _read_text(sample, extension, body.read() if body else b"")
     if key is not None:
         yield sample
 
