@@ -1,0 +1,126 @@
+"""URLs as pages write them and as nobody should, and what robots.txt says of them: our hashes
+against the rules in plain Python, hosts against a browser's parser, rules against Protego."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from random import Random
+from urllib.parse import urlsplit
+
+import can_ada
+import pyarrow as pa
+from protego import Protego
+
+from tests import reference
+from tests.made_batches import in_the_middle, xxh
+from transforms.fetch_target import is_public_address, request_url
+from transforms.measure import measure
+from transforms.robots import is_disallowed, read_robots
+from transforms.urls import url_hashes
+
+SCHEMES = ["http://", "https://", "HTTP://", "hTTpS://", "http:\\\\", "http:/\\/", "http:", "//"]
+PIECES = [
+    *("a.example", "B.org", "x_y", "a", "é.fr", "ß", "ſ", "日本", "🐕", "א", "１", "。", "．", "ⓐ"),
+    *("xn--", "xn--a", "xn--bcher-kva", "\u00ad", "\u200b", "\u200d", "\u0301", "\u0f73", "ﬀ", "℀"),
+    *("user:p@", "@", "%40", "%2F", "%3A", "%5C", "%00", "%E0%A5", "%2e", "%41", "／", "：", "＠"),
+    *(":80", ":443", ":0443", ":", ":65536", ":99999999999", ":٨٠", "[::1]", "[1.2.3.4]", "[", "]"),
+    *("127.0.0.1", "0x7f.1", "256", "08", "0", "1", ".", "..", "-", "_", "/", "\\", "?q=1", "#f"),
+    *("/p", "/../", "/./", "/.%2E/", "//", " ", "\t", "\n", "\r", "\x00", "\x1f", "\x7f", "\u00a0"),
+    *("%", "\u3000", "\u2028", "\ufeff", "\ud800", "|", "<", "\"", "^", "`", "{", "'", "*", "A" * 70),
+]  # fmt: skip
+SENT = re.compile(r"https?://([a-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]+)?/[!-~]*")
+TOKENS = ["alignset", "AlignSet/1.0 (x)", "my bot"]
+AGENTS = ["*", "alignset", "align", "set", "ALIGNSET*", "**", "a*", "bot", "my bot", ""]
+FIELDS = [
+    *("User-agent", "user agent", "useragent", "Disallow", "disalow", "Allow", "Crawl-delay"),
+    *("Sitemap", "Host", "Request-rate", "visit time", "foo", "", "#", "Noindex"),
+]
+RULES = [
+    *("/", "/a", "/a*", "/*a$", "/a$", "$", "*", "/%61", "/index.html", "/b/index.html", "/é", ""),
+    *("3", "1e3", "nan", "-1", "http://a.example/", "x y", "foo: bar", "/*a*b*c", "/p", "//"),
+]
+
+
+def url_of(random: Random) -> str:
+    url = random.choice([*SCHEMES, "http://", "http://a.example/", "https://b.org", ""])
+    url += "".join(random.choices(PIECES, k=random.choice([0, 1, 2, 4, 8])))
+    if random.random() < 0.1:
+        at = random.randrange(len(url) + 1)
+        url = url[:at] + chr(random.choice([random.randrange(128), 0x300, 0x2044])) + url[at + 1 :]
+    return url
+
+
+def _check_hashes(urls: list[str]) -> None:
+    column = pa.array([url.encode("utf-8", "replace").decode() for url in urls], pa.string())
+    identities = [reference.url_identity(url) for url in column.to_pylist()]
+    for one in (column, in_the_middle(column), column.slice(0, len(urls))):
+        hashes, usable, own = url_hashes(one)
+        assert usable.tolist() == [identity is not None for identity in identities]
+        assert hashes.tolist() == [xxh(identity or "") for identity in identities]
+        assert all(url == identities[row] for row, url in enumerate(one.to_pylist()) if own[row])
+    measured = measure(pa.record_batch([column, column], names=["url", "caption"]))
+    assert measured.usable().tolist() == [identity is not None for identity in identities]
+
+
+def _parsed(url: str) -> can_ada.URL | None:
+    try:
+        return can_ada.parse(url)
+    except ValueError:
+        return None
+
+
+def _check_request(url: str) -> None:
+    sent = request_url(url)
+    if sent is None:
+        return
+    assert SENT.fullmatch(sent)
+    assert request_url(sent) == sent
+    there, browser = _parsed(sent), _parsed(re.sub("[\ud800-\udfff]", "\ufffd", url))
+    if browser is not None:
+        assert there is not None
+        assert (there.protocol, there.host) == (browser.protocol, browser.host)
+    if there is not None:  # what robots.txt is asked about is what goes out
+        assert there.pathname == urlsplit(sent).path
+
+
+def robots_of(random: Random) -> str:
+    lines = []
+    for _ in range(random.randrange(14)):
+        field = random.choice([*FIELDS, "User-agent", "User-agent", "Disallow", "Disallow"])
+        agent = "agent" in field and random.random() < 0.9
+        line = random.choice(["", " "]) + field + random.choice([":", ": ", " :", " ", "", ": : "])
+        lines.append(line + random.choice(AGENTS if agent else RULES) + random.choice(["", " # c"]))
+    return random.choice(["\n", "\r\n", "\n\n"]).join(lines)
+
+
+def _check_robots(random: Random, urls: list[str]) -> None:
+    text, token = robots_of(random), random.choice(TOKENS)
+    whole = Protego.parse(text)
+    robots = read_robots(text.encode(), None, token)
+    assert robots.crawl_delay_s() == float(whole.crawl_delay(token) or 0.0)
+    for url in [*filter(None, map(request_url, urls)), "http://a.example/a", "http://a.example/b/"]:
+        assert robots.refusal_of(url) == (None if whole.can_fetch(url, token) else "robots")
+
+
+def check(random: Random) -> None:
+    urls = [url_of(random) for _ in range(random.choice([1, 3]))]
+    _check_hashes(urls)
+    for url in urls:
+        _check_request(url)
+        assert is_public_address(url) in (True, False)
+    _check_robots(random, urls)
+    header = f"X-Robots-Tag: {random.choice(urls)}, {random.choice(RULES)}".encode(
+        "utf-8", "replace"
+    )
+    assert is_disallowed([header], "alignset", frozenset({"noai"})) in (True, False)
+
+
+def _hashed(body: bytes) -> object:
+    return url_hashes(pa.array([body.decode("utf-8", "replace")], pa.string()))
+
+
+_OTHERS = ["http://a", "https://A.b/", "@", ":", ":80", "/", "?", "#", "a", "É", "[", " ", ".", "A"]
+STEPS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
+    "urls": (_hashed, [*map(str.encode, _OTHERS)]),
+}
