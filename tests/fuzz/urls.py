@@ -27,8 +27,8 @@ PIECES = [
     *(":80", ":443", ":0443", ":", ":65536", ":99999999999", ":٨٠", "[::1]", "[1.2.3.4]", "[", "]"),
     *("127.0.0.1", "0x7f.1", "256", "08", "0", "1", ".", "..", "-", "_", "/", "\\", "?q=1", "#f"),
     *("/p", "/../", "/./", "/.%2E/", "//", " ", "\t", "\n", "\r", "\x00", "\x1f", "\x7f", "\u00a0"),
-    *("%", "\u3000", "\u2028", "\ufeff", "\ud800", "|", "<", "\"", "^", "`", "{", "'", "*", "A" * 70),
-]  # fmt: skip
+    *("%", "\u3000", "\u2028", "\ufeff", "\ud800", "|", '"', "^", "`", "{", "'", "*", "A" * 70),
+]
 SENT = re.compile(r"https?://([a-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]+)?/[!-~]*")
 TOKENS = ["alignset", "AlignSet/1.0 (x)", "my bot"]
 AGENTS = ["*", "alignset", "align", "set", "ALIGNSET*", "**", "a*", "bot", "my bot", ""]
@@ -120,7 +120,22 @@ def _hashed(body: bytes) -> object:
     return url_hashes(pa.array([body.decode("utf-8", "replace")], pa.string()))
 
 
-_OTHERS = ["http://a", "https://A.b/", "@", ":", ":80", "/", "?", "#", "a", "É", "[", " ", ".", "A"]
+TOKENS_OF_URLS = [
+    "http://a",
+    "https://A.b/",
+    "@",
+    ":",
+    ":80",
+    "/",
+    "?",
+    "#",
+    "a",
+    "É",
+    "[",
+    " ",
+    ".",
+    "A",
+]
 STEPS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
-    "urls": (_hashed, [*map(str.encode, _OTHERS)]),
+    "urls": (_hashed, [*map(str.encode, TOKENS_OF_URLS)]),
 }

@@ -1,0 +1,67 @@
+"""Eight times a text, a URL or a robots.txt takes about eight times as long."""
+
+import html.entities
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+
+from tests.fuzz.growth import superlinear
+from tests.fuzz.texts import OTHER_TOKENS
+from tests.fuzz.urls import PIECES, TOKENS_OF_URLS
+from tests.made_batches import language_rule
+from transforms.fetch_target import request_url
+from transforms.language import wrong_languages
+from transforms.robots import is_disallowed, read_robots
+from transforms.texts import kept_text
+from transforms.urls import url_identity
+
+ENTITIES = [f"&{name}" for name in ("amp;", "not", "CounterClockwiseContourIntegral;", "#0;", "#")]
+MARKS = ["\u0f73", "\u0f75", "\u0f81", "\u0344", "\u0315\u0334", "\u1f82", "\u0345", "\u034f"]
+LINES = [
+    *("User-agent: alignset\n", "User-agent: *\n", "user-agent:x\n", "Disallow: /x\n", "a:b\n"),
+    *("Disallow: /*a*a*a*a*b\n", "Allow: /*" + "a" * 90 + "b\n", "Allow: /$\n", "*", "a", "\n"),
+    *("Allow: /a/index.html\n", "Crawl-delay: 1\n", "Sitemap:/\n", "#", ":", " ", "%61", "\x85"),
+]
+RULE = language_rule("en")
+
+
+def _languages(text: str) -> object:
+    return wrong_languages(pa.array([text], pa.string()), RULE)
+
+
+def _behind_a_scheme(url: str) -> object:
+    return request_url(f"http://{url}")
+
+
+def _host(url: str) -> object:
+    return url_identity(f"http://{url}"), request_url(f"http://a.example/{url}")
+
+
+def _robots(text: str) -> object:
+    robots = read_robots(f"User-agent: *\n{text}".encode(), None, "alignset")
+    return [robots.refusal_of(f"http://a.example/{'a' * size}") for size in (10, 1000)]
+
+
+def _header(value: str) -> object:
+    line = f"X-Robots-Tag: {value}".encode()
+    return is_disallowed([line, line], "alignset", frozenset({"noai"}))
+
+
+WHOLE: dict[str, tuple[Callable[[str], object], list[str]]] = {
+    "kept text": (kept_text, [*OTHER_TOKENS, *ENTITIES, *MARKS, *html.entities.html5][:80]),
+    "language": (_languages, [*OTHER_TOKENS, *MARKS, "the dog "]),
+    "identity of a URL": (url_identity, [*TOKENS_OF_URLS, *PIECES]),
+    "URL that is sent": (request_url, [*TOKENS_OF_URLS, *PIECES]),
+    "host that is sent": (_behind_a_scheme, [*PIECES, *MARKS]),
+    "path that is sent": (_host, [*PIECES, *MARKS]),
+    "robots.txt": (_robots, LINES),
+    "X-Robots-Tag": (_header, [",", ":", "noai", "alignset:", " ", "unavailable_after: 1"]),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_the_time_grows_with_the_size(name: str) -> None:
+    function, tokens = WHOLE[name]
+    encoded = [token.encode("utf-8", "replace") for token in tokens]
+    assert superlinear(lambda body: function(body.decode("utf-8", "replace")), encoded) == []
