@@ -1,7 +1,9 @@
 """A model, texts and pictures small enough for the trainer's tests."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import torch
@@ -39,6 +41,14 @@ def small_model(
     torch.manual_seed(1)
     align = new_align(settings, vocabulary_size)
     return DualEncoder(align, settings, batch_size=settings.batch_size // processes)
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """The trainer's own casts are to float64, for a `small_model().double()`: two ways to one sum
+    then differ by 1e-15 on any processor, where in float32 they may by as much as is looked for."""
+    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
+        yield
 
 
 def pictures(count: int) -> list[Image.Image]:

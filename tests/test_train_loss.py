@@ -11,18 +11,18 @@ from train.loss import contrastive_loss
 
 def test_two_pairs_by_hand():
     # Cosines: image 0 with texts 0, 1 is 1, 0; image 1 is 0.6, 0.8. Temperature 0.5 doubles them.
-    images = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
-    texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    images = torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64)
+    texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     # Without smoothing a softmax of two costs log(1 + exp(other - right)).
     image_to_text = (math.log1p(math.exp(0 - 2)) + math.log1p(math.exp(1.2 - 1.6))) / 2
     text_to_image = (math.log1p(math.exp(1.2 - 2)) + math.log1p(math.exp(0 - 1.6))) / 2
     loss = contrastive_loss(images, texts, torch.tensor(0.5), label_smoothing=0.0)
-    assert loss.item() == pytest.approx((image_to_text + text_to_image) / 2, abs=1e-6)
+    assert loss.item() == pytest.approx((image_to_text + text_to_image) / 2, abs=1e-12)
     # Smoothing 0.1 over two classes moves 0.05 of the target to the wrong one: it adds 0.05 times
     # (right - other), averaged over both directions: (2, 0.4) and (0.8, 1.6).
     added = 0.05 * ((2 + 0.4) / 2 + (0.8 + 1.6) / 2) / 2
     smoothed = contrastive_loss(images, texts, torch.tensor(0.5), label_smoothing=0.1)
-    assert smoothed.item() == pytest.approx(loss.item() + added, abs=1e-6)
+    assert smoothed.item() == pytest.approx(loss.item() + added, abs=1e-12)
 
 
 def numpy_loss(images, texts, temperature, smoothing):
@@ -54,14 +54,14 @@ def test_rows_that_are_scored_part_by_part_change_nothing(rows: int, monkeypatch
     monkeypatch.setattr("train.loss._ROWS", rows)
     loss = contrastive_loss(*parts)
     loss.backward()
-    assert loss.item() == pytest.approx(contrastive_loss(*leaves()).item(), abs=1e-6)
+    assert loss.item() == pytest.approx(contrastive_loss(*leaves()).item(), abs=1e-12)
     for found, expected in zip(parts, whole, strict=True):
-        assert torch.allclose(found.grad, expected.grad, atol=1e-7)
+        assert torch.allclose(found.grad, expected.grad, rtol=0, atol=1e-12)
 
 
 def leaves() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    images, texts = unit_rows(6, seed=1), unit_rows(6, seed=2)
-    temperature = torch.tensor(0.2)
+    images, texts = unit_rows(6, seed=1).double(), unit_rows(6, seed=2).double()
+    temperature = torch.tensor(0.2, dtype=torch.float64)
     return images.requires_grad_(), texts.requires_grad_(), temperature.requires_grad_()
 
 

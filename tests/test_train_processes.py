@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from small_training import SETTINGS, pictures, small_model, small_tokenizer
+from small_training import SETTINGS, in_float64, pictures, small_model, small_tokenizer
 
 from train import processes
 from train.data import Batch, Position
@@ -52,8 +52,10 @@ def one_of(rank: int, count: int, port: int, folder: str) -> None:
 def outcome() -> dict:
     """Of this process: the loss of its rows of 12, and a whole step of its part of 16 pairs."""
     rank, count = processes.rank(), processes.count()
-    images, texts = (unit_rows(12, seed=seed).chunk(count)[rank].clone() for seed in (1, 2))
-    temperature = torch.tensor(0.2)
+    images, texts = (
+        unit_rows(12, seed=seed).double().chunk(count)[rank].clone() for seed in (1, 2)
+    )
+    temperature = torch.tensor(0.2, dtype=torch.float64)
     for leaf in (images, texts, temperature):
         leaf.requires_grad_()
     loss = contrastive_loss(images, texts, temperature)
@@ -63,14 +65,15 @@ def outcome() -> dict:
         small_tokenizer(),
         [resize_square(np.array(image), 32) for image in pictures(16)],
     )
-    model = small_model(STEP, vocabulary_size=len(tokenizer), processes=count).train()
+    model = small_model(STEP, vocabulary_size=len(tokenizer), processes=count).double().train()
     replica = processes.replicate(model)
     mine = range(16)[rank * 16 // count :][: 16 // count]
     micro_batches = [
         Batch(np.stack(pixels[i : i + 2]), TEXTS[i : i + 2], Position()) for i in mine[::2]
     ]
     inputs = (to_inputs(batch, tokenizer, STEP) for batch in micro_batches)
-    seen = step_gradients(replica, inputs, STEP, step=1)
+    with in_float64():
+        seen = step_gradients(replica, inputs, STEP, step=1)
     processes.average_buffers(model)
     return {
         "loss": loss.detach(),
@@ -87,24 +90,24 @@ def outcome() -> dict:
 def test_loss_and_its_gradients_are_those_of_one_process(outcomes, count: int):
     (whole,), parts = outcomes[1], outcomes[count]
     mean = torch.stack([part["loss"] for part in parts]).mean()
-    assert mean.item() == pytest.approx(whole["loss"].item(), abs=1e-6)
+    assert mean.item() == pytest.approx(whole["loss"].item(), abs=1e-12)
     # A row's gradient is whole on its own process, but counts 1 / count there: DDP takes the mean,
     # as each process's loss is one over its own rows.
     for name in ("images", "texts"):
         shared = torch.cat([part[name] for part in parts]) / count
-        assert torch.allclose(shared, whole[name], rtol=0, atol=1e-6)
+        assert torch.allclose(shared, whole[name], rtol=0, atol=1e-12)
     shared = torch.stack([part["temperature"] for part in parts]).mean()
-    assert shared.item() == pytest.approx(whole["temperature"].item(), abs=1e-6)
+    assert shared.item() == pytest.approx(whole["temperature"].item(), abs=1e-12)
 
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_a_cached_step_has_the_gradients_of_one_process_on_all(outcomes, count: int):
     (whole,), parts = outcomes[1], outcomes[count]
     for part in parts:
-        assert part["step_loss"] == pytest.approx(whole["step_loss"], abs=1e-6)
+        assert part["step_loss"] == pytest.approx(whole["step_loss"], abs=1e-12)
         for name, gradient in whole["gradients"].items():
             error = (part["gradients"][name] - gradient).abs().max()
-            assert error < 1e-6 + 1e-5 * gradient.abs().max(), name
+            assert error < 1e-12 + 1e-9 * gradient.abs().max(), name
     assert max(g.abs().max() for g in whole["gradients"].values()) > 0.01
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small_training import SETTINGS, pictures, small_model, small_tokenizer
+from small_training import SETTINGS, in_float64, pictures, small_model, small_tokenizer
 
 from train import processes
 from train.data import Batch, Position
@@ -22,6 +22,12 @@ TEXTS = [
 BATCH = replace(
     SETTINGS, batch_size=NUMBER * SIZE, micro_batch_size=SIZE, batch_norm_group_size=SIZE
 )
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with in_float64():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -46,24 +52,24 @@ def assert_equal_gradients(found: dict, expected: dict):
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         # A shift in front of a BatchNorm has the gradient 0, here as rounding leaves it.
-        allowed = 1e-5 * gradient.abs().max() + 1e-7
+        allowed = 1e-9 * gradient.abs().max() + 1e-12
         assert (found[name] - gradient).abs().max() < allowed, name
 
 
 def test_two_passes_give_the_gradients_of_one_with_the_same_groups(tokenizer):
-    one = small_model(BATCH, vocabulary_size=len(tokenizer)).train()
+    one = small_model(BATCH, vocabulary_size=len(tokenizer)).double().train()
     two = copy.deepcopy(one)
     whole, expected = state_after(one, tokenizer, replace(BATCH, micro_batch_size=NUMBER * SIZE))
     seen, found = state_after(two, tokenizer, BATCH)
     assert_equal_gradients(found, expected)
     assert max(g.abs().max() for g in expected.values()) > 0.01
-    assert seen.loss.item() == pytest.approx(whole.loss.item(), abs=1e-6)
-    assert torch.allclose(seen.images, whole.images, atol=1e-6)
-    assert torch.allclose(seen.texts, whole.texts, atol=1e-6)
+    assert seen.loss.item() == pytest.approx(whole.loss.item(), abs=1e-12)
+    assert torch.allclose(seen.images, whole.images, rtol=0, atol=1e-12)
+    assert torch.allclose(seen.texts, whole.texts, rtol=0, atol=1e-12)
     assert seen.inputs.position == whole.inputs.position == Position(samples=NUMBER * SIZE)
     # BatchNorm's statistics: gathered once, not once a pass.
     for name, buffer in one.named_buffers():
-        assert torch.allclose(dict(two.named_buffers())[name], buffer, rtol=1e-5), name
+        assert torch.allclose(dict(two.named_buffers())[name], buffer, rtol=1e-9), name
 
 
 def test_micro_batches_smaller_than_a_group_weigh_the_same_momentum(tokenizer):
@@ -71,7 +77,7 @@ def test_micro_batches_smaller_than_a_group_weigh_the_same_momentum(tokenizer):
     found = []
     for group_size in (SIZE, 2 * SIZE):
         settings = replace(BATCH, batch_norm_group_size=group_size)
-        model = small_model(settings, vocabulary_size=len(tokenizer)).train()
+        model = small_model(settings, vocabulary_size=len(tokenizer)).double().train()
         state_after(model, tokenizer, settings)
         found.append(dict(model.named_buffers()))
     for name, buffer in found[0].items():
@@ -80,7 +86,7 @@ def test_micro_batches_smaller_than_a_group_weigh_the_same_momentum(tokenizer):
 
 def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(tokenizer):
     settings = replace(BATCH, drop_path=0.5, text_dropout=0.3)
-    model = small_model(settings, vocabulary_size=len(tokenizer)).train()
+    model = small_model(settings, vocabulary_size=len(tokenizer)).double().train()
     seen, found = state_after(copy.deepcopy(model), tokenizer, settings)
     # The one pass, by hand: the same random numbers for the same pairs, and all graphs kept.
     parts = []
@@ -91,7 +97,7 @@ def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(tokenizer):
     loss = contrastive_loss(images, texts, model.temperature)
     loss.backward()
     expected = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    assert seen.loss.item() == pytest.approx(loss.item(), abs=1e-6)
+    assert seen.loss.item() == pytest.approx(loss.item(), abs=1e-12)
     assert_equal_gradients(found, expected)
 
 
