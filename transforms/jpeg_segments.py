@@ -35,13 +35,16 @@ class Segments(NamedTuple):
 
 
 def jpeg_segments(body: bytes) -> Segments:
-    """The segments of a file, the first scan's own the last; a thousand at most.
+    """The segments of a file, the first scan's own the last.
 
-    Bytes in between, fill bytes and markers without a segment are passed over, as decoders do.
+    Bytes in between, fill bytes and markers without a segment are passed over, as decoders do; a
+    thousand of all these at most.
     """
     each: list[tuple[int, int, int]] = []
     at, stop, usual = 2, len(body) - 4, True
-    while at <= stop and len(each) < _MOST:
+    for _ in range(_MOST):
+        if at > stop:
+            break
         marker = body[at + 1]
         if body[at] != 0xFF or marker == 0xFF or marker in _ALONE:
             usual, at = False, _after_odd(body, at)
