@@ -284,12 +284,14 @@ def test_any_damage_ends_in_records_and_faults(kind, flips, junk, place):
 @given(st.integers(1, 60))
 def test_how_much_is_read_at_once_changes_nothing(size: int):
     some = [GOOD[0], lying(99), GOOD[2], b"junk\r\n", *GOOD[3:]]
+    archives = [packed(some, kind) for kind in KINDS]
+    archives += [gzip.compress(packed(some, "gz"), level) for level in (0, 9)]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("transforms.archive_members.READ", "transforms.archives.READ"):
             patch.setattr(name, 37 * size)
-        patch.setattr(archive_members, "_CHUNK", size)
-        small = [read(packed(some, kind)) for kind in KINDS]
-    assert small == [read(packed(some, kind)) for kind in KINDS]
+        patch.setattr(archive_members, "_FIRST_CHUNK", size)
+        small = [read(data) for data in archives]
+    assert small == [read(data) for data in archives]
 
 
 def test_what_is_no_archive_is_told():

@@ -191,9 +191,27 @@ def test_the_same_json_written_otherwise_has_the_same_pairs(kind: str):
 def test_the_escapes_of_common_crawl_are_not_parsed():
     texts = ["<\\/b>", "\\u0085", "\\u00e9", "\\u2019", '\\"', "\\\\", "\\n"]
     links = "".join(f'{{"path":"A@/href","url":"x","text":"{text}"}},' for text in texts).encode()
-    one = member(compact(page(USUAL)).replace(b'"Links":[', b'"Links":[' + links))
+    links += b'{"path":"A@/href","url":"/Base","text":"Knowledge Base"},'
+    whole = page(USUAL)
+    answer = whole["Envelope"]["Payload-Metadata"]["HTTP-Response-Metadata"]
+    answer["Response-Message"] |= {"Headers": {"CF-Cache-Status": "HIT"}}
+    one = member(compact(whole).replace(b'"Links":[', b'"Links":[' + links))
     assert look([one]).kinds.tolist() == [PAGE]
     assert len(told(one)) == 10
+
+
+def test_what_nobody_foresaw_in_a_link_or_record_costs_it_alone(monkeypatch: pytest.MonkeyPatch):
+    def fail(text: str, url: str) -> tuple[str, str]:
+        raise ZeroDivisionError("never seen")
+
+    link = {"path": "IMG@/src", "url": "o.png", "alt": "&amp;"}
+    whole = page([link, *USUAL[:1]])
+    odd = compact(whole).replace(b"/src", b"\\/src")
+    monkeypatch.setattr(wat, "_unescaped", fail)
+    found, _ = found_in([member(compact(whole)), member(odd, "y"), member(compact(whole))])
+    unreadable = [Broken("unreadable", PAGE_URL)] * 2 + [Broken("unreadable", "y")]
+    assert [one for one in found if isinstance(one, Broken)] == unreadable
+    assert len(found) == 5
 
 
 def test_the_usual_is_not_parsed():

@@ -36,14 +36,23 @@ def archives_of(source: BinaryIO, *, wacz: bool = True) -> Iterator[BinaryIO | B
         yield from _of_wacz(source)
         return
     if head[:3] == GZIP:
-        first = next(read_compressed(source, GZIP), None)
+        begin = b""
+        for piece in _gunzipped(source):
+            begin += piece[:3]
+            if len(begin) >= 3:
+                break
         size = source.seek(0, 2)
         source.seek(0)
-        if isinstance(first, bytes | bytearray) and first[:3] == GZIP:
-            events = read_compressed(source, GZIP)
-            yield from _unpacked((e for e in events if isinstance(e, bytes | bytearray)), size)
+        if begin[:3] == GZIP:
+            yield from _unpacked(_gunzipped(source), size)
             return
     yield source
+
+
+def _gunzipped(source: BinaryIO) -> Iterator[bytes | bytearray]:
+    for event in read_compressed(source, GZIP):
+        if isinstance(event, bytes | bytearray):
+            yield event
 
 
 def _unpacked(pieces: Iterable[bytes | bytearray], size: int) -> Iterator[BinaryIO | Broken]:

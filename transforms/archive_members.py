@@ -7,8 +7,8 @@ import logging
 import re
 import struct
 import traceback
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import deflate
 import zstandard
@@ -25,7 +25,7 @@ _CHUNK, _FIRST_CHUNK = 1 << 16, 1 << 7
 READ = 1 << 20
 # Behind a fault, reading goes back to the next member that may begin there, and what is decoded
 # once more for it may be so many bytes, and so many times those that were read; then it goes on.
-_AGAIN, _TIMES_AGAIN = 1 << 20, 4
+_AGAIN, _TIMES_AGAIN = 1 << 22, 4
 _GZIP, _SIZE, _LEAST = re.compile(re.escape(GZIP)), struct.Struct("<I"), 18  # bytes of a member
 
 
@@ -36,6 +36,7 @@ class Broken(NamedTuple):
     page: str = ""
 
 
+T = TypeVar("T")
 _told: set[str] = set()
 
 
@@ -45,8 +46,18 @@ def unreadable(error: Exception, page: str = "") -> Broken:
     kind = f"{type(error).__name__} in {frame.name}, line {frame.lineno}"
     if kind not in _told:
         _told.add(kind)
-        LOG.warning("pages that cannot be read, by what was not foreseen: %s (%s)", kind, page)
+        LOG.warning("pages that cannot be read, by what nobody foresaw: %s (%r)", kind, page)
     return Broken(UNREADABLE, page)
+
+
+def to_the_end(some: Iterable[T], page: str = "") -> Iterator[T | Broken]:
+    """As far as it goes: what of a page or archive nobody foresaw ends that alone."""
+    try:
+        yield from some
+    except OSError:  # of the disk or network, not of what is read
+        raise
+    except Exception as error:
+        yield unreadable(error, page)
 
 
 # A piece of a member; why there will be no more of it; its end; or a whole one at once.

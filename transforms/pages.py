@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.archive_members import Broken, unreadable
+from transforms.archive_members import Broken, to_the_end, unreadable
 from transforms.archives import Record, read_records
 from transforms.files import exists, is_local, open_to_read
 from transforms.html_tags import PIECE
@@ -34,7 +34,6 @@ PAGE_FORMATS = ("warc", "wat", "html")
 PAGE_PAIRS = pa.schema([(n, pa.string()) for n in ("url", "caption", "malformed", PAGE_URL)])
 _PAGES_AT_ONCE = 256
 _ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
-T = TypeVar("T")
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
 
 
@@ -59,7 +58,7 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images |
     if part.format == "wat":
         for path, _ in part.files:
             with open_to_read(path) as source:
-                yield from _to_the_end(read_wat(source, counts))
+                yield from to_the_end(read_wat(source, counts))
         return
     pages = _html_pages(part) if part.format == "html" else _warc_pages(part, counts)
     waiting: list[Tags] = []
@@ -69,7 +68,7 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images |
             yield page
             continue
         counts["pages"] += 1
-        for tags in _to_the_end(tags_of(page), page.url):
+        for tags in to_the_end(tags_of(page), page.url):
             if isinstance(tags, Broken):
                 yield tags
                 continue
@@ -81,20 +80,10 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images |
     yield from images_of(waiting)
 
 
-def _to_the_end(some: Iterator[T], page: str = "") -> Iterator[T | Broken]:
-    """As far as it goes: what of a page or archive nobody foresaw ends that alone."""
-    try:
-        yield from some
-    except OSError:  # of the disk or network, not of what is read
-        raise
-    except Exception as error:
-        yield unreadable(error, page)
-
-
 def _warc_pages(part: PageFiles, counts: Counter[str]) -> Iterator[Page | Broken]:
     for path, _ in part.files:
         with open_to_read(path) as source:
-            for record in _to_the_end(read_records(source)):
+            for record in to_the_end(read_records(source)):
                 counts["records"] += 1
                 found = _page_of(record) if isinstance(record, Record) else record
                 if isinstance(found, str):

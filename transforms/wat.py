@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from selectolax.lexbor import LexborHTMLParser
 
-from transforms.archive_members import Broken, unreadable
+from transforms.archive_members import Broken, to_the_end, unreadable
 from transforms.archives import Record, read_members_or_records, records_of
 from transforms.http_pages import LONG_URL, MAX_URL, NO_RESPONSE, NOT_HTML, NOT_OK, TOO_LARGE
 from transforms.page_images import Base, Found, usable_url
@@ -42,7 +42,7 @@ def read_wat(source: BinaryIO, counts: Counter[str]) -> Iterator[Images | Found 
         yield from images_of_members(waiting, counts)
         waiting, size = [], 0
         if not isinstance(one, bytearray):
-            yield from _counted(images_of_wat(one), counts)
+            yield from _counted(one, counts)
     yield from images_of_members(waiting, counts)
 
 
@@ -76,18 +76,21 @@ def _odd_images(links: Links) -> Iterator[Found | Broken]:
             if page != broken:
                 yield Broken(BAD_JSON, base.page)
             broken = page
-            continue
-        if found:
-            yield found
+        except Exception as error:
+            yield unreadable(error, base.page)
+        else:
+            if found:
+                yield found
 
 
 def _parsed_images(members: Iterable[bytearray], counts: Counter[str]) -> Iterator[Found | Broken]:
     for member in members:
         for record in records_of(member):
-            yield from _counted(images_of_wat(record), counts)
+            yield from _counted(record, counts)
 
 
-def _counted(told: Told, counts: Counter[str]) -> Iterator[Found | Broken]:
+def _counted(read: Record | Broken, counts: Counter[str]) -> Iterator[Found | Broken]:
+    told = images_of_wat(read)
     counts["records"] += 1
     if isinstance(told, str):
         counts[told] += 1
@@ -95,7 +98,7 @@ def _counted(told: Told, counts: Counter[str]) -> Iterator[Found | Broken]:
         yield told
     else:
         counts["pages"] += 1
-        yield from told
+        yield from to_the_end(told, "" if isinstance(read, Broken) else read.target)
 
 
 def images_of_wat(record: Record | Broken) -> Told:

@@ -39,7 +39,7 @@ _KEY, _URL, _ALT = word(b"path"), word(b"url"), word(b"alt")
 _SHORTEST = len(b'{"path":"IMG@/src","alt":"x"}')  # of a link that is written down
 _KIND, _TARGET, _RESPONSE = map(word, (b"WARC-Type", b"WARC-Target-URI", b"response"))
 # What is searched for: first and sixth byte are rare together.
-_HEADER, _STATUS, _TEXT = word(b'WARC-Header-Metadata":{'), word(b'Status"'), word(b':"')
+_HEADER, _STATUS, _TEXT = word(b'WARC-Header-Metadata":{'), word(b'"Status"'), word(b':"')
 _HTML, _IMAGE, _BASE = map(word, (b'HTML-Metadata":{', b'MG@/src"', b'Base"'))
 # Bytes that are no part of white space, in UTF-8.
 _LETTER = ~np.isin(np.arange(256), [ord(" "), *range(0x80, 0xC0), 0xC2, 0xE1, 0xE2, 0xE3])
@@ -222,6 +222,9 @@ def _links(data, at, stop, links, fields):  # type: ignore[no-untyped-def]
     stands = url_form(data, page, page_end)[0] == AS_IT_STANDS
     at = find(data, at, stop, _IMAGE, _BASE)
     while at < stop:
+        if data[at] == _BASE[0] and (data[at + 5] == ord(",") or data[at + 5] == ord("}")):
+            at = find(data, at + 5, stop, _IMAGE, _BASE)  # it ends a text
+            continue
         begin = at - len(_PATH)
         if not is_at(data, begin, _PATH):
             return -1

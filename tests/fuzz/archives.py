@@ -3,6 +3,7 @@ and the pairs of all other records are there, however much is read at once."""
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import re
@@ -20,9 +21,10 @@ from transforms.http_pages import page_of
 from transforms.page_images import images_of, tags_of
 from transforms.reasons import PAGE_FAULTS
 
+gzipped = functools.partial(gzip.compress, mtime=0)  # the same whenever a case is made again
 ENCODINGS = {
-    "gzip": gzip.compress,
-    "x-gzip": gzip.compress,
+    "gzip": gzipped,
+    "x-gzip": gzipped,
     "deflate": zlib.compress,
     "br": brotli.compress,
     "zstd": zstandard.compress,
@@ -31,7 +33,7 @@ ENCODINGS = {
 JUNK = [
     *(b"\r\n", b"\n", b"\r", b":", b" ", b"\x00", b"\xff", b"WARC/1.0\r\n", b"WARC/", b"\r\n\r\n"),
     *(b"WARC/1.0\r\nContent-Length: 3\r\n\r\nabc\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"a" * 100),
-    *(b"\x1f\x8b\x08", gzip.compress(b"junk"), gzip.compress(b""), b"\x1f\x8b\x08" + bytes(7)),
+    *(b"\x1f\x8b\x08", gzipped(b"junk"), gzipped(b""), b"\x1f\x8b\x08" + bytes(7)),
     *(b"\x28\xb5\x2f\xfd", zstandard.compress(b"junk"), b"\x5d\x2a\x4d\x18", b"PK\x03\x04"),
     *(b"Content-Encoding: gzip\r\n", b"Transfer-Encoding: chunked\r\n", b"5\r\nabcde\r\n0\r\n\r\n"),
     *(b"Content-Type: text/html; charset=utf-16\r\n", b"<!--", b"<meta charset=iso-2022-jp>"),
@@ -92,12 +94,12 @@ def wrapped(data: bytes, random: Random) -> bytes:
     if kind < 0.8:
         return data
     if kind < 0.9 and data[:3] == b"\x1f\x8b\x08":
-        return gzip.compress(data)
+        return gzipped(data)
     zipped = io.BytesIO()
     way = random.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
     with zipfile.ZipFile(zipped, "w", way) as file:
-        file.writestr("archive/a.warc", data)
-        file.writestr("pages/pages.jsonl", "{}")
+        file.writestr(zipfile.ZipInfo("archive/a.warc"), data, way)
+        file.writestr(zipfile.ZipInfo("pages/pages.jsonl"), "{}")
     return zipped.getvalue()
 
 
