@@ -115,11 +115,10 @@ def wrong_languages(texts: pa.StringArray, rule: LanguageRule) -> tuple[np.ndarr
     """
     if not rule.language:
         return np.zeros(0, np.int64), pa.array([], pa.string())
-    distinct = pc.dictionary_encode(texts)
     # Case-folding changes each character by itself, so a long text can be cut before it.
-    heads = pc.utf8_slice_codeunits(distinct.dictionary, 0, JUDGED_CHARACTERS).to_pylist()
+    heads = pc.utf8_slice_codeunits(texts, 0, JUDGED_CHARACTERS).to_pylist()
     identities = [head.casefold()[:JUDGED_CHARACTERS] for head in heads]
     taken = {identity: mistaken_for(identity, rule) for identity in set(identities)}
-    found = pa.array([taken[one] for one in identities], pa.string()).take(distinct.indices)
+    found = pa.array([taken[identity] for identity in identities], pa.string())
     rows = np.flatnonzero(pc.is_valid(found).to_numpy(zero_copy_only=False))
     return rows, found.drop_null()
