@@ -12,7 +12,7 @@ from tests.fuzz.__main__ import TARGETS
 from tests.fuzz.growth import superlinear
 
 ROOT = Path(__file__).parent.parent.parent
-CASES = 300
+CASES = 100
 
 
 def succeeded(*words: str) -> bool:
