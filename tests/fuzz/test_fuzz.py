@@ -25,7 +25,7 @@ def succeeded(*words: str) -> bool:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_hostile_bytes(target: str) -> None:
-    assert succeeded("tests.fuzz", target, f"--cases={CASES}")
+    assert succeeded("tests.fuzz", target, f"--cases={CASES}", "--seed=1")
 
 
 @pytest.mark.parametrize("target", steps.TARGETS)
