@@ -29,10 +29,10 @@ def run_stoppable(
     """Runs a command in a child process, which leads a process group of its own.
 
     SIGINT, SIGTERM, SIGHUP and SIGQUIT raise KeyboardInterrupt in it, once. What it leaves running
-    ends with it.
+    ends with it. This function returns in both processes: give what it returns to `sys.exit`.
 
     Args:
-      command: gives its exit status. It is called in the child alone, where this returns too.
+      command: gives its exit status; called in the child alone.
       stopped, stopped_status: what is said, and the status, where a signal ended the command before
         it could say so itself.
       name: what the line begins with where it was not stopped and dies by a signal all the same.
@@ -44,6 +44,7 @@ def run_stoppable(
         return command()
     # What is ignored, as Control-C by a shell's background job or nohup's, stays so.
     ours = {one for one in _OURS if signal.getsignal(one) != signal.SIG_IGN}
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children could not be waited for
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*ours, signal.SIGCHLD})
     parent, child = os.getpid(), os.fork()
     if child == 0:
@@ -82,8 +83,8 @@ def _end_with_parent(parent: int) -> None:
 
 @contextmanager
 def _interrupted_once(signals: set[signal.Signals], mask: set[int]) -> Iterator[None]:
-    """The first of the signals raises KeyboardInterrupt; those that follow would disturb the end,
-    and so would one that comes after it."""
+    """The first of the signals raises KeyboardInterrupt. Those that follow are ignored, since they
+    would interrupt the command's last steps; and so is one that comes when it has ended."""
 
     def ignore() -> None:
         for one in signals:

@@ -91,7 +91,7 @@ def _upright_jpeg(data: bytes, min_px: int) -> np.ndarray | None:
             return None  # Pillow says what is wrong with it
         # By eighths it could come closer, but only halves are fast: 603/s by 6/8, 893/s whole.
         halvings = min(3, (min(height, width) // min_px).bit_length() - 1)
-        with _turn_of(height * width >> 2 * max(0, halvings)):
+        with _turn_of(height * width):  # a progressive one is held whole, however small it gets
             if halvings < 1:
                 return simplejpeg.decode_jpeg(data, "RGB")
             sides = {"min_height": -(-height >> halvings), "min_width": -(-width >> halvings)}

@@ -61,8 +61,9 @@ def _unpacked(pieces: Iterable[bytes | bytearray], size: int) -> Iterator[Binary
     with tempfile.TemporaryFile() as sink:
         try:
             for piece in pieces:
-                room -= sink.write(piece[:room])
-                if not room:
+                taken = sink.write(piece[:room])
+                room -= taken
+                if taken < len(piece):
                     broken = Broken(CUT_OFF)
                     break
         except OSError:  # of a disk: the zip's own faults are others

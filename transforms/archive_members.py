@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 import struct
-import traceback
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple, TypeVar
 
@@ -14,7 +12,8 @@ import deflate
 import zstandard
 from zlib_ng import zlib_ng
 
-LOG = logging.getLogger("alignset")
+from transforms.unexpected import tell_once
+
 BAD_COMPRESSION, CUT_OFF, UNREADABLE = "bad_compression", "cut_off", "unreadable"
 MAX_RECORD = 1 << 26  # bytes of a record that is held in memory
 GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
@@ -37,16 +36,11 @@ class Broken(NamedTuple):
 
 
 T = TypeVar("T")
-_told: set[str] = set()
 
 
 def unreadable(error: Exception, page: str = "") -> Broken:
     """What a record or page made our code raise, which nobody foresaw: told once a kind."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    kind = f"{type(error).__name__} in {frame.name}, line {frame.lineno}"
-    if kind not in _told:
-        _told.add(kind)
-        LOG.warning("pages that cannot be read, by what nobody foresaw: %s (%r)", kind, page)
+    tell_once("reading a page or record", error)
     return Broken(UNREADABLE, page)
 
 

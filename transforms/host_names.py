@@ -78,7 +78,7 @@ def _addresses(host: str) -> str:
     try:
         name = host.partition(":")[0].encode()
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, ValueError):
+    except Exception:  # the system says no, in whatever way: its thread must go on
         return ""
     addresses = (str(address[0]) for *_, address in found)
     return ",".join(f"[{one}]" if ":" in one else one for one in addresses)

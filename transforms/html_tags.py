@@ -152,7 +152,8 @@ def _after_cdata(data, at, stop):  # type: ignore[no-untyped-def]
 def _raw_text_end(data, at, stop, number, table, sizes):  # type: ignore[no-untyped-def]  # noqa: C901, a machine of states
     """Where the end tag of a raw text element begins, or the page's end.
 
-    A script that opens a comment and in it another script ends at that one's end tag not.
+    Within "<!--" a nested "<script>" takes the next "</script>" for itself, and the outer script
+    goes on.
     """
     escaped = nested = False
     while at < stop:

@@ -22,7 +22,8 @@ def picture_hash(picture: PillowImage.Image) -> int:
 
 
 def plane_hash(plane: npt.NDArray[np.uint8]) -> int:
-    """The same of a grey picture, by matrices that are made once for each size. Takes 20 us.
+    """The same of a grey picture, by matrices that are made once for each size up to 1024 px. Takes
+    20 us, beyond 1024 px some ms.
 
     Args:
       plane: uint8[height, width].

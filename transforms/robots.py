@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from protego import Protego
 
+from transforms.unexpected import tell_once
+
 # RFC 9309: a cached file is not used for longer than a day, and 500 KiB of it are read.
 _KEPT_S = 24 * 3600.0
 _READ_BYTES = 512_000
@@ -44,7 +46,11 @@ class Robots(NamedTuple):
             return self.refusal
         if len(url) * self.wildcards > _MOST_COMPARED:
             return "robots"  # nobody can say that it is allowed
-        return None if self.rules.can_fetch(url, "*") else "robots"
+        try:
+            return None if self.rules.can_fetch(url, "*") else "robots"
+        except Exception as error:
+            tell_once("asking a robots.txt", error)
+            return "robots"
 
     def crawl_delay_s(self) -> float:
         """Seconds that the origin asks for between requests; 0 where it does not."""
@@ -120,8 +126,9 @@ def read_robots(body: bytes | None, detail: str | None, token: str) -> Robots:
         try:
             rules = _rules_for(body[:_READ_BYTES].decode("utf-8", "replace"), token)
             parsed = Protego.parse("\n".join(["user-agent: *", *rules]))
-        except Exception:  # whatever is in there: nobody can say what it forbids
-            return Robots(None)
+        except Exception as error:  # nobody can say that anything is allowed
+            tell_once("reading a robots.txt", error)
+            return Robots(None, "robots")
         wildcards = sum(len(rule) for rule in rules if "*" in rule)
         return Robots(parsed, None, sum(map(len, rules)), wildcards)
     assert detail is not None
