@@ -22,8 +22,8 @@ _MAX_GIF_BYTES = 1 << 22  # its comment takes 2.5 s then, and time grows with th
 # Of a JPEG, each a pass over all pixels, in ten bytes: 100, or fewer of many pixels. 2^30 take 5 s.
 _USUAL_SCANS, _MAX_SCANS, _MAX_SCANNED = 12, 100, 1 << 30
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # of a JPEG, but those that stand in a scan
-_EXIF, _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_MAX_EXIF_PIECES = b"Exif\0\0", 64
+_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_EXIF, _MAX_EXIF_PIECES = b"Exif\0\0", 64
 _MAX_OVERLAP = 1 << 16  # bytes that the fields of an EXIF block have beside twice its own
 
 
