@@ -101,6 +101,16 @@ def test_archives_within_archives():
     assert read(wacz.getvalue()) == list("01234")
 
 
+def test_damage_of_the_gzip_around_an_archive_is_told():
+    inner = packed(GOOD, "gz")
+    outer = bytearray(gzip.compress(inner[:-1], 0) + gzip.compress(inner[-1:]))
+    assert read(bytes(outer)) == list("01234")
+    outer[-8] ^= 1  # the checksum of the last byte, without which the archive is nearly whole
+    found = read(bytes(outer))
+    assert found[:4] == list("0123")
+    assert found[-1] == "bad_compression"
+
+
 def zipped(files: dict[str, bytes], way: int = zipfile.ZIP_STORED) -> bytearray:
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w", way) as file:

@@ -230,6 +230,13 @@ def test_an_endless_header_is_none_soon() -> None:
     assert jpeg_segments(filled).scan > 100_000
 
 
+def test_nothing_behind_the_end_is_of_the_image() -> None:
+    decoy = b"\xff\xd8\xff\xd9" + LARGE["grey"][2:]
+    assert jpeg_segments(decoy).scan == -1
+    assert jpeg_header(decoy) is None
+    assert isinstance(examine(decoy), Unusable)
+
+
 def test_scans_are_counted_where_there_may_be_many() -> None:
     many = b"\xff\xda" * (MAX_SCANS + 1)
     header = JpegHeader(9, 9, 1, True, 0, False, True)

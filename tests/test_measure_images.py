@@ -89,5 +89,14 @@ def test_stored_images_are_read_back_in_any_order(tmp_path: Path):
             "source_size": [size for _, _, size in places],
         }
     )
-    found = {fetched.index: fetched.body for fetched in stored_bodies(table)}
+    found = {fetched.index: fetched.body for fetched in stored_bodies(table, 10)}
     assert found == {n: bodies[name][at : at + size] for n, (name, at, size) in enumerate(places)}
+
+
+def test_a_stored_image_that_is_too_large_is_not_read(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"0123")
+    columns = {"source_path": [str(tmp_path / "a")] * 2, "source_at": [0, 0]}
+    table = pa.table({**columns, "source_size": [4, 5]})
+    small, large = stored_bodies(table, 4)
+    assert small == Fetched(0, b"0123", None)
+    assert large == Fetched(1, None, "too_large")

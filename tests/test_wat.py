@@ -209,9 +209,9 @@ def test_what_nobody_foresaw_in_a_link_or_record_costs_it_alone(monkeypatch: pyt
     odd = compact(whole).replace(b"/src", b"\\/src")
     monkeypatch.setattr(wat, "_unescaped", fail)
     found, _ = found_in([member(compact(whole)), member(odd, "y"), member(compact(whole))])
-    unreadable = [Broken("unreadable", PAGE_URL)] * 2 + [Broken("unreadable", "y")]
+    unreadable = [Broken("unreadable", PAGE_URL)] * 3
     assert [one for one in found if isinstance(one, Broken)] == unreadable
-    assert len(found) == 5
+    assert len(found) == 6
 
 
 def test_the_usual_is_not_parsed():
@@ -379,6 +379,19 @@ def test_one_bad_link_costs_its_record_one_row():
     assert [row for row in found if isinstance(row, Broken)] == [Broken("bad_json", PAGE_URL)]
     assert counts["pages"] == 2
     assert len(found) == 4
+
+
+@pytest.mark.parametrize("bad", ["7", "null", '["path"]', '"IMG@/src"'])
+def test_one_link_that_is_no_object_costs_itself_alone(bad: str):
+    block = compact(page(USUAL[:2])).replace(b'"Links":[', f'"Links":[{bad},'.encode())
+    for spaced in (block, block.replace(b'"Envelope":', b'"Envelope" :')):  # and for the parser
+        found, counts = found_in([member(spaced)])
+        assert [row for row in found if isinstance(row, Broken)] in (
+            [],
+            [Broken("bad_json", PAGE_URL)],
+        )
+        assert counts["pages"] == 1
+        assert len([row for row in found if not isinstance(row, Broken)]) == 2
 
 
 def test_a_broken_record_costs_itself_alone(tmp_path: Path):

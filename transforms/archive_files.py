@@ -38,7 +38,8 @@ def archives_of(source: BinaryIO, *, wacz: bool = True) -> Iterator[BinaryIO | B
     if head[:3] == GZIP:
         begin = b""
         for piece in _gunzipped(source):
-            begin += piece[:3]
+            if not isinstance(piece, Broken):
+                begin += piece[:3]
             if len(begin) >= 3:
                 break
         size = source.seek(0, 2)
@@ -49,18 +50,21 @@ def archives_of(source: BinaryIO, *, wacz: bool = True) -> Iterator[BinaryIO | B
     yield source
 
 
-def _gunzipped(source: BinaryIO) -> Iterator[bytes | bytearray]:
-    for event in read_compressed(source, GZIP):
-        if isinstance(event, bytes | bytearray):
-            yield event
+def _gunzipped(source: BinaryIO) -> Iterator[bytes | bytearray | Broken]:
+    return (event for event in read_compressed(source, GZIP) if event is not None)
 
 
-def _unpacked(pieces: Iterable[bytes | bytearray], size: int) -> Iterator[BinaryIO | Broken]:
-    """What was packed into so many bytes, as far as it can be read."""
+def _unpacked(
+    pieces: Iterable[bytes | bytearray | Broken], size: int
+) -> Iterator[BinaryIO | Broken]:
+    """What was packed into so many bytes, as far as it can be read, and the last of its faults."""
     broken, room = None, max(_LEAST_LIMIT, _MOST_GROWTH * size)
     with tempfile.TemporaryFile() as sink:
         try:
             for piece in pieces:
+                if isinstance(piece, Broken):
+                    broken = piece
+                    continue
                 taken = sink.write(piece[:room])
                 room -= taken
                 if taken < len(piece):

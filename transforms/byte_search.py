@@ -87,22 +87,22 @@ def has_needless_escapes(data, at, stop):  # type: ignore[no-untyped-def]
     r"""Whether JSON in `data[at:stop]` writes what may be a sign of ASCII as one of `\u0020` to
     `\u007f`, or a slash as `\/`, but for that of `<\/`; at 20 GB/s. True for some other things."""
     while at < stop:
-        least, block = np.uint8(255), data[at : at + 67]
+        least, block = np.uint8(255), data[at : at + 64]
         for place in range(64):
-            c = block[place] ^ np.uint8(ord("\\"))
-            least = min(least, np.uint8(c | (block[place + 1] ^ np.uint8(ord("/")))))
-            zeros = (block[place + 2] ^ np.uint8(ord("0"))) | (
-                block[place + 3] ^ np.uint8(ord("0"))
-            )
-            least = min(least, np.uint8(c | zeros))
+            least = min(least, np.uint8(block[place] ^ np.uint8(ord("\\"))))
         if least == 0:
-            for place in range(at, min(at + 64, stop)):
-                if data[place] == ord("\\"):
+            for start in range(at, min(at + 64, stop), 8):
+                marks = is_byte(read8(data, start), ord("\\"))
+                while marks:
+                    place = start + lowest_byte(marks)
+                    marks &= marks - np.uint64(1)
+                    if data[place] != ord("\\") or place >= stop:
+                        continue
                     c = data[place + 1]
                     if c == ord("/") and data[place - 1] != ord("<"):
                         return True
-                    ascii = data[place + 4] >= ord("2") and data[place + 4] <= ord("7")
-                    if c == ord("u") and data[place + 2] == data[place + 3] == ord("0") and ascii:
+                    zeros = c == ord("u") and data[place + 2] == data[place + 3] == ord("0")
+                    if zeros and data[place + 4] >= ord("2") and data[place + 4] <= ord("7"):
                         return True
         at += 64
     return False

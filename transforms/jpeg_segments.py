@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-START_OF_SCAN = 0xDA
+START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _MOST = 1_000  # a large ICC profile takes a hundred
 _APPS = range(0xE0, 0xF0)
 # SOF0 to SOF2, DHT, SOS, DQT, DRI, APPn, COM.
@@ -24,7 +24,7 @@ class Segments(NamedTuple):
 
     Attributes:
       each: marker, and where its data begin and end, which may be behind the file's end.
-      scan: where the first scan's 0xFF is; -1 where there is none.
+      scan: where the first scan's 0xFF is; -1 where there is none before the image's end.
       usual: whether nothing else is in the header, and all is of kinds that every decoder reads
         alike, and as long as they take it to be.
     """
@@ -49,6 +49,8 @@ def jpeg_segments(body: bytes) -> Segments:
         if body[at] != 0xFF or marker == 0xFF or marker in _ALONE:
             usual, at = False, _after_odd(body, at)
             continue
+        if marker == _END_OF_IMAGE:
+            break
         begin, end = at + 4, at + 2 + (body[at + 2] << 8 | body[at + 3])
         each.append((marker, begin, end))
         usual = usual and marker in _USUAL and begin <= end <= len(body)

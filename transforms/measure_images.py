@@ -42,11 +42,12 @@ class ImageRules:
     min_evaluation_distance: int
 
 
-def stored_bodies(pairs: pa.Table) -> Iterator[Fetched]:
+def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
     """The images of pairs that come from shards, read from where they are.
 
     Args:
       pairs: columns source_path (string), source_at and source_size (int64: place in the file).
+      max_bytes: what is longer is not read, and is `too_large`.
     """
     rows = pairs.select(["source_path", "source_at", "source_size"])
     order = pc.sort_indices(rows, [("source_path", "ascending"), ("source_at", "ascending")])
@@ -54,6 +55,9 @@ def stored_bodies(pairs: pa.Table) -> Iterator[Fetched]:
     try:
         for index in order.to_pylist():
             row = rows.slice(index, 1).to_pylist()[0]
+            if row["source_size"] > max_bytes:
+                yield Fetched(index, None, "too_large")
+                continue
             if source is None or row["source_path"] != path:
                 if source is not None:
                     source.close()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import orjson
@@ -25,6 +27,7 @@ _MOST_PARSED = 1 << 24  # bytes of a record, which a parser makes thirty times a
 _NOT_AS_IT_SHOULD = ValueError, LookupError, RecursionError, AttributeError, TypeError
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+T = TypeVar("T")
 Told = Iterable[Found] | Broken | str
 
 
@@ -66,21 +69,26 @@ def images_of_members(
 
 def _odd_images(links: Links) -> Iterator[Found | Broken]:
     """By a parser of each link alone."""
-    known, broken, base = b"", b"", Base("")
-    for page, link in links.objects():
-        if page != known:
-            known, base = page, Base(page.decode("utf-8", "replace").strip("<>"))
+    for url, of_page in groupby(links.objects(), key=itemgetter(0)):
+        base = Base(url.decode("utf-8", "replace").strip("<>"))
+        yield from _images((link for _, link in of_page), base, _loads)
+
+
+def _images(links: Iterable[T], base: Base, parse: Callable[[T], Any]) -> Iterator[Found | Broken]:
+    """The images among a page's links, and one `bad_json` where any is not as it should be."""
+    broken = False
+    for link in links:
         try:
-            found = _image(_loads(link), base)
+            image = _image(parse(link), base)
         except _NOT_AS_IT_SHOULD:
-            if page != broken:
+            if not broken:
                 yield Broken(BAD_JSON, base.page)
-            broken = page
+            broken = True
         except Exception as error:
             yield unreadable(error, base.page)
         else:
-            if found:
-                yield found
+            if image:
+                yield image
 
 
 def _parsed_images(members: Iterable[bytearray], counts: Counter[str]) -> Iterator[Found | Broken]:
@@ -141,13 +149,12 @@ def _parsed(whole: Any, target: str) -> Told:
         return Broken(LONG_URL, target)
     base = Base(url)
     base.set((page.get("Head") or {}).get("Base"))
-    links = [one for one in page.get("Links") or [] if one.get("path") == _PATH]
-    return (found for one in links if (found := _image(one, base)))
+    return _images(iter(page.get("Links") or ()), base, lambda link: link)
 
 
 def _image(link: dict[str, Any], base: Base) -> Found | None:
     text, url = link.get("alt"), link.get("url")
-    if not isinstance(text, str) or not isinstance(url, str):
+    if link.get("path") != _PATH or not isinstance(text, str) or not isinstance(url, str):
         return None
     if "&" in text or "&" in url:
         text, url = _unescaped(text, url)

@@ -59,8 +59,11 @@ def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
     stored = pairs["source_path"].is_valid().to_numpy()
     for rows in filter(len, (np.flatnonzero(stored), np.flatnonzero(~stored))):
         some = pairs.take(pa.array(rows))
-        here = stored[rows[0]]
-        for one in stored_bodies(some) if here else fetch_all(some["url"].to_pylist(), settings):
+        if stored[rows[0]]:
+            bodies = stored_bodies(some, settings.max_image_bytes)
+        else:
+            bodies = fetch_all(some["url"].to_pylist(), settings)
+        for one in bodies:
             yield dataclasses.replace(one, index=int(rows[one.index]))
 
 
