@@ -28,7 +28,7 @@ _NOT_AS_IT_SHOULD = ValueError, LookupError, RecursionError, AttributeError, Typ
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 T = TypeVar("T")
-Told = Iterable[Found] | Broken | str
+Told = Iterable[Found | Broken] | Broken | str
 
 
 def read_wat(source: BinaryIO, counts: Counter[str]) -> Iterator[Images | Found | Broken]:
