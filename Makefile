@@ -19,7 +19,7 @@ test: .venv/ready .flink/ready
 	$(BIN)/python -m pytest
 
 test-s3: $(BIN)/versitygw
-	ALIGNSET_VERSITYGW=$(abspath $<) $(BIN)/python -m pytest tests/test_object_stores.py tests/test_run_lock.py tests/test_store_runs.py
+	ALIGNSET_VERSITYGW=$(abspath $<) $(BIN)/python -m pytest tests/transforms/storage/test_object_stores.py tests/pipeline/runs/test_run_lock.py tests/runs/test_store_runs.py
 
 $(BIN)/versitygw: .venv/ready
 	@command -v go >/dev/null || { echo "Go is needed to build versitygw, and is not on the PATH: install it (Debian: apt-get install golang), or leave it at make test" >&2; exit 1; }
@@ -51,7 +51,7 @@ kernels:
 	@$(BIN)/python beam_runner.py --input=.venv/pairs.csv,.venv/page.html,.venv/page.wat.gz --output=.venv/set \
 		--text_only --vocabulary_size=1 >.venv/kernels.log 2>&1 || { cat .venv/kernels.log >&2; exit 1; }
 	@rm -rf .venv/set .venv/pairs.csv .venv/page.html .venv/page.wat.gz .venv/kernels.log
-	@$(BIN)/python -c 'import io, PIL.Image as I; from transforms.jpeg_dc import dc_planes as f; b = io.BytesIO(); \
+	@$(BIN)/python -c 'import io, PIL.Image as I; from transforms.images.jpeg_dc import dc_planes as f; b = io.BytesIO(); \
 		I.new("L", (8, 8)).save(b, "JPEG"); f([b.getvalue()] * 2)'
 
 flink: .venv/ready .flink/ready

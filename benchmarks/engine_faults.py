@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from flink.cluster import ROOT, Cluster
 from flink.runs import SETS, Corpus, cluster, demo_web, last_line, run, set_hash
 from flink.soak import MAX_STARTS, PLANES, RUN_S, Kill, running, undisturbed, wait_until
-from tests.stores import KEYS, FaultyProxy, Store, faulty_proxy, s3_store
+from tests.support.stores import KEYS, FaultyProxy, Store, faulty_proxy, s3_store
 
 DISK_MIB = 64
 FAILING_S = (5.0, 40.0)

@@ -26,17 +26,17 @@ import simplejpeg
 from photo_server import find_nginx, make_photos, serve
 from results import print_results
 
-from transforms.fencing import Fence
-from transforms.fetch import FetchSettings, fetch_all
-from transforms.images import examine_all
-from transforms.jpeg import jpeg_header
-from transforms.jpeg_dc import dc_planes
-from transforms.measure_images import IMAGES_AT_ONCE, ImageRules
-from transforms.perceptual_hash import plane_hash
-from transforms.plan_shards import plan_path, write_plan
-from transforms.resize import ResizeSettings
-from transforms.shard_files import Spool, TarWriter
-from transforms.write_shards import _WriteShard
+from transforms.fetching.fetch import FetchSettings, fetch_all
+from transforms.images.examine import examine_all
+from transforms.images.jpeg_dc import dc_planes
+from transforms.images.jpeg_header import jpeg_header
+from transforms.images.perceptual_hash import plane_hash
+from transforms.images.resize import ResizeSettings
+from transforms.shards.measure_images import IMAGES_AT_ONCE, ImageRules
+from transforms.shards.plan_shards import plan_path, write_plan
+from transforms.shards.shard_files import Spool, TarWriter
+from transforms.shards.write_shards import _WriteShard
+from transforms.workers.fencing import Fence
 
 PACKAGES = ("pycurl", "simplejpeg", "numpy", "pyarrow")
 SETTINGS = FetchSettings(allow_private_addresses=True, connections_per_host=64)

@@ -38,8 +38,8 @@ def settings(flags: argparse.Namespace):
 
 def micro_batches(flags: argparse.Namespace, count: int):
     """Made as they are asked for, as a loader does."""
-    from train.data import Batch, Position
-    from train.inputs import to_inputs
+    from train.data.batches import Batch, Position
+    from train.data.inputs import to_inputs
 
     texts = captions(flags.micro_batch_size)
     pieces, numbers = tokenizer(texts), settings(flags)
@@ -52,9 +52,9 @@ def micro_batches(flags: argparse.Namespace, count: int):
 def run_side(flags: argparse.Namespace) -> None:
     import torch
 
-    from train.allocator import keep_freed_memory
-    from train.model import DualEncoder, new_align
-    from train.optimizer import make_optimizer
+    from train.model.dual_encoder import DualEncoder, new_align
+    from train.optim.optimizer import make_optimizer
+    from train.runs.allocator import keep_freed_memory
     from train.step import step_gradients
 
     keep_freed_memory()

@@ -24,7 +24,7 @@ from language_texts import CATALOGUES, LabelledText, captions, labelled_texts
 from results import print_results, print_table
 
 from pipeline.rules import Rules
-from transforms.language import (
+from transforms.pairs.language import (
     LANGUAGES,
     LanguageRule,
     langdetect_probability,

@@ -30,8 +30,8 @@ from warcio.warcwriter import WARCWriter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from transforms.page_images import Found
-from transforms.pages import PageFiles, pairs_of
+from transforms.pages.page_images import Found
+from transforms.pages.parse_pages import PageFiles, pairs_of
 
 Pairs = Counter[tuple[str, str, str]]
 SITE = "http://docs.example"
@@ -53,14 +53,14 @@ MEMORY = """
 import resource, sys
 sys.path.insert(0, {root!r})
 from collections import Counter
-import transforms.pages as p
+import transforms.pages.parse_pages as p
 for _ in p.rows_of(p.pairs_of(p.PageFiles({kind!r}, ((sys.argv[1], ''),)), Counter())):
     pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 SETUPS = {
     "ours": (
-        "from collections import Counter\nimport transforms.pages as p",
+        "from collections import Counter\nimport transforms.pages.parse_pages as p",
         "p.rows_of(p.pairs_of(p.PageFiles('wat', ((sys.argv[1], ''),)), Counter()))",
         "[[row['url'], row['caption'], row['page_url']] for b in found for row in b.to_pylist()]",
     ),

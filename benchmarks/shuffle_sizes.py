@@ -29,7 +29,7 @@ from results import print_table  # noqa: E402
 
 import beam_runner  # noqa: E402
 import pipeline.run  # noqa: E402
-from transforms.batches import Blocks  # noqa: E402
+from transforms.storage.blocks import Blocks  # noqa: E402
 
 LEAST_SHOWN = 100_000  # bytes
 Exchange = tuple[str, str]

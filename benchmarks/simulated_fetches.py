@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from unittest import mock
 
-from transforms import fetch, host_queue
-from transforms.fetch import FetchSettings, fetch_all
-from transforms.host_queue import Job
-from transforms.transfers import Ended
+from transforms.fetching import fetch, host_queue
+from transforms.fetching.curl_multi import Ended
+from transforms.fetching.fetch import FetchSettings, fetch_all
+from transforms.fetching.host_queue import Job
 
 
 class Answer(NamedTuple):

@@ -7,7 +7,7 @@ are given up) on a clock of its own, where answers come after given delays; `--c
 the same URLs with the same delays from a server on loopback and prints both times. A cluster:
 shards with those times on workers that are slow, die and come back; given out one by one as they
 ask (Dataflow, the in-process runner) or all at the start (Flink), where those that are ready then
-take over from others (`transforms/take_over.py`) or do not.
+take over from others (`transforms/workers/take_over.py`) or do not.
 
 The delays are assumed (flags), or drawn from those that `--measure` found: what the real fetcher
 saw of each transfer from the demo's web, whose server it starts.
@@ -35,10 +35,10 @@ from results import print_results
 from simulated_fetches import Answer, shard_seconds
 
 from flink.runs import SETS, demo_web
-from transforms import fetch
-from transforms.fetch import FetchSettings, fetch_all
-from transforms.take_over import PATIENCE_S
-from transforms.transfers import Ended, Transfers
+from transforms.fetching import fetch
+from transforms.fetching.curl_multi import Ended, Transfers
+from transforms.fetching.fetch import FetchSettings, fetch_all
+from transforms.workers.take_over import PATIENCE_S
 
 # Assumed; what a web is like cannot be measured here.
 ASSUMED = {

@@ -25,10 +25,12 @@ from text_plane import ROOT, corpus_of, our_command, vocabulary_size
 
 sys.path.insert(0, str(ROOT))
 import beam_runner
-from pipeline.inputs import find_files, find_splits
+from pipeline.inputs.find_inputs import find_files, find_splits
+from pipeline.inputs.readers import read_split
 from pipeline.options import parse
-from pipeline.readers import read_split
-from transforms import batches, count_pairs, judge_pairs, measure, rare_tokens, vocabulary
+from transforms.columns import batches
+from transforms.corpus import count_pairs, judge_pairs, rare_tokens, vocabulary
+from transforms.pairs import measure_pairs as measure
 
 # Where each part is looked up when it is called, by stage.
 PARTS = {

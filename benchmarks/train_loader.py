@@ -84,8 +84,8 @@ def settings(images: str):
 
 
 def ours(folder: Path, numbers) -> Iterator:
-    from train.data import Position, TrainingData
-    from train.shards import find_sets
+    from train.data.batches import Position, TrainingData
+    from train.data.find_shards import find_sets
 
     return TrainingData(find_sets(str(folder)), numbers).batches(Position())
 
@@ -95,7 +95,7 @@ def webdataset(folder: Path, numbers) -> Iterator:
     import torch
     import webdataset as wds
 
-    from train.images import decode_square, random_crop
+    from train.data.images import decode_square, random_crop
 
     def crop(sample: tuple) -> tuple:
         pixels = decode_square(sample[0], numbers.resize_px)
@@ -121,12 +121,12 @@ def webdataset(folder: Path, numbers) -> Iterator:
 def step(folder: Path, numbers) -> Iterator:
     import torch
 
-    from train.inputs import to_inputs
-    from train.model import DualEncoder, new_align
-    from train.optimizer import make_optimizer
-    from train.samples import read_texts
+    from train.data.inputs import to_inputs
+    from train.data.samples import read_texts
+    from train.model.dual_encoder import DualEncoder, new_align
+    from train.model.tokenizer import learn_tokenizer
+    from train.optim.optimizer import make_optimizer
     from train.step import step_gradients
-    from train.tokenizer import learn_tokenizer
 
     size = numbers.micro_batches(1)[1]
     batch = next(ours(folder, numbers))

@@ -45,7 +45,7 @@ def captions(count: int) -> list[str]:
 
 
 def tokenizer(texts: list[str]):
-    from train.tokenizer import learn_tokenizer
+    from train.model.tokenizer import learn_tokenizer
 
     return learn_tokenizer(lambda: texts, vocabulary_size=5_000, max_tokens=MAX_TOKENS)
 
@@ -74,11 +74,11 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     """Seconds of each step."""
     import torch
 
-    from train.allocator import keep_freed_memory
-    from train.data import Batch, Position
-    from train.inputs import to_inputs
-    from train.model import DualEncoder, new_align
-    from train.optimizer import make_optimizer, set_learning_rate
+    from train.data.batches import Batch, Position
+    from train.data.inputs import to_inputs
+    from train.model.dual_encoder import DualEncoder, new_align
+    from train.optim.optimizer import make_optimizer, set_learning_rate
+    from train.runs.allocator import keep_freed_memory
     from train.step import step_gradients
 
     keep_freed_memory()
@@ -108,7 +108,7 @@ def open_clip(flags: argparse.Namespace, free: bool) -> list[float]:
     from open_clip_train.train import train_one_epoch
 
     if free:
-        from train.allocator import keep_freed_memory
+        from train.runs.allocator import keep_freed_memory
 
         keep_freed_memory()
     torch.manual_seed(0)
@@ -154,7 +154,7 @@ def _clip_model(flags: argparse.Namespace):
     import torch
     import torch.nn.functional as F
 
-    from train.model import new_align, use_stochastic_depth
+    from train.model.dual_encoder import new_align, use_stochastic_depth
 
     numbers = settings(flags, "adamw")
 

@@ -3,7 +3,8 @@
   python benchmarks/write_sizes.py [--sizes=64,1024,2048,8192] [--repeats=3] [--folder=/tmp]
 
 Sizes are in KiB; by turns. Each file is taken away at once, and a few seconds pass between, in
-which a virtual machine gives free memory back. `PieceFile` (transforms/files.py) writes 1024.
+which a virtual machine gives free memory back. `PieceFile` of transforms/storage/files.py writes
+1024.
 """
 
 import argparse

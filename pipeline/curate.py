@@ -9,26 +9,26 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipeline.engine import everywhere, gives_out_at_start
-from pipeline.inputs import Split
+from pipeline.inputs.find_inputs import Split
+from pipeline.inputs.readers import read_split
 from pipeline.options import Command
-from pipeline.readers import read_split
 from pipeline.rules import Rules
-from pipeline.stores import is_dataflow
-from transforms.batches import Blocks
-from transforms.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
-from transforms.evaluation import EvaluationFile, HashEvaluationImages
-from transforms.failed_fetches import FindFailingHosts
-from transforms.fencing import Fence
-from transforms.hash_sets import HashFile, WriteHashSets
-from transforms.judge_pairs import JudgePairs, TextRules
-from transforms.measure_images import ImageRules
-from transforms.packages import CheckWorker
-from transforms.pages import PageFiles, ParsePages
-from transforms.plan_shards import PlanShards
-from transforms.tallies import WriteJson, add_counts
-from transforms.vocabulary import BuildVocabulary
-from transforms.write_shards import WriteShards
+from pipeline.runs.engine import everywhere, gives_out_at_start
+from pipeline.runs.stores import is_dataflow
+from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
+from transforms.corpus.hash_sets import HashFile, WriteHashSets
+from transforms.corpus.judge_pairs import JudgePairs, TextRules
+from transforms.corpus.vocabulary import BuildVocabulary
+from transforms.decontamination.evaluation_images import EvaluationFile, HashEvaluationImages
+from transforms.pages.parse_pages import PageFiles, ParsePages
+from transforms.shards.failed_fetches import FindFailingHosts
+from transforms.shards.measure_images import ImageRules
+from transforms.shards.plan_shards import PlanShards
+from transforms.shards.write_shards import WriteShards
+from transforms.storage.blocks import Blocks
+from transforms.workers.fencing import Fence
+from transforms.workers.packages import CheckWorker
+from transforms.workers.summaries import WriteJson, add_counts
 
 MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB
 

@@ -15,9 +15,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners import create_runner
 
 from pipeline.rules import Rules
-from transforms.fetch import FetchSettings
-from transforms.pages import PAGE_FORMATS
-from transforms.resize import ResizeSettings
+from transforms.fetching.fetch import FetchSettings
+from transforms.images.resize import ResizeSettings
+from transforms.pages.parse_pages import PAGE_FORMATS
 
 FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 

@@ -16,16 +16,16 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from pipeline.closing import close_retry
 from pipeline.curate import Places, curate_images
 from pipeline.options import Command
-from pipeline.run_folder import RunFolder
-from transforms.batches import unpack
-from transforms.evaluation import EvaluationFile
-from transforms.failed_fetches import ReadFailed, forget_failed
-from transforms.files import is_local
-from transforms.plan_shards import PlanShards
-from transforms.tallies import WriteJson
+from pipeline.report.closing import close_retry
+from pipeline.runs.run_folder import RunFolder
+from transforms.decontamination.evaluation_images import EvaluationFile
+from transforms.shards.failed_fetches import ReadFailed, forget_failed
+from transforms.shards.plan_shards import PlanShards
+from transforms.storage.blocks import unpack
+from transforms.storage.files import is_local
+from transforms.workers.summaries import WriteJson
 
 PipelineOf = Callable[[str], AbstractContextManager[beam.Pipeline]]
 

@@ -13,12 +13,8 @@ from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.closing import close_run
 from pipeline.curate import Places, curate_images, curate_texts, parse_pages
-from pipeline.engine import Engine, check_engine, everywhere
-from pipeline.fetch_report import render_failed
-from pipeline.funnel import render_funnel, render_pages, render_vocabulary
-from pipeline.inputs import (
+from pipeline.inputs.find_inputs import (
     InputFile,
     Split,
     find_evaluation_files,
@@ -26,17 +22,21 @@ from pipeline.inputs import (
     find_splits,
     find_vocabulary,
 )
+from pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
 from pipeline.options import Command
-from pipeline.page_files import find_pages, parsed_files, parsed_splits
+from pipeline.report.closing import close_run
+from pipeline.report.fetch_report import render_failed
+from pipeline.report.funnel import render_funnel, render_pages, render_vocabulary
 from pipeline.retry import PipelineOf, retry_failed
-from pipeline.run_folder import RunFolder, describe_run
-from pipeline.stores import check_retry, check_stores, is_dry_run
-from transforms.batches import Blocks
-from transforms.evaluation import EvaluationFile
-from transforms.fencing import Fence
-from transforms.hash_sets import HashFile
-from transforms.pages import PageFiles
-from transforms.threads import stop_work
+from pipeline.runs.engine import Engine, check_engine, everywhere
+from pipeline.runs.run_folder import RunFolder, describe_run
+from pipeline.runs.stores import check_retry, check_stores, is_dry_run
+from transforms.corpus.hash_sets import HashFile
+from transforms.decontamination.evaluation_images import EvaluationFile
+from transforms.pages.parse_pages import PageFiles
+from transforms.storage.blocks import Blocks
+from transforms.workers.fencing import Fence
+from transforms.workers.threads import stop_work
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows

@@ -3,28 +3,19 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
-from small_web import SmallWeb, small_web
+
+from tests.support.golden_run import Golden
+from tests.support.small_web import SmallWeb, small_web
 
 # Without a deadline: the first call of a kernel compiles it.
 settings.register_profile("alignset", deadline=None, print_blob=True)
 settings.load_profile("alignset")
 # A shell's background job ignores Ctrl-C, and so would the commands that are started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-class Golden(NamedTuple):
-    """The golden set, and the run of the command over it."""
-
-    pairs: Path
-    flags: tuple[str, ...]
-    fates: list  # of golden.Fate
-    output: Path
-    said: str  # on stderr, and printed
 
 
 @pytest.fixture(scope="session")
@@ -36,9 +27,9 @@ def web() -> Iterator[SmallWeb]:
 @pytest.fixture(scope="session")
 def golden(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Golden:
     """The golden set, run once. Do not write into its folder."""
-    import golden as made  # not at the top: other tests do not wait for Beam
-    from bad_web import bad_web
-    from command import succeed
+    from tests.support import golden as made  # not at the top: other tests do not wait for Beam
+    from tests.support.bad_web import bad_web
+    from tests.support.command import succeed
 
     folder = tmp_path_factory.mktemp("golden")
     (folder / "exam").mkdir()
@@ -60,8 +51,8 @@ def golden(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Golden:
 @pytest.fixture(scope="session")
 def plain(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Golden:
     """JPEGs that are all kept, in three shards, and the pairs that their texts drop; run once."""
-    import golden as made
-    from command import succeed
+    from tests.support import golden as made
+    from tests.support.command import succeed
 
     folder = tmp_path_factory.mktemp("plain")
     kinds = len(made.good_files())
@@ -77,7 +68,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A folder of this machine, and one of a store that is held in memory."""
     if request.param == "local":
         return str(tmp_path / "folder")
-    from tests.memory_files import FILES  # not at the top: it brings Beam
+    from tests.support.memory_files import FILES  # not at the top: it brings Beam
 
     FILES.clear()
     return "mem://bucket/folder"
@@ -85,7 +76,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    from stores import s3_store
+    from tests.support.stores import s3_store
 
     with s3_store(tmp_path_factory.mktemp("s3")) as store:
         yield store
@@ -93,7 +84,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
 
 @pytest.fixture(scope="module")
 def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    from stores import gs_store
+    from tests.support.stores import gs_store
 
     with gs_store(tmp_path_factory.mktemp("gs")) as store:
         yield store

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.options import GROUPS
+from tests.support.root import ROOT
 
-ROOT = Path(__file__).parent.parent
 # Of our own rooms, what each may import.
 MAY_IMPORT = {
     "beam_runner": {"pipeline", "stoppable"},

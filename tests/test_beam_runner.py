@@ -11,13 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from command import ROOT, digests, fates, manifest, run, run_process, succeed
-from conftest import Golden
-from golden import TEXTS
 
 import beam_runner
-from transforms.reasons import STEP_OF
-from transforms.rejects import REJECTED
+from tests.support.command import ROOT, digests, fates, manifest, run, run_process, succeed
+from tests.support.golden import TEXTS
+from tests.support.golden_run import Golden
+from transforms.columns.reasons import STEP_OF
+from transforms.columns.rejects import REJECTED
 
 
 def test_every_pair_meets_its_fate(golden: Golden):

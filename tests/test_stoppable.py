@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command import ROOT
+
+from tests.support.root import ROOT
 
 LONG_S = 60  # for what takes 5 s and, where it does not end, takes for ever
 BEGIN = """

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from train.errors import SettingsError
-from train.flags import Parser, add_settings, exit_status, stoppable, take_settings
 from train.presets import PRESETS
+from train.runs.flags import Parser, add_settings, exit_status, stoppable, take_settings
 from train.settings import Settings
 
 
@@ -40,14 +40,14 @@ def _run(arguments: list[str]) -> int:
     # Here too, before there is a run of these settings that others can't go on with.
     settings.micro_batches(int(os.environ.get("WORLD_SIZE", "1")))
     # Only now: torch and transformers take seconds, and a wrong flag should not.
-    from train.run_folder import held, open_run
-    from train.shards import find_sets
+    from train.data.find_shards import find_sets
+    from train.runs.run_folder import held, open_run
 
     sets = find_sets(where)
     first = os.environ.get("RANK", "0") == "0"
     if first:
         if settings.start_from:  # before the folder is made: the right name could not go on in it
-            from train.pretrained import check_pretrained
+            from train.model.pretrained import check_pretrained
 
             check_pretrained(settings.start_from)
         open_run(run, settings, sets, settings.start_from)
@@ -62,9 +62,9 @@ def _run(arguments: list[str]) -> int:
 
 
 def _train(settings: Settings, sets: list, run: Path) -> None:
-    from train.allocator import keep_freed_memory
     from train.loop import train
-    from train.processes import start_processes, stop_processes
+    from train.runs.allocator import keep_freed_memory
+    from train.runs.processes import start_processes, stop_processes
 
     keep_freed_memory()
     start_processes()

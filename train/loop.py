@@ -7,21 +7,21 @@ from pathlib import Path
 import torch
 from transformers import AlignModel, BertTokenizerFast
 
-from train import processes
-from train.checkpoints import capture, load_last_checkpoint, restore, save_checkpoint
-from train.data import Position, TrainingData
+from train.data.batches import Position, TrainingData
+from train.data.find_shards import ShardSet
+from train.data.inputs import to_inputs
+from train.data.samples import read_texts
 from train.errors import SettingsError
-from train.inputs import to_inputs
-from train.model import DualEncoder, compile_towers, export_model, new_align
-from train.optimizer import learning_rate, make_optimizer, set_learning_rate
-from train.pretrained import load_pretrained
-from train.progress import Progress, measure
-from train.run_folder import cut_metrics
-from train.samples import read_texts
+from train.model.dual_encoder import DualEncoder, compile_towers, export_model, new_align
+from train.model.pretrained import load_pretrained
+from train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
+from train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
+from train.runs import processes
+from train.runs.checkpoints import capture, load_last_checkpoint, restore, save_checkpoint
+from train.runs.progress import Progress, measure
+from train.runs.run_folder import cut_metrics
 from train.settings import Settings
-from train.shards import ShardSet
 from train.step import step_gradients
-from train.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
 
 
 def train(settings: Settings, sets: list[ShardSet], run: Path) -> None:

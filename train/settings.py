@@ -65,7 +65,7 @@ class Settings:
     decode_threads: int = _free(8)
     log_every: int = _free(100)
     samples_every: int = _free(1_000)  # steps between two looks at what is trained on; 0: none
-    trackers: str = _free("train.trackers:TensorBoard")  # comma-separated, as module:name
+    trackers: str = _free("train.runs.trackers:TensorBoard")  # comma-separated, as module:name
     checkpoint_every: int = _free(1_000)
     keep_checkpoints: int = _free(2)
 

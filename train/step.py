@@ -8,30 +8,20 @@ and send that gradient back through it. The sum over all is the gradient of the 
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 
-from train import processes
-from train.batch_norm import frozen_statistics
-from train.inputs import Inputs, KeptInputs
+from train.data.inputs import Inputs, KeptInputs
 from train.loss import contrastive_loss
+from train.model.batch_norm import frozen_statistics
+from train.runs import processes
+from train.runs.progress import StepOutput
 from train.settings import Settings
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a step saw, without gradients."""
-
-    loss: torch.Tensor  # float[]: over this process's rows; the mean over processes is the batch's
-    images: torch.Tensor  # float[b, d]: this process's pairs
-    texts: torch.Tensor  # float[b, d]
-    inputs: Inputs  # the last micro-batch
 
 
 def step_gradients(
     replica: torch.nn.Module, micro_batches: Iterable[Inputs], settings: Settings, step: int
-) -> Seen:
+) -> StepOutput:
     """Adds the gradients of the global batch's loss to those of the model.
 
     Args:
@@ -44,16 +34,16 @@ def step_gradients(
     return gradients(replica, micro_batches, settings, step)
 
 
-def _one_pass(replica, micro_batches, settings: Settings, step: int) -> Seen:
+def _one_pass(replica, micro_batches, settings: Settings, step: int) -> StepOutput:
     (inputs,) = micro_batches
     _seed(settings, step, 0)
     images, texts, temperature = replica(inputs)  # [b, d], [b, d], []
     loss = contrastive_loss(images, texts, temperature, label_smoothing=settings.label_smoothing)
     loss.backward()
-    return Seen(loss.detach(), images.detach(), texts.detach(), inputs)
+    return StepOutput(loss.detach(), images.detach(), texts.detach(), inputs)
 
 
-def _two_passes(replica, micro_batches, settings: Settings, step: int) -> Seen:
+def _two_passes(replica, micro_batches, settings: Settings, step: int) -> StepOutput:
     with KeptInputs() as kept:
         parts = []
         # BatchNorm normalises as in the second pass, but gathers its statistics only there.
@@ -78,7 +68,7 @@ def _two_passes(replica, micro_batches, settings: Settings, step: int) -> Seen:
             with processes.unsynchronised(replica, i < last):
                 _seed(settings, step, i)  # the same dropout as in the first pass
                 torch.autograd.backward(replica(inputs), gradient)
-    return Seen(loss.detach(), images.detach(), texts.detach(), inputs)
+    return StepOutput(loss.detach(), images.detach(), texts.detach(), inputs)
 
 
 def _seed(settings: Settings, step: int, micro_batch: int) -> None:

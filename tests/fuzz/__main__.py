@@ -10,16 +10,16 @@ for so long, however many cases that are: `--seconds=3600` is a long run.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import os
 import sys
 import time
 import traceback
-from pathlib import Path
 from random import Random
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.root import ROOT
+from transforms.columns.kernels import sources_digest
+
 TARGETS = ("jpeg", "pictures", "html", "wat", "archives", "texts", "urls", "counts", "shards")
 
 
@@ -27,10 +27,7 @@ def with_bounds_checks() -> None:
     """Starts this process anew with checked kernels, which are compiled once for these sources."""
     if os.environ.get("NUMBA_BOUNDSCHECK") == "1":
         return
-    sources = hashlib.sha256()
-    for path in sorted((ROOT / "transforms").rglob("*.py")):
-        sources.update(path.read_bytes())
-    cache = ROOT / ".pytest_cache" / f"checked-kernels-{sources.hexdigest()[:16]}"
+    cache = ROOT / ".pytest_cache" / f"checked-kernels-{sources_digest('transforms')[:16]}"
     environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(cache)}
     command = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:]]
     os.execve(sys.executable, command, environment)

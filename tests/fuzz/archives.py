@@ -15,11 +15,11 @@ from unittest.mock import patch
 import brotli
 import zstandard
 
-from tests.page_archives import packed, page_record, record, response
-from transforms.archives import Broken, Record, read_records
-from transforms.http_pages import page_of
-from transforms.page_images import images_of, tags_of
-from transforms.reasons import PAGE_FAULTS
+from tests.support.page_archives import packed, page_record, record, response
+from transforms.columns.reasons import PAGE_FAULTS
+from transforms.pages.archives import Broken, Record, read_records
+from transforms.pages.http_pages import page_of
+from transforms.pages.page_images import images_of, tags_of
 
 gzipped = functools.partial(gzip.compress, mtime=0)  # the same whenever a case is made again
 ENCODINGS = {
@@ -131,7 +131,10 @@ def check(random: Random) -> None:
     whole = {f"picture {number}" for number in set(range(5)) - broken}
     assert whole <= found, (sorted(broken), data)
     size = random.choice([40, 100, 1000])
-    with patch("transforms.archives.READ", size), patch("transforms.archive_members.READ", size):
+    with (
+        patch("transforms.pages.archives.READ", size),
+        patch("transforms.pages.archive_members.READ", size),
+    ):
         assert whole <= texts(data), (sorted(broken), size, data)
     texts(damaged(data, random))  # in the zip's or the outer gzip's own bytes too
     http = damaged(response(b"<img src=a alt=b>", "Content-Encoding: br"), random)

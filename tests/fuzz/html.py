@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 from random import Random
 
-from transforms.archive_members import Broken
-from transforms.html_tags import image_tags, pieces
-from transforms.http_pages import Page
-from transforms.page_images import images_of, tags_of
+from transforms.pages.archive_members import Broken
+from transforms.pages.html_tags import image_tags, pieces
+from transforms.pages.http_pages import Page
+from transforms.pages.page_images import images_of, tags_of
 
 TOKENS = [
     *(b"<", b">", b"/", b"!", b"-", b"--", b"=", b"'", b'"', b" ", b"\n", b"a", b"\x00", b"\xff"),

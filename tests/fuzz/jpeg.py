@@ -13,9 +13,9 @@ from random import Random
 import numpy as np
 import simplejpeg
 
-from tests.picture_files import encoded, photograph
-from transforms.images import Image, Unusable, examine, examine_all
-from transforms.jpeg_dc import dc_planes
+from tests.support.picture_files import encoded, photograph
+from transforms.images.examine import Image, Unusable, examine, examine_all
+from transforms.images.jpeg_dc import dc_planes
 
 SIZES = ((640, 480), (96, 80), (129, 111), (33, 250), (17, 16))
 # By marker: what stands in header segments, beside what good files have there.

@@ -14,9 +14,9 @@ from random import Random
 
 from PIL import Image as PillowImage
 
-from tests.picture_files import encoded, good_files, photograph
-from transforms.images import Image, Unusable, examine, examine_all
-from transforms.resize import Encoder, EncodingError, ResizeSettings
+from tests.support.picture_files import encoded, good_files, photograph
+from transforms.images.examine import Image, Unusable, examine, examine_all
+from transforms.images.resize import Encoder, EncodingError, ResizeSettings
 
 MOST_PIXELS = 10**7  # 0.1 s
 SEEN: Counter[str] = Counter()  # what became of the files

@@ -15,19 +15,23 @@ from typing import Any
 
 from PIL import Image, ImageFilter
 
-from pipeline.inputs import Split
-from pipeline.readers import IMAGE_EXTENSIONS, read_split
-from tests.hostile_tars import END, HOSTILE, binary, header, padded, pax, records
+from pipeline.inputs.find_inputs import Split
+from pipeline.inputs.readers import IMAGE_EXTENSIONS, read_split
+from tests.support.hostile_tars import END, HOSTILE, binary, header, padded, pax, records
+from train.data.images import decode_square
+from train.data.inputs import encode_texts
+from train.data.samples import LONGEST_TEXT, shard_samples
+from train.data.shard_streams import ShardStream
+from train.data.tar_members import tar_members as trainers_members
 from train.errors import TrainingError
-from train.images import decode_square
-from train.inputs import encode_texts
+from train.model.tokenizer import learn_tokenizer
 from train.presets import TINY
-from train.samples import LONGEST_TEXT, shard_samples
-from train.shard_streams import ShardStream
-from train.tar_members import tar_members as trainers_members
-from train.tokenizer import learn_tokenizer
-from transforms.evaluation import IMAGE_SUFFIXES, EvaluationFile, hash_evaluation_file
-from transforms.tar_members import BrokenTar, Member, tar_members
+from transforms.decontamination.evaluation_images import (
+    IMAGE_SUFFIXES,
+    EvaluationFile,
+    hash_evaluation_file,
+)
+from transforms.storage.tar_members import BrokenTar, Member, tar_members
 
 warnings.simplefilter("ignore")  # Pillow's, of what is broken
 logging.getLogger("alignset").setLevel("ERROR")  # which counts it
@@ -216,7 +220,7 @@ def check_trainer(path: Path) -> None:
                 assert decode_square(sample.image, 16).shape == (16, 16, 3)
             except AssertionError:
                 raise
-            except Exception:  # as `train/data.py` takes it
+            except Exception:  # as `train/data/batches.py` takes it
                 continue
     for first in range(1, len(found), 3):
         later, _ = seen_by(shard_samples(str(path), first))

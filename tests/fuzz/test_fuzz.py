@@ -3,15 +3,14 @@
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.fuzz import steps
 from tests.fuzz.__main__ import TARGETS
 from tests.fuzz.growth import superlinear
+from tests.support.root import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 CASES = 100
 
 

@@ -9,12 +9,12 @@ import pytest
 from tests.fuzz.growth import superlinear
 from tests.fuzz.texts import OTHER_TOKENS
 from tests.fuzz.urls import PIECES, TOKENS_OF_URLS
-from tests.made_batches import language_rule
-from transforms.fetch_target import request_url
-from transforms.language import wrong_languages
-from transforms.robots import is_disallowed, read_robots
-from transforms.texts import kept_text
-from transforms.urls import url_identity
+from tests.support.made_batches import language_rule
+from transforms.fetching.fetch_target import request_url
+from transforms.fetching.robots import is_disallowed, read_robots
+from transforms.pairs.language import wrong_languages
+from transforms.pairs.texts import kept_text
+from transforms.pairs.urls import url_identity
 
 ENTITIES = [f"&{name}" for name in ("amp;", "not", "CounterClockwiseContourIntegral;", "#0;", "#")]
 MARKS = ["\u0f73", "\u0f75", "\u0f81", "\u0344", "\u0315\u0334", "\u1f82", "\u0345", "\u034f"]

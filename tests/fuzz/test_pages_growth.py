@@ -10,13 +10,13 @@ import pytest
 
 from tests.fuzz import archives, html, wat
 from tests.fuzz.growth import superlinear
-from tests.page_archives import page_record, record, response
-from transforms.archives import read_records
-from transforms.http_pages import Page, page_of
-from transforms.page_images import Base, images_of, tags_of
-from transforms.pages import rows_of
-from transforms.srcset import srcset_candidates
-from transforms.wat import read_wat
+from tests.support.page_archives import page_record, record, response
+from transforms.pages.archives import read_records
+from transforms.pages.http_pages import Page, page_of
+from transforms.pages.page_images import Base, images_of, tags_of
+from transforms.pages.parse_pages import rows_of
+from transforms.pages.srcset import srcset_candidates
+from transforms.pages.wat import read_wat
 
 URL = "http://a.example/b/"
 

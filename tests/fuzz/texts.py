@@ -12,9 +12,9 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 
-from tests import reference
-from tests.labelled_texts import ENGLISH_TEXTS
-from tests.made_batches import (
+from tests.support import reference
+from tests.support.labelled_texts import ENGLISH_TEXTS
+from tests.support.made_batches import (
     in_the_middle,
     language_rule,
     ngram_hashes,
@@ -24,12 +24,13 @@ from tests.made_batches import (
     xxh,
     xxh_pair,
 )
-from tests.nasty_texts import PIECES
-from transforms.hashing import HashSet
-from transforms.language import LANGUAGES, UNDETERMINED, mistaken_for, wrong_languages
-from transforms.measure import Pairs, measure, recalled, remembered
-from transforms.rare_tokens import has_rare_token
-from transforms.texts import measure_texts
+from tests.support.nasty_texts import PIECES
+from transforms.corpus.hash_sets import HashSet
+from transforms.corpus.rare_tokens import has_rare_token
+from transforms.corpus.remembered import recalled, remembered
+from transforms.pairs.language import LANGUAGES, UNDETERMINED, mistaken_for, wrong_languages
+from transforms.pairs.measure_pairs import Pairs, measure
+from transforms.pairs.texts import measure_texts
 
 URL = "http://a.example/b.jpg"
 RULES = [language_rule("en"), language_rule("sw"), language_rule("am")]

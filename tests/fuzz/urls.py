@@ -12,12 +12,12 @@ import can_ada
 import pyarrow as pa
 from protego import Protego
 
-from tests import reference
-from tests.made_batches import in_the_middle, xxh
-from transforms.fetch_target import is_public_address, request_url
-from transforms.measure import measure
-from transforms.robots import is_disallowed, read_robots
-from transforms.urls import url_hashes
+from tests.support import reference
+from tests.support.made_batches import in_the_middle, xxh
+from transforms.fetching.fetch_target import is_public_address, request_url
+from transforms.fetching.robots import is_disallowed, read_robots
+from transforms.pairs.measure_pairs import measure
+from transforms.pairs.urls import url_hashes
 
 SCHEMES = ["http://", "https://", "HTTP://", "hTTpS://", "http:\\\\", "http:/\\/", "http:", "//"]
 PIECES = [

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from tests.page_archives import record
-from transforms.archive_members import Broken
-from transforms.archives import records_of
-from transforms.wat import images_of_members, images_of_wat
-from transforms.wat_links import Images, look
+from tests.support.page_archives import record
+from transforms.pages.archive_members import Broken
+from transforms.pages.archives import records_of
+from transforms.pages.wat import images_of_members, images_of_wat
+from transforms.pages.wat_links import Images, look
 
 # The first four are usual.
 URLS = [

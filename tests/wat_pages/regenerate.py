@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.page_archives import packed, page_record, record, response
+from tests.support.page_archives import packed, page_record, record, response
 
 PLAIN = """<!doctype html><html><head><title>Dogs</title></head><body>
 <img src="/dog.jpg" alt="a dog on a lawn">

@@ -1,0 +1,1 @@
+"""What the command reads: which files, in which splits, and their rows."""

@@ -1,0 +1,306 @@
+"""Which files a command reads, of which format, in which columns, and in which splits."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline.inputs.readers import as_bytes
+from pipeline.inputs.text_files import header_columns
+from pipeline.options import Job, UsageError
+from transforms.columns.pair_columns import PAGE_URL
+from transforms.corpus.hash_sets import HashFile
+from transforms.corpus.vocabulary_file import NAME as VOCABULARY
+from transforms.corpus.vocabulary_file import check_vocabulary
+from transforms.decontamination.evaluation_images import IMAGE_SUFFIXES, EvaluationFile
+from transforms.pages.parse_pages import PAGE_FORMATS
+from transforms.storage.files import exists, is_local, open_to_read
+
+SUFFIXES = {
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".tar": "webdataset",
+    ".warc": "warc",
+    ".wacz": "warc",
+    ".wat": "wat",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
+# The usual names, the most telling first; upper and lower case alike.
+URL_NAMES = ("url", "image_url", "img_url", "imageurl", "image_link", "src", "link", "image")
+TEXT_NAMES = (
+    "caption",
+    "text",
+    "alt",
+    "alt_text",
+    "alttext",
+    "caption_text",
+    "title",
+    "description",
+)
+ROWS_PER_SPLIT = 1 << 18
+
+
+class InputFile(NamedTuple):
+    """A file as it was found."""
+
+    path: str
+    size: int  # bytes
+    format: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of a file that one worker reads."""
+
+    path: str
+    format: str
+    compression: str = ""
+    url_column: str = ""
+    text_column: str = ""
+    row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
+    page_column: str = ""  # the page that a pair is from; not every input has it
+
+
+def match(pattern: str) -> list[tuple[str, int]]:
+    """The files under a folder, or that a glob or a path names: (path, bytes), sorted."""
+    if is_local(pattern):
+        folder = Path(pattern).is_dir()
+        names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
+        found = [(name, os.path.getsize(name)) for name in names if Path(name).is_file()]
+    else:
+        folder = pattern.endswith("/") or not FileSystems.match([pattern])[0].metadata_list
+        spec = f"{pattern.rstrip('/')}/**" if folder else pattern
+        listed = FileSystems.match([spec])[0].metadata_list
+        found = [(item.path, item.size_in_bytes) for item in listed]
+    if folder:
+        found = [item for item in found if not Path(item[0]).name.startswith((".", "_"))]
+    return sorted(found)
+
+
+def _format_of(path: str) -> tuple[str, str]:
+    """The format and the compression that a file's name tells, or empty."""
+    name = Path(path).name.lower()
+    compression = COMPRESSIONS.get(Path(name).suffix, "")
+    stem = name[: name.rindex(".")] if compression else name
+    return SUFFIXES.get(Path(stem).suffix, ""), compression
+
+
+def find_files(job: Job) -> list[InputFile]:
+    """The input files, sorted, each once.
+
+    Raises:
+      UsageError: nothing is there, or a file's format cannot be told from its name.
+    """
+    found: dict[str, InputFile] = {}
+    for pattern in job.input.split(","):
+        pattern = _pairs_of_set(pattern.rstrip("/")) or pattern
+        files = [
+            InputFile(path, size, _named(job, path))
+            for path, size in match(pattern)
+            if not _is_in(path, job.output)  # else a run could not go on where it stopped
+        ]
+        if len(files) > 1:  # beside what was asked for there may be sidecars
+            files = [f for f in files if _may_be(f)]
+            files = [f for f in files if not f.path.lower().endswith((".json", ".md", ".u64"))]
+        tars = [file for file in files if file.format == "webdataset"]
+        if any(file.format not in ("", "html") for file in files):
+            files = [file for file in files if file.format != "html"]  # a page about the others
+        listed = [file for file in files if file.format]
+        if not files:
+            raise UsageError(f"no input at {pattern!r}: give files, a folder or a glob that exists")
+        if not listed:
+            raise UsageError(
+                f"cannot tell the format of {files[0].path} by its name; give --input_format"
+            )
+        for file in tars or listed:  # beside shards, Parquet and JSON are their sidecars
+            found[file.path] = file
+    if not sum(file.size for file in found.values()):
+        raise UsageError(f"the input is empty: {job.input} has no bytes; give pairs to read")
+    return sorted(found.values())
+
+
+def _pairs_of_set(folder: str) -> str | None:
+    """Where a set of ours has its pairs, its other files being none; None of anything else."""
+    if any(c in folder for c in "*?[") or not exists(f"{folder}/manifest.json"):
+        return None
+    with open_to_read(f"{folder}/manifest.json") as source:
+        try:
+            text_only = json.load(source)["job"]["text_only"]
+        except (ValueError, LookupError, TypeError):
+            return None
+    return f"{folder}/{'pairs' if text_only else 'shards'}"
+
+
+def _may_be(file: InputFile) -> bool:
+    """Whether its name agrees with its format; beside pages there are pictures and the like."""
+    named = _format_of(file.path)[0]
+    return named == file.format or (not named and file.format != "html")
+
+
+def _is_in(path: str, folder: str) -> bool:
+    if is_local(path) and is_local(folder):
+        path, folder = os.path.abspath(path), os.path.abspath(folder)
+    return path.startswith(f"{folder.rstrip('/')}/")
+
+
+def _named(job: Job, path: str) -> str:
+    return _format_of(path)[0] if job.input_format == "auto" else job.input_format
+
+
+def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
+    """The splits of all files, in the files' order, with the columns to read.
+
+    Raises:
+      UsageError: a column is not there, a file cannot be read, or there are no rows.
+    """
+    splits: list[Split] = []
+    for file in files:
+        if not file.size or file.format in PAGE_FORMATS:
+            continue
+        split = Split(file.path, file.format, _format_of(file.path)[1])
+        if file.format in ("webdataset", "parquet") and split.compression:
+            raise UsageError(f"{file.path} is compressed as a whole; decompress it")
+        if file.format == "webdataset":
+            splits.append(split)
+            continue
+        try:
+            if file.format == "parquet":
+                splits.extend(_parquet_splits(job, split))
+            elif names := header_columns(split, (job.url_column, job.text_column)):
+                splits.append(_with_columns(job, split, names))
+        except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"cannot read {file.path} as {file.format}: {reason}") from error
+    if not splits and not any(file.format in PAGE_FORMATS for file in files):
+        raise UsageError(f"the input is empty: {job.input} has no rows; give pairs to read")
+    return splits
+
+
+def _parquet_splits(job: Job, split: Split) -> list[Split]:
+    with open_to_read(split.path) as source:
+        footer = pq.read_metadata(source)
+    schema = footer.schema.to_arrow_schema()
+    named = _with_columns(job, split, schema.names)
+    for flag in ("url_column", "text_column"):
+        field = schema.field(getattr(named, flag))
+        if pa.types.is_nested(field.type):
+            raise UsageError(
+                f"{split.path}: column {field.name!r} holds {field.type}, no text; give --{flag}"
+            )
+        as_bytes(pa.nulls(1, field.type))  # raises here and not within the run
+    if named.page_column and not _is_text(schema.field(named.page_column).type):
+        named = replace(named, page_column="")
+    return row_group_splits(named, footer)
+
+
+def row_group_splits(split: Split, footer: pq.FileMetaData) -> list[Split]:
+    """The splits of a Parquet file: some row groups each."""
+    splits, group, rows = [], [], 0
+    for index in range(footer.num_row_groups):
+        group.append(index)
+        rows += footer.row_group(index).num_rows
+        if rows >= ROWS_PER_SPLIT or (rows and index == footer.num_row_groups - 1):
+            splits.append(replace(split, row_groups=tuple(group)))
+            group, rows = [], 0
+    return splits
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
+    url = _column(split, names, job.url_column, URL_NAMES, "url_column")
+    text = _column(split, names, job.text_column, TEXT_NAMES, "text_column")
+    if url == text:
+        raise UsageError(
+            f"{split.path}: column {url!r} is to be both URL and text; give another --text_column"
+        )
+    page = next((name for name in names if name.lower() == PAGE_URL), "")
+    if names.count(page) > 1 or page in (url, text):
+        page = ""
+    return replace(split, url_column=url, text_column=text, page_column=page)
+
+
+def _column(
+    split: Split, names: Sequence[str], wanted: str, usual: Sequence[str], flag: str
+) -> str:
+    if wanted:
+        found = [name for name in names if name == wanted]
+    else:
+        found = [name for one in usual for name in names if name.lower() == one]
+    if not found:
+        looked_for = repr(wanted) if wanted else f"any of {', '.join(usual)}"
+        shown = ", ".join(name[:40] for name in names[:20])
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        raise UsageError(
+            f"{split.path} has no column {looked_for}; it has {shown}{more}: give --{flag}"
+        )
+    if names.count(found[0]) > 1:
+        raise UsageError(
+            f"{split.path} has {names.count(found[0])} columns {found[0]!r}; rename all but one"
+        )
+    return found[0]
+
+
+def find_vocabulary(given: str) -> HashFile | None:
+    """The vocabulary that is given, read through; a folder is an earlier run's output.
+
+    Raises:
+      UsageError: it is not there, or it is no vocabulary.
+    """
+    if not given:
+        return None
+    try:
+        inside = f"{given.rstrip('/')}/{VOCABULARY}"
+        path = inside if exists(inside) else given
+        if path == given and is_local(given) and Path(given).is_dir():
+            raise FileNotFoundError(f"that folder has no {VOCABULARY}")
+        if not exists(path):
+            raise FileNotFoundError(f"there is no such file, and no {VOCABULARY} in such a folder")
+        return check_vocabulary(path)
+    except (OSError, ValueError, BeamIOError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"{given} is no vocabulary: {reason}; give the {VOCABULARY} of an earlier run"
+        ) from error
+
+
+def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
+    """The files of evaluation images that `NAME=PATH,...` names.
+
+    Raises:
+      UsageError: a part is not NAME=PATH, or nothing is there.
+    """
+    files: list[EvaluationFile] = []
+    for part in filter(None, eval_images.split(",")):
+        name, equals, pattern = part.partition("=")
+        if not (name and equals and pattern):
+            raise UsageError(f"eval_images takes NAME=PATH,...; got {part!r}")
+        suffixes = (*IMAGE_SUFFIXES, ".tar", ".parquet")
+        found = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
+        if any(path.lower().endswith(".tar") for path, _ in found):
+            found = [item for item in found if not item[0].lower().endswith(".parquet")]
+        if not found:
+            raise UsageError(f"no evaluation images at {pattern!r} ({name}); give a path with some")
+        files.extend(EvaluationFile(name, *item) for item in found)
+    return files

@@ -1,0 +1,315 @@
+"""CSV, TSV and JSON lines to rows of bytes. A bad row is handed on as such and stops nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pickle
+import re
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+
+from transforms.columns.pair_columns import PAGE_URL, UNREADABLE
+from transforms.storage.files import open_to_read
+
+BLOCK = 1 << 23  # bytes of a text file parsed at once
+LONGEST_ROW = 1 << 25  # bytes of a row that is surely read
+MOST_COLUMNS = 10_000  # of a table; pyarrow takes 8 KB for each
+HEAD = 1 << 20  # bytes from which the columns are told
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ROWS = pa.schema([("url", pa.binary()), ("caption", pa.binary()), ("malformed", pa.string())])
+
+
+def header_columns(split: Any, wanted: Iterable[str] = ()) -> list[str]:
+    """The columns of a text file: a table's header, or the fields of the first JSON objects.
+    None at all where no row follows.
+
+    Args:
+      wanted: fields that are named even where few of the objects have them.
+
+    Raises:
+      ValueError: what stands there is no header, or no JSON object.
+    """
+    with _open(split) as source:
+        head = _head(source)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4]:
+        raise ValueError("its first bytes are no UTF-8 text; convert it, or decompress it")
+    if split.format == "jsonl":
+        return _json_fields(head, set(wanted))
+    line, _, rest = re.sub(rb"\r\n?", b"\n", head).partition(b"\n")
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError("its first line is no UTF-8 text; convert it, or decompress it") from error
+    if not rest.strip():
+        return []
+    if not line.removeprefix(BYTE_ORDER_MARK).strip():
+        raise ValueError("its first line is empty; it must name the columns")
+    names = line.count(b"\t" if split.format == "tsv" else b",") + 1
+    if names > MOST_COLUMNS:
+        raise ValueError(f"its header names {names:,} columns; at most {MOST_COLUMNS:,} are read")
+    if split.format == "csv" and line.count(b'"') % 2:
+        raise ValueError("a name in its header has a line break or an open quotation mark")
+    reading = pa.csv.ReadOptions(block_size=len(line) + 1)
+    table = pa.csv.read_csv(pa.BufferReader(line + b"\n"), reading, _dialect(split))
+    return list(table.column_names)
+
+
+def _head(source: BinaryIO) -> bytes:
+    """The first bytes of a file, to the second line with something on it at least."""
+    head = b""
+    while more := source.read(HEAD):
+        head += more
+        lines = head.strip()
+        if b"\n" in lines or b"\r" in lines:
+            return head
+        if len(head) > LONGEST_ROW:
+            raise ValueError(f"no row begins in its first {LONGEST_ROW >> 20} MiB")
+    return head
+
+
+def _json_fields(head: bytes, wanted: set[str]) -> list[str]:
+    """The fields of a tenth of the objects and more: many writers leave out those that are null,
+    and a stray line must not choose the columns."""
+    lines = [line for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip()]
+    fields: Counter[str] = Counter()
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line.decode("utf-8", "replace"), parse_int=float)
+            fields.update(record.keys() if isinstance(record, dict) else ())
+    if lines and not fields:
+        raise ValueError("no line holds a JSON object with fields; write one object on each line")
+    usual = max(fields.values(), default=0) / 10
+    return [name for name, count in fields.items() if count >= usual or name in wanted]
+
+
+def _open(split: Any) -> Any:
+    source = open_to_read(split.path)
+    if not split.compression:
+        return source
+    return pa.CompressedInputStream(pa.PythonFile(source, "r"), split.compression)
+
+
+def _dialect(split: Any, on_invalid: Any = None) -> pa.csv.ParseOptions:
+    return pa.csv.ParseOptions(
+        delimiter="\t" if split.format == "tsv" else ",",
+        # A TSV has no quoting: a lone quotation mark would swallow the rows up to the next.
+        quote_char=False if split.format == "tsv" else '"',
+        newlines_in_values=split.format == "csv",
+        invalid_row_handler=on_invalid,
+    )
+
+
+class _Followed(io.RawIOBase):
+    """A file with a last line of ours."""
+
+    def __init__(self, source: BinaryIO, line: bytes) -> None:
+        self.source, self.rest = source, b"\n" + line + b"\n"
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.source.read(size)
+        if not data:
+            data, self.rest = self.rest, b""
+        return data
+
+
+def read_table(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Rows of a table in text: `url`, `caption` and `malformed`, those that are no rows last."""
+    done = 0
+    try:
+        for batch in _table_rows(split, batch_rows, BLOCK):
+            yield batch
+            done += len(batch)
+    except pa.ArrowInvalid as error:
+        if "straddling" not in str(error):
+            raise
+        # A row longer than a block: larger ones, which take 300 MB more, from the start again.
+        for batch in _table_rows(split, batch_rows, LONGEST_ROW):
+            yield batch.slice(min(done, len(batch)))
+            done -= min(done, len(batch))
+
+
+def _table_rows(split: Any, batch_rows: int, block: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a table, parsed in blocks of so many bytes.
+
+    pyarrow hands over an invalid row only if it is UTF-8, and else gives the file up; so each byte
+    is read as the Latin-1 character of that number. It also takes the file's end for that of a
+    quotation; so a line of ours follows, which is an invalid row, unless it is within one.
+    """
+    last, last_url = uuid.uuid4().hex, b""
+    columns = [_as_latin1(name) for name in _names(split)]
+    convert = pa.csv.ConvertOptions(
+        include_columns=columns,
+        column_types=dict.fromkeys(columns, pa.string()),
+        strings_can_be_null=False,
+    )
+    reading = pa.csv.ReadOptions(
+        block_size=block,
+        use_threads=False,
+        encoding="latin1",
+        column_names=[_as_latin1(name) for name in header_columns(split)],
+        skip_rows=1,  # the header, which may begin with a byte order mark
+    )
+    with tempfile.TemporaryFile() as invalid:  # they may be all rows of a large file
+
+        def on_invalid(row: Any) -> str:
+            pickle.dump(row.text, invalid)
+            return "skip"
+
+        parsing = _dialect(split, on_invalid)
+        with (
+            _open(split) as source,
+            pa.csv.open_csv(_Followed(source, last.encode()), reading, parsing, convert) as reader,
+        ):
+            for batch in reader:
+                values = [_latin1_bytes(column) for column in batch.columns]
+                last_url = values[0][-1].as_py() if len(batch) else last_url
+                yield _rows(values, pa.nulls(len(batch), pa.string()))
+        # Last, since the reader runs ahead of its batches: their place must not depend on time.
+        invalid.seek(0)
+        rows = _unpickled(invalid, last, last_url)
+        while some := list(islice(rows, batch_rows)):
+            yield _unreadable([row.encode("latin1") for row in some])
+
+
+def _unpickled(file: BinaryIO, last: str, url: bytes) -> Iterator[str]:
+    """The rows before `last`."""
+    while True:
+        try:
+            row = pickle.load(file)
+        except EOFError:
+            shown = url[:80].decode("utf-8", "replace")
+            raise pa.ArrowInvalid(
+                f"a quotation mark is never closed in the last row, of {shown!r}"
+            ) from None
+        if row == last:
+            return
+        yield row
+
+
+def _as_latin1(name: str) -> str:
+    return name.encode().decode("latin1")
+
+
+def _latin1_bytes(values: pa.StringArray) -> pa.BinaryArray:
+    """string[n] of Latin-1 characters as the bytes of these numbers, binary[n], no nulls."""
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(pc.utf8_length(values).to_numpy(), out=offsets[1:])
+    begin, end = np.frombuffer(values.buffers()[1], np.int32)[
+        [values.offset, values.offset + len(values)]
+    ]
+    body = (values.buffers()[2] or pa.py_buffer(b""))[begin:end].to_pybytes()
+    data = body.decode().encode("latin1")
+    return pa.BinaryArray.from_buffers(
+        pa.binary(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
+
+
+def _names(split: Any) -> list[str]:
+    return [split.url_column, split.text_column, *filter(None, [split.page_column])]
+
+
+def _rows(columns: list[pa.Array], faults: pa.Array) -> pa.RecordBatch:
+    """Rows of `url`, `caption`, `malformed` and perhaps `page_url`."""
+    rows = pa.record_batch([*columns[:2], faults], schema=_ROWS)
+    return rows.append_column(PAGE_URL, columns[2]) if columns[2:] else rows
+
+
+def _unreadable(rows: list[bytes]) -> pa.RecordBatch:
+    faults = pa.array([UNREADABLE] * len(rows), pa.string())
+    return _rows([pa.nulls(len(rows), pa.binary()), pa.array(rows, pa.binary())], faults)
+
+
+def read_json_lines(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Rows of JSON lines, in order: `url`, `caption` and `malformed`."""
+    schema = pa.schema([(name, pa.string()) for name in _names(split)])
+    options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    with _open(split) as source:
+        for block in _line_blocks(source):
+            try:
+                if block.lstrip()[:1] != b"{":  # pyarrow 25 crashes on a block that begins "null"
+                    raise pa.ArrowInvalid("begins with no object")
+                reading = pa.json.ReadOptions(block_size=len(block) + 1, use_threads=False)
+                table = pa.json.read_json(pa.BufferReader(block), reading, options)
+                if len(table) != block.count(b"\n") + (block[-1:] != b"\n"):
+                    raise pa.ArrowInvalid("a line is a row, and here a row is no line")
+            except pa.ArrowInvalid:  # one bad line: read each by itself
+                lines = (line[0] for line in re.finditer(rb"[^\r\n]+", block))
+                while some := list(islice(lines, batch_rows)):
+                    yield _json_lines(some, split)
+                continue
+            columns = [table[name].combine_chunks().cast(pa.binary()) for name in schema.names]
+            yield _rows(columns, pa.nulls(len(table), pa.string()))
+
+
+def _line_blocks(source: BinaryIO) -> Iterator[bytes]:
+    """A file in blocks of whole lines, without a byte order mark."""
+    rest = source.read(len(BYTE_ORDER_MARK)).removeprefix(BYTE_ORDER_MARK)
+    while data := source.read(BLOCK):
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield rest + data[:cut]
+            rest = data[cut:]
+        else:
+            rest += data
+        if len(rest) > LONGEST_ROW + BLOCK:
+            raise pa.ArrowInvalid(f"a line is longer than {LONGEST_ROW >> 20} MiB")
+    if rest.strip():
+        yield rest
+
+
+def _json_lines(lines: Iterable[bytes], split: Any) -> pa.RecordBatch:
+    names = _names(split)
+    rows: list[tuple[bytes | None, ...]] = []
+    faults: list[str | None] = []
+    for line in filter(bytes.strip, lines):
+        try:
+            rows.append(tuple(_json_row(line, names)))
+            faults.append(None)
+        except (ValueError, RecursionError):
+            rows.append((None, line, None)[: len(names)])
+            faults.append(UNREADABLE)
+    columns = [pa.array([row[at] for row in rows], pa.binary()) for at in range(len(names))]
+    return _rows(columns, pa.array(faults, pa.string()))
+
+
+def _json_row(line: bytes, names: list[str]) -> list[bytes | None]:
+    """The values of these fields in one line: URL, text and perhaps page.
+
+    Raises:
+      ValueError: it is no object, or the URL or the text is there twice or no text (or has two
+        kinds of what is no UTF-8). The page is then taken for unknown.
+    """
+    if line.lstrip()[:1] != b"{":  # 1 µs, and a parser's complaint takes 8
+        raise ValueError("no object")
+    try:
+        text, errors = line.decode(), "surrogatepass"  # a surrogate's escape is no text
+    except UnicodeDecodeError:
+        text, errors = line.decode("utf-8", "surrogateescape"), "surrogateescape"
+    # Objects as tuples of pairs, to see what is there twice; int() raises at 4300 digits.
+    record = json.loads(text, object_pairs_hook=tuple, parse_int=float)
+    if not isinstance(record, tuple):
+        raise ValueError("no object")
+    found: list[bytes | None] = []
+    for place, name in enumerate(names):
+        values = [value for key, value in record if key == name] or [None]
+        if len(values) > 1 or not isinstance(values[0], str | None):
+            if place < 2:
+                raise ValueError("twice, or no text")
+            values = [None]
+        found.append(None if values[0] is None else values[0].encode("utf-8", errors))
+    return found

@@ -1,0 +1,236 @@
+"""The engine: in process or a job service; its jobs by name, and what is left there of a start."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partialmethod
+from types import MethodType
+from typing import Any
+
+import apache_beam as beam
+import grpc
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
+from apache_beam.portability.api import beam_job_api_pb2 as api
+from apache_beam.portability.api import beam_job_api_pb2_grpc
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.portable_runner import TERMINAL_STATES
+from apache_beam.runners.worker.statesampler import StateSampler
+from apache_beam.transforms import core
+
+from pipeline.options import UsageError
+from transforms.storage.files import is_local
+
+IN_PROCESS = ("", "directrunner", "fnapirunner")
+AT_START = ("flinkrunner", "portablerunner", "sparkrunner")
+CANCEL_S = 60.0
+ANSWER_S = 10.0
+SAMPLING_MS = 5
+# A line that names an exception, of Python or of Java.
+_NAMED = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_][\w$]*\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
+# What gRPC says of a worker that is no more.
+_DIED = ("call already cancelled", "call is closed")
+_MISSING = re.compile(r"No module named '([\w.]+)'")
+
+
+def runner_of(options: PipelineOptions) -> str:
+    """The runner's name in lower case; empty for Beam's own choice."""
+    return (options.view_as(StandardOptions).runner or "").lower()
+
+
+def gives_out_at_start(options: PipelineOptions) -> bool:
+    """Whether the engine gives all elements of a step to its workers at once: Flink and Spark do,
+    as Beam runs batch jobs there; Dataflow, and the one in process, as workers ask."""
+    return runner_of(options) in AT_START
+
+
+def check_engine(options: PipelineOptions) -> None:
+    """Raises UsageError where the flags name no engine, for Beam would download one, or a
+    parallelism that is none."""
+    flink = options.view_as(FlinkRunnerOptions)
+    given = options.view_as(PortableOptions).job_endpoint or flink.flink_job_server_jar
+    if runner_of(options) == "flinkrunner" and not given and flink.flink_master == "[auto]":
+        raise UsageError(
+            "--runner=FlinkRunner needs --job_endpoint=HOST:PORT: make flink starts a cluster "
+            "here, and says with which flags"
+        )
+    if flink.parallelism is not None and flink.parallelism < 1 and flink.parallelism != -1:
+        raise UsageError(
+            f"--parallelism must be at least 1, or -1 for the cluster's; got {flink.parallelism}"
+        )
+
+
+class EngineError(RuntimeError):
+    """A job failed; says why in one line."""
+
+
+class Engine:
+    """What runs the pipelines.
+
+    Args:
+      options: Beam's.
+      start: tells this start of the command from all others; it is part of the jobs' names.
+    """
+
+    def __init__(self, options: PipelineOptions, start: str) -> None:
+        self._options, self._start = options, start
+        self.in_process = runner_of(options) in IN_PROCESS
+        self._given_name = options.view_as(GoogleCloudOptions).job_name
+
+    @contextmanager
+    def pipeline(self, plane: str) -> Iterator[beam.Pipeline]:
+        """A pipeline to build; it runs to its end where the block ends.
+
+        Raises:
+          EngineError: the job failed elsewhere; in process an error comes as it is.
+        """
+        name = f"{self._given_name or 'alignset'}-{plane}-{self._start}"
+        if not self.in_process:
+            self._options.view_as(GoogleCloudOptions).job_name = name
+        # Named by itself, Beam's DirectRunner first tries to download another runner.
+        runner = FnApiRunner() if self.in_process else None
+        try:
+            with (
+                _remembered_signatures(),
+                _remembered_views(),
+                _short_samples(),
+                beam.Pipeline(runner=runner, options=self._options) as pipeline,
+            ):
+                yield pipeline
+        except KeyboardInterrupt:
+            self.cancel(self._start)
+            raise
+        except Exception as error:
+            if self.in_process:
+                raise
+            raise EngineError(job_error(error)) from error
+
+    def check(self) -> None:
+        """Raises EngineError where no job service answers: Beam would wait for it for minutes."""
+        endpoint = self._options.view_as(PortableOptions).job_endpoint or ""
+        host, _, port = endpoint.rpartition(":")
+        if not host or not port.isdigit():
+            return
+        try:
+            socket.create_connection((host, int(port)), ANSWER_S).close()
+        except OSError as error:
+            raise EngineError(
+                f"no job service answers at {endpoint} ({error.strerror or error}): is the cluster "
+                "up (make flink)?"
+            ) from error
+
+    def cancel(self, start: str) -> list[str]:
+        """Cancels what a job service still runs for a start of the command, and waits for its end.
+
+        Returns:
+          The names of these jobs.
+        """
+        endpoint = self._options.view_as(PortableOptions).job_endpoint
+        if self.in_process or not endpoint or not start:
+            return []
+        names = []
+        with suppress(grpc.RpcError), grpc.insecure_channel(endpoint) as channel:
+            jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
+            for job in jobs.GetJobs(api.GetJobsRequest(), timeout=CANCEL_S).job_info:
+                if job.job_name.endswith(f"-{start}") and job.state not in TERMINAL_STATES:
+                    names.append(job.job_name)
+                    _cancel(jobs, job.job_id)
+        return names
+
+
+@contextmanager
+def _remembered_signatures() -> Iterator[None]:
+    """Beam looks at each method of each DoFn eight times: 7,000 signatures of a few dozen methods,
+    a fifth of a second."""
+    inspect, known = core.get_function_args_defaults, {}
+
+    def remembered(function: Callable[..., Any]) -> tuple[list[str], list[Any]]:
+        if not isinstance(function, MethodType):
+            return inspect(function)
+        method = function.__func__
+        if method not in known:
+            known[method] = inspect(function)
+        names, defaults = known[method]
+        return [*names], [*defaults]
+
+    core.get_function_args_defaults = remembered
+    try:
+        yield
+    finally:
+        core.get_function_args_defaults = inspect
+
+
+@contextmanager
+def _remembered_views() -> Iterator[None]:
+    """Beam asks for a view of its options with each transform, and makes an argument parser for
+    it: 300 times, a tenth of a second. All views of options share what they hold."""
+    make, known = PipelineOptions.view_as, {}
+
+    def remembered(options: PipelineOptions, kind: type[PipelineOptions]) -> PipelineOptions:
+        shared = options._all_options
+        if (id(shared), kind) not in known:
+            known[id(shared), kind] = shared, make(options, kind)  # kept, so that ids stay theirs
+        return known[id(shared), kind][1]
+
+    PipelineOptions.view_as = remembered
+    try:
+        yield
+    finally:
+        PipelineOptions.view_as = make
+
+
+@contextmanager
+def _short_samples() -> Iterator[None]:
+    """At the end of each stage Beam waits for the thread that samples what it does, which sleeps
+    longer and longer, up to 0.2 s: together a third of a second in which nothing is done."""
+    make = StateSampler.__init__
+    StateSampler.__init__ = partialmethod(make, sampling_period_ms=SAMPLING_MS)
+    try:
+        yield
+    finally:
+        StateSampler.__init__ = make
+
+
+def _cancel(jobs: Any, job_id: str) -> None:
+    jobs.Cancel(api.CancelJobRequest(job_id=job_id), timeout=CANCEL_S)
+    deadline = time.monotonic() + CANCEL_S
+    while time.monotonic() < deadline:
+        if jobs.GetState(api.GetJobStateRequest(job_id=job_id)).state in TERMINAL_STATES:
+            return
+        time.sleep(0.2)
+
+
+def everywhere(path: str) -> str:
+    """A path as workers can use it, which may run in another folder."""
+    return os.path.abspath(path) if is_local(path) else path
+
+
+def job_error(error: BaseException) -> str:
+    """Why a job failed, in one line: what Python said on a worker, else what the engine said."""
+    if isinstance(error, grpc.RpcError) and hasattr(error, "details"):
+        return f"the job service does not answer: {error.details()}"
+    text = str(error)
+    named = [found for line in text.splitlines() if (found := _NAMED.match(line.strip()))]
+    if not named:
+        return text.strip().splitlines()[-1] if text.strip() else repr(error)
+    kind, reason = named[-1].groups()
+    if missing := _MISSING.search(reason):
+        return (
+            f"the workers have no package {missing[1].partition('.')[0]}: install there what is "
+            "installed here (requirements/base.txt, and this project)"
+        )
+    if any(words in reason for words in _DIED):
+        return (
+            "a Python worker died, and again: its log, or the kernel's, may tell why (no memory?)"
+        )
+    return reason if kind == "RuntimeError" else f"{kind}: {reason}"

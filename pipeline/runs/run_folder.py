@@ -1,0 +1,234 @@
+"""The output folder: whose run it is, and what is done in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline.inputs.find_inputs import InputFile, match
+from pipeline.options import Command, UsageError
+from pipeline.runs.engine import everywhere
+from pipeline.runs.run_lock import LOCK, Lock, take_lock
+from transforms.corpus.hash_sets import HashFile
+from transforms.decontamination.evaluation_images import EvaluationFile
+from transforms.storage.files import (
+    exists,
+    is_local,
+    open_to_read,
+    remove_leftovers,
+    write_atomically,
+)
+from transforms.workers.fencing import Fence
+
+# What of fetching decides whether a URL can be had at all.
+FETCH_RULES = (
+    *("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent"),
+    *("user_agent_token", "robots_txt", "disallowed_header_directives"),
+)
+
+
+def describe_run(
+    command: Command,
+    files: Sequence[InputFile],
+    evaluation: Sequence[EvaluationFile],
+    vocabulary: HashFile | None = None,
+) -> dict[str, Any]:
+    """All that decides what the output is; how fast it is fetched and in what batches does not."""
+    job = dataclasses.asdict(command.job)
+    for name in ("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"):
+        del job[name]
+    rules = dataclasses.asdict(command.rules)
+    if vocabulary:
+        del rules["vocabulary_size"]
+    return {
+        "job": job,
+        "rules": rules,
+        "resize": dataclasses.asdict(command.resize),
+        "fetch": {name: getattr(command.fetch, name) for name in FETCH_RULES},
+        "input": [{"path": f.path, "bytes": f.size, "format": f.format} for f in files],
+        "evaluation": [f._asdict() for f in evaluation],
+        "given_vocabulary": vocabulary and vocabulary.described(),
+    }
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), k)]
+    if old == new:
+        return []
+    if isinstance(old, list | dict) or isinstance(new, list | dict):
+        return [f"other {name.replace('_', ' ')}"]
+    shown = ["not given" if value is None else value for value in (old, new)]
+    return [f"{name} {shown[0]} there, {shown[1]} here"]
+
+
+class RunFolder:
+    """An output folder.
+
+    Args:
+      out: its path.
+      description: what `describe_run` says of the run.
+      retry: whether the run is to be finished, and what failed in it fetched again.
+
+    Raises:
+      UsageError: the folder holds something else.
+    """
+
+    def __init__(self, out: str, description: dict[str, Any], *, retry: bool = False) -> None:
+        self.out = out.rstrip("/")
+        self.work = f"{self.out}/_temporary"
+        self.description, self.retry = description, retry
+        self.fence = Fence(f"{everywhere(self.work)}/start", uuid.uuid4().hex[:12])
+        self._lock: Lock | None = None
+        self.finished = self._is_finished()
+        if retry or not self.finished:
+            self._lock = take_lock(self.work)
+            try:
+                self._begin()
+            except BaseException:
+                self.release()
+                raise
+
+    def _begin(self) -> None:
+        """What is done once the folder is held: another run may just have ended in it, or begun."""
+        self.finished = self._is_finished()
+        if not self.finished and not exists(f"{self.work}/run.json"):
+            self.write(f"{self.work}/run.json", self.description)
+        if is_local(self.work):
+            self._remove_leftovers()
+
+    def _is_finished(self) -> bool:
+        """Whether there is nothing to do; refuses what another run, or somebody else, has made."""
+        started, ended = f"{self.work}/run.json", f"{self.out}/manifest.json"
+        finished = exists(ended)
+        if finished or exists(started):
+            there = self._description(ended if finished else started)
+            # Another way of fetching may have what the first one had not.
+            same = {k: v for k, v in self.description.items() if k != "fetch" or not self.retry}
+            differ = _differences({k: there.get(k) for k in same}, same)
+            if differ:
+                raise UsageError(
+                    f"{self.out} holds another run ({'; '.join(differ[:3])}); "
+                    "give another --output, or delete that folder"
+                )
+        elif match(self.out) or (is_local(self.out) and Path(self.out).is_file()):
+            raise UsageError(f"{self.out} is not empty and no run of ours; give another --output")
+        self._check_retry(finished)
+        return finished
+
+    def _check_retry(self, finished: bool) -> None:
+        if self.retry and not finished:
+            raise UsageError(
+                f"{self.out} holds no finished run; first give the same command without "
+                "--retry_failed"
+            )
+        if exists(f"{self.work}/base.json") and not self.retry:
+            raise UsageError(
+                f"a --retry_failed of {self.out} was stopped; give --retry_failed to go on with it"
+            )
+
+    def _remove_leftovers(self) -> None:
+        """Takes away what a killed attempt left."""
+        for name in ("blocks-*", "shard-*", "rows-*"):
+            for folder in Path(self.work).glob(name):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _description(self, path: str) -> dict[str, Any]:
+        try:
+            there = self.read(path)
+        except ValueError:
+            there = None
+        if not isinstance(there, dict):
+            raise UsageError(f"{path} is no file of ours; give another --output")
+        return there
+
+    def read(self, path: str) -> Any:
+        """A JSON file."""
+        with open_to_read(path) as source:
+            return json.load(source)
+
+    def write(self, path: str, value: Any) -> None:
+        """Writes a JSON file whole."""
+        text = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+        write_atomically(path, lambda sink: sink.write(text))
+
+    def blocks_folder(self) -> str:
+        """A local folder for the blocks of one attempt."""
+        return tempfile.mkdtemp(prefix="blocks-", dir=self.work if is_local(self.work) else None)
+
+    def text_summary(self) -> dict[str, Any] | None:
+        """What the text plane counted, or None where it has not ended."""
+        path = f"{self.work}/text.json"
+        return self.read(path) if exists(path) else None
+
+    def pages_done(self) -> bool:
+        """Whether the pages are parsed."""
+        return exists(f"{self.work}/pages.json")
+
+    def images_done(self) -> bool:
+        """Whether the image plane has ended."""
+        return exists(f"{self.work}/images.json")
+
+    def check_lock(self) -> None:
+        """Raises RuntimeError where another run writes here by now."""
+        if self._lock:
+            self._lock.check()
+
+    def retry_base(self) -> dict[str, Any]:
+        """The closing documents that a retry begins from, kept until its end."""
+        path = f"{self.work}/base.json"
+        if not exists(path):
+            # A `clean` that was killed may have left the plan of a retry that had ended.
+            if exists(f"{self.work}/retry.json"):
+                FileSystems.delete([f"{self.work}/retry.json"])
+            documents = {n: self.read(f"{self.out}/{n}.json") for n in ("manifest", "funnel")}
+            self.write(path, documents)
+        return self.read(path)
+
+    def retry_plan(self) -> dict[str, Any] | None:
+        """How many pairs are tried again, and the shards planned for them; None before that."""
+        path = f"{self.work}/retry.json"
+        return self.read(path) if exists(path) else None
+
+    def release(self) -> None:
+        """Lets other runs in."""
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
+    def clean(self) -> None:
+        """Takes away what the run worked with, and lets other runs in when that is done: base.json
+        first, or a retry would go on from it, and the lock last."""
+        if is_local(self.work):
+            for path in sorted(Path(self.work).glob("*"), key=_when_to_go):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # not there, or another run's by now
+                Path(self.work).rmdir()
+            remove_leftovers(self.out)
+        else:
+            FileSystems.delete([path for path, _ in match(f"{self.work}/")])  # not what begins in _
+        self.release()
+
+    def clean_finished(self) -> None:
+        """Takes away what a run left that was killed in its last moment, unless another has it."""
+        if match(f"{self.work}/") if not is_local(self.work) else Path(self.work).exists():
+            with suppress(UsageError):
+                self._lock = take_lock(self.work)
+                self.clean()
+
+
+def _when_to_go(path: Path) -> tuple[bool, bool]:
+    return path.name == LOCK, path.name != "base.json"

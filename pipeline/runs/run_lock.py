@@ -1,0 +1,199 @@
+"""One run at a time on an output: a file lock on this machine, a lease in an object store."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline.options import UsageError
+from transforms.storage.files import is_local
+from transforms.storage.object_stores import has_conditions, put_if, read_version
+
+LOG = logging.getLogger("alignset")
+LOCK = "_lock"  # in the working folder
+LEASE_S = 60.0  # a run that was not heard of for so long is dead
+# A process that was killed gives its memory back before its locks, and whoever killed it does not
+# wait for that.
+ENDING_S = 3.0
+_LIVE: set[str] = set()  # leases of this process
+
+
+class Lock(Protocol):
+    """A lock that is held."""
+
+    def check(self) -> None:
+        """Raises RuntimeError where another run has it now."""
+
+    def release(self) -> None:
+        """Lets other runs in."""
+
+
+def take_lock(work: str) -> Lock:
+    """Keeps other runs out of a working folder.
+
+    Raises:
+      UsageError: another run has it.
+    """
+    if is_local(work):
+        return FileLock(Path(work, LOCK))
+    if has_conditions(work):
+        return Lease(f"{work}/{LOCK}")
+    LOG.warning("%s cannot be locked: see to it that no other run writes there", work)
+    return NoLock()
+
+
+class NoLock:
+    """Where a store has no conditional writes that are known here."""
+
+    def check(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+class FileLock:
+    """The operating system lets go of it when the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w")
+        until = time.monotonic() + ENDING_S
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                if time.monotonic() > until:
+                    self._file.close()
+                    out = path.parent.parent
+                    raise UsageError(f"another run is writing to {out}; wait for it") from error
+            time.sleep(0.02)
+
+    def check(self) -> None:
+        pass
+
+    def release(self) -> None:
+        self._file.close()
+
+
+class Lease:
+    """An object that is written anew again and again; one that stays the same is taken over.
+
+    Every write has a condition, so of two runs one is refused; no clocks are compared.
+
+    Args:
+      path: of the object. lease_s: how long it may stay the same.
+    """
+
+    def __init__(self, path: str, lease_s: float = LEASE_S) -> None:
+        self.path, self.lease_s = path, lease_s
+        self._run, self._renewals = uuid.uuid4().hex, 0
+        self._version: str | None = None
+        self._ended, self._lost = threading.Event(), False
+        while not self._write(self._version):
+            self._version = self._version_of_the_dead()
+        _LIVE.add(self._run)
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        if self._lost:
+            raise RuntimeError(f"another run took {self.path.rpartition('/')[0]} over; let it end")
+
+    def release(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        _LIVE.discard(self._run)
+        found = read_version(self.path)
+        if found and self._is_ours(found[0]):
+            FileSystems.delete([self.path])
+
+    def _write(self, version: str | None) -> bool:
+        self._renewals += 1
+        body = {"run": self._run, "renewals": self._renewals, "pid": os.getpid()} | _here()
+        written = put_if(self.path, json.dumps(body).encode(), version)
+        if written is None:  # perhaps by ourselves, where the store wrote but did not say so
+            found = read_version(self.path)
+            if found and self._is_ours(found[0]):
+                written = found[1]
+        if written:
+            self._version = written
+        return written is not None
+
+    def _is_ours(self, body: bytes) -> bool:
+        return _holder(body).get("run") == self._run
+
+    def _version_of_the_dead(self) -> str | None:
+        """The version to write over; None where nobody has the lease any more."""
+        found = read_version(self.path)
+        if found is None:
+            return None
+        holder, version = _holder(found[0]), found[1]
+        if _has_ended(holder):
+            return version
+        where = f"{holder.get('host', 'another machine')}, process {holder.get('pid', '?')}"
+        message = "waiting up to %.0f s to see whether the run on %s is alive"
+        LOG.info(message, self.lease_s, where)
+        end = time.monotonic() + self.lease_s
+        while time.monotonic() < end:
+            time.sleep(self.lease_s / 12)
+            found = read_version(self.path)
+            if found is None:
+                return None
+            if _has_ended(holder):  # it was killed, and was on its way
+                return version
+            if found[1] != version:
+                out = self.path.partition("/_temporary/")[0]
+                raise UsageError(f"another run is writing to {out} ({where}); wait for it")
+        return version
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self.lease_s / 4):
+            try:
+                if not self._write(self._version):
+                    self._lost = True
+                    LOG.error("another run took %s over; this one will not end", self.path)
+                    return
+            except Exception as error:
+                LOG.warning("the lease was not renewed: %s", str(error).splitlines()[0])
+
+
+def _here() -> dict[str, Any]:
+    """This machine; a container is one of its own."""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        processes = ""
+    return {"host": socket.gethostname(), "processes": processes}
+
+
+def _holder(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _has_ended(holder: dict[str, Any]) -> bool:
+    """Whether the holder was a process of this machine that is no more."""
+    if not holder or any(holder.get(name) != value for name, value in _here().items()):
+        return False
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except (ProcessLookupError, KeyError, ValueError):
+        return True
+    except PermissionError:
+        return False
+    return int(holder["pid"]) == os.getpid() and holder.get("run") not in _LIVE

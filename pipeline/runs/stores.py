@@ -1,0 +1,106 @@
+"""What a command needs to reach the object stores that it names, looked at before it starts."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+
+from apache_beam.options.pipeline_options import S3Options
+
+from pipeline.options import Command, Job, UsageError
+from pipeline.runs.engine import runner_of
+from transforms.storage.object_stores import scheme
+
+NEEDED = {"s3": ("boto3", "aws"), "gs": ("google.cloud.storage", "gcp")}
+
+
+def _named_paths(job: Job) -> Iterator[tuple[str, str]]:
+    yield from (("input", path) for path in job.input.split(","))
+    yield "output", job.output
+    if job.vocabulary:
+        yield "vocabulary", job.vocabulary
+    for part in filter(None, job.eval_images.split(",")):
+        yield "eval_images", part.partition("=")[2]
+
+
+def check_stores(command: Command) -> None:
+    """Looks for packages and credentials, without which Beam would wait for minutes.
+
+    Raises:
+      UsageError: something is missing, or workers elsewhere are to read a file of this machine.
+    """
+    paths = list(_named_paths(command.job))
+    for kind, (module, extra) in NEEDED.items():
+        if any(scheme(path) == kind for _, path in paths) and not _is_there(module):
+            raise UsageError(
+                f"{kind}:// needs more packages: pip install --require-hashes "
+                f"-r requirements/{extra}.txt"
+            )
+    if any(scheme(path) == "s3" for _, path in paths):
+        _check_s3(command)
+    if any(scheme(path) == "gs" for _, path in paths) and not is_dry_run(command):
+        _check_gs()
+    for flag, path in paths:
+        if scheme(path) and not path.partition("://")[2].strip("/"):
+            raise UsageError(f"{flag} {path!r} has no bucket; give {scheme(path)}://BUCKET/FOLDER")
+        if is_dataflow(command) and not scheme(path) and not is_dry_run(command):
+            raise UsageError(
+                f"Dataflow's workers do not see {flag} {path!r} of this machine; give gs://…"
+            )
+
+
+def _check_s3(command: Command) -> None:
+    import boto3
+
+    options = command.beam.view_as(S3Options)
+    try:
+        found = options.s3_access_key_id or boto3.session.Session().get_credentials()
+    except Exception as error:
+        raise UsageError(f"no credentials for s3://: {error}") from error
+    if not found:
+        raise UsageError(
+            "no credentials for s3://: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE, here and for the workers"
+        )
+
+
+def _check_gs() -> None:
+    import google.auth
+
+    if "STORAGE_EMULATOR_HOST" in os.environ:
+        return
+    try:
+        google.auth.default()
+    except Exception as error:
+        raise UsageError(
+            "no credentials for gs://: run `gcloud auth application-default login`, or set "
+            "GOOGLE_APPLICATION_CREDENTIALS, here and for the workers"
+        ) from error
+
+
+def check_retry(command: Command) -> None:
+    """Raises UsageError where --retry_failed is to be run by what only makes a job's graph."""
+    template = command.beam.get_all_options().get("template_location")
+    if command.job.retry_failed and (template or is_dry_run(command)):
+        raise UsageError(
+            "--retry_failed looks at what one job has done before it makes the next: "
+            "give it to the command itself, without a template or --dry_run"
+        )
+
+
+def is_dry_run(command: Command) -> bool:
+    """Whether Dataflow's graphs are only made and checked."""
+    return is_dataflow(command) and bool(command.beam.get_all_options().get("dry_run"))
+
+
+def is_dataflow(command: Command) -> bool:
+    """Whether Dataflow runs it."""
+    return runner_of(command.beam) == "dataflowrunner"
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

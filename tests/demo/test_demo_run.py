@@ -1,0 +1,56 @@
+"""The whole command on the demo's web, against the truth of every pair."""
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from demo.__main__ import curate_command
+from demo.compare import compare, read_run
+from demo.serve import serving
+from demo.web import build
+from tests.support.root import ROOT
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def web_and_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("demo")
+    web, output, port = folder / "web", folder / "set", free_port()
+    flags = build(web, small=True, port=port)
+    with serving(web, port):
+        done = subprocess.run(
+            curate_command(web, output, flags),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return web, output
+
+
+def test_every_pair_meets_its_fate(web_and_run: tuple[Path, Path]):
+    web, output = web_and_run
+    comparison = compare(pq.read_table(web / "truth.parquet"), read_run(output))
+    assert comparison.differences == []
+    assert comparison.agreeing == comparison.total
+
+
+def test_funnel_counts_what_the_truth_counts(web_and_run: tuple[Path, Path]):
+    web, output = web_and_run
+    reasons = pq.read_table(web / "truth.parquet")["reason"].to_pylist()
+    steps = json.loads((output / "funnel.json").read_text())["steps"]
+    dropped = {
+        reason: count for step in steps for reason, count in step["dropped"].items() if count
+    }
+    assert dropped == {reason: reasons.count(reason) for reason in set(reasons) - {None}}
+    assert (steps[0]["seen"], steps[-1]["kept"]) == (len(reasons), reasons.count(None))

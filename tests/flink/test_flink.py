@@ -1,0 +1,122 @@
+"""The whole command on a real Flink cluster: the same bytes, and the same after a kill."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flink.cluster import PARTS, Cluster
+from flink.runs import cluster
+from tests.support.command import ROOT, digests, succeed
+from tests.support.golden_run import Golden
+from tests.support.small_web import SmallWeb
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def flink() -> Iterator[Cluster]:
+    assert (PARTS / "ready").exists(), "Flink is not here: make .flink/ready"
+    with cluster("test") as started:
+        yield started
+
+
+@contextlib.contextmanager
+def command(
+    plain: Golden, output: Path, flink: Cluster, log: Path, *more: str
+) -> Iterator[subprocess.Popen]:
+    flags = [*plain.flags, *flink.flags(), "--parallelism=2", *more]
+    args = ["beam_runner.py", f"--input={plain.pairs}", *flags]
+    args.append(f"--output={os.path.relpath(output, ROOT)}")  # workers are in another folder
+    with log.open("a") as sink:
+        started = subprocess.Popen([sys.executable, *args], cwd=ROOT, stdout=sink, stderr=sink)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+def wait_for_images(web: SmallWeb, begun: int, process: subprocess.Popen) -> None:
+    while len(web.requests) < begun + 5:
+        assert process.poll() is None, "it ended before it fetched"
+        time.sleep(0.02)
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert process.poll() is None, "it ended before"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def writing(flink: Cluster) -> list[int]:
+    """The Python workers that have a shard's images open."""
+    found = []
+    for pid in flink.pids("workers")[1:]:
+        with contextlib.suppress(OSError):
+            links = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+            if any("/shard-" in link for link in links):
+                found.append(pid)
+    return found
+
+
+def test_the_same_bytes_though_workers_and_the_command_are_killed(
+    plain: Golden, web: SmallWeb, flink: Cluster, tmp_path: Path
+):
+    """The command dies while images are fetched; started again, it cancels the job that it left,
+    and then a Python worker, that runs a shard, dies."""
+    output, log = tmp_path / "set", tmp_path / "log"
+    web.delay_s = 0.05
+    try:
+        with command(plain, output, flink, log, "--sdk_worker_parallelism=1") as first:
+            wait_for_images(web, len(web.requests), first)
+            first.kill()
+        with command(plain, output, flink, log, "--sdk_worker_parallelism=1") as second:
+            wait_for_images(web, len(web.requests), second)
+            victims = flink.pids("workers")[1:]
+            assert victims
+            for victim in victims:
+                os.kill(victim, signal.SIGKILL)
+            web.delay_s = 0
+            status = second.wait(300)
+    finally:
+        web.delay_s = 0
+    said = log.read_text()
+    assert status == 0, said
+    assert "left running by an earlier start of this command, is cancelled" in said
+    assert digests(output) == digests(plain.output)
+
+
+def test_the_shards_of_a_worker_that_hangs_are_taken_over(
+    plain: Golden, web: SmallWeb, flink: Cluster, tmp_path: Path
+):
+    """All shards are written while it hangs; then it finds that its own are."""
+    output, expected, log = tmp_path / "set", tmp_path / "expected", tmp_path / "log"
+    small = "--samples_per_shard=4"
+    succeed(plain.pairs, expected, *plain.flags, small)
+    shards = len(list(expected.glob("shards/*_stats.json")))
+    web.delay_s = 0.2
+    try:
+        with command(plain, output, flink, log, small) as started:
+            wait_until(lambda: len(writing(flink)) == 2, started)
+            victim = writing(flink)[0]
+            os.kill(victim, signal.SIGSTOP)
+            web.delay_s = 0
+            try:
+                written = output.glob
+                wait_until(lambda: len([*written("shards/*_stats.json")]) == shards, started)
+                assert shards > 8
+            finally:
+                os.kill(victim, signal.SIGCONT)
+            assert started.wait(120) == 0, log.read_text()
+    finally:
+        web.delay_s = 0
+    assert digests(output) == digests(expected)

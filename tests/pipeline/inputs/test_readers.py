@@ -1,0 +1,275 @@
+"""Rows of every format and compression; a bad row is read as malformed and stops nothing."""
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.inputs.find_inputs import Split, find_files, find_splits
+from pipeline.inputs.readers import read_split
+from pipeline.options import Job
+from tests.support.command import fates, funnel, rejected, run, succeed
+from tests.support.golden import TEXTS, Fate
+from tests.support.hostile_tars import HOSTILE, tar_of
+
+Row = tuple[bytes | None, bytes | None, str | None]
+
+
+def read(path: Path, batch_rows: int = 100) -> list[Row]:
+    job = Job(input=str(path), output="o")
+    batches = [
+        batch
+        for split in find_splits(job, find_files(job))
+        for batch in read_split(split, batch_rows)
+    ]
+    assert all(len(batch) <= batch_rows for batch in batches)
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    return [(row["url"], row["caption"], row.get("malformed")) for row in rows]
+
+
+def good(*rows: tuple[bytes | None, bytes | None]) -> list[Row]:
+    return [(*row, None) for row in rows]
+
+
+def bad(*lines: bytes) -> list[Row]:
+    return [(None, line, "unreadable_row") for line in lines]
+
+
+def compressed(body: bytes, suffix: str) -> bytes:
+    if suffix == ".zst":
+        return pa.Codec("zstd").compress(body, asbytes=True)
+    return gzip.compress(body) if suffix == ".gz" else body
+
+
+CSV = b"""id,url,caption
+1,http://a.org/1,plain
+2,http://a.org/2,"a ""word"", two
+lines"
+too few
+3,http://a.org/3,too,many
+4,http://a.org/4,caf\xe9 is no UTF-8
+5,http://a.org/5,caf\xc3\xa9 is
+too,many\xe9,and,no UTF-8
+6,,
+7,NULL,12.50
+8,http://a.org/8,""
+"""
+CSV_ROWS = good(
+    (b"http://a.org/1", b"plain"),
+    (b"http://a.org/2", b'a "word", two\nlines'),
+    (b"http://a.org/4", b"caf\xe9 is no UTF-8"),
+    (b"http://a.org/5", b"caf\xc3\xa9 is"),
+    (b"", b""),
+    (b"NULL", b"12.50"),
+    (b"http://a.org/8", b""),
+) + bad(b"too few", b"3,http://a.org/3,too,many", b"too,many\xe9,and,no UTF-8")
+
+JSONL = b"""{"url": "http://a.org/1", "caption": "plain", "more": {"a": [1]}}
+
+{"url": "http://a.org/2"}
+{"caption": "caf\\u00e9 \xe2\x80\xa8", "url": null}
+{"url": "http://a.org/4", "caption": "caf\xe9 is no UTF-8"}
+"""
+JSONL_ROWS = good(
+    (b"http://a.org/1", b"plain"),
+    (b"http://a.org/2", None),
+    (None, "café \u2028".encode()),
+    (b"http://a.org/4", b"caf\xe9 is no UTF-8"),
+)
+BAD_JSONL = [
+    b'{"url": "http://a.org/5", "caption": 7}',
+    b'{"url": "http://a.org/6", "caption": "cut',
+    b"[1, 2]",
+    b"null",
+    b"caf\xe9",
+    b'{"a":' * 100_000,
+]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "bad.jsonl"])
+def test_text_formats(tmp_path: Path, name: str, suffix: str):
+    body, rows = (JSONL, JSONL_ROWS) if name.endswith("jsonl") else (CSV, CSV_ROWS)
+    if name == "a.tsv":
+        # A TSV has no quoting: a lone mark is a character, and swallows nothing.
+        quoted, lone = b'"a ""word"", two\nlines"', b'"a lone mark'
+        body = body.replace(quoted, lone).replace(b'""', b"").replace(b",", b"\t")
+        rows = [(row[0], lone, *row[2:]) if row[0] == b"http://a.org/2" else row for row in rows]
+        rows = [tuple(v and v.replace(b",", b"\t") for v in row[:2]) + row[2:] for row in rows]
+    if name == "bad.jsonl":
+        body, rows = body + b"\n".join(BAD_JSONL), rows + bad(*BAD_JSONL)
+    path = tmp_path / (name + suffix)
+    path.write_bytes(compressed(body, suffix))
+    assert read(path) == rows
+    assert read(path, batch_rows=1) == rows
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_byte_order_mark_and_line_ends(tmp_path: Path, end: bytes):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\xef\xbb\xbfurl,caption" + end + b"http://a.org,b" + end + b"http://c.org,d")
+    assert read(path) == good((b"http://a.org", b"b"), (b"http://c.org", b"d"))
+
+
+def test_rows_across_blocks(tmp_path: Path, monkeypatch):
+    """Files are parsed a block at a time; where one ends must not show."""
+    monkeypatch.setattr("pipeline.inputs.text_files.BLOCK", 1000)
+    monkeypatch.setattr("pipeline.inputs.text_files.LONGEST_ROW", 1000)
+    pairs = [(f"http://a.org/{n}".encode(), f"text {n * n}".encode()) for n in range(500)]
+    csv = b"".join(b"%s,%s\n" % pair for pair in pairs)
+    (tmp_path / "a.csv").write_bytes(b"url,caption\n" + csv)
+    lines = [
+        json.dumps({"url": url.decode(), "caption": text.decode()}).encode() for url, text in pairs
+    ]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    assert read(tmp_path / "a.csv") == good(*pairs)
+    assert read(tmp_path / "a.jsonl") == good(*pairs)
+    lines[250] = lines[250][:-2]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    expected = good(*pairs)
+    expected[250:251] = bad(lines[250])
+    assert read(tmp_path / "a.jsonl") == expected
+
+
+def test_the_first_line_of_a_json_file_may_be_any(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'broken\n{"url": "http://a.org"}\n{"url": "http://a.org", "caption": "b"}\n')
+    assert read(path) == [*bad(b"broken"), *good((b"http://a.org", None), (b"http://a.org", b"b"))]
+
+
+def test_a_stray_line_does_not_choose_the_columns(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    lines = b'{"src": "http://a.org", "alt": "b"}\n' * 20
+    path.write_bytes(b'{"url": "elsewhere", "caption": "other"}\n' + lines)
+    assert read(path) == good((None, None), *[(b"http://a.org", b"b")] * 20)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(pa.string(), pa.large_string(), pa.string_view()),
+        *(pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(4)),
+        *(pa.dictionary(pa.int32(), pa.string()), pa.dictionary(pa.int8(), pa.binary())),
+    ],
+    ids=str,
+)
+def test_parquet_columns_of_text(tmp_path: Path, kind: pa.DataType):
+    values = [b"caf\xe9" if "binary" in str(kind) else b"cafe", None, b"plan"]
+    if pa.types.is_dictionary(kind):
+        texts = pa.array(values).cast(kind.value_type).dictionary_encode()
+    else:
+        texts = pa.array(values, kind) if kind == pa.binary(4) else pa.array(values).cast(kind)
+    pq.write_table(
+        pa.table({"URL": ["http://a.org", "b", None], "TEXT": texts}), tmp_path / "a.parquet"
+    )
+    urls = (b"http://a.org", b"b", None)
+    assert read(tmp_path / "a.parquet") == good(*zip(urls, values, strict=True))
+
+
+def test_parquet_numbers_are_read_as_they_print(tmp_path: Path):
+    for values in ([7, None], [2.5, None], [True, None]):
+        table = pa.table({"url": ["a", "b"], "caption": values})
+        pq.write_table(table, tmp_path / "a.parquet")
+        shown = str(values[0]).lower().encode()
+        assert read(tmp_path / "a.parquet") == good((b"a", shown), (b"b", None))
+
+
+@pytest.mark.parametrize("values", [[["x"]], [{"a": "x"}]])
+def test_parquet_columns_that_hold_no_text(tmp_path: Path, values: list):
+    pq.write_table(pa.table({"url": ["a"], "caption": values}), tmp_path / "a.parquet")
+    ended = run(tmp_path, tmp_path / "set")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "column 'caption' holds" in ended.err
+
+
+def test_every_row_of_every_format_ends_kept_or_rejected_once(tmp_path: Path):
+    """One command over a folder of all formats: as many rows come out as went in."""
+    folder, parts = tmp_path / "in", [(f"http://a.org/{n}", text) for n, text in enumerate(TEXTS)]
+    folder.mkdir()
+    pq.write_table(
+        pa.table(dict(zip(("url", "caption"), zip(*parts[:30], strict=True), strict=True))),
+        folder / "a.parquet",
+    )
+    lines = b"".join(f"9,{url},{text}\n".encode() for url, text in parts[30:60])
+    for number, suffix in enumerate(["", ".gz", ".zst"]):
+        (folder / f"b{number}.csv{suffix}").write_bytes(compressed(CSV + lines, suffix))
+        body = "".join(
+            json.dumps({"caption": text, "url": url}) + "\n" for url, text in parts[60:]
+        ).encode()
+        more = b"\n".join(BAD_JSONL) if number else b""
+        (folder / f"c{number}.jsonl{suffix}").write_bytes(compressed(body + more, suffix))
+    succeed(folder, tmp_path / "set", "--text_only", "--batch_rows=7", "--language=")
+
+    unreadable = [row[1].decode("utf-8", "replace") for row in CSV_ROWS if row[2]] * 3
+    unreadable += [line.decode("utf-8", "replace") for line in BAD_JSONL] * 2
+    found = Counter(f.caption for f in rejected(tmp_path / "set") if f.detail == "unreadable_row")
+    assert found == Counter(unreadable)
+    rows = fates(tmp_path / "set")
+    assert rows.total() == 30 + 3 * (len(CSV_ROWS) + 30) + 3 * (len(TEXTS) - 60) + 2 * len(
+        BAD_JSONL
+    )
+    assert rows.total() == funnel(tmp_path / "set")["steps"][0]["seen"]
+    assert all(rows[Fate(url, text)] == 1 for url, text in parts)
+    copies = {Fate(url, text, "duplicate_pair"): 2 for url, text in parts[30:]}
+    assert copies.items() <= rows.items()
+
+
+def test_a_quote_that_never_closes_is_told_with_its_file(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("pipeline.inputs.text_files.BLOCK", 5_000)
+    monkeypatch.setattr("pipeline.inputs.text_files.LONGEST_ROW", 10_000)
+    rows = b"".join(b"http://a.org/%d,some text\n" % n for n in range(2000))
+    (tmp_path / "a.csv").write_bytes(b'url,caption\nhttp://a.org,"never closed\n' + rows)
+    ended = run(tmp_path / "a.csv", tmp_path / "set", "--text_only")
+    assert ended.status == 1
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("beam_runner.py: failed: ")
+    assert "a.csv" in last
+    assert "quotation mark" in last
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_shard_is_read_or_one_line(tmp_path: Path, name: str):
+    tar, expected = HOSTILE[name]
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar)
+    if isinstance(expected, str):
+        with pytest.raises(RuntimeError, match=rf"cannot read .*a\.tar to its end: .*{expected}"):
+            list(read_split(Split(str(path), "webdataset"), 100))
+    else:
+        plain = [(name, size) for name, size, plain in expected if plain]
+        keys = [name for n, (name, _) in enumerate(plain) if name != plain[n - 1][0] or not n]
+        assert len(read(path)) == len(keys)
+
+
+NO_PAIRS = {
+    "no JSON": b"{",
+    "nested": b"[" * 100_000,
+    "nested objects": b'{"a":' * 100_000,
+    "no object": b"7",
+    "a list": b'["url", "caption"]',
+    "no UTF-8": b'{"url": "\xff"}',
+    "NUL": bytes(1000),
+    "a long number": b'{"url": %s}' % (b"9" * 100_000),
+    "numbers": b'{"url": 1, "caption": NaN, "page_url": 1e999}',
+    "too long": b'{"url": "http://a.org", "caption": "%s"}' % (b"a" * (1 << 22)),
+}
+
+
+def test_text_files_of_shards_that_are_none_give_rows_without_a_pair(tmp_path: Path):
+    files = {f"{n}.json": body for n, body in enumerate(NO_PAIRS.values())}
+    (tmp_path / "a.tar").write_bytes(tar_of(files))
+    assert read(tmp_path / "a.tar") == good(*[(None, None)] * len(files))
+
+
+def test_a_caption_of_bytes_of_any_kind_is_read_as_it_is(tmp_path: Path):
+    texts = [bytes(1000), b"\xff\xfe", b"a" * (1 << 25), b"a" * ((1 << 25) + 1), b""]
+    files = {f"{n}.txt": body for n, body in enumerate(texts)}
+    (tmp_path / "a.tar").write_bytes(tar_of(files))
+    expected = [*texts[:3], None, None]
+    found = [caption or None for _, caption, _ in read(tmp_path / "a.tar")]
+    assert found == expected

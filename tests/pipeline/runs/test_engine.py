@@ -1,0 +1,204 @@
+"""What an engine says of a failed job, in one line; and jobs that a dead start left."""
+
+import socket
+from contextlib import suppress
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.portability.api import beam_job_api_pb2 as api
+from apache_beam.runners.portability.local_job_service import LocalJobServicer
+from apache_beam.runners.worker.statesampler import StateSampler
+from apache_beam.transforms import core
+from apache_beam.utils.counters import CounterFactory
+
+from pipeline.options import UsageError
+from pipeline.runs.engine import SAMPLING_MS, Engine, EngineError, check_engine, job_error
+
+FROM_WORKER = """Pipeline job_1 failed in state FAILED: java.lang.RuntimeException: Error received \
+from SDK harness for instruction 1: Traceback (most recent call last):
+  File "apache_beam/runners/common.py", line 1512, in apache_beam.runners.common.DoFnRunner.process
+OSError: [Errno 28] No space left on device
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+RuntimeError: OSError: [Errno 28] No space left on device [while running 'JudgePairs']
+"""
+MISSING = """Pipeline job_1 failed in state FAILED: java.lang.IllegalStateException: gone
+Caused by: java.lang.RuntimeException: Error received from SDK harness for instruction 3: Traceback
+  File "/usr/lib/python3.11/x.py", line 3, in <module>
+ModuleNotFoundError: No module named 'numba.core'
+"""
+LOST = """Pipeline job_1 failed in state FAILED: org.apache.flink.runtime.JobException: Recovery is
+Caused by: org.apache.flink.runtime.jobmanager.scheduler.NoResourceAvailableException: Slot request
+"""
+
+DIED = """Pipeline job_1 failed in state FAILED: org.apache.flink.runtime.JobException: Recovery is
+Caused by: org.apache.beam.vendor.grpc.v1p69p0.io.grpc.StatusRuntimeException: CANCELLED: call \
+already cancelled. Use ServerCallStreamObserver.setOnCancelHandler() to disable this exception
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            DIED,
+            "a Python worker died, and again: its log, or the kernel's, may tell why (no memory?)",
+        ),
+        (FROM_WORKER, "OSError: [Errno 28] No space left on device [while running 'JudgePairs']"),
+        (
+            MISSING,
+            "the workers have no package numba: install there what is installed here "
+            "(requirements/base.txt, and this project)",
+        ),
+        (
+            LOST,
+            "org.apache.flink.runtime.jobmanager.scheduler.NoResourceAvailableException: "
+            "Slot request",
+        ),
+        ("Pipeline job_1 failed in state CANCELLED: unknown error", None),
+        ("", "RuntimeError('')"),
+    ],
+)
+def test_why_a_job_failed(text: str, said: str | None):
+    assert job_error(RuntimeError(text)) == (said or text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "in_process"),
+    [
+        ([], True),
+        (["--runner=DirectRunner"], True),
+        (["--runner=FlinkRunner"], False),
+        (["--runner=PortableRunner", "--job_endpoint=localhost:1"], False),
+    ],
+)
+def test_which_runners_are_in_process(flags: list[str], in_process: bool):
+    assert Engine(PipelineOptions(flags), "a").in_process == in_process
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--runner=FlinkRunner"], "needs --job_endpoint=HOST:PORT: make flink"),
+        (["--runner=FlinkRunner", "--job_endpoint=h:1", "--parallelism=0"], "at least 1.*; got 0"),
+        (["--runner=FlinkRunner", "--flink_master=h:1", "--parallelism=-2"], "got -2"),
+    ],
+)
+def test_flags_that_name_no_engine(flags: list[str], said: str):
+    with pytest.raises(UsageError, match=said):
+        check_engine(PipelineOptions(flags))
+
+
+def test_a_job_service_that_is_not_there():
+    with socket.create_server(("localhost", 0)) as server:
+        flags = [f"--job_endpoint=localhost:{server.getsockname()[1]}", "--runner=FlinkRunner"]
+        engine = Engine(PipelineOptions(flags), "a")
+        engine.check()
+    with pytest.raises(
+        EngineError, match=r"at localhost:\d+ \(.*\): is the cluster up \(make flink"
+    ):
+        engine.check()
+    Engine(PipelineOptions(["--runner=FlinkRunner", "--flink_master=localhost:1"]), "a").check()
+
+
+@pytest.mark.parametrize("more", [[], ["--parallelism=1"], ["--parallelism=-1"]])
+def test_flags_that_name_one(more: list[str]):
+    check_engine(PipelineOptions(["--runner=FlinkRunner", "--job_endpoint=h:1", *more]))
+    check_engine(PipelineOptions(["--runner=FlinkRunner", "--flink_job_server_jar=a.jar", *more]))
+    check_engine(PipelineOptions(more))
+
+
+class Jobs(LocalJobServicer):
+    """A job service with jobs that run until they are cancelled."""
+
+    def __init__(self, running: dict[str, str]) -> None:
+        super().__init__()
+        self.states = dict.fromkeys(running, api.JobState.RUNNING)
+        self.names = running
+
+    def GetJobs(self, request, context=None):
+        info = [
+            api.JobInfo(job_id=one, job_name=self.names[one], state=state)
+            for one, state in self.states.items()
+        ]
+        return api.GetJobsResponse(job_info=info)
+
+    def Cancel(self, request, context=None):
+        self.states[request.job_id] = api.JobState.CANCELLED
+        return api.CancelJobResponse(state=api.JobState.CANCELLED)
+
+    def GetState(self, request, context=None):
+        return api.JobStateEvent(state=self.states[request.job_id])
+
+
+def test_only_the_jobs_of_that_start_are_cancelled():
+    jobs = Jobs({"1": "alignset-texts-abc", "2": "alignset-texts-def", "3": "other"})
+    jobs.states["4"], jobs.names["4"] = api.JobState.DONE, "alignset-images-abc"
+    port = jobs.start_grpc_server()
+    flags = ["--runner=PortableRunner", f"--job_endpoint=localhost:{port}"]
+    try:
+        engine = Engine(PipelineOptions(flags), "new")
+        assert engine.cancel("abc") == ["alignset-texts-abc"]
+        assert [one for one, s in jobs.states.items() if s == api.JobState.CANCELLED] == ["1"]
+        assert engine.cancel("abc") == []
+        assert engine.cancel("") == []
+    finally:
+        jobs.stop()
+
+
+def test_without_a_job_service_nothing_is_left():
+    flags = ["--runner=PortableRunner", "--job_endpoint=localhost:1"]
+    assert Engine(PipelineOptions(flags), "new").cancel("abc") == []
+
+
+class _Asked(beam.DoFn):
+    def process(self, element, times=3):
+        yield element * times
+
+
+def test_signatures_are_those_that_beam_finds_and_their_lists_are_not_shared():
+    found = core.get_function_arguments(_Asked(), "process")
+    with Engine(PipelineOptions([]), "s").pipeline("texts") as pipeline:
+        counted = []
+        for _ in range(2):
+            names, defaults = core.get_function_arguments(_Asked(), "process")
+            counted.append(([*names], [*defaults]))
+            names.clear()
+        assert core.get_function_args_defaults(_Asked.process) == (["self", *found[0]], [3])
+        pipeline | beam.Create([1])
+    assert counted == [found, found] == [(["element", "times"], [3])] * 2
+
+
+def test_views_of_options_share_what_is_set_later_and_are_not_those_of_others():
+    options, others = PipelineOptions(["--job_name=a"]), PipelineOptions(["--job_name=b"])
+    with Engine(options, "s").pipeline("texts") as pipeline:
+        view = options.view_as(GoogleCloudOptions)
+        assert view is options.view_as(GoogleCloudOptions)
+        assert others.view_as(GoogleCloudOptions).job_name == "b"
+        options.view_as(GoogleCloudOptions).job_name = "c"
+        assert view.job_name == "c" == options.get_all_options()["job_name"]
+        pipeline | beam.Create([1])
+    assert options.view_as(GoogleCloudOptions) is not view
+
+
+def test_a_stage_does_not_wait_long_for_its_sampler():
+    with Engine(PipelineOptions([]), "s").pipeline("texts") as pipeline:
+        assert StateSampler("a stage", CounterFactory()).sampling_period_ms == SAMPLING_MS
+        pipeline | beam.Create([1])
+
+
+def what_is_replaced() -> tuple:
+    return PipelineOptions.view_as, core.get_function_args_defaults, StateSampler.__init__
+
+
+def test_beam_is_as_it_was_after_a_pipeline_that_failed():
+    before = what_is_replaced()
+    engine = Engine(PipelineOptions([]), "s")
+    with suppress(OSError), engine.pipeline("texts"):
+        pairs = zip(what_is_replaced(), before, strict=True)
+        assert all(now is not then for now, then in pairs)
+        raise OSError("the disk")
+    assert what_is_replaced() == before

@@ -1,0 +1,233 @@
+"""The output folder: whose run it is; a finished one is left alone, another's is refused."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.options import UsageError
+from pipeline.runs import run_folder
+from pipeline.runs.run_folder import RunFolder
+from pipeline.runs.run_lock import LOCK, Lock, take_lock
+from tests.support.command import digests, kept, manifest, run, succeed
+from tests.support.golden import TEXTS, evaluation_image
+
+ENOUGH = TEXTS[:6]
+
+
+class Finished(NamedTuple):
+    source: Path
+    output: Path
+
+
+def write(path: Path, texts: tuple[str, ...] = ENOUGH) -> Path:
+    urls = [f"http://a.org/{n}" for n in range(len(texts))]
+    pq.write_table(pa.table({"url": urls, "caption": texts}), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("run_folder")
+    source = write(folder / "pairs.parquet")
+    succeed(source, folder / "set", "--text_only", "--min_words=4")
+    return Finished(source, folder / "set")
+
+
+def state(folder: Path) -> dict[str, tuple[str, int]]:
+    return {
+        name: (digest, (folder / name).stat().st_mtime_ns)
+        for name, digest in digests(folder).items()
+    }
+
+
+def test_what_a_text_only_run_leaves(finished: Finished):
+    documents = {"README.md", "funnel.json", "manifest.json", "vocabulary.u64"}
+    tables = {"pairs/00000.parquet", "rejected/text-00000.parquet"}
+    assert digests(finished.output).keys() == documents | tables
+    assert {(fate.url, fate.caption) for fate in kept(finished.output)} == {
+        (f"http://a.org/{n}", text) for n, text in enumerate(ENOUGH)
+    }
+    assert manifest(finished.output)["shards"] == {}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--batch_rows=2",), ("--connections=1", "--timeout_s=1", "--direct_num_workers=2")],
+)
+def test_a_finished_run_is_told_and_left_alone(finished: Finished, flags: tuple[str, ...]):
+    """How pairs are fetched and in what batches does not make another run."""
+    before = state(finished.output)
+    ended = run(finished.source, f"{finished.output}/", "--text_only", "--min_words=4", *flags)
+    assert ended.status == 0
+    assert f"{finished.output} is finished: nothing to do" in ended.err
+    assert ended.err.count("\n") == 1
+    assert state(finished.output) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--text_only",), "min_words 4 there, 3 here"),
+        (("--text_only", "--min_words=4", "--language="), "language en there"),
+        (("--min_words=4",), "text_only True there, False here"),
+        (("--text_only", "--min_words=4", "--samples_per_shard=7"), "samples_per_shard"),
+        (("--text_only", "--min_words=4", "--image_size=7"), "image_size 256 there, 7 here"),
+        (("--text_only", "--min_words=4", "--eval_images=a={exam}"), "other evaluation"),
+    ],
+)
+def test_other_rules_are_refused_and_nothing_is_touched(
+    finished: Finished, tmp_path: Path, flags: tuple[str, ...], says: str
+):
+    (tmp_path / "exam.png").write_bytes(evaluation_image())
+    before = state(finished.output)
+    told = [flag.replace("{exam}", f"{tmp_path}/exam.png") for flag in flags]
+    ended = run(finished.source, finished.output, *told)
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "holds another run" in ended.err
+    assert says in ended.err
+    assert "give another --output, or delete that folder" in ended.err
+    assert state(finished.output) == before
+
+
+def test_other_input_is_refused(finished: Finished, tmp_path: Path):
+    other = write(tmp_path / "pairs.parquet", TEXTS[:7])
+    ended = run(other, finished.output, "--text_only", "--min_words=4")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "other input" in ended.err
+
+
+def test_the_same_path_with_other_rows_is_other_input(tmp_path: Path):
+    source = write(tmp_path / "pairs.parquet")
+    succeed(source, tmp_path / "set", "--text_only")
+    write(source, ("an" + ENOUGH[0][1:], *ENOUGH[1:]))
+    ended = run(source, tmp_path / "set", "--text_only")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "other input" in ended.err
+
+
+def test_a_folder_that_is_not_empty_is_refused(finished: Finished, tmp_path: Path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "thesis.tex").write_text("years of work")
+    for path in (tmp_path / "set", tmp_path / "set" / "thesis.tex"):
+        ended = run(finished.source, path, "--text_only")
+        assert (ended.status, ended.err.count("\n")) == (2, 1)
+        assert "no run of ours; give another --output" in ended.err
+    assert list(digests(tmp_path)) == ["set/thesis.tex"]
+    assert (tmp_path / "set" / "thesis.tex").read_text() == "years of work"
+
+
+def test_an_empty_folder_is_taken(finished: Finished, tmp_path: Path):
+    (tmp_path / "set").mkdir()
+    succeed(finished.source, tmp_path / "set", "--text_only", "--min_words=4")
+    assert digests(tmp_path / "set").keys() == digests(finished.output).keys()
+
+
+def test_a_manifest_that_is_none_of_ours_is_refused(finished: Finished, tmp_path: Path):
+    for body in ("{}", "[]", "no JSON"):
+        (tmp_path / "manifest.json").write_text(body)
+        ended = run(finished.source, tmp_path, "--text_only")
+        assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+        assert (tmp_path / "manifest.json").read_text() == body
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(finished: Finished, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    ended = run(finished.source, tmp_path / "file" / "set", "--text_only")
+    assert ended.status in (1, 2)
+    assert ended.err.count("\n") == 1
+    assert str(tmp_path / "file") in ended.err
+
+
+def test_two_runs_at_once_on_one_folder(tmp_path: Path):
+    folder = RunFolder(str(tmp_path / "out"), {"job": {}})
+    with pytest.raises(UsageError, match="another run is writing"):
+        RunFolder(str(tmp_path / "out"), {"job": {}})
+    folder.release()
+    RunFolder(str(tmp_path / "out"), {"job": {}}).release()
+
+
+def test_what_a_killed_attempt_left_is_taken_away(tmp_path: Path):
+    RunFolder(str(tmp_path / "out"), {"job": {}}).release()
+    stale = tmp_path / "out" / "_temporary" / "blocks-x"
+    stale.mkdir()
+    RunFolder(str(tmp_path / "out"), {"job": {}}).release()
+    assert not stale.exists()
+
+
+def test_what_may_be_fetched_makes_another_run(finished: Finished):
+    again = (finished.source, finished.output, "--text_only", "--min_words=4")
+    ended = run(*again, "--allow_private_addresses")
+    assert ended.status == 2
+    assert "allow_private_addresses False there, True here" in ended.err
+
+
+def test_a_shard_that_gets_no_pair_is_left_out(tmp_path: Path):
+    source = tmp_path / "pairs.parquet"
+    urls = [f"http://127.0.0.1/{n}" for n in range(len(TEXTS))]  # refused, never connected to
+    pq.write_table(pa.table({"url": urls, "caption": TEXTS}), source)
+    succeed(source, tmp_path / "set", "--samples_per_shard=1", "--language=")
+    written = manifest(tmp_path / "set")["shards"]
+    assert 1 < len(written) < len(TEXTS)
+    assert [p.stem for p in sorted((tmp_path / "set").glob("shards/*.tar"))] == sorted(written)
+
+
+def test_a_finished_run_that_another_works_on_is_left_alone(finished: Finished, tmp_path: Path):
+    """A retry holds the folder before anything else of it is there."""
+    out = tmp_path / "set"
+    shutil.copytree(finished.output, out)
+    lock = take_lock(f"{out}/_temporary")
+    (out / "_temporary" / "start").write_text("a retry's")
+    succeed(finished.source, out, "--text_only", "--min_words=4")
+    assert (out / "_temporary" / "start").read_text() == "a retry's"
+    lock.release()
+    succeed(finished.source, out, "--text_only", "--min_words=4")
+    assert not (out / "_temporary").exists()
+
+
+def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: Path, monkeypatch):
+    out = tmp_path / "set"
+    shutil.copytree(finished.output, out)
+    folder = RunFolder(str(out), manifest_description(out))
+    folder._lock = take_lock(folder.work)
+    for name in ("base.json", "text.json"):
+        (out / "_temporary" / name).write_text("{}")
+    gone: list[str] = []
+    unlink = Path.unlink
+
+    def watched(path: Path, **flags: bool) -> None:
+        if path.parent.name == "_temporary":
+            gone.append(path.name)
+            if path.name != LOCK:
+                with pytest.raises(UsageError):
+                    take_lock(folder.work)
+        unlink(path, **flags)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    folder.clean()
+    assert gone[0] == "base.json"
+    assert gone[-1] == LOCK
+    assert not (out / "_temporary").exists()
+
+
+def test_what_is_refused_is_let_go_again(tmp_path: Path, monkeypatch):
+    """Another run began between the first look and the lock."""
+
+    held = []  # or the lock would go with the last that knows it
+
+    def late(work: str) -> Lock:
+        held.append(take_lock(work))
+        Path(work, "run.json").write_text("[]")
+        return held[0]
+
+    monkeypatch.setattr(run_folder, "take_lock", late)
+    with pytest.raises(UsageError, match="no file of ours"):
+        RunFolder(str(tmp_path / "set"), {"a": 1})
+    take_lock(f"{tmp_path}/set/_temporary").release()
+
+
+def manifest_description(out: Path) -> dict:
+    return {name: manifest(out)[name] for name in ("job", "rules", "input")}

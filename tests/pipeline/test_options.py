@@ -1,0 +1,133 @@
+"""Flags: what is refused, in one line that says what to do; and --help."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions
+
+from pipeline.options import GROUPS, UsageError, parse
+from pipeline.rules import Rules
+from tests.support.command import run_args, run_process
+
+GIVEN = ("--input=a.parquet", "--output=o")
+WRONG = {
+    # a flag of ours or of Beam's, misspelt
+    "--min_word=3": "min_words",
+    "--max_image_aspekt=2": "max_image_aspect",
+    "--direct_num_worker=2": "direct_num_workers",
+    "--no_such_thing_at_all=1": "--help",
+    "--frobnicate": "--help",
+    "stray.parquet": "stray.parquet",
+    # no number, or not of that kind
+    "--min_words=three": "min_words: invalid int value: 'three'",
+    "--min_words=2.5": "min_words",
+    "--min_words=": "min_words",
+    "--max_image_aspect=wide": "max_image_aspect",
+    "--timeout_s=soon": "timeout_s",
+    "--text_only=maybe": "must be true or false; got 'maybe'",
+    "--direct_num_workers=many": "direct_num_workers",
+    # a number that nothing passes
+    "--min_words=-1": "min_words must be >= 0; got -1",
+    "--min_words=21": "min_words must be <= max_words",
+    "--max_words=0": "max_words must be >= 1",
+    "--max_images_per_text=0": "max_images_per_text must be >= 1",
+    "--max_texts_per_image=0": "max_texts_per_image must be >= 1",
+    "--vocabulary_size=0": "vocabulary_size must be >= 1",
+    "--min_image_side=-5": "min_image_side must be >= 0; got -5",
+    "--max_image_aspect=1": "max_image_aspect must be > 1",
+    "--max_image_aspect=nan": "max_image_aspect must be > 1",
+    "--min_evaluation_distance=65": "min_evaluation_distance must be from 0 to 64",
+    "--samples_per_shard=0": "samples_per_shard must be >= 1",
+    "--batch_rows=0": "batch_rows must be >= 1",
+    "--connections=0": "connections must be >= 1",
+    "--retries=-1": "retries must be >= 0",
+    "--timeout_s=0": "timeout_s must be > 0",
+    "--timeout_s=inf": "timeout_s must be > 0",
+    "--image_size=0": "image_size must be >= 1",
+    "--encode_quality=101": "encode_quality must be 0 to 100 for jpg",
+    "--vocabulary=": "--vocabulary is empty; give a vocabulary.u64, or leave the flag out",
+    # a word that is none of the words
+    "--input_format=xml": "input_format must be one of auto, parquet, csv",
+    "--resize_mode=squash": "resize_mode must be one of original",
+    "--encode_format=gif": "encode_format must be one of jpg, png, webp",
+    "--downscale_interpolation=magic": "downscale_interpolation must be one of",
+    "--language=english": "language must be one of af, am, ar,",
+    "--language=zh-cn": "vi, yo, zh; got 'zh-cn'",
+    "--min_language_score=1.1": "min_language_score must be from 0 to 1; got 1.1",
+    "--min_language_score=-0.1": "min_language_score must be from 0 to 1; got -0.1",
+    "--min_unsure_language_score=nan": "min_unsure_language_score must be from 0 to 1; got nan",
+    "--min_unsure_language_score=0.51": "min_unsure_language_score must be <= min_language_score",
+    "--min_langdetect_probability=2": "min_langdetect_probability must be from 0 to 1; got 2",
+}
+
+
+@pytest.mark.parametrize("flag", WRONG)
+def test_a_wrong_flag_is_one_line_and_status_2(flag: str):
+    ended = run_args(*GIVEN, flag)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
+    assert ended.err.startswith("beam_runner.py: ")
+    assert WRONG[flag] in ended.err
+
+
+@pytest.mark.parametrize("missing", GIVEN)
+def test_input_and_output_are_required(missing: str):
+    name = missing.partition("=")[0]
+    for absent in ((), (f"{name}=",)):
+        ended = run_args(*(flag for flag in GIVEN if flag != missing), *absent)
+        assert ended.status == 2
+        assert ended.err.count("\n") == 1
+        assert f"give {name}=PATH" in ended.err
+
+
+def test_no_abbreviation_is_taken_for_a_flag():
+    with pytest.raises(UsageError, match="text_only"):
+        parse([*GIVEN, "--text_onl"])
+
+
+def test_flags_reach_their_settings():
+    command = parse(
+        [
+            *GIVEN,
+            "--language=",
+            "--min_words=2",
+            "--max_image_aspect=2.5",
+            "--text_only",
+            "--allow_private_addresses=false",
+            "--connections=3",
+            "--resize_mode=border",
+            "--direct_num_workers=2",
+        ]
+    )
+    assert command.rules == Rules(language="", min_words=2, max_image_aspect=2.5)
+    assert (command.job.input, command.job.output) == ("a.parquet", "o")
+    assert command.job.text_only
+    assert not command.fetch.allow_private_addresses
+    assert command.fetch.connections == 3
+    assert command.resize.resize_mode == "border"
+    assert command.beam.view_as(DirectOptions).direct_num_workers == 2
+
+
+def test_help_lists_every_flag_with_its_default():
+    ended = run_args("--help")
+    assert (ended.status, ended.err) == (0, "")
+    shown = re.sub(r"\s+", " ", re.sub(r"-\n\s+", "-", ended.out))  # a line may break at a hyphen
+    for settings in GROUPS.values():
+        for one in dataclasses.fields(settings):
+            text = shown.partition(f" --{one.name} ")[2].partition(" --")[0]
+            assert text, f"--{one.name} is not shown"
+            if one.default not in ("", False):
+                assert f"(default: {one.default})" in text, one.name
+
+
+def test_a_wrong_flag_in_a_process_of_its_own(tmp_path: Path):
+    """Beam's and Python's own words at start-up do not stand around the line either."""
+    pq.write_table(pa.table({"url": ["http://a/b"], "caption": ["a b c"]}), tmp_path / "a.parquet")
+    ended = run_process(f"--input={tmp_path}", f"--output={tmp_path}/o", "--min_wrods=3")
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == "beam_runner.py: unknown flag 'min_wrods'; did you mean --min_words?\n"
+    assert not (tmp_path / "o").exists()

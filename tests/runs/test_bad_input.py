@@ -1,0 +1,270 @@
+"""Bad input of every kind through the whole command: each row is kept or rejected with a reason,
+or the command refuses in one line. docs/bad_input.md is this table in words."""
+
+import decimal
+import gzip
+import io
+import tarfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.inputs.find_inputs import Split
+from pipeline.inputs.readers import BATCH_BYTES, read_split
+from pipeline.inputs.text_files import read_json_lines
+from tests.support.command import funnel, kept, rejected, run, succeed
+
+GOOD = b'{"url": "http://a.org/0", "caption": "some text"}\n'
+TABLE = b"url,caption\n"
+ROW = b"http://a.org/0,some text\n"
+UNREADABLE, NOT_UTF8, NO_TEXT, NO_URL = "unreadable_row", "not_utf8", "no_text", "no_url"
+ALL = ("--text_only", "--language=", "--min_words=1", "--max_words=100000000")
+
+
+def parquet(texts: Any, **more: Any) -> bytes:
+    urls = [f"http://a.org/{n}" for n in range(len(texts))]
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"url": urls, "caption": texts}), sink, **more)
+    return sink.getvalue()
+
+
+def line(caption: bytes, url: bytes = b"http://a.org/1") -> bytes:
+    return b'{"url": "%s", "caption": %s}\n' % (url, caption)
+
+
+def shard(files: dict[str, bytes]) -> bytes:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name, body in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+    return whole.getvalue()
+
+
+# Name of the file, its bytes, how many pairs are kept, and the details of the rejected.
+ROWS: dict[str, tuple[str, bytes, int, list[str | None]]] = {
+    "decimals": ("a.parquet", parquet([decimal.Decimal("1.5"), None]), 1, [NO_TEXT]),
+    "no text at all": ("a.parquet", parquet(pa.nulls(2)), 0, [NO_TEXT] * 2),
+    "bytes": ("a.parquet", parquet([b"caf\xe9", b"\xed\xa0\x80", b"cafe"]), 1, [NOT_UTF8] * 2),
+    "repeats": ("a.parquet", parquet(["a b", None] * 5000), 0, [None, NO_TEXT] * 5000),
+    "CR": ("a.csv", (TABLE + ROW).replace(b"\n", b"\r"), 1, []),
+    "NUL": ("a.csv", TABLE + ROW + b"\0\n", 1, [UNREADABLE]),
+    "ragged": ("a.csv", TABLE + b"x\n" + ROW + b"x,y,z\n", 1, [UNREADABLE] * 2),
+    "blank lines": ("a.csv", TABLE + b"\n" * (2 << 20) + ROW + b",\n", 1, [NO_URL]),
+    "long header": (
+        "a.csv",
+        b"url,caption,%s\n" % (b"x" * (2 << 20)) + b"http://a.org,b,\n",
+        1,
+        [],
+    ),
+    "long row": ("a.csv", TABLE + b"http://a.org,%s\n" % (b"x" * 18_000_000) + ROW, 2, []),
+    "long line": ("a.jsonl", line(b'"%s"' % (b"x" * 18_000_000)) + GOOD, 2, []),
+    # Without a look at its beginning, pyarrow ends the process by a segmentation fault.
+    "null first": ("a.jsonl", b"null\n" + GOOD, 1, [UNREADABLE]),
+    "marked, null first": ("a.jsonl", b"\xef\xbb\xbfnull\n" + GOOD, 1, [UNREADABLE]),
+    "marked, one bad": ("a.jsonl", b"\xef\xbb\xbf" + GOOD + b"bad\n", 1, [UNREADABLE]),
+    "scalars": ("a.jsonl", GOOD + b'null\n7\n"x"\n[]\n', 1, [UNREADABLE] * 4),
+    "two on a line": ("a.jsonl", GOOD + GOOD.strip() * 2 + b"\n", 1, [UNREADABLE]),
+    "over two lines": ("a.jsonl", GOOD + line(b'"x"').replace(b" ", b"\n", 1), 1, [UNREADABLE] * 2),
+    "text twice": ("a.jsonl", GOOD + line(b'"x", "caption": "y"'), 1, [UNREADABLE]),
+    "another field twice": ("a.jsonl", b"bad\n" + line(b'"x", "n": 1, "n": []'), 1, [UNREADABLE]),
+    "no text": ("a.jsonl", GOOD + line(b"7") + line(b"NaN") + line(b"[]"), 1, [UNREADABLE] * 3),
+    "huge number": ("a.jsonl", b"bad\n" + line(b'"x", "n": ' + b"9" * 5000), 1, [UNREADABLE]),
+    "surrogates": (
+        "a.jsonl",
+        line(rb'"a \ud800"') + line(rb'"\udcc3\udca9"') + line(rb'"a \ud83d\ude00"'),
+        1,
+        [NOT_UTF8] * 2,
+    ),
+    "deep sidecar": (
+        "a.tar",
+        shard({"1.json": b"[" * 100_000, "2.json": GOOD, "3.txt": b"x"}),
+        1,
+        [NO_URL] * 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_every_row_ends_kept_or_with_a_reason(tmp_path: Path, case: str):
+    name, body, good, details = ROWS[case]
+    (tmp_path / name).write_bytes(body)
+    succeed(tmp_path / name, tmp_path / "set", *ALL)
+    assert len(kept(tmp_path / "set")) == good
+    assert Counter(f.detail for f in rejected(tmp_path / "set")) == Counter(details)
+    assert funnel(tmp_path / "set")["steps"][0]["seen"] == good + len(details)
+
+
+def test_a_row_longer_than_a_block_repeats_and_loses_none(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("pipeline.inputs.text_files.BLOCK", 1000)
+    rows = [b"http://a.org/%d,text %d" % (n, n) for n in range(300)]
+    rows[150] += b" long" * 1000
+    rows[10] = rows[290] = b"bad"
+    (tmp_path / "a.csv").write_bytes(TABLE + b"\n".join(rows))
+    batches = read_split(Split(str(tmp_path / "a.csv"), "csv", "", "url", "caption"), 7)
+    found = [row["caption"] for batch in batches for row in batch.to_pylist()]
+    good = [row.partition(b",")[2] for row in rows if row != b"bad"]
+    assert found == [*good, b"bad", b"bad"]
+
+
+def _damaged(body: bytes) -> bytes:
+    """With another letter in the middle of a page that nothing but its checksum protects."""
+    at = body.index(b"some text 50 ")
+    return body[:at] + b"S" + body[at + 1 :]
+
+
+PLAIN = parquet(
+    [f"some text {n} " for n in range(100)],
+    compression="none",
+    use_dictionary=False,
+    write_page_checksum=True,
+)
+ZONE = pa.array([0], pa.timestamp("us", "Mars/Phobos"))
+TERMINAL = pa.BufferOutputStream()
+pq.write_table(pa.table({"u\nrl\x1b[31m\u202e": ["x"]}), TERMINAL)
+MANY = pa.BufferOutputStream()
+pq.write_table(pa.table({f"c{n}": ["x"] for n in range(1000)}), MANY)
+# Name of the file, its bytes, the exit status, and what the one line says.
+REFUSED: dict[str, tuple[str, bytes, int, str]] = {
+    "a zone that is none": ("a.parquet", parquet(ZONE), 2, "timezone"),
+    "a name for terminals": ("a.parquet", TERMINAL.getvalue(), 2, r"u\nrl\x1b[31m\u202e"),
+    "many names": ("a.parquet", MANY.getvalue(), 2, "and 980 more"),
+    "a damaged page": ("a.parquet", _damaged(PLAIN), 1, "replace the file"),
+    "UTF-16": ("a.csv", (TABLE + ROW).decode().encode("utf-16"), 2, "no UTF-8"),
+    "UTF-16, unmarked": ("a.jsonl", GOOD.decode().encode("utf-16-le"), 2, "no UTF-8"),
+    "gzip by another name": ("a.csv", gzip.compress(TABLE + ROW), 2, "decompress"),
+    "Latin-1 in the header": ("a.csv", b"url,caf\xe9\n" + ROW, 2, "no UTF-8"),
+    "no first line": ("a.csv", b"\n" + TABLE + ROW, 2, "must name the columns"),
+    "a header of two lines": ("a.csv", b'url,"cap\ntion"\n' + ROW, 2, "line break"),
+    "a header without end": ("a.csv", b"x" * (34 << 20), 2, "first 32 MiB"),
+    "thousands of columns": ("a.csv", TABLE[:-1] + b",x" * 9999 + b"\n" + ROW, 2, "at most 10,000"),
+    "never closed": ("a.csv", TABLE + b'http://a.org/7,"some\n' + ROW, 1, "http://a.org/7"),
+    "never closed, by the end": ("a.csv", TABLE + ROW + b'x,"some', 1, "quotation mark"),
+    "a row of 70 MiB": ("a.csv", TABLE + b"x" * (70 << 20) + b"\n", 1, "longer than 32 MiB"),
+    "a line of 50 MiB": ("a.jsonl", GOOD * 2 + b"x" * (50 << 20), 1, "longer than 32 MiB"),
+    "an array": ("a.jsonl", b"[\n7\n]", 2, "one object on each line"),
+    "compressed shards": ("a.tar.gz", gzip.compress(shard({"1.txt": b"x"})), 2, "decompress it"),
+    "compressed Parquet": ("a.parquet.gz", gzip.compress(PLAIN), 2, "decompress it"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, case: str):
+    name, body, status, says = REFUSED[case]
+    (tmp_path / name).write_bytes(body)
+    ended = run(tmp_path / name, tmp_path / "set", *ALL)
+    assert ended.status == status, ended.err
+    lines = [text for text in ended.err.splitlines() if not text.startswith("reading ")]
+    assert len(lines) == 1, ended.err
+    assert lines[0].startswith("beam_runner.py: ")
+    assert says in lines[0]
+    assert lines[0].isprintable()
+    assert len(lines[0]) < 700
+
+
+def test_a_file_is_passed_over_only_where_it_has_no_rows(tmp_path: Path):
+    """What looked like a header without rows was left out of a folder in silence."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_bytes(GOOD)
+    (tmp_path / "in" / "b.csv").write_bytes((TABLE + ROW.replace(b"0", b"1")).replace(b"\n", b"\r"))
+    succeed(tmp_path / "in", tmp_path / "set", *ALL)
+    assert len(kept(tmp_path / "set")) == 2
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_one_column_cannot_be_both(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(GOOD if name == "a.jsonl" else TABLE + ROW)
+    ended = run(tmp_path / name, tmp_path / "set", "--url_column=caption")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "both URL and text; give another --text_column" in ended.err
+
+
+def test_a_field_that_few_objects_have_may_be_told(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"url": "http://a.org"}\n' * 50 + GOOD)
+    assert run(tmp_path / "a.jsonl", tmp_path / "set", *ALL).status == 2
+    succeed(tmp_path / "a.jsonl", tmp_path / "set", *ALL, "--text_column=caption")
+    assert len(kept(tmp_path / "set")) == 1
+
+
+def test_a_row_of_parquet_that_is_too_long_is_a_reason(tmp_path: Path):
+    """Of 41 MiB, which as JSON would end the command; its neighbours are read."""
+    texts = ["some text 1", "x" * (41 << 20), "some text 2", "x" * (39 << 20)]
+    urls = [f"http://a.org/{n}" for n in range(4)]
+    pq.write_table(pa.table({"url": urls, "caption": texts}), tmp_path / "a.parquet")
+    split = Split(str(tmp_path / "a.parquet"), "parquet", "", "url", "caption", (0,))
+    rows = [row for batch in read_split(split, 100) for row in batch.to_pylist()]
+    assert [row["url"].decode() for row in rows] == urls
+    assert [row.get("malformed") for row in rows] == [None, "unreadable_row", None, None]
+    assert rows[1]["caption"] is None
+    assert [len(row["caption"] or b"") for row in rows] == [11, 0, 11, 39 << 20]
+
+
+def test_lines_of_a_block_with_a_bad_one_are_batches_too(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_bytes(GOOD + b"\n" + b"bad\n" * 20 + GOOD)
+    split = Split(str(tmp_path / "a.jsonl"), "jsonl", "", "url", "caption")
+    sizes = [len(batch) for batch in read_json_lines(split, 8)]
+    assert sizes == [8, 8, 6]
+
+
+KINDS = [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary()]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_batches_are_cut_by_bytes(tmp_path: Path, kind: pa.DataType, dictionary: bool):
+    """40 rows of 2 MB are never one batch; of a dictionary neither, whose file is small."""
+    texts = [b"%d" % (n % 3) * 2_000_000 for n in range(40)]
+    table = pa.table({"url": [f"{n}" for n in range(40)], "caption": pa.array(texts).cast(kind)})
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, use_dictionary=dictionary, dictionary_pagesize_limit=1 << 27)
+    split = Split(str(path), "parquet", "", "url", "caption", (0,))
+    batches = list(read_split(split, 65_536))
+    assert [row for batch in batches for row in batch["caption"].to_pylist()] == texts
+    assert max(batch["caption"].nbytes for batch in batches) < BATCH_BYTES + (1 << 10)
+    assert len(batches) >= 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "size"),
+    [
+        (pa.string(), 65_536, 100_000),
+        (pa.string(), 20_000, 900_000),
+        (pa.large_binary(), 20_000, 900_000),
+        (pa.binary(900_000), 300, 900_000),
+    ],
+)
+def test_repeats_of_one_long_text_are_not_decoded_at_once(
+    tmp_path: Path, kind: pa.DataType, rows: int, size: int
+):
+    """18 GB of text in a file of 200 kB: no batch has more than its bytes."""
+    long = pa.array([b"x" * size]).cast(kind)
+    one = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), long)
+    table = pa.table({"url": np.arange(rows), "caption": one})
+    pq.write_table(table, tmp_path / "a.parquet", store_schema=False)
+    assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
+    split = Split(str(tmp_path / "a.parquet"), "parquet", "", "url", "caption", (0,))
+    batches = read_split(split, rows)
+    assert {next(batches)["caption"].nbytes // 10**6 for _ in range(5)} == {33}
+
+
+def test_values_that_share_much_are_not_decoded_at_once(tmp_path: Path):
+    """900 MB of text in 1 MB, as Spark may write it: each value adds to the one before."""
+    rows, text = 3000, "x" * 300_000
+    table = pa.table({"url": np.arange(rows), "caption": [text] * rows})
+    encodings = {"url": "PLAIN", "caption": "DELTA_BYTE_ARRAY"}
+    path = tmp_path / "a.parquet"
+    pq.write_table(table, path, use_dictionary=False, column_encoding=encodings)
+    split = Split(str(path), "parquet", "", "url", "caption", (0,))
+    del table
+    before, seen = pa.total_allocated_bytes(), 0
+    for batch in read_split(split, 65_536):
+        assert pa.total_allocated_bytes() - before < 4 * BATCH_BYTES
+        assert batch["url"].to_pylist() == [b"%d" % (seen + at) for at in range(len(batch))]
+        seen += len(batch)
+    assert seen == rows

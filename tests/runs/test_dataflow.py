@@ -1,0 +1,270 @@
+"""The job graphs that Dataflow would get, made offline: its runner translates and submits none."""
+
+import base64
+import bz2
+import contextlib
+import io
+import json
+import pickle
+import pickletools
+import re
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.portability.api import beam_runner_api_pb2 as api
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+
+from pipeline.inputs.find_inputs import Split
+from pipeline.runs.run_folder import RunFolder
+from tests.support.command import run, run_args
+from tests.support.golden_run import Golden
+from tests.support.root import ROOT
+from transforms.decontamination.evaluation_images import EvaluationFile
+
+FLAGS = (
+    "--runner=DataflowRunner",
+    "--dry_run=true",
+    "--project=my-project",
+    "--region=us-central1",
+    "--temp_location=gs://bucket/tmp",
+    "--job_name=alignset",
+)
+GROUPING = "beam:transform:group_by_key:v1"
+# Messages within messages.
+PAYLOADS = {
+    "beam:transform:pardo:v1": api.ParDoPayload,
+    "beam:transform:combine_per_key:v1": api.CombinePayload,
+}
+# Beam names these steps itself, within its own Create.
+OF_CREATE = re.compile(r"(/Impulse|/FlatMap\(<lambda at core\.py:\d+>\)|/Map\(decode\))$")
+
+
+class Graph:
+    """A job's graph: its leaves by name, and what reads what."""
+
+    def __init__(self, proto: Any) -> None:
+        self.proto = proto
+        all_ = proto.components.transforms.values()
+        self.steps = {t.unique_name: t for t in all_ if not t.subtransforms}
+        self.makers = {p: n for n, t in self.steps.items() for p in t.outputs.values()}
+
+    def before(self, name: str) -> set[str]:
+        """All steps whose elements, or what came of them, reach this step."""
+        found: set[str] = set()
+        todo = [name]
+        while todo:
+            for collection in self.steps[todo.pop()].inputs.values():
+                maker = self.makers[collection]
+                if maker not in found:
+                    found.add(maker)
+                    todo.append(maker)
+        return found
+
+    def groupings(self) -> list[str]:
+        return [name for name, step in self.steps.items() if step.spec.urn == GROUPING]
+
+
+def function_specs(message: Any) -> Iterator[Any]:
+    """All of a graph that is coded by Beam's SDK: DoFns, CombineFns, coders, views, windows."""
+    if isinstance(message, api.FunctionSpec):
+        yield message
+        if message.urn in PAYLOADS:
+            yield from function_specs(PAYLOADS[message.urn].FromString(message.payload))
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            is_map = field.message_type.GetOptions().map_entry
+            for one in value.values() if is_map else value if field.is_repeated else [value]:
+                if hasattr(one, "ListFields"):
+                    yield from function_specs(one)
+
+
+def pickled_names(graph: Graph) -> set[str]:
+    """Each string of all that is pickled in a graph: modules and names are among them."""
+    pickles = [
+        bz2.decompress(base64.b64decode(spec.payload))
+        for spec in function_specs(graph.proto)
+        if spec.payload.startswith(b"QlpoO")  # bzip2's first bytes, in base 64
+    ]
+    told = (arg for one in pickles for _, arg, _ in pickletools.genops(one))
+    return {arg for arg in told if isinstance(arg, str)}
+
+
+def graphs_of(source: Path) -> list[Graph]:
+    """What the command translates where it is started as a user does, as `__main__`."""
+    made: list[Graph] = []
+    run_pipeline = DataflowRunner.run_pipeline
+
+    def kept(self: DataflowRunner, *args: Any, **kwargs: Any) -> Any:
+        result = run_pipeline(self, *args, **kwargs)
+        made.append(Graph(result.job.proto_pipeline))
+        return result
+
+    command = ["beam_runner.py", f"--input={source}", "--output=gs://bucket/set", *FLAGS]
+    err = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(err):
+        patch.setattr(DataflowRunner, "run_pipeline", kept)
+        patch.setattr("sys.argv", command)
+        # In this process, which is looked into.
+        patch.setattr("stoppable.run_stoppable", lambda command, **_: command())
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "beam_runner.py"), run_name="__main__")
+    assert ended.value.code == 0, err.getvalue()
+    said = f"dry run: {len(made)} graphs were made, of 1 splits; nothing was started\n"
+    assert err.getvalue() == said
+    return made
+
+
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> list[Graph]:
+    source = tmp_path_factory.mktemp("dataflow") / "pairs.parquet"
+    pq.write_table(pa.table({"url": ["http://a.example/1"], "caption": ["a dog"]}), source)
+    made = graphs_of(source)
+    assert len(made) == 2
+    return made
+
+
+def test_steps_have_names_to_read_and_to_keep(graphs: list[Graph]):
+    """No name may tell a line of a source, which another version has elsewhere."""
+    for graph in graphs:
+        ours = [name for name in graph.steps if not OF_CREATE.search(name)]
+        assert [name for name in ours if "lambda" in name or ".py:" in name] == []
+    tops = [{name.partition("/")[0] for name in graph.steps} for graph in graphs]
+    assert {"Splits", "CountPairs", "FindDistinctPairs", "BuildVocabulary", "JudgePairs"} < tops[0]
+    assert {"Shards", "EvaluationFiles", "HashEvaluationImages", "WriteShards"} < tops[1]
+
+
+def test_image_bytes_are_never_shuffled(graphs: list[Graph], plain: Golden):
+    """What is grouped is shards' numbers, evaluation images' hashes, and what comes of the stats,
+    which are small."""
+    images = graphs[1]
+    after = {
+        name
+        for name in images.groupings()
+        if "WriteShards/ParDo(_WriteShard)" in images.before(name)
+    }
+    assert {name.partition("/")[0] for name in after} == {"AllWritten", "FindFailingHosts"}
+    for name in set(images.groupings()) - after:
+        assert images.before(name) & {"Shards/Map(decode)", "EvaluationFiles/Map(decode)"}
+    assert len(images.groupings()) >= 3
+    stats = list(plain.output.glob("shards/*_stats.json"))
+    images_kb = sum(f.stat().st_size for f in plain.output.glob("shards/*.tar")) / len(stats) / 1e3
+    assert images_kb > 100
+    for path in stats:
+        assert len(pickle.dumps(json.loads(path.read_text()))) < 1000
+
+
+def test_groups_are_of_columns_and_not_of_pickled_rows(graphs: list[Graph]):
+    """Each block of hashes crosses as Arrow's IPC; pickled, a slice carries the whole batch."""
+    parts = graphs[0].proto.components
+    for name in graphs[0].groupings():
+        top = name.partition("/")[0]
+        if top in ("SpreadSplits", "Planned", "BySplit"):
+            continue
+        (collection,) = graphs[0].steps[name].inputs.values()
+        pair = parts.coders[parts.pcollections[collection].coder_id]
+        coders = [parts.coders[one] for one in pair.component_coder_ids]
+        while any(c.component_coder_ids for c in coders):
+            coders = [
+                parts.coders[i] for c in coders for i in c.component_coder_ids or ()
+            ] or coders
+        told = [c.spec.urn + str(c.spec.payload) for c in coders]
+        assert not told[-1].startswith("beam:coder:pickled_python:v1b''"), name
+        assert "BatchCoder" in told[-1], (name, told)
+
+
+def test_a_worker_of_the_image_plane_is_given_memory(graphs: list[Graph]):
+    images = graphs[1]
+    step = images.steps["WriteShards/ParDo(_WriteShard)"]
+    hints = images.proto.components.environments[step.environment_id].resource_hints
+    assert int(hints["beam:resources:min_ram_bytes:v1"]) == 4_000_000_000
+
+
+def test_a_graph_stays_small(graphs: list[Graph]):
+    """Dataflow refuses one of 10 MB; what is created is part of it, here as at 10 billion pairs."""
+    for graph in graphs:
+        assert len(graph.proto.SerializeToString()) < 300_000
+    path = "gs://a-bucket-of-usual-name/crawls/2026-10/part-{:05d}-of-05000.snappy.parquet"
+    splits = [
+        Split(path.format(n // 8), "parquet", "", "url", "caption", (n % 8,)) for n in range(38_147)
+    ]
+    exam = [
+        EvaluationFile("exam", f"gs://bucket/exam/{n:08d}.jpg", 50_000 + n) for n in range(10**5)
+    ]
+    for values in (list(enumerate(splits)), list(range(550_000)), exam):
+        pipeline = beam.Pipeline()
+        pipeline | beam.Create(values)
+        assert len(pipeline.to_runner_api().SerializeToString()) < 2_000_000
+
+
+def test_files_of_this_machine_are_refused(tmp_path: Path):
+    flags = [flag for flag in FLAGS if "dry_run" not in flag]
+    pq.write_table(pa.table({"url": ["http://a/1"], "caption": ["a dog"]}), tmp_path / "a.parquet")
+    ended = run_args(f"--input={tmp_path}/a.parquet", "--output=s3x://bucket/set", *flags)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "Dataflow's workers do not see input" in ended.err
+
+
+def test_the_dockerfile_has_the_versions_that_are_pinned():
+    lines = (ROOT / "Dockerfile").read_text()
+    (python, version) = re.findall(r"FROM apache/beam_python([\d.]+)_sdk:(\S+)", lines)[0]
+    pinned = re.search(r"^apache-beam==(\S+)", (ROOT / "requirements/gcp.txt").read_text(), re.M)
+    assert pinned
+    assert version == pinned[1]
+    assert f"python{python.replace('.', '')}-template-launcher" in lines
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", lines, re.M)
+    assert copied
+    assert [n for line in copied for n in line.split() if not (ROOT / n).exists()] == []
+
+
+def page(folder: Path) -> Path:
+    path = folder / "page.html"
+    path.write_text('<base href="http://a.example/"><img src="b.jpg" alt="a dog">')
+    return path
+
+
+def test_nothing_that_workers_are_sent_is_in_main(tmp_path: Path):
+    """Of the three jobs that pages need: workers have no `__main__` of ours."""
+    graphs = graphs_of(page(tmp_path))
+    assert len(graphs) == 3
+    wanted = (
+        "transforms.pages.parse_pages",
+        "transforms.corpus.judge_pairs",
+        "transforms.shards.write_shards",
+    )
+    for graph, module in zip(graphs, wanted, strict=True):
+        names = pickled_names(graph)
+        assert module in names
+        assert "__main__" not in names
+    ours = beam.Pipeline()
+    ours | beam.Create([1]) | beam.Map(FunctionType((lambda: 0).__code__, {"__name__": "__main__"}))
+    assert "__main__" in pickled_names(Graph(ours.to_runner_api()))
+
+
+def test_a_launcher_that_only_hands_the_pages_over(tmp_path: Path, monkeypatch):
+    source, out = page(tmp_path), tmp_path / "set"
+    handing = ("--text_only", "--language=", "--template_location=gs://bucket/template")
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "pages_done", lambda folder: False)
+        ended = run(source, out, *handing)
+    assert ended.status == 0, ended.err
+    assert "the pages' job begins" in ended.err.splitlines()[-1]
+    assert not (out / "manifest.json").exists()
+    ended = run(source, out, *handing)  # when that job has ended
+    assert ended.status == 0, ended.err
+    assert "parsing" not in ended.err
+    assert (out / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("flags", [FLAGS, ("--template_location=gs://bucket/template",)])
+def test_a_retry_is_no_single_graph(tmp_path: Path, flags: tuple[str, ...]):
+    ended = run(page(tmp_path), "gs://bucket/set", "--retry_failed", *flags)
+    assert ended.status == 2
+    assert "give it to the command itself" in ended.err

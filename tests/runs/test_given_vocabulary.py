@@ -1,0 +1,252 @@
+"""A vocabulary from run to run: written beside one output, it filters another crawl."""
+
+import json
+from collections import Counter
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support import reference
+from tests.support.command import digests, fates, funnel, kept, manifest, run, succeed
+from tests.support.memory_files import FILES
+from tests.support.ngram_hashes import count_ngrams, file_of, ngram_hash
+
+SIZE = 90
+FLAGS = ("--text_only", "--language=")
+WORDS = [*("red", "Dog", "cat.", "é", "tree", "sky", "(old)", "zebra", "7", "STRASSE", "a&amp;b")]
+
+
+class Crawl(NamedTuple):
+    """A corpus, and the file that it is in."""
+
+    rows: list[tuple[str, str]]
+    source: Path
+
+
+def crawl(path: Path, seed: int, size: int, words: list[str]) -> Crawl:
+    random, weights = Random(seed), range(2 * len(words), 0, -2)
+    texts = [" ".join(random.choices(words, weights, k=random.randint(3, 6))) for _ in range(size)]
+    rows = [(f"http://a.example/{seed}/{n}", text) for n, text in enumerate(texts)]
+    columns = {"url": [url for url, _ in rows], "caption": texts}
+    pq.write_table(pa.table(columns), path, row_group_size=100)
+    return Crawl(rows, path)
+
+
+class Old(NamedTuple):
+    """A run that wrote its vocabulary, and which it has to be."""
+
+    crawl: Crawl
+    output: Path
+    known: set[str]
+
+    @property
+    def file(self) -> Path:
+        return self.output / "vocabulary.u64"
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Old:
+    folder = tmp_path_factory.mktemp("old")
+    made = crawl(folder / "pairs.parquet", 1, 300, WORDS)
+    succeed(made.source, folder / "set", *FLAGS, f"--vocabulary_size={SIZE}")
+    counts = count_ngrams(text for _, text in made.rows)
+    assert len(counts) > SIZE
+    return Old(made, folder / "set", reference.vocabulary(counts, SIZE, ngram_hash))
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Crawl:
+    return crawl(tmp_path / "new.parquet", 2, 300, [*WORDS[3:], "blue", *WORDS[:3]])
+
+
+def expected(rows: list[tuple[str, str]], known: set[str]) -> set[tuple[str, str]]:
+    """What a plain implementation keeps, and with which text."""
+    outcomes = reference.judge(rows, reference.Numbers())
+    pairs = [(url, reference.kept_text(text)) for url, text in rows]
+    return {
+        (url, text)
+        for url, text in pairs
+        if outcomes[(url, reference.text_identity(text))][None]
+        and known.issuperset(reference.ngrams(reference.text_identity(text)))
+    }
+
+
+def kept_pairs(output: Path) -> set[tuple[str, str]]:
+    return {(fate.url, fate.caption) for fate in kept(output)}
+
+
+def test_a_run_leaves_its_vocabulary(old: Old):
+    body = old.file.read_bytes()
+    assert body == file_of(old.known)
+    assert kept_pairs(old.output) == expected(old.crawl.rows, old.known)
+    said = manifest(old.output)["vocabulary"]
+    file = said.pop("file")
+    assert file.pop("hashes").startswith("a word: XXH64 (seed 0)")
+    assert file == {"path": "vocabulary.u64", "bytes": 8 * SIZE, "sha256": sha256(body).hexdigest()}
+    counts = count_ngrams(text for _, text in old.crawl.rows)
+    assert (said["ngrams"], said["vocabulary"]) == (len(counts), SIZE)
+    assert said["occurrences"] == counts.total()
+    assert said["by_count"][0]["ngrams"] == list(counts.values()).count(1)
+    assert funnel(old.output)["vocabulary"] == said
+
+
+@pytest.mark.parametrize("size", [None, 10_000])
+def test_where_nothing_is_cut_it_has_all(old: Old, tmp_path: Path, size: int | None):
+    flags = [f"--vocabulary_size={size}"] if size else []
+    ended = succeed(old.crawl.source, tmp_path / "set", *FLAGS, *flags)
+    counts = count_ngrams(text for _, text in old.crawl.rows)
+    assert (tmp_path / "set" / "vocabulary.u64").read_bytes() == file_of(counts)
+    assert funnel(tmp_path / "set")["vocabulary"]["cut_off_count"] == 0
+    assert ended.out.splitlines()[-1].startswith(f"vocabulary: {len(counts):,} of {len(counts):,}")
+
+
+@pytest.mark.parametrize("way", ["the file", "the folder", "an object"])
+def test_another_crawl_is_filtered_with_it(old: Old, new: Crawl, tmp_path: Path, way: str):
+    given = {"the file": old.file, "the folder": old.output, "an object": "mem://bucket/old.u64"}[
+        way
+    ]
+    FILES["mem://bucket/old.u64"] = old.file.read_bytes()
+    ended = succeed(new.source, tmp_path / "set", *FLAGS, f"--vocabulary={given}")
+    survivors = expected(new.rows, old.known)
+    assert kept_pairs(tmp_path / "set") == survivors
+    own = reference.vocabulary(count_ngrams(t for _, t in new.rows), SIZE, ngram_hash)
+    assert survivors != expected(new.rows, own)  # it makes a difference
+    assert 0 < len(survivors) < len(new.rows)
+    reasons = Counter(fate.reason for fate in fates(tmp_path / "set").elements())
+    assert reasons["rare_token"] == len(new.rows) - len(survivors)
+    assert not (tmp_path / "set" / "vocabulary.u64").exists()
+    said = manifest(tmp_path / "set")
+    named = given if way == "an object" else old.file
+    file = {"path": str(named), "bytes": 8 * SIZE}
+    file["sha256"] = sha256(old.file.read_bytes()).hexdigest()
+    assert said["given_vocabulary"] == file
+    assert said["vocabulary"]["vocabulary"] == SIZE
+    assert said["vocabulary"]["file"].items() >= file.items()
+    assert "vocabulary_size" not in said["rules"]
+    assert ended.out.splitlines()[-1] == f"vocabulary: {SIZE} n-grams, of the given file"
+    assert file["sha256"] in (tmp_path / "set" / "README.md").read_text()
+
+
+def test_filtering_a_crawl_with_its_own_vocabulary_changes_nothing(old: Old, tmp_path: Path):
+    succeed(old.crawl.source, tmp_path / "set", *FLAGS, f"--vocabulary={old.output}")
+    assert fates(tmp_path / "set") == fates(old.output)
+
+
+def test_a_finished_run_is_known_by_its_vocabulary(old: Old, new: Crawl, tmp_path: Path):
+    (tmp_path / "known.u64").write_bytes(old.file.read_bytes())
+    flag = f"--vocabulary={tmp_path / 'known.u64'}"
+    succeed(new.source, tmp_path / "set", *FLAGS, flag)
+    before = digests(tmp_path / "set")
+    ended = run(new.source, tmp_path / "set", *FLAGS, flag)
+    assert (ended.status, ended.err.count("\n")) == (0, 1)
+    assert "is finished: nothing to do" in ended.err
+    others: list[tuple[str, ...]] = [(), (f"--vocabulary={old.file}",), (flag,)]
+    for flags in others:
+        if flags == (flag,):
+            (tmp_path / "known.u64").write_bytes(old.file.read_bytes()[8:])
+        ended = run(new.source, tmp_path / "set", *FLAGS, *flags)
+        assert (ended.status, ended.err.count("\n")) == (2, 1)
+        assert "holds another run" in ended.err
+    assert digests(tmp_path / "set") == before
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(
+    "moment", ["run.close_run", "closing.dataset_card", "run_folder.RunFolder.clean"]
+)
+def test_a_killed_run_goes_on(
+    monkeypatch, old: Old, new: Crawl, tmp_path: Path, given: bool, moment: str
+):
+    """Killed when the text plane has ended, when the vocabulary is in place, or at the very end;
+    then started again from another folder."""
+    flags = (*FLAGS, f"--vocabulary={old.output}" if given else f"--vocabulary_size={SIZE}")
+    succeed(new.source, tmp_path / "whole", *flags)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"pipeline.{moment}", stop)
+        ended = run(new.source, "set", *flags)
+    assert ended.status == 1
+    assert (tmp_path / "set" / "_temporary" / "text.json").exists()
+    in_place = not given and moment != "run.close_run"
+    assert (tmp_path / "set" / "vocabulary.u64").exists() == in_place
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    ended = succeed(new.source, tmp_path / "set", *flags)
+    assert "split 0" not in ended.err  # the text plane is not done again
+    assert digests(tmp_path / "set") == digests(tmp_path / "whole")
+
+
+def test_on_an_object_store(old: Old, new: Crawl, tmp_path: Path):
+    """Both the vocabulary that is written and the folder whose vocabulary is given."""
+    FILES.clear()
+    size = f"--vocabulary_size={SIZE}"
+    succeed(old.crawl.source, "mem://bucket/old", *FLAGS, size)
+    assert FILES["mem://bucket/old/vocabulary.u64"] == old.file.read_bytes()
+    written = json.loads(FILES["mem://bucket/old/manifest.json"])
+    assert written["vocabulary"] == manifest(old.output)["vocabulary"]
+    assert not [path for path in FILES if "_temporary" in path or "-part-" in path]
+    succeed(new.source, tmp_path / "set", *FLAGS, "--vocabulary=mem://bucket/old")
+    assert kept_pairs(tmp_path / "set") == expected(new.rows, old.known)
+    assert (
+        manifest(tmp_path / "set")["given_vocabulary"]["path"] == "mem://bucket/old/vocabulary.u64"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("missing.u64", "there is no such file"),
+        ("mem://bucket/missing", "there is no such file"),
+        ("nowhere://bucket/file", "nowhere"),
+        ("folder", "that folder has no vocabulary.u64"),
+        ("odd.u64", "it has 719 bytes, no multiple of 8"),
+        ("unsorted.u64", "not ascending"),
+        ("empty.u64", "it is empty, and every text that has a word would be dropped"),
+    ],
+)
+def test_what_is_no_vocabulary_is_one_line(
+    monkeypatch, old: Old, new: Crawl, tmp_path: Path, given: str, says: str
+):
+    body = old.file.read_bytes()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "odd.u64").write_bytes(body[:-1])
+    (tmp_path / "unsorted.u64").write_bytes(body[8:] + body[:8])
+    (tmp_path / "empty.u64").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    ended = run(new.source, tmp_path / "set", *FLAGS, f"--vocabulary={given}")
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert f"{given} is no vocabulary: " in ended.err
+    assert says in ended.err
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("size", [SIZE, 100_000_000])
+def test_a_size_beside_a_given_vocabulary_is_refused(
+    old: Old, new: Crawl, tmp_path: Path, size: int
+):
+    flags = (f"--vocabulary={old.file}", f"--vocabulary_size={size}")
+    ended = run(new.source, tmp_path / "set", *FLAGS, *flags)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "give only one of them" in ended.err
+    assert not (tmp_path / "set").exists()
+
+
+def test_with_images_the_vocabulary_stands_beside_the_shards(old: Old, tmp_path: Path):
+    rows = [(f"http://127.0.0.1/{n}", text) for n, (_, text) in enumerate(old.crawl.rows[:5])]
+    columns = {"url": [url for url, _ in rows], "caption": [text for _, text in rows]}
+    pq.write_table(pa.table(columns), tmp_path / "few.parquet")
+    succeed(tmp_path / "few.parquet", tmp_path / "set", "--language=", f"--vocabulary={old.file}")
+    succeed(tmp_path / "few.parquet", tmp_path / "own", "--language=")
+    counts = count_ngrams(text for _, text in rows)
+    assert (tmp_path / "own" / "vocabulary.u64").read_bytes() == file_of(counts)
+    rare = [fate for fate in fates(tmp_path / "set") if fate.reason == "rare_token"]
+    assert len(rare) == len(rows) - len(expected(rows, old.known))

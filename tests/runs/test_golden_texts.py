@@ -1,0 +1,33 @@
+"""Frozen pairs through the whole command: reasons, details and keys that must never change."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from tests.golden_texts.regenerate import GOLDEN, MADE, run
+from tests.support import reference
+from transforms.columns.reasons import BROKEN_PAGE, TEXT_STEPS
+
+ROWS = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
+
+
+def test_the_command_gives_the_frozen_rows(tmp_path: Path) -> None:
+    assert run(tmp_path) == ROWS
+
+
+def test_the_frozen_rows_are_those_made_by_hand() -> None:
+    meant: Counter = Counter()
+    for url, caption, reason in MADE:
+        pair = reference.pair_identity((url, caption))
+        meant[pair if reason != "malformed_pair" else None, reason] += 1
+    found: Counter = Counter()
+    for row in ROWS:
+        pair = reference.pair_identity((row["url"], row["caption"]))
+        found[pair if row["reason"] != "malformed_pair" else None, row["reason"]] += 1
+    assert found == meant
+
+
+def test_each_reason_of_the_text_plane_is_among_them() -> None:
+    reasons = {reason for its in TEXT_STEPS.values() for reason in its}
+    # The rows are pairs, and of a broken page there is none.
+    assert {row["reason"] for row in ROWS} == reasons - {BROKEN_PAGE} | {None}

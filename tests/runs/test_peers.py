@@ -1,0 +1,215 @@
+"""The libraries that people read such sets with read ours as it is; and we read img2dataset's."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import duckdb
+import numpy as np
+import pandas
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from PIL import Image as PillowImage
+
+from tests.support.command import digests, fates, funnel, kept, manifest, samples, succeed
+from tests.support.golden import TEXTS, Fate
+from tests.support.golden_run import Golden
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _offline() -> Iterator[None]:
+    """Read when `datasets` is imported, which only the tests below do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+def captions(golden: Golden) -> Counter[str]:
+    return Counter(fate.caption for fate in golden.fates if fate.reason is None)
+
+
+def shards(golden: Golden) -> list[str]:
+    return [str(path) for path in sorted(golden.output.glob("shards/*.tar"))]
+
+
+def test_webdataset_sees_the_kept_pairs(golden: Golden):
+    dataset = (
+        webdataset.WebDataset(shards(golden), shardshuffle=False)
+        .decode("pil")
+        .to_tuple("jpg;png;webp", "txt", "json", "__key__")
+    )
+    seen = list(dataset)
+    assert Counter(text for _, text, _, _ in seen) == captions(golden)
+    assert all(image.size == (said["width"], said["height"]) for image, _, said, _ in seen)
+    assert [key for *_, key in seen] == sorted(said["key"] for _, _, said, _ in seen)
+
+
+def datasets_rows(golden: Golden, cache: Path, streaming: bool) -> list[dict]:
+    import datasets
+
+    loaded = datasets.load_dataset(
+        "webdataset",
+        data_files=shards(golden),
+        split="train",
+        streaming=streaming,
+        cache_dir=str(cache),
+    )
+    return list(loaded)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_datasets_sees_the_kept_pairs(plain: Golden, tmp_path: Path, streaming: bool):
+    rows = datasets_rows(plain, tmp_path, streaming)
+    assert Counter(row["txt"] for row in rows) == captions(plain)
+    assert all(row["jpg"].size == (row["json"]["width"], row["json"]["height"]) for row in rows)
+    assert {row["json"]["caption"] for row in rows} == set(captions(plain))
+
+
+def test_datasets_sees_every_image_of_a_set_of_several_formats(golden: Golden, tmp_path: Path):
+    for row in datasets_rows(golden, tmp_path, streaming=True):
+        assert any(row.get(name) is not None for name in ("jpg", "png", "webp"))
+
+
+def test_datasets_loads_the_folder_by_its_card(plain: Golden, tmp_path: Path):
+    import datasets
+
+    loaded = datasets.load_dataset(
+        str(plain.output), split="train", streaming=True, cache_dir=str(tmp_path)
+    )
+    assert Counter(row["txt"] for row in loaded) == captions(plain)
+
+
+def test_open_clips_own_pipeline_sees_the_kept_pairs(golden: Golden):
+    from open_clip_train.data import get_wds_dataset
+
+    told = SimpleNamespace(
+        train_data=None,
+        val_data=f"{golden.output}/shards/{{00000..{len(shards(golden)) - 1:05d}}}.tar",
+        val_num_samples=len(captions(golden)),
+        train_data_upsampling_factors=None,
+        batch_size=16,
+        workers=0,
+        world_size=1,
+        seed=0,
+    )
+
+    def pixels(image: PillowImage.Image) -> np.ndarray:
+        assert image.mode == "RGB"
+        return np.asarray(image.resize((8, 8)))
+
+    found: Counter[str] = Counter()
+    loader = get_wds_dataset(told, pixels, is_train=False, tokenizer=lambda text: [text])
+    for images, texts in loader.dataloader:
+        assert images.shape[1:] == (8, 8, 3)
+        found.update(texts)
+    assert found == captions(golden)
+
+
+def test_duckdb_sees_every_pair_once(golden: Golden):
+    database = duckdb.connect()
+    out = golden.output
+    query = f"SELECT url, caption FROM '{out}/shards/*.parquet' WHERE status = 'success'"
+    found = [Fate(*row) for row in database.sql(query).fetchall()]
+    query = f"SELECT url, caption, reason, detail FROM '{out}/rejected/*.parquet'"
+    found += [Fate(*row) for row in database.sql(query).fetchall()]
+    assert Counter(found) == Counter(golden.fates)
+    query = f"SELECT reason, count(*) FROM '{out}/rejected/*.parquet' GROUP BY ALL"
+    dropped = {
+        reason: count
+        for step in funnel(out)["steps"]
+        for reason, count in step["dropped"].items()
+        if count  # no page was read, so none is broken
+    }
+    assert dict(database.sql(query).fetchall()) == dropped
+
+
+def test_pandas_sees_the_kept_pairs(golden: Golden):
+    frame = pandas.concat(
+        [pandas.read_parquet(path) for path in sorted(golden.output.glob("shards/*.parquet"))]
+    )
+    assert Counter(frame["caption"]) == captions(golden)
+    assert frame["key"].is_unique
+    assert (frame["width"] > 100).all()
+
+
+def test_our_own_set_filtered_again_keeps_everything_without_a_fetch(
+    plain: Golden, web: SmallWeb, tmp_path: Path
+):
+    """The flag that allows loopback is not given, so a fetch would fail."""
+    before = len(web.requests)
+    flags = [flag for flag in plain.flags if flag != "--allow_private_addresses"]
+    succeed(plain.output, tmp_path / "set", *flags)
+    assert len(web.requests) == before
+    assert fates(tmp_path / "set") == Counter(kept(plain.output))
+    assert manifest(tmp_path / "set")["shards"] == manifest(plain.output)["shards"]
+    assert {name: d for name, d in digests(tmp_path / "set").items() if "shards/" in name} == {
+        name: d for name, d in digests(plain.output).items() if name.startswith("shards/")
+    }
+
+
+def test_our_own_set_filtered_by_stricter_rules(plain: Golden, tmp_path: Path):
+    succeed(f"{plain.output}/shards/*.tar", tmp_path / "set", "--min_words=10", "--language=")
+    assert {fate.reason for fate in fates(tmp_path / "set")} == {"too_few_words", "too_small"}
+    succeed(plain.output, tmp_path / "more", "--min_words=10", "--min_image_side=100")
+    assert {fate.caption for fate in kept(tmp_path / "more")} == {
+        fate.caption for fate in kept(plain.output) if len(fate.caption.split()) >= 10
+    }
+
+
+@pytest.fixture(scope="module")
+def img2datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards made by the real img2dataset."""
+    folder = tmp_path_factory.mktemp("img2dataset")
+    web.files |= {f"/peer/{n}": encoded(photograph(300 + n), "JPEG") for n in range(24)}
+    urls = [f"{web.url}/peer/{n}" for n in range(24)] + [f"{web.url}/missing"]
+    texts = [*TEXTS[:23], "the garden", TEXTS[23]]
+    pq.write_table(pa.table({"url": urls, "caption": texts}), folder / "pairs.parquet")
+    told = {
+        "url_list": folder / "pairs.parquet",
+        "input_format": "parquet",
+        "url_col": "url",
+        "caption_col": "caption",
+        "output_format": "webdataset",
+        "output_folder": folder / "shards",
+        "disable_all_reencoding": True,
+        "number_sample_per_shard": 10,
+        "processes_count": 1,
+        "thread_count": 8,
+        "retries": 0,
+    }
+    script = (
+        "import json, sys; from img2dataset import download; download(**json.loads(sys.argv[1]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(told, default=str)],
+        env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder / "shards"
+
+
+def test_img2datasets_shards_are_filtered_without_a_fetch(
+    img2datasets: Path, web: SmallWeb, tmp_path: Path
+):
+    assert len(list(img2datasets.glob("*.tar"))) == 3
+    before = len(web.requests)
+    succeed(img2datasets, tmp_path / "set", "--min_image_side=100")
+    assert len(web.requests) == before
+    urls = [f"{web.url}/peer/{n}" for n in range(24)]
+    expected = [Fate(url, text) for url, text in zip(urls[:23], TEXTS[:23], strict=True)]
+    dropped = Fate(urls[23], "the garden", "too_few_words")
+    assert fates(tmp_path / "set") == Counter([*expected, dropped])
+    bodies = {sample["jpg"] for sample in samples(tmp_path / "set").values()}
+    assert bodies == {web.files[f"/peer/{n}"] for n in range(23)}

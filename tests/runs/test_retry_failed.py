@@ -1,0 +1,208 @@
+"""What failed is fetched again and joins the same set, of which no finished byte changes."""
+
+import json
+import random
+import shutil
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_resume import stop
+
+from tests.support.command import (
+    digests,
+    fates,
+    funnel,
+    kept,
+    manifest,
+    rejected,
+    run,
+    samples,
+    succeed,
+)
+from tests.support.golden import FLAGS, TEXTS
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb, small_web
+
+COUNT = 120
+LOST = range(0, COUNT, 3)  # whose images are not there at first
+
+
+class Half(NamedTuple):
+    """A finished run in which every third image could not be fetched."""
+
+    web: SmallWeb
+    source: Path
+    output: Path
+
+    def args(self, output: Path, *flags: str) -> tuple[str, ...]:
+        return (f"--input={self.source}", f"--output={output}", *FLAGS, *flags)
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("retry")
+    with small_web() as web:
+        urls = [f"{web.url}/r/{n}" for n in range(COUNT)]
+        pq.write_table(pa.table({"url": urls, "caption": TEXTS[:COUNT]}), folder / "pairs.parquet")
+        web.files |= {f"/r/{n}": body(n) for n in range(COUNT) if n not in LOST}
+        succeed(folder / "pairs.parquet", folder / "set", *FLAGS)
+        for n in LOST[:-4]:
+            web.files[f"/r/{n}"] = body(n)
+        web.files[f"/r/{LOST[-4]}"] = b"<html>"  # fetched, and no image: the last three stay lost
+        yield Half(web, folder / "pairs.parquet", folder / "set")
+
+
+def body(number: int) -> bytes:
+    return encoded(photograph(500 + number), "JPEG")
+
+
+def retried(half: Half, output: Path, *flags: str) -> None:
+    shutil.copytree(half.output, output)
+    succeed(half.source, output, *FLAGS, "--retry_failed", *flags)
+
+
+def test_what_is_there_now_joins_and_nothing_finished_changes(half: Half, tmp_path: Path):
+    before = digests(half.output)
+    already = len(half.web.requests)
+    retried(half, tmp_path / "set")
+    asked = [path for path in half.web.requests[already:]]
+    assert Counter(asked) == Counter(f"/r/{n}" for n in LOST)  # only what failed, once
+    after = digests(tmp_path / "set")
+    shards = {name for name in before if name.startswith("shards/")}
+    assert shards
+    assert {name: after[name] for name in shards} == {name: before[name] for name in shards}
+    assert after.keys() > before.keys()
+    assert not (tmp_path / "set" / "_temporary").exists()
+
+
+def test_every_pair_is_once_kept_or_dropped_and_all_counts_say_so(half: Half, tmp_path: Path):
+    out = tmp_path / "set"
+    retried(half, out)
+    assert Counter(f.url for f in fates(out).elements()) == Counter(
+        f"{half.web.url}/r/{n}" for n in range(COUNT)
+    )
+    assert len(kept(out)) == COUNT - 4
+    assert Counter((f.reason, f.detail) for f in rejected(out)) == {
+        ("fetch_failed", "http_404"): 3,
+        ("not_an_image", "html"): 1,
+    }
+    counted, said = funnel(out), manifest(out)
+    assert counted["pairs"] == said["pairs"] == COUNT - 4
+    assert sum(step["dropped"].get("fetch_failed", 0) for step in counted["steps"]) == 3
+    assert counted["fetch"]["details"] == {"http_404": 3}
+    assert (counted["fetch"]["tried"], counted["fetch"]["failed"]) == (COUNT, 3)
+    [host] = counted["fetch"]["hosts"]
+    assert host == {
+        "host": half.web.url.removeprefix("http://"),
+        "failed": 3,
+        "details": {"http_404": 3},
+    }
+    assert sum(shard["pairs"] for shard in said["shards"].values()) == COUNT - 4
+    assert {f"shards/{n}.tar": s["sha256"] for n, s in said["shards"].items()} == {
+        name: digest for name, digest in digests(out).items() if name.endswith(".tar")
+    }
+    first = len(manifest(half.output)["shards"])
+    [entry] = said["retries"]
+    assert (entry["tried"], entry["kept"]) == (len(LOST), len(LOST) - 4)
+    assert entry["shards"] == [first, len(said["shards"]) - 1]
+    keys = [
+        row["key"] for f in out.glob("shards/*.parquet") for row in pq.read_table(f).to_pylist()
+    ]
+    assert len(keys) == len(set(keys)) == len(samples(out))
+
+
+def test_a_second_retry_goes_on_from_the_first(half: Half, tmp_path: Path):
+    out = tmp_path / "set"
+    retried(half, out)
+    first = digests(out)
+    path = f"/r/{LOST[-1]}"
+    half.web.files[path] = body(LOST[-1])
+    try:
+        succeed(half.source, out, *FLAGS, "--retry_failed", "--user_agent=another (me@example.org)")
+    finally:
+        del half.web.files[path]
+    after = digests(out)
+    finished = {name for name in first if name.startswith("shards/")}
+    assert {name: after[name] for name in finished} == {name: first[name] for name in finished}
+    assert len(kept(out)) == funnel(out)["pairs"] == COUNT - 3
+    assert [entry["tried"] for entry in manifest(out)["retries"]] == [len(LOST), 3]
+    assert sum(step["dropped"].get("fetch_failed", 0) for step in funnel(out)["steps"]) == 2
+
+
+def test_the_plan_of_a_retry_that_ended_is_not_taken_for_the_next(half: Half, tmp_path: Path):
+    """`clean` was killed when base.json was gone and retry.json was not."""
+    out = tmp_path / "set"
+    retried(half, out)
+    lost = Counter(fate.reason for fate in rejected(out))["fetch_failed"]
+    first, last = manifest(out)["retries"][0]["shards"]
+    (out / "_temporary").mkdir()
+    plan = {"pairs": len(LOST), "shards": list(range(first, last + 1))}
+    (out / "_temporary/retry.json").write_text(json.dumps(plan))
+    succeed(half.source, out, *FLAGS, "--retry_failed")
+    assert [entry["tried"] for entry in manifest(out)["retries"]] == [len(LOST), lost]
+    assert Counter(fate.reason for fate in rejected(out))["fetch_failed"] == lost == 3
+
+
+def test_how_it_is_done_changes_no_byte(half: Half, tmp_path: Path):
+    retried(half, tmp_path / "a")
+    retried(half, tmp_path / "b", "--connections=1", "--direct_num_workers=2")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_anywhere_it_goes_on(half: Half, tmp_path: Path, seed: int):
+    retried(half, tmp_path / "whole")
+    out = tmp_path / "set"
+    shutil.copytree(half.output, out)
+    draw, already = random.Random(seed), len(half.web.requests)
+    args = half.args(out, "--retry_failed", "--connections=2")
+    half.web.delay_s = 0.05
+    try:
+        after = draw.randrange(1, len(LOST))
+        requested = lambda: len(half.web.requests) - already >= after  # noqa: E731
+        planned = lambda: (out / "_temporary" / "base.json").exists()  # noqa: E731
+        stop(args, tmp_path, planned if seed == 0 else requested, signal.SIGKILL)
+    finally:
+        half.web.delay_s = 0.0
+    ended = run(half.source, out, *FLAGS)
+    assert ended.status == 2
+    assert "give --retry_failed to go on with it" in ended.err
+    succeed(half.source, out, *FLAGS, "--retry_failed")
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_killed_between_the_closing_documents(half: Half, tmp_path: Path, monkeypatch):
+    """The funnel is the new one already, and the manifest still the old."""
+    from pipeline.report import closing
+
+    retried(half, tmp_path / "whole")
+    out = tmp_path / "set"
+    shutil.copytree(half.output, out)
+
+    def killed(*_: object) -> str:
+        raise RuntimeError("killed here")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(closing, "dataset_card", killed)
+        ended = run(half.source, out, *FLAGS, "--retry_failed")
+    assert ended.status == 1
+    succeed(half.source, out, *FLAGS, "--retry_failed")
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_nothing_failed_and_no_run_at_all(half: Half, tmp_path: Path):
+    ended = run(half.source, tmp_path / "none", *FLAGS, "--retry_failed")
+    assert ended.status == 2
+    assert "holds no finished run" in ended.err
+    assert not (tmp_path / "none").exists()
+    good = tmp_path / "good.parquet"
+    pq.write_table(pq.read_table(half.source).slice(1, 2), good)
+    succeed(good, tmp_path / "set", *FLAGS)
+    before = digests(tmp_path / "set")
+    succeed(good, tmp_path / "set", *FLAGS, "--retry_failed")
+    assert digests(tmp_path / "set") == before

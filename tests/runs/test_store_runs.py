@@ -1,0 +1,275 @@
+"""Whole runs on object stores: the same bytes as on this machine, killed, and where they fail."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from test_object_stores import options_of
+from test_resume import stop
+
+from pipeline.runs.run_folder import RunFolder
+from tests.support.command import digests, manifest, run, run_args, succeed
+from tests.support.golden_run import Golden
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb
+from tests.support.stores import Store, chosen_store, faulty_proxy
+from transforms.fetching.fetch import FetchSettings
+from transforms.images.resize import ResizeSettings
+from transforms.shards.measure_images import ImageRules
+from transforms.shards.plan_shards import plan_path, write_plan
+from transforms.shards.write_shards import _WriteShard
+from transforms.storage.files import open_to_read
+from transforms.workers.fencing import Fence
+
+DIFFERENT = ("manifest.json",)  # it names the input
+
+
+@pytest.fixture(params=["s3", "gs"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
+    return chosen_store(request, monkeypatch)
+
+
+class Local(NamedTuple):
+    """The input and the evaluation images of the runs here, and what they give on this machine."""
+
+    folder: Path
+    flags: tuple[str, ...]
+
+
+STRICTER = ("--language=", "--min_image_side=100", "--max_words=12", "--samples_per_shard=50")
+
+
+@pytest.fixture(scope="module")
+def local(plain: Golden, web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Local:
+    folder = tmp_path_factory.mktemp("local")
+    shutil.copytree(plain.pairs.parent, folder, dirs_exist_ok=True)
+    shutil.rmtree(folder / "set")
+    (folder / "exam").mkdir()
+    kept = [pq.read_table(file)["url"] for file in plain.output.glob("shards/*.parquet")]
+    # By its path: the order of the pairs follows from the port too, and some have near copies.
+    path = min(url.removeprefix(web.url) for urls in kept for url in urls.to_pylist())
+    (folder / "exam" / "1.jpg").write_bytes(web.files[path])
+    exam = f"--eval_images=exam={folder}/exam"
+    succeed(folder / "pairs.parquet", folder / "set", *plain.flags, exam)
+    succeed(folder / "set", folder / "stricter", *STRICTER, f"--vocabulary={folder}/set")
+    return Local(folder, plain.flags)
+
+
+def test_all_in_a_store(store: Store, local: Local, tmp_path: Path):
+    """Input, evaluation images and output; then another rule over what is stored."""
+    root = store.root
+    for name in ("pairs.parquet", "exam/1.jpg"):
+        store.upload(local.folder / name, f"{root}/{name}")
+    flags = (*local.flags, f"--eval_images=exam={root}/exam", *store.flags)
+    succeed(f"{root}/pairs.parquet", f"{root}/set", *flags)
+    got = store.download(f"{root}/set", tmp_path / "set")
+    assert digests(got, DIFFERENT) == digests(local.folder / "set", DIFFERENT)
+    for name in ("rules", "shards", "vocabulary", "evaluation_images", "pairs"):
+        assert manifest(got)[name] == manifest(local.folder / "set")[name]
+    again = run(f"{root}/pairs.parquet", f"{root}/set", *flags)
+    assert (again.status, again.err.count("\n")) == (0, 1)
+    assert "is finished: nothing to do" in again.err
+
+    kept = f"--vocabulary={root}/set"
+    succeed(f"{root}/set", f"{root}/stricter", *STRICTER, kept, *store.flags)
+    got = store.download(f"{root}/stricter", tmp_path / "stricter")
+    assert digests(got, DIFFERENT) == digests(local.folder / "stricter", DIFFERENT)
+    assert 0 < manifest(got)["pairs"] < manifest(local.folder / "set")["pairs"]
+
+
+def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):
+    """Six shards and six input files cost no more listings than one."""
+    table = pq.read_table(local.folder / "pairs.parquet")
+    for n in range(6):
+        part = table.slice(n * len(table) // 6, len(table) // 6)
+        pq.write_table(part, local.folder / "part.parquet")
+        s3.upload(local.folder / "part.parquet", f"{s3.root}/parts/{n}.parquet")
+    with faulty_proxy(s3) as (proxy, store):
+        out = f"{s3.root}/listed"
+        flags = [f for f in local.flags if "samples_per_shard" not in f]
+        succeed(f"{s3.root}/parts", out, *flags, "--samples_per_shard=25", *store.flags)
+        assert len([key for key in s3.keys(out) if key.endswith(".tar")]) >= 5
+        # The input, whether the output is empty, and what is cleaned up at the end.
+        assert len(proxy.listings()) <= 4, proxy.listings()
+        assert len(proxy.requests) < 360
+
+
+def test_killed_and_started_again(s3: Store, plain: Golden, web: SmallWeb, tmp_path: Path):
+    out = f"{s3.root}/killed"
+    args = (f"--input={plain.pairs}", f"--output={out}", *plain.flags, *s3.flags)
+
+    def text_plane() -> bool:
+        return any(key.endswith("run.json") for key in s3.keys(out))
+
+    def one_shard() -> bool:
+        return any(key.endswith("_stats.json") for key in s3.keys(out))
+
+    web.delay_s = 0.05
+    try:
+        for moment in (text_plane, one_shard):
+            killed = stop((*args, "--connections=4"), tmp_path, moment, signal.SIGKILL)
+            assert killed == -signal.SIGKILL
+            assert "manifest.json" not in s3.keys(out)
+        other = run_args(*args, "--min_words=4")
+        assert (other.status, other.err.count("\n")) == (2, 1)
+        assert "min_words 3 there, 4 here" in other.err
+    finally:
+        web.delay_s = 0
+    shards = [key for key in s3.keys(out) if key.endswith("_stats.json")]
+    before = len(web.requests)
+    ended = run_args(*args)
+    assert ended.status == 0, ended.err
+    assert len(web.requests) - before < 150 * (1 - len(shards) / 3) + 10  # 50 URLs a shard
+    got = s3.download(out, tmp_path / "got")
+    assert digests(got) == digests(plain.output)
+
+
+def test_a_store_that_fails_for_a_while(s3: Store, plain: Golden, tmp_path: Path):
+    """In both planes, and once for longer than boto3 tries."""
+    out = f"{s3.root}/failing"
+    bursts = {503: range(20, 23), 500: range(45, 52), "cut": range(70, 73)}
+    with faulty_proxy(s3) as (proxy, store):
+
+        def fault(*_: str) -> int | str | None:
+            at = len(proxy.requests)
+            return next((kind for kind, when in bursts.items() if at in when), None)
+
+        proxy.fault = fault
+        ended = run(plain.pairs, out, *plain.flags, *store.flags)
+        assert ended.status == 0, ended.err
+        assert len(proxy.failed) > 9
+    assert "Traceback" not in ended.err
+    assert digests(s3.download(out, tmp_path / "got")) == digests(plain.output)
+
+
+def test_a_store_that_stays_down_ends_with_one_line(
+    s3: Store, plain: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What was done stays; started again, it goes on to the same bytes."""
+    out = f"{s3.root}/down"
+    monkeypatch.setattr("time.sleep", quickly(time.sleep))
+    with faulty_proxy(s3) as (proxy, store):
+        proxy.fault = lambda method, path: 503 if "shards/" in path and method == "PUT" else None
+        ended = run(plain.pairs, out, *plain.flags, *store.flags)
+    assert ended.status == 1
+    lines = ended.err.splitlines()
+    assert [line for line in lines if line.startswith("beam_runner.py: failed: ")] == lines[-1:]
+    assert "SlowDown" in lines[-1]
+    assert "the same command tries again from here" in lines[-1]
+    assert "Traceback" not in ended.err
+    assert not [key for key in s3.keys(out) if key.startswith("shards/")]
+    assert "_temporary/_lock" not in s3.keys(out)
+    succeed(plain.pairs, out, *plain.flags, *s3.flags)
+    assert digests(s3.download(out, tmp_path / "got")) == digests(plain.output)
+
+
+def quickly(sleep):
+    """Minutes of waiting for a store, in moments."""
+    return lambda seconds: sleep(min(seconds, 0.01))
+
+
+def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, web: SmallWeb):
+    """A worker uploads so slowly that its shard is taken over, and the web has changed by then."""
+    out, path = f"{s3.root}/slow", "/slow/1"
+    stalled, published = threading.Event(), threading.Event()
+    key = pa.array([1], pa.uint64())
+    pairs = pa.table({"key": key, "url": [web.url + path], "caption": ["a garden in the rain"]})
+    fence = Fence(f"{out}/_temporary/start", "start")
+    fetch = FetchSettings(allow_private_addresses=True)
+
+    def worker() -> _WriteShard:
+        rules = ImageRules(100, 3.0, 6)
+        made = _WriteShard(f"{out}/_temporary/plan", out, rules, fetch, ResizeSettings(), fence)
+        made.setup()
+        made.start_bundle()
+        return made
+
+    def fault(method: str, name: str) -> None:
+        if method == "PUT" and ".tar" in name and not stalled.is_set():
+            stalled.set()
+            assert published.wait(60)
+
+    with faulty_proxy(s3) as (proxy, store), options_of(store):
+        proxy.fault = fault
+        fence.take()
+        write_plan(pairs, plan_path(f"{out}/_temporary/plan", 0))
+        slow, other = worker(), worker()
+        web.files[path] = encoded(photograph(1), "JPEG")
+        given = threading.Thread(target=lambda: [*slow.process(0, [], [0])])
+        given.start()
+        assert stalled.wait(60)
+        web.files[path] = encoded(photograph(2), "JPEG")
+        assert [*other.process(0, [], [0])] == []  # somebody is at it
+        other.attempt(0)
+        published.set()
+        given.join(60)
+        (own,), (other_own,) = slow.finish_bundle(), other.finish_bundle()
+        with open_to_read(f"{out}/shards/00000.tar") as tar:
+            assert hashlib.sha256(tar.read()).hexdigest() == own.value["sha256"]
+        assert own.value == other_own.value
+        assert slow.slowest_s > 0
+
+
+def test_without_credentials_it_is_said_at_once(plain: Golden, monkeypatch: pytest.MonkeyPatch):
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    ended = run(plain.pairs, "s3://bucket/set", "--text_only")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "no credentials for s3://: set AWS_ACCESS_KEY_ID" in ended.err
+
+
+def test_credentials_and_endpoint_of_the_environment(
+    s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testtest")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+    table = pa.table({"url": ["http://a.example/1.jpg"], "caption": ["a photo of a dog"]})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    s3.upload(tmp_path / "pairs.parquet", f"{s3.root}/by-environment/in/pairs.parquet")
+    succeed(f"{s3.root}/by-environment/in", f"{s3.root}/by-environment/set", "--text_only")
+    assert json.loads(
+        s3.client().get_object(Bucket="bucket", Key="by-environment/set/funnel.json")["Body"].read()
+    )["pairs"]
+    nowhere = run(f"{s3.root}/by-environment/no", f"{s3.root}/by-environment/set2", "--text_only")
+    assert (nowhere.status, nowhere.err.count("\n")) == (2, 1)
+    assert "no input at 's3://bucket/by-environment/no'" in nowhere.err
+    bucket = run("s3://", f"{s3.root}/by-environment/set2", "--text_only")
+    assert (bucket.status, bucket.err.count("\n")) == (2, 1)
+    assert "has no bucket" in bucket.err
+
+
+def test_a_launcher_that_only_hands_jobs_over(
+    s3: Store, local: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As that of a flex template: its jobs run when it has ended. Here they run at once, but it
+    does not see what they write."""
+    out = f"{s3.root}/template"
+    args = (f"--input={local.folder}/pairs.parquet", f"--output={out}", *local.flags, *s3.flags)
+    handing = (*args, "--template_location=gs://bucket/template")
+    for unseen, says in (("text_summary", "the text plane's job"), ("images_done", "the image")):
+        seen = getattr(RunFolder, unseen)
+        monkeypatch.setattr(RunFolder, unseen, lambda folder: None)
+        ended = run_args(*handing)
+        assert ended.status == 0, ended.err
+        assert says in ended.err.splitlines()[-1]
+        assert "start the same command again" in ended.err.splitlines()[-1]
+        monkeypatch.setattr(RunFolder, unseen, seen)
+        assert "manifest.json" not in s3.keys(out)
+    before = len(s3.keys(out))
+    assert run_args(*args).status == 0
+    assert len(s3.keys(out)) < before  # only what was worked with goes
+    assert "manifest.json" in s3.keys(out)

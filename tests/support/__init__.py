@@ -1,0 +1,1 @@
+"""What tests share: made inputs, small servers, the command run and read back."""

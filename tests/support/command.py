@@ -1,0 +1,106 @@
+"""The command, run within the test's process or as one of its own, and its output read back."""
+
+import contextlib
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import beam_runner
+from tests.support.golden import Fate
+from tests.support.root import ROOT
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+
+def run(source: object, output: object, *flags: str) -> Ended:
+    """The command within this process, which saves the 4 s that its imports take."""
+    return run_args(f"--input={source}", f"--output={output}", *flags)
+
+
+def run_args(*args: str) -> Ended:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = beam_runner.main(args)
+        except SystemExit as error:  # --help
+            status = int(error.code or 0)
+    return Ended(status, out.getvalue(), err.getvalue())
+
+
+def run_process(*args: str) -> Ended:
+    """The command as a user starts it."""
+    command = [sys.executable, "beam_runner.py", *args]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def succeed(source: object, output: object, *flags: str) -> Ended:
+    ended = run(source, output, *flags)
+    assert ended.status == 0, ended.err
+    return ended
+
+
+def rejected(output: Path) -> list[Fate]:
+    files = sorted(output.glob("rejected/*.parquet"))
+    rows = pa.concat_tables(pq.read_table(file) for file in files).to_pylist() if files else []
+    return [Fate(row["url"], row["caption"], row["reason"], row["detail"]) for row in rows]
+
+
+def kept(output: Path) -> list[Fate]:
+    """The kept pairs, from the sidecars or from `pairs/`."""
+    files = sorted([*output.glob("shards/*.parquet"), *output.glob("pairs/*.parquet")])
+    rows = [row for f in files for row in pq.read_table(f, columns=["url", "caption"]).to_pylist()]
+    return [Fate(row["url"], row["caption"]) for row in rows]
+
+
+def fates(output: Path) -> Counter[Fate]:
+    """What became of every pair."""
+    return Counter(kept(output) + rejected(output))
+
+
+def funnel(output: Path) -> dict[str, Any]:
+    return json.loads((output / "funnel.json").read_text())
+
+
+def manifest(output: Path) -> dict[str, Any]:
+    return json.loads((output / "manifest.json").read_text())
+
+
+def samples(output: Path) -> dict[str, dict[str, bytes]]:
+    """What the tars hold: key to extension to bytes."""
+    found: dict[str, dict[str, bytes]] = {}
+    for path in sorted(output.glob("shards/*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                body = tar.extractfile(member)
+                assert body is not None
+                found.setdefault(key, {})[extension] = body.read()
+    return found
+
+
+def digests(output: Path, but: Iterable[str] = ()) -> dict[str, str]:
+    """SHA-256 of every file under a folder, hidden ones too."""
+    files = [path for path in sorted(output.rglob("*")) if path.is_file()]
+    named = {str(path.relative_to(output)): path for path in files}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in named.items()
+        if name not in but
+    }

@@ -1,0 +1,132 @@
+"""Kills a run again and again, whatever it is doing, and compares it with one left in peace.
+
+    python -m tests.support.killed_runs --kills=50 --processes=2
+
+One process has imported all; each start is a fork of it, so that a start costs half a second.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+SMALL = (
+    *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--warmup_steps=2"),
+    *("--checkpoint_every=1", "--log_every=1", "--vocabulary_size=60", "--shuffle_samples=10"),
+    *(
+        "--trackers=",
+        "--text_dropout=0.1",
+        "--drop_path=0.1",
+    ),  # so that random numbers have to be resumed too
+)
+
+
+def start(arguments: list[str], processes: int, log: Path) -> list[int]:
+    """Starts the command as torchrun would, and gives the ids of its processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        process = os.fork()
+        if process:
+            started.append(process)
+            continue
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        if processes > 1:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            os.environ |= {"WORLD_SIZE": str(processes), "MASTER_PORT": str(port)}
+            os.environ["MASTER_ADDR"] = "127.0.0.1"
+        from train.__main__ import main
+
+        code = 70  # where it raises
+        try:
+            code = main(arguments)
+        finally:
+            os._exit(code)
+    return started
+
+
+def end(started: list[int]) -> list[int]:
+    return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in started]
+
+
+def kill_at_random(run: Path, started: list[int], rng: random.Random) -> None:
+    """After some checkpoints, at any moment of a step: half of it goes into writing them."""
+    seen = len(rows(run))
+    wanted, give_up = seen + rng.randint(0, 3), time.monotonic() + 60
+    while len(rows(run)) < wanted and time.monotonic() < give_up:
+        if os.waitid(os.P_PID, started[0], os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            break
+        time.sleep(0.005)
+    time.sleep(rng.uniform(0, 0.3))
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def rows(run: Path) -> list[str]:
+    path = run / "metrics.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def losses(run: Path) -> list[tuple]:
+    found = [json.loads(row) for row in rows(run)]
+    return [(row["step"], row["loss"], row["skipped"]) for row in found]
+
+
+def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> None:
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
+    import torch
+
+    import train.loop
+    from tests.support.train_shards import colour_files, colour_shards, write_tar
+
+    assert train.loop
+    torch.set_num_threads(threads)
+    rng = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        shards = colour_shards(at / "a", shards=3, each=9)
+        other = write_tar(at / "b.tar", colour_files(50, 7) | {"bad.jpg": b"", "bad.txt": b"x"})
+        given = [f"--shards={shards}::2,{other}::1", "--max_skipped_share=0.5", *SMALL]
+        given.append(f"--steps={steps}")
+        log = at / "log"
+        if any(end(start([*given, f"--run={at / 'whole'}"], processes, log))):
+            raise SystemExit(f"the run that nobody disturbed failed:\n{log.read_text()}")
+        killed, run = 0, at / "killed"
+        starts = 0
+        while not (run / "model").exists():
+            starts += 1
+            started = start([*given, f"--run={run}"], processes, log)
+            if killed < kills:
+                kill_at_random(run, started, rng)
+            codes = end(started)
+            if -signal.SIGKILL in codes:
+                killed += 1
+                if run.exists() and not (run / "model").exists():  # else nothing cuts it off again
+                    with open(run / "metrics.jsonl", "a") as file:
+                        file.write('{"step": 4, "los')  # a line that was being written
+            if any(code not in (0, -signal.SIGKILL) for code in codes):
+                raise SystemExit(f"it failed with {codes} after {killed} kills:\n{log.read_text()}")
+        weights = [(at / n / "model/model.safetensors").read_bytes() for n in ("whole", "killed")]
+        same = weights[0] == weights[1] and losses(at / "whole") == losses(run)
+        print(json.dumps({"kills": killed, "starts": starts, "bit_equal": same}))
+        if not same:
+            raise SystemExit("the killed run's weights or losses are not the undisturbed one's")
+
+
+if __name__ == "__main__":
+    flags = argparse.ArgumentParser(description=__doc__)
+    numbers = {"kills": 10, "processes": 1, "seed": 0, "steps": 24, "threads": 1}
+    for name, default in numbers.items():
+        flags.add_argument(f"--{name}", type=int, default=default)
+    main(**vars(flags.parse_args()))

@@ -1,0 +1,250 @@
+"""The two stages of classification: what each trains, resuming, processes, and what is saved."""
+
+import json
+import math
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from transformers import AlignVisionModel, AutoImageProcessor
+
+from tests.support.root import ROOT
+from tests.support.small_training import SETTINGS, small_model, small_tokenizer
+from tests.support.train_shards import COLOURS
+from train.classify.__main__ import main
+from train.classify.classifier import (
+    Classifier,
+    evaluation_processor,
+    load_classifier,
+    save_classifier,
+    to_pixels,
+)
+from train.classify.labelled_images import evaluation_pixels
+from train.classify.loop import _measure
+from train.classify.settings import FINE_GRAINED, IMAGENET, TINY
+from train.errors import Diverged
+from train.model.dual_encoder import export_model
+
+SMALL = (
+    *("--frozen_train_px=32", "--frozen_eval_px=32", "--train_px=32", "--eval_px=32"),
+    *("--batch_size=16", "--micro_batch_size=8", "--epochs=4", "--log_every=4", "--trackers="),
+    *("--frozen_learning_rate=1", "--checkpoint_every=3"),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """An AlignModel, and folders of plain colours, four classes of them."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = random.Random(1)
+    for part, count in (("train", 8), ("val", 3)):
+        for name in ("black", "blue", "red", "white"):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(count):
+                colour = tuple(value + rng.randint(-9, 5) for value in COLOURS[name])
+                Image.new("RGB", (44, 36), colour).save(folder / part / name / f"{i}.png")
+    model = small_model()
+    pictures = [evaluation_pixels(str(path), 32) for path in sorted(folder.glob("train/*/*.png"))]
+    take_statistics(model.align.vision_model, to_pixels(torch.from_numpy(np.stack(pictures))))
+    export_model(model, small_tokenizer(), SETTINGS, folder / "saved")
+    return folder
+
+
+def take_statistics(tower: nn.Module, pixels: torch.Tensor) -> None:
+    """The pixels', for BatchNorm: with its first ones, an untrained tower gives nearly nothing."""
+    for norm in (m for m in tower.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.momentum = 1.0
+    with torch.no_grad():
+        tower.train()(pixels)
+
+
+def arguments(data: Path, run: Path, *more: str) -> list[str]:
+    places = [f"--images={data / 'train'}", f"--validation={data / 'val'}", f"--run={run}"]
+    return [f"--model={data / 'saved'}", *places, *SMALL, *more]
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(arguments(data, run)) == 0
+    return run
+
+
+def test_results_are_those_of_both_stages(finished: Path, data: Path, capsys):
+    assert main(arguments(data, finished)) == 0  # finished: says it again
+    result = json.loads(capsys.readouterr().out)
+    assert (result["task"], result["classes"]) == ("classification", 4)
+    assert set(result["frozen"]) == set(result["fine_tuned"]) == {"n", "top_1", "top_5"}
+    assert result["fine_tuned"]["n"] == 12
+    assert result["fine_tuned"]["top_5"] == 100  # of 4 classes
+    assert result["frozen"]["top_1"] >= 75  # plain colours; 25 is chance
+    rows = [json.loads(row) for row in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [4, 8, 12, 16]  # 2 an epoch, 4 epochs, 2 stages
+    assert [row["learning_rate"] for row in rows] == pytest.approx(
+        [rate * (1 + np.cos(np.pi * done / 8)) / 2 for rate in (1, 0.003) for done in (3, 7)]
+    )
+
+
+def test_the_classifier_loads_as_documented(finished: Path, data: Path):
+    model = load_classifier(finished / "model")
+    assert model.classes == ["black", "blue", "red", "white"]
+    image = Image.open(data / "val" / "red" / "0.png")
+    processor = AutoImageProcessor.from_pretrained(finished / "model")
+    pixels = processor(image, return_tensors="pt")["pixel_values"]
+    ours = to_pixels(torch.tensor(evaluation_pixels(str(data / "val/red/0.png"), 32))[None])
+    assert torch.allclose(pixels, ours, atol=2.1 / 127.5)
+    with torch.no_grad():
+        assert model(pixels).argmax().item() == 2
+        tower = AlignVisionModel.from_pretrained(finished / "model")
+        assert torch.equal(tower.eval()(pixels).pooler_output, model.tower(pixels).pooler_output)
+
+
+def test_the_processor_crops_as_the_evaluation_did(tmp_path: Path):
+    noise = np.random.default_rng(2).integers(0, 256, (12, 17, 3)).astype(np.uint8)
+    Image.fromarray(noise).resize((170, 120)).save(tmp_path / "a.png")
+    image = Image.open(tmp_path / "a.png")
+    theirs = evaluation_processor(56)(image, return_tensors="pt")["pixel_values"]
+    ours = to_pixels(torch.tensor(evaluation_pixels(str(tmp_path / "a.png"), 56))[None])
+    assert theirs.shape == ours.shape
+    assert torch.allclose(theirs, ours, atol=2.1 / 127.5)  # one grey level here and there
+
+
+def stage_changes(settings, frozen: bool) -> set[str]:
+    """Which parts of a classifier a step of training changes."""
+    torch.manual_seed(2)
+    model = Classifier(small_model().align.vision_model, ["a", "b"])
+    take_statistics(model.tower, torch.randn(4, 3, 32, 32))
+    model.prepare(settings)
+    model.freeze(frozen)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.train()
+    for _ in range(2):  # the head starts at zero, and gives the tower no gradient
+        optimizer.zero_grad()
+        logits = model(torch.randn(4, 3, 32, 32))
+        nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1, 1])).backward()
+        optimizer.step()
+    after = model.state_dict()
+    return {
+        name.split(".")[0] + "." + name.split(".")[-1]
+        for name in after
+        if not torch.equal(before[name], after[name])
+    }
+
+
+def test_what_each_stage_trains():
+    assert stage_changes(IMAGENET, True) == {"head.weight", "head.bias"}
+    both = stage_changes(IMAGENET, False)
+    assert both >= {"head.weight", "tower.weight", "tower.running_mean"}
+    without = stage_changes(FINE_GRAINED, False)
+    assert without >= {"head.weight", "tower.weight"}
+    assert "tower.running_mean" not in without
+
+
+def test_the_papers_learning_rates():
+    # Every 30 epochs times 0.2, of 100; 10 steps an epoch.
+    shares = [IMAGENET.rate_share(step, 1000, 10) for step in (1, 300, 301, 600, 601, 901, 1000)]
+    assert shares == pytest.approx([1, 1, 0.2, 0.2, 0.04, 0.008, 0.008])
+    shares = [FINE_GRAINED.rate_share(step, 20_000, 10) for step in (1, 10_001, 20_000)]
+    assert shares == pytest.approx([1, 0.5, 0], abs=1e-6)
+    assert [stage.frozen for stage in replace(TINY, stages=1).stage_list()] == [True]
+
+
+def command(data: Path, run: Path, *more: str, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "train.classify", *arguments(data, run, *more)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def test_killed_in_the_second_stage_it_goes_on_bit_equal(data: Path, tmp_path: Path):
+    torch.set_num_threads(1)
+    assert main(arguments(data, tmp_path / "whole")) == 0
+    process = command(data, tmp_path / "killed")
+    while process.poll() is None:
+        if list((tmp_path / "killed" / "checkpoints").glob("step_00000001?.pt")):
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.002)
+    process.wait()
+    assert not (tmp_path / "killed" / "model").exists()
+    assert main(arguments(data, tmp_path / "killed")) == 0
+    for name in ("model.safetensors", "head.safetensors"):
+        whole, killed = ((tmp_path / r / "model" / name).read_bytes() for r in ("whole", "killed"))
+        assert whole == killed
+
+
+def test_killed_between_the_model_and_the_end_it_still_has_results(
+    data: Path, tmp_path: Path, capsys, monkeypatch
+):
+    def killed(*saved) -> None:
+        save_classifier(*saved)
+        raise KeyboardInterrupt
+
+    short = arguments(data, tmp_path / "run", "--stages=1", "--epochs=1")
+    monkeypatch.setattr("train.classify.loop.save_classifier", killed)
+    assert main(short) == 130
+    assert (tmp_path / "run" / "model").exists()
+    capsys.readouterr()
+    assert main(short) == 0
+    assert json.loads(capsys.readouterr().out)["frozen"]["n"] == 12
+
+
+def test_two_processes_classify_all_images(data: Path, tmp_path: Path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    both = [command(data, tmp_path / "run", RANK=str(rank), **group) for rank in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert json.loads(said[0])["fine_tuned"]["n"] == 12
+    assert said[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--batch_size=33"], "batch_size must be at most the 32 training images; got 33"),
+        (["--stages=3"], "stages must be 1 or 2; got 3"),
+        (["--schedule=linear"], "schedule must be staircase or cosine; got 'linear'"),
+        (["--images=nowhere"], "no images in 'nowhere'"),
+        (["--model="], "--model is missing"),
+        (["--model=nowhere/at/all"], "no AlignModel at 'nowhere/at/all'"),
+        (["--epoch=3"], "--epoch"),
+    ],
+)
+def test_wrong_flags_exit_2_with_one_line(flags, says, data, tmp_path, capsys):
+    assert main(arguments(data, tmp_path / "run", *flags)) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverging_run_stops_with_a_line(data, tmp_path, capsys):
+    assert main(arguments(data, tmp_path / "run", "--frozen_learning_rate=1e38")) == 1
+    error = capsys.readouterr().err
+    assert "try a lower --frozen_learning_rate, in a new --run" in error
+
+
+def test_the_second_stage_names_its_own_learning_rate():
+    model = SimpleNamespace(frozen=False, parameters=lambda: [])
+    with pytest.raises(Diverged, match="try a lower --learning_rate, in a new --run"):
+        _measure(3, torch.tensor(math.nan), torch.tensor(0.5), model)

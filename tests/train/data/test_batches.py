@@ -1,0 +1,229 @@
+"""Batches: every pixel the same whoever decodes it, sets in their shares, bad samples capped."""
+
+import itertools
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.train_shards import colour_files, encoded, write_tar
+from train.data.batches import SKIPPED, Batch, Position, TrainingData
+from train.data.find_shards import ShardSet, find_sets
+from train.data.samples import LONGEST_IMAGE
+from train.errors import TrainingError
+from train.presets import TINY
+from train.settings import Settings
+
+SETTINGS = replace(
+    TINY, batch_size=4, resize_px=20, crop_px=16, shuffle_samples=8, horizontal_flip=True
+)
+
+
+def batches(
+    sets: list[ShardSet],
+    count: int,
+    position: Position | None = None,
+    settings: Settings = SETTINGS,
+    rank: int = 0,
+    processes: int = 1,
+) -> list[Batch]:
+    data = TrainingData(sets, settings, rank, processes)
+    return list(itertools.islice(data.batches(position or Position()), count))
+
+
+def assert_equal(some: list[Batch], others: list[Batch]) -> None:
+    for a, b in zip(some, others, strict=True):
+        assert (a.texts, a.position) == (b.texts, b.position)
+        assert np.array_equal(a.pixels, b.pixels)
+
+
+def noise_files(first: int, count: int) -> dict[str, bytes]:
+    """Pairs of images of which no two parts are alike."""
+    files: dict[str, bytes] = {}
+    for n in range(first, first + count):
+        noise = np.random.default_rng(n).integers(0, 256, (30, 26, 3)).astype(np.uint8)
+        files |= {f"{n}.png": encoded(Image.fromarray(noise)), f"{n}.txt": f"text {n}".encode()}
+    return files
+
+
+@pytest.fixture
+def two_sets(tmp_path: Path) -> list[ShardSet]:
+    for shard in range(3):
+        write_tar(tmp_path / f"a/{shard}.tar", noise_files(12 * shard, 12))
+    named = noise_files(100, 10)
+    write_tar(tmp_path / "b.tar", {n: b"b" if n[-3:] == "txt" else d for n, d in named.items()})
+    return find_sets(f"{tmp_path}/a::3,{tmp_path}/b.tar::1")
+
+
+@pytest.mark.parametrize("taken", [1, 2, 5, 6, 9, 40])
+def test_goes_on_from_any_batch_with_the_same_batches(two_sets, taken: int):
+    whole = batches(two_sets, taken + 7)
+    position = Position.from_state(whole[taken - 1].position.state())
+    assert_equal(batches(two_sets, 7, position), whole[taken:])
+
+
+def test_threads_and_cache_change_nothing(tmp_path: Path):
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", noise_files(0, 24))))
+    plain = replace(SETTINGS, decode_threads=1, cached_images=0)
+    cached = replace(SETTINGS, decode_threads=4, cached_images=100)
+    assert_equal(batches(sets, 14, settings=plain), batches(sets, 14, settings=cached))
+
+
+def test_each_epoch_crops_anew(tmp_path: Path):
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", noise_files(0, 24))))
+    crops: dict[str, list[bytes]] = {}
+    for batch in batches(sets, 12):  # two epochs
+        for text, pixels in zip(batch.texts, batch.pixels, strict=True):
+            crops.setdefault(text, []).append(pixels.tobytes())
+    assert {len(both) for both in crops.values()} == {2}
+    assert sum(first != second for first, second in crops.values()) > 18  # of 50 crops one is alike
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_each_set_gives_its_share_of_every_few_batches(two_sets, processes: int):
+    for rank in range(processes):
+        found = batches(two_sets, 60, rank=rank, processes=processes)
+        texts = [text == "b" for batch in found for text in batch.texts]
+        for i in range(0, len(texts), 40 // processes):
+            assert abs(sum(texts[i : i + 40 // processes]) - 10 / processes) <= 2
+        epochs = [{cursor.epoch for cursor in batch.position.cursors} for batch in found]
+        assert [batch.position.epoch for batch in found] == [min(some) for some in epochs]
+        assert max(map(len, epochs)) == 2  # the small set is an epoch ahead at times
+
+
+def test_processes_take_as_many_steps_whatever_their_shards_hold(tmp_path: Path):
+    for i, count in enumerate((1, 2, 30)):
+        write_tar(tmp_path / f"{i}.tar", colour_files(100 * i, count))
+    sets = find_sets(str(tmp_path))
+    settings = replace(SETTINGS, batch_size=6)
+    for processes in (2, 3, 6):  # the last has more processes than there are shards
+        for rank in range(processes):
+            found = batches(sets, 30, settings=settings, rank=rank, processes=processes)
+            assert [len(batch.texts) for batch in found] == [6 // processes] * 30
+
+
+def test_bad_samples_are_counted_by_reason_and_skipped(tmp_path: Path):
+    files = colour_files(0, 8)
+    files |= {"bad.jpg": b"no picture", "bad.txt": b"a bad picture", "alone.txt": b"a text"}
+    files |= {"mute.png": files["0000000000000000.png"], "mute.txt": b" \n"}
+    files |= {"alone.png": files["0000000000000000.png"]}
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
+    found = batches(sets, 5)
+    texts = Counter(text for batch in found[:4] for text in batch.texts)
+    assert set(texts.values()) == {2}  # 8 good ones, 2 epochs
+    assert found[-1].position.epoch == 2
+    counts = found[-1].position.reasons
+    assert set(counts) == {"no_image", "no_text", "scattered", "too_large", "undecodable"}
+    assert counts["too_large"] == 0
+    reasons = ("no_image", "no_text", "scattered", "undecodable")
+    assert {counts[reason] for reason in reasons} <= {2, 3}
+    assert_equal(batches(sets, 1, found[3].position), found[4:])
+
+
+def test_hostile_samples_are_skipped_and_counted(tmp_path: Path):
+    """Whatever a picture or a text is made of; the good ones come as if they were alone."""
+    files = colour_files(0, 8)
+    picture = files["0000000000000000.png"]
+    bad = {
+        "large.jpg": bytes(LONGEST_IMAGE + 1),
+        "gif.jpg": b"GIF89a" + bytes(1 << 23),
+        "exif.jpg": b"\xff\xd8" + b"\xff\xe1\0\x09Exif\0\0a" * 1000,
+        "zeros.png": bytes(100),
+        "cut.png": picture[:-30],
+        "eps.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "noisy.webp": b"RIFF\xff\xff\xff\xffWEBPVP8X" + b"\xff" * 100,
+    }
+    mixed = files | bad | {f"{name.partition('.')[0]}.txt": b"a text" for name in bad}
+    mixed = dict(sorted(mixed.items(), key=lambda file: file[0].partition(".")[0]))
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", mixed)))
+    found = batches(sets, 4)
+    texts = Counter(text for batch in found for text in batch.texts)
+    assert texts == {files[name].decode(): 2 for name in files if name.endswith("txt")}
+    counts = found[-1].position.reasons
+    assert (counts["too_large"], counts["undecodable"]) in ((3, 4), (6, 8))  # by the last epoch
+
+
+def test_texts_of_any_bytes_are_learned_from(tmp_path: Path):
+    files = colour_files(0, 4)
+    texts = [b"a" * (20 << 20), b"\xff\xfe\0 x", "\u202e\U0010ffff".encode() * 9000, b"\0\0"]
+    for name, text in zip([name for name in files if name.endswith("txt")], texts, strict=True):
+        files[name] = text
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
+    (batch,) = batches(sets, 1)
+    assert sorted(map(len, batch.texts)) == [2, 5, 4682, 1 << 14]
+
+
+def test_as_few_samples_are_read_ahead_as_their_bytes_allow(tmp_path: Path, monkeypatch):
+    """All of a batch of large ones would be held until they are decoded."""
+    files = colour_files(0, 40)
+    for name in [name for name in files if name.endswith("png")]:
+        files[name] += bytes(1 << 16)
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
+    settings = replace(SETTINGS, batch_size=32, decode_threads=1)
+    expected = batches(sets, 2, settings=settings)
+    monkeypatch.setattr("train.data.batches._MAX_BYTES_AHEAD", 4 << 16)
+    held, lock = [0], threading.Lock()
+    crop, submitted = TrainingData._crop, ThreadPoolExecutor.submit
+
+    def submit(self, function, *args):
+        with lock:
+            held.append(held[-1] + 1)
+        return submitted(self, function, *args)
+
+    def counted(self, cursor, sample):
+        found = crop(self, cursor, sample)
+        with lock:
+            held.append(held[-1] - 1)
+        return found
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    monkeypatch.setattr(TrainingData, "_crop", counted)
+    assert_equal(batches(sets, 2, settings=settings), expected)
+    assert max(held) <= 6
+
+
+def test_too_many_bad_samples_end_with_a_line(tmp_path: Path):
+    files = colour_files(0, 9) | {"bad.jpg": b"x", "bad.txt": b"y"}
+    sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
+    with pytest.raises(TrainingError) as raised:
+        batches(sets, 10_000, settings=replace(SETTINGS, max_skipped_share=0.02))
+    assert str(raised.value) == (
+        "21 of 201 samples cannot be used (21 undecodable; the last is bad): look at the shards, "
+        "where an image and its text must follow each other, or raise max_skipped_share; it is 0.02"
+    ).replace("201", str(raised.value).split()[2])
+    batches(sets, 500, settings=replace(SETTINGS, max_skipped_share=0.11))
+    nothing = find_sets(str(write_tar(tmp_path / "1.tar", {"a.jpg": b"x", "a.txt": b"y"})))
+    with pytest.raises(TrainingError, match=r"11 of 11 samples cannot be used \(11 undecodable"):
+        batches(nothing, 1)
+
+
+def test_a_position_of_an_older_run_has_all_reasons():
+    state = Position().state() | {"reasons": {"no_text": 3}}
+    assert Position.from_state(state).reasons == dict.fromkeys(SKIPPED, 0) | {"no_text": 3}
+
+
+def test_a_shard_that_is_damaged_ends_the_batches(tmp_path: Path):
+    path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(TrainingError, match=r"0\.tar is damaged"):
+        batches(find_sets(str(path)), 9)
+
+
+def test_each_line_is_a_caption_and_each_epoch_takes_the_next(tmp_path: Path):
+    files = colour_files(0, 8)
+    for name in [name for name in files if name.endswith("txt")]:
+        files[name] = b"\n\n".join(b"%s, line %d" % (name[:16].encode(), i) for i in range(3))
+    sets = find_sets(str(write_tar(tmp_path / "captions.tar", files)))
+    lines = replace(SETTINGS, batch_size=8, caption_lines=True)
+    epochs = [batch.texts for batch in batches(sets, 6, settings=lines)]
+    for three in (epochs[:3], epochs[3:]):
+        captions = Counter(text for texts in three for text in texts)
+        assert len(captions) == 24  # each of the 3 lines of the 8 samples
+        assert set(captions.values()) == {1}
+    whole = batches(sets, 1)[0].texts[0]
+    assert whole.count("\n") == 4  # without the flag, a text is what it is

@@ -1,0 +1,194 @@
+"""Images of samples: upright, RGB, squared as Pillow does it, cropped inside."""
+
+import io
+import random
+import struct
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.train_shards import encoded
+from train.data.images import decode_image, decode_square, random_crop, resize_square
+from train.data.samples import LONGEST_IMAGE
+
+
+def turned() -> tuple[Image.Image, Image.Exif]:
+    half = Image.new("RGB", (80, 40), "black")
+    half.paste("white", (0, 0, 40, 40))  # left half white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn right by 90 degrees to see it upright: white goes to the top
+    return half, exif
+
+
+def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    rng = np.random.default_rng(width)
+    small = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def test_images_come_out_upright_and_rgb():
+    half, exif = turned()
+    upright = decode_image(encoded(half, "PNG", exif=exif))
+    assert (upright.mode, upright.size) == ("RGB", (40, 80))
+    assert upright.getpixel((10, 10)) == (255, 255, 255)
+    assert upright.getpixel((10, 60)) == (0, 0, 0)
+    for image in (half.convert("L"), half.convert("P"), half.convert("CMYK").convert("RGBA")):
+        assert decode_image(encoded(image)).mode == "RGB"
+    assert decode_image(encoded(half.convert("CMYK"), "JPEG")).mode == "RGB"
+
+
+@pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
+def test_squares_are_upright(picture_format: str):
+    half, exif = turned()
+    square = decode_square(encoded(half, picture_format, exif=exif), 16)
+    assert square.shape == (16, 16, 3)
+    assert square[:6].min() > 240
+    assert square[10:].max() < 15
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("width", [60, 200, 1000])
+def test_squares_are_as_pillows(width: int, mode: str):
+    data = encoded(noise(width, width * 3 // 4, mode), "JPEG", quality=90)
+    whole = Image.open(io.BytesIO(data)).convert("RGB")
+    expected = np.asarray(whole.resize((72, 72), Image.Resampling.BILINEAR)).astype(int)
+    difference = np.abs(decode_square(data, 72).astype(int) - expected)
+    assert difference.mean() < 1.5  # of 255: what a reduction rounds
+
+
+def test_fine_detail_is_smoothed_as_pillow_does():
+    rng = np.random.default_rng(1)
+    image = Image.fromarray(rng.integers(0, 256, (150, 190, 3)).astype(np.uint8))
+    expected = np.asarray(image.resize((72, 72), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(decode_square(encoded(image), 72).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff\xe0"])
+def test_no_image_raises(data: bytes):
+    with pytest.raises(OSError):
+        decode_square(data, 16)
+
+
+def test_a_cut_off_jpeg_raises():
+    data = encoded(noise(300, 200), "JPEG")
+    with pytest.raises(OSError):
+        decode_square(data[: len(data) // 2], 16)
+
+
+def test_too_many_pixels_raise(monkeypatch):
+    # simplejpeg would make room for them first.
+    monkeypatch.setattr("simplejpeg.decode_jpeg", lambda *_, **__: pytest.fail("it decodes"))
+    data = bytearray(encoded(noise(64, 64), "JPEG"))
+    start = data.find(b"\xff\xc0") + 5  # height and width of the frame's header
+    data[start : start + 4] = (50_000).to_bytes(2, "big") * 2
+    with pytest.raises(Image.DecompressionBombError):
+        decode_square(bytes(data), 16)
+
+
+def test_resize_squares_and_crop_stays_inside():
+    ramp = np.asarray(Image.linear_gradient("L").resize((30, 50)).convert("RGB")).copy()
+    pixels = resize_square(ramp, 20)
+    assert pixels.shape == (20, 20, 3)
+    rng = random.Random(1)
+    tops = {int(random_crop(pixels, 16, rng, flip=False)[0, 0, 0]) for _ in range(60)}
+    assert tops == {int(pixels[top, 0, 0]) for top in range(5)}  # every offset, none beyond
+    wide = np.arange(16, dtype=np.uint8)[None, :, None] * np.ones((16, 16, 3), np.uint8)
+    firsts = {int(random_crop(wide, 16, rng, flip=True)[0, 0, 0]) for _ in range(40)}
+    assert firsts == {0, 15}
+    assert {int(random_crop(wide, 16, rng, flip=False)[0, 0, 0]) for _ in range(40)} == {0}
+
+
+def exif_of_fields_over_each_other(fields: int, size: int) -> bytes:
+    """Each field names the same bytes: `fields` times `size` of them to read."""
+    entries = struct.pack("<HHII", 0x0112, 3, 1, 6)
+    entries += b"".join(
+        struct.pack("<HHII", 1000 + n, 7, size, 8 + 2 + 12 * fields + 4) for n in range(fields - 1)
+    )
+    return b"II*\0" + struct.pack("<IH", 8, fields) + entries + bytes(4 + size)
+
+
+def with_exif(picture_format: str, block: bytes) -> bytes:
+    """Of a picture 20 px wide and 10 high; JPEG has it in pieces of 64 KB at most."""
+    data = encoded(Image.new("RGB", (20, 10)), picture_format)
+    if picture_format == "PNG":
+        chunk = b"eXIf" + block
+        whole = struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        return data[:33] + whole + data[33:]
+    pieces = [b"Exif\0\0" + block[at : at + 65_000] for at in range(0, len(block), 65_000)]
+    segments = [b"\xff\xe1" + struct.pack(">H", len(piece) + 2) + piece for piece in pieces]
+    return data[:2] + b"".join(segments) + data[20:]  # without JFIF Pillow looks into it at once
+
+
+@pytest.mark.filterwarnings("ignore:its fields lie over each other")
+@pytest.mark.parametrize("picture_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize(("fields", "size"), [(2_600, 30_000), (40_000, 1_000_000)])
+def test_an_exif_block_takes_no_more_memory_than_it_has(
+    picture_format: str, fields: int, size: int
+):
+    """62 KB took 72 s and 80 MB; 1.5 MB would take 40 GB."""
+    data = with_exif(picture_format, exif_of_fields_over_each_other(fields, size))
+    tracemalloc.start()
+    upright = decode_image(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert upright.size == (10, 20)
+    assert peak < 12 * len(data) + (4 << 20)
+
+
+def jpeg_of(*segments: bytes) -> bytes:
+    data = encoded(noise(64, 64), "JPEG")
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+def progressive_of_scans(count: int, side: int = 64) -> bytes:
+    """A progressive JPEG whose last scan comes again and again."""
+    data = encoded(Image.new("RGB", (side, side)), "JPEG", progressive=True)
+    last = data.rfind(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + b"\xff\xd9"
+
+
+GIF = encoded(noise(64, 64).convert("P"), "GIF")
+COSTLY = {
+    "EXIF in pieces": jpeg_of(b"\xff\xe1\0\x09Exif\0\0a" * 1000),
+    "scans": progressive_of_scans(101),
+    "scans of many pixels": progressive_of_scans(80, 4_000),
+    "a GIF's comment": GIF[:-1] + b"\x21\xfe" + (b"\xff" + bytes(255)) * 20_000 + b"\0;",
+    "bytes": jpeg_of() + bytes(LONGEST_IMAGE),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_would_take_long_is_too_large(name: str):
+    with pytest.raises(Image.DecompressionBombError):
+        decode_square(COSTLY[name], 16)
+    with pytest.raises(Image.DecompressionBombError):
+        decode_image(COSTLY[name])
+
+
+def test_scans_are_counted_as_viewers_see_them():
+    """A film behind a picture, or a comment, may hold what looks like scans."""
+    film = b"\xff\xda\0\x08" * 500
+    plain = jpeg_of()
+    for data in (plain + film, jpeg_of(b"\xff\xfe" + struct.pack(">H", len(film) + 2) + film)):
+        assert (decode_square(data, 16) == decode_square(plain, 16)).all()
+    assert decode_square(progressive_of_scans(80), 16).shape == (16, 16, 3)
+
+
+def test_a_large_picture_of_few_bytes_is_refused():
+    row = zlib.compress(bytes(20_001), 9)
+    data = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    for kind, body in ((b"IHDR", header), (b"IDAT", row), (b"IEND", b"")):
+        data += struct.pack(">I", len(body)) + kind + body
+        data += struct.pack(">I", zlib.crc32(kind + body))
+    with pytest.raises(Image.DecompressionBombError):
+        decode_square(data, 16)
+
+
+def test_a_format_that_starts_a_program_is_no_image():
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    with pytest.raises(OSError, match="cannot identify"):
+        decode_image(eps)

@@ -1,0 +1,60 @@
+"""What the model is fed: texts in buckets give what texts one by one give."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.support.small_training import SETTINGS, TEXTS, small_inputs, small_model, small_tokenizer
+from train.data.inputs import KeptInputs, encode_texts
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return small_tokenizer()
+
+
+@pytest.mark.parametrize("buckets", [1, 3, 50])
+def test_buckets_hold_each_text_once_without_superfluous_padding(tokenizer, buckets: int):
+    texts = encode_texts(TEXTS, tokenizer, replace(SETTINGS, text_buckets=buckets))
+    assert len(texts.buckets) == min(buckets, len(TEXTS))
+    rows = [
+        i[m == 1].tolist() for ids, mask in texts.buckets for i, m in zip(ids, mask, strict=True)
+    ]
+    assert [rows[i] for i in texts.place] == tokenizer(TEXTS)["input_ids"]
+    for ids, mask in texts.buckets:
+        assert ids.dtype == mask.dtype == torch.int64
+        assert mask.sum(dim=1).max() == mask.shape[1]
+        assert (ids[mask == 0] == tokenizer.pad_token_id).all()
+    assert (
+        max(ids.shape[1] for ids, _ in texts.buckets[:-1] or texts.buckets)
+        <= (texts.buckets[-1][0].shape[1])
+    )
+
+
+def test_texts_beyond_max_tokens_are_cut(tokenizer):
+    texts = encode_texts(["star " * 99, "star"], tokenizer, SETTINGS)
+    assert [ids.shape[1] for ids, _ in texts.buckets] == [3, SETTINGS.max_tokens]
+
+
+def test_buckets_and_padding_change_no_embedding(tokenizer):
+    model = small_model(vocabulary_size=len(tokenizer)).eval()
+    with torch.no_grad():
+        together = model.embed_texts(small_inputs(tokenizer).texts)
+        one = replace(SETTINGS, text_buckets=1)
+        padded = model.embed_texts(small_inputs(tokenizer, settings=one).texts)
+        alone = torch.cat([model.embed_texts(encode_texts([t], tokenizer, one)) for t in TEXTS])
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(padded, alone, atol=1e-5)
+
+
+def test_kept_inputs_come_back_in_order_and_twice(tokenizer):
+    first, second = small_inputs(tokenizer), small_inputs(tokenizer, TEXTS[:3])
+    with KeptInputs() as kept:
+        kept.append(first)
+        kept.append(second)
+        for _ in range(2):
+            for given, back in zip((first, second), kept, strict=True):
+                assert torch.equal(given.pixels, back.pixels)
+                assert back.texts is given.texts
+                assert back.position == given.position

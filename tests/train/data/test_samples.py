@@ -1,0 +1,208 @@
+"""Samples out of tars: grouped as WebDataset groups them, from any one on, damage told."""
+
+import gzip
+import io
+import tarfile
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import webdataset as wds
+
+from tests.support.hostile_tars import HOSTILE, header
+from tests.support.train_shards import colour_files, colour_shards, write_tar
+from train.data.samples import LONGEST_IMAGE, LONGEST_TEXT, Sample, read_samples, shard_samples
+from train.data.shard_streams import ShardStream
+from train.errors import TrainingError
+
+
+def written(path: Path, names: list[str], tar_format: int) -> Path:
+    with tarfile.open(path, "w", format=tar_format) as tar:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = 3
+            tar.addfile(entry, io.BytesIO(name[-3:].encode()))
+        folder = tarfile.TarInfo("folder.txt")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+    return path
+
+
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+def test_the_same_samples_as_webdataset(tmp_path: Path, tar_format: int):
+    long = f"{'d' * 90}/{'k' * 60}" if tar_format == tarfile.USTAR_FORMAT else "é/" * 80 + "ü"
+    names = ["a.jpg", "a.txt", "x/a.TXT", "x/a.b.png", f"{long}.jpg", f"{long}.txt", "end.webp"]
+    shard = str(written(tmp_path / "0.tar", names, tar_format))
+    pipeline = wds.DataPipeline(wds.SimpleShardList([shard]), wds.tarfile_to_samples())
+    expected = [
+        Sample(s["__key__"], s.get("jpg", s.get("webp")), s["txt"].decode() if "txt" in s else None)
+        for s in pipeline
+    ]
+    assert len(expected) == 4
+    assert list(shard_samples(shard)) == expected
+    assert expected[3] == Sample("end", b"ebp", None)
+
+
+@pytest.mark.parametrize("first", [0, 1, 7, 11, 12, 13])
+def test_from_any_sample_on(tmp_path: Path, first: int):
+    shard = str(colour_shards(tmp_path, shards=1) / "00000.tar")
+    assert list(shard_samples(shard, first)) == list(shard_samples(shard))[first:]
+
+
+def test_what_is_not_wanted_is_not_read(tmp_path: Path, monkeypatch):
+    files = {f"{n}.jpg": bytes(10_000) for n in range(9)} | {"9.txt": b"t", "9.json": bytes(9_000)}
+    shard = str(write_tar(tmp_path / "0.tar", files))
+    sizes = []
+    read = ShardStream.read
+    monkeypatch.setattr(
+        ShardStream, "read", lambda self, size: sizes.append(size) or read(self, size)
+    )
+    assert list(shard_samples(shard, 9)) == [Sample("9", None, "t")]
+    path = Path(shard)
+    # 11 headers, the text, and what follows the last member.
+    assert sum(sizes) < 11 * 512 + 1 + tarfile.RECORDSIZE
+    assert sum(sizes) < path.stat().st_size // 8
+
+
+def test_only_pairs_are_read(tmp_path: Path):
+    files = {"a.jpg": b"x", "a.txt": b" a  text\n", "b.jpg": b"x", "c.txt": b"y", "d.jpg": b"x"}
+    shard = str(write_tar(tmp_path / "0.tar", files | {"d.txt": b"  ", ".hidden": b"", "e": b""}))
+    assert list(read_samples([shard])) == [("a", b"x", "a  text")]
+    assert [sample.key for sample in shard_samples(shard)] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("left", [100, 3000, 5000])
+def test_a_cut_off_shard_is_named(tmp_path: Path, left: int):
+    path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(TrainingError, match=r"0\.tar is damaged"):
+        list(read_samples([str(path)]))
+
+
+def test_a_flipped_header_is_told(tmp_path: Path):
+    path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
+    data = bytearray(path.read_bytes())
+    data[3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(TrainingError, match=r"0\.tar is damaged \(no tar header at byte 0\)"):
+        list(read_samples([str(path)]))
+
+
+def test_tars_behind_each_other_are_all_read(tmp_path: Path):
+    parts = [write_tar(tmp_path / f"{i}.tar", colour_files(4 * i, 4)) for i in range(3)]
+    expected = [sample for part in parts for sample in shard_samples(str(part))]
+    whole = tmp_path / "whole.tar"
+    whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+    command = f"pipe:cat {' '.join(map(str, parts))}"
+    for shard in (str(whole), command):
+        assert list(shard_samples(shard)) == expected
+        assert list(shard_samples(shard, 6)) == expected[6:]
+    whole.write_bytes(parts[0].read_bytes() + b"no tar" * 100)
+    with pytest.raises(TrainingError, match=f"no tar header at byte {parts[0].stat().st_size}"):
+        list(shard_samples(str(whole)))
+    whole.write_bytes(parts[0].read_bytes() + bytes(700))  # filled up with half a block
+    assert list(shard_samples(str(whole))) == expected[:4]
+
+
+def test_equal_keys_where_two_tars_meet_are_two_samples(tmp_path: Path):
+    names = ["a.jpg", "a.txt"]
+    parts = [
+        write_tar(tmp_path / "0.tar", dict.fromkeys(names, data)).read_bytes()
+        for data in (b"x", b"y")
+    ]
+    both = tmp_path / "both.tar"
+    both.write_bytes(b"".join(parts))
+    assert list(shard_samples(str(both))) == [Sample("a", b"x", "x"), Sample("a", b"y", "y")]
+
+
+def test_a_compressed_shard_says_how_to_read_it(tmp_path: Path):
+    plain = write_tar(tmp_path / "0.tar", colour_files(0, 4))
+    packed = tmp_path / "1.tar"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    with pytest.raises(TrainingError, match=r"1\.tar is compressed: .*'pipe:gzip -dc FILE'"):
+        list(shard_samples(str(packed)))
+    assert list(shard_samples(f"pipe:gzip -dc {packed}")) == list(shard_samples(str(plain)))
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_samples_whose_files_do_not_follow_each_other_are_told(tmp_path: Path, first: int):
+    names = ["a.jpg", "b.jpg", "b.txt", "c.txt", "a.txt", "b.json", "a.json"]
+    shard = str(write_tar(tmp_path / "0.tar", {name: b"x" for name in names}))
+    found = [(sample.key, sample.scattered) for sample in shard_samples(shard, first)]
+    # A second b.json belongs to nothing that is missing.
+    expected = [("a", False), ("b", False), ("c", False), ("a", True), ("b", False), ("a", True)]
+    assert found == expected[first:]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("how", ["file", "command"])
+def test_a_hostile_tar_gives_its_samples_or_is_named(tmp_path: Path, name: str, how: str):
+    tar, expected = HOSTILE[name]
+    path = tmp_path / "0.tar"
+    path.write_bytes(tar)
+    shard = str(path) if how == "file" else f"pipe:cat {path}"
+    if isinstance(expected, str) and name not in ("nothing", "only an end"):
+        with pytest.raises(TrainingError, match=r"0\.tar is damaged \("):
+            list(shard_samples(shard))
+    elif not isinstance(expected, str):
+        plain = [name for name, _, plain in expected if plain and len(name.rpartition(".")[0])]
+        keys = [key for n, key in enumerate(plain) if not n or key != plain[n - 1]]
+        assert len(list(shard_samples(shard))) == len(keys)
+
+
+def test_no_size_takes_memory(tmp_path: Path):
+    """Neither of what a header says, nor of what is too large to be used."""
+    path = tmp_path / "0.tar"
+    for kind in (b"L", b"x", b"0"):
+        path.write_bytes(header(b"a.jpg", b"77777777777\0", kind) + bytes(1024))
+        tracemalloc.start()
+        with pytest.raises(TrainingError, match=r"0\.tar is damaged"):
+            list(shard_samples(str(path)))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 8 << 20
+
+
+def test_a_large_image_is_not_read_and_said_to_be(tmp_path: Path):
+    files = {"a.jpg": bytes(LONGEST_IMAGE), "a.txt": b"x", "b.jpg": bytes(LONGEST_IMAGE + 1)}
+    shard = str(write_tar(tmp_path / "0.tar", files | {"b.txt": b"y", "c.png": b"z"}))
+    a, b, c = shard_samples(shard)
+    assert (len(a.image), a.text, a.too_large) == (LONGEST_IMAGE, "x", False)
+    assert b == Sample("b", None, "y", too_large=True)
+    assert c == Sample("c", b"z", None)
+    assert [key for key, _, _ in read_samples([shard])] == ["a"]
+
+
+@pytest.mark.parametrize("body", [b"a" * (100 << 20), "é".encode() * LONGEST_TEXT, bytes(1 << 20)])
+def test_of_a_long_text_the_beginning_is_read(tmp_path: Path, body: bytes, monkeypatch):
+    sizes = []
+    read = ShardStream.read
+    monkeypatch.setattr(
+        ShardStream, "read", lambda self, size: sizes.append(size) or read(self, size)
+    )
+    shard = str(write_tar(tmp_path / "0.tar", {"a.jpg": b"x", "a.txt": body, "b.txt": b"y"}))
+    a, b = shard_samples(shard)
+    assert a.text == body[:LONGEST_TEXT].decode("utf-8", "replace").strip()
+    assert b.text == "y"
+    assert sum(sizes) < LONGEST_TEXT + tarfile.RECORDSIZE
+
+
+def test_many_keys_of_one_file_each_take_little_memory(tmp_path: Path):
+    path = tmp_path / "0.tar"
+    names = [f"{n:0100d}.jpg".encode()[-99:] for n in range(20_000)]
+    path.write_bytes(b"".join(header(name, 0) for name in names) + bytes(1024))
+    tracemalloc.start()
+    assert sum(1 for _ in shard_samples(str(path))) == 20_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000 * 100 + (3 << 20)
+
+
+def test_names_longer_than_a_path_can_be_are_no_samples(tmp_path: Path):
+    files = {f"{'n' * 5000}.jpg": b"x", "a.jpg": b"y", f"{'d/' * 2047}b.jpg": b"z"}
+    shard = str(write_tar(tmp_path / "0.tar", files))
+    assert [sample.image for sample in shard_samples(shard)] == [b"y"]
+    shard = str(write_tar(tmp_path / "1.tar", {f"{'d/' * 2045}b.jpg": b"z"}))
+    assert [sample.image for sample in shard_samples(shard)] == [b"z"]

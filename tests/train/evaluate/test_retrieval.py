@@ -1,0 +1,71 @@
+"""Retrieval: recalls of embeddings that can be checked by hand."""
+
+import numpy as np
+import pytest
+
+from train.errors import TrainingError
+from train.evaluate.retrieval import chance, recalls, retrieval_scores
+
+
+def test_recalls_by_hand():
+    # 12 candidates; the right one of query i is i. Query 0 finds it first, query 1 second,
+    # query 2 sixth, query 3 last.
+    scores = np.zeros((4, 12))
+    for query, better in enumerate((0, 1, 5, 11)):
+        scores[query, query] = 0.5
+        scores[query, [c for c in range(12) if c != query][:better]] = 0.9
+    assert recalls(scores, np.eye(4, 12, dtype=bool)) == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0}
+
+
+def test_image_to_text_and_text_to_image_are_not_mixed_up():
+    # Image 0 lies nearest to text 0 and image 1 also; text 0 nearest to image 0, text 1 to image 1.
+    images = np.array([[1.0, 0.0], [0.8, 0.6]])
+    texts = np.array([[1.0, 0.0], [0.0, 1.0]])
+    result = retrieval_scores(images, texts, [["one"], ["two"]])
+    assert result["n"] == 2
+    assert result["image_to_text"]["R@1"] == 50.0
+    assert result["text_to_image"]["R@1"] == 100.0
+    assert result["image_to_text"]["R@5"] == 100.0
+
+
+def test_equal_embeddings_score_nothing_and_equal_texts_are_equally_right():
+    same = np.ones((12, 1))
+    result = retrieval_scores(same, same, [[str(i)] for i in range(12)])
+    assert result["image_to_text"] == {"R@1": 0.0, "R@5": 0.0, "R@10": 0.0}
+    swapped = retrieval_scores(np.eye(3), np.eye(3)[[1, 0, 2]], [["a cat"], ["a cat"], ["a dog"]])
+    assert swapped["image_to_text"]["R@1"] == swapped["text_to_image"]["R@1"] == 100.0
+    swapped = retrieval_scores(np.eye(3), np.eye(3)[[1, 0, 2]], [["a cat"], ["two"], ["a dog"]])
+    assert swapped["image_to_text"]["R@1"] == pytest.approx(33.333)
+
+
+def test_an_image_with_several_captions():
+    # Image 0 has the first three texts, image 1 the last; image 0 lies nearest to its third one,
+    # text 0 to image 1.
+    images = np.array([[1.0, 0.0], [0.0, 1.0]])
+    texts = np.array([[0.0, 1.0], [0.8, 0.6], [1.0, 0.0], [0.6, 0.8]])
+    result = retrieval_scores(images, texts, [["a", "b", "c"], ["d"]])
+    assert (result["n"], result["captions"]) == (2, 4)
+    assert result["image_to_text"]["R@1"] == 50.0  # image 1 finds "a"
+    assert result["text_to_image"]["R@1"] == 75.0  # "a" finds image 1
+    assert result["chance"]["image_to_text"]["R@1"] == 50.0  # 3 of 4 and 1 of 4
+    assert result["chance"]["text_to_image"]["R@1"] == 50.0
+
+
+def test_chance_is_of_each_direction():
+    captions = [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g"]]
+    found = retrieval_scores(np.eye(6), np.eye(6)[[0, 0, 1, 2, 3, 4, 5]], captions)["chance"]
+    # 5 of 7 texts: one of one right one in 5 of 7 draws, one of two in all but 1 of 21.
+    assert found["image_to_text"]["R@5"] == pytest.approx(100 * (5 * 5 / 7 + 20 / 21) / 6, abs=1e-3)
+    assert found["text_to_image"]["R@5"] == pytest.approx(100 * 5 / 6, abs=1e-3)
+
+
+def test_chance_by_hand():
+    assert chance(np.eye(200, dtype=bool)) == {"R@1": 0.5, "R@5": 2.5, "R@10": 5.0}
+    # Two right ones of 4: the first is right half of the time; 4 candidates hold both.
+    right = np.kron(np.eye(2, dtype=bool), np.ones((2, 2), bool))
+    assert chance(right) == {"R@1": 50.0, "R@5": 100.0, "R@10": 100.0}
+
+
+def test_not_a_number_is_refused():
+    with pytest.raises(TrainingError, match="finite"):
+        retrieval_scores(np.full((2, 2), np.nan), np.eye(2), [["a"], ["b"]])

@@ -1,0 +1,103 @@
+"""Ghost BatchNorm: each group of images by itself, and a step's groups weigh one momentum."""
+
+import pytest
+import torch
+from torch import nn
+
+from train.model.batch_norm import frozen_statistics, use_ghost_groups
+
+
+def norm_of_groups(group_size: int, *, batch_size: int = 12, momentum: float = 0.1):
+    model = nn.Sequential(nn.BatchNorm2d(3))
+    nn.init.uniform_(model[0].weight)
+    nn.init.uniform_(model[0].bias)
+    names = list(model.state_dict())
+    sizes = {"group_size": group_size, "batch_size": batch_size}
+    use_ghost_groups(model, **sizes, momentum=momentum)
+    assert list(model.state_dict()) == names
+    return model
+
+
+def images(seed: int = 0) -> torch.Tensor:
+    noise = torch.randn(12, 3, 5, 4, generator=torch.Generator().manual_seed(seed))
+    return (noise * torch.arange(1, 13)[:, None, None, None]).to(memory_format=torch.channels_last)
+
+
+def test_each_group_is_normalised_by_itself():
+    model, x = norm_of_groups(4), images()
+    y = model(x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    norm = model[0]
+    for group, found in zip(x.split(4), y.split(4), strict=True):
+        var, mean = torch.var_mean(group, dim=(0, 2, 3), keepdim=True, correction=0)
+        scaled = (group - mean) / (var + norm.eps).sqrt()
+        expected = scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("group_size", [4, 12, 16])
+def test_running_statistics_take_a_step_in_with_the_momentum(group_size: int):
+    model, x = norm_of_groups(group_size), images()
+    model(x)
+    groups = x.split(group_size)
+    mean = torch.stack([g.mean(dim=(0, 2, 3)) for g in groups]).mean(0)
+    var = torch.stack([g.var(dim=(0, 2, 3)) for g in groups]).mean(0)
+    # Of the step's groups the last weighs a little more: up to the momentum's share of it.
+    assert torch.allclose(model[0].running_mean, 0.1 * mean, atol=0.01)
+    assert torch.allclose(model[0].running_var, 0.9 + 0.1 * var, rtol=0.1)
+    # A step of all equal groups, which shows that they weigh 0.1 together and not each.
+    same = x[:4].repeat(3, 1, 1, 1)
+    model = norm_of_groups(4)
+    model(same)
+    assert torch.allclose(model[0].running_var, 0.9 + 0.1 * x[:4].var(dim=(0, 2, 3)), rtol=1e-5)
+
+
+def test_frozen_statistics_change_the_running_ones_alone():
+    model, x = norm_of_groups(4), images()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with frozen_statistics(model):
+        frozen = model(x)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(frozen, model(x))
+    assert not torch.equal(model[0].running_mean, before["0.running_mean"])
+
+
+def test_gradients_are_those_of_each_group_by_itself():
+    model, weights = norm_of_groups(5), images(seed=1)  # the last of three groups has two images
+    found, x = [], images().requires_grad_()
+    for together in (True, False):
+        parts = [x] if together else x.split(5)
+        y = torch.cat([model(part) for part in parts])
+        found.append(torch.autograd.grad((y * weights).sum(), [x, *model.parameters()]))
+    for ours, expected in zip(*found, strict=True):
+        assert torch.allclose(ours, expected, rtol=1e-5, atol=1e-5)
+    assert found[0][0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("kind", ["of a larger map", "rows and columns exchanged", "expanded"])
+def test_memory_of_any_kind(kind: str):
+    model, x = norm_of_groups(5), images().contiguous()
+    if kind == "of a larger map":
+        other = nn.functional.pad(x, (1, 2, 3, 0))[:, :, 3:, 1:-2]
+    elif kind == "rows and columns exchanged":
+        other = x.mT.contiguous().mT
+    else:
+        x = x[:, :, :, :1].repeat(1, 1, 1, 4)
+        other = x[:, :, :, :1].expand_as(x)
+    assert torch.allclose(model(other), model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_group_of_one_value_is_refused():
+    model = norm_of_groups(1)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        model(images()[:, :, :1, :1])
+    assert model[0].running_var.isfinite().all()
+
+
+def test_evaluation_uses_the_running_statistics():
+    model, x = norm_of_groups(4), images()
+    model[0].running_mean.fill_(2.0)
+    model.eval()
+    plain = nn.BatchNorm2d(3).eval()
+    plain.load_state_dict(model[0].state_dict())
+    assert torch.equal(model(x), plain(x))

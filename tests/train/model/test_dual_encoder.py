@@ -1,0 +1,199 @@
+"""The model: what it is made of, and that a user's AlignModel sees what we trained."""
+
+from dataclasses import replace
+from functools import partialmethod
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import AlignModel, AlignProcessor
+
+from tests.support.small_training import (
+    SETTINGS,
+    TEXTS,
+    pictures,
+    small_inputs,
+    small_model,
+    small_tokenizer,
+)
+from train.loss import contrastive_loss
+from train.model.dual_encoder import (
+    DualEncoder,
+    _pooled_width,
+    _text_config,
+    _vision_config,
+    compile_towers,
+    export_model,
+    image_processor,
+    new_align,
+)
+from train.optim.optimizer import make_optimizer
+from train.settings import Settings
+from train.towers import IMAGE_TOWERS, TEXT_TOWERS
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return small_tokenizer()
+
+
+@pytest.fixture
+def model(tokenizer):
+    return small_model(vocabulary_size=len(tokenizer))
+
+
+def test_overfits_one_batch(model, tokenizer):
+    inputs = small_inputs(tokenizer)
+    optimizer = make_optimizer(model.train(), replace(SETTINGS, learning_rate=2e-3))
+    first = None
+    for _ in range(40):
+        loss = contrastive_loss(*model(inputs), label_smoothing=0.0)
+        first = first or loss.item()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert first > 1.5  # log 6 = 1.79 is not knowing anything
+    assert loss.item() < 0.05
+
+
+def test_every_trained_parameter_gets_a_gradient(model, tokenizer):
+    # DDP waits for ever for one that gets none.
+    contrastive_loss(*model.train()(small_inputs(tokenizer))).backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert not any(p.requires_grad for p in model.align.text_model.pooler.parameters())
+
+
+def test_a_users_align_model_scores_as_ours(model, tokenizer, tmp_path: Path):
+    with torch.no_grad():
+        model.log_temperature.fill_(np.log(0.031))
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean.uniform_(-0.2, 0.2)  # else a model that loses them would pass
+        norm.running_var.uniform_(0.5, 2)
+    export_model(model, tokenizer, SETTINGS, tmp_path / "model")
+    theirs = AlignModel.from_pretrained(tmp_path / "model").eval()
+    processor = AlignProcessor.from_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        inputs = processor(images=pictures(len(TEXTS)), text=TEXTS, return_tensors="pt")
+        scores = theirs(**inputs).logits_per_image
+        ours = small_inputs(tokenizer)
+        images, texts, temperature = model.eval()(ours)
+        expected = images @ texts.T / temperature
+    assert inputs["pixel_values"].shape == (len(TEXTS), 3, 32, 32)
+    # Torchvision's and Pillow's resizing differ by one grey level here and there.
+    pixels = ours.pixels.permute(0, 3, 1, 2) / 127.5 - 1
+    assert torch.allclose(inputs["pixel_values"], pixels, atol=2.1 / 127.5)
+    assert torch.equal(scores.argsort(dim=1), expected.argsort(dim=1))
+    assert theirs.temperature.item() == pytest.approx(0.031, rel=1e-5)
+    with torch.no_grad():
+        same = theirs(**inputs | {"pixel_values": pixels})
+    assert torch.allclose(same.logits_per_image, expected, atol=1e-4)
+
+
+def test_temperature_stays_above_its_floor_and_can_leave_it():
+    model = small_model(replace(SETTINGS, temperature=0.1, min_temperature=0.05))
+    assert model.temperature.item() == pytest.approx(0.1, rel=1e-5)
+    with torch.no_grad():
+        model.log_temperature -= 9.0
+    model.clamp_temperature()
+    assert model.temperature.item() == pytest.approx(0.05, rel=1e-5)
+    model.temperature.backward()
+    assert model.log_temperature.grad.item() == pytest.approx(0.05, rel=1e-5)  # d exp(x) = exp(x)
+
+
+def test_no_dropout_of_the_image_tower_is_element_wise():
+    # transformers drops elements where EfficientNet drops the block for an image.
+    model = small_model(replace(SETTINGS, drop_path=0.4))
+    assert not any(isinstance(m, nn.Dropout) for m in model.align.vision_model.modules())
+    blocks = model.align.vision_model.encoder.blocks
+    drops = [block.projection.dropout for block in blocks]
+    assert [drop.drop_prob for drop in drops] == pytest.approx([0.4 * i / 6 for i in range(6)])
+    rows = drops[-1].train()(torch.ones(2000, 3, 2, 2)).flatten(1)  # [2000, 12]
+    assert torch.equal(rows, rows[:, :1].expand_as(rows))  # of one image all or nothing
+    kept = rows[:, 0].unique()
+    assert torch.allclose(kept, torch.tensor([0.0, 1 / (1 - 0.4 * 5 / 6)]))
+    assert torch.equal(drops[-1].eval()(torch.ones(2, 1, 1, 1)), torch.ones(2, 1, 1, 1))
+
+
+def test_a_model_that_is_gone_on_with_loses_its_element_wise_dropout_too():
+    align = new_align(replace(SETTINGS, drop_path=0.3), 100)
+    DualEncoder(align, replace(SETTINGS, drop_path=0.0), batch_size=6)
+    assert not any(isinstance(m, nn.Dropout) for m in align.vision_model.modules())
+
+
+# With their head, as torchvision's table has them, and L2 as timm has it: a 1x1 convolution to 4
+# times the width, its BatchNorm, and a classifier of 1000.
+EFFICIENTNETS = {
+    "b0": 5_288_548,
+    "b1": 7_794_184,
+    "b2": 9_109_994,
+    "b3": 12_233_232,
+    "b4": 19_341_616,
+    "b5": 30_389_784,
+    "b6": 43_040_704,
+    "b7": 66_347_960,
+    "l2": 480_309_308,
+}
+# Millions, with BERT's head for masked words: Turc et al., 2019; large: Devlin et al., 2019.
+BERTS = {"mini": 11.3, "small": 29.1, "medium": 41.7, "base": 110.1, "large": 340}
+
+
+@pytest.mark.parametrize(
+    ("image", "text"), list(zip(EFFICIENTNETS, [*BERTS, *["mini"] * 4], strict=True))
+)
+def test_towers_have_as_many_parameters_as_published(image: str, text: str):
+    settings = Settings(image_tower=image, text_tower=text)
+    with torch.device("meta"):
+        align = new_align(settings, 30_522)
+    width = _pooled_width(IMAGE_TOWERS[image])
+    head = width * 4 * width + 2 * 4 * width + 4 * width * 1000 + 1000
+    assert parameters(align.vision_model) == EFFICIENTNETS[image] - head
+    d = TEXT_TOWERS[text].hidden
+    millions = (parameters(align.text_model) + d * d + d + 2 * d + 30_522) / 1e6
+    assert round(millions, -1 if text == "large" else 1) == BERTS[text]
+    assert align.text_projection.weight.shape == (width, d)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_configs_say_what_transformers_takes_otherwise_than_named():
+    vision = _vision_config(IMAGE_TOWERS["b7"], Settings())
+    assert vision.hidden_dim == 289  # the pooling window, which has to cover the last map
+    assert isinstance(vision.width_coefficient, float)
+    assert isinstance(vision.depth_coefficient, float)
+    assert _pooled_width(IMAGE_TOWERS["b0"]) == 320
+    assert _text_config(TEXT_TOWERS["mini"], Settings(), 7).num_attention_heads == 4
+    assert image_processor(Settings()).crop_size["height"] == 289
+
+
+def test_bf16_computes_in_bf16_and_scores_in_fp32(tokenizer):
+    inputs = small_inputs(tokenizer)
+    full = small_model(vocabulary_size=len(tokenizer))
+    half = small_model(replace(SETTINGS, precision="bf16"), vocabulary_size=len(tokenizer))
+    with torch.no_grad():
+        (images, texts, _), (images_16, texts_16, _) = full(inputs), half(inputs)  # training mode
+    for exact, rounded in ((images, images_16), (texts, texts_16)):
+        assert rounded.dtype == torch.float32
+        assert not torch.equal(exact, rounded)
+        assert (exact * rounded).sum(dim=1).min() > 0.99  # cosine
+
+
+def test_compiled_towers_give_the_same_for_texts_of_any_length(model, tokenizer, monkeypatch):
+    # "eager": what is traced is run by Python; to compile it takes minutes.
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model.train()
+    several = [[f"{text} {'red ' * n}" for text in TEXTS] for n in (0, 3, 5, 9)]
+    inputs = [small_inputs(tokenizer, texts) for texts in several]
+    expected = [model(some) for some in inputs]
+    compile_towers(model.align)
+    found = [model(some) for some in inputs]
+    for one, other in zip(expected, found, strict=True):
+        for plain, compiled in zip(one, other, strict=True):
+            torch.testing.assert_close(plain, compiled)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs == 3  # images, several texts, and one: a bucket of the six has but one

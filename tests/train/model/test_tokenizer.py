@@ -1,0 +1,61 @@
+"""The wordpieces: BERT's normalisation, and the same ones from the same texts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.root import ROOT
+from train.model.tokenizer import SPECIAL, learn_tokenizer, load_tokenizer, save_tokenizer
+
+TEXTS = ["Two green stars", "a green heart above a star", "café", "a greenish star", "x"]
+
+
+def learn(**sizes):
+    return learn_tokenizer(lambda: TEXTS, **{"vocabulary_size": 60, "max_tokens": 8} | sizes)
+
+
+def test_words_cases_accents_and_unseen_words():
+    tokenizer = learn()
+    assert tokenizer.tokenize("GREEN star") == ["green", "star"]
+    assert tokenizer.tokenize("Café") == tokenizer.tokenize("cafe")
+    assert "[UNK]" not in tokenizer.tokenize("a starheart")  # never seen, but made of pieces
+    assert tokenizer.tokenize("星") == ["[UNK]"]
+    ids = tokenizer("a star").input_ids
+    assert tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", "a", "star", "[SEP]"]
+    assert tokenizer.convert_ids_to_tokens(list(range(5))) == list(SPECIAL)
+
+
+def test_vocabulary_is_no_larger_than_asked_and_ids_are_dense():
+    for size in (45, 60):
+        tokenizer = learn(vocabulary_size=size)
+        assert len(tokenizer) <= size
+        assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
+
+
+def test_saved_tokenizer_is_the_same_and_cuts_at_max_tokens(tmp_path: Path):
+    save_tokenizer(learn(), tmp_path / "tokenizer")
+    loaded = load_tokenizer(tmp_path / "tokenizer")
+    assert loaded.get_vocab() == learn().get_vocab()
+    assert len(loaded("a star " * 20, truncation=True).input_ids) == 8
+
+
+def test_every_process_learns_the_same_pieces_in_any_order_of_texts():
+    # tokenizers seeds its hash tables anew in each process.
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_train_tokenizer import TEXTS, learn\n"
+        "TEXTS.sort(key=len, reverse={})\n"
+        "print(sorted(learn(vocabulary_size=45).get_vocab().items()))"
+    )
+    learned = {
+        subprocess.run(
+            [sys.executable, "-c", script.format(order)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for order in (True, False, True)
+    }
+    assert len(learned) == 1

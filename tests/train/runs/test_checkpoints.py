@@ -1,0 +1,103 @@
+"""Checkpoints: whole or not at all, kept so many, a damaged one refused by name."""
+
+import random
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from train.data.batches import SKIPPED, Position
+from train.data.shuffled_streams import Cursor
+from train.errors import TrainingError
+from train.runs.checkpoints import capture, load_last_checkpoint, restore, save_checkpoint
+
+
+def saved(folder: Path, *steps: int, keep: int = 2) -> list[Path]:
+    return [
+        save_checkpoint(folder, {"step": step, "x": torch.full((999,), step)}, keep=keep)
+        for step in steps
+    ]
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_the_last_few_are_kept_with_sums_that_sha256sum_checks(tmp_path: Path):
+    assert load_last_checkpoint(tmp_path / "none") is None
+    saved(tmp_path, 3, 6, 9)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    pairs = [f"step_{step:09d}.pt{end}" for step in (6, 9) for end in ("", ".sha256")]
+    assert names == pairs
+    check = ["sha256sum", "--check", "--strict", *names[1::2]]
+    assert subprocess.run(check, cwd=tmp_path, capture_output=True).returncode == 0
+    state = load_last_checkpoint(tmp_path)
+    assert state["step"] == 9
+    assert torch.equal(state["x"], torch.full((999,), 9))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: flip(path, -300),
+        lambda path: flip(path, path.stat().st_size // 2),
+        lambda path: path.write_bytes(path.read_bytes()[:-500]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.with_suffix(".pt.sha256").unlink(),
+        lambda path: path.with_suffix(".pt.sha256").write_text(""),
+    ],
+)
+def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path: Path, capsys, damage):
+    older, newest = saved(tmp_path, 3, 6)
+    damage(newest)
+    assert load_last_checkpoint(tmp_path)["step"] == 3
+    said = capsys.readouterr().err
+    assert f"passed over the damaged checkpoint {newest}: " in said
+    assert said.count("\n") == 1
+    damage(older)
+    with pytest.raises(TrainingError, match=r"no checkpoint in .* is whole \(step_000000006\.pt, "):
+        load_last_checkpoint(tmp_path)
+
+
+def test_what_is_left_of_a_kill_or_of_later_steps_goes(tmp_path: Path):
+    saved(tmp_path, 3, 6)
+    flip(tmp_path / "step_000000006.pt", 99)
+    (tmp_path / "step_000000007.tmp").write_bytes(b"half")
+    assert load_last_checkpoint(tmp_path)["step"] == 3
+    saved(tmp_path, 4, keep=1)  # the damaged one must not push it out
+    assert [path.name for path in sorted(tmp_path.glob("*.pt"))] == ["step_000000004.pt"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def drawn() -> list[float]:
+    return [torch.rand(()).item(), np.random.rand(), random.random(), random.gauss(0, 1)]
+
+
+def test_all_that_the_next_step_depends_on_comes_back(tmp_path: Path):
+    def made() -> tuple:
+        model = torch.nn.Linear(3, 2)
+        return model, torch.optim.AdamW(model.parameters())
+
+    model, optimizer = made()
+    model(torch.rand(5, 3)).sum().backward()
+    optimizer.step()
+    drawn()
+    cursors = Cursor(1, 2, 3, 4), Cursor()
+    position = Position(cursors, 7, {"no_image": 1})  # an older one, which knew no other reason
+    save_checkpoint(tmp_path, capture(5, model, optimizer, position), keep=1)
+    expected = drawn()
+    other, other_optimizer = made()
+    state = load_last_checkpoint(tmp_path)
+    reasons = dict.fromkeys(SKIPPED, 0) | {"no_image": 1}
+    assert restore(state, other, other_optimizer) == (5, Position(cursors, 7, reasons))
+    assert drawn() == expected
+    assert torch.equal(other.weight, model.weight)
+    moments = [
+        o.state[p]["exp_avg"]
+        for o, p in ((optimizer, model.weight), (other_optimizer, other.weight))
+    ]
+    assert torch.equal(*moments)

@@ -1,0 +1,173 @@
+"""1, 2 and 4 processes: the same loss, the same gradients, the same statistics."""
+
+import os
+import select
+import signal
+import socket
+import time
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from tests.support.small_training import (
+    SETTINGS,
+    in_float64,
+    pictures,
+    small_model,
+    small_tokenizer,
+)
+from train.data.batches import Batch, Position
+from train.data.images import resize_square
+from train.data.inputs import to_inputs
+from train.loss import contrastive_loss
+from train.runs import processes
+from train.step import step_gradients
+
+TEXTS = [f"{a} {b}" for a in ("two stars", "a", "no", "one red") for b in ("x", "yz", "o", "")]
+STEP = replace(SETTINGS, batch_size=16, micro_batch_size=2, batch_norm_group_size=2)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> dict[int, list[dict]]:
+    """What each process found, by the number of processes."""
+    folder = tmp_path_factory.mktemp("outcomes")
+    found = {1: [outcome()]}
+    for count in (2, 4):
+        # Forked: 4 new interpreters would import torch for 4 s each.
+        arguments = (count, free_port(), str(folder))
+        mp.start_processes(one_of, arguments, nprocs=count, start_method="fork")
+        found[count] = [torch.load(folder / f"{count}_{rank}.pt") for rank in range(count)]
+    return found
+
+
+def one_of(rank: int, count: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    address = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=count)
+    torch.save(outcome(), Path(folder) / f"{count}_{rank}.pt")
+    dist.destroy_process_group()
+
+
+def outcome() -> dict:
+    """Of this process: the loss of its rows of 12, and a whole step of its part of 16 pairs."""
+    rank, count = processes.rank(), processes.count()
+    images, texts = (
+        unit_rows(12, seed=seed).double().chunk(count)[rank].clone() for seed in (1, 2)
+    )
+    temperature = torch.tensor(0.2, dtype=torch.float64)
+    for leaf in (images, texts, temperature):
+        leaf.requires_grad_()
+    loss = contrastive_loss(images, texts, temperature)
+    loss.backward()
+
+    tokenizer, pixels = (
+        small_tokenizer(),
+        [resize_square(np.array(image), 32) for image in pictures(16)],
+    )
+    model = small_model(STEP, vocabulary_size=len(tokenizer), processes=count).double().train()
+    replica = processes.replicate(model)
+    mine = range(16)[rank * 16 // count :][: 16 // count]
+    micro_batches = [
+        Batch(np.stack(pixels[i : i + 2]), TEXTS[i : i + 2], Position()) for i in mine[::2]
+    ]
+    inputs = (to_inputs(batch, tokenizer, STEP) for batch in micro_batches)
+    with in_float64():
+        seen = step_gradients(replica, inputs, STEP, step=1)
+    processes.average_buffers(model)
+    return {
+        "loss": loss.detach(),
+        "images": images.grad,
+        "texts": texts.grad,
+        "temperature": temperature.grad,
+        "step_loss": processes.mean(seen.loss),
+        "gradients": {n: p.grad for n, p in model.named_parameters() if p.requires_grad},
+        "buffers": {n: b for n, b in model.named_buffers() if b.is_floating_point()},
+    }
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_loss_and_its_gradients_are_those_of_one_process(outcomes, count: int):
+    (whole,), parts = outcomes[1], outcomes[count]
+    mean = torch.stack([part["loss"] for part in parts]).mean()
+    assert mean.item() == pytest.approx(whole["loss"].item(), abs=1e-12)
+    # A row's gradient is whole on its own process, but counts 1 / count there: DDP takes the mean,
+    # as each process's loss is one over its own rows.
+    for name in ("images", "texts"):
+        shared = torch.cat([part[name] for part in parts]) / count
+        assert torch.allclose(shared, whole[name], rtol=0, atol=1e-12)
+    shared = torch.stack([part["temperature"] for part in parts]).mean()
+    assert shared.item() == pytest.approx(whole["temperature"].item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_a_cached_step_has_the_gradients_of_one_process_on_all(outcomes, count: int):
+    (whole,), parts = outcomes[1], outcomes[count]
+    for part in parts:
+        assert part["step_loss"] == pytest.approx(whole["step_loss"], abs=1e-12)
+        for name, gradient in whole["gradients"].items():
+            error = (part["gradients"][name] - gradient).abs().max()
+            assert error < 1e-12 + 1e-9 * gradient.abs().max(), name
+    assert max(g.abs().max() for g in whole["gradients"].values()) > 0.01
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_running_statistics_are_the_mean_over_processes(outcomes, count: int):
+    (whole,), parts = outcomes[1], outcomes[count]
+    for part in parts:
+        for name, buffer in whole["buffers"].items():
+            assert torch.equal(part["buffers"][name], parts[0]["buffers"][name])
+            # The last of a step's groups weighs a little more than its first.
+            assert torch.allclose(part["buffers"][name], buffer, rtol=0.02, atol=1e-3), name
+
+
+def test_waiting_for_the_first_process_has_no_limit():
+    # It reads all texts twice to learn their vocabulary; gloo gives up after 30 minutes, nccl 10.
+    mp.start_processes(wait_for_a_slow_one, (free_port(),), nprocs=2, start_method="fork")
+
+
+def wait_for_a_slow_one(rank: int, port: int) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": str(port)}
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    start = dist.init_process_group
+    dist.init_process_group = partial(start, timeout=timedelta(seconds=1))
+    processes.start_processes()
+    time.sleep(2 * (1 - rank))
+    processes.wait_for_all()
+    processes.stop_processes()
+
+
+def unit_rows(n: int, *, seed: int) -> torch.Tensor:
+    rows = torch.randn(n, 5, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(rows, dim=-1)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_a_killed_torchrun_takes_its_processes_with_it(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "some")
+    reading, writing = os.pipe()
+    torchrun = os.fork()
+    if not torchrun:
+        if not os.fork():
+            processes._end_with_torchrun()
+            os.write(writing, b"up")
+        time.sleep(60)
+        os._exit(0)
+    os.close(writing)
+    assert os.read(reading, 2) == b"up"
+    os.kill(torchrun, signal.SIGKILL)
+    os.waitpid(torchrun, 0)
+    ended, _, _ = select.select([reading], [], [], 10)
+    assert ended
+    assert os.read(reading, 1) == b""  # nobody is left to write

@@ -1,0 +1,158 @@
+"""What a run shows: measures by hand, trackers told, and a run that diverges is stopped."""
+
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_train_trackers import text, values
+
+from tests.support.root import ROOT
+from tests.support.train_shards import colour_shards
+from train.__main__ import main
+from train.errors import Diverged
+from train.runs.progress import StepOutput, in_batch_accuracy, measure
+
+SMALL = (
+    *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=6", "--warmup_steps=0"),
+    *("--checkpoint_every=2", "--log_every=3", "--vocabulary_size=60", "--samples_every=4"),
+)
+MIN_TEMPERATURE = 0.001
+TOLD: list[tuple] = []  # what `Listener` was told
+
+
+class Listener:
+    """A user's tracker, which fails at the last report."""
+
+    def __init__(self, run: Path, settings: dict, first_step: int):
+        TOLD.append(("start", run.name, settings["batch_size"], first_step))
+
+    def scalars(self, step: int, values: dict) -> None:
+        TOLD.append(("scalars", step, values))
+        if step == 6:
+            raise OSError("no network")
+
+    def samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
+        TOLD.append(("samples", step, pixels.shape, texts))
+
+    def close(self) -> None:
+        TOLD.append(("close",))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return colour_shards(tmp_path_factory.mktemp("shards"))
+
+
+def train(shards: Path, run: Path, *flags: str) -> int:
+    return main(["--shards", str(shards), "--run", str(run), *SMALL, *flags])
+
+
+def test_accuracy_by_hand():
+    # Image 0 is nearest to its own text, image 1 to text 0; both texts to their own image.
+    images = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
+    texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert in_batch_accuracy(images, texts).item() == pytest.approx(3 / 4)
+    rows = torch.eye(1030)  # more than are looked at at once
+    assert in_batch_accuracy(rows, rows.roll(1, 0)).item() == 0
+    assert in_batch_accuracy(rows, rows).item() == 1
+
+
+def measured(*, loss: float = 2.0, temperature: float = 0.5, gradient: float = 3.0) -> dict:
+    """Of a step whose other gradient is 4, and whose pairs are all right."""
+    model = torch.nn.Linear(2, 1)
+    model.temperature, model.min_temperature = torch.tensor(temperature), MIN_TEMPERATURE
+    model.weight.grad, model.bias.grad = torch.tensor([[gradient, 0.0]]), torch.tensor([4.0])
+    return measure(9, StepOutput(torch.tensor(loss), torch.eye(2), torch.eye(2), None), model)
+
+
+def test_measures_by_hand():
+    assert measured() == {"loss": 2, "accuracy": 1, "temperature": 0.5, "gradient_norm": 5}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ({"loss": math.nan}, "the loss is nan at step 9: try a lower --learning_rate"),
+        ({"gradient": math.inf}, "the gradient norm is inf at step 9"),
+        ({"temperature": math.inf}, "the temperature is inf"),
+        ({"temperature": MIN_TEMPERATURE}, "where little more is learned: try a lower"),
+    ],
+)
+def test_what_is_worth_nothing_is_refused(numbers, says):
+    measured(temperature=1.1 * MIN_TEMPERATURE)
+    with pytest.raises(Diverged) as raised:
+        measured(**numbers)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_run_is_seen_by_its_trackers(shards, tmp_path, capsys):
+    TOLD.clear()
+    trackers = f"--trackers=train.runs.trackers:TensorBoard,{__name__}:Listener"
+    assert train(shards, tmp_path / "run", trackers) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    for word in ("loss", "accuracy", "temperature", "gradient norm", "samples/s", "left"):
+        assert word in lines[0]
+    rows = [json.loads(row) for row in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 6]
+    assert [(what, *rest) for what, *rest in TOLD if what == "start"] == [("start", "run", 8, 1)]
+    told = [(step, numbers) for what, step, numbers in (t for t in TOLD if t[0] == "scalars")]
+    assert told == [(row.pop("step"), row) for row in map(dict, rows)]
+    shown = [t[1:] for t in TOLD if t[0] == "samples"]
+    assert [(step, shape) for step, shape, _ in shown] == [(1, (8, 32, 32, 3)), (4, (8, 32, 32, 3))]
+    assert all(len(texts) == 8 and "picture" in texts[0] for _, _, texts in shown)
+    assert TOLD[-1][:2] == ("scalars", 6)  # it failed there, and was left out: no close
+    losses = {step: v.simple_value for step, v in values(tmp_path / "run", "loss").items()}
+    assert losses == {row["step"]: pytest.approx(row["loss"]) for row in rows}
+    assert shown[1][2][0] in text(values(tmp_path / "run", "samples/texts/text_summary")[4])
+
+
+def test_no_trackers_no_files(shards, tmp_path):
+    assert train(shards, tmp_path / "run", "--trackers=") == 0
+    assert not (tmp_path / "run" / "tensorboard").exists()
+    assert train(shards, tmp_path / "other", "--trackers=nowhere:Thing") == 2
+
+
+def test_a_diverging_run_stops_with_a_line_and_keeps_no_checkpoint_of_it(shards, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(shards, run, "--learning_rate=1000") == 1
+    error = capsys.readouterr().err
+    assert "try a lower --learning_rate or more --warmup_steps, in a new --run" in error
+    assert error.count("\n") == 1
+    assert not (run / "checkpoints").exists()
+    assert not (run / "model").exists()
+
+
+def test_of_two_processes_that_diverge_one_says_so(shards, tmp_path):
+    line = [sys.executable, "-m", "train", "--shards", shards, "--run", tmp_path / "run", *SMALL]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    alone = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    both = [
+        subprocess.Popen(
+            [*map(str, line), "--learning_rate=1000"],
+            cwd=ROOT,
+            env=os.environ | group | alone | {"RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [1, 1]
+    assert "try a lower --learning_rate" in said[0]
+    assert "error:" not in said[1]
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    assert len([*(tmp_path / "run" / "tensorboard").iterdir()]) == 1  # the first one alone tracks
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

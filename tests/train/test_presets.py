@@ -1,0 +1,101 @@
+"""The presets: the paper's numbers where they are named after it; all of them can be started."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from train.errors import SettingsError
+from train.model.dual_encoder import new_align
+from train.presets import PAPER, PRESETS
+from train.settings import Settings
+
+
+def test_the_papers_recipe_to_the_letter():
+    numbers = dataclasses.asdict(PAPER)
+    expected = {
+        "optimizer": "lamb",
+        "weight_decay": 1e-5,
+        "learning_rate": 1e-3,
+        "warmup_steps": 10_000,
+        "steps": 1_200_000,
+        "batch_size": 16_384,
+        "label_smoothing": 0.1,
+        "temperature": 1.0,
+        "resize_px": 346,
+        "crop_px": 289,
+        "horizontal_flip": True,
+        "max_tokens": 64,
+        "vocabulary_size": 100_000,
+        "batch_norm_group_size": 16,
+        "batch_norm_momentum": 0.01,
+    }
+    assert {name: numbers[name] for name in expected} == expected
+    assert PRESETS["l2-large"].steps == 1_200_000
+    assert PRESETS["b7-base"].steps == 1_000_000
+
+
+def test_the_ablation_is_the_paper_but_for_towers_steps_and_memory():
+    names = {f"{i}-{t}" for i in ("b1", "b3", "b5", "b7", "l2") for t in ("mini", "medium", "base")}
+    assert names < PRESETS.keys()
+    for name in names:
+        image, text = name.split("-")
+        expected = dataclasses.replace(
+            PAPER,
+            image_tower=image,
+            text_tower=text,
+            steps=1_000_000,
+            micro_batch_size=PRESETS[name].micro_batch_size,
+        )
+        assert PRESETS[name] == expected
+
+
+def test_retrieval_fine_tuning_is_the_papers():
+    flickr, numbers = PRESETS["flickr30k"], {"learning_rate": 1e-5, "batch_size": 2_048}
+    same = dataclasses.replace(PAPER, **numbers, warmup_steps=0, steps=3_000, caption_lines=True)
+    assert flickr == same
+    assert PRESETS["mscoco"] == dataclasses.replace(flickr, steps=6_000)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_preset_can_be_started_alone_and_by_eight(name: str):
+    settings = PRESETS[name]
+    for processes in (1, 8):
+        number, pairs = settings.micro_batches(processes)
+        assert number * pairs * processes == settings.batch_size
+    with torch.device("meta"):
+        new_align(settings, settings.vocabulary_size)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "processes", "says"),
+    [
+        ({"batch_size": 100}, 3, "batch_size must be a multiple of the 3 processes; got 100"),
+        ({"batch_size": 100, "micro_batch_size": 48}, 1, "must divide the 100 pairs of one"),
+        ({"batch_size": 96, "micro_batch_size": 24}, 2, "must divide the 24 pairs that go through"),
+    ],
+)
+def test_batches_that_cannot_be_shared_out_are_refused(numbers, processes, says):
+    with pytest.raises(SettingsError, match=says):
+        Settings(**numbers).micro_batches(processes)
+
+
+def test_micro_batches_by_hand():
+    settings = Settings(batch_size=256, micro_batch_size=64)
+    assert [settings.micro_batches(n) for n in (1, 2, 8)] == [(4, 64), (2, 64), (1, 32)]
+    small = Settings(batch_size=8, micro_batch_size=64)  # a group of BatchNorm is all 8 then
+    assert small.micro_batches(1) == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ({"image_tower": "b9"}, "image_tower must be one of b0, b1"),
+        ({"precision": "fp8"}, "precision must be one of fp32, bf16; got 'fp8'"),
+        ({"min_temperature": 2.0}, "min_temperature must be at most temperature; got 2.0 and 1.0"),
+        ({"text_buckets": 0}, "text_buckets must be at least 1; got 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(numbers, says):
+    with pytest.raises(SettingsError, match=says):
+        Settings(**numbers)

@@ -1,0 +1,264 @@
+"""The command: refusals, a whole run, a killed run that ends bit-equal, two processes."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support.root import ROOT
+from tests.support.train_shards import COLOURS, colour_files, colour_shards, write_tar
+from train.__main__ import main
+from train.evaluate.__main__ import main as evaluate
+from train.runs.run_folder import held
+
+SMALL = (
+    *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=12", "--warmup_steps=2"),
+    *("--checkpoint_every=3", "--log_every=4", "--vocabulary_size=60", "--shuffle_samples=10"),
+    *("--text_dropout=0.1", "--drop_path=0.1"),  # so that random numbers have to be resumed too
+)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return colour_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def finished(shards, tmp_path_factory) -> Path:
+    """A run that nobody disturbed."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    command(["--shards", shards, "--run", run, *SMALL])
+    return run
+
+
+def command(arguments: list, *, module: str = "train", check: bool = True):
+    line = [sys.executable, "-m", module, *map(str, arguments)]
+    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=environment())
+    assert not check or result.returncode == 0, result.stderr
+    return result
+
+
+def environment() -> dict[str, str]:
+    # One thread: several may share a sum out differently from run to run.
+    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_run_folder_says_what_made_it(finished: Path, shards: Path):
+    config = json.loads((finished / "config.json").read_text())
+    assert config["settings"]["batch_size"] == 8
+    (only,) = config["sets"]
+    assert [name for name, _ in only["shards"]] == ["00000.tar", "00001.tar"]
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [4, 8, 12]
+    assert rows[-1]["epoch"] == 3  # 96 pairs are 4 epochs of 24; the first is 0
+    names = sorted(path.name for path in (finished / "checkpoints").glob("*.pt"))
+    assert names == ["step_000000009.pt", "step_000000012.pt"]
+    assert (finished / "tokenizer" / "tokenizer.json").exists()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_hangs_in_c_is_ended_by_a_signal(
+    shards: Path, finished: Path, tmp_path: Path, signum: signal.Signals
+):
+    """While it learns its vocabulary, with the interpreter's lock: Python answers no signal."""
+    hanging = """if True:
+        import sys
+        from collections import deque
+        from itertools import repeat
+        import train.runs.flags, train.loop, train.__main__
+        def hang(*_, **__):
+            print("hangs", flush=True)
+            deque(repeat(None), maxlen=0)
+        train.loop.learn_tokenizer = hang
+        sys.exit(train.runs.flags.stoppable(train.__main__.main))
+        """
+    arguments = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-c", hanging, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert process.stdout.readline() == "hangs\n"
+    process.send_signal(signum)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.endswith("stopped; the same command goes on from the last checkpoint\n")
+    command(arguments)
+    assert weights(tmp_path / "run") == weights(finished)
+
+
+def test_statistics_are_all_processes_before_they_are_kept(shards: Path, tmp_path, monkeypatch):
+    def fill(model: torch.nn.Module) -> None:
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.fill_(7)
+
+    monkeypatch.setattr("train.runs.processes.average_buffers", fill)
+    run = tmp_path / "run"
+    assert main(["--shards", str(shards), "--run", str(run), *SMALL, "--steps=3"]) == 0
+    kept = (
+        torch.load(run / "checkpoints/step_000000003.pt")["model"],
+        load_file(run / "model/model.safetensors"),
+    )
+    for state in kept:
+        means = [value for name, value in state.items() if name.endswith("running_mean")]
+        assert means
+        assert all((mean == 7).all() for mean in means)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_kills_at_any_moment_change_nothing(processes: int):
+    # More of them: python -m tests.support.killed_runs --kills=50
+    flags = ["--kills=3", "--steps=9", f"--processes={processes}", f"--seed={os.getpid()}"]
+    line = [sys.executable, "-m", "tests.support.killed_runs", *flags]
+    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["bit_equal"]
+
+
+def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_path, capsys):
+    def refused(*arguments) -> str:
+        assert main([str(a) for a in arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    run = ("--run", finished, *SMALL)
+    assert "steps was 12, is 13" in refused("--shards", shards, *run, "--steps=13")
+    other = colour_shards(tmp_path / "other", each=13)
+    assert "other shards" in refused("--shards", other, *run)
+    assert "holds something else" in refused("--shards", shards, "--run", shards)
+    below_a_file = finished / "config.json" / "run"
+    assert "cannot be made" in refused("--shards", shards, "--run", below_a_file)
+    assert main([str(a) for a in ("--shards", shards, *run, "--log_every=5")]) == 0
+    assert "is finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("most", [3_000, 1_000_000])  # bytes: less than a tokenizer, a checkpoint
+def test_a_full_disk_is_one_line_and_the_run_goes_on(most: int, shards: Path, tmp_path, capsys):
+    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--steps=3"]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+    try:
+        assert main([*flags, "--trackers="]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("error: ")
+    assert "File too large" in said[-1]
+    assert main([*flags, "--trackers="]) == 0
+
+
+def test_a_run_is_trained_by_one_start_at_a_time(shards: Path, tmp_path: Path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json.tmp").write_text("{")  # of a start that was killed there
+    flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--steps=2"]
+    assert main([*flags, "--trackers=nowhere:Nothing"]) == 2
+    with held(run):
+        assert main(flags) == 2
+        assert "is being trained already" in capsys.readouterr().err
+    assert main(flags) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--stepz=3"], "--stepz"),
+        (["--batch_size=8", "--micro_batch_size=3"], "micro_batch_size must divide the 8 pairs"),
+        (["--step=3"], "--step"),  # no abbreviations
+        (["--steps=many"], "--steps"),
+        (["--steps=0"], "steps must be at least 1; got 0"),
+        (["--learning_rate=nan"], "learning_rate must be larger than 0"),
+        (["--horizontal_flip=perhaps"], "must be true or false"),
+        (["--crop_px=100", "--resize_px=90"], "crop_px must be at most resize_px"),
+        (["--optimizer=sgd"], "optimizer must be one of lamb, adamw"),
+        (["--preset=huge"], "--preset"),
+        (["--image_tower=b9"], "image_tower must be one of"),
+    ],
+)
+def test_wrong_flags_exit_2_with_one_line(flags, says, shards, tmp_path, capsys):
+    assert main(["--shards", str(shards), "--run", str(tmp_path / "run"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_shards_exit_2(tmp_path, capsys):
+    assert main(["--shards", str(tmp_path), "--run", str(tmp_path / "run")]) == 2
+    assert "no shards at" in capsys.readouterr().err
+    assert main(["--run", str(tmp_path / "run")]) == 2
+    assert "--shards" in capsys.readouterr().err
+
+
+def test_evaluate_prints_one_object(finished: Path, shards: Path, capfd):
+    model = str(finished / "model")
+    assert evaluate(["retrieval", "--model", model, "--data", str(shards)]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert set(result) >= {"n", "image_to_text", "text_to_image", "chance"}
+    assert result["n"] == 24
+    assert set(result["text_to_image"]) == {"R@1", "R@5", "R@10"}
+    by_chance = pytest.approx(100 / len(COLOURS))  # 24 pairs, 8 texts
+    assert [result["chance"][way]["R@1"] for way in result["chance"]] == [by_chance, by_chance]
+
+
+def test_each_line_may_be_a_caption(finished: Path, tmp_path: Path, capfd):
+    files = colour_files(0, 4)
+    files["0000000000000000.txt"] = b"a red picture\n\n  nothing but red\n"
+    data = str(write_tar(tmp_path / "captions.tar", files))
+    ways = {"true": 5, "false": None}
+    for lines, captions in ways.items():
+        flags = ["--model", str(finished / "model"), "--data", data, "--caption_lines", lines]
+        assert evaluate(["retrieval", *flags]) == 0
+        result = json.loads(capfd.readouterr().out)
+        assert (result["n"], result.get("captions")) == (4, captions)
+
+
+def test_evaluate_refusals(finished: Path, shards: Path, tmp_path, capsys):
+    model = ["--model", str(finished / "model")]
+    cut = str(shutil.copytree(finished / "model", tmp_path / "cut"))
+    os.truncate(tmp_path / "cut" / "model.safetensors", 5000)
+    for arguments, says in (
+        (["zero_shot", *model, "--data", str(shards)], "zero_shot is not there yet"),
+        (["retrieval", *model, "--data", str(tmp_path)], "no shards at"),
+        (
+            ["retrieval", "--model", str(tmp_path), "--data", str(shards)],
+            f"no AlignModel at {str(tmp_path)!r}",
+        ),
+        (["retrieval", "--model", str(finished), "--data", str(shards)], f"{finished}/model"),
+        (["retrieval", "--model", cut, "--data", str(shards)], f"no AlignModel at {cut!r}"),
+        (["guess", *model, "--data", str(shards)], "guess"),
+    ):
+        assert evaluate(arguments) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert says in captured.err
+        assert captured.err.count("\n") == 1
+
+
+def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
+    # Without "--", torchrun on Python 3.11 takes our --run for one of its own flags.
+    ours = ["-m", "--", "train", "--shards", shards, "--run", tmp_path / "run", *SMALL]
+    torchrun = ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", "--nproc_per_node=2"]
+    done = command([*torchrun, *ours], module="torch.distributed.run")
+    assert "FutureWarning" not in done.stderr
+    state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
+    positions = [part["position"] for part in state["processes"]]
+    assert [(p["samples"], p["cursors"]) for p in positions] == [(48, [(3, 0, 10, 2)])] * 2
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()

@@ -1,0 +1,118 @@
+"""Gradient caching: in two passes the gradients, statistics and dropout of one pass."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.small_training import (
+    SETTINGS,
+    in_float64,
+    pictures,
+    small_model,
+    small_tokenizer,
+)
+from train.data.batches import Batch, Position
+from train.data.images import resize_square
+from train.data.inputs import to_inputs
+from train.loss import contrastive_loss
+from train.runs import processes
+from train.step import _seed, step_gradients
+
+NUMBER, SIZE = 4, 4
+TEXTS = [
+    f"{a} {b}" for a in ("two stars", "a", "no cross", "one red") for b in ("x", "yz", "o", "")
+]
+BATCH = replace(
+    SETTINGS, batch_size=NUMBER * SIZE, micro_batch_size=SIZE, batch_norm_group_size=SIZE
+)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with in_float64():
+        yield
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return small_tokenizer()
+
+
+def micro_batches(tokenizer, size: int):
+    pixels = np.stack([resize_square(np.array(image), 32) for image in pictures(len(TEXTS))])
+    for first in range(0, len(TEXTS), size):
+        rows = slice(first, first + size)
+        batch = Batch(pixels[rows], TEXTS[rows], Position(samples=first + size))
+        yield to_inputs(batch, tokenizer, BATCH)
+
+
+def state_after(model, tokenizer, settings):
+    seen = step_gradients(model, micro_batches(tokenizer, settings.micro_batch_size), settings, 7)
+    return seen, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+
+def assert_equal_gradients(found: dict, expected: dict):
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        # A shift in front of a BatchNorm has the gradient 0, here as rounding leaves it.
+        allowed = 1e-9 * gradient.abs().max() + 1e-12
+        assert (found[name] - gradient).abs().max() < allowed, name
+
+
+def test_two_passes_give_the_gradients_of_one_with_the_same_groups(tokenizer):
+    one = small_model(BATCH, vocabulary_size=len(tokenizer)).double().train()
+    two = copy.deepcopy(one)
+    whole, expected = state_after(one, tokenizer, replace(BATCH, micro_batch_size=NUMBER * SIZE))
+    seen, found = state_after(two, tokenizer, BATCH)
+    assert_equal_gradients(found, expected)
+    assert max(g.abs().max() for g in expected.values()) > 0.01
+    assert seen.loss.item() == pytest.approx(whole.loss.item(), abs=1e-12)
+    assert torch.allclose(seen.images, whole.images, rtol=0, atol=1e-12)
+    assert torch.allclose(seen.texts, whole.texts, rtol=0, atol=1e-12)
+    assert seen.inputs.position == whole.inputs.position == Position(samples=NUMBER * SIZE)
+    # BatchNorm's statistics: gathered once, not once a pass.
+    for name, buffer in one.named_buffers():
+        assert torch.allclose(dict(two.named_buffers())[name], buffer, rtol=1e-9), name
+
+
+def test_micro_batches_smaller_than_a_group_weigh_the_same_momentum(tokenizer):
+    # Their groups are the micro-batches: 4 of 4 images, whatever larger group the settings name.
+    found = []
+    for group_size in (SIZE, 2 * SIZE):
+        settings = replace(BATCH, batch_norm_group_size=group_size)
+        model = small_model(settings, vocabulary_size=len(tokenizer)).double().train()
+        state_after(model, tokenizer, settings)
+        found.append(dict(model.named_buffers()))
+    for name, buffer in found[0].items():
+        assert torch.equal(found[1][name], buffer), name
+
+
+def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(tokenizer):
+    settings = replace(BATCH, drop_path=0.5, text_dropout=0.3)
+    model = small_model(settings, vocabulary_size=len(tokenizer)).double().train()
+    seen, found = state_after(copy.deepcopy(model), tokenizer, settings)
+    # The one pass, by hand: the same random numbers for the same pairs, and all graphs kept.
+    parts = []
+    for i, inputs in enumerate(micro_batches(tokenizer, SIZE)):
+        _seed(settings, 7, i)
+        parts.append(model(inputs))
+    images, texts = (torch.cat([part[side] for part in parts]) for side in range(2))
+    loss = contrastive_loss(images, texts, model.temperature)
+    loss.backward()
+    expected = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    assert seen.loss.item() == pytest.approx(loss.item(), abs=1e-12)
+    assert_equal_gradients(found, expected)
+
+
+def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatch):
+    def drawn(seed: int, step: int, micro_batch: int, rank: int = 0) -> float:
+        monkeypatch.setattr(processes, "rank", lambda: rank)
+        _seed(replace(SETTINGS, seed=seed), step, micro_batch)
+        return torch.rand(()).item()
+
+    assert drawn(0, 1, 0) == drawn(0, 1, 0)
+    others = {drawn(1, 1, 0), drawn(0, 2, 0), drawn(0, 1, 1), drawn(0, 1, 0, rank=1)}
+    assert len({drawn(0, 1, 0), *others}) == 5

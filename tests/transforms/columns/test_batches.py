@@ -1,0 +1,156 @@
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.columns.batches import (
+    REFERENCE,
+    BatchCoder,
+    batch_of,
+    bucket_order,
+    bucket_slices,
+    numbered,
+    pieces,
+)
+from transforms.storage.blocks import Blocks, is_there, remove, unpack, unpack_each, unpacked
+
+BATCH = pa.record_batch(
+    {
+        "key": pa.array([0, 2**64 - 1, None], pa.uint64()),
+        "text": pa.array(["a", None, "日本"], pa.string()),
+        "raw": pa.array([b"\xff", b"", None], pa.binary()),
+    }
+)
+hashes = st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 2**63, 2**64 - 1])))
+
+
+@pytest.mark.parametrize("batch", [BATCH, BATCH.slice(1), BATCH.slice(1, 1), BATCH.slice(3)])
+def test_the_coder_round_trips(batch: pa.RecordBatch) -> None:
+    coder = BatchCoder()
+    assert coder.decode(coder.encode(batch)).equals(batch)
+    assert coder.encode(batch) == coder.encode(batch)
+
+
+def test_a_slice_takes_no_more_than_its_rows() -> None:
+    million = batch_of({"key": np.arange(1_000_000, dtype=np.uint64)})
+    encoded = BatchCoder().encode(million.slice(500_000, 10))
+    assert len(encoded) < 2000
+    assert BatchCoder().decode(encoded)["key"].to_pylist() == list(range(500_000, 500_010))
+
+
+def test_beam_uses_the_coder_for_batches() -> None:
+    assert isinstance(beam.coders.registry.get_coder(pa.RecordBatch), BatchCoder)
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+def test_blocks_come_out_as_they_went_in(tmp_path, by_reference: bool) -> None:
+    blocks = Blocks(str(tmp_path) if by_reference else None)
+    batches = [BATCH, BATCH.slice(1), BATCH.slice(3), BATCH.slice(2, 1)]
+    packed = blocks.pack(batches)
+    assert len(list(tmp_path.iterdir())) == by_reference  # one file for all of them
+    assert all((block.schema == REFERENCE) == by_reference for block in packed)
+    for block, batch in zip(packed, batches, strict=True):
+        crossed = BatchCoder().decode(BatchCoder().encode(block))
+        assert unpack(crossed).equals(batch)
+    assert unpacked(packed).equals(pa.Table.from_batches(batches))
+    assert blocks.pack([]) == []
+
+
+def test_references_in_one_batch_keep_their_order(tmp_path) -> None:
+    blocks = Blocks(str(tmp_path))
+    batches = [BATCH, BATCH.slice(1), BATCH.slice(3), BATCH.slice(2, 1)]
+    references = pa.concat_batches([block for one in batches for block in blocks.pack([one])])
+    crossed = BatchCoder().decode(BatchCoder().encode(references))
+    assert all(found.equals(one) for found, one in zip(unpack_each(crossed), batches, strict=True))
+
+
+def test_two_attempts_do_not_touch_each_other(tmp_path) -> None:
+    first, second = (Blocks(str(tmp_path)).pack([BATCH.slice(at, 1)])[0] for at in (0, 1))
+    assert unpack(first).equals(BATCH.slice(0, 1))
+    assert unpack(second).equals(BATCH.slice(1, 1))
+
+
+def test_a_column_of_several_blocks_comes_in_pieces() -> None:
+    batches = [batch_of({"n": np.array(part, np.uint64)}) for part in ([1, 2], [], [3])]
+    found = pieces(unpacked(batches), "n")
+    assert [piece.tolist() for piece in found if len(piece)] == [[1, 2], [3]]
+    assert {piece.dtype for piece in found} == {np.dtype(np.uint64)}
+    assert [piece.tolist() for piece in pieces(unpacked([batches[0].slice(1)]), "n")] == [[2]]
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3], [2, 0, 3, 1]])
+def test_batches_are_numbered_by_their_first_rows(sizes: list[int]) -> None:
+    batches = [batch_of({"n": np.zeros(size)}) for size in sizes]
+    found = list(numbered(iter(batches)))
+    assert [first for first, _ in found] == [sum(sizes[:at]) for at in range(len(sizes))]
+    assert [batch for _, batch in found] == batches
+
+
+def test_a_reference_is_small_and_keeps_its_path(tmp_path) -> None:
+    folder = tmp_path / 'é " [1, 2]\n'
+    folder.mkdir()
+    packed = Blocks(str(folder)).pack([BATCH, BATCH.slice(1)])
+    for block, batch in zip(packed, [BATCH, BATCH.slice(1)], strict=True):
+        encoded = BatchCoder().encode(block)
+        assert len(encoded) < len(str(folder)) + 100  # an IPC stream takes 700
+        decoded = BatchCoder().decode(encoded)
+        assert decoded.equals(block)
+        assert decoded.schema == REFERENCE
+        assert unpack(decoded).equals(batch)
+
+
+def test_a_reference_reads_no_other_blocks_bytes(tmp_path) -> None:
+    packed = Blocks(str(tmp_path)).pack([BATCH, BATCH.slice(1), BATCH])
+    places = [(block["at"][0].as_py(), block["size"][0].as_py()) for block in packed]
+    (path,) = tmp_path.iterdir()
+    assert places[0][0] == 0
+    assert [at + size for at, size in places] == [
+        *(at for at, _ in places[1:]),
+        len(path.read_bytes()),
+    ]
+    raw = bytearray(path.read_bytes())
+    raw[: places[1][0]] = bytes(places[1][0])
+    path.write_bytes(raw)
+    assert unpack(packed[1]).equals(BATCH.slice(1))
+
+
+@given(hashes, st.integers(0, 10).map(lambda power: 1 << power))
+def test_buckets_are_the_top_bits(values: list[int], buckets: int) -> None:
+    ordered = np.sort(np.array(values, np.uint64))
+    slices = list(bucket_slices(ordered, buckets))
+    found = [(b, value) for b, i, j in slices for value in ordered[i:j].tolist()]
+    assert found == sorted((value * buckets >> 64, value) for value in values)
+    assert all(stop > start for _, start, stop in slices)
+
+
+@given(hashes, st.integers(0, 16).map(lambda power: 1 << power))
+def test_rows_are_brought_together_by_bucket(values: list[int], buckets: int) -> None:
+    order, slices = bucket_order(np.array(values, np.uint64), buckets)
+    assert sorted(order.tolist()) == list(range(len(values)))
+    found = [(b, int(row)) for b, i, j in slices for row in order[i:j]]
+    expected = sorted((value * buckets >> 64, row) for row, value in enumerate(values))
+    assert found == expected  # in each bucket in the order of the rows
+
+
+def test_a_split_has_no_more_rows_than_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transforms.columns.batches.MAX_ROWS", 3)
+    two = pa.record_batch([pa.array([1, 2])], names=["n"])
+    assert [first for first, _ in numbered([two, two.slice(1)])] == [0, 2]
+    with pytest.raises(RuntimeError, match="more than 3 rows; split it"):
+        list(numbered([two, two]))
+
+
+def test_what_references_lead_to_is_taken_away(tmp_path) -> None:
+    blocks = Blocks(str(tmp_path))
+    one, other = (pa.record_batch([pa.array([number])], names=["a"]) for number in (1, 2))
+    both = pa.concat_batches(blocks.pack([one]) + blocks.pack([other]))
+    (kept,) = blocks.pack([one])
+    mapped = list(unpack_each(both))
+    assert is_there(both)
+    remove(both.slice(0, 1))
+    assert not is_there(both)
+    remove(both)
+    assert [batch["a"].to_pylist() for batch in mapped] == [[1], [2]]  # until they are let go
+    assert (is_there(both), is_there(kept), len(list(tmp_path.iterdir()))) == (False, True, 1)

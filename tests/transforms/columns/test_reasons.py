@@ -1,0 +1,51 @@
+from transforms.columns import reasons
+
+# The contract's order, less `unsafe`, which nothing gives yet.
+CONTRACT = (
+    "broken_page",  # of an input of pages, before there is a pair
+    "malformed_pair",
+    "duplicate_pair",
+    "wrong_language",
+    "too_few_words",
+    "too_many_words",
+    "text_on_too_many_images",
+    "image_with_too_many_texts",
+    "rare_token",
+    "fetch_failed",
+    "not_an_image",
+    "undecodable",
+    "too_small",
+    "too_elongated",
+    "evaluation_overlap",
+)
+
+
+def test_reasons_are_those_of_the_contract_in_its_order() -> None:
+    assert reasons.REASONS == CONTRACT
+
+
+def test_each_reason_belongs_to_one_step() -> None:
+    given = [reason for its in reasons.STEPS.values() for reason in its]
+    assert len(given) == len(set(given))
+    assert all(reason in reasons.STEPS[step] for reason, step in reasons.STEP_OF.items())
+
+
+def test_each_constant_is_named_after_its_reason() -> None:
+    constants = {
+        name: value
+        for name, value in vars(reasons).items()
+        if isinstance(value, str) and name.isupper()
+    }
+    assert {name: name.lower() for name in constants} == constants
+    assert set(constants.values()) == set(reasons.REASONS)
+
+
+def test_details_of_broken_pages_are_those_that_are_given() -> None:
+    from transforms.pages.parse_pages import archive_members, archives, http_pages, wat
+
+    given = {
+        *(archive_members.BAD_COMPRESSION, archive_members.CUT_OFF, archive_members.UNREADABLE),
+        *(archives.BAD_HEAD, archives.WRONG_LENGTH, wat.BAD_JSON, http_pages.LONG_URL),
+        *(http_pages.BAD_HTTP, http_pages.BAD_ENCODING, http_pages.TOO_LARGE),
+    }
+    assert given == set(reasons.PAGE_FAULTS)

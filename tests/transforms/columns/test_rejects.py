@@ -1,0 +1,46 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.columns.rejects import REJECTED, key_column, rejected_rows
+
+PAIRS = pa.record_batch(
+    {
+        "key": pa.array([1, 2**64 - 1, 0xABC], pa.uint64()),
+        "url": ["http://a/", "http://b/", "http://c/"],
+        "caption": ["a", "b", "c"],
+    }
+)
+
+
+def strings(values: list[str | None]) -> pa.StringArray:
+    return pa.array(values, pa.string())
+
+
+@given(st.lists(st.integers(0, 2**64 - 1)))
+def test_keys_read_as_16_hex_digits(keys: list[int]) -> None:
+    column = key_column(np.array(keys, np.uint64))
+    column.validate(full=True)
+    assert column.to_pylist() == [f"{key:016x}" for key in keys]
+    every_second = key_column(np.array(keys, np.uint64)[::2])
+    assert every_second.to_pylist() == [f"{key:016x}" for key in keys[::2]]
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_only_the_dropped_are_written_with_their_step(start: int) -> None:
+    reasons = strings(["too_small", None, "duplicate_pair"]).slice(start)
+    details = strings(["x", "y", None]).slice(start)
+    rows = rejected_rows(PAIRS.slice(start), reasons, details)
+    assert rows.schema == REJECTED
+    expected = [
+        ("0000000000000001", "http://a/", "a", "size", "too_small", "x", None),
+        ("0000000000000abc", "http://c/", "c", "duplicates", "duplicate_pair", None, None),
+    ]
+    assert [tuple(row.values()) for row in rows.to_pylist()] == expected[start:]
+
+
+def test_a_reason_outside_the_closed_set_raises() -> None:
+    with pytest.raises(KeyError):
+        rejected_rows(PAIRS, strings(["no such reason", None, None]), strings([None] * 3))

@@ -1,0 +1,310 @@
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import apache_beam as beam
+import pyarrow as pa
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+
+from tests.support.made_batches import (
+    expect_rows,
+    language_rule,
+    ngram_hashes,
+    pair_batch,
+    pair_hash,
+    read_batches,
+    run_in_beam,
+    xxh,
+    xxh_pair,
+)
+from transforms.corpus.count_pairs import (
+    CountPairs,
+    FindDistinctPairs,
+    FindFrequent,
+    counted,
+    distinct_pairs,
+)
+from transforms.corpus.remembered import Remembered, recalled_each
+from transforms.storage.blocks import Blocks
+
+ENGLISH = "the brown dog sleeps under the old wooden table"
+GERMAN = "der braune Hund schläft unter dem alten Holztisch"
+A, B, C = "http://a.example/", "HTTP://B.example:80/", "http://c.example/"
+B_IDENTITY = "http://b.example/"
+BUCKETS = 4
+
+
+def bucket(value: int, buckets: int = BUCKETS) -> int:
+    return value * buckets >> 64
+
+
+def pair_row(url: str, text: str, *, exact: tuple[str, str]) -> tuple[int, ...]:
+    """url, text, exact."""
+    return xxh(url), xxh(text), xxh_pair(*exact)
+
+
+def key_of(pair: tuple) -> int:
+    return pair_hash(*pair[:2])
+
+
+def rows_of(batch: pa.RecordBatch) -> list[tuple]:
+    return [tuple(row.values()) for row in batch.to_pylist()]
+
+
+def ngram_counts(*identities: str) -> dict[int, int]:
+    return Counter(one for identity in identities for one in ngram_hashes(identity))
+
+
+def test_a_batch_counts_its_usable_rows() -> None:
+    rows = [(None, "x"), (A, "A  Dog"), (B, b"\xff"), (B, "a dog.")]
+    found = counted(pair_batch(rows), first_row=100, language=language_rule(""))
+    assert rows_of(found.pairs) == [
+        (*pair_row(A, "a dog", exact=(A, "A Dog")), 101, 1),
+        (*pair_row(B_IDENTITY, "a dog.", exact=(B, "a dog.")), 103, 1),
+    ]
+    assert found.pairs.schema.names == ["url", "text", "exact", "row", "counted"]
+    assert dict(rows_of(found.ngrams)) == ngram_counts("a dog", "a dog.")
+    assert found.ngrams["ngram"].to_pylist() == sorted(ngram_counts("a dog"))
+    assert (len(found.repeated), len(found.foreign), len(found.measured.url)) == (0, 0, 4)
+
+
+def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
+    """The first by its very strings, then by its row; n-grams are those of all rows."""
+    spellings = ["a Dog", "A dog", "a dog", "a dog "]
+    first = min(("a Dog", "A dog", "a dog"), key=lambda text: xxh_pair(A, text))
+    rows = [(A, "one"), *((A, text) for text in spellings), (B, "a dog"), (A, "one"), (A, "a dog")]
+    found = counted(pair_batch(rows), first_row=10, language=language_rule(""))
+    place = 11 + spellings.index(first)
+    assert rows_of(found.pairs) == [
+        (*pair_row(A, "one", exact=(A, "one")), 10, 1),
+        (*pair_row(A, "a dog", exact=(A, first)), place, 1),
+        (*pair_row(B_IDENTITY, "a dog", exact=(B, "a dog")), 15, 1),
+    ]
+    assert rows_of(found.repeated) == [(row,) for row in (11, 12, 13, 14, 16, 17) if row != place]
+    assert dict(rows_of(found.ngrams)) == ngram_counts(*["a dog"] * 6, *["one"] * 2)
+
+
+def test_another_language_is_named_and_does_not_count() -> None:
+    rows = [(None, "x"), (A, GERMAN), (B, "a dog"), (B, ENGLISH), (B, b"\xff"), (C, GERMAN)]
+    rows.append((A, f" {GERMAN}"))
+    found = counted(pair_batch(rows), first_row=10, language=language_rule("en"))
+    named = [(row, language) for row, language in rows_of(found.foreign) if row != 12]
+    assert named == [(11, "de"), (15, "de"), (16, "de")]
+    votes = dict(zip(*(found.pairs[name].to_pylist() for name in ("row", "counted")), strict=True))
+    assert (votes[11], votes[13], votes[15]) == (0, 1, 0)
+    assert 16 in found.repeated["row"].to_pylist()
+    ngrams = dict(rows_of(found.ngrams))
+    assert not ngrams.keys() & set(ngram_hashes(GERMAN.casefold()))
+    assert ngrams.keys() >= set(ngram_hashes(ENGLISH))
+
+
+def test_nothing_counts_nothing() -> None:
+    for batch in (pair_batch([]), pair_batch([(None, None)])):
+        found = counted(batch, first_row=0, language=language_rule("en"))
+        assert [len(part) for part in found[:4]] == [0, 0, 0, 0]
+        assert len(found.measured.url) == len(batch)
+
+
+PAIR_KINDS = {
+    "url": pa.uint64(),
+    "text": pa.uint64(),
+    "exact": pa.uint64(),
+    "row": pa.uint32(),
+    "counted": pa.uint8(),
+    "split": pa.uint32(),
+}
+
+
+def batch_of_rows(rows: list[tuple], kinds: dict[str, pa.DataType]) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True) if rows else [[]] * len(kinds)
+    arrays = [pa.array(list(c), kind) for c, kind in zip(columns, kinds.values(), strict=True)]
+    return pa.record_batch(arrays, names=list(kinds))
+
+
+def test_distinct_pairs_of_several_splits() -> None:
+    rows = [
+        (1, 1, 9, 0, 1, 5),
+        (1, 1, 9, 9, 1, 2),  # of one exact hash, the one of the first split
+        (1, 2, 9, 3, 1, 2),
+        (3, 3, 5, 0, 0, 1),
+        (3, 3, 4, 1, 0, 9),  # the smallest exact hash
+        (4, 4, 1, 2**32 - 1, 1, 2**32 - 1),
+        (4, 4, 1, 2**32 - 2, 1, 2**32 - 1),
+        (1, 1, 9, 1, 1, 3),
+    ]
+    pairs = batch_of_rows(rows, PAIR_KINDS)
+    first, repeated = distinct_pairs(pairs)
+    assert first.tolist() == [row in (1, 2, 4, 6) for row in range(len(rows))]
+    assert repeated.schema.names == ["split", "row"]
+    assert rows_of(repeated) == [(1, 0), (3, 1), (5, 0), (2**32 - 1, 2**32 - 1)]
+    first, repeated = distinct_pairs(pairs.filter(pa.array(first)))
+    assert (first.tolist(), rows_of(repeated)) == ([True] * 4, [])
+
+
+def told(known: Remembered) -> tuple[int, int]:
+    """How many rows there are, and how many distinct n-grams."""
+    return len(known.batch), sum(map(len, known.distinct or []))
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
+    blocks = Blocks(str(tmp_path) if by_reference else None)
+    splits = [
+        (0, [[(A, "a dog"), (None, "x"), (A, "a dog")], [], [(B, "A dog")]]),
+        (1, [[(A, "a dog"), (A, GERMAN)], [(C, "one"), (A, "a dog"), (C, "one")]]),
+        (2, [[]]),
+    ]
+    dog = pair_row(A, "a dog", exact=(A, "a dog"))
+    pairs = [
+        (*dog, 0, 1, 0),
+        (*pair_row(B_IDENTITY, "a dog", exact=(B, "A dog")), 3, 1, 0),
+        (*dog, 0, 1, 1),
+        (*pair_row(A, GERMAN.casefold(), exact=(A, GERMAN)), 1, 1, 1),
+        (*pair_row(C, "one", exact=(C, "one")), 2, 1, 1),
+        (*dog, 3, 1, 1),  # repeats one of another batch only
+    ]
+    by_key: dict[int, list[tuple]] = {}
+    for pair in pairs:
+        by_key.setdefault(bucket(key_of(pair)), []).append(pair)
+    ngrams: dict[int, list] = {}
+    for counts in (
+        ngram_counts("a dog", "a dog"),
+        ngram_counts("a dog"),
+        ngram_counts("a dog", GERMAN.casefold()),
+        ngram_counts("one", "a dog", "one"),
+    ):
+        for ngram, count in counts.items():
+            ngrams.setdefault(bucket(ngram, BUCKETS), []).append((ngram, count))
+    rule = language_rule("")
+
+    def build(pipeline: beam.Pipeline) -> None:
+        found = pipeline | beam.Create(splits) | CountPairs(read_batches, blocks, rule, BUCKETS)
+        expect_rows(found["pairs"], by_key, "pairs")
+        expect_rows(found["ngrams"], ngrams, "ngrams")
+        expect_rows(found["repeated"], {0: [(2,)], 1: [(4,)]}, "repeated")
+        expect_rows(found["foreign"], {}, "foreign")
+        sizes = found["measured"] | beam.MapTuple(
+            lambda split, block: (split, [*map(told, recalled_each(block))])
+        )
+        sizes_of = {0: [(3, 3), (0, 0), (1, 3)], 1: [(2, 18), (3, 4)], 2: [(0, 0)]}
+        known = list(sizes_of.items()) if by_reference else []
+        assert_that(sizes, equal_to(known), label="measured")
+        assert_that(found["read"], equal_to([{"rows": 4}, {"rows": 5}, {"rows": 0}]), label="read")
+
+    run_in_beam(build)
+
+
+def test_foreign_rows_in_beam() -> None:
+    splits = [(3, [[(A, ENGLISH)], [(A, GERMAN), (B, GERMAN)]]), (4, [[(None, "x"), (A, GERMAN)]])]
+
+    def build(pipeline: beam.Pipeline) -> None:
+        rule = language_rule("en")
+        found = pipeline | beam.Create(splits) | CountPairs(read_batches, Blocks(), rule)
+        expect_rows(found["foreign"], {3: [(1, "de"), (2, "de")], 4: [(1, "de")]}, "foreign")
+
+    run_in_beam(build)
+
+
+def in_blocks(
+    rows: list[tuple],
+    kinds: dict[str, pa.DataType],
+    blocks: Blocks,
+    hash_of: Callable[[tuple], int],
+) -> list[tuple[int, pa.RecordBatch]]:
+    """Rows by the bucket of their hash, two to a block."""
+    of_bucket: dict[int, list[tuple]] = {}
+    for row in rows:
+        of_bucket.setdefault(bucket(hash_of(row)), []).append(row)
+    return [
+        (number, block)
+        for number, its in of_bucket.items()
+        for at in range(0, len(its), 2)
+        for block in blocks.pack([batch_of_rows(its[at : at + 2], kinds)])
+    ]
+
+
+def spread_by_bucket(rows: list[tuple]) -> dict[int, list[tuple]]:
+    return {bucket(row[0]): [r for r in rows if bucket(r[0]) == bucket(row[0])] for row in rows}
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -> None:
+    blocks = Blocks(str(tmp_path) if by_reference else None)
+    low, high = 5, 2**64 - 5  # URLs, and so texts, of the first and the last bucket
+    pairs = [  # url, text, exact, row, counted, split
+        (low, 1, 30, 7, 1, 0),
+        (low, 1, 20, 3, 1, 1),  # the first by its very strings
+        (low, 1, 20, 4, 1, 1),
+        (low, 2, 1, 8, 1, 0),
+        (low, 3, 1, 5, 0, 1),  # does not vote, but repeats
+        (low, 3, 1, 6, 0, 1),
+        (high, 1, 1, 6, 1, 1),
+        (high, 2, 1, 9, 1, 0),
+        (high, 3, 1, 10, 1, 0),
+        (high, 3, 2, 2, 1, 0),
+    ]
+    packed = in_blocks(pairs, PAIR_KINDS, blocks, lambda row: row[0])
+    assert len({number for number, _ in packed}) == 2
+    repeated = {0: [(7,), (2,)], 1: [(4,), (6,)]}
+    # Of one bucket of pairs each: parts of a count, whose sum FindFrequent makes.
+    partners = {0: [(1, 1), (2, 1), (1, 1), (2, 1), (3, 1)]}
+    images = spread_by_bucket([(low, 2), (high, 3)])
+    partners |= {BUCKETS + number: rows for number, rows in images.items()}
+
+    def build(pipeline: beam.Pipeline) -> None:
+        found = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
+        expect_rows(found["repeated"], repeated, "repeated")
+        expect_rows(found["partners"], partners, "partners")
+
+    run_in_beam(build)
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+def test_a_bucket_without_votes_has_no_partners(tmp_path, by_reference: bool) -> None:
+    blocks = Blocks(str(tmp_path) if by_reference else None)
+    pairs = [(1, 1, 30, 7, 0, 0), (1, 1, 20, 3, 0, 1), (2, 1, 20, 4, 0, 1)]
+    packed = in_blocks(pairs, PAIR_KINDS, blocks, lambda row: row[0])
+
+    def build(pipeline: beam.Pipeline) -> None:
+        found = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
+        expect_rows(found["repeated"], {0: [(7,)]}, "repeated")
+        expect_rows(found["partners"], {}, "partners")
+
+    run_in_beam(build)
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+@pytest.mark.parametrize(
+    ("limit", "frequent"),
+    [(2, [1, 2, 2**63]), (3, [1, 2**63]), (4, [2**63]), (2**32 - 1, [2**63]), (2**32, [])],
+)
+def test_frequent_is_more_than_the_limit(
+    tmp_path, by_reference: bool, limit: int, frequent: list[int]
+) -> None:
+    blocks = Blocks(str(tmp_path) if by_reference else None)
+    counts = [(1, 3), (2, 2), (1, 1), (3, 2), (2, 1), (2**63, 2**32 - 1), (2**63, 1)]
+    kinds = {"hash": pa.uint64(), "count": pa.uint32()}
+    packed = in_blocks(counts, kinds, blocks, lambda row: row[0])
+    of_images = [(BUCKETS + number, block) for number, block in packed]
+    some = spread_by_bucket([(one,) for one in frequent])
+    many = spread_by_bucket([(2**63,)])
+
+    def build(pipeline: beam.Pipeline) -> None:
+        partners = pipeline | beam.Create(packed + of_images)
+        found = partners | "Texts" >> FindFrequent(BUCKETS, limit, 4)
+        expect_rows(found["texts"], some, "texts")
+        expect_rows(found["images"], many, "images")
+        found = partners | "Images" >> FindFrequent(BUCKETS, 4, limit)
+        expect_rows(found["texts"], many, "many texts")
+        expect_rows(found["images"], some, "many images")
+
+    run_in_beam(build)
+
+
+def test_rows_are_numbered_through_the_batches_of_a_split() -> None:
+    count = partial(counted, language=language_rule(""))
+    whole = [(A, "a"), (None, "b"), (B, "c"), (C, "d")]
+    one = count(pair_batch(whole), first_row=0).pairs
+    two = count(pair_batch(whole[2:]), first_row=2).pairs
+    assert one.slice(1).equals(two)

@@ -1,0 +1,250 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+
+from tests.support.made_batches import (
+    expect_rows,
+    ngram_hash,
+    pair_batch,
+    read_batches,
+    run_in_beam,
+    xxh,
+    xxh_pair,
+)
+from transforms.columns.batches import batch_of
+from transforms.corpus.hash_sets import HashSet
+from transforms.corpus.judge_pairs import (
+    BATCHES_PER_BLOCKS,
+    Corpus,
+    JudgePairs,
+    TextRules,
+    text_reasons,
+)
+from transforms.corpus.remembered import remembered
+from transforms.pairs.measure_pairs import measure
+from transforms.storage.blocks import Blocks, is_there, remove
+
+URL = "http://a.example/b.jpg"
+
+
+def hash_set(*texts: str) -> HashSet:
+    return HashSet(np.array(sorted(map(xxh, texts)), np.uint64))
+
+
+def vocabulary(*ngrams: str) -> HashSet:
+    return HashSet(np.array(sorted(map(ngram_hash, ngrams)), np.uint64))
+
+
+def judged(rows: list[tuple], *, repeated=(), foreign=(), **corpus: HashSet | None) -> list:
+    found = Corpus(hash_set(), hash_set(), None)._replace(**corpus)
+    pairs = measure(pair_batch(rows))
+    at = np.arange(len(rows))
+    marks = np.isin(at, repeated), np.isin(at, foreign)
+    return text_reasons(pairs, *marks, found, min_words=2, max_words=3).to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("caption", "reason"),
+    [
+        ("a", "too_few_words"),
+        ("a - !", "too_few_words"),
+        ("a b", None),
+        ("a b c", None),
+        ("a b c d", "too_many_words"),
+        ("a - b - c", None),
+    ],
+)
+def test_the_number_of_words(caption: str, reason: str | None) -> None:
+    assert judged([(URL, caption)]) == [reason]
+
+
+def test_what_is_frequent_or_crowded() -> None:
+    rows = [(URL, "A  dog"), (URL, "a cat"), ("HTTP://B.example:80/", "a cat")]
+    assert judged(rows, frequent_texts=hash_set("a dog")) == ["text_on_too_many_images", None, None]
+    assert judged(rows, crowded_images=hash_set("http://b.example/")) == [
+        None,
+        None,
+        "image_with_too_many_texts",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("missing", "reasons"),
+    [
+        (None, [None, None]),
+        ("a", ["rare_token", None]),
+        ("a b", ["rare_token", None]),
+        ("b c", ["rare_token", "rare_token"]),
+        ("d", [None, None]),
+    ],
+)
+def test_any_ngram_outside_makes_a_text_rare(missing: str | None, reasons: list) -> None:
+    known = {"a", "b", "c", "d", "a b", "b c"} - {missing}
+    rows = [(URL, "A b, c"), (URL, "b c")]
+    assert judged(rows, vocabulary=vocabulary(*known)) == reasons
+
+
+def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
+    # Row n fails the n-th rule and all after it that a pair can fail at once.
+    rows = [
+        (URL, b"\xff"),
+        (URL, "x"),
+        (URL, "x"),
+        (URL, "x"),
+        (URL, "x y z w"),
+        (URL, "x y"),
+        (URL, "x z"),
+        ("http://c.example/", "x z"),
+        ("http://c.example/", "a b"),
+    ]
+    assert judged(
+        rows,
+        repeated=(0, 1),
+        foreign=(0, 1, 2),
+        frequent_texts=hash_set("x", "x y", "x y z w", "\ufffd"),
+        crowded_images=hash_set(URL),
+        vocabulary=vocabulary("a", "b", "a b"),
+    ) == [
+        "malformed_pair",
+        "duplicate_pair",
+        "wrong_language",
+        "too_few_words",
+        "too_many_words",
+        "text_on_too_many_images",
+        "image_with_too_many_texts",
+        "rare_token",
+        None,
+    ]
+
+
+def test_no_rows() -> None:
+    assert judged([], vocabulary=vocabulary("a")) == []
+
+
+@pytest.mark.parametrize("plan", [False, True])
+@pytest.mark.parametrize("by_reference", [False, True])
+def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> None:
+    (tmp_path / "blocks").mkdir()
+    blocks = Blocks(str(tmp_path / "blocks") if by_reference else None)
+    known = vocabulary("a", "dog", "cat", "a dog", "a cat")
+    sets = {
+        "frequent_texts": hash_set("a dog"),
+        "crowded_images": hash_set(),
+        "vocabulary": known,
+    }
+    for name, members in sets.items():
+        (tmp_path / name).write_bytes(members.members.astype("<u8").tobytes())
+    splits = [
+        (
+            0,
+            [
+                [(URL, "A  cat"), (None, "x")],
+                [],
+                [(URL, "a dog"), (URL, "a CAT"), (URL, "un chat")],
+            ],
+        ),
+        (1, [[(URL, "a rat")]]),
+        (2, [[(f"{URL}?2", "cat &amp; a cat"), (f"{URL}?2", "a cat")]]),
+    ]
+    rows = {at: batch_of({"row": np.array([at], np.uint32)}) for at in (3, 4)}
+    named = pa.record_batch([pa.array([4], pa.uint32()), ["fr"]], names=["row", "language"])
+    repeated = [(0, block) for block in blocks.pack([rows[3]])]
+    foreign = [(0, block) for block in blocks.pack([named])]
+    measured = [
+        (split, pa.concat_batches(blocks.pack([remembered(measure(one), one) for one in batches])))
+        for split, batches in ((split, list(read_batches(rows))) for split, rows in splits)
+        if by_reference
+    ]
+    first = xxh_pair(URL, "a cat"), URL, "A cat"
+    second = xxh_pair(f"{URL}?2", "a cat"), f"{URL}?2", "a cat"
+
+    lost = splits[1][1]  # where work is done again, the files are gone
+    if by_reference:
+        remove(measured[1][1])
+
+    def build(pipeline: beam.Pipeline) -> None:
+        paths = pipeline | "Sets" >> beam.Create([{name: str(tmp_path / name) for name in sets}])
+        joined = {
+            "split": pipeline | "Splits" >> beam.Create(splits),
+            "repeated": pipeline | "Repeated" >> beam.Create(repeated),
+            "foreign": pipeline | "Foreign" >> beam.Create(foreign),
+            "measured": pipeline | "Measured" >> beam.Create(measured),
+        } | beam.CoGroupByKey()
+        rules = TextRules(2, 2)
+
+        def read(split: list) -> Iterator[pa.RecordBatch]:  # but not what is known
+            return iter(()) if by_reference and split != lost else read_batches(split)
+
+        found = joined | JudgePairs(
+            read, blocks, rules, paths, out=str(tmp_path / "out"), plan=plan
+        )
+        expect_rows(found["kept"], {0: [first], 2: [second]} if plan else {}, "kept")
+        counts = [
+            {"seen": 5, "written": 1, "malformed_pair": 1, "duplicate_pair": 1}
+            | {"wrong_language": 1, "text_on_too_many_images": 1},
+            {"seen": 1, "written": 0, "rare_token": 1},
+            {"seen": 2, "written": 1, "too_many_words": 1},
+        ]
+        assert_that(found["counts"], equal_to(counts), label="counts")
+
+    run_in_beam(build)
+    assert not any(is_there(block) for _, block in measured)  # taken away when they were used
+    rejected = [
+        tuple(row.values())[1:]
+        for path in sorted(tmp_path.glob("out/rejected/*.parquet"))
+        for row in pq.read_table(path).to_pylist()
+    ]
+    assert rejected == [
+        ("", "x", "pairs", "malformed_pair", "no_url", None),
+        (URL, "a dog", "images_per_text", "text_on_too_many_images", None, None),
+        (URL, "a CAT", "duplicates", "duplicate_pair", None, None),
+        (URL, "un chat", "language", "wrong_language", "fr", None),
+        (URL, "a rat", "rare_tokens", "rare_token", None, None),
+        (f"{URL}?2", "cat & a cat", "words", "too_many_words", None, None),
+    ]
+    kept = [
+        tuple(row.values())
+        for path in sorted(tmp_path.glob("out/pairs/*.parquet"))
+        for row in pq.read_table(path).to_pylist()
+    ]
+    expected = [(f"{key:016x}", url, caption, None) for key, url, caption in (first, second)]
+    assert kept == ([] if plan else expected)
+
+
+def test_many_batches_and_blocks_of_rows_in_any_order(tmp_path: Path) -> None:
+    """More batches than share a file, and rows of one split that come from several buckets."""
+    (tmp_path / "empty").write_bytes(b"")
+    size = 2 * BATCHES_PER_BLOCKS + 3
+    rows = [(f"{URL}?{at}", f"a dog {at}") for at in range(2 * size)]
+    batches = [rows[at : at + 2] for at in range(0, len(rows), 2)]
+    drop = [[61, 5], [0], [33, 2 * size - 1]]
+    repeated = [(7, batch_of({"row": np.array(some, np.uint32)})) for some in drop]
+    gone = {at for some in drop for at in some}
+    expected = [
+        (xxh_pair(url, text), url, text) for at, (url, text) in enumerate(rows) if at not in gone
+    ]
+
+    def build(pipeline: beam.Pipeline) -> None:
+        names = ("frequent_texts", "crowded_images")
+        paths = {name: str(tmp_path / "empty") for name in names} | {"vocabulary": ""}
+        sets = pipeline | beam.Create([paths])
+        joined = {
+            "split": pipeline | "Splits" >> beam.Create([(7, batches)]),
+            "repeated": pipeline | "Repeated" >> beam.Create(repeated),
+            "foreign": pipeline | "Foreign" >> beam.Create([]),
+            "measured": pipeline | "Measured" >> beam.Create([]),
+        } | beam.CoGroupByKey()
+        found = joined | JudgePairs(
+            read_batches, Blocks(), TextRules(1, 9), sets, str(tmp_path), plan=True
+        )
+        expect_rows(found["kept"], {7: expected}, "kept")
+        counts = {"seen": 2 * size, "written": 2 * size - 5, "duplicate_pair": 5}
+        assert_that(found["counts"], equal_to([counts]), label="counts")
+
+    run_in_beam(build)

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.made_batches import ngram_hash, ngrams_by_row, pair_batch
+from transforms.corpus.hash_sets import HashSet
+from transforms.corpus.rare_tokens import has_rare_token
+from transforms.corpus.remembered import recalled, remembered
+from transforms.pairs.measure_pairs import Pairs, measure
+
+URL = "http://a.example/b.jpg"
+# Hashes that share a mark of the 2**22, or its byte, and those of the first and the last mark.
+HASHES = [(mark << 42) + low for mark in (0, 1, 7, 8, 2**22 - 1) for low in (0, 1, 2**41)]
+
+
+def hash_set(hashes: set[int]) -> HashSet:
+    return HashSet(np.array(sorted(hashes), np.uint64))
+
+
+def pairs_of(rows: list[list[int]]) -> Pairs:
+    """Pairs with these n-grams, an odd number each, those of the last row first."""
+    starts, ngrams = [], []
+    for row in reversed(rows):
+        starts.append(len(ngrams))
+        ngrams += row
+    counts = [(len(row) + 1) // 2 for row in rows]
+    return measure(pair_batch([(URL, "x")] * len(rows)))._replace(
+        ngrams=np.array(ngrams, np.uint64),
+        first_ngram=np.array(starts[::-1], np.int64),
+        word_count=np.array(counts, np.int32),
+    )
+
+
+ngrams = st.sampled_from(HASHES)
+texts = st.lists(ngrams, max_size=5).map(lambda row: row if len(row) % 2 else row[:-1])
+
+
+@given(st.lists(st.tuples(texts, st.booleans())), st.sets(ngrams))
+def test_one_ngram_outside_makes_a_text_rare(rows: list, known: set[int]) -> None:
+    alive = np.array([one for _, one in rows], np.bool_)
+    found = has_rare_token(pairs_of([row for row, _ in rows]), alive, hash_set(known))
+    rare = [one and not known.issuperset(row) for row, one in rows]
+    assert found.tolist() == rare
+    # The distinct n-grams of those that counted are enough, in any pieces.
+    distinct = sorted({ngram for row, one in rows for ngram in row if one})
+    halves = [np.array(half, np.uint64) for half in (distinct[::2], distinct[1::2])]
+    pairs = pairs_of([row for row, _ in rows])._replace(distinct=halves)
+    assert has_rare_token(pairs, alive, hash_set(known)).tolist() == rare
+
+
+@pytest.mark.parametrize("hash_", HASHES)
+def test_what_was_not_known_once_is_not_known_later(hash_: int) -> None:
+    rows = [[hash_], [hash_], [HASHES[-1] + 7], [hash_]]
+    everything = np.ones(4, np.bool_)
+    others = {HASHES[-1] + 7, *HASHES} - {hash_}
+    assert has_rare_token(pairs_of(rows), everything, hash_set(others)).tolist() == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert not has_rare_token(pairs_of(rows), everything, hash_set({*others, hash_})).any()
+
+
+@pytest.mark.parametrize(
+    ("missing", "rare"),
+    [
+        (None, [False] * 3),
+        ("a", [True, False, False]),
+        ("a b", [True, False, False]),
+        ("b c", [True, True, False]),
+        ("c", [True, True, False]),
+    ],
+)
+def test_unigrams_and_bigrams_of_texts(missing: str | None, rare: list[bool]) -> None:
+    known = {ngram_hash(ngram) for ngram in {"a", "b", "c", "a b", "b c"} - {missing}}
+    pairs = measure(pair_batch([(URL, "A b, c"), (URL, "b c"), (URL, "-")]))
+    assert has_rare_token(pairs, np.ones(3, np.bool_), hash_set(known)).tolist() == rare
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@given(st.lists(st.tuples(st.text("ab -,&éß"), st.booleans())), st.randoms())
+def test_what_is_remembered_is_as_rare(counted: bool, rows: list, random) -> None:
+    """Plain texts and others, whether their distinct n-grams were kept or not."""
+    batch = pair_batch([(URL, text) for text, _ in rows])
+    pairs = measure(batch)
+    alive = np.array([one for _, one in rows], np.bool_)
+    distinct = np.unique(pairs.ngrams)
+    known = {int(ngram) for ngram in distinct if random.random() < 0.9}
+    vocabulary = hash_set(known | {7})
+    found = recalled(remembered(pairs, batch), [distinct] if counted else None)
+    rare = [
+        one and not known.issuperset(row)
+        for one, row in zip(alive, ngrams_by_row(pairs), strict=True)
+    ]
+    assert has_rare_token(pairs, alive, vocabulary).tolist() == rare
+    assert has_rare_token(found, alive, vocabulary).tolist() == rare
+
+
+def test_no_rows() -> None:
+    assert len(has_rare_token(measure(pair_batch([])), np.ones(0, np.bool_), hash_set({1}))) == 0

@@ -1,0 +1,232 @@
+"""robots.txt and X-Robots-Tag: what they mean, and that the fetcher asks and obeys."""
+
+import dataclasses
+import time
+
+import pytest
+
+from tests.support.small_web import SmallWeb, small_web
+from transforms.fetching import fetch
+from transforms.fetching.fetch import FetchSettings, fetch_all
+from transforms.fetching.robots import Robots, RobotsCache, is_disallowed, read_robots
+
+POLITE = FetchSettings(
+    allow_private_addresses=True, robots_txt=True, retries=0, timeout_s=2.0, connections_per_host=2
+)
+RULES = b"""User-agent: alignset
+Disallow: /private/
+Allow: /private/open
+
+User-agent: *
+Disallow: /
+"""
+DIRECTIVES = FetchSettings().directives
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_ROBOTS", RobotsCache())
+
+
+def details(web: SmallWeb, *paths: str, how: FetchSettings = POLITE) -> list[str | None]:
+    found = sorted(fetch_all([web.url + path for path in paths], how), key=lambda one: one.index)
+    return [one.detail for one in found]
+
+
+def test_rules_are_asked_for_once_and_obeyed() -> None:
+    with small_web() as web:
+        web.files = {"/robots.txt": RULES, "/a": b"x", "/private/a": b"x", "/private/open": b"x"}
+        asked = details(web, "/a", "/private/a", "/private/open", "/a?1", "/private/b")
+        assert asked == [None, "robots", None, "http_404", "robots"]
+        assert details(web, "/private/c", "/a") == ["robots", None]  # another shard
+        assert web.requests.count("/robots.txt") == 1
+        assert not any("/private/a" in path or "/private/b" in path for path in web.requests)
+
+
+def test_another_token_is_another_fetcher() -> None:
+    with small_web() as web:
+        web.files = {"/robots.txt": RULES, "/a": b"x"}
+        other = dataclasses.replace(POLITE, user_agent_token="other")
+        assert details(web, "/a", how=other) == ["robots"]
+
+
+def test_without_the_flag_nobody_asks() -> None:
+    with small_web() as web:
+        web.files = {"/robots.txt": RULES, "/private/a": b"x"}
+        assert details(web, "/private/a", how=dataclasses.replace(POLITE, robots_txt=False)) == [
+            None
+        ]
+        assert web.requests == ["/private/a"]
+
+
+def test_no_rules_allow_all_and_a_host_that_is_not_there_keeps_its_own_detail() -> None:
+    with small_web() as web:
+        web.files = {"/a": b"x"}
+        assert details(web, "/a", "/b") == [None, "http_404"]
+        gone = web.url
+    for url, detail in ((f"{gone}/a", "refused"), ("http://nowhere.invalid/", "dns")):
+        assert [one.detail for one in fetch_all([url] * 3, POLITE)] == [detail] * 3
+
+
+def test_the_rules_themselves_are_fetched_with_the_same_guard() -> None:
+    with small_web() as web:
+        web.files = {"/robots.txt": RULES, "/a": b"x"}
+        guarded = dataclasses.replace(POLITE, allow_private_addresses=False)
+        assert details(web, "/a", how=guarded) == ["forbidden_address"]
+        assert web.requests == []
+
+
+def test_the_rules_of_the_host_that_a_redirect_leads_to() -> None:
+    from tests.support.bad_web import bad_web
+
+    with bad_web() as first, small_web() as second:
+        second.files = {"/robots.txt": RULES, "/private/a": b"x", "/a": b"x"}
+        target = second.url.replace("/", "%2F")
+        urls = [f"{first.url}/to/{target}%2Fprivate%2Fa", f"{first.url}/to/{target}%2Fa"]
+        found = {one.index: one.detail for one in fetch_all(urls, POLITE)}
+        assert found == {0: "robots", 1: None}
+        assert "/private/a" not in second.requests
+
+
+def test_urls_that_are_no_urls_to_some_end_nothing() -> None:
+    """Python's own splitter of URLs raises at such hosts."""
+    urls = ["http://[1.2.3.4]/a", "http://[:::]/a", "http://[.]/"]
+    assert [one.detail for one in fetch_all(urls, POLITE)] == ["bad_url"] * 3
+
+
+def test_a_way_up_and_down_is_the_folder_that_it_leads_to() -> None:
+    with small_web() as web:
+        web.files = {"/robots.txt": RULES, "/private/a": b"x", "/a": b"x"}
+        asked = details(web, "/x/../private/a", "/x/%2e%2e/private/a", "/private/../a")
+        assert asked == ["robots", "robots", None]
+
+
+def test_a_crawl_delay_is_kept() -> None:
+    with small_web() as web:
+        web.files = {"/robots.txt": b"User-agent: *\nCrawl-delay: 0.2", "/a": b"x"}
+        began = time.monotonic()
+        assert details(web, *["/a"] * 4) == [None] * 4
+        assert 0.6 <= time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("detail", "expected"),
+    [
+        *((f"http_{status}", None) for status in (400, 401, 403, 404, 410, 451)),
+        *(
+            (detail, "robots")
+            for detail in ("http_429", "http_500", "http_503", "reset", "too_large")
+        ),
+        *((detail, detail) for detail in ("dns", "refused", "timeout", "tls", "forbidden_address")),
+    ],
+)
+def test_answers_that_are_no_rules(detail: str, expected: str | None) -> None:
+    assert read_robots(None, detail, "alignset").refusal_of("http://a.org/b") == expected
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\0\xff\xfe", b"<html>", b"Disallow: /", b"User-agent\n" * 99]
+)
+def test_rubbish_forbids_nothing(body: bytes) -> None:
+    assert read_robots(body, None, "alignset").refusal_of("http://a.org/b") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "forbidden"),
+    [
+        ("User-agent: a\nUser-agent: alignset\nUser-agent: b\nDisallow: /x", True),
+        ("User-agent: alignset\nDisallow:\n\nUser-agent: *\nDisallow: /x", False),
+        ("User-agent: alignset\nDisallow: /y\nUser-agent: b\nDisallow: /x", False),
+        ("User-agent: alignset\nSitemap: /s\nUser-agent: b\nDisallow: /x", True),
+        ("User-agent: *\nfoo: bar\nUser-agent: b\nDisallow: /x", False),
+        ("User-agent: *\nDisallow: /x\nUser-agent: align\nAllow: /", False),
+        ("User-agent: *\nDisallow: /x\nUser-agent: set\nAllow: /", True),
+        ("User-agent: *\nDisallow: /y\nUser-agent: b\nAllow: /\nUser-agent: *\nDisallow: /x", True),
+        ("user agent *\ndisalow /x # private", True),
+    ],
+)
+def test_which_group_counts(text: str, forbidden: bool) -> None:
+    robots = read_robots(text.encode(), None, "AlignSet")
+    assert robots.refusal_of("http://a.org/x") == ("robots" if forbidden else None)
+
+
+def test_the_rules_of_others_are_not_kept() -> None:
+    """Protego keeps a list of rules for each name: n names that share n rules took n * n."""
+    names = "".join(f"User-agent: bot{number}\n" for number in range(20_000))
+    rules = "".join(f"Disallow: /{number}\n" for number in range(13_000))
+    mine = "User-agent: alignset\nUser-agent: *\nDisallow: /mine\nDisallow: /more\n"
+    robots = read_robots((mine + names + rules).encode(), None, "alignset")
+    assert robots.size == len("disallow: /mine" + "disallow: /more")
+    robots = read_robots((names + "User-agent: alignset\n" + rules).encode(), None, "alignset")
+    assert robots.refusal_of("http://a.org/7") == "robots"
+    assert robots.refusal_of("http://a.org/x") is None
+
+
+def test_more_wildcards_than_can_be_looked_for() -> None:
+    rule = "Allow: /*" + "a" * 90 + "b"
+    robots = read_robots("\n".join(["User-agent: *", *[rule] * 2000]).encode(), None, "alignset")
+    assert robots.refusal_of("http://a.org/" + "a" * 100) is None
+    assert robots.refusal_of("http://a.org/" + "a" * 1000) == "robots"
+
+
+def test_only_the_first_500_kib_are_read() -> None:
+    text = b"User-agent: *\nDisallow: /a\n" + b"\n" * 512_000 + b"Disallow: /b\n"
+    robots = read_robots(text, None, "alignset")
+    assert robots.refusal_of("http://a.org/a") == "robots"
+    assert robots.refusal_of("http://a.org/b") is None
+
+
+def test_a_cache_that_forgets() -> None:
+    cache = RobotsCache()
+    assert cache.get("http://a", "alignset") is None
+    cache.put("http://a", "alignset", Robots(None))
+    assert cache.get("http://a", "alignset") == Robots(None)
+    assert cache.get("http://a", "other") is None  # who may be told something else
+    for number in range(20_000):
+        cache.put(f"http://{number}", "alignset", Robots(None))
+    assert cache.get("http://a", "alignset") is None
+
+
+def test_a_cache_of_long_files() -> None:
+    """20,000 of 500 KiB would take 400 GB, parsed; what is put again counts once."""
+    cache = RobotsCache()
+    long = Robots(None, size=512_000)
+    for number in [0] * 20 + [*range(20)]:
+        cache.put(str(number), "alignset", long)
+    kept = [number for number in range(20) if cache.get(str(number), "alignset")]
+    assert kept == [*range(12, 20)]  # 4 Mi characters
+    for number in range(20):
+        cache.put(str(number), "alignset", Robots(None))
+    assert all(cache.get(str(number), "alignset") for number in range(20))
+
+
+@pytest.mark.parametrize(
+    ("header", "disallowed"),
+    [
+        ("X-Robots-Tag: noai", True),
+        ("x-robots-tag:NoImageAI", True),
+        ("X-Robots-Tag: nofollow, noindex", True),
+        ("X-Robots-Tag: noimageindex", True),
+        ("X-Robots-Tag: alignset: noai", True),
+        ("X-Robots-Tag: AlignSet: nofollow, noai", True),
+        ("X-Robots-Tag: otherbot: noai", False),
+        ("X-Robots-Tag: otherbot: noai, alignset: noindex", True),
+        ("X-Robots-Tag: alignset: all, otherbot: noai", False),
+        ("X-Robots-Tag: unavailable_after: 25 Jun 2026 15:00:00 PST, noai", True),
+        ("X-Robots-Tag: max-snippet: 20", False),
+        ("X-Robots-Tag: nofollow", False),
+        ("X-Robots-Tag:", False),
+        ("X-Robots: noai", False),
+        ("X-Other: noai", False),
+    ],
+)
+def test_x_robots_tag(header: str, disallowed: bool) -> None:
+    lines = [b"HTTP/1.1 200 OK\r\n", header.encode() + b"\r\n", b"\r\n"]
+    assert is_disallowed(lines, "alignset", DIRECTIVES) == disallowed
+
+
+def test_the_directives_of_the_flag() -> None:
+    assert {"noai", "noimageai", "noindex", "noimageindex"} == DIRECTIVES
+    assert FetchSettings(disallowed_header_directives="").directives == frozenset()
+    as_img2dataset_has_it = FetchSettings(disallowed_header_directives='["noai", "noimageai"]')
+    assert as_img2dataset_has_it.directives == {"noai", "noimageai"}

@@ -1,0 +1,40 @@
+"""The hash of a plane is imagehash's of the same samples."""
+
+import imagehash
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from tests.support.picture_files import photograph
+from transforms.images.perceptual_hash import picture_hash, plane_hash
+
+
+@pytest.mark.parametrize(
+    "size", [(80, 60), (61, 83), (97, 132), (240, 96), (32, 32), (31, 40), (1, 5)]
+)
+def test_planes_of_all_sizes(size: tuple[int, int]) -> None:
+    far = []
+    for seed in range(25):
+        picture = photograph(seed, *size).convert("L")
+        far.append((plane_hash(np.asarray(picture)) ^ picture_hash(picture)).bit_count())
+    assert np.mean(far) < 0.2
+    assert max(far) <= 4
+
+
+def test_it_reads_as_imagehash_prints_it() -> None:
+    picture = photograph(3)
+    assert format(picture_hash(picture), "016x") == str(imagehash.phash(picture))
+
+
+def test_another_picture_is_far() -> None:
+    one, other = (np.asarray(photograph(seed).convert("L")) for seed in (1, 2))
+    assert (plane_hash(one) ^ plane_hash(other)).bit_count() > 16
+
+
+@pytest.mark.parametrize("value", [0, 1, 77, 128, 255])
+@pytest.mark.parametrize("shape", [(60, 80), (33, 97), (8, 8)])
+def test_a_flat_picture_has_only_its_mean(value: int, shape: tuple[int, int]) -> None:
+    """No bit is told by rounding, which is another one on another machine."""
+    plane = np.full(shape, value, np.uint8)
+    assert plane_hash(plane) == (1 << 63 if value else 0)
+    assert PillowImage.fromarray(plane).size == shape[::-1]

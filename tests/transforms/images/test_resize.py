@@ -1,0 +1,211 @@
+import dataclasses
+import io
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from tests.support.picture_files import (
+    HEIGHT,
+    WIDTH,
+    encoded,
+    good_files,
+    photograph,
+    transparent,
+    turned,
+)
+from transforms.images.examine import Image, examine
+from transforms.images.resize import Encoder, EncodingError, ResizeSettings
+
+GOOD = good_files()
+ORIGINAL = Encoder(ResizeSettings())
+MODES = ["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]
+LOSSLESS = ResizeSettings(resize_mode="no", encode_format="png", encode_quality=1)
+
+
+def shown(body: bytes) -> np.ndarray:
+    """float[height, width, 3]: the stored picture as a trainer reads it."""
+    return np.asarray(PillowImage.open(io.BytesIO(body)).convert("RGB")).astype(float)
+
+
+def expected(name: str) -> np.ndarray:
+    """What a viewer shows of one of `GOOD`."""
+    picture = photograph()
+    if any(word in name for word in ("rgba", "transparent", "la")):
+        over = transparent()
+        picture = PillowImage.new("RGB", over.size, "white")
+        picture.paste(over, mask=over.getchannel("A"))
+    if any(word in name for word in ("grey", "la", "run length")):
+        picture = picture.convert("L")
+    if "one bit" in name:
+        picture = picture.convert("1")
+    return np.asarray(picture.convert("RGB")).astype(float)
+
+
+def sized(body: bytes) -> Image:
+    image = examine(body)
+    assert isinstance(image, Image)
+    return image
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_originals_are_kept_or_become_a_png_that_shows_the_same(name: str) -> None:
+    image = sized(GOOD[name])
+    body, extension, width, height = ORIGINAL(GOOD[name], image)
+    assert (width, height) == (WIDTH, HEIGHT)
+    if image.plain:
+        assert body == GOOD[name]
+        assert extension == "jpg"
+    else:
+        assert extension == "jpg"
+        assert (
+            np.abs(shown(body) - expected(name)).mean() < 5
+        )  # a wrong picture is off by 30 or more
+        assert sized(body) == dataclasses.replace(image, format="png", plain=True)
+        assert ORIGINAL(GOOD[name], image)[0] == body
+
+
+def test_what_becomes_a_png_carries_its_colour_profile_and_no_other_metadata() -> None:
+    exif = PillowImage.Exif()
+    exif[0x0132] = "2026:01:01 00:00:00"
+    body = encoded(photograph(), "AVIF", exif=exif, icc_profile=b"a colour profile")
+    png = PillowImage.open(io.BytesIO(ORIGINAL(body, sized(body))[0]))
+    assert png.info == {"icc_profile": b"a colour profile"}
+
+
+def test_a_sideways_avif_is_stored_upright() -> None:
+    stored, exif = turned(6)
+    body = encoded(stored, "AVIF", exif=exif, quality=95)
+    png, _, width, height = ORIGINAL(body, sized(body))
+    assert (width, height) == (WIDTH, HEIGHT)
+    assert (
+        np.abs(shown(png) - shown(encoded(photograph(), "PNG"))).mean() < 5
+    )  # a wrong picture is off by 30 or more
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_img2dataset_gets_every_kind_of_file_as_a_viewer_shows_it(name: str) -> None:
+    body, extension, width, height = Encoder(LOSSLESS)(GOOD[name], sized(GOOD[name]))
+    assert (extension, width, height) == ("png", WIDTH, HEIGHT)
+    assert PillowImage.open(io.BytesIO(body)).mode in ("L", "RGB")
+    assert np.abs(shown(body) - expected(name)).mean() < 5  # a wrong picture is off by 30 or more
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6])
+def test_img2dataset_gets_upright_pictures(kind: str, orientation: int) -> None:
+    stored, exif = turned(orientation)
+    body = encoded(stored, kind, exif=exif, quality=95)
+    upright, _, width, height = Encoder(LOSSLESS)(body, sized(body))
+    assert (width, height) == (WIDTH, HEIGHT)
+    assert (
+        np.abs(shown(upright) - shown(encoded(photograph(), "PNG"))).mean() < 5
+    )  # a wrong picture is off by 30 or more
+
+
+@pytest.mark.parametrize("depth_16", ["RGB", "L"])
+def test_sixteen_bit_pngs_are_stored_with_eight(depth_16: str) -> None:
+    import cv2
+
+    pixels = np.asarray(photograph().convert(depth_16)).astype(np.uint16) * 257
+    body = cv2.imencode(".png", pixels if depth_16 == "L" else pixels[..., ::-1])[1].tobytes()
+    stored = Encoder(LOSSLESS)(body, sized(body))[0]
+    assert stored[24] == 8
+    assert np.abs(shown(stored) - pixels.reshape(HEIGHT, WIDTH, -1) // 257).max() <= 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("form", [("jpg", 90), ("png", 6), ("webp", 80)])
+def test_plain_files_give_what_img2dataset_gives(mode: str, form: tuple[str, int]) -> None:
+    from img2dataset.resizer import Resizer
+
+    encode_format, quality = form
+    how = ResizeSettings(mode, 64, encode_format, quality)
+    resizer = Resizer(64, mode, False, encode_format=encode_format, encode_quality=quality)
+    for name in ("jpeg", "jpeg progressive", "jpeg grey", "png", "webp lossless"):
+        theirs, width, height, *_ = resizer(io.BytesIO(GOOD[name]))
+        assert Encoder(how)(GOOD[name], sized(GOOD[name])) == (theirs, encode_format, width, height)
+
+
+@pytest.mark.parametrize(
+    ("mode", "only_if_bigger", "size", "expected"),
+    [
+        ("border", False, 64, (64, 64)),
+        ("keep_ratio", False, 55, (75, 55)),
+        ("keep_ratio_largest", False, 75, (75, 55)),
+        ("center_crop", False, 64, (64, 64)),
+        ("keep_ratio", False, 220, (300, 220)),
+        ("keep_ratio", True, 220, (150, 110)),
+        ("no", False, 64, (150, 110)),
+    ],
+)
+def test_sizes(mode: str, only_if_bigger: bool, size: int, expected: tuple[int, int]) -> None:
+    how = ResizeSettings(mode, size, resize_only_if_bigger=only_if_bigger)
+    body, _, width, height = Encoder(how)(GOOD["jpeg"], sized(GOOD["jpeg"]))
+    assert (width, height) == expected == PillowImage.open(io.BytesIO(body)).size
+
+
+def test_the_interpolations_are_used() -> None:
+    image = sized(GOOD["jpeg"])
+    for size, name in ((64, "downscale_interpolation"), (256, "upscale_interpolation")):
+        default = ResizeSettings("keep_ratio", size)
+        nearest = dataclasses.replace(default, **{name: "nearest"})
+        assert Encoder(default)(GOOD["jpeg"], image) != Encoder(nearest)(GOOD["jpeg"], image)
+
+
+@pytest.mark.parametrize("how", [ResizeSettings(), ResizeSettings("border"), ResizeSettings("no")])
+@pytest.mark.parametrize("name", ["gif", "jpeg cmyk", "avif", "png"])
+def test_what_cannot_be_encoded_raises_the_one_error(how: ResizeSettings, name: str) -> None:
+    image = sized(GOOD[name])
+    for body in (b"", GOOD[name][:30], b"\xff" * 99):
+        if how.resize_mode == "original" and image.plain:
+            assert Encoder(how)(body, image)[0] == body
+        else:
+            with pytest.raises(EncodingError, match=image.format):
+                Encoder(how)(body, image)
+
+
+def test_two_threads_give_the_same_and_leave_the_process_its_output() -> None:
+    encoder = Encoder(ResizeSettings("border", 64))
+    files = [(GOOD[name], sized(GOOD[name])) for name in ("jpeg", "gif", "webp")] * 40
+    before = os.fstat(1), os.fstat(2)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda file: encoder(*file), files)) == [encoder(*f) for f in files]
+    assert [one.st_ino for one in before] == [os.fstat(fd).st_ino for fd in (1, 2)]
+
+
+def test_img2dataset_is_imported_only_for_a_resize_mode() -> None:
+    code = (
+        "import sys; from transforms.images.resize import *; Encoder(ResizeSettings())\n"
+        "assert not {'img2dataset', 'albumentations', 'cv2'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"resize_mode": "crop"},
+            "resize_mode must be one of original, no, border, .*; got 'crop'",
+        ),
+        ({"encode_format": "jpeg"}, "encode_format must be one of jpg, png, webp; got 'jpeg'"),
+        ({"image_size": 0}, "image_size must be >= 1; got 0"),
+        ({"encode_quality": 101}, "encode_quality must be 0 to 100 for jpg; got 101"),
+        ({"encode_format": "png"}, "encode_quality must be 0 to 9 for png; got 95"),
+        ({"downscale_interpolation": "a"}, "downscale_interpolation must be one of nearest"),
+    ],
+)
+def test_wrong_settings(wrong: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ResizeSettings(**wrong)
+
+
+def test_every_setting_can_become_a_flag() -> None:
+    for setting in dataclasses.fields(ResizeSettings):
+        assert isinstance(setting.default, setting.type)
+        assert setting.metadata["help"]

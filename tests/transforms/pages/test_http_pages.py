@@ -1,0 +1,203 @@
+"""HTTP answers to pages: chunks, compressions, and what is no page."""
+
+import gzip
+import io
+import tracemalloc
+import zlib
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fuzz.growth import cpu_seconds
+from tests.support.page_archives import record, response
+from transforms.columns.reasons import PAGE_FAULTS
+from transforms.pages.archives import Broken, Record, read_records
+from transforms.pages.http_pages import Page, page_of
+from transforms.pages.parse_pages import http_pages
+
+URL = "http://a.example/"
+HTML = b"<!doctype html><p>a page</p>" + b"<br>" * 50
+HALF = len(HTML) // 2
+
+
+def page(block: bytes, **how: str) -> Page | Broken | str:
+    (found,) = read_records(io.BytesIO(record(URL, block, **how)))
+    assert not isinstance(found, Broken)
+    return page_of(found)
+
+
+def body(*fields: str, data: bytes = HTML) -> bytes | str:
+    found = page(response(data, *fields))
+    return bytes(found.body) if isinstance(found, Page) else getattr(found, "detail", found)
+
+
+def chunked(data: bytes, size: int = 10) -> bytes:
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    return b"".join(b"%x;a=b\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+def encoding(name: str) -> str:
+    return f"Content-Encoding: {name}"
+
+
+def bare_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("fields", "data"),
+    [
+        ((), HTML),
+        ((CHUNKED,), chunked(HTML)),
+        ((CHUNKED,), HTML),  # taken off by the crawler
+        ((CHUNKED,), chunked(HTML)[:-5]),
+        ((CHUNKED, encoding("gzip")), chunked(gzip.compress(HTML))),
+        ((encoding("gzip"),), gzip.compress(HTML)),
+        ((encoding("GZIP"),), HTML),
+        ((encoding("x-gzip"),), gzip.compress(HTML)[:-8]),
+        ((encoding("gzip, gzip"),), gzip.compress(gzip.compress(HTML))),
+        ((encoding("gzip"),), gzip.compress(gzip.compress(HTML))),
+        ((), gzip.compress(HTML)),
+        ((encoding("deflate"),), zlib.compress(HTML)),
+        ((encoding("deflate"),), bare_deflate(HTML)),
+        ((encoding("br"),), brotli.compress(HTML)),
+        ((encoding("br"),), HTML),
+        ((encoding("zstd"),), zstandard.compress(HTML)),
+        ((encoding("zstd"),), HTML),
+        ((encoding("gzip, br"),), brotli.compress(gzip.compress(HTML))),
+        ((encoding("identity"),), HTML),
+        ((encoding("no such"),), HTML),
+    ],
+)
+def test_a_page_as_a_browser_has_it(fields: tuple[str, ...], data: bytes):
+    assert body(*fields, data=data) == HTML
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, brotli.compress, zlib.compress])
+def test_what_came_before_a_cut_is_a_page(pack):
+    long = b"<!doctype html>" + b"".join(b"<p>%d</p>" % n for n in range(40_000))
+    name = {gzip.compress: "gzip", brotli.compress: "br", zlib.compress: "deflate"}[pack]
+    packed = pack(long)
+    found = body(encoding(name), data=packed[: len(packed) // 2])
+    assert isinstance(found, bytes)
+    assert len(found) > 1000
+    assert long.startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (lambda: page(b""), Broken("bad_http", URL)),
+        (lambda: page(b"<html>"), Broken("bad_http", URL)),
+        (lambda: page(response(b"\x1f\x8bxx", encoding("gzip"))), Broken("bad_encoding", URL)),
+        (lambda: page(response(b"\x81\x82\x83", encoding("br"))), Broken("bad_encoding", URL)),
+        (lambda: page(response(HTML, status="404 Not Found")), "not_ok"),
+        (lambda: page(response(HTML, status="301 Moved")), "not_ok"),
+        (lambda: page(response(HTML, kind="image/png")), "not_html"),
+        (lambda: page(response(HTML, kind="text/plain")), "not_html"),
+        (lambda: page(response(b"\x89PNG", kind="")), "not_html"),
+        (lambda: page(response(HTML), kind="revisit"), "no_response"),
+        (lambda: page(response(HTML), kind="request"), "no_response"),
+        (lambda: page(b"20260101 a.example", content="text/dns"), "no_response"),
+        (lambda: page(HTML, kind="resource", content="text/plain"), "no_response"),
+    ],
+)
+def test_what_is_no_page(found, why):
+    assert found() == why
+
+
+def test_comments_before_a_page_take_no_more_than_a_look():
+    """Thirty of them took hours."""
+    comments = b"\n<!-- a --><!---->" * 200
+    assert body(data=b"\xef\xbb\xbf" + comments + HTML) == b"\xef\xbb\xbf" + comments + HTML
+    assert page(response(comments + HTML, kind="")).body == comments + HTML
+    assert page(response(comments + b"a page", kind="")) == "not_html"
+
+
+def test_a_long_head():
+    fields = [f"X-{n}: {'x' * 1000}" for n in range(60)]
+    assert body(*fields) == HTML
+    assert body(*fields, *fields) == "bad_http"
+    assert page(b"HTTP/1.1 200 OK\r\n" + b"a: b\n" * 20_000 + b"\r\n" + HTML).detail == "bad_http"
+    spaced = b"HTTP/1.1 200 OK\r\n: x\r\na b : c\r\nContent-Type :\t text/html \r\n\r\n"
+    assert page(spaced + HTML).body == HTML
+
+
+@pytest.mark.parametrize("piece", [b"a", b"a ", b"a:", b": ", b"a:a\r"])
+def test_a_long_line_in_a_head(piece: bytes):
+    def answer(size: int) -> Record:
+        block = b"HTTP/1.1 200 OK\r\n" + piece * (size // len(piece)) + b"\r\n\r\n" + HTML
+        (found,) = read_records(io.BytesIO(record(URL, block)))
+        assert isinstance(found, Record)
+        return found
+
+    short, long = (answer(size) for size in (7500, 60_000))
+    assert isinstance(page_of(long), Page)
+    taken = cpu_seconds(lambda _: page_of(long), b"")
+    assert taken < 24 * max(cpu_seconds(lambda _: page_of(short), b""), 0.003)
+
+
+def test_encoded_more_often_than_anything():
+    packed = HTML
+    for _ in range(5):
+        packed = gzip.compress(packed)
+    assert body(encoding(", ".join(["gzip"] * 4)), data=packed) == HTML
+    assert body(encoding(", ".join(["gzip"] * 5)), data=packed) == "bad_encoding"
+
+
+def test_a_long_url():
+    assert page_of_url("http://a.example/" + "b" * 8000) == HTML
+    assert page_of_url("http://a.example/" + "b" * 8200) == "long_url"
+
+
+def page_of_url(url: str) -> bytes | str:
+    (found,) = read_records(io.BytesIO(record(url, response(HTML))))
+    told = page_of(found)
+    return bytes(told.body) if isinstance(told, Page) else told.detail
+
+
+def test_many_chunks_take_little_more_than_their_bytes():
+    many = b"1\r\na\r\n" * (1 << 17)
+    tracemalloc.start()
+    try:
+        assert len(body(CHUNKED, data=many)) == 1 << 17
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(many)
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_one_all_the_same():
+    assert page(response(HTML, kind="")).body == HTML
+    assert page(response(HTML, kind="application/xhtml+xml; charset=x")).charset == "x"
+    assert page(response(HTML, kind='text/HTML;Charset="Latin1"')).charset == "Latin1"
+    assert page(response(HTML, status="203 Other")).body == HTML
+    assert page(HTML, kind="resource", content="text/html").body == HTML
+    assert page(b"HTTP/2 200\nContent-Type: text/html\n\n" + HTML).body == HTML
+    assert bytes(page(response(b"")).body) == b""
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, brotli.compress, zstandard.compress])
+def test_a_bomb_is_not_unpacked(pack, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_pages, "MAX_PAGE", 1 << 20)
+    name = {gzip.compress: "gzip", brotli.compress: "br", zstandard.compress: "zstd"}[pack]
+    assert body(encoding(name), data=pack(bytes(1 << 20))) == bytes(1 << 20)
+    assert body(encoding(name), data=pack(bytes((1 << 20) + 1))) == "too_large"
+    assert body(data=bytes((1 << 20) + 1)) == "too_large"
+
+
+FIELDS = [CHUNKED, *map(encoding, ("gzip", "deflate", "br", "zstd", "x, gzip"))]
+BODIES = st.sampled_from([chunked(HTML), gzip.compress(HTML), brotli.compress(HTML), HTML])
+
+
+@given(st.lists(st.sampled_from(FIELDS), max_size=3), BODIES, st.binary(max_size=9), st.integers(0))
+def test_any_body_is_a_page_or_a_fault(fields: list[str], data: bytes, junk: bytes, place: int):
+    at = place % (len(data) + 1)
+    found = page(response(data[:at] + junk + data[at:], *fields))
+    assert isinstance(found, Page) or found.detail in PAGE_FAULTS

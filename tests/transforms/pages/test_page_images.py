@@ -1,0 +1,243 @@
+"""Which image and which text: docs/pages.md, row by row."""
+
+import pytest
+from selectolax.lexbor import LexborHTMLParser
+
+from transforms.pages.archive_members import Broken
+from transforms.pages.http_pages import Page
+from transforms.pages.page_images import Base, Found, encoding_of, images_of, tags_of
+from transforms.pages.parse_pages import page_images
+
+PAGE = "http://p.example/dir/page.html"
+HERE = "http://p.example/dir/"
+
+
+def images(html: str | bytes, url: str = PAGE, charset: str = "") -> list[tuple[str, str]]:
+    body = html.encode() if isinstance(html, str) else html
+    return [(one.url, one.text) for one in images_of([*tags_of(Page(url, body, charset))])]
+
+
+@pytest.mark.parametrize(
+    ("html", "url"),
+    [
+        ("<img alt=t src=a.png>", f"{HERE}a.png"),
+        ("<img alt=t src=' a.png\n'>", f"{HERE}a.png"),
+        ("<img alt=t src=a.png data-src=b.png srcset=c.png>", f"{HERE}a.png"),
+        ("<img alt=t src='' data-src=b.png>", f"{HERE}b.png"),
+        ("<img alt=t src=data:image/gif;base64,R0 data-lazy-src=b.png>", f"{HERE}b.png"),
+        ("<img alt=t src=DATA:x data-original=b.png data-src=c.png>", f"{HERE}c.png"),
+        ("<img alt=t src=about:blank srcset=c.png>", f"{HERE}c.png"),
+        ("<img alt=t srcset='a.png 1x, b.png 2x, c.png 1.5x'>", f"{HERE}b.png"),
+        ("<img alt=t data-srcset='a.png 320w, b.png 640w'>", f"{HERE}b.png"),
+        ("<picture><source srcset='b.webp 2x, a.webp'><img alt=t></picture>", f"{HERE}b.webp"),
+        (
+            "<picture><source srcset=a><source srcset=b><img alt=t></picture>",
+            f"{HERE}a",
+        ),
+        ("<picture><source srcset=a><img alt=t src=c></picture>", f"{HERE}c"),
+        ("<picture><source srcset=a></picture><img alt=t>", None),
+        ("<source srcset=a><img alt=t>", None),
+        ("<img alt=t>", None),
+        ("<img alt=t src>", None),
+        ("<img alt=t src=data:image/png;base64,R0>", None),
+        ("<img src=a.png>", None),
+        ("<img src=a.png alt>", None),
+        ("<img src=a.png alt='  '>", None),
+        ("<img alt=t src='a?b=1&amp;c=2&copy=3&lt'>", f"{HERE}a?b=1&c=2&copy=3%3C"),
+        ("<img alt=t src=//c.example/a>", "http://c.example/a"),
+        ("<base href=/b/><img alt=t src=a>", "http://p.example/b/a"),
+        ("<img alt=t src=a><base href=/b/>", f"{HERE}a"),
+        ("<base><base href=/b/><base href=/c/><img alt=t src=a>", "http://p.example/b/a"),
+        ("<base href=//b.example><img alt=t src=a>", "http://b.example/a"),
+        ("<base href=data:x><img alt=t src=a>", f"{HERE}a"),
+        ("<base href='http://['><img alt=t src=a>", f"{HERE}a"),
+        ("<img alt=t src='http://['>", "http://["),
+    ],
+)
+def test_which_image(html: str, url: str | None):
+    assert images(html) == ([(url, "t")] if url else [])
+
+
+def test_pages_parsed_together_stay_apart():
+    pages = [
+        Page(
+            "http://a.example/", b"<base href=/x/><picture><source srcset=no><img alt=1 src=1>", ""
+        ),
+        Page("http://b.example/", b"<img alt=2><img alt=3 src=3>", ""),
+        Page("http://c.example/", b"", ""),
+        Page("", b"<img alt=4 src=http://d.example/><hr><img alt=5 src=5>", ""),
+    ]
+    found = [tuple(one) for one in images_of([tags for page in pages for tags in tags_of(page)])]
+    assert found == [
+        ("http://a.example/x/1", "1", "http://a.example/"),
+        ("http://b.example/3", "3", "http://b.example/"),
+        ("http://d.example/", "4", ""),
+        ("5", "5", ""),
+    ]
+
+
+def test_a_page_that_leaves_a_picture_open_harms_no_other():
+    bodies = (b"<picture><source srcset=a>", b"<source srcset=b><img alt=1>", b"<img alt=2 src=c>")
+    pages = [Page(PAGE, body, "") for body in bodies]
+    found = images_of([tags for page in pages for tags in tags_of(page)])
+    assert [one.text for one in found] == ["2"]
+
+
+def test_a_page_of_many_tags_is_as_one_of_few():
+    """Its tags are parsed in pieces, whose base and canonical link are the same."""
+    head = "<link rel=canonical href=http://p.example/a/><base href=b/>"
+    tags = "".join(f"<picture><source srcset={n}><img alt={n}></picture>" for n in range(20_000))
+    pieces = list(tags_of(Page("", (head + tags).encode(), "")))
+    assert len(pieces) > 3
+    found = [one for piece in pieces for one in images_of([piece])]
+    assert [tuple(one) for one in found] == [
+        (f"http://p.example/a/b/{n}", f"{n}", "http://p.example/a/") for n in range(20_000)
+    ]
+    assert found == list(images_of(pieces))
+
+
+def test_a_long_base_changes_nothing():
+    """Else each of a million images would be as long."""
+    assert images(f"<base href=/{'b' * 8000}/><img alt=t src=a>")[0][0].endswith("bbb/a")
+    assert images(f"<base href=/{'b' * 8200}/><img alt=t src=a>") == [(f"{HERE}a", "t")]
+    long = f"<link rel=canonical href=http://c.example/{'c' * 8200}><img alt=t src=a>"
+    assert images(long, "") == [("a", "t")]
+
+
+def test_what_nobody_foresaw_in_a_page_costs_it_alone(monkeypatch: pytest.MonkeyPatch):
+    def fail(html: str) -> LexborHTMLParser:
+        if "bad" in html:
+            raise RuntimeError("never seen")
+        return LexborHTMLParser(html)
+
+    monkeypatch.setattr(page_images, "LexborHTMLParser", fail)
+    pages = [
+        Page(f"http://{n}.example/", b"<img src=a alt=%s>" % n.encode(), "")
+        for n in ("a", "bad", "c")
+    ]
+    found = list(images_of([tags for page in pages for tags in tags_of(page)]))
+    assert found == [
+        Found("http://a.example/a", "a", "http://a.example/"),
+        Broken("unreadable", "http://bad.example/"),
+        Found("http://c.example/a", "c", "http://c.example/"),
+    ]
+
+
+def test_a_host_longer_than_any_name_is_none():
+    """To write one in ASCII takes the square of its length."""
+    long = "\u732b" * 1100
+    for url in (
+        f"http://{long}/",
+        f"//{long}",
+        f"\\/{long}",
+        f"ht\ttps:{long}?",
+        f" http:/@{long}",
+    ):
+        assert images(f"<img alt=t src='{url}'>") == [(url.strip(), "t")]
+    for url in ("http://a.example/", "a/", "a?", "/", "http:/b.example//"):
+        found = images(f"<img alt=t src='{url}{'b' * 1100}'>")
+        assert found[0][0].startswith("http://")
+    assert Base(f"http://{long}/").join("a") == "a"
+
+
+def test_a_page_without_a_url_is_known_by_its_canonical_link():
+    html = "<link rel='x canonical' href=https://p.example/a/b><img alt=t src=c>"
+    (found,) = images_of([*tags_of(Page("", html.encode(), ""))])
+    assert tuple(found) == ("https://p.example/a/c", "t", "https://p.example/a/b")
+    assert images(html) == [(f"{HERE}c", "t")]
+    assert images("<link rel=canonical href=/b><img alt=t src=c>", "") == [("c", "t")]
+
+
+TEXT = "na\u00efve caf\u00e9"
+JAPANESE = "\u732b\u306e\u5199\u771f"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "head", "charset", "text"),
+    [
+        ("utf-8", "", "", TEXT),
+        ("utf-8", "<meta charset=utf-8>", "", TEXT),
+        ("utf-8", "<meta charset=utf-16>", "", TEXT),
+        ("utf-8-sig", "<meta charset=latin1>", "windows-1251", TEXT),
+        ("utf-16", "", "", TEXT),
+        ("utf-16-le", "", "utf-16le", TEXT),
+        ("utf-16-be", "", "utf-16be", TEXT),
+        ("cp1252", "", "iso-8859-1", TEXT + " \u2026"),
+        ("cp1252", "<meta charset=iso-8859-1>", "", TEXT + " \u2026"),
+        ("cp1252", '<meta http-equiv=x content="text/html; charset=latin1">', "", TEXT),
+        ("cp1252", "<meta charset=utf-8>", "windows-1252", TEXT),
+        ("cp1252", "<p>" + "Un caf\u00e9 na\u00eff d\u00e9j\u00e0 bu, \u00e7a va. " * 20, "", TEXT),
+        ("cp932", "<meta charset=shift_jis>", "", JAPANESE + "\u8868"),
+        ("euc-jp", "", "euc-jp", JAPANESE),
+        ("iso2022_jp", "<meta charset=iso-2022-jp>", "", JAPANESE),
+        ("gb18030", "", "gb2312", "\u732b\u7684\u7167\u7247"),
+        ("big5", "<meta charset='big5'>", "", "\u8c93\u7684\u7167\u7247"),
+        ("cp949", "", "ks_c_5601-1987", "\uace0\uc591\uc774"),
+        (
+            "cp1251",
+            "<p>" + "\u041a\u043e\u0448\u043a\u0430 \u0441\u043f\u0438\u0442. " * 30,
+            "",
+            "\u041a\u043e\u0448\u043a\u0430",
+        ),
+        ("utf-8", "", "no such", TEXT),
+    ],
+)
+def test_encodings(encoding: str, head: str, charset: str, text: str):
+    html = f"<html>{head}<img src=a.png alt='{text}'>".encode(encoding)
+    assert images(html, charset=charset) == [(f"{HERE}a.png", text)]
+
+
+def test_a_page_cut_within_a_letter_is_utf8():
+    assert encoding_of("<p>caf\u00e9".encode()[:-1], "") == "utf-8"
+
+
+# Of the URL standard's own rules: https://url.spec.whatwg.org/
+@pytest.mark.parametrize(
+    ("url", "base", "absolute"),
+    [
+        ("a", "http://h/b/c?d#e", "http://h/b/a"),
+        ("?q", "http://h/b/c?d#e", "http://h/b/c?q"),
+        ("#f", "http://h/b/c?d", "http://h/b/c?d#f"),
+        ("", "http://h/b?c#d", "http://h/b?c"),
+        ("../../../a", "http://h/b/c/d", "http://h/a"),
+        ("./a/./b/../c", "http://h/", "http://h/a/c"),
+        ("%2e%2E/a", "http://h/b/c/", "http://h/b/a"),
+        ("//i/a", "https://h/", "https://i/a"),
+        ("\\\\i\\a\\b", "http://h/", "http://i/a/b"),
+        ("/\\i/a", "http://h/", "http://i/a"),
+        ("http:a", "http://h/b/", "http://h/b/a"),
+        ("http:a", "https://h/b/", "http://a/"),
+        ("http:/a", "https://h/", "http://a/"),
+        ("http:///a", "http://h/", "http://a/"),
+        ("HTTP://EX%41MPLE.org:80/", "http://h/", "http://example.org/"),
+        ("https://h:443/a", "http://h/", "https://h/a"),
+        ("https://h:0443/a", "http://h/", "https://h/a"),
+        ("http://u:p@h/a", "http://h/", "http://u:p@h/a"),
+        ("a b\u00e9?c d\u00e9", "http://h/", "http://h/a%20b%C3%A9?c%20d%C3%A9"),
+        ("a\tb\nc", "http://h/", "http://h/abc"),
+        (" a ", "http://h/", "http://h/a"),
+        ("a|b{c}`'\"<>", "http://h/", "http://h/a|b%7Bc%7D%60'%22%3C%3E"),
+        ("a?b'\"<>`{}", "http://h/", "http://h/a?b%27%22%3C%3E`{}"),
+        ("http://b\u00fccher.example/", "http://h/", "http://xn--bcher-kva.example/"),
+        ("http://FA\u00df.example/", "http://h/", "http://xn--fa-hia.example/"),
+        ("http://\uff45xample\u3002org/", "http://h/", "http://example.org/"),
+        ("http://0x7f.1/", "http://h/", "http://127.0.0.1/"),
+        ("http://2130706433/", "http://h/", "http://127.0.0.1/"),
+        ("http://[::1]:8080/", "http://h/", "http://[::1]:8080/"),
+        ("http://[0:0::1]/", "http://h/", "http://[::1]/"),
+        ("http://h./a", "http://h/", "http://h./a"),
+        ("data:x", "http://h/", "data:x"),
+        ("mailto:a@b", "http://h/", "mailto:a@b"),
+        ("http://a b/", "http://h/", "http://a b/"),  # none of these is a URL: as it stands
+        ("http://h:99999/", "http://h/", "http://h:99999/"),
+        ("http://h:a/", "http://h/", "http://h:a/"),
+        ("http://256.0.0.1/", "http://h/", "http://256.0.0.1/"),
+        ("http://[::1", "http://h/", "http://[::1"),
+        ("http://a%00b/", "http://h/", "http://a%00b/"),
+        ("//", "http://h/", "//"),
+        ("a", "", "a"),
+        ("http://h/../a", "", "http://h/a"),
+    ],
+)
+def test_urls(url: str, base: str, absolute: str):
+    assert Base(base).join(url) == absolute

@@ -1,0 +1,347 @@
+"""The command over web pages: archives, folders of HTML, what is broken, and a real crawl."""
+
+import contextlib
+import functools
+import http.server
+import io
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.command import digests, fates, funnel, rejected, run, succeed
+from tests.support.page_archives import packed, page_record, record, response
+from tests.support.root import ROOT
+from transforms.pages.archive_members import Broken
+from transforms.pages.page_images import Found
+from transforms.pages.parse_pages import PageFiles, page_images
+from transforms.pages.parse_pages import parse_pages as pages
+
+ALL = ("--language=", "--min_words=1", "--text_only")
+FIXTURE = ROOT / "tests" / "wat_pages"
+
+
+def rows(output: Path, folder: str = "pairs") -> list[dict]:
+    tables = [pq.read_table(path) for path in sorted(output.glob(f"{folder}/*.parquet"))]
+    return pa.concat_tables(tables).to_pylist() if tables else []
+
+
+def pairs(output: Path) -> set[tuple[str, str, str | None]]:
+    return {(row["url"], row["caption"], row["page_url"]) for row in rows(output)}
+
+
+def image_page(number: int) -> str:
+    return (
+        f'<html><img src="{number}.png" alt="picture {number}"><img src="s.png" alt="same"></html>'
+    )
+
+
+def url(number: int) -> str:
+    return f"http://a.example/{number}/"
+
+
+@pytest.mark.parametrize(("pages_at_once", "rows_at_once"), [(1, 1), (3, 4), (10, 20), (99, 99)])
+def test_pages_and_rows_in_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages_at_once: int, rows_at_once: int
+):
+    monkeypatch.setattr(pages, "_PAGES_AT_ONCE", pages_at_once)
+    monkeypatch.setattr(pages, "_ROWS_AT_ONCE", rows_at_once)
+    (tmp_path / "a.warc").write_bytes(
+        b"".join(page_record(url(n), image_page(n)) for n in range(10))
+    )
+    part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))
+    batches = list(pages.rows_of(pages.pairs_of(part, Counter())))
+    assert max(map(len, batches)) <= rows_at_once
+    assert pa.Table.from_batches(batches)["caption"].to_pylist() == [
+        text for n in range(10) for text in (f"picture {n}", "same")
+    ]
+
+
+def test_rows_of_long_pages_are_given_sooner():
+    """Else 16,384 rows might each have a page's URL of 8 KiB, or a text of 32 MiB."""
+    long = "b" * 8000
+    found = (Found(long, f"{number}", long) for number in range(5000))
+    batches = list(pages.rows_of(found))
+    assert max(batch.nbytes for batch in batches) < 1 << 25
+    assert sum(map(len, batches)) == 5000
+
+
+PEAK = """
+import resource, sys
+from collections import Counter
+from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
+from tests.support.root import ROOT
+part = PageFiles("warc", ((sys.argv[1], ""),))
+rows = sum(map(len, rows_of(pairs_of(part, Counter()))))
+print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_mib(path: Path) -> tuple[int, float]:
+    """The rows of an archive, and what a process of its own takes to make them."""
+    command = [sys.executable, "-c", PEAK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    rows, kib = map(int, done.stdout.split())
+    return rows, kib / 1024
+
+
+def test_pages_of_many_short_tags_are_parsed_in_pieces(tmp_path: Path):
+    """One of 32 MiB took 2 GB, and 256 pages were held together."""
+    (tmp_path / "small.warc").write_bytes(page_record(url(0), b"<img src=a alt=b>"))
+    tags = b"<img src=a alt=b c d e f g>" * 50_000
+    some = [page_record(url(n), tags) for n in range(4)]
+    (tmp_path / "large.warc").write_bytes(b"".join(some))
+    (few, least), (many, most) = (peak_mib(tmp_path / f"{n}.warc") for n in ("small", "large"))
+    assert (few, many) == (1, 200_000)
+    assert most - least < 150
+
+
+@pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.warc.zst"])
+def test_a_broken_page_costs_itself_alone(tmp_path: Path, name: str):
+    some = [page_record(url(n), image_page(n)) for n in range(5)]
+    some[1] = some[1].replace(b"Content-Length: ", b"Content-Length: 9")
+    some[3] = page_record(url(3), b"\x1f\x8b\x08 no gzip", "Content-Encoding: gzip")
+    kind = name.rpartition(".")[2]
+    (tmp_path / name).write_bytes(packed(some, kind))
+    ended = succeed(tmp_path / name, tmp_path / "set", *ALL)
+    expected = {(f"{url(n)}{n}.png", f"picture {n}", url(n)) for n in (0, 2, 4)}
+    assert expected | {(f"{url(n)}s.png", "same", url(n)) for n in (0, 2, 4)} == pairs(
+        tmp_path / "set"
+    )
+    broken = [
+        (row["reason"], row["page_url"], row["step"]) for row in rows(tmp_path / "set", "rejected")
+    ]
+    assert broken == [("broken_page", url(n), "pairs") for n in (1, 3)]
+    details = [fate.detail for fate in rejected(tmp_path / "set")]
+    assert details[0] in ("wrong_length", "cut_off")
+    assert details[1] == "bad_encoding"
+    told = funnel(tmp_path / "set")
+    assert told["steps"][0]["dropped"]["broken_page"] == 2
+    assert told["pages"] == {"broken": 2, "pages": 3, "pairs": 6, "records": 5}
+    assert "pages: 3 of 5 records; 2 broken; 6 pairs" in ended.out
+
+
+def test_what_nobody_foresaw_is_a_row_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """Pages at which our own code fails, at several places."""
+
+    def failing(function: Callable[[Any], Any], bad: str) -> Callable[[Any], Any]:
+        def call(given: Any) -> Any:
+            if bad in str(given):
+                raise ZeroDivisionError("never seen")
+            return function(given)
+
+        return call
+
+    (tmp_path / "a.warc").write_bytes(
+        b"".join(page_record(url(n), image_page(n)) for n in range(1, 6))
+    )
+    monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(2)))
+    monkeypatch.setattr(page_images, "pieces", failing(page_images.pieces, "picture 3"))
+    monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(4)))
+    counts: Counter[str] = Counter()
+    part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))
+    found = list(pages.pairs_of(part, counts))
+    assert [one for one in found if isinstance(one, Broken)] == [
+        Broken("unreadable", url(n)) for n in (2, 3, 4)
+    ]
+    assert {one.page for one in found if isinstance(one, Found)} == {url(1), url(5)}
+    assert len([line for line in caplog.messages if "ZeroDivisionError" in line]) == 1
+
+    def torn(*_: Any) -> Iterator[Found]:
+        yield Found("http://a.example/", "before", url(1))
+        raise ZeroDivisionError("never seen")
+
+    monkeypatch.setattr(pages, "read_wat", torn)
+    found = list(pages.pairs_of(PageFiles("wat", part.files * 2), counts))
+    assert found == [Found("http://a.example/", "before", url(1)), Broken("unreadable")] * 2
+
+
+def test_warc_and_wat_give_the_same_set(tmp_path: Path):
+    for kind in ("warc", "wat"):
+        succeed(FIXTURE / f"pages.{kind}.gz", tmp_path / kind, *ALL)
+    untold = {"http://dogs.example/untold", "http://dogs.example/bases"}
+    both = [
+        {pair for pair in pairs(tmp_path / kind) if pair[2] not in untold}
+        for kind in ("warc", "wat")
+    ]
+    assert both[0] == both[1]
+    assert len(both[0]) == 8
+
+
+def write_html(folder: Path) -> None:
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a b.html").write_text(image_page(1))
+    (folder / "deep" / "c.htm").write_text(image_page(2))
+    (folder / "style.css").write_text("<img src=no alt=no>")
+
+
+def test_a_folder_of_pages(tmp_path: Path):
+    write_html(tmp_path / "www")
+    flags = ("--input_format=html", "--base_url=https://w.example/docs/")
+    succeed(tmp_path / "www", tmp_path / "set", *ALL, *flags)
+    site = "https://w.example/docs"
+    page, other = f"{site}/a%20b.html", f"{site}/deep/c.htm"
+    assert pairs(tmp_path / "set") == {
+        (f"{site}/1.png", "picture 1", page),
+        (f"{site}/s.png", "same", page),
+        (f"{site}/deep/2.png", "picture 2", other),
+        (f"{site}/deep/s.png", "same", other),
+    }
+
+
+def test_pages_that_say_where_they_are(tmp_path: Path):
+    head = '<link rel="canonical" href="http://w.example/a/"><base href="http://b.example/">'
+    (tmp_path / "1.html").write_text(head + image_page(1))
+    (tmp_path / "2.html").write_text(head[: head.index("<base")] + image_page(2))
+    (tmp_path / "3.html").write_text(image_page(3))
+    succeed(tmp_path / "*.html", tmp_path / "set", *ALL, "--input_format=html")
+    assert pairs(tmp_path / "set") == {
+        ("http://b.example/1.png", "picture 1", "http://w.example/a/"),
+        ("http://b.example/s.png", "same", "http://w.example/a/"),
+        ("http://w.example/a/2.png", "picture 2", "http://w.example/a/"),
+        ("http://w.example/a/s.png", "same", "http://w.example/a/"),
+    }
+    assert {(row["url"], row["detail"]) for row in rows(tmp_path / "set", "rejected")} == {
+        ("3.png", "not_http"),
+        ("s.png", "not_http"),
+    }
+
+
+def test_no_page_at_all_and_pages_beside_tables(tmp_path: Path):
+    (tmp_path / "a.warc").write_bytes(record(url(1), response("", status="404 No")))
+    ended = succeed(tmp_path / "a.warc", tmp_path / "none", *ALL)
+    assert "no pair is left" in ended.err
+    (tmp_path / "b.warc").write_bytes(page_record(url(1), image_page(1)))
+    (tmp_path / "c.csv").write_text("url,caption\nhttp://c.example/,a table\n")
+    succeed(f"{tmp_path}/b.warc,{tmp_path}/c.csv", tmp_path / "both", *ALL)
+    assert len(pairs(tmp_path / "both")) == 3
+
+
+NO_ARCHIVES = {
+    "a.warc": b"<html>no archive",
+    "a.warc.gz": b"\x1f\x8b\x08" * 9,
+    "a.warc.zst": b"\x5d\x2a\x4d\x18\xff\xff\xff\xff\x28\xb5\x2f\xfd" + b"\xff" * 9,
+    "a.wacz": b"PK\x03\x04 cut",
+    "b.wacz": b"",
+    "a.wat.gz": b"<html>no archive",
+}
+
+
+def no_files_in_a_zip() -> bytes:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as file:
+        file.writestr("pages/pages.jsonl", "{}")
+    return whole.getvalue()
+
+
+@pytest.mark.parametrize("name", NO_ARCHIVES)
+def test_what_is_no_archive_is_told_before_the_run(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(NO_ARCHIVES[name] or no_files_in_a_zip())
+    ended = run(tmp_path / name, tmp_path / "set", *ALL)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "no WARC record begins in it" in ended.err
+
+
+def test_a_base_that_is_no_url_is_told(tmp_path: Path):
+    ended = run(tmp_path, tmp_path / "set", "--base_url=docs")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "base_url must be an absolute http(s) URL" in ended.err
+
+
+def test_neither_order_nor_batches_change_the_page_that_is_kept(tmp_path: Path):
+    some = [page_record(url(n), '<img src="/one.png" alt="one">') for n in range(6)]
+    for at, order in enumerate((some, some[::-1])):
+        (tmp_path / f"{at}.warc").write_bytes(packed(order, "plain"))
+        succeed(tmp_path / f"{at}.warc", tmp_path / f"set{at}", *ALL, f"--batch_rows={1 + 4 * at}")
+    assert pairs(tmp_path / "set0") == pairs(tmp_path / "set1")
+    assert (
+        digests(tmp_path / "set0")["pairs/00000.parquet"]
+        == digests(tmp_path / "set1")["pairs/00000.parquet"]
+    )
+
+
+def test_parsed_pages_are_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for n in range(3):
+        (tmp_path / f"{n}.warc").write_bytes(page_record(url(n), image_page(n)))
+    succeed(f"{tmp_path}/*.warc", tmp_path / "whole", *ALL)
+    import pipeline.run
+    import transforms.pages.parse_pages
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("stopped here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.run, "curate_texts", fail)
+        assert run(f"{tmp_path}/*.warc", tmp_path / "set", *ALL).status == 1
+    parsed = sorted((tmp_path / "set/_temporary/pages").glob("*.parquet"))
+    assert len(parsed) == 3
+    # As a run leaves it that is killed while it parses: pages.json is what comes last.
+    parsed[1].unlink()
+    (tmp_path / "set/_temporary/pages.json").unlink()
+    read = []
+    pairs_of = transforms.pages.parse_pages.pairs_of
+    monkeypatch.setattr(
+        transforms.pages.parse_pages,
+        "pairs_of",
+        lambda part, counts: [read.append(part), *pairs_of(part, counts)][1:],
+    )
+    succeed(f"{tmp_path}/*.warc", tmp_path / "set", *ALL)
+    assert [part.files[0][0] for part in read] == [str(tmp_path / "1.warc")]
+    assert digests(tmp_path / "set") == digests(tmp_path / "whole")
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A folder on loopback, by Python's own server."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+REAL = Path("/usr/share/doc/python-skimage-doc/html")
+
+
+@pytest.mark.skipif(
+    not (shutil.which("wget") and REAL.is_dir()),
+    reason="needs Debian's wget and python-skimage-doc, which .ci/run installs (2026-11-25)",
+)
+def test_a_crawl_by_wget(tmp_path: Path):
+    """GNU wget over real pages, served on loopback, against the same pages as files."""
+    with served(REAL) as address:
+        command = ["wget", "-q", "-r", "-l", "3", "-A", "html", "-P", str(tmp_path / "mirror")]
+        start = f"{address}/auto_examples/index.html"
+        warc = f"--warc-file={tmp_path / 'crawl'}"
+        done = subprocess.run([*command, warc, start], check=False)
+        assert done.returncode in (0, 8)  # 8: some links of real pages lead nowhere
+    succeed(tmp_path / "crawl.warc.gz", tmp_path / "crawled", *ALL)
+    mirror = tmp_path / "mirror" / address.removeprefix("http://")
+    flags = ("--input_format=html", f"--base_url={address}/")
+    succeed(mirror, tmp_path / "mirrored", *ALL, *flags)
+    told = funnel(tmp_path / "crawled")
+    assert told["pages"]["pages"] > 100
+    assert told["pages"]["broken"] == 0
+    assert len(pairs(tmp_path / "crawled")) > 200
+    assert fates(tmp_path / "crawled") == fates(tmp_path / "mirrored")
+    assert pairs(tmp_path / "crawled") == pairs(tmp_path / "mirrored")
+    served_pages = {f"{address}/{path.relative_to(mirror)}" for path in mirror.rglob("*.html")}
+    assert {row["page_url"] for row in rows(tmp_path / "crawled")} <= served_pages

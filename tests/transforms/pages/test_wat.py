@@ -1,0 +1,410 @@
+"""A WAT by the Internet Archive's code, against the WARC that it was made of."""
+
+import gzip
+import json
+import random
+import re
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.page_archives import packed, record
+from tests.support.root import ROOT
+from transforms.pages.archive_members import Broken
+from transforms.pages.archives import records_of
+from transforms.pages.page_images import Found
+from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of, wat, wat_links
+from transforms.pages.wat import images_of_members, images_of_wat
+from transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, look
+
+PAGES = ROOT / "tests" / "wat_pages"
+PAGE_URL = "http://dogs.example/a/b.html"
+
+
+def read(path: Path, kind: str) -> tuple[set, Counter[str]]:
+    counts: Counter[str] = Counter()
+    return set(flat(pairs_of(PageFiles(kind, ((str(path), ""),)), counts))), counts
+
+
+def flat(some: Iterable[Found | Images | Broken]) -> Iterator[Found | Broken]:
+    """One by one."""
+    for one in some:
+        if isinstance(one, Images):
+            yield from map(Found, *(column.to_pylist() for column in one))
+        else:
+            yield one
+
+
+def found_in(members: list[bytearray]) -> tuple[list[Found | Broken], Counter[str]]:
+    """What is in members, in any order, and what is counted."""
+    counts: Counter[str] = Counter()
+    return sorted(flat(images_of_members(members, counts))), +counts
+
+
+def parsed_of(members: Iterable[bytearray]) -> tuple[list[Found | Broken], Counter[str]]:
+    """The same by a parser of all of it."""
+    counts: Counter[str] = Counter()
+    rows: list[Found | Broken] = []
+    for one in (one for member in members for one in records_of(member)):
+        told = images_of_wat(one)
+        counts["records"] += 1
+        if isinstance(told, str):
+            counts[told] += 1
+        elif isinstance(told, Broken):
+            rows.append(told)
+        else:
+            counts["pages"] += 1
+            rows.extend(told)
+    return sorted(rows), +counts
+
+
+def test_the_pairs_of_a_wat_are_those_of_its_warc_but_for_what_it_does_not_tell():
+    warc, warc_counts = read(PAGES / "pages.warc.gz", "warc")
+    wat, wat_counts = read(PAGES / "pages.wat.gz", "wat")
+    assert len(warc & wat) == 9
+    untold = "http://dogs.example/untold"
+    assert warc - wat == {
+        Found("http://dogs.example/lazy.png", "comes late", untold),
+        Found("http://dogs.example/l.png", "in a set", untold),
+        Found("http://dogs.example/p.webp", "in a picture", untold),
+        Found("http://dogs.example/first/b.png", "two bases", "http://dogs.example/bases"),
+    }
+    bases = Found("http://dogs.example/second/b.png", "two bases", "http://dogs.example/bases")
+    assert wat - warc == {bases}
+    for name in ("pages", "not_ok", "not_html"):
+        assert warc_counts[name] == wat_counts[name] > 0
+
+
+def member(block: bytes, target: str = "x") -> bytearray:
+    return bytearray(record(target, block, kind="metadata", content="application/json"))
+
+
+def told(one: bytearray) -> list[Found | Broken]:
+    """What a member tells, which must be the same whether or not all of it is parsed."""
+    assert found_in([one]) == parsed_of([one])
+    return found_in([one])[0]
+
+
+def page(links: list[dict], **more: object) -> dict:
+    """What a WAT says of a page, in Common Crawl's order."""
+    head = {"WARC-Target-URI": PAGE_URL, "WARC-Type": "response", "Content-Length": "7"}
+    answer = {"Response-Message": {"Status": "200"}, "HTML-Metadata": {**more, "Links": links}}
+    return {
+        "Container": {"Filename": "a.warc.gz"},
+        "Envelope": {
+            "Format": "WARC/1.0",
+            "WARC-Header-Metadata": head,
+            "Payload-Metadata": {"HTTP-Response-Metadata": answer},
+        },
+    }
+
+
+def compact(whole: object, ascii: bool = False) -> bytes:
+    return json.dumps(whole, separators=(",", ":"), ensure_ascii=ascii).encode()
+
+
+USUAL = [
+    {"path": "IMG@/src", "url": "a.png", "alt": "plain"},
+    {"path": "IMG@/src", "url": "b.png", "alt": 'says "path":"IMG@/src" and {"'},
+    {"path": "A@/href", "url": 'x{"', "text": '"path":"IMG@/src"}'},
+    {"url": "d.png", "alt": "last", "path": "IMG@/src"},
+    {"path": "IMG@/src", "url": "}e.png", "alt": "} begins"},
+    {"path": "IMG@/src", "url": "f.png", "alt": 'back\\slash \\"', "width": "3"},
+    {"path": "IMG@/src", "url": "h.png", "alt": "caf\u00e9 \U0001f436 &eacute;"},
+    {"path": "IMG@/src", "url": " \tk.png\n", "alt": "spaced"},
+    {"path": "IMG@/src", "url": "data:,x", "alt": "inline"},
+    {"path": "IMG@/src", "url": "l.png", "alt": " \u00a0\t"},
+    {"path": "IMG@/src", "url": "", "alt": "no URL"},
+    {"path": "IMG@/src", "alt": "no URL"},
+    {"path": "IMG@/src", "url": "m.png", "alt": ""},
+    {"path": "IMG@/srcset", "url": "i.png", "alt": "no"},
+    {"path": "IMG@/src", "url": "https://cdn.example/a.png?b=1", "alt": "elsewhere"},
+    {"path": "IMG@/src", "url": "../../../up.png", "alt": "far above"},
+    {"path": "IMG@/src", "url": "/rooted.png", "alt": "rooted"},
+]
+ODD_LINKS = [
+    {"alt": "x{", "path": "IMG@/src", "url": "c.png"},
+    {"path": "IMG@/src", "url": "g.png", "alt": 7},
+    {"path": "IMG@/src", "url": "g.png", "alt": "nested", "more": {"a": "b"}},
+    {"path": "STYLE/#text", "href": "IMG@/src"},
+]
+
+
+@pytest.mark.parametrize("ascii", [True, False])
+def test_links_are_found_as_by_a_parser(ascii: bool):
+    for links in [[one] for one in USUAL + ODD_LINKS] + [USUAL, USUAL + ODD_LINKS]:
+        whole = page(links)
+        found = told(member(compact(whole, ascii)))
+        spaced = json.dumps(whole, ensure_ascii=ascii, indent=1).encode()
+        assert found == told(member(spaced))
+        assert sorted(one.text for one in found) == sorted(
+            link["alt"].replace("&eacute;", "\u00e9")
+            for link in links
+            if link["path"] == "IMG@/src" and isinstance(link["alt"], str) and link["alt"].strip()
+            if link.get("url") and link["alt"] != "inline"
+        )
+
+
+def spelled(text: bytes, kind: str) -> bytes:
+    """The same JSON as a writer may put it."""
+    return {
+        "slash": text.replace(b"/", b"\\/"),
+        "letter": text.replace(b"IMG@", b"\\u0049MG@"),
+        "last letter": text.replace(b'@/src"', b'@/sr\\u0063"'),
+        "in capitals": text.replace(b"/src", b"\\u002Fsrc"),
+        "a key": text.replace(b'"path"', b'"p\\u0061th"'),
+        "base": text.replace(b'"Base"', b'"Bas\\u0065"'),
+        "before a colon": text.replace(b'":', b'" :'),
+        "behind a colon": text.replace(b'":"', b'": "'),
+        "before a base's colon": text.replace(b'"Base":', b'"Base"\n:'),
+        "before a status' colon": text.replace(b'"Status":', b'"Status"\t:'),
+        "around all": text.replace(b"{", b"{ ").replace(b"}", b"\n}").replace(b",", b" , "),
+        "the path last": text.replace(b'"path":"IMG@/src",', b"").replace(
+            b'"alt":"plain"', b'"alt":"plain","path":"IMG@/src"'
+        ),
+        "the path twice": text.replace(b'{"path"', b'{"path":"A@/href","path"'),
+        "the other path last": text.replace(b'"alt":"plain"', b'"alt":"plain","path":"A@/href"'),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("slash", "letter", "last letter", "in capitals", "a key", "base", "before a colon"),
+        *("behind a colon", "before a base's colon", "before a status' colon", "around all"),
+        *("the path last", "the path twice"),
+    ],
+)
+def test_the_same_json_written_otherwise_has_the_same_pairs(kind: str):
+    """A page lost its images, silently, where a slash was written as `\\/`."""
+    for whole in (page(USUAL[:1]), page(USUAL[:1], Head={"Base": "/b/"})):
+        plain = compact(whole)
+        assert told(member(spelled(plain, kind))) == told(member(plain)) != []
+    assert told(member(spelled(compact(page(USUAL[:1])), "the other path last"))) == []
+
+
+def test_the_escapes_of_common_crawl_are_not_parsed():
+    texts = ["<\\/b>", "\\u0085", "\\u00e9", "\\u2019", '\\"', "\\\\", "\\n"]
+    links = "".join(f'{{"path":"A@/href","url":"x","text":"{text}"}},' for text in texts).encode()
+    links += b'{"path":"A@/href","url":"/Base","text":"Knowledge Base"},'
+    whole = page(USUAL)
+    answer = whole["Envelope"]["Payload-Metadata"]["HTTP-Response-Metadata"]
+    answer["Response-Message"] |= {"Headers": {"CF-Cache-Status": "HIT"}}
+    one = member(compact(whole).replace(b'"Links":[', b'"Links":[' + links))
+    assert look([one]).kinds.tolist() == [PAGE]
+    assert len(told(one)) == 10
+
+
+def test_what_nobody_foresaw_in_a_link_or_record_costs_it_alone(monkeypatch: pytest.MonkeyPatch):
+    def fail(text: str, url: str) -> tuple[str, str]:
+        raise ZeroDivisionError("never seen")
+
+    link = {"path": "IMG@/src", "url": "o.png", "alt": "&amp;"}
+    whole = page([link, *USUAL[:1]])
+    odd = compact(whole).replace(b"/src", b"\\/src")
+    monkeypatch.setattr(wat, "_unescaped", fail)
+    found, _ = found_in([member(compact(whole)), member(odd, "y"), member(compact(whole))])
+    unreadable = [Broken("unreadable", PAGE_URL)] * 3
+    assert [one for one in found if isinstance(one, Broken)] == unreadable
+    assert len(found) == 6
+
+
+def test_the_usual_is_not_parsed():
+    usual = member(compact(page(USUAL)))
+    request = member(compact({"Envelope": {"WARC-Header-Metadata": {"WARC-Type": "request"}}}))
+    for odd in (page(ODD_LINKS[:1]), page(USUAL, Head={"Base": "/"})):
+        kinds = look([usual, request, member(compact(odd)), usual]).kinds
+        assert kinds.tolist() == [PAGE, WITHOUT_RESPONSE, ODD, PAGE]
+    with gzip.open(PAGES / "pages.wat.gz") as file:  # as the Internet Archive's code writes it
+        members = [b"WARC/1.0\r\n" + one for one in file.read().split(b"WARC/1.0\r\n")[1:]]
+    assert look(members).kinds.tolist().count(PAGE) == 3
+
+
+def test_a_header_cannot_name_another_page():
+    whole = page(USUAL[:1])
+    answer = whole["Envelope"]["Payload-Metadata"]["HTTP-Response-Metadata"]
+    headers = {"WARC-Target-URI": "http://bad/", "WARC-Type": "request", "Base": "http://bad/"}
+    for more in ({}, {"Status": "2"}, {"HTML-Metadata": "x"}):
+        answer = {"Headers": headers | more} | answer
+        whole["Envelope"]["Payload-Metadata"]["HTTP-Response-Metadata"] = answer
+        assert told(member(compact(whole))) == [
+            Found("http://dogs.example/a/a.png", "plain", PAGE_URL)
+        ]
+
+
+def test_a_lone_surrogate_harms_no_other_pair():
+    block = compact(page(USUAL)).replace(b"plain", b"\\ud800 x")
+    assert "\ufffd x" in [one.text for one in told(member(block))]
+    assert len(told(member(block))) == 10
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", "[]", "null", "{}}", '{"Envelope": 7}', "{" * 100_000]
+)
+def test_what_is_no_wat_is_broken(text: str):
+    assert told(member(text.encode())) == [Broken("bad_json", "x")]
+
+
+DAMAGED = member(compact(page(USUAL)))
+# All but the names of the objects around, whose damage would only be seen by a parser of all.
+PLACES = [
+    *range(DAMAGED.index(b'{"Container')),
+    *range(DAMAGED.index(b'{"WARC-Target'), DAMAGED.index(b',"Payload')),
+    *range(DAMAGED.index(b'[{"path'), len(DAMAGED)),
+]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(PLACES), st.sampled_from(b'{}[]":,\\&\x00\x80 aI/.')), max_size=3
+    )
+)
+def test_damage_is_found_as_by_a_parser(flips: list[tuple[int, int]]):
+    one = bytearray(DAMAGED)
+    for at, byte in flips:
+        one[at] = byte
+    found, (parsed, counts) = found_in([one]), parsed_of([one])
+    # Damage between the images, which only a parser of all of it sees, costs no pair.
+    broken = [told for told in parsed if isinstance(told, Broken)]
+    assert found == (parsed, counts) or [told.detail for told in broken] == ["bad_json"]
+
+
+def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rng = random.Random(0)
+    kinds = [
+        compact(page(USUAL)),
+        compact(page(ODD_LINKS)),
+        compact(page([])),
+        compact({"Envelope": {"WARC-Header-Metadata": {"WARC-Type": "request"}}}),
+        compact(page(USUAL))[:-9],
+    ]
+    members = [member(rng.choice(kinds)) for _ in range(200)]
+    alone = parsed_of(members)
+    assert found_in(members) == alone
+    for kind in ("gz", "zst", "plain"):
+        for size in (1, 1 << 12, 1 << 20):
+            monkeypatch.setattr(wat, "_AT_ONCE", size)
+            (tmp_path / "a.wat").write_bytes(packed([bytes(one) for one in members], kind))
+            counts: Counter[str] = Counter()
+            with (tmp_path / "a.wat").open("rb") as source:
+                found = sorted(flat(wat.read_wat(source, counts)))
+            assert (found, +counts) == alone
+
+
+def test_texts_in_any_script_or_broken():
+    texts = [
+        "\u72d7",
+        "\u30a4\u30cc",
+        "\u00e9",
+        "\u3000 \u2003",
+        "\u00a0",
+        "\u0441\u043e",
+        "\u00e9",
+    ]
+    links = [{"path": "IMG@/src", "url": "a.png", "alt": text} for text in texts]
+    one = member(compact(page(links)))
+    assert sorted(found.text for found in told(one)) == sorted(t for t in texts if t.strip())
+    broken = one.replace("\u72d7".encode(), b"a\xff\xfe")
+    assert "a\ufffd\ufffd" in [found.text for found in told(broken)]
+    assert found_in([one, broken, one]) == parsed_of([one, broken, one])
+
+
+def test_a_page_with_a_long_url_and_more_rows_than_a_batch(monkeypatch: pytest.MonkeyPatch):
+    long = page(USUAL)
+    long["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 5000}/"
+    assert len(told(member(compact(long)))) == 10
+    monkeypatch.setattr(wat_links, "_ROWS_AT_ONCE", 3)
+    some = [one for one in images_of_members([member(compact(page(USUAL)))], Counter())]
+    assert [len(one.url) for one in some if isinstance(one, Images)] == [3, 2]
+    assert found_in([member(compact(page(USUAL)))]) == parsed_of([member(compact(page(USUAL)))])
+
+
+def peak_of(members: list[bytearray]) -> int:
+    """The bytes that are held at most while their rows are made, one batch at a time."""
+    batches = rows_of(images_of_members(members, Counter()))
+    tracemalloc.start()
+    try:
+        assert sum(batch.num_rows for batch in batches) > 50_000
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", ["x", "&amp;", "\\/"])  # by the walk, by a parser of it, or of all
+def test_a_member_of_many_short_links_is_read_in_steps(text: str):
+    """12 KB of gzip, which are 4 MiB, took 856 MB: each row had the page's long URL, twice."""
+    whole = page([])
+    whole["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 4000}/"
+    link = f'{{"path":"IMG@/src","url":"a","alt":"{text}"}},'.encode()
+    block = compact(whole).replace(b'"Links":[', b'"Links":[' + link * 60_000 + link[:-1])
+    one = member(block)
+    for times in (1, 3):
+        assert peak_of([one] * times) < 10 * times * len(one) + (64 << 20)
+
+
+def test_a_record_too_long_to_parse_and_a_page_of_a_long_url():
+    whole = page(USUAL[:1])
+    whole["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 9000}"
+    assert told(member(compact(whole))) == [Broken("long_url", "x")]
+    odd = member(compact(page(USUAL)).replace(b"/", b"\\/") + b" " * (1 << 24))
+    assert told(odd) == [Broken("too_large", "x")]
+
+
+@pytest.mark.parametrize(
+    "value", ["[" * 500 + "]" * 500, "[" * 5000, "9" * 5000, "-1e999", "NaN", "7"]
+)
+@pytest.mark.parametrize("place", ["Envelope", "WARC-Type", "Links", "Head", "alt", "Base"])
+def test_any_json_is_pairs_or_a_fault(value: str, place: str):
+    whole = page(USUAL, Head={"Base": "/"})
+    block = re.sub(
+        rf'"{place}":("[^"]*"|(?=[\[{{]))'.encode(),
+        b'"%s":%s,"x":"y' % (place.encode(), value.encode()),
+        compact(whole),
+        count=1,
+    )
+    assert told(member(block)) is not None
+    text = compact(whole).replace(b'"alt":"plain"', b'"alt":' + value.encode())
+    assert told(member(text)) is not None
+
+
+def test_one_bad_link_costs_its_record_one_row():
+    bad = b'{"path":"IMG@/src","url":"a","alt":"\\x"},'
+    one = member(compact(page(USUAL[:2])).replace(b'"Links":[', b'"Links":[' + bad * 3))
+    found, counts = found_in([one, member(compact(page(USUAL[:1])))])
+    assert [row for row in found if isinstance(row, Broken)] == [Broken("bad_json", PAGE_URL)]
+    assert counts["pages"] == 2
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("bad", ["7", "null", '["path"]', '"IMG@/src"'])
+def test_one_link_that_is_no_object_costs_itself_alone(bad: str):
+    block = compact(page(USUAL[:2])).replace(b'"Links":[', f'"Links":[{bad},'.encode())
+    for spaced in (block, block.replace(b'"Envelope":', b'"Envelope" :')):  # and for the parser
+        found, counts = found_in([member(spaced)])
+        assert [row for row in found if isinstance(row, Broken)] in (
+            [],
+            [Broken("bad_json", PAGE_URL)],
+        )
+        assert counts["pages"] == 1
+        assert len([row for row in found if not isinstance(row, Broken)]) == 2
+
+
+def test_a_broken_record_costs_itself_alone(tmp_path: Path):
+    good = compact(page(USUAL[:1]))
+    some = [record("x", block, kind="metadata") for block in (good, good[:-9], good)]
+    (tmp_path / "a.wat.gz").write_bytes(packed(some, "gz"))
+    counts: Counter[str] = Counter()
+    part = PageFiles("wat", ((str(tmp_path / "a.wat.gz"), ""),))
+    found = flat(pairs_of(part, counts))
+    assert Counter(map(type, found)) == {Found: 2, Broken: 1}
+    assert (counts["pages"], counts["records"]) == (2, 3)
+
+
+def test_the_fixture_is_a_wat():
+    with gzip.open(PAGES / "pages.wat.gz") as file:
+        assert b"ia-web-commons" in file.read(600)

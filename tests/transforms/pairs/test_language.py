@@ -1,0 +1,298 @@
+"""The language of alt-texts: both sides of each threshold, and one verdict a text whoever asks."""
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import langdetect
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.rules import Rules
+from tests.support.labelled_texts import ENGLISH_TEXTS, FOREIGN_TEXTS
+from tests.support.made_batches import in_the_middle, language_rule
+from tests.support.nasty_texts import captions
+from tests.support.root import ROOT
+from transforms.pairs import language as module
+from transforms.pairs.language import (
+    JUDGED_CHARACTERS,
+    LANGUAGES,
+    LanguageRule,
+    langdetect_probability,
+    language_score,
+    mistaken_for,
+    wrong_languages,
+)
+from transforms.workers.threads import in_threads
+
+RULE = language_rule("en")
+ENGLISH = "two white dogs running along the beach in the morning"
+GERMAN = "zwei weiße Hunde laufen am Morgen den Strand entlang"
+CHINESE = "两只白色的狗早上在海滩上奔跑"
+COLUMN = [GERMAN, ENGLISH, CHINESE, ENGLISH, ""]
+
+# Many threads ask at once, before any profile of a language is loaded.
+AT_ONCE = f"""
+import logging
+logging.basicConfig(level=logging.ERROR)  # as the command does: Beam warns of what it does not find
+import pyarrow as pa
+from transforms.pairs.language import LanguageRule, wrong_languages
+from transforms.workers.threads import in_threads
+from tests.support.root import ROOT
+rule = LanguageRule("en", 1.0, 0.0, 0.9)
+rows = "mini bar", "a toy trombone", "{GERMAN}"
+columns = [pa.array([f"{ENGLISH} {{i}}", *rows]) for i in range(8)]
+answers = in_threads(lambda column: wrong_languages(column, rule), columns)
+print({{(*rows.tolist(), *names.to_pylist()) for rows, names in answers}})
+"""
+
+
+def found(texts: list[str], rule: LanguageRule = RULE) -> dict[int, str]:
+    rows, names = wrong_languages(pa.array(texts, pa.string()), rule)
+    assert rows.dtype == np.int64
+    return dict(zip(rows.tolist(), names.to_pylist(), strict=True))
+
+
+def test_the_tests_use_the_default_thresholds() -> None:
+    rules = Rules()
+    assert (
+        LanguageRule(
+            rules.language,
+            rules.min_language_score,
+            rules.min_unsure_language_score,
+            rules.min_langdetect_probability,
+        )
+        == RULE
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "taken_for"),
+    [
+        (ENGLISH, None),
+        (GERMAN, "de"),
+        (CHINESE, "zh"),
+        ("1920 - 300", "und"),
+        ("", "und"),
+        ("a rifle", None),  # scores 0.505; langdetect would say 0
+        ("a sketch of a agama.", None),  # 0.4955, left to langdetect: 1.00
+        ("busts in silhouette", None),  # 0.498: 1.00
+        ("raw binary data", "tl"),  # 0.498: 0
+        ("happy birthday", "tl"),  # 0.497: 0.43, not enough
+        ("a cartoon langur.", "is"),  # 0.4884, so not left to it
+        ("ភាសាខ្មែរ email ភាសាខ្មែរ", "sk"),  # 0.477; no language that eldc knows has the rest
+        ("a toy trombone.", "pt"),  # 0.477, so not left to it: it would say 1.00
+    ],
+)
+def test_the_verdict_on_a_text(text: str, taken_for: str | None) -> None:
+    assert mistaken_for(text, RULE) == taken_for
+    assert found([text]) == ({} if taken_for is None else {0: taken_for})
+
+
+@pytest.mark.parametrize("text", ["a rifle", "happy birthday", ENGLISH, "the red dog"])
+def test_each_threshold_keeps_what_is_as_much_as_it(text: str) -> None:
+    score, _ = language_score(text, "en")
+    sure = replace(RULE, min_score=score, min_unsure_score=score)
+    above = float(np.nextafter(score, 1))
+    assert mistaken_for(text, sure) is None
+    assert mistaken_for(text, replace(sure, min_score=above, min_unsure_score=above)) is not None
+    unsure = replace(RULE, min_score=1.0, min_unsure_score=score, min_langdetect_probability=0.0)
+    assert mistaken_for(text, unsure) is None
+    assert mistaken_for(text, replace(unsure, min_unsure_score=above)) is not None
+    probability = langdetect_probability(text, "en")
+    asked = replace(unsure, min_langdetect_probability=probability)
+    assert mistaken_for(text, asked) is None
+    more = replace(asked, min_langdetect_probability=float(np.nextafter(probability, 2)))
+    assert mistaken_for(text, more) is not None
+
+
+@pytest.mark.parametrize(
+    ("language", "its", "not_its"),
+    [
+        ("de", GERMAN, ENGLISH),
+        ("zh", CHINESE, "二匹の白い犬が朝の浜辺を走っている"),
+        ("zh", "兩隻白色的狗早上在海灘上奔跑", GERMAN),
+        ("eu", "etxe zuri bat ibaiaren ondoan", ENGLISH),  # eldc alone knows it
+        ("id", "seekor anjing berlari di pantai pada pagi hari", ENGLISH),  # langdetect alone
+        ("af", "die bruin hond slaap onder die ou houttafel", GERMAN),
+    ],
+)
+def test_any_language_can_be_wanted(language: str, its: str, not_its: str) -> None:
+    rule = language_rule(language)
+    taken_for = found([its, not_its], rule)
+    assert list(taken_for) == [1]
+    assert taken_for[1] != language
+
+
+def test_an_unsure_text_in_a_language_that_langdetect_does_not_know() -> None:
+    text = "etxe zuri bat ibaiaren ondoan"
+    rule = LanguageRule("eu", 1.0, 0.0, 0.0)
+    assert mistaken_for(text, rule) is not None  # eldc alone decides, though no less would do
+    assert mistaken_for(text, replace(rule, min_score=0.5)) is None
+
+
+def test_the_languages_are_iso_codes_of_both() -> None:
+    assert len(LANGUAGES) == 67
+    assert {"en", "zh", "eu", "id", "no"} < set(LANGUAGES)
+    assert not {"zh-cn", "zh-tw", "und", ""} & set(LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken_for"),
+    [
+        ("en", {0: "de", 2: "zh", 4: "und"}),
+        ("de", {1: "en", 2: "zh", 3: "en", 4: "und"}),
+        ("", {}),
+    ],
+)
+def test_the_rows_in_another_language(wanted: str, taken_for: dict[int, str]) -> None:
+    rule = language_rule(wanted)
+    assert found(COLUMN, rule) == taken_for
+    assert found([], rule) == {}
+    rows, names = wrong_languages(in_the_middle(pa.array(COLUMN)), rule)
+    assert dict(zip(rows.tolist(), names.to_pylist(), strict=True)) == taken_for
+
+
+def test_each_identity_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def judge(identity: str, rule: LanguageRule) -> str | None:
+        asked.append(identity)
+        return mistaken_for(identity, rule)
+
+    monkeypatch.setattr(module, "mistaken_for", judge)
+    texts = ["Straße", "STRASSE", "Die Straße", "die strasse", *COLUMN, ENGLISH.upper()]
+    found(texts)
+    assert sorted(asked) == sorted({text.casefold() for text in texts})
+
+
+@pytest.mark.parametrize("spelt", [str.upper, str.lower, str.title, str.swapcase])
+def test_every_spelling_of_a_text_gets_one_verdict(spelt: Callable[[str], str]) -> None:
+    texts = [*ENGLISH_TEXTS, *FOREIGN_TEXTS, "STRASSE İSTANBUL ΣΑΣ"]
+    texts = [text for text in texts if spelt(text).casefold() == text.casefold()]
+    assert len(texts) > 50
+    assert found([spelt(text) for text in texts]) == found(texts)
+
+
+def test_at_least_as_right_as_langdetect() -> None:
+    texts = [*ENGLISH_TEXTS, *FOREIGN_TEXTS]
+    wrong = found(texts)
+    ours = [(at not in wrong) == (text in ENGLISH_TEXTS) for at, text in enumerate(texts)]
+    its = [(langdetect.detect(text) == "en") == (text in ENGLISH_TEXTS) for text in texts]
+    english = len(ENGLISH_TEXTS)
+    assert sum(ours[:english]) > sum(its[:english])  # English kept
+    assert sum(ours[english:]) >= sum(its[english:])  # others rejected
+    assert sum(ours) >= len(texts) - 1
+
+
+def test_nothing_is_drawn_at_random() -> None:
+    def afresh(text: str) -> list[float]:
+        langdetect_probability.cache_clear()
+        return [langdetect_probability(text, code) for code in ("en", "it", "ro", "sl", "no")]
+
+    for text in ("dog", "mini bar", "busts in silhouette"):  # without a seed they vary
+        first = afresh(text)
+        assert all(afresh(text) == first for _ in range(5))
+
+
+def test_threads_and_orders_do_not_matter() -> None:
+    texts = [*ENGLISH_TEXTS, *FOREIGN_TEXTS, "happy birthday", "raw binary data"]
+    wanted = found(texts)
+    columns = [texts[at:] + texts[:at] for at in range(0, len(texts), 3)]
+    langdetect_probability.cache_clear()
+    for column, answer in zip(columns, in_threads(found, columns), strict=True):
+        assert {column[at]: name for at, name in answer.items()} == {
+            texts[at]: name for at, name in wanted.items()
+        }
+
+
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_threads_that_come_first_wait_for_the_profiles(seed: str) -> None:
+    """And processes agree, whatever their hash seed, and print nothing of their own."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "{(1, 3, 'it', 'de')}\n"
+    assert done.stderr == ""
+
+
+def test_a_rule_can_be_pickled() -> None:
+    assert pickle.loads(pickle.dumps(RULE)) == RULE
+
+
+def _one_by_one(texts: list[str], rule: LanguageRule) -> dict[int, str]:
+    taken = [mistaken_for(text.casefold(), rule) for text in texts]
+    return {at: name for at, name in enumerate(taken) if name is not None}
+
+
+any_text = st.one_of(captions, st.text(), st.sampled_from([*ENGLISH_TEXTS, *FOREIGN_TEXTS]))
+spelt = any_text.flatmap(lambda text: st.sampled_from([text, text.upper(), text.title()]))
+
+
+@given(st.lists(spelt), st.sampled_from(["en", "de", "eu", "id"]))
+@settings(max_examples=100, deadline=None)
+def test_a_column_equals_its_texts_one_by_one(texts: list[str], language: str) -> None:
+    rule = language_rule(language)
+    answer = found(texts, rule)
+    assert answer == _one_by_one(texts, rule)
+    assert language not in answer.values()
+    assert set(answer.values()) <= {*LANGUAGES, "und"}
+    middle = len(texts) // 2
+    parts = [found(texts[:middle], rule), found(texts[middle:], rule)]
+    assert parts[0] | {at + middle: name for at, name in parts[1].items()} == answer
+
+
+@given(spelt, st.sampled_from(["en", "fr", "eu", "id", "zh"]))
+@settings(max_examples=200, deadline=None)
+def test_scores_are_from_0_to_1(text: str, language: str) -> None:
+    score, rival = language_score(text, language)
+    assert 0 <= score <= 1
+    assert rival != language
+    assert 0 <= langdetect_probability(text, language) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("between", ["\0", "\n", "\t", "\r\n", "\u2028", "\x7f"])
+def test_a_character_that_ends_a_string_elsewhere(between: str) -> None:
+    german_first = f"Hund{between}{ENGLISH}"
+    assert mistaken_for(german_first, RULE) is None
+    assert mistaken_for(f"dog{between}{GERMAN}", RULE) == "de"
+
+
+@pytest.mark.parametrize("text", [ENGLISH, GERMAN, CHINESE, "ß", "\U0001f600 ", "𠀀"])
+def test_of_a_long_text_the_first_characters_are_judged(text: str) -> None:
+    long = f"{text} " * (1_000_000 // (len(text) + 1))
+    start = time.monotonic()
+    taken_for = found([long, long.upper()], replace(RULE, min_unsure_score=0.0, min_score=1.0))
+    assert time.monotonic() - start < 2  # all of it would take langdetect minutes
+    head = long.casefold()[:JUDGED_CHARACTERS]
+    assert len(head.encode()) < 1000  # of which eldc reads so many
+    assert taken_for == found([head, head], replace(RULE, min_unsure_score=0.0, min_score=1.0))
+    with_tail = f"{head} {GERMAN * 50}"
+    assert found([with_tail]) == found([head])
+    assert mistaken_for(with_tail.casefold(), RULE) == mistaken_for(head, RULE)
+
+
+@pytest.mark.parametrize(
+    ("letters_from", "taken_for"), [(0, "de"), (140, "de"), (232, "de"), (240, "und")]
+)
+def test_how_many_characters_are_judged(letters_from: int, taken_for: str) -> None:
+    text = f"{'-' * letters_from}weiße Hunde, {GERMAN}"
+    assert mistaken_for(text.casefold(), RULE) == taken_for
+    assert found([text]) == {0: taken_for}
+
+
+def test_langdetects_two_kinds_of_chinese_are_one() -> None:
+    assert langdetect_probability(CHINESE, "zh") > 0.9
+    assert langdetect_probability("這是一個美麗的花園和一座老房子", "zh") > 0.9

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.made_batches import ngram_hash, xxh
+from transforms.columns.hashing import word_hash
+from transforms.pairs.text_kernels import (
+    _bare_ampersand,
+    _decoded,
+    _encode,
+    _next_blank,
+    ngram_count,
+)
+
+BYTES = bytes([0x20, 0x21, 0x1F, 0x00, 0xA0, 0xFF, 0x61])  # a blank, and what may look like one
+
+
+def buffer(text: bytes, behind: bytes = b" " * 8) -> np.ndarray:
+    return np.frombuffer(text + behind, np.uint8)
+
+
+def blank_in(text: bytes, start: int, behind: bytes) -> int:
+    return int(_next_blank(buffer(text, behind), start, len(text)))
+
+
+@pytest.mark.parametrize("size", range(26))
+@pytest.mark.parametrize("behind", [b" " * 8, b"!" * 8, b"\0" * 8, b"!! !  !!"])
+def test_a_blank_at_each_place(size: int, behind: bytes) -> None:
+    for filler in (0x21, 0x00, 0xA0, 0x1F):
+        text = bytes([filler]) * size
+        assert blank_in(text, 0, behind) == size
+        for place in range(size):
+            one = text[:place] + b" " + text[place + 1 :]
+            assert blank_in(one, 0, behind) == place
+            assert blank_in(one, place + 1, behind) == size
+            assert blank_in(text[:place] + b" " * (size - place), 0, behind) == place
+
+
+@given(st.lists(st.sampled_from(BYTES), max_size=40).map(bytes), st.integers(0, 8))
+def test_the_next_blank_is_the_first_one(text: bytes, start: int) -> None:
+    start = min(start, len(text))
+    found = text.find(b" ", start)
+    assert blank_in(text, start, b" " * 8) == (found if found >= 0 else len(text))
+
+
+@pytest.mark.parametrize("size", range(1, 50))
+@pytest.mark.parametrize("behind", [b"\0" * 8, b"\xff" * 8, b"a dog, a"])
+def test_words_hash_as_if_filled_up_with_nuls(size: int, behind: bytes) -> None:
+    for word in (b"abcdefg"[:size].ljust(size, b"z"), bytes(range(200, 200 + size))):
+        data = buffer(b"xyz" + word, behind)
+        filled = word + b"\0" * (-size % 8)
+        assert word_hash(data, 3, 3 + size) == xxh(filled)
+    assert word_hash(buffer(b"w" * size, behind), 0, size) == ngram_hash("w" * size)
+
+
+def test_every_character_is_read_and_written_as_utf8() -> None:
+    edges = [0, 0x7F, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x3FFFF, 0x10FFFF]
+    for code in [*edges, *range(1, 0x110000, 997)]:
+        if 0xD800 <= code < 0xE000:
+            continue
+        written = chr(code).encode()
+        data = buffer(b"x" + written)
+        assert _decoded(data, 1) == (code, len(written))
+        room = np.full(8, 0xEE, np.uint8)
+        end = _encode(np.uint32(code), room, 1)
+        assert room.tobytes()[:end] == b"\xee" + written
+        assert set(room.tobytes()[end:]) == {0xEE}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        (b"&", 1),
+        (b"& ", 1),
+        (b"&&", 1),
+        (b"&;", 1),
+        (b"&amp;", 5),
+        (b"&amp;x", 5),
+        (b"&amp", 0),
+        (b"&am", 0),
+        (b"&ampx", 0),
+        (b"&amq;", 0),
+        (b"&anp;", 0),
+        (b"&bmp;", 0),
+        (b"&\t", 0),
+        (b"&#", 0),
+        (b"&\xc3\xa9", 0),
+    ],
+)
+def test_ampersands_that_need_no_python(text: bytes, size: int) -> None:
+    for behind in (b"amp;amp;", b"; ; ; ; "):
+        assert _bare_ampersand(buffer(b"xx" + text, behind), 2, 2 + len(text)) == size
+
+
+@pytest.mark.parametrize(("words", "ngrams"), [(0, 0), (1, 1), (2, 3), (20, 39)])
+def test_the_number_of_ngrams(words: int, ngrams: int) -> None:
+    assert ngram_count(words) == ngrams

@@ -1,0 +1,289 @@
+import html.entities
+import subprocess
+import sys
+import unicodedata
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.support import reference
+from tests.support.made_batches import in_the_middle, ngram_hash, ngram_hashes, ngrams_by_row, xxh
+from tests.support.nasty_texts import ascii_captions, captions
+from tests.support.root import ROOT
+from transforms.pairs.text_kernels import ROWS_AT_ONCE
+from transforms.pairs.texts import Texts, kept_text, measure_texts
+
+columns = st.lists(st.one_of(captions, ascii_captions))
+
+
+def strings(texts: list[str]) -> pa.StringArray:
+    return pa.array(texts, pa.string())
+
+
+def measured(texts: list[str]) -> Texts:
+    return measure_texts(strings(texts), np.ones(len(texts), np.bool_))
+
+
+def told(texts: Texts) -> list[tuple]:
+    """All that is known of each row."""
+    texts.kept.validate(full=True)
+    columns = texts.kept.to_pylist(), texts.hash.tolist(), texts.word_count.tolist()
+    return list(zip(*columns, ngrams_by_row(texts), strict=True))
+
+
+def by_the_rules(texts: list[str]) -> list[tuple]:
+    kept = [reference.kept_text(text) for text in texts]
+    identities = [reference.text_identity(text) for text in kept]
+    return [
+        (text, xxh(identity), len(reference.words(identity)), ngram_hashes(identity))
+        for text, identity in zip(kept, identities, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("caption", "kept"),
+    [
+        ("a dog", "a dog"),
+        ("", ""),
+        (" ", ""),
+        (" a", "a"),
+        ("a ", "a"),
+        ("a  b", "a b"),
+        ("a\tb\r\nc\x0bd\x0ce\x1cf", "a b c d e f"),
+        ("a\u00a0b\u3000c\u2028d\x85e", "a b c d e"),
+        ("a\u200bb\ufeffc", "a\u200bb\ufeffc"),  # no white space to Unicode
+        ("a &amp; b", "a & b"),
+        ("a &amp;amp; b", "a &amp; b"),  # decoded once
+        ("&nbsp;a&#32;&#9;b&nbsp;", "a b"),
+        ("caf&eacute; &eacute", "café é"),
+        ("AT&T & Co &unknown;", "AT&T & Co &unknown;"),
+        ("&#xD800;&#0;", "\ufffd\ufffd"),
+        ("e\u0301", "é"),
+        ("e&#x301;", "é"),
+        ("\u212b", "Å"),
+        ("ﬁ ①", "ﬁ ①"),  # NFC, not NFKC
+        ("\x7f\x01", "\x7f\x01"),
+        ("x\u0334\u035c", "x\u0334\u035c"),  # of classes 1 and 233
+        ("x\u035c\u0334", "x\u0334\u035c"),  # and no letter has either within
+        ("x\u035cy\u0334", "x\u035cy\u0334"),
+        ("x\u035c \u0334", "x\u035c \u0334"),
+        ("\u1112\u1161\u11ab", "한"),
+        ("&#" + "0" * 4297 + "65;", "A"),  # 4299 digits
+        ("x&#" + "0" * 4298 + "65;y", "x\ufffdy"),
+        ("x&#" + "9" * 5000 + "y", "x\ufffdy"),
+        ("&#x" + "0" * 5000 + "41;", "A"),
+    ],
+)
+def test_the_kept_text(caption: str, kept: str) -> None:
+    assert kept_text(caption) == reference.kept_text(caption) == kept
+    assert measured(["x", caption, "y  z"]).kept.to_pylist() == ["x", kept, "y z"]
+
+
+AMPERSANDS = [
+    *("&", "&&", "& &", "&;", "&a", "&am", "&amp", "&amp;", "&amp;&amp;", "&amp;amp;", "&ampx"),
+    *("a&amp;b", "a&", "a& b", "&AMP;", "&Amp;", "&amp ;", "&an", "&amq;", "&lt;", "&#38;", "&é"),
+    *("&amp,", "&\t", "&\u00a0x"),
+]
+
+
+@pytest.mark.parametrize("caption", AMPERSANDS)
+@pytest.mark.parametrize("behind", ["", "amp;", "mp;", "p;", ";", " "])
+def test_ampersands_at_the_end_of_a_row(caption: str, behind: str) -> None:
+    """What stands in the next row is no part of the entity."""
+    texts = [caption, behind, f"é {caption}", behind, f"Dog{caption}"]
+    assert told(measured(texts)) == by_the_rules(texts)
+
+
+@pytest.mark.parametrize(
+    ("caption", "identity"),
+    [
+        ("A Dog", "a dog"),
+        ("[@`{Z", "[@`{z"),
+        ("STRASSE Straße", "strasse strasse"),
+        ("ΣΑΣ ς", "σασ σ"),
+        ("İ I ı", "i̇ i ı"),
+        ("ﬁ ẞ", "fi ss"),
+        ("ΐ\u0390ﬃ", "\u03b9\u0308\u0301\u03b9\u0308\u0301ffi"),  # three characters for one
+    ],
+)
+def test_the_identity(caption: str, identity: str) -> None:
+    assert measured(["X", caption, "Y"]).hash.tolist() == [xxh("x"), xxh(identity), xxh("y")]
+
+
+@pytest.mark.parametrize(
+    ("identity", "words"),
+    [
+        ("a dog", ["a", "dog"]),
+        ("", []),
+        ("- ... !", []),
+        ("'a' (dog), -5°", ["a", "dog", "5"]),
+        ("don't x-y a.b.c.", ["don't", "x-y", "a.b.c"]),
+        ("_a_ $1,000", ["a", "1,000"]),
+        ("«дом» “ñ” 日本。", ["дом", "ñ", "日本"]),
+        ("½ ① ٣ ²", ["½", "①", "٣", "²"]),
+        ("a\u0301 x\u0301", ["á", "x"]),  # a lone mark is neither letter nor digit
+        ("🐕 dog🐕 🐕dog", ["dog", "dog"]),
+        ("a - b", ["a", "b"]),
+        ("a b a", ["a", "b", "a"]),
+    ],
+)
+def test_the_words(identity: str, words: list[str]) -> None:
+    found = measured(["x y", identity, "z!"])
+    assert found.word_count.tolist() == [2, len(words), 1]
+    bigrams = [f"{a} {b}" for a, b in pairwise(words)]
+    assert ngrams_by_row(found) == [
+        sorted(map(ngram_hash, ("x", "y", "x y"))),
+        sorted(map(ngram_hash, [*words, *bigrams])),
+        [ngram_hash("z")],
+    ]
+
+
+@pytest.mark.parametrize("before", ["", "-", "é "])
+@pytest.mark.parametrize("size", [*range(1, 36), 63, 64, 65, 200])
+def test_words_of_every_length(before: str, size: int) -> None:
+    """Around the 8 bytes that are looked at together, and at the very end of the buffer."""
+    word = "abcdefghijklmnopqrstuvwxyz0123456789"[:size].ljust(size, "Q")
+    texts = [f"{before}{word} {word[:7]} {word}.", f"{before}{word}"]
+    assert told(measured(texts)) == by_the_rules(texts)
+
+
+def test_a_bigram_is_no_unigram_and_has_an_order() -> None:
+    found = ngrams_by_row(measured(["a b", "b a", "ab"]))
+    assert ngram_hash("a b") in found[0]
+    assert ngram_hash("b a") in found[1]
+    assert len({one for row in found for one in row}) == 5
+
+
+@given(columns)
+@example(["a", "&lt;é", "É", "b  c", "&amp;", "e\u0301", "plain text"])
+def test_columns_are_what_the_rules_say_row_by_row(texts: list[str]) -> None:
+    expected = by_the_rules(texts)
+    assert told(measured(texts)) == expected
+    sliced = in_the_middle(strings(texts))
+    assert told(measure_texts(sliced, np.ones(len(texts), np.bool_))) == expected
+
+
+@given(columns, st.randoms())
+def test_texts_that_are_not_wanted_have_no_words(texts: list[str], random) -> None:
+    wanted = [random.random() < 0.5 for _ in texts]
+    expected = [
+        row if want else (*row[:2], 0, [])
+        for row, want in zip(by_the_rules(texts), wanted, strict=True)
+    ]
+    found = measure_texts(strings(texts), np.array(wanted, np.bool_))
+    assert told(found) == expected
+    assert len(found.ngrams) == sum(len(row[3]) for row in expected)  # and nothing between
+
+
+@given(columns)
+def test_a_kept_text_is_kept_as_it_is(texts: list[str]) -> None:
+    once = [kept for kept in map(kept_text, texts) if "&" not in kept]  # "&amp;amp;" decodes again
+    assert measured(once).kept.to_pylist() == once
+
+
+@given(columns, columns)
+def test_batches_do_not_matter(first: list[str], second: list[str]) -> None:
+    parts = told(measured(first)) + told(measured(second))
+    assert told(measured(first + second)) == parts
+
+
+def parted(mark: str, count: int) -> str:
+    """So many marks in a row, a joiner after every 255."""
+    whole, rest = divmod(count, 255)
+    return "\u034f".join([mark * 255] * whole + [mark * rest] * (rest > 0))
+
+
+# U+0334 belongs to no letter, so that only its run's length sends a text to Python.
+@pytest.mark.parametrize("mark", ["\u0334", "\u0301"])
+@pytest.mark.parametrize("count", [1, 254, 255, 256, 257, 510, 511, 765, 766])
+def test_long_runs_of_marks_are_parted(mark: str, count: int) -> None:
+    run, expected = mark * count, parted(mark, count)
+    texts = {run: expected, f"a{run}": f"a{expected}", f"é {run}b{run}": f"é {expected}b{expected}"}
+    texts[f"{run} {run}&lt;"] = f"{expected} {expected}<"
+    texts[f"a{run}".replace(mark, f"&#{ord(mark)};")] = f"a{expected}"
+    wanted = [unicodedata.normalize("NFC", text) for text in texts.values()]
+    assert [kept_text(text) for text in texts] == wanted
+    assert measured(list(texts)).kept.to_pylist() == wanted
+    assert told(measured(list(texts))) == by_the_rules(list(texts))
+    assert ("\u034f" in wanted[0]) == (count > 255)
+
+
+def test_runs_of_every_mark_are_parted() -> None:
+    """Also of those whose own class is 0, as U+0F73's: NFC orders what they decompose to."""
+    decomposed = {c: unicodedata.normalize("NFD", c) for c in points(0, 0x110000)}
+    marks = [c for c, apart in decomposed.items() if all(map(unicodedata.combining, apart))]
+    assert {"\u0f73", "\u0f75", "\u0f81", "\u0344", "\u0301"} < set(marks)
+    for mark in marks:
+        assert kept_text("a" + mark * 256) == unicodedata.normalize("NFC", "a" + parted(mark, 256))
+
+
+def test_a_blank_ends_a_run_of_marks() -> None:
+    run = "\u0334" * 200
+    text = f"a{run} {run}b{run}"
+    assert measured([text]).kept.to_pylist() == [kept_text(text)] == [text]
+
+
+def test_ten_megabytes_of_marks_take_seconds() -> None:
+    """In one run NFC would sort them for hours; in a process of its own, since none stops it."""
+    code = """if True:
+        import numpy as np, pyarrow as pa
+        from transforms.pairs.texts import measure_texts
+        text = "a" + "\\u0301\\u0334" * 2_500_000
+        kept = measure_texts(pa.array([text]), np.ones(1, np.bool_)).kept[0].as_py()
+        assert len(kept) == len(text) - 1 + 19_607, len(kept)  # the first composes
+        """
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=200)
+
+
+def points(first: int, last: int) -> list[str]:
+    return [chr(code) for code in range(first, last) if not 0xD800 <= code < 0xE000]
+
+
+def test_every_character_below_the_end_of_the_tables() -> None:
+    texts = [f"A{c}b {c}" for c in points(0, 0x32400)]
+    assert told(measured(texts)) == by_the_rules(texts)
+
+
+def test_every_character_from_the_end_of_the_tables_on() -> None:
+    texts = [" ".join(points(at, at + 1024)) for at in range(0x32400, 0x110000, 1024)]
+    expected = [(text, xxh(text), 0, []) for text in texts]
+    assert told(measured(texts)) == expected
+
+
+def test_every_composition() -> None:
+    """What any character decomposes to, whole and without its last mark beside it."""
+    apart = [unicodedata.normalize("NFD", c) for c in points(0, 0x110000)]
+    texts = [f"x{one}" for one in apart if len(one) > 1]
+    texts += [f"{unicodedata.normalize('NFC', one[:-1])}{one[-1]}" for one in apart if one[1:]]
+    assert len(texts) > 24_000  # 11172 are Hangul syllables
+    kept = measured(texts).kept.to_pylist()
+    assert kept == [unicodedata.normalize("NFC", text) for text in texts]
+
+
+@pytest.mark.parametrize("rows", [ROWS_AT_ONCE - 1, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE + 1])
+def test_more_rows_than_are_lowered_at_once(rows: int) -> None:
+    texts = [f"Dog {row}" + " of A LONG row," * (row % 5) for row in range(rows)]
+    texts[rows // 2] = "Grüner Hund"
+    assert told(measured(texts)) == by_the_rules(texts)
+
+
+def ngram_counts(texts: list[str]) -> list[int]:
+    identities = [reference.text_identity(reference.kept_text(text)) for text in texts]
+    return [len(reference.ngrams(identity)) for identity in identities]
+
+
+@given(st.lists(captions))
+def test_a_text_has_no_more_ngrams_than_bytes(texts: list[str]) -> None:
+    """By this their room is made: a word, and what parts it from the next, take a byte each."""
+    for text, ngrams in zip(texts, ngram_counts(texts), strict=True):
+        assert ngrams <= len(text.encode())
+
+
+def test_an_entity_parts_no_more_words_than_it_has_bytes() -> None:
+    texts = [f"a&{name}b" for name in html.entities.html5]
+    assert max(ngram_counts(texts)) == 3

@@ -1,0 +1,102 @@
+"""Images of a shard: measured as they come in any order, judged as columns."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+from PIL import Image as PillowImage
+
+from transforms.fetching.fetch import Fetched
+from transforms.images.examine import examine
+from transforms.shards.measure_images import ImageRules, judge_images, measure_images, stored_bodies
+from transforms.shards.shard_files import Spool
+
+RULES = ImageRules(min_side=200, max_aspect=3.0, min_evaluation_distance=1)
+
+
+def scene(seed: int, size: tuple[int, int] = (250, 240)) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)
+    picture = PillowImage.fromarray(noise).resize(size, PillowImage.Resampling.BICUBIC)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=80)
+    return file.getvalue()
+
+
+def whole_hash(body: bytes) -> int:
+    return int(str(imagehash.phash(PillowImage.open(io.BytesIO(body)))), 16)
+
+
+def judged(bodies: list[Fetched], evaluation: list[int], folder: Path):
+    spool = Spool(folder / "spool")
+    measured = measure_images(bodies, len(bodies), spool)
+    result = judge_images(measured, RULES, np.array(evaluation, np.uint64), spool)
+    spool.close()
+    return measured, result
+
+
+def test_a_near_image_is_hashed_in_full_before_it_is_judged(tmp_path: Path):
+    differing = next(
+        body for body in map(scene, range(500)) if examine(body).phash != whole_hash(body)
+    )
+    measured, result = judged([Fetched(0, differing, None)], [whole_hash(differing)], tmp_path)
+    assert result.distances.to_pylist() == [0]
+    assert result.reasons.to_pylist() == ["evaluation_overlap"]
+    assert measured.columns["phash"] == [examine(differing).phash]
+
+
+def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
+    good, small = scene(1), scene(2, (240, 200))
+    long = scene(3, (603, 201))
+    bodies = [
+        Fetched(4, long, None),
+        Fetched(0, good, None),
+        Fetched(3, b"<html>", None),
+        Fetched(1, None, "http_404"),
+        Fetched(2, small, None),
+        Fetched(5, good[:-900], None),
+    ]
+    measured, result = judged(bodies, [], tmp_path)
+    assert result.reasons.to_pylist() == [
+        None,
+        "fetch_failed",
+        "too_small",
+        "not_an_image",
+        "too_elongated",
+        "undecodable",
+    ]
+    assert result.distances.null_count == 6
+    assert measured.columns["detail"][1] == "http_404"
+    assert measured.columns["sha256"][0] == hashlib.sha256(good).hexdigest()
+    assert measured.bytes_fetched == sum(len(b.body or b"") for b in bodies)
+
+
+def test_no_images_at_all(tmp_path: Path):
+    assert judged([], [1], tmp_path)[1].reasons.to_pylist() == []
+
+
+def test_stored_images_are_read_back_in_any_order(tmp_path: Path):
+    bodies = {"a": b"0123456789", "b": b"abcdefghij"}
+    for name, body in bodies.items():
+        (tmp_path / name).write_bytes(body)
+    places = [("b", 4, 3), ("a", 0, 10), ("b", 0, 2), ("a", 9, 1), ("b", 3, 0)]
+    table = pa.table(
+        {
+            "source_path": [str(tmp_path / name) for name, _, _ in places],
+            "source_at": [at for _, at, _ in places],
+            "source_size": [size for _, _, size in places],
+        }
+    )
+    found = {fetched.index: fetched.body for fetched in stored_bodies(table, 10)}
+    assert found == {n: bodies[name][at : at + size] for n, (name, at, size) in enumerate(places)}
+
+
+def test_a_stored_image_that_is_too_large_is_not_read(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"0123")
+    columns = {"source_path": [str(tmp_path / "a")] * 2, "source_at": [0, 0]}
+    table = pa.table({**columns, "source_size": [4, 5]})
+    small, large = stored_bodies(table, 4)
+    assert small == Fetched(0, b"0123", None)
+    assert large == Fetched(1, None, "too_large")

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.made_batches import run_in_beam
+from transforms.shards import plan_shards
+from transforms.shards.plan_shards import PlanShards, group_count, plan_path, shard_count, shards_of
+from transforms.storage.blocks import Blocks
+
+TOP = 2**64 - 1
+
+
+@pytest.mark.parametrize(
+    ("pairs", "samples_per_shard", "shards"),
+    [(0, 10, 0), (1, 10, 1), (10, 10, 1), (11, 10, 2), (20, 10, 2), (21, 10, 3), (5, 1, 5)],
+)
+def test_the_number_of_shards(pairs: int, samples_per_shard: int, shards: int) -> None:
+    assert shard_count(pairs, samples_per_shard) == shards
+
+
+@pytest.mark.parametrize(
+    ("pairs", "shards", "groups"),
+    [
+        (10, 1, 1),
+        (10_240_000, 1024, 1024),
+        (10_240_001, 1025, 1024),
+        (1_536_000_000, 153_600, 1024),
+        (1_536_000_001, 153_601, 1025),
+        (5_650_000_000, 565_000, 3767),
+        (5_650_000_000, 1000, 1000),
+    ],
+)
+def test_the_number_of_groups(pairs: int, shards: int, groups: int) -> None:
+    assert group_count(pairs, shards) == groups
+
+
+@given(st.lists(st.integers(0, TOP)), st.integers(1, 2**32 - 1))
+def test_shards_are_equal_parts_of_all_keys(keys: list[int], shards: int) -> None:
+    found = shards_of(np.array(keys, np.uint64), shards).tolist()
+    assert found == [(key >> 32) * shards >> 32 for key in keys]
+    assert all(0 <= shard < shards for shard in found)
+
+
+def test_the_edges_of_three_shards() -> None:
+    third = 2**32 // 3
+    keys = [0, third << 32, (third + 1) << 32, (2 * third + 1) << 32, TOP]
+    assert shards_of(np.array(keys, np.uint64), 3).tolist() == [0, 0, 1, 2, 2]
+
+
+def test_shards_fill_alike() -> None:
+    keys = np.random.default_rng(1).integers(0, TOP, 100_000, np.uint64)
+    sizes = np.bincount(shards_of(keys, 10), minlength=10)
+    assert abs(sizes - 10_000).max() < 500  # five standard deviations
+
+
+@pytest.mark.parametrize("by_reference", [False, True])
+@pytest.mark.parametrize("groups", [2, 1024])
+def test_plans_in_beam(tmp_path: Path, monkeypatch, by_reference: bool, groups: int) -> None:
+    monkeypatch.setattr(plan_shards, "MAX_GROUPS", groups)  # neighbours that share a block
+    (tmp_path / "blocks").mkdir()
+    blocks = Blocks(str(tmp_path / "blocks") if by_reference else None)
+    keys = np.random.default_rng(2).integers(0, TOP, 45, np.uint64)
+    rows = pa.record_batch(
+        {"key": keys, "url": [f"http://{key}/" for key in keys], "source_at": np.arange(45)}
+    )
+    kept = [(split, rows.slice(at, 9)) for split, at in enumerate(range(0, 45, 9))]
+
+    def build(pipeline: beam.Pipeline) -> None:
+        total = pipeline | "Kept" >> beam.Create([len(rows)])
+        plan = PlanShards(str(tmp_path / "plan"), 10, total, blocks)
+        written = pipeline | "Pairs" >> beam.Create(kept) | plan
+        assert_that(written, equal_to([0, 1, 2, 3, 4]))
+
+    run_in_beam(build)
+    expected = pa.Table.from_batches([rows]).sort_by("key")
+    shards = [pq.read_table(plan_path(str(tmp_path / "plan"), shard)) for shard in range(5)]
+    assert pa.concat_tables(shards).equals(expected)
+    for shard, table in enumerate(shards):
+        assert set(shards_of(table["key"].to_numpy(), 5)) == {shard}
+    assert len(list((tmp_path / "plan").iterdir())) == 5

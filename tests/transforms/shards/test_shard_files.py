@@ -1,0 +1,73 @@
+"""Tars with the same bytes for the same samples, and bytes put aside."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+
+
+def tar_of(*files: tuple[str, bytes]) -> tuple[bytes, str]:
+    sink = io.BytesIO()
+    writer = TarWriter(sink)
+    for name, body in files:
+        writer.add((name, body))
+    digest = writer.finish()
+    return sink.getvalue(), digest
+
+
+GOLDEN_SHA256 = "90479ccfe4e38205073d2ca528560c84848889945c1afb7be84b3b1ab8e0385b"
+FILES = (("a.jpg", b"x" * 512), ("a.txt", b""), ("b.jpg", b"y" * 1000))
+
+
+def test_a_tar_that_the_standard_library_reads():
+    body, digest = tar_of(*FILES)
+    assert hashlib.sha256(body).hexdigest() == digest
+    assert len(body) % tarfile.RECORDSIZE == 0
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as tar:
+        members = tar.getmembers()
+        assert [(m.name, tar.extractfile(m).read()) for m in members] == list(FILES)
+        assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {
+            (0, 0, 0, "", "", 0o444)
+        }
+
+
+def test_a_tar_without_samples_is_a_tar():
+    body, digest = tar_of()
+    assert hashlib.sha256(body).hexdigest() == digest
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as tar:
+        assert tar.getmembers() == []
+
+
+def test_these_very_bytes():
+    """The format is a contract: shards of other versions must not differ."""
+    assert tar_of(*FILES)[1] == GOLDEN_SHA256
+
+
+def test_a_sample_is_image_metadata_and_text():
+    row = dict.fromkeys(SHARD_SCHEMA.names) | {"key": "0123", "caption": "café", "width": 3}
+    sink = io.BytesIO()
+    writer = TarWriter(sink)
+    writer.add_sample(row, b"image", "webp")
+    writer.finish()
+    sink.seek(0)
+    with tarfile.open(fileobj=sink, mode="r:") as tar:
+        files = {member.name: tar.extractfile(member).read() for member in tar}
+    assert list(files) == ["0123.webp", "0123.json", "0123.txt"]
+    assert files["0123.webp"] == b"image"
+    assert files["0123.txt"].decode() == "café"
+    said = json.loads(files["0123.json"])
+    assert (said["key"], said["caption"], said["width"], said["url"]) == ("0123", "café", 3, None)
+
+
+def test_bytes_put_aside_come_back(tmp_path: Path):
+    spool = Spool(tmp_path / "spool")
+    bodies = [b"one", b"", b"three" * 100_000]
+    places = [spool.put(body) for body in bodies]
+    assert [spool.get(place) for place in reversed(places)] == bodies[::-1]
+    places.append(spool.put(b"more, after a read"))
+    assert spool.get(places[3]) == b"more, after a read"
+    assert spool.get(places[0]) == b"one"
+    spool.close()

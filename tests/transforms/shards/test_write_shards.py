@@ -1,0 +1,197 @@
+"""Shards on disk: tar, Parquet and stats say the same, and the images are those served."""
+
+import hashlib
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import imagehash
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image as PillowImage
+
+from tests.support.command import kept, manifest, rejected, samples, succeed
+from tests.support.golden import TEXTS
+from tests.support.golden_run import Golden
+from tests.support.picture_files import encoded, good_files, photograph, turned
+from tests.support.small_web import SmallWeb
+from transforms.columns.reasons import STEP_OF, TEXT_STEPS
+from transforms.shards.shard_files import SHARD_SCHEMA
+
+UNFETCHED = {*TEXT_STEPS, "fetch"}
+
+
+def rows(output: Path) -> list[dict]:
+    tables = [pq.read_table(path) for path in sorted(output.glob("shards/*.parquet"))]
+    assert all(table.schema.equals(SHARD_SCHEMA) for table in tables)
+    return pa.concat_tables(tables).to_pylist()
+
+
+def test_the_golden_run_fills_several_shards_in_the_order_of_keys(golden: Golden):
+    tars = [path.name for path in sorted(golden.output.glob("shards/*.tar"))]
+    assert tars == [f"{number:05d}.tar" for number in range(len(tars))]
+    assert len(tars) > 2
+    keys = [row["key"] for row in rows(golden.output)]
+    assert keys == sorted(set(keys))
+    assert keys == list(samples(golden.output))
+
+
+def test_a_sample_its_row_and_its_json_agree(golden: Golden):
+    files = samples(golden.output)
+    for row in rows(golden.output):
+        sample = files[row["key"]]
+        (extension,) = sample.keys() - {"json", "txt"}
+        assert extension == "jpg"  # whatever the bytes are: see docs/shard_format.md
+        assert sample["txt"].decode() == row["caption"]
+        said = json.loads(sample["json"])
+        assert said == {name: row[name] for name in said}
+        assert {"key", "url", "caption", "width", "original_width", "sha256"} <= said.keys()
+        picture = PillowImage.open(io.BytesIO(sample[extension]))
+        assert picture.format in ("JPEG", "PNG", "WEBP")
+        assert picture.size == (row["width"], row["height"])
+        assert (row["status"], row["error_message"]) == ("success", None)
+
+
+def test_originals_are_kept_byte_for_byte_or_become_png(golden: Golden, web: SmallWeb):
+    files, changed = samples(golden.output), set()
+    names = [*good_files()]
+    for row in rows(golden.output):
+        path = row["url"].removeprefix(web.url)
+        served = web.files[path]
+        assert row["sha256"] == hashlib.sha256(served).hexdigest()
+        sample = files[row["key"]]
+        if served not in sample.values():
+            changed.add(names[int(path.removeprefix("/good/"))])
+            assert sample["jpg"].startswith(b"\x89PNG")
+    assert changed == {
+        name for name in names if name.startswith(("gif", "bmp", "avif")) or "16 bit" in name
+    }
+
+
+def test_perceptual_hashes_are_near_imagehashs_of_the_whole_picture(golden: Golden):
+    files = samples(golden.output)
+    for row in rows(golden.output):
+        (body,) = (body for name, body in files[row["key"]].items() if name not in ("json", "txt"))
+        whole = PillowImage.open(io.BytesIO(body))
+        if whole.mode in ("RGB", "L"):
+            expected = imagehash.phash(whole)
+            assert expected - imagehash.hex_to_hash(row["phash"]) <= 6, row["url"]
+
+
+def test_distances_to_evaluation_images(golden: Golden):
+    distances = [row["evaluation_distance"] for row in rows(golden.output)]
+    assert all(6 <= distance <= 64 for distance in distances)
+
+
+def test_stats_count_what_the_shard_holds(golden: Golden, web: SmallWeb):
+    fetched = [fate for fate in golden.fates if STEP_OF.get(fate.reason) not in UNFETCHED]
+    size = 0
+    fates = Counter(fate.reason for fate in golden.fates)
+    total: Counter[str] = Counter()
+    for name, described in manifest(golden.output)["shards"].items():
+        stats = json.loads((golden.output / "shards" / f"{name}_stats.json").read_text())
+        table = pq.read_metadata(golden.output / "shards" / f"{name}.parquet")
+        tar = (golden.output / "shards" / f"{name}.tar").read_bytes()
+        assert stats["successes"] == table.num_rows == described["pairs"]
+        assert stats["count"] == stats["successes"] + sum(stats["reasons"].values())
+        assert sum(stats["status_dict"].values()) == stats["count"]
+        assert stats["sha256"] == described["sha256"] == hashlib.sha256(tar).hexdigest()
+        size += stats["bytes_downloaded"]
+        total.update(stats["status_dict"])
+    assert size == sum(len(web.files[fate.url.removeprefix(web.url)]) for fate in fetched)
+    assert total["success"] == fates[None]
+    assert total["fetch_failed: http_404"] == 1
+    assert total["undecodable: truncated"] == 2
+    assert total["too_small"] == fates["too_small"]
+
+
+RESIZED = {
+    "border": [(64, 64)] * 4,
+    "center_crop": [(64, 64)] * 4,
+    "no": [(150, 110), (300, 240), (110, 150), (150, 110)],
+    "keep_ratio": [(87, 64), (80, 64), (64, 87), (87, 64)],  # the shorter side becomes 64
+    "keep_ratio_largest": [(64, 47), (64, 51), (47, 64), (64, 47)],
+}
+
+
+@pytest.fixture(scope="module")
+def pictures(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Landscape, larger, portrait, and one that EXIF turns; each URL ends in its number."""
+    stored, exif = turned(6)
+    bodies = [
+        encoded(photograph(1), "JPEG"),
+        encoded(photograph(2, 300, 240), "PNG"),
+        encoded(photograph(3, 110, 150), "WEBP"),
+        encoded(stored, "JPEG", exif=exif),
+    ]
+    web.files |= {f"/resize/{n}": body for n, body in enumerate(bodies)}
+    urls = [f"{web.url}/resize/{n}" for n in range(len(bodies))]
+    path = tmp_path_factory.mktemp("resize") / "pairs.parquet"
+    pq.write_table(pa.table({"url": urls, "caption": TEXTS[: len(urls)]}), path)
+    return path
+
+
+@pytest.mark.parametrize("mode", RESIZED)
+def test_resize_modes(pictures: Path, tmp_path: Path, mode: str):
+    suffix = {"border": "webp", "no": "png"}.get(mode, "jpg")
+    quality = "--encode_quality=6" if suffix == "png" else "--encode_quality=90"
+    flags = ("--allow_private_addresses", "--min_image_side=90", "--image_size=64", quality)
+    told = (f"--resize_mode={mode}", f"--encode_format={suffix}")
+    succeed(pictures, tmp_path / "set", *flags, *told)
+    assert rejected(tmp_path / "set") == []
+    files, sizes = samples(tmp_path / "set"), {}
+    for row in rows(tmp_path / "set"):
+        picture = PillowImage.open(io.BytesIO(files[row["key"]][suffix]))
+        assert picture.size == (row["width"], row["height"])
+        assert picture.format == {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[suffix]
+        number = int(row["url"][-1])
+        sizes[number] = picture.size
+        assert (row["original_width"], row["original_height"]) == [
+            *[(150, 110), (300, 240), (110, 150), (110, 150)]
+        ][number]
+    assert [sizes[number] for number in range(4)] == RESIZED[mode]
+
+
+def test_no_pair_at_all_is_a_set_without_shards(web: SmallWeb, tmp_path: Path):
+    pairs = {"url": [f"{web.url}/resize/1"], "caption": ["the garden"]}
+    pq.write_table(pa.table(pairs), tmp_path / "pairs.parquet")
+    succeed(tmp_path / "pairs.parquet", tmp_path / "set")
+    assert manifest(tmp_path / "set")["shards"] == {}
+    assert [fate.reason for fate in rejected(tmp_path / "set")] == ["too_few_words"]
+
+
+def test_without_the_flag_no_private_address_is_fetched(
+    pictures: Path, web: SmallWeb, tmp_path: Path
+):
+    """Shards without a sample are still whole tars, and the card names them."""
+    before = len(web.requests)
+    succeed(pictures, tmp_path / "set")
+    assert {(fate.reason, fate.detail) for fate in rejected(tmp_path / "set")} == {
+        ("fetch_failed", "forbidden_address")
+    }
+    assert len(web.requests) == before
+    assert (kept(tmp_path / "set"), samples(tmp_path / "set")) == ([], {})
+
+
+def test_what_is_stored_is_not_fetched_again(plain: Golden, web: SmallWeb, tmp_path: Path):
+    """A new crawl is added to a stored set: all counts are over both, and one is fetched."""
+    pairs = pq.read_table(plain.pairs)
+    pq.write_table(pairs.slice(0, 60), tmp_path / "old.parquet")
+    pq.write_table(pairs.slice(60), tmp_path / "new.parquet")
+    flags = [flag for flag in plain.flags if not flag.startswith("--vocabulary")]
+    succeed(tmp_path / "old.parquet", tmp_path / "old", *flags)
+    before = len(web.requests)
+    succeed(f"{tmp_path}/old,{tmp_path}/new.parquet", tmp_path / "both", *plain.flags)
+    asked = set(web.requests[before:])
+    stored = {row["url"].removeprefix(web.url) for row in rows(tmp_path / "old")}
+    assert stored
+    assert asked
+    assert not asked & stored
+    digest = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in plain.output.glob("shards/*.tar")
+    }
+    for name, sha256 in digest.items():
+        assert hashlib.sha256((tmp_path / "both/shards" / name).read_bytes()).hexdigest() == sha256

@@ -1,0 +1,1 @@
+"""The image tower fine-tuned on labelled images: `python -m train.classify`."""

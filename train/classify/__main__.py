@@ -1,0 +1,74 @@
+"""Fine-tunes an AlignModel's image tower on labelled images, in the paper's two stages.
+
+    python -m train.classify --model=RUNS/a/model --images=TRAIN --validation=VAL --run=RUNS/c
+
+TRAIN and VAL have a folder of images for each class. First the added classification layer alone is
+trained, then everything; after each, VAL is classified. Prints one JSON object with the results.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from train.classify.settings import PRESETS, ClassifySettings
+from train.errors import SettingsError
+from train.runs.flags import Parser, add_settings, exit_status, stoppable, take_settings
+
+
+def parse_flags(arguments: list[str]) -> tuple[ClassifySettings, Path]:
+    """The settings (a preset, then the flags given) and the run folder."""
+    parser = Parser(prog="python -m train.classify", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--run", required=True, type=Path, help="folder of this run")
+    add_settings(parser, PRESETS, "tiny")
+    given = vars(parser.parse_args(arguments))
+    settings = take_settings(given, PRESETS)
+    for name in ("model", "images", "validation"):
+        if not getattr(settings, name):
+            raise SettingsError(f"--{name} is missing (python -m train.classify --help)")
+    return settings, given["run"]
+
+
+def main(arguments: list[str]) -> int:
+    return exit_status(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    settings, run = parse_flags(arguments)
+    # Only now: torch and transformers take seconds, and a wrong flag should not.
+    from train.classify.labelled_images import find_images
+    from train.classify.loop import Job, classify
+    from train.model.pretrained import check_pretrained
+    from train.runs.processes import start_processes, stop_processes
+    from train.runs.run_folder import held, open_run
+
+    images = find_images(settings.images)
+    job = Job(settings, images, find_images(settings.validation, images.classes), run)
+    _check_batch(settings.batch_size, len(images.paths), int(os.environ.get("WORLD_SIZE", "1")))
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        check_pretrained(settings.model)
+        open_run(run, settings, [], settings.model)
+    if not (run / "model").exists():
+        with held(run, first):
+            start_processes()
+            try:
+                classify(job)
+            finally:
+                stop_processes()
+    if first:
+        print((run / "results.json").read_text(), end="")
+        print(f"done: the classifier is in {run / 'model'}", file=sys.stderr)
+    return 0
+
+
+def _check_batch(size: int, number: int, processes: int) -> None:
+    if size > number:
+        raise SettingsError(f"batch_size must be at most the {number} training images; got {size}")
+    if size % processes:
+        raise SettingsError(
+            f"batch_size must be a multiple of the {processes} processes; got {size}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(stoppable(main))

@@ -1,0 +1,131 @@
+"""Which shards are read: folders, files, globs, numbered URLs, commands; and sets with weights."""
+
+import glob
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from braceexpand import UnbalancedBracesError, braceexpand
+
+from train.data.shard_streams import PIPE, file_system
+from train.errors import SettingsError
+
+_WEIGHT = re.compile(r"(.+)::([^:/,]*)")
+_EXAMPLE = "name a folder with .tar files, such as OUT/shards"
+_NUMBERED = "name its shards by numbers, as {00000..00099}.tar"
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    shards: tuple[str, ...]
+    weight: float = 1.0  # its share of the samples is weight / sum of all weights
+
+
+def find_sets(where: str) -> list[ShardSet]:
+    """The sets that `where` names: "A,B" is one of all its shards, "A::2,B::1" are two.
+
+    Raises:
+      SettingsError: a part holds no shard, a shard is named twice, a weight is none.
+    """
+    parts = _parts(where)
+    weighted = [_WEIGHT.fullmatch(part) for part in parts]
+    if not any(weighted):
+        sets = [ShardSet(tuple(find_shards(where)))]
+    elif not all(weighted):
+        raise SettingsError(
+            f"give every part of --shards a weight (A::2,B::1) or none; got {where!r}"
+        )
+    else:
+        sets = [ShardSet(tuple(_find(match[1])), _weight(match[2], match[0])) for match in weighted]
+    named = [shard for one in sets for shard in one.shards]
+    if len(named) > len(set(named)):
+        twice = next(shard for shard in named if named.count(shard) > 1)
+        raise SettingsError(
+            f"{twice} is named twice by --shards: to see a set more often, weigh it (A::2,B::1)"
+        )
+    return sets
+
+
+def find_shards(where: str) -> list[str]:
+    """The shards that `where` names, as paths, URLs and commands.
+
+    Comma-separated: local folders, files and globs; URLs, those of stores also as folders and
+    globs; each with {00000..00099} for numbers. A part that begins with pipe: is a shell command
+    that prints a shard, and goes on to the end.
+
+    Raises:
+      SettingsError: one of them holds no shard.
+    """
+    shards = [shard for part in _parts(where) for shard in _find(part)]
+    if not shards:
+        raise SettingsError(f"no shards: {_EXAMPLE}")
+    return shards
+
+
+def _parts(where: str) -> list[str]:
+    """At commas outside of braces, up to the first command."""
+    command = re.search(r"(?:^|,)\s*(?=pipe:)", where)
+    listed = where[: command.start()] if command else where
+    parts = [part.strip() for part in re.split(r",(?![^{]*\})", listed)]
+    return [part for part in parts if part] + ([where[command.end() :]] if command else [])
+
+
+def _find(part: str) -> list[str]:
+    if Path(part).exists():  # whatever its name is made of
+        names = [part]
+    else:
+        try:
+            names = list(braceexpand(part))
+        except UnbalancedBracesError as error:
+            raise SettingsError(f"no shards at {part!r}: its braces do not match") from error
+    found = []
+    for name in names:
+        if name.startswith(PIPE):
+            matches = [name]
+        else:
+            matches = _find_remote(name) if "://" in name else _find_local(name)
+        if not matches:
+            raise SettingsError(f"no shards at {name!r}: {_EXAMPLE}")
+        found += matches
+    return found
+
+
+def _find_local(name: str) -> list[str]:
+    path = Path(name)
+    if path.is_dir():
+        return sorted(str(tar) for tar in path.glob("*.tar"))
+    return [name] if path.exists() else sorted(glob.glob(name))
+
+
+def _find_remote(url: str) -> list[str]:
+    # Whether a file is there, its first opening tells.
+    if url.startswith(("http://", "https://")):
+        _, _, path = url.partition("?")[0].partition("://")
+        if "*" in path or path.endswith("/") or "/" not in path:
+            raise SettingsError(
+                f"{url} can't be listed, as a web server lists nothing: {_NUMBERED}"
+            )
+        return [url]
+    if url.endswith(".tar") and not glob.has_magic(url):
+        return [url]
+    files, path = file_system(url)
+    pattern = path if glob.has_magic(path) else path.rstrip("/") + "/*.tar"
+    try:
+        # Under the scheme that was given: Arrow's own for gs:// is gcs://.
+        found = sorted(f"{url.partition('://')[0]}://{path}" for path in files.glob(pattern))
+        if not found:
+            files.ls(pattern.rpartition("/")[0])  # glob is silent where this says what is wrong
+        return found
+    except Exception as error:  # drivers raise many kinds
+        raise SettingsError(f"{url} cannot be listed ({error!r:.200}): {_NUMBERED}") from error
+
+
+def _weight(text: str, part: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not 0 < weight < math.inf:
+        raise SettingsError(f"a weight of --shards must be a number larger than 0; got {part!r}")
+    return weight

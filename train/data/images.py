@@ -1,0 +1,104 @@
+"""Images of samples: decoded, upright, squared, cropped."""
+
+import io
+import random
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
+
+import numpy as np
+import simplejpeg
+import torch
+from PIL import Image, ImageOps
+
+from train.data.image_limits import FORMATS, MAX_PIXELS, check_cost, limit_exif
+
+_ORIENTATION = 0x0112
+# An image of more pixels waits until no other such is being decoded: they take 10 bytes a pixel.
+_MANY_PIXELS = 1 << 24
+_MANY = Lock()
+limit_exif()
+
+
+def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
+    """RGB, upright as EXIF says. Raises whatever Pillow raises where it can't be decoded.
+
+    Args:
+      draft_px: let a JPEG decode at a power-of-two reduction that is still this large.
+    """
+    image = _open(data, draft_px)
+    with _turn_of(image.width * image.height):
+        return _upright(image)
+
+
+def _open(data: bytes, draft_px: int | None) -> Image.Image:
+    check_cost(data)
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if draft_px:
+        image.draft("RGB", (draft_px, draft_px))
+    return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _turn_of(pixels: int) -> AbstractContextManager:
+    return _MANY if pixels > _MANY_PIXELS else nullcontext()
+
+
+def decode_square(data: bytes, side: int) -> np.ndarray:
+    """uint8[side, side, 3] of an image's bytes. Raises what decode_image raises.
+
+    JPEGs by simplejpeg and resized by torch: on photographs of 640x480 to 72 px 1.3 times as fast
+    as Pillow, to 346 px 1.5 times, and the same pixels but for one step of rounding. Both let
+    other threads run meanwhile.
+    """
+    check_cost(data)
+    pixels = _upright_jpeg(data, side)
+    if pixels is not None:
+        return resize_square(pixels, side)
+    image = _open(data, side)
+    with _turn_of(image.width * image.height):
+        return resize_square(np.array(_upright(image)), side)
+
+
+def resize_square(pixels: np.ndarray, side: int) -> np.ndarray:
+    """uint8[h, w, 3] -> uint8[side, side, 3]: both sides to `side`, as the paper's 346x346
+    (section 5)."""
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # uint8[1, 3, h, w], channels last
+    resized = torch.nn.functional.interpolate(
+        image, (side, side), mode="bilinear", antialias=True
+    )  # uint8[1, 3, side, side]
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def random_crop(pixels: np.ndarray, side: int, rng: random.Random, *, flip: bool) -> np.ndarray:
+    """uint8[s, s, 3] -> uint8[side, side, 3], from anywhere; half of them mirrored if `flip`."""
+    top, left = (rng.randint(0, len(pixels) - side) for _ in range(2))
+    crop = pixels[top : top + side, left : left + side]
+    return crop[:, ::-1] if flip and rng.random() < 0.5 else crop
+
+
+def _upright_jpeg(data: bytes, min_px: int) -> np.ndarray | None:
+    """uint8[h, w, 3], both sides at least min_px where the image's are, or None: left to Pillow."""
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    if data.find(b"Exif\0\0", 0, 1 << 16) >= 0 and _is_turned(data):
+        return None
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        if height * width > MAX_PIXELS:
+            return None  # Pillow says what is wrong with it
+        # By eighths it could come closer, but only halves are fast: 603/s by 6/8, 893/s whole.
+        halvings = min(3, (min(height, width) // min_px).bit_length() - 1)
+        with _turn_of(height * width):  # a progressive one is held whole, however small it gets
+            if halvings < 1:
+                return simplejpeg.decode_jpeg(data, "RGB")
+            sides = {"min_height": -(-height >> halvings), "min_width": -(-width >> halvings)}
+            return simplejpeg.decode_jpeg(data, "RGB", min_factor=1, **sides)
+    except ValueError:  # CMYK, a warning of its decoder, or no image at all
+        return None
+
+
+def _is_turned(data: bytes) -> bool:
+    return Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(_ORIENTATION, 1) != 1

@@ -1,0 +1,1 @@
+"""What a model is worth: `python -m train.evaluate TASK`."""

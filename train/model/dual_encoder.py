@@ -1,0 +1,198 @@
+"""ALIGN's dual encoder: transformers.AlignModel from scratch, and how it is saved."""
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import (
+    AlignConfig,
+    AlignModel,
+    AlignProcessor,
+    AlignTextConfig,
+    AlignVisionConfig,
+    BertTokenizerFast,
+    EfficientNetImageProcessor,
+)
+
+from train.data.inputs import Inputs, Texts
+from train.model.batch_norm import use_ghost_groups
+from train.model.image_tower import use_fast_layers
+from train.settings import Settings
+from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
+
+MEAN = STD = (0.5, 0.5, 0.5)  # pixels in [-1, 1], as TPU EfficientNets are fed
+_BERT_POSITIONS = 512  # more than max_tokens, so that a user's uncut text is no index error
+
+_STEM_CHANNELS = 32  # HF's stem has as many, whatever the config says
+
+
+class DualEncoder(nn.Module):
+    """An AlignModel whose two embeddings come out normalised, and whose temperature stays positive.
+
+    AlignModel divides by a free parameter, which may cross zero; here its logarithm is learned, and
+    `export_model` writes the temperature itself into the AlignModel.
+
+    Args:
+      align: changed in place: stochastic depth for element-wise dropout, BatchNorm by groups,
+        and what costs less.
+      batch_size: pairs of one step, on this process.
+    """
+
+    def __init__(self, align: AlignModel, settings: Settings, *, batch_size: int):
+        super().__init__()
+        self.align = align
+        self.log_temperature = nn.Parameter(align.temperature.detach().log())
+        self.min_temperature = settings.min_temperature
+        self.bf16 = settings.precision == "bf16"
+        # Neither takes part in the forward pass below, and DDP waits for every gradient it expects.
+        align.temperature.requires_grad_(False)
+        align.text_model.pooler.requires_grad_(False)
+        use_ghost_groups(
+            align.vision_model,
+            # No group spans micro-batches, so that smaller ones are groups themselves.
+            group_size=min(settings.batch_norm_group_size, settings.micro_batch_size),
+            batch_size=batch_size,
+            momentum=settings.batch_norm_momentum,
+        )
+        use_stochastic_depth(align.vision_model, settings.drop_path)
+        use_fast_layers(align.vision_model)
+
+    @property
+    def temperature(self) -> torch.Tensor:
+        return self.log_temperature.exp()
+
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        """After each step: the parameter itself, so that it can leave its floor again."""
+        self.log_temperature.clamp_(min=math.log(self.min_temperature))
+
+    def forward(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """b pairs -> float[b, d] of images, float[b, d] of texts, both L2-normalised; float[]."""
+        device = self.log_temperature.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            images = self.embed_images(inputs.pixels.to(device))  # [b, d]
+            texts = self.embed_texts(inputs.texts)  # [b, d]
+        images, texts = (F.normalize(rows.float(), dim=-1) for rows in (images, texts))
+        return images, texts, self.temperature
+
+    def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:  # uint8[b, h, w, 3] -> [b, d]
+        # A view with the channels in front: in memory they stay last, as convolutions like them.
+        scaled = pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)  # [b, 3, h, w] in [-1, 1]
+        return self.align.get_image_features(scaled).pooler_output
+
+    def embed_texts(self, texts: Texts) -> torch.Tensor:  # -> [b, d]
+        device = self.log_temperature.device
+        # All words of all buckets at once: the gradient of this embedding has a row for each piece
+        # of the vocabulary, 100 MB of zeros for each time that it is looked up.
+        ids = torch.cat([ids.flatten() for ids, _ in texts.buckets]).to(device)  # [tokens]
+        words = self.align.text_model.embeddings.word_embeddings(ids)  # [tokens, hidden]
+        parts = words.split([ids.numel() for ids, _ in texts.buckets])
+        rows = []
+        for part, (_, mask) in zip(parts, texts.buckets, strict=True):
+            given = {"inputs_embeds": part.view(*mask.shape, -1), "attention_mask": mask.to(device)}
+            rows.append(self.align.get_text_features(**given).pooler_output)  # [b_i, d]
+        return torch.cat(rows)[texts.place.to(device)]
+
+
+def use_stochastic_depth(vision_model: nn.Module, drop_path: float) -> None:
+    """Blocks are dropped whole, from 0 for the first to nearly `drop_path` for the last one.
+
+    transformers' "drop_connect" is dropout of single elements, where EfficientNet means the block.
+    """
+    blocks = vision_model.encoder.blocks
+    if drop_path == 0:  # a model that is gone on with may have its own
+        for block in blocks:
+            block.projection.dropout = nn.Identity()
+        return
+    from timm.layers import DropPath  # here, because timm takes 5 s to import
+
+    for i, block in enumerate(blocks):
+        block.projection.dropout = DropPath(drop_path * i / len(blocks))
+
+
+def compile_towers(align: AlignModel) -> None:
+    """Each by itself: images have one shape, texts that of each bucket, and one code for all."""
+    align.vision_model.compile()
+    align.text_model.compile(dynamic=True)
+
+
+def new_align(settings: Settings, vocabulary_size: int) -> AlignModel:
+    """An AlignModel of the settings' two towers, from scratch."""
+    image, text = IMAGE_TOWERS[settings.image_tower], TEXT_TOWERS[settings.text_tower]
+    config = AlignConfig(
+        vision_config=_vision_config(image, settings),
+        text_config=_text_config(text, settings, vocabulary_size),
+        projection_dim=_pooled_width(image),
+        temperature_init_value=settings.temperature,
+    )
+    return AlignModel(config)
+
+
+def export_model(
+    model: DualEncoder, tokenizer: BertTokenizerFast, settings: Settings, folder: Path
+) -> None:
+    """Writes `folder`, whole or not at all, as AlignModel and AlignProcessor load it."""
+    with torch.no_grad():
+        model.align.temperature.copy_(model.temperature)
+    aside = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    model.align.save_pretrained(aside)
+    image_processor(settings).save_pretrained(aside)
+    processor = AlignProcessor(image_processor(settings), tokenizer)
+    processor.save_pretrained(aside)
+    os.replace(aside, folder)
+
+
+def image_processor(settings: Settings) -> EfficientNetImageProcessor:
+    """The evaluation's images: a square resize, the central crop, pixels in [-1, 1]."""
+    return EfficientNetImageProcessor(
+        size={"height": settings.resize_px, "width": settings.resize_px},
+        do_center_crop=True,
+        crop_size={"height": settings.crop_px, "width": settings.crop_px},
+        resample=2,  # bilinear, as in train/data/images.py
+        image_mean=list(MEAN),
+        image_std=list(STD),
+        include_top=False,
+    )
+
+
+def _vision_config(tower: ImageTower, settings: Settings) -> AlignVisionConfig:
+    return AlignVisionConfig(
+        image_size=settings.crop_px,
+        width_coefficient=tower.width,
+        depth_coefficient=tower.depth,
+        in_channels=[_STEM_CHANNELS, *tower.channels[:-1]],
+        out_channels=list(tower.channels),
+        kernel_sizes=list(tower.kernels),
+        strides=list(tower.strides),
+        num_block_repeats=list(tower.repeats),
+        expand_ratios=list(tower.expand),
+        # Not a width: the side of the pooling window, which has to cover the last map.
+        hidden_dim=settings.crop_px,
+        batch_norm_momentum=settings.batch_norm_momentum,
+        drop_connect_rate=settings.drop_path,
+    )
+
+
+def _text_config(tower: TextTower, settings: Settings, vocabulary_size: int) -> AlignTextConfig:
+    return AlignTextConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=tower.hidden,
+        num_hidden_layers=tower.layers,
+        num_attention_heads=tower.heads,
+        intermediate_size=4 * tower.hidden,
+        hidden_dropout_prob=settings.text_dropout,
+        attention_probs_dropout_prob=settings.text_dropout,
+        max_position_embeddings=_BERT_POSITIONS,
+    )
+
+
+def _pooled_width(tower: ImageTower) -> int:
+    """Channels of the last stage: EfficientNet's rounding to multiples of 8, at most 10 % down."""
+    wanted = tower.channels[-1] * tower.width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * wanted else rounded + 8

@@ -1,0 +1,82 @@
+"""An AlignModel that somebody has trained: a folder, or a published one by its name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError
+from transformers import AlignModel, AlignProcessor, PretrainedConfig
+
+from train.errors import SettingsError
+
+_WANTED = "name a folder that save_pretrained wrote, or a published model, as kakaobrain/align-base"
+
+
+def check_pretrained(name: str) -> None:
+    """Raises SettingsError where there is no AlignModel, by the little that its config takes."""
+    with _one_line(name):
+        config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
+    kind = config.get("model_type")
+    if (Path(name) / "model").is_dir():
+        raise SettingsError(f"{name!r} is a run's folder: name the model in it, {name}/model")
+    if not config:
+        raise SettingsError(f"no AlignModel at {name!r} (it has no config.json): {_WANTED}")
+    if kind != "align":
+        raise SettingsError(f"{name!r} is a model of type {kind}: {_WANTED}")
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    try:
+        yield
+    # What transformers, its hub (HTTP among it) and files that are cut raise; RuntimeError: weights
+    # of other shapes than the config says.
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise SettingsError(f"no AlignModel at {name!r} ({reason:.200}): {_WANTED}") from error
+
+
+def load_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
+    """As `read_pretrained`, to be trained further.
+
+    Raises:
+      SettingsError: also where its pixels aren't in [-1, 1], as those of our batches are.
+    """
+    model, processor = read_pretrained(name)
+    _check_pixels(name, processor)
+    return model, processor
+
+
+def read_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
+    """The model in float32 and its processor. A folder is read without asking any server.
+
+    Raises:
+      SettingsError: there is none, it can't be had, or it is no whole AlignModel.
+    """
+    check_pretrained(name)
+    local = Path(name).is_dir()
+    with _one_line(name):
+        model, found = AlignModel.from_pretrained(
+            name, local_files_only=local, output_loading_info=True, dtype="float32"
+        )
+        processor = AlignProcessor.from_pretrained(name, local_files_only=local)
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise SettingsError(
+            f"the AlignModel at {name!r} lacks {len(missing)} of its weights, the first of them "
+            f"{missing[0]}: {_WANTED}"
+        )
+    return model, processor
+
+
+def _check_pixels(name: str, processor: AlignProcessor) -> None:
+    for grey, expected in ((0, -1.0), (255, 1.0)):
+        image = Image.fromarray(np.full((8, 8, 3), grey, np.uint8))
+        pixels = processor.image_processor(image, return_tensors="np")["pixel_values"]
+        if not np.allclose(pixels, expected, atol=0.01):
+            raise SettingsError(
+                f"{name!r} was trained on pixels from elsewhere than [-1, 1] (a value of {grey} "
+                f"becomes {pixels.mean():.3g}): such a model can't be trained further here"
+            )

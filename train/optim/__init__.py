@@ -1,0 +1,1 @@
+"""The optimizer: which parameters decay, and LAMB."""

@@ -1,0 +1,1 @@
+"""One run: its folder, checkpoints, progress, processes, flags."""

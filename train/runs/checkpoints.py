@@ -1,0 +1,159 @@
+"""Checkpoints: whole or not at all, the last few kept, a damaged one passed over by name."""
+
+import hashlib
+import os
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from train.data.batches import Position
+from train.errors import TrainingError
+from train.runs import processes
+
+
+def capture(
+    step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, position: Position
+) -> dict:
+    """All that the next step depends on. Every process has to call it: each has its own position
+    in the data and its own random numbers, while the weights are the same everywhere."""
+    return {
+        "step": step,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "processes": processes.gather({"position": position.state(), "random": _random_state()}),
+    }
+
+
+def restore(
+    state: dict, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[int, Position]:
+    """The reverse of `capture`; gives the steps done and where this process's data goes on.
+
+    Raises:
+      TrainingError: the processes have read checkpoints of different steps.
+    """
+    steps = processes.gather(state["step"])
+    if len(set(steps)) > 1:
+        raise TrainingError(
+            f"the processes see different last checkpoints (of the steps {steps}): "
+            "give all of them the same --run folder"
+        )
+    mine = state["processes"][processes.rank()]
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    _set_random_state(mine["random"])
+    return state["step"], Position.from_state(mine["position"])
+
+
+def save_checkpoint(folder: Path, state: dict, *, keep: int) -> Path:
+    """Writes `state` under its step's name with its SHA-256 beside it (as `sha256sum` does), then
+    removes all but the last `keep` up to this step, and those of later steps, from which the run
+    did not go on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step_{state['step']:09d}.pt"
+    aside = path.with_suffix(".tmp")
+    with open(aside, "wb") as file:
+        hashed = _Hashed(file)
+        torch.save(state, hashed)
+        _flush(file)
+    # First its sum: a checkpoint without one would be passed over.
+    sum_aside = _sum_path(path).with_suffix(".tmp")
+    with open(sum_aside, "w") as file:
+        file.write(f"{hashed.digest.hexdigest()}  {path.name}\n")
+        _flush(file)
+    os.replace(sum_aside, _sum_path(path))
+    os.replace(aside, path)
+    _flush_names(folder)
+    kept = [found for found in sorted(folder.glob("step_*.pt")) if found <= path][-keep:]
+    names = {found.name for found in kept} | {_sum_path(found).name for found in kept}
+    for old in folder.glob("step_*"):
+        if old.name not in names:
+            old.unlink()
+    return path
+
+
+def load_last_checkpoint(folder: Path) -> dict | None:
+    """The newest checkpoint that is whole, or None when there is none at all.
+
+    Raises:
+      TrainingError: there are some, and all are damaged.
+    """
+    paths = sorted(folder.glob("step_*.pt"), reverse=True)
+    for path in paths:
+        try:
+            _check_sum(path)
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises whatever its unpickler met
+            print(f"passed over the damaged checkpoint {path}: {error!s:.200}", file=sys.stderr)
+    if paths:
+        raise TrainingError(
+            f"no checkpoint in {folder} is whole ({', '.join(p.name for p in paths)}): put a whole "
+            "one there with its .sha256, or start anew in a new --run"
+        )
+    return None
+
+
+class _Hashed:
+    """A file that is written to, and the hash of what was meant to be written."""
+
+    def __init__(self, file):
+        self._file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _sum_path(path: Path) -> Path:
+    return path.with_suffix(".pt.sha256")
+
+
+def _check_sum(path: Path) -> None:
+    expected = _sum_path(path).read_text().split()[0]
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise ValueError(f"its SHA-256 is {found}, and was {expected} when it was written")
+
+
+def _flush(file) -> None:
+    """Else a power cut may leave a new name on an empty file."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _flush_names(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _random_state() -> dict:
+    """Of every generator that may be drawn from, as tensors and plain values: what `weights_only`
+    reads."""
+    name, keys, *place = np.random.get_state()
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *place),
+        "python": random.getstate(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: dict) -> None:
+    torch.set_rng_state(state["torch"])
+    name, keys, *place = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *place))
+    random.setstate(state["python"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

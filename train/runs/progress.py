@@ -1,0 +1,172 @@
+"""What a run shows while it runs: a bar (or plain lines) on stderr, metrics.jsonl, trackers."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from train.data.inputs import Inputs
+from train.errors import Diverged
+from train.model.dual_encoder import DualEncoder
+from train.runs import processes
+from train.runs.trackers import SHOWN_SAMPLES, open_trackers
+from train.settings import Settings
+
+_SHOWN = {
+    "loss": "loss {:.3f}",
+    "accuracy": "accuracy {:.1%}",
+    "temperature": "temperature {:.4f}",
+    "gradient_norm": "gradient norm {:.3g}",
+    "samples_per_second": "{:.0f} samples/s",
+}
+_ADVICE = "try a lower --learning_rate or more --warmup_steps, in a new --run"
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What a step computed, without gradients."""
+
+    loss: torch.Tensor  # float[]: over this process's rows; the mean over processes is the batch's
+    images: torch.Tensor  # float[b, d]: this process's pairs
+    texts: torch.Tensor  # float[b, d]
+    inputs: Inputs  # the last micro-batch
+
+
+class Progress:
+    """Counts steps and reports some. A bar on a terminal, else a line for each report.
+
+    Args:
+      settings: of any kind that has batch_size, log_every, samples_every and trackers.
+      start, steps: how many steps are done, and how many there will be.
+      quiet: only counts: this is not the first process.
+    """
+
+    def __init__(self, run: Path, settings: Settings, *, start: int, steps: int, quiet: bool):
+        self.metrics, self.settings, self.quiet = run / "metrics.jsonl", settings, quiet
+        self.steps, self.trackers = steps, []
+        if not quiet:
+            self.trackers = open_trackers(settings.trackers, run, settings, start + 1)
+        hidden = quiet or not sys.stderr.isatty()
+        self.bar = tqdm(initial=start, total=steps, unit="step", disable=hidden)
+        self._first, self._since, self._steps_since = start + 1, time.perf_counter(), 0
+
+    def step(self, step: int, measure: Callable[[], dict], rest: dict, *, check: bool) -> None:
+        """Counts a step, and reports it where the settings say so.
+
+        Args:
+          measure: gives the numbers that cost something; raises Diverged where they are worth
+            nothing. All processes call it at the same steps.
+          rest: further numbers of the report.
+          check: measure even if there is nothing to report.
+        """
+        self.bar.update()
+        self._steps_since += 1
+        reported = step == self.steps or step % self.settings.log_every == 0
+        if reported or check:
+            measured = measure()
+        if reported:
+            self._report({"step": step} | measured | rest)
+
+    def show_samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
+        """Shows the trackers the first of uint8[n, h, w, 3] and n texts, at some of the steps."""
+        every = self.settings.samples_every
+        if every and (step == self._first or step % every == 0):
+            self._tell("samples", step, pixels[:SHOWN_SAMPLES], texts[:SHOWN_SAMPLES])
+
+    def _report(self, row: dict) -> None:
+        """Shows, writes and tells the trackers of one row, with the speed since the last one."""
+        now = time.perf_counter()
+        step_s = (now - self._since) / self._steps_since
+        self._since, self._steps_since = now, 0
+        if self.quiet:
+            return
+        row = row | {"samples_per_second": round(self.settings.batch_size / step_s, 1)}
+        shown = " ".join(form.format(row[name]) for name, form in _SHOWN.items() if name in row)
+        self.bar.set_postfix_str(shown)
+        if self.bar.disable:
+            left = timedelta(seconds=round((self.steps - row["step"]) * step_s))
+            self.say(f"step {row['step']}/{self.steps} {shown} {left} left")
+        with open(self.metrics, "a") as file:
+            file.write(json.dumps(row) + "\n")
+        self._tell("scalars", row["step"], {n: v for n, v in row.items() if n != "step"})
+
+    def say(self, line: str) -> None:
+        if not self.quiet:
+            tqdm.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        self._tell("close")
+        self.bar.close()
+
+    def _tell(self, method: str, *arguments: object) -> None:
+        for tracker in list(self.trackers):
+            try:
+                getattr(tracker, method)(*arguments)
+            except Exception as error:  # a full disk, a lost network: no reason to stop training
+                self.trackers.remove(tracker)
+                self.say(f"the tracker {type(tracker).__name__} is left out: {error!r:.200}")
+
+
+def measure(step: int, seen: StepOutput, model: DualEncoder) -> dict[str, float]:
+    """How a step went. All processes have to call it: loss and accuracy are of all their rows.
+
+    Args:
+      seen: what the step saw.
+      model: with the step's gradients.
+
+    Raises:
+      Diverged: a number is none, or the temperature is the least it may be.
+    """
+    measured = {
+        "loss": processes.mean(seen.loss),
+        "accuracy": processes.mean(in_batch_accuracy(seen.images, seen.texts)),
+        "temperature": model.temperature.item(),
+        "gradient_norm": gradient_norm(model),
+    }
+    check_finite(step, measured, _ADVICE)
+    if measured["temperature"] <= model.min_temperature * (1 + 1e-6):  # as a float32's logarithm
+        raise Diverged(
+            f"the temperature is {measured['temperature']:.2g} at step {step}, the least it may "
+            f"be, where little more is learned: {_ADVICE}; or more --label_smoothing, if the pairs "
+            "are few and learned by heart; or a lower --min_temperature"
+        )
+    return measured
+
+
+def gradient_norm(model: torch.nn.Module) -> float:
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients).item()
+
+
+def check_finite(step: int, measured: dict[str, float], advice: str) -> None:
+    """Raises Diverged, on all processes at the same step: the numbers are the same there."""
+    for name, value in measured.items():
+        if not math.isfinite(value):
+            raise Diverged(f"the {name.replace('_', ' ')} is {value} at step {step}: {advice}")
+
+
+@torch.no_grad()
+def in_batch_accuracy(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    """float[]: the share of float[b, d] rows that lie nearest to their own pair's other half.
+
+    The mean of both directions, among the candidates of the global batch. 512 rows at a time: of
+    16,384 the whole matrix would take 1 GiB.
+    """
+    b = len(images)
+    first = b * processes.rank()
+    target = torch.arange(first, first + b, device=images.device)  # int64[b]
+    right = torch.zeros((), device=images.device)
+    for rows, candidates in ((images, texts), (texts, images)):
+        if processes.grouped():
+            candidates = processes.gather_rows(candidates)  # [b * processes, d]
+        for part, own in zip(rows.split(512), target.split(512), strict=True):
+            right += ((part @ candidates.T).argmax(dim=1) == own).sum()
+    return right / (2 * b)

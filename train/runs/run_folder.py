@@ -1,0 +1,148 @@
+"""A run's folder: what it was started with, and whether this start goes on with it."""
+
+import dataclasses
+import fcntl
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO
+
+from train.data.find_shards import ShardSet
+from train.data.shard_streams import PIPE, fingerprint
+from train.errors import SettingsError
+from train.settings import Settings
+
+PACKAGES = ("numpy", "pillow", "simplejpeg", "timm", "tokenizers", "torch", "transformers")
+_LOOKED_AT = 32  # shards at once: of a store each takes two answers
+_ENDING_S = 3.0  # a process that was killed gives its memory back first, and then its locks
+
+
+def open_run(run: Path, settings: Settings, sets: list[ShardSet], model: str = "") -> None:
+    """Makes the folder, or checks that it is a run of these settings, shards and starting weights.
+
+    Args:
+      model: what the run starts from; of a folder, the weights' fingerprints are kept.
+
+    Raises:
+      SettingsError: it holds another run, or something that is no run.
+    """
+    config = {
+        "settings": dataclasses.asdict(settings),
+        "sets": _identities(sets),
+        "weights": [
+            [p.name, fingerprint(str(p))] for p in sorted(Path(model).glob("*.safetensors"))
+        ]
+        if model
+        else [],
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+    }
+    path = run / "config.json"
+    if not path.exists():
+        # A kill, or a full disk, may have left the start of a config.
+        if run.exists() and (not run.is_dir() or {*run.iterdir()} - {_aside(path)}):
+            raise SettingsError(f"{run} holds something else than a run: name a new --run")
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(config, indent=2) + "\n")
+        except OSError as error:
+            raise SettingsError(f"{run} cannot be made ({error}): name another --run") from error
+        return
+    try:
+        before = json.loads(path.read_text())
+        differing = _differences(before["settings"], settings)
+        same_data = all(before[name] == config[name] for name in ("sets", "weights"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"{path} is no run's config ({error!r}): name a new --run") from error
+    if differing:
+        raise SettingsError(
+            f"{run} is a run with other settings ({'; '.join(differing)}): name a new --run"
+        )
+    if not same_data:
+        raise SettingsError(
+            f"{run} is a run on other shards, or with other weights of them, or that started from "
+            "another model: name a new --run"
+        )
+
+
+@contextmanager
+def held(run: Path, yes: bool = True) -> Iterator[None]:
+    """Within, no other start trains this run. The system lets go of it when the process ends.
+
+    Raises:
+      SettingsError: one does already.
+    """
+    if not yes:
+        yield
+        return
+    with open(run / "config.json", "a") as file:
+        with suppress(OSError):  # a file system that has no locks
+            _lock(file, run)
+        yield
+
+
+def _lock(file: IO[str], run: Path) -> None:
+    until = time.monotonic() + _ENDING_S
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise SettingsError(
+                    f"{run} is being trained already: wait until that has ended, or end it"
+                ) from error
+        time.sleep(0.02)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file appears with all of `text` or keeps what it had."""
+    aside = _aside(path)
+    aside.write_text(text)
+    os.replace(aside, path)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".tmp")
+
+
+def cut_metrics(path: Path, last_step: int) -> None:
+    """Drops what was measured after the checkpoint that the run goes on from."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= last_step:
+                kept.append(line + "\n")
+        except ValueError:  # the line that was being written when the run was killed
+            break
+    write_whole(path, "".join(kept))
+
+
+def _identities(sets: list[ShardSet]) -> list[dict]:
+    """Name and fingerprint of each shard: the place may change, the bytes may not."""
+    with ThreadPoolExecutor(_LOOKED_AT) as pool:
+        return [
+            {
+                "weight": one.weight,
+                "shards": [
+                    [shard if shard.startswith(PIPE) else Path(shard).name, found]
+                    for shard, found in zip(
+                        one.shards, pool.map(fingerprint, one.shards), strict=True
+                    )
+                ],
+            }
+            for one in sets
+        ]
+
+
+def _differences(before: dict, settings: Settings) -> list[str]:
+    now = dataclasses.asdict(settings)
+    free = {f.name for f in dataclasses.fields(settings) if f.metadata.get("free")}
+    names = [n for n in (now | before) if n not in free and before.get(n) != now.get(n)]
+    return [f"{n} was {before.get(n)!r}, is {now.get(n)!r}" for n in names]

@@ -1,0 +1,6 @@
+"""The names of the columns of pairs that several rooms know."""
+
+PAGE_URL = "page_url"  # the column for the page that a pair is from, where that is known
+
+
+UNREADABLE = "unreadable_row"  # a line of a text file that is no row; a source says so

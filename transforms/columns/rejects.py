@@ -1,0 +1,78 @@
+"""Dropped pairs: every one is written down with its step, reason and detail."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.columns.kernels import kernel
+from transforms.columns.pair_columns import PAGE_URL
+from transforms.columns.reasons import STEP_OF
+
+REJECTED = pa.schema(
+    [
+        ("key", pa.string()),
+        ("url", pa.string()),
+        ("caption", pa.string()),
+        ("step", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        (PAGE_URL, pa.string()),
+    ]
+)
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+
+
+@kernel
+def _write_hex(keys, digits):  # type: ignore[no-untyped-def]
+    for row in range(len(keys)):
+        left = keys[row]
+        for place in range(16):
+            digits[16 * row + 15 - place] = _HEX[left & np.uint64(15)]
+            left >>= np.uint64(4)
+
+
+def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
+    """uint64[n] keys as 16 hex digits each, the most significant first: string[n]."""
+    digits = np.empty(16 * len(keys), np.uint8)
+    _write_hex(keys, digits)
+    ends = np.arange(len(keys) + 1, dtype=np.int32) * 16
+    return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(digits))
+
+
+def pages_of(rows: pa.RecordBatch) -> pa.StringArray:
+    """The column `page_url`, string[n]; null where the source knows no page."""
+    if PAGE_URL in rows.schema.names:
+        return rows[PAGE_URL]
+    return pa.nulls(len(rows), pa.string())
+
+
+def rejected_rows(
+    pairs: pa.RecordBatch, reasons: pa.StringArray, details: pa.StringArray
+) -> pa.RecordBatch:
+    """The dropped pairs of a batch in the form in which they are written.
+
+    Args:
+      pairs: columns `key` (uint64[n]), `url`, `caption` and perhaps `page_url`
+        (string[n]).
+      reasons: string[n], null for the kept. details: string[n] or null.
+    """
+    dropped = reasons.is_valid()
+    rows = pairs.filter(dropped)
+    why = reasons.filter(dropped)
+    names = pc.dictionary_encode(why)
+    steps = pa.array([STEP_OF[reason] for reason in names.dictionary.to_pylist()], pa.string())
+    return pa.record_batch(
+        [
+            key_column(rows["key"].to_numpy()),
+            rows["url"],
+            rows["caption"],
+            steps.take(names.indices),
+            why,
+            details.filter(dropped),
+            pages_of(rows),
+        ],
+        schema=REJECTED,
+    )

@@ -1,0 +1,1 @@
+"""Counts over all pairs, the sets made of them, and the verdicts that need them."""

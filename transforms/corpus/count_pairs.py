@@ -1,0 +1,290 @@
+"""The first reading of the corpus: columns of hashes to the buckets that count them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from transforms.columns.batches import batch_of, bucket_order, bucket_slices, numbered, pieces
+from transforms.columns.hashing import Bools, UInt64s, pair_keys
+from transforms.corpus.hash_counts import (
+    byte_runs,
+    count_ngrams,
+    ngrams_of,
+    repeated_rows,
+    runs,
+    sum_by_hash,
+)
+from transforms.corpus.remembered import remembered
+from transforms.pairs.language import LanguageRule, wrong_languages
+from transforms.pairs.measure_pairs import Pairs, measure
+from transforms.storage.blocks import BUCKET, Blocks, unpacked
+from transforms.workers.threads import ThreadedDoFn, in_threads
+
+ReadSplit = Callable[[Any], Iterator[pa.RecordBatch]]
+
+
+class Counted(NamedTuple):
+    """What one batch adds to the counts; rows are those that are not malformed."""
+
+    pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, 0 or 1
+    repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
+    ngrams: pa.RecordBatch  # ngram: uint64, ascending; count: uint8, `byte_runs`; of counted rows
+    foreign: pa.RecordBatch  # row: uint32; language: string
+    measured: Pairs  # the whole batch, malformed rows too, but for its n-grams, which are used up
+
+
+def counted(
+    batch: pa.RecordBatch, *, first_row: int, language: LanguageRule, ngrams: bool = True
+) -> Counted:
+    """Measures a batch for the corpus-wide counts.
+
+    Args:
+      batch: pairs as they were read.
+      first_row: the first row's place in its split.
+      language: pairs in any other are judged but do not count.
+      ngrams: whether they are counted; else there are none.
+    """
+    pairs = measure(batch)
+    usable = pairs.usable()
+    rows = np.flatnonzero(usable)
+    judged = pairs.text.filter(pa.array(usable)) if language.language else pairs.text.slice(0, 0)
+    foreign, languages = wrong_languages(judged, language)
+    counts = np.ones(len(rows), np.bool_)
+    counts[foreign] = False
+    voters = usable.copy()
+    voters[rows[foreign]] = False
+    columns = {
+        "url": pairs.url_hash[rows],
+        "text": pairs.text_hash[rows],
+        "exact": pairs.exact_hash()[rows],
+        "row": (rows + first_row).astype(np.uint32),
+        "counted": counts.astype(np.uint8),
+    }
+    distinct = batch_of(columns)
+    first, repeated = distinct_pairs(distinct)
+    if len(repeated):
+        distinct = distinct.filter(pa.array(first))
+    named = {"row": (rows[foreign] + first_row).astype(np.uint32), "language": languages}
+    if not ngrams:
+        voters[:] = False
+    grams = _ngrams(pairs, voters)
+    measured = pairs._replace(ngrams=np.zeros(0, np.uint64), has_ngrams=False)
+    return Counted(distinct, repeated, grams, batch_of(named), measured)
+
+
+def _ngrams(pairs: Pairs, voters: Bools) -> pa.RecordBatch:
+    hashes = ngrams_of(pairs.ngrams, pairs.first_ngram, pairs.word_count, voters)
+    distinct, counts = count_ngrams(hashes)
+    return batch_of({"ngram": distinct, "count": counts})
+
+
+def distinct_pairs(pairs: pa.RecordBatch) -> tuple[Bools, pa.RecordBatch]:
+    """Which rows stand for a pair, each once, and the columns `row` and perhaps `split` of the
+    others, which repeat it.
+
+    Args:
+      pairs: the columns of `Counted.pairs`, and `split` where they are of several.
+    """
+    place = pairs["row"].to_numpy().astype(np.uint64)
+    names = ["row"]
+    if "split" in pairs.schema.names:
+        place |= pairs["split"].to_numpy().astype(np.uint64) << np.uint64(32)
+        names = ["split", "row"]
+    urls, texts, exact = (pairs[name].to_numpy() for name in ("url", "text", "exact"))
+    repeated = repeated_rows(pair_keys(urls, texts), urls, texts, exact, place)
+    repeated = repeated[np.argsort(place[repeated])]
+    first = np.ones(len(pairs), np.bool_)
+    first[repeated] = False
+    return first, pairs.select(names).take(pa.array(repeated))
+
+
+class _Count(ThreadedDoFn):
+    def __init__(
+        self, read: ReadSplit, blocks: Blocks, language: LanguageRule, buckets: int, ngrams: bool
+    ) -> None:
+        self.read, self.blocks = read, blocks
+        self.language, self.buckets, self.ngrams = language, buckets, ngrams
+
+    def work(self, element: tuple[int, Any]) -> Iterator[Any]:
+        split_id, split = element
+        rows = 0
+        references: list[pa.RecordBatch] = []
+        count = partial(self._count, split_id)
+        for size, known, outputs in in_threads(count, numbered(self.read(split))):
+            rows += size
+            references += known
+            yield from outputs
+        if references:
+            yield beam.pvalue.TaggedOutput("measured", (split_id, pa.concat_batches(references)))
+        yield beam.pvalue.TaggedOutput("read", {"rows": rows})
+
+    def _count(self, split_id: int, some: tuple[int, pa.RecordBatch]) -> tuple[int, list, list]:
+        first_row, batch = some
+        part = counted(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
+        spread = list(self._spread(split_id, part))
+        known = [remembered(part.measured, batch)] if self.blocks.folder else []
+        # In one file, which goes when the second reading is done with it.
+        packed = self.blocks.pack([rows for _, _, rows in spread] + known)
+        outputs = [
+            beam.pvalue.TaggedOutput(tag, (bucket, block))
+            for (tag, bucket, _), block in zip(spread, packed, strict=False)
+        ]
+        if known:
+            ngrams = [output.value[1] for output in outputs if output.tag == "ngrams"]
+            known = [*ngrams, packed[-1]]
+        for tag, rows in (("repeated", part.repeated), ("foreign", part.foreign)):
+            for block in self.blocks.pack([rows] if len(rows) else []):
+                outputs.append(beam.pvalue.TaggedOutput(tag, (split_id, block)))
+        return len(batch), known, outputs
+
+    def _spread(self, split_id: int, part: Counted) -> Iterator[tuple[str, int, pa.RecordBatch]]:
+        split = pa.array(np.full(len(part.pairs), split_id, np.uint32))
+        pairs = part.pairs.append_column("split", split)
+        keys = pair_keys(pairs["url"].to_numpy(), pairs["text"].to_numpy())
+        ngrams = part.ngrams["ngram"].to_numpy()
+        for tag, rows, hashes in (("pairs", pairs, keys), ("ngrams", part.ngrams, ngrams)):
+            yield from ((tag, *some) for some in by_bucket(rows, hashes, self.buckets))
+
+
+def by_bucket(
+    rows: pa.RecordBatch, hashes: UInt64s, buckets: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows of each bucket that has any, by their hashes: (bucket, rows)."""
+    if np.all(hashes[1:] >= hashes[:-1]):
+        slices: Iterable[tuple[int, int, int]] = bucket_slices(hashes, buckets)
+    else:
+        order, slices = bucket_order(hashes, buckets)
+        rows = rows.take(pa.array(order))
+    for bucket, start, stop in slices:
+        yield bucket, rows.slice(start, stop - start)
+
+
+@dataclass(eq=False)
+class CountPairs(beam.PTransform):
+    """Splits of the input to blocks of hash columns, by bucket.
+
+    Args:
+      read: gives the batches of one split, the same ones each time.
+      blocks: how blocks cross the shuffles.
+      language: as for `counted`.
+      buckets: how many buckets of pairs, and of n-grams, a power of two.
+      ngrams: whether they are counted, which a given vocabulary makes needless.
+
+    Outputs, each of (bucket or split, block): `pairs` (url, text, exact, row, counted, split),
+    `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language);
+    `measured`, of each split references for `recalled_each`, where blocks go by reference; and
+    `read`, of each split a dict of its number of `rows`.
+    """
+
+    read: ReadSplit
+    blocks: Blocks
+    language: LanguageRule
+    buckets: int = 8
+    ngrams: bool = True
+
+    def expand(self, splits: beam.PCollection) -> Any:
+        # Declared so that Beam uses the IPC coder and does not pickle the batches.
+        count = _Count(self.read, self.blocks, self.language, self.buckets, self.ngrams)
+        tags = ("pairs", "ngrams", "repeated", "foreign", "measured")
+        outputs = splits | beam.ParDo(count).with_outputs(*tags, "read")
+        for tag in tags:
+            outputs[tag].element_type = BUCKET
+        return outputs
+
+
+class OfBucket(ThreadedDoFn):
+    """Works on (bucket, one table of its blocks)."""
+
+    def take(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> tuple[int, pa.Table]:
+        return element[0], unpacked(element[1])
+
+
+class _FindDistinct(OfBucket):
+    def __init__(self, blocks: Blocks, buckets: int) -> None:
+        self.blocks, self.buckets = blocks, buckets
+
+    def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
+        pairs = element[1].combine_chunks().to_batches()[0]
+        first, repeated = distinct_pairs(pairs)
+        votes = first & (pairs["counted"].to_numpy() > 0)
+        for kind, name in enumerate(("text", "url")):
+            hashes, partners = byte_runs(np.sort(pairs[name].to_numpy()[votes]))
+            some = batch_of({"hash": hashes, "count": partners})
+            spread = list(by_bucket(some, hashes, self.buckets))
+            packed = self.blocks.pack([part for _, part in spread])
+            for (bucket, _), block in zip(spread, packed, strict=True):
+                yield beam.pvalue.TaggedOutput("partners", (kind * self.buckets + bucket, block))
+        splits, counts = runs(repeated["split"].to_numpy())
+        rows = np.split(repeated["row"].to_numpy(), np.cumsum(counts))
+        # Copies, since a slice would carry all rows where Beam pickles it.
+        of_splits = [batch_of({"row": some.copy()}) for some in rows[:-1]]
+        for split_id, block in zip(splits, self.blocks.pack(of_splits), strict=True):
+            yield beam.pvalue.TaggedOutput("repeated", (int(split_id), block))
+
+
+@dataclass(eq=False)
+class FindDistinctPairs(beam.PTransform):
+    """Blocks of pairs by key to the rows that repeat one, and to counts over the distinct pairs.
+
+    Shuffled by pair and not by URL or text, so that no image or text, however much used, makes one
+    bucket larger than another; and since a pair comes once, counts of parts add up.
+
+    Outputs: `repeated` (split, rows) and `partners` (bucket, hash and count): by bucket of its text
+    the images of a text, and by `buckets` and the bucket of its URL the texts of an image.
+    """
+
+    blocks: Blocks
+    buckets: int
+
+    def expand(self, pairs: beam.PCollection) -> Any:
+        tags = ("repeated", "partners")
+        find = beam.ParDo(_FindDistinct(self.blocks, self.buckets)).with_outputs(*tags)
+        outputs = pairs | beam.GroupByKey() | find
+        for tag in tags:
+            outputs[tag].element_type = BUCKET
+        return outputs
+
+
+class _FindFrequent(OfBucket):
+    def __init__(self, buckets: int, limits: tuple[int, int]) -> None:
+        self.buckets, self.limits = buckets, limits
+
+    def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
+        kind, bucket = divmod(element[0], self.buckets)
+        found, sums = sum_by_hash(pieces(element[1], "hash"), pieces(element[1], "count"))
+        members = batch_of({"hash": np.sort(found[sums > self.limits[kind]])})
+        yield beam.pvalue.TaggedOutput(("texts", "images")[kind], (bucket, members))
+
+
+@dataclass(eq=False)
+class FindFrequent(beam.PTransform):
+    """`partners` of `FindDistinctPairs` to hashes of those with too many of them, by bucket.
+
+    Args:
+      buckets: of texts, and of images.
+      max_images_per_text, max_texts_per_image: more are too many.
+
+    Outputs: `texts` and `images`, each (bucket, hash).
+
+    Source: ALIGN (Jia et al., 2021), section 3: images with more than 1000 associated texts, texts
+    shared by more than 10 images.
+    """
+
+    buckets: int
+    max_images_per_text: int
+    max_texts_per_image: int
+
+    def expand(self, partners: beam.PCollection) -> Any:
+        limits = self.max_images_per_text, self.max_texts_per_image
+        find = beam.ParDo(_FindFrequent(self.buckets, limits)).with_outputs("texts", "images")
+        outputs = partners | beam.GroupByKey() | find
+        for tag in ("texts", "images"):
+            outputs[tag].element_type = BUCKET
+        return outputs

@@ -1,0 +1,262 @@
+"""The second reading of the corpus: each pair judged, given the corpus-wide counts."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.columns import reasons as r
+from transforms.columns.batches import numbered
+from transforms.columns.hashing import Bools
+from transforms.columns.pair_columns import PAGE_URL
+from transforms.columns.rejects import REJECTED, key_column, pages_of, rejected_rows
+from transforms.corpus.count_pairs import ReadSplit
+from transforms.corpus.hash_sets import HashSet
+from transforms.corpus.rare_tokens import has_rare_token
+from transforms.corpus.remembered import Remembered, recalled, recalled_each
+from transforms.pairs.measure_pairs import Pairs, first_of, measure
+from transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
+from transforms.storage.files import is_local, local_copy
+from transforms.storage.parquet_files import RowWriter, parquet_file
+from transforms.workers.threads import ThreadedDoFn, in_threads
+
+LOG = logging.getLogger("alignset")
+PAIRS = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", PAGE_URL)])
+BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
+
+
+class Corpus(NamedTuple):
+    """What the counts over the whole corpus found."""
+
+    frequent_texts: HashSet
+    crowded_images: HashSet
+    vocabulary: HashSet | None  # None where every n-gram is in it
+
+
+def text_reasons(
+    pairs: Pairs, repeated: Bools, foreign: Bools, corpus: Corpus, *, min_words: int, max_words: int
+) -> pa.StringArray:
+    """Why each pair is dropped by its URL and alt-text, or null: string[n].
+
+    Args:
+      pairs: n pairs, measured.
+      repeated: bool[n], whether another row is the one that stands for this pair.
+      foreign: bool[n], whether the text is in a language that is not wanted.
+      corpus: what is frequent and what is rare over the whole corpus.
+      min_words, max_words: inclusive.
+
+    Source: ALIGN (Jia et al., 2021), section 3.
+    """
+    faults = {
+        r.BROKEN_PAGE: _is_broken(pairs.malformed),
+        r.MALFORMED_PAIR: ~pairs.usable(),
+        r.DUPLICATE_PAIR: repeated,
+        r.WRONG_LANGUAGE: foreign,
+        r.TOO_FEW_WORDS: pairs.word_count < min_words,
+        r.TOO_MANY_WORDS: pairs.word_count > max_words,
+        r.TEXT_ON_TOO_MANY_IMAGES: corpus.frequent_texts.contains(pairs.text_hash),
+        r.IMAGE_WITH_TOO_MANY_TEXTS: corpus.crowded_images.contains(pairs.url_hash),
+    }
+    if corpus.vocabulary is not None:
+        alive = ~np.logical_or.reduce(list(faults.values()))
+        faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary)
+    return first_of(faults)
+
+
+def _is_broken(faults: pa.StringArray) -> Bools:
+    """Which rows stand for a page that could not be read: bool[n]."""
+    if faults.null_count == len(faults):
+        return np.zeros(len(faults), np.bool_)
+    broken = pc.is_in(faults, value_set=pa.array(r.PAGE_FAULTS))
+    return broken.to_numpy(zero_copy_only=False)
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """The numbers by which texts are judged."""
+
+    min_words: int
+    max_words: int
+
+
+class _Judge(ThreadedDoFn):
+    def __init__(self, read: ReadSplit, blocks: Blocks, rules: TextRules, out: str, plan: bool):
+        self.read, self.blocks, self.rules = read, blocks, rules
+        self.out, self.plan = out, plan
+        self.scratch = f"{out}/_temporary" if is_local(out) else None
+
+    def take(self, element: tuple[int, Mapping[str, Any]]) -> tuple[int, Mapping[str, Any]]:
+        return element[0], {name: list(values) for name, values in element[1].items()}
+
+    def work(
+        self, element: tuple[int, Mapping[str, Any]], sets: Mapping[str, str]
+    ) -> Iterator[Any]:
+        split_id, joined = element
+        for split in joined["split"]:  # a repeated row's split is always there, exactly once
+            corpus = Corpus(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
+            repeated = _marked(joined["repeated"])
+            foreign, languages = _named(joined["foreign"])
+            # By the first reading, where all share a disk; gone where this work is done again.
+            measured = next((block for block in joined["measured"] if is_there(block)), None)
+            judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages)
+            batches = self.read(split) if measured is None else recalled_each(measured)
+            counts: Counter[str] = Counter(seen=0, written=0)
+            path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
+            with parquet_file(path, REJECTED, self.scratch) as rejected:
+                kept = self._judged(batches, judge, rejected, counts)
+                yield from self._keep(split_id, kept)
+            if measured is not None:
+                remove(measured)  # 200 bytes a pair of cached pages, for the next file to have
+            message = "split %d: kept %d of %d by their texts"
+            LOG.info(message, split_id, counts["written"], counts["seen"])
+            yield beam.pvalue.TaggedOutput("counts", dict(counts))
+
+    def _judged(
+        self,
+        batches: Iterator[pa.RecordBatch | Remembered],
+        judge: _JudgeBatch,
+        rejected: RowWriter,
+        counts: Counter[str],
+    ) -> Iterator[pa.RecordBatch]:
+        """The kept rows of each batch; the others are written down, and all are counted."""
+        for size, keep, drop in in_threads(judge, numbered(batches, _rows)):
+            rejected.write(drop)
+            counts.update(seen=size, written=len(keep))
+            for count in pc.value_counts(drop["reason"]).to_pylist():
+                counts[count["values"]] += count["counts"]
+            yield keep
+
+    def _keep(self, split_id: int, kept: Iterator[pa.RecordBatch]) -> Iterator[Bucket]:
+        if self.plan:
+            while some := list(islice(kept, BATCHES_PER_BLOCKS)):
+                for block in self.blocks.pack([batch for batch in some if len(batch)]):
+                    yield split_id, block
+            return
+        path = f"{self.out}/pairs/{split_id:05d}.parquet"
+        with parquet_file(path, PAIRS, self.scratch) as file:
+            for rows in kept:
+                key = key_column(rows["key"].to_numpy())
+                columns = [key, rows["url"], rows["caption"], pages_of(rows)]
+                file.write(pa.record_batch(columns, schema=PAIRS))
+
+
+def _rows(batch: pa.RecordBatch | Remembered) -> int:
+    return len(batch.batch if isinstance(batch, Remembered) else batch)
+
+
+class _JudgeBatch:
+    """Judges numbered batches of one split; called from several threads."""
+
+    def __init__(
+        self,
+        rules: TextRules,
+        corpus: Corpus,
+        repeated: npt.NDArray[np.uint32],
+        foreign: npt.NDArray[np.uint32],
+        languages: pa.StringArray,
+    ) -> None:
+        self.rules, self.corpus = rules, corpus
+        self.repeated, self.foreign, self.languages = repeated, foreign, languages
+
+    def __call__(
+        self, numbered: tuple[int, pa.RecordBatch | Remembered]
+    ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
+        """How many rows there are, the kept, and the dropped as they are written down."""
+        first, some = numbered
+        batch: pa.RecordBatch = some.batch if isinstance(some, Remembered) else some
+        pairs = recalled(*some) if isinstance(some, Remembered) else measure(batch)
+        repeated = _within(self.repeated, first, len(batch))
+        low, high = np.searchsorted(self.foreign, [first, first + len(batch)])
+        rows = self.foreign[low:high].astype(np.int64) - first
+        foreign = np.zeros(len(batch), np.bool_)
+        foreign[rows] = True
+        why = text_reasons(
+            pairs,
+            repeated,
+            foreign,
+            self.corpus,
+            min_words=self.rules.min_words,
+            max_words=self.rules.max_words,
+        )
+        detail = pairs.malformed
+        if len(rows):
+            named = np.full(len(batch), None, object)
+            named[rows] = self.languages.slice(low, high - low).to_pylist()
+            is_language = pc.equal(why, r.WRONG_LANGUAGE)
+            detail = pc.if_else(is_language, pa.array(named, pa.string()), detail)
+        kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
+        if pairs.page is not None:
+            kept[PAGE_URL] = pairs.page
+        for name in batch.schema.names:
+            if name.startswith("source_"):
+                kept[name] = batch[name]
+        shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
+        return len(batch), shown.filter(why.is_null()), rejected_rows(shown, why, detail)
+
+
+def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
+    low, high = np.searchsorted(rows, [first, first + size])
+    marks = np.zeros(size, np.bool_)
+    marks[rows[low:high].astype(np.int64) - first] = True
+    return marks
+
+
+def _marked(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:
+    rows = [unpack(block)["row"].to_numpy() for block in blocks]
+    return np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.uint32)
+
+
+def _named(blocks: Iterable[pa.RecordBatch]) -> tuple[npt.NDArray[np.uint32], pa.StringArray]:
+    batches = [unpack(block) for block in blocks]
+    if not batches:
+        return np.zeros(0, np.uint32), pa.array([], pa.string())
+    table = pa.Table.from_batches(batches).sort_by("row").combine_chunks()
+    return table["row"].to_numpy(), table["language"].combine_chunks()
+
+
+@lru_cache(maxsize=8)
+def _open_set(path: str) -> HashSet | None:
+    return HashSet.open(local_copy(path)) if path else None
+
+
+@dataclass(eq=False)
+class JudgePairs(beam.PTransform):
+    """Judges every pair; writes the dropped ones, and the kept ones where there is no plan.
+
+    Input: (split, {"split": [split], "repeated": blocks, "foreign": blocks, "measured": [block]}),
+    of which the last leads to files that are taken away once the split is judged. Where it is
+    empty, or its files are gone, the split is read and measured again.
+    Outputs: `kept` (split, blocks of key, url, caption and perhaps page_url and source_*), `counts`
+    (dicts of seen and reasons).
+
+    Args:
+      sets: a singleton, the path of the file of hashes of each of `Corpus`'s fields; an empty one
+        where every n-gram is in the vocabulary.
+      out: the output folder.
+      plan: whether kept pairs go on to shards; else they are written to `pairs/`.
+    """
+
+    read: ReadSplit
+    blocks: Blocks
+    rules: TextRules
+    sets: beam.PCollection
+    out: str
+    plan: bool
+
+    def expand(self, joined: beam.PCollection) -> Any:
+        judge = _Judge(self.read, self.blocks, self.rules, self.out, self.plan)
+        sets = beam.pvalue.AsSingleton(self.sets)
+        outputs = joined | beam.ParDo(judge, sets).with_outputs("counts", main="kept")
+        outputs["kept"].element_type = BUCKET
+        return outputs

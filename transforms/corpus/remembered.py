@@ -1,0 +1,67 @@
+"""What the first reading of a batch measured, kept for the second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.columns.batches import batch_of
+from transforms.columns.hashing import UInt64s, pair_keys
+from transforms.columns.pair_columns import PAGE_URL
+from transforms.pairs.measure_pairs import Pairs
+from transforms.storage.blocks import unpack_each
+
+# What the second reading needs of the first. Each text's n-grams would take as much again, and are
+# quick; the distinct ones come from the blocks that were counted.
+_REMEMBERED = ("url", "text", "malformed", "url_hash", "text_hash", "word_count")
+
+
+def remembered(pairs: Pairs, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A measured batch as columns, for `recalled`; with the source's own columns."""
+    columns = {name: getattr(pairs, name) for name in _REMEMBERED}
+    if pairs.page is not None:
+        columns[PAGE_URL] = pairs.page
+    columns |= {name: batch[name] for name in batch.schema.names if name.startswith("source_")}
+    return batch_of(columns)
+
+
+class Remembered(NamedTuple):
+    """A batch as it was `remembered`, and its distinct n-grams, as in `Pairs`."""
+
+    batch: pa.RecordBatch
+    distinct: Sequence[UInt64s] | None
+
+
+def recalled_each(blocks: pa.RecordBatch) -> Iterator[Remembered]:
+    """What references lead to: of each batch blocks of its n-grams, and then the batch itself."""
+    distinct: list[UInt64s] = []
+    for block in unpack_each(blocks):
+        if "ngram" in block.schema.names:
+            distinct.append(block["ngram"].to_numpy())
+        else:
+            yield Remembered(block, distinct or None)  # none where none were counted
+            distinct = []
+
+
+def recalled(batch: pa.RecordBatch, distinct: Sequence[UInt64s] | None = None) -> Pairs:
+    """The pairs of a batch that was `remembered`; of their n-grams at most the distinct ones."""
+    url, text, malformed, *numbers = (batch[name] for name in _REMEMBERED)
+    url_hash, text_hash, words = (column.to_numpy() for column in numbers)
+    return Pairs(
+        url,
+        text,
+        malformed,
+        url_hash,
+        text_hash,
+        pair_keys(url_hash, text_hash),
+        np.zeros(len(batch), np.bool_),
+        words,
+        np.zeros(0, np.uint64),
+        np.zeros(len(batch), np.int64),
+        batch[PAGE_URL] if PAGE_URL in batch.schema.names else None,
+        has_ngrams=False,
+        distinct=distinct,
+    )

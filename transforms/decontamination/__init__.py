@@ -1,0 +1,1 @@
+"""Images of evaluation sets, and what is near them."""

@@ -1,0 +1,181 @@
+"""One HTTP transfer by libcurl, which tells the address that it is about to connect to, after every
+resolution and redirect and in whatever form the URL wrote it, so that no private one slips past.
+"""
+
+import errno
+import math
+import socket
+import ssl
+import time
+from typing import Any, NamedTuple
+
+import certifi
+import pycurl
+
+from transforms.fetching.fetch_settings import NAMED_STATUSES, FetchSettings
+from transforms.fetching.fetch_target import is_public_address, request_url
+from transforms.fetching.host_queue import Job
+from transforms.fetching.robots import is_disallowed
+
+_DETAIL_OF_ERROR: dict[int, str] = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "dns",
+    pycurl.E_COULDNT_RESOLVE_PROXY: "dns",
+    pycurl.E_OPERATION_TIMEDOUT: "timeout",
+    pycurl.E_SEND_ERROR: "reset",
+    pycurl.E_RECV_ERROR: "reset",
+    pycurl.E_GOT_NOTHING: "reset",
+    pycurl.E_SSL_CONNECT_ERROR: "tls",
+    pycurl.E_SSL_CIPHER: "tls",
+    pycurl.E_PEER_FAILED_VERIFICATION: "tls",
+    pycurl.E_PARTIAL_FILE: "cut_off",
+    pycurl.E_FILESIZE_EXCEEDED: "too_large",
+    pycurl.E_WRITE_ERROR: "too_large",  # the only reason why Slot.write refuses
+    pycurl.E_BAD_CONTENT_ENCODING: "bad_encoding",
+    pycurl.E_URL_MALFORMAT: "bad_url",
+}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+# An answer slower than this stands still.
+_IDLE_BYTES_PER_S = 100
+
+
+class Ended(NamedTuple):
+    """What became of a job's transfer: a body, a detail, or a redirect to follow.
+
+    Attributes:
+      took_s: seconds it was under way.
+      silent: whether not one byte of an answer came.
+      retry_after_s: what the host asks for, in seconds; 0 where it does not.
+    """
+
+    job: Job
+    body: bytes | None = None
+    detail: str | None = None
+    redirect: str | None = None
+    took_s: float = 0.0
+    silent: bool = False
+    retry_after_s: float = 0.0
+
+
+class Slot:
+    """One curl handle, which serves one job after another."""
+
+    def __init__(self, settings: FetchSettings) -> None:
+        self.job = Job(-1, "", "")
+        self._settings = settings
+        self._directives = settings.directives
+        self._headers: list[bytes] = []
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._begun = 0.0
+        self._met_forbidden_address = self._met_directive = False
+        self.curl = pycurl.Curl()
+        for option, value in _curl_options(settings).items():
+            self.curl.setopt(option, value)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self.write)
+        if self._directives:
+            self.curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
+        self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self.open_socket)
+
+    def aim(self, job: Job, name: str) -> None:
+        """Takes a job; `name` tells where its host's name leads, or is empty."""
+        self.job, self._parts, self._size = job, [], 0
+        self._met_forbidden_address = self._met_directive = False
+        self._headers.clear()
+        self._begun = time.monotonic()
+        self.curl.setopt(pycurl.URL, job.url)
+        if name:
+            self.curl.setopt(pycurl.RESOLVE, [name])
+        # curl takes 0 for "no limit".
+        self.curl.setopt(pycurl.TIMEOUT_MS, max(1, math.ceil(1000 * job.left_s)))
+
+    def write(self, data: bytes) -> int:
+        if not self._size and self._is_disallowed():
+            return 0
+        self._size += len(data)  # after curl has decoded it, so a gzip bomb ends here
+        if self._size > self._settings.max_image_bytes:
+            return 0
+        self._parts.append(data)
+        return len(data)
+
+    def _is_disallowed(self) -> bool:
+        if self._headers and self.job.robots_of is None:  # a robots.txt itself is never indexed
+            token = self._settings.user_agent_token
+            self._met_directive = is_disallowed(self._headers, token, self._directives)
+        return self._met_directive
+
+    def open_socket(self, purpose: int, address: Any) -> Any:
+        checked = not (
+            self._settings.allow_private_addresses or self._settings.proxies_from_environment
+        )
+        if checked and not is_public_address(address.addr[0]):
+            self._met_forbidden_address = True
+            return pycurl.SOCKET_BAD
+        try:
+            return socket.socket(address.family, address.socktype, address.protocol)
+        except OSError:  # no file descriptors are left, or no IPv6: this address fails, not the run
+            return pycurl.SOCKET_BAD
+
+    def ended(self, error: int) -> Ended:
+        """What became of the job, given curl's error."""
+        took_s = time.monotonic() - self._begun
+        status = self.curl.getinfo(pycurl.RESPONSE_CODE)
+        if status in _REDIRECTS and (location := self.curl.getinfo_raw(pycurl.REDIRECT_URL)):
+            return self._redirected(location.decode("utf-8", "replace"), took_s)
+        if status >= 200 and status != 200:
+            retry_after_s = self.curl.getinfo(pycurl.RETRY_AFTER) if status in (429, 503) else 0
+            return Ended(
+                self.job, None, _status_detail(status), None, took_s, False, float(retry_after_s)
+            )
+        if error == pycurl.E_OK and not (self._size == 0 and self._is_disallowed()):
+            return Ended(self.job, b"".join(self._parts), took_s=took_s)
+        silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
+        return Ended(self.job, None, self._detail(error), None, took_s, silent)
+
+    def _detail(self, error: int) -> str:
+        if self._met_directive:
+            return "x_robots_tag"
+        if error == pycurl.E_COULDNT_CONNECT:
+            if self._met_forbidden_address:
+                return "forbidden_address"
+            refused = self.curl.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
+            return "refused" if refused else "unreachable"
+        return _DETAIL_OF_ERROR.get(error, "bad_answer")
+
+    def _redirected(self, location: str, took_s: float) -> Ended:
+        target, detail = request_url(location), None
+        if target is None:
+            detail = "bad_redirect"
+        elif self.job.redirects >= self._settings.max_redirects:
+            target, detail = None, "too_many_redirects"
+        return Ended(self.job, None, detail, target, took_s)
+
+
+def _status_detail(status: int) -> str:
+    if status in NAMED_STATUSES:
+        return f"http_{status}"
+    return f"http_{status // 100}xx" if 200 <= status < 600 else "http_other"
+
+
+def _curl_options(settings: FetchSettings) -> dict[int, Any]:
+    return {
+        pycurl.PROTOCOLS: pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS,
+        # Redirects are followed by us: each target is cleaned and counted as a first URL is.
+        pycurl.FOLLOWLOCATION: 0,
+        # One connection is one transfer, so the caps on both are one cap.
+        pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
+        pycurl.CONNECTTIMEOUT_MS: max(1, round(1000 * settings.connect_timeout_s)),
+        pycurl.NOSIGNAL: 1,
+        pycurl.LOW_SPEED_LIMIT: _IDLE_BYTES_PER_S,
+        pycurl.LOW_SPEED_TIME: max(1, round(settings.idle_timeout_s)),
+        pycurl.MAXFILESIZE_LARGE: settings.max_image_bytes,
+        pycurl.ACCEPT_ENCODING: "",  # all that this curl can decode
+        pycurl.HTTPHEADER: ["Accept: image/*,*/*;q=0.5"],
+        pycurl.USERAGENT: settings.said_user_agent,
+        **({} if settings.proxies_from_environment else {pycurl.PROXY: ""}),
+        pycurl.NETRC: pycurl.NETRC_IGNORED,
+        # curl's own default path is that of the machine which built the wheel.
+        pycurl.CAINFO: ssl.get_default_verify_paths().cafile or certifi.where(),
+        pycurl.BUFFERSIZE: 128 * 1024,
+    }

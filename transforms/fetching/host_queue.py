@@ -1,0 +1,186 @@
+"""Jobs that wait for their host: how many of its at once, how often, and when again."""
+
+import heapq
+import itertools
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from transforms.fetching.fetch_settings import FetchSettings
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One URL on its way to its one `Fetched`.
+
+    Attributes:
+      url: where it is to be fetched from now, after redirects.
+      left_s: seconds left to this attempt; waiting for a host takes none.
+      robots_of: the origin whose robots.txt this is; None for an image.
+    """
+
+    index: int
+    first_url: str
+    url: str
+    left_s: float = 0.0
+    redirects: int = 0
+    attempts: int = 0
+    robots_of: str | None = None
+
+    @property
+    def host(self) -> str:
+        """The host, with its port where the URL has one."""
+        return self.url.split("/", 3)[2]
+
+    @property
+    def origin(self) -> str:
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+
+@dataclass(slots=True, eq=False)
+class _Host:
+    interval_s: float
+    jobs: deque[Job] = field(default_factory=deque)
+    busy: int = 0
+    free_at: float = 0.0  # no request begins before
+    offered: bool = False  # whether it stands among the ready or the later ones
+    silences: int = 0  # attempts in a row that got no byte
+    given_up: str | None = None  # the detail of all further jobs
+
+
+class HostQueue:
+    """What waits, and the next that may begin. Hosts that may take turns.
+
+    Attributes:
+      refused: jobs of hosts that were given up, each with its detail; to be emptied by the user.
+    """
+
+    def __init__(self, settings: FetchSettings) -> None:
+        rate = settings.requests_per_second_per_host
+        self._interval_s = 1 / rate if rate else 0.0
+        self._settings = settings
+        self._hosts: dict[str, _Host] = {}
+        self._ready: deque[_Host] = deque()
+        # A heap of hosts that must be left alone, and of jobs to be tried again, by time.
+        self._later: list[tuple[float, int, _Host | Job]] = []
+        self._count = itertools.count()
+        self._waiting = 0
+        self.refused: deque[tuple[Job, str]] = deque()
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    def _host(self, name: str) -> _Host:
+        if name not in self._hosts:
+            self._hosts[name] = _Host(self._interval_s)
+        return self._hosts[name]
+
+    def add(self, job: Job, *, first: bool = False) -> None:
+        """Adds a job, before or behind the others of its host."""
+        self._waiting += 1
+        self._join(job, first)
+
+    def add_later(self, job: Job, seconds: float) -> None:
+        """Adds a job that is to be tried again."""
+        self._waiting += 1
+        self._push(time.monotonic() + seconds, job)
+
+    def _push(self, due: float, what: "_Host | Job") -> None:
+        heapq.heappush(self._later, (due, next(self._count), what))
+
+    def _join(self, job: Job, first: bool = False) -> None:
+        host = self._host(job.host)
+        if host.given_up is not None:
+            self._waiting -= 1
+            self.refused.append((job, host.given_up))
+            return
+        (host.jobs.appendleft if first else host.jobs.append)(job)
+        self._offer(host)
+
+    def _offer(self, host: _Host) -> None:
+        at_most = self._settings.connections_per_host
+        if host.offered or not host.jobs or host.busy >= at_most:
+            return
+        host.offered = True
+        if host.free_at > time.monotonic():
+            self._push(host.free_at, host)
+        else:
+            self._ready.append(host)
+
+    def take(self) -> Job | None:
+        """The next job that may begin now, which then counts as under way; or None."""
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            due = heapq.heappop(self._later)[2]
+            if isinstance(due, Job):
+                self._join(due)
+            else:
+                due.offered = False
+                self._offer(due)
+        while self._ready:
+            host = self._ready.popleft()
+            host.offered = False
+            if not host.jobs:
+                continue
+            if host.free_at > now:  # it was held since
+                self._offer(host)
+                continue
+            host.busy += 1
+            host.free_at = now + host.interval_s
+            self._waiting -= 1
+            job = host.jobs.popleft()
+            self._offer(host)
+            return job
+        return None
+
+    def ended(self, name: str, *, silent: str | None = None) -> None:
+        """A job of this host is no longer under way.
+
+        Args:
+          silent: its detail where the host gave no answer at all.
+        """
+        host = self._hosts[name]
+        host.busy -= 1
+        host.silences = host.silences + 1 if silent else 0
+        most = self._settings.max_host_failures
+        if silent and most and host.silences >= most:
+            host.given_up = silent
+            self._waiting -= len(host.jobs)
+            self.refused.extend((job, silent) for job in host.jobs)
+            host.jobs.clear()
+        self._offer(host)
+        plain = host.interval_s == self._interval_s and not host.given_up and not host.silences
+        if plain and not (
+            host.jobs or host.busy or host.offered or host.free_at > time.monotonic()
+        ):
+            del self._hosts[name]
+
+    def hold(self, name: str, seconds: float) -> None:
+        """No request to this host begins for so long."""
+        host = self._host(name)
+        host.free_at = max(host.free_at, time.monotonic() + seconds)
+
+    def slow_down(self, name: str, interval_s: float) -> None:
+        """At least so many seconds pass between the requests to this host."""
+        host = self._host(name)
+        host.interval_s = max(host.interval_s, interval_s)
+
+    def due_s(self) -> float:
+        """How long nothing can begin unless something ends: seconds, at most 1. Ask it when
+        `take` gave None."""
+        if not self._later:
+            return 1.0
+        return min(1.0, max(0.0, self._later[0][0] - time.monotonic()))
+
+    def clear(self) -> list[Job]:
+        """Takes all that waits."""
+        jobs = [what for _, _, what in self._later if isinstance(what, Job)]
+        for host in self._hosts.values():
+            jobs += host.jobs
+            host.jobs.clear()
+        self._later.clear()
+        self._ready.clear()
+        self._waiting = 0
+        return jobs

@@ -1,0 +1,224 @@
+"""What the first bytes of a file say that it is, and whether its end is missing. No decoding."""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+
+from transforms.images.jpeg_segments import jpeg_segments
+
+_JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
+_GIFS = (b"GIF87a", b"GIF89a")
+_GIF_TRAILER, _GIF_EXTENSION, _GIF_IMAGE, _GIF_CONTROL = 0x3B, 0x21, 0x2C, b"\xf9"
+_AVIF_BRANDS = (b"avif", b"avis")
+_BMP_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
+# TIFF, ICO, PSD, JPEG XL, JPEG 2000, Flash, Ogg, Matroska; HEIC and MP4 are told by their "ftyp".
+_OTHER_FORMATS = (
+    *(b"II*\0", b"MM\0*", b"\0\0\1\0", b"8BPS", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  "),
+    *(b"FWS", b"CWS", b"OggS", b"\x1aE\xdf\xa3", b"RIFF"),
+)
+_HTML = re.compile(
+    rb"<(?:!doctype html|html|head|body|script|title|meta|div|iframe|h1|p|br)\b", re.I
+)
+
+
+def signature_format(body: bytes) -> str | None:
+    """ "jpeg", "png", "webp", "gif", "bmp" or "avif" by the file's signature, or None."""
+    if body.startswith(_JPEG):
+        return "jpeg"
+    if body.startswith(_PNG):
+        return "png"
+    if body[:4] == b"RIFF" and body[8:12] == b"WEBP":
+        return "webp"
+    if body.startswith(_GIFS):
+        return "gif"
+    if body[4:8] == b"ftyp" and _brands(body):
+        return "avif"
+    # "BM" alone begins many a text: a bitmap's next header has one of a few sizes.
+    if body.startswith(_BMP) and body[14:18] in _BMP_HEADERS:
+        return "bmp"
+    return None
+
+
+def _brands(body: bytes) -> bool:
+    end = min(int.from_bytes(body[:4], "big"), 256)
+    brands = [body[8:12], *(body[at : at + 4] for at in range(16, end, 4))]
+    return any(brand in _AVIF_BRANDS for brand in brands)
+
+
+def foreign_kind(body: bytes) -> str:
+    """What a file without one of the six signatures is; the details of `not_an_image`."""
+    if not body:
+        return "empty"
+    if body[4:8] == b"ftyp" or body.startswith(_OTHER_FORMATS):
+        return "other_format"
+    start = body[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(b"%PDF-"):
+        return "pdf"
+    if start[:1] in (b"{", b"["):
+        return "json"
+    if not start.startswith(b"<"):
+        return "unknown"
+    html = _HTML.search(start)
+    svg = re.search(rb"<svg\b", start, re.I)
+    if svg and (not html or svg.start() < html.start()):
+        return "svg"
+    return "html" if html else "xml" if start.startswith(b"<?xml") else "unknown"
+
+
+def webp_canvas(body: bytes) -> tuple[int, int]:
+    """(width, height) in px of a WebP, as its header has them; (0, 0) where it cannot be read."""
+    kind, data = body[12:16], body[20:30]
+    if len(data) < 10:
+        return 0, 0
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", data[6:10])
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def file_fault(body: bytes, name: str) -> str | None:
+    """ "truncated" or "broken" by the structure of the file alone; None where it looks whole.
+
+    Decoders stop when they have their pixels, often of the first frame alone, and miss a lost end.
+    """
+    if name == "png":
+        return _png_fault(body)
+    is_cut = {
+        "jpeg": _is_cut_jpeg,
+        "webp": _is_cut_webp,
+        "gif": _is_cut_gif,
+        "bmp": _is_cut_bmp,
+        "avif": _is_cut_avif,
+    }[name]
+    return "truncated" if is_cut(body) else None
+
+
+def _is_cut_jpeg(body: bytes) -> bool:
+    scan = jpeg_segments(body).scan
+    return scan < 0 or body.rfind(b"\xff\xd9", scan) < 0  # a thumbnail's end marker lies before
+
+
+def _png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, begin and end of its data) of each whole chunk."""
+    at = len(_PNG)
+    while at + 12 <= len(body):
+        begin = at + 8
+        end = begin + int.from_bytes(body[at : at + 4], "big")
+        if end + 4 > len(body):
+            return
+        yield body[at + 4 : begin], begin, end
+        at = end + 4
+
+
+def _png_fault(body: bytes) -> str | None:
+    view = memoryview(body)
+    for kind, begin, end in _png_chunks(body):
+        # Critical chunks have a capital letter first. Pillow checks no sums of the pixels' chunks.
+        if kind[:1].isupper():
+            said = int.from_bytes(body[end : end + 4], "big")
+            if zlib.crc32(view[begin - 4 : end]) != said:
+                return "broken"
+        if kind == b"IEND":
+            return None
+    return "truncated"
+
+
+def png_lacks_pixels(body: bytes) -> bool:
+    """Whether a PNG's data end before its header's last row. Takes as long as half a decode."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", body[16:29])
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    missing = 0
+    for left, top, right, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            missing += rows * (1 + (columns * bits + 7) // 8)  # a filter byte begins each row
+    inflating = zlib.decompressobj()
+    for kind, begin, end in _png_chunks(body):
+        data = body[begin:end] if kind == b"IDAT" else b""
+        while data and missing > 0:
+            missing -= len(inflating.decompress(data, 1 << 20))
+            data = inflating.unconsumed_tail
+    return missing > 0
+
+
+# The first column and row of each of PNG's seven passes, and the steps to the next ones.
+_ADAM7 = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+
+
+def _is_cut_gif(body: bytes) -> bool:
+    return not any(kind == _GIF_TRAILER for kind, _, _ in _gif_blocks(body))
+
+
+def _gif_blocks(body: bytes) -> Iterator[tuple[int, int, int]]:
+    """(kind, begin and end) of each block of a GIF, from behind its header; the last may be cut."""
+    at = 13 + _palette_bytes(body[10] if len(body) > 12 else 0)
+    while at < len(body):
+        begin, kind = at, body[at]
+        if kind == _GIF_TRAILER:
+            yield kind, begin, at + 1
+            return
+        if kind == _GIF_EXTENSION:  # its label, then blocks
+            at += 2
+        elif kind == _GIF_IMAGE and at + 10 <= len(body):  # descriptor, palette, code size, blocks
+            at += 11 + _palette_bytes(body[at + 9])
+        else:  # junk, which decoders skip
+            at += 1
+            continue
+        while at < len(body) and body[at]:
+            at += 1 + body[at]
+        at += 1
+        yield kind, begin, at
+
+
+def gif_without_comments(body: bytes) -> bytes:
+    """A GIF without what stands before its first image and does not concern it.
+
+    Pillow joins comments in quadratic time: 4 MB of them take two minutes.
+    """
+    kept, since = [], 0
+    for kind, begin, end in _gif_blocks(body):
+        if kind == _GIF_IMAGE:
+            break
+        if kind == _GIF_EXTENSION and body[begin + 1 : begin + 2] != _GIF_CONTROL:
+            kept.append(body[since:begin])
+            since = end
+    return b"".join([*kept, body[since:]])
+
+
+def _is_cut_webp(body: bytes) -> bool:
+    return 8 + int.from_bytes(body[4:8], "little") > len(body)
+
+
+def _is_cut_bmp(body: bytes) -> bool:
+    """Whether a run-length coded bitmap cannot hold its pixels: two bytes hold at most 255.
+
+    Of other bitmaps the decoder tells, quickly. It takes 50 ns for each pixel that a run-length
+    coded one lacks, and leaves it black.
+    """
+    if len(body) < 34 or body[14] < 40 or body[30] not in (1, 2):
+        return False
+    width, height = struct.unpack("<ii", body[18:26])
+    return abs(width * height) > 128 * len(body)
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _is_cut_avif(body: bytes) -> bool:
+    at = 0
+    while at + 8 <= len(body):
+        size = int.from_bytes(body[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(body[at + 8 : at + 16], "big")
+        if size < 8:  # 0: it goes to the end of the file, wherever that is; else the box is broken
+            return False
+        at += size
+    return at > len(body)

@@ -1,0 +1,163 @@
+"""Images in the form in which a shard keeps them: as they came, or resized by img2dataset.
+
+Importing img2dataset takes 4 s of CPU, so it waits until a resize mode is asked for.
+"""
+
+import contextlib
+import io
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from transforms.images.examine import Image, displayed, open_picture, orientation
+
+_RESIZE_MODES = ("original", "no", "border", "keep_ratio", "keep_ratio_largest", "center_crop")
+_INTERPOLATIONS = (
+    *("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4"),
+)
+_QUALITIES = {"jpg": range(0, 101), "png": range(0, 10), "webp": range(1, 102)}
+
+
+# One name for every original, as img2dataset has it where it does not encode: `datasets` takes the
+# fields of a set's first five samples for those of all. Decoders go by the bytes.
+_ANY = "jpg"
+
+
+class EncodingError(ValueError):
+    """An image could not be brought into the form in which a shard keeps it."""
+
+
+@dataclass(frozen=True)
+class ResizeSettings:
+    """How shards keep images, in img2dataset's words. The command's flags derive from these."""
+
+    resize_mode: str = field(
+        default="original",
+        metadata={
+            "help": "original keeps each file as it came; no, border, keep_ratio, "
+            "keep_ratio_largest and center_crop encode it anew, as img2dataset does"
+        },
+    )
+    image_size: int = field(default=256, metadata={"help": "px, a side, to resize to"})
+    encode_format: str = field(
+        default="jpg", metadata={"help": "jpg, png or webp: what resized images are encoded as"}
+    )
+    encode_quality: int = field(
+        default=95, metadata={"help": "quality of jpg or webp; of png the compression, 0 to 9"}
+    )
+    resize_only_if_bigger: bool = field(
+        default=False, metadata={"help": "leave images smaller than image_size at their size"}
+    )
+    upscale_interpolation: str = field(
+        default="lanczos", metadata={"help": "how smaller images are enlarged"}
+    )
+    downscale_interpolation: str = field(
+        default="area", metadata={"help": "how larger images are reduced"}
+    )
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("resize_mode", _RESIZE_MODES),
+            ("encode_format", tuple(_QUALITIES)),
+            ("upscale_interpolation", _INTERPOLATIONS),
+            ("downscale_interpolation", _INTERPOLATIONS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}"
+                )
+        if self.image_size < 1:
+            raise ValueError(f"image_size must be >= 1; got {self.image_size}")
+        qualities = _QUALITIES[self.encode_format]
+        if self.encode_quality not in qualities:
+            raise ValueError(
+                f"encode_quality must be {qualities[0]} to {qualities[-1]} for "
+                f"{self.encode_format}; got {self.encode_quality}"
+            )
+
+
+class Encoder:
+    """Gives each image the form in which a shard keeps it. Made once a worker; thread-safe."""
+
+    def __init__(self, settings: ResizeSettings) -> None:
+        self._extension = settings.encode_format
+        self._resizer = None if settings.resize_mode == "original" else _resizer(settings)
+
+    def __call__(self, body: bytes, image: Image) -> tuple[bytes, str, int, int]:
+        """An image's file for the shard.
+
+        Args:
+          body: the file as it was fetched.
+          image: what `examine` said of it.
+
+        Returns:
+          (bytes, extension, width, height), px as stored in these bytes. Without a resize mode
+          plain files stay byte for byte; others become PNG as displayed: upright, first frame,
+          8 bits, over white; the extension is "jpg" for all. With one it is the encode_format.
+
+        Raises:
+          EncodingError: the image cannot be decoded or encoded after all.
+        """
+        if self._resizer is None:
+            if image.plain:
+                return body, _ANY, image.width, image.height
+            return _as_png(body, image, compress_level=6)
+        if not _opencv_shows_it_right(body, image):
+            body = _as_png(body, image, compress_level=1)[0]
+        resized, width, height, _, _, error = self._resizer(io.BytesIO(body))
+        if error is not None:
+            raise EncodingError(f"img2dataset cannot resize a {image.format}: {error}")
+        return resized, self._extension, width, height
+
+
+def _as_png(body: bytes, image: Image, *, compress_level: int) -> tuple[bytes, str, int, int]:
+    try:
+        opened = open_picture(body, image.format)
+        picture = displayed(opened)
+        png = io.BytesIO()
+        # Nothing else of the file's metadata: a time stamp there would change the bytes.
+        profile = opened.info.get("icc_profile")
+        picture.info = {}
+        picture.save(png, "PNG", compress_level=compress_level, icc_profile=profile)
+    except Exception as error:  # as in `examine`: Pillow raises many kinds
+        raise EncodingError(f"a {image.format} cannot become a PNG: {error}") from error
+    return png.getvalue(), _ANY, picture.width, picture.height
+
+
+def _opencv_shows_it_right(body: bytes, image: Image) -> bool:
+    """Whether OpenCV, told to leave samples unchanged, reads the file as a viewer shows it.
+
+    It ignores EXIF orientation, keeps 16 bits a sample, which img2dataset would then store, and
+    reads palettes and CMYK in its own way.
+    """
+    if not image.plain:
+        return False
+    try:
+        picture = open_picture(body, image.format)
+        still = not getattr(picture, "is_animated", False)
+        eight_bits = image.format != "png" or body[24] <= 8
+        colours = picture.mode in ("L", "RGB") and not picture.has_transparency_data
+        return still and eight_bits and colours and orientation(picture) == 1
+    except Exception:  # `_as_png` will say what is wrong
+        return False
+
+
+def _resizer(settings: ResizeSettings) -> Any:
+    # albumentations asks the internet for its newest version when it is imported.
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    import cv2
+    from img2dataset import resizer
+
+    # It silences OpenCV by pointing file descriptors 1 and 2 at /dev/null and back. Two threads at
+    # once leave them there for good, and the process is mute. OpenCV has a switch for the same.
+    resizer.SuppressStdoutStderr = contextlib.nullcontext
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    return resizer.Resizer(
+        image_size=settings.image_size,
+        resize_mode=settings.resize_mode,
+        resize_only_if_bigger=settings.resize_only_if_bigger,
+        upscale_interpolation=settings.upscale_interpolation,
+        downscale_interpolation=settings.downscale_interpolation,
+        encode_quality=settings.encode_quality,
+        encode_format=settings.encode_format,
+    )

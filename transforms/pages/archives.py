@@ -1,0 +1,230 @@
+"""Web archives to records: WARC and WAT, plain, gzip, zstd, and the WARCs within a WACZ.
+
+A record is looked at only where its frame holds: its head can be read, and what follows its length
+is the next record or the end. What does not hold costs that record alone: reading goes on at the
+next member of the archive, or at the next line that begins a record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from transforms.pages.archive_files import archives_of
+from transforms.pages.archive_members import CUT_OFF, MAX_RECORD, READ, Broken, read_members
+
+# Why a record is broken, beside what is broken in the compression.
+BAD_HEAD, WRONG_LENGTH = "bad_head", "wrong_length"
+_MAX_HEAD = 1 << 16
+_LINE = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n")
+_BLANK = re.compile(rb"\n[\r\n]")  # behind the last line of a head
+# A name is tried from its first letter on, and a value ends at any line's end, so that each byte is
+# looked at once.
+_FIELD = re.compile(rb"(?<![^:\s])([^:\s]++)[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)\n")
+
+
+class Record(NamedTuple):
+    """A record whose frame holds; names of `fields` are lower-case."""
+
+    fields: dict[bytes, bytes]
+    block: bytes | memoryview
+    whole: bool = True  # else the block is only its beginning, since it is longer than MAX_RECORD
+
+    @property
+    def kind(self) -> bytes:
+        return self.fields.get(b"warc-type", b"").lower()
+
+    @property
+    def target(self) -> str:
+        """The URL that it is of; GNU wget writes it in angle brackets."""
+        return _target(self.fields)
+
+
+Found = Record | Broken
+
+
+def _target(fields: dict[bytes, bytes]) -> str:
+    return fields.get(b"warc-target-uri", b"").decode("utf-8", "replace").strip("<>")
+
+
+def read_records(source: BinaryIO) -> Iterator[Found]:
+    """The records of an archive, and what is broken in it. Never raises for what it holds.
+
+    Args:
+      source: a file, open for reading, that can seek.
+    """
+    for one in read_members_or_records(source):
+        if isinstance(one, bytearray):
+            yield from records_of(one)
+        else:
+            yield one
+
+
+def read_members_or_records(source: BinaryIO) -> Iterator[bytearray | Found]:
+    """The same, but members that were decompressed at once are given as they are, for
+    `records_of`."""
+    for one in archives_of(source):
+        if isinstance(one, Broken):
+            yield one
+            continue
+        events, longest = read_members(one)
+        frame = _Frame(longest)
+        for event in events:
+            if isinstance(event, bytearray):
+                yield event
+            elif isinstance(event, bytes):
+                yield from frame.add(event)
+            else:
+                yield from frame.end(event)
+                frame = _Frame(longest)
+
+
+def records_of(member: bytearray) -> Iterator[Found]:
+    """The records of a whole member."""
+    frame = _Frame(len(member))
+    frame.held = member
+    return frame.end(None)
+
+
+def check_archive(source: BinaryIO) -> None:
+    """Raises:
+    ValueError: no record begins in this file.
+    """
+    for number, found in enumerate(read_records(source)):
+        if isinstance(found, Record):
+            return
+        if number == 100:
+            break
+    raise ValueError("no WARC record begins in it")
+
+
+class _Frame:
+    """What is held of a member, and where in it reading stands."""
+
+    def __init__(self, longest: int) -> None:
+        self.longest = longest
+        self.held = bytearray()
+        self.at = 0
+        self.wanted = READ  # bytes held, from which on it is worth a look: all of a usual member
+        self.blank = -1  # where the next blank line is, if that is known
+        self.skip = 0  # bytes still to come of a record that is not held
+        self.lost = False  # looking for the next line that begins a record
+
+    def add(self, piece: bytes) -> Iterator[Found]:
+        """The records that are whole once this piece has come."""
+        gone = min(self.skip, len(piece))
+        self.skip -= gone
+        self.held += memoryview(piece)[gone:]
+        if len(self.held) >= self.wanted:
+            yield from self._parse(final=False)
+
+    def end(self, broken: Broken | None) -> Iterator[Found]:
+        """The member ends, as it should or not."""
+        cut = self.skip > 0
+        yield from self._parse(final=True, broken=broken)
+        if broken and not self.lost and cut:
+            yield broken
+
+    def _parse(self, final: bool, broken: Broken | None = None) -> Iterator[Found]:
+        told = False
+        self.wanted, self.blank = 0, -1
+        while True:
+            found = self._next(final)
+            if found is None:
+                break
+            if broken and isinstance(found, Broken) and self._used_up():
+                found, told = found._replace(detail=broken.detail), True
+            yield found
+        if final:
+            if broken and not told and not self.skip:
+                yield broken
+            return
+        gone = max(0, self.at - 1)  # the byte before tells whether a line begins there
+        del self.held[:gone]
+        self.at -= gone
+        self.wanted = max(READ, self.wanted - gone)
+
+    def _used_up(self) -> bool:
+        return self.lost and self._start() < 0
+
+    def _start(self) -> int:
+        """Where the next line is that begins a record, or -1."""
+        held, at = self.held, self.held.find(b"WARC/", self.at)
+        while at > 0 and (held[at - 1] != ord("\n") or not _LINE.match(held, at)):
+            at = held.find(b"WARC/", at + 1)
+        return at
+
+    def _next(self, final: bool) -> Found | None:
+        """The next thing found; None where more is needed, or nothing is left."""
+        held = self.held
+        if self.lost:
+            start = self._start()
+            if start < 0:
+                self.at = len(held) if final else max(self.at, len(held) - 32)
+                return None
+            self.at, self.lost = start, False
+        while self.at < len(held) and held[self.at] in b"\r\n":
+            self.at += 1
+        if self.at == len(held):
+            return None
+        head = self._head()
+        if not head:
+            to_come = len(held) - self.at < _MAX_HEAD and self._may_begin()
+            if to_come and not final:
+                return None
+            return self._broken(CUT_OFF if to_come else BAD_HEAD, self.at + 1, {})
+        fields, start = head
+        length = fields.get(b"content-length", b"")
+        if not length.isdigit() or len(length) > 18:
+            return self._broken(BAD_HEAD, start, fields)
+        return self._framed(start, int(length), fields, final)
+
+    def _may_begin(self) -> bool:
+        return b"WARC/".startswith(self.held[self.at : self.at + 5])
+
+    def _head(self) -> tuple[dict[bytes, bytes], int] | None:
+        """The fields of the record that begins here, and where its block does."""
+        held = self.held
+        line = _LINE.match(held, self.at, self.at + _MAX_HEAD)
+        if not line:
+            return None
+        if self.blank < line.end() - 1:  # else it was found for a record before
+            blank = _BLANK.search(held, line.end() - 1)
+            self.blank = blank.start() if blank else len(held)
+        end = self.blank + 1
+        start = end + (2 if held[end : end + 1] == b"\r" else 1)
+        if end - self.at > _MAX_HEAD or held[start - 1 : start] != b"\n":
+            return None
+        fields = _FIELD.findall(held[line.end() : end])
+        return {name.lower(): value.rstrip(b"\r") for name, value in fields}, start
+
+    def _framed(
+        self, start: int, length: int, fields: dict[bytes, bytes], final: bool
+    ) -> Found | None:
+        held, stop = self.held, start + length
+        if stop > len(held):
+            if length > self.longest:
+                return self._broken(WRONG_LENGTH, start, fields)
+            if final:
+                return self._broken(CUT_OFF, start, fields)
+            held_whole = length <= MAX_RECORD
+            self.wanted = stop + 9 if held_whole else start + _MAX_HEAD
+            if held_whole or len(held) < self.wanted:
+                return None
+            self.skip = stop - len(held)
+            self.at = len(held)
+            return Record(fields, bytes(held[start : start + _MAX_HEAD]), whole=False)
+        behind = bytes(held[stop : stop + 9])
+        if len(behind) < 9 and not final:
+            self.wanted = stop + 9
+            return None
+        if behind[:4] != b"\r\n\r\n" and behind.lstrip(b"\r\n")[:5] not in (b"", b"WARC/"):
+            return self._broken(WRONG_LENGTH, start, fields)
+        self.at = stop
+        block = memoryview(held)[start:stop]
+        return Record(fields, block if final else bytes(block))  # what is held will grow: no view
+
+    def _broken(self, detail: str, at: int, fields: dict[bytes, bytes]) -> Broken:
+        self.at, self.lost = at, True
+        return Broken(detail, _target(fields))

@@ -1,0 +1,298 @@
+"""Pages to pairs: which image, and which text. docs/pages.md says the rules.
+
+Source: https://html.spec.whatwg.org/multipage/, and for encodings https://encoding.spec.whatwg.org/
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import can_ada
+from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from transforms.pages.archive_members import Broken, unreadable
+from transforms.pages.html_tags import image_tags, pieces
+from transforms.pages.http_pages import MAX_URL, Page
+from transforms.pages.srcset import srcset_candidates
+
+# Where pages that load images late keep their URL, the most usual first.
+LAZY_ATTRIBUTES = (
+    *("data-src", "data-original", "data-lazy-src", "data-lazy", "data-url", "data-img-src"),
+    *("data-actualsrc", "data-echo", "data-image", "data-hi-res-src", "data-srcurl"),
+)
+SRCSET_ATTRIBUTES = ("srcset", "data-srcset", "data-lazy-srcset", "data-original-set")
+_SPACE = " \t\n\f\r"
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_META = re.compile(rb"<meta\s[^>]*?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]+)", re.I)
+_BYTES_OF_META = 1 << 10  # in which a page must declare its encoding
+_BYTES_SNIFFED = 1 << 16
+# Encodings in which a byte of ASCII need not be that character.
+_NOT_ASCII = ("utf-16", "utf-16-le", "utf-16-be", "iso2022_jp")
+# What Python calls what the standard means by these names.
+_PYTHON_NAMES = {
+    "shift_jis": "cp932",
+    "euc-kr": "cp949",
+    "gbk": "gb18030",
+    "big5": "big5hkscs",
+    "iso-8859-8-i": "iso-8859-8",
+    "x-mac-cyrillic": "mac-cyrillic",
+    "windows-874": "cp874",
+    "utf-16le": "utf-16-le",
+    "utf-16be": "utf-16-be",
+    "replacement": "ascii",
+    "x-user-defined": "latin-1",
+}
+
+
+_LONGEST_HOST = 1024
+_LONG_HOST = re.compile(
+    r"[\x00-\x20]*+(?:(?:https?|wss?|ftp|file):[/\\]*+|[/\\]{2,}+)[^/\\?#]{1024}", re.I
+)
+_NO_BREAKS = dict.fromkeys(map(ord, "\t\n\r"))  # which the standard takes out of URLs
+
+
+class Found(NamedTuple):
+    """One image with its text, as the page has them."""
+
+    url: str  # absolute, by the rules of the URL standard; as it stands where that cannot be
+    text: str
+    page: str
+
+
+class Tags(NamedTuple):
+    """What is left of a page: the tags that lead to images, or a piece of them."""
+
+    base: Base  # the same of all its pieces
+    tags: str
+
+
+def encoding_of(body: bytes | memoryview, declared: str) -> str:
+    """The encoding of a page, as Python names it.
+
+    By its byte order mark, else as HTTP declares it, else as a `meta` in the first kilobyte does,
+    else UTF-8 where it is that, else what it looks like.
+    """
+    head = bytes(body[:_BYTES_OF_META])
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name
+    if name := _python_name(declared):
+        return name
+    if (meta := _META.search(head)) and (name := _python_name(meta[1].decode("latin1"))):
+        # A page whose declaration could be read is not UTF-16, whatever it says.
+        return "utf-8" if name.startswith("utf-16") else name
+    if _is_utf8(body):
+        return "utf-8"
+    return _python_name(detect_encoding(bytes(body[:_BYTES_SNIFFED])) or "") or "cp1252"
+
+
+def _python_name(label: str) -> str:
+    """Empty for a label that the standard does not know."""
+    known = map_encoding_to_html5(label, False) if label else None
+    if not known:
+        return ""
+    name = _PYTHON_NAMES.get(known.lower(), known.lower())
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        return ""
+
+
+def _is_utf8(body: bytes | memoryview) -> bool:
+    try:
+        codecs.decode(body, "utf-8")
+    except UnicodeDecodeError as error:
+        return error.start >= len(body) - 3  # cut within a letter
+    return True
+
+
+def tags_of(page: Page) -> Iterator[Tags]:
+    """The tags of a page that lead to images, decoded, in pieces; none where there are none."""
+    base = None
+    for piece in _tags_of(page):
+        base = base or Base(page.url)
+        yield Tags(base, piece)
+
+
+def _tags_of(page: Page) -> Iterator[str]:
+    body: bytes | memoryview = page.body
+    marked = bytes(body[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    declared = _python_name(page.charset) if page.charset else ""
+    if marked or declared in _NOT_ASCII or _has_escapes(body):
+        name = encoding_of(body, page.charset)
+        if name in _NOT_ASCII:
+            body = str(body, name, "replace").encode("utf-8", "replace")
+            page = Page(page.url, body, "utf-8")
+    tags = image_tags(body, links=not page.url)
+    name = "ascii" if tags.isascii() else encoding_of(body, page.charset)
+    for piece in pieces(tags):
+        yield piece.decode(name, "replace")
+
+
+def _has_escapes(body: bytes | memoryview) -> bool:
+    """Whether it may be ISO-2022-JP, in which the bytes of tags may be parts of letters."""
+    return b"iso-2022-jp" in bytes(body[:_BYTES_OF_META]).lower()
+
+
+def images_of(some: Sequence[Tags]) -> Iterator[Found | Broken]:
+    """The images with alt-texts of some pages, and what of them made our code raise.
+
+    All are parsed as one document, since to make one costs more than to parse these tags; `hr`,
+    which is none of them, stands between two.
+    """
+    try:
+        tree = LexborHTMLParser("<hr>".join(["", *(piece.tags for piece in some)]))
+        nodes = tree.css("img, hr, picture, source, base, link")
+    except Exception as error:
+        if len(some) == 1:
+            yield unreadable(error, some[0].base.page)
+        else:
+            for piece in some:
+                yield from images_of([piece])
+        return
+    yield from _images(nodes, iter(some))
+
+
+def _images(nodes: list[LexborNode], some: Iterator[Tags]) -> Iterator[Found | Broken]:
+    base, pictures = Base(""), _Pictures()
+    for node in nodes:
+        tag = node.tag
+        try:
+            if tag == "img":
+                if found := _image(node, pictures):
+                    yield Found(base.join(found[0]), found[1], base.page)
+            elif tag == "hr":
+                base, pictures = next(some).base, _Pictures()
+            elif tag == "base":
+                base.set(node.attributes.get("href"))
+            elif tag == "link":
+                base.by_canonical(node.attributes)
+            else:
+                pictures.add(node)
+        except Exception as error:
+            yield unreadable(error, base.page)
+
+
+def _image(node: LexborNode, pictures: _Pictures) -> tuple[str, str] | None:
+    """The URL as it stands, and the text, of an image that has both."""
+    attributes = node.attributes
+    text = attributes.get("alt")
+    if not text or text.isspace():
+        return None
+    url = image_url(attributes) or pictures.url(node)
+    return (url, text) if url else None
+
+
+def image_url(attributes: dict[str, str | None]) -> str:
+    """The URL that an `img` shows, or will show; empty where there is none."""
+    for name in ("src", *LAZY_ATTRIBUTES):
+        if value := usable_url(attributes.get(name) or ""):
+            return value
+    return _largest(attributes)
+
+
+def usable_url(value: str) -> str:
+    """The URL in an attribute; empty where there is none, or one that holds the image itself."""
+    url = value.strip(_SPACE)
+    return "" if _is_inline(url) else url
+
+
+def _is_inline(url: str) -> bool:
+    return url[:5].lower() in ("data:", "blob:", "about", "javas")
+
+
+def _largest(attributes: dict[str, str | None]) -> str:
+    for name in SRCSET_ATTRIBUTES:
+        candidates = srcset_candidates(attributes.get(name) or "")
+        usable = [one for one in candidates if not _is_inline(one[1])]
+        if usable:
+            return max(usable, key=lambda one: one[0])[1]  # the first of equals
+    return ""
+
+
+class _Pictures:
+    """What the `source`s of each `picture` of a page say."""
+
+    def __init__(self) -> None:
+        self._pictures: set[int] = set()
+        self._sources: dict[int, list[LexborNode]] = {}  # that nobody looked at
+        self._urls: dict[int, str] = {}
+
+    def add(self, node: LexborNode) -> None:
+        """Adds a `picture`, or a `source`, which counts in one."""
+        if node.tag == "picture":
+            self._pictures.add(node.mem_id)
+        elif node.parent and (picture := node.parent.mem_id) in self._pictures:
+            self._sources.setdefault(picture, []).append(node)
+
+    def url(self, image: LexborNode) -> str:
+        """Of the `source`s before an image in its `picture`, the first that has one."""
+        picture = image.parent.mem_id if image.parent else 0
+        if not self._urls.get(picture):
+            sources = self._sources.pop(picture, [])
+            urls = (_largest(source.attributes) for source in sources)
+            self._urls[picture] = next(filter(None, urls), "")
+        return self._urls[picture]
+
+
+class Base:
+    """What relative URLs of a page are relative to, and its own URL, or empty."""
+
+    def __init__(self, page: str) -> None:
+        self.page = page
+        self._url = _parsed(page)
+        self._set = False
+
+    def set(self, href: str | None) -> None:
+        """By the first `base` that has a `href`; one that is no http(s) URL changes nothing."""
+        if self._set or href is None:
+            return
+        self._set = True
+        base = _parsed(self.join(href.strip(_SPACE)))
+        if base is not None and _may_be_page(base):
+            self._url = base
+
+    def by_canonical(self, link: dict[str, str | None]) -> None:
+        """By a `link` of the page to itself, where nothing else tells its URL."""
+        if self.page or "canonical" not in (link.get("rel") or "").lower().split():
+            return
+        page = _parsed((link.get("href") or "").strip(_SPACE))
+        if page is None or not _may_be_page(page):
+            return
+        if not self._set:
+            self._url = page
+        self.page = page.href
+
+    def join(self, url: str) -> str:
+        """The absolute URL, or the same where that cannot be."""
+        if _has_long_host(url):
+            return url
+        try:
+            return (self._url + url if self._url is not None else can_ada.parse(url)).href
+        except ValueError:
+            return url
+
+
+def _parsed(url: str) -> can_ada.URL | None:
+    try:
+        return can_ada.parse(url) if url and not _has_long_host(url) else None
+    except ValueError:
+        return None
+
+
+def _may_be_page(url: can_ada.URL) -> bool:
+    return url.protocol in ("http:", "https:") and len(url.href) <= MAX_URL
+
+
+def _has_long_host(url: str) -> bool:
+    """Whether a host, and what is before it, is four times as long as any name: to write one of
+    other letters in ASCII takes the square of its length."""
+    return len(url) > _LONGEST_HOST and _LONG_HOST.match(url.translate(_NO_BREAKS)) is not None

@@ -1,0 +1,174 @@
+"""Web pages to pairs: archives and folders of pages are parsed once, into Parquet, which both
+readings of the corpus then read.
+
+To parse a page costs twenty times what its pairs cost after it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.columns.pair_columns import PAGE_URL
+from transforms.pages.archive_members import Broken, to_the_end, unreadable
+from transforms.pages.archives import Record, read_records
+from transforms.pages.html_tags import PIECE
+from transforms.pages.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page, page_of
+from transforms.pages.page_images import Found, Tags, images_of, tags_of
+from transforms.pages.wat import read_wat
+from transforms.pages.wat_links import Images
+from transforms.storage.files import exists, is_local, open_to_read
+from transforms.storage.parquet_files import parquet_file
+
+LOG = logging.getLogger("alignset")
+PAGE_FORMATS = ("warc", "wat", "html")
+PAGE_PAIRS = pa.schema([(n, pa.string()) for n in ("url", "caption", "malformed", PAGE_URL)])
+_PAGES_AT_ONCE = 256
+_ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
+COUNTS = b"alignset.pages"  # where the file keeps what was counted
+
+
+@dataclass(frozen=True)
+class PageFiles:
+    """A part of the input that one worker parses.
+
+    Args:
+      files: (path, URL of the page or empty); of an archive just one.
+    """
+
+    format: str
+    files: tuple[tuple[str, str], ...]
+
+    def moved(self, place: Callable[[str], str]) -> PageFiles:
+        """The same with each path put through a function."""
+        return PageFiles(self.format, tuple((place(path), url) for path, url in self.files))
+
+
+def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images | Broken]:
+    """The pairs of some pages, and which pages and records are broken; counts what it sees."""
+    if part.format == "wat":
+        for path, _ in part.files:
+            with open_to_read(path) as source:
+                yield from to_the_end(read_wat(source, counts))
+        return
+    pages = _html_pages(part) if part.format == "html" else _warc_pages(part, counts)
+    waiting: list[Tags] = []
+    size = 0
+    for page in pages:
+        if isinstance(page, Broken):
+            yield page
+            continue
+        counts["pages"] += 1
+        for tags in to_the_end(tags_of(page), page.url):
+            if isinstance(tags, Broken):
+                yield tags
+                continue
+            waiting.append(tags)
+            size += len(tags.tags)
+            if len(waiting) == _PAGES_AT_ONCE or size >= PIECE:
+                yield from images_of(waiting)
+                waiting, size = [], 0
+    yield from images_of(waiting)
+
+
+def _warc_pages(part: PageFiles, counts: Counter[str]) -> Iterator[Page | Broken]:
+    for path, _ in part.files:
+        with open_to_read(path) as source:
+            for record in to_the_end(read_records(source)):
+                counts["records"] += 1
+                found = _page_of(record) if isinstance(record, Record) else record
+                if isinstance(found, str):
+                    counts[found] += 1
+                else:
+                    yield found
+
+
+def _page_of(record: Record) -> Page | Broken | str:
+    try:
+        return page_of(record)
+    except Exception as error:
+        return unreadable(error, record.target)
+
+
+def _html_pages(part: PageFiles) -> Iterator[Page | Broken]:
+    for path, url in part.files:
+        if len(url) > MAX_URL:
+            yield Broken(LONG_URL, url)
+            continue
+        with open_to_read(path) as source:
+            body = source.read(MAX_PAGE + 1)
+        yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
+
+
+def rows_of(found: Iterable[Found | Images | Broken]) -> Iterator[pa.RecordBatch]:
+    """Rows in batches; what is broken is a row without a URL and text."""
+    columns: tuple[list[str | None], ...] = ([], [], [], [])
+    size = 0
+    row: tuple[str | None, ...]
+    for one in found:
+        if isinstance(one, Images):
+            none = pa.nulls(len(one.url), pa.string())
+            yield pa.record_batch([one.url, one.text, none, one.page], schema=PAGE_PAIRS)
+            continue
+        if isinstance(one, Broken):
+            row = (None, None, one.detail, one.page)
+        else:
+            row = (one.url, one.text, None, one.page)
+            size += len(one.url) + len(one.text)
+        size += len(one.page)
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+        if len(columns[0]) == _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+            yield pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=PAGE_PAIRS)
+            columns, size = ([], [], [], []), 0
+    yield pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=PAGE_PAIRS)
+
+
+def parsed_path(folder: str, number: int) -> str:
+    """Where the pairs of a part of the pages are."""
+    return f"{folder}/{number:05d}.parquet"
+
+
+class _Parse(beam.DoFn):
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.scratch = str(Path(folder).parent) if is_local(folder) else None
+
+    def process(self, element: tuple[int, PageFiles]) -> Iterator[dict[str, int]]:
+        number, part = element
+        path = parsed_path(self.folder, number)
+        if exists(path):  # it is published whole
+            with open_to_read(path) as source:
+                yield json.loads(pq.read_metadata(source).metadata[COUNTS])
+            return
+        counts: Counter[str] = Counter()
+        with parquet_file(path, PAGE_PAIRS, self.scratch) as file:
+            for batch in rows_of(pairs_of(part, counts)):
+                file.write(batch)
+                counts["pairs"] += batch["malformed"].null_count
+                counts["broken"] += len(batch) - batch["malformed"].null_count
+            file.note({COUNTS: json.dumps(counts).encode()})
+        LOG.info("pages %d: %d pairs of %d pages", number, counts["pairs"], counts["pages"])
+        yield dict(counts)
+
+
+@dataclass(eq=False)
+class ParsePages(beam.PTransform):
+    """(number, `PageFiles`) to one Parquet file each in `folder`, and to what was counted.
+
+    A file that is there is not made again.
+    """
+
+    folder: str
+
+    def expand(self, parts: beam.PCollection) -> Any:
+        return parts | beam.ParDo(_Parse(self.folder))

@@ -1,0 +1,170 @@
+"""Common Crawl's WAT records, which are JSON about pages, to the images of the pages."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+import orjson
+from selectolax.lexbor import LexborHTMLParser
+
+from transforms.pages.archive_members import Broken, to_the_end, unreadable
+from transforms.pages.archives import Record, read_members_or_records, records_of
+from transforms.pages.http_pages import LONG_URL, MAX_URL, NO_RESPONSE, NOT_HTML, NOT_OK, TOO_LARGE
+from transforms.pages.page_images import Base, Found, usable_url
+from transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, Links, look
+
+BAD_JSON = "bad_json"
+_PATH = "IMG@/src"
+_AT_ONCE = 1 << 19  # bytes of members that are looked through together, within a core's cache
+_MOST_PARSED = 1 << 24  # bytes of a record, which a parser makes thirty times as much of
+_NOT_AS_IT_SHOULD = ValueError, LookupError, RecursionError, AttributeError, TypeError
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+T = TypeVar("T")
+Told = Iterable[Found | Broken] | Broken | str
+
+
+def read_wat(source: BinaryIO, counts: Counter[str]) -> Iterator[Images | Found | Broken]:
+    """The images with alt-texts of the pages that the records tell of, of many pages at once as far
+    as they are usual; and what is broken. Counts the records, and which are of no page."""
+    waiting: list[bytearray] = []
+    size = 0
+    for one in read_members_or_records(source):
+        if isinstance(one, bytearray):
+            waiting.append(one)
+            size += len(one)
+            if size < _AT_ONCE:
+                continue
+        yield from images_of_members(waiting, counts)
+        waiting, size = [], 0
+        if not isinstance(one, bytearray):
+            yield from _counted(one, counts)
+    yield from images_of_members(waiting, counts)
+
+
+def images_of_members(
+    members: list[bytearray], counts: Counter[str]
+) -> Iterator[Images | Found | Broken]:
+    """The same of whole members; parses only what is not as usual."""
+    seen = look(members)
+    pages, none = (int(np.count_nonzero(seen.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
+    counts.update({"records": pages + none, "pages": pages, NO_RESPONSE: none})
+    odd = []
+    for links in seen.plain:
+        try:
+            yield links.columns()
+        except ValueError:  # a text is no UTF-8
+            odd.append(links)
+    for links in (*odd, *seen.odd):
+        yield from _odd_images(links)
+    yield from _parsed_images((members[at] for at in np.flatnonzero(seen.kinds == ODD)), counts)
+
+
+def _odd_images(links: Links) -> Iterator[Found | Broken]:
+    """By a parser of each link alone."""
+    for url, of_page in groupby(links.objects(), key=itemgetter(0)):
+        base = Base(url.decode("utf-8", "replace").strip("<>"))
+        yield from _images((link for _, link in of_page), base, _loads)
+
+
+def _images(links: Iterable[T], base: Base, parse: Callable[[T], Any]) -> Iterator[Found | Broken]:
+    """The images among a page's links, and one `bad_json` where any is not as it should be."""
+    broken = False
+    for link in links:
+        try:
+            image = _image(parse(link), base)
+        except _NOT_AS_IT_SHOULD:
+            if not broken:
+                yield Broken(BAD_JSON, base.page)
+            broken = True
+        except Exception as error:
+            yield unreadable(error, base.page)
+        else:
+            if image:
+                yield image
+
+
+def _parsed_images(members: Iterable[bytearray], counts: Counter[str]) -> Iterator[Found | Broken]:
+    for member in members:
+        for record in records_of(member):
+            yield from _counted(record, counts)
+
+
+def _counted(read: Record | Broken, counts: Counter[str]) -> Iterator[Found | Broken]:
+    told = images_of_wat(read)
+    counts["records"] += 1
+    if isinstance(told, str):
+        counts[told] += 1
+    elif isinstance(told, Broken):
+        yield told
+    else:
+        counts["pages"] += 1
+        yield from to_the_end(told, "" if isinstance(read, Broken) else read.target)
+
+
+def images_of_wat(record: Record | Broken) -> Told:
+    """The same of one record, whose JSON is parsed."""
+    if isinstance(record, Broken):
+        return record
+    if record.kind != b"metadata":
+        return NO_RESPONSE
+    if not record.whole or len(record.block) > _MOST_PARSED:
+        return Broken(TOO_LARGE, record.target)
+    try:
+        return _parsed(_loads(record.block), record.target)
+    except _NOT_AS_IT_SHOULD:
+        return Broken(BAD_JSON, record.target)
+    except Exception as error:
+        return unreadable(error, record.target)
+
+
+def _loads(block: bytes | memoryview) -> Any:
+    try:
+        return orjson.loads(block)
+    except orjson.JSONDecodeError:  # lone surrogates, NaN, bytes that are no UTF-8
+        text = json.dumps(json.loads(str(block, "utf-8", "replace")), ensure_ascii=False)
+        return json.loads(_SURROGATE.sub("\ufffd", text))
+
+
+def _parsed(whole: Any, target: str) -> Told:
+    envelope = whole["Envelope"]
+    head = envelope.get("WARC-Header-Metadata") or {}
+    if head.get("WARC-Type") != "response":
+        return NO_RESPONSE
+    response = (envelope.get("Payload-Metadata") or {}).get("HTTP-Response-Metadata") or {}
+    if not str((response.get("Response-Message") or {}).get("Status", "")).startswith("2"):
+        return NOT_OK
+    page = response.get("HTML-Metadata")
+    if page is None:
+        return NOT_HTML
+    url = str(head.get("WARC-Target-URI", "")).strip("<>")
+    if len(url) > MAX_URL:
+        return Broken(LONG_URL, target)
+    base = Base(url)
+    base.set((page.get("Head") or {}).get("Base"))
+    return _images(iter(page.get("Links") or ()), base, lambda link: link)
+
+
+def _image(link: dict[str, Any], base: Base) -> Found | None:
+    text, url = link.get("alt"), link.get("url")
+    if link.get("path") != _PATH or not isinstance(text, str) or not isinstance(url, str):
+        return None
+    if "&" in text or "&" in url:
+        text, url = _unescaped(text, url)
+    url = usable_url(url)
+    return Found(base.join(url), text, base.page) if url and text and not text.isspace() else None
+
+
+def _unescaped(text: str, url: str) -> tuple[str, str]:
+    """Attributes as a page's parser reads them; a WAT has them as they stand in the page."""
+    quoted = (value.replace('"', "&quot;") for value in (text, url))
+    tree = LexborHTMLParser('<img alt="{}" src="{}">'.format(*quoted))
+    (image,) = tree.tags("img")
+    return image.attributes["alt"] or "", image.attributes["src"] or ""

@@ -1,0 +1,154 @@
+"""What the text plane knows of each pair: its identities, words and n-grams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.columns.hashing import Bools, UInt64s, pair_keys, string_buffers, string_hashes
+from transforms.columns.pair_columns import PAGE_URL
+from transforms.pairs.texts import measure_texts
+from transforms.pairs.urls import has_blank_edges, url_hashes
+
+NO_URL, NOT_HTTP, NO_TEXT, NOT_UTF8 = "no_url", "not_http", "no_text", "not_utf8"
+
+
+class Pairs(NamedTuple):
+    """A batch of pairs, measured.
+
+    Fields:
+      url: string[n], trimmed. text: string[n], as kept; both without nulls.
+      malformed: string[n], what makes the pair unusable, or null.
+      url_hash, text_hash: uint64[n], of the identities. key: uint64[n], of both.
+      own_url: bool[n], whether `url_hash` is known to be that of the URL itself.
+      word_count, ngrams, first_ngram: as in `Texts`; a malformed pair has none.
+      page: string[n], URL of the page that each pair is from, or null; None where none is known.
+      has_ngrams: whether `ngrams` and `first_ngram` are there; they are not remembered.
+      distinct: ascending uint64 arrays that hold each n-gram of the rows that counted; None where
+        they are not known.
+    """
+
+    url: pa.StringArray
+    text: pa.StringArray
+    malformed: pa.StringArray
+    url_hash: UInt64s
+    text_hash: UInt64s
+    key: UInt64s
+    own_url: Bools
+    word_count: npt.NDArray[np.int32]
+    ngrams: UInt64s
+    first_ngram: npt.NDArray[np.int64]
+    page: pa.StringArray | None = None
+    has_ngrams: bool = True
+    distinct: Sequence[UInt64s] | None = None
+
+    def usable(self) -> npt.NDArray[np.bool_]:
+        """bool[n]: which pairs are not malformed."""
+        return self.malformed.is_null().to_numpy(zero_copy_only=False)
+
+    def exact_hash(self) -> UInt64s:
+        """uint64[n]: hash of the very strings, to choose between pairs of one identity."""
+        url_hash = self.url_hash.copy()
+        spelled = np.flatnonzero(~self.own_url)
+        url_hash[spelled] = string_hashes(self.url.take(pa.array(spelled)))
+        strings = pair_keys(url_hash, string_hashes(self.text))
+        return strings if self.page is None else pair_keys(strings, string_hashes(self.page))
+
+
+def _without_nulls(values: pa.BinaryArray) -> pa.BinaryArray:
+    """Empty where it was null; not copied where the nulls take no bytes, as readers leave them."""
+    if not values.null_count:
+        return values
+    _, offsets = string_buffers(values)
+    if np.any(np.diff(offsets)[values.is_null().to_numpy(zero_copy_only=False)]):
+        return pc.fill_null(values, b"")
+    buffers = [None, *values.buffers()[1:]]
+    return pa.BinaryArray.from_buffers(values.type, len(values), buffers, 0, values.offset)
+
+
+def _trimmed(urls: pa.StringArray) -> pa.StringArray:
+    return pc.utf8_trim_whitespace(urls) if has_blank_edges(*string_buffers(urls)) else urls
+
+
+def _readable(values: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.bool_]]:
+    """The column as valid UTF-8 without nulls, and which rows were not valid."""
+    text = _without_nulls(values.cast(pa.binary())).view(pa.string())
+    broken = np.zeros(len(text), np.bool_)
+    data, offsets = string_buffers(text)
+    if data[offsets[0] : offsets[-1]].max(initial=0) < 0x80:
+        return text, broken
+    try:
+        text.validate(full=True)
+        return text, broken
+    except pa.ArrowInvalid:
+        raw = text.view(pa.binary()).to_pylist()
+    shown = [row.decode("utf-8", errors="replace") for row in raw]
+    return pa.array(shown, pa.string()), np.array(
+        [row != text.encode() for row, text in zip(raw, shown, strict=True)]
+    )
+
+
+def _is_empty(strings: pa.StringArray) -> Bools:
+    return np.diff(string_buffers(strings)[1]) == 0
+
+
+def first_of(marks: Mapping[str, Bools]) -> pa.StringArray:
+    """The name of the first mark that each row has, or null: string[n]."""
+    first = np.zeros(len(next(iter(marks.values()))), np.int8)
+    for place, mark in reversed(list(enumerate(marks.values(), 1))):
+        first[mark] = place
+    return pa.array([None, *marks], pa.string()).take(pa.array(first))
+
+
+def _pages(batch: pa.RecordBatch) -> pa.StringArray | None:
+    if PAGE_URL not in batch.schema.names:
+        return None
+    pages = _readable(batch[PAGE_URL])[0]
+    return pc.if_else(pc.equal(pages, ""), pa.scalar(None, pa.string()), pages)
+
+
+def measure(batch: pa.RecordBatch) -> Pairs:
+    """Measures a batch of pairs as they were read.
+
+    Args:
+      batch: columns `url` and `caption`, each string or binary[n], nulls and any bytes allowed,
+        and where a source has them `malformed`, string[n]: why it could not read the row, and
+        `page_url`, of the type of `url`; bytes that are no UTF-8 are shown with U+FFFD there.
+    """
+    urls, bad_url = _readable(batch["url"])
+    texts, bad_text = _readable(batch["caption"])
+    url = _trimmed(urls)
+    url_hash, usable, own_url = url_hashes(url)
+    text = measure_texts(texts, usable & ~bad_url & ~bad_text)
+    faults = first_of(
+        {
+            NOT_UTF8: bad_url | bad_text,
+            NO_URL: _is_empty(url),
+            NOT_HTTP: ~usable,
+            NO_TEXT: _is_empty(text.kept),
+        }
+    )
+    if "malformed" in batch.schema.names:
+        faults = pc.coalesce(batch["malformed"], faults)
+    # A pair without an identity still needs a key to be named by.
+    unusable = np.flatnonzero(~usable)
+    url_hash[unusable] = string_hashes(url.take(pa.array(unusable)))
+    key = pair_keys(url_hash, text.hash)
+    return Pairs(
+        url,
+        text.kept,
+        faults,
+        url_hash,
+        text.hash,
+        key,
+        own_url,
+        text.word_count,
+        text.ngrams,
+        text.first_ngram,
+        _pages(batch),
+    )

@@ -1,0 +1,266 @@
+"""The walks over the bytes of alt-texts, without the interpreter's lock."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from transforms.columns.byte_search import is_byte, lowest_byte
+from transforms.columns.hashing import pair_begin, pair_end, read8, word_hash, xxh64
+from transforms.columns.kernels import allocating_kernel, kernel
+from transforms.pairs.unicode_tables import ALNUM, COMBINES, END, FOLDS, ODD, SPACE
+
+LONGEST_RUN = 255  # marks on one letter; NFC orders them in quadratic time
+_BLANK, _AMPERSAND, _SEMICOLON = ord(" "), ord("&"), ord(";")
+
+
+@njit(inline="always")
+def ngram_count(words):  # type: ignore[no-untyped-def]
+    """How many unigrams and bigrams a text of so many words has. For use inside kernels."""
+    return 2 * words - 1 if words else 0
+
+
+@allocating_kernel
+def splice(column, rows, others, data, ends):  # type: ignore[no-untyped-def]
+    """Fills `data` and `ends` with a column's rows, others in the place of `rows`; both columns
+    are (bytes, offsets). What lies between two replaced rows is copied at once."""
+    old, offsets = column
+    new, new_offsets = others
+    end, row = 0, 0
+    ends[0] = 0
+    for place in range(len(rows) + 1):
+        stop = rows[place] if place < len(rows) else len(offsets) - 1
+        first, last = offsets[row], offsets[stop]
+        data[end : end + last - first] = old[first:last]
+        while row < stop:
+            row += 1
+            ends[row] = end + offsets[row] - first
+        end += last - first
+        if place < len(rows):
+            first, last = new_offsets[place], new_offsets[place + 1]
+            data[end : end + last - first] = new[first:last]
+            end += last - first
+            row += 1
+            ends[row] = end
+
+
+@njit(inline="always")
+def _is_plain(data, start, stop):  # type: ignore[no-untyped-def]
+    """Whether a text is printable ASCII without ampersands, and its spaces are single."""
+    if start == stop:
+        return True
+    wrong = (data[start] == _BLANK) | (data[stop - 1] == _BLANK)
+    for at in range(np.uint64(start), np.uint64(stop - 1)):  # no branches: many bytes at once
+        byte, after = data[at], data[at + np.uint64(1)]
+        wrong |= (byte < _BLANK) | (byte > 0x7F) | (byte == _AMPERSAND)
+        wrong |= (byte == _BLANK) & (after == _BLANK)
+    last = data[stop - 1]
+    return not (wrong | (last < _BLANK) | (last > 0x7F) | (last == _AMPERSAND))
+
+
+_LETTER = np.array([byte < 0x80 and chr(byte).isalnum() for byte in range(256)])  # or digit
+
+
+@njit(inline="always")
+def _next_blank(data, at, stop):  # type: ignore[no-untyped-def]
+    """Where the next blank stands, or `stop`; looks at 8 bytes, of which 7 may be behind."""
+    while at < stop:
+        marks = is_byte(read8(data, at), _BLANK)
+        if marks:
+            at += lowest_byte(marks)
+            return at if at < stop else stop
+        at += 8
+    return stop
+
+
+ROWS_AT_ONCE = 512  # whose texts stay in the nearest cache from one look to the next
+
+
+@njit(inline="always")
+def _lower_into(lowered, data, start, stop):  # type: ignore[no-untyped-def]
+    """ASCII in lower case."""
+    for at in range(np.uint64(stop - start)):
+        byte = data[np.uint64(start) + at]
+        lowered[at] = byte + np.uint8(32 if byte >= 65 and byte <= 90 else 0)
+
+
+@njit(inline="always")
+def _add_words(lowered, at, stop, ngrams, used):  # type: ignore[no-untyped-def]
+    """Adds a plain text's n-grams; returns how many there are then, and how many words it has."""
+    words, begun = 0, np.uint64(0)
+    while at < stop:
+        blank = _next_blank(lowered, at, stop)
+        end = blank
+        while at < end and not _LETTER[lowered[at]]:
+            at += 1
+        while at < end and not _LETTER[lowered[end - 1]]:
+            end -= 1
+        if at < end:
+            word = word_hash(lowered, at, end)
+            used = _add_word(word, begun, words, ngrams, used)
+            begun = pair_begin(word)
+            words += 1
+        at = blank + 1
+    return used, words
+
+
+@kernel
+def walk_plain(data, offsets, wanted, trusted, lowered, out):  # type: ignore[no-untyped-def]
+    """Fills `out` for the plain rows; returns how many n-grams there are in all. Where texts are
+    trusted, only n-grams are wanted, and nothing of the other rows.
+
+    Args:
+      lowered: room for ROWS_AT_ONCE rows, and 8 bytes more.
+      out: as `Texts` has them, and which rows are not plain; `word_count` and `first_ngram` are 0.
+    """
+    hashes, word_count, ngrams, first_ngram, other = out
+    base, used = offsets[0], 0
+    for row in range(len(hashes)):
+        if row % ROWS_AT_ONCE == 0:
+            base = offsets[row]
+            _lower_into(lowered, data, base, offsets[min(row + ROWS_AT_ONCE, len(hashes))])
+        other[row] = False
+        if trusted and not wanted[row]:
+            continue
+        other[row] = not _is_plain(data, offsets[row], offsets[row + 1])
+        if other[row]:
+            continue
+        first_ngram[row] = used
+        at, stop = offsets[row] - base, offsets[row + 1] - base
+        if not trusted:
+            hashes[row] = xxh64(lowered, at, stop)
+        if wanted[row]:
+            used, word_count[row] = _add_words(lowered, at, stop, ngrams, used)
+    return used
+
+
+@njit(inline="always")
+def _decoded(data, at):  # type: ignore[no-untyped-def]
+    """The character at this place of valid UTF-8, and how many bytes it takes."""
+    lead = np.uint32(data[at])
+    if lead < 0x80:
+        return lead, 1
+    tail = np.uint32(data[at + 1] & 0x3F)
+    if lead < 0xE0:
+        return (lead & np.uint32(0x1F)) << np.uint32(6) | tail, 2
+    tail = tail << np.uint32(6) | np.uint32(data[at + 2] & 0x3F)
+    if lead < 0xF0:
+        return (lead & np.uint32(0x0F)) << np.uint32(12) | tail, 3
+    tail = tail << np.uint32(6) | np.uint32(data[at + 3] & 0x3F)
+    return (lead & np.uint32(0x07)) << np.uint32(18) | tail, 4
+
+
+@njit(inline="always")
+def _encode(code, room, end):  # type: ignore[no-untyped-def]
+    """Writes a character as UTF-8; returns where it ends."""
+    if code < 0x80:
+        room[end] = code
+        return end + 1
+    if code < 0x800:
+        room[end] = 0xC0 | code >> 6
+    else:
+        if code < 0x10000:
+            room[end] = 0xE0 | code >> 12
+        else:
+            room[end] = 0xF0 | code >> 18
+            end += 1
+            room[end] = 0x80 | code >> 12 & 0x3F
+        end += 1
+        room[end] = 0x80 | code >> 6 & 0x3F
+    room[end + 1] = 0x80 | code & 0x3F
+    return end + 2
+
+
+@njit(inline="always")
+def _bare_ampersand(data, at, stop):  # type: ignore[no-untyped-def]
+    """How many bytes the ampersand at this place takes, alone or as "&amp;"; 0: ask Python."""
+    after = data[at + 1] if at + 1 < stop else np.uint8(_BLANK)
+    if after in (_BLANK, _AMPERSAND, _SEMICOLON):
+        return 1
+    if at + 5 > stop or after != ord("a") or data[at + 2] != ord("m"):
+        return 0
+    return 5 if data[at + 3] == ord("p") and data[at + 4] == _SEMICOLON else 0
+
+
+@njit(inline="always")
+def _add_word(word, begun, words, ngrams, used):  # type: ignore[no-untyped-def]
+    """Adds a word's n-grams; returns how many n-grams there are then."""
+    ngrams[used] = word
+    if words == 0:
+        return used + 1
+    ngrams[used + 1] = pair_end(begun, word)
+    return used + 2
+
+
+@kernel
+def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  # noqa: C901
+    """Fills `out` and the kept texts, but for the odd rows; returns how many n-grams there are."""
+    flags, folded, combining = tables
+    kept, ends, identity = texts
+    hashes, word_count, ngrams, first_ngram, odd = out
+    kept_end, used = 0, 0
+    for row in range(len(hashes)):
+        at, stop = offsets[row], offsets[row + 1]
+        kept_start, first = kept_end, used
+        end = 0  # of the identity
+        words, begun = 0, np.uint64(0)
+        word_start, word_end = -1, 0
+        blank, is_odd = False, False
+        class_before, run = np.uint8(0), 0
+        while at < stop and not is_odd:
+            code, width = _decoded(data, at)
+            flag = flags[code] if code < END else np.uint8(0)
+            if flag & SPACE:
+                blank, class_before, run = end > 0, np.uint8(0), 0
+                at += width
+                continue
+            if blank:
+                blank = False
+                kept[kept_end] = _BLANK
+                kept_end += 1
+                identity[end] = _BLANK
+                end += 1
+                if word_start >= 0:
+                    word = word_hash(identity, word_start, word_end)
+                    used = _add_word(word, begun, words, ngrams, used)
+                    begun = pair_begin(word)
+                    words += 1
+                    word_start = -1
+            skipped = width
+            if not trusted:
+                class_here = combining[code] if flag & COMBINES else np.uint8(0)
+                run = run + 1 if class_here else 0
+                wrong_order = class_here > 0 and class_here < class_before
+                class_before = class_here
+                if code == _AMPERSAND:
+                    skipped = _bare_ampersand(data, at, stop)
+                    is_odd = skipped == 0
+                else:
+                    is_odd = bool(flag & ODD) or bool(wrong_order) or run > LONGEST_RUN
+            for byte in range(width):
+                kept[kept_end + byte] = data[at + byte]
+            kept_end += width
+            at += skipped
+            letters = 3 if flag & FOLDS else 1
+            for place in range(letters):
+                letter = folded[code, place] if flag & FOLDS else code
+                if letter == 0 and place:  # a shorter folding
+                    break
+                start, end = end, _encode(letter, identity, end)
+                if letter < END and flags[letter] & ALNUM:
+                    word_start = start if word_start < 0 else word_start
+                    word_end = end
+        if is_odd:
+            kept_end, used, words, word_start, end = kept_start, first, 0, -1, 0
+        if word_start >= 0:
+            word = word_hash(identity, word_start, word_end)
+            used = _add_word(word, begun, words, ngrams, used)
+            words += 1
+        if not wanted[row]:
+            used, words = first, 0
+        ends[row + 1] = kept_end
+        hashes[row] = xxh64(identity, 0, end)
+        word_count[row] = words
+        first_ngram[row] = first
+        odd[row] = is_odd
+    return used

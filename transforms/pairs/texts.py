@@ -1,0 +1,178 @@
+"""Alt-texts: the form that is kept, the identity by which they are counted, and their n-grams.
+
+Three ways to one result. A plain row, ASCII that is kept as it is, is walked word by word; any
+other character by character over Python's own Unicode tables; and a row with an HTML entity, or
+with characters that Unicode might compose or reorder, goes through Python's own functions first.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from transforms.columns.hashing import Bools, UInt64s, string_buffers
+from transforms.pairs.text_kernels import LONGEST_RUN, ROWS_AT_ONCE, splice, walk, walk_plain
+from transforms.pairs.unicode_tables import COMBINES, characters
+
+Rows = npt.NDArray[np.intp]
+
+
+class Texts(NamedTuple):
+    """What is known of n alt-texts.
+
+    Fields:
+      kept: string[n], as they are kept.
+      hash: uint64[n], of their identities.
+      word_count: int32[n].
+      ngrams: uint64[m], hashes of the unigrams and bigrams, those of one text behind one another;
+        a bigram's is `pair_hash` of its words' hashes.
+      first_ngram: int64[n], where those of each text begin; it has `ngram_count` of them.
+    """
+
+    kept: pa.StringArray
+    hash: UInt64s
+    word_count: npt.NDArray[np.int32]
+    ngrams: UInt64s
+    first_ngram: npt.NDArray[np.int64]
+
+
+def kept_text(text: str) -> str:
+    """One alt-text as it is kept: entities decoded, NFC, white space collapsed and trimmed."""
+    return " ".join(_composed(text).split())
+
+
+def _composed(text: str) -> str:
+    decoded = html.unescape(_LONG_NUMBER.sub("\ufffd", text))
+    return unicodedata.normalize("NFC", _with_short_runs(decoded))
+
+
+_LONG_NUMBER = re.compile("&#[0-9]{4300,};?")  # of these Python makes no number, but an error
+_JOINER = "\u034f"  # shows nothing, and parts the marks before it from those behind
+
+
+@lru_cache(maxsize=1)
+def _long_run() -> re.Pattern[str]:
+    """More marks in a row than `LONGEST_RUN`, all of them. Asked from each run's first mark alone,
+    so that a text of many runs is read once."""
+    marks = "".join(map(chr, np.flatnonzero(characters().flags & COMBINES)))
+    return re.compile(f"[{marks}](?<![{marks}][{marks}])[{marks}]{{{LONGEST_RUN},}}")
+
+
+def _parted(run: re.Match[str]) -> str:
+    starts = range(run.start(), run.end(), LONGEST_RUN)
+    return _JOINER.join(run.string[at : min(at + LONGEST_RUN, run.end())] for at in starts)
+
+
+def _with_short_runs(text: str) -> str:
+    """Parts longer runs of combining marks, as Unicode's Stream-Safe Text Format does (UAX 15)."""
+    if len(text) <= LONGEST_RUN or text.isascii():
+        return text
+    return _long_run().sub(_parted, text)
+
+
+def measure_texts(
+    captions: pa.StringArray, wanted: Bools, words: npt.NDArray[np.int32] | None = None
+) -> Texts:
+    """Measures alt-texts.
+
+    Args:
+      captions: string[n], no nulls, valid UTF-8.
+      wanted: bool[n], which texts are to have words; the others have none.
+      words: int32[n], where these are kept texts, measured before: how many words each has. Then
+        only words and n-grams are measured, and what is said of `kept` and `hash` does not count.
+    """
+    trusted = words is not None
+    if words is not None:
+        most = 2 * int(words[wanted].sum())
+    else:
+        most = int(np.ptp(string_buffers(captions)[1]))  # two n-grams a word, two bytes a word
+    room = np.empty(most, np.uint64)
+    texts, other = _walked_plain(captions, wanted, room, trusted=trusted)
+    if len(other):
+        behind = room[len(texts.ngrams) :]
+        others = captions.take(pa.array(other))
+        rest, odd = _walked(others, wanted[other], behind, trusted=trusted)
+        if len(odd):
+            raw = captions.take(pa.array(other[odd])).to_pylist()
+            composed = pa.array([_composed(text) for text in raw], pa.string())
+            behind_them = behind[len(rest.ngrams) :]
+            last, _ = _walked(composed, wanted[other[odd]], behind_them, trusted=True)
+            rest = _filled(rest, odd, last, behind)._replace(
+                kept=_spliced(rest.kept, odd, last.kept)
+            )
+        texts = _filled(texts, other, rest, room)
+        if not trusted:
+            texts = texts._replace(kept=_spliced(texts.kept, other, rest.kept))
+    return texts
+
+
+def _filled(texts: Texts, rows: Rows, rest: Texts, room: UInt64s) -> Texts:
+    """Puts what is known of the rest in the place of some rows, but not the texts as they are kept;
+    its n-grams lie behind the others in the room."""
+    texts.hash[rows] = rest.hash
+    texts.word_count[rows] = rest.word_count
+    texts.first_ngram[rows] = rest.first_ngram + len(texts.ngrams)
+    return texts._replace(
+        ngrams=room[: len(texts.ngrams) + len(rest.ngrams)],
+    )
+
+
+def _spliced(column: pa.StringArray, rows: Rows, others: pa.StringArray) -> pa.StringArray:
+    """A column with others in the place of some rows, which ascend."""
+    data, offsets = string_buffers(column)
+    more, ends_of_more = string_buffers(others)
+    replaced = int((offsets[rows + 1] - offsets[rows]).sum())
+    size = int(offsets[-1] - offsets[0]) - replaced + int(ends_of_more[-1] - ends_of_more[0])
+    bytes_, ends = np.empty(size, np.uint8), np.empty(len(offsets), np.int32)
+    splice((data, offsets), rows, (more, ends_of_more), bytes_, ends)
+    return pa.StringArray.from_buffers(len(column), pa.py_buffer(ends), pa.py_buffer(bytes_))
+
+
+def _columns(rows: int, room: UInt64s) -> tuple[npt.NDArray, ...]:
+    """hash, word_count, ngrams, first_ngram, and which rows are left to others."""
+    hashes, word_count = np.empty(rows, np.uint64), np.zeros(rows, np.int32)
+    return hashes, word_count, room, np.zeros(rows, np.int64), np.empty(rows, np.bool_)
+
+
+def _walked_plain(
+    captions: pa.StringArray, wanted: Bools, room: UInt64s, *, trusted: bool
+) -> tuple[Texts, Rows]:
+    """Measures the plain rows; gives which rows are not."""
+    data, offsets = string_buffers(captions)
+    edges = np.append(offsets[::ROWS_AT_ONCE], offsets[-1])
+    lowered = np.empty(int(np.diff(edges).max()) + 8, np.uint8)
+    out = _columns(len(captions), room)
+    used = walk_plain(data, offsets, wanted, trusted, lowered, out)
+    hashes, word_count, _, first_ngram, other = out
+    texts = Texts(captions, hashes, word_count, room[:used], first_ngram)
+    return texts, np.flatnonzero(other)
+
+
+def _walked(
+    captions: pa.StringArray, wanted: Bools, room: UInt64s, *, trusted: bool = False
+) -> tuple[Texts, Rows]:
+    """Measures all rows but the odd ones, and gives which those are.
+
+    Args:
+      room: for the n-grams.
+      trusted: no row is odd: their entities are decoded, and they are NFC.
+    """
+    data, offsets = string_buffers(captions)
+    kept = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
+    ends = np.zeros(len(offsets), np.int32)
+    longest = int(np.diff(offsets).max(initial=0))
+    identity = np.empty(3 * longest + 8, np.uint8)  # no character's folding is longer than that
+    out = _columns(len(captions), room)
+    used = walk(data, offsets, wanted, tuple(characters()), trusted, (kept, ends, identity), out)
+    text = pa.StringArray.from_buffers(
+        len(captions), pa.py_buffer(ends), pa.py_buffer(kept[: ends[-1]])
+    )
+    hashes, word_count, _, first_ngram, odd = out
+    return Texts(text, hashes, word_count, room[:used], first_ngram), np.flatnonzero(odd)

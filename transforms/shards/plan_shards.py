@@ -1,0 +1,110 @@
+"""Which pair goes into which shard: a function of the pair's key and of how many are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.columns.hashing import UInt64s
+from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
+from transforms.storage.files import write_atomically
+
+MAX_GROUPS = 1024  # blocks that a batch is sent out in; a group holds neighbouring shards
+MAX_PAIRS_PER_GROUP = 1_500_000  # 200 MB, of which the sorting needs three times as much
+
+
+def shard_count(pairs: int, samples_per_shard: int) -> int:
+    """How many shards hold this many pairs, about `samples_per_shard` each."""
+    return -(-pairs // samples_per_shard)
+
+
+def group_count(pairs: int, shards: int) -> int:
+    """How many groups of shards share a block on their way: more only where groups grow large."""
+    return min(shards, max(MAX_GROUPS, -(-pairs // MAX_PAIRS_PER_GROUP)))
+
+
+def shards_of(keys: UInt64s, shards: int) -> npt.NDArray[np.int64]:
+    """The shard of each key: its place among all 64-bit keys, in `shards` equal parts.
+
+    Keys are hashes, so parts hold the same number of pairs to within the square root of it, and
+    no count over the corpus is needed but the number of pairs.
+    """
+    high = keys >> np.uint64(32)
+    return ((high * np.uint64(shards)) >> np.uint64(32)).astype(np.int64)
+
+
+class _Spread(beam.DoFn):
+    def __init__(self, blocks: Blocks, samples_per_shard: int) -> None:
+        self.blocks, self.samples_per_shard = blocks, samples_per_shard
+
+    def process(self, element: Bucket, kept: int) -> Iterator[Bucket]:
+        rows = unpack(element[1])
+        shards = shard_count(kept, self.samples_per_shard)
+        groups = group_count(kept, shards)
+        group = shards_of(rows["key"].to_numpy(), shards) * groups // shards
+        order = np.argsort(group, kind="stable")
+        edges = np.searchsorted(group[order], np.arange(groups + 1))
+        rows = rows.take(pa.array(order))
+        filled = [g for g in range(groups) if edges[g + 1] > edges[g]]
+        pieces = [rows.slice(edges[g], edges[g + 1] - edges[g]) for g in filled]
+        yield from zip(filled, self.blocks.pack(pieces), strict=True)
+
+
+class _WritePlan(beam.DoFn):
+    def __init__(self, folder: str, samples_per_shard: int, first: int) -> None:
+        self.folder, self.samples_per_shard, self.first = folder, samples_per_shard, first
+
+    def process(self, element: tuple[int, Iterable[pa.RecordBatch]], kept: int) -> Iterator[int]:
+        shards = shard_count(kept, self.samples_per_shard)
+        table = _one_table(element[1]).sort_by("key")
+        place = shards_of(table["key"].to_numpy(), shards)
+        for shard in np.unique(place):
+            low, high = np.searchsorted(place, [shard, shard + 1])
+            number = self.first + int(shard)
+            write_plan(table.slice(low, high - low), plan_path(self.folder, number))
+            yield number
+
+
+def _one_table(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
+    """All rows; of sources that know no page, or no stored place, with null in that column."""
+    tables = [pa.Table.from_batches([unpack(block)]) for block in blocks]
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def plan_path(folder: str, shard: int) -> str:
+    """Where the pairs of a shard are listed until it is written."""
+    return f"{folder}/{shard:05d}.parquet"
+
+
+def write_plan(rows: pa.Table, path: str) -> None:
+    """Writes the pairs of one shard."""
+    write_atomically(path, lambda sink: pq.write_table(rows, sink, compression="zstd"))
+
+
+@dataclass(eq=False)
+class PlanShards(beam.PTransform):
+    """Kept pairs to one Parquet file a shard in `folder`, in the order of their keys.
+
+    Args:
+      kept: a singleton, how many pairs are kept in all.
+      first: the number of the first shard.
+    """
+
+    folder: str
+    samples_per_shard: int
+    kept: beam.PCollection
+    blocks: Blocks
+    first: int = 0
+
+    def expand(self, pairs: beam.PCollection) -> Any:
+        kept = beam.pvalue.AsSingleton(self.kept)
+        spread = beam.ParDo(_Spread(self.blocks, self.samples_per_shard), kept)
+        write = beam.ParDo(_WritePlan(self.folder, self.samples_per_shard, self.first), kept)
+        return pairs | spread.with_output_types(BUCKET) | beam.GroupByKey() | write

@@ -1,0 +1,132 @@
+"""Files that appear whole or not at all, on any file system that Beam writes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from transforms.storage.object_stores import copy_object, object_exists, open_object, upload
+
+PIECE = 1 << 20
+
+
+class PieceFile(io.FileIO):
+    """A file that is written a MiB at a time.
+
+    Linux keeps what is written in pieces of 2 MiB and more in huge pages of its cache; to find
+    these took ten times as long as the writing (docs/decisions.md).
+    """
+
+    def write(self, data: Any) -> int:
+        """Writes all of it."""
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left:
+            left = left[super().write(left[:PIECE]) or 0 :]
+        return size
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's own file system."""
+    return "://" not in path
+
+
+def open_to_read(path: str) -> BinaryIO:
+    """Opens a file as it is: its bytes are never decompressed on the way."""
+    return Path(path).open("rb") if is_local(path) else open_object(path)
+
+
+def _to_disk(file: BinaryIO) -> None:
+    """Waits for the disk, or after a power cut a name could stand over an empty file."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file aside and renames it, so that a killed run leaves no half of it.
+
+    An object store publishes an object when it is closed, even by an error, so there the file is
+    written here first.
+    """
+    if not is_local(path):
+        with tempfile.TemporaryFile() as whole:
+            write(whole)
+            upload(whole, path)
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with io.BufferedWriter(PieceFile(aside, "wb")) as sink:
+            write(sink)
+            _to_disk(sink)
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: str) -> None:
+    """Removes what killed runs were writing aside in a local folder and those in it."""
+    for aside in Path(folder).rglob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{32}", aside.name) and aside.is_file():
+            aside.unlink()
+
+
+def publish(local: Path, path: str) -> None:
+    """Moves a finished file of this machine to its place, whole or not at all."""
+    if is_local(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with local.open("rb") as source:
+            _to_disk(source)
+        os.replace(local, path)  # both are in the output folder
+        return
+    with local.open("rb") as source:
+        upload(source, path)
+
+
+def move(source: str, path: str) -> None:
+    """Puts a finished file in another place of its file system; once done, does nothing again.
+
+    An object store keeps the source: some cannot rename.
+
+    Raises:
+      FileNotFoundError: there is no such file, and none at the other place.
+    """
+    if not exists(source):
+        if not exists(path):
+            raise FileNotFoundError(f"{source} is gone, and {path} is not there yet")
+    elif is_local(source):
+        os.replace(source, path)
+    else:
+        copy_object(source, path)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file at this path."""
+    return Path(path).exists() if is_local(path) else object_exists(path)
+
+
+@lru_cache
+def _copies(pid: int) -> tempfile.TemporaryDirectory:
+    """A folder that ends with the process: another with its number must not find old copies."""
+    return tempfile.TemporaryDirectory(prefix=f"alignset-{pid}-")
+
+
+def local_copy(path: str) -> str:
+    """The path of a file on this machine: itself, or a copy made once by this process."""
+    if is_local(path):
+        return path
+    copy = Path(_copies(os.getpid()).name) / hashlib.sha256(path.encode()).hexdigest()
+    if not copy.exists():
+        with open_to_read(path) as source:
+            write_atomically(str(copy), lambda sink: shutil.copyfileobj(source, sink, 1 << 20))
+    return str(copy)

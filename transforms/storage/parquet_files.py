@@ -1,0 +1,97 @@
+"""Parquet files written as their rows come, whole or not at all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.columns.hashing import string_buffers
+from transforms.storage.files import publish
+
+ROWS_PER_GROUP = 1 << 16
+BYTES_PER_GROUP = 1 << 26  # of strings; usual rows have a sixth of it
+
+
+class RowWriter:
+    """Gathers rows to row groups cut by the rows alone, so that the bytes do not depend on the
+    batches: a group ends where it has enough rows, or enough bytes of strings."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self._writer = writer
+        self._held: list[pa.RecordBatch] = []
+        self._rows = self._bytes = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Adds rows."""
+        ends = _string_bytes(batch)  # of each row, from the batch's start
+        start = done = 0
+        while start < len(batch):
+            full = int(np.searchsorted(ends, done + BYTES_PER_GROUP - self._bytes)) + 1
+            stop = min(full, start + ROWS_PER_GROUP - self._rows, len(batch))
+            self._held.append(batch.slice(start, stop - start))
+            self._rows += stop - start
+            self._bytes += int(ends[stop - 1]) - done
+            start, done = stop, int(ends[stop - 1])
+            if self._rows == ROWS_PER_GROUP or self._bytes >= BYTES_PER_GROUP:
+                self.finish()
+
+    def finish(self) -> None:
+        """Writes what is held."""
+        if self._rows:
+            self._writer.write_table(pa.Table.from_batches(self._held))
+        self._held, self._rows, self._bytes = [], 0, 0
+
+    def note(self, metadata: dict[bytes, bytes]) -> None:
+        """Adds to the file's own metadata."""
+        self._writer.add_key_value_metadata(metadata)
+
+
+def _string_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """The bytes of strings of the rows up to each, int64[n]."""
+    ends = np.zeros(len(batch), np.int64)
+    for column in batch.columns:
+        if pa.types.is_string(column.type):
+            _, offsets = string_buffers(column)
+            ends += offsets[1:] - offsets[0]
+    return ends
+
+
+def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    # Keys, URLs and texts hardly repeat: to look for it costs a fifth of the writing. A key's or
+    # text's least and greatest say nothing, and keys without their lengths between compress better.
+    repeating = [name for name in schema.names if name in ("step", "reason", "detail")]
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        use_dictionary=repeating or False,
+        write_statistics=[name for name in schema.names if name not in ("key", "caption")],
+        column_encoding={n: "DELTA_LENGTH_BYTE_ARRAY" for n in schema.names if n == "key"},
+    )
+
+
+@contextmanager
+def parquet_file(path: str, schema: pa.Schema, scratch: str | None) -> Iterator[RowWriter]:
+    """A Parquet file under way; it is published where the block ends without an error.
+
+    A file without rows is published too: it replaces that of an attempt which was killed.
+
+    Args:
+      scratch: a folder on this machine, on the disk of a local `path`; None for the system's own.
+    """
+    if scratch:
+        Path(scratch).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rows-", dir=scratch) as folder:
+        aside = Path(folder) / "rows.parquet"
+        with _writer(aside, schema) as writer:
+            rows = RowWriter(writer)
+            yield rows
+            rows.finish()
+        publish(aside, path)

@@ -1,0 +1,61 @@
+"""What is installed where, since it decides the bytes: workers must have what the launcher has."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import apache_beam as beam
+
+from transforms.columns.kernels import sources_digest
+
+DECIDING = (
+    *("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "eldc", "langdetect"),
+    *("numpy", "numba", "pycurl", "simplejpeg", "selectolax", "resiliparse", "can-ada"),
+)
+
+
+@lru_cache
+def installed() -> dict[str, str]:
+    """The version of each package that decides an output's bytes, of Python, and of this project:
+    a hash of its sources. A package that is not there is not named."""
+    versions = {"python": ".".join(platform.python_version_tuple()[:2])}  # its Unicode tables
+    for name in DECIDING:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    digest = sources_digest("pipeline", "transforms")
+    return versions | {"alignset": f"sources {digest[:12]}"}
+
+
+def differing(wanted: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """The first package that a worker has not as it is wanted, in words; or empty."""
+    for name, version in wanted.items():
+        if name not in here:
+            return f"a worker has no package {name}, and {version} is wanted"
+        if here[name] != version:
+            return f"a worker has {name} {here[name]}, and the command was started with {version}"
+    return ""
+
+
+class CheckWorker(beam.DoFn):
+    """Hands elements on; raises on a worker whose packages are not those of the launcher.
+
+    In a stage behind a shuffle it is fused with what follows, so each worker of it is looked at.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = installed()
+
+    def setup(self) -> None:
+        if found := differing(self.wanted, installed()):
+            raise RuntimeError(
+                f"{found}: install requirements/base.txt and this very project on the workers"
+            )
+
+    def process(self, element: Any) -> Iterator[Any]:
+        yield element
