@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,56 @@ import pytest
 from pipeline.options import GROUPS
 from tests.support.root import ROOT
 
-# Of our own rooms, what each may import.
-MAY_IMPORT = {
-    "beam_runner": {"pipeline", "stoppable"},
-    "stoppable": set(),
-    "pipeline": {"pipeline", "transforms"},
-    "transforms": {"transforms"},
-    "train": {"train", "stoppable"},
-    "flink": {"flink"},
-    "demo": {"demo"},  # its truth is independent of what it is compared with
+# The packages, and what of ours each may import. docs/architecture.md has both tables as a picture.
+PACKAGES = {
+    "beam_runner": "pipeline stoppable",
+    "pipeline": "transforms",
+    "transforms": "",
+    "train": "stoppable",
+    "stoppable": "",
+    "flink": "",
+    "demo": "",  # its truth is independent of what it is compared with
 }
-ROOMS = {*MAY_IMPORT, "tests", "benchmarks"}
+# Their rooms, and which rooms beside itself each may import. `settings` stands for the modules of
+# BASE; a package's name for what else is at its root.
+ROOMS = {
+    "transforms": {
+        "columns": "",
+        "storage": "columns",
+        "workers": "columns storage",
+        # Each of those below may import the three above.
+        "pages": "",
+        "pairs": "",
+        "corpus": "pairs",
+        "fetching": "",
+        "images": "",
+        "decontamination": "images",
+        "shards": "decontamination fetching images",
+    },
+    "pipeline": {
+        "settings": "",
+        "inputs": "settings",
+        "runs": "settings inputs",
+        "report": "runs",
+        "pipeline": "settings inputs runs report",
+    },
+    "train": {
+        "settings": "",
+        "data": "settings",
+        "model": "settings data",
+        "optim": "settings",
+        "runs": "settings data model",
+        "train": "settings data model optim runs",
+        "classify": "settings data model runs",
+        "evaluate": "settings data model runs",
+    },
+}
+GROUND = {"columns", "storage", "workers"}
+BASE = {
+    "pipeline": {"rules", "options"},
+    "train": {"settings", "errors", "presets", "towers"},
+}
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}
-
-
 IGNORED = {"out", "build", "dist"}  # of .gitignore; what begins with a dot is no room either
 
 
@@ -40,29 +77,113 @@ def tracked(pattern: str = "*") -> list[Path]:
 
 
 SOURCES = tracked("*.py")
-PRODUCT = [path for path in SOURCES if path.parts[0].removesuffix(".py") in MAY_IMPORT]
+PRODUCT = [path for path in SOURCES if path.parts[0].removesuffix(".py") in PACKAGES]
 
 
-def imported_rooms(path: Path) -> set[str]:
-    """Those of our rooms that a file imports anywhere, within functions too."""
+def module_of(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path) for path in PRODUCT}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Those of our modules that a file imports anywhere, within functions too."""
     names = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add(path.parts[0] if node.level else node.module or "")
-    return {name.partition(".")[0] for name in names} & ROOMS
+            assert not node.level, f"{path} imports by a relative name"
+            here = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES
+            names |= here or {node.module or ""}
+    ours = {*PACKAGES, "tests", "benchmarks"}
+    return {name for name in names if name.partition(".")[0] in ours}
+
+
+def room_of(module: str) -> str:
+    """The room that a module of a package with rooms is in."""
+    package, *rest = module.split(".")
+    if rest and rest[0] in ROOMS[package]:
+        return rest[0]
+    return "settings" if rest and rest[0] in BASE.get(package, set()) else package
+
+
+def arrows() -> set[tuple[str, str]]:
+    """Which room imports which, as the sources have it: (package.room, package.room)."""
+    found = set()
+    for path in PRODUCT:
+        package = path.parts[0]
+        if package not in ROOMS:
+            continue
+        here = room_of(module_of(path))
+        for module in imported_modules(path):
+            if module.partition(".")[0] == package and room_of(module) != here:
+                found.add((f"{package}.{here}", f"{package}.{room_of(module)}"))
+    return found
+
+
+def allowed() -> set[tuple[str, str]]:
+    return {
+        (f"{package}.{room}", f"{package}.{other}")
+        for package, rooms in ROOMS.items()
+        for room, others in rooms.items()
+        for other in others.split()
+    }
+
+
+def on_the_ground(arrow: tuple[str, str]) -> bool:
+    """Whether it leads from one of the upper rooms of `transforms` to one that all may import."""
+    here, there = (name.removeprefix("transforms.") for name in arrow)
+    return there in GROUND and here not in GROUND
 
 
 def test_there_is_something_to_look_at() -> None:
-    assert {path.parts[0].removesuffix(".py") for path in PRODUCT} == set(MAY_IMPORT)
-    assert imported_rooms(Path("pipeline/curate.py")) == {"pipeline", "transforms"}
+    assert {path.parts[0].removesuffix(".py") for path in PRODUCT} == set(PACKAGES)
+    found = imported_modules(Path("pipeline/curate.py"))
+    assert {"pipeline.rules", "transforms.corpus.judge_pairs"} <= found
+    for package, rooms in ROOMS.items():
+        folders = {
+            path.name for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()
+        }
+        assert folders == rooms.keys() - {"settings", package}
 
 
 @pytest.mark.parametrize("path", PRODUCT, ids=str)
-def test_imports_run_one_way(path: Path) -> None:
-    room = path.parts[0].removesuffix(".py")
-    assert imported_rooms(path) <= MAY_IMPORT[room]
+def test_packages_import_one_way(path: Path) -> None:
+    package = path.parts[0].removesuffix(".py")
+    found = {module.partition(".")[0] for module in imported_modules(path)}
+    assert found <= {package, *PACKAGES[package].split()}
+
+
+def test_rooms_import_those_that_the_table_names_and_each_of_these() -> None:
+    assert {arrow for arrow in arrows() if not on_the_ground(arrow)} == allowed()
+
+
+def test_no_room_is_imported_by_one_below_it() -> None:
+    for package, rooms in ROOMS.items():
+        order = [*rooms]
+        for room, others in rooms.items():
+            for other in others.split():
+                assert order.index(other) < order.index(room), (package, room, other)
+
+
+def test_the_picture_of_the_rooms_is_the_table() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    picture = re.search(r"```mermaid\n(.*?)```", page, re.DOTALL)
+    assert picture
+    drawn = set(re.findall(r"^ *(\w+) --> (\w+)$", picture[1], re.MULTILINE))
+    packages = {(name, other) for name, others in PACKAGES.items() for other in others.split()}
+    rooms = {tuple(name.replace(".", "_") for name in arrow) for arrow in allowed()}
+    assert drawn == packages | rooms
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_each_room_says_what_belongs_in_it_and_nothing_else(package: str) -> None:
+    for path in (ROOT / package).glob("*/__init__.py"):
+        (only,) = ast.parse(path.read_text()).body
+        assert isinstance(only, ast.Expr), path
+        assert isinstance(only.value, ast.Constant), path
 
 
 def test_no_module_is_named_after_nothing() -> None:
@@ -74,23 +195,50 @@ def test_tests_are_in_tests_alone() -> None:
     assert [path for path in SOURCES if path.match("test_*.py") and path.parts[0] != "tests"] == []
 
 
-def test_each_module_of_the_product_has_its_test_or_is_part_of_another() -> None:
-    tested = {path.stem.removeprefix("test_") for path in SOURCES if path.match("tests/test_*.py")}
-    untested = {p.stem for p in PRODUCT if p.parts[0] == "transforms"} - tested - {"__init__"}
-    # These are tested through the modules that use them.
-    assert untested <= {
-        *(
-            "archive_files",
-            "archive_members",
-            "fetch_settings",
-            "host_queue",
-            "transfer",
-            "transfers",
-            "shard_files",
-        ),
-        *("write_shards", "failed_fetches", "jpeg_dc", "jpeg_lanes", "jpeg_segments", "wat_links"),
-        *("pillow_bounds", "unexpected"),
+# Modules that are tested through those that use them.
+WITHOUT_A_TEST = """
+    transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
+    transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
+    transforms/corpus/remembered
+    transforms/fetching/fetch_settings transforms/fetching/host_queue
+    transforms/fetching/curl_handle transforms/fetching/curl_multi
+    transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
+    transforms/images/pillow_bounds transforms/shards/failed_fetches
+"""
+
+
+def test_each_module_of_transforms_has_its_test_or_is_part_of_another() -> None:
+    without = {
+        str(path.with_suffix(""))
+        for path in PRODUCT
+        if path.parts[0] == "transforms" and path.name != "__init__.py"
+        if not (ROOT / "tests" / path.parent / f"test_{path.name}").exists()
     }
+    assert without == set(WITHOUT_A_TEST.split())
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_tests_stand_where_their_modules_do(package: str) -> None:
+    for path in (ROOT / "tests" / package).rglob("test_*.py"):
+        folder = path.parent.relative_to(ROOT / "tests")
+        module = ROOT / folder / f"{path.stem.removeprefix('test_')}.py"
+        command = ROOT / folder / "__main__.py"  # whose tests are named after the package
+        assert module.exists() or command.exists(), path
+
+
+@pytest.mark.parametrize("path", tracked("tests/**/*.py"), ids=str)
+def test_tests_import_helpers_by_one_name_and_nothing_private(path: Path) -> None:
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ImportFrom):
+            private = [a.name for a in node.names if re.match("_[^_]", a.name)]
+            assert private == [], f"{node.module}: {private}"
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        helpers = {helper.stem for helper in (ROOT / "tests" / "support").glob("*.py")}
+        assert not {name.partition(".")[0] for name in names} & (helpers - {"__init__"})
 
 
 @pytest.mark.parametrize("settings", GROUPS.values(), ids=lambda kind: kind.__name__)
@@ -110,7 +258,6 @@ def layout() -> set[str]:
     return {line.split()[0] for line in picture.splitlines() if line and line[0] != " "}
 
 
-@pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="2026-11: README.md is to come")
 def test_the_tree_in_the_readme_is_the_tree() -> None:
     folders = {f"{path.parts[0]}/" for path in tracked() if len(path.parts) > 1}
     scripts = {path.name for path in SOURCES if len(path.parts) == 1}

@@ -36,7 +36,7 @@ def step_gradients(
 
 def _one_pass(replica, micro_batches, settings: Settings, step: int) -> StepOutput:
     (inputs,) = micro_batches
-    _seed(settings, step, 0)
+    seed_micro_batch(settings, step, 0)
     images, texts, temperature = replica(inputs)  # [b, d], [b, d], []
     loss = contrastive_loss(images, texts, temperature, label_smoothing=settings.label_smoothing)
     loss.backward()
@@ -50,7 +50,7 @@ def _two_passes(replica, micro_batches, settings: Settings, step: int) -> StepOu
         with torch.no_grad(), frozen_statistics(replica):
             for i, inputs in enumerate(micro_batches):
                 kept.append(inputs)
-                _seed(settings, step, i)
+                seed_micro_batch(settings, step, i)
                 parts.append(replica(inputs))  # [m, d], [m, d], []
         images = torch.cat([part[0] for part in parts]).requires_grad_()  # [b, d]
         texts = torch.cat([part[1] for part in parts]).requires_grad_()  # [b, d]
@@ -66,12 +66,12 @@ def _two_passes(replica, micro_batches, settings: Settings, step: int) -> StepOu
         gradients = zip(images.grad.split(m), texts.grad.split(m), once, strict=True)
         for i, (inputs, gradient) in enumerate(zip(kept, gradients, strict=True)):
             with processes.unsynchronised(replica, i < last):
-                _seed(settings, step, i)  # the same dropout as in the first pass
+                seed_micro_batch(settings, step, i)  # the same dropout as in the first pass
                 torch.autograd.backward(replica(inputs), gradient)
     return StepOutput(loss.detach(), images.detach(), texts.detach(), inputs)
 
 
-def _seed(settings: Settings, step: int, micro_batch: int) -> None:
+def seed_micro_batch(settings: Settings, step: int, micro_batch: int) -> None:
     """Another one for each process; of the CPU's generator and of every GPU's."""
     which = f"{settings.seed} {step} {processes.rank()} {micro_batch}"
     torch.manual_seed(zlib.crc32(which.encode()))

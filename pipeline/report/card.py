@@ -106,12 +106,12 @@ def dataset_card(manifest: dict[str, Any], table: list[dict[str, Any]]) -> str:
         extension=extension,
         pairs=f"{manifest['pairs']:,}",
         n="{:,}".format,
-        size=_size_category(manifest["pairs"]),
+        size=size_category(manifest["pairs"]),
         table=render_funnel(table),
     )
 
 
-def _size_category(pairs: int) -> str:
+def size_category(pairs: int) -> str:
     """The Hugging Face Hub's name for a set of this size."""
     names = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
     if pairs < 1000:

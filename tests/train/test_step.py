@@ -19,7 +19,7 @@ from train.data.images import resize_square
 from train.data.inputs import to_inputs
 from train.loss import contrastive_loss
 from train.runs import processes
-from train.step import _seed, step_gradients
+from train.step import seed_micro_batch, step_gradients
 
 NUMBER, SIZE = 4, 4
 TEXTS = [
@@ -97,7 +97,7 @@ def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(tokenizer):
     # The one pass, by hand: the same random numbers for the same pairs, and all graphs kept.
     parts = []
     for i, inputs in enumerate(micro_batches(tokenizer, SIZE)):
-        _seed(settings, 7, i)
+        seed_micro_batch(settings, 7, i)
         parts.append(model(inputs))
     images, texts = (torch.cat([part[side] for part in parts]) for side in range(2))
     loss = contrastive_loss(images, texts, model.temperature)
@@ -110,7 +110,7 @@ def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(tokenizer):
 def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatch):
     def drawn(seed: int, step: int, micro_batch: int, rank: int = 0) -> float:
         monkeypatch.setattr(processes, "rank", lambda: rank)
-        _seed(replace(SETTINGS, seed=seed), step, micro_batch)
+        seed_micro_batch(replace(SETTINGS, seed=seed), step, micro_batch)
         return torch.rand(()).item()
 
     assert drawn(0, 1, 0) == drawn(0, 1, 0)

@@ -94,7 +94,7 @@ def _train_stage(
         optimizer.step()
 
         saved = step % settings.checkpoint_every == 0 and step < before + job.steps
-        measured = partial(_measure, step, *seen, model)
+        measured = partial(measure_step, step, *seen, model)
         progress.step(step, measured, {"learning_rate": rate}, check=saved)
         progress.show_samples(step, pixels, [model.classes[label] for label in labels])
         if saved:
@@ -130,7 +130,7 @@ def _add_gradients(
     return loss, right
 
 
-def _measure(
+def measure_step(
     step: int, loss: torch.Tensor, right: torch.Tensor, model: Classifier
 ) -> dict[str, float]:
     measured = {

@@ -126,7 +126,7 @@ def fingerprint(shard: str) -> str:
 
 
 @functools.lru_cache
-def _store(scheme: str, bucket: str) -> fsspec.AbstractFileSystem:
+def open_store(scheme: str, bucket: str) -> fsspec.AbstractFileSystem:
     """S3 and Google's by pyarrow, which curation needs anyway: s3fs pins an older botocore."""
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow import fs
@@ -153,7 +153,7 @@ def file_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     scheme, _, path = url.partition("://")
     try:
         if scheme in ("s3", "gs"):
-            return _store(scheme, path.partition("/")[0]), path
+            return open_store(scheme, path.partition("/")[0]), path
         return fsspec.core.url_to_fs(url)
     except (ImportError, ValueError, OSError) as error:
         raise SettingsError(

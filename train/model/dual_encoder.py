@@ -124,9 +124,9 @@ def new_align(settings: Settings, vocabulary_size: int) -> AlignModel:
     """An AlignModel of the settings' two towers, from scratch."""
     image, text = IMAGE_TOWERS[settings.image_tower], TEXT_TOWERS[settings.text_tower]
     config = AlignConfig(
-        vision_config=_vision_config(image, settings),
-        text_config=_text_config(text, settings, vocabulary_size),
-        projection_dim=_pooled_width(image),
+        vision_config=vision_config(image, settings),
+        text_config=text_config(text, settings, vocabulary_size),
+        projection_dim=pooled_width(image),
         temperature_init_value=settings.temperature,
     )
     return AlignModel(config)
@@ -160,7 +160,7 @@ def image_processor(settings: Settings) -> EfficientNetImageProcessor:
     )
 
 
-def _vision_config(tower: ImageTower, settings: Settings) -> AlignVisionConfig:
+def vision_config(tower: ImageTower, settings: Settings) -> AlignVisionConfig:
     return AlignVisionConfig(
         image_size=settings.crop_px,
         width_coefficient=tower.width,
@@ -178,7 +178,7 @@ def _vision_config(tower: ImageTower, settings: Settings) -> AlignVisionConfig:
     )
 
 
-def _text_config(tower: TextTower, settings: Settings, vocabulary_size: int) -> AlignTextConfig:
+def text_config(tower: TextTower, settings: Settings, vocabulary_size: int) -> AlignTextConfig:
     return AlignTextConfig(
         vocab_size=vocabulary_size,
         hidden_size=tower.hidden,
@@ -191,7 +191,7 @@ def _text_config(tower: TextTower, settings: Settings, vocabulary_size: int) -> 
     )
 
 
-def _pooled_width(tower: ImageTower) -> int:
+def pooled_width(tower: ImageTower) -> int:
     """Channels of the last stage: EfficientNet's rounding to multiples of 8, at most 10 % down."""
     wanted = tower.channels[-1] * tower.width
     rounded = max(8, int(wanted + 4) // 8 * 8)

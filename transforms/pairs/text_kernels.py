@@ -62,7 +62,7 @@ _LETTER = np.array([byte < 0x80 and chr(byte).isalnum() for byte in range(256)])
 
 
 @njit(inline="always")
-def _next_blank(data, at, stop):  # type: ignore[no-untyped-def]
+def next_blank(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the next blank stands, or `stop`; looks at 8 bytes, of which 7 may be behind."""
     while at < stop:
         marks = is_byte(read8(data, at), _BLANK)
@@ -89,7 +89,7 @@ def _add_words(lowered, at, stop, ngrams, used):  # type: ignore[no-untyped-def]
     """Adds a plain text's n-grams; returns how many there are then, and how many words it has."""
     words, begun = 0, np.uint64(0)
     while at < stop:
-        blank = _next_blank(lowered, at, stop)
+        blank = next_blank(lowered, at, stop)
         end = blank
         while at < end and not _LETTER[lowered[at]]:
             at += 1
@@ -135,7 +135,7 @@ def walk_plain(data, offsets, wanted, trusted, lowered, out):  # type: ignore[no
 
 
 @njit(inline="always")
-def _decoded(data, at):  # type: ignore[no-untyped-def]
+def decode_letter(data, at):  # type: ignore[no-untyped-def]
     """The character at this place of valid UTF-8, and how many bytes it takes."""
     lead = np.uint32(data[at])
     if lead < 0x80:
@@ -151,7 +151,7 @@ def _decoded(data, at):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _encode(code, room, end):  # type: ignore[no-untyped-def]
+def encode_letter(code, room, end):  # type: ignore[no-untyped-def]
     """Writes a character as UTF-8; returns where it ends."""
     if code < 0x80:
         room[end] = code
@@ -172,7 +172,7 @@ def _encode(code, room, end):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _bare_ampersand(data, at, stop):  # type: ignore[no-untyped-def]
+def bare_ampersand(data, at, stop):  # type: ignore[no-untyped-def]
     """How many bytes the ampersand at this place takes, alone or as "&amp;"; 0: ask Python."""
     after = data[at + 1] if at + 1 < stop else np.uint8(_BLANK)
     if after in (_BLANK, _AMPERSAND, _SEMICOLON):
@@ -208,7 +208,7 @@ def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  #
         blank, is_odd = False, False
         class_before, run = np.uint8(0), 0
         while at < stop and not is_odd:
-            code, width = _decoded(data, at)
+            code, width = decode_letter(data, at)
             flag = flags[code] if code < END else np.uint8(0)
             if flag & SPACE:
                 blank, class_before, run = end > 0, np.uint8(0), 0
@@ -233,7 +233,7 @@ def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  #
                 wrong_order = class_here > 0 and class_here < class_before
                 class_before = class_here
                 if code == _AMPERSAND:
-                    skipped = _bare_ampersand(data, at, stop)
+                    skipped = bare_ampersand(data, at, stop)
                     is_odd = skipped == 0
                 else:
                     is_odd = bool(flag & ODD) or bool(wrong_order) or run > LONGEST_RUN
@@ -246,7 +246,7 @@ def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  #
                 letter = folded[code, place] if flag & FOLDS else code
                 if letter == 0 and place:  # a shorter folding
                     break
-                start, end = end, _encode(letter, identity, end)
+                start, end = end, encode_letter(letter, identity, end)
                 if letter < END and flags[letter] & ALNUM:
                     word_start = start if word_start < 0 else word_start
                     word_end = end

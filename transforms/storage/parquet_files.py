@@ -30,7 +30,7 @@ class RowWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds rows."""
-        ends = _string_bytes(batch)  # of each row, from the batch's start
+        ends = string_bytes(batch)  # of each row, from the batch's start
         start = done = 0
         while start < len(batch):
             full = int(np.searchsorted(ends, done + BYTES_PER_GROUP - self._bytes)) + 1
@@ -53,7 +53,7 @@ class RowWriter:
         self._writer.add_key_value_metadata(metadata)
 
 
-def _string_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+def string_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """The bytes of strings of the rows up to each, int64[n]."""
     ends = np.zeros(len(batch), np.int64)
     for column in batch.columns:

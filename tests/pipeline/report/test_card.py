@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from huggingface_hub import DatasetCard
 
-from pipeline.report.card import _size_category, dataset_card
+from pipeline.report.card import dataset_card, size_category
 from tests.support.command import funnel, manifest
 from tests.support.golden_run import Golden
 
@@ -114,4 +114,4 @@ def test_every_language_is_read_as_text(made, language: str):
     ],
 )
 def test_size_categories_of_the_hub(pairs: int, category: str):
-    assert _size_category(pairs) == category
+    assert size_category(pairs) == category

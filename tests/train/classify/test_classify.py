@@ -32,7 +32,7 @@ from train.classify.classifier import (
     to_pixels,
 )
 from train.classify.labelled_images import evaluation_pixels
-from train.classify.loop import _measure
+from train.classify.loop import measure_step
 from train.classify.settings import FINE_GRAINED, IMAGENET, TINY
 from train.errors import Diverged
 from train.model.dual_encoder import export_model
@@ -247,4 +247,4 @@ def test_a_diverging_run_stops_with_a_line(data, tmp_path, capsys):
 def test_the_second_stage_names_its_own_learning_rate():
     model = SimpleNamespace(frozen=False, parameters=lambda: [])
     with pytest.raises(Diverged, match="try a lower --learning_rate, in a new --run"):
-        _measure(3, torch.tensor(math.nan), torch.tensor(0.5), model)
+        measure_step(3, torch.tensor(math.nan), torch.tensor(0.5), model)

@@ -21,13 +21,13 @@ from tests.support.small_training import (
 from train.loss import contrastive_loss
 from train.model.dual_encoder import (
     DualEncoder,
-    _pooled_width,
-    _text_config,
-    _vision_config,
     compile_towers,
     export_model,
     image_processor,
     new_align,
+    pooled_width,
+    text_config,
+    vision_config,
 )
 from train.optim.optimizer import make_optimizer
 from train.settings import Settings
@@ -146,7 +146,7 @@ def test_towers_have_as_many_parameters_as_published(image: str, text: str):
     settings = Settings(image_tower=image, text_tower=text)
     with torch.device("meta"):
         align = new_align(settings, 30_522)
-    width = _pooled_width(IMAGE_TOWERS[image])
+    width = pooled_width(IMAGE_TOWERS[image])
     head = width * 4 * width + 2 * 4 * width + 4 * width * 1000 + 1000
     assert parameters(align.vision_model) == EFFICIENTNETS[image] - head
     d = TEXT_TOWERS[text].hidden
@@ -160,12 +160,12 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_configs_say_what_transformers_takes_otherwise_than_named():
-    vision = _vision_config(IMAGE_TOWERS["b7"], Settings())
+    vision = vision_config(IMAGE_TOWERS["b7"], Settings())
     assert vision.hidden_dim == 289  # the pooling window, which has to cover the last map
     assert isinstance(vision.width_coefficient, float)
     assert isinstance(vision.depth_coefficient, float)
-    assert _pooled_width(IMAGE_TOWERS["b0"]) == 320
-    assert _text_config(TEXT_TOWERS["mini"], Settings(), 7).num_attention_heads == 4
+    assert pooled_width(IMAGE_TOWERS["b0"]) == 320
+    assert text_config(TEXT_TOWERS["mini"], Settings(), 7).num_attention_heads == 4
     assert image_processor(Settings()).crop_size["height"] == 289
 
 

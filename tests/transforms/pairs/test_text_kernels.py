@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from tests.support.made_batches import ngram_hash, xxh
 from transforms.columns.hashing import word_hash
 from transforms.pairs.text_kernels import (
-    _bare_ampersand,
-    _decoded,
-    _encode,
-    _next_blank,
+    bare_ampersand,
+    decode_letter,
+    encode_letter,
+    next_blank,
     ngram_count,
 )
 
@@ -21,7 +21,7 @@ def buffer(text: bytes, behind: bytes = b" " * 8) -> np.ndarray:
 
 
 def blank_in(text: bytes, start: int, behind: bytes) -> int:
-    return int(_next_blank(buffer(text, behind), start, len(text)))
+    return int(next_blank(buffer(text, behind), start, len(text)))
 
 
 @pytest.mark.parametrize("size", range(26))
@@ -61,9 +61,9 @@ def test_every_character_is_read_and_written_as_utf8() -> None:
             continue
         written = chr(code).encode()
         data = buffer(b"x" + written)
-        assert _decoded(data, 1) == (code, len(written))
+        assert decode_letter(data, 1) == (code, len(written))
         room = np.full(8, 0xEE, np.uint8)
-        end = _encode(np.uint32(code), room, 1)
+        end = encode_letter(np.uint32(code), room, 1)
         assert room.tobytes()[:end] == b"\xee" + written
         assert set(room.tobytes()[end:]) == {0xEE}
 
@@ -90,7 +90,7 @@ def test_every_character_is_read_and_written_as_utf8() -> None:
 )
 def test_ampersands_that_need_no_python(text: bytes, size: int) -> None:
     for behind in (b"amp;amp;", b"; ; ; ; "):
-        assert _bare_ampersand(buffer(b"xx" + text, behind), 2, 2 + len(text)) == size
+        assert bare_ampersand(buffer(b"xx" + text, behind), 2, 2 + len(text)) == size
 
 
 @pytest.mark.parametrize(("words", "ngrams"), [(0, 0), (1, 1), (2, 3), (20, 39)])

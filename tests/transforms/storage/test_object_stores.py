@@ -237,7 +237,7 @@ def test_a_store_of_shards_is_trained_on(folder: str, tmp_path: Path, request, m
     from tests.support.train_shards import colour_shards
     from train.data.find_shards import find_shards
     from train.data.samples import shard_samples
-    from train.data.shard_streams import _store, fingerprint
+    from train.data.shard_streams import fingerprint, open_store
     from train.errors import SettingsError, TrainingError
 
     variables = {name.upper(): value for name, value in KEYS.items()}
@@ -248,7 +248,7 @@ def test_a_store_of_shards_is_trained_on(folder: str, tmp_path: Path, request, m
     variables |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    _store.cache_clear()
+    open_store.cache_clear()
     local = colour_shards(tmp_path, shards=1) / "00000.tar"
     there = f"{folder}/00000.tar"
     publish(local, there)
@@ -260,4 +260,4 @@ def test_a_store_of_shards_is_trained_on(folder: str, tmp_path: Path, request, m
         list(shard_samples(f"{folder}/1.tar"))
     with pytest.raises(SettingsError, match="cannot be listed"):
         find_shards(f"{folder.partition(':')[0]}://nowhere/shards")
-    _store.cache_clear()
+    open_store.cache_clear()

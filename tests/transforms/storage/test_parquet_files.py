@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transforms.storage.parquet_files import ROWS_PER_GROUP, _string_bytes, parquet_file
+from transforms.storage.parquet_files import ROWS_PER_GROUP, parquet_file, string_bytes
 
 SCHEMA = pa.schema([("name", pa.string())])
 
@@ -67,5 +67,5 @@ def test_no_rows_replace_those_of_a_killed_attempt(tmp_path: Path) -> None:
 
 def test_a_part_of_a_batch_has_its_own_bytes() -> None:
     rows = pa.record_batch({"url": ["aaaa", "b", None, "cc"], "caption": ["d", "ee", "", "ü"]})
-    assert _string_bytes(rows).tolist() == [5, 8, 8, 12]
-    assert _string_bytes(rows.slice(1, 3)).tolist() == [3, 3, 7]
+    assert string_bytes(rows).tolist() == [5, 8, 8, 12]
+    assert string_bytes(rows.slice(1, 3)).tolist() == [3, 3, 7]

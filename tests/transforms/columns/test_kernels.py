@@ -1,0 +1,49 @@
+"""Compiled kernels live as long as the sources of them all stay as they are."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.root import ROOT
+
+TELL = "from transforms.columns.kernels import cache_folder; print(cache_folder())"
+
+
+def told(folder: Path, **environment: str) -> Path:
+    done = subprocess.run(
+        [sys.executable, "-c", TELL],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "transforms", tmp_path / "transforms", ignore=ignored)
+    return tmp_path
+
+
+def test_a_change_in_any_room_leads_to_other_kernels(copied: Path):
+    first = told(copied)
+    assert first.parent == copied / "transforms" / "__pycache__"
+    assert told(copied) == first
+    with (copied / "transforms" / "images" / "examine.py").open("a") as source:
+        source.write("# another line\n")
+    assert told(copied) != first
+    assert first.is_dir()  # an import takes nothing away
+
+
+def test_where_the_sources_cannot_be_written_to_kernels_are_the_users(copied: Path):
+    (copied / "transforms" / "__pycache__").write_bytes(b"no folder")
+    cache = copied / "cache"
+    found = told(copied, XDG_CACHE_HOME=str(cache), PYTHONDONTWRITEBYTECODE="1")
+    assert found.parent == cache / "alignset"
+    assert found.name.startswith("kernels-")
