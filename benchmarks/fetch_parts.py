@@ -3,7 +3,7 @@
   python benchmarks/fetch_parts.py [--photos=400] [--repeats=5] [--qualities 75 90 95 98 100]
 
 The photographs of `fetch.py`, each part alone in one thread, process time, the best of the repeats.
-`whole image plane` is `_WriteShard` over as many pairs, all its threads together. With --qualities
+`whole image plane` is `ShardWriter.write` over as many pairs, all its threads together. With --qualities
 only the grey planes, of the photographs encoded anew.
 """
 
@@ -32,10 +32,11 @@ from transforms.images.jpeg_dc import dc_planes
 from transforms.images.jpeg_header import jpeg_header
 from transforms.images.perceptual_hash import plane_hash
 from transforms.images.resize import ResizeSettings
+from transforms.shards.build_shard import ShardSettings
 from transforms.shards.measure_images import IMAGES_AT_ONCE, ImageRules
 from transforms.shards.plan_shards import plan_path, write_plan
 from transforms.shards.shard_files import Spool, TarWriter
-from transforms.shards.write_shards import _WriteShard
+from transforms.shards.write_shards import ShardWriter
 from transforms.workers.fencing import Fence
 
 PACKAGES = ("pycurl", "simplejpeg", "numpy", "pyarrow")
@@ -82,11 +83,10 @@ def plane(urls: list[str], folder: Path, repeats: int) -> float:
         plan, out = str(folder / "plan"), str(folder / "out")
         fence = Fence(str(folder / "start"), "benchmark")
         fence.take()
-        write = _WriteShard(plan, out, rules, SETTINGS, ResizeSettings(), fence)
-        write.setup()
-        (stats,) = write.process(number, [])
-        if stats["successes"] != len(urls):
-            raise RuntimeError(f"of {len(urls)} images {stats['successes']} were kept")
+        settings = ShardSettings(rules, SETTINGS, ResizeSettings())
+        stats = ShardWriter(plan, out, settings, fence).write(number)
+        if stats.successes != len(urls):
+            raise RuntimeError(f"of {len(urls)} images {stats.successes} were kept")
 
     return min(cost_us(once, [n], 1) for n in range(repeats)) / len(urls)
 

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipeline.inputs.find_inputs import Split
 from pipeline.inputs.readers import read_split
+from pipeline.inputs.splits import Split
 from pipeline.options import Command
 from pipeline.rules import Rules
+from pipeline.runs.documents import (
+    ImageSummary,
+    PageSummary,
+    TextSummary,
+    WorkFolder,
+    WrittenShard,
+)
 from pipeline.runs.engine import everywhere, gives_out_at_start
 from pipeline.runs.stores import is_dataflow
 from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.corpus.hash_sets import HashFile, WriteHashSets
 from transforms.corpus.judge_pairs import JudgePairs, TextRules
-from transforms.corpus.vocabulary import BuildVocabulary
+from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
 from transforms.decontamination.evaluation_images import EvaluationFile, HashEvaluationImages
-from transforms.pages.parse_pages import PageFiles, ParsePages
+from transforms.pages.parse_pages import PageFiles, ParsePages, add_page_counts
+from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
 from transforms.shards.measure_images import ImageRules
 from transforms.shards.plan_shards import PlanShards
-from transforms.shards.write_shards import WriteShards
+from transforms.shards.shard_stats import ShardStats
+from transforms.shards.write_shards import ShardWriter, WriteShards
 from transforms.storage.blocks import Blocks
 from transforms.workers.fencing import Fence
 from transforms.workers.packages import CheckWorker
-from transforms.workers.summaries import WriteJson, add_counts
+from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
 
 MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB
 
@@ -44,30 +53,24 @@ class Places:
     """
 
     out: str
-    work: str
+    work: WorkFolder
     blocks: Blocks
     fence: Fence
 
-    @property
-    def plan(self) -> str:
-        return f"{self.work}/plan"
 
-    @property
-    def pages(self) -> str:
-        return f"{self.work}/pages"
-
-
-def parse_pages(pipeline: beam.Pipeline, parts: list[PageFiles], places: Places) -> None:
+def parse_pages(pipeline: beam.Pipeline, parts: Sequence[PageFiles], places: Places) -> None:
     """Web pages to pairs, each page once; what was counted is left beside them."""
     numbered = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
     spread = numbered | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
-    counts = spread | "CheckParser" >> _check() | ParsePages(places.pages)
-    pipeline | "PageSummary" >> WriteJson(f"{places.work}/pages.json", {}, {"counts": counts})
+    counts = spread | "CheckParser" >> _check() | ParsePages(places.work.pages)
+    pipeline | "PageSummary" >> WriteSummary(
+        places.work.page_summary, PageSummary, sums={"counts": (counts, add_page_counts)}
+    )
 
 
 def curate_texts(
     pipeline: beam.Pipeline,
-    splits: list[Split],
+    splits: Sequence[Split],
     command: Command,
     places: Places,
     buckets: int,
@@ -90,7 +93,7 @@ def curate_texts(
 
     counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=given is None)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
-    known = _known(pipeline, counted, pairs, rules, places, buckets, given)
+    corpus = _corpus(pipeline, counted, pairs, rules, places, buckets, given)
     repeated = (counted["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judged = (
         {
@@ -105,34 +108,34 @@ def curate_texts(
             read=read,
             blocks=blocks,
             rules=TextRules(rules.min_words, rules.max_words),
-            sets=known.paths,
+            sets=corpus.paths,
             out=places.out,
             plan=not job.text_only,
         )
     )
-    result = {"vocabulary": known.summary, "vocabulary_file": known.file}
+    result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
         kept = (
             pipeline
             | "Once" >> beam.Create([None])
             | "Kept"
             >> beam.Map(
-                lambda _, counts: add_counts(counts).get("written", 0),
+                lambda _, counts: add_counts(counts).kept,
                 beam.pvalue.AsIter(judged["counts"]),
             )
         )
-        plan = PlanShards(places.plan, job.samples_per_shard, kept, blocks)
+        plan = PlanShards(places.work.plan, job.samples_per_shard, kept, blocks)
         result["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
-    counts = {"read": counted["read"], "counts": judged["counts"]}
-    pipeline | "TextSummary" >> WriteJson(f"{places.work}/text.json", result, counts)
+    sums = {"rows_read": (counted["read"], sum), "counts": (judged["counts"], add_counts)}
+    pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
 
-class _Known(NamedTuple):
+class _CorpusSets(NamedTuple):
     """What the counts found, each a singleton.
 
     Fields:
       paths: dict of the files of hashes to judge with. summary: of the vocabulary.
-      file: the vocabulary's, as documents tell of it.
+      file: the vocabulary's `HashFile`.
     """
 
     paths: beam.PCollection
@@ -140,7 +143,7 @@ class _Known(NamedTuple):
     file: beam.PCollection
 
 
-def _known(
+def _corpus(
     pipeline: beam.Pipeline,
     counted: Any,
     pairs: Any,
@@ -148,26 +151,26 @@ def _known(
     places: Places,
     buckets: int,
     given: HashFile | None,
-) -> _Known:
+) -> _CorpusSets:
     frequent = pairs["partners"] | FindFrequent(
         buckets, rules.max_images_per_text, rules.max_texts_per_image
     )
     sets = {"frequent_texts": frequent["texts"], "crowded_images": frequent["images"]}
     if given:
-        files = pipeline | WriteHashSets(places.work, sets)
+        files = pipeline | WriteHashSets(places.work.path, sets)
         # Documents name it as it was given; workers may run in another folder.
-        there = given._replace(path=everywhere(given.path))
+        there = replace(given, path=everywhere(given.path))
         files = files | "GivenFile" >> beam.Map(lambda files: files | {"vocabulary": there})
-        summary = pipeline | "Given" >> beam.Create([{"vocabulary": given.members}])
-        file = pipeline | "GivenDescribed" >> beam.Create([given.described()])
+        summary = pipeline | "Given" >> beam.Create([VocabularySummary(vocabulary=given.members)])
+        file = pipeline | "GivenDescribed" >> beam.Create([given])
     else:
         built = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, places.blocks)
         sets["vocabulary"], summary = built["members"], built["summary"]
         large = () if places.blocks.folder else ("vocabulary",)
-        files = pipeline | WriteHashSets(places.work, sets, large)
-        file = files | "Described" >> beam.Map(lambda f: f["vocabulary"].described())
+        files = pipeline | WriteHashSets(places.work.path, sets, large)
+        file = files | "Described" >> beam.Map(lambda files: files["vocabulary"])
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
-    return _Known(paths, summary, file)
+    return _CorpusSets(paths, summary, file)
 
 
 def _check() -> beam.PTransform:
@@ -179,59 +182,51 @@ def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:
     return split_id, split
 
 
-def _paths(files: dict[str, HashFile], summary: dict[str, Any]) -> dict[str, str]:
+def _paths(files: dict[str, HashFile], summary: VocabularySummary) -> dict[str, str]:
     """The files to judge with. Where nothing was cut off, no n-gram is rare."""
     paths = {name: file.path for name, file in files.items()}
-    return paths if summary.get("cut_off_count", 1) else paths | {"vocabulary": ""}
+    return paths if summary.cut_off_count else paths | {"vocabulary": ""}
 
 
 def curate_images(
     pipeline: beam.Pipeline,
     shards: list[int],
-    evaluation: list[EvaluationFile],
+    evaluation: Sequence[EvaluationFile],
     command: Command,
     places: Places,
 ) -> None:
     """The image plane: fetch, measure, judge and write, one shard at a time."""
     rules = command.rules
     files = pipeline | "EvaluationFiles" >> beam.Create(evaluation)
-    hashed = files | HashEvaluationImages()
+    hashed = files | HashEvaluationImages(places.work.path)
     numbers = pipeline | "Shards" >> beam.Create(shards)
+    settings = ShardSettings(
+        ImageRules(rules.min_image_side, rules.max_image_aspect, rules.min_evaluation_distance),
+        command.fetch,
+        command.resize,
+    )
     stats = (
         numbers
         | "SpreadShards" >> beam.Reshuffle()
         | "CheckWriter" >> _check()
         | WriteShards(
-            plan=places.plan,
-            out=places.out,
-            rules=ImageRules(
-                rules.min_image_side, rules.max_image_aspect, rules.min_evaluation_distance
-            ),
-            fetch=command.fetch,
-            resize=command.resize,
-            evaluation=hashed,
-            fence=places.fence,
+            ShardWriter(places.work.plan, places.out, settings, places.fence),
+            evaluation=hashed["path"],
             given_out=numbers if gives_out_at_start(command.beam) else None,
             min_ram=MIN_RAM if is_dataflow(command) else "",
         )
     )
-    reasons = stats | "Reasons" >> beam.Map(lambda one: one["reasons"])
-    summary: dict[str, Any] = {
+    values = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
         "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
         "hosts": stats | FindFailingHosts(places.out),
-        "evaluation": hashed
-        | "AllHashed" >> beam.Map(_described)
-        | "AllOfEvaluation" >> beam.combiners.ToList(),
+        "evaluation_images": hashed["sets"],
     }
-    statuses = stats | "Statuses" >> beam.Map(lambda one: one["status_dict"])
-    summed = {"reasons": reasons, "statuses": statuses}
-    pipeline | "ImageSummary" >> WriteJson(f"{places.work}/images.json", summary, summed)
+    counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
+    statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
+    sums = {"counts": (counts, add_counts), "statuses": (statuses, add_by_name)}
+    pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
 
 
-def _written(stats: Any) -> tuple[int, int, int, str]:
-    return stats["shard"], stats["count"], stats["successes"], stats["sha256"]
-
-
-def _described(file: Any) -> tuple[str, int, int]:
-    return file.name, len(file.phashes), file.unreadable
+def _written(stats: ShardStats) -> WrittenShard:
+    return WrittenShard(stats.shard, stats.count, stats.successes, stats.sha256)

@@ -8,10 +8,8 @@ anew, the manifest last. Killed anywhere, the same command goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -19,40 +17,40 @@ import pyarrow as pa
 from pipeline.curate import Places, curate_images
 from pipeline.options import Command
 from pipeline.report.closing import close_retry
+from pipeline.runs.documents import Funnel, RetryPlan
+from pipeline.runs.engine import Engine
 from pipeline.runs.run_folder import RunFolder
 from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.shards.failed_fetches import ReadFailed, forget_failed
 from transforms.shards.plan_shards import PlanShards
 from transforms.storage.blocks import unpack
 from transforms.storage.files import is_local
-from transforms.workers.summaries import WriteJson
-
-PipelineOf = Callable[[str], AbstractContextManager[beam.Pipeline]]
+from transforms.workers.summaries import WriteSummary
 
 
 def retry_failed(
     command: Command,
     folder: RunFolder,
-    evaluation: list[EvaluationFile],
+    evaluation: Sequence[EvaluationFile],
     places: Places,
-    pipeline_of: PipelineOf,
-) -> dict[str, Any]:
-    """Tries again what could not be fetched; returns what funnel.json then holds."""
+    engine: Engine,
+) -> Funnel:
+    """Tries again what could not be fetched; returns the funnel that there then is."""
     base = folder.retry_base()
-    old = sorted(int(shard) for shard in base["manifest"]["shards"])
-    plan = folder.retry_plan()
+    old = sorted(int(shard) for shard in base.manifest.shards)
+    plan = folder.work.find_retry_plan()
     if plan is None:
-        with pipeline_of("plan") as pipeline:
+        with engine.pipeline("plan") as pipeline:
             _plan(pipeline, old, command, places)
-        plan = folder.retry_plan()
+        plan = folder.work.find_retry_plan()
         assert plan is not None
-    if plan["pairs"]:
-        with pipeline_of("images") as pipeline:
-            curate_images(pipeline, sorted(plan["shards"]), evaluation, command, places)
+    if plan.pairs:
+        with engine.pipeline("images") as pipeline:
+            curate_images(pipeline, sorted(plan.shards), evaluation, command, places)
         folder.check_lock()
-        scratch = places.work if is_local(places.work) else None
+        scratch = places.work.path if is_local(places.work.path) else None
         forget = partial(forget_failed, out=places.out, scratch=scratch, fence=places.fence)
-        with pipeline_of("rejected") as pipeline:
+        with engine.pipeline("rejected") as pipeline:
             pipeline | beam.Create(old) | beam.Reshuffle() | beam.Map(forget)
     return close_retry(folder, base, plan)
 
@@ -62,14 +60,14 @@ def _plan(pipeline: beam.Pipeline, old: list[int], command: Command, places: Pla
     failed = shards | ReadFailed(places.out, places.blocks)
     count = failed | "Rows" >> beam.MapTuple(_rows) | beam.CombineGlobally(sum)
     planned = PlanShards(
-        places.plan,
+        places.work.plan,
         command.job.samples_per_shard,
         count,
         places.blocks,
         first=max(old, default=-1) + 1,
     )
     summary = {"pairs": count, "shards": failed | planned | beam.combiners.ToList()}
-    pipeline | "Plan" >> WriteJson(f"{places.work}/retry.json", summary)
+    pipeline | "Plan" >> WriteSummary(places.work.retry_plan, RetryPlan, summary)
 
 
 def _rows(_: int, block: pa.RecordBatch) -> int:

@@ -5,41 +5,90 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.curate import Places, curate_images, curate_texts, parse_pages
 from pipeline.inputs.find_inputs import (
     InputFile,
-    Split,
     find_evaluation_files,
     find_files,
     find_splits,
     find_vocabulary,
 )
 from pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
+from pipeline.inputs.splits import Split
 from pipeline.options import Command
 from pipeline.report.closing import close_run
 from pipeline.report.fetch_report import render_failed
 from pipeline.report.funnel import render_funnel, render_pages, render_vocabulary
-from pipeline.retry import PipelineOf, retry_failed
+from pipeline.retry import retry_failed
+from pipeline.runs.documents import Funnel, TextSummary, WorkFolder
 from pipeline.runs.engine import Engine, check_engine, everywhere
 from pipeline.runs.run_folder import RunFolder, describe_run
 from pipeline.runs.stores import check_retry, check_stores, is_dry_run
 from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.evaluation_images import EvaluationFile
-from transforms.pages.parse_pages import PageFiles
+from transforms.pages.parse_pages import PageCounts, PageFiles
 from transforms.storage.blocks import Blocks
 from transforms.workers.fencing import Fence
 from transforms.workers.threads import stop_work
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a run reads; pages are parsed first, and are then files to read."""
+
+    files: Sequence[InputFile]
+    splits: Sequence[Split]
+    pages: Sequence[PageFiles]
+    evaluation: Sequence[EvaluationFile]
+    vocabulary: HashFile | None
+
+    @classmethod
+    def find(cls, command: Command) -> Input:
+        """What the command names.
+
+        Raises:
+          UsageError: something is not there, or is not what it should be.
+        """
+        job = command.job
+        files = find_files(job)
+        return cls(
+            files,
+            find_splits(job, files),
+            find_pages(job, files),
+            find_evaluation_files(job.eval_images),
+            find_vocabulary(job.vocabulary),
+        )
+
+    def on_workers(self) -> Input:
+        """The same with its paths as workers find them, which may run in another folder."""
+        return replace(
+            self,
+            splits=[replace(split, path=everywhere(split.path)) for split in self.splits],
+            pages=[part.moved(everywhere) for part in self.pages],
+            evaluation=[replace(file, path=everywhere(file.path)) for file in self.evaluation],
+        )
+
+    def parsed(self, folder: str) -> Input:
+        """The same with what its pages were parsed to in place of the pages."""
+        if not self.pages:
+            return self
+        return replace(
+            self,
+            files=parsed_files(folder, self.pages, self.files),
+            splits=[*self.splits, *parsed_splits(folder, self.pages)],
+            pages=(),
+        )
 
 
 def run(command: Command) -> None:
@@ -53,135 +102,138 @@ def run(command: Command) -> None:
     check_retry(command)
     check_stores(command)
     check_engine(command.beam)
-    files = find_files(job)
-    splits, parts = find_splits(job, files), find_pages(job, files)
-    evaluation = find_evaluation_files(job.eval_images)
-    given = find_vocabulary(job.vocabulary)
+    given = Input.find(command)
     if is_dry_run(command):
-        _translate(command, _Input(files, splits, parts, evaluation, given))
+        _translate(command, given)
         return
-    description = describe_run(command, files, evaluation, given)
+    description = describe_run(command, given.files, given.evaluation, given.vocabulary)
     folder = RunFolder(job.output, description, retry=job.retry_failed)
     if folder.finished and not job.retry_failed:
         folder.clean_finished()
         _say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
         return
-    engine = Engine(command.beam, folder.fence.token)
-    blocks = folder.blocks_folder() if engine.in_process else None
-    out, work = everywhere(folder.out), everywhere(folder.work)
-    places = Places(out, work, Blocks(blocks), folder.fence)
-    splits = [replace(split, path=everywhere(split.path)) for split in splits]
-    parts = [part.moved(everywhere) for part in parts]
-    evaluation = [file._replace(path=everywhere(file.path)) for file in evaluation]
-    try:
-        engine.check()
-        for left in engine.cancel(folder.fence.newest()):
-            _say(f"{left}, left running by an earlier start of this command, is cancelled")
-        folder.fence.take()
-        if job.retry_failed:
-            with _Timed("retry"):
-                funnel = retry_failed(command, folder, evaluation, places, engine.pipeline)
-        else:
-            given_input = _Input(files, splits, parts, evaluation, given)
-            if not _curate(command, folder, places, given_input, engine.pipeline):
-                return
-            funnel = close_run(folder)
-    finally:
-        stop_work()
-        folder.release()
-        if blocks:
-            _remove_blocks(blocks)
-    _tell(funnel)
-    _say(f"done: {folder.out}")
+    funnel = Run(command, folder, given.on_workers()).finish()
+    if funnel is not None:
+        _tell(funnel)
+        _say(f"done: {folder.out}")
 
 
-def _remove_blocks(folder: str) -> None:
-    """In threads, since Linux lets go of a GB of its cache in 0.3 s; what cannot go stays."""
-    with suppress(OSError), ThreadPoolExecutor() as pool:
-        list(pool.map(Path.unlink, Path(folder).iterdir()))
-    shutil.rmtree(folder, ignore_errors=True)
+class Run:
+    """A run that is not finished.
+
+    Args:
+      folder: its output folder, which it holds.
+      given: what it reads, as workers find it.
+    """
+
+    def __init__(self, command: Command, folder: RunFolder, given: Input) -> None:
+        self.command, self.folder, self.given = command, folder, given
+        self.engine = Engine(command.beam, folder.fence.token)
+        blocks = Blocks(folder.blocks_folder() if self.engine.in_process else None)
+        self.places = Places(everywhere(folder.out), folder.work, blocks, folder.fence)
+
+    def finish(self) -> Funnel | None:
+        """Does what is left to do; None where a job was only handed over."""
+        folder = self.folder
+        try:
+            self.engine.check()
+            for left in self.engine.cancel(folder.fence.newest()):
+                _say(f"{left}, left running by an earlier start of this command, is cancelled")
+            folder.fence.take()
+            if self.command.job.retry_failed:
+                with _Timed("retry"):
+                    return retry_failed(
+                        self.command, folder, self.given.evaluation, self.places, self.engine
+                    )
+            return close_run(folder) if self._curated() else None
+        finally:
+            stop_work()
+            folder.release()
+            self._remove_blocks()
+
+    def _curated(self) -> bool:
+        """Runs the planes that are not done yet; False where a job was only handed over."""
+        text = self.folder.work.find_text()
+        if text is None:
+            if not self._pages_parsed():
+                return False
+            text = self._texts_curated()
+            if text is None:
+                return self._handed_over("text plane's")
+        self.folder.check_lock()
+        if self.command.job.text_only or self._images_done():
+            return True
+        _say(f"{text.counts.kept:,} pairs to fetch for {len(text.shards)} shards")
+        with _Timed("image plane"), self.engine.pipeline("images") as pipeline:
+            shards, evaluation = sorted(text.shards), self.given.evaluation
+            curate_images(pipeline, shards, evaluation, self.command, self.places)
+        return self._images_done() or self._handed_over("image plane's")
+
+    def _pages_parsed(self) -> bool:
+        """Parses the pages, if there are any and they are not parsed yet."""
+        parts = self.given.pages
+        if not parts or self._pages_done():
+            return True
+        _say(f"parsing the pages of {len(self.given.files)} files in {len(parts)} parts")
+        with _Timed("pages"), self.engine.pipeline("pages") as pipeline:
+            parse_pages(pipeline, parts, self.places)
+        return self._pages_done() or self._handed_over("pages'")
+
+    def _texts_curated(self) -> TextSummary | None:
+        given = self.given.parsed(self.places.work.pages)
+        _say(f"reading {len(given.files)} files in {len(given.splits)} splits")
+        with _Timed("text plane"), self.engine.pipeline("texts") as pipeline:
+            buckets = bucket_count(given.files)
+            curate_texts(
+                pipeline, given.splits, self.command, self.places, buckets, given.vocabulary
+            )
+        self._remove_blocks()
+        return self.folder.work.find_text()
+
+    def _pages_done(self) -> bool:
+        return self.folder.work.find_pages() is not None
+
+    def _images_done(self) -> bool:
+        return self.folder.work.find_images() is not None
+
+    def _handed_over(self, whose: str) -> bool:
+        """A flex template's launcher only leaves the job's graph, which is started after it."""
+        if not self.command.beam.get_all_options().get("template_location"):
+            raise RuntimeError(f"the {whose} job ended without its summary")
+        _say(f"the {whose} job begins; when it has ended, start the same command again")
+        return False
+
+    def _remove_blocks(self) -> None:
+        """In threads, since Linux lets go of a GB of its cache in 0.3 s; what cannot go stays."""
+        if folder := self.places.blocks.folder:
+            with suppress(OSError), ThreadPoolExecutor() as pool:
+                list(pool.map(Path.unlink, Path(folder).iterdir()))
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tell(funnel: dict[str, Any]) -> None:
-    print(render_funnel(funnel["steps"]))
-    print(render_vocabulary(funnel["vocabulary"]))
-    if "pages" in funnel:
-        print(render_pages(funnel["pages"]))
-    if failed := render_failed(funnel["fetch"]):
+def _tell(funnel: Funnel) -> None:
+    print(render_funnel(funnel.steps))
+    print(render_vocabulary(funnel.vocabulary))
+    if isinstance(funnel.pages, PageCounts):
+        print(render_pages(funnel.pages))
+    if failed := render_failed(funnel.fetch):
         print(failed)
-    if not funnel["pairs"]:
+    if not funnel.pairs:
         _say("no pair is left: the funnel shows which rule took the most")
 
 
-class _Input(NamedTuple):
-    """What a run reads; pages are parsed first, and are then files to read."""
-
-    files: list[InputFile]
-    splits: list[Split]
-    pages: list[PageFiles]
-    evaluation: list[EvaluationFile]
-    vocabulary: HashFile | None
-
-
-def _curate(
-    command: Command,
-    folder: RunFolder,
-    places: Places,
-    given: _Input,
-    pipeline_of: PipelineOf,
-) -> bool:
-    """The two planes, each where it is not done yet; False where a job was only handed over."""
-    summary = folder.text_summary()
-    if summary is None:
-        files, splits = given.files, given.splits
-        if given.pages:
-            if not folder.pages_done():
-                _say(f"parsing the pages of {len(files)} files in {len(given.pages)} parts")
-                with _Timed("pages"), pipeline_of("pages") as pipeline:
-                    parse_pages(pipeline, given.pages, places)
-                if not folder.pages_done():
-                    return _handed_over(command, "pages'")
-            splits = splits + parsed_splits(places.pages, given.pages)
-            files = parsed_files(places.pages, given.pages, files)
-        _say(f"reading {len(files)} files in {len(splits)} splits")
-        with _Timed("text plane"), pipeline_of("texts") as pipeline:
-            curate_texts(pipeline, splits, command, places, bucket_count(files), given.vocabulary)
-        if places.blocks.folder:
-            _remove_blocks(places.blocks.folder)
-        summary = folder.text_summary()
-        if summary is None:
-            return _handed_over(command, "text plane's")
-    folder.check_lock()
-    if not command.job.text_only and not folder.images_done():
-        kept = summary["counts"].get("written", 0)
-        shards = sorted(summary["shards"])
-        _say(f"{kept:,} pairs to fetch for {len(shards)} shards")
-        with _Timed("image plane"), pipeline_of("images") as pipeline:
-            curate_images(pipeline, shards, given.evaluation, command, places)
-        if not folder.images_done():
-            return _handed_over(command, "image plane's")
-    return True
-
-
-def _handed_over(command: Command, whose: str) -> bool:
-    """A flex template's launcher only leaves the job's graph, which is started after it."""
-    if not command.beam.get_all_options().get("template_location"):
-        raise RuntimeError(f"the {whose} job ended without its summary")
-    _say(f"the {whose} job begins; when it has ended, start the same command again")
-    return False
-
-
-def _translate(command: Command, given: _Input) -> None:
+def _translate(command: Command, given: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
     out = command.job.output.rstrip("/")
-    places = Places(out, f"{out}/_temporary", Blocks(), Fence(f"{out}/_temporary/start", "dry"))
+    work = WorkFolder(f"{out}/_temporary")
+    places = Places(out, work, Blocks(), Fence(work.start, "dry"))
     engine = Engine(command.beam, "dry")
-    splits, made = given.splits, 1
+    splits, made = [*given.splits], 1
     if given.pages:
         with engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, given.pages, places)
         # What they will be parsed to, one split a part at least.
-        splits = splits + [Split(part.files[0][0], "pages") for part in given.pages]
+        splits += [Split(part.files[0][0], "pages") for part in given.pages]
         made += 1
     with engine.pipeline("texts") as pipeline:
         buckets = bucket_count(given.files)
@@ -193,13 +245,13 @@ def _translate(command: Command, given: _Input) -> None:
     _say(f"dry run: {made} graphs were made, of {len(splits)} splits; nothing was started")
 
 
-def bucket_count(files: list[InputFile]) -> int:
+def bucket_count(files: Sequence[InputFile]) -> int:
     """How many buckets of pairs, of URLs and of texts: a power of two, from 8 to MAX_BUCKETS.
 
     Few enough that blocks are worth sending, since each batch sends one to each bucket; enough that
     what one bucket holds fits in a worker's memory (docs/scale.md).
     """
-    wanted = sum(file.size for file in files) // BYTES_PER_BUCKET
+    wanted = sum(file.bytes for file in files) // BYTES_PER_BUCKET
     return min(MAX_BUCKETS, max(8, 1 << int(wanted).bit_length()))
 
 

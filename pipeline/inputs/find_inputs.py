@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +15,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.inputs.readers import as_bytes
+from pipeline.inputs.splits import Split, row_group_splits
 from pipeline.inputs.text_files import header_columns
 from pipeline.options import Job, UsageError
 from transforms.columns.pair_columns import PAGE_URL
@@ -54,28 +54,15 @@ TEXT_NAMES = (
     "title",
     "description",
 )
-ROWS_PER_SPLIT = 1 << 18
-
-
-class InputFile(NamedTuple):
-    """A file as it was found."""
-
-    path: str
-    size: int  # bytes
-    format: str
 
 
 @dataclass(frozen=True)
-class Split:
-    """A part of a file that one worker reads."""
+class InputFile:
+    """A file as it was found."""
 
     path: str
+    bytes: int
     format: str
-    compression: str = ""
-    url_column: str = ""
-    text_column: str = ""
-    row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
-    page_column: str = ""  # the page that a pair is from; not every input has it
 
 
 def match(pattern: str) -> list[tuple[str, int]]:
@@ -131,7 +118,7 @@ def find_files(job: Job) -> list[InputFile]:
             )
         for file in tars or listed:  # beside shards, Parquet and JSON are their sidecars
             found[file.path] = file
-    if not sum(file.size for file in found.values()):
+    if not sum(file.bytes for file in found.values()):
         raise UsageError(f"the input is empty: {job.input} has no bytes; give pairs to read")
     return sorted(found.values())
 
@@ -172,7 +159,7 @@ def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
     """
     splits: list[Split] = []
     for file in files:
-        if not file.size or file.format in PAGE_FORMATS:
+        if not file.bytes or file.format in PAGE_FORMATS:
             continue
         split = Split(file.path, file.format, _format_of(file.path)[1])
         if file.format in ("webdataset", "parquet") and split.compression:
@@ -208,18 +195,6 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
     if named.page_column and not _is_text(schema.field(named.page_column).type):
         named = replace(named, page_column="")
     return row_group_splits(named, footer)
-
-
-def row_group_splits(split: Split, footer: pq.FileMetaData) -> list[Split]:
-    """The splits of a Parquet file: some row groups each."""
-    splits, group, rows = [], [], 0
-    for index in range(footer.num_row_groups):
-        group.append(index)
-        rows += footer.row_group(index).num_rows
-        if rows >= ROWS_PER_SPLIT or (rows and index == footer.num_row_groups - 1):
-            splits.append(replace(split, row_groups=tuple(group)))
-            group, rows = [], 0
-    return splits
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -9,7 +9,8 @@ from urllib.parse import quote, urljoin
 
 import pyarrow.parquet as pq
 
-from pipeline.inputs.find_inputs import InputFile, Split, row_group_splits
+from pipeline.inputs.find_inputs import InputFile
+from pipeline.inputs.splits import Split, row_group_splits
 from pipeline.options import Job, UsageError
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.pages.archives import check_archive
@@ -28,11 +29,11 @@ def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
     """
     parts, some, size = [], [], 0
     for file in files:
-        if file.format not in PAGE_FORMATS or not file.size:
+        if file.format not in PAGE_FORMATS or not file.bytes:
             continue
         if file.format == "html":
             some.append((file.path, _page_url(job, file.path)))
-            size += file.size
+            size += file.bytes
             if len(some) == PAGES_PER_PART or size >= BYTES_PER_PART:
                 parts.append(PageFiles("html", tuple(some)))
                 some, size = [], 0

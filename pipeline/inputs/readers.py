@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.inputs.splits import Split
 from pipeline.inputs.text_files import BLOCK, HEAD, LONGEST_ROW, read_json_lines, read_table
 from transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from transforms.storage.files import is_local, open_to_read
@@ -29,7 +30,7 @@ DECODED_BYTES = 1 << 28  # of a column that a batch of Parquet may take before i
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 
 
-def read_split(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def read_split(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The batches of one split, the same each time, with at most `batch_rows` rows each, and at
     most `BATCH_BYTES` bytes where there is more than one row. One of over 40 MiB is unreadable.
 
@@ -118,7 +119,7 @@ def as_bytes(values: pa.Array) -> pa.Array:
     return values.cast(pa.binary())
 
 
-def _parquet(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def _parquet(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     names = [split.url_column, split.text_column, *filter(None, [split.page_column])]
     faults = ["malformed"] if split.format == "pages" else []
     # Arrow's own file does not wait for the interpreter's lock.
@@ -176,7 +177,7 @@ def _long_repeats(
     return sorted(long)
 
 
-def _webdataset(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     samples: list[dict[str, Any]] = []
     size = 0
     with open_to_read(split.path) as source:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 
+from pipeline.inputs.splits import Split
 from transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from transforms.storage.files import open_to_read
 
@@ -31,7 +32,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ROWS = pa.schema([("url", pa.binary()), ("caption", pa.binary()), ("malformed", pa.string())])
 
 
-def header_columns(split: Any, wanted: Iterable[str] = ()) -> list[str]:
+def header_columns(split: Split, wanted: Iterable[str] = ()) -> list[str]:
     """The columns of a text file: a table's header, or the fields of the first JSON objects.
     None at all where no row follows.
 
@@ -94,14 +95,14 @@ def _json_fields(head: bytes, wanted: set[str]) -> list[str]:
     return [name for name, count in fields.items() if count >= usual or name in wanted]
 
 
-def _open(split: Any) -> Any:
+def _open(split: Split) -> Any:
     source = open_to_read(split.path)
     if not split.compression:
         return source
     return pa.CompressedInputStream(pa.PythonFile(source, "r"), split.compression)
 
 
-def _dialect(split: Any, on_invalid: Any = None) -> pa.csv.ParseOptions:
+def _dialect(split: Split, on_invalid: Any = None) -> pa.csv.ParseOptions:
     return pa.csv.ParseOptions(
         delimiter="\t" if split.format == "tsv" else ",",
         # A TSV has no quoting: a lone quotation mark would swallow the rows up to the next.
@@ -127,7 +128,7 @@ class _Followed(io.RawIOBase):
         return data
 
 
-def read_table(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def read_table(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Rows of a table in text: `url`, `caption` and `malformed`, those that are no rows last."""
     done = 0
     try:
@@ -143,7 +144,7 @@ def read_table(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
             done -= min(done, len(batch))
 
 
-def _table_rows(split: Any, batch_rows: int, block: int) -> Iterator[pa.RecordBatch]:
+def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.RecordBatch]:
     """The rows of a table, parsed in blocks of so many bytes.
 
     pyarrow hands over an invalid row only if it is UTF-8, and else gives the file up; so each byte
@@ -219,7 +220,7 @@ def _latin1_bytes(values: pa.StringArray) -> pa.BinaryArray:
     )
 
 
-def _names(split: Any) -> list[str]:
+def _names(split: Split) -> list[str]:
     return [split.url_column, split.text_column, *filter(None, [split.page_column])]
 
 
@@ -234,7 +235,7 @@ def _unreadable(rows: list[bytes]) -> pa.RecordBatch:
     return _rows([pa.nulls(len(rows), pa.binary()), pa.array(rows, pa.binary())], faults)
 
 
-def read_json_lines(split: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def read_json_lines(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Rows of JSON lines, in order: `url`, `caption` and `malformed`."""
     schema = pa.schema([(name, pa.string()) for name in _names(split)])
     options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
@@ -272,7 +273,7 @@ def _line_blocks(source: BinaryIO) -> Iterator[bytes]:
         yield rest
 
 
-def _json_lines(lines: Iterable[bytes], split: Any) -> pa.RecordBatch:
+def _json_lines(lines: Iterable[bytes], split: Split) -> pa.RecordBatch:
     names = _names(split)
     rows: list[tuple[bytes | None, ...]] = []
     faults: list[str | None] = []

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jinja2
 
 from pipeline.report.funnel import render_funnel
+from pipeline.runs.documents import Manifest, Step
 
 _CARD = """\
 ---
@@ -90,24 +89,23 @@ biases; nobody has looked at them one by one, and pornographic images are not fi
 """
 
 
-def dataset_card(manifest: dict[str, Any], table: list[dict[str, Any]]) -> str:
+def dataset_card(manifest: Manifest, steps: list[Step]) -> str:
     """The text of the card.
 
     Args:
       manifest: as it is written to manifest.json.
-      table: the funnel's steps.
+      steps: of the funnel.
     """
-    resize = manifest["resize"]
-    original = resize["resize_mode"] == "original"
-    extension = "jpg" if original else resize["encode_format"]
+    original = manifest.resize["resize_mode"] == "original"
+    extension = "jpg" if original else manifest.resize["encode_format"]
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     return environment.from_string(_CARD).render(
         manifest=manifest,
         extension=extension,
-        pairs=f"{manifest['pairs']:,}",
+        pairs=f"{manifest.pairs:,}",
         n="{:,}".format,
-        size=size_category(manifest["pairs"]),
-        table=render_funnel(table),
+        size=size_category(manifest.pairs),
+        table=render_funnel(steps),
     )
 
 

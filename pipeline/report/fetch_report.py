@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+
+from pipeline.runs.documents import FetchReport
+from transforms.shards.failed_fetches import FailingHost
 
 _LEAST_SHARE = 0.02  # of all that was tried: a detail that is rarer gets no hint
 # By the beginning of the detail; the first that fits.
@@ -30,16 +32,13 @@ HINTS = {
 
 
 def failed_fetches(
-    tried: int, statuses: Mapping[str, int], hosts: list[dict[str, Any]]
-) -> dict[str, Any]:
+    tried: int, statuses: Mapping[str, int], hosts: list[FailingHost]
+) -> FetchReport:
     """What funnel.json says of fetching.
 
     Args:
       tried: how many there were. statuses: all shards' `status_dict`, added up.
       hosts: those with the most failures.
-
-    Returns:
-      tried, failed, `details` (detail to count, most first) and `hosts`.
     """
     details = Counter[str]()
     for status, count in statuses.items():
@@ -47,7 +46,7 @@ def failed_fetches(
         if reason == "fetch_failed":
             details[detail] += count
     ordered = dict(sorted(details.items(), key=lambda item: (-item[1], item[0])))
-    return {"tried": tried, "failed": details.total(), "details": ordered, "hosts": hosts}
+    return FetchReport(tried, details.total(), ordered, hosts)
 
 
 def hint_of(detail: str) -> str:
@@ -55,18 +54,18 @@ def hint_of(detail: str) -> str:
     return next((hint for begin, hint in HINTS.items() if detail.startswith(begin)), "")
 
 
-def render_failed(fetch: Mapping[str, Any]) -> str:
+def render_failed(fetch: FetchReport) -> str:
     """The failures as a table; "" where nothing failed."""
-    tried, failed = fetch["tried"], fetch["failed"]
+    tried, failed = fetch.tried, fetch.failed
     if not failed:
         return ""
     lines = [f"{failed:,} of {tried:,} fetches failed ({failed / tried:.1%}); see docs/fetching.md"]
-    for detail, count in fetch["details"].items():
+    for detail, count in fetch.details.items():
         hint = hint_of(detail) if count >= _LEAST_SHARE * tried else ""
         lines.append(f"  {detail:<20}{count:>11,}{count / tried:>8.1%}  {hint}".rstrip())
     lines.append("hosts with the most failures")
-    for host in fetch["hosts"]:
-        most = ", ".join(f"{name} {count:,}" for name, count in [*host["details"].items()][:3])
-        shown = "".join(c if c.isprintable() else "?" for c in host["host"])[:48]
-        lines.append(f"  {shown:<48}{host['failed']:>11,}  {most}")
+    for host in fetch.hosts:
+        most = ", ".join(f"{name} {count:,}" for name, count in [*host.details.items()][:3])
+        shown = "".join(c if c.isprintable() else "?" for c in host.host)[:48]
+        lines.append(f"  {shown:<48}{host.failed:>11,}  {most}")
     return "\n".join(lines)

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from msgspec import UnsetType
+
+from pipeline.runs.documents import Step
 from transforms.columns.reasons import STEPS
+from transforms.corpus.vocabulary import VocabularySummary
+from transforms.pages.parse_pages import PageCounts
+from transforms.workers.summaries import Counts
 
-Step = dict[str, Any]
 
-
-def funnel(counts: Mapping[str, int], steps: Mapping[str, tuple[str, ...]] = STEPS) -> list[Step]:
-    """The steps in order.
+def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]] = STEPS) -> list[Step]:
+    """The steps in order, each with how many pairs it saw, kept, and dropped for each reason.
 
     Args:
-      counts: `seen`, and how many pairs were dropped for each reason.
+      counts: of all pairs; what is kept follows from the rest.
       steps: each step's reasons.
-
-    Returns:
-      per step: its name, seen, kept, and how many went for each of its reasons.
     """
-    seen = counts.get("seen", 0)
-    table = []
+    seen, table = counts.seen, []
     for name, reasons in steps.items():
-        dropped = {reason: counts.get(reason, 0) for reason in reasons}
+        dropped = {reason: counts.dropped.get(reason, 0) for reason in reasons}
         kept = seen - sum(dropped.values())
-        table.append({"step": name, "seen": seen, "kept": kept, "dropped": dropped})
+        table.append(Step(name, seen, kept, dropped))
         seen = kept
     return table
 
@@ -39,51 +38,52 @@ def check_funnel(table: list[Step], kept: int) -> None:
     Raises:
       RuntimeError: naming the step and both numbers.
     """
-    seen = table[0]["seen"]
+    seen = table[0].seen
     for step in table:
-        if step["seen"] != seen:
-            raise RuntimeError(f"{step['step']} has seen {step['seen']} pairs, but {seen} came")
-        if step["seen"] != step["kept"] + sum(step["dropped"].values()) or step["kept"] < 0:
-            raise RuntimeError(f"the counts of step {step['step']} do not add up: {step}")
-        seen = step["kept"]
+        if step.seen != seen:
+            raise RuntimeError(f"{step.step} has seen {step.seen} pairs, but {seen} came")
+        if step.seen != step.kept + sum(step.dropped.values()) or step.kept < 0:
+            raise RuntimeError(f"the counts of step {step.step} do not add up: {step}")
+        seen = step.kept
     if seen != kept:
         raise RuntimeError(f"the funnel keeps {seen} pairs, but {kept} were written")
 
 
-def render_vocabulary(vocabulary: Mapping[str, Any]) -> str:
-    """One line on the vocabulary, as `describe_vocabulary` tells of it or as one was given."""
-    size = f"vocabulary: {vocabulary['vocabulary']:,}"
-    if "ngrams" not in vocabulary:
+def render_vocabulary(vocabulary: VocabularySummary) -> str:
+    """One line on the vocabulary, of this corpus or as one was given."""
+    size = f"vocabulary: {vocabulary.vocabulary:,}"
+    if isinstance(vocabulary.by_count, UnsetType):
         return f"{size} n-grams, of the given file"
-    cut, once = vocabulary["cut_off_count"], vocabulary["by_count"][:1]
+    cut, once = vocabulary.cut_off_count, vocabulary.by_count[:1]
     said = [
-        f"{size} of {vocabulary['ngrams']:,} n-grams",
-        f"{vocabulary['share_of_occurrences']:.1%} of {vocabulary['occurrences']:,} occurrences",
+        f"{size} of {vocabulary.ngrams:,} n-grams",
+        f"{vocabulary.share_of_occurrences:.1%} of {vocabulary.occurrences:,} occurrences",
         f"cut within those that occur {cut:,} times" if cut else "nothing cut",
-        f"{once[0]['ngrams'] if once else 0:,} occur once",
+        f"{once[0].ngrams if once else 0:,} occur once",
     ]
     return "; ".join(said)
 
 
-def render_pages(counts: Mapping[str, int]) -> str:
+def render_pages(counts: PageCounts) -> str:
     """One line on the pages, as `ParsePages` counted them."""
-    others = {"not_ok": "not 2xx", "not_html": "not HTML", "no_response": "no answers"}
-    records = f" of {counts['records']:,} records" if counts.get("records") else ""
-    said = [f"pages: {counts.get('pages', 0):,}{records}"]
-    said += [f"{counts[name]:,} {shown}" for name, shown in others.items() if counts.get(name)]
-    said.append(f"{counts.get('broken', 0):,} broken")
-    return "; ".join([*said, f"{counts.get('pairs', 0):,} pairs"])
+    records = f" of {counts.records:,} records" if counts.records else ""
+    others = (
+        (counts.not_ok, "not 2xx"),
+        (counts.not_html, "not HTML"),
+        (counts.no_response, "no answers"),
+    )
+    said = [f"{count:,} {name}" for count, name in others if count]
+    pages, broken = f"pages: {counts.pages:,}{records}", f"{counts.broken:,} broken"
+    return "; ".join([pages, *said, broken, f"{counts.pairs:,} pairs"])
 
 
 def render_funnel(table: list[Step]) -> str:
     """The funnel as text, a line a step and a line a reason."""
-    total = max(1, table[0]["seen"])
+    total = max(1, table[0].seen)
     lines = [f"{'step':<28}{'seen':>13}{'dropped':>13}{'kept':>13}{'of all':>9}"]
     for step in table:
-        dropped = step["seen"] - step["kept"]
-        share = f"{step['kept'] / total:.1%}"
-        lines.append(
-            f"{step['step']:<28}{step['seen']:>13,}{dropped:>13,}{step['kept']:>13,}{share:>9}"
-        )
-        lines += [f"  {why:<26}{'':>13}{n:>13,}" for why, n in step["dropped"].items() if n]
+        dropped = step.seen - step.kept
+        share = f"{step.kept / total:.1%}"
+        lines.append(f"{step.step:<28}{step.seen:>13,}{dropped:>13,}{step.kept:>13,}{share:>9}")
+        lines += [f"  {why:<26}{'':>13}{n:>13,}" for why, n in step.dropped.items() if n]
     return "\n".join(lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import tempfile
 import uuid
@@ -12,20 +11,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.inputs.find_inputs import InputFile, match
 from pipeline.options import Command, UsageError
+from pipeline.runs.documents import Funnel, Manifest, RetryBase, RunDescription, WorkFolder
 from pipeline.runs.engine import everywhere
 from pipeline.runs.run_lock import LOCK, Lock, take_lock
 from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.evaluation_images import EvaluationFile
+from transforms.storage.documents import DocumentError, read_document, write_document
 from transforms.storage.files import (
     exists,
     is_local,
-    open_to_read,
     remove_leftovers,
-    write_atomically,
 )
 from transforms.workers.fencing import Fence
 
@@ -41,7 +41,7 @@ def describe_run(
     files: Sequence[InputFile],
     evaluation: Sequence[EvaluationFile],
     vocabulary: HashFile | None = None,
-) -> dict[str, Any]:
+) -> RunDescription:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
     for name in ("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"):
@@ -49,15 +49,15 @@ def describe_run(
     rules = dataclasses.asdict(command.rules)
     if vocabulary:
         del rules["vocabulary_size"]
-    return {
-        "job": job,
-        "rules": rules,
-        "resize": dataclasses.asdict(command.resize),
-        "fetch": {name: getattr(command.fetch, name) for name in FETCH_RULES},
-        "input": [{"path": f.path, "bytes": f.size, "format": f.format} for f in files],
-        "evaluation": [f._asdict() for f in evaluation],
-        "given_vocabulary": vocabulary and vocabulary.described(),
-    }
+    return RunDescription(
+        job=job,
+        rules=rules,
+        resize=dataclasses.asdict(command.resize),
+        fetch={name: getattr(command.fetch, name) for name in FETCH_RULES},
+        input=list(files),
+        evaluation=list(evaluation),
+        given_vocabulary=vocabulary,
+    )
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:
@@ -84,15 +84,15 @@ class RunFolder:
       UsageError: the folder holds something else.
     """
 
-    def __init__(self, out: str, description: dict[str, Any], *, retry: bool = False) -> None:
+    def __init__(self, out: str, description: RunDescription, *, retry: bool = False) -> None:
         self.out = out.rstrip("/")
-        self.work = f"{self.out}/_temporary"
+        self.work = WorkFolder(everywhere(f"{self.out}/_temporary"))
         self.description, self.retry = description, retry
-        self.fence = Fence(f"{everywhere(self.work)}/start", uuid.uuid4().hex[:12])
+        self.fence = Fence(self.work.start, uuid.uuid4().hex[:12])
         self._lock: Lock | None = None
         self.finished = self._is_finished()
         if retry or not self.finished:
-            self._lock = take_lock(self.work)
+            self._lock = take_lock(self.work.path)
             try:
                 self._begin()
             except BaseException:
@@ -102,20 +102,24 @@ class RunFolder:
     def _begin(self) -> None:
         """What is done once the folder is held: another run may just have ended in it, or begun."""
         self.finished = self._is_finished()
-        if not self.finished and not exists(f"{self.work}/run.json"):
-            self.write(f"{self.work}/run.json", self.description)
-        if is_local(self.work):
+        if not self.finished and not exists(self.work.description):
+            write_document(self.work.description, self.description)
+        if is_local(self.work.path):
             self._remove_leftovers()
 
     def _is_finished(self) -> bool:
         """Whether there is nothing to do; refuses what another run, or somebody else, has made."""
-        started, ended = f"{self.work}/run.json", f"{self.out}/manifest.json"
+        started, ended = self.work.description, f"{self.out}/manifest.json"
         finished = exists(ended)
         if finished or exists(started):
-            there = self._description(ended if finished else started)
+            there = _builtins(_read_description(ended if finished else started))
             # Another way of fetching may have what the first one had not.
-            same = {k: v for k, v in self.description.items() if k != "fetch" or not self.retry}
-            differ = _differences({k: there.get(k) for k in same}, same)
+            same = {
+                name: value
+                for name, value in _builtins(self.description).items()
+                if name != "fetch" or not self.retry
+            }
+            differ = _differences({name: there.get(name) for name in same}, same)
             if differ:
                 raise UsageError(
                     f"{self.out} holds another run ({'; '.join(differ[:3])}); "
@@ -132,7 +136,7 @@ class RunFolder:
                 f"{self.out} holds no finished run; first give the same command without "
                 "--retry_failed"
             )
-        if exists(f"{self.work}/base.json") and not self.retry:
+        if exists(self.work.retry_base) and not self.retry:
             raise UsageError(
                 f"a --retry_failed of {self.out} was stopped; give --retry_failed to go on with it"
             )
@@ -140,65 +144,30 @@ class RunFolder:
     def _remove_leftovers(self) -> None:
         """Takes away what a killed attempt left."""
         for name in ("blocks-*", "shard-*", "rows-*"):
-            for folder in Path(self.work).glob(name):
+            for folder in Path(self.work.path).glob(name):
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def _description(self, path: str) -> dict[str, Any]:
-        try:
-            there = self.read(path)
-        except ValueError:
-            there = None
-        if not isinstance(there, dict):
-            raise UsageError(f"{path} is no file of ours; give another --output")
-        return there
-
-    def read(self, path: str) -> Any:
-        """A JSON file."""
-        with open_to_read(path) as source:
-            return json.load(source)
-
-    def write(self, path: str, value: Any) -> None:
-        """Writes a JSON file whole."""
-        text = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
-        write_atomically(path, lambda sink: sink.write(text))
 
     def blocks_folder(self) -> str:
         """A local folder for the blocks of one attempt."""
-        return tempfile.mkdtemp(prefix="blocks-", dir=self.work if is_local(self.work) else None)
-
-    def text_summary(self) -> dict[str, Any] | None:
-        """What the text plane counted, or None where it has not ended."""
-        path = f"{self.work}/text.json"
-        return self.read(path) if exists(path) else None
-
-    def pages_done(self) -> bool:
-        """Whether the pages are parsed."""
-        return exists(f"{self.work}/pages.json")
-
-    def images_done(self) -> bool:
-        """Whether the image plane has ended."""
-        return exists(f"{self.work}/images.json")
+        return tempfile.mkdtemp(
+            prefix="blocks-", dir=self.work.path if is_local(self.work.path) else None
+        )
 
     def check_lock(self) -> None:
         """Raises RuntimeError where another run writes here by now."""
         if self._lock:
             self._lock.check()
 
-    def retry_base(self) -> dict[str, Any]:
+    def retry_base(self) -> RetryBase:
         """The closing documents that a retry begins from, kept until its end."""
-        path = f"{self.work}/base.json"
-        if not exists(path):
+        if not exists(self.work.retry_base):
             # A `clean` that was killed may have left the plan of a retry that had ended.
-            if exists(f"{self.work}/retry.json"):
-                FileSystems.delete([f"{self.work}/retry.json"])
-            documents = {n: self.read(f"{self.out}/{n}.json") for n in ("manifest", "funnel")}
-            self.write(path, documents)
-        return self.read(path)
-
-    def retry_plan(self) -> dict[str, Any] | None:
-        """How many pairs are tried again, and the shards planned for them; None before that."""
-        path = f"{self.work}/retry.json"
-        return self.read(path) if exists(path) else None
+            if exists(self.work.retry_plan):
+                FileSystems.delete([self.work.retry_plan])
+            manifest = read_document(f"{self.out}/manifest.json", Manifest)
+            funnel = read_document(f"{self.out}/funnel.json", Funnel)
+            write_document(self.work.retry_base, RetryBase(manifest, funnel))
+        return self.work.read_retry_base()
 
     def release(self) -> None:
         """Lets other runs in."""
@@ -209,25 +178,41 @@ class RunFolder:
     def clean(self) -> None:
         """Takes away what the run worked with, and lets other runs in when that is done: base.json
         first, or a retry would go on from it, and the lock last."""
-        if is_local(self.work):
-            for path in sorted(Path(self.work).glob("*"), key=_when_to_go):
+        if is_local(self.work.path):
+            for path in sorted(Path(self.work.path).glob("*"), key=_when_to_go):
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:
                     path.unlink(missing_ok=True)
             with suppress(OSError):  # not there, or another run's by now
-                Path(self.work).rmdir()
+                Path(self.work.path).rmdir()
             remove_leftovers(self.out)
         else:
-            FileSystems.delete([path for path, _ in match(f"{self.work}/")])  # not what begins in _
+            FileSystems.delete(
+                [path for path, _ in match(f"{self.work.path}/")]
+            )  # not what begins in _
         self.release()
 
     def clean_finished(self) -> None:
         """Takes away what a run left that was killed in its last moment, unless another has it."""
-        if match(f"{self.work}/") if not is_local(self.work) else Path(self.work).exists():
+        work = self.work.path
+        if match(f"{work}/") if not is_local(work) else Path(work).exists():
             with suppress(UsageError):
-                self._lock = take_lock(self.work)
+                self._lock = take_lock(self.work.path)
                 self.clean()
+
+
+def _read_description(path: str) -> RunDescription:
+    try:
+        return read_document(path, RunDescription)
+    except DocumentError as error:
+        raise UsageError(
+            f"{path} is no file of ours, or of another version of alignset; give another --output"
+        ) from error
+
+
+def _builtins(description: RunDescription) -> dict[str, Any]:
+    return msgspec.to_builtins(description)
 
 
 def _when_to_go(path: Path) -> tuple[bool, bool]:

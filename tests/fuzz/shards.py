@@ -15,8 +15,8 @@ from typing import Any
 
 from PIL import Image, ImageFilter
 
-from pipeline.inputs.find_inputs import Split
 from pipeline.inputs.readers import IMAGE_EXTENSIONS, read_split
+from pipeline.inputs.splits import Split
 from tests.support.hostile_tars import END, HOSTILE, binary, header, padded, pax, records
 from train.data.images import decode_square
 from train.data.inputs import encode_texts

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs.find_inputs import Split
 from pipeline.inputs.readers import BATCH_BYTES, read_split
+from pipeline.inputs.splits import Split
 from pipeline.inputs.text_files import read_json_lines
 from tests.support.command import funnel, kept, rejected, run, succeed
 

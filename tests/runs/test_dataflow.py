@@ -21,8 +21,8 @@ import pytest
 from apache_beam.portability.api import beam_runner_api_pb2 as api
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
-from pipeline.inputs.find_inputs import Split
-from pipeline.runs.run_folder import RunFolder
+from pipeline.inputs.splits import Split
+from pipeline.runs.documents import WorkFolder
 from tests.support.command import run, run_args
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT
@@ -252,7 +252,7 @@ def test_a_launcher_that_only_hands_the_pages_over(tmp_path: Path, monkeypatch):
     source, out = page(tmp_path), tmp_path / "set"
     handing = ("--text_only", "--language=", "--template_location=gs://bucket/template")
     with monkeypatch.context() as patched:
-        patched.setattr(RunFolder, "pages_done", lambda folder: False)
+        patched.setattr(WorkFolder, "find_pages", lambda folder: None)
         ended = run(source, out, *handing)
     assert ended.status == 0, ended.err
     assert "the pages' job begins" in ended.err.splitlines()[-1]

@@ -16,7 +16,7 @@ import pytest
 from test_object_stores import options_of
 from test_resume import stop
 
-from pipeline.runs.run_folder import RunFolder
+from pipeline.runs.documents import WorkFolder
 from tests.support.command import digests, manifest, run, run_args, succeed
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, photograph
@@ -24,9 +24,10 @@ from tests.support.small_web import SmallWeb
 from tests.support.stores import Store, chosen_store, faulty_proxy
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
+from transforms.shards.build_shard import ShardSettings
 from transforms.shards.measure_images import ImageRules
 from transforms.shards.plan_shards import plan_path, write_plan
-from transforms.shards.write_shards import _WriteShard
+from transforms.shards.write_shards import ShardWriter
 from transforms.storage.files import open_to_read
 from transforms.workers.fencing import Fence
 
@@ -186,12 +187,10 @@ def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, w
     fence = Fence(f"{out}/_temporary/start", "start")
     fetch = FetchSettings(allow_private_addresses=True)
 
-    def worker() -> _WriteShard:
-        rules = ImageRules(100, 3.0, 6)
-        made = _WriteShard(f"{out}/_temporary/plan", out, rules, fetch, ResizeSettings(), fence)
-        made.setup()
-        made.start_bundle()
-        return made
+    settings = ShardSettings(ImageRules(100, 3.0, 6), fetch, ResizeSettings())
+
+    def worker() -> ShardWriter:
+        return ShardWriter(f"{out}/_temporary/plan", out, settings, fence)
 
     def fault(method: str, name: str) -> None:
         if method == "PUT" and ".tar" in name and not stalled.is_set():
@@ -204,18 +203,19 @@ def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, w
         write_plan(pairs, plan_path(f"{out}/_temporary/plan", 0))
         slow, other = worker(), worker()
         web.files[path] = encoded(photograph(1), "JPEG")
-        given = threading.Thread(target=lambda: [*slow.process(0, [], [0])])
+        given = threading.Thread(target=slow.attempt, args=[0])
         given.start()
         assert stalled.wait(60)
         web.files[path] = encoded(photograph(2), "JPEG")
-        assert [*other.process(0, [], [0])] == []  # somebody is at it
+        assert other.begun(0)  # somebody is at it
         other.attempt(0)
         published.set()
         given.join(60)
-        (own,), (other_own,) = slow.finish_bundle(), other.finish_bundle()
+        assert slow.left_of([0, 1]) == {1}
+        own, other_own = slow.written(0), other.written(0)
         with open_to_read(f"{out}/shards/00000.tar") as tar:
-            assert hashlib.sha256(tar.read()).hexdigest() == own.value["sha256"]
-        assert own.value == other_own.value
+            assert hashlib.sha256(tar.read()).hexdigest() == own.sha256
+        assert own == other_own
         assert slow.slowest_s > 0
 
 
@@ -260,14 +260,14 @@ def test_a_launcher_that_only_hands_jobs_over(
     out = f"{s3.root}/template"
     args = (f"--input={local.folder}/pairs.parquet", f"--output={out}", *local.flags, *s3.flags)
     handing = (*args, "--template_location=gs://bucket/template")
-    for unseen, says in (("text_summary", "the text plane's job"), ("images_done", "the image")):
-        seen = getattr(RunFolder, unseen)
-        monkeypatch.setattr(RunFolder, unseen, lambda folder: None)
+    for unseen, says in (("find_text", "the text plane's job"), ("find_images", "the image")):
+        seen = getattr(WorkFolder, unseen)
+        monkeypatch.setattr(WorkFolder, unseen, lambda folder: None)
         ended = run_args(*handing)
         assert ended.status == 0, ended.err
         assert says in ended.err.splitlines()[-1]
         assert "start the same command again" in ended.err.splitlines()[-1]
-        monkeypatch.setattr(RunFolder, unseen, seen)
+        monkeypatch.setattr(WorkFolder, unseen, seen)
         assert "manifest.json" not in s3.keys(out)
     before = len(s3.keys(out))
     assert run_args(*args).status == 0

@@ -123,7 +123,7 @@ class _Count(ThreadedDoFn):
             yield from outputs
         if references:
             yield beam.pvalue.TaggedOutput("measured", (split_id, pa.concat_batches(references)))
-        yield beam.pvalue.TaggedOutput("read", {"rows": rows})
+        yield beam.pvalue.TaggedOutput("read", rows)
 
     def _count(self, split_id: int, some: tuple[int, pa.RecordBatch]) -> tuple[int, list, list]:
         first_row, batch = some
@@ -180,7 +180,7 @@ class CountPairs(beam.PTransform):
     Outputs, each of (bucket or split, block): `pairs` (url, text, exact, row, counted, split),
     `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language);
     `measured`, of each split references for `recalled_each`, where blocks go by reference; and
-    `read`, of each split a dict of its number of `rows`.
+    `read`, of each split its number of rows.
     """
 
     read: ReadSplit

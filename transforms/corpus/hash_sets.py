@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
@@ -20,21 +20,18 @@ from transforms.storage.blocks import Bucket, unpack
 from transforms.storage.files import open_to_read, write_atomically
 
 
-class HashFile(NamedTuple):
-    """A file of hashes: its path, its bytes, their SHA-256 in hex."""
+@dataclass(frozen=True)
+class HashFile:
+    """A file of hashes: its path, its size in bytes, and their SHA-256 in hex."""
 
     path: str
-    size: int
+    bytes: int
     sha256: str
 
     @property
     def members(self) -> int:
         """How many it holds."""
-        return self.size // 8
-
-    def described(self) -> dict[str, str | int]:
-        """The file as documents tell of it."""
-        return {"path": self.path, "bytes": self.size, "sha256": self.sha256}
+        return self.bytes // 8
 
 
 def join_buckets(parts: Iterable[tuple[int, pa.RecordBatch | str]], path: str) -> HashFile:

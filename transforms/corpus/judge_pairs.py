@@ -29,6 +29,7 @@ from transforms.pairs.measure_pairs import Pairs, first_of, measure
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
 from transforms.storage.files import is_local, local_copy
 from transforms.storage.parquet_files import RowWriter, parquet_file
+from transforms.workers.summaries import Counts
 from transforms.workers.threads import ThreadedDoFn, in_threads
 
 LOG = logging.getLogger("alignset")
@@ -111,7 +112,7 @@ class _Judge(ThreadedDoFn):
             measured = next((block for block in joined["measured"] if is_there(block)), None)
             judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages)
             batches = self.read(split) if measured is None else recalled_each(measured)
-            counts: Counter[str] = Counter(seen=0, written=0)
+            counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
             with parquet_file(path, REJECTED, self.scratch) as rejected:
                 kept = self._judged(batches, judge, rejected, counts)
@@ -119,22 +120,20 @@ class _Judge(ThreadedDoFn):
             if measured is not None:
                 remove(measured)  # 200 bytes a pair of cached pages, for the next file to have
             message = "split %d: kept %d of %d by their texts"
-            LOG.info(message, split_id, counts["written"], counts["seen"])
-            yield beam.pvalue.TaggedOutput("counts", dict(counts))
+            LOG.info(message, split_id, counts.kept, counts.seen)
+            yield beam.pvalue.TaggedOutput("counts", counts.total())
 
     def _judged(
         self,
         batches: Iterator[pa.RecordBatch | Remembered],
         judge: _JudgeBatch,
         rejected: RowWriter,
-        counts: Counter[str],
+        counts: _Counting,
     ) -> Iterator[pa.RecordBatch]:
         """The kept rows of each batch; the others are written down, and all are counted."""
         for size, keep, drop in in_threads(judge, numbered(batches, _rows)):
             rejected.write(drop)
-            counts.update(seen=size, written=len(keep))
-            for count in pc.value_counts(drop["reason"]).to_pylist():
-                counts[count["values"]] += count["counts"]
+            counts.add(size, keep, drop)
             yield keep
 
     def _keep(self, split_id: int, kept: Iterator[pa.RecordBatch]) -> Iterator[Bucket]:
@@ -149,6 +148,22 @@ class _Judge(ThreadedDoFn):
                 key = key_column(rows["key"].to_numpy())
                 columns = [key, rows["url"], rows["caption"], pages_of(rows)]
                 file.write(pa.record_batch(columns, schema=PAIRS))
+
+
+class _Counting:
+    """What became of the pairs of a split, as they are judged."""
+
+    def __init__(self) -> None:
+        self.seen = self.kept = 0
+        self.dropped: Counter[str] = Counter()
+
+    def add(self, size: int, keep: pa.RecordBatch, drop: pa.RecordBatch) -> None:
+        self.seen, self.kept = self.seen + size, self.kept + len(keep)
+        for count in pc.value_counts(drop["reason"]).to_pylist():
+            self.dropped[count["values"]] += count["counts"]
+
+    def total(self) -> Counts:
+        return Counts(self.seen, self.kept, dict(self.dropped))
 
 
 def _rows(batch: pa.RecordBatch | Remembered) -> int:
@@ -238,7 +253,7 @@ class JudgePairs(beam.PTransform):
     of which the last leads to files that are taken away once the split is judged. Where it is
     empty, or its files are gone, the split is read and measured again.
     Outputs: `kept` (split, blocks of key, url, caption and perhaps page_url and source_*), `counts`
-    (dicts of seen and reasons).
+    (`Counts` of each split).
 
     Args:
       sets: a singleton, the path of the file of hashes of each of `Corpus`'s fields; an empty one

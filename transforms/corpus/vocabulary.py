@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from msgspec import UNSET, UnsetType
 
 from transforms.columns.batches import batch_of, pieces
 from transforms.corpus.count_pairs import OfBucket
@@ -17,7 +18,52 @@ from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from transforms.workers.threads import ThreadedDoFn
 
 Histogram = tuple[int, tuple[Counts, Counts]]
-Summary = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CountClass:
+    """The n-grams that occur from `min_count` to `max_count` times: how many there are, and how
+    often all of them occur."""
+
+    max_count: int
+    min_count: int
+    ngrams: int
+    occurrences: int
+
+
+@dataclass(frozen=True)
+class VocabularyFile:
+    """The file of a vocabulary as the manifest tells of it; `hashes` says of what they are."""
+
+    bytes: int
+    path: str
+    sha256: str
+    hashes: str
+
+
+@dataclass(frozen=True)
+class VocabularySummary:
+    """What a corpus has of n-grams, and what of it the vocabulary is.
+
+    Attributes:
+      by_count: the n-grams that occur once, twice, 3 to 10, 11 to 100 times, and so on, up to the
+        most frequent.
+      cut_off_count: of the n-grams that occur so often some or all are left out; 0 where none is.
+      ngrams: distinct ones. occurrences: of all.
+      share_of_occurrences: of the two; 1.0 of nothing.
+      vocabulary: how many n-grams are kept.
+      file: only the manifest tells of it.
+    Of a vocabulary that was given, `vocabulary` and `file` alone are known.
+    """
+
+    by_count: list[CountClass] | UnsetType = UNSET
+    cut_off_count: int | UnsetType = UNSET
+    ngrams: int | UnsetType = UNSET
+    occurrences: int | UnsetType = UNSET
+    occurrences_in_vocabulary: int | UnsetType = UNSET
+    share_of_occurrences: float | UnsetType = UNSET
+    vocabulary: int = 0
+    file: VocabularyFile | UnsetType = UNSET
 
 
 class _Sum(OfBucket):
@@ -49,17 +95,13 @@ class _Keep(ThreadedDoFn):
         yield bucket, self.blocks.pack([members])[0]
 
 
-def describe_vocabulary(histograms: Mapping[int, tuple[Counts, Counts]], size: int) -> Summary:
+def describe_vocabulary(
+    histograms: Mapping[int, tuple[Counts, Counts]], size: int
+) -> VocabularySummary:
     """What a corpus has of n-grams, and what of it the `size` most frequent are.
 
     Args:
       histograms: as for `vocabulary_cut`.
-
-    Returns:
-      `ngrams` (distinct ones), `vocabulary` (how many are kept), `cut_off_count`, `occurrences`
-      (of all), `occurrences_in_vocabulary`, `share_of_occurrences` (of the two; 1.0 of nothing),
-      and `by_count`: the n-grams that occur once, twice, 3 to 10, 11 to 100 times, and so on, up
-      to the most frequent; for each class `min_count`, `max_count`, `ngrams`, `occurrences`.
     """
     cut, quotas = vocabulary_cut(histograms, size)
     none = np.zeros(0, np.int64)
@@ -68,22 +110,22 @@ def describe_vocabulary(histograms: Mapping[int, tuple[Counts, Counts]], size: i
     total, above = int(n_grams.sum()), counts > cut
     occurrences = int((counts * n_grams).sum())
     covered = int((counts * n_grams)[above].sum()) + cut * sum(quotas.values())
-    by_count: list[dict[str, int]] = []
+    by_count = []
     low, high = 1, 1
     while low <= counts.max(initial=0):
         within = (counts >= low) & (counts <= high)
-        found = {"min_count": low, "max_count": high, "ngrams": int(n_grams[within].sum())}
-        by_count.append(found | {"occurrences": int((counts * n_grams)[within].sum())})
+        members, times = int(n_grams[within].sum()), int((counts * n_grams)[within].sum())
+        by_count.append(CountClass(high, low, members, times))
         low, high = high + 1, 2 if high == 1 else 10 if high == 2 else 10 * high
-    return {
-        "ngrams": total,
-        "vocabulary": min(total, size),
-        "cut_off_count": cut,
-        "occurrences": occurrences,
-        "occurrences_in_vocabulary": covered,
-        "share_of_occurrences": round(covered / occurrences, 6) if occurrences else 1.0,
-        "by_count": by_count,
-    }
+    return VocabularySummary(
+        by_count=by_count,
+        cut_off_count=cut,
+        ngrams=total,
+        occurrences=occurrences,
+        occurrences_in_vocabulary=covered,
+        share_of_occurrences=round(covered / occurrences, 6) if occurrences else 1.0,
+        vocabulary=min(total, size),
+    )
 
 
 @dataclass(eq=False)
@@ -93,7 +135,7 @@ class BuildVocabulary(beam.PTransform):
     Exact at any size; ties at the cut-off go to the smallest hashes, so that every engine keeps
     the same set.
 
-    Outputs: a dict of `members` (bucket, hashes) and `summary` (what `describe_vocabulary` says).
+    Outputs: a dict of `members` (bucket, hashes) and `summary` (a `VocabularySummary`).
 
     Source: ALIGN (Jia et al., 2021), section 3: 100 million, of the raw data.
     """
@@ -111,7 +153,7 @@ class BuildVocabulary(beam.PTransform):
         summed["counted"].element_type = BUCKET
         histograms = beam.pvalue.AsList(summed["histograms"])
 
-        def describe(_: None, histograms: list[Histogram]) -> Summary:
+        def describe(_: None, histograms: list[Histogram]) -> VocabularySummary:
             return describe_vocabulary(dict(histograms), size)
 
         start = ngrams.pipeline | "Once" >> beam.Create([None])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import BinaryIO, NamedTuple
 
 import apache_beam as beam
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from transforms.columns import reasons as r
 from transforms.columns.hashing import UInt64s
 from transforms.images.examine import Image, examine
-from transforms.storage.files import open_to_read
+from transforms.storage.files import local_copy, open_to_read, write_atomically
 from transforms.storage.tar_members import BrokenTar, tar_members
 from transforms.workers.threads import in_threads
 
@@ -28,7 +29,8 @@ MAX_BYTES = 1 << 26  # of an image; a larger one is counted as unreadable
 FAR = 64  # bits: no two hashes are farther apart
 
 
-class EvaluationFile(NamedTuple):
+@dataclass(frozen=True)
+class EvaluationFile:
     """A file of evaluation images: an image, a tar of them, or Parquet with a column of them."""
 
     name: str  # of the evaluation set
@@ -36,12 +38,20 @@ class EvaluationFile(NamedTuple):
     bytes: int = 0
 
 
-class Hashed(NamedTuple):
+class HashedFile(NamedTuple):
     """What one file of evaluation images holds."""
 
-    name: str
+    name: str  # of the evaluation set
     phashes: list[int]
     unreadable: int
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """How many images a set has, and how many more cannot be decoded."""
+
+    images: int = 0
+    unreadable: int = 0
 
 
 def _bodies(path: str) -> Iterator[bytes]:
@@ -98,7 +108,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return kind in (pa.binary(), pa.large_binary())
 
 
-def hash_evaluation_file(file: EvaluationFile) -> Hashed:
+def hash_evaluation_file(file: EvaluationFile) -> HashedFile:
     """The perceptual hashes of the images in one file."""
     phashes, unreadable = [], 0
     try:
@@ -115,15 +125,60 @@ def hash_evaluation_file(file: EvaluationFile) -> Hashed:
     if unreadable:
         message = "%s: %d evaluation images cannot be decoded, so copies of them are not found"
         LOG.warning(message, file.path, unreadable)
-    return Hashed(file.name, phashes, unreadable)
+    return HashedFile(file.name, phashes, unreadable)
 
 
 @dataclass(eq=False)
 class HashEvaluationImages(beam.PTransform):
-    """Files of evaluation images to the perceptual hashes in each."""
+    """Files of evaluation images to one file of their perceptual hashes, which workers map.
 
-    def expand(self, files: beam.PCollection) -> beam.PCollection:
-        return files | beam.Reshuffle() | beam.Map(hash_evaluation_file)
+    Args:
+      folder: where that file is written.
+
+    Outputs, singletons: `path` of the file, and `sets`, a dict of `EvaluationSet` by name.
+    """
+
+    folder: str
+
+    def expand(self, files: beam.PCollection) -> dict[str, beam.PCollection]:
+        hashed = files | beam.Reshuffle() | beam.Map(hash_evaluation_file)
+        start = files.pipeline | "Once" >> beam.Create([None])
+        view, folder = beam.pvalue.AsIter(hashed), self.folder
+        write = beam.Map(lambda _, hashed: write_evaluation_hashes(hashed, folder), view)
+        return {
+            "path": start | "WriteHashes" >> write,
+            "sets": start | "BySet" >> beam.Map(lambda _, hashed: by_set(hashed), view),
+        }
+
+
+def write_evaluation_hashes(hashed: Iterable[HashedFile], folder: str) -> str:
+    """Writes the distinct perceptual hashes, ascending, as little-endian uint64; returns the path,
+    or "" where there are none."""
+    phashes = np.unique(np.array([phash for file in hashed for phash in file.phashes], "<u8"))
+    if not len(phashes):
+        return ""
+    # Each attempt its own, since workers keep it open.
+    path = f"{folder}/evaluation-{uuid.uuid4().hex}.u64"
+    write_atomically(path, lambda sink: sink.write(phashes.tobytes()))
+    return path
+
+
+@lru_cache(maxsize=2)
+def open_evaluation_hashes(path: str) -> UInt64s:
+    """The hashes of such a file, mapped: uint64[m]; none where there is no file."""
+    if not path:
+        return np.zeros(0, np.uint64)
+    return np.memmap(local_copy(path), "<u8", "r").view(np.ndarray)
+
+
+def by_set(hashed: Iterable[HashedFile]) -> dict[str, EvaluationSet]:
+    """How many images each evaluation set has, by its name."""
+    sets: dict[str, EvaluationSet] = {}
+    for file in hashed:
+        known = sets.get(file.name, EvaluationSet())
+        images, unreadable = known.images + len(file.phashes), known.unreadable + file.unreadable
+        sets[file.name] = EvaluationSet(images, unreadable)
+    return dict(sorted(sets.items()))
 
 
 def evaluation_distances(phashes: UInt64s, evaluation: UInt64s) -> npt.NDArray[np.int32]:

@@ -6,7 +6,6 @@ To parse a page costs twenty times what its pairs cost after it.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,6 +28,7 @@ from transforms.pages.wat import read_wat
 from transforms.pages.wat_links import Images
 from transforms.storage.files import exists, is_local, open_to_read
 from transforms.storage.parquet_files import parquet_file
+from transforms.workers.summaries import add_by_name
 
 LOG = logging.getLogger("alignset")
 PAGE_FORMATS = ("warc", "wat", "html")
@@ -35,6 +36,24 @@ PAGE_PAIRS = pa.schema([(n, pa.string()) for n in ("url", "caption", "malformed"
 _PAGES_AT_ONCE = 256
 _ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
+
+
+@dataclass(frozen=True)
+class PageCounts:
+    """What was seen of pages: `no_response`, `not_html` and `not_ok` are records of no page."""
+
+    broken: int = 0
+    no_response: int = 0
+    not_html: int = 0
+    not_ok: int = 0
+    pages: int = 0
+    pairs: int = 0
+    records: int = 0
+
+
+def add_page_counts(counts: Iterable[PageCounts]) -> PageCounts:
+    """The sum of the counts of parts."""
+    return PageCounts(**add_by_name(map(msgspec.to_builtins, counts)))
 
 
 @dataclass(frozen=True)
@@ -143,12 +162,14 @@ class _Parse(beam.DoFn):
         self.folder = folder
         self.scratch = str(Path(folder).parent) if is_local(folder) else None
 
-    def process(self, element: tuple[int, PageFiles]) -> Iterator[dict[str, int]]:
+    def process(self, element: tuple[int, PageFiles]) -> Iterator[PageCounts]:
         number, part = element
         path = parsed_path(self.folder, number)
         if exists(path):  # it is published whole
             with open_to_read(path) as source:
-                yield json.loads(pq.read_metadata(source).metadata[COUNTS])
+                yield msgspec.json.decode(
+                    pq.read_metadata(source).metadata[COUNTS], type=PageCounts
+                )
             return
         counts: Counter[str] = Counter()
         with parquet_file(path, PAGE_PAIRS, self.scratch) as file:
@@ -156,14 +177,15 @@ class _Parse(beam.DoFn):
                 file.write(batch)
                 counts["pairs"] += batch["malformed"].null_count
                 counts["broken"] += len(batch) - batch["malformed"].null_count
-            file.note({COUNTS: json.dumps(counts).encode()})
-        LOG.info("pages %d: %d pairs of %d pages", number, counts["pairs"], counts["pages"])
-        yield dict(counts)
+            counted = PageCounts(**counts)
+            file.note({COUNTS: msgspec.json.encode(counted)})
+        LOG.info("pages %d: %d pairs of %d pages", number, counted.pairs, counted.pages)
+        yield counted
 
 
 @dataclass(eq=False)
 class ParsePages(beam.PTransform):
-    """(number, `PageFiles`) to one Parquet file each in `folder`, and to what was counted.
+    """(number, `PageFiles`) to one Parquet file each in `folder`, and to `PageCounts`.
 
     A file that is there is not made again.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 import apache_beam as beam
@@ -15,11 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.columns import reasons as r
+from transforms.shards.shard_stats import ShardStats
 from transforms.storage.blocks import BUCKET, Blocks, Bucket
 from transforms.storage.files import open_to_read
 from transforms.storage.parquet_files import parquet_file
 from transforms.workers.fencing import Fence
-from transforms.workers.summaries import add_counts
+from transforms.workers.summaries import add_by_name
 
 MOST_HOSTS = 20
 
@@ -55,30 +55,38 @@ def failures_by_host(rejected: pa.Table) -> dict[str, dict[str, int]]:
     return {host: dict(details) for host, details in counts.items()}
 
 
-def _as_listed(host: str, details: dict[str, int]) -> dict[str, Any]:
-    ordered = dict(sorted(details.items(), key=lambda item: (-item[1], item[0])))
-    return {"host": host, "failed": sum(details.values()), "details": ordered}
+@dataclass(frozen=True)
+class FailingHost:
+    """A host, how many fetches of it failed, and with which details."""
+
+    details: dict[str, int]
+    failed: int
+    host: str
+
+
+def _as_listed(host: str, details: dict[str, int]) -> FailingHost:
+    return FailingHost(dict(sorted(details.items())), sum(details.values()), host)
 
 
 @dataclass(eq=False)
 class FindFailingHosts(beam.PTransform):
-    """Stats of shards to one list of the hosts with the most failures: host, failed, details."""
+    """`ShardStats` to one list of the `FailingHost`s with the most failures."""
 
     out: str
 
     def expand(self, stats: beam.PCollection) -> beam.PCollection:
         out = self.out
 
-        def failures(one: dict[str, Any]) -> Iterator[tuple[str, dict[str, int]]]:
-            if one["failed_to_download"]:
-                yield from failures_by_host(_rejected(out, one["shard"])).items()
+        def failures(stats: ShardStats) -> Iterator[tuple[str, dict[str, int]]]:
+            if stats.failed_to_download:
+                yield from failures_by_host(_rejected(out, stats.shard)).items()
 
         return (
             stats
             | "FailuresByHost" >> beam.FlatMap(failures)
-            | beam.CombinePerKey(add_counts)
+            | beam.CombinePerKey(add_by_name)
             | beam.MapTuple(_as_listed)
-            | beam.combiners.Top.Smallest(MOST_HOSTS, key=lambda one: (-one["failed"], one["host"]))
+            | beam.combiners.Top.Smallest(MOST_HOSTS, key=lambda host: (-host.failed, host.host))
         )
 
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs.find_inputs import Split, find_evaluation_files, find_files, find_splits
+from pipeline.inputs.find_inputs import find_evaluation_files, find_files, find_splits
+from pipeline.inputs.splits import Split
 from pipeline.options import Job, UsageError
 from tests.support.command import run
 from tests.support.golden import evaluation_image
@@ -126,7 +127,7 @@ def test_columns_that_are_told(tmp_path: Path):
 
 
 def test_row_groups_become_splits_that_hold_each_row_once(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("pipeline.inputs.find_inputs.ROWS_PER_SPLIT", 25)
+    monkeypatch.setattr("pipeline.inputs.splits.ROWS_PER_SPLIT", 25)
     table = pa.table({"url": ["http://a.org"] * 95, "caption": ["a"] * 95})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=10)
     splits = find_splits(job(tmp_path), find_files(job(tmp_path)))

@@ -1,20 +1,25 @@
 """The dataset card, as the Hugging Face Hub reads it."""
 
 import fnmatch
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import DatasetCard
 
 from pipeline.report.card import dataset_card, size_category
+from pipeline.runs.documents import Funnel, Manifest, Step
 from tests.support.command import funnel, manifest
 from tests.support.golden_run import Golden
+from transforms.corpus.hash_sets import HashFile
+from transforms.corpus.vocabulary import CountClass, VocabularyFile, VocabularySummary
+from transforms.storage.documents import read_document
 
 
 @pytest.fixture
-def made(golden: Golden) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    return manifest(golden.output), funnel(golden.output)["steps"]
+def made(golden: Golden) -> tuple[Manifest, list[Step]]:
+    written = read_document(f"{golden.output}/funnel.json", Funnel)
+    return read_document(f"{golden.output}/manifest.json", Manifest), written.steps
 
 
 def test_the_golden_cards_front_matter(golden: Golden):
@@ -53,11 +58,9 @@ def test_a_vocabulary_that_cuts_nothing(made):
     described, steps = made
     rows = [(1, 1, 12, 12), (2, 2, 0, 0), (3, 10, 0, 0), (11, 100, 0, 0), (101, 1000, 1, 999)]
     names = ("min_count", "max_count", "ngrams", "occurrences")
-    known = described["vocabulary"] | {
-        "cut_off_count": 0,
-        "by_count": [dict(zip(names, row, strict=True)) for row in rows],
-    }
-    text = dataset_card(described | {"vocabulary": known}, steps)
+    by_count = [CountClass(**dict(zip(names, row, strict=True))) for row in rows]
+    vocabulary = replace(described.vocabulary, cut_off_count=0, by_count=by_count)
+    text = dataset_card(replace(described, vocabulary=vocabulary), steps)
     assert " of all that occur. None is left out.\n\n| they occur |" in text
     assert "| 3 to 10 times | 0 | 0 |\n" in text
     assert "| 101 to 1,000 times | 1 | 999 |\n" in text
@@ -65,9 +68,15 @@ def test_a_vocabulary_that_cuts_nothing(made):
 
 def test_a_given_vocabulary(made):
     described, steps = made
-    file = {"path": "old.u64", "bytes": 8, "sha256": "ab12"}
-    known = {"vocabulary": 4321, "file": file}
-    card = dataset_card(described | {"vocabulary": known, "given_vocabulary": file}, steps)
+    file = VocabularyFile(bytes=8, path="old.u64", sha256="ab12", hashes="")
+    card = dataset_card(
+        replace(
+            described,
+            vocabulary=VocabularySummary(vocabulary=4321, file=file),
+            given_vocabulary=HashFile("old.u64", 8, "ab12"),
+        ),
+        steps,
+    )
     assert "an earlier run: 4,321 unigrams and bigrams" in card
     assert "ab12" in card
     assert "old.u64" not in card  # a path of the machine
@@ -76,14 +85,14 @@ def test_a_given_vocabulary(made):
 
 def test_without_evaluation_images_it_warns(made):
     described, steps = made
-    text = dataset_card(described | {"evaluation_images": {}}, steps)
+    text = dataset_card(replace(described, evaluation_images={}), steps)
     assert "No evaluation images were given" in text
 
 
 def test_without_images_and_of_any_language(made):
     described, steps = made
-    rules = described["rules"] | {"language": ""}
-    card = DatasetCard(dataset_card(described | {"shards": {}, "rules": rules}, steps))
+    rules = described.rules | {"language": ""}
+    card = DatasetCard(dataset_card(replace(described, shards={}, rules=rules), steps))
     assert "language" not in card.data.to_dict()
     assert "configs" not in card.data.to_dict()
     assert "pairs/*.parquet" in card.text
@@ -94,8 +103,8 @@ def test_without_images_and_of_any_language(made):
 def test_every_language_is_read_as_text(made, language: str):
     """A bare `no` is false in YAML."""
     described, steps = made
-    rules = described["rules"] | {"language": language}
-    card = DatasetCard(dataset_card(described | {"rules": rules}, steps))
+    rules = described.rules | {"language": language}
+    card = DatasetCard(dataset_card(replace(described, rules=rules), steps))
     assert card.data.to_dict()["language"] == [language]
 
 

@@ -1,6 +1,5 @@
 """What failed and where: counted from stats and `rejected/`, and printed with hints."""
 
-import json
 from pathlib import Path
 
 import apache_beam as beam
@@ -9,21 +8,19 @@ import pyarrow.parquet as pq
 from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.report.fetch_report import HINTS, failed_fetches, hint_of, render_failed
+from pipeline.runs.documents import FetchReport
 from tests.support.made_batches import run_in_beam
 from transforms.fetching.fetch import FETCH_DETAILS
-from transforms.shards.failed_fetches import FindFailingHosts, failures_by_host
+from transforms.shards.failed_fetches import FailingHost, FindFailingHosts, failures_by_host
+from transforms.shards.shard_stats import ShardStats, shard_stats
 
 STATUSES = {"success": 40, "fetch_failed: dns": 36, "too_small": 4, "fetch_failed: http_404": 20}
 
 
 def test_failures_by_detail() -> None:
     found = failed_fetches(100, STATUSES, [])
-    assert found == {
-        "tried": 100,
-        "failed": 56,
-        "details": {"dns": 36, "http_404": 20},
-        "hosts": [],
-    }
+    assert found == FetchReport(100, 56, {"dns": 36, "http_404": 20}, [])
+    assert list(found.details) == ["dns", "http_404"]
 
 
 def test_every_hint_is_of_a_detail_and_nearly_every_detail_has_one() -> None:
@@ -34,7 +31,7 @@ def test_every_hint_is_of_a_detail_and_nearly_every_detail_has_one() -> None:
 
 
 def test_the_table_says_what_where_and_what_to_do() -> None:
-    hosts = [{"host": "a.org", "failed": 36, "details": {"dns": 35, "timeout": 1}}]
+    hosts = [FailingHost({"dns": 35, "timeout": 1}, 36, "a.org")]
     text = render_failed(failed_fetches(100, STATUSES, hosts))
     assert "56 of 100 fetches failed (56.0%)" in text
     assert "36   36.0%  is the resolver rate limiting?" in text
@@ -44,8 +41,8 @@ def test_the_table_says_what_where_and_what_to_do() -> None:
 
 
 def test_a_terminal_is_not_commanded() -> None:
-    hosts = [{"host": "\x1b[2Ja.org", "failed": 1, "details": {"dns": 1}}]
-    assert "\x1b" not in render_failed({"tried": 1, "failed": 1, "details": {}, "hosts": hosts})
+    hosts = [FailingHost({"dns": 1}, 1, "\x1b[2Ja.org")]
+    assert "\x1b" not in render_failed(FetchReport(1, 1, {}, hosts))
 
 
 def rows(*found: tuple[str, str, str | None]) -> pa.Table:
@@ -68,21 +65,23 @@ def test_hosts_as_they_are_told_apart() -> None:
     }
 
 
+def failing(shard: int, failed: int) -> ShardStats:
+    reasons = ["fetch_failed"] * failed
+    return shard_stats(shard, reasons, ["dns"] * failed, size=0, sha256="")
+
+
 def test_the_twenty_with_the_most_in_beam(tmp_path: Path) -> None:
     (tmp_path / "rejected").mkdir()
     stats = []
     for shard in range(3):
         found = [(f"http://h{n}.org/", "fetch_failed", "dns") for n in range(30) for _ in range(n)]
         pq.write_table(rows(*found), tmp_path / "rejected" / f"images-{shard:05d}.parquet")
-        stats.append({"shard": shard, "failed_to_download": len(found)})
-    stats.append({"shard": 7, "failed_to_download": 0})  # not read: it may have no file
+        stats.append(failing(shard, len(found)))
+    stats.append(failing(7, 0))  # not read: it may have no file
 
     def build(pipeline: beam.Pipeline) -> None:
         hosts = pipeline | beam.Create(stats) | FindFailingHosts(str(tmp_path))
-        expected = [
-            {"host": f"h{n}.org", "failed": 3 * n, "details": {"dns": 3 * n}}
-            for n in range(29, 9, -1)
-        ]
-        assert_that(hosts | beam.Map(json.dumps), equal_to([json.dumps(expected)]))
+        expected = [FailingHost({"dns": 3 * n}, 3 * n, f"h{n}.org") for n in range(29, 9, -1)]
+        assert_that(hosts, equal_to([expected]))
 
     run_in_beam(build)

@@ -1,31 +1,35 @@
 """The funnel: steps that add up, on made counts and on the golden run."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from pipeline.report.funnel import check_funnel, funnel, render_funnel, render_vocabulary
-from tests.support.command import funnel as funnel_of
+from pipeline.runs.documents import Funnel, Step
 from tests.support.command import manifest
 from tests.support.golden_run import Golden
 from transforms.columns.reasons import STEPS
+from transforms.corpus.vocabulary import CountClass, VocabularySummary
+from transforms.storage.documents import read_document
+from transforms.workers.summaries import Counts
 
 TWO_STEPS = {"first": ("bad", "worse"), "second": ("ugly",)}
 TABLE = [
-    {"step": "first", "seen": 10, "kept": 7, "dropped": {"bad": 2, "worse": 1}},
-    {"step": "second", "seen": 7, "kept": 3, "dropped": {"ugly": 4}},
+    Step("first", 10, 7, {"bad": 2, "worse": 1}),
+    Step("second", 7, 3, {"ugly": 4}),
 ]
 
 
 def test_a_step_sees_what_the_one_before_kept():
-    assert funnel({"seen": 10, "bad": 2, "worse": 1, "ugly": 4}, TWO_STEPS) == TABLE
+    assert funnel(Counts(10, 3, {"bad": 2, "worse": 1, "ugly": 4}), TWO_STEPS) == TABLE
     check_funnel(TABLE, 3)
 
 
 def test_no_pairs_at_all():
-    table = funnel({})
+    table = funnel(Counts())
     check_funnel(table, 0)
-    assert [step["step"] for step in table] == list(STEPS)
+    assert [step.step for step in table] == list(STEPS)
     assert "0.0%" in render_funnel(table)
 
 
@@ -34,8 +38,8 @@ def test_no_pairs_at_all():
     [(0, "seen", 11), (0, "kept", 8), (1, "seen", 8), (1, "kept", 2), (1, "dropped", {"ugly": 3})],
 )
 def test_a_wrong_number_anywhere_is_found(step: int, field: str, value: object):
-    table = [dict(row) for row in TABLE]
-    table[step][field] = value
+    table = [*TABLE]
+    table[step] = replace(table[step], **{field: value})
     with pytest.raises(RuntimeError, match=r"add up|came"):
         check_funnel(table, 3)
 
@@ -47,7 +51,7 @@ def test_another_number_of_written_pairs_is_found():
 
 def test_more_dropped_than_seen_is_found():
     with pytest.raises(RuntimeError, match="second do not add up"):
-        check_funnel(funnel({"seen": 3, "ugly": 4}, TWO_STEPS), -1)
+        check_funnel(funnel(Counts(3, 0, {"ugly": 4}), TWO_STEPS), -1)
 
 
 def test_rendered_with_each_reason_that_dropped_something():
@@ -61,14 +65,14 @@ def test_rendered_with_each_reason_that_dropped_something():
     ]
 
 
-SUMMARY = {
-    "ngrams": 5750,
-    "vocabulary": 1200,
-    "cut_off_count": 3,
-    "occurrences": 20_000,
-    "share_of_occurrences": 0.87654,
-    "by_count": [{"min_count": 1, "max_count": 1, "ngrams": 2048, "occurrences": 2048}],
-}
+SUMMARY = VocabularySummary(
+    ngrams=5750,
+    vocabulary=1200,
+    cut_off_count=3,
+    occurrences=20_000,
+    share_of_occurrences=0.87654,
+    by_count=[CountClass(min_count=1, max_count=1, ngrams=2048, occurrences=2048)],
+)
 
 
 @pytest.mark.parametrize(
@@ -80,36 +84,35 @@ SUMMARY = {
             "cut within those that occur 3 times; 2,048 occur once",
         ),
         (
-            SUMMARY | {"vocabulary": 5750, "cut_off_count": 0, "share_of_occurrences": 1.0},
+            replace(SUMMARY, vocabulary=5750, cut_off_count=0, share_of_occurrences=1.0),
             "vocabulary: 5,750 of 5,750 n-grams; 100.0% of 20,000 occurrences; "
             "nothing cut; 2,048 occur once",
         ),
         (
-            SUMMARY | {"ngrams": 0, "vocabulary": 0, "cut_off_count": 0, "by_count": []},
+            replace(SUMMARY, ngrams=0, vocabulary=0, cut_off_count=0, by_count=[]),
             "vocabulary: 0 of 0 n-grams; 87.7% of 20,000 occurrences; nothing cut; 0 occur once",
         ),
-        ({"vocabulary": 1200}, "vocabulary: 1,200 n-grams, of the given file"),
+        (VocabularySummary(vocabulary=1200), "vocabulary: 1,200 n-grams, of the given file"),
     ],
 )
-def test_one_line_on_the_vocabulary(summary: dict, line: str):
+def test_one_line_on_the_vocabulary(summary: VocabularySummary, line: str):
     assert render_vocabulary(summary) == line
 
 
 def test_the_golden_run_counts_every_fate(golden: Golden):
-    written = funnel_of(golden.output)
+    written = read_document(f"{golden.output}/funnel.json", Funnel)
     expected = Counter(fate.reason for fate in golden.fates)
-    dropped = {
-        reason: count for step in written["steps"] for reason, count in step["dropped"].items()
-    }
+    dropped = {reason: count for step in written.steps for reason, count in step.dropped.items()}
     assert dropped == {reason: expected[reason] for reasons in STEPS.values() for reason in reasons}
     assert dropped.pop("broken_page") == 0  # of pages alone
     assert all(dropped.values()), "the golden set has a pair for each reason"
-    assert written["steps"][0]["seen"] == len(golden.fates)
-    assert written["steps"][-1]["kept"] == written["pairs"] == expected[None]
+    assert written.steps[0].seen == len(golden.fates)
+    assert written.steps[-1].kept == written.pairs == expected[None]
     assert manifest(golden.output)["pairs"] == expected[None]
-    check_funnel(written["steps"], written["pairs"])
+    check_funnel(written.steps, written.pairs)
 
 
 def test_the_funnel_is_printed_when_a_run_ends(golden: Golden):
-    assert render_funnel(funnel_of(golden.output)["steps"]) in golden.said
-    assert render_vocabulary(funnel_of(golden.output)["vocabulary"]) in golden.said.splitlines()
+    written = read_document(f"{golden.output}/funnel.json", Funnel)
+    assert render_funnel(written.steps) in golden.said
+    assert render_vocabulary(written.vocabulary) in golden.said.splitlines()

@@ -10,10 +10,12 @@ import pytest
 
 from pipeline.options import UsageError
 from pipeline.runs import run_folder
+from pipeline.runs.documents import RunDescription
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.run_lock import LOCK, Lock, take_lock
 from tests.support.command import digests, kept, manifest, run, succeed
 from tests.support.golden import TEXTS, evaluation_image
+from transforms.storage.documents import read_document
 
 ENOUGH = TEXTS[:6]
 
@@ -21,6 +23,9 @@ ENOUGH = TEXTS[:6]
 class Finished(NamedTuple):
     source: Path
     output: Path
+
+
+DESCRIPTION = RunDescription({}, {}, {}, {}, [], [], None)
 
 
 def write(path: Path, texts: tuple[str, ...] = ENOUGH) -> Path:
@@ -143,18 +148,18 @@ def test_a_folder_that_cannot_be_written_is_one_line(finished: Finished, tmp_pat
 
 
 def test_two_runs_at_once_on_one_folder(tmp_path: Path):
-    folder = RunFolder(str(tmp_path / "out"), {"job": {}})
+    folder = RunFolder(str(tmp_path / "out"), DESCRIPTION)
     with pytest.raises(UsageError, match="another run is writing"):
-        RunFolder(str(tmp_path / "out"), {"job": {}})
+        RunFolder(str(tmp_path / "out"), DESCRIPTION)
     folder.release()
-    RunFolder(str(tmp_path / "out"), {"job": {}}).release()
+    RunFolder(str(tmp_path / "out"), DESCRIPTION).release()
 
 
 def test_what_a_killed_attempt_left_is_taken_away(tmp_path: Path):
-    RunFolder(str(tmp_path / "out"), {"job": {}}).release()
+    RunFolder(str(tmp_path / "out"), DESCRIPTION).release()
     stale = tmp_path / "out" / "_temporary" / "blocks-x"
     stale.mkdir()
-    RunFolder(str(tmp_path / "out"), {"job": {}}).release()
+    RunFolder(str(tmp_path / "out"), DESCRIPTION).release()
     assert not stale.exists()
 
 
@@ -191,8 +196,8 @@ def test_a_finished_run_that_another_works_on_is_left_alone(finished: Finished, 
 def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: Path, monkeypatch):
     out = tmp_path / "set"
     shutil.copytree(finished.output, out)
-    folder = RunFolder(str(out), manifest_description(out))
-    folder._lock = take_lock(folder.work)
+    folder = RunFolder(str(out), read_document(f"{out}/manifest.json", RunDescription))
+    folder._lock = take_lock(folder.work.path)
     for name in ("base.json", "text.json"):
         (out / "_temporary" / name).write_text("{}")
     gone: list[str] = []
@@ -203,7 +208,7 @@ def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: P
             gone.append(path.name)
             if path.name != LOCK:
                 with pytest.raises(UsageError):
-                    take_lock(folder.work)
+                    take_lock(folder.work.path)
         unlink(path, **flags)
 
     monkeypatch.setattr(Path, "unlink", watched)
@@ -225,9 +230,5 @@ def test_what_is_refused_is_let_go_again(tmp_path: Path, monkeypatch):
 
     monkeypatch.setattr(run_folder, "take_lock", late)
     with pytest.raises(UsageError, match="no file of ours"):
-        RunFolder(str(tmp_path / "set"), {"a": 1})
+        RunFolder(str(tmp_path / "set"), DESCRIPTION)
     take_lock(f"{tmp_path}/set/_temporary").release()
-
-
-def manifest_description(out: Path) -> dict:
-    return {name: manifest(out)[name] for name in ("job", "rules", "input")}

@@ -29,6 +29,7 @@ from transforms.corpus.judge_pairs import (
 from transforms.corpus.remembered import remembered
 from transforms.pairs.measure_pairs import measure
 from transforms.storage.blocks import Blocks, is_there, remove
+from transforms.workers.summaries import Counts
 
 URL = "http://a.example/b.jpg"
 
@@ -244,7 +245,7 @@ def test_many_batches_and_blocks_of_rows_in_any_order(tmp_path: Path) -> None:
             read_batches, Blocks(), TextRules(1, 9), sets, str(tmp_path), plan=True
         )
         expect_rows(found["kept"], {7: expected}, "kept")
-        counts = {"seen": 2 * size, "written": 2 * size - 5, "duplicate_pair": 5}
+        counts = Counts(2 * size, 2 * size - 5, {"duplicate_pair": 5})
         assert_that(found["counts"], equal_to([counts]), label="counts")
 
     run_in_beam(build)

@@ -14,7 +14,12 @@ from tests.support.made_batches import run_in_beam
 from tests.support.ngram_hashes import count_ngrams, ngram_hash
 from transforms.columns.batches import batch_of
 from transforms.corpus.hash_counts import frequent_ngrams, vocabulary_cut
-from transforms.corpus.vocabulary import BuildVocabulary, describe_vocabulary
+from transforms.corpus.vocabulary import (
+    BuildVocabulary,
+    CountClass,
+    VocabularySummary,
+    describe_vocabulary,
+)
 from transforms.storage.blocks import Blocks, unpack
 
 CAPTIONS = ["red dog", "Red dog, é", "a red cat", "a cat", "cat"]
@@ -85,13 +90,13 @@ def test_exact_at_every_size(texts: list[str], buckets: int) -> None:
         assert kept == kept_by_reference(counts, size)
         said = describe_vocabulary(histograms, size)
         known = reference.vocabulary(counts, size, ngram_hash)
-        assert (said["ngrams"], said["vocabulary"]) == (len(counts), len(known))
-        assert said["occurrences"] == counts.total()
-        assert said["occurrences_in_vocabulary"] == sum(counts[ngram] for ngram in known)
+        assert (said.ngrams, said.vocabulary) == (len(counts), len(known))
+        assert said.occurrences == counts.total()
+        assert said.occurrences_in_vocabulary == sum(counts[ngram] for ngram in known)
         share = sum(counts[ngram] for ngram in known) / counts.total() if counts else 1
-        assert said["share_of_occurrences"] == pytest.approx(share, abs=1e-6)
+        assert said.share_of_occurrences == pytest.approx(share, abs=1e-6)
         left = [counts[ngram] for ngram in counts if ngram not in known]
-        assert said["cut_off_count"] == max(left, default=0)
+        assert said.cut_off_count == max(left, default=0)
 
 
 @pytest.mark.parametrize("by_reference", [False, True])
@@ -135,15 +140,15 @@ def test_a_corpus_without_words_has_an_empty_vocabulary() -> None:
         assert_that(built["summary"], equal_to([describe_vocabulary({}, 10)]), label="summary")
 
     run_in_beam(build)
-    assert describe_vocabulary({}, 10) == {
-        "ngrams": 0,
-        "vocabulary": 0,
-        "cut_off_count": 0,
-        "occurrences": 0,
-        "occurrences_in_vocabulary": 0,
-        "share_of_occurrences": 1.0,
-        "by_count": [],
-    }
+    assert describe_vocabulary({}, 10) == VocabularySummary(
+        ngrams=0,
+        vocabulary=0,
+        cut_off_count=0,
+        occurrences=0,
+        occurrences_in_vocabulary=0,
+        share_of_occurrences=1.0,
+        by_count=[],
+    )
 
 
 def test_the_tail_by_hand() -> None:
@@ -153,31 +158,31 @@ def test_the_tail_by_hand() -> None:
         3: (np.array([1, 2, 3, 11, 100]), np.array([4, 1, 1, 1, 1])),
     }
     said = describe_vocabulary(histograms, 6)
-    assert said.pop("by_count") == [
-        {"min_count": 1, "max_count": 1, "ngrams": 7, "occurrences": 7},
-        {"min_count": 2, "max_count": 2, "ngrams": 2, "occurrences": 4},
-        {"min_count": 3, "max_count": 10, "ngrams": 2, "occurrences": 13},
-        {"min_count": 11, "max_count": 100, "ngrams": 2, "occurrences": 111},
-        {"min_count": 101, "max_count": 1000, "ngrams": 1, "occurrences": 101},
-    ]
-    assert said == {
-        "ngrams": 14,
-        "vocabulary": 6,
-        "cut_off_count": 2,
-        "occurrences": 236,
-        "occurrences_in_vocabulary": 227,
-        "share_of_occurrences": 0.961864,
-    }
+    assert said == VocabularySummary(
+        by_count=[
+            CountClass(min_count=1, max_count=1, ngrams=7, occurrences=7),
+            CountClass(min_count=2, max_count=2, ngrams=2, occurrences=4),
+            CountClass(min_count=3, max_count=10, ngrams=2, occurrences=13),
+            CountClass(min_count=11, max_count=100, ngrams=2, occurrences=111),
+            CountClass(min_count=101, max_count=1000, ngrams=1, occurrences=101),
+        ],
+        ngrams=14,
+        vocabulary=6,
+        cut_off_count=2,
+        occurrences=236,
+        occurrences_in_vocabulary=227,
+        share_of_occurrences=0.961864,
+    )
 
 
 @given(captions, st.integers(0, 20))
 def test_the_classes_of_counts_add_up(texts: list[str], size: int) -> None:
     said = describe_vocabulary(histograms_of(count_ngrams(texts), 8), size)
     for total in ("ngrams", "occurrences"):
-        assert sum(row[total] for row in said["by_count"]) == said[total]
-    rows = said["by_count"]
-    assert all(a["max_count"] + 1 == b["min_count"] for a, b in pairwise(rows))
-    assert not rows or rows[-1]["ngrams"] > 0
+        assert sum(getattr(row, total) for row in said.by_count) == getattr(said, total)
+    rows = said.by_count
+    assert all(a.max_count + 1 == b.min_count for a, b in pairwise(rows))
+    assert not rows or rows[-1].ngrams > 0
 
 
 def test_a_large_size_costs_nothing_on_little_data() -> None:
@@ -185,5 +190,5 @@ def test_a_large_size_costs_nothing_on_little_data() -> None:
     vocabulary_cut(histograms, 1)
     start = monotonic()
     assert vocabulary_cut(histograms, 100_000_000)[0] == 0
-    assert describe_vocabulary(histograms, 10**18)["vocabulary"] == len(COUNTS)
+    assert describe_vocabulary(histograms, 10**18).vocabulary == len(COUNTS)
     assert monotonic() - start < 0.5

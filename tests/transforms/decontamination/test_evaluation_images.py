@@ -17,10 +17,13 @@ from tests.support.picture_files import encoded, photograph
 from transforms.decontamination import evaluation_images as evaluation
 from transforms.decontamination.evaluation_images import (
     EvaluationFile,
+    EvaluationSet,
     HashEvaluationImages,
     evaluation_distances,
     evaluation_reasons,
     hash_evaluation_file,
+    open_evaluation_hashes,
+    write_evaluation_hashes,
 )
 from transforms.images.examine import Image, examine
 
@@ -176,10 +179,18 @@ def test_hash_evaluation_images_in_beam(tmp_path: Path) -> None:
     ]
 
     def build(pipeline: beam.Pipeline) -> None:
-        found = pipeline | beam.Create(files) | HashEvaluationImages()
-        assert_that(found, equal_to([("one", [PHASHES[1]], 0), ("two", [PHASHES[0]], 1)]))
+        hashed = pipeline | beam.Create(files) | HashEvaluationImages(str(tmp_path / "work"))
+        sets = {"one": EvaluationSet(1, 0), "two": EvaluationSet(1, 1)}
+        assert_that(hashed["sets"], equal_to([sets]), label="sets")
+        read = hashed["path"] | beam.Map(lambda path: open_evaluation_hashes(path).tolist())
+        assert_that(read, equal_to([sorted(PHASHES[:2])]), label="hashes")
 
     run_in_beam(build)
+
+
+def test_no_evaluation_images_are_no_file(tmp_path: Path) -> None:
+    assert write_evaluation_hashes([], str(tmp_path)) == ""
+    assert open_evaluation_hashes("").tolist() == []
 
 
 @given(st.lists(hashes), st.lists(hashes))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import apache_beam as beam
@@ -6,32 +7,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.made_batches import run_in_beam
-from transforms.workers.summaries import WriteJson, add_counts
+from transforms.workers.summaries import Counts, WriteSummary, add_by_name, add_counts
 
-counts = st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9)))
+dropped = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9))
+counts = st.lists(st.builds(Counts, st.integers(0, 9), st.integers(0, 9), dropped))
 
 
 @given(counts, counts)
-def test_counts_add_up_in_any_grouping(first: list[dict], second: list[dict]) -> None:
-    whole = add_counts(first + second)
-    names = {name for one in first + second for name in one}
-    assert whole == {name: sum(one.get(name, 0) for one in first + second) for name in names}
-    assert list(whole) == sorted(whole)
+def test_counts_add_up_in_any_grouping(first: list[Counts], second: list[Counts]) -> None:
+    whole, parts = add_counts(first + second), [*first, *second]
+    assert whole.seen == sum(part.seen for part in parts)
+    assert whole.kept == sum(part.kept for part in parts)
+    names = {name for part in parts for name in part.dropped}
+    assert whole.dropped == {
+        name: sum(part.dropped.get(name, 0) for part in parts) for name in names
+    }
+    assert list(whole.dropped) == sorted(whole.dropped)
     assert add_counts([add_counts(first), add_counts(second)]) == whole
 
 
-def test_counts_and_json_in_beam(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Summary:
+    a: list[int]
+    z: dict[str, int]
+    n: int
+
+
+def test_a_summary_in_beam(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "summary.json"
 
     def build(pipeline: beam.Pipeline) -> None:
-        given = [{"b": 1}, {"a": 2, "b": 3}, {}, {"a": 1}]
-        counts = {
-            "z": pipeline | beam.Create(given),
-            "n": pipeline | "None" >> beam.Create([]),
-        }
-        one = pipeline | "One" >> beam.Create([[5]])
-        pipeline | WriteJson(str(path), {"a": one}, counts)
+        named = pipeline | beam.Create([{"b": 1}, {"a": 2, "b": 3}, {}, {"a": 1}])
+        none = pipeline | "None" >> beam.Create([])
+        five = pipeline | "Five" >> beam.Create([[5]])
+        sums = {"z": (named, add_by_name), "n": (none, sum)}
+        pipeline | WriteSummary(str(path), Summary, {"a": five}, sums)
 
     run_in_beam(build)
-    assert json.loads(path.read_text()) == {"a": [5], "z": {"a": 3, "b": 4}, "n": {}}
-    assert [one.name for one in path.parent.iterdir()] == ["summary.json"]
+    assert json.loads(path.read_text()) == {"a": [5], "z": {"a": 3, "b": 4}, "n": 0}
+    assert [file.name for file in path.parent.iterdir()] == ["summary.json"]

@@ -1,0 +1,34 @@
+"""The parts of the input that workers read, each alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pyarrow.parquet as pq
+
+ROWS_PER_SPLIT = 1 << 18
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of a file that one worker reads."""
+
+    path: str
+    format: str
+    compression: str = ""
+    url_column: str = ""
+    text_column: str = ""
+    row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
+    page_column: str = ""  # the page that a pair is from; not every input has it
+
+
+def row_group_splits(split: Split, footer: pq.FileMetaData) -> list[Split]:
+    """The splits of a Parquet file: some row groups each."""
+    splits, group, rows = [], [], 0
+    for index in range(footer.num_row_groups):
+        group.append(index)
+        rows += footer.row_group(index).num_rows
+        if rows >= ROWS_PER_SPLIT or (rows and index == footer.num_row_groups - 1):
+            splits.append(replace(split, row_groups=tuple(group)))
+            group, rows = [], 0
+    return splits

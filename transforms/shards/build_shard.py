@@ -1,0 +1,172 @@
+"""One shard: its pairs in, its files in a folder of this machine out. Nothing is published here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.columns import reasons as r
+from transforms.columns.hashing import UInt64s
+from transforms.columns.pair_columns import PAGE_URL
+from transforms.columns.rejects import REJECTED, key_column, rejected_rows
+from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
+from transforms.images.examine import Image, turn_of
+from transforms.images.resize import Encoder, EncodingError, ResizeSettings
+from transforms.shards.measure_images import (
+    ImageRules,
+    Judged,
+    Measured,
+    judge_images,
+    measure_images,
+    stored_bodies,
+)
+from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from transforms.shards.shard_stats import ShardStats, shard_stats
+from transforms.storage.parquet_files import parquet_file
+from transforms.workers.threads import in_threads
+from transforms.workers.unexpected import tell_once
+
+TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """How images are fetched, judged and stored."""
+
+    rules: ImageRules
+    fetch: FetchSettings
+    resize: ResizeSettings
+
+
+class _Encoded(NamedTuple):
+    body: bytes
+    extension: str
+    width: int  # px
+    height: int  # px
+
+
+class _SafeEncoder:
+    """Encodes images for the shard. Whatever one makes an encoder raise costs that one alone."""
+
+    def __init__(self, settings: ResizeSettings) -> None:
+        self._encode = Encoder(settings)
+        # Bytes that stay as they are need no second core.
+        self.map = map if settings.resize_mode == "original" else in_threads
+
+    def __call__(self, item: tuple[Image, bytes]) -> _Encoded | None:
+        image, body = item
+        try:
+            with turn_of(image.width * image.height):
+                return _Encoded(*self._encode(body, image))
+        except EncodingError:
+            return None
+        except Exception as error:
+            tell_once("encoding an image", error)
+            return None
+
+
+def build_shard(
+    number: int, pairs: pa.Table, settings: ShardSettings, evaluation: UInt64s, folder: Path
+) -> ShardStats:
+    """Fetches, measures, judges and encodes the images of a shard; writes its tar, its sidecar and
+    its rejects to a folder.
+
+    Args:
+      number: of the shard.
+      pairs: columns key (uint64, ascending), url, caption, and perhaps page_url and the places of
+        stored images, as for `stored_bodies`.
+      evaluation: uint64[m], perceptual hashes of evaluation images.
+    """
+    spool = Spool(folder / "spool")
+    measured = measure_images(_bodies(pairs, settings.fetch), len(pairs), spool)
+    judged = judge_images(measured, settings.rules, evaluation, spool)
+    shown = pairs.set_column(0, "key", key_column(pairs["key"].to_numpy()))
+    encoder = _SafeEncoder(settings.resize)
+    with (folder / TAR).open("wb") as sink:
+        tar = TarWriter(sink)
+        rows, unwritable = _add_samples(tar, shown, measured, judged, spool, encoder)
+        sha256 = tar.finish()
+    spool.close()
+    reasons, details = judged.reasons.to_pylist(), list(measured.columns["detail"])
+    for row in unwritable:
+        reasons[row], details[row] = r.UNDECODABLE, "unwritable"
+    _write_rejects(pairs, reasons, details, folder)
+    table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
+    pq.write_table(table, folder / SIDECAR, compression="zstd")
+    return shard_stats(number, reasons, details, size=measured.bytes_fetched, sha256=sha256)
+
+
+def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
+    """What is stored in shards already, then what is fetched."""
+    if "source_path" not in pairs.column_names:
+        yield from fetch_all(pairs["url"].to_pylist(), settings)
+        return
+    stored = pairs["source_path"].is_valid().to_numpy()
+    for rows in filter(len, (np.flatnonzero(stored), np.flatnonzero(~stored))):
+        part = pairs.take(pa.array(rows))
+        if stored[rows[0]]:
+            bodies = stored_bodies(part, settings.max_image_bytes)
+        else:
+            bodies = fetch_all(part["url"].to_pylist(), settings)
+        for fetched in bodies:
+            yield dataclasses.replace(fetched, index=int(rows[fetched.index]))
+
+
+def _add_samples(
+    tar: TarWriter,
+    pairs: pa.Table,
+    measured: Measured,
+    judged: Judged,
+    spool: Spool,
+    encoder: _SafeEncoder,
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Adds the kept images to a tar in the order of their keys.
+
+    Returns:
+      the rows of the sidecar, and the numbers of the pairs whose images cannot be encoded.
+    """
+    columns, distances = measured.columns, judged.distances.to_pylist()
+    kept = np.flatnonzero(judged.reasons.is_null().to_numpy(zero_copy_only=False))
+    names = [name for name in ("key", "url", "caption", PAGE_URL) if name in pairs.column_names]
+    texts = pairs.select(names).take(pa.array(kept)).to_pylist()
+    images = ((columns["image"][row], spool.get(measured.places[row])) for row in kept)
+    rows, unwritable = [], []
+    for row, text, encoded in zip(kept, texts, encoder.map(encoder, images), strict=True):
+        if encoded is None:
+            unwritable.append(int(row))
+            continue
+        sample = (
+            {PAGE_URL: None}
+            | text
+            | {
+                "status": "success",
+                "error_message": None,
+                "width": encoded.width,
+                "height": encoded.height,
+                "original_width": columns["width"][row],
+                "original_height": columns["height"][row],
+                "sha256": columns["sha256"][row],
+                "phash": format(columns["phash"][row], "016x"),
+                "unsafe_score": None,
+                "evaluation_distance": distances[row],
+            }
+        )
+        tar.add_sample(sample, encoded.body, encoded.extension)
+        rows.append(sample)
+    return rows, unwritable
+
+
+def _write_rejects(
+    pairs: pa.Table, reasons: list[str | None], details: list[str | None], folder: Path
+) -> None:
+    (whole,) = pairs.combine_chunks().to_batches()
+    why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
+    with parquet_file(str(folder / REJECTS), REJECTED, str(folder)) as rejects:
+        rejects.write(rejected_rows(whole, why, detail))

@@ -1,0 +1,76 @@
+"""What a shard's `_stats.json` says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transforms.columns import reasons as r
+from transforms.storage.documents import encode_document
+from transforms.workers.summaries import Counts
+
+
+@dataclass(frozen=True)
+class ShardStats:
+    """img2dataset's stats without its clock, so that a shard's files are always the same, and the
+    counts of the funnel.
+
+    Attributes:
+      bytes_downloaded: bytes of all images, those that were dropped too.
+      count: how many pairs the shard was given. successes: how many of them it holds.
+      failed_to_download, failed_to_resize: as img2dataset counts them.
+      reasons: how many pairs were dropped for each reason.
+      sha256: of the tar, in hex. shard: its number.
+      status_dict: how many pairs came to each end: `success`, or `reason: detail`.
+    """
+
+    bytes_downloaded: int
+    count: int
+    failed_to_download: int
+    failed_to_resize: int
+    reasons: dict[str, int]
+    sha256: str
+    shard: int
+    status_dict: dict[str, int]
+    successes: int
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(self.count, self.successes, self.reasons)
+
+    def encode(self) -> bytes:
+        """The bytes of the file, which has no line break at its end."""
+        return encode_document(self).rstrip(b"\n")
+
+
+def shard_stats(
+    shard: int,
+    reasons: Sequence[str | None],
+    details: Sequence[str | None],
+    *,
+    size: int,
+    sha256: str,
+) -> ShardStats:
+    """The stats of a shard.
+
+    Args:
+      reasons, details: of each pair; None where there is none.
+      size: bytes of all images. sha256: of the tar, in hex.
+    """
+    counts = Counter(reason or "success" for reason in reasons)
+    status = Counter(
+        "success" if reason is None else f"{reason}: {detail}" if detail else reason
+        for reason, detail in zip(reasons, details, strict=True)
+    )
+    return ShardStats(
+        bytes_downloaded=size,
+        count=len(reasons),
+        failed_to_download=counts[r.FETCH_FAILED],
+        failed_to_resize=counts[r.NOT_AN_IMAGE] + counts[r.UNDECODABLE],
+        reasons={reason: n for reason, n in sorted(counts.items()) if reason != "success"},
+        sha256=sha256,
+        shard=shard,
+        status_dict=dict(sorted(status.items())),
+        successes=counts["success"],
+    )

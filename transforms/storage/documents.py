@@ -1,0 +1,47 @@
+"""Small documents of JSON, each of which is one dataclass: how they are written and read."""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+import msgspec
+
+from transforms.storage.files import exists, open_to_read, write_atomically
+
+Document = TypeVar("Document")
+
+
+class DocumentError(ValueError):
+    """A file is not the document that it should be; the message names it and what is wrong."""
+
+
+def encode_document(document: object) -> bytes:
+    """A dataclass as indented JSON, its fields in their order, without those that are UNSET."""
+    fields = msgspec.to_builtins(document)
+    return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def write_document(path: str, document: object) -> None:
+    """Writes a dataclass as JSON, whole or not at all."""
+    encoded = encode_document(document)
+    write_atomically(path, lambda sink: sink.write(encoded))
+
+
+def read_document(path: str, kind: type[Document]) -> Document:
+    """The dataclass that was written there.
+
+    Raises:
+      DocumentError: the file is no such document.
+    """
+    with open_to_read(path) as source:
+        encoded = source.read()
+    try:
+        return msgspec.json.decode(encoded, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DocumentError(f"{path} is not as it was written: {error}") from error
+
+
+def find_document(path: str, kind: type[Document]) -> Document | None:
+    """The same, or None where there is no such file."""
+    return read_document(path, kind) if exists(path) else None
