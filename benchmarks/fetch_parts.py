@@ -3,7 +3,7 @@
   python benchmarks/fetch_parts.py [--photos=400] [--repeats=5] [--qualities 75 90 95 98 100]
 
 The photographs of `fetch.py`, each part alone in one thread, process time, the best of the repeats.
-`whole image plane` is `ShardWriter.write` over as many pairs, all threads together. With --qualities
+`whole image plane` is `ShardWriter.write` over as many pairs, all threads at once. With --qualities
 only the grey planes, of the photographs encoded anew.
 """
 

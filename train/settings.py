@@ -1,15 +1,10 @@
 """Every number of a training run, in one frozen dataclass."""
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from train.errors import SettingsError
+from train.ranges import COUNT, FRACTION, MOMENTUM, NOT_NEGATIVE, POSITIVE, check_fields, free
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS
-
-
-def _free(default):
-    """A field that may differ when a run is resumed: it does not change what is learned."""
-    return field(default=default, metadata={"free": True})
 
 
 @dataclass(frozen=True)
@@ -59,25 +54,18 @@ class Settings:
     shuffle_samples: int = 10_000
     # How it is run, not what is learned.
     # Of all samples, beyond which bad ones end the run; of fewer than 1,000 it is that of 1,000.
-    max_skipped_share: float = _free(0.01)
-    compile: bool = _free(False)
-    cached_images: int = _free(0)
-    decode_threads: int = _free(8)
-    log_every: int = _free(100)
-    samples_every: int = _free(1_000)  # steps between two looks at what is trained on; 0: none
-    trackers: str = _free("train.runs.trackers:TensorBoard")  # comma-separated, as module:name
-    checkpoint_every: int = _free(1_000)
-    keep_checkpoints: int = _free(2)
+    max_skipped_share: float = free(0.01)
+    compile: bool = free(False)
+    cached_images: int = free(0)
+    decode_threads: int = free(8)
+    log_every: int = free(100)
+    samples_every: int = free(1_000)  # steps between two looks at what is trained on; 0: none
+    trackers: str = free("tensorboard")  # comma-separated, as module:name
+    checkpoint_every: int = free(1_000)
+    keep_checkpoints: int = free(2)
 
     def __post_init__(self):
-        for name, (low, high, allowed) in _ALLOWED.items():
-            value = getattr(self, name)
-            if not low <= value < high:  # also refuses nan
-                raise SettingsError(f"{name} must be {allowed}; got {value}")
-        for name, names in _NAMES.items():
-            if getattr(self, name) not in names:
-                allowed = ", ".join(names)
-                raise SettingsError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
+        check_fields(self, _RANGES, _NAMES)
         if self.crop_px > self.resize_px:
             raise SettingsError(
                 f"crop_px must be at most resize_px; got {self.crop_px} and {self.resize_px}"
@@ -118,21 +106,17 @@ _NAMES = {
     "optimizer": ("lamb", "adamw"),
     "precision": ("fp32", "bf16"),
 }
-_COUNT = (1, math.inf, "at least 1")
-_NOT_NEGATIVE = (0, math.inf, "at least 0 and finite")
-_POSITIVE = (math.ulp(0.0), math.inf, "larger than 0 and finite")
-_FRACTION = (0, 1, "at least 0 and below 1")
-_ALLOWED = {
-    **dict.fromkeys(("vocabulary_size", "resize_px", "crop_px", "steps", "batch_size"), _COUNT),
-    **dict.fromkeys(("micro_batch_size", "batch_norm_group_size", "text_buckets"), _COUNT),
-    **dict.fromkeys(("shuffle_samples", "decode_threads", "log_every"), _COUNT),
-    **dict.fromkeys(("checkpoint_every", "keep_checkpoints"), _COUNT),
-    **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), _NOT_NEGATIVE),
-    "samples_every": _NOT_NEGATIVE,
-    **dict.fromkeys(("temperature", "min_temperature", "learning_rate"), _POSITIVE),
+_RANGES = {
+    **dict.fromkeys(("vocabulary_size", "resize_px", "crop_px", "steps", "batch_size"), COUNT),
+    **dict.fromkeys(("micro_batch_size", "batch_norm_group_size", "text_buckets"), COUNT),
+    **dict.fromkeys(("shuffle_samples", "decode_threads", "log_every"), COUNT),
+    **dict.fromkeys(("checkpoint_every", "keep_checkpoints"), COUNT),
+    **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), NOT_NEGATIVE),
+    "samples_every": NOT_NEGATIVE,
+    **dict.fromkeys(("temperature", "min_temperature", "learning_rate"), POSITIVE),
     **dict.fromkeys(
-        ("drop_path", "text_dropout", "label_smoothing", "max_skipped_share"), _FRACTION
+        ("drop_path", "text_dropout", "label_smoothing", "max_skipped_share"), FRACTION
     ),
     "max_tokens": (3, 513, "3 to 512"),
-    "batch_norm_momentum": (math.ulp(0.0), 1.0, "larger than 0 and below 1"),
+    "batch_norm_momentum": MOMENTUM,
 }

@@ -24,7 +24,7 @@ from tests.support.reference import Numbers
 from transforms.corpus.count_pairs import counted, distinct_pairs
 from transforms.corpus.hash_counts import frequent_ngrams, runs, sum_by_hash, vocabulary_cut
 from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.judge_pairs import Corpus, text_reasons
+from transforms.corpus.judge_pairs import Corpus, TextRules, text_reasons
 from transforms.corpus.remembered import recalled, remembered
 from transforms.pairs.language import mistaken_for
 from transforms.pairs.measure_pairs import measure
@@ -136,18 +136,18 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
     )
     found = []
     for part, (start, batch) in zip(parts, batches, strict=True):
-        measured = measure(batch)
+        measured, distinct = measure(batch), None
         if start % 2:
             distinct = [part.ngrams["ngram"].to_numpy()]
-            measured = recalled(remembered(part.measured, batch), distinct)
+            measured = recalled(remembered(part.measured, batch))
         at = np.arange(start, start + len(batch))
         reasons = text_reasons(
             measured,
             np.isin(at, repeated),
             np.isin(at, foreign),
             corpus,
-            min_words=numbers.min_words,
-            max_words=numbers.max_words,
+            TextRules(numbers.min_words, numbers.max_words),
+            distinct,
         )
         columns = (measured.url.to_pylist(), measured.text.to_pylist(), reasons.to_pylist())
         found += map(Found, *columns)

@@ -12,7 +12,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from tests.support import reference
 from transforms.pairs.language import LanguageRule
-from transforms.pairs.measure_pairs import Pairs
+from transforms.pairs.measure_pairs import NGrams, Pairs
 from transforms.pairs.texts import Texts
 from transforms.storage.blocks import unpack
 
@@ -71,10 +71,15 @@ def ngram_hashes(identity: str) -> list[int]:
 
 def ngrams_by_row(measured: Texts | Pairs) -> list[list[int]]:
     """The hashes of each text's n-grams, ascending."""
-    starts, words = measured.first_ngram.tolist(), measured.word_count.tolist()
+    if isinstance(measured, Texts):
+        ngrams = NGrams(measured.ngrams, measured.first_ngram)
+    else:
+        assert measured.ngrams is not None
+        ngrams = measured.ngrams
+    starts, words = ngrams.first.tolist(), measured.word_count.tolist()
     sizes = [2 * count - 1 if count else 0 for count in words]
     return [
-        sorted(measured.ngrams[start : start + size].tolist())
+        sorted(ngrams.hashes[start : start + size].tolist())
         for start, size in zip(starts, sizes, strict=True)
     ]
 

@@ -1,7 +1,5 @@
 """ALIGN's image tower with a classification layer on its pooled features, and how it is saved."""
 
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -14,6 +12,7 @@ from train.classify.settings import ClassifySettings
 from train.model.batch_norm import use_ghost_groups
 from train.model.dual_encoder import use_stochastic_depth
 from train.model.image_tower import use_fast_layers
+from train.model.saved_folders import save_folder
 
 _HEAD = "head.safetensors"
 
@@ -24,7 +23,7 @@ class Classifier(nn.Module):
     def __init__(self, tower: AlignVisionModel, classes: list[str]):
         super().__init__()
         self.tower, self.classes = tower, classes
-        self.head = nn.Linear(_pooled_width(tower), len(classes))
+        self.head = nn.Linear(last_block_width(tower), len(classes))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.frozen, self.train_statistics = True, True
@@ -66,14 +65,15 @@ def to_pixels(pixels: torch.Tensor) -> torch.Tensor:
 
 def save_classifier(model: Classifier, eval_px: int, folder: Path) -> None:
     """Writes `folder`, whole or not at all: an AlignVisionModel, its processor, and the head."""
-    aside = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(aside, ignore_errors=True)
     model.tower.config.id2label = dict(enumerate(model.classes))
     model.tower.config.label2id = {name: i for i, name in enumerate(model.classes)}
-    model.tower.save_pretrained(aside)
-    evaluation_processor(eval_px).save_pretrained(aside)
-    save_file({name: p.contiguous() for name, p in model.head.state_dict().items()}, aside / _HEAD)
-    os.replace(aside, folder)
+    head = {name: p.contiguous() for name, p in model.head.state_dict().items()}
+    save_folder(
+        folder,
+        model.tower.save_pretrained,
+        evaluation_processor(eval_px).save_pretrained,
+        lambda aside: save_file(head, aside / _HEAD),
+    )
 
 
 def load_classifier(folder: Path) -> Classifier:
@@ -98,7 +98,7 @@ def evaluation_processor(px: int) -> EfficientNetImageProcessor:
     )
 
 
-def _pooled_width(tower: AlignVisionModel) -> int:
+def last_block_width(tower: AlignVisionModel) -> int:
     """Channels of the last block."""
     last = tower.encoder.blocks[-1]
     return last.projection.project_bn.num_features

@@ -1,14 +1,18 @@
 """Every number of classification fine-tuning (section 5.3), and the named sets of its values."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from train.errors import SettingsError
-
-
-def _free(default):
-    """A field that may differ when a run is resumed: it does not change what is learned."""
-    return field(default=default, metadata={"free": True})
+from train.ranges import (
+    COUNT,
+    FRACTION,
+    MOMENTUM,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    check_fields,
+    free,
+)
 
 
 @dataclass(frozen=True)
@@ -56,22 +60,17 @@ class ClassifySettings:
     horizontal_flip: bool = True
     seed: int = 0
     # How it is run, not what is learned.
-    decode_threads: int = _free(8)
-    log_every: int = _free(100)
-    samples_every: int = _free(1_000)
-    trackers: str = _free("train.runs.trackers:TensorBoard")
-    checkpoint_every: int = _free(1_000)
-    keep_checkpoints: int = _free(1)
+    decode_threads: int = free(8)
+    log_every: int = free(100)
+    samples_every: int = free(1_000)
+    trackers: str = free("tensorboard")
+    checkpoint_every: int = free(1_000)
+    keep_checkpoints: int = free(1)
     # Images that go through the model at once; BatchNorm's statistics are of so many.
     micro_batch_size: int = 64
 
     def __post_init__(self):
-        for name, (low, high, allowed) in _ALLOWED.items():
-            value = getattr(self, name)
-            if not low <= value < high:  # also refuses nan
-                raise SettingsError(f"{name} must be {allowed}; got {value}")
-        if self.schedule not in ("staircase", "cosine"):
-            raise SettingsError(f"schedule must be staircase or cosine; got {self.schedule!r}")
+        check_fields(self, _RANGES, _NAMES)
 
     def stage_list(self) -> list[Stage]:
         """The stages, in order."""
@@ -89,21 +88,18 @@ class ClassifySettings:
         return self.decay_ratio ** ((step - 1) // an_epoch // self.decay_epochs)
 
 
-_COUNT = (1, math.inf, "at least 1")
-_NOT_NEGATIVE = (0, math.inf, "at least 0 and finite")
-_POSITIVE = (math.ulp(0.0), math.inf, "larger than 0 and finite")
-_FRACTION = (0, 1, "at least 0 and below 1")
-_ALLOWED = {
-    **dict.fromkeys(("batch_size", "micro_batch_size", "epochs", "decay_epochs"), _COUNT),
-    **dict.fromkeys(("frozen_train_px", "frozen_eval_px", "train_px", "eval_px"), _COUNT),
-    **dict.fromkeys(("decode_threads", "log_every", "checkpoint_every"), _COUNT),
-    "keep_checkpoints": _COUNT,
-    **dict.fromkeys(("weight_decay", "steps", "seed", "samples_every"), _NOT_NEGATIVE),
-    **dict.fromkeys(("frozen_learning_rate", "learning_rate", "tower_share"), _POSITIVE),
-    **dict.fromkeys(("momentum", "drop_path"), _FRACTION),
-    "min_area": (math.ulp(0.0), 1 + math.ulp(1.0), "larger than 0 and at most 1"),
-    "decay_ratio": (math.ulp(0.0), 1 + math.ulp(1.0), "larger than 0 and at most 1"),
-    "batch_norm_momentum": (math.ulp(0.0), 1.0, "larger than 0 and below 1"),
+_NAMES = {"schedule": ("staircase", "cosine")}
+_RANGES = {
+    **dict.fromkeys(("batch_size", "micro_batch_size", "epochs", "decay_epochs"), COUNT),
+    **dict.fromkeys(("frozen_train_px", "frozen_eval_px", "train_px", "eval_px"), COUNT),
+    **dict.fromkeys(("decode_threads", "log_every", "checkpoint_every"), COUNT),
+    "keep_checkpoints": COUNT,
+    **dict.fromkeys(("weight_decay", "steps", "seed", "samples_every"), NOT_NEGATIVE),
+    **dict.fromkeys(("frozen_learning_rate", "learning_rate", "tower_share"), POSITIVE),
+    **dict.fromkeys(("momentum", "drop_path"), FRACTION),
+    "min_area": SHARE,
+    "decay_ratio": SHARE,
+    "batch_norm_momentum": MOMENTUM,
     "stages": (1, 3, "1 or 2"),
 }
 

@@ -1,8 +1,6 @@
 """ALIGN's dual encoder: transformers.AlignModel from scratch, and how it is saved."""
 
 import math
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -21,6 +19,7 @@ from transformers import (
 from train.data.inputs import Inputs, Texts
 from train.model.batch_norm import use_ghost_groups
 from train.model.image_tower import use_fast_layers
+from train.model.saved_folders import save_folder
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
 
@@ -138,13 +137,9 @@ def export_model(
     """Writes `folder`, whole or not at all, as AlignModel and AlignProcessor load it."""
     with torch.no_grad():
         model.align.temperature.copy_(model.temperature)
-    aside = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.align.save_pretrained(aside)
-    image_processor(settings).save_pretrained(aside)
-    processor = AlignProcessor(image_processor(settings), tokenizer)
-    processor.save_pretrained(aside)
-    os.replace(aside, folder)
+    images = image_processor(settings)
+    both = AlignProcessor(images, tokenizer)
+    save_folder(folder, model.align.save_pretrained, images.save_pretrained, both.save_pretrained)
 
 
 def image_processor(settings: Settings) -> EfficientNetImageProcessor:

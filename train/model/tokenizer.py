@@ -1,12 +1,12 @@
 """A BERT wordpiece vocabulary, learned on the texts that are trained on (section 5)."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import tokenizers
 from transformers import BertTokenizerFast
+
+from train.model.saved_folders import save_folder
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -48,10 +48,7 @@ def _inner_letters(texts: Iterable[str], tokenizer: tokenizers.Tokenizer) -> set
 
 def save_tokenizer(tokenizer: BertTokenizerFast, folder: Path) -> None:
     """Writes `folder`, whole or not at all."""
-    aside = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    tokenizer.save_pretrained(aside)
-    os.replace(aside, folder)
+    save_folder(folder, tokenizer.save_pretrained)
 
 
 def load_tokenizer(folder: Path) -> BertTokenizerFast:

@@ -76,21 +76,27 @@ class TensorBoard:
         self._events.flush()
 
 
+# By its own name, and by that of before it had one.
+_OURS = f"{TensorBoard.__module__}:{TensorBoard.__name__}"
+_NAMES = {"tensorboard": _OURS, "train.trackers:TensorBoard": _OURS}
+
+
 def open_trackers(names: str, run: Path, settings: Settings, first_step: int) -> list[Tracker]:
-    """The trackers that `names` ("module:name", comma-separated) names, ready to be told.
+    """The trackers that `names` ("tensorboard" or "module:name", comma-separated) names, ready to
+    be told.
 
     Raises:
       SettingsError: one of them can't be imported or made.
     """
     opened: list[Tracker] = []
     for name in filter(None, names.split(",")):
-        module, _, attribute = name.partition(":")
+        module, _, attribute = _NAMES.get(name, name).partition(":")
         try:
             make = getattr(importlib.import_module(module), attribute)
             opened.append(make(run, dataclasses.asdict(settings), first_step))
         except Exception as error:  # whatever a user's own module raises
             raise SettingsError(
-                f"the tracker {name!r} can't be used ({error!r:.200}): name it as module:name, "
-                "or start without it by --trackers="
+                f"the tracker {name!r} can't be used ({error!r:.200}): name it as tensorboard or "
+                "module:name, or start without it by --trackers="
             ) from error
     return opened

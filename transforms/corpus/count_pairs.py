@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from transforms.columns.batches import batch_of, bucket_order, bucket_slices, numbered, pieces
@@ -23,7 +24,7 @@ from transforms.corpus.hash_counts import (
 )
 from transforms.corpus.remembered import remembered
 from transforms.pairs.language import LanguageRule, wrong_languages
-from transforms.pairs.measure_pairs import Pairs, measure
+from transforms.pairs.measure_pairs import NGrams, Pairs, measure
 from transforms.storage.blocks import BUCKET, Blocks, unpacked
 from transforms.workers.threads import ThreadedDoFn, in_threads
 
@@ -74,13 +75,16 @@ def counted(
     named = {"row": (rows[foreign] + first_row).astype(np.uint32), "language": languages}
     if not ngrams:
         voters[:] = False
-    grams = _ngrams(pairs, voters)
-    measured = pairs._replace(ngrams=np.zeros(0, np.uint64), has_ngrams=False)
+    assert pairs.ngrams is not None, "just measured"
+    grams = _counted_ngrams(pairs.ngrams, pairs.word_count, voters)
+    measured = pairs._replace(ngrams=None)
     return Counted(distinct, repeated, grams, batch_of(named), measured)
 
 
-def _ngrams(pairs: Pairs, voters: Bools) -> pa.RecordBatch:
-    hashes = ngrams_of(pairs.ngrams, pairs.first_ngram, pairs.word_count, voters)
+def _counted_ngrams(
+    ngrams: NGrams, word_count: npt.NDArray[np.int32], voters: Bools
+) -> pa.RecordBatch:
+    hashes = ngrams_of(ngrams.hashes, ngrams.first, word_count, voters)
     distinct, counts = count_ngrams(hashes)
     return batch_of({"ngram": distinct, "count": counts})
 

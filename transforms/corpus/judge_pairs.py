@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from transforms.columns import reasons as r
 from transforms.columns.batches import numbered
-from transforms.columns.hashing import Bools
+from transforms.columns.hashing import Bools, UInt64s
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.columns.rejects import REJECTED, key_column, pages_of, rejected_rows
 from transforms.corpus.count_pairs import ReadSplit
@@ -37,6 +37,14 @@ PAIRS = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", PAG
 BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
 
 
+@dataclass(frozen=True)
+class TextRules:
+    """The numbers by which texts are judged; both are inclusive."""
+
+    min_words: int
+    max_words: int
+
+
 class Corpus(NamedTuple):
     """What the counts over the whole corpus found."""
 
@@ -46,7 +54,12 @@ class Corpus(NamedTuple):
 
 
 def text_reasons(
-    pairs: Pairs, repeated: Bools, foreign: Bools, corpus: Corpus, *, min_words: int, max_words: int
+    pairs: Pairs,
+    repeated: Bools,
+    foreign: Bools,
+    corpus: Corpus,
+    rules: TextRules,
+    distinct: Sequence[UInt64s] | None = None,
 ) -> pa.StringArray:
     """Why each pair is dropped by its URL and alt-text, or null: string[n].
 
@@ -55,7 +68,7 @@ def text_reasons(
       repeated: bool[n], whether another row is the one that stands for this pair.
       foreign: bool[n], whether the text is in a language that is not wanted.
       corpus: what is frequent and what is rare over the whole corpus.
-      min_words, max_words: inclusive.
+      distinct: the pairs' n-grams, where they are known, as in `Remembered`.
 
     Source: ALIGN (Jia et al., 2021), section 3.
     """
@@ -64,14 +77,14 @@ def text_reasons(
         r.MALFORMED_PAIR: ~pairs.usable(),
         r.DUPLICATE_PAIR: repeated,
         r.WRONG_LANGUAGE: foreign,
-        r.TOO_FEW_WORDS: pairs.word_count < min_words,
-        r.TOO_MANY_WORDS: pairs.word_count > max_words,
+        r.TOO_FEW_WORDS: pairs.word_count < rules.min_words,
+        r.TOO_MANY_WORDS: pairs.word_count > rules.max_words,
         r.TEXT_ON_TOO_MANY_IMAGES: corpus.frequent_texts.contains(pairs.text_hash),
         r.IMAGE_WITH_TOO_MANY_TEXTS: corpus.crowded_images.contains(pairs.url_hash),
     }
     if corpus.vocabulary is not None:
         alive = ~np.logical_or.reduce(list(faults.values()))
-        faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary)
+        faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary, distinct)
     return first_of(faults)
 
 
@@ -81,14 +94,6 @@ def _is_broken(faults: pa.StringArray) -> Bools:
         return np.zeros(len(faults), np.bool_)
     broken = pc.is_in(faults, value_set=pa.array(r.PAGE_FAULTS))
     return broken.to_numpy(zero_copy_only=False)
-
-
-@dataclass(frozen=True)
-class TextRules:
-    """The numbers by which texts are judged."""
-
-    min_words: int
-    max_words: int
 
 
 class _Judge(ThreadedDoFn):
@@ -189,21 +194,19 @@ class _JudgeBatch:
     ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
         """How many rows there are, the kept, and the dropped as they are written down."""
         first, some = numbered
-        batch: pa.RecordBatch = some.batch if isinstance(some, Remembered) else some
-        pairs = recalled(*some) if isinstance(some, Remembered) else measure(batch)
+        distinct = None
+        if isinstance(some, Remembered):
+            batch, distinct = some
+            pairs = recalled(batch)
+        else:
+            batch = some
+            pairs = measure(batch)
         repeated = _within(self.repeated, first, len(batch))
         low, high = np.searchsorted(self.foreign, [first, first + len(batch)])
         rows = self.foreign[low:high].astype(np.int64) - first
         foreign = np.zeros(len(batch), np.bool_)
         foreign[rows] = True
-        why = text_reasons(
-            pairs,
-            repeated,
-            foreign,
-            self.corpus,
-            min_words=self.rules.min_words,
-            max_words=self.rules.max_words,
-        )
+        why = text_reasons(pairs, repeated, foreign, self.corpus, self.rules, distinct)
         detail = pairs.malformed
         if len(rows):
             named = np.full(len(batch), None, object)

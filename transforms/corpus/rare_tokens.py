@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 
-from transforms.columns.hashing import Bools
+from transforms.columns.hashing import Bools, UInt64s
 from transforms.columns.kernels import kernel
 from transforms.corpus.hash_counts import count_ngrams
 from transforms.corpus.hash_sets import HashSet, is_member
-from transforms.pairs.measure_pairs import Pairs
+from transforms.pairs.measure_pairs import NGrams, Pairs
 from transforms.pairs.text_kernels import ngram_count
 from transforms.pairs.texts import measure_texts
 
@@ -44,7 +46,12 @@ def _find_rare(texts, alive, vocabulary, marks, rare):  # type: ignore[no-untype
                     break
 
 
-def has_rare_token(pairs: Pairs, alive: Bools, vocabulary: HashSet) -> Bools:
+def has_rare_token(
+    pairs: Pairs,
+    alive: Bools,
+    vocabulary: HashSet,
+    distinct: Sequence[UInt64s] | None = None,
+) -> Bools:
     """Whether any n-gram of each text is outside the vocabulary: bool[n].
 
     Each distinct n-gram is looked up, in ascending order, and what is not found leaves a mark; of
@@ -52,19 +59,22 @@ def has_rare_token(pairs: Pairs, alive: Bools, vocabulary: HashSet) -> Bools:
 
     Args:
       alive: bool[n], the pairs to ask about, all of which counted; others get False.
+      distinct: as in `Remembered`, where they are known.
 
     Source: ALIGN (Jia et al., 2021), section 3, "rare tokens".
     """
     if not len(vocabulary):
         return alive & (pairs.word_count > 0)
-    texts = pairs if pairs.has_ngrams else measure_texts(pairs.text, alive, pairs.word_count)
-    distinct = pairs.distinct
+    ngrams, words = pairs.ngrams, pairs.word_count
+    if ngrams is None:
+        texts = measure_texts(pairs.text, alive, words)
+        ngrams, words = NGrams(texts.ngrams, texts.first_ngram), texts.word_count
     if distinct is None:
-        distinct = [count_ngrams(texts.ngrams.copy())[0]]
+        distinct = [count_ngrams(ngrams.hashes.copy())[0]]
     marks = np.zeros(1 << (_SUSPECT_BITS - 3), np.uint8)
-    for ngrams in distinct:
-        _mark_suspects(ngrams, vocabulary.table, marks)
+    for hashes in distinct:
+        _mark_suspects(hashes, vocabulary.table, marks)
     rare = np.empty(len(alive), np.bool_)
-    of_texts = texts.ngrams, texts.first_ngram, texts.word_count
+    of_texts = ngrams.hashes, ngrams.first, words
     _find_rare(of_texts, alive, vocabulary.table, marks, rare)
     return rare

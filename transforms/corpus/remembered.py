@@ -29,7 +29,12 @@ def remembered(pairs: Pairs, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 class Remembered(NamedTuple):
-    """A batch as it was `remembered`, and its distinct n-grams, as in `Pairs`."""
+    """A batch as it was `remembered`.
+
+    Fields:
+      distinct: ascending uint64 arrays that hold each n-gram of the rows that counted; None where
+        none were counted.
+    """
 
     batch: pa.RecordBatch
     distinct: Sequence[UInt64s] | None
@@ -42,26 +47,22 @@ def recalled_each(blocks: pa.RecordBatch) -> Iterator[Remembered]:
         if "ngram" in block.schema.names:
             distinct.append(block["ngram"].to_numpy())
         else:
-            yield Remembered(block, distinct or None)  # none where none were counted
+            yield Remembered(block, distinct or None)
             distinct = []
 
 
-def recalled(batch: pa.RecordBatch, distinct: Sequence[UInt64s] | None = None) -> Pairs:
-    """The pairs of a batch that was `remembered`; of their n-grams at most the distinct ones."""
+def recalled(batch: pa.RecordBatch) -> Pairs:
+    """The pairs of a batch that was `remembered`, without their n-grams."""
     url, text, malformed, *numbers = (batch[name] for name in _REMEMBERED)
-    url_hash, text_hash, words = (column.to_numpy() for column in numbers)
+    url_hash, text_hash, word_count = (column.to_numpy() for column in numbers)
     return Pairs(
-        url,
-        text,
-        malformed,
-        url_hash,
-        text_hash,
-        pair_keys(url_hash, text_hash),
-        np.zeros(len(batch), np.bool_),
-        words,
-        np.zeros(0, np.uint64),
-        np.zeros(len(batch), np.int64),
-        batch[PAGE_URL] if PAGE_URL in batch.schema.names else None,
-        has_ngrams=False,
-        distinct=distinct,
+        url=url,
+        text=text,
+        malformed=malformed,
+        url_hash=url_hash,
+        text_hash=text_hash,
+        key=pair_keys(url_hash, text_hash),
+        own_url=np.zeros(len(batch), np.bool_),
+        word_count=word_count,
+        page=batch[PAGE_URL] if PAGE_URL in batch.schema.names else None,
     )

@@ -12,13 +12,13 @@ Source: ITU-T T.81, annexes B (markers) and F (sequential Huffman coding).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from transforms.columns.kernels import allocating_kernel
-from transforms.images.jpeg_lanes import NO_SCAN, decode
+from transforms.images.jpeg_lanes import NO_SCAN, Scan, decode
 from transforms.images.jpeg_tables import LOOK_UP_BITS, Layout, layout_of, read_header
 
 Plane = npt.NDArray[np.uint8]
@@ -26,8 +26,8 @@ Plane = npt.NDArray[np.uint8]
 _MOST_SAMPLES = 1 << 21  # of 134 million pixels; they take up to 28 MB while they are made
 
 
-class _Scan(NamedTuple):
-    """A file's only scan, to be decoded.
+class _Picture(NamedTuple):
+    """A file of one scan, to be decoded.
 
     Attributes:
       begin: where in the file its data begin.
@@ -53,18 +53,19 @@ def dc_planes(bodies: Sequence[bytes], smallest_px: int = 1) -> list[Plane | Non
     given for a file depends on its bytes alone. Other bytes may be among them.
     """
     planes: list[Plane | None] = [None] * len(bodies)
-    scans = [(n, scan) for n, body in enumerate(bodies) if (scan := _scan_of(body, smallest_px))]
-    scans.sort(key=lambda numbered: len(numbered[1].data))  # two that end at about the same time
-    for first in range(0, len(scans), 2):
-        some = scans[first : first + 2]
-        given = [_given(scan) for _, scan in some]
-        whole = decode(given[0], given[1] if len(given) == 2 else NO_SCAN)
-        for (n, scan), arrays, good in zip(some, given, whole, strict=False):
-            planes[n] = _plane_of(scan, arrays[-1]) if good else None
+    numbered = [(n, _picture_of(body, smallest_px)) for n, body in enumerate(bodies)]
+    pictures = [(n, picture) for n, picture in numbered if picture]
+    pictures.sort(key=lambda item: len(item[1].data))  # two that end at about the same time
+    for first in range(0, len(pictures), 2):
+        pair = pictures[first : first + 2]
+        scans = [_coded(picture) for _, picture in pair]
+        whole = decode(scans[0], scans[1] if len(scans) == 2 else NO_SCAN)
+        for (n, picture), scan, good in zip(pair, scans, whole, strict=False):
+            planes[n] = _plane_of(picture, scan.windows) if good else None
     return planes
 
 
-def _scan_of(body: bytes, smallest_px: int) -> _Scan | None:
+def _picture_of(body: bytes, smallest_px: int) -> _Picture | None:
     header = read_header(body)
     if not header:
         return None
@@ -78,24 +79,31 @@ def _scan_of(body: bytes, smallest_px: int) -> _Scan | None:
     across, down = layout.sampling
     units = -(-width // (8 * across)), -(-height // (8 * down))
     data = np.frombuffer(body, np.uint8)
-    return _Scan(data, header.begin, layout, header.quantum, units, shape)
+    return _Picture(data, header.begin, layout, header.quantum, units, shape)
 
 
-def _given(scan: _Scan) -> tuple[Any, ...]:
-    """What `decode` takes: data, where they begin, how many blocks there are, `Layout`'s moves,
-    steps, codes and symbols; and the bits that each block begins with, to be filled in."""
-    blocks = scan.layout.unit * scan.units[0] * scan.units[1]
-    tables = scan.layout[2:6]
-    return scan.data, scan.begin, blocks, *tables, np.empty(blocks + 1, np.uint32)
+def _coded(picture: _Picture) -> Scan:
+    layout = picture.layout
+    blocks = layout.unit * picture.units[0] * picture.units[1]
+    return Scan(
+        picture.data,
+        picture.begin,
+        blocks,
+        layout.moves,
+        layout.steps,
+        layout.codes,
+        layout.symbols,
+        windows=np.empty(blocks + 1, np.uint32),
+    )
 
 
-def _plane_of(scan: _Scan, windows: npt.NDArray[np.uint32]) -> Plane | None:
-    layout = scan.layout
-    (across, down), (units_across, units_down) = layout.sampling, scan.units
+def _plane_of(picture: _Picture, windows: npt.NDArray[np.uint32]) -> Plane | None:
+    layout = picture.layout
+    (across, down), (units_across, units_down) = layout.sampling, picture.units
     plane = np.empty((units_down * down, units_across * across), np.uint8)
-    if not _fill(windows, layout.unit, layout.sampling, layout.firsts, scan.quantum, plane):
+    if not _fill(windows, layout.unit, layout.sampling, layout.firsts, picture.quantum, plane):
         return None
-    return plane[: scan.shape[0], : scan.shape[1]]
+    return plane[: picture.shape[0], : picture.shape[1]]
 
 
 @allocating_kernel

@@ -9,9 +9,10 @@ Source: ITU-T T.81, annex F (sequential Huffman coding).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from transforms.columns.hashing import read8
@@ -21,6 +22,46 @@ from transforms.images.jpeg_tables import LOOK_UP_BITS, NO_STEP, first_symbol
 _SPARE = 1024  # zeros behind the coded bytes: a block takes at most 210
 _STEPS_A_REFILL = 3  # of at most 18 bits
 _NEVER = np.uint64(1 << 40)
+
+
+class Scan(NamedTuple):
+    """What `decode` takes.
+
+    Fields:
+      data: uint8[n], the file. begin: where its coded bytes begin. blocks: how many there are.
+      moves, steps, codes, symbols: as in `jpeg_tables.Layout`.
+      windows: uint32[blocks + 1], to be filled with the bits that each block begins with.
+    """
+
+    data: npt.NDArray[np.uint8]
+    begin: int
+    blocks: int
+    moves: npt.NDArray[np.uint64]
+    steps: npt.NDArray[np.uint16]
+    codes: npt.NDArray[np.int32]
+    symbols: npt.NDArray[np.uint8]
+    windows: npt.NDArray[np.uint32]
+
+
+class Lane(NamedTuple):
+    """Where the decoder is in a scan; each a uint64.
+
+    Fields:
+      acc: the next bits, at the upper end.
+      so_far: how many were used since there were `count`, and, from bit 6, the place in the block.
+      count: how many bits `acc` had. at: the next byte.
+      begun: how many blocks were begun. first: whether the next symbol is a block's first.
+      table: for that symbol. move: the block's place in `moves`.
+    """
+
+    acc: np.uint64
+    so_far: np.uint64
+    count: np.uint64
+    at: np.uint64
+    begun: np.uint64
+    first: np.uint64
+    table: np.uint64
+    move: np.uint64
 
 
 @allocating_kernel
@@ -60,21 +101,22 @@ def _unstuffed(data, at, out):  # type: ignore[no-untyped-def]
 def _begun(scan):  # type: ignore[no-untyped-def]
     """The scan's bytes with zeros behind them; how many there are, or -1 where no end follows; its
     lane, and the block at which that stops."""
-    data, begin, blocks, moves = scan[0], scan[1], scan[2], scan[3]
-    bits = np.empty(len(data) - begin + _SPARE, np.uint8)
-    size, at = _unstuffed(data, begin, bits)
+    data = scan.data
+    bits = np.empty(len(data) - scan.begin + _SPARE, np.uint8)
+    size, at = _unstuffed(data, scan.begin, bits)
     bits[size : size + _SPARE] = 0
     if at + 2 > len(data) or data[at + 1] != 0xD9:
-        return bits, -1, _never_ending(blocks, moves), _NEVER
+        return bits, -1, _never_ending(scan.blocks, scan.moves), _NEVER
     none, first = np.uint64(0), np.uint64(1)
-    return bits, size, (none, none, none, none, none, first, none, none), np.uint64(blocks)
+    lane = Lane(none, none, none, none, none, first, none, none)
+    return bits, size, lane, np.uint64(scan.blocks)
 
 
 @allocating_kernel
 def _never_ending(blocks, moves):  # type: ignore[no-untyped-def]
     """A lane that goes on for ever and does nothing."""
     none, place = np.uint64(0), np.uint64(len(moves) - 4)
-    return none, none, none, none, np.uint64(blocks), none, moves[place], place
+    return Lane(none, none, none, none, np.uint64(blocks), none, moves[place], place)
 
 
 @njit(inline="always")
@@ -131,7 +173,7 @@ def _after_one_symbol(lane, stop, bits, size, moves, codes, symbols, windows):  
     acc, count, begun = acc << np.uint64(used), count - np.uint64(used), begun + first
     first = np.uint64(place == 64)
     so_far, move = np.uint64(place & 63) << np.uint64(6), move + first
-    lane = (acc, so_far, count, at, begun, first, moves[move], moves[move + np.uint64(2)])
+    lane = Lane(acc, so_far, count, at, begun, first, moves[move], moves[move + np.uint64(2)])
     left = size * 8 - np.int64(at * np.uint64(8)) + np.int64(count)
     good = used > 0 and left > -128  # else decoding what is not there
     if not good or (first and begun == stop):
@@ -143,15 +185,9 @@ def _after_one_symbol(lane, stop, bits, size, moves, codes, symbols, windows):  
 
 @allocating_kernel
 def decode(a, b):  # type: ignore
-    """Fills the windows of two scans; whether each is as it should be.
-
-    A lane is where the decoder is in a scan: the next bits, at the upper end; how many were used
-    since there were so many, and (from bit 6) the place in the block; so many; the next byte; how
-    many blocks were begun; whether the next symbol is a block's first; the table for that; and the
-    block's place in `moves`.
-    """
-    _, _, _, moves_a, steps_a, codes_a, symbols_a, windows_a = a
-    _, _, _, moves_b, steps_b, codes_b, symbols_b, windows_b = b
+    """Fills the windows of two scans; whether each is as it should be."""
+    moves_a, steps_a, windows_a = a.moves, a.steps, a.windows
+    moves_b, steps_b, windows_b = b.moves, b.steps, b.windows
     bits_a, size_a, lane_a, stop_a = _begun(a)
     bits_b, size_b, lane_b, stop_b = _begun(b)
     good_a, good_b = size_a >= 0, size_b >= 0
@@ -160,11 +196,11 @@ def decode(a, b):  # type: ignore
     while True:
         if stop_a < _NEVER:
             lane_a, stop_a, good_a = _after_one_symbol(
-                lane_a, stop_a, bits_a, size_a, moves_a, codes_a, symbols_a, windows_a
+                lane_a, stop_a, bits_a, size_a, moves_a, a.codes, a.symbols, windows_a
             )
         if stop_b < _NEVER:
             lane_b, stop_b, good_b = _after_one_symbol(
-                lane_b, stop_b, bits_b, size_b, moves_b, codes_b, symbols_b, windows_b
+                lane_b, stop_b, bits_b, size_b, moves_b, b.codes, b.symbols, windows_b
             )
         if stop_a == stop_b == _NEVER:
             return good_a, good_b
@@ -192,15 +228,17 @@ def decode(a, b):  # type: ignore
                 acc_b, so_far_b, first_b, table_b, move_b = _stepped(
                     acc_b, so_far_b, after_b, move_b, moves_b
                 )
-        lane_a = acc_a, so_far_a, count_a, at_a, begun_a, first_a, table_a, move_a
-        lane_b = acc_b, so_far_b, count_b, at_b, begun_b, first_b, table_b, move_b
+        lane_a = Lane(acc_a, so_far_a, count_a, at_a, begun_a, first_a, table_a, move_a)
+        lane_b = Lane(acc_b, so_far_b, count_b, at_b, begun_b, first_b, table_b, move_b)
 
 
-def _no_scan() -> tuple[Any, ...]:
-    never = np.zeros(4, np.uint64)
-    steps, codes = np.zeros(1 << LOOK_UP_BITS, np.uint16), np.zeros((1, 3, 17), np.int32)
-    data, symbols = np.frombuffer(bytes(2), np.uint8), np.zeros((1, 256), np.uint8)
-    return data, 2, 0, never, steps, codes, symbols, np.zeros(1, np.uint32)
-
-
-NO_SCAN = _no_scan()
+NO_SCAN = Scan(
+    data=np.frombuffer(bytes(2), np.uint8),
+    begin=2,
+    blocks=0,
+    moves=np.zeros(4, np.uint64),
+    steps=np.zeros(1 << LOOK_UP_BITS, np.uint16),
+    codes=np.zeros((1, 3, 17), np.int32),
+    symbols=np.zeros((1, 256), np.uint8),
+    windows=np.zeros(1, np.uint32),
+)

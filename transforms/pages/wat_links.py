@@ -43,9 +43,15 @@ _HEADER, _STATUS, _TEXT = word(b'WARC-Header-Metadata":{'), word(b'"Status"'), w
 _HTML, _IMAGE, _BASE = map(word, (b'HTML-Metadata":{', b'MG@/src"', b'Base"'))
 # Bytes that are no part of white space, in UTF-8.
 _LETTER = ~np.isin(np.arange(256), [ord(" "), *range(0x80, 0xC0), 0xC2, 0xE1, 0xE2, 0xE3])
-# The columns of a link: where its page's URL begins, and what of it is put before the link's ends;
-# where the link's and its text begin and end; where the page's ends; where the link's object begins
-# and ends; whether a parser is needed.
+# Where the parts of a link are: the URL of its page, whose part before `base_end` is put before
+# the link's own; the link's URL and text; its JSON object; and whether a parser is needed.
+LINK = np.dtype(
+    [
+        *(("page", np.int64), ("base_end", np.int64), ("page_end", np.int64)),
+        *(("url", np.int64), ("url_end", np.int64), ("text", np.int64), ("text_end", np.int64)),
+        *(("object", np.int64), ("object_end", np.int64), ("odd", np.int64)),
+    ]
+)
 _ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 12, 1 << 12  # bytes of its URL, which each row has twice
 
 
@@ -61,7 +67,7 @@ class Links(NamedTuple):
     """Some links of images, of which more than their bytes is made only where it is asked for."""
 
     data: npt.NDArray[np.uint8]
-    links: npt.NDArray[np.int64]
+    links: npt.NDArray[np.void]  # LINK[n]
 
     def columns(self) -> Images:
         """The images of links that need no parser.
@@ -86,7 +92,8 @@ class Links(NamedTuple):
 
     def objects(self) -> Iterator[tuple[bytes, bytes]]:
         """The URL of each link's page, and the link's JSON."""
-        for page, page_end, begin, end in self.links[:, [0, 6, 7, 8]].tolist():
+        parts = self.links[["page", "page_end", "object", "object_end"]].tolist()
+        for page, page_end, begin, end in parts:
             yield self.data[page:page_end].tobytes(), self.data[begin:end].tobytes()
 
 
@@ -109,14 +116,14 @@ def look(members: Sequence[bytes | bytearray]) -> Seen:
     data = np.frombuffer(b"".join([*members, bytes(MARGIN)]), np.uint8)
     ends = np.cumsum(np.fromiter(map(len, members), np.int64, len(members)))
     kinds, fields = np.empty(len(members), np.int8), np.empty(7, np.int64)
-    links = np.empty((len(data) // _SHORTEST, 10), np.int64)
+    links = np.empty(len(data) // _SHORTEST, LINK)
     links = links[: _look(data, ends, kinds, links, fields)]
-    odd = links[:, 9] > 0
+    odd = links["odd"] > 0
     return Seen(kinds, _steps(data, links, ~odd), _steps(data, links, odd))
 
 
 def _steps(
-    data: npt.NDArray[np.uint8], links: npt.NDArray[np.int64], which: npt.NDArray[np.bool_]
+    data: npt.NDArray[np.uint8], links: npt.NDArray[np.void], which: npt.NDArray[np.bool_]
 ) -> Iterator[Links]:
     rows = np.flatnonzero(which)
     for at in range(0, len(rows), _ROWS_AT_ONCE):
@@ -128,9 +135,10 @@ def _fill_offsets(links, offsets):  # type: ignore[no-untyped-def]
     offsets[:, 0] = 0
     for row in range(len(links)):
         link = links[row]
-        offsets[0, row + 1] = offsets[0, row] + link[1] - link[0] + link[3] - link[2]
-        offsets[1, row + 1] = offsets[1, row] + link[5] - link[4]
-        offsets[2, row + 1] = offsets[2, row] + link[6] - link[0]
+        url_size = link.base_end - link.page + link.url_end - link.url
+        offsets[0, row + 1] = offsets[0, row] + url_size
+        offsets[1, row + 1] = offsets[1, row] + link.text_end - link.text
+        offsets[2, row + 1] = offsets[2, row] + link.page_end - link.page
 
 
 @kernel
@@ -138,10 +146,10 @@ def _join(data, links, urls, texts, pages):  # type: ignore[no-untyped-def]
     url = text = page = 0
     for row in range(len(links)):
         link = links[row]
-        url = _copy(data, link[0], link[1], urls, url)
-        url = _copy(data, link[2], link[3], urls, url)
-        text = _copy(data, link[4], link[5], texts, text)
-        page = _copy(data, link[0], link[6], pages, page)
+        url = _copy(data, link.page, link.base_end, urls, url)
+        url = _copy(data, link.url, link.url_end, urls, url)
+        text = _copy(data, link.text, link.text_end, texts, text)
+        page = _copy(data, link.page, link.page_end, pages, page)
 
 
 @kernel
@@ -237,11 +245,12 @@ def _links(data, at, stop, links, fields):  # type: ignore[no-untyped-def]
         if text_end > text:
             form, kept = url_form(data, url, url_end)
             link = links[used]
-            link[0], link[2], link[3], link[4], link[5] = page, kept, url_end, text, text_end
-            link[6], link[7], link[8] = page_end, begin, low
-            link[9] = not stands or form < 0 or fields[6] or not _has_letter(data, text, text_end)
-            if not link[9]:
-                link[1] = end_before(data, page, page_end, form)
+            link.page, link.page_end, link.object, link.object_end = page, page_end, begin, low
+            link.url, link.url_end, link.text, link.text_end = kept, url_end, text, text_end
+            odd = not stands or form < 0 or fields[6] or not _has_letter(data, text, text_end)
+            link.odd = odd
+            if not odd:
+                link.base_end = end_before(data, page, page_end, form)
             used += 1
         at = find(data, low, stop, _IMAGE, _BASE)
     return used

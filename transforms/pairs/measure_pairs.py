@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,17 @@ from transforms.pairs.urls import has_blank_edges, url_hashes
 NO_URL, NOT_HTTP, NO_TEXT, NOT_UTF8 = "no_url", "not_http", "no_text", "not_utf8"
 
 
+class NGrams(NamedTuple):
+    """The unigrams and bigrams of texts.
+
+    Fields:
+      hashes: uint64[m]. first: int64[n], where those of each text begin.
+    """
+
+    hashes: UInt64s
+    first: npt.NDArray[np.int64]
+
+
 class Pairs(NamedTuple):
     """A batch of pairs, measured.
 
@@ -26,11 +37,9 @@ class Pairs(NamedTuple):
       malformed: string[n], what makes the pair unusable, or null.
       url_hash, text_hash: uint64[n], of the identities. key: uint64[n], of both.
       own_url: bool[n], whether `url_hash` is known to be that of the URL itself.
-      word_count, ngrams, first_ngram: as in `Texts`; a malformed pair has none.
+      word_count: int32[n]; a malformed pair has no words.
       page: string[n], URL of the page that each pair is from, or null; None where none is known.
-      has_ngrams: whether `ngrams` and `first_ngram` are there; they are not remembered.
-      distinct: ascending uint64 arrays that hold each n-gram of the rows that counted; None where
-        they are not known.
+      ngrams: None where they were used up, or are not remembered.
     """
 
     url: pa.StringArray
@@ -41,11 +50,8 @@ class Pairs(NamedTuple):
     key: UInt64s
     own_url: Bools
     word_count: npt.NDArray[np.int32]
-    ngrams: UInt64s
-    first_ngram: npt.NDArray[np.int64]
     page: pa.StringArray | None = None
-    has_ngrams: bool = True
-    distinct: Sequence[UInt64s] | None = None
+    ngrams: NGrams | None = None
 
     def usable(self) -> npt.NDArray[np.bool_]:
         """bool[n]: which pairs are not malformed."""
@@ -140,15 +146,14 @@ def measure(batch: pa.RecordBatch) -> Pairs:
     url_hash[unusable] = string_hashes(url.take(pa.array(unusable)))
     key = pair_keys(url_hash, text.hash)
     return Pairs(
-        url,
-        text.kept,
-        faults,
-        url_hash,
-        text.hash,
-        key,
-        own_url,
-        text.word_count,
-        text.ngrams,
-        text.first_ngram,
-        _pages(batch),
+        url=url,
+        text=text.kept,
+        malformed=faults,
+        url_hash=url_hash,
+        text_hash=text.hash,
+        key=key,
+        own_url=own_url,
+        word_count=text.word_count,
+        page=_pages(batch),
+        ngrams=NGrams(text.ngrams, text.first_ngram),
     )

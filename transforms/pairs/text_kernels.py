@@ -192,6 +192,16 @@ def _add_word(word, begun, words, ngrams, used):  # type: ignore[no-untyped-def]
     return used + 2
 
 
+@njit(inline="always")
+def _add_ended_word(identity, start, end, begun, words, ngrams, used):  # type: ignore
+    """Adds the n-grams of the word that ends here, if one began: how many n-grams and words there
+    are then, and how the next bigram begins."""
+    if start < 0:
+        return used, words, begun
+    word = word_hash(identity, start, end)
+    return _add_word(word, begun, words, ngrams, used), words + 1, pair_begin(word)
+
+
 @kernel
 def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  # noqa: C901
     """Fills `out` and the kept texts, but for the odd rows; returns how many n-grams there are."""
@@ -220,12 +230,10 @@ def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  #
                 kept_end += 1
                 identity[end] = _BLANK
                 end += 1
-                if word_start >= 0:
-                    word = word_hash(identity, word_start, word_end)
-                    used = _add_word(word, begun, words, ngrams, used)
-                    begun = pair_begin(word)
-                    words += 1
-                    word_start = -1
+                used, words, begun = _add_ended_word(
+                    identity, word_start, word_end, begun, words, ngrams, used
+                )
+                word_start = -1
             skipped = width
             if not trusted:
                 class_here = combining[code] if flag & COMBINES else np.uint8(0)
@@ -252,10 +260,9 @@ def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  #
                     word_end = end
         if is_odd:
             kept_end, used, words, word_start, end = kept_start, first, 0, -1, 0
-        if word_start >= 0:
-            word = word_hash(identity, word_start, word_end)
-            used = _add_word(word, begun, words, ngrams, used)
-            words += 1
+        used, words, begun = _add_ended_word(
+            identity, word_start, word_end, begun, words, ngrams, used
+        )
         if not wanted[row]:
             used, words = first, 0
         ends[row + 1] = kept_end

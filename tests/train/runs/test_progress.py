@@ -95,7 +95,7 @@ def test_what_is_worth_nothing_is_refused(numbers, says):
 
 def test_a_run_is_seen_by_its_trackers(shards, tmp_path, capsys):
     TOLD.clear()
-    trackers = f"--trackers=train.runs.trackers:TensorBoard,{__name__}:Listener"
+    trackers = f"--trackers=tensorboard,{__name__}:Listener"
     assert train(shards, tmp_path / "run", trackers) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
     for word in ("loss", "accuracy", "temperature", "gradient norm", "samples/s", "left"):

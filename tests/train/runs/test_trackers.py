@@ -36,8 +36,9 @@ def text(value) -> str:
     return value.tensor.string_val[0].decode()
 
 
-def test_tensorboard_holds_what_it_was_told(tmp_path: Path):
-    (tracker,) = open_trackers("train.runs.trackers:TensorBoard", tmp_path, TINY, 1)
+@pytest.mark.parametrize("name", ["tensorboard", "train.trackers:TensorBoard"])
+def test_tensorboard_holds_what_it_was_told(name: str, tmp_path: Path):
+    (tracker,) = open_trackers(name, tmp_path, TINY, 1)
     pixels = np.zeros((4, 8, 8, 3), np.uint8)
     pixels[1] = (250, 10, 20)
     tracker.samples(1, pixels, ["a dog", "*a*\nred <b>square</b>", "x", "y"])
@@ -82,4 +83,4 @@ def test_a_full_disk_is_told_and_holds_nobody_up(tmp_path: Path):
 @pytest.mark.parametrize("name", ["nowhere:A", "train.runs.trackers:B", "train", "json:loads"])
 def test_a_tracker_that_cannot_be_made_is_refused(name: str, tmp_path: Path):
     with pytest.raises(SettingsError, match="tracker '" + name):
-        open_trackers(f"train.runs.trackers:TensorBoard,{name}", tmp_path, TINY, 1)
+        open_trackers(f"tensorboard,{name}", tmp_path, TINY, 1)

@@ -47,7 +47,7 @@ def judged(rows: list[tuple], *, repeated=(), foreign=(), **corpus: HashSet | No
     pairs = measure(pair_batch(rows))
     at = np.arange(len(rows))
     marks = np.isin(at, repeated), np.isin(at, foreign)
-    return text_reasons(pairs, *marks, found, min_words=2, max_words=3).to_pylist()
+    return text_reasons(pairs, *marks, found, TextRules(2, 3)).to_pylist()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from tests.support.made_batches import ngram_hash, ngrams_by_row, pair_batch
 from transforms.corpus.hash_sets import HashSet
 from transforms.corpus.rare_tokens import has_rare_token
 from transforms.corpus.remembered import recalled, remembered
-from transforms.pairs.measure_pairs import Pairs, measure
+from transforms.pairs.measure_pairs import NGrams, Pairs, measure
 
 URL = "http://a.example/b.jpg"
 # Hashes that share a mark of the 2**22, or its byte, and those of the first and the last mark.
@@ -26,8 +26,7 @@ def pairs_of(rows: list[list[int]]) -> Pairs:
         ngrams += row
     counts = [(len(row) + 1) // 2 for row in rows]
     return measure(pair_batch([(URL, "x")] * len(rows)))._replace(
-        ngrams=np.array(ngrams, np.uint64),
-        first_ngram=np.array(starts[::-1], np.int64),
+        ngrams=NGrams(np.array(ngrams, np.uint64), np.array(starts[::-1], np.int64)),
         word_count=np.array(counts, np.int32),
     )
 
@@ -45,8 +44,8 @@ def test_one_ngram_outside_makes_a_text_rare(rows: list, known: set[int]) -> Non
     # The distinct n-grams of those that counted are enough, in any pieces.
     distinct = sorted({ngram for row, one in rows for ngram in row if one})
     halves = [np.array(half, np.uint64) for half in (distinct[::2], distinct[1::2])]
-    pairs = pairs_of([row for row, _ in rows])._replace(distinct=halves)
-    assert has_rare_token(pairs, alive, hash_set(known)).tolist() == rare
+    pairs = pairs_of([row for row, _ in rows])
+    assert has_rare_token(pairs, alive, hash_set(known), halves).tolist() == rare
 
 
 @pytest.mark.parametrize("hash_", HASHES)
@@ -86,16 +85,16 @@ def test_what_is_remembered_is_as_rare(counted: bool, rows: list, random) -> Non
     batch = pair_batch([(URL, text) for text, _ in rows])
     pairs = measure(batch)
     alive = np.array([one for _, one in rows], np.bool_)
-    distinct = np.unique(pairs.ngrams)
+    distinct = np.unique(pairs.ngrams.hashes)
     known = {int(ngram) for ngram in distinct if random.random() < 0.9}
     vocabulary = hash_set(known | {7})
-    found = recalled(remembered(pairs, batch), [distinct] if counted else None)
+    found, kept = recalled(remembered(pairs, batch)), [distinct] if counted else None
     rare = [
         one and not known.issuperset(row)
         for one, row in zip(alive, ngrams_by_row(pairs), strict=True)
     ]
     assert has_rare_token(pairs, alive, vocabulary).tolist() == rare
-    assert has_rare_token(found, alive, vocabulary).tolist() == rare
+    assert has_rare_token(found, alive, vocabulary, kept).tolist() == rare
 
 
 def test_no_rows() -> None:

@@ -16,7 +16,7 @@ from tests.support.made_batches import (
 from tests.support.nasty_texts import captions, urls
 from transforms.columns.pair_columns import UNREADABLE
 from transforms.corpus.remembered import recalled, remembered
-from transforms.pairs.measure_pairs import Pairs, measure
+from transforms.pairs.measure_pairs import NGrams, Pairs, measure
 from transforms.pairs.texts import measure_texts
 
 anything = st.one_of(st.none(), st.binary(max_size=4), captions)
@@ -42,7 +42,7 @@ def test_what_is_remembered_is_measured_alike(rows: list) -> None:
     pairs = measure(batch)
     found = recalled(remembered(pairs, batch))
     texts = measure_texts(found.text, pairs.usable(), found.word_count)
-    found = found._replace(ngrams=texts.ngrams, first_ngram=texts.first_ngram)
+    found = found._replace(ngrams=NGrams(texts.ngrams, texts.first_ngram))
     assert found.word_count.tolist() == texts.word_count.tolist()
     known = told(pairs._replace(own_url=found.own_url))
     assert told(found) == known
@@ -146,7 +146,7 @@ def test_every_kind_of_text_column(kind: pa.DataType) -> None:
 def test_the_words_of_a_malformed_pair_count_nowhere(url, caption) -> None:
     pairs = measure(pair_batch([(URL, "x y"), (url, caption), (URL, "é z")]))
     assert pairs.word_count.tolist() == [2, 0, 2]
-    assert sorted(pairs.ngrams.tolist()) == sorted(ngram_hashes("x y") + ngram_hashes("é z"))
+    assert sorted(pairs.ngrams.hashes.tolist()) == sorted(ngram_hashes("x y") + ngram_hashes("é z"))
     assert pairs.text[1].as_py() in ("a dog", "a \ufffd")  # it is shown all the same
     assert pairs.text_hash[1] == xxh(pairs.text[1].as_py())
 
