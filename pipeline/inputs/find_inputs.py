@@ -22,7 +22,8 @@ from transforms.columns.pair_columns import PAGE_URL
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary_file import NAME as VOCABULARY
 from transforms.corpus.vocabulary_file import check_vocabulary
-from transforms.decontamination.evaluation_images import IMAGE_SUFFIXES, EvaluationFile
+from transforms.decontamination.evaluation_images import EvaluationFile
+from transforms.images.file_formats import IMAGE_SUFFIXES
 from transforms.pages.parse_pages import PAGE_FORMATS
 from transforms.storage.files import exists, is_local, open_to_read
 

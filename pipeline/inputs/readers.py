@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.inputs.splits import Split
 from pipeline.inputs.text_files import BLOCK, HEAD, LONGEST_ROW, read_json_lines, read_table
 from transforms.columns.pair_columns import PAGE_URL, UNREADABLE
+from transforms.images.file_formats import IMAGE_EXTENSIONS
 from transforms.storage.files import is_local, open_to_read
 from transforms.storage.tar_members import BrokenTar, tar_members
 
@@ -27,16 +28,15 @@ LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
 # which Spark may choose): a page of 1 MB then holds 20 GB, and pyarrow makes no dictionary of it.
 SHARED_ROWS = 64
 DECODED_BYTES = 1 << 28  # of a column that a batch of Parquet may take before it is cut
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 
 
 def read_split(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The batches of one split, the same each time, with at most `batch_rows` rows each, and at
     most `BATCH_BYTES` bytes where there is more than one row. One of over 40 MiB is unreadable.
 
-    Columns: `url` and `caption`, and `page_url` where the split has it; of text files and pages,
-    and of a row that is unreadable, `malformed`;
-    of shards `source_path`, `source_at` and `source_size`, the place of the image's bytes.
+    Columns: `url` and `caption`; `page_url` where the split has it; `malformed` of text files and
+    pages, and of a row that is unreadable; and of shards `source_path`, `source_at` and
+    `source_size`, the place of the image's bytes.
     """
     readers = {
         "parquet": _parquet,

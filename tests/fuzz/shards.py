@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image, ImageFilter
 
-from pipeline.inputs.readers import IMAGE_EXTENSIONS, read_split
+from pipeline.inputs.readers import read_split
 from pipeline.inputs.splits import Split
 from tests.support.hostile_tars import END, HOSTILE, binary, header, padded, pax, records
 from train.data.images import decode_square
@@ -27,10 +27,10 @@ from train.errors import TrainingError
 from train.model.tokenizer import learn_tokenizer
 from train.presets import TINY
 from transforms.decontamination.evaluation_images import (
-    IMAGE_SUFFIXES,
     EvaluationFile,
     hash_evaluation_file,
 )
+from transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES
 from transforms.storage.tar_members import BrokenTar, Member, tar_members
 
 warnings.simplefilter("ignore")  # Pillow's, of what is broken

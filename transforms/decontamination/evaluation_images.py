@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from transforms.columns import reasons as r
 from transforms.columns.hashing import UInt64s
 from transforms.images.examine import Image, examine
+from transforms.images.file_formats import IMAGE_SUFFIXES
 from transforms.storage.files import local_copy, open_to_read, write_atomically
 from transforms.storage.tar_members import BrokenTar, tar_members
 from transforms.workers.threads import in_threads
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 LOG = logging.getLogger("alignset")
 MAX_BYTES = 1 << 26  # of an image; a larger one is counted as unreadable
 FAR = 64  # bits: no two hashes are farther apart

@@ -126,12 +126,15 @@ class Slot:
         if status >= 200 and status != 200:
             retry_after_s = self.curl.getinfo(pycurl.RETRY_AFTER) if status in (429, 503) else 0
             return Ended(
-                self.job, None, _status_detail(status), None, took_s, False, float(retry_after_s)
+                self.job,
+                detail=_status_detail(status),
+                took_s=took_s,
+                retry_after_s=float(retry_after_s),
             )
         if error == pycurl.E_OK and not (self._size == 0 and self._is_disallowed()):
-            return Ended(self.job, b"".join(self._parts), took_s=took_s)
+            return Ended(self.job, body=b"".join(self._parts), took_s=took_s)
         silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
-        return Ended(self.job, None, self._detail(error), None, took_s, silent)
+        return Ended(self.job, detail=self._detail(error), took_s=took_s, silent=silent)
 
     def _detail(self, error: int) -> str:
         if self._met_directive:
@@ -144,12 +147,12 @@ class Slot:
         return _DETAIL_OF_ERROR.get(error, "bad_answer")
 
     def _redirected(self, location: str, took_s: float) -> Ended:
-        target, detail = request_url(location), None
+        target = request_url(location)
         if target is None:
-            detail = "bad_redirect"
-        elif self.job.redirects >= self._settings.max_redirects:
-            target, detail = None, "too_many_redirects"
-        return Ended(self.job, None, detail, target, took_s)
+            return Ended(self.job, detail="bad_redirect", took_s=took_s)
+        if self.job.redirects >= self._settings.max_redirects:
+            return Ended(self.job, detail="too_many_redirects", took_s=took_s)
+        return Ended(self.job, redirect=target, took_s=took_s)
 
 
 def _status_detail(status: int) -> str:

@@ -62,8 +62,8 @@ def read_records(source: BinaryIO) -> Iterator[Found]:
 
 
 def read_members_or_records(source: BinaryIO) -> Iterator[bytearray | Found]:
-    """The same, but members that were decompressed at once are given as they are, for
-    `records_of`."""
+    """The records of an archive, but for members that were decompressed at once: these are given as
+    they are, for `records_of`."""
     for one in archives_of(source):
         if isinstance(one, Broken):
             yield one
@@ -88,8 +88,10 @@ def records_of(member: bytearray) -> Iterator[Found]:
 
 
 def check_archive(source: BinaryIO) -> None:
-    """Raises:
-    ValueError: no record begins in this file.
+    """Looks for a record at the archive's beginning.
+
+    Raises:
+      ValueError: no record begins in this file.
     """
     for number, found in enumerate(read_records(source)):
         if isinstance(found, Record):

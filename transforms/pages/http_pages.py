@@ -11,7 +11,7 @@ import brotli
 import zstandard
 from zlib_ng import zlib_ng
 
-from transforms.pages.archive_members import CUT_OFF, MAX_RECORD, Broken
+from transforms.pages.archive_members import Broken
 from transforms.pages.archives import Record
 
 BAD_HTTP, BAD_ENCODING, TOO_LARGE = "bad_http", "bad_encoding", "too_large"
@@ -205,6 +205,3 @@ _DECODERS: dict[bytes, Callable[[bytes | memoryview], bytes | memoryview]] = {
     b"br": _unbrotli,
     b"zstd": _unzstd,
 }
-
-DETAILS = (BAD_HTTP, BAD_ENCODING, TOO_LARGE, LONG_URL, CUT_OFF)
-assert MAX_PAGE <= MAX_RECORD
