@@ -3,61 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
+from collections.abc import Sequence
 
+from pipeline.runs.beam_patches import quick_imports
 from stoppable import run_stoppable
 
 NAME = "beam_runner.py: "
 STOPPED = "stopped; the same command goes on from here"
-
-# What Beam and numba import where they find it, and the flags' words that ask for it.
-_OPTIONAL = {
-    "pandas": (),
-    "scipy": (),
-    "bson": (),
-    "pymongo": (),
-    "apache_beam.io.gcp.bigquery": (),
-    "google.api_core": ("gs://", "dataflow"),
-    "google.auth": ("gs://", "dataflow"),
-    "google.cloud": ("gs://", "dataflow"),
-    "apitools": ("gs://", "dataflow"),
-    "boto3": ("s3://",),
-    "cffi": (),
-}
-
-
-class _Hidden(MetaPathFinder):
-    """Packages that are not needed here, though others import them where they find them."""
-
-    def __init__(self, argv: Sequence[str]) -> None:
-        words = " ".join(argv).lower()
-        self._names = {n for n, uses in _OPTIONAL.items() if not any(use in words for use in uses)}
-
-    def find_spec(self, name: str, *_: object) -> None:
-        if name in self._names:
-            raise ModuleNotFoundError(f"{name} is hidden while others start", name=name)
-
-
-@contextmanager
-def _quick_start(argv: Sequence[str] = ()) -> Iterator[None]:
-    """Imports without what is not needed, nor garbage collection: nothing made here is garbage."""
-    hidden = _Hidden(argv)
-    sys.meta_path.insert(0, hidden)
-    gc.disable()
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(hidden)
-        gc.freeze()
-        gc.enable()
-
 
 # glibc's numbers of what `mallopt` sets (malloc.h), and how its environment variables name it.
 _ALLOCATOR = {
@@ -84,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     _keep_memory()
     try:
-        with _quick_start(argv):
+        with quick_imports(argv):
             import pyarrow
 
             from pipeline.options import UsageError, parse  # Beam takes a second, and warns

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import beam_runner
+from pipeline.runs.beam_patches import quick_imports
 from tests.support.command import ROOT, digests, fates, manifest, run, run_process, succeed
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
@@ -136,8 +137,8 @@ def test_a_text_only_run_imports_neither_pandas_nor_scipy(tmp_path: Path):
 def test_what_is_hidden_at_the_start_can_be_imported_after_it():
     said = python("""if True:
         import gc, sys
-        import beam_runner
-        with beam_runner._quick_start():
+        from pipeline.runs.beam_patches import quick_imports
+        with quick_imports():
             import apache_beam, numba
             print(gc.isenabled())
             for name in ("pandas", "scipy"):
@@ -154,7 +155,7 @@ def test_what_is_hidden_at_the_start_can_be_imported_after_it():
 
 def test_a_start_that_fails_hides_nothing_after_it():
     finders = list(sys.meta_path)
-    with pytest.raises(OSError, match="the disk"), beam_runner._quick_start():
+    with pytest.raises(OSError, match="the disk"), quick_imports():
         raise OSError("the disk")
     assert sys.meta_path == finders
     assert gc.isenabled()

@@ -6,10 +6,8 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partialmethod
-from types import MethodType
 from typing import Any
 
 import apache_beam as beam
@@ -25,17 +23,15 @@ from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.portability.api import beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.portable_runner import TERMINAL_STATES
-from apache_beam.runners.worker.statesampler import StateSampler
-from apache_beam.transforms import core
 
 from pipeline.options import UsageError
+from pipeline.runs.beam_patches import beam_patches
 from transforms.storage.files import is_local
 
 IN_PROCESS = ("", "directrunner", "fnapirunner")
 AT_START = ("flinkrunner", "portablerunner", "sparkrunner")
 CANCEL_S = 60.0
 ANSWER_S = 10.0
-SAMPLING_MS = 5
 # A line that names an exception, of Python or of Java.
 _NAMED = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_][\w$]*\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
 # What gRPC says of a worker that is no more.
@@ -101,9 +97,7 @@ class Engine:
         runner = FnApiRunner() if self.in_process else None
         try:
             with (
-                _remembered_signatures(),
-                _remembered_views(),
-                _short_samples(),
+                beam_patches(),
                 beam.Pipeline(runner=runner, options=self._options) as pipeline,
             ):
                 yield pipeline
@@ -146,59 +140,6 @@ class Engine:
                     names.append(job.job_name)
                     _cancel(jobs, job.job_id)
         return names
-
-
-@contextmanager
-def _remembered_signatures() -> Iterator[None]:
-    """Beam looks at each method of each DoFn eight times: 7,000 signatures of a few dozen methods,
-    a fifth of a second."""
-    inspect, known = core.get_function_args_defaults, {}
-
-    def remembered(function: Callable[..., Any]) -> tuple[list[str], list[Any]]:
-        if not isinstance(function, MethodType):
-            return inspect(function)
-        method = function.__func__
-        if method not in known:
-            known[method] = inspect(function)
-        names, defaults = known[method]
-        return [*names], [*defaults]
-
-    core.get_function_args_defaults = remembered
-    try:
-        yield
-    finally:
-        core.get_function_args_defaults = inspect
-
-
-@contextmanager
-def _remembered_views() -> Iterator[None]:
-    """Beam asks for a view of its options with each transform, and makes an argument parser for
-    it: 300 times, a tenth of a second. All views of options share what they hold."""
-    make, known = PipelineOptions.view_as, {}
-
-    def remembered(options: PipelineOptions, kind: type[PipelineOptions]) -> PipelineOptions:
-        shared = options._all_options
-        if (id(shared), kind) not in known:
-            known[id(shared), kind] = shared, make(options, kind)  # kept, so that ids stay theirs
-        return known[id(shared), kind][1]
-
-    PipelineOptions.view_as = remembered
-    try:
-        yield
-    finally:
-        PipelineOptions.view_as = make
-
-
-@contextmanager
-def _short_samples() -> Iterator[None]:
-    """At the end of each stage Beam waits for the thread that samples what it does, which sleeps
-    longer and longer, up to 0.2 s: together a third of a second in which nothing is done."""
-    make = StateSampler.__init__
-    StateSampler.__init__ = partialmethod(make, sampling_period_ms=SAMPLING_MS)
-    try:
-        yield
-    finally:
-        StateSampler.__init__ = make
 
 
 def _cancel(jobs: Any, job_id: str) -> None:

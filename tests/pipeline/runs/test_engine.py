@@ -1,19 +1,14 @@
 """What an engine says of a failed job, in one line; and jobs that a dead start left."""
 
 import socket
-from contextlib import suppress
 
-import apache_beam as beam
 import pytest
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
-from apache_beam.runners.worker.statesampler import StateSampler
-from apache_beam.transforms import core
-from apache_beam.utils.counters import CounterFactory
 
 from pipeline.options import UsageError
-from pipeline.runs.engine import SAMPLING_MS, Engine, EngineError, check_engine, job_error
+from pipeline.runs.engine import Engine, EngineError, check_engine, job_error
 
 FROM_WORKER = """Pipeline job_1 failed in state FAILED: java.lang.RuntimeException: Error received \
 from SDK harness for instruction 1: Traceback (most recent call last):
@@ -152,53 +147,3 @@ def test_only_the_jobs_of_that_start_are_cancelled():
 def test_without_a_job_service_nothing_is_left():
     flags = ["--runner=PortableRunner", "--job_endpoint=localhost:1"]
     assert Engine(PipelineOptions(flags), "new").cancel("abc") == []
-
-
-class _Asked(beam.DoFn):
-    def process(self, element, times=3):
-        yield element * times
-
-
-def test_signatures_are_those_that_beam_finds_and_their_lists_are_not_shared():
-    found = core.get_function_arguments(_Asked(), "process")
-    with Engine(PipelineOptions([]), "s").pipeline("texts") as pipeline:
-        counted = []
-        for _ in range(2):
-            names, defaults = core.get_function_arguments(_Asked(), "process")
-            counted.append(([*names], [*defaults]))
-            names.clear()
-        assert core.get_function_args_defaults(_Asked.process) == (["self", *found[0]], [3])
-        pipeline | beam.Create([1])
-    assert counted == [found, found] == [(["element", "times"], [3])] * 2
-
-
-def test_views_of_options_share_what_is_set_later_and_are_not_those_of_others():
-    options, others = PipelineOptions(["--job_name=a"]), PipelineOptions(["--job_name=b"])
-    with Engine(options, "s").pipeline("texts") as pipeline:
-        view = options.view_as(GoogleCloudOptions)
-        assert view is options.view_as(GoogleCloudOptions)
-        assert others.view_as(GoogleCloudOptions).job_name == "b"
-        options.view_as(GoogleCloudOptions).job_name = "c"
-        assert view.job_name == "c" == options.get_all_options()["job_name"]
-        pipeline | beam.Create([1])
-    assert options.view_as(GoogleCloudOptions) is not view
-
-
-def test_a_stage_does_not_wait_long_for_its_sampler():
-    with Engine(PipelineOptions([]), "s").pipeline("texts") as pipeline:
-        assert StateSampler("a stage", CounterFactory()).sampling_period_ms == SAMPLING_MS
-        pipeline | beam.Create([1])
-
-
-def what_is_replaced() -> tuple:
-    return PipelineOptions.view_as, core.get_function_args_defaults, StateSampler.__init__
-
-
-def test_beam_is_as_it_was_after_a_pipeline_that_failed():
-    before = what_is_replaced()
-    engine = Engine(PipelineOptions([]), "s")
-    with suppress(OSError), engine.pipeline("texts"):
-        pairs = zip(what_is_replaced(), before, strict=True)
-        assert all(now is not then for now, then in pairs)
-        raise OSError("the disk")
-    assert what_is_replaced() == before

@@ -1,0 +1,104 @@
+"""What is changed in Beam: it does what Beam does, and is left alone afterwards. Where Beam itself no
+longer does what a patch is for, a test here fails, and the patch should go."""
+
+import inspect
+from collections import Counter
+from contextlib import suppress
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.worker.statesampler import StateSampler
+from apache_beam.transforms import core
+from apache_beam.utils.counters import CounterFactory
+
+from pipeline.runs.beam_patches import PATCHES, SAMPLING_MS, beam_patches
+from pipeline.runs.engine import Engine
+
+
+class _Asked(beam.DoFn):
+    def process(self, element, times=3):
+        yield element * times
+
+
+def test_signatures_are_those_that_beam_finds_and_their_lists_are_not_shared():
+    expected = core.get_function_arguments(_Asked(), "process")
+    with beam_patches():
+        counted = []
+        for _ in range(2):
+            names, defaults = core.get_function_arguments(_Asked(), "process")
+            counted.append(([*names], [*defaults]))
+            names.clear()
+        assert core.get_function_args_defaults(_Asked.process) == (["self", *expected[0]], [3])
+    assert counted == [expected, expected] == [(["element", "times"], [3])] * 2
+
+
+def test_views_of_options_share_what_is_set_later_and_are_not_those_of_others():
+    options, others = PipelineOptions(["--job_name=a"]), PipelineOptions(["--job_name=b"])
+    with beam_patches():
+        view = options.view_as(GoogleCloudOptions)
+        assert view is options.view_as(GoogleCloudOptions)
+        assert others.view_as(GoogleCloudOptions).job_name == "b"
+        options.view_as(GoogleCloudOptions).job_name = "c"
+        assert view.job_name == "c" == options.get_all_options()["job_name"]
+    assert options.view_as(GoogleCloudOptions) is not view
+
+
+def test_a_stage_does_not_wait_long_for_its_sampler():
+    with beam_patches():
+        assert StateSampler("a stage", CounterFactory()).sampling_period_ms == SAMPLING_MS
+
+
+def what_is_replaced() -> dict[str, object]:
+    return {
+        "views": PipelineOptions.view_as,
+        "signatures": core.get_function_args_defaults,
+        "samples": StateSampler.__init__,
+    }
+
+
+def test_beam_is_as_it_was_after_a_pipeline_that_failed():
+    before = what_is_replaced()
+    engine = Engine(PipelineOptions([]), "s")
+    with suppress(OSError), engine.pipeline("texts"):
+        assert all(now is not before[name] for name, now in what_is_replaced().items())
+        raise OSError("the disk")
+    assert what_is_replaced() == before
+
+
+@pytest.mark.parametrize("name", [*PATCHES, "all"])
+def test_each_patch_can_be_left_out(name: str, monkeypatch: pytest.MonkeyPatch):
+    before = what_is_replaced()
+    monkeypatch.setenv("ALIGNSET_WITHOUT_PATCHES", name)
+    with beam_patches():
+        left = {known for known, now in what_is_replaced().items() if now is before[known]}
+    assert left == ({*PATCHES} if name == "all" else {name})
+
+
+def test_beam_still_does_what_the_patches_are_for(monkeypatch: pytest.MonkeyPatch):
+    asked: Counter[str] = Counter()
+    view_as, arguments = PipelineOptions.view_as, core.get_function_args_defaults
+
+    def viewed(options: PipelineOptions, kind: type[PipelineOptions]) -> PipelineOptions:
+        asked[f"views of {kind.__name__}"] += 1
+        return view_as(options, kind)
+
+    def looked_at(function):
+        asked[f"signatures of {function.__qualname__}"] += 1
+        return arguments(function)
+
+    monkeypatch.setattr(PipelineOptions, "view_as", viewed)
+    monkeypatch.setattr(core, "get_function_args_defaults", looked_at)
+    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+        rows = pipeline | beam.Create([1])
+        for number in range(9):
+            rows = rows | f"{number}" >> beam.ParDo(_Asked())
+    most = {
+        kind: max(n for name, n in asked.items() if name.startswith(kind))
+        for kind in ("views", "signatures")
+    }
+    assert most["views"] > 20, "Beam keeps the views of its options: `remembered_views` can go"
+    assert most["signatures"] > 20, "Beam keeps signatures: `remembered_signatures` can go"
+    period = inspect.signature(StateSampler.__init__).parameters["sampling_period_ms"].default
+    assert period > 10 * SAMPLING_MS, "Beam samples as often: `short_samples` can go"
