@@ -1,4 +1,4 @@
-"""What the fields of settings may be, and which of them may differ when a run is resumed."""
+"""The fields of settings: what each is for, what it may be, whether it may differ on resuming."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -17,9 +17,14 @@ SHARE: Range = (math.ulp(0.0), 1 + math.ulp(1.0), "larger than 0 and at most 1")
 MOMENTUM: Range = (math.ulp(0.0), 1.0, "larger than 0 and below 1")
 
 
-def free(default: Any) -> Any:
-    """A field that may differ when a run is resumed: it does not change what is learned."""
-    return field(default=default, metadata={"free": True})
+def setting(default: Any, meaning: str, *, free: bool = False) -> Any:
+    """A field of settings.
+
+    Args:
+      meaning: what its flag's help says.
+      free: whether it may differ when a run is resumed: it does not change what is learned.
+    """
+    return field(default=default, metadata={"help": meaning, "free": free})
 
 
 def check_fields(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from train.errors import SettingsError
-from train.ranges import COUNT, FRACTION, MOMENTUM, NOT_NEGATIVE, POSITIVE, check_fields, free
+from train.ranges import COUNT, FRACTION, MOMENTUM, NOT_NEGATIVE, POSITIVE, check_fields, setting
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 
@@ -11,58 +11,76 @@ from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 class Settings:
     """One training run. Each field is also a flag of `python -m train`. Defaults: the paper's."""
 
-    # The AlignModel to go on with: a folder, or a published one's name; empty: from scratch, with
-    # the towers, the text dropout, the vocabulary and the temperature below.
-    start_from: str = ""
-    # Model (sections 4.1 and 5): names in train/towers.py.
-    image_tower: str = "b7"
-    text_tower: str = "base"
-    vocabulary_size: int = 100_000
-    max_tokens: int = 64
-    drop_path: float = 0.2
-    text_dropout: float = 0.1
-    # BatchNorm: the images of one core of the paper's TPU (16,384 on 1,024), and the weight of a
-    # *new* step in the running statistics: PyTorch's sense, 1 - TensorFlow's 0.99.
-    batch_norm_group_size: int = 16
-    batch_norm_momentum: float = 0.01
-    # Images (section 5): resized to resize_px squares, then a crop of crop_px.
-    resize_px: int = 346
-    crop_px: int = 289
-    horizontal_flip: bool = True
-    # Whether each line of a text is a caption; an epoch takes one of them, the next the next.
-    caption_lines: bool = False
+    # Model (sections 4.1 and 5).
+    start_from: str = setting(
+        "",
+        "the AlignModel to go on with, a folder or a published one's name, in place of "
+        "image_tower, text_tower, text_dropout, vocabulary_size and temperature; empty: from "
+        "scratch",
+    )
+    image_tower: str = setting("b7", "EfficientNet, by its name in train/towers.py")
+    text_tower: str = setting("base", "BERT, by its name in train/towers.py")
+    vocabulary_size: int = setting(100_000, "WordPieces of the tokenizer, at most")
+    max_tokens: int = setting(64, "tokens of a text that are read, with its first and last")
+    drop_path: float = setting(0.2, "stochastic depth of the image tower's last block")
+    text_dropout: float = setting(0.1, "dropout of the text tower")
+    # The group is the images of one core of the paper's TPU (16,384 on 1,024). The momentum is
+    # PyTorch's, 1 - TensorFlow's 0.99.
+    batch_norm_group_size: int = setting(16, "images that BatchNorm's statistics are taken of")
+    batch_norm_momentum: float = setting(
+        0.01, "weight of a new step in BatchNorm's running statistics"
+    )
+    # Images (section 5).
+    resize_px: int = setting(346, "px, the side of the square that images are resized to")
+    crop_px: int = setting(289, "px, the side of the crop that is trained on")
+    horizontal_flip: bool = setting(True, "mirror every other image")
+    caption_lines: bool = setting(
+        False, "each line of a text is a caption, of which an epoch takes one, the next the next"
+    )
     # Loss (section 4.1).
-    label_smoothing: float = 0.1
-    temperature: float = 1.0
+    label_smoothing: float = setting(0.1, "share of a label that is spread over the batch")
+    temperature: float = setting(1.0, "of the softmax at the first step; it is learned")
     # Below 0.001, cosines that differ by 0.01 have odds of e^10: each softmax is sure of one
     # candidate, right or wrong. The paper's settled near 1/64; CLIP's is stopped at 0.01.
-    min_temperature: float = 1e-3
-    # Optimiser (section 5). batch_size counts pairs over all processes.
-    optimizer: str = "lamb"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-5
-    warmup_steps: int = 10_000
-    steps: int = 1_200_000
-    batch_size: int = 16_384
-    # Pairs that go through the towers at once, on each process. Where they are fewer than a
-    # process's share of batch_size, the gradients are cached (train/step.py).
-    micro_batch_size: int = 64
-    # Texts of a micro-batch, sorted by length, are padded to the longest of their bucket.
-    text_buckets: int = 4
-    precision: str = "fp32"
-    seed: int = 0
-    shuffle_samples: int = 10_000
+    min_temperature: float = setting(1e-3, "the temperature is never lower")
+    # Optimiser (section 5).
+    optimizer: str = setting("lamb", "lamb or adamw")
+    learning_rate: float = setting(1e-3, "at the end of the warm-up; then it falls to zero")
+    weight_decay: float = setting(1e-5, "of all weights but biases and normalisations")
+    warmup_steps: int = setting(10_000, "steps in which the learning rate rises from zero")
+    steps: int = setting(1_200_000, "of the whole run")
+    batch_size: int = setting(16_384, "pairs of a step, over all processes")
+    micro_batch_size: int = setting(
+        64,
+        "pairs that go through the towers at once, on each process; where they are fewer than its "
+        "share of batch_size, the gradients are cached",
+    )
+    text_buckets: int = setting(
+        4, "parts of a micro-batch, sorted by length, whose texts are padded to one length each"
+    )
+    precision: str = setting("fp32", "fp32 or bf16")
+    seed: int = setting(0, "of all random numbers")
+    shuffle_samples: int = setting(10_000, "samples out of which the next is drawn")
     # How it is run, not what is learned.
-    # Of all samples, beyond which bad ones end the run; of fewer than 1,000 it is that of 1,000.
-    max_skipped_share: float = free(0.01)
-    compile: bool = free(False)
-    cached_images: int = free(0)
-    decode_threads: int = free(8)
-    log_every: int = free(100)
-    samples_every: int = free(1_000)  # steps between two looks at what is trained on; 0: none
-    trackers: str = free("tensorboard")  # comma-separated, as module:name
-    checkpoint_every: int = free(1_000)
-    keep_checkpoints: int = free(2)
+    max_skipped_share: float = setting(
+        0.01,
+        "share of bad samples, of all or of the first 1,000, beyond which the run ends",
+        free=True,
+    )
+    compile: bool = setting(False, "have torch.compile make the step faster", free=True)
+    cached_images: int = setting(0, "decoded images to keep in memory", free=True)
+    decode_threads: int = setting(8, "threads that decode images", free=True)
+    log_every: int = setting(100, "steps between two reports", free=True)
+    samples_every: int = setting(
+        1_000, "steps between two looks at what is trained on; 0: none", free=True
+    )
+    trackers: str = setting(
+        "tensorboard",
+        "who is told how the run goes: tensorboard, or your own as module:name (several: commas)",
+        free=True,
+    )
+    checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)
+    keep_checkpoints: int = setting(2, "checkpoints to keep", free=True)
 
     def __post_init__(self):
         check_fields(self, _RANGES, _NAMES)

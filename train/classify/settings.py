@@ -11,7 +11,7 @@ from train.ranges import (
     POSITIVE,
     SHARE,
     check_fields,
-    free,
+    setting,
 )
 
 
@@ -31,43 +31,50 @@ class ClassifySettings:
     Each field is also a flag of `python -m train.classify`.
     """
 
-    model: str = ""  # folder of a saved AlignModel, or the name of a published one
-    images: str = ""  # folder with a folder of images for each class
-    validation: str = ""  # the same, of images to evaluate with
-    stages: int = 2  # 1: the classification layer alone
-    # SGD; batch_size counts images over all processes.
-    batch_size: int = 1024
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    schedule: str = "staircase"  # or cosine, to zero
-    decay_epochs: int = 30
-    decay_ratio: float = 0.2
-    epochs: int = 100  # of each stage
-    steps: int = 0  # of each stage; 0: as many as `epochs` says
+    model: str = setting("", "folder of a saved AlignModel, or the name of a published one")
+    images: str = setting("", "folder with a folder of images for each class")
+    validation: str = setting("", "the same, of images to evaluate with")
+    stages: int = setting(2, "2; 1: the classification layer alone")
+    # SGD.
+    batch_size: int = setting(1024, "images of a step, over all processes")
+    momentum: float = setting(0.9, "of SGD")
+    weight_decay: float = setting(0.0, "of all weights")
+    schedule: str = setting("staircase", "staircase, or cosine to zero")
+    decay_epochs: int = setting(30, "epochs of a step of the staircase")
+    decay_ratio: float = setting(0.2, "what each step of the staircase multiplies the rate by")
+    epochs: int = setting(100, "of each stage")
+    steps: int = setting(0, "of each stage; 0: as many as epochs says")
     # The first stage.
-    frozen_train_px: int = 289
-    frozen_eval_px: int = 360
-    frozen_learning_rate: float = 0.1
+    frozen_train_px: int = setting(289, "px, the side of a crop of the first stage")
+    frozen_eval_px: int = setting(360, "px, the side at which the first stage is evaluated")
+    frozen_learning_rate: float = setting(0.1, "of the first stage")
     # The second stage.
-    train_px: int = 475
-    eval_px: int = 600
-    learning_rate: float = 0.01
-    tower_share: float = 0.1  # the image tower's learning rate, of the classification layer's
-    train_statistics: bool = True  # of BatchNorm
-    batch_norm_momentum: float = 0.01  # weight of the new batch in them
-    drop_path: float = 0.2
-    min_area: float = 0.08  # of a random crop, of the image's
-    horizontal_flip: bool = True
-    seed: int = 0
+    train_px: int = setting(475, "px, the side of a crop of the second stage")
+    eval_px: int = setting(600, "px, the side at which the second stage is evaluated")
+    learning_rate: float = setting(0.01, "of the classification layer in the second stage")
+    tower_share: float = setting(0.1, "the image tower's learning rate, of the layer's")
+    train_statistics: bool = setting(True, "go on with BatchNorm's running statistics")
+    batch_norm_momentum: float = setting(0.01, "weight of a new batch in them")
+    drop_path: float = setting(0.2, "stochastic depth of the image tower's last block")
+    min_area: float = setting(0.08, "of a random crop, as a share of the image's area, at least")
+    horizontal_flip: bool = setting(True, "mirror every other image")
+    seed: int = setting(0, "of all random numbers")
     # How it is run, not what is learned.
-    decode_threads: int = free(8)
-    log_every: int = free(100)
-    samples_every: int = free(1_000)
-    trackers: str = free("tensorboard")
-    checkpoint_every: int = free(1_000)
-    keep_checkpoints: int = free(1)
-    # Images that go through the model at once; BatchNorm's statistics are of so many.
-    micro_batch_size: int = 64
+    decode_threads: int = setting(8, "threads that decode images", free=True)
+    log_every: int = setting(100, "steps between two reports", free=True)
+    samples_every: int = setting(
+        1_000, "steps between two looks at what is trained on; 0: none", free=True
+    )
+    trackers: str = setting(
+        "tensorboard",
+        "who is told how the run goes: tensorboard, or your own as module:name (several: commas)",
+        free=True,
+    )
+    checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)
+    keep_checkpoints: int = setting(1, "checkpoints to keep", free=True)
+    micro_batch_size: int = setting(
+        64, "images that go through the model at once; BatchNorm's statistics are of so many"
+    )
 
     def __post_init__(self):
         check_fields(self, _RANGES, _NAMES)

@@ -34,13 +34,14 @@ def add_settings(parser: Parser, presets: Mapping[str, S], default: str) -> None
         for name, preset in presets.items():
             of.setdefault(str(getattr(preset, setting.name)), []).append(name)
         names = {value: ", ".join(n[:3]) + (" ..." if n[3:] else "") for value, n in of.items()}
-        values = "; ".join(f"{value} in {some}" for value, some in names.items())
+        values = "; ".join(f"{value} in {some_presets}" for value, some_presets in names.items())
+        meaning = setting.metadata["help"]
         parser.add_argument(
             f"--{setting.name}",
             type=boolean if setting.type is bool else setting.type,
             metavar=setting.type.__name__.upper(),
             default=argparse.SUPPRESS,
-            help=values.replace("%", "%%"),
+            help=f"{meaning} ({values})".replace("%", "%%"),
         )
 
 

@@ -1,5 +1,7 @@
-"""What is changed in Beam: it does what Beam does, and is left alone afterwards. Where Beam itself no
-longer does what a patch is for, a test here fails, and the patch should go."""
+"""What is changed in Beam: it does what Beam does, and is left alone afterwards.
+
+Where Beam itself no longer does what a patch is for, a test here fails, and the patch should go.
+"""
 
 import inspect
 from collections import Counter
