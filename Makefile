@@ -2,6 +2,7 @@
 # make test   the tests
 # make test-s3   those of object stores, against versitygw (needs Go; make test has moto's server)
 # make lint   what CI checks beside the tests
+# make docs   writes docs/flags.md from the sources
 # make flink  a Flink cluster on this machine; make flink-stop ends it
 # make lock   pins all requirements anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -9,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 DISK_GIB := 8
 
-.PHONY: demo test test-s3 lint flink flink-stop lock kernels clean
+.PHONY: demo test test-s3 lint docs flink flink-stop lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -29,6 +30,9 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/ready
+	$(BIN)/python docs/write_flags.py
 
 # uv inside the environment: a minute where pip takes ten.
 .venv/ready: requirements/uv.txt requirements/train.txt requirements/dev.txt

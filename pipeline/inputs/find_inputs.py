@@ -57,7 +57,7 @@ TEXT_NAMES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class InputFile:
     """A file as it was found."""
 

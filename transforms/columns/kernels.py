@@ -40,8 +40,8 @@ def cache_folder() -> Path:
     return Path(caches) / "alignset" / name
 
 
-if not config.CACHE_DIR:  # $NUMBA_CACHE_DIR
-    config.CACHE_DIR = str(cache_folder())
+if not config.CACHE_DIR:  # type: ignore[attr-defined]  # $NUMBA_CACHE_DIR
+    config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
 
 # For kernels that allocate arrays.
 allocating_kernel = njit(nogil=True, cache=True)

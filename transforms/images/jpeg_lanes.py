@@ -48,15 +48,15 @@ class Lane(NamedTuple):
 
     Fields:
       acc: the next bits, at the upper end.
-      so_far: how many were used since there were `count`, and, from bit 6, the place in the block.
-      count: how many bits `acc` had. at: the next byte.
+      so_far: how many were used since there were `held`, and, from bit 6, the place in the block.
+      held: how many bits `acc` had. at: the next byte.
       begun: how many blocks were begun. first: whether the next symbol is a block's first.
       table: for that symbol. move: the block's place in `moves`.
     """
 
     acc: np.uint64
     so_far: np.uint64
-    count: np.uint64
+    held: np.uint64
     at: np.uint64
     begun: np.uint64
     first: np.uint64

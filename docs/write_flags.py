@@ -1,0 +1,96 @@
+"""Writes docs/flags.md from the dataclasses that the flags come from: `make docs`.
+
+`python docs/write_flags.py --check` fails where the page is not current.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pipeline.options import GROUPS  # noqa: E402
+from train.classify.settings import ClassifySettings  # noqa: E402
+from train.settings import Settings  # noqa: E402
+
+PAGE = ROOT / "docs" / "flags.md"
+BEGIN = """\
+# Flags
+
+This page lists every flag of the three commands that have settings. `make docs` writes it from the
+dataclasses in which the flags are defined, and a test fails when it is not current. A flag is given
+as `--name=value`; a flag that is true or false may also stand alone (`--text_only`).
+
+- `python beam_runner.py` curates. Any flag that is not listed here is Apache Beam's, such as
+  `--runner` and `--direct_num_workers`.
+- `python -m train` trains. `--preset` chooses a set of values, `--shards` says where the data is,
+  and `--run` names the run's folder. The defaults below are the paper's.
+- `python -m train.classify` fine-tunes an image tower on labelled images.
+- `python -m train.evaluate TASK --help` lists the few flags of evaluation.
+"""
+FROM_IMG2DATASET = """
+## From img2dataset's flags to ours
+The left column is a flag of img2dataset 1.47, the right one what to give here instead.
+
+| img2dataset | here |
+|---|---|
+| `--url_list` | `--input`, which takes files, globs, folders, tar shards and web archives |
+| `--input_format` | not needed: the name tells it; else `--input_format` |
+| `--url_col`, `--caption_col` | `--url_column`, `--text_column` |
+| `--output_folder` | `--output` |
+| `--output_format=webdataset` | always; each shard also has a Parquet sidecar |
+| `--number_sample_per_shard` | `--samples_per_shard` |
+| `--thread_count` | `--connections` |
+| `--processes_count` | `--direct_num_workers` with `--direct_running_mode=multi_processing` |
+| `--distributor=pyspark`, `ray` | `--runner=FlinkRunner` or `--runner=DataflowRunner` |
+| `--timeout` | `--timeout_s`, beside `--connect_timeout_s` and `--idle_timeout_s` |
+| `--retries` | `--retries`, and `--retry_failed` after the run |
+| `--user_agent_token` | `--user_agent_token`, beside `--contact` |
+| `--disallowed_header_directives` | `--disallowed_header_directives` |
+| `--image_size`, `--resize_mode` | the same; `--resize_mode=original` is the default here |
+| `--resize_only_if_bigger` | the same |
+| `--upscale_interpolation`, `--downscale_interpolation` | the same |
+| `--encode_format`, `--encode_quality` | the same |
+| `--min_image_size` | `--min_image_side`; an image must be larger than it |
+| `--max_aspect_ratio` | `--max_image_aspect`; an image must be below it |
+| `--incremental_mode` | not needed: the same command goes on where it was stopped |
+| `--save_additional_columns` | none yet |
+| `--compute_hash` | always SHA-256, and a perceptual hash |
+| `--extract_exif`, `--enable_wandb`, `--bbox_col` | none |
+"""
+
+
+def rows(kind: type) -> Iterator[str]:
+    """A line of the table for each field of a settings dataclass."""
+    for field in dataclasses.fields(kind):
+        default = str(field.default)
+        shown = f"`{default}`" if default else "(empty)"
+        meaning = field.metadata["help"].replace("|", "\\|")
+        yield f"| `--{field.name}` | {shown} | {meaning} |"
+
+
+def page() -> str:
+    parts = [BEGIN]
+    tables = [(f"`beam_runner.py`: {title}", kind) for title, kind in GROUPS.items()]
+    tables.append(("`python -m train`", Settings))
+    tables.append(("`python -m train.classify`", ClassifySettings))
+    for title, kind in tables:
+        parts.append(f"\n## {title}\n| flag | default | meaning |\n|---|---|---|\n")
+        parts.append("\n".join(rows(kind)) + "\n")
+    return "".join([*parts, FROM_IMG2DATASET])
+
+
+def main() -> int:
+    current = page()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(current)
+    elif not PAGE.exists() or PAGE.read_text() != current:
+        print("docs/flags.md is not current: make docs writes it", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
