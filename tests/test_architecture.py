@@ -58,7 +58,7 @@ ROOMS = {
 GROUND = {"columns", "storage", "workers"}
 BASE = {
     "pipeline": {"rules", "options"},
-    "train": {"settings", "errors", "presets", "towers"},
+    "train": {"settings", "ranges", "errors", "presets", "towers"},
 }
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}
 IGNORED = {"out", "build", "dist"}  # of .gitignore; what begins with a dot is no room either
@@ -203,7 +203,8 @@ WITHOUT_A_TEST = """
     transforms/fetching/fetch_settings transforms/fetching/host_queue
     transforms/fetching/curl_handle transforms/fetching/curl_multi
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
-    transforms/images/pillow_bounds transforms/shards/failed_fetches
+    transforms/images/pillow_bounds transforms/shards/build_shard
+    transforms/shards/failed_fetches transforms/shards/shard_stats
 """
 
 

@@ -41,7 +41,7 @@ def test_each_constant_is_named_after_its_reason() -> None:
 
 
 def test_details_of_broken_pages_are_those_that_are_given() -> None:
-    from transforms.pages.parse_pages import archive_members, archives, http_pages, wat
+    from transforms.pages import archive_members, archives, http_pages, wat
 
     given = {
         *(archive_members.BAD_COMPRESSION, archive_members.CUT_OFF, archive_members.UNREADABLE),

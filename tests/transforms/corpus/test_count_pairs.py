@@ -190,7 +190,7 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
         sizes_of = {0: [(3, 3), (0, 0), (1, 3)], 1: [(2, 18), (3, 4)], 2: [(0, 0)]}
         known = list(sizes_of.items()) if by_reference else []
         assert_that(sizes, equal_to(known), label="measured")
-        assert_that(found["read"], equal_to([{"rows": 4}, {"rows": 5}, {"rows": 0}]), label="read")
+        assert_that(found["read"], equal_to([4, 5, 0]), label="read")
 
     run_in_beam(build)
 

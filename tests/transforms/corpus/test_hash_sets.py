@@ -36,7 +36,8 @@ def test_buckets_in_any_order_make_sorted_files(
         (files,) = written
         assert files.keys() == expected.keys()
         for name, body in expected.items():
-            assert files[name][1:] == (len(body), hashlib.sha256(body).hexdigest())
+            assert files[name].bytes == len(body)
+            assert files[name].sha256 == hashlib.sha256(body).hexdigest()
             assert files[name].members == len(body) // 8
             assert read(files[name].path) == body
 

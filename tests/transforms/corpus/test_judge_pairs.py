@@ -187,10 +187,14 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
         )
         expect_rows(found["kept"], {0: [first], 2: [second]} if plan else {}, "kept")
         counts = [
-            {"seen": 5, "written": 1, "malformed_pair": 1, "duplicate_pair": 1}
-            | {"wrong_language": 1, "text_on_too_many_images": 1},
-            {"seen": 1, "written": 0, "rare_token": 1},
-            {"seen": 2, "written": 1, "too_many_words": 1},
+            Counts(
+                5,
+                1,
+                {"malformed_pair": 1, "duplicate_pair": 1}
+                | {"wrong_language": 1, "text_on_too_many_images": 1},
+            ),
+            Counts(1, 0, {"rare_token": 1}),
+            Counts(2, 1, {"too_many_words": 1}),
         ]
         assert_that(found["counts"], equal_to(counts), label="counts")
 

@@ -22,6 +22,7 @@ from tests.support.picture_files import (
     png_that_says,
     turned,
 )
+from transforms.images import examine as images
 from transforms.images.examine import (
     Image,
     Unusable,
@@ -31,7 +32,6 @@ from transforms.images.examine import (
     open_picture,
     turn_of,
 )
-from transforms.images.examine import examine as images
 
 GOOD = good_files()
 NOT_PLAIN = {name for name in GOOD if name.startswith(("gif", "bmp", "avif"))} | {"png 16 bit grey"}

@@ -15,7 +15,8 @@ from PIL import Image as PillowImage
 
 from tests.support.picture_files import encoded, good_files, photograph
 from tests.support.root import ROOT
-from transforms.images.examine import Image, Unusable, examine, examine_all, jpeg_dc
+from transforms.images import jpeg_dc
+from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.jpeg_dc import dc_planes
 from transforms.images.jpeg_header import (
     MAX_SCANS,

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.fuzz.growth import cpu_seconds
 from tests.support.page_archives import packed, page_record, record
 from transforms.columns.reasons import PAGE_FAULTS
+from transforms.pages import archive_members
 from transforms.pages.archives import Broken, Record, check_archive, read_records
-from transforms.pages.parse_pages import archive_members
 
 BODY = '<img src="{}.png" alt="a picture">'
 GOOD = [page_record(f"http://a.example/{n}", BODY.format(n)) for n in range(5)]

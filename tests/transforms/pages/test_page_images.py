@@ -3,10 +3,10 @@
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
+from transforms.pages import page_images
 from transforms.pages.archive_members import Broken
 from transforms.pages.http_pages import Page
 from transforms.pages.page_images import Base, Found, encoding_of, images_of, tags_of
-from transforms.pages.parse_pages import page_images
 
 PAGE = "http://p.example/dir/page.html"
 HERE = "http://p.example/dir/"

@@ -21,10 +21,11 @@ import pytest
 from tests.support.command import digests, fates, funnel, rejected, run, succeed
 from tests.support.page_archives import packed, page_record, record, response
 from tests.support.root import ROOT
+from transforms.pages import page_images
+from transforms.pages import parse_pages as pages
 from transforms.pages.archive_members import Broken
 from transforms.pages.page_images import Found
-from transforms.pages.parse_pages import PageFiles, page_images
-from transforms.pages.parse_pages import parse_pages as pages
+from transforms.pages.parse_pages import PageFiles
 
 ALL = ("--language=", "--min_words=1", "--text_only")
 FIXTURE = ROOT / "tests" / "wat_pages"
@@ -126,7 +127,8 @@ def test_a_broken_page_costs_itself_alone(tmp_path: Path, name: str):
     assert details[1] == "bad_encoding"
     told = funnel(tmp_path / "set")
     assert told["steps"][0]["dropped"]["broken_page"] == 2
-    assert told["pages"] == {"broken": 2, "pages": 3, "pairs": 6, "records": 5}
+    counted = {name: count for name, count in told["pages"].items() if count}
+    assert counted == {"broken": 2, "pages": 3, "pairs": 6, "records": 5}
     assert "pages: 3 of 5 records; 2 broken; 6 pairs" in ended.out
 
 
