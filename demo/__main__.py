@@ -20,6 +20,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from demo.compare import compare, read_run
+from demo.picture import draw_picture
 from demo.serve import serving
 from demo.web import build
 
@@ -163,6 +164,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
     with progress.step("Comparing what was kept and dropped with the truth"):
         print("\n".join(funnel_lines(json.loads((curated / "funnel.json").read_text()))))
         tell_agreement(web, curated)
+        draw_picture(curated, web).save(output / "picture.webp", quality=80, method=6)
     with progress.step("Training a tiny ALIGN on the shards"):
         run(
             command_line(
@@ -183,6 +185,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
     ):
         tell_retrieval(json.loads(run(command_line(*evaluate), capture=True).splitlines()[-1]))
     with progress.step("Where to look"):
+        print(f"      {output / 'picture.webp'}: the funnel, and some kept and dropped pairs")
         print(f"      {curated / 'funnel.json'}: what each step saw, kept and dropped")
         print(f"      {curated / 'shards'}: the kept pairs, as WebDataset and Parquet")
         print(f"      {curated / 'rejected'}: every dropped pair with its reason")

@@ -252,14 +252,15 @@ def test_the_types_of_flags_can_be_read(settings: type) -> None:
 
 
 def layout() -> set[str]:
-    """The names in the README's picture of the tree."""
-    _, _, after = (ROOT / "README.md").read_text().partition("## Layout\n```\n")
+    """The names in the picture of the tree."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    _, _, after = page.partition("## The tree\n```\n")
     picture, fence, _ = after.partition("```")
-    assert fence, "README.md has no '## Layout' with a picture of the tree right below it"
+    assert fence, "docs/architecture.md has no '## The tree' with a picture right below it"
     return {line.split()[0] for line in picture.splitlines() if line and line[0] != " "}
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
+def test_the_tree_in_the_docs_is_the_tree() -> None:
     folders = {f"{path.parts[0]}/" for path in tracked() if len(path.parts) > 1}
     scripts = {path.name for path in SOURCES if len(path.parts) == 1}
     assert layout() == {name for name in folders if not name.startswith(".")} | scripts
