@@ -120,24 +120,24 @@ def parser() -> argparse.ArgumentParser:
     )
     for title, settings in GROUPS.items():
         group = made.add_argument_group(title)
-        for one in dataclasses.fields(settings):
-            kind: Callable[[str], Any] = _truth if one.type is bool else one.type  # type: ignore[assignment]
+        for setting in dataclasses.fields(settings):
+            kind: Callable[[str], Any] = _truth if setting.type is bool else setting.type  # type: ignore[assignment]
             optional: dict[str, Any] = (
-                {"nargs": "?", "const": True, "metavar": "BOOL"} if one.type is bool else {}
+                {"nargs": "?", "const": True, "metavar": "BOOL"} if setting.type is bool else {}
             )
             group.add_argument(
-                f"--{one.name}",
+                f"--{setting.name}",
                 type=kind,
                 default=argparse.SUPPRESS,  # what was not given is not among the flags
-                help=_help(one),
+                help=_help(setting),
                 **optional,
             )
     return made
 
 
-def _help(one: dataclasses.Field[Any]) -> str:
-    shown = "" if one.default in ("", False) else f" (default: {one.default})"
-    return f"{one.metadata['help']}{shown}".replace("%", "%%")
+def _help(setting: dataclasses.Field[Any]) -> str:
+    shown = "" if setting.default in ("", False) else f" (default: {setting.default})"
+    return f"{setting.metadata['help']}{shown}".replace("%", "%%")
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -147,8 +147,8 @@ def parse(argv: Sequence[str]) -> Command:
       UsageError: an unknown flag, a wrong value, something required that is missing.
     """
     made = parser()
-    known, rest = made.parse_known_args(list(argv))
-    flags, beam_options = vars(known), _beam_options(rest, made)
+    parsed, rest = made.parse_known_args(list(argv))
+    flags, beam_options = vars(parsed), _beam_options(rest, made)
     if flags.get("vocabulary") == "":
         raise UsageError("--vocabulary is empty; give a vocabulary.u64, or leave the flag out")
     if "vocabulary" in flags and "vocabulary_size" in flags:
@@ -174,7 +174,7 @@ def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOpt
     try:
         with contextlib.redirect_stderr(errors):
             options = PipelineOptions(rest)
-            known = options.get_all_options()
+            declared = options.get_all_options()
             given = options.get_all_options(retain_unknown_options=True)
     except SystemExit as error:
         message = errors.getvalue().strip().splitlines()[-1].partition("error: ")[2]
@@ -186,9 +186,9 @@ def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOpt
         for before, word in zip(["", *rest], rest, strict=False)
         if not word.startswith("-") and (not before.startswith("-") or "=" in before)
     ]
-    unknown = sorted(given.keys() - known.keys()) + stray
+    unknown = sorted(given.keys() - declared.keys()) + stray
     if unknown:
-        names = [action.dest for action in ours._actions] + list(known)
+        names = [action.dest for action in ours._actions] + list(declared)
         near = difflib.get_close_matches(unknown[0], names, 1)
         hint = f"did you mean --{near[0]}?" if near else "see --help"
         raise UsageError(f"unknown flag {unknown[0]!r}; {hint}")

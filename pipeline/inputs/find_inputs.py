@@ -71,15 +71,15 @@ def match(pattern: str) -> list[tuple[str, int]]:
     if is_local(pattern):
         folder = Path(pattern).is_dir()
         names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
-        found = [(name, os.path.getsize(name)) for name in names if Path(name).is_file()]
+        files = [(name, os.path.getsize(name)) for name in names if Path(name).is_file()]
     else:
         folder = pattern.endswith("/") or not FileSystems.match([pattern])[0].metadata_list
         spec = f"{pattern.rstrip('/')}/**" if folder else pattern
         listed = FileSystems.match([spec])[0].metadata_list
-        found = [(item.path, item.size_in_bytes) for item in listed]
+        files = [(item.path, item.size_in_bytes) for item in listed]
     if folder:
-        found = [item for item in found if not Path(item[0]).name.startswith((".", "_"))]
-    return sorted(found)
+        files = [item for item in files if not Path(item[0]).name.startswith((".", "_"))]
+    return sorted(files)
 
 
 def _format_of(path: str) -> tuple[str, str]:
@@ -221,21 +221,22 @@ def _column(
     split: Split, names: Sequence[str], wanted: str, usual: Sequence[str], flag: str
 ) -> str:
     if wanted:
-        found = [name for name in names if name == wanted]
+        matching = [name for name in names if name == wanted]
     else:
-        found = [name for one in usual for name in names if name.lower() == one]
-    if not found:
+        matching = [name for usual_name in usual for name in names if name.lower() == usual_name]
+    if not matching:
         looked_for = repr(wanted) if wanted else f"any of {', '.join(usual)}"
         shown = ", ".join(name[:40] for name in names[:20])
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         raise UsageError(
             f"{split.path} has no column {looked_for}; it has {shown}{more}: give --{flag}"
         )
-    if names.count(found[0]) > 1:
+    if names.count(matching[0]) > 1:
         raise UsageError(
-            f"{split.path} has {names.count(found[0])} columns {found[0]!r}; rename all but one"
+            f"{split.path} has {names.count(matching[0])} columns {matching[0]!r}; "
+            "rename all but one"
         )
-    return found[0]
+    return matching[0]
 
 
 def find_vocabulary(given: str) -> HashFile | None:
@@ -273,10 +274,10 @@ def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
         if not (name and equals and pattern):
             raise UsageError(f"eval_images takes NAME=PATH,...; got {part!r}")
         suffixes = (*IMAGE_SUFFIXES, ".tar", ".parquet")
-        found = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
-        if any(path.lower().endswith(".tar") for path, _ in found):
-            found = [item for item in found if not item[0].lower().endswith(".parquet")]
-        if not found:
+        matched = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
+        if any(path.lower().endswith(".tar") for path, _ in matched):
+            matched = [item for item in matched if not item[0].lower().endswith(".parquet")]
+        if not matched:
             raise UsageError(f"no evaluation images at {pattern!r} ({name}); give a path with some")
-        files.extend(EvaluationFile(name, *item) for item in found)
+        files.extend(EvaluationFile(name, *item) for item in matched)
     return files

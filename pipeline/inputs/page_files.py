@@ -27,16 +27,16 @@ def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
     Raises:
       UsageError: an archive holds no record.
     """
-    parts, some, size = [], [], 0
+    parts, pages, size = [], [], 0
     for file in files:
         if file.format not in PAGE_FORMATS or not file.bytes:
             continue
         if file.format == "html":
-            some.append((file.path, _page_url(job, file.path)))
+            pages.append((file.path, _page_url(job, file.path)))
             size += file.bytes
-            if len(some) == PAGES_PER_PART or size >= BYTES_PER_PART:
-                parts.append(PageFiles("html", tuple(some)))
-                some, size = [], 0
+            if len(pages) == PAGES_PER_PART or size >= BYTES_PER_PART:
+                parts.append(PageFiles("html", tuple(pages)))
+                pages, size = [], 0
             continue
         try:
             with open_to_read(file.path) as source:
@@ -45,7 +45,7 @@ def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UsageError(f"cannot read {file.path} as {file.format}: {reason}") from error
         parts.append(PageFiles(file.format, ((file.path, ""),)))
-    return [*parts, PageFiles("html", tuple(some))] if some else parts
+    return [*parts, PageFiles("html", tuple(pages))] if pages else parts
 
 
 def _page_url(job: Job, path: str) -> str:
@@ -80,9 +80,9 @@ def parsed_files(
     folder: str, parts: Sequence[PageFiles], files: Iterable[InputFile]
 ) -> list[InputFile]:
     """The input, with what the pages were parsed to in place of the pages."""
-    found = [file for file in files if file.format not in PAGE_FORMATS]
+    parsed = [file for file in files if file.format not in PAGE_FORMATS]
     for number in range(len(parts)):
         path = parsed_path(folder, number)
         with open_to_read(path) as source:
-            found.append(InputFile(path, source.seek(0, 2), "pages"))
-    return found
+            parsed.append(InputFile(path, source.seek(0, 2), "pages"))
+    return parsed

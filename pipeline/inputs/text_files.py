@@ -183,8 +183,8 @@ def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.Record
         # Last, since the reader runs ahead of its batches: their place must not depend on time.
         invalid.seek(0)
         rows = _unpickled(invalid, last, last_url)
-        while some := list(islice(rows, batch_rows)):
-            yield _unreadable([row.encode("latin1") for row in some])
+        while group := list(islice(rows, batch_rows)):
+            yield _unreadable([row.encode("latin1") for row in group])
 
 
 def _unpickled(file: BinaryIO, last: str, url: bytes) -> Iterator[str]:
@@ -250,8 +250,8 @@ def read_json_lines(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
                     raise pa.ArrowInvalid("a line is a row, and here a row is no line")
             except pa.ArrowInvalid:  # one bad line: read each by itself
                 lines = (line[0] for line in re.finditer(rb"[^\r\n]+", block))
-                while some := list(islice(lines, batch_rows)):
-                    yield _json_lines(some, split)
+                while group := list(islice(lines, batch_rows)):
+                    yield _json_lines(group, split)
                 continue
             columns = [table[name].combine_chunks().cast(pa.binary()) for name in schema.names]
             yield _rows(columns, pa.nulls(len(table), pa.string()))

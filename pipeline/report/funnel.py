@@ -55,13 +55,13 @@ def render_vocabulary(vocabulary: VocabularySummary) -> str:
     if isinstance(vocabulary.by_count, UnsetType):
         return f"{size} n-grams, of the given file"
     cut, once = vocabulary.cut_off_count, vocabulary.by_count[:1]
-    said = [
+    parts = [
         f"{size} of {vocabulary.ngrams:,} n-grams",
         f"{vocabulary.share_of_occurrences:.1%} of {vocabulary.occurrences:,} occurrences",
         f"cut within those that occur {cut:,} times" if cut else "nothing cut",
         f"{once[0].ngrams if once else 0:,} occur once",
     ]
-    return "; ".join(said)
+    return "; ".join(parts)
 
 
 def render_pages(counts: PageCounts) -> str:
@@ -72,9 +72,9 @@ def render_pages(counts: PageCounts) -> str:
         (counts.not_html, "not HTML"),
         (counts.no_response, "no answers"),
     )
-    said = [f"{count:,} {name}" for count, name in others if count]
+    parts = [f"{count:,} {name}" for count, name in others if count]
     pages, broken = f"pages: {counts.pages:,}{records}", f"{counts.broken:,} broken"
-    return "; ".join([pages, *said, broken, f"{counts.pairs:,} pairs"])
+    return "; ".join([pages, *parts, broken, f"{counts.pairs:,} pairs"])
 
 
 def render_funnel(table: list[Step]) -> str:

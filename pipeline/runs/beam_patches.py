@@ -76,15 +76,15 @@ def remembered_signatures() -> Iterator[None]:
     Saves TIME_SIGNATURES s."""
     from apache_beam.transforms import core
 
-    inspect, known = core.get_function_args_defaults, {}
+    inspect, signatures = core.get_function_args_defaults, {}
 
     def remembered(function: Callable[..., Any]) -> tuple[list[str], list[Any]]:
         if not isinstance(function, MethodType):
             return inspect(function)
         method = function.__func__
-        if method not in known:
-            known[method] = inspect(function)
-        names, defaults = known[method]
+        if method not in signatures:
+            signatures[method] = inspect(function)
+        names, defaults = signatures[method]
         return [*names], [*defaults]
 
     core.get_function_args_defaults = remembered
@@ -100,13 +100,13 @@ def remembered_views() -> Iterator[None]:
     it, 300 times. All views of options share what they hold. Saves TIME_VIEWS s."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    make, known = PipelineOptions.view_as, {}
+    make, views = PipelineOptions.view_as, {}
 
     def remembered(options: PipelineOptions, kind: type[PipelineOptions]) -> PipelineOptions:
         shared = options._all_options
-        if (id(shared), kind) not in known:
-            known[id(shared), kind] = shared, make(options, kind)  # kept, so that ids stay theirs
-        return known[id(shared), kind][1]
+        if (id(shared), kind) not in views:
+            views[id(shared), kind] = shared, make(options, kind)  # kept, so that ids stay theirs
+        return views[id(shared), kind][1]
 
     PipelineOptions.view_as = remembered
     try:

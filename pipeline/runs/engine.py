@@ -54,8 +54,8 @@ def check_engine(options: PipelineOptions) -> None:
     """Raises UsageError where the flags name no engine, for Beam would download one, or a
     parallelism that is none."""
     flink = options.view_as(FlinkRunnerOptions)
-    given = options.view_as(PortableOptions).job_endpoint or flink.flink_job_server_jar
-    if runner_of(options) == "flinkrunner" and not given and flink.flink_master == "[auto]":
+    server = options.view_as(PortableOptions).job_endpoint or flink.flink_job_server_jar
+    if runner_of(options) == "flinkrunner" and not server and flink.flink_master == "[auto]":
         raise UsageError(
             "--runner=FlinkRunner needs --job_endpoint=HOST:PORT: make flink starts a cluster "
             "here, and says with which flags"

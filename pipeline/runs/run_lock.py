@@ -115,8 +115,8 @@ class Lease:
         self._ended.set()
         self._thread.join()
         _LIVE.discard(self._run)
-        found = read_version(self.path)
-        if found and self._is_ours(found[0]):
+        version = read_version(self.path)
+        if version and self._is_ours(version[0]):
             FileSystems.delete([self.path])
 
     def _write(self, version: str | None) -> bool:
@@ -180,10 +180,10 @@ def _here() -> dict[str, Any]:
 
 def _holder(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        fields = json.loads(body)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _has_ended(holder: dict[str, Any]) -> bool:

@@ -55,10 +55,10 @@ def _check_s3(command: Command) -> None:
 
     options = command.beam.view_as(S3Options)
     try:
-        found = options.s3_access_key_id or boto3.session.Session().get_credentials()
+        credentials = options.s3_access_key_id or boto3.session.Session().get_credentials()
     except Exception as error:
         raise UsageError(f"no credentials for s3://: {error}") from error
-    if not found:
+    if not credentials:
         raise UsageError(
             "no credentials for s3://: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AWS_PROFILE, here and for the workers"

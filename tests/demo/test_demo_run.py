@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import ImageColor
 
 from demo.__main__ import curate_command
 from demo.compare import compare, read_run
+from demo.picture import DROPPED, KEPT, WIDTH, draw_picture
 from demo.serve import serving
 from demo.web import build
 from tests.support.root import ROOT
@@ -54,3 +56,12 @@ def test_funnel_counts_what_the_truth_counts(web_and_run: tuple[Path, Path]):
     }
     assert dropped == {reason: reasons.count(reason) for reason in set(reasons) - {None}}
     assert (steps[0]["seen"], steps[-1]["kept"]) == (len(reasons), reasons.count(None))
+
+
+def test_the_picture_shows_the_funnel_and_pairs(web_and_run: tuple[Path, Path]):
+    web, output = web_and_run
+    picture = draw_picture(output, web)
+    colours = {colour for _, colour in picture.getcolors(picture.width * picture.height) or []}
+    assert {ImageColor.getrgb(name) for name in (KEPT, DROPPED)} <= colours
+    assert len(colours) > 1000  # photographs
+    assert picture.width == WIDTH

@@ -75,9 +75,9 @@ def find(data, at, stop, word, other):  # type: ignore[no-untyped-def]
                 x, y, z = read8(data, place), read8(data, place + near), read8(data, place + far)
                 marks = (is_byte(x, a) & is_byte(y, b)) | (is_byte(x, c) & is_byte(z, d))
                 while marks:
-                    found = place + lowest_byte(marks)
-                    if is_at(data, found, word) or is_at(data, found, other):
-                        return min(found, stop)
+                    place_found = place + lowest_byte(marks)
+                    if is_at(data, place_found, word) or is_at(data, place_found, other):
+                        return min(place_found, stop)
                     marks &= marks - np.uint64(1)
         at += 64
     return stop
@@ -134,7 +134,7 @@ def number(data, at, stop):  # type: ignore[no-untyped-def]
 @kernel
 def string_end(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the quotation mark is that ends a string, and what is in the string; or -1."""
-    seen = 0
+    contents = 0
     while at < stop:
         eight = read8(data, at)
         marks = is_byte(eight, ord('"')) | is_byte(eight, ord("\\")) | is_byte(eight, ord("&"))
@@ -145,9 +145,9 @@ def string_end(data, at, stop):  # type: ignore[no-untyped-def]
         at += lowest_byte(marks)
         c = data[at]
         if c == ord('"') and at < stop:
-            return at, seen
+            return at, contents
         if c < ord(" "):
             break
-        seen |= ENTITY if c == ord("&") else ESCAPED
+        contents |= ENTITY if c == ord("&") else ESCAPED
         at += 1 if c == ord("&") else 2
     return -1, 1

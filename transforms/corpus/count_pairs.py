@@ -121,32 +121,32 @@ class _Count(ThreadedDoFn):
         rows = 0
         references: list[pa.RecordBatch] = []
         count = partial(self._count, split_id)
-        for size, known, outputs in in_threads(count, numbered(self.read(split))):
+        for size, of_batch, outputs in in_threads(count, numbered(self.read(split))):
             rows += size
-            references += known
+            references += of_batch
             yield from outputs
         if references:
             yield beam.pvalue.TaggedOutput("measured", (split_id, pa.concat_batches(references)))
         yield beam.pvalue.TaggedOutput("read", rows)
 
-    def _count(self, split_id: int, some: tuple[int, pa.RecordBatch]) -> tuple[int, list, list]:
-        first_row, batch = some
+    def _count(self, split_id: int, item: tuple[int, pa.RecordBatch]) -> tuple[int, list, list]:
+        first_row, batch = item
         part = counted(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
         spread = list(self._spread(split_id, part))
-        known = [remembered(part.measured, batch)] if self.blocks.folder else []
+        references = [remembered(part.measured, batch)] if self.blocks.folder else []
         # In one file, which goes when the second reading is done with it.
-        packed = self.blocks.pack([rows for _, _, rows in spread] + known)
+        packed = self.blocks.pack([rows for _, _, rows in spread] + references)
         outputs = [
             beam.pvalue.TaggedOutput(tag, (bucket, block))
             for (tag, bucket, _), block in zip(spread, packed, strict=False)
         ]
-        if known:
+        if references:
             ngrams = [output.value[1] for output in outputs if output.tag == "ngrams"]
-            known = [*ngrams, packed[-1]]
+            references = [*ngrams, packed[-1]]
         for tag, rows in (("repeated", part.repeated), ("foreign", part.foreign)):
             for block in self.blocks.pack([rows] if len(rows) else []):
                 outputs.append(beam.pvalue.TaggedOutput(tag, (split_id, block)))
-        return len(batch), known, outputs
+        return len(batch), references, outputs
 
     def _spread(self, split_id: int, part: Counted) -> Iterator[tuple[str, int, pa.RecordBatch]]:
         split = pa.array(np.full(len(part.pairs), split_id, np.uint32))
@@ -154,7 +154,7 @@ class _Count(ThreadedDoFn):
         keys = pair_keys(pairs["url"].to_numpy(), pairs["text"].to_numpy())
         ngrams = part.ngrams["ngram"].to_numpy()
         for tag, rows, hashes in (("pairs", pairs, keys), ("ngrams", part.ngrams, ngrams)):
-            yield from ((tag, *some) for some in by_bucket(rows, hashes, self.buckets))
+            yield from ((tag, *of_bucket) for of_bucket in by_bucket(rows, hashes, self.buckets))
 
 
 def by_bucket(
@@ -220,15 +220,15 @@ class _FindDistinct(OfBucket):
         votes = first & (pairs["counted"].to_numpy() > 0)
         for kind, name in enumerate(("text", "url")):
             hashes, partners = byte_runs(np.sort(pairs[name].to_numpy()[votes]))
-            some = batch_of({"hash": hashes, "count": partners})
-            spread = list(by_bucket(some, hashes, self.buckets))
+            counted_hashes = batch_of({"hash": hashes, "count": partners})
+            spread = list(by_bucket(counted_hashes, hashes, self.buckets))
             packed = self.blocks.pack([part for _, part in spread])
             for (bucket, _), block in zip(spread, packed, strict=True):
                 yield beam.pvalue.TaggedOutput("partners", (kind * self.buckets + bucket, block))
         splits, counts = runs(repeated["split"].to_numpy())
         rows = np.split(repeated["row"].to_numpy(), np.cumsum(counts))
         # Copies, since a slice would carry all rows where Beam pickles it.
-        of_splits = [batch_of({"row": some.copy()}) for some in rows[:-1]]
+        of_splits = [batch_of({"row": counted_hashes.copy()}) for counted_hashes in rows[:-1]]
         for split_id, block in zip(splits, self.blocks.pack(of_splits), strict=True):
             yield beam.pvalue.TaggedOutput("repeated", (int(split_id), block))
 
@@ -262,8 +262,8 @@ class _FindFrequent(OfBucket):
 
     def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
         kind, bucket = divmod(element[0], self.buckets)
-        found, sums = sum_by_hash(pieces(element[1], "hash"), pieces(element[1], "count"))
-        members = batch_of({"hash": np.sort(found[sums > self.limits[kind]])})
+        hashes, sums = sum_by_hash(pieces(element[1], "hash"), pieces(element[1], "count"))
+        members = batch_of({"hash": np.sort(hashes[sums > self.limits[kind]])})
         yield beam.pvalue.TaggedOutput(("texts", "images")[kind], (bucket, members))
 
 

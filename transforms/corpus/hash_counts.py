@@ -20,20 +20,20 @@ _ROWS_AT_ONCE = 1 << 15  # their table is in the cache: half the time of one for
 
 @kernel
 def _runs(values, longest, distinct, counts):  # type: ignore[no-untyped-def]
-    found, start = 0, 0
+    filled, start = 0, 0
     for at in range(1, len(values) + 1):
         if at == len(values) or values[at] != values[start] or at - start == longest:
-            distinct[found], counts[found] = values[start], at - start
-            found += 1
+            distinct[filled], counts[filled] = values[start], at - start
+            filled += 1
             start = at
-    return found
+    return filled
 
 
 def runs(values: npt.NDArray) -> tuple[npt.NDArray, Counts]:
     """Each distinct value of an ascending array, and how often it stands there."""
-    found = np.count_nonzero(values[1:] != values[:-1]) + (len(values) > 0)
-    distinct, counts = np.empty(found, values.dtype), np.empty(found, np.int64)
-    if found:
+    runs_found = np.count_nonzero(values[1:] != values[:-1]) + (len(values) > 0)
+    distinct, counts = np.empty(runs_found, values.dtype), np.empty(runs_found, np.int64)
+    if runs_found:
         _runs(values, len(values), distinct, counts)
     return distinct, counts
 
@@ -43,8 +43,8 @@ def byte_runs(values: UInt64s) -> tuple[UInt64s, npt.NDArray[np.uint8]]:
     once, and its counts add up."""
     room = np.count_nonzero(values[1:] != values[:-1]) + 1 + len(values) // 255
     distinct, counts = np.empty(room, np.uint64), np.empty(room, np.uint8)
-    found = _runs(values, 255, distinct, counts) if len(values) else 0
-    return distinct[:found], counts[:found]
+    filled = _runs(values, 255, distinct, counts) if len(values) else 0
+    return distinct[:filled], counts[:filled]
 
 
 _OFTEN_BITS = 16  # places for n-grams that are counted as they come; their table is in the cache
@@ -74,18 +74,18 @@ def _set_aside(ngrams, often, times):  # type: ignore[no-untyped-def]
 @kernel
 def _counted_runs(ngrams, often, times, distinct, counts):  # type: ignore[no-untyped-def]
     """As `byte_runs`, with the counts of those that have a place."""
-    found, start = 0, 0
+    filled, start = 0, 0
     for at in range(1, len(ngrams) + 1):
         if at == len(ngrams) or ngrams[at] != ngrams[start]:
             ngram = ngrams[start]
             place = ngram >> np.uint64(64 - _OFTEN_BITS)
             left = np.int64(times[place]) if often[place] == ngram else at - start
             while left > 0:
-                distinct[found], counts[found] = ngram, min(left, 255)
-                found += 1
+                distinct[filled], counts[filled] = ngram, min(left, 255)
+                filled += 1
                 left -= 255
             start = at
-    return found
+    return filled
 
 
 def count_ngrams(ngrams: UInt64s) -> tuple[UInt64s, npt.NDArray[np.uint8]]:
@@ -95,8 +95,8 @@ def count_ngrams(ngrams: UInt64s) -> tuple[UInt64s, npt.NDArray[np.uint8]]:
     rest.sort()
     room = len(rest) + len(ngrams) // 255
     distinct, counts = np.empty(room, np.uint64), np.empty(room, np.uint8)
-    found = _counted_runs(rest, often, times, distinct, counts)
-    return distinct[:found], counts[:found]
+    filled = _counted_runs(rest, often, times, distinct, counts)
+    return distinct[:filled], counts[:filled]
 
 
 def repeated_rows(

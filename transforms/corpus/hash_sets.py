@@ -131,9 +131,9 @@ def is_member(table, wanted):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _contains(table, hashes, found):  # type: ignore[no-untyped-def]
+def _contains(table, hashes, contained):  # type: ignore[no-untyped-def]
     for row in range(len(hashes)):
-        found[row] = is_member(table, hashes[row])
+        contained[row] = is_member(table, hashes[row])
 
 
 @kernel
@@ -188,6 +188,6 @@ class HashSet:
 
     def contains(self, hashes: UInt64s) -> Bools:
         """Whether each of uint64[n] is a member: bool[n]."""
-        found = np.empty(len(hashes), np.bool_)
-        _contains(self.table, hashes, found)
-        return found
+        contained = np.empty(len(hashes), np.bool_)
+        _contains(self.table, hashes, contained)
+        return contained

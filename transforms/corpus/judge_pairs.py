@@ -143,8 +143,8 @@ class _Judge(ThreadedDoFn):
 
     def _keep(self, split_id: int, kept: Iterator[pa.RecordBatch]) -> Iterator[Bucket]:
         if self.plan:
-            while some := list(islice(kept, BATCHES_PER_BLOCKS)):
-                for block in self.blocks.pack([batch for batch in some if len(batch)]):
+            while group := list(islice(kept, BATCHES_PER_BLOCKS)):
+                for block in self.blocks.pack([batch for batch in group if len(batch)]):
                     yield split_id, block
             return
         path = f"{self.out}/pairs/{split_id:05d}.parquet"
@@ -193,13 +193,13 @@ class _JudgeBatch:
         self, numbered: tuple[int, pa.RecordBatch | Remembered]
     ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
         """How many rows there are, the kept, and the dropped as they are written down."""
-        first, some = numbered
+        first, item = numbered
         distinct = None
-        if isinstance(some, Remembered):
-            batch, distinct = some
+        if isinstance(item, Remembered):
+            batch, distinct = item
             pairs = recalled(batch)
         else:
-            batch = some
+            batch = item
             pairs = measure(batch)
         repeated = _within(self.repeated, first, len(batch))
         low, high = np.searchsorted(self.foreign, [first, first + len(batch)])

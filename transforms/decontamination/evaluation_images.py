@@ -112,9 +112,9 @@ def hash_evaluation_file(file: EvaluationFile) -> HashedFile:
     """The perceptual hashes of the images in one file."""
     phashes, unreadable = [], 0
     try:
-        for seen in in_threads(partial(examine, in_full=True), _bodies(file.path)):
-            if isinstance(seen, Image):
-                phashes.append(seen.phash)
+        for look in in_threads(partial(examine, in_full=True), _bodies(file.path)):
+            if isinstance(look, Image):
+                phashes.append(look.phash)
             else:
                 unreadable += 1
     except (OSError, EOFError, BrokenTar, pa.ArrowException) as error:
@@ -175,9 +175,10 @@ def by_set(hashed: Iterable[HashedFile]) -> dict[str, EvaluationSet]:
     """How many images each evaluation set has, by its name."""
     sets: dict[str, EvaluationSet] = {}
     for file in hashed:
-        known = sets.get(file.name, EvaluationSet())
-        images, unreadable = known.images + len(file.phashes), known.unreadable + file.unreadable
-        sets[file.name] = EvaluationSet(images, unreadable)
+        earlier = sets.get(file.name, EvaluationSet())
+        sets[file.name] = EvaluationSet(
+            earlier.images + len(file.phashes), earlier.unreadable + file.unreadable
+        )
     return dict(sorted(sets.items()))
 
 

@@ -113,14 +113,14 @@ class Transfers:
         return jobs
 
     def _watch(self, what: int, fd: int, multi: object, data: object) -> None:
-        known = fd in self._watched
+        watched = fd in self._watched
         if what in (pycurl.POLL_REMOVE, pycurl.POLL_NONE):
             self._watched.discard(fd)
-            if known:
+            if watched:
                 with suppress(OSError):  # closed already
                     self._epoll.unregister(fd)
             return
-        if known:
+        if watched:
             try:
                 self._epoll.modify(fd, _EVENTS_OF_POLL[what])
                 return

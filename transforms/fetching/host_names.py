@@ -77,10 +77,10 @@ def _addresses(host: str) -> str:
     """Where a name leads, as curl takes it; empty where it leads nowhere."""
     try:
         name = host.partition(":")[0].encode()
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except Exception:  # the system says no, in whatever way: its thread must go on
         return ""
-    addresses = (str(address[0]) for *_, address in found)
+    addresses = (str(address[0]) for *_, address in answers)
     return ",".join(f"[{one}]" if ":" in one else one for one in addresses)
 
 

@@ -167,7 +167,7 @@ def _examined(body: bytes, max_pixels: int, in_full: bool, plane: Plane | None) 
 
 
 def _known_of_jpeg(
-    body: bytes, max_pixels: int, in_full: bool, known: Plane | None
+    body: bytes, max_pixels: int, in_full: bool, plane: Plane | None
 ) -> Image | Unusable | None:
     """What is known of a JPEG without Pillow."""
     header, fault = jpeg_header(body), None
@@ -179,7 +179,7 @@ def _known_of_jpeg(
         fault = "too_many_scans"
     if fault:
         return Unusable("undecodable", fault, header.width, header.height)
-    return None if in_full else _quick_look(body, header, known)
+    return None if in_full else _quick_look(body, header, plane)
 
 
 def turn_of(pixels: int) -> AbstractContextManager[object]:

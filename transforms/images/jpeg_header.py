@@ -91,10 +91,10 @@ def grey_plane(
             body, "GRAY", min_height=smallest_px, min_width=smallest_px, strict=True
         )
     except ValueError as error:
-        said = str(error)
-        if "remature end" in said:
+        message = str(error)
+        if "remature end" in message:
             return None, "truncated"
-        if "Corrupt" in said and not _HARMLESS.search(said):
+        if "Corrupt" in message and not _HARMLESS.search(message):
             return None, "broken"
         return None, None
     if not any(plane.shape[:2] == _scaled(header, eighths) for eighths in range(1, 9)):

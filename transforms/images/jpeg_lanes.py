@@ -78,11 +78,11 @@ def _unstuffed(data, at, out):  # type: ignore[no-untyped-def]
         for place in range(8):
             out[np.uint64(size + place)] = np.uint8(eight >> np.uint64(8 * place))
         # A byte of the complement is zero where there is an 0xFF.
-        found = (~eight - ones) & eight & highs
-        if not found:
+        marks = (~eight - ones) & eight & highs
+        if not marks:
             size, at = size + 8, at + 8
             continue
-        below = (found & (np.uint64(0) - found)) - np.uint64(1)  # all bits up to that of the first
+        below = (marks & (np.uint64(0) - marks)) - np.uint64(1)  # all bits up to that of the first
         before = np.int64(((below & ones) * ones) >> np.uint64(56)) - 1
         size, at = size + before + 1, at + before + 2
         if data[np.uint64(at - 1)] != 0:

@@ -254,13 +254,13 @@ def _codes(coded: bytes) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
 def first_symbol(window, bits, codes, symbols, row):  # type: ignore[no-untyped-def]
     """The symbol that the first of some bits code in this row's table, and its length; (0, 0) where
     there is none."""
-    symbol, found = np.uint8(0), 0
+    symbol, used = np.uint8(0), 0
     for length in range(1, min(bits, 16) + 1):
         code = (window >> (bits - length)) - codes[row, 0, length]
         if 0 <= code < codes[row, 1, length]:
-            symbol, found = symbols[row, codes[row, 2, length] + code], length
+            symbol, used = symbols[row, codes[row, 2, length] + code], length
             break
-    return symbol, found
+    return symbol, used
 
 
 @allocating_kernel

@@ -54,21 +54,21 @@ def read_records(source: BinaryIO) -> Iterator[Found]:
     Args:
       source: a file, open for reading, that can seek.
     """
-    for one in read_members_or_records(source):
-        if isinstance(one, bytearray):
-            yield from records_of(one)
+    for item in read_members_or_records(source):
+        if isinstance(item, bytearray):
+            yield from records_of(item)
         else:
-            yield one
+            yield item
 
 
 def read_members_or_records(source: BinaryIO) -> Iterator[bytearray | Found]:
     """The records of an archive, but for members that were decompressed at once: these are given as
     they are, for `records_of`."""
-    for one in archives_of(source):
-        if isinstance(one, Broken):
-            yield one
+    for archive in archives_of(source):
+        if isinstance(archive, Broken):
+            yield archive
             continue
-        events, longest = read_members(one)
+        events, longest = read_members(archive)
         frame = _Frame(longest)
         for event in events:
             if isinstance(event, bytearray):
@@ -93,8 +93,8 @@ def check_archive(source: BinaryIO) -> None:
     Raises:
       ValueError: no record begins in this file.
     """
-    for number, found in enumerate(read_records(source)):
-        if isinstance(found, Record):
+    for number, item in enumerate(read_records(source)):
+        if isinstance(item, Record):
             return
         if number == 100:
             break
@@ -132,12 +132,12 @@ class _Frame:
         told = False
         self.wanted, self.blank = 0, -1
         while True:
-            found = self._next(final)
-            if found is None:
+            item = self._next(final)
+            if item is None:
                 break
-            if broken and isinstance(found, Broken) and self._used_up():
-                found, told = found._replace(detail=broken.detail), True
-            yield found
+            if broken and isinstance(item, Broken) and self._used_up():
+                item, told = item._replace(detail=broken.detail), True
+            yield item
         if final:
             if broken and not told and not self.skip:
                 yield broken

@@ -168,8 +168,8 @@ def _raw_text_end(data, at, stop, number, table, sizes):  # type: ignore[no-unty
                 escaped = nested = False
         elif c == ord("<") and at + 1 < stop:
             if data[at + 1] == ord("/"):
-                found, end = _name_at(data, at + 2, stop, table, sizes)
-                if found == number and end < stop:
+                tag, end = _name_at(data, at + 2, stop, table, sizes)
+                if tag == number and end < stop:
                     if not nested:
                         return at
                     nested = False
@@ -177,8 +177,8 @@ def _raw_text_end(data, at, stop, number, table, sizes):  # type: ignore[no-unty
                 if at + 3 < stop and data[at + 1] == ord("!"):
                     escaped = data[at + 2] == ord("-") and data[at + 3] == ord("-")
             elif number == _SCRIPT and not nested:
-                found, end = _name_at(data, at + 1, stop, table, sizes)
-                nested = found == _SCRIPT and end < stop
+                tag, end = _name_at(data, at + 1, stop, table, sizes)
+                nested = tag == _SCRIPT and end < stop
         at += 1
     return stop
 

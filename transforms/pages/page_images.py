@@ -96,10 +96,10 @@ def encoding_of(body: bytes | memoryview, declared: str) -> str:
 
 def _python_name(label: str) -> str:
     """Empty for a label that the standard does not know."""
-    known = map_encoding_to_html5(label, False) if label else None
-    if not known:
+    html5_name = map_encoding_to_html5(label, False) if label else None
+    if not html5_name:
         return ""
-    name = _PYTHON_NAMES.get(known.lower(), known.lower())
+    name = _PYTHON_NAMES.get(html5_name.lower(), html5_name.lower())
     try:
         return codecs.lookup(name).name
     except LookupError:
@@ -142,35 +142,35 @@ def _has_escapes(body: bytes | memoryview) -> bool:
     return b"iso-2022-jp" in bytes(body[:_BYTES_OF_META]).lower()
 
 
-def images_of(some: Sequence[Tags]) -> Iterator[Found | Broken]:
+def images_of(pages: Sequence[Tags]) -> Iterator[Found | Broken]:
     """The images with alt-texts of some pages, and what of them made our code raise.
 
     All are parsed as one document, since to make one costs more than to parse these tags; `hr`,
     which is none of them, stands between two.
     """
     try:
-        tree = LexborHTMLParser("<hr>".join(["", *(piece.tags for piece in some)]))
+        tree = LexborHTMLParser("<hr>".join(["", *(piece.tags for piece in pages)]))
         nodes = tree.css("img, hr, picture, source, base, link")
     except Exception as error:
-        if len(some) == 1:
-            yield unreadable(error, some[0].base.page)
+        if len(pages) == 1:
+            yield unreadable(error, pages[0].base.page)
         else:
-            for piece in some:
+            for piece in pages:
                 yield from images_of([piece])
         return
-    yield from _images(nodes, iter(some))
+    yield from _images(nodes, iter(pages))
 
 
-def _images(nodes: list[LexborNode], some: Iterator[Tags]) -> Iterator[Found | Broken]:
+def _images(nodes: list[LexborNode], pages: Iterator[Tags]) -> Iterator[Found | Broken]:
     base, pictures = Base(""), _Pictures()
     for node in nodes:
         tag = node.tag
         try:
             if tag == "img":
-                if found := _image(node, pictures):
-                    yield Found(base.join(found[0]), found[1], base.page)
+                if image := _image(node, pictures):
+                    yield Found(base.join(image[0]), image[1], base.page)
             elif tag == "hr":
-                base, pictures = next(some).base, _Pictures()
+                base, pictures = next(pages).base, _Pictures()
             elif tag == "base":
                 base.set(node.attributes.get("href"))
             elif tag == "link":
@@ -212,9 +212,9 @@ def _is_inline(url: str) -> bool:
 def _largest(attributes: dict[str, str | None]) -> str:
     for name in SRCSET_ATTRIBUTES:
         candidates = srcset_candidates(attributes.get(name) or "")
-        usable = [one for one in candidates if not _is_inline(one[1])]
+        usable = [candidate for candidate in candidates if not _is_inline(candidate[1])]
         if usable:
-            return max(usable, key=lambda one: one[0])[1]  # the first of equals
+            return max(usable, key=lambda candidate: candidate[0])[1]  # the first of equals
     return ""
 
 

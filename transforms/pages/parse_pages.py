@@ -104,11 +104,11 @@ def _warc_pages(part: PageFiles, counts: Counter[str]) -> Iterator[Page | Broken
         with open_to_read(path) as source:
             for record in to_the_end(read_records(source)):
                 counts["records"] += 1
-                found = _page_of(record) if isinstance(record, Record) else record
-                if isinstance(found, str):
-                    counts[found] += 1
+                item = _page_of(record) if isinstance(record, Record) else record
+                if isinstance(item, str):
+                    counts[item] += 1
                 else:
-                    yield found
+                    yield item
 
 
 def _page_of(record: Record) -> Page | Broken | str:
@@ -128,22 +128,22 @@ def _html_pages(part: PageFiles) -> Iterator[Page | Broken]:
         yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
 
 
-def rows_of(found: Iterable[Found | Images | Broken]) -> Iterator[pa.RecordBatch]:
+def rows_of(pairs: Iterable[Found | Images | Broken]) -> Iterator[pa.RecordBatch]:
     """Rows in batches; what is broken is a row without a URL and text."""
     columns: tuple[list[str | None], ...] = ([], [], [], [])
     size = 0
     row: tuple[str | None, ...]
-    for one in found:
-        if isinstance(one, Images):
-            none = pa.nulls(len(one.url), pa.string())
-            yield pa.record_batch([one.url, one.text, none, one.page], schema=PAGE_PAIRS)
+    for item in pairs:
+        if isinstance(item, Images):
+            none = pa.nulls(len(item.url), pa.string())
+            yield pa.record_batch([item.url, item.text, none, item.page], schema=PAGE_PAIRS)
             continue
-        if isinstance(one, Broken):
-            row = (None, None, one.detail, one.page)
+        if isinstance(item, Broken):
+            row = (None, None, item.detail, item.page)
         else:
-            row = (one.url, one.text, None, one.page)
-            size += len(one.url) + len(one.text)
-        size += len(one.page)
+            row = (item.url, item.text, None, item.page)
+            size += len(item.url) + len(item.text)
+        size += len(item.page)
         for column, value in zip(columns, row, strict=True):
             column.append(value)
         if len(columns[0]) == _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:

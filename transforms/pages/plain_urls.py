@@ -21,8 +21,8 @@ _PLAIN = np.array(
     [(chr(b).isalnum() and b < 0x80) or chr(b) in "-._~!$()*,;@=+/:?%&" for b in range(256)]
 )
 _IN_HOST, _LETTERS = (
-    np.array([chr(b) in known for b in range(256)])
-    for known in ("abcdefghijklmnopqrstuvwxyz0123456789.-", "abcdefghijklmnopqrstuvwxyz")
+    np.array([chr(b) in letters for b in range(256)])
+    for letters in ("abcdefghijklmnopqrstuvwxyz0123456789.-", "abcdefghijklmnopqrstuvwxyz")
 )
 _SCHEMES = (np.frombuffer(b"http://", np.uint8), np.frombuffer(b"https://", np.uint8))
 _SLASH, _DOT, _COLON = ord("/"), ord("."), ord(":")

@@ -16,7 +16,7 @@ _SIZE = re.compile(rf"(?:^|[ \t\n\f\r])({_NUMBER})[wx](?=[ \t\n\f\r]|$)")
 
 def srcset_candidates(srcset: str) -> list[tuple[float, str]]:
     """The images of a `srcset`: (width in px, or density, URL)."""
-    found: list[tuple[float, str]] = []
+    candidates: list[tuple[float, str]] = []
     at = 0
     while match := _URL.match(srcset, at):
         url, at = match[1].rstrip(","), match.end()
@@ -25,5 +25,5 @@ def srcset_candidates(srcset: str) -> list[tuple[float, str]]:
             described = _DESCRIPTORS.match(srcset, at)
             if described:
                 size, at = _SIZE.search(described[0]), described.end()
-        found.append((float(size[1]) if size else 1.0, url))
-    return found
+        candidates.append((float(size[1]) if size else 1.0, url))
+    return candidates

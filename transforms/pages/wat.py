@@ -36,16 +36,16 @@ def read_wat(source: BinaryIO, counts: Counter[str]) -> Iterator[Images | Found 
     as they are usual; and what is broken. Counts the records, and which are of no page."""
     waiting: list[bytearray] = []
     size = 0
-    for one in read_members_or_records(source):
-        if isinstance(one, bytearray):
-            waiting.append(one)
-            size += len(one)
+    for item in read_members_or_records(source):
+        if isinstance(item, bytearray):
+            waiting.append(item)
+            size += len(item)
             if size < _AT_ONCE:
                 continue
         yield from images_of_members(waiting, counts)
         waiting, size = [], 0
-        if not isinstance(one, bytearray):
-            yield from _counted(one, counts)
+        if not isinstance(item, bytearray):
+            yield from _counted(item, counts)
     yield from images_of_members(waiting, counts)
 
 
@@ -53,18 +53,18 @@ def images_of_members(
     members: list[bytearray], counts: Counter[str]
 ) -> Iterator[Images | Found | Broken]:
     """The same of whole members; parses only what is not as usual."""
-    seen = look(members)
-    pages, none = (int(np.count_nonzero(seen.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
+    looked = look(members)
+    pages, none = (int(np.count_nonzero(looked.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
     counts.update({"records": pages + none, "pages": pages, NO_RESPONSE: none})
     odd = []
-    for links in seen.plain:
+    for links in looked.plain:
         try:
             yield links.columns()
         except ValueError:  # a text is no UTF-8
             odd.append(links)
-    for links in (*odd, *seen.odd):
+    for links in (*odd, *looked.odd):
         yield from _odd_images(links)
-    yield from _parsed_images((members[at] for at in np.flatnonzero(seen.kinds == ODD)), counts)
+    yield from _parsed_images((members[at] for at in np.flatnonzero(looked.kinds == ODD)), counts)
 
 
 def _odd_images(links: Links) -> Iterator[Found | Broken]:
@@ -98,15 +98,15 @@ def _parsed_images(members: Iterable[bytearray], counts: Counter[str]) -> Iterat
 
 
 def _counted(read: Record | Broken, counts: Counter[str]) -> Iterator[Found | Broken]:
-    told = images_of_wat(read)
+    images = images_of_wat(read)
     counts["records"] += 1
-    if isinstance(told, str):
-        counts[told] += 1
-    elif isinstance(told, Broken):
-        yield told
+    if isinstance(images, str):
+        counts[images] += 1
+    elif isinstance(images, Broken):
+        yield images
     else:
         counts["pages"] += 1
-        yield from to_the_end(told, "" if isinstance(read, Broken) else read.target)
+        yield from to_the_end(images, "" if isinstance(read, Broken) else read.target)
 
 
 def images_of_wat(record: Record | Broken) -> Told:

@@ -181,7 +181,7 @@ def _look(data, ends, kinds, links, fields):  # type: ignore[no-untyped-def]
 @kernel
 def _block(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the block of a record of metadata begins that goes on to `stop`, or -1."""
-    length, known = -1, False
+    length, is_metadata = -1, False
     line = -1
     if is_at(data, at, _VERSIONS[0]) or is_at(data, at, _VERSIONS[1]):
         line = after_line(data, at, stop)
@@ -194,9 +194,9 @@ def _block(data, at, stop):  # type: ignore[no-untyped-def]
         if is_name(data, line, colon, _LENGTH):
             length = number(data, colon + 2, end - 2) if length < 0 else -1
         elif is_name(data, line, colon, _TYPE):
-            known = end - colon == len(_METADATA) + 4 and is_at(data, colon + 2, _METADATA)
+            is_metadata = end - colon == len(_METADATA) + 4 and is_at(data, colon + 2, _METADATA)
         line = end
-    holds = line >= 0 and known and length == stop - line - 2 and length > 1
+    holds = line >= 0 and is_metadata and length == stop - line - 2 and length > 1
     return line + 2 if holds and data[line + 1] == ord("\n") and is_at(data, stop, _END) else -1
 
 
@@ -275,16 +275,16 @@ def _object(data, at, stop, keys, places):  # type: ignore[no-untyped-def]
         return -1
     while data[at] != ord("}"):
         key = at + 2
-        key_end, seen = string_end(data, key, stop)
+        key_end, contents = string_end(data, key, stop)
         value = key_end + 3
-        if seen or data[at + 1] != ord('"') or not is_at(data, key_end, _COLON):
+        if contents or data[at + 1] != ord('"') or not is_at(data, key_end, _COLON):
             return -1
-        end, seen = string_end(data, value, stop)
+        end, contents = string_end(data, value, stop)
         at = end + 1
         if end < 0 or (data[at] != ord(",") and data[at] != ord("}")):
             return -1
         for column in range(len(keys)):
             if key_end - key == len(keys[column]) and is_at(data, key, keys[column]):
                 places[2 * column], places[2 * column + 1] = value, end
-                places[2 * len(keys)] |= seen
+                places[2 * len(keys)] |= contents
     return at + 1

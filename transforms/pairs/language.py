@@ -77,10 +77,10 @@ def langdetect_probability(identity: str, language: str) -> float:
     with _LOADING:
         init_factory()
     try:
-        found = langdetect.detect_langs(_judged(identity))
+        guesses = langdetect.detect_langs(_judged(identity))
     except langdetect.LangDetectException:
         return 0.0
-    return float(sum(one.prob for one in found if _CHINESE.get(one.lang, one.lang) == language))
+    return float(sum(one.prob for one in guesses if _CHINESE.get(one.lang, one.lang) == language))
 
 
 def _judged(identity: str) -> str:
@@ -119,6 +119,6 @@ def wrong_languages(texts: pa.StringArray, rule: LanguageRule) -> tuple[np.ndarr
     heads = pc.utf8_slice_codeunits(texts, 0, JUDGED_CHARACTERS).to_pylist()
     identities = [head.casefold()[:JUDGED_CHARACTERS] for head in heads]
     taken = {identity: mistaken_for(identity, rule) for identity in set(identities)}
-    found = pa.array([taken[identity] for identity in identities], pa.string())
-    rows = np.flatnonzero(pc.is_valid(found).to_numpy(zero_copy_only=False))
-    return rows, found.drop_null()
+    verdicts = pa.array([taken[identity] for identity in identities], pa.string())
+    rows = np.flatnonzero(pc.is_valid(verdicts).to_numpy(zero_copy_only=False))
+    return rows, verdicts.drop_null()

@@ -94,11 +94,11 @@ class _Looks:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def take(self, some: list[Fetched]) -> None:
+    def take(self, group: list[Fetched]) -> None:
         """Has them looked at; waits where the threads are far behind."""
         self._room.acquire()
         self._raise()
-        self._pool.submit(self._look_at, some)
+        self._pool.submit(self._look_at, group)
 
     def finish(self) -> None:
         self._pool.shutdown()
@@ -108,10 +108,10 @@ class _Looks:
         if self._errors:
             raise self._errors[0]
 
-    def _look_at(self, some: list[Fetched]) -> None:
+    def _look_at(self, group: list[Fetched]) -> None:
         try:
-            bodies = [fetched.body or b"" for fetched in some]
-            for fetched, body, image in zip(some, bodies, examine_all(bodies), strict=True):
+            bodies = [fetched.body or b"" for fetched in group]
+            for fetched, body, image in zip(group, bodies, examine_all(bodies), strict=True):
                 self._put(fetched.index, body, image)
         except BaseException as error:  # a full disk; raised again where it is seen
             self._errors.append(error)
@@ -134,25 +134,25 @@ def measure_images(bodies: Iterable[Fetched], size: int, spool: Spool) -> Measur
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     bytes_fetched = bytes_held = 0
-    begun = told = time.monotonic()
+    begun = last_line = time.monotonic()
     with _Looks(columns, size, spool) as looks:
-        some: list[Fetched] = []
+        group: list[Fetched] = []
         for done, fetched in enumerate(bodies):
             if fetched.body is None:
                 columns["reason"][fetched.index] = r.FETCH_FAILED
                 columns["detail"][fetched.index] = fetched.detail
                 continue
-            some.append(fetched)
+            group.append(fetched)
             bytes_held += len(fetched.body)
-            if len(some) == IMAGES_AT_ONCE or bytes_held > BYTES_AT_ONCE:
-                looks.take(some)
-                bytes_fetched, bytes_held, some = bytes_fetched + bytes_held, 0, []
+            if len(group) == IMAGES_AT_ONCE or bytes_held > BYTES_AT_ONCE:
+                looks.take(group)
+                bytes_fetched, bytes_held, group = bytes_fetched + bytes_held, 0, []
             now = time.monotonic()
-            if now - told > SECONDS_BETWEEN_LINES:
+            if now - last_line > SECONDS_BETWEEN_LINES:
                 LOG.info("%d of %d images, %.0f a second", done, size, done / (now - begun))
-                told = now
-        if some:
-            looks.take(some)
+                last_line = now
+        if group:
+            looks.take(group)
         looks.finish()
     return Measured(columns, looks.places, bytes_fetched + bytes_held)
 

@@ -74,8 +74,8 @@ class TarWriter:
     def add_sample(self, row: Mapping[str, Any], body: bytes, extension: str) -> None:
         """Appends an image, its alt-text and its metadata; `row` has SHARD_SCHEMA's columns."""
         key = row["key"]
-        said = json.dumps({n: row[n] for n in _METADATA}).encode()
-        files = ((extension, body), ("json", said), ("txt", row["caption"].encode()))
+        metadata = json.dumps({n: row[n] for n in _METADATA}).encode()
+        files = ((extension, body), ("json", metadata), ("txt", row["caption"].encode()))
         self.add(*((f"{key}.{end}", data) for end, data in files))
 
     def finish(self) -> str:

@@ -44,7 +44,7 @@ def _status(error: BaseException) -> int | None:
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, BeamIOError):
-        return any(may_pass(one) for one in (error.exception_details or {}).values())
+        return any(may_pass(cause) for cause in (error.exception_details or {}).values())
     status = _status(error)
     if status is not None:
         return status >= 500 or status in (408, 429)
@@ -195,8 +195,8 @@ def read_version(path: str) -> tuple[bytes, str] | None:
     """A small object's bytes and version, or None where there is none."""
     try:
         if scheme(path) == "s3":
-            found = _s3(path).client.get_object(**_s3_place(path))
-            return found["Body"].read(), found["ETag"]
+            answer = _s3(path).client.get_object(**_s3_place(path))
+            return answer["Body"].read(), answer["ETag"]
         blob = _gs_blob(path)
         blob.reload()
         version = blob.generation  # a download sets it to what the answer's headers say, or to None

@@ -109,10 +109,10 @@ def _with(extra: _Extra, kind: bytes, body: bytes, at: int) -> _Extra:
 
 def _checked_size(header: bytes, at: int) -> int:
     """The size of the member, where the header's sum is right."""
-    said = _octal(header, 148, 156)
+    checksum = _octal(header, 148, 156)
     total = sum(header) - sum(header[148:156]) + 8 * 32  # the sum itself counts as spaces
     # To old writers, bytes beyond ASCII are negative.
-    if said != total and said != sum(_SIGNED.unpack(header)) + 8 * 32:
+    if checksum != total and checksum != sum(_SIGNED.unpack(header)) + 8 * 32:
         raise BrokenTar(f"no tar header at byte {at}")
     if header[124] == 0x80:  # GNU's, of a size that octal digits do not hold
         return _possible(int.from_bytes(header[125:136], "big"), at)

@@ -52,9 +52,9 @@ class CheckWorker(beam.DoFn):
         self.wanted = installed()
 
     def setup(self) -> None:
-        if found := differing(self.wanted, installed()):
+        if difference := differing(self.wanted, installed()):
             raise RuntimeError(
-                f"{found}: install requirements/base.txt and this very project on the workers"
+                f"{difference}: install requirements/base.txt and this very project on the workers"
             )
 
     def process(self, element: Any) -> Iterator[Any]:

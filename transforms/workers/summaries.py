@@ -29,8 +29,8 @@ class Counts:
 def add_by_name(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """Adds up dicts of counts, key by key."""
     total: Counter[str] = Counter()
-    for some in counts:
-        total.update(some)
+    for part in counts:
+        total.update(part)
     return dict(sorted(total.items()))
 
 

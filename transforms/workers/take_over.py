@@ -52,7 +52,7 @@ def take_over(
     began last is to publish, so workers who know no better would else stop each other without end.
     """
     waiting = set(left)
-    seen: dict[tuple[int, Mark | None], float] = {}
+    first_seen: dict[tuple[int, Mark | None], float] = {}
     while waiting:
         shards.check()
         for shard in random.sample(sorted(waiting), len(waiting)):
@@ -60,7 +60,7 @@ def take_over(
                 waiting.discard(shard)
                 continue
             mark, now = shards.begun(shard), clock()
-            waited = now - seen.setdefault((shard, mark), now)
+            waited = now - first_seen.setdefault((shard, mark), now)
             patience_s = max(PATIENCE_S, 1.5 * shards.slowest_s)
             if not mark or waited >= patience_s * 2 ** (mark.attempt - 1):
                 shards.attempt(shard)
