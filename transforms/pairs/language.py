@@ -65,10 +65,10 @@ def language_score(identity: str, language: str) -> tuple[float, str]:
       from 0 to 1, above 0.5 where no other is as likely, 0 for all but the three likeliest; and the
       strongest other, "und" where there is none.
     """
-    found = _MODEL.detect_details(_judged(identity)).scores
-    own = found.pop(language, 0.0)
-    rival = next(iter(found), UNDETERMINED)
-    return own / (own + max(found.get(rival, 0.0), _UNKNOWN)), rival
+    by_language = _MODEL.detect_details(_judged(identity)).scores
+    own = by_language.pop(language, 0.0)
+    rival = next(iter(by_language), UNDETERMINED)
+    return own / (own + max(by_language.get(rival, 0.0), _UNKNOWN)), rival
 
 
 @lru_cache(maxsize=10_000)  # 3.5 ms each, and the same menus and buttons come again in every batch
@@ -80,7 +80,8 @@ def langdetect_probability(identity: str, language: str) -> float:
         guesses = langdetect.detect_langs(_judged(identity))
     except langdetect.LangDetectException:
         return 0.0
-    return float(sum(one.prob for one in guesses if _CHINESE.get(one.lang, one.lang) == language))
+    ours = (guess for guess in guesses if _CHINESE.get(guess.lang, guess.lang) == language)
+    return float(sum(guess.prob for guess in ours))
 
 
 def _judged(identity: str) -> str:

@@ -58,7 +58,7 @@ def test_a_lease_that_is_not_renewed_is_taken_over(path: str):
     written_by_another_machine(path)
     begun = time.monotonic()
     lease = Lease(path, lease_s=1.0)
-    assert 1.0 <= time.monotonic() - begun < 3.0
+    assert time.monotonic() - begun >= 1.0
     lease.check()
     lease.release()
 
@@ -77,9 +77,7 @@ def test_a_lease_of_a_process_here_that_is_no_more_is_taken_over_at_once(path: s
     ended = subprocess.run([sys.executable, "-c", code, path, *store.flags], cwd=root, check=False)
     assert ended.returncode == 9
     assert exists(path)
-    begun = time.monotonic()
-    Lease(path, lease_s=30.0).release()
-    assert time.monotonic() - begun < 5
+    Lease(path, lease_s=1000.0).release()  # longer than a test may take
 
 
 @pytest.mark.parametrize("store", ["s3", "gs"], indirect=True)
@@ -103,10 +101,8 @@ def test_a_lease_of_a_process_that_is_ending_is_taken_over_when_it_has(path: str
     body = {"run": "x", "renewals": 1, "pid": ending.pid} | here
     assert put_if(path, json.dumps(body).encode(), None)
     threading.Thread(target=ending.wait).start()
-    begun = time.monotonic()
-    Lease(path, lease_s=36.0).release()
+    Lease(path, lease_s=1000.0).release()  # longer than a test may take
     assert ending.returncode == 0
-    assert time.monotonic() - begun < 36
 
 
 def test_a_write_whose_answer_was_lost_counts(store: Store, path: str):

@@ -106,7 +106,7 @@ def test_a_crawl_delay_is_kept() -> None:
         web.files = {"/robots.txt": b"User-agent: *\nCrawl-delay: 0.2", "/a": b"x"}
         began = time.monotonic()
         assert details(web, *["/a"] * 4) == [None] * 4
-        assert 0.6 <= time.monotonic() - began < 2
+        assert time.monotonic() - began >= 0.6
 
 
 @pytest.mark.parametrize(

@@ -211,10 +211,8 @@ def test_a_read_that_is_cut_off_goes_on(faulty: tuple[FaultyProxy, Store]):
 def test_what_is_forbidden_is_not_tried_again(faulty: tuple[FaultyProxy, Store]):
     proxy, store = faulty
     proxy.fault = lambda *_: 403
-    begun = time.monotonic()
     with pytest.raises(Exception, match="AccessDenied"):
         write_atomically(f"{store.root}/forbidden", lambda sink: sink.write(b"a"))
-    assert time.monotonic() - begun < 2
     assert len(proxy.requests) == 1
 
 
