@@ -19,12 +19,12 @@ def main() -> int:
         parser.add_argument(f"--{port.name}", type=int, default=port.default, help="a port")
     parser.add_argument("--task_managers", type=int, default=2)
     parser.add_argument("--slots", type=int, default=2, help="of each TaskManager")
-    given = vars(parser.parse_args())
-    ports = Ports(**{port.name: given[port.name] for port in dataclasses.fields(Ports)})
-    folder = given["folder"].resolve()
-    cluster = Cluster(folder, ports, given["task_managers"], given["slots"])
+    flags = vars(parser.parse_args())
+    ports = Ports(**{port.name: flags[port.name] for port in dataclasses.fields(Ports)})
+    folder = flags["folder"].resolve()
+    cluster = Cluster(folder, ports, flags["task_managers"], flags["slots"])
     try:
-        return run(given["action"], cluster)
+        return run(flags["action"], cluster)
     except ClusterError as error:
         print(f"flink: {error}", file=sys.stderr)
         return 1

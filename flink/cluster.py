@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 from urllib.request import urlopen
 
 ROOT = Path(__file__).parent.parent
@@ -27,8 +27,10 @@ PARTS = ROOT / ".flink"  # where `make flink` puts the jars
 JOB_SERVER = "job-server.jar"
 HOST = "localhost"
 START_S = 120  # for all to answer; 10 s are usual
-_OPENED = ("lang", "net", "io", "nio", "lang.reflect", "text", "time", "util", "util.concurrent")
-_OPENED += ("util.concurrent.atomic", "util.concurrent.locks")
+_OPENED = (
+    *("lang", "net", "io", "nio", "lang.reflect", "text", "time", "util", "util.concurrent"),
+    *("util.concurrent.atomic", "util.concurrent.locks"),
+)
 # What Flink's own configuration opens to it under Java 17.
 _JAVA = (
     "-XX:+UseSerialGC",  # two cores, small heaps
@@ -73,6 +75,14 @@ class Ports:
     jobs: int = 8099
     artifacts: int = 8098
     workers: int = 50000
+
+
+class Job(TypedDict):
+    """What is used of what Flink tells of a job."""
+
+    name: str
+    state: str
+    duration: int  # ms
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,10 @@ class Cluster:
         with (self.folder / "supervisor.log").open("w") as log:
             subprocess.Popen(
                 [*command, *arguments],
-                **{"cwd": ROOT, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log},
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 start_new_session=True,
             )
         try:
@@ -217,8 +230,8 @@ class Cluster:
             return there == self.task_managers * self.slots
         return False
 
-    def jobs(self) -> list[dict[str, Any]]:
-        """Flink's jobs, as it tells of them: name, state, duration in ms."""
+    def jobs(self) -> list[Job]:
+        """Flink's jobs, as it tells of them."""
         with urlopen(f"{self.ui}/jobs/overview", timeout=10) as answer:
             return list(json.load(answer)["jobs"])
 
@@ -277,8 +290,11 @@ class Cluster:
                     with (self.folder / f"{name}.log").open("a") as log:
                         running[name] = subprocess.Popen(
                             command,
-                            **{"cwd": self.folder, "env": environment, "stdout": log},
-                            **{"stdin": subprocess.DEVNULL, "stderr": log},
+                            cwd=self.folder,
+                            env=environment,
+                            stdin=subprocess.DEVNULL,
+                            stdout=log,
+                            stderr=log,
                         )
                     (self.folder / f"{name}.pid").write_text(str(running[name].pid))
                 time.sleep(1)

@@ -19,13 +19,13 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal, TypedDict
 
 from flink.cluster import ROOT, Cluster
 from flink.runs import SETS, Corpus, cluster, demo_web, last_line, run, set_hash
 
 VICTIMS = ("TaskManager", "Python worker", "command")
-PLANES = ("texts", "images")
+PLANES: tuple[Literal["texts"], Literal["images"]] = ("texts", "images")
 MAX_STARTS = 4
 RUN_S = 600
 
@@ -48,6 +48,14 @@ class Kill:
             f"{self.victim:<14} {self.plane:<7} {self.after_s:>6.1f} s {self.seconds:>6.0f} s "
             f"{self.starts:>6} {verdict}  {self.said}"
         )
+
+
+class Undisturbed(TypedDict):
+    """The hash of the DirectRunner's set, and the seconds of the job of each plane on Flink."""
+
+    texts: float
+    images: float
+    hash: str
 
 
 def running(flink: Cluster, plane: str) -> bool:
@@ -113,14 +121,13 @@ def disturbed(kill: Kill, corpus: Corpus, flink: Cluster, draw: random.Random) -
     return set_hash(output) if not status else ""
 
 
-def undisturbed(corpus: Corpus, flink: Cluster) -> dict[str, Any]:
-    """The hash of the DirectRunner's set, and the seconds of the job of each plane on Flink, which
-    are found once."""
-    known = SETS / "undisturbed.json"
+def undisturbed(corpus: Corpus, flink: Cluster) -> Undisturbed:
+    """What is to come out, and the seconds, which are found once."""
+    durations = SETS / "undisturbed.json"
     made = {}
     runs = (
         {"direct": []}
-        if known.exists()
+        if durations.exists()
         else {"direct": [], "soak": [*flink.flags(), "--parallelism=2"]}
     )
     for name, flags in runs.items():
@@ -131,10 +138,11 @@ def undisturbed(corpus: Corpus, flink: Cluster) -> dict[str, Any]:
         made[name] = set_hash(SETS / name)
     if len({*made.values()}) > 1:
         sys.exit("undisturbed, Flink's set is not that of the DirectRunner")
-    if not known.exists():
+    if not durations.exists():
         jobs = {job["name"].split("-")[1]: job["duration"] / 1000 for job in flink.jobs()}
-        known.write_text(json.dumps(jobs))
-    return {**json.loads(known.read_text()), "hash": made["direct"]}
+        durations.write_text(json.dumps(jobs))
+    seconds = json.loads(durations.read_text())
+    return {"texts": seconds["texts"], "images": seconds["images"], "hash": made["direct"]}
 
 
 def main() -> int:
@@ -142,18 +150,18 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--first", type=int, default=1, help="the kill to begin with, of --kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    given = parser.parse_args()
+    flags = parser.parse_args()
     SETS.mkdir(parents=True, exist_ok=True)
     wrong = 0
     with demo_web(small=True) as corpus, cluster("soak") as flink:
-        found = undisturbed(corpus, flink)
-        print(f"undisturbed: texts {found['texts']:.0f} s, images {found['images']:.0f} s")
+        expected = undisturbed(corpus, flink)
+        print(f"undisturbed: texts {expected['texts']:.0f} s, images {expected['images']:.0f} s")
         print("   killed         plane      after   took starts", flush=True)
-        for number in range(given.first, given.kills + 1):
-            draw = random.Random(1000 * given.seed + number)
+        for number in range(flags.first, flags.kills + 1):
+            draw = random.Random(1000 * flags.seed + number)
             plane, victim = PLANES[(number - 1) % 2], VICTIMS[(number - 1) // 2 % 3]
-            kill = Kill(victim, plane, draw.uniform(0, found[plane]))
-            kill.same = disturbed(kill, corpus, flink, draw) == found["hash"]
+            kill = Kill(victim, plane, draw.uniform(0, expected[plane]))
+            kill.same = disturbed(kill, corpus, flink, draw) == expected["hash"]
             wrong += not kill.same
             print(f"{number:>2} {kill.row()}", flush=True)
     return int(wrong > 0)

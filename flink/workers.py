@@ -84,19 +84,19 @@ def main() -> None:
     parser.add_argument("--port", type=int, help="of the pool")
     parser.add_argument("--id", help="of one worker")
     parser.add_argument("--control", help="the endpoint of the worker's TaskManager")
-    given = parser.parse_args()
+    flags = parser.parse_args()
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(process)d %(levelname)s %(message)s"
     )
     logging.getLogger("alignset").setLevel(logging.INFO)
-    if given.id:
-        work(given.id, given.control)
+    if flags.id:
+        work(flags.id, flags.control)
     # Beam's own `start` listens on all interfaces, for whoever comes.
     pool = grpc.server(ThreadPoolExecutor(), options=[("grpc.http2.max_ping_strikes", 0)])
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(WorkerPool(), pool)
-    pool.add_insecure_port(f"{HOST}:{given.port}")
+    pool.add_insecure_port(f"{HOST}:{flags.port}")
     pool.start()
-    logging.warning("workers are to be had at %s:%d", HOST, given.port)
+    logging.warning("workers are to be had at %s:%d", HOST, flags.port)
     pool.wait_for_termination()
 
 
