@@ -2,43 +2,49 @@
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
 _PATIENCE_S = 5  # of whoever closes it, while a slow store keeps the thread
 
 
-def ahead(items: Generator[T, None, None], count: int) -> Iterator[T]:
+@dataclass(frozen=True)
+class _End:
+    error: BaseException | None = None
+
+
+def ahead(items: Generator[T, None, None], count: int) -> Generator[T, None, None]:
     """The same items, up to `count` of them made in a thread meanwhile; an error in its place.
 
     Closing it ends the thread, which closes `items`.
     """
-    made: queue.SimpleQueue = queue.SimpleQueue()
+    made: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
     room, stopped = threading.Semaphore(count), threading.Event()
 
     def make() -> None:
         try:
             with closing(items):
                 for item in items:
-                    made.put((item, None))
+                    made.put(item)
                     room.acquire()
                     if stopped.is_set():
                         return
-            made.put((None, StopIteration()))
+            made.put(_End())
         except BaseException as error:  # whatever it is, it belongs to whoever asks
-            made.put((None, error))
+            made.put(_End(error))
 
     thread = threading.Thread(target=make, name="ahead", daemon=True)
     thread.start()
     try:
         while True:
-            item, error = made.get()
-            if isinstance(error, StopIteration):
+            item = made.get()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
                 return
-            if error is not None:
-                raise error
             room.release()
             yield item
     finally:

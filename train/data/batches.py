@@ -4,10 +4,11 @@ import random
 import zlib
 from bisect import bisect
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -33,6 +34,14 @@ _MAX_BYTES_AHEAD = 1 << 30  # of their images
 _GOLDEN = 0.6180339887498949
 
 
+class PositionState(TypedDict):
+    """A Position as plain values, for a checkpoint."""
+
+    cursors: list[tuple[int, ...]]
+    samples: int
+    reasons: dict[str, int]
+
+
 @dataclass(frozen=True)
 class Position:
     """How far one process has read."""
@@ -55,13 +64,12 @@ class Position:
         why = {f"skipped_{reason}": count for reason, count in self.reasons.items() if count}
         return {"skipped": self.skipped} | why
 
-    def state(self) -> dict:
-        """Plain values, for a checkpoint."""
+    def state(self) -> PositionState:
         cursors = [tuple(cursor) for cursor in self.cursors]
         return {"cursors": cursors, "samples": self.samples, "reasons": self.reasons}
 
     @classmethod
-    def from_state(cls, state: dict) -> "Position":
+    def from_state(cls, state: PositionState) -> "Position":
         cursors = tuple(Cursor(*cursor) for cursor in state["cursors"])
         return cls(cursors, state["samples"], dict.fromkeys(SKIPPED, 0) | state["reasons"])
 
@@ -96,14 +104,14 @@ class TrainingData:
         """
         return ahead(self._batches(position), 1)
 
-    def _batches(self, position: Position) -> Iterator[Batch]:
+    def _batches(self, position: Position) -> Generator[Batch, None, None]:
         _, size = self.settings.micro_batches(self.processes)
         cursors = list(position.cursors or [Cursor()] * len(self.sets))
         samples, reasons = position.samples, dict(position.reasons)
         pixels: list[np.ndarray] = []
         texts: list[str] = []
-        for one, cursor, sample, image in self._decoded(cursors, samples):
-            cursors[one], samples = cursor, samples + 1
+        for number, cursor, sample, image in self._decoded(cursors, samples):
+            cursors[number], samples = cursor, samples + 1
             if isinstance(image, str):
                 reasons[image] += 1
                 self._check_skipped(reasons, samples, sample.key)
@@ -117,23 +125,24 @@ class TrainingData:
     def _decoded(
         self, cursors: list[Cursor], samples: int
     ) -> Iterator[tuple[int, Cursor, Sample, np.ndarray | str]]:
-        """(set, cursor behind it, sample, uint8[crop_px, crop_px, 3] or why it is skipped).
+        """(which set, cursor behind it, sample, uint8[crop_px, crop_px, 3] or why it is skipped).
 
         Threads decode ahead of whoever asks: a batch, for while a step's gradients are computed
         nobody does, or as much of one as memory is for (2048 crops of 289 px are 0.5 GB).
         """
-        pending: deque[tuple[int, Cursor, Sample, Future]] = deque()
+        pending: deque[tuple[int, Cursor, Sample, Future[np.ndarray | str]]] = deque()
         count = min(self.settings.batch_size // self.processes, _MAX_AHEAD)
         held = 0  # bytes
         with ThreadPoolExecutor(self.settings.decode_threads) as pool:
             try:
-                for one, cursor, sample in self._samples(cursors, samples):
-                    pending.append((one, cursor, sample, pool.submit(self._crop, cursor, sample)))
+                for number, cursor, sample in self._samples(cursors, samples):
+                    crop = pool.submit(self._crop, cursor, sample)
+                    pending.append((number, cursor, sample, crop))
                     held += len(sample.image or b"")
                     while len(pending) > count or (held > _MAX_BYTES_AHEAD and pending):
-                        *place, image = pending.popleft()
-                        held -= len(place[-1].image or b"")
-                        yield *place, image.result()
+                        number, cursor, sample, crop = pending.popleft()
+                        held -= len(sample.image or b"")
+                        yield number, cursor, sample, crop.result()
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -145,17 +154,19 @@ class TrainingData:
         """
         settings = self.settings
         # Together they hold shuffle_samples, each as many as it is drawn from.
-        total = sum(one.weight for one in self.sets)
-        shares = [one.weight / total for one in self.sets]
+        total = sum(shard_set.weight for shard_set in self.sets)
+        shares = [shard_set.weight / total for shard_set in self.sets]
         bounds = list(accumulate(shares[:-1]))
         streams = []
-        for one, share, cursor in zip(self.sets, shares, tuple(cursors), strict=True):
+        for shard_set, share, cursor in zip(self.sets, shares, tuple(cursors), strict=True):
             window = max(1, round(settings.shuffle_samples * share))
-            stream = ShuffledStream(one.shards, settings.seed, window, self.rank, self.processes)
+            stream = ShuffledStream(
+                shard_set.shards, settings.seed, window, self.rank, self.processes
+            )
             streams.append(stream.samples(cursor))
         while True:
-            one = bisect(bounds, samples * _GOLDEN % 1)
-            yield one, *next(streams[one])
+            number = bisect(bounds, samples * _GOLDEN % 1)
+            yield number, *next(streams[number])
             samples += 1
 
     def _crop(self, cursor: Cursor, sample: Sample) -> np.ndarray | str:
@@ -183,6 +194,7 @@ class TrainingData:
 
     def _caption(self, cursor: Cursor, sample: Sample) -> str:
         """The text or, where its lines are captions, one of them: in the next epoch the next."""
+        assert sample.text is not None  # `_crop` gives no image of one without
         if not self.settings.caption_lines:
             return sample.text
         lines = caption_lines(sample.text)

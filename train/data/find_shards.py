@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from braceexpand import UnbalancedBracesError, braceexpand
+# Its stubs lack the error.
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
 from train.data.shard_streams import PIPE, file_system
 from train.errors import SettingsError
@@ -29,16 +30,16 @@ def find_sets(where: str) -> list[ShardSet]:
       SettingsError: a part holds no shard, a shard is named twice, a weight is none.
     """
     parts = _parts(where)
-    weighted = [_WEIGHT.fullmatch(part) for part in parts]
-    if not any(weighted):
+    weighted = [match for part in parts if (match := _WEIGHT.fullmatch(part))]
+    if not weighted:
         sets = [ShardSet(tuple(find_shards(where)))]
-    elif not all(weighted):
+    elif len(weighted) < len(parts):
         raise SettingsError(
             f"give every part of --shards a weight (A::2,B::1) or none; got {where!r}"
         )
     else:
         sets = [ShardSet(tuple(_find(match[1])), _weight(match[2], match[0])) for match in weighted]
-    named = [shard for one in sets for shard in one.shards]
+    named = [shard for shard_set in sets for shard in shard_set.shards]
     if len(named) > len(set(named)):
         twice = next(shard for shard in named if named.count(shard) > 1)
         raise SettingsError(
@@ -79,7 +80,7 @@ def _find(part: str) -> list[str]:
             names = list(braceexpand(part))
         except UnbalancedBracesError as error:
             raise SettingsError(f"no shards at {part!r}: its braces do not match") from error
-    found = []
+    shards: list[str] = []
     for name in names:
         if name.startswith(PIPE):
             matches = [name]
@@ -87,8 +88,8 @@ def _find(part: str) -> list[str]:
             matches = _find_remote(name) if "://" in name else _find_local(name)
         if not matches:
             raise SettingsError(f"no shards at {name!r}: {_EXAMPLE}")
-        found += matches
-    return found
+        shards += matches
+    return shards
 
 
 def _find_local(name: str) -> list[str]:
@@ -113,10 +114,10 @@ def _find_remote(url: str) -> list[str]:
     pattern = path if glob.has_magic(path) else path.rstrip("/") + "/*.tar"
     try:
         # Under the scheme that was given: Arrow's own for gs:// is gcs://.
-        found = sorted(f"{url.partition('://')[0]}://{path}" for path in files.glob(pattern))
-        if not found:
+        urls = sorted(f"{url.partition('://')[0]}://{path}" for path in files.glob(pattern))
+        if not urls:
             files.ls(pattern.rpartition("/")[0])  # glob is silent where this says what is wrong
-        return found
+        return urls
     except Exception as error:  # drivers raise many kinds
         raise SettingsError(f"{url} cannot be listed ({error!r:.200}): {_NUMBERED}") from error
 

@@ -15,6 +15,7 @@ from PIL import Image, TiffImagePlugin
 
 from train.data.samples import LONGEST_IMAGE
 
+assert Image.MAX_IMAGE_PIXELS is not None  # Pillow's default, which nothing here unsets
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # beyond which Pillow refuses; simplejpeg knows no limit
 # As `beam_runner.py` has them, and what else ImageFolder takes; EPS would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "PPM")
@@ -45,8 +46,8 @@ def check_cost(data: bytes) -> None:
 
 def _has_too_many_scans(data: bytes) -> bool:
     at, scans, most = 2, 0, _MAX_SCANS
-    while scans <= most and (found := _MARKER.search(data, at)):
-        marker, at = data[found.start() + 1], found.end()
+    while scans <= most and (match := _MARKER.search(data, at)):
+        marker, at = data[match.start() + 1], match.end()
         if marker == 0xD9:
             break
         if marker in _FRAMES:  # its height and width
@@ -77,10 +78,11 @@ def limit_exif() -> None:
     """Has Pillow take what it has read of an EXIF block by then for all of it."""
     load = TiffImagePlugin.ImageFileDirectory_v2.load
     if not hasattr(load, "__wrapped__"):
-        TiffImagePlugin.ImageFileDirectory_v2.load = _metered(load)
+        # Pillow has no limit of its own that could be set.
+        TiffImagePlugin.ImageFileDirectory_v2.load = _metered(load)  # type: ignore[method-assign]
 
 
-def _metered(load: Callable) -> Callable:
+def _metered(load: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(load)
     def metered(directory: TiffImagePlugin.ImageFileDirectory_v2, file: BinaryIO) -> None:
         load(directory, _Metered(file))

@@ -42,7 +42,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image).convert("RGB")
 
 
-def _turn_of(pixels: int) -> AbstractContextManager:
+def _turn_of(pixels: int) -> AbstractContextManager[object]:
     return _MANY if pixels > _MANY_PIXELS else nullcontext()
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import BertTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from train.data.batches import Batch, Position
 from train.settings import Settings
@@ -28,21 +28,21 @@ class Inputs(NamedTuple):
     position: Position  # behind the last sample
 
 
-def to_inputs(batch: Batch, tokenizer: BertTokenizerFast, settings: Settings) -> Inputs:
+def to_inputs(batch: Batch, tokenizer: PreTrainedTokenizerFast, settings: Settings) -> Inputs:
     texts = encode_texts(batch.texts, tokenizer, settings)
     return Inputs(torch.from_numpy(batch.pixels), texts, batch.texts, batch.position)
 
 
-def encode_texts(texts: list[str], tokenizer: BertTokenizerFast, settings: Settings) -> Texts:
+def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast, settings: Settings) -> Texts:
     """Wordpieces, at most max_tokens of each text."""
-    found = tokenizer(texts, truncation=True, max_length=settings.max_tokens)["input_ids"]
-    lengths = np.array([len(ids) for ids in found])
+    pieces = tokenizer(texts, truncation=True, max_length=settings.max_tokens)["input_ids"]
+    lengths = np.array([len(ids) for ids in pieces])
     order = np.argsort(lengths, kind="stable")
     buckets = []
-    for some in np.array_split(order, min(settings.text_buckets, len(texts))):
-        ids = np.full((len(some), lengths[some].max()), tokenizer.pad_token_id)  # int64[b_i, t_i]
-        mask = np.arange(ids.shape[1]) < lengths[some, None]  # bool[b_i, t_i]
-        ids[mask] = np.concatenate([found[i] for i in some])
+    for rows in np.array_split(order, min(settings.text_buckets, len(texts))):
+        ids = np.full((len(rows), lengths[rows].max()), tokenizer.pad_token_id)  # int64[b_i, t_i]
+        mask = np.arange(ids.shape[1]) < lengths[rows, None]  # bool[b_i, t_i]
+        ids[mask] = np.concatenate([pieces[i] for i in rows])
         buckets.append((torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))))
     return Texts(buckets, torch.from_numpy(np.argsort(order)))
 
@@ -52,17 +52,18 @@ class KeptInputs:
     would grow with the batch (16,384 crops of 289 px are 4.1 GB)."""
 
     def __enter__(self) -> "KeptInputs":
-        self._pixels, self._rest = tempfile.TemporaryFile(), []
+        self._pixels = tempfile.TemporaryFile()
+        self._rest: list[tuple[Texts, list[str], Position]] = []
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pixels.close()
 
     def append(self, inputs: Inputs) -> None:
         np.save(self._pixels, inputs.pixels.numpy())
-        self._rest.append(inputs._replace(pixels=None))
+        self._rest.append((inputs.texts, inputs.captions, inputs.position))
 
     def __iter__(self) -> Iterator[Inputs]:
         self._pixels.seek(0)
-        for inputs in self._rest:
-            yield inputs._replace(pixels=torch.from_numpy(np.load(self._pixels)))
+        for rest in self._rest:
+            yield Inputs(torch.from_numpy(np.load(self._pixels)), *rest)

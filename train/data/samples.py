@@ -50,7 +50,8 @@ def shard_samples(shard: str, first: int = 0) -> Iterator[Sample]:
     path are one sample, as WebDataset has it.
     """
     with ShardStream(shard) as stream:
-        number, key, fields, of = -1, None, {}, 0
+        number, key, of = -1, "", 0
+        fields: dict[str, bytes | None] = {}
         parts: set[int] = set()  # keys of those that lack a file
         for name, size, tar in tar_members(stream):
             folder, slash, base = name.rpartition("/")
@@ -79,7 +80,7 @@ def _field(stream: ShardStream, extension: str, size: int) -> bytes | None:
 
 def _sample(key: str, fields: dict[str, bytes | None], parts: set[int]) -> Sample:
     images = [fields[extension] for extension in IMAGE_EXTENSIONS if extension in fields]
-    text = fields.get("txt", b"").decode("utf-8", "replace").strip()
+    text = (fields.get("txt") or b"").decode("utf-8", "replace").strip()
     whole = bool(images) and "txt" in fields
     scattered = not whole and hash(key) in parts
     if not whole and len(parts) < _MOST_PARTS:

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import timedelta
-from typing import BinaryIO
+from typing import IO, Any, Protocol
 
 import fsspec
 
@@ -23,6 +23,15 @@ TIMEOUT_S = 60
 _BLOCK = 1 << 20
 _STORE_BLOCK = 1 << 23  # one request each
 _END_BYTES = 1 << 16
+
+
+class _Source(Protocol):
+    """What a shard is read from."""
+
+    def read(self, count: int, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def seekable(self) -> bool: ...
+    def close(self) -> None: ...
 
 
 class ShardStream:
@@ -40,12 +49,12 @@ class ShardStream:
     def __init__(self, shard: str, at: int = 0):
         self.shard, self.at = shard, at
         self.size: int | None = None
-        self._file: BinaryIO | None = None
+        self._file: _Source | None = None
 
     def __enter__(self) -> "ShardStream":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def read(self, count: int) -> bytes:
@@ -132,7 +141,8 @@ def open_store(scheme: str, bucket: str) -> fsspec.AbstractFileSystem:
     from pyarrow import fs
 
     if scheme == "gs":
-        limit = {"retry_time_limit": timedelta(seconds=TIMEOUT_S)}  # of Arrow's own 15 minutes
+        # Of Arrow's own 15 minutes.
+        limit: dict[str, Any] = {"retry_time_limit": timedelta(seconds=TIMEOUT_S)}
         if emulator := os.environ.get("STORAGE_EMULATOR_HOST"):  # Google's own variable
             scheme, _, host = emulator.rpartition("://")
             limit |= {"anonymous": True, "scheme": scheme or "http", "endpoint_override": host}
@@ -161,7 +171,7 @@ def file_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         ) from error
 
 
-def _open(shard: str, at: int) -> tuple[BinaryIO, int | None]:
+def _open(shard: str, at: int) -> tuple[_Source, int | None]:
     """The shard's bytes from `at` on, and its size where that is known."""
     if shard.startswith(PIPE):
         return _read_over(_Command(shard.removeprefix(PIPE)), at), None
@@ -178,7 +188,7 @@ def _open(shard: str, at: int) -> tuple[BinaryIO, int | None]:
     return file, size
 
 
-def _open_http(url: str, at: int) -> tuple[BinaryIO, int | None]:
+def _open_http(url: str, at: int) -> tuple[_Source, int | None]:
     """One request, and one more for the rest after a failure.
 
     By the standard library: fsspec needs aiohttp for it and asks once for every block.
@@ -193,13 +203,13 @@ def _open_http(url: str, at: int) -> tuple[BinaryIO, int | None]:
     return _read_over(io.BufferedReader(response, _BLOCK), at), size
 
 
-def _has_ranges(file: BinaryIO) -> bool:
+def _has_ranges(file: _Source | None) -> bool:
     response = getattr(file, "raw", None)
     headers = getattr(response, "headers", None)
     return headers is None or headers.get("Accept-Ranges", "none") != "none"
 
 
-def _read_over(file: BinaryIO, count: int) -> BinaryIO:
+def _read_over(file: _Source, count: int) -> _Source:
     while count > 0:
         got = len(file.read(min(_BLOCK, count)))
         if not got:
@@ -212,24 +222,26 @@ class _Command(io.RawIOBase):
     """What a shell command prints; its failure is an error at its end."""
 
     def __init__(self, command: str):
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
         self._process = subprocess.Popen(
-            command, shell=True, stdout=subprocess.PIPE, stderr=self._said, bufsize=_BLOCK
+            command, shell=True, stdout=subprocess.PIPE, stderr=self._errors, bufsize=_BLOCK
         )
+        assert self._process.stdout is not None  # a pipe, as was asked for
+        self._output: IO[bytes] = self._process.stdout
 
     def read(self, count: int = -1) -> bytes:
-        data = self._process.stdout.read(count)
+        data = self._output.read(count)
         if len(data) < count and (code := self._process.wait()):
-            self._said.seek(0)
-            said = self._said.read().decode("utf-8", "replace").strip().splitlines()
-            raise OSError(f"exit status {code}" + (f", {said[-1]:.100}" if said else ""))
+            self._errors.seek(0)
+            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+            raise OSError(f"exit status {code}" + (f", {lines[-1]:.100}" if lines else ""))
         return data
 
     def close(self) -> None:
-        self._process.stdout.close()  # it may end by SIGPIPE
+        self._output.close()  # it may end by SIGPIPE
         self._process.terminate()
         self._process.wait()
-        self._said.close()
+        self._errors.close()
         super().close()
 
 

@@ -86,14 +86,14 @@ class ShuffledStream:
         epoch, first_shard, first, _ = cursor
         while True:
             shards = self._shards(epoch)
-            found = first_shard + first > 0
+            has_samples = first_shard + first > 0
             for shard in range(first_shard, len(shards)):
                 for number, sample in enumerate(shard_samples(shards[shard], first), start=first):
                     if self._is_mine(epoch, shard, number):
-                        found = True
+                        has_samples = True
                         yield _Place(epoch, shard, number, sample)
                 first = 0
-            if not found and not any(True for s in self.shards for _ in shard_samples(s)):
+            if not has_samples and not any(True for s in self.shards for _ in shard_samples(s)):
                 raise SettingsError(f"no sample in {len(self.shards)} shards, such as {shards[0]}")
             yield None
             epoch, first_shard = epoch + 1, 0

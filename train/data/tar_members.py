@@ -104,10 +104,10 @@ def _checked_size(header: bytes, stream: ShardStream) -> int:
 
 
 def _has_right_sum(header: bytes) -> bool:
-    said = _octal(header, 148, 156)
+    stated = _octal(header, 148, 156)
     total = sum(header) - sum(header[148:156]) + 8 * 32  # the sum itself counts as eight spaces
     # To old writers, bytes beyond ASCII are negative.
-    return said == total or said == sum(_SIGNED.unpack(header)) + 8 * 32
+    return stated == total or stated == sum(_SIGNED.unpack(header)) + 8 * 32
 
 
 def _octal(header: bytes, start: int, stop: int) -> int:
