@@ -1,7 +1,10 @@
 """ALIGN's loss: two softmaxes over all pairs of the global batch (section 4.1)."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
 from train.runs import processes
@@ -15,11 +18,11 @@ class _GatherRows(torch.autograd.Function):
     """Rows of all processes, in rank order; the gradient of a row flows back from every process."""
 
     @staticmethod
-    def forward(ctx, rows: torch.Tensor) -> torch.Tensor:  # [b, d] -> [b * world, d]
+    def forward(ctx: FunctionCtx, rows: torch.Tensor) -> torch.Tensor:  # [b, d] -> [b * world, d]
         return processes.gather_rows(rows)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:  # -> float[b, d]
+    def backward(ctx: FunctionCtx, gradient: torch.Tensor) -> torch.Tensor:  # -> float[b, d]
         # Each process's loss has our rows among its negatives: sum what all of them say.
         return processes.sum_rows(gradient)
 
@@ -52,17 +55,21 @@ def contrastive_loss(
         all_images, all_texts = _GatherRows.apply(images), _GatherRows.apply(texts)
     target = torch.arange(first, first + b, device=images.device)  # int64[b]
 
-    def rows_loss(images, texts, target) -> torch.Tensor:  # of r rows: float[]
+    cross_entropy = partial(F.cross_entropy, label_smoothing=label_smoothing, reduction="sum")
+
+    def rows_loss(
+        images: torch.Tensor, texts: torch.Tensor, target: torch.Tensor
+    ) -> torch.Tensor:  # of r rows: float[]
         image_to_text = images @ all_texts.T / temperature  # float[r, n]
         text_to_image = texts @ all_images.T / temperature  # float[r, n]
-        kind = {"label_smoothing": label_smoothing, "reduction": "sum"}
-        return (
-            F.cross_entropy(image_to_text, target, **kind)
-            + F.cross_entropy(text_to_image, target, **kind)
-        ) / (2 * b)
+        total = cross_entropy(image_to_text, target) + cross_entropy(text_to_image, target)
+        return total / (2 * b)
 
-    parts = list(zip(images.split(_ROWS), texts.split(_ROWS), target.split(_ROWS), strict=True))
+    parts = list(
+        zip(*(torch.split(whole, _ROWS) for whole in (images, texts, target)), strict=True)
+    )
     if len(parts) == 1:
         return rows_loss(*parts[0])
     # The backward pass computes the scores anew, so that one part's lie in memory at a time.
-    return sum(checkpoint(rows_loss, *part, use_reentrant=False) for part in parts)
+    first_loss, *losses = (checkpoint(rows_loss, *part, use_reentrant=False) for part in parts)
+    return sum(losses, first_loss)

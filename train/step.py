@@ -34,16 +34,20 @@ def step_gradients(
     return gradients(replica, micro_batches, settings, step)
 
 
-def _one_pass(replica, micro_batches, settings: Settings, step: int) -> StepOutput:
+def _one_pass(
+    replica: torch.nn.Module, micro_batches: Iterable[Inputs], settings: Settings, step: int
+) -> StepOutput:
     (inputs,) = micro_batches
     seed_micro_batch(settings, step, 0)
     images, texts, temperature = replica(inputs)  # [b, d], [b, d], []
     loss = contrastive_loss(images, texts, temperature, label_smoothing=settings.label_smoothing)
-    loss.backward()
+    torch.autograd.backward(loss)
     return StepOutput(loss.detach(), images.detach(), texts.detach(), inputs)
 
 
-def _two_passes(replica, micro_batches, settings: Settings, step: int) -> StepOutput:
+def _two_passes(
+    replica: torch.nn.Module, micro_batches: Iterable[Inputs], settings: Settings, step: int
+) -> StepOutput:
     with KeptInputs() as kept:
         parts = []
         # BatchNorm normalises as in the second pass, but gathers its statistics only there.
@@ -60,15 +64,21 @@ def _two_passes(replica, micro_batches, settings: Settings, step: int) -> StepOu
         loss = contrastive_loss(
             images, texts, temperature, label_smoothing=settings.label_smoothing
         )
-        loss.backward()  # no further than the embeddings
+        torch.autograd.backward(loss)  # no further than the embeddings
 
-        once = [torch.zeros_like(temperature)] * last + [temperature.grad]
-        gradients = zip(images.grad.split(m), texts.grad.split(m), once, strict=True)
+        once = [torch.zeros_like(temperature)] * last + [_gradient(temperature)]
+        of_images, of_texts = (torch.split(_gradient(rows), m) for rows in (images, texts))
+        gradients = zip(of_images, of_texts, once, strict=True)
         for i, (inputs, gradient) in enumerate(zip(kept, gradients, strict=True)):
             with processes.unsynchronised(replica, i < last):
                 seed_micro_batch(settings, step, i)  # the same dropout as in the first pass
                 torch.autograd.backward(replica(inputs), gradient)
     return StepOutput(loss.detach(), images.detach(), texts.detach(), inputs)
+
+
+def _gradient(leaf: torch.Tensor) -> torch.Tensor:
+    assert leaf.grad is not None  # the loss depends on it
+    return leaf.grad
 
 
 def seed_micro_batch(settings: Settings, step: int, micro_batch: int) -> None:

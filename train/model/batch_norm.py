@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -22,12 +23,14 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         plain = x.is_cuda or torch.compiler.is_compiling() or x.dtype != self.weight.dtype
         if plain or not _kernel_is_right(x):
             return torch.cat(
-                [super(GhostBatchNorm2d, self).forward(g) for g in x.split(self.group_size)]
+                [super(GhostBatchNorm2d, self).forward(g) for g in torch.split(x, self.group_size)]
             )
         means = variances = None
         if self.track_running_stats:
             means, variances = self.running_mean, self.running_var
-            self.num_batches_tracked.add_(-(-len(x) // self.group_size))
+            batches = self.num_batches_tracked
+            assert batches is not None  # since the statistics are tracked
+            batches.add_(-(-len(x) // self.group_size))
         running = means, variances, self.momentum
         return _NormalisedGroups.apply(
             x, self.weight, self.bias, running, self.group_size, self.eps
@@ -41,32 +44,56 @@ def _kernel_is_right(x: torch.Tensor) -> bool:
     return (last or x.is_contiguous()) and x.shape[2] * x.shape[3] > 1
 
 
+class _Context(Protocol):
+    """What torch hands from the pass forward to the one backward."""
+
+    saved_tensors: tuple[torch.Tensor, ...]
+    group_size: int
+    eps: float
+
+    def save_for_backward(self, *tensors: torch.Tensor) -> None: ...
+
+
+# Mean, variance, and the weight of a new group in them; without the first two, they aren't tracked.
+_Running = tuple[torch.Tensor | None, torch.Tensor | None, float | None]
+
+
 class _NormalisedGroups(torch.autograd.Function):
     """The loop of GhostBatchNorm2d, each group written where it belongs: to put them together
     afterwards takes 4% of the step, each way."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, running, group_size, eps):
+    def forward(
+        ctx: _Context,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        running: _Running,
+        group_size: int,
+        eps: float,
+    ) -> torch.Tensor:
         means, variances, momentum = running
-        out, found = torch.empty_like(x), []  # float[b, c, h, w], two of float[c] for each group
-        for group, place in zip(x.split(group_size), out.split(group_size), strict=True):
+        out = torch.empty_like(x)  # float[b, c, h, w]
+        statistics: list[torch.Tensor] = []  # two of float[c] for each group
+        groups = (torch.split(whole, group_size) for whole in (x, out))
+        for group, place in zip(*groups, strict=True):
             mean, inverse_std = torch.empty_like(weight), torch.empty_like(weight)
             torch.ops.aten.native_batch_norm.out(
                 *(group, weight, bias, means, variances, True, momentum, eps),
                 **{"out": place, "save_mean": mean, "save_invstd": inverse_std},
             )
-            found += [mean, inverse_std]
-        ctx.save_for_backward(x, weight, *found)
+            statistics += [mean, inverse_std]
+        ctx.save_for_backward(x, weight, *statistics)
         ctx.group_size, ctx.eps = group_size, eps
         return out
 
     @staticmethod
-    def backward(ctx, gradient):
-        x, weight, *found = ctx.saved_tensors
+    def backward(ctx: _Context, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight, *statistics = ctx.saved_tensors
         of_x = torch.empty_like(x)
         of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(weight)
-        each = (whole.split(ctx.group_size) for whole in (x, gradient, of_x))
-        groups = zip(*each, found[::2], found[1::2], strict=True)
+        each = (torch.split(whole, ctx.group_size) for whole in (x, gradient, of_x))
+        groups = zip(*each, statistics[::2], statistics[1::2], strict=True)
         for group, of_group, place, mean, inverse_std in groups:
             _, part_weight, part_bias = torch.ops.aten.native_batch_norm_backward(
                 *(of_group, group, weight, None, None, mean, inverse_std, True, ctx.eps),
@@ -104,6 +131,7 @@ def use_ghost_groups(
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = GhostBatchNorm2d  # keeps parameters, buffers and their names
+            assert isinstance(module, GhostBatchNorm2d)
             module.group_size = group_size
             # Set here, because transformers' expand_bn does not look at its config's momentum.
             module.momentum = 1 - (1 - momentum) ** (1 / groups)

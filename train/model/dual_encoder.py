@@ -12,13 +12,14 @@ from transformers import (
     AlignProcessor,
     AlignTextConfig,
     AlignVisionConfig,
-    BertTokenizerFast,
+    AlignVisionModel,
     EfficientNetImageProcessor,
+    PreTrainedTokenizerFast,
 )
 
 from train.data.inputs import Inputs, Texts
 from train.model.batch_norm import use_ghost_groups
-from train.model.image_tower import use_fast_layers
+from train.model.image_tower import tower_blocks, use_fast_layers
 from train.model.saved_folders import save_folder
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
@@ -49,6 +50,7 @@ class DualEncoder(nn.Module):
         self.bf16 = settings.precision == "bf16"
         # Neither takes part in the forward pass below, and DDP waits for every gradient it expects.
         align.temperature.requires_grad_(False)
+        assert align.text_model.pooler is not None  # every AlignModel has one
         align.text_model.pooler.requires_grad_(False)
         use_ghost_groups(
             align.vision_model,
@@ -92,25 +94,27 @@ class DualEncoder(nn.Module):
         parts = words.split([ids.numel() for ids, _ in texts.buckets])
         rows = []
         for part, (_, mask) in zip(parts, texts.buckets, strict=True):
-            given = {"inputs_embeds": part.view(*mask.shape, -1), "attention_mask": mask.to(device)}
-            rows.append(self.align.get_text_features(**given).pooler_output)  # [b_i, d]
+            features = self.align.get_text_features(
+                inputs_embeds=part.view(*mask.shape, -1), attention_mask=mask.to(device)
+            )
+            rows.append(features.pooler_output)  # [b_i, d]
         return torch.cat(rows)[texts.place.to(device)]
 
 
-def use_stochastic_depth(vision_model: nn.Module, drop_path: float) -> None:
+def use_stochastic_depth(vision_model: AlignVisionModel, drop_path: float) -> None:
     """Blocks are dropped whole, from 0 for the first to nearly `drop_path` for the last one.
 
     transformers' "drop_connect" is dropout of single elements, where EfficientNet means the block.
     """
-    blocks = vision_model.encoder.blocks
+    blocks = list(tower_blocks(vision_model))
     if drop_path == 0:  # a model that is gone on with may have its own
         for block in blocks:
-            block.projection.dropout = nn.Identity()
+            block.projection.set_submodule("dropout", nn.Identity())
         return
-    from timm.layers import DropPath  # here, because timm takes 5 s to import
+    from timm.layers.drop import DropPath  # here, because timm takes 5 s to import
 
     for i, block in enumerate(blocks):
-        block.projection.dropout = DropPath(drop_path * i / len(blocks))
+        block.projection.set_submodule("dropout", DropPath(drop_path * i / len(blocks)))
 
 
 def compile_towers(align: AlignModel) -> None:
@@ -132,13 +136,13 @@ def new_align(settings: Settings, vocabulary_size: int) -> AlignModel:
 
 
 def export_model(
-    model: DualEncoder, tokenizer: BertTokenizerFast, settings: Settings, folder: Path
+    model: DualEncoder, tokenizer: PreTrainedTokenizerFast, settings: Settings, folder: Path
 ) -> None:
     """Writes `folder`, whole or not at all, as AlignModel and AlignProcessor load it."""
     with torch.no_grad():
         model.align.temperature.copy_(model.temperature)
     images = image_processor(settings)
-    both = AlignProcessor(images, tokenizer)
+    both = AlignProcessor(images, tokenizer)  # type: ignore[no-untyped-call]  # it has no types
     save_folder(folder, model.align.save_pretrained, images.save_pretrained, both.save_pretrained)
 
 

@@ -1,22 +1,37 @@
 """Layers of transformers' image tower that compute the same in less time, on a CPU."""
 
+from collections.abc import Callable, Iterator
+from types import EllipsisType
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.grad import conv2d_input, conv2d_weight
+from torch.nn import grad
+from transformers import AlignVisionModel
+from transformers.models.align.modeling_align import AlignVisionBlock
 
+# Untyped by torch.
+conv2d_input: Callable[..., torch.Tensor] = grad.conv2d_input
+conv2d_weight: Callable[..., torch.Tensor] = grad.conv2d_weight
 # Wider kernels' gradients go through oneDNN's dense kernel, sixteenfold: it has none for them.
 _WIDEST = 3
 
 
-def use_fast_layers(vision_model: nn.Module) -> None:
-    """Changes `vision_model` in place; its parameters and their names stay."""
+def tower_blocks(vision_model: AlignVisionModel) -> Iterator[AlignVisionBlock]:
     for block in vision_model.encoder.blocks:
-        convolution = block.depthwise_conv.depthwise_conv
+        assert isinstance(block, AlignVisionBlock)
+        yield block
+
+
+def use_fast_layers(vision_model: AlignVisionModel) -> None:
+    """Changes `vision_model` in place; its parameters and their names stay."""
+    for block in tower_blocks(vision_model):
+        convolution: nn.Conv2d = block.depthwise_conv.depthwise_conv
         if convolution.kernel_size[1] > _WIDEST:
             convolution.__class__ = WideDepthwiseConv2d
         block.depthwise_conv.depthwise_conv_pad.__class__ = Pad2d
-        block.squeeze_excite.squeeze = Mean2d()
+        block.squeeze_excite.set_submodule("squeeze", Mean2d())
 
 
 class WideDepthwiseConv2d(nn.Conv2d):
@@ -30,15 +45,29 @@ class WideDepthwiseConv2d(nn.Conv2d):
         return _Convolved.apply(x, self.weight, self.stride[0], padding)
 
 
+class _Convolution(Protocol):
+    """What torch hands from the pass forward to the one backward."""
+
+    saved_tensors: tuple[torch.Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+    sizes: tuple[int, int, int]
+
+    def save_for_backward(self, *tensors: torch.Tensor) -> None: ...
+
+
 class _Convolved(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, stride, padding):  # weight: float[c, 1, k, k]
+    def forward(
+        ctx: _Convolution, x: torch.Tensor, weight: torch.Tensor, stride: int, padding: int
+    ) -> torch.Tensor:  # weight: float[c, 1, k, k]
         ctx.save_for_backward(x, weight)
         ctx.sizes = stride, padding, len(weight)  # as of conv2d, from stride on, less dilation
         return F.conv2d(x, weight, None, stride, padding, 1, len(weight))
 
     @staticmethod
-    def backward(ctx, gradient):  # float[b, c, oh, ow]
+    def backward(
+        ctx: _Convolution, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:  # gradient: float[b, c, oh, ow]
         x, weight = ctx.saved_tensors
         stride, padding, groups = ctx.sizes
         k, (oh, ow) = weight.shape[-1], gradient.shape[2:]
@@ -48,9 +77,9 @@ class _Convolved(torch.autograd.Function):
             width = min(_WIDEST, k - first)
             left = padding - first
             right = (ow - 1) * stride + width - left - x.shape[3]
-            seen = F.pad(x, (left, right, top, bottom))  # all that these columns meet
+            area = F.pad(x, (left, right, top, bottom))  # all that these columns meet
             part = (groups, 1, k, width)
-            parts.append(conv2d_weight(seen, part, gradient, stride, groups=groups))
+            parts.append(conv2d_weight(area, part, gradient, stride, groups=groups))
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = conv2d_input(x.shape, weight, gradient, stride, padding, groups=groups)
@@ -66,9 +95,15 @@ class Pad2d(nn.ZeroPad2d):
         return _Padded.apply(x, self.padding)
 
 
+class _Border(Protocol):
+    """What torch hands from the pass forward to the one backward."""
+
+    inner: tuple[EllipsisType, slice, slice]
+
+
 class _Padded(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, padding):
+    def forward(ctx: _Border, x: torch.Tensor, padding: tuple[int, int, int, int]) -> torch.Tensor:
         left, right, top, bottom = padding
         b, c, h, w = x.shape
         ctx.inner = (..., slice(top, top + h), slice(left, left + w))
@@ -84,7 +119,7 @@ class _Padded(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: _Border, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return gradient[ctx.inner], None
 
 

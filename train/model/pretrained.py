@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -58,11 +59,12 @@ def read_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
     check_pretrained(name)
     local = Path(name).is_dir()
     with _one_line(name):
-        model, found = AlignModel.from_pretrained(
+        loaded: Any = AlignModel.from_pretrained(  # a pair, because of output_loading_info
             name, local_files_only=local, output_loading_info=True, dtype="float32"
         )
+        model, loading = loaded
         processor = AlignProcessor.from_pretrained(name, local_files_only=local)
-    missing = sorted(found["missing_keys"])
+    missing = sorted(loading["missing_keys"])
     if missing:
         raise SettingsError(
             f"the AlignModel at {name!r} lacks {len(missing)} of its weights, the first of them "

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import tokenizers
-from transformers import BertTokenizerFast
+
+# Its stubs lack this one of its names.
+from transformers import BertTokenizerFast, PreTrainedTokenizerFast  # type: ignore[attr-defined]
 
 from train.model.saved_folders import save_folder
 
@@ -13,7 +15,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 def learn_tokenizer(
     texts: Callable[[], Iterable[str]], *, vocabulary_size: int, max_tokens: int
-) -> BertTokenizerFast:
+) -> PreTrainedTokenizerFast:
     """Wordpieces of the texts, lower-cased, accents stripped: BERT's own normalisation.
 
     Args:
@@ -46,11 +48,11 @@ def _inner_letters(texts: Iterable[str], tokenizer: tokenizers.Tokenizer) -> set
     return letters
 
 
-def save_tokenizer(tokenizer: BertTokenizerFast, folder: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Writes `folder`, whole or not at all."""
     save_folder(folder, tokenizer.save_pretrained)
 
 
-def load_tokenizer(folder: Path) -> BertTokenizerFast:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     # Without the flag, some versions of transformers ask a hub about it.
     return BertTokenizerFast.from_pretrained(folder, local_files_only=True)

@@ -1,7 +1,10 @@
 """LAMB (You et al., 2020, algorithm 2), over torch's fused Adam."""
 
+from typing import Any
+
 import torch
 from torch.optim.adamw import adamw
+from torch.optim.optimizer import ParamsT
 
 
 class Lamb(torch.optim.Optimizer):
@@ -11,15 +14,23 @@ class Lamb(torch.optim.Optimizer):
     the largest group.
     """
 
-    def __init__(self, params, lr: float, *, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         # fused: torch then loads the steps to the device of the weights, where its Adam wants them.
         super().__init__(params, defaults | {"trust_ratio": True, "fused": True})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # it takes no closure
         for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
+            weights: list[torch.Tensor] = [p for p in group["params"] if p.grad is not None]
             if not group["trust_ratio"]:
                 self._adam(weights, weights, group, lr=group["lr"], decay=group["weight_decay"])
                 continue
@@ -30,7 +41,15 @@ class Lamb(torch.optim.Optimizer):
             ratios = torch.where((ratios > 0) & ratios.isfinite(), ratios, 1.0)  # 1 where one is 0
             torch._foreach_addcmul_(weights, moves, list(group["lr"] * ratios))
 
-    def _adam(self, moved: list, weights: list, group: dict, *, lr: float, decay: float) -> None:
+    def _adam(
+        self,
+        moved: list[torch.Tensor],
+        weights: list[torch.Tensor],
+        group: dict[str, Any],
+        *,
+        lr: float,
+        decay: float,
+    ) -> None:
         """Adam's step of `moved`, with the gradients and the averages of `weights`."""
         for p in weights:
             if not self.state[p]:
@@ -40,13 +59,19 @@ class Lamb(torch.optim.Optimizer):
         beta1, beta2 = group["betas"]
         adamw(
             moved,
-            [p.grad for p in weights],
-            *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")),
+            [gradient for p in weights if (gradient := p.grad) is not None],  # of all of them
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
-            **{"lr": lr, "beta1": beta1, "beta2": beta2, "eps": group["eps"]},
-            **{"weight_decay": decay, "amsgrad": False, "maximize": False},
             fused=group["fused"],
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=lr,
+            weight_decay=decay,
+            eps=group["eps"],
+            maximize=False,
         )
 
 

@@ -1,5 +1,7 @@
 """LAMB (the paper's) or AdamW, and the learning rate of each step."""
 
+from typing import Any
+
 import torch
 
 from train.optim.lamb import Lamb
@@ -13,7 +15,7 @@ def make_optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Op
     (You et al., 2020); ALIGN does not say.
     """
     trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
