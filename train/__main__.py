@@ -7,11 +7,15 @@ torchrun takes our --run for one of its own flags).
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from train.errors import SettingsError
 from train.presets import PRESETS
 from train.runs.flags import Parser, add_settings, exit_status, stoppable, take_settings
 from train.settings import Settings
+
+if TYPE_CHECKING:
+    from train.data.find_shards import ShardSet
 
 
 def parse_flags(arguments: list[str]) -> tuple[Settings, str, Path]:
@@ -24,11 +28,11 @@ def parse_flags(arguments: list[str]) -> tuple[Settings, str, Path]:
     )
     parser.add_argument("--run", required=True, type=Path, help="folder of this run")
     add_settings(parser, PRESETS, "tiny")
-    given = vars(parser.parse_args(arguments))
+    flags = vars(parser.parse_args(arguments))
     for name in ("image_tower", "text_tower", "text_dropout", "vocabulary_size", "temperature"):
-        if given.get("start_from") and name in given:
+        if flags.get("start_from") and name in flags:
             raise SettingsError(f"--{name} is what --start_from brings: leave it out")
-    return take_settings(given, PRESETS), given["shards"], given["run"]
+    return take_settings(flags, PRESETS), flags["shards"], flags["run"]
 
 
 def main(arguments: list[str]) -> int:
@@ -61,7 +65,7 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _train(settings: Settings, sets: list, run: Path) -> None:
+def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
     from train.loop import train
     from train.runs.allocator import keep_freed_memory
     from train.runs.processes import start_processes, stop_processes

@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from transformers import AlignModel, BertTokenizerFast
+from transformers import AlignModel, PreTrainedTokenizerFast
 
 from train.data.batches import Position, TrainingData
 from train.data.find_shards import ShardSet
@@ -17,7 +17,13 @@ from train.model.pretrained import load_pretrained
 from train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
 from train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
 from train.runs import processes
-from train.runs.checkpoints import capture, load_last_checkpoint, restore, save_checkpoint
+from train.runs.checkpoints import (
+    Checkpoint,
+    capture,
+    load_last_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from train.runs.progress import Progress, measure
 from train.runs.run_folder import cut_metrics
 from train.settings import Settings
@@ -29,13 +35,13 @@ def train(settings: Settings, sets: list[ShardSet], run: Path) -> None:
     rank, count = processes.rank(), processes.count()
     micro_batches, _ = settings.micro_batches(count)  # of each step, on each process
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    checkpoint = load_last_checkpoint(run / "checkpoints")
+    checkpoint: Checkpoint | None = load_last_checkpoint(run / "checkpoints")
     _check_processes(checkpoint, count)
     if rank == 0:
         cut_metrics(run / "metrics.jsonl", checkpoint["step"] if checkpoint else 0)
     align, tokenizer = _start(settings, sets, run)
     model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
-    model.to(device, memory_format=torch.channels_last).train()
+    model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, settings)
     start, position = 0, Position()
     if checkpoint:
@@ -52,7 +58,7 @@ def train(settings: Settings, sets: list[ShardSet], run: Path) -> None:
 
     for step in range(start + 1, settings.steps + 1):
         optimizer.zero_grad()
-        seen = step_gradients(replica, islice(inputs, micro_batches), settings, step)
+        output = step_gradients(replica, islice(inputs, micro_batches), settings, step)
         set_learning_rate(optimizer, step, settings)
         optimizer.step()
         model.clamp_temperature()
@@ -60,15 +66,15 @@ def train(settings: Settings, sets: list[ShardSet], run: Path) -> None:
         saved = step == settings.steps or step % settings.checkpoint_every == 0
         rest = {
             "learning_rate": learning_rate(step, settings),
-            "epoch": seen.inputs.position.epoch,
-            **seen.inputs.position.counts(),
+            "epoch": output.inputs.position.epoch,
+            **output.inputs.position.counts(),
         }
         # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
-        progress.step(step, partial(measure, step, seen, model), rest, check=saved)
-        progress.show_samples(step, seen.inputs.pixels.numpy(), seen.inputs.captions)
+        progress.step(step, partial(measure, step, output, model), rest, check=saved)
+        progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
         if saved:
             processes.average_buffers(model)
-            state = capture(step, model, optimizer, seen.inputs.position)
+            state = capture(step, model, optimizer, output.inputs.position)
             if rank == 0:
                 save_checkpoint(run / "checkpoints", state, keep=settings.keep_checkpoints)
 
@@ -79,7 +85,7 @@ def train(settings: Settings, sets: list[ShardSet], run: Path) -> None:
 
 def _start(
     settings: Settings, sets: list[ShardSet], run: Path
-) -> tuple[AlignModel, BertTokenizerFast]:
+) -> tuple[AlignModel, PreTrainedTokenizerFast]:
     """The model before the first step, the same on every process, and the run's tokenizer."""
     if settings.start_from:
         align, processor = load_pretrained(settings.start_from)
@@ -89,18 +95,18 @@ def _start(
     return new_align(settings, len(tokenizer)), tokenizer
 
 
-def _tokenizer(settings: Settings, sets: list[ShardSet], run: Path) -> BertTokenizerFast:
+def _tokenizer(settings: Settings, sets: list[ShardSet], run: Path) -> PreTrainedTokenizerFast:
     """The run's tokenizer, learned by its first process when it is not there yet."""
     folder = run / "tokenizer"
     if processes.rank() == 0 and not folder.exists():
         sizes = {"vocabulary_size": settings.vocabulary_size, "max_tokens": settings.max_tokens}
-        shards = [shard for one in sets for shard in one.shards]
+        shards = [shard for shard_set in sets for shard in shard_set.shards]
         save_tokenizer(learn_tokenizer(lambda: read_texts(shards), **sizes), folder)
     processes.wait_for_all()
     return load_tokenizer(folder)
 
 
-def _check_processes(checkpoint: dict | None, count: int) -> None:
+def _check_processes(checkpoint: Checkpoint | None, count: int) -> None:
     before = len(checkpoint["processes"]) if checkpoint else count
     if before != count:
         raise SettingsError(

@@ -1,5 +1,6 @@
 """Every number of a training run, in one frozen dataclass."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from train.errors import SettingsError
@@ -82,7 +83,7 @@ class Settings:
     checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)
     keep_checkpoints: int = setting(2, "checkpoints to keep", free=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self, _RANGES, _NAMES)
         if self.crop_px > self.resize_px:
             raise SettingsError(
@@ -118,7 +119,7 @@ class Settings:
         return share // pairs, pairs
 
 
-_NAMES = {
+_NAMES: Mapping[str, Collection[str]] = {
     "image_tower": IMAGE_TOWERS,
     "text_tower": TEXT_TOWERS,
     "optimizer": ("lamb", "adamw"),

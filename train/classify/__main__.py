@@ -20,12 +20,12 @@ def parse_flags(arguments: list[str]) -> tuple[ClassifySettings, Path]:
     parser = Parser(prog="python -m train.classify", description=__doc__, allow_abbrev=False)
     parser.add_argument("--run", required=True, type=Path, help="folder of this run")
     add_settings(parser, PRESETS, "tiny")
-    given = vars(parser.parse_args(arguments))
-    settings = take_settings(given, PRESETS)
+    flags = vars(parser.parse_args(arguments))
+    settings = take_settings(flags, PRESETS)
     for name in ("model", "images", "validation"):
         if not getattr(settings, name):
             raise SettingsError(f"--{name} is missing (python -m train.classify --help)")
-    return settings, given["run"]
+    return settings, flags["run"]
 
 
 def main(arguments: list[str]) -> int:

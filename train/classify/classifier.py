@@ -11,7 +11,7 @@ from train.classify.labelled_images import CENTRAL_RATIO
 from train.classify.settings import ClassifySettings
 from train.model.batch_norm import use_ghost_groups
 from train.model.dual_encoder import use_stochastic_depth
-from train.model.image_tower import use_fast_layers
+from train.model.image_tower import tower_blocks, use_fast_layers
 from train.model.saved_folders import save_folder
 
 _HEAD = "head.safetensors"
@@ -79,7 +79,8 @@ def save_classifier(model: Classifier, eval_px: int, folder: Path) -> None:
 def load_classifier(folder: Path) -> Classifier:
     """The reverse of `save_classifier`, ready to classify."""
     tower = AlignVisionModel.from_pretrained(folder, local_files_only=True)
-    names = tower.config.id2label
+    # Its type is that of any config; one that was loaded has numbers for keys.
+    names: dict[int, str] = tower.config.id2label  # type: ignore[assignment]
     model = Classifier(tower, [names[i] for i in range(len(names))])
     model.head.load_state_dict(load_file(folder / _HEAD))
     return model.eval()
@@ -100,5 +101,5 @@ def evaluation_processor(px: int) -> EfficientNetImageProcessor:
 
 def last_block_width(tower: AlignVisionModel) -> int:
     """Channels of the last block."""
-    last = tower.encoder.blocks[-1]
+    *_, last = tower_blocks(tower)
     return last.projection.project_bn.num_features

@@ -7,7 +7,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 
@@ -45,20 +45,20 @@ def find_images(root: str, classes: list[str] | None = None) -> LabelledImages:
     from torchvision.datasets.folder import ImageFolder  # here, because it takes 3 s to import
 
     try:
-        found = ImageFolder(root)
+        folders = ImageFolder(root)
     except (FileNotFoundError, NotADirectoryError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(
             f"no images in {root!r} ({reason}): name a folder that has one of images for each class"
         ) from error
-    classes = classes or found.classes
-    unknown = sorted(set(found.classes) - set(classes))
+    classes = classes or folders.classes
+    unknown = sorted(set(folders.classes) - set(classes))
     if unknown:
         raise SettingsError(
             f"{root!r} has {unknown[0]!r}, which is no class of the training images: take it out"
         )
-    paths, labels = zip(*found.samples, strict=True)
-    numbers = [classes.index(name) for name in found.classes]
+    paths, labels = zip(*folders.samples, strict=True)
+    numbers = [classes.index(name) for name in folders.classes]
     return LabelledImages(list(paths), [numbers[label] for label in labels], classes)
 
 
@@ -139,7 +139,7 @@ class TrainingBatches:
 
     def after(self, last: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """uint8[b, px, px, 3] and int64[b] of each step behind the `last` one, for ever."""
-        pending: deque = deque()
+        pending: deque[tuple[list[Future[np.ndarray]], np.ndarray]] = deque()
         with ThreadPoolExecutor(self.settings.decode_threads) as pool:
             try:
                 for step in count(last + 1):

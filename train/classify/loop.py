@@ -5,6 +5,7 @@ import zlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -18,6 +19,17 @@ from train.runs import processes
 from train.runs.checkpoints import load_last_checkpoint, save_checkpoint
 from train.runs.progress import Progress, check_finite, gradient_norm
 from train.runs.run_folder import cut_metrics, write_whole
+
+Scores = dict[str, float]  # what `evaluate` says
+
+
+class Checkpoint(TypedDict):
+    """All that the next step depends on; before the first there is no state of the latter two."""
+
+    step: int
+    results: dict[str, Scores]  # by the stage's name
+    model: NotRequired[dict[str, Any]]
+    optimizer: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -43,11 +55,13 @@ def classify(job: Job) -> None:
     align, _ = load_pretrained(job.settings.model)
     model = Classifier(align.vision_model, job.images.classes)
     model.prepare(job.settings)
-    checkpoint = load_last_checkpoint(job.run / "checkpoints") or {"step": 0, "results": {}}
+    last_checkpoint: Checkpoint | None = load_last_checkpoint(job.run / "checkpoints")
+    checkpoint: Checkpoint = last_checkpoint or {"step": 0, "results": {}}
     start, results = checkpoint["step"], checkpoint["results"]
     if start:
         model.load_state_dict(checkpoint["model"])
-    model.to("cuda" if torch.cuda.is_available() else "cpu", memory_format=torch.channels_last)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device).to(memory_format=torch.channels_last)
 
     if rank == 0:
         cut_metrics(job.run / "metrics.jsonl", start)
@@ -70,7 +84,7 @@ def classify(job: Job) -> None:
 
 
 def _train_stage(
-    job: Job, stage: Stage, model: Classifier, progress: Progress, checkpoint: dict
+    job: Job, stage: Stage, model: Classifier, progress: Progress, checkpoint: Checkpoint
 ) -> torch.optim.Optimizer:
     """The stage's steps that are behind `checkpoint`; gives the optimiser."""
     settings, rank = job.settings, processes.rank()
@@ -90,11 +104,11 @@ def _train_stage(
         for group in optimizer.param_groups:
             group["lr"] = rate * group["share"]
         optimizer.zero_grad()
-        seen = _add_gradients(replica, pixels, labels, settings.micro_batch_size)
+        loss, right = _add_gradients(replica, pixels, labels, settings.micro_batch_size)
         optimizer.step()
 
         saved = step % settings.checkpoint_every == 0 and step < before + job.steps
-        measured = partial(measure_step, step, *seen, model)
+        measured = partial(measure_step, step, loss, right, model)
         progress.step(step, measured, {"learning_rate": rate}, check=saved)
         progress.show_samples(step, pixels, [model.classes[label] for label in labels])
         if saved:
@@ -114,8 +128,8 @@ def _add_gradients(
     device = next(replica.parameters()).device
     parts = list(
         zip(
-            torch.from_numpy(pixels).split(micro_batch_size),
-            torch.from_numpy(labels).to(device).split(micro_batch_size),
+            torch.split(torch.from_numpy(pixels), micro_batch_size),
+            torch.split(torch.from_numpy(labels).to(device), micro_batch_size),
             strict=True,
         )
     )
@@ -124,7 +138,7 @@ def _add_gradients(
         with processes.unsynchronised(replica, i < len(parts) - 1):
             logits = replica(to_pixels(part.to(device)))  # [m, classes]
             part_loss = F.cross_entropy(logits, wanted, reduction="sum") / len(labels)
-            part_loss.backward()
+            torch.autograd.backward(part_loss)
         loss += part_loss.detach()
         right += (logits.argmax(dim=1) == wanted).sum() / len(labels)
     return loss, right
@@ -146,7 +160,7 @@ def measure_step(
 @torch.inference_mode()
 def evaluate(
     model: Classifier, images: LabelledImages, px: int, settings: ClassifySettings
-) -> dict[str, float]:
+) -> Scores:
     """n, and in percent how many have their class first, or among the first five.
 
     All processes have to call it: each classifies its part.
@@ -167,12 +181,16 @@ def evaluate(
 
 def _make_optimizer(model: Classifier, settings: ClassifySettings) -> torch.optim.Optimizer:
     """SGD; the tower's learning rate is a share of the classification layer's."""
-    groups = [{"params": model.head.parameters(), "share": 1.0}]
+    groups: list[dict[str, Any]] = [{"params": model.head.parameters(), "share": 1.0}]
     if not model.frozen:
         tower = [p for p in model.tower.parameters() if p.requires_grad]
         groups.append({"params": tower, "share": settings.tower_share})
-    options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
-    return torch.optim.SGD(groups, lr=settings.learning_rate, **options)
+    return torch.optim.SGD(
+        groups,
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
 
 
 def _save(
@@ -180,9 +198,13 @@ def _save(
     step: int,
     model: Classifier,
     optimizer: torch.optim.Optimizer,
-    results: dict,
+    results: dict[str, Scores],
 ) -> None:
     if processes.rank() == 0:
-        state = {"step": step, "results": results}
-        state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        state: Checkpoint = {
+            "step": step,
+            "results": results,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
         save_checkpoint(job.run / "checkpoints", state, keep=job.settings.keep_checkpoints)

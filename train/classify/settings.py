@@ -76,7 +76,7 @@ class ClassifySettings:
         64, "images that go through the model at once; BatchNorm's statistics are of so many"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self, _RANGES, _NAMES)
 
     def stage_list(self) -> list[Stage]:

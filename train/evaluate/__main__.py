@@ -63,11 +63,13 @@ def embed_pairs(
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, processor = read_pretrained(model_name)
-    model.to(device).eval()
+    model.to(device).eval()  # type: ignore[arg-type]  # transformers' decorator loses `self`
     max_tokens = min(
-        processor.tokenizer.model_max_length, model.config.text_config.max_position_embeddings
+        processor.tokenizer.model_max_length, model.text_model.config.max_position_embeddings
     )
-    images, texts, captions = [], [], []
+    images: list[np.ndarray] = []
+    texts: list[np.ndarray] = []
+    captions: list[list[str]] = []
     while batch := _next_batch(pairs, batch_size):
         pictures, batch_captions = zip(*batch, strict=True)
         inputs = processor(

@@ -1,6 +1,7 @@
 """Retrieval of texts by images and of images by texts: embeddings in, recalls out."""
 
 import math
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -8,8 +9,26 @@ from train.errors import TrainingError
 
 KS = (1, 5, 10)
 
+Recalls = dict[str, float]  # R@k, in percent
 
-def retrieval_scores(images: np.ndarray, texts: np.ndarray, captions: list[list[str]]) -> dict:
+
+class _Counts(TypedDict):
+    n: int
+    captions: NotRequired[int]
+
+
+class _Directions(TypedDict):
+    image_to_text: Recalls
+    text_to_image: Recalls
+
+
+class RetrievalScores(_Counts, _Directions):
+    chance: _Directions
+
+
+def retrieval_scores(
+    images: np.ndarray, texts: np.ndarray, captions: list[list[str]]
+) -> RetrievalScores:
     """Recalls of n images and their m captions in both directions, in percent.
 
     Args:
@@ -36,16 +55,18 @@ def retrieval_scores(images: np.ndarray, texts: np.ndarray, captions: list[list[
     has = np.zeros((len(captions), numbers.max() + 1), bool)
     has[image_of, numbers] = True
     right = has[:, numbers]  # bool[n, m]
+    counts: _Counts = {"n": len(captions)}
+    if len(numbers) > len(captions):
+        counts["captions"] = len(numbers)
     return {
-        "n": len(captions),
-        **({"captions": len(numbers)} if len(numbers) > len(captions) else {}),
+        **counts,
         "image_to_text": recalls(scores, right),
         "text_to_image": recalls(scores.T, right.T),
         "chance": {"image_to_text": chance(right), "text_to_image": chance(right.T)},
     }
 
 
-def recalls(scores: np.ndarray, right: np.ndarray) -> dict[str, float]:
+def recalls(scores: np.ndarray, right: np.ndarray) -> Recalls:
     """R@k in percent: the share of queries with a right candidate among their k best.
 
     Args:
@@ -58,7 +79,7 @@ def recalls(scores: np.ndarray, right: np.ndarray) -> dict[str, float]:
     return {f"R@{k}": round(100 * float((rank < k).mean()), 3) for k in KS}
 
 
-def chance(right: np.ndarray) -> dict[str, float]:
+def chance(right: np.ndarray) -> Recalls:
     """The R@k of a random order, in percent: 1 - C(m - r, k) / C(m, k) for r right of m."""
     m = right.shape[1]
     counts, queries = np.unique(right.sum(axis=1), return_counts=True)

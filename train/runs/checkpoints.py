@@ -4,31 +4,59 @@ import hashlib
 import os
 import random
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from train.data.batches import Position
+from train.data.batches import Position, PositionState
 from train.errors import TrainingError
 from train.runs import processes
 
 
+class RandomState(TypedDict):
+    """Of every generator that may be drawn from, as tensors and plain values: what `weights_only`
+    reads."""
+
+    torch: Tensor
+    numpy: tuple[str, Tensor, int, int, float]
+    python: tuple[Any, ...]
+    cuda: NotRequired[Tensor]
+
+
+class ProcessState(TypedDict):
+    position: PositionState
+    random: RandomState
+
+
+class Checkpoint(TypedDict):
+    """All that the next step depends on."""
+
+    step: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    processes: list[ProcessState]  # in rank order
+
+
 def capture(
     step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, position: Position
-) -> dict:
-    """All that the next step depends on. Every process has to call it: each has its own position
-    in the data and its own random numbers, while the weights are the same everywhere."""
+) -> Checkpoint:
+    """Every process has to call it: each has its own position in the data and its own random
+    numbers, while the weights are the same everywhere."""
+    mine: ProcessState = {"position": position.state(), "random": _random_state()}
     return {
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "processes": processes.gather({"position": position.state(), "random": _random_state()}),
+        "processes": processes.gather(mine),
     }
 
 
 def restore(
-    state: dict, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    state: Checkpoint, model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, Position]:
     """The reverse of `capture`; gives the steps done and where this process's data goes on.
 
@@ -48,7 +76,7 @@ def restore(
     return state["step"], Position.from_state(mine["position"])
 
 
-def save_checkpoint(folder: Path, state: dict, *, keep: int) -> Path:
+def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:
     """Writes `state` under its step's name with its SHA-256 beside it (as `sha256sum` does), then
     removes all but the last `keep` up to this step, and those of later steps, from which the run
     did not go on."""
@@ -57,7 +85,7 @@ def save_checkpoint(folder: Path, state: dict, *, keep: int) -> Path:
     aside = path.with_suffix(".tmp")
     with open(aside, "wb") as file:
         hashed = _Hashed(file)
-        torch.save(state, hashed)
+        torch.save(state, hashed)  # type: ignore[arg-type]  # it only writes and flushes
         _flush(file)
     # First its sum: a checkpoint without one would be passed over.
     sum_aside = _sum_path(path).with_suffix(".tmp")
@@ -67,16 +95,16 @@ def save_checkpoint(folder: Path, state: dict, *, keep: int) -> Path:
     os.replace(sum_aside, _sum_path(path))
     os.replace(aside, path)
     _flush_names(folder)
-    kept = [found for found in sorted(folder.glob("step_*.pt")) if found <= path][-keep:]
-    names = {found.name for found in kept} | {_sum_path(found).name for found in kept}
+    kept = [saved for saved in sorted(folder.glob("step_*.pt")) if saved <= path][-keep:]
+    names = {saved.name for saved in kept} | {_sum_path(saved).name for saved in kept}
     for old in folder.glob("step_*"):
         if old.name not in names:
             old.unlink()
     return path
 
 
-def load_last_checkpoint(folder: Path) -> dict | None:
-    """The newest checkpoint that is whole, or None when there is none at all.
+def load_last_checkpoint(folder: Path) -> Any | None:
+    """The newest checkpoint that is whole, as it was saved, or None when there is none at all.
 
     Raises:
       TrainingError: there are some, and all are damaged.
@@ -99,7 +127,7 @@ def load_last_checkpoint(folder: Path) -> dict | None:
 class _Hashed:
     """A file that is written to, and the hash of what was meant to be written."""
 
-    def __init__(self, file):
+    def __init__(self, file: IO[bytes]):
         self._file, self.digest = file, hashlib.sha256()
 
     def write(self, data: bytes) -> int:
@@ -117,12 +145,12 @@ def _sum_path(path: Path) -> Path:
 def _check_sum(path: Path) -> None:
     expected = _sum_path(path).read_text().split()[0]
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise ValueError(f"its SHA-256 is {found}, and was {expected} when it was written")
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != expected:
+        raise ValueError(f"its SHA-256 is {actual}, and was {expected} when it was written")
 
 
-def _flush(file) -> None:
+def _flush(file: IO[Any]) -> None:
     """Else a power cut may leave a new name on an empty file."""
     file.flush()
     os.fsync(file.fileno())
@@ -136,13 +164,13 @@ def _flush_names(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _random_state() -> dict:
-    """Of every generator that may be drawn from, as tensors and plain values: what `weights_only`
-    reads."""
-    name, keys, *place = np.random.get_state()
-    state = {
+def _random_state() -> RandomState:
+    of_numpy = np.random.get_state(legacy=True)
+    assert isinstance(of_numpy, tuple)  # numpy's own generator, which nothing here exchanges
+    name, keys, place, has_gauss, gauss = of_numpy
+    state: RandomState = {
         "torch": torch.get_rng_state(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *place),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss),
         "python": random.getstate(),
     }
     if torch.cuda.is_available():
@@ -150,10 +178,10 @@ def _random_state() -> dict:
     return state
 
 
-def _set_random_state(state: dict) -> None:
+def _set_random_state(state: RandomState) -> None:
     torch.set_rng_state(state["torch"])
-    name, keys, *place = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *place))
+    name, keys, place, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, gauss))
     random.setstate(state["python"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

@@ -5,22 +5,30 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from stoppable import run_stoppable
 from train.errors import Diverged, SettingsError, TrainingError
 
-S = TypeVar("S")
 STOPPED = "stopped; the same command goes on from the last checkpoint"
+
+
+class AnySettings(Protocol):
+    """A dataclass of settings, whatever it is of."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+S = TypeVar("S", bound=AnySettings)
 
 
 class Parser(argparse.ArgumentParser):
     """Raises SettingsError where argparse prints its usage and ends the program."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message} ({self.prog} --help lists all flags)")
 
 
@@ -30,6 +38,8 @@ def add_settings(parser: Parser, presets: Mapping[str, S], default: str) -> None
         "--preset", default=default, choices=presets, help=f"which values (default: {default})"
     )
     for setting in dataclasses.fields(presets[default]):
+        kind = setting.type
+        assert isinstance(kind, type)  # not a string, which postponed annotations are
         of: dict[str, list[str]] = {}
         for name, preset in presets.items():
             of.setdefault(str(getattr(preset, setting.name)), []).append(name)
@@ -38,18 +48,18 @@ def add_settings(parser: Parser, presets: Mapping[str, S], default: str) -> None
         meaning = setting.metadata["help"]
         parser.add_argument(
             f"--{setting.name}",
-            type=boolean if setting.type is bool else setting.type,
-            metavar=setting.type.__name__.upper(),
+            type=boolean if kind is bool else kind,
+            metavar=kind.__name__.upper(),
             default=argparse.SUPPRESS,
             help=f"{meaning} ({values})".replace("%", "%%"),
         )
 
 
-def take_settings(given: dict, presets: Mapping[str, S]) -> S:
-    """The preset with the flags that were given; takes all of them out of `given`."""
-    preset = presets[given.pop("preset")]
-    names = [field.name for field in dataclasses.fields(preset) if field.name in given]
-    return dataclasses.replace(preset, **{name: given.pop(name) for name in names})
+def take_settings(flags: dict[str, Any], presets: Mapping[str, S]) -> S:
+    """The preset with the flags that were given; takes all of them out of `flags`."""
+    preset = presets[flags.pop("preset")]
+    names = [field.name for field in dataclasses.fields(preset) if field.name in flags]
+    return dataclasses.replace(preset, **{name: flags.pop(name) for name in names})
 
 
 def exit_status(command: Callable[[], int]) -> int:
@@ -91,9 +101,9 @@ def stoppable(main: Callable[[list[str]], int]) -> int:
 def _refused_by_the_system(error: Exception) -> str | None:
     """What the system said, as of a full disk: torch says so while it handles that, and libraries
     in Rust by its number alone."""
-    for found in (error, error.__context__):
-        if isinstance(found, OSError) and found.errno:
-            return str(found)
+    for cause in (error, error.__context__):
+        if isinstance(cause, OSError) and cause.errno:
+            return str(cause)
     return str(error) if "(os error " in str(error) else None
 
 

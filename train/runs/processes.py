@@ -6,11 +6,13 @@ import signal
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+T = TypeVar("T")
 # gloo gives up on a process after 30 minutes, nccl after 10; learning a vocabulary reads all texts.
 _LONGEST_WAIT = timedelta(days=30)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -26,7 +28,9 @@ def start_processes() -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     global _waiting
-    _waiting = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
+    group = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
+    assert isinstance(group, dist.ProcessGroup)  # of all processes, this one too
+    _waiting = group
 
 
 def _end_with_torchrun() -> None:
@@ -62,11 +66,11 @@ def wait_for_all() -> None:
         dist.barrier(_waiting)
 
 
-def gather(value: object) -> list:
+def gather(value: T) -> list[T]:
     """Every process's `value`, in rank order."""
     if not grouped():
         return [value]
-    values = [None] * count()
+    values = [value] * count()
     dist.all_gather_object(values, value)
     return values
 
@@ -110,6 +114,8 @@ def replicate(model: torch.nn.Module) -> torch.nn.Module:
         return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
-def unsynchronised(replica: torch.nn.Module, yes: bool = True) -> AbstractContextManager:
+def unsynchronised(replica: torch.nn.Module, yes: bool = True) -> AbstractContextManager[None]:
     """Within, gradients only add up on each process; the next pass outside averages them."""
-    return replica.no_sync() if yes and grouped() else nullcontext()
+    if yes and isinstance(replica, DistributedDataParallel):
+        return replica.no_sync()
+    return nullcontext()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from train.data.inputs import Inputs
 from train.errors import Diverged
 from train.model.dual_encoder import DualEncoder
 from train.runs import processes
-from train.runs.trackers import SHOWN_SAMPLES, open_trackers
-from train.settings import Settings
+from train.runs.flags import AnySettings
+from train.runs.trackers import SHOWN_SAMPLES, Tracker, open_trackers
 
 _SHOWN = {
     "loss": "loss {:.3f}",
@@ -40,25 +41,47 @@ class StepOutput:
     inputs: Inputs  # the last micro-batch
 
 
+class ReportedSettings(AnySettings, Protocol):
+    """Those of a run that shows how it goes."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def log_every(self) -> int: ...
+    @property
+    def samples_every(self) -> int: ...
+    @property
+    def trackers(self) -> str: ...
+
+
 class Progress:
     """Counts steps and reports some. A bar on a terminal, else a line for each report.
 
     Args:
-      settings: of any kind that has batch_size, log_every, samples_every and trackers.
       start, steps: how many steps are done, and how many there will be.
       quiet: only counts: this is not the first process.
     """
 
-    def __init__(self, run: Path, settings: Settings, *, start: int, steps: int, quiet: bool):
+    def __init__(
+        self, run: Path, settings: ReportedSettings, *, start: int, steps: int, quiet: bool
+    ):
         self.metrics, self.settings, self.quiet = run / "metrics.jsonl", settings, quiet
-        self.steps, self.trackers = steps, []
+        self.steps = steps
+        self.trackers: list[Tracker] = []
         if not quiet:
             self.trackers = open_trackers(settings.trackers, run, settings, start + 1)
         hidden = quiet or not sys.stderr.isatty()
         self.bar = tqdm(initial=start, total=steps, unit="step", disable=hidden)
         self._first, self._since, self._steps_since = start + 1, time.perf_counter(), 0
 
-    def step(self, step: int, measure: Callable[[], dict], rest: dict, *, check: bool) -> None:
+    def step(
+        self,
+        step: int,
+        measure: Callable[[], dict[str, float]],
+        rest: dict[str, float],
+        *,
+        check: bool,
+    ) -> None:
         """Counts a step, and reports it where the settings say so.
 
         Args:
@@ -73,61 +96,64 @@ class Progress:
         if reported or check:
             measured = measure()
         if reported:
-            self._report({"step": step} | measured | rest)
+            self._report(step, measured | rest)
 
     def show_samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
         """Shows the trackers the first of uint8[n, h, w, 3] and n texts, at some of the steps."""
         every = self.settings.samples_every
         if every and (step == self._first or step % every == 0):
-            self._tell("samples", step, pixels[:SHOWN_SAMPLES], texts[:SHOWN_SAMPLES])
+            pixels, texts = pixels[:SHOWN_SAMPLES], texts[:SHOWN_SAMPLES]
+            self._tell(lambda tracker: tracker.samples(step, pixels, texts))
 
-    def _report(self, row: dict) -> None:
-        """Shows, writes and tells the trackers of one row, with the speed since the last one."""
+    def _report(self, step: int, numbers: dict[str, float]) -> None:
+        """Shows, writes and tells the trackers a step's numbers, with the speed since the last."""
         now = time.perf_counter()
         step_s = (now - self._since) / self._steps_since
         self._since, self._steps_since = now, 0
         if self.quiet:
             return
-        row = row | {"samples_per_second": round(self.settings.batch_size / step_s, 1)}
-        shown = " ".join(form.format(row[name]) for name, form in _SHOWN.items() if name in row)
+        numbers = numbers | {"samples_per_second": round(self.settings.batch_size / step_s, 1)}
+        shown = " ".join(
+            form.format(numbers[name]) for name, form in _SHOWN.items() if name in numbers
+        )
         self.bar.set_postfix_str(shown)
         if self.bar.disable:
-            left = timedelta(seconds=round((self.steps - row["step"]) * step_s))
-            self.say(f"step {row['step']}/{self.steps} {shown} {left} left")
+            left = timedelta(seconds=round((self.steps - step) * step_s))
+            self.say(f"step {step}/{self.steps} {shown} {left} left")
         with open(self.metrics, "a") as file:
-            file.write(json.dumps(row) + "\n")
-        self._tell("scalars", row["step"], {n: v for n, v in row.items() if n != "step"})
+            file.write(json.dumps({"step": step} | numbers) + "\n")
+        self._tell(lambda tracker: tracker.scalars(step, numbers))
 
     def say(self, line: str) -> None:
         if not self.quiet:
             tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        self._tell("close")
+        self._tell(lambda tracker: tracker.close())
         self.bar.close()
 
-    def _tell(self, method: str, *arguments: object) -> None:
+    def _tell(self, tell: Callable[[Tracker], None]) -> None:
         for tracker in list(self.trackers):
             try:
-                getattr(tracker, method)(*arguments)
+                tell(tracker)
             except Exception as error:  # a full disk, a lost network: no reason to stop training
                 self.trackers.remove(tracker)
                 self.say(f"the tracker {type(tracker).__name__} is left out: {error!r:.200}")
 
 
-def measure(step: int, seen: StepOutput, model: DualEncoder) -> dict[str, float]:
+def measure(step: int, output: StepOutput, model: DualEncoder) -> dict[str, float]:
     """How a step went. All processes have to call it: loss and accuracy are of all their rows.
 
     Args:
-      seen: what the step saw.
+      output: of the step.
       model: with the step's gradients.
 
     Raises:
       Diverged: a number is none, or the temperature is the least it may be.
     """
     measured = {
-        "loss": processes.mean(seen.loss),
-        "accuracy": processes.mean(in_batch_accuracy(seen.images, seen.texts)),
+        "loss": processes.mean(output.loss),
+        "accuracy": processes.mean(in_batch_accuracy(output.images, output.texts)),
         "temperature": model.temperature.item(),
         "gradient_norm": gradient_norm(model),
     }
@@ -167,6 +193,6 @@ def in_batch_accuracy(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor
     for rows, candidates in ((images, texts), (texts, images)):
         if processes.grouped():
             candidates = processes.gather_rows(candidates)  # [b * processes, d]
-        for part, own in zip(rows.split(512), target.split(512), strict=True):
+        for part, own in zip(torch.split(rows, 512), torch.split(target, 512), strict=True):
             right += ((part @ candidates.T).argmax(dim=1) == own).sum()
     return right / (2 * b)

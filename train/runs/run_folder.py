@@ -16,14 +16,14 @@ from typing import IO
 from train.data.find_shards import ShardSet
 from train.data.shard_streams import PIPE, fingerprint
 from train.errors import SettingsError
-from train.settings import Settings
+from train.runs.flags import AnySettings
 
 PACKAGES = ("numpy", "pillow", "simplejpeg", "timm", "tokenizers", "torch", "transformers")
 _LOOKED_AT = 32  # shards at once: of a store each takes two answers
 _ENDING_S = 3.0  # a process that was killed gives its memory back first, and then its locks
 
 
-def open_run(run: Path, settings: Settings, sets: list[ShardSet], model: str = "") -> None:
+def open_run(run: Path, settings: AnySettings, sets: list[ShardSet], model: str = "") -> None:
     """Makes the folder, or checks that it is a run of these settings, shards and starting weights.
 
     Args:
@@ -124,24 +124,24 @@ def cut_metrics(path: Path, last_step: int) -> None:
     write_whole(path, "".join(kept))
 
 
-def _identities(sets: list[ShardSet]) -> list[dict]:
+def _identities(sets: list[ShardSet]) -> list[dict[str, object]]:
     """Name and fingerprint of each shard: the place may change, the bytes may not."""
     with ThreadPoolExecutor(_LOOKED_AT) as pool:
         return [
             {
-                "weight": one.weight,
+                "weight": shard_set.weight,
                 "shards": [
-                    [shard if shard.startswith(PIPE) else Path(shard).name, found]
-                    for shard, found in zip(
-                        one.shards, pool.map(fingerprint, one.shards), strict=True
+                    [shard if shard.startswith(PIPE) else Path(shard).name, digest]
+                    for shard, digest in zip(
+                        shard_set.shards, pool.map(fingerprint, shard_set.shards), strict=True
                     )
                 ],
             }
-            for one in sets
+            for shard_set in sets
         ]
 
 
-def _differences(before: dict, settings: Settings) -> list[str]:
+def _differences(before: dict[str, object], settings: AnySettings) -> list[str]:
     now = dataclasses.asdict(settings)
     free = {f.name for f in dataclasses.fields(settings) if f.metadata.get("free")}
     names = [n for n in (now | before) if n not in free and before.get(n) != now.get(n)]

@@ -4,12 +4,12 @@ import dataclasses
 import importlib
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from train.errors import SettingsError
-from train.settings import Settings
+from train.runs.flags import AnySettings
 
 SHOWN_SAMPLES = 16
 
@@ -21,7 +21,7 @@ class Tracker(Protocol):
     on: what watches a run must not end it.
     """
 
-    def __init__(self, run: Path, settings: dict, first_step: int):
+    def __init__(self, run: Path, settings: dict[str, Any], first_step: int):
         """`run` is the run's folder; a resumed run starts anew at `first_step`."""
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
@@ -40,7 +40,7 @@ class TensorBoard:
     where nobody sees it, and ten events later the run would wait for that thread for ever.
     """
 
-    def __init__(self, run: Path, settings: dict, first_step: int):
+    def __init__(self, run: Path, settings: dict[str, Any], first_step: int):
         from tensorboardX import summary  # here, because most of train/ needs none of it
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -56,10 +56,10 @@ class TensorBoard:
             self._write(0, summary=summary.text("settings", "\n".join(lines)))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        found = self._summary.Summary()
+        scalars = self._summary.Summary()
         for name, value in values.items():
-            found.MergeFrom(self._summary.scalar(name, value))
-        self._write(step, summary=found)
+            scalars.MergeFrom(self._summary.scalar(name, value))
+        self._write(step, summary=scalars)
 
     def samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
         images = self._summary.image("samples/images", pixels, dataformats="NHWC")
@@ -81,7 +81,7 @@ _OURS = f"{TensorBoard.__module__}:{TensorBoard.__name__}"
 _NAMES = {"tensorboard": _OURS, "train.trackers:TensorBoard": _OURS}
 
 
-def open_trackers(names: str, run: Path, settings: Settings, first_step: int) -> list[Tracker]:
+def open_trackers(names: str, run: Path, settings: AnySettings, first_step: int) -> list[Tracker]:
     """The trackers that `names` ("tensorboard" or "module:name", comma-separated) names, ready to
     be told.
 
