@@ -185,7 +185,7 @@ def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:
 def _paths(files: dict[str, HashFile], summary: VocabularySummary) -> dict[str, str]:
     """The files to judge with. Where nothing was cut off, no n-gram is rare."""
     paths = {name: file.path for name, file in files.items()}
-    return paths if summary.cut_off_count else paths | {"vocabulary": ""}
+    return paths if summary.cut_off_count != 0 else paths | {"vocabulary": ""}
 
 
 def curate_images(

@@ -157,7 +157,7 @@ def test_a_finished_run_is_known_by_its_vocabulary(old: Old, new: Crawl, tmp_pat
 
 @pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize(
-    "moment", ["run.close_run", "closing.dataset_card", "run_folder.RunFolder.clean"]
+    "moment", ["run.close_run", "report.closing.dataset_card", "runs.run_folder.RunFolder.clean"]
 )
 def test_a_killed_run_goes_on(
     monkeypatch, old: Old, new: Crawl, tmp_path: Path, given: bool, moment: str

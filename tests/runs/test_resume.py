@@ -1,11 +1,8 @@
 """A run that is killed goes on where it stopped, and ends with the same bytes."""
 
-import contextlib
-import multiprocessing
 import os
 import random
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,35 +14,7 @@ import pytest
 from tests.support.command import digests, run, run_process
 from tests.support.golden_run import Golden
 from tests.support.small_web import SmallWeb
-
-# Its children are forked with all imported, so that a run to be killed costs no 4 s of imports.
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["beam_runner", "pipeline.run"])
-
-
-def _child(args: tuple[str, ...], said: str, stoppable: bool) -> None:
-    import beam_runner
-
-    with Path(said).open("w") as sink, contextlib.redirect_stderr(sink):
-        sys.exit((beam_runner.stoppable_main if stoppable else beam_runner.main)(args))
-
-
-def stop(args: tuple[str, ...], folder: Path, when: Callable[[], bool], signum: int) -> int:
-    """Starts the command, and signals it once `when` is true; returns its exit status.
-
-    What is to be killed runs in the child itself, so that it has ended when the child has.
-    """
-    stoppable = signum != signal.SIGKILL
-    child = _FORKS.Process(target=_child, args=(args, str(folder / "said"), stoppable))
-    child.start()
-    deadline = time.monotonic() + 60
-    while child.is_alive() and not when() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert child.is_alive(), "it ended before it could be stopped"
-    os.kill(child.pid, signum)
-    child.join(20)
-    assert not child.is_alive(), "it does not stop"
-    return child.exitcode
+from tests.support.stopped_command import stop
 
 
 @pytest.fixture

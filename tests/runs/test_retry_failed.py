@@ -11,7 +11,6 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_resume import stop
 
 from tests.support.command import (
     digests,
@@ -27,6 +26,7 @@ from tests.support.command import (
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb, small_web
+from tests.support.stopped_command import stop
 
 COUNT = 120
 LOST = range(0, COUNT, 3)  # whose images are not there at first

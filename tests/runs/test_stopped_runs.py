@@ -89,7 +89,7 @@ def started() -> Iterator[Callable[..., subprocess.Popen]]:
         ("pipeline.options", "", "in_c_with_the_lock", signal.SIGINT),
         ("pipeline.curate", "read_split", "in_a_kernel", signal.SIGTERM),  # in a thread
         ("pipeline.run", "curate_images", "in_a_kernel", signal.SIGINT),  # in the main one
-        ("transforms.shards.write_shards", "fetch_all", "in_c_with_the_lock", signal.SIGTERM),
+        ("transforms.shards.build_shard", "fetch_all", "in_c_with_the_lock", signal.SIGTERM),
         ("transforms.shards.measure_images", "examine_all", "in_a_kernel", signal.SIGTERM),
     ],
 )

@@ -13,15 +13,14 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_object_stores import options_of
-from test_resume import stop
 
 from pipeline.runs.documents import WorkFolder
 from tests.support.command import digests, manifest, run, run_args, succeed
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
-from tests.support.stores import Store, chosen_store, faulty_proxy
+from tests.support.stopped_command import stop
+from tests.support.stores import Store, chosen_store, faulty_proxy, options_of
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
 from transforms.shards.build_shard import ShardSettings

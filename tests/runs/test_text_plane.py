@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pipeline.curate import Places, curate_texts
 from pipeline.inputs.find_inputs import find_files, find_splits
 from pipeline.options import parse
+from pipeline.runs.documents import WorkFolder
 from tests.support import reference
 from tests.support.made_batches import Rows, language_rule, ngram_hash, pair_batch, run_in_beam
 from tests.support.nasty_texts import captions, urls
@@ -236,7 +237,7 @@ def curate(folder: Path, rows: Rows, numbers: Numbers, way: Way) -> list[Found]:
     flags += [f"--batch_rows={way.batch_rows}", f"--text_only={way.text_only}"]
     command = parse([f"--input={folder / 'in'}", f"--output={folder / 'out'}", *flags])
     blocks = Blocks(str(folder / "blocks") if way.by_reference else None)
-    places = Places(str(folder / "out"), str(folder / "work"), blocks, Fence("", ""))
+    places = Places(str(folder / "out"), WorkFolder(str(folder / "work")), blocks, Fence("", ""))
     splits = find_splits(command.job, find_files(command.job))
     run_in_beam(lambda pipeline: curate_texts(pipeline, splits, command, places, way.buckets))
     kept = folder.glob("out/pairs/*.parquet" if way.text_only else "work/plan/*.parquet")

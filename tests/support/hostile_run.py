@@ -33,7 +33,7 @@ INSIDE = "ALIGNSET_HOSTILE_NETWORK"
 MAX_MIB = 1200
 FLAGS = (
     *("--language=", "--min_words=1", "--min_image_side=50", f"--max_image_bytes={MAX_BYTES}"),
-    *("--timeout_s=3", "--idle_timeout_s=2", "--connect_timeout_s=2", "--retries=1"),
+    *("--timeout_s=6", "--idle_timeout_s=3", "--connect_timeout_s=6", "--retries=1"),
     *("--max_retry_after_s=2", "--connections_per_host=32", "--samples_per_shard=2500"),
 )
 USUAL = sorted(KINDS.keys() - {"rebinding"})
@@ -160,7 +160,7 @@ def enter_network() -> None:
         for a in (*PUBLIC, *PRIVATE)
         if a != "::1"  # which it has
     )
-    resolver = "printf 'nameserver 127.0.0.1\\noptions timeout:1 attempts:3\\n' > $RESOLV"
+    resolver = "printf 'nameserver 127.0.0.1\\noptions timeout:3 attempts:2\\n' > $RESOLV"
     mount = "mount --bind $RESOLV /etc/resolv.conf"
     script = f'ip link set lo up; {addresses}; {resolver}; {mount} && exec "$@"'
     command = [sys.executable, "-m", "tests.support.hostile_run", *sys.argv[1:]]

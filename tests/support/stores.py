@@ -24,6 +24,8 @@ import boto3
 import botocore.config
 import pytest
 from apache_beam.internal.gcp import auth
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.inputs.find_inputs import match
 from transforms.storage.files import open_to_read, publish
@@ -299,3 +301,13 @@ def chosen_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
         monkeypatch.setattr(auth._Credentials, "_credentials_init", True)  # it looks for 24 s
     return store
+
+
+@contextlib.contextmanager
+def options_of(store: Store) -> Iterator[None]:
+    before = FileSystems._pipeline_options
+    FileSystems.set_options(PipelineOptions(list(store.flags)))
+    try:
+        yield
+    finally:
+        FileSystems.set_options(before)

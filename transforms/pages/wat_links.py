@@ -46,11 +46,14 @@ _LETTER = ~np.isin(np.arange(256), [ord(" "), *range(0x80, 0xC0), 0xC2, 0xE1, 0x
 # Where the parts of a link are: the URL of its page, whose part before `base_end` is put before
 # the link's own; the link's URL and text; its JSON object; and whether a parser is needed.
 LINK = np.dtype(
-    [
-        *(("page", np.int64), ("base_end", np.int64), ("page_end", np.int64)),
-        *(("url", np.int64), ("url_end", np.int64), ("text", np.int64), ("text_end", np.int64)),
-        *(("object", np.int64), ("object_end", np.int64), ("odd", np.int64)),
-    ]
+    (
+        np.record,  # so that its fields are attributes, without a compiler too
+        [
+            *(("page", np.int64), ("base_end", np.int64), ("page_end", np.int64)),
+            *(("url", np.int64), ("url_end", np.int64), ("text", np.int64), ("text_end", np.int64)),
+            *(("object", np.int64), ("object_end", np.int64), ("odd", np.int64)),
+        ],
+    )
 )
 _ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 12, 1 << 12  # bytes of its URL, which each row has twice
 

@@ -43,8 +43,7 @@ def test_saved_tokenizer_is_the_same_and_cuts_at_max_tokens(tmp_path: Path):
 def test_every_process_learns_the_same_pieces_in_any_order_of_texts():
     # tokenizers seeds its hash tables anew in each process.
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
-        "from test_train_tokenizer import TEXTS, learn\n"
+        "from tests.train.model.test_tokenizer import TEXTS, learn\n"
         "TEXTS.sort(key=len, reverse={})\n"
         "print(sorted(learn(vocabulary_size=45).get_vocab().items()))"
     )

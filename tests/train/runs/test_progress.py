@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_train_trackers import text, values
 
 from tests.support.root import ROOT
+from tests.support.tensorboard_files import text, values
 from tests.support.train_shards import colour_shards
 from train.__main__ import main
 from train.errors import Diverged

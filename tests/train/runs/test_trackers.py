@@ -2,38 +2,16 @@
 
 import io
 import resource
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tensorboardX.proto.event_pb2 import Event
 
+from tests.support.tensorboard_files import events, text, values
 from train.errors import SettingsError
 from train.presets import TINY
 from train.runs.trackers import TensorBoard, open_trackers
-
-
-def events(run: Path) -> list[Event]:
-    """All events of a run: TFRecords of (length, its checksum, bytes, their checksum)."""
-    found = []
-    for path in sorted((run / "tensorboard").iterdir()):
-        data = path.read_bytes()
-        while data:
-            (length,) = struct.unpack("<Q", data[:8])
-            found.append(Event.FromString(data[12 : 12 + length]))
-            data = data[16 + length :]
-    return found
-
-
-def values(run: Path, tag: str) -> dict:
-    """step -> value of every summary of a tag."""
-    return {e.step: v for e in events(run) for v in e.summary.value if v.tag == tag}
-
-
-def text(value) -> str:
-    return value.tensor.string_val[0].decode()
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "train.trackers:TensorBoard"])

@@ -1,6 +1,5 @@
 """Objects in real stores on loopback, S3's behind a proxy that fails at will."""
 
-import contextlib
 import os
 import threading
 import time
@@ -9,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.inputs.find_inputs import match
 from tests.support.memory_files import read
-from tests.support.stores import FaultyProxy, Store, chosen_store, faulty_proxy
+from tests.support.stores import FaultyProxy, Store, chosen_store, faulty_proxy, options_of
 from transforms.storage.files import (
     exists,
     local_copy,
@@ -25,16 +23,6 @@ from transforms.storage.files import (
 from transforms.storage.object_stores import has_conditions, may_pass, put_if, read_version
 
 BIG = os.urandom(9_000_000)  # more than boto3 sends at once
-
-
-@contextlib.contextmanager
-def options_of(store: Store) -> Iterator[None]:
-    before = FileSystems._pipeline_options
-    FileSystems.set_options(PipelineOptions(list(store.flags)))
-    try:
-        yield
-    finally:
-        FileSystems.set_options(before)
 
 
 @pytest.fixture
