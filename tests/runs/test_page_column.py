@@ -73,7 +73,8 @@ def test_of_one_pair_on_many_pages_one_page_is_kept_whatever_the_order(tmp_path:
     """The pair is the same to the letter, so that only the page can choose."""
     found = [{**ROWS[0], "page_url": f"http://p.example/{n}"} for n in range(4)]
     seen = set()
-    for at, order in enumerate(itertools.permutations(found)):
+    # Every third order: each page comes first in some of them, and last.
+    for at, order in enumerate(itertools.islice(itertools.permutations(found), 0, None, 3)):
         folder = tmp_path / f"{at}"
         folder.mkdir()
         cut = at % 4

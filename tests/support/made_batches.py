@@ -10,6 +10,7 @@ import xxhash
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
+from pipeline.runs.beam_patches import beam_patches
 from tests.support import reference
 from transforms.pairs.language import LanguageRule
 from transforms.pairs.measure_pairs import NGrams, Pairs
@@ -85,7 +86,7 @@ def ngrams_by_row(measured: Texts | Pairs) -> list[list[int]]:
 
 
 def run_in_beam(build: Callable[[beam.Pipeline], None]) -> None:
-    with beam.Pipeline(runner=FnApiRunner()) as pipeline:
+    with beam_patches(), beam.Pipeline(runner=FnApiRunner()) as pipeline:
         build(pipeline)
 
 

@@ -98,10 +98,12 @@ def test_exact_at_every_size(texts: list[str], buckets: int) -> None:
         assert said.cut_off_count == max(left, default=0)
 
 
-@pytest.mark.parametrize("by_reference", [False, True])
-@pytest.mark.parametrize(("buckets", "times"), [(1, 1), (8, 1), (256, 1), (1, 90), (1, 30_000)])
+@pytest.mark.parametrize(
+    ("buckets", "times", "by_reference"),
+    [(1, 1, False), (8, 1, True), (256, 1, False), (1, 90, True), (1, 30_000, False)],
+)
 def test_the_transform_is_exact_at_each_size(
-    tmp_path, by_reference: bool, buckets: int, times: int
+    tmp_path, buckets: int, times: int, by_reference: bool
 ) -> None:
     """Whether counts fit in a byte, or two."""
     blocks = Blocks(str(tmp_path) if by_reference else None)
@@ -111,7 +113,7 @@ def test_the_transform_is_exact_at_each_size(
         for block in blocks_of(often(count_ngrams(some), times), buckets, blocks)
     ]
     counts = often(COUNTS, times)
-    sizes = [1, 2, 3, 4, 5, len(COUNTS) - 1, len(COUNTS), 100_000_000]
+    sizes = [1, 2, 4, len(COUNTS) - 1, len(COUNTS), 100_000_000]
 
     def build(pipeline: beam.Pipeline) -> None:
         ngrams = pipeline | beam.Create(packed)
