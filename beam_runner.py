@@ -50,6 +50,14 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt as error:
         print(f"{NAME}{_last_line(error)}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(
+            f"{NAME}the package {error.name} is not installed for {sys.executable}: run this with "
+            ".venv/bin/python (make demo makes it), or pip install --require-hashes -r "
+            "requirements/base.txt",
+            file=sys.stderr,
+        )
+        return 2
 
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
     logging.getLogger().setLevel(level or "WARNING")

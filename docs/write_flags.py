@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from pipeline.options import GROUPS  # noqa: E402
+from pipeline.peer_flags import IMG2DATASET  # noqa: E402
 from train.classify.settings import ClassifySettings  # noqa: E402
 from train.settings import Settings  # noqa: E402
 
@@ -32,33 +33,13 @@ as `--name=value`; a flag that is true or false may also stand alone (`--text_on
 """
 FROM_IMG2DATASET = """
 ## From img2dataset's flags to ours
-The left column is a flag of img2dataset 1.47, the right one what to give here instead.
+The left column is a flag of img2dataset 1.47 that has another name or none here; the right one says
+what to give in its place. The command says the same where such a flag is given. The flags
+`--input_format`, `--retries`, `--user_agent_token`, `--disallowed_header_directives` and those of
+resizing (`--image_size`, `--resize_mode`, `--encode_format` ...) are img2dataset's own.
 
 | img2dataset | here |
 |---|---|
-| `--url_list` | `--input`, which takes files, globs, folders, tar shards and web archives |
-| `--input_format` | not needed: the name tells it; else `--input_format` |
-| `--url_col`, `--caption_col` | `--url_column`, `--text_column` |
-| `--output_folder` | `--output` |
-| `--output_format=webdataset` | always; each shard also has a Parquet sidecar |
-| `--number_sample_per_shard` | `--samples_per_shard` |
-| `--thread_count` | `--connections` |
-| `--processes_count` | `--direct_num_workers` with `--direct_running_mode=multi_processing` |
-| `--distributor=pyspark`, `ray` | `--runner=FlinkRunner` or `--runner=DataflowRunner` |
-| `--timeout` | `--timeout_s`, beside `--connect_timeout_s` and `--idle_timeout_s` |
-| `--retries` | `--retries`, and `--retry_failed` after the run |
-| `--user_agent_token` | `--user_agent_token`, beside `--contact` |
-| `--disallowed_header_directives` | `--disallowed_header_directives` |
-| `--image_size`, `--resize_mode` | the same; `--resize_mode=original` is the default here |
-| `--resize_only_if_bigger` | the same |
-| `--upscale_interpolation`, `--downscale_interpolation` | the same |
-| `--encode_format`, `--encode_quality` | the same |
-| `--min_image_size` | `--min_image_side`; an image must be larger than it |
-| `--max_aspect_ratio` | `--max_image_aspect`; an image must be below it |
-| `--incremental_mode` | not needed: the same command goes on where it was stopped |
-| `--save_additional_columns` | none yet |
-| `--compute_hash` | always SHA-256, and a perceptual hash |
-| `--extract_exif`, `--enable_wandb`, `--bbox_col` | none |
 """
 
 
@@ -79,7 +60,8 @@ def page() -> str:
     for title, kind in tables:
         parts.append(f"\n## {title}\n| flag | default | meaning |\n|---|---|---|\n")
         parts.append("\n".join(rows(kind)) + "\n")
-    return "".join([*parts, FROM_IMG2DATASET])
+    peers = "".join(f"| `--{flag}` | {here} |\n" for flag, here in IMG2DATASET.items())
+    return "".join([*parts, FROM_IMG2DATASET, peers])
 
 
 def main() -> int:

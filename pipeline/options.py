@@ -9,16 +9,19 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
 
+from pipeline.needless_flags import needless_flag
+from pipeline.peer_flags import instead_of
 from pipeline.rules import Rules
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
 from transforms.pages.parse_pages import PAGE_FORMATS
 
+S = TypeVar("S")
 FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 
 
@@ -157,14 +160,39 @@ def parse(argv: Sequence[str]) -> Command:
             "give only one of them"
         )
     try:
-        settings = [
-            kind(**{o.name: flags[o.name] for o in dataclasses.fields(kind) if o.name in flags})
-            for kind in GROUPS.values()
-        ]
+        command = Command(
+            _settings(Job, flags),
+            _settings(Rules, flags),
+            _settings(FetchSettings, flags),
+            _settings(ResizeSettings, flags),
+            beam_options,
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    job, rules, fetch, resize = settings
-    return Command(job, rules, fetch, resize, beam_options)
+    needless = needless_flag(
+        flags,
+        text_only=command.job.text_only,
+        eval_images=command.job.eval_images,
+        rules=command.rules,
+        fetch=command.fetch,
+        resize=command.resize,
+    )
+    if needless:
+        raise UsageError(needless)
+    return command
+
+
+def _settings(kind: type[S], flags: dict[str, Any]) -> S:
+    names = {setting.name for setting in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in flags.items() if name in names})
+
+
+def _hint(unknown: str, names: list[str]) -> str:
+    """What may have been meant by a flag that there is not."""
+    if here := instead_of(unknown):
+        return here
+    near = difflib.get_close_matches(unknown, names, 1)
+    return f"did you mean --{near[0]}?" if near else "see --help"
 
 
 def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOptions:
@@ -189,9 +217,7 @@ def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOpt
     unknown = sorted(given.keys() - declared.keys()) + stray
     if unknown:
         names = [action.dest for action in ours._actions] + list(declared)
-        near = difflib.get_close_matches(unknown[0], names, 1)
-        hint = f"did you mean --{near[0]}?" if near else "see --help"
-        raise UsageError(f"unknown flag {unknown[0]!r}; {hint}")
+        raise UsageError(f"unknown flag {unknown[0]!r}; {_hint(unknown[0], names)}")
     runner = options.view_as(StandardOptions).runner
     try:
         if runner:

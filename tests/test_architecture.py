@@ -57,7 +57,7 @@ ROOMS = {
 }
 GROUND = {"columns", "storage", "workers"}
 BASE = {
-    "pipeline": {"rules", "options"},
+    "pipeline": {"rules", "options", "needless_flags", "peer_flags"},
     "train": {"settings", "ranges", "errors", "presets", "towers"},
 }
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}

@@ -161,3 +161,12 @@ def test_a_start_that_fails_hides_nothing_after_it():
     assert gc.isenabled()
     assert beam_runner.main(["--help_me"]) == 2
     assert gc.isenabled()
+
+
+def test_outside_its_environment_it_says_so_on_one_line():
+    command = [sys.executable, "-S", "beam_runner.py", "--input=a", "--output=b"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "is not installed for" in done.stderr
+    assert ".venv/bin/python" in done.stderr

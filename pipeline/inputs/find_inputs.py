@@ -98,6 +98,7 @@ def find_files(job: Job) -> list[InputFile]:
     """
     found: dict[str, InputFile] = {}
     for pattern in job.input.split(","):
+        _check_apart(pattern, job.output)
         pattern = _pairs_of_set(pattern.rstrip("/")) or pattern
         files = [
             InputFile(path, size, _named(job, path))
@@ -122,6 +123,18 @@ def find_files(job: Job) -> list[InputFile]:
     if not sum(file.bytes for file in found.values()):
         raise UsageError(f"the input is empty: {job.input} has no bytes; give pairs to read")
     return sorted(found.values())
+
+
+def _check_apart(pattern: str, output: str) -> None:
+    """Raises UsageError where the output is a folder that is read, or lies within one: a run that
+    goes on would read what it wrote."""
+    folder = pattern.partition("**")[0].rstrip("/") or "."
+    if any(c in folder for c in "*?["):  # names files, and reads no folder
+        return
+    if _is_in(f"{output.rstrip('/')}/x", folder):
+        raise UsageError(
+            f"--output={output} is the input {pattern!r}, or lies within it; give another --output"
+        )
 
 
 def _pairs_of_set(folder: str) -> str | None:

@@ -1,6 +1,7 @@
 """Flags: what is refused, in one line that says what to do; and --help."""
 
 import dataclasses
+import inspect
 import re
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions
+from img2dataset.main import download
 
 from pipeline.options import GROUPS, UsageError, parse
+from pipeline.peer_flags import IMG2DATASET
 from pipeline.rules import Rules
 from tests.support.command import run_args, run_process
 
@@ -74,6 +77,61 @@ def test_a_wrong_flag_is_one_line_and_status_2(flag: str):
     assert WRONG[flag] in ended.err
 
 
+NEEDLESS = {
+    ("--image_size=512",): "--image_size has no effect, since --resize_mode=original keeps",
+    ("--encode_quality=80",): "give --resize_mode=keep_ratio",
+    ("--resize_mode=no", "--image_size=512"): "--resize_mode=no keeps each image's size",
+    ("--text_only", "--connections=9"): "--connections has no effect, since --text_only",
+    ("--text_only", "--min_image_side=9"): "leave --text_only out",
+    ("--min_evaluation_distance=9",): "give --eval_images=NAME=PATH",
+    ("--language=", "--min_language_score=0.6"): "give a --language",
+    ("--retries=0", "--max_retry_after_s=9"): "give --retries",
+}
+
+
+@pytest.mark.parametrize("flags", NEEDLESS)
+def test_a_flag_without_an_effect_is_refused_with_what_it_needs(flags: tuple[str, ...]):
+    ended = run_args(*GIVEN, *flags)
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert NEEDLESS[flags] in ended.err
+
+
+def test_what_every_mode_needs_is_taken():
+    parse([*GIVEN, "--resize_mode=no", "--encode_quality=80"])
+    parse([*GIVEN, "--resize_mode=border", "--image_size=512"])
+    parse([*GIVEN, "--eval_images=a=b", "--min_evaluation_distance=9"])
+    parse([*GIVEN, "--text_only", "--min_words=1"])
+
+
+@pytest.mark.parametrize(
+    ("flag", "here"),
+    [
+        ("--url_list=a", "--input"),
+        ("--thread_count=9", "--connections"),
+        ("--processes_count=2", "--direct_num_workers"),
+        ("--caption_col=TEXT", "--text_column"),
+        ("--url_col=URL", "--url_column"),
+        ("--output_folder=o", "--output"),
+        ("--output_format=webdataset", "WebDataset shards"),
+        ("--number_sample_per_shard=9", "--samples_per_shard"),
+        ("--min_image_size=9", "--min_image_side"),
+        ("--max_aspect_ratio=9", "--max_image_aspect"),
+        ("--multipart=9", "nothing: a run is one set"),
+    ],
+)
+def test_a_flag_of_a_peer_is_answered_with_ours(flag: str, here: str):
+    ended = run_args(*GIVEN, flag)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert f"unknown flag {flag[2:].partition('=')[0]!r}; here give " in ended.err
+    assert here in ended.err
+
+
+def test_all_of_img2datasets_flags_are_known():
+    theirs = set(inspect.signature(download).parameters)
+    ours = {field.name for kind in GROUPS.values() for field in dataclasses.fields(kind)}
+    assert theirs - ours == set(IMG2DATASET)
+
+
 @pytest.mark.parametrize("missing", GIVEN)
 def test_input_and_output_are_required(missing: str):
     name = missing.partition("=")[0]
@@ -96,7 +154,7 @@ def test_flags_reach_their_settings():
             "--language=",
             "--min_words=2",
             "--max_image_aspect=2.5",
-            "--text_only",
+            "--retry_failed",
             "--allow_private_addresses=false",
             "--connections=3",
             "--resize_mode=border",
@@ -105,7 +163,7 @@ def test_flags_reach_their_settings():
     )
     assert command.rules == Rules(language="", min_words=2, max_image_aspect=2.5)
     assert (command.job.input, command.job.output) == ("a.parquet", "o")
-    assert command.job.text_only
+    assert command.job.retry_failed
     assert not command.fetch.allow_private_addresses
     assert command.fetch.connections == 3
     assert command.resize.resize_mode == "border"

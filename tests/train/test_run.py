@@ -235,7 +235,7 @@ def test_evaluate_refusals(finished: Path, shards: Path, tmp_path, capsys):
     cut = str(shutil.copytree(finished / "model", tmp_path / "cut"))
     os.truncate(tmp_path / "cut" / "model.safetensors", 5000)
     for arguments, says in (
-        (["zero_shot", *model, "--data", str(shards)], "zero_shot is not there yet"),
+        (["zero_shot", *model, "--data", str(shards)], "invalid choice: 'zero_shot'"),
         (["retrieval", *model, "--data", str(tmp_path)], "no shards at"),
         (
             ["retrieval", "--model", str(tmp_path), "--data", str(shards)],

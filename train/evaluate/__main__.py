@@ -16,8 +16,6 @@ from train.errors import SettingsError
 from train.evaluate.retrieval import retrieval_scores
 from train.runs.flags import Parser, boolean, exit_status, stoppable
 
-LATER = ("zero_shot", "knn", "probe", "segmentation")
-
 
 def main(arguments: list[str]) -> int:
     return exit_status(lambda: _run(arguments))
@@ -25,7 +23,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     parser = Parser(prog="python -m train.evaluate", description=__doc__, allow_abbrev=False)
-    parser.add_argument("task", choices=("retrieval", *LATER))
+    parser.add_argument("task", choices=("retrieval",))
     parser.add_argument("--model", required=True, help="a saved AlignModel, or a published name")
     parser.add_argument("--data", required=True, help="shards, named as train's --shards has them")
     parser.add_argument(
@@ -37,8 +35,6 @@ def _run(arguments: list[str]) -> int:
     )
     parser.add_argument("--batch_size", type=int, default=64, help="pairs embedded at once")
     flags = parser.parse_args(arguments)
-    if flags.task in LATER:
-        raise SettingsError(f"{flags.task} is not there yet: only retrieval is")
     if flags.batch_size < 1:
         raise SettingsError(f"batch_size must be at least 1; got {flags.batch_size}")
     shards = find_shards(flags.data)

@@ -274,3 +274,23 @@ def test_evaluation_sets_are_found_by_name(tmp_path: Path):
         ("x", "b.JPG"),
         ("y", "c.png"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "output"),
+    [("in", "in"), ("in/", "in"), ("in", "in/deep/set"), (".", "set"), ("in/**", "in/set")],
+)
+def test_an_output_within_the_input_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, output: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(UsageError, match="or lies within it; give another --output"):
+        find_files(Job(input=pattern, output=output))
+
+
+def test_an_output_beside_files_that_are_named_is_taken(tmp_path: Path) -> None:
+    table = pa.table({"url": ["http://a/b"], "caption": ["a"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    for pattern in ("a.parquet", "*.parquet"):
+        assert find_files(Job(input=f"{tmp_path}/{pattern}", output=f"{tmp_path}/set"))

@@ -61,7 +61,7 @@ def test_what_a_text_only_run_leaves(finished: Finished):
 
 @pytest.mark.parametrize(
     "flags",
-    [(), ("--batch_rows=2",), ("--connections=1", "--timeout_s=1", "--direct_num_workers=2")],
+    [(), ("--batch_rows=2",), ("--direct_num_workers=2",)],
 )
 def test_a_finished_run_is_told_and_left_alone(finished: Finished, flags: tuple[str, ...]):
     """How pairs are fetched and in what batches does not make another run."""
@@ -79,9 +79,8 @@ def test_a_finished_run_is_told_and_left_alone(finished: Finished, flags: tuple[
         (("--text_only",), "min_words 4 there, 3 here"),
         (("--text_only", "--min_words=4", "--language="), "language en there"),
         (("--min_words=4",), "text_only True there, False here"),
-        (("--text_only", "--min_words=4", "--samples_per_shard=7"), "samples_per_shard"),
-        (("--text_only", "--min_words=4", "--image_size=7"), "image_size 256 there, 7 here"),
-        (("--text_only", "--min_words=4", "--eval_images=a={exam}"), "other evaluation"),
+        (("--min_words=4", "--image_size=7", "--resize_mode=border"), "image_size 256 there"),
+        (("--min_words=4", "--eval_images=a={exam}"), "other evaluation"),
     ],
 )
 def test_other_rules_are_refused_and_nothing_is_touched(

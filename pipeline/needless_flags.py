@@ -1,0 +1,77 @@
+"""Flags that cannot have an effect in a run are refused, with the flag that they need."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from pipeline.rules import Rules
+from transforms.fetching.fetch import FetchSettings
+from transforms.images.resize import ResizeSettings
+
+
+class _Needless(NamedTuple):
+    """Flags that have no effect, because of what is set, and what would give them one."""
+
+    flags: tuple[str, ...]
+    because: str
+    needed: str
+
+
+def _names(settings: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(settings))
+
+
+_OF_IMAGES = (
+    *_names(FetchSettings),
+    *_names(ResizeSettings),
+    *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
+    *("eval_images", "samples_per_shard"),
+)
+_OF_ENCODING = ("encode_format", "encode_quality")
+_OF_SIZE = (
+    *("image_size", "resize_only_if_bigger", "upscale_interpolation", "downscale_interpolation"),
+)
+_OF_LANGUAGE = ("min_language_score", "min_unsure_language_score", "min_langdetect_probability")
+
+
+def _needless(
+    text_only: bool, eval_images: str, rules: Rules, fetch: FetchSettings, resize: ResizeSettings
+) -> Iterator[_Needless]:
+    if text_only:
+        yield _Needless(_OF_IMAGES, "--text_only fetches no image", "leave --text_only out")
+    modes = "--resize_mode=keep_ratio, or another mode that resizes"
+    if resize.resize_mode == "original":
+        why = "--resize_mode=original keeps each file as it came"
+        yield _Needless((*_OF_SIZE, *_OF_ENCODING), why, f"give {modes}")
+    if resize.resize_mode == "no":
+        yield _Needless(_OF_SIZE, "--resize_mode=no keeps each image's size", f"give {modes}")
+    if not eval_images:
+        why = "there are no evaluation images"
+        yield _Needless(("min_evaluation_distance",), why, "give --eval_images=NAME=PATH")
+    if not rules.language:
+        yield _Needless(_OF_LANGUAGE, "--language= keeps all languages", "give a --language")
+    if not fetch.retries:
+        yield _Needless(("max_retry_after_s",), "--retries=0 tries nothing again", "give --retries")
+
+
+def needless_flag(
+    given: Collection[str],
+    *,
+    text_only: bool,
+    eval_images: str,
+    rules: Rules,
+    fetch: FetchSettings,
+    resize: ResizeSettings,
+) -> str | None:
+    """What is wrong with the first flag that cannot have an effect, or None.
+
+    Args:
+      given: the names of the flags of the command line.
+    """
+    for needless in _needless(text_only, eval_images, rules, fetch, resize):
+        for flag in needless.flags:
+            if flag in given:
+                return f"--{flag} has no effect, since {needless.because}: {needless.needed}"
+    return None
