@@ -4,7 +4,6 @@ evaluation images. The two readers of tars are written apart, and must see the s
 from __future__ import annotations
 
 import io
-import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -34,7 +33,6 @@ from transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES
 from transforms.storage.tar_members import BrokenTar, Member, tar_members
 
 warnings.simplefilter("ignore")  # Pillow's, of what is broken
-logging.getLogger("alignset").setLevel("ERROR")  # which counts it
 TOKENIZER = learn_tokenizer(
     lambda: ["a red heart", "two blue stars"], vocabulary_size=60, max_tokens=64
 )

@@ -1,4 +1,4 @@
-"""Eight times a text, a URL or a robots.txt takes about eight times as long."""
+"""Sixteen times a text, a URL or a robots.txt takes about sixteen times as long."""
 
 import html.entities
 from collections.abc import Callable
