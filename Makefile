@@ -84,4 +84,4 @@ lock: .venv/ready
 		$(COMPILE) pyproject.toml --extra $$extra -c .venv/all.txt -o requirements/$$extra.txt || exit 1; done
 
 clean:
-	rm -rf .venv .flink out
+	rm -rf .venv .flink out transforms/__pycache__/kernels-*

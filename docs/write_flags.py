@@ -26,8 +26,9 @@ as `--name=value`; a flag that is true or false may also stand alone (`--text_on
 
 - `python beam_runner.py` curates. Any flag that is not listed here is Apache Beam's, such as
   `--runner` and `--direct_num_workers`.
-- `python -m train` trains. `--preset` chooses a set of values, `--shards` says where the data is,
-  and `--run` names the run's folder. The defaults below are the paper's.
+- `python -m train` trains. `--shards` says where the data is, and `--run` names the run's folder.
+  `--preset` chooses a set of values: without it those of `tiny` apply, and the values below are the
+  paper's.
 - `python -m train.classify` fine-tunes an image tower on labelled images.
 - `python -m train.evaluate TASK --help` lists the few flags of evaluation.
 """

@@ -23,7 +23,7 @@ from pipeline.inputs.find_inputs import (
 )
 from pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
 from pipeline.inputs.splits import Split
-from pipeline.options import Command
+from pipeline.options import Command, UsageError
 from pipeline.report.closing import close_run
 from pipeline.report.fetch_report import render_failed
 from pipeline.report.funnel import render_funnel, render_pages, render_vocabulary
@@ -36,6 +36,7 @@ from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.pages.parse_pages import PageCounts, PageFiles
 from transforms.storage.blocks import Blocks
+from transforms.storage.documents import DocumentError
 from transforms.workers.fencing import Fence
 from transforms.workers.threads import stop_work
 
@@ -112,7 +113,13 @@ def run(command: Command) -> None:
         folder.clean_finished()
         _say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
         return
-    funnel = Run(command, folder, given.on_workers()).finish()
+    try:
+        funnel = Run(command, folder, given.on_workers()).finish()
+    except DocumentError as error:
+        raise UsageError(
+            f"{error}: another version of alignset may have begun this run; go on with that "
+            f"version, or delete {folder.work.path} and start again"
+        ) from error
     if funnel is not None:
         _tell(funnel)
         _say(f"done: {folder.out}")

@@ -48,7 +48,7 @@ def close_run(folder: RunFolder) -> Funnel:
             f"the first reading found {text.rows_read} rows and the second {text.counts.seen}: "
             "did the input change? Delete the output folder and start again"
         )
-    images = ImageSummary()
+    images = ImageSummary([], Counts(), {}, [], {})
     if not folder.description.job["text_only"]:
         images = folder.work.find_images() or images
         if images.counts.seen != kept:

@@ -78,11 +78,11 @@ class ImageSummary:
       evaluation_images: the evaluation sets, by name.
     """
 
-    shards: list[WrittenShard] = field(default_factory=list)
-    counts: Counts = field(default_factory=Counts)
-    statuses: dict[str, int] = field(default_factory=dict)
-    hosts: list[FailingHost] = field(default_factory=list)
-    evaluation_images: dict[str, EvaluationSet] = field(default_factory=dict)
+    shards: list[WrittenShard]
+    counts: Counts
+    statuses: dict[str, int]
+    hosts: list[FailingHost]
+    evaluation_images: dict[str, EvaluationSet]
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,7 @@ def test_image_bytes_are_never_shuffled(graphs: list[Graph], plain: Golden):
     which are small."""
     images = graphs[1]
     after = {
-        name
-        for name in images.groupings()
-        if "WriteShards/ParDo(_WriteShard)" in images.before(name)
+        name for name in images.groupings() if "WriteShards/ParDo(ShardDoFn)" in images.before(name)
     }
     assert {name.partition("/")[0] for name in after} == {"AllWritten", "FindFailingHosts"}
     for name in set(images.groupings()) - after:
@@ -182,7 +180,7 @@ def test_groups_are_of_columns_and_not_of_pickled_rows(graphs: list[Graph]):
 
 def test_a_worker_of_the_image_plane_is_given_memory(graphs: list[Graph]):
     images = graphs[1]
-    step = images.steps["WriteShards/ParDo(_WriteShard)"]
+    step = images.steps["WriteShards/ParDo(ShardDoFn)"]
     hints = images.proto.components.environments[step.environment_id].resource_hints
     assert int(hints["beam:resources:min_ram_bytes:v1"]) == 4_000_000_000
 

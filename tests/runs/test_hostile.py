@@ -23,7 +23,5 @@ def _can_enter() -> bool:
 )
 def test_every_hostile_answer_ends_in_one_right_way():
     command = [sys.executable, "-m", "tests.support.hostile_run", "--answers=300"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]

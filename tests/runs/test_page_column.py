@@ -119,8 +119,9 @@ def test_shards_have_it_and_hand_it_on(web: SmallWeb, tmp_path: Path):
 def test_inputs_with_and_without_it_go_together(web: SmallWeb, tmp_path: Path):
     web.files |= {f"/both/{n}": encoded(photograph(n), "JPEG") for n in range(2)}
     known = {"url": f"{web.url}/both/0", "caption": "a dog", "page_url": "http://p/"}
-    write(tmp_path / "a.parquet", [known])
-    write(tmp_path / "b.parquet", [{"url": f"{web.url}/both/1", "caption": "a cat"}])
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.parquet", [known])
+    write(tmp_path / "in" / "b.parquet", [{"url": f"{web.url}/both/1", "caption": "a cat"}])
     flags = ("--language=", "--min_words=1", "--min_image_side=1", "--allow_private_addresses")
-    succeed(tmp_path, tmp_path / "set", *flags)
+    succeed(tmp_path / "in", tmp_path / "set", *flags)
     assert pages(tmp_path / "set", "shards") == {"a dog": "http://p/", "a cat": None}

@@ -26,7 +26,7 @@ from transforms.images.resize import ResizeSettings
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.measure_images import ImageRules
 from transforms.shards.plan_shards import plan_path, write_plan
-from transforms.shards.write_shards import ShardWriter
+from transforms.shards.write_shards import ShardDoFn, ShardWriter
 from transforms.storage.files import open_to_read
 from transforms.workers.fencing import Fence
 
@@ -188,8 +188,10 @@ def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, w
 
     settings = ShardSettings(ImageRules(100, 3.0, 6), fetch, ResizeSettings())
 
-    def worker() -> ShardWriter:
-        return ShardWriter(f"{out}/_temporary/plan", out, settings, fence)
+    def worker() -> ShardDoFn:
+        made = ShardDoFn(ShardWriter(f"{out}/_temporary/plan", out, settings, fence))
+        made.start_bundle()
+        return made
 
     def fault(method: str, name: str) -> None:
         if method == "PUT" and ".tar" in name and not stalled.is_set():
@@ -202,20 +204,20 @@ def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, w
         write_plan(pairs, plan_path(f"{out}/_temporary/plan", 0))
         slow, other = worker(), worker()
         web.files[path] = encoded(photograph(1), "JPEG")
-        given = threading.Thread(target=slow.attempt, args=[0])
+        given = threading.Thread(target=lambda: [*slow.process(0, "", [0])])
         given.start()
         assert stalled.wait(60)
         web.files[path] = encoded(photograph(2), "JPEG")
-        assert other.begun(0)  # somebody is at it
-        other.attempt(0)
+        assert [*other.process(0, "", [0])] == []  # somebody is at it
+        other.writer.attempt(0)
         published.set()
         given.join(60)
-        assert slow.left_of([0, 1]) == {1}
-        own, other_own = slow.written(0), other.written(0)
+        assert slow.writer.left_of([0, 1]) == {1}
+        (own,), (other_own,) = slow.finish_bundle(), other.finish_bundle()
         with open_to_read(f"{out}/shards/00000.tar") as tar:
-            assert hashlib.sha256(tar.read()).hexdigest() == own.sha256
-        assert own == other_own
-        assert slow.slowest_s > 0
+            assert hashlib.sha256(tar.read()).hexdigest() == own.value.sha256
+        assert own.value == other_own.value
+        assert slow.writer.slowest_s > 0
 
 
 def test_without_credentials_it_is_said_at_once(plain: Golden, monkeypatch: pytest.MonkeyPatch):

@@ -1,4 +1,4 @@
-"""Folders that appear whole or keep what they had."""
+"""Folders that appear whole or not at all."""
 
 import os
 import shutil
@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def save_folder(folder: Path, *savers: Callable[[Path], object]) -> None:
-    """Has each of `savers` write to a new folder, which then takes the place of `folder`."""
+    """Has each of `savers` write to a new folder, which then gets the name `folder`, where nothing
+    may be yet."""
     aside = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(aside, ignore_errors=True)
     for save in savers:

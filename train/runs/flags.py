@@ -46,11 +46,13 @@ def add_settings(parser: Parser, presets: Mapping[str, S], default: str) -> None
         names = {value: ", ".join(n[:3]) + (" ..." if n[3:] else "") for value, n in of.items()}
         values = "; ".join(f"{value} in {some_presets}" for value, some_presets in names.items())
         meaning = setting.metadata["help"]
+        optional: dict[str, Any] = {"nargs": "?", "const": True} if setting.type is bool else {}
         parser.add_argument(
             f"--{setting.name}",
             type=boolean if kind is bool else kind,
             metavar=kind.__name__.upper(),
             default=argparse.SUPPRESS,
+            **optional,
             help=f"{meaning} ({values})".replace("%", "%%"),
         )
 

@@ -1,9 +1,7 @@
-"""Arrow record batches as Beam elements: their coder, and how blocks of them cross a shuffle.
+"""Arrow record batches: their coder for Beam, and how their rows are told and parted.
 
 Beam's default coder pickles a batch with all the memory its slice points into; Arrow IPC writes
-only the slice. A block crosses a shuffle either inline, which is right where the engine spills
-its shuffle (Flink, Dataflow), or by reference to a temporary file: the in-process runner holds
-every shuffled byte in memory four to five times.
+only the slice.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def cache_folder() -> Path:
     else:
         if os.access(beside / name, os.W_OK):
             return beside / name
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if caches.startswith("~"):  # a user without a home
+        caches = tempfile.gettempdir()
     return Path(caches) / "alignset" / name
 
 

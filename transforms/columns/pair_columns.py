@@ -1,4 +1,4 @@
-"""The names of the columns of pairs that several rooms know."""
+"""What several rooms know of the columns of pairs."""
 
 PAGE_URL = "page_url"  # the column for the page that a pair is from, where that is known
 

@@ -228,7 +228,7 @@ class _FindDistinct(OfBucket):
         splits, counts = runs(repeated["split"].to_numpy())
         rows = np.split(repeated["row"].to_numpy(), np.cumsum(counts))
         # Copies, since a slice would carry all rows where Beam pickles it.
-        of_splits = [batch_of({"row": counted_hashes.copy()}) for counted_hashes in rows[:-1]]
+        of_splits = [batch_of({"row": of_split.copy()}) for of_split in rows[:-1]]
         for split_id, block in zip(splits, self.blocks.pack(of_splits), strict=True):
             yield beam.pvalue.TaggedOutput("repeated", (int(split_id), block))
 

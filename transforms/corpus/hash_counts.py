@@ -12,7 +12,7 @@ from transforms.columns.kernels import kernel
 from transforms.corpus.hash_sets import HashSet
 from transforms.pairs.text_kernels import ngram_count
 
-Counts = npt.NDArray[np.int64]
+Int64s = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
 
 _ROWS_AT_ONCE = 1 << 15  # their table is in the cache: half the time of one for all hashes
@@ -29,7 +29,7 @@ def _runs(values, longest, distinct, counts):  # type: ignore[no-untyped-def]
     return filled
 
 
-def runs(values: npt.NDArray) -> tuple[npt.NDArray, Counts]:
+def runs(values: npt.NDArray) -> tuple[npt.NDArray, Int64s]:
     """Each distinct value of an ascending array, and how often it stands there."""
     runs_found = np.count_nonzero(values[1:] != values[:-1]) + (len(values) > 0)
     distinct, counts = np.empty(runs_found, values.dtype), np.empty(runs_found, np.int64)
@@ -52,7 +52,7 @@ _OFTEN_BITS = 16  # places for n-grams that are counted as they come; their tabl
 
 @kernel
 def _set_aside(ngrams, often, times):  # type: ignore[no-untyped-def]
-    """Counts n-grams that have a place, first come, first served; the others are moved to the front
+    """Int64s n-grams that have a place, first come, first served; the others are moved to the front
     and each of the counted behind them. Returns how many stand there then."""
     left = 0
     for at in range(len(ngrams)):
@@ -131,7 +131,7 @@ def _gather(ngrams, first, word_count, rows, gathered):  # type: ignore[no-untyp
     return end
 
 
-def ngrams_of(ngrams: UInt64s, first: Counts, word_count: Ints, rows: Bools) -> UInt64s:
+def ngrams_of(ngrams: UInt64s, first: Int64s, word_count: Ints, rows: Bools) -> UInt64s:
     """The n-grams of the marked rows, in no order; of all rows it is the array itself.
 
     Args:
@@ -180,7 +180,7 @@ def _sum_ranges(pieces, starts, shift, table, sums, out):  # type: ignore[no-unt
     return used
 
 
-def _sum_sorted(hashes: UInt64s, counts: npt.NDArray) -> tuple[UInt64s, Counts]:
+def _sum_sorted(hashes: UInt64s, counts: npt.NDArray) -> tuple[UInt64s, Int64s]:
     """As `sum_by_hash`, of any hashes in the same time: three times as long as usual."""
     order = np.argsort(hashes)
     distinct, times = runs(hashes[order])
@@ -190,7 +190,7 @@ def _sum_sorted(hashes: UInt64s, counts: npt.NDArray) -> tuple[UInt64s, Counts]:
 
 def sum_by_hash(
     hashes: Sequence[UInt64s], counts: Sequence[npt.NDArray[np.unsignedinteger]]
-) -> tuple[UInt64s, Counts]:
+) -> tuple[UInt64s, Int64s]:
     """Adds up the counts of equal hashes, one range of hashes after another.
 
     Args:
@@ -233,7 +233,7 @@ def sum_by_hash(
 
 
 def vocabulary_cut(
-    histograms: Mapping[int, tuple[Counts, Counts]], size: int
+    histograms: Mapping[int, tuple[Int64s, Int64s]], size: int
 ) -> tuple[int, dict[int, int]]:
     """Where the vocabulary of the `size` most frequent n-grams ends.
 

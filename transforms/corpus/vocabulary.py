@@ -13,11 +13,11 @@ from msgspec import UNSET, UnsetType
 
 from transforms.columns.batches import batch_of, pieces
 from transforms.corpus.count_pairs import OfBucket
-from transforms.corpus.hash_counts import Counts, frequent_ngrams, runs, sum_by_hash, vocabulary_cut
+from transforms.corpus.hash_counts import Int64s, frequent_ngrams, runs, sum_by_hash, vocabulary_cut
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from transforms.workers.threads import ThreadedDoFn
 
-Histogram = tuple[int, tuple[Counts, Counts]]
+Histogram = tuple[int, tuple[Int64s, Int64s]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class _Keep(ThreadedDoFn):
 
 
 def describe_vocabulary(
-    histograms: Mapping[int, tuple[Counts, Counts]], size: int
+    histograms: Mapping[int, tuple[Int64s, Int64s]], size: int
 ) -> VocabularySummary:
     """What a corpus has of n-grams, and what of it the `size` most frequent are.
 

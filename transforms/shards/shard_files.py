@@ -1,4 +1,4 @@
-"""The files of one shard: tar, Parquet and stats, with the same bytes for the same pairs."""
+"""The files of one shard: tar and Parquet, with the same bytes for the same pairs."""
 
 from __future__ import annotations
 

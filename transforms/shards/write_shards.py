@@ -117,8 +117,9 @@ class ShardWriter:
         return f"{self.out}/shards/{shard:05d}_stats.json"
 
 
-class _WriteShard(beam.DoFn):
-    """A shard a call; those that other workers hold are told of when the bundle ends."""
+class ShardDoFn(beam.DoFn):
+    """A shard a call; what another worker holds is told of when the bundle ends, and where all
+    shards are given out at the start, is taken over then."""
 
     def __init__(self, writer: ShardWriter) -> None:
         self.writer = writer
@@ -173,7 +174,7 @@ class WriteShards(beam.PTransform):
         views = [beam.pvalue.AsSingleton(self.evaluation)]
         if self.given_out is not None:
             views.append(beam.pvalue.AsList(self.given_out))
-        written = beam.ParDo(_WriteShard(self.writer), *views)
+        written = beam.ParDo(ShardDoFn(self.writer), *views)
         if self.min_ram:
             written = written.with_resource_hints(min_ram=self.min_ram)
         return shards | written

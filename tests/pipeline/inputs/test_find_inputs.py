@@ -53,10 +53,10 @@ def test_a_folder_is_the_same_with_and_without_a_slash(tmp_path: Path):
 
 
 def test_the_output_is_no_input(tmp_path: Path):
-    """It may lie in the input folder, and has files in it when a killed run goes on."""
-    for name in ("a.parquet", "set/rejected/text-00000.parquet", "settle/b.parquet"):
+    """A glob may name files of it too, when a killed run goes on."""
+    for name in ("a/a.parquet", "set/text-00000.parquet", "settle/b.parquet"):
         write(tmp_path / name)
-    files = find_files(Job(input=str(tmp_path), output=f"{tmp_path}/set/"))
+    files = find_files(Job(input=f"{tmp_path}/*/*.parquet", output=f"{tmp_path}/set/"))
     assert [Path(file.path).name for file in files] == ["a.parquet", "b.parquet"]
 
 

@@ -182,7 +182,7 @@ def test_parquet_numbers_are_read_as_they_print(tmp_path: Path):
 @pytest.mark.parametrize("values", [[["x"]], [{"a": "x"}]])
 def test_parquet_columns_that_hold_no_text(tmp_path: Path, values: list):
     pq.write_table(pa.table({"url": ["a"], "caption": values}), tmp_path / "a.parquet")
-    ended = run(tmp_path, tmp_path / "set")
+    ended = run(tmp_path / "a.parquet", tmp_path / "set")
     assert (ended.status, ended.err.count("\n")) == (2, 1)
     assert "column 'caption' holds" in ended.err
 

@@ -163,7 +163,7 @@ def test_what_a_killed_attempt_left_is_taken_away(tmp_path: Path):
 
 
 def test_what_may_be_fetched_makes_another_run(finished: Finished):
-    again = (finished.source, finished.output, "--text_only", "--min_words=4")
+    again = (finished.source, finished.output, "--min_words=4")
     ended = run(*again, "--allow_private_addresses")
     assert ended.status == 2
     assert "allow_private_addresses False there, True here" in ended.err

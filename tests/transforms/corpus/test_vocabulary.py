@@ -186,7 +186,7 @@ def test_the_classes_of_counts_add_up(texts: list[str], size: int) -> None:
     assert not rows or rows[-1].ngrams > 0
 
 
-def test_a_large_size_costs_nothing_on_little_data() -> None:
+def test_a_size_far_beyond_the_data_keeps_all() -> None:
     histograms = histograms_of(COUNTS, 8)
     assert vocabulary_cut(histograms, 100_000_000)[0] == 0
     assert describe_vocabulary(histograms, 10**18).vocabulary == len(COUNTS)

@@ -1,5 +1,6 @@
 """Documents are read as they were written, and whatever else is there is a fault that says so."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +32,11 @@ class Whole:
 
 def test_what_is_written_is_read(tmp_path: Path):
     path = str(tmp_path / "deep" / "whole.json")
-    for whole in (Whole(0.5, None), Whole(1.0, "é", [Part("a")], {"b": Part("c", 2)})):
+    for whole in (
+        Whole(0.5, None),
+        Whole(1.0, "é", [Part("a")], {"b": Part("c", 2)}),
+        Whole(math.inf, ""),
+    ):
         write_document(path, whole)
         assert read_document(path, Whole) == whole
     assert find_document(path, Whole) == whole
