@@ -1,8 +1,8 @@
 """What is changed in Beam while we use it, each change for the time that it saves at the start.
 
 Nothing here changes what a pipeline does. `ALIGNSET_WITHOUT_PATCHES` leaves some out, by the names
-of PATCHES with commas between, or all of them: `all`. The times are of one pipeline, `--text_only` on 1,000
-pairs, on 2 cores of an Intel Xeon; a run has two or three.
+of PATCHES with commas between, or all of them: `all`. The times are of one pipeline, `--text_only`
+on 1,000 pairs, on 2 cores of an Intel Xeon; a run has two or three.
 """
 
 # Beam is imported within the functions: `quick_imports` must come before it.
