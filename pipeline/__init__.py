@@ -1,1 +1,1 @@
-"""The assembly: rules, flags, sources, the recipe, the outputs."""
+"""The assembly: rules, flags, the recipe; inputs, runs and reports have rooms of their own."""

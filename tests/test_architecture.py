@@ -186,6 +186,14 @@ def test_each_room_says_what_belongs_in_it_and_nothing_else(package: str) -> Non
         assert isinstance(only.value, ast.Constant), path
 
 
+@pytest.mark.parametrize("package", ROOMS)
+def test_the_table_of_rooms_has_their_docstrings(package: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for path in (ROOT / package).glob("*/__init__.py"):
+        said = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+        assert f"| `{package}` | `{path.parent.name}/` | {said} |" in page
+
+
 def test_no_module_is_named_after_nothing() -> None:
     shapeless = [p for p in SOURCES if SHAPELESS & {p.stem, *p.stem.split("_"), *p.parts[:-1]}]
     assert shapeless == []
@@ -218,13 +226,15 @@ def test_each_module_of_transforms_has_its_test_or_is_part_of_another() -> None:
     assert without == set(WITHOUT_A_TEST.split())
 
 
+OF_COMMANDS = {"test_run.py", "test_classify.py"}  # tests of `__main__.py`
+
+
 @pytest.mark.parametrize("package", ROOMS)
 def test_tests_stand_where_their_modules_do(package: str) -> None:
     for path in (ROOT / "tests" / package).rglob("test_*.py"):
         folder = path.parent.relative_to(ROOT / "tests")
         module = ROOT / folder / f"{path.stem.removeprefix('test_')}.py"
-        command = ROOT / folder / "__main__.py"  # whose tests are named after the package
-        assert module.exists() or command.exists(), path
+        assert module.exists() or path.name in OF_COMMANDS, path
 
 
 @pytest.mark.parametrize("path", tracked("tests/**/*.py"), ids=str)

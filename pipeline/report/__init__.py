@@ -1,1 +1,1 @@
-"""What a run tells at its end: the funnel, the card, what became of the fetches, the manifest."""
+"""What a run tells at its end: funnel, card, fetches, manifest. It counts nothing itself."""

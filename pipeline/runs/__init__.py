@@ -1,1 +1,1 @@
-"""One run: its folder and lock, its engine, the stores it reads and writes."""
+"""One run: its folder and lock, its documents, its engine and stores. Not what it computes."""

@@ -1,1 +1,1 @@
-"""The two towers and their tokenizer, and how published weights become ours."""
+"""The two towers and their tokenizer, and how published weights become ours. No training."""

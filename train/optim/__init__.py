@@ -1,1 +1,1 @@
-"""The optimizer: which parameters decay, and LAMB."""
+"""The optimizer: which parameters decay, and LAMB. Not how a gradient is made."""

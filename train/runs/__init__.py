@@ -1,1 +1,1 @@
-"""One run: its folder, checkpoints, progress, processes, flags."""
+"""One run: its folder, checkpoints, progress, processes, flags. Not what is learned in it."""

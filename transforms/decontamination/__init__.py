@@ -1,1 +1,1 @@
-"""Images of evaluation sets, and what is near them."""
+"""Images of evaluation sets, and what is near them. Not what is near within a set."""

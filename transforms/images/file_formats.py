@@ -101,8 +101,11 @@ def file_fault(body: bytes, name: str) -> str | None:
 
 
 def _is_cut_jpeg(body: bytes) -> bool:
-    scan = jpeg_segments(body).scan
-    return scan < 0 or body.rfind(b"\xff\xd9", scan) < 0  # a thumbnail's end marker lies before
+    segments = jpeg_segments(body)
+    if segments.scan < 0:
+        return not segments.too_many
+    # A thumbnail's end marker lies before the scan.
+    return body.rfind(b"\xff\xd9", segments.scan) < 0
 
 
 def _png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -27,11 +27,13 @@ class Segments(NamedTuple):
       scan: where the first scan's 0xFF is; -1 where there is none before the image's end.
       usual: whether nothing else is in the header, and all is of kinds that every decoder reads
         alike, and as long as they take it to be.
+      too_many: whether there are more than are looked at, and so no scan was sought further.
     """
 
     each: list[tuple[int, int, int]]
     scan: int
     usual: bool
+    too_many: bool = False
 
 
 def jpeg_segments(body: bytes) -> Segments:
@@ -44,13 +46,13 @@ def jpeg_segments(body: bytes) -> Segments:
     at, stop, usual = 2, len(body) - 4, True
     for _ in range(_MOST):
         if at > stop:
-            break
+            return Segments(each, -1, False)
         marker = body[at + 1]
         if body[at] != 0xFF or marker == 0xFF or marker in _ALONE:
             usual, at = False, _after_odd(body, at)
             continue
         if marker == _END_OF_IMAGE:
-            break
+            return Segments(each, -1, False)
         begin, end = at + 4, at + 2 + (body[at + 2] << 8 | body[at + 3])
         each.append((marker, begin, end))
         usual = usual and marker in _USUAL and begin <= end <= len(body)
@@ -59,7 +61,7 @@ def jpeg_segments(body: bytes) -> Segments:
         if marker in _APPS and end - begin < _LEAST.get(body[begin : begin + 4], 0):
             usual = False
         at = end
-    return Segments(each, -1, False)
+    return Segments(each, -1, False, too_many=True)
 
 
 def _after_odd(body: bytes, at: int) -> int:

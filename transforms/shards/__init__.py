@@ -1,1 +1,4 @@
-"""The image plane: the plan of the shards, their images as they arrive, the verdicts, the files."""
+"""The image plane: the plan, the images as they arrive, their verdicts by the rules, the files.
+
+How an image is fetched is for `fetching` to say, and what it is, for `images`.
+"""
