@@ -1,35 +1,19 @@
 """A short form of the fuzzers; `python -m tests.fuzz --seconds=3600` is the long one."""
 
 import importlib
-import subprocess
-import sys
 
 import pytest
 
-from tests.fuzz import steps
 from tests.fuzz.__main__ import TARGETS
 from tests.fuzz.growth import superlinear
-from tests.support.root import ROOT
+from tests.support.modules import succeeds
 
 CASES = 100
 
 
-def succeeded(*words: str) -> bool:
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    print(done.stdout, done.stderr)  # pytest shows it where this fails
-    return done.returncode == 0
-
-
 @pytest.mark.parametrize("target", TARGETS)
 def test_hostile_bytes(target: str) -> None:
-    assert succeeded("tests.fuzz", target, f"--cases={CASES}", "--seed=1")
-
-
-@pytest.mark.parametrize("target", steps.TARGETS)
-def test_twice_the_bytes_take_twice_the_steps(target: str) -> None:
-    assert succeeded("tests.fuzz.steps", target)
+    assert succeeds("tests.fuzz", target, f"--cases={CASES}", "--seed=1")
 
 
 GROWING = [

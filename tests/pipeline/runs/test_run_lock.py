@@ -101,7 +101,7 @@ def test_a_lease_of_a_process_that_is_ending_is_taken_over_when_it_has(path: str
     body = {"run": "x", "renewals": 1, "pid": ending.pid} | here
     assert put_if(path, json.dumps(body).encode(), None)
     threading.Thread(target=ending.wait).start()
-    Lease(path, lease_s=1000.0).release()  # longer than a test may take
+    Lease(path, lease_s=330.0).release()  # longer than a test may take
     assert ending.returncode == 0
 
 
