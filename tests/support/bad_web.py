@@ -7,8 +7,11 @@ import socketserver
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.serving import serving
 
 BODY = bytes(range(256)) * 64
 
@@ -174,14 +177,6 @@ class _Connection(socketserver.StreamRequestHandler):
         return self.send("301 Moved", b"", f"Location: {target}")
 
 
-@contextlib.contextmanager
-def bad_web() -> Iterator[BadWeb]:
-    """A `BadWeb` that serves on its own thread while the block runs."""
-    with BadWeb() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def bad_web() -> AbstractContextManager[BadWeb]:
+    """A `BadWeb` that serves while the block runs."""
+    return serving(BadWeb())

@@ -2,10 +2,11 @@
 
 import contextlib
 import re
-import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.support.serving import serving
 
 
 class ShardServer(ThreadingHTTPServer):
@@ -52,9 +53,5 @@ class _Answer(BaseHTTPRequestHandler):
         pass
 
 
-@contextlib.contextmanager
-def shard_server(folder: Path) -> Iterator[ShardServer]:
-    with ShardServer(folder) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server
-        server.shutdown()
+def shard_server(folder: Path) -> AbstractContextManager[ShardServer]:
+    return serving(ShardServer(folder))

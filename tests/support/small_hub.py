@@ -1,12 +1,12 @@
 """A model hub on loopback that has one model, and a log of what it was asked for."""
 
-import contextlib
 import hashlib
-import threading
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests.support.serving import serving
 
 
 class SmallHub(ThreadingHTTPServer):
@@ -52,13 +52,5 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextlib.contextmanager
-def small_hub(name: str, folder: Path) -> Iterator[SmallHub]:
-    with SmallHub(name, folder) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def small_hub(name: str, folder: Path) -> AbstractContextManager[SmallHub]:
+    return serving(SmallHub(name, folder))

@@ -1,10 +1,10 @@
 """A real HTTP server on loopback over files in memory, with a log of what was asked for."""
 
-import contextlib
-import threading
 import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.support.serving import serving
 
 
 class SmallWeb(ThreadingHTTPServer):
@@ -53,14 +53,6 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextlib.contextmanager
-def small_web() -> Iterator[SmallWeb]:
-    """A `SmallWeb` that serves on its own thread while the block runs."""
-    with SmallWeb() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def small_web() -> AbstractContextManager[SmallWeb]:
+    """A `SmallWeb` that serves while the block runs."""
+    return serving(SmallWeb())

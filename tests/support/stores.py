@@ -28,6 +28,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.inputs.find_inputs import match
+from tests.support.serving import serving
 from transforms.storage.files import open_to_read, publish
 
 BUCKET = "bucket"
@@ -95,7 +96,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _serving(command: list[str], port: int, log: Path) -> Iterator[None]:
+def _running(command: list[str], port: int, log: Path) -> Iterator[None]:
     with log.open("wb") as sink:
         server = subprocess.Popen(command, stdout=sink, stderr=sink)
         try:
@@ -129,7 +130,7 @@ def s3_store(folder: Path) -> Iterator[Store]:
         command += ["--secret", KEYS["aws_secret_access_key"], "posix", str(folder / "objects")]
     else:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _serving(command, port, folder / "server.log"):
+    with _running(command, port, folder / "server.log"):
         url = f"http://127.0.0.1:{port}"
         s3_client(url).create_bucket(Bucket=BUCKET)
         yield Store(url, s3_flags(url))
@@ -142,7 +143,7 @@ def gs_store(folder: Path) -> Iterator[Store]:
     command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--in-memory"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--default-bucket", BUCKET]
     url = f"http://127.0.0.1:{port}"
-    with _serving(command, port, folder / "server.log"), _proxying(Conditions(url)) as proxy:
+    with _running(command, port, folder / "server.log"), serving(Conditions(url)) as proxy:
         yield GsStore(proxy.url, (), f"gs://{BUCKET}", url)
 
 
@@ -276,20 +277,9 @@ def _refusal(status: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _proxying(proxy: FaultyProxy) -> Iterator[FaultyProxy]:
-    """While it serves on its own thread."""
-    with proxy:
-        threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield proxy
-        finally:
-            proxy.shutdown()
-
-
-@contextlib.contextmanager
 def faulty_proxy(store: Store) -> Iterator[tuple[FaultyProxy, Store]]:
     """A proxy, and the store as it is seen through it."""
-    with _proxying(FaultyProxy(store.url)) as proxy:
+    with serving(FaultyProxy(store.url)) as proxy:
         yield proxy, Store(proxy.url, s3_flags(proxy.url))
 
 

@@ -75,9 +75,9 @@ def find(data, at, stop, word, other):  # type: ignore[no-untyped-def]
                 x, y, z = read8(data, place), read8(data, place + near), read8(data, place + far)
                 marks = (is_byte(x, a) & is_byte(y, b)) | (is_byte(x, c) & is_byte(z, d))
                 while marks:
-                    place_found = place + lowest_byte(marks)
-                    if is_at(data, place_found, word) or is_at(data, place_found, other):
-                        return min(place_found, stop)
+                    hit = place + lowest_byte(marks)
+                    if is_at(data, hit, word) or is_at(data, hit, other):
+                        return min(hit, stop)
                     marks &= marks - np.uint64(1)
         at += 64
     return stop

@@ -23,24 +23,26 @@ def sources_digest(*packages: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept: beside the sources, or in the user's own cache.
+    """Where compiled kernels are kept: beside the sources, or in the user's own cache, or in a new
+    folder, for this process alone.
 
     numba compares a kernel with its own file alone, and what is inlined into it may be in another
     file. The folder is therefore named by the sources of them all.
     """
     name = f"kernels-{sources_digest('transforms')[:16]}"
-    beside = _ROOT / "transforms" / "__pycache__"
-    try:
-        (beside / name).mkdir(parents=True, exist_ok=True)
-    except OSError:
-        pass
-    else:
-        if os.access(beside / name, os.W_OK):
-            return beside / name
+    places = [_ROOT / "transforms" / "__pycache__"]
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if caches.startswith("~"):  # a user without a home
-        caches = tempfile.gettempdir()
-    return Path(caches) / "alignset" / name
+    if not caches.startswith("~"):  # the user has a home
+        places.append(Path(caches, "alignset"))
+    for place in places:
+        try:
+            (place / name).mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(place / name, os.W_OK):
+            return place / name
+    # numba runs what it finds there, so it must be a folder that nobody else can have made.
+    return Path(tempfile.mkdtemp(prefix="alignset-kernels-"))
 
 
 if not config.CACHE_DIR:  # type: ignore[attr-defined]  # $NUMBA_CACHE_DIR

@@ -52,7 +52,7 @@ _OFTEN_BITS = 16  # places for n-grams that are counted as they come; their tabl
 
 @kernel
 def _set_aside(ngrams, often, times):  # type: ignore[no-untyped-def]
-    """Int64s n-grams that have a place, first come, first served; the others are moved to the front
+    """Counts n-grams that have a place, first come, first served; the others are moved to the front
     and each of the counted behind them. Returns how many stand there then."""
     left = 0
     for at in range(len(ngrams)):

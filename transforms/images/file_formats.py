@@ -125,8 +125,8 @@ def _png_fault(body: bytes) -> str | None:
     for kind, begin, end in _png_chunks(body):
         # Critical chunks have a capital letter first. Pillow checks no sums of the pixels' chunks.
         if kind[:1].isupper():
-            size = int.from_bytes(body[end : end + 4], "big")
-            if zlib.crc32(view[begin - 4 : end]) != size:
+            checksum = int.from_bytes(body[end : end + 4], "big")
+            if zlib.crc32(view[begin - 4 : end]) != checksum:
                 return "broken"
         if kind == b"IEND":
             return None

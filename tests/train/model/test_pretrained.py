@@ -39,6 +39,13 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "saved"
 
 
+@pytest.fixture
+def started_from_saved(saved: Path, shards: Path, tmp_path: Path) -> list[str]:
+    """The flags of a run that goes on with `saved`."""
+    run = tmp_path / "run"
+    return ["--shards", str(shards), "--run", str(run), "--start_from", str(saved)]
+
+
 def commands(folder: Path, hub: str, *lines: list) -> str:
     """Runs each in one process of its own, whose hub is at `hub`; gives what it printed."""
     told = [[str(word) for word in line] for line in lines]
@@ -105,34 +112,18 @@ def test_where_it_is_not_there_one_line_says_so(shards, tmp_path, capsys, monkey
         assert error.count("\n") == 1
 
 
-def test_a_run_is_not_gone_on_with_from_other_weights(saved, shards, tmp_path, capsys):
-    arguments = [
-        "--shards",
-        str(shards),
-        "--run",
-        str(tmp_path / "run"),
-        "--start_from",
-        str(saved),
-    ]
-    assert main([*arguments, *SMALL]) == 0
+def test_a_run_is_not_gone_on_with_from_other_weights(saved, started_from_saved, capsys):
+    assert main([*started_from_saved, *SMALL]) == 0
     weights = saved / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     capsys.readouterr()
-    assert main([*arguments, *SMALL]) == 2
+    assert main([*started_from_saved, *SMALL]) == 2
     assert "started from another model" in capsys.readouterr().err
 
 
-def test_flags_that_the_model_brings_are_refused(saved, shards, tmp_path, capsys):
-    arguments = [
-        "--shards",
-        str(shards),
-        "--run",
-        str(tmp_path / "run"),
-        "--start_from",
-        str(saved),
-    ]
+def test_flags_that_the_model_brings_are_refused(started_from_saved, capsys):
     for name, value in (("text_tower", "mini"), ("text_dropout", "0.2")):
-        assert main([*arguments, f"--{name}={value}"]) == 2
+        assert main([*started_from_saved, f"--{name}={value}"]) == 2
         assert f"--{name} is what --start_from brings: leave it out" in capsys.readouterr().err
 
 

@@ -1,6 +1,7 @@
 """Compiled kernels live as long as the sources of them all stay as they are."""
 
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,14 @@ def test_where_the_sources_cannot_be_written_to_kernels_are_the_users(copied: Pa
     found = told(copied, XDG_CACHE_HOME=str(cache), PYTHONDONTWRITEBYTECODE="1")
     assert found.parent == cache / "alignset"
     assert found.name.startswith("kernels-")
+
+
+def test_a_user_without_a_place_to_write_shares_no_folder_with_others(copied: Path):
+    (copied / "transforms" / "__pycache__").write_bytes(b"no folder")
+    shared = copied / "shared"
+    shared.mkdir()
+    there = {"HOME": "/dev/null", "TMPDIR": str(shared), "PYTHONDONTWRITEBYTECODE": "1"}
+    first, second = told(copied, **there), told(copied, **there)
+    assert first.parent == second.parent == shared
+    assert first != second  # no name that another user can foresee
+    assert stat.S_IMODE(first.stat().st_mode) == stat.S_IRWXU

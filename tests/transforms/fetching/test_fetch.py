@@ -2,7 +2,6 @@ import dataclasses
 import http.server
 import itertools
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.bad_web import BODY, BadWeb, bad_web
+from tests.support.serving import serving
 from transforms.fetching import curl_handle as transfer
 from transforms.fetching.fetch import FETCH_DETAILS, Fetched, FetchSettings, fetch_all
 
@@ -389,13 +389,11 @@ def test_connections_are_reused() -> None:
         def log_message(self, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Counting) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Counting)) as server:
         urls = [f"http://127.0.0.1:{server.server_port}/{n}" for n in range(20)]
         assert all(
             one.body == b"ok" for one in fetch_all(urls, dataclasses.replace(QUICK, connections=3))
         )
-        server.shutdown()
     assert len(accepted) <= 3
 
 

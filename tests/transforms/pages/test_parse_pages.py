@@ -7,7 +7,6 @@ import io
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ import pytest
 from tests.support.command import digests, fates, funnel, rejected, run, succeed
 from tests.support.page_archives import packed, page_record, record, response
 from tests.support.root import ROOT
+from tests.support.serving import serving
 from transforms.pages import page_images
 from transforms.pages import parse_pages as pages
 from transforms.pages.archive_members import Broken
@@ -307,12 +307,8 @@ def test_parsed_pages_are_not_parsed_again(tmp_path: Path, monkeypatch: pytest.M
 def served(folder: Path) -> Iterator[str]:
     """A folder on loopback, by Python's own server."""
     handler = functools.partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
