@@ -80,7 +80,6 @@ PEAK = """
 import resource, sys
 from collections import Counter
 from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
-from tests.support.root import ROOT
 part = PageFiles("warc", ((sys.argv[1], ""),))
 rows = sum(map(len, rows_of(pairs_of(part, Counter()))))
 print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

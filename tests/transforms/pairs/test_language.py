@@ -44,7 +44,6 @@ logging.basicConfig(level=logging.ERROR)  # as the command does: Beam warns of w
 import pyarrow as pa
 from transforms.pairs.language import LanguageRule, wrong_languages
 from transforms.workers.threads import in_threads
-from tests.support.root import ROOT
 rule = LanguageRule("en", 1.0, 0.0, 0.9)
 rows = "mini bar", "a toy trombone", "{GERMAN}"
 columns = [pa.array([f"{ENGLISH} {{i}}", *rows]) for i in range(8)]
