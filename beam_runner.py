@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
             import pyarrow
 
             from pipeline.options import UsageError, parse  # Beam takes a second, and warns
-            from pipeline.run import run
+            from pipeline.run import TooLittleKeptError, run
 
             pyarrow.scalar(0)  # of its first value Arrow asks if pandas knows it, or never: 0.6 s
     except KeyboardInterrupt as error:
@@ -69,6 +69,9 @@ def main(argv: Sequence[str]) -> int:
     except UsageError as error:
         print(f"{NAME}{_printable(str(error))}", file=sys.stderr)
         return 2
+    except TooLittleKeptError as error:
+        print(f"{NAME}{_printable(str(error))}", file=sys.stderr)
+        return 1
     except (KeyboardInterrupt, Exception) as error:
         print(f"{NAME}{_last_line(error)}", file=sys.stderr)
         return 1

@@ -216,10 +216,11 @@ def curate_images(
             min_ram=MIN_RAM if is_dataflow(command) else "",
         )
     )
+    failing = stats | "Failing" >> beam.FlatMap(_failing)
     values = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
         "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
-        "hosts": stats | FindFailingHosts(places.out),
+        "hosts": failing | FindFailingHosts(places.out),
         "evaluation_images": hashed["sets"],
     }
     counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
@@ -229,4 +230,8 @@ def curate_images(
 
 
 def _written(stats: ShardStats) -> WrittenShard:
-    return WrittenShard(stats.shard, stats.count, stats.successes, stats.sha256)
+    return WrittenShard(stats.shard, stats.successes, stats.sha256)
+
+
+def _failing(stats: ShardStats) -> list[int]:
+    return [stats.shard] if stats.failed_to_download else []

@@ -17,7 +17,7 @@ from apache_beam.runners import create_runner
 from pipeline.needless_flags import needless_flag
 from pipeline.peer_flags import instead_of
 from pipeline.rules import Rules
-from transforms.fetching.fetch import FetchSettings
+from transforms.fetching.fetch import FETCH_DETAILS, FetchSettings
 from transforms.images.resize import ResizeSettings
 from transforms.pages.parse_pages import PAGE_FORMATS
 
@@ -58,9 +58,14 @@ class Job:
             "in place of the input's own"
         },
     )
-    retry_failed: bool = field(
-        default=False,
-        metadata={"help": "fetch again what a finished run could not, and add it to its set"},
+    retry_failed: str = field(
+        default="",
+        metadata={
+            "help": "fetch again what a finished run could not, and add it to its set: all but "
+            "http_404 and http_410, or only what failed with these details (dns,timeout), or all",
+            "alone": "true",
+            "metavar": "DETAILS",
+        },
     )
     samples_per_shard: int = field(default=10_000, metadata={"help": "pairs in a shard, about"})
     batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
@@ -74,6 +79,12 @@ class Job:
                 f"base_url must be an absolute http(s) URL, such as https://docs.example/; "
                 f"got {self.base_url!r}"
             )
+        for detail in self.retry_failed.split(",") if self.retry_failed else ():
+            if detail not in FETCH_DETAILS and self.retry_failed not in ("true", "all"):
+                raise ValueError(
+                    f"retry_failed must be all, or details of fetch_failed, comma-separated: "
+                    f"{', '.join(sorted(FETCH_DETAILS))}; got {detail!r}"
+                )
         for name in ("samples_per_shard", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
@@ -125,8 +136,11 @@ def parser() -> argparse.ArgumentParser:
         group = made.add_argument_group(title)
         for setting in dataclasses.fields(settings):
             kind: Callable[[str], Any] = _truth if setting.type is bool else setting.type  # type: ignore[assignment]
+            alone = True if setting.type is bool else setting.metadata.get("alone")
             optional: dict[str, Any] = (
-                {"nargs": "?", "const": True, "metavar": "BOOL"} if setting.type is bool else {}
+                {"nargs": "?", "const": alone, "metavar": setting.metadata.get("metavar", "BOOL")}
+                if alone
+                else {}
             )
             group.add_argument(
                 f"--{setting.name}",

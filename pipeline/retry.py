@@ -2,30 +2,45 @@
 
 A finished run's shards stay as they are, byte for byte. The pairs whose fetch failed are planned as
 a run plans its own: by key, into shards of their own, numbered on from the last. When these are
-whole, the pairs are taken out of the old shards' `rejected/`, and the closing documents are written
-anew, the manifest last. Killed anywhere, the same command goes on.
+whole, the pairs are taken out of the old shards' `rejected/`, numbers in whose shards nothing is
+kept are filled, and the closing documents are written anew, the manifest last. Killed anywhere, the
+same command goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import apache_beam as beam
 import pyarrow as pa
 
 from pipeline.curate import Places, curate_images
-from pipeline.options import Command
+from pipeline.options import Command, UsageError
 from pipeline.report.closing import close_retry
-from pipeline.runs.documents import Funnel, RetryPlan
+from pipeline.runs.documents import FailingHosts, Funnel, RetryPlan
 from pipeline.runs.engine import Engine
 from pipeline.runs.run_folder import RunFolder
 from transforms.decontamination.evaluation_images import EvaluationFile
-from transforms.shards.failed_fetches import ReadFailed, forget_failed
+from transforms.fetching.fetch_settings import GONE
+from transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed
 from transforms.shards.plan_shards import PlanShards
+from transforms.shards.renumber_shards import was_renumbered
 from transforms.storage.blocks import unpack
 from transforms.storage.files import is_local
 from transforms.workers.summaries import WriteSummary
+
+
+def details_to_retry(wanted: str, failed: Mapping[str, int]) -> list[str]:
+    """The details of failed fetches that are tried again.
+
+    Args:
+      wanted: what `--retry_failed` was given: "true", "all" or details, comma-separated.
+      failed: how many fetches of the set failed with each detail.
+    """
+    if wanted == "true":
+        return sorted(failed.keys() - GONE)
+    return sorted(failed if wanted == "all" else failed.keys() & set(wanted.split(",")))
 
 
 def retry_failed(
@@ -35,29 +50,45 @@ def retry_failed(
     places: Places,
     engine: Engine,
 ) -> Funnel:
-    """Tries again what could not be fetched; returns the funnel that there then is."""
+    """Tries again what could not be fetched; returns the funnel that there then is.
+
+    Raises:
+      UsageError: a retry of other details was stopped.
+    """
     base = folder.retry_base()
+    details = details_to_retry(command.job.retry_failed, base.funnel.fetch.details)
     old = sorted(int(shard) for shard in base.manifest.shards)
     plan = folder.work.find_retry_plan()
     if plan is None:
         with engine.pipeline("plan") as pipeline:
-            _plan(pipeline, old, command, places)
+            _plan(pipeline, old, details, command, places)
         plan = folder.work.find_retry_plan()
         assert plan is not None
+    elif plan.details != details:
+        raise UsageError(
+            f"a --retry_failed={','.join(plan.details)} of {folder.out} was stopped; "
+            "give just that to go on with it"
+        )
     if plan.pairs:
-        with engine.pipeline("images") as pipeline:
-            curate_images(pipeline, sorted(plan.shards), evaluation, command, places)
+        if not folder.work.find_images():
+            with engine.pipeline("images") as pipeline:
+                curate_images(pipeline, sorted(plan.shards), evaluation, command, places)
         folder.check_lock()
-        scratch = places.work.path if is_local(places.work.path) else None
-        forget = partial(forget_failed, out=places.out, scratch=scratch, fence=places.fence)
-        with engine.pipeline("rejected") as pipeline:
-            pipeline | beam.Create(old) | beam.Reshuffle() | beam.Map(forget)
+        if not was_renumbered(places.work.path):  # or shards have other numbers by now
+            with engine.pipeline("rejected") as pipeline:
+                _forget(pipeline, old, plan, places)
     return close_retry(folder, base, plan)
 
 
-def _plan(pipeline: beam.Pipeline, old: list[int], command: Command, places: Places) -> None:
+def _plan(
+    pipeline: beam.Pipeline,
+    old: list[int],
+    details: list[str],
+    command: Command,
+    places: Places,
+) -> None:
     shards = pipeline | "Shards" >> beam.Create(old) | beam.Reshuffle()
-    failed = shards | ReadFailed(places.out, places.blocks)
+    failed = shards | ReadFailed(places.out, details, places.blocks)
     count = failed | "Rows" >> beam.MapTuple(_rows) | beam.CombineGlobally(sum)
     planned = PlanShards(
         places.work.plan,
@@ -66,8 +97,24 @@ def _plan(pipeline: beam.Pipeline, old: list[int], command: Command, places: Pla
         places.blocks,
         first=max(old, default=-1) + 1,
     )
-    summary = {"pairs": count, "shards": failed | planned | beam.combiners.ToList()}
+    summary = {
+        "pairs": count,
+        "shards": failed | planned | beam.combiners.ToList(),
+        "details": pipeline | "Details" >> beam.Create([details]),
+    }
     pipeline | "Plan" >> WriteSummary(places.work.retry_plan, RetryPlan, summary)
+
+
+def _forget(pipeline: beam.Pipeline, old: list[int], plan: RetryPlan, places: Places) -> None:
+    """Takes what was tried again out of the old shards' books; then counts failures by host."""
+    scratch = places.work.path if is_local(places.work.path) else None
+    forget = partial(
+        forget_failed, out=places.out, details=plan.details, scratch=scratch, fence=places.fence
+    )
+    forgotten = pipeline | "Old" >> beam.Create(old) | beam.Reshuffle() | beam.Map(forget)
+    new = pipeline | "New" >> beam.Create(plan.shards)
+    hosts = (forgotten, new) | beam.Flatten() | FindFailingHosts(places.out)
+    pipeline | WriteSummary(places.work.retry_hosts, FailingHosts, {"hosts": hosts})
 
 
 def _rows(_: int, block: pa.RecordBatch) -> int:

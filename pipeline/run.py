@@ -27,6 +27,7 @@ from pipeline.options import Command, UsageError
 from pipeline.report.closing import close_run
 from pipeline.report.fetch_report import render_failed
 from pipeline.report.funnel import render_funnel, render_pages, render_vocabulary
+from pipeline.report.outcome import too_little
 from pipeline.retry import retry_failed
 from pipeline.runs.documents import Funnel, TextSummary, WorkFolder
 from pipeline.runs.engine import Engine, check_engine, everywhere
@@ -34,6 +35,7 @@ from pipeline.runs.run_folder import RunFolder, describe_run
 from pipeline.runs.stores import check_retry, check_stores, is_dry_run
 from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.evaluation_images import EvaluationFile
+from transforms.fetching.fetch_settings import GONE
 from transforms.pages.parse_pages import PageCounts, PageFiles
 from transforms.storage.blocks import Blocks
 from transforms.storage.documents import DocumentError
@@ -92,11 +94,16 @@ class Input:
         )
 
 
+class TooLittleKeptError(Exception):
+    """A run has ended whose set holds nothing to speak of; says why and what to do."""
+
+
 def run(command: Command) -> None:
     """Runs a command to its end; a run that was killed goes on where it stopped.
 
     Raises:
       UsageError: the command cannot be run as it was given.
+      TooLittleKeptError: it has ended, and nothing or almost nothing was kept.
     """
     job = command.job
     FileSystems.set_options(command.beam)  # Beam does it where a pipeline is made
@@ -108,10 +115,11 @@ def run(command: Command) -> None:
         _translate(command, given)
         return
     description = describe_run(command, given.files, given.evaluation, given.vocabulary)
-    folder = RunFolder(job.output, description, retry=job.retry_failed)
+    folder = RunFolder(job.output, description, retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
         folder.clean_finished()
         _say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
+        _judge(folder, folder.closing_funnel())
         return
     try:
         funnel = Run(command, folder, given.on_workers()).finish()
@@ -123,6 +131,16 @@ def run(command: Command) -> None:
     if funnel is not None:
         _tell(funnel)
         _say(f"done: {folder.out}")
+        _judge(folder, funnel)
+
+
+def _judge(folder: RunFolder, funnel: Funnel) -> None:
+    """Tells which fetches are worth to be tried again, or raises where too little is kept."""
+    if why := too_little(funnel):
+        raise TooLittleKeptError(f"{folder.out}: {why}")
+    again = sum(n for detail, n in funnel.fetch.details.items() if detail not in GONE)
+    if again:
+        _say(f"the same command with --retry_failed tries {again:,} failed fetches again")
 
 
 class Run:
@@ -225,8 +243,6 @@ def _tell(funnel: Funnel) -> None:
         print(render_pages(funnel.pages))
     if failed := render_failed(funnel.fetch):
         print(failed)
-    if not funnel.pairs:
-        _say("no pair is left: the funnel shows which rule took the most")
 
 
 def _translate(command: Command, given: Input) -> None:

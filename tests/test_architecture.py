@@ -212,7 +212,7 @@ WITHOUT_A_TEST = """
     transforms/fetching/curl_handle transforms/fetching/curl_multi
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/images/pillow_bounds transforms/shards/build_shard
-    transforms/shards/failed_fetches transforms/shards/shard_stats
+    transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
 """
 
 

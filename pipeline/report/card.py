@@ -15,7 +15,7 @@ task_categories: [zero-shot-image-classification, image-to-text, text-to-image]
 language: ["{{ manifest.rules.language }}"]
 {%- endif %}
 size_categories: [{{ size }}]
-{%- if manifest.shards %}
+{%- if tars %}
 configs:
   - config_name: default
     data_files: shards/*.tar
@@ -25,16 +25,18 @@ configs:
 
 Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
 
-{% if manifest.shards -%}
-- `shards/*.tar`: WebDataset, {{ manifest.shards | length }} shards, of `KEY.{{ extension }}`
+{% if tars -%}
+- `shards/*.tar`: WebDataset, {{ tars }} shards, of `KEY.{{ extension }}`
   (the image), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as
   columns, with perceptual hash, SHA-256 of the fetched bytes and sizes in px.
-{%- else -%}
+{%- elif manifest.job.text_only -%}
 - `pairs/*.parquet`: columns `key`, `url`, `caption`, `page_url`. The images were not fetched.
+{%- else -%}
+- No shards, since no pair was kept.
 {%- endif %}
 - `rejected/*.parquet`: every pair that was dropped, with its step, reason and detail.
 - `funnel.json`: the counts below. `manifest.json`: rules, versions, input
-{%- if manifest.shards %}, SHA-256 of each shard{% endif %}.
+{%- if tars %}, SHA-256 of each shard{% endif %}.
 
 ## What was dropped
 ```
@@ -101,6 +103,7 @@ def dataset_card(manifest: Manifest, steps: list[Step]) -> str:
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     return environment.from_string(_CARD).render(
         manifest=manifest,
+        tars=sum(1 for shard in manifest.shards.values() if shard.pairs),
         extension=extension,
         pairs=f"{manifest.pairs:,}",
         n="{:,}".format,

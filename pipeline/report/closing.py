@@ -26,10 +26,11 @@ from transforms.columns.reasons import FETCH_FAILED, TEXT_STEPS
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularyFile
 from transforms.corpus.vocabulary_file import HASHING, NAME
+from transforms.shards.renumber_shards import renumber_shards
 from transforms.storage.documents import write_document
 from transforms.storage.files import move, write_atomically
 from transforms.workers.packages import DECIDING, installed
-from transforms.workers.summaries import Counts, add_counts
+from transforms.workers.summaries import Counts, add_by_name, add_counts
 
 
 def close_run(folder: RunFolder) -> Funnel:
@@ -62,7 +63,7 @@ def close_run(folder: RunFolder) -> Funnel:
         pairs=kept,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,
-        shards=_entries(images.shards),
+        shards=_entries(_renumbered(folder, images.shards)),
     )
     return _close(
         folder,
@@ -89,33 +90,33 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         return base.funnel
     images, manifest = folder.work.find_images(), base.manifest
     assert images is not None, "the image plane has ended"
-    # Every failure was tried again, and is counted where that ended.
-    before = _counted(base.funnel)
+    # What was tried again is counted where that ended.
+    before, details = _counted(base.funnel), base.funnel.fetch.details
     failed = before.dropped.get(FETCH_FAILED, 0)
-    if not failed == plan.pairs == images.counts.seen:
+    tried = sum(details[detail] for detail in plan.details)
+    if not tried == plan.pairs == images.counts.seen:
         raise RuntimeError(
-            f"{failed} fetches had failed and {plan.pairs} were tried again: "
+            f"{tried} fetches had failed and {plan.pairs} were tried again: "
             "was a file in rejected/ changed?"
         )
-    untouched = replace(before, dropped=before.dropped | {FETCH_FAILED: 0})
+    untouched = replace(before, dropped=before.dropped | {FETCH_FAILED: failed - tried})
     steps, kept = funnel(_of_both(untouched, images.counts)), manifest.pairs + images.counts.kept
     check_funnel(steps, kept)
-    shards = sorted(images.shards)
-    fetch = failed_fetches(failed, images.statuses, images.hosts)
+    left = {f"{FETCH_FAILED}: {d}": n for d, n in details.items() if d not in plan.details}
+    statuses = add_by_name([left, images.statuses])
+    fetch = failed_fetches(base.funnel.fetch.tried, statuses, folder.work.read_retry_hosts())
+    shards = _renumbered(folder, [*_written(manifest), *images.shards])
+    filled = {number for number, entry in manifest.shards.items() if entry.pairs}
+    added = [int(n) for n, entry in _entries(shards).items() if entry.pairs and n not in filled]
     retried = Retry(
-        tried=failed,
+        tried=tried,
         kept=images.counts.kept,
-        shards=(shards[0].number, shards[-1].number),
+        shards=(min(added), max(added)) if added else None,
         fetch=folder.description.fetch,
+        details=plan.details,
     )
     earlier = [] if isinstance(manifest.retries, UnsetType) else manifest.retries
-    manifest = replace(
-        manifest,
-        pairs=kept,
-        shards=manifest.shards | _entries(shards),
-        retries=[*earlier, retried],
-    )
-    fetch = replace(fetch, tried=base.funnel.fetch.tried)
+    manifest = replace(manifest, pairs=kept, shards=_entries(shards), retries=[*earlier, retried])
     return _close(folder, manifest, replace(base.funnel, fetch=fetch, pairs=kept, steps=steps))
 
 
@@ -147,6 +148,18 @@ def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
         move(f"{folder.work.path}/{Path(path).name}", f"{folder.out}/{NAME}")
         path = NAME
     return VocabularyFile(file.bytes, path, file.sha256, HASHING)
+
+
+def _written(manifest: Manifest) -> list[WrittenShard]:
+    """The shards that an earlier run closed with."""
+    return [WrittenShard(int(n), e.pairs, e.sha256) for n, e in manifest.shards.items()]
+
+
+def _renumbered(folder: RunFolder, shards: list[WrittenShard]) -> list[WrittenShard]:
+    """The shards with the numbers that they have in the end."""
+    kept = {shard.number: shard.kept for shard in shards}
+    numbers = renumber_shards(folder.out, folder.work.path, kept)
+    return [replace(shard, number=numbers.get(shard.number, shard.number)) for shard in shards]
 
 
 def _entries(shards: list[WrittenShard]) -> dict[str, ShardEntry]:

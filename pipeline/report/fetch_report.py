@@ -22,12 +22,12 @@ HINTS = {
     "forbidden_address": "private addresses, left alone without --allow_private_addresses",
     "robots": "the hosts' wish",
     "x_robots_tag": "the owners' wish; see --disallowed_header_directives",
-    "deadline": "shards took too long: --retry_failed, or a longer --shard_timeout_s",
+    "deadline": "shards took too long: a longer --shard_timeout_s",
     "http_403": "hosts that refuse robots: give a --contact; do not press",
     "http_404": "images that are gone",
     "http_410": "images that are gone",
-    "http_429": "too fast: a lower --requests_per_second_per_host, then --retry_failed",
-    "http_5": "hosts in trouble: --retry_failed later",
+    "http_429": "too fast: a lower --requests_per_second_per_host",
+    "http_5": "hosts in trouble: try again later",
 }
 
 

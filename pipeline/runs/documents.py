@@ -61,12 +61,11 @@ class TextSummary:
 
 @dataclass(frozen=True, order=True)
 class WrittenShard:
-    """What the image plane's summary says of a shard: the pairs that it was given, and holds."""
+    """What the image plane's summary says of a shard."""
 
     number: int
-    pairs: int
     kept: int
-    sha256: str  # of the tar
+    sha256: str | None  # of the tar; None where nothing is kept, and so there is none
 
 
 @dataclass(frozen=True)
@@ -118,20 +117,27 @@ class Funnel:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """What the manifest says of a shard."""
+    """What the manifest says of a shard; `sha256` is of its tar, which an empty one has not."""
 
     pairs: int
-    sha256: str
+    sha256: str | None
 
 
 @dataclass(frozen=True)
 class Retry:
-    """What the manifest says of a `--retry_failed`; `shards` are the first and last it added."""
+    """What the manifest says of a `--retry_failed`.
+
+    Attributes:
+      shards: the first and the last that it added with something in them; None where it kept
+        nothing.
+      details: of the failures that were tried again.
+    """
 
     tried: int
     kept: int
-    shards: tuple[int, int]
+    shards: tuple[int, int] | None
     fetch: Settings
+    details: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -148,10 +154,19 @@ class Manifest(RunDescription):
 
 @dataclass(frozen=True)
 class RetryPlan:
-    """`retry.json`: how many pairs are fetched again, and the shards planned for them."""
+    """`retry.json`: how many pairs are fetched again, the shards planned for them, and the details
+    with which they failed."""
 
     pairs: int
     shards: list[int]
+    details: list[str]
+
+
+@dataclass(frozen=True)
+class FailingHosts:
+    """`hosts.json`: the hosts with the most failures after a retry."""
+
+    hosts: list[FailingHost]
 
 
 @dataclass(frozen=True)
@@ -208,6 +223,10 @@ class WorkFolder:
         return f"{self.path}/retry.json"
 
     @property
+    def retry_hosts(self) -> str:
+        return f"{self.path}/hosts.json"
+
+    @property
     def retry_base(self) -> str:
         return f"{self.path}/base.json"
 
@@ -226,6 +245,10 @@ class WorkFolder:
     def find_retry_plan(self) -> RetryPlan | None:
         """What is fetched again; None where that is not planned yet."""
         return find_document(self.retry_plan, RetryPlan)
+
+    def read_retry_hosts(self) -> list[FailingHost]:
+        """The hosts with the most failures after a retry."""
+        return read_document(self.retry_hosts, FailingHosts).hosts
 
     def read_retry_base(self) -> RetryBase:
         """The closing documents that a retry begins from."""

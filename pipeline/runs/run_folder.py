@@ -13,20 +13,18 @@ from typing import Any
 
 import msgspec
 from apache_beam.io.filesystems import FileSystems
+from msgspec import UnsetType
 
 from pipeline.inputs.find_inputs import InputFile, match
 from pipeline.options import Command, UsageError
-from pipeline.runs.documents import Funnel, Manifest, RetryBase, RunDescription, WorkFolder
+from pipeline.runs.documents import Funnel, Manifest, Retry, RetryBase, RunDescription, WorkFolder
 from pipeline.runs.engine import everywhere
 from pipeline.runs.run_lock import LOCK, Lock, take_lock
 from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.evaluation_images import EvaluationFile
+from transforms.shards.renumber_shards import forget_renumbering
 from transforms.storage.documents import DocumentError, read_document, write_document
-from transforms.storage.files import (
-    exists,
-    is_local,
-    remove_leftovers,
-)
+from transforms.storage.files import exists, is_local, remove, remove_leftovers
 from transforms.workers.fencing import Fence
 
 # What of fetching decides whether a URL can be had at all.
@@ -113,22 +111,26 @@ class RunFolder:
         finished = exists(ended)
         if finished or exists(started):
             there = _builtins(_read_description(ended if finished else started))
-            # Another way of fetching may have what the first one had not.
-            same = {
-                name: value
-                for name, value in _builtins(self.description).items()
-                if name != "fetch" or not self.retry
-            }
-            differ = _differences({name: there.get(name) for name in same}, same)
+            here = _builtins(self.description)
+            if self.retry or here["fetch"] in [r.fetch for r in self._retries(finished)]:
+                # Another way of fetching may have what the first one had not.
+                here["fetch"] = there["fetch"]
+            differ = _differences({name: there.get(name) for name in here}, here)
             if differ:
                 raise UsageError(
                     f"{self.out} holds another run ({'; '.join(differ[:3])}); "
-                    "give another --output, or delete that folder"
+                    f"{_way_out(there, here, finished)}"
                 )
         elif match(self.out) or (is_local(self.out) and Path(self.out).is_file()):
             raise UsageError(f"{self.out} is not empty and no run of ours; give another --output")
         self._check_retry(finished)
         return finished
+
+    def _retries(self, finished: bool) -> list[Retry]:
+        if not finished:
+            return []
+        retries = read_document(f"{self.out}/manifest.json", Manifest).retries
+        return [] if isinstance(retries, UnsetType) else retries
 
     def _check_retry(self, finished: bool) -> None:
         if self.retry and not finished:
@@ -158,15 +160,19 @@ class RunFolder:
         if self._lock:
             self._lock.check()
 
+    def closing_funnel(self) -> Funnel:
+        """The funnel of the finished run."""
+        return read_document(f"{self.out}/funnel.json", Funnel)
+
     def retry_base(self) -> RetryBase:
         """The closing documents that a retry begins from, kept until its end."""
         if not exists(self.work.retry_base):
-            # A `clean` that was killed may have left the plan of a retry that had ended.
-            if exists(self.work.retry_plan):
-                FileSystems.delete([self.work.retry_plan])
+            # A `clean` that was killed may have left what the run that had ended worked with.
+            forget_renumbering(self.work.path)
+            for left in (self.work.retry_plan, self.work.retry_hosts, self.work.image_summary):
+                remove(left)
             manifest = read_document(f"{self.out}/manifest.json", Manifest)
-            funnel = read_document(f"{self.out}/funnel.json", Funnel)
-            write_document(self.work.retry_base, RetryBase(manifest, funnel))
+            write_document(self.work.retry_base, RetryBase(manifest, self.closing_funnel()))
         return self.work.read_retry_base()
 
     def release(self) -> None:
@@ -200,6 +206,19 @@ class RunFolder:
             with suppress(UsageError):
                 self._lock = take_lock(self.work.path)
                 self.clean()
+
+
+def _way_out(there: dict[str, Any], here: dict[str, Any], finished: bool) -> str:
+    """What to do where a folder holds another run than the one that the command describes."""
+    differing = {name for name in here if there.get(name) != here[name]}
+    anew = "give another --output, or delete that folder"
+    if differing == {"fetch"} and finished:
+        return f"to fetch again what failed there, add --retry_failed; to fetch all anew, {anew}"
+    if differing == {"fetch"}:
+        return f"end that run with its own flags and then add --retry_failed, or {anew}"
+    if finished and not differing & {"input", "fetch"}:
+        return f"to filter it by other rules, give it as --input and another --output; or {anew}"
+    return anew
 
 
 def _read_description(path: str) -> RunDescription:

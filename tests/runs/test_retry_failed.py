@@ -29,6 +29,7 @@ from tests.support.small_web import SmallWeb, small_web
 from tests.support.stopped_command import stop
 
 COUNT = 120
+AGAIN = "--retry_failed=all"  # what is lost is a 404 here
 LOST = range(0, COUNT, 3)  # whose images are not there at first
 
 
@@ -63,7 +64,7 @@ def body(number: int) -> bytes:
 
 def retried(half: Half, output: Path, *flags: str) -> None:
     shutil.copytree(half.output, output)
-    succeed(half.source, output, *FLAGS, "--retry_failed", *flags)
+    succeed(half.source, output, *FLAGS, AGAIN, *flags)
 
 
 def test_what_is_there_now_joins_and_nothing_finished_changes(half: Half, tmp_path: Path):
@@ -123,7 +124,7 @@ def test_a_second_retry_goes_on_from_the_first(half: Half, tmp_path: Path):
     path = f"/r/{LOST[-1]}"
     half.web.files[path] = body(LOST[-1])
     try:
-        succeed(half.source, out, *FLAGS, "--retry_failed", "--user_agent=another (me@example.org)")
+        succeed(half.source, out, *FLAGS, AGAIN, "--user_agent=another (me@example.org)")
     finally:
         del half.web.files[path]
     after = digests(out)
@@ -141,9 +142,15 @@ def test_the_plan_of_a_retry_that_ended_is_not_taken_for_the_next(half: Half, tm
     lost = Counter(fate.reason for fate in rejected(out))["fetch_failed"]
     first, last = manifest(out)["retries"][0]["shards"]
     (out / "_temporary").mkdir()
-    plan = {"pairs": len(LOST), "shards": list(range(first, last + 1))}
+    plan = {
+        "pairs": len(LOST),
+        "shards": list(range(first, last + 1)),
+        "details": ["http_404"],
+    }
     (out / "_temporary/retry.json").write_text(json.dumps(plan))
-    succeed(half.source, out, *FLAGS, "--retry_failed")
+    (out / "_temporary/renumbered.json").write_text(json.dumps({"moves": [[first, last]]}))
+    (out / "_temporary/images.json").write_text("{}")
+    succeed(half.source, out, *FLAGS, AGAIN)
     assert [entry["tried"] for entry in manifest(out)["retries"]] == [len(LOST), lost]
     assert Counter(fate.reason for fate in rejected(out))["fetch_failed"] == lost == 3
 
@@ -160,7 +167,7 @@ def test_killed_anywhere_it_goes_on(half: Half, tmp_path: Path, seed: int):
     out = tmp_path / "set"
     shutil.copytree(half.output, out)
     draw, already = random.Random(seed), len(half.web.requests)
-    args = half.args(out, "--retry_failed", "--connections=2")
+    args = half.args(out, AGAIN, "--connections=2")
     half.web.delay_s = 0.05
     try:
         after = draw.randrange(1, len(LOST))
@@ -172,7 +179,7 @@ def test_killed_anywhere_it_goes_on(half: Half, tmp_path: Path, seed: int):
     ended = run(half.source, out, *FLAGS)
     assert ended.status == 2
     assert "give --retry_failed to go on with it" in ended.err
-    succeed(half.source, out, *FLAGS, "--retry_failed")
+    succeed(half.source, out, *FLAGS, AGAIN)
     assert digests(out) == digests(tmp_path / "whole")
 
 
@@ -189,14 +196,14 @@ def test_killed_between_the_closing_documents(half: Half, tmp_path: Path, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(closing, "dataset_card", killed)
-        ended = run(half.source, out, *FLAGS, "--retry_failed")
+        ended = run(half.source, out, *FLAGS, AGAIN)
     assert ended.status == 1
-    succeed(half.source, out, *FLAGS, "--retry_failed")
+    succeed(half.source, out, *FLAGS, AGAIN)
     assert digests(out) == digests(tmp_path / "whole")
 
 
 def test_nothing_failed_and_no_run_at_all(half: Half, tmp_path: Path):
-    ended = run(half.source, tmp_path / "none", *FLAGS, "--retry_failed")
+    ended = run(half.source, tmp_path / "none", *FLAGS, AGAIN)
     assert ended.status == 2
     assert "holds no finished run" in ended.err
     assert not (tmp_path / "none").exists()
@@ -204,5 +211,5 @@ def test_nothing_failed_and_no_run_at_all(half: Half, tmp_path: Path):
     pq.write_table(pq.read_table(half.source).slice(1, 2), good)
     succeed(good, tmp_path / "set", *FLAGS)
     before = digests(tmp_path / "set")
-    succeed(good, tmp_path / "set", *FLAGS, "--retry_failed")
+    succeed(good, tmp_path / "set", *FLAGS, AGAIN)
     assert digests(tmp_path / "set") == before

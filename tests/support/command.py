@@ -56,6 +56,16 @@ def succeed(source: object, output: object, *flags: str) -> Ended:
     return ended
 
 
+def keep_too_little(source: object, output: object, *flags: str) -> str:
+    """A run that ends, of whose pairs nothing or almost nothing is kept; returns its last line."""
+    ended = run(source, output, *flags)
+    assert ended.status == 1, ended.err
+    last = ended.err.splitlines()[-1]
+    assert f"{output}: " in last
+    assert " pairs were kept: " in last
+    return last
+
+
 def rejected(output: Path) -> list[Fate]:
     files = sorted(output.glob("rejected/*.parquet"))
     rows = pa.concat_tables(pq.read_table(file) for file in files).to_pylist() if files else []

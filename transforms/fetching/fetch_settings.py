@@ -18,6 +18,7 @@ FETCH_DETAILS = frozenset(
         *("http_2xx", "http_3xx", "http_4xx", "http_5xx", "http_other"),
     }
 )
+GONE = frozenset({"http_404", "http_410"})  # the host says that there is no such image
 TOKEN = "alignset"
 
 

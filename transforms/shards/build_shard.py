@@ -76,7 +76,7 @@ def build_shard(
     number: int, pairs: pa.Table, settings: ShardSettings, evaluation: UInt64s, folder: Path
 ) -> ShardStats:
     """Fetches, measures, judges and encodes the images of a shard; writes its tar, its sidecar and
-    its rejects to a folder.
+    its rejects to a folder. Where nothing is kept, only the rejects are to be published.
 
     Args:
       number: of the shard.
@@ -100,7 +100,9 @@ def build_shard(
     _write_rejects(pairs, reasons, details, folder)
     table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
     pq.write_table(table, folder / SIDECAR, compression="zstd")
-    return shard_stats(number, reasons, details, size=measured.bytes_fetched, sha256=sha256)
+    return shard_stats(
+        number, reasons, details, size=measured.bytes_fetched, sha256=sha256 if rows else None
+    )
 
 
 def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:

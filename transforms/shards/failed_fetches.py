@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.columns import reasons as r
-from transforms.shards.shard_stats import ShardStats
+from transforms.shards.shard_places import ShardPlaces
 from transforms.storage.blocks import BUCKET, Blocks, Bucket
 from transforms.storage.files import open_to_read
 from transforms.storage.parquet_files import parquet_file
@@ -24,18 +24,18 @@ from transforms.workers.summaries import add_by_name
 MOST_HOSTS = 20
 
 
-def rejected_path(out: str, shard: int) -> str:
-    """Where the pairs of a shard that were dropped are."""
-    return f"{out}/rejected/images-{shard:05d}.parquet"
-
-
 def _rejected(out: str, shard: int) -> pa.Table:
-    with open_to_read(rejected_path(out, shard)) as source:
+    with open_to_read(ShardPlaces(out).rejected(shard)) as source:
         return pq.read_table(source)
 
 
 def _has_failed(rejected: pa.Table) -> pa.ChunkedArray:
     return pc.equal(rejected["reason"], r.FETCH_FAILED)
+
+
+def _failed_with(rejected: pa.Table, details: Sequence[str]) -> pa.ChunkedArray:
+    of_these = pc.is_in(rejected["detail"], pa.array(details, pa.string()))
+    return pc.and_(_has_failed(rejected), of_these)
 
 
 def failures_by_host(rejected: pa.Table) -> dict[str, dict[str, int]]:
@@ -70,19 +70,18 @@ def _as_listed(host: str, details: dict[str, int]) -> FailingHost:
 
 @dataclass(eq=False)
 class FindFailingHosts(beam.PTransform):
-    """`ShardStats` to one list of the `FailingHost`s with the most failures."""
+    """Numbers of shards to one list of the `FailingHost`s with the most failures."""
 
     out: str
 
-    def expand(self, stats: beam.PCollection) -> beam.PCollection:
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
         out = self.out
 
-        def failures(stats: ShardStats) -> Iterator[tuple[str, dict[str, int]]]:
-            if stats.failed_to_download:
-                yield from failures_by_host(_rejected(out, stats.shard)).items()
+        def failures(shard: int) -> Iterable[tuple[str, dict[str, int]]]:
+            return failures_by_host(_rejected(out, shard)).items()
 
         return (
-            stats
+            shards
             | "FailuresByHost" >> beam.FlatMap(failures)
             | beam.CombinePerKey(add_by_name)
             | beam.MapTuple(_as_listed)
@@ -92,34 +91,40 @@ class FindFailingHosts(beam.PTransform):
 
 @dataclass(eq=False)
 class ReadFailed(beam.PTransform):
-    """Numbers of shards to the pairs of theirs whose fetch failed, as `JudgePairs` gives pairs."""
+    """Numbers of shards to the pairs of theirs whose fetch failed with one of these details, as
+    `JudgePairs` gives pairs."""
 
     out: str
+    details: Sequence[str]
     blocks: Blocks
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        return shards | beam.ParDo(_ReadFailed(self.out, self.blocks)).with_output_types(BUCKET)
+        read = _ReadFailed(self.out, self.details, self.blocks)
+        return shards | beam.ParDo(read).with_output_types(BUCKET)
 
 
 class _ReadFailed(beam.DoFn):
-    def __init__(self, out: str, blocks: Blocks) -> None:
-        self.out, self.blocks = out, blocks
+    def __init__(self, out: str, details: Sequence[str], blocks: Blocks) -> None:
+        self.out, self.details, self.blocks = out, details, blocks
 
     def process(self, shard: int) -> Iterator[Bucket]:
         rejected = _rejected(self.out, shard)
-        failed = rejected.filter(_has_failed(rejected)).drop_columns(["step", "reason", "detail"])
+        failed = rejected.filter(_failed_with(rejected, self.details))
+        failed = failed.drop_columns(["step", "reason", "detail"])
         keys = np.array([int(key, 16) for key in failed["key"].to_pylist()], np.uint64)
         failed = failed.set_column(0, "key", pa.array(keys))
         for block in self.blocks.pack(failed.combine_chunks().to_batches()):
             yield shard, block
 
 
-def forget_failed(shard: int, out: str, scratch: str | None, fence: Fence) -> int:
-    """Takes the pairs whose fetch failed out of a shard's `rejected/`: they are in another shard's
-    books now. Done again it does nothing. Returns the shard."""
+def forget_failed(
+    shard: int, out: str, details: Sequence[str], scratch: str | None, fence: Fence
+) -> int:
+    """Takes the pairs whose fetch failed with one of these details out of a shard's `rejected/`:
+    they are in another shard's books now. Done again it does nothing. Returns the shard."""
     rejected = _rejected(out, shard)
-    left = rejected.filter(pc.invert(_has_failed(rejected)))
-    path = rejected_path(out, shard)
+    left = rejected.filter(pc.invert(_failed_with(rejected, details)))
+    path = ShardPlaces(out).rejected(shard)
     if len(left) < len(rejected):
         with fence.publishing(path), parquet_file(path, rejected.schema, scratch) as file:
             for batch in left.combine_chunks().to_batches():

@@ -21,7 +21,8 @@ class ShardStats:
       count: how many pairs the shard was given. successes: how many of them it holds.
       failed_to_download, failed_to_resize: as img2dataset counts them.
       reasons: how many pairs were dropped for each reason.
-      sha256: of the tar, in hex. shard: its number.
+      sha256: of the tar, in hex; None where nothing is kept, and so there is none.
+      shard: its number.
       status_dict: how many pairs came to each end: `success`, or `reason: detail`.
     """
 
@@ -30,7 +31,7 @@ class ShardStats:
     failed_to_download: int
     failed_to_resize: int
     reasons: dict[str, int]
-    sha256: str
+    sha256: str | None
     shard: int
     status_dict: dict[str, int]
     successes: int
@@ -50,13 +51,13 @@ def shard_stats(
     details: Sequence[str | None],
     *,
     size: int,
-    sha256: str,
+    sha256: str | None,
 ) -> ShardStats:
     """The stats of a shard.
 
     Args:
       reasons, details: of each pair; None where there is none.
-      size: bytes of all images. sha256: of the tar, in hex.
+      size: bytes of all images. sha256: of the tar, in hex; None where there is none.
     """
     counts = Counter(reason or "success" for reason in reasons)
     status = Counter(

@@ -19,11 +19,11 @@ from apache_beam.utils.windowed_value import WindowedValue
 from transforms.columns.hashing import UInt64s
 from transforms.decontamination.evaluation_images import open_evaluation_hashes
 from transforms.shards.build_shard import REJECTS, SIDECAR, TAR, ShardSettings, build_shard
-from transforms.shards.failed_fetches import rejected_path
 from transforms.shards.plan_shards import plan_path
+from transforms.shards.shard_places import ShardPlaces
 from transforms.shards.shard_stats import ShardStats
 from transforms.storage.documents import read_document
-from transforms.storage.files import exists, is_local, open_to_read, write_atomically
+from transforms.storage.files import exists, is_local, open_to_read, remove, write_atomically
 from transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
 from transforms.workers.fencing import Fence
 from transforms.workers.take_over import take_over
@@ -43,6 +43,7 @@ class ShardWriter:
 
     def __init__(self, plan: str, out: str, settings: ShardSettings, fence: Fence) -> None:
         self.plan, self.out, self.settings, self.fence = plan, out, settings, fence
+        self.places = ShardPlaces(out)
         self.evaluation: UInt64s = open_evaluation_hashes("")
         self.slowest_s = 0.0
 
@@ -52,7 +53,7 @@ class ShardWriter:
 
     def finished(self, shard: int) -> bool:
         """Whether a shard is whole: its stats are written last."""
-        return exists(self._stats_path(shard))
+        return exists(self.places.stats(shard))
 
     def begun(self, shard: int) -> Mark | None:
         """The mark of the attempt that was begun last, None where there is none."""
@@ -66,7 +67,7 @@ class ShardWriter:
 
     def written(self, shard: int) -> ShardStats:
         """What a finished shard's stats say."""
-        return read_document(self._stats_path(shard), ShardStats)
+        return read_document(self.places.stats(shard), ShardStats)
 
     def write(self, shard: int) -> ShardStats:
         """Builds a shard and publishes it; what another attempt has published by then stays.
@@ -104,17 +105,18 @@ class ShardWriter:
         return stats
 
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
-        shard = stats.shard
-        claim.publish(folder / REJECTS, rejected_path(self.out, shard))
-        claim.publish(folder / SIDECAR, f"{self.out}/shards/{shard:05d}.parquet")
-        claim.publish(folder / TAR, f"{self.out}/shards/{shard:05d}.tar")
+        shard, places = stats.shard, self.places
+        claim.publish(folder / REJECTS, places.rejected(shard))
+        if stats.successes:
+            claim.publish(folder / SIDECAR, places.sidecar(shard))
+            claim.publish(folder / TAR, places.tar(shard))
         if not is_local(self.out):
             claim.check()
-        write_atomically(self._stats_path(shard), lambda sink: sink.write(stats.encode()))
+        if not stats.successes:  # a killed attempt may have been given images
+            remove(places.sidecar(shard))
+            remove(places.tar(shard))
+        write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         LOG.info("shard %05d: kept %d of %d", shard, stats.successes, stats.count)
-
-    def _stats_path(self, shard: int) -> str:
-        return f"{self.out}/shards/{shard:05d}_stats.json"
 
 
 class ShardDoFn(beam.DoFn):

@@ -14,7 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from transforms.storage.object_stores import copy_object, object_exists, open_object, upload
+from transforms.storage.object_stores import (
+    copy_object,
+    object_exists,
+    open_object,
+    remove_object,
+    upload,
+)
 
 PIECE = 1 << 20
 
@@ -110,6 +116,23 @@ def move(source: str, path: str) -> None:
         copy_object(source, path)
 
 
+def copy_file(source: str, path: str) -> None:
+    """Copies a file within its file system, whole or not at all."""
+    if is_local(path):
+        with open_to_read(source) as file:
+            write_atomically(path, lambda sink: shutil.copyfileobj(file, sink, PIECE))
+    else:
+        copy_object(source, path)
+
+
+def remove(path: str) -> None:
+    """Removes a file, if it is there."""
+    if is_local(path):
+        Path(path).unlink(missing_ok=True)
+    else:
+        remove_object(path)
+
+
 def exists(path: str) -> bool:
     """Whether there is a file at this path."""
     return Path(path).exists() if is_local(path) else object_exists(path)
@@ -128,5 +151,5 @@ def local_copy(path: str) -> str:
     copy = Path(_copies(os.getpid()).name) / hashlib.sha256(path.encode()).hexdigest()
     if not copy.exists():
         with open_to_read(path) as source:
-            write_atomically(str(copy), lambda sink: shutil.copyfileobj(source, sink, 1 << 20))
+            write_atomically(str(copy), lambda sink: shutil.copyfileobj(source, sink, PIECE))
     return str(copy)

@@ -160,6 +160,12 @@ def copy_object(source: str, path: str) -> None:
         FileSystems.copy([source], [path])
 
 
+def remove_object(path: str) -> None:
+    """Removes an object, if it is there."""
+    if object_exists(path):
+        FileSystems.delete([path])
+
+
 def has_conditions(path: str) -> bool:
     """Whether `put_if` works in this store."""
     return scheme(path) in ("s3", "gs")

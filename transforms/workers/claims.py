@@ -6,9 +6,14 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from apache_beam.io.filesystems import FileSystems
-
-from transforms.storage.files import exists, is_local, open_to_read, publish, write_atomically
+from transforms.storage.files import (
+    exists,
+    is_local,
+    open_to_read,
+    publish,
+    remove,
+    write_atomically,
+)
 from transforms.storage.object_stores import copy_object
 
 
@@ -75,7 +80,7 @@ class Claim:
         publish(local, aside)
         self.check()
         copy_object(aside, path)
-        FileSystems.delete([aside])
+        remove(aside)
 
 
 def claimed(path: str, start: str) -> Mark | None:

@@ -91,8 +91,8 @@ def test_without_evaluation_images_it_warns(made):
 
 def test_without_images_and_of_any_language(made):
     described, steps = made
-    rules = described.rules | {"language": ""}
-    card = DatasetCard(dataset_card(replace(described, shards={}, rules=rules), steps))
+    rules, job = described.rules | {"language": ""}, described.job | {"text_only": True}
+    card = DatasetCard(dataset_card(replace(described, shards={}, rules=rules, job=job), steps))
     assert "language" not in card.data.to_dict()
     assert "configs" not in card.data.to_dict()
     assert "pairs/*.parquet" in card.text

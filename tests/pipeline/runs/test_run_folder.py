@@ -169,16 +169,6 @@ def test_what_may_be_fetched_makes_another_run(finished: Finished):
     assert "allow_private_addresses False there, True here" in ended.err
 
 
-def test_a_shard_that_gets_no_pair_is_left_out(tmp_path: Path):
-    source = tmp_path / "pairs.parquet"
-    urls = [f"http://127.0.0.1/{n}" for n in range(len(TEXTS))]  # refused, never connected to
-    pq.write_table(pa.table({"url": urls, "caption": TEXTS}), source)
-    succeed(source, tmp_path / "set", "--samples_per_shard=1", "--language=")
-    written = manifest(tmp_path / "set")["shards"]
-    assert 1 < len(written) < len(TEXTS)
-    assert [p.stem for p in sorted((tmp_path / "set").glob("shards/*.tar"))] == sorted(written)
-
-
 def test_a_finished_run_that_another_works_on_is_left_alone(finished: Finished, tmp_path: Path):
     """A retry holds the folder before anything else of it is there."""
     out = tmp_path / "set"

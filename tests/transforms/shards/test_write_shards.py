@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
-from tests.support.command import kept, manifest, rejected, samples, succeed
+from tests.support.command import keep_too_little, kept, manifest, rejected, samples, succeed
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, good_files, photograph, turned
@@ -158,7 +158,9 @@ def test_resize_modes(pictures: Path, tmp_path: Path, mode: str):
 def test_no_pair_at_all_is_a_set_without_shards(web: SmallWeb, tmp_path: Path):
     pairs = {"url": [f"{web.url}/resize/1"], "caption": ["the garden"]}
     pq.write_table(pa.table(pairs), tmp_path / "pairs.parquet")
-    succeed(tmp_path / "pairs.parquet", tmp_path / "set")
+    last = keep_too_little(tmp_path / "pairs.parquet", tmp_path / "set")
+    assert "0 of 1 pairs were kept: 1 were dropped as too_few_words" in last
+    assert "the rule's flag is --min_words" in last
     assert manifest(tmp_path / "set")["shards"] == {}
     assert [fate.reason for fate in rejected(tmp_path / "set")] == ["too_few_words"]
 
@@ -166,9 +168,10 @@ def test_no_pair_at_all_is_a_set_without_shards(web: SmallWeb, tmp_path: Path):
 def test_without_the_flag_no_private_address_is_fetched(
     pictures: Path, web: SmallWeb, tmp_path: Path
 ):
-    """Shards without a sample are still whole tars, and the card names them."""
     before = len(web.requests)
-    succeed(pictures, tmp_path / "set")
+    last = keep_too_little(pictures, tmp_path / "set")
+    assert "fetches failed with forbidden_address (private addresses" in last
+    assert "the same command with --retry_failed tries them again" in last
     assert {(fate.reason, fate.detail) for fate in rejected(tmp_path / "set")} == {
         ("fetch_failed", "forbidden_address")
     }

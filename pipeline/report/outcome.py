@@ -1,0 +1,55 @@
+"""Whether a set holds anything to speak of, and where it does not, why and what to do."""
+
+from __future__ import annotations
+
+from pipeline.report.fetch_report import hint_of
+from pipeline.runs.documents import Funnel, Step
+from transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS
+from transforms.fetching.fetch_settings import GONE
+
+LEAST_SHARE = 0.01  # of the pairs that the image plane was given
+
+# Which flag another threshold is given by, for each reason of a rule.
+FLAGS = {
+    "wrong_language": "--language",
+    "too_few_words": "--min_words",
+    "too_many_words": "--max_words",
+    "text_on_too_many_images": "--max_images_per_text",
+    "image_with_too_many_texts": "--max_texts_per_image",
+    "rare_token": "--vocabulary_size, or --vocabulary of a larger set",
+    "too_small": "--min_image_side",
+    "too_elongated": "--max_image_aspect",
+    "evaluation_overlap": "--min_evaluation_distance",
+}
+
+
+def too_little(funnel: Funnel) -> str:
+    """What to say of a set that holds nothing, or almost nothing of what was to be fetched; ""
+    where it holds more than that."""
+    images = [step for step in funnel.steps if step.step in IMAGE_STEPS]
+    given = images[0].seen if images else 0
+    if funnel.pairs and funnel.pairs >= LEAST_SHARE * given:
+        return ""
+    if not funnel.steps[0].seen:
+        return "the input holds no pair"
+    steps = images if given else funnel.steps
+    held = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
+    reason, count = _most_dropped(steps)
+    if reason == FETCH_FAILED:
+        return f"{held}: {_why_not_fetched(funnel)}"
+    flag = f"; the rule's flag is {FLAGS[reason]}" if reason in FLAGS else ""
+    return f"{held}: {count:,} were dropped as {reason}{flag}, and rejected/ has each of them"
+
+
+def _most_dropped(steps: list[Step]) -> tuple[str, int]:
+    dropped = [item for step in steps for item in step.dropped.items()]
+    return max(dropped, key=lambda item: item[1])
+
+
+def _why_not_fetched(funnel: Funnel) -> str:
+    detail, count = next(iter(funnel.fetch.details.items()))
+    hint = f" ({hint_of(detail)})" if hint_of(detail) else ""
+    return (
+        f"{count:,} fetches failed with {detail}{hint}; once that is mended, the same command "
+        f"with --retry_failed{'=all' if detail in GONE else ''} tries them again"
+    )

@@ -1,0 +1,165 @@
+"""Where images cannot be had the command says so, and what is fetched later makes a whole set."""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.report import closing
+from tests.support.command import (
+    digests,
+    funnel,
+    keep_too_little,
+    kept,
+    manifest,
+    rejected,
+    run,
+    samples,
+    succeed,
+)
+from tests.support.golden import FLAGS, TEXTS
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb, small_web
+
+COUNT = 60
+SMALL = "--samples_per_shard=10"
+PRIVATE = "--allow_private_addresses"
+RULES = [flag for flag in FLAGS if flag != PRIVATE]
+
+
+@pytest.fixture(scope="module")
+def web():
+    with small_web() as web:
+        for n in range(COUNT):
+            web.files[f"/o/{n}"] = encoded(photograph(900 + n), "JPEG")
+        yield web
+
+
+@pytest.fixture
+def source(web: SmallWeb, tmp_path: Path) -> Path:
+    urls = [f"{web.url}/o/{n}" for n in range(COUNT)]
+    pq.write_table(pa.table({"url": urls, "caption": TEXTS[:COUNT]}), tmp_path / "pairs.parquet")
+    return tmp_path / "pairs.parquet"
+
+
+def tars(output: Path) -> list[str]:
+    return sorted(path.name for path in output.glob("shards/*.tar"))
+
+
+def without_a_gap(output: Path) -> bool:
+    names = tars(output)
+    return names == [f"{number:05d}.tar" for number in range(len(names))]
+
+
+def load(output: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    return datasets.load_dataset(str(output), split="train", cache_dir=str(cache))
+
+
+def test_nothing_fetched_and_then_all(web: SmallWeb, source: Path, tmp_path: Path, monkeypatch):
+    out = tmp_path / "set"
+    last = keep_too_little(source, out, *RULES, SMALL)
+    assert f"0 of {COUNT} pairs were kept: {COUNT} fetches failed with forbidden_address" in last
+    assert "--allow_private_addresses" in last
+    assert "--retry_failed" in last
+    assert tars(out) == [] == list(out.glob("shards/*.parquet"))
+    assert len(list(out.glob("shards/*_stats.json"))) == len(manifest(out)["shards"]) > 1
+    assert "shards/*.tar" not in (out / "README.md").read_text()
+    assert keep_too_little(source, out, *RULES, SMALL) == last  # it stays so
+
+    refused = run(source, out, *RULES, SMALL, PRIVATE)
+    assert refused.status == 2
+    assert "allow_private_addresses False there, True here" in refused.err
+    assert "to fetch again what failed there, add --retry_failed" in refused.err
+    with monkeypatch.context() as patched:  # killed when shards have their new numbers
+        patched.setattr(closing, "dataset_card", None)
+        assert run(source, out, *RULES, SMALL, PRIVATE, "--retry_failed").status == 1
+    already = len(web.requests)
+    succeed(source, out, *RULES, SMALL, PRIVATE, "--retry_failed")
+    assert web.requests[already:] == []
+    assert len(kept(out)) == funnel(out)["pairs"] == COUNT
+    assert without_a_gap(out)
+    [retried] = manifest(out)["retries"]
+    assert retried["shards"] == [0, len(tars(out)) - 1]
+    assert retried["details"] == ["forbidden_address"]
+    loaded = load(out, tmp_path / "cache", monkeypatch)
+    assert sorted(loaded["txt"]) == sorted(TEXTS[:COUNT])
+
+    for fetching in ([], [PRIVATE]):
+        assert "is finished: nothing to do" in succeed(source, out, *RULES, SMALL, *fetching).err
+
+
+def test_an_outage_in_the_midst_of_a_run(web: SmallWeb, source: Path, tmp_path: Path):
+    whole, out = tmp_path / "whole", tmp_path / "set"
+    succeed(source, whole, *FLAGS, SMALL)
+    numbers = sorted(manifest(whole)["shards"])
+    gone = {numbers[0], numbers[2]}
+    lost = [
+        row["url"].removeprefix(web.url)
+        for number in gone
+        for row in pq.read_table(whole / f"shards/{number}.parquet").to_pylist()
+    ]
+    bodies = {path: web.files.pop(path) for path in lost}
+    try:
+        succeed(source, out, *FLAGS, SMALL)
+    finally:
+        web.files |= bodies
+    assert without_a_gap(out)
+    assert len(tars(out)) == len(numbers) - 2
+    assert (out / f"shards/{numbers[1]}.tar").read_bytes() == (
+        whole / f"shards/{numbers[1]}.tar"
+    ).read_bytes()
+    assert {f"shards/{n}.tar": s["sha256"] for n, s in manifest(out)["shards"].items()} == {
+        f"shards/{n}.tar": digests(out).get(f"shards/{n}.tar") for n in numbers
+    }
+    before = digests(out)
+    succeed(source, out, *FLAGS, SMALL, "--retry_failed=http_404")
+    assert without_a_gap(out)
+    assert {path.url for path in kept(out)} == {path.url for path in kept(whole)}
+    assert len(samples(out)) == COUNT
+    assert {n: d for n, d in digests(out).items() if n in before and n.endswith(".tar")} == {
+        n: d for n, d in before.items() if n.endswith(".tar")
+    }
+
+
+def test_tiny_shards_have_no_gap_either(web: SmallWeb, source: Path, tmp_path: Path):
+    """Some of as many shards as pairs are given none."""
+    out = tmp_path / "set"
+    succeed(source, out, *FLAGS, "--samples_per_shard=1")
+    assert 1 < len(tars(out)) < COUNT
+    assert without_a_gap(out)
+    assert [name.removesuffix(".tar") for name in tars(out)] == sorted(manifest(out)["shards"])
+
+
+def test_only_what_is_worth_it_is_tried_again(web: SmallWeb, source: Path, tmp_path: Path):
+    out = tmp_path / "set"
+    gone = web.files.pop("/o/3")
+    try:
+        table = pq.read_table(source)
+        closed = "http://127.0.0.1:9/o/none"
+        urls = pa.array([*table["url"].to_pylist(), closed])
+        captions = pa.array([*table["caption"].to_pylist(), TEXTS[COUNT]])
+        pq.write_table(pa.table({"url": urls, "caption": captions}), source)
+        ended = succeed(source, out, *FLAGS)
+        assert "with --retry_failed tries 1 failed fetches again" in ended.err
+    finally:
+        web.files["/o/3"] = gone
+    before = len(web.requests)
+    succeed(source, out, *FLAGS, "--retry_failed")
+    assert web.requests[before:] == []  # a 404 is not tried again
+    assert funnel(out)["fetch"]["details"] == {"http_404": 1, "refused": 1}
+    assert {host["failed"] for host in funnel(out)["fetch"]["hosts"]} == {1}
+    assert len(funnel(out)["fetch"]["hosts"]) == 2
+    succeed(source, out, *FLAGS, "--retry_failed=timeout,http_404")
+    assert web.requests[before:] == ["/o/3"]
+    assert [(fate.reason, fate.detail) for fate in rejected(out)] == [("fetch_failed", "refused")]
+    assert funnel(out)["fetch"]["details"] == {"refused": 1}
+    assert [retry["details"] for retry in manifest(out)["retries"]] == [["refused"], ["http_404"]]
+
+    wrong = run(source, out, *FLAGS, "--retry_failed=dsn")
+    assert wrong.status == 2
+    assert re.search(r"retry_failed must be all, or details .* dns, .* got 'dsn'", wrong.err)

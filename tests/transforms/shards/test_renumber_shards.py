@@ -1,0 +1,152 @@
+"""Shards that hold something get numbers without a gap, wherever it is stopped on the way."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.command import digests
+from transforms.shards import renumber_shards as module
+from transforms.shards.renumber_shards import (
+    forget_renumbering,
+    renumber_shards,
+    renumbering,
+    was_renumbered,
+)
+from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.shard_stats import shard_stats
+
+
+@pytest.mark.parametrize(
+    ("kept", "moves"),
+    [
+        ({}, []),
+        ({0: 0, 1: 0}, []),
+        ({0: 5, 1: 5}, []),
+        ({0: 5, 1: 0}, []),  # an empty one at the end leaves no gap
+        ({0: 0, 1: 5}, [(1, 0), (0, 1)]),
+        ({1: 5, 3: 5}, [(3, 0)]),  # there never was a shard 0
+        ({0: 0, 1: 5, 2: 0, 3: 5, 4: 5}, [(3, 0), (4, 2), (0, 3), (2, 4)]),
+    ],
+)
+def test_the_last_take_the_places_of_the_empty(kept, moves):
+    assert renumbering(kept).moves == moves
+
+
+@given(st.dictionaries(st.integers(0, 60), st.integers(0, 2)))
+def test_no_gap_and_no_number_twice(kept):
+    new = dict(renumbering(kept).moves)
+    numbers = {shard: new.get(shard, shard) for shard in kept}
+    assert len(set(numbers.values())) == len(kept)
+    filled = sorted(numbers[shard] for shard, samples in kept.items() if samples)
+    assert filled == list(range(len(filled)))
+    moved = [shard for shard, samples in kept.items() if samples and shard in new]
+    assert len(moved) == len(set(filled) - {shard for shard in kept if kept[shard]})
+    assert all(new[shard] < shard for shard in moved)
+
+
+KEPT = {0: 0, 1: 3, 2: 0, 4: 2, 6: 1}
+
+
+def made(folder: Path) -> Path:
+    """An output with these shards, each of whose files names the shard that it was made for."""
+    for name in ("shards", "rejected"):
+        (folder / name).mkdir(parents=True)
+    places = ShardPlaces(str(folder))
+    for shard, samples in KEPT.items():
+        reasons = ["too_small", *[None] * samples]
+        stats = shard_stats(shard, reasons, reasons, size=shard, sha256=f"of {shard}")
+        Path(places.stats(shard)).write_bytes(stats.encode())
+        Path(places.rejected(shard)).write_text(f"dropped from {shard}")
+        if samples:
+            Path(places.tar(shard)).write_text(f"tar {shard}")
+            Path(places.sidecar(shard)).write_text(f"sidecar {shard}")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.endswith("_stats.json")
+    }
+
+
+def test_each_shard_keeps_all_that_is_its_own(tmp_path: Path):
+    out = made(tmp_path / "set")
+    assert renumber_shards(str(out), str(tmp_path / "work"), KEPT) == {4: 0, 6: 2, 0: 4, 2: 6}
+    assert contents(out) == {
+        "rejected/images-00000.parquet": "dropped from 4",
+        "rejected/images-00001.parquet": "dropped from 1",
+        "rejected/images-00002.parquet": "dropped from 6",
+        "rejected/images-00004.parquet": "dropped from 0",
+        "rejected/images-00006.parquet": "dropped from 2",
+        "shards/00000.parquet": "sidecar 4",
+        "shards/00000.tar": "tar 4",
+        "shards/00001.parquet": "sidecar 1",
+        "shards/00001.tar": "tar 1",
+        "shards/00002.parquet": "sidecar 6",
+        "shards/00002.tar": "tar 6",
+    }
+    for new, old in {0: 4, 1: 1, 2: 6, 4: 0, 6: 2}.items():
+        stats = json.loads((out / f"shards/{new:05d}_stats.json").read_text())
+        assert (stats["shard"], stats["bytes_downloaded"]) == (new, old)
+        assert stats["successes"] == KEPT[old]
+
+
+def test_a_number_that_nobody_has_any_more_is_gone(tmp_path: Path):
+    out = made(tmp_path / "set")
+    for path in ("shards/00000_stats.json", "rejected/images-00000.parquet"):
+        (out / path).unlink()  # shard 0 was given no pair
+    kept = {shard: samples for shard, samples in KEPT.items() if shard}
+    assert renumber_shards(str(out), str(tmp_path / "work"), kept) == {4: 0, 6: 2, 2: 6}
+    assert not list(out.rglob("*00004*"))
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_stopped_before_any_change_it_is_done_again_to_the_same_end(tmp_path: Path, monkeypatch):
+    made(tmp_path / "made")
+    whole = shutil.copytree(tmp_path / "made", tmp_path / "whole")
+    expected = renumber_shards(str(whole), str(tmp_path / "work"), KEPT)
+    changing = ("copy_file", "move", "remove", "write_atomically", "write_document")
+    for calls in range(1, 1000):
+        out = shutil.copytree(tmp_path / "made", tmp_path / "set", dirs_exist_ok=False)
+        work, left = tmp_path / f"work-{calls}", [calls]
+
+        def counted(function, left=left):
+            def call(*args):
+                left[0] -= 1
+                if left[0] < 1:
+                    raise StoppedError
+                return function(*args)
+
+            return call
+
+        with monkeypatch.context() as patched:
+            for name in changing:
+                patched.setattr(module, name, counted(getattr(module, name)))
+            try:
+                renumber_shards(str(out), str(work), KEPT)
+                break
+            except StoppedError:
+                pass
+        assert renumber_shards(str(out), str(work), KEPT) == expected
+        assert digests(out) == digests(whole)
+        shutil.rmtree(out)
+    assert calls > 15  # changes that it was stopped before
+
+
+def test_what_an_ended_run_left_is_forgotten(tmp_path: Path):
+    out, work = made(tmp_path / "set"), str(tmp_path / "work")
+    assert not was_renumbered(work)
+    renumber_shards(str(out), work, KEPT)
+    assert was_renumbered(work)
+    forget_renumbering(work)
+    assert not was_renumbered(work)
+    forget_renumbering(work)

@@ -1,0 +1,107 @@
+"""Shards that hold something are numbered without a gap, as readers of {00000..00099}.tar expect.
+
+A shard in which nothing is kept has no tar, and its number would be missing. So the last of the
+shards that hold something take such numbers, and the empty ones take theirs. Few files move, and
+none of those before the first gap.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.shard_stats import ShardStats
+from transforms.storage.documents import find_document, read_document, write_document
+from transforms.storage.files import copy_file, exists, move, remove, write_atomically
+
+_THREADS = 16  # since a store answers slowly
+
+
+@dataclass(frozen=True)
+class Renumbering:
+    """`renumbered.json`: the old and the new number of each shard that takes another."""
+
+    moves: list[tuple[int, int]]
+
+
+def renumbering(kept: Mapping[int, int]) -> Renumbering:
+    """Which shards take another number.
+
+    Args:
+      kept: how many samples each shard holds, by its number.
+    """
+    filled = sorted(shard for shard, samples in kept.items() if samples)
+    gaps = sorted(set(range(len(filled))).difference(filled))
+    last = filled[len(filled) - len(gaps) :]
+    down = list(zip(last, gaps, strict=True))
+    return Renumbering(down + [(gap, shard) for shard, gap in down if gap in kept])
+
+
+def renumber_shards(out: str, work: str, kept: Mapping[int, int]) -> dict[int, int]:
+    """Gives shards their last numbers. If it is killed anywhere, it can be done again.
+
+    The files that both of two exchanged shards have are first put aside under their new names.
+    When all of them are there a marker is written, and only then anything in the output changes.
+
+    Args:
+      out: the output folder. work: a folder for what is put aside, which goes at the run's end.
+      kept: how many samples each shard holds, by its number.
+
+    Returns:
+      the new number of each shard that takes another.
+    """
+    marker, places, aside = _marker(work), ShardPlaces(out), ShardPlaces(f"{work}/renumbered")
+    wanted = find_document(marker, Renumbering)
+    if wanted is None:
+        wanted = renumbering(kept)
+        if not wanted.moves:
+            return {}
+        _for_all(wanted, lambda old, new: _put_aside(places, aside, old, new))
+        write_document(marker, wanted)
+    _for_all(wanted, lambda old, new: _bring(places, aside, old, new))
+    for gone in {old for old, _ in wanted.moves} - {new for _, new in wanted.moves}:
+        remove(places.rejected(gone))
+        remove(places.stats(gone))
+    return dict(wanted.moves)
+
+
+def was_renumbered(work: str) -> bool:
+    """Whether shards may have other numbers by now than those that they were planned with.
+
+    Args:
+      work: the folder that `renumber_shards` was given.
+    """
+    return exists(_marker(work))
+
+
+def forget_renumbering(work: str) -> None:
+    """Has the shards be numbered anew by the next run that works in this folder."""
+    remove(_marker(work))
+
+
+def _marker(work: str) -> str:
+    return f"{work}/renumbered.json"
+
+
+def _for_all(wanted: Renumbering, work: Callable[[int, int], None]) -> None:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(lambda item: work(*item), wanted.moves))  # raises what one did
+
+
+def _put_aside(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
+    copy_file(places.rejected(old), aside.rejected(new))
+    stats = dataclasses.replace(read_document(places.stats(old), ShardStats), shard=new)
+    write_atomically(aside.stats(new), lambda sink: sink.write(stats.encode()))
+
+
+def _bring(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
+    if new < old:  # it holds something
+        move(places.sidecar(old), places.sidecar(new))
+        move(places.tar(old), places.tar(new))
+        remove(places.sidecar(old))
+        remove(places.tar(old))
+    copy_file(aside.rejected(new), places.rejected(new))
+    copy_file(aside.stats(new), places.stats(new))
