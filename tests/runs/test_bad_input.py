@@ -95,7 +95,8 @@ ROWS: dict[str, tuple[str, bytes, int, list[str | None]]] = {
 def test_every_row_ends_kept_or_with_a_reason(tmp_path: Path, case: str):
     name, body, good, details = ROWS[case]
     (tmp_path / name).write_bytes(body)
-    succeed(tmp_path / name, tmp_path / "set", *ALL)
+    ended = run(tmp_path / name, tmp_path / "set", *ALL)
+    assert ended.status == (0 if good else 1), ended.err
     assert len(kept(tmp_path / "set")) == good
     assert Counter(f.detail for f in rejected(tmp_path / "set")) == Counter(details)
     assert funnel(tmp_path / "set")["steps"][0]["seen"] == good + len(details)

@@ -256,7 +256,7 @@ def test_a_launcher_that_only_hands_the_pages_over(tmp_path: Path, monkeypatch):
     assert "the pages' job begins" in ended.err.splitlines()[-1]
     assert not (out / "manifest.json").exists()
     ended = run(source, out, *handing)  # when that job has ended
-    assert ended.status == 0, ended.err
+    assert "0 of 1 pairs were kept" in ended.err
     assert "parsing" not in ended.err
     assert (out / "manifest.json").exists()
 

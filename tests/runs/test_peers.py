@@ -18,7 +18,16 @@ import pytest
 import webdataset
 from PIL import Image as PillowImage
 
-from tests.support.command import digests, fates, funnel, kept, manifest, samples, succeed
+from tests.support.command import (
+    digests,
+    fates,
+    funnel,
+    keep_too_little,
+    kept,
+    manifest,
+    samples,
+    succeed,
+)
 from tests.support.golden import TEXTS, Fate
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, photograph
@@ -157,7 +166,9 @@ def test_our_own_set_filtered_again_keeps_everything_without_a_fetch(
 
 
 def test_our_own_set_filtered_by_stricter_rules(plain: Golden, tmp_path: Path):
-    succeed(f"{plain.output}/shards/*.tar", tmp_path / "set", "--min_words=10", "--language=")
+    stricter = ("--min_words=10", "--language=")
+    last = keep_too_little(f"{plain.output}/shards/*.tar", tmp_path / "set", *stricter)
+    assert "dropped as too_small; the rule's flag is --min_image_side" in last
     assert {fate.reason for fate in fates(tmp_path / "set")} == {"too_few_words", "too_small"}
     succeed(plain.output, tmp_path / "more", "--min_words=10", "--min_image_side=100")
     assert {fate.caption for fate in kept(tmp_path / "more")} == {
