@@ -15,7 +15,7 @@ from transforms.pairs.text_kernels import ngram_count
 Int64s = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
 
-_ROWS_AT_ONCE = 1 << 15  # their table is in the cache: half the time of one for all hashes
+ROWS_AT_ONCE = 1 << 15  # their table is in the cache: half the time of one for all hashes
 
 
 @kernel
@@ -215,7 +215,7 @@ def sum_by_hash(
     joined = np.concatenate(filled or [np.zeros(0, np.uint64)])
     times = np.concatenate([*counts] or [np.zeros(0, np.uint8)])
     # A power of two, as the hashes' spread nearly is in a bucket: then each fills its whole table.
-    ranges = 1 << (len(joined) // _ROWS_AT_ONCE).bit_length()
+    ranges = 1 << (len(joined) // ROWS_AT_ONCE).bit_length()
     starts = np.array([lowest + spread * at // ranges for at in range(ranges)], np.uint64)
     edges = np.zeros((len(filled), ranges + 1), np.int64)
     for edge, piece in zip(edges, filled, strict=True):

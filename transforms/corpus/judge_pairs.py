@@ -115,7 +115,7 @@ class _Judge(ThreadedDoFn):
             foreign, languages = _named(joined["foreign"])
             # By the first reading, where all share a disk; gone where this work is done again.
             measured = next((block for block in joined["measured"] if is_there(block)), None)
-            judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages)
+            judge = JudgeBatch(self.rules, corpus, repeated, foreign, languages)
             batches = self.read(split) if measured is None else recalled_each(measured)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
@@ -131,7 +131,7 @@ class _Judge(ThreadedDoFn):
     def _judged(
         self,
         batches: Iterator[pa.RecordBatch | Remembered],
-        judge: _JudgeBatch,
+        judge: JudgeBatch,
         rejected: RowWriter,
         counts: _Counting,
     ) -> Iterator[pa.RecordBatch]:
@@ -175,7 +175,7 @@ def _rows(batch: pa.RecordBatch | Remembered) -> int:
     return len(batch.batch if isinstance(batch, Remembered) else batch)
 
 
-class _JudgeBatch:
+class JudgeBatch:
     """Judges numbered batches of one split; called from several threads."""
 
     def __init__(

@@ -196,7 +196,7 @@ def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: P
     out = tmp_path / "set"
     shutil.copytree(finished.output, out)
     folder = RunFolder(str(out), read_document(f"{out}/manifest.json", RunDescription))
-    folder._lock = take_lock(folder.work.path)
+    (out / "_temporary").mkdir()
     for name in ("base.json", "text.json"):
         (out / "_temporary" / name).write_text("{}")
     gone: list[str] = []
@@ -211,7 +211,7 @@ def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: P
         unlink(path, **flags)
 
     monkeypatch.setattr(Path, "unlink", watched)
-    folder.clean()
+    folder.clean_finished()
     assert gone[0] == "base.json"
     assert gone[-1] == LOCK
     assert not (out / "_temporary").exists()

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.support.train_shards import colour_files, encoded, write_tar
 from train.data.batches import SKIPPED, Batch, Position, TrainingData
 from train.data.find_shards import ShardSet, find_sets
+from train.data.images import random_crop
 from train.data.samples import LONGEST_IMAGE
 from train.errors import TrainingError
 from train.presets import TINY
@@ -166,23 +167,23 @@ def test_as_few_samples_are_read_ahead_as_their_bytes_allow(tmp_path: Path, monk
     sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
     settings = replace(SETTINGS, batch_size=32, decode_threads=1)
     expected = batches(sets, 2, settings=settings)
-    monkeypatch.setattr("train.data.batches._MAX_BYTES_AHEAD", 4 << 16)
+    monkeypatch.setattr("train.data.batches.MAX_BYTES_AHEAD", 4 << 16)
     held, lock = [0], threading.Lock()
-    crop, submitted = TrainingData._crop, ThreadPoolExecutor.submit
+    submitted = ThreadPoolExecutor.submit
 
     def submit(self, function, *args):
         with lock:
             held.append(held[-1] + 1)
         return submitted(self, function, *args)
 
-    def counted(self, cursor, sample):
-        found = crop(self, cursor, sample)
+    def counted(*image, **how):
+        cropped = random_crop(*image, **how)
         with lock:
             held.append(held[-1] - 1)
-        return found
+        return cropped
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
-    monkeypatch.setattr(TrainingData, "_crop", counted)
+    monkeypatch.setattr("train.data.batches.random_crop", counted)
     assert_equal(batches(sets, 2, settings=settings), expected)
     assert max(held) <= 6
 

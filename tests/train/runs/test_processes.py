@@ -160,7 +160,7 @@ def test_a_killed_torchrun_takes_its_processes_with_it(monkeypatch):
     torchrun = os.fork()
     if not torchrun:
         if not os.fork():
-            processes._end_with_torchrun()
+            processes.end_with_torchrun()
             os.write(writing, b"up")
         time.sleep(60)
         os._exit(0)

@@ -132,7 +132,7 @@ def test_sums_are_of_64_bits() -> None:
 @pytest.mark.parametrize("at_once", [1, 2, 7, 100, 10_000])
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_sums_by_ranges_of_hashes(monkeypatch, at_once: int, pieces: int) -> None:
-    monkeypatch.setattr(counts, "_ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(counts, "ROWS_AT_ONCE", at_once)
     keys = [*range(99), *(key * 0x9E3779B97F4A7C15 % 2**64 for key in range(1000)), 2**64 - 1]
     rows = [(key, at % 3 + 1) for at, key in enumerate(keys)] * 2
     expected: Counter[int] = Counter()

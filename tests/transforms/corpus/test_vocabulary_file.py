@@ -25,7 +25,7 @@ def u64(*members: int) -> bytes:
 @pytest.mark.parametrize("members", [[0], [2**64 - 1], [0, 1, 2**63, 2**64 - 1]])
 @pytest.mark.parametrize("piece", [8, 16, 24, 1 << 20])
 def test_a_sorted_file_is_a_vocabulary(monkeypatch, folder: str, members: list, piece: int) -> None:
-    monkeypatch.setattr(vocabulary_file, "_PIECE", piece)
+    monkeypatch.setattr(vocabulary_file, "PIECE", piece)
     body, path = u64(*members), f"{folder}/{len(members)}-{members[0]}-{piece}"
     write_atomically(path, lambda sink: sink.write(body))
     found = check_vocabulary(path)
@@ -48,7 +48,7 @@ def test_a_sorted_file_is_a_vocabulary(monkeypatch, folder: str, members: list, 
     ],
 )
 def test_another_file_is_none(monkeypatch, tmp_path: Path, piece: int, body: bytes, says: str):
-    monkeypatch.setattr(vocabulary_file, "_PIECE", piece)
+    monkeypatch.setattr(vocabulary_file, "PIECE", piece)
     (tmp_path / "file").write_bytes(body)
     with pytest.raises(ValueError, match=says):
         check_vocabulary(str(tmp_path / "file"))

@@ -151,7 +151,7 @@ def test_a_large_image_in_a_dictionary_is_held_once(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": rows}), path, **plain)
     before = pa.total_allocated_bytes()
     most = 0
-    for body in evaluation._bodies(path):
+    for body in evaluation.image_bodies(path):
         most = max(most, pa.total_allocated_bytes() - before)
         assert len(body) == 1 << 22
     assert most < 32 << 20

@@ -25,7 +25,7 @@ DIRECTIVES = FetchSettings().directives
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "_ROBOTS", RobotsCache())
+    monkeypatch.setattr(fetch, "ROBOTS", RobotsCache())
 
 
 def details(web: SmallWeb, *paths: str, how: FetchSettings = POLITE) -> list[str | None]:

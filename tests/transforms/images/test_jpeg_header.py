@@ -99,9 +99,9 @@ def test_samples_beyond_libjpegs_clamp_are_left_to_it() -> None:
 
 
 def test_planes_that_would_be_too_large_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jpeg_dc, "_MOST_SAMPLES", 60 * 80)
+    monkeypatch.setattr(jpeg_dc, "MOST_SAMPLES", 60 * 80)
     assert dc_plane(LARGE["grey"]) is not None
-    monkeypatch.setattr(jpeg_dc, "_MOST_SAMPLES", 60 * 80 - 1)
+    monkeypatch.setattr(jpeg_dc, "MOST_SAMPLES", 60 * 80 - 1)
     assert dc_plane(LARGE["grey"]) is None
 
 

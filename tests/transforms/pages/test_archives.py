@@ -172,7 +172,7 @@ def test_a_directory_of_a_wacz_that_is_too_long():
 
 
 def test_what_unpacks_to_much_more_is_cut(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("transforms.pages.archive_files._LEAST_LIMIT", 1 << 16)
+    monkeypatch.setattr("transforms.pages.archive_files.LEAST_LIMIT", 1 << 16)
     many = b"".join(GOOD) * 2000
     for data in (
         gzip.compress(gzip.compress(many, 0), 9),
@@ -299,7 +299,7 @@ def test_how_much_is_read_at_once_changes_nothing(size: int):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("transforms.pages.archive_members.READ", "transforms.pages.archives.READ"):
             patch.setattr(name, 37 * size)
-        patch.setattr(archive_members, "_FIRST_CHUNK", size)
+        patch.setattr(archive_members, "FIRST_CHUNK", size)
         small = [read(data) for data in archives]
     assert small == [read(data) for data in archives]
 

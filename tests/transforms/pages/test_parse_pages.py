@@ -54,8 +54,8 @@ def url(number: int) -> str:
 def test_pages_and_rows_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages_at_once: int, rows_at_once: int
 ):
-    monkeypatch.setattr(pages, "_PAGES_AT_ONCE", pages_at_once)
-    monkeypatch.setattr(pages, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(pages, "PAGES_AT_ONCE", pages_at_once)
+    monkeypatch.setattr(pages, "ROWS_AT_ONCE", rows_at_once)
     (tmp_path / "a.warc").write_bytes(
         b"".join(page_record(url(n), image_page(n)) for n in range(10))
     )

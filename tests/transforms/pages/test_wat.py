@@ -202,13 +202,13 @@ def test_the_escapes_of_common_crawl_are_not_parsed():
 
 
 def test_what_nobody_foresaw_in_a_link_or_record_costs_it_alone(monkeypatch: pytest.MonkeyPatch):
-    def fail(text: str, url: str) -> tuple[str, str]:
+    def fail(html: str) -> None:
         raise ZeroDivisionError("never seen")
 
     link = {"path": "IMG@/src", "url": "o.png", "alt": "&amp;"}
     whole = page([link, *USUAL[:1]])
     odd = compact(whole).replace(b"/src", b"\\/src")
-    monkeypatch.setattr(wat, "_unescaped", fail)
+    monkeypatch.setattr(wat, "LexborHTMLParser", fail)
     found, _ = found_in([member(compact(whole)), member(odd, "y"), member(compact(whole))])
     unreadable = [Broken("unreadable", PAGE_URL)] * 3
     assert [one for one in found if isinstance(one, Broken)] == unreadable
@@ -289,7 +289,7 @@ def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.
     assert found_in(members) == alone
     for kind in ("gz", "zst", "plain"):
         for size in (1, 1 << 12, 1 << 20):
-            monkeypatch.setattr(wat, "_AT_ONCE", size)
+            monkeypatch.setattr(wat, "BYTES_AT_ONCE", size)
             (tmp_path / "a.wat").write_bytes(packed([bytes(one) for one in members], kind))
             counts: Counter[str] = Counter()
             with (tmp_path / "a.wat").open("rb") as source:
@@ -319,7 +319,7 @@ def test_a_page_with_a_long_url_and_more_rows_than_a_batch(monkeypatch: pytest.M
     long = page(USUAL)
     long["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 5000}/"
     assert len(told(member(compact(long)))) == 10
-    monkeypatch.setattr(wat_links, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(wat_links, "ROWS_AT_ONCE", 3)
     some = [one for one in images_of_members([member(compact(page(USUAL)))], Counter())]
     assert [len(one.url) for one in some if isinstance(one, Images)] == [3, 2]
     assert found_in([member(compact(page(USUAL)))]) == parsed_of([member(compact(page(USUAL)))])
