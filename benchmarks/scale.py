@@ -179,10 +179,10 @@ def main() -> None:
     figures: dict[str, object] = {"benchmark": "scale", "measured": asdict(parts)}
     tables = []
     for name, plane in (("text plane", text_plane), ("image plane", image_plane)):
-        found = {size: plane(pairs, parts, flags) for size, pairs in SIZES.items()}
-        names = list(found["1 M"])
-        tables.append([{name: n} | {size: found[size][n] for size in SIZES} for n in names])
-        figures[name] = found
+        by_size = {size: plane(pairs, parts, flags) for size, pairs in SIZES.items()}
+        names = list(by_size["1 M"])
+        tables.append([{name: n} | {size: by_size[size][n] for size in SIZES} for n in names])
+        figures[name] = by_size
     print_table(tables[0])
     print()
     print_results(tables[1], figures | {"assumed": vars(flags)}, PACKAGES)

@@ -98,7 +98,7 @@ def room_of(module: str) -> str:
 
 def arrows() -> set[tuple[str, str]]:
     """Which room imports which, as the sources have it: (package.room, package.room)."""
-    found = set()
+    between = set()
     for path in PRODUCT:
         package = path.parts[0]
         if package not in ROOMS:
@@ -106,8 +106,8 @@ def arrows() -> set[tuple[str, str]]:
         here = room_of(module_of(path))
         for module in imported_modules(path):
             if module.partition(".")[0] == package and room_of(module) != here:
-                found.add((f"{package}.{here}", f"{package}.{room_of(module)}"))
-    return found
+                between.add((f"{package}.{here}", f"{package}.{room_of(module)}"))
+    return between
 
 
 def allowed() -> set[tuple[str, str]]:
@@ -127,8 +127,8 @@ def on_the_ground(arrow: tuple[str, str]) -> bool:
 
 def test_there_is_something_to_look_at() -> None:
     assert {path.parts[0].removesuffix(".py") for path in PRODUCT} == set(PACKAGES)
-    found = imported_modules(Path("pipeline/curate.py"))
-    assert {"pipeline.rules", "transforms.corpus.judge_pairs"} <= found
+    imported = imported_modules(Path("pipeline/curate.py"))
+    assert {"pipeline.rules", "transforms.corpus.judge_pairs"} <= imported
     for package, rooms in ROOMS.items():
         folders = {
             path.name for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()
@@ -139,8 +139,8 @@ def test_there_is_something_to_look_at() -> None:
 @pytest.mark.parametrize("path", PRODUCT, ids=str)
 def test_packages_import_one_way(path: Path) -> None:
     package = path.parts[0].removesuffix(".py")
-    found = {module.partition(".")[0] for module in imported_modules(path)}
-    assert found <= {package, *PACKAGES[package].split()}
+    imported = {module.partition(".")[0] for module in imported_modules(path)}
+    assert imported <= {package, *PACKAGES[package].split()}
 
 
 def test_rooms_import_those_that_the_table_names_and_each_of_these() -> None:

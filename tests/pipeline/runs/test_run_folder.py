@@ -88,8 +88,8 @@ def test_other_rules_are_refused_and_nothing_is_touched(
 ):
     (tmp_path / "exam.png").write_bytes(evaluation_image())
     before = state(finished.output)
-    told = [flag.replace("{exam}", f"{tmp_path}/exam.png") for flag in flags]
-    ended = run(finished.source, finished.output, *told)
+    named = [flag.replace("{exam}", f"{tmp_path}/exam.png") for flag in flags]
+    ended = run(finished.source, finished.output, *named)
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert "holds another run" in ended.err
     assert says in ended.err

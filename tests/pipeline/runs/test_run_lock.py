@@ -83,9 +83,9 @@ def test_a_lease_of_a_process_here_that_is_no_more_is_taken_over_at_once(path: s
 @pytest.mark.parametrize("store", ["s3", "gs"], indirect=True)
 def test_a_run_that_lost_its_lease_is_told(path: str):
     lease = Lease(path, lease_s=0.8)
-    found = read_version(path)
-    assert found
-    version = written_by_another_machine(path, found[1])
+    own = read_version(path)
+    assert own
+    version = written_by_another_machine(path, own[1])
     with pytest.raises(RuntimeError, match="another run took"):
         check_until_told(lease)
     lease.release()

@@ -22,11 +22,11 @@ def made(folder: Path, counts: list[int]) -> tuple[str, ...]:
 
 
 def keys_by_epoch(stream: ShuffledStream, epochs: int) -> list[list[str]]:
-    found: list[list[str]] = [[] for _ in range(epochs)]
+    keys: list[list[str]] = [[] for _ in range(epochs)]
     for cursor, sample in stream.samples(Cursor()):
         if cursor.epoch >= epochs:
-            return found
-        found[cursor.epoch].append(sample.key)
+            return keys
+        keys[cursor.epoch].append(sample.key)
     raise AssertionError("it is endless")
 
 

@@ -99,15 +99,15 @@ class _Slower(ThreadedDoFn):
 
 @pytest.mark.parametrize("size", [0, 1, THREADS, THREADS + 1, 20])
 def test_elements_keep_their_order(size: int) -> None:
-    found = list(in_a_bundle(_Slower(), list(range(size)), "side"))
-    assert found == [(element, value, "side") for element in range(size) for value in range(3)]
+    results = list(in_a_bundle(_Slower(), list(range(size)), "side"))
+    assert results == [(element, value, "side") for element in range(size) for value in range(3)]
 
 
 def test_a_threaded_do_fn_works_on_several_bundles() -> None:
     do_fn = _Slower()
     for elements in ([3, 4], [5]):
-        found = list(in_a_bundle(do_fn, elements))
-        assert found == [(element, value, "") for element in elements for value in range(3)]
+        results = list(in_a_bundle(do_fn, elements))
+        assert results == [(element, value, "") for element in elements for value in range(3)]
 
 
 class _Meet(ThreadedDoFn):
@@ -137,8 +137,8 @@ RUNNER = threading.get_ident()
 
 
 def test_elements_are_taken_on_the_runners_thread_and_worked_on_in_others() -> None:
-    found = list(in_a_bundle(_Taken(), [iter([1, 2]), iter([3])]))
-    assert found == [([1, 2], True, False), ([3], True, False)]
+    results = list(in_a_bundle(_Taken(), [iter([1, 2]), iter([3])]))
+    assert results == [([1, 2], True, False), ([3], True, False)]
 
 
 class _Endless(ThreadedDoFn):
@@ -183,10 +183,10 @@ def test_an_error_fails_the_bundle_at_its_place(at: int) -> None:
     before = set(threading.enumerate())
     do_fn = _Fail(at)
     expected = [value for element in range(at) for value in (element, -element)] + [at]
-    found = in_a_bundle(do_fn, list(range(10)))
-    assert [next(found) for _ in expected] == expected  # what came before the error
+    results = in_a_bundle(do_fn, list(range(10)))
+    assert [next(results) for _ in expected] == expected  # what came before the error
     with pytest.raises(ValueError, match=f"element {at}"):
-        next(found)
+        next(results)
     do_fn.teardown()
     assert not still_at_work(before)
 
@@ -233,10 +233,10 @@ def test_tagged_outputs_in_beam() -> None:
     def build(pipeline: beam.Pipeline) -> None:
         side = pipeline | "Side" >> beam.Create([100])
         tagged = beam.ParDo(_Tagged(), beam.pvalue.AsSingleton(side))
-        found = pipeline | beam.Create(elements) | tagged.with_outputs("squares", main="same")
-        assert_that(found["same"], equal_to(elements), label="same")
+        outputs = pipeline | beam.Create(elements) | tagged.with_outputs("squares", main="same")
+        assert_that(outputs["same"], equal_to(elements), label="same")
         squares = [n**2 + 100 for n in elements]
-        assert_that(found["squares"], equal_to(squares), label="squares")
+        assert_that(outputs["squares"], equal_to(squares), label="squares")
 
     run_in_beam(build)
 
