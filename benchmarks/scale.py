@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from results import print_results, print_table
 
-from pipeline.inputs.find_inputs import InputFile
-from pipeline.inputs.splits import ROWS_PER_SPLIT
+from pipeline.inputs.splits import ROWS_PER_SPLIT, InputFile
 from pipeline.run import bucket_count
 from transforms.shards.plan_shards import group_count, shard_count
 

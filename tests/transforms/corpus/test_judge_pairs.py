@@ -188,7 +188,7 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
             return iter(()) if by_reference and split != lost else read_batches(split)
 
         outputs = joined | JudgePairs(
-            read, blocks, rules, paths, out=str(tmp_path / "out"), plan=plan
+            read, blocks, rules, paths, str(tmp_path / "out"), str(tmp_path / "work"), plan
         )
         expect_rows(outputs["kept"], {0: [first], 2: [second]} if plan else {}, "kept")
         counts = [
@@ -251,7 +251,7 @@ def test_many_batches_and_blocks_of_rows_in_any_order(tmp_path: Path) -> None:
             "measured": pipeline | "Measured" >> beam.Create([]),
         } | beam.CoGroupByKey()
         outputs = joined | JudgePairs(
-            read_batches, Blocks(), TextRules(1, 9), sets, str(tmp_path), plan=True
+            read_batches, Blocks(), TextRules(1, 9), sets, str(tmp_path), str(tmp_path), plan=True
         )
         expect_rows(outputs["kept"], {7: expected}, "kept")
         counts = Counts(2 * size, 2 * size - 5, {"duplicate_pair": 5})
