@@ -237,11 +237,11 @@ class VocabularyCut(NamedTuple):
     """Where a vocabulary ends.
 
     Attributes:
-      count: n-grams counted more often are kept; with 0 all are.
+      cut_off: n-grams counted more often are kept; with 0 all are.
       quotas: by bucket, how many of those counted exactly so often, smallest hashes first.
     """
 
-    count: int
+    cut_off: int
     quotas: dict[int, int]
 
 

@@ -98,7 +98,7 @@ class _Keep(ThreadedDoFn):
         bucket, block = element
         batch = unpack(block)
         hashes, counts = batch["ngram"].to_numpy(), batch["count"].to_numpy()
-        members = frequent_ngrams(hashes, counts, cut.count, cut.quotas[bucket])
+        members = frequent_ngrams(hashes, counts, cut.cut_off, cut.quotas[bucket])
         yield bucket, self.blocks.pack([batch_of({"hash": members})])[0]
 
 

@@ -188,5 +188,5 @@ def test_the_classes_of_counts_add_up(texts: list[str], size: int) -> None:
 
 def test_a_size_far_beyond_the_data_keeps_all() -> None:
     histograms = histograms_of(COUNTS, 8)
-    assert vocabulary_cut(histograms, 100_000_000).count == 0
+    assert vocabulary_cut(histograms, 100_000_000).cut_off == 0
     assert describe_vocabulary(histograms, 10**18).vocabulary == len(COUNTS)
