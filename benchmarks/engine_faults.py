@@ -102,9 +102,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=("disk", "store"), default="")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    given = parser.parse_args()
+    flags = parser.parse_args()
     SETS.mkdir(parents=True, exist_ok=True)
-    draw, wrong = random.Random(given.seed), 0
+    draw, wrong = random.Random(flags.seed), 0
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-")))
         through = stack.enter_context(faulty_proxy(stack.enter_context(s3_store(folder))))
@@ -116,17 +116,17 @@ def main() -> int:
         }
         corpus = stack.enter_context(demo_web(small=True))
         flink = stack.enter_context(cluster("faults"))
-        found = undisturbed(corpus, flink)
+        times = undisturbed(corpus, flink)
         for what, plane in ((what, plane) for what in ("disk", "store") for plane in PLANES):
-            fault = Kill(what, plane, draw.uniform(0, found[plane]))
+            fault = Kill(what, plane, draw.uniform(0, times[plane]))
             seconds = draw.uniform(*FAILING_S)
-            if given.only not in what:
+            if flags.only not in what:
                 continue
             if what == "disk":
                 made = disk_is_full(fault, corpus, flink, folder)
             else:
                 made = store_fails(fault, corpus, flink, through, seconds)
-            fault.same = made == found["hash"]
+            fault.same = made == times["hash"]
             wrong += not fault.same
             print(fault.row(), flush=True)
     return int(wrong > 0)

@@ -93,18 +93,18 @@ def compare_bytes(demo: Corpus, flink: Cluster, portable: list[str], only: str) 
     }
     rows, hashes = [], set()
     for corpus in (demo, large_corpus(demo, PAIRS)):
-        found = []
+        set_hashes = []
         for name, flags in engines.items():
             if only not in f"{corpus.name}, {name}":
                 continue
             output = SETS / "set"
             shutil.rmtree(output, ignore_errors=True)
             ended = run(corpus.command(output, flags), SETS / "set.log")
-            found.append("failed" if ended.status else set_hash(output))
+            set_hashes.append("failed" if ended.status else set_hash(output))
             shown = {"corpus": corpus.name, "engine": name, "s": round(ended.seconds)}
-            rows.append(shown | {"SHA-256 of all files": found[-1][:16]})
+            rows.append(shown | {"SHA-256 of all files": set_hashes[-1][:16]})
             print(rows[-1], ended.last_line if ended.status else "", flush=True)
-        hashes.add(len(set(found)) <= 1 and "failed" not in found)
+        hashes.add(len(set(set_hashes)) <= 1 and "failed" not in set_hashes)
     print_table(rows)
     return hashes == {True}
 
@@ -193,15 +193,15 @@ def main() -> int:
     parser.add_argument(
         "--only", default="", help='bytes: what has this in "CORPUS, ENGINE"; scaling: in the plane'
     )
-    given = parser.parse_args()
+    flags = parser.parse_args()
     SETS.mkdir(parents=True, exist_ok=True)
-    if given.what == "scaling":
+    if flags.what == "scaling":
         with cluster("scaling") as flink:
-            measure_scaling(flink, given.only)
+            measure_scaling(flink, flags.only)
         return 0
     web, service = demo_web(small=False), portable_service()
     with web as demo, cluster("engines") as flink, service as portable:
-        return int(not compare_bytes(demo, flink, portable, given.only))
+        return int(not compare_bytes(demo, flink, portable, flags.only))
 
 
 if __name__ == "__main__":

@@ -63,9 +63,9 @@ def command_of(side: str, listed: Path, out: Path) -> list[str]:
         "thread_count": CONNECTIONS,
         "processes_count": 1,
     }
-    given = [f"--{name}={value}" for name, value in flags.items()]
+    own_flags = [f"--{name}={value}" for name, value in flags.items()]
     module = "from img2dataset.main import main; main()"
-    return [sys.executable, "-c", module, *given, *SIDES[side][0]]
+    return [sys.executable, "-c", module, *own_flags, *SIDES[side][0]]
 
 
 def arrived(out: Path) -> int:

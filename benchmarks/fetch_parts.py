@@ -96,9 +96,9 @@ def libjpeg_plane(body: bytes) -> np.ndarray:
 
 
 def plane_costs(bodies: list[bytes], repeats: int) -> dict[str, float]:
-    some = [bodies[n : n + IMAGES_AT_ONCE] for n in range(0, len(bodies), IMAGES_AT_ONCE)]
+    groups = [bodies[n : n + IMAGES_AT_ONCE] for n in range(0, len(bodies), IMAGES_AT_ONCE)]
     return {
-        "grey plane": cost_us(dc_planes, some, repeats) * len(some) / len(bodies),
+        "grey plane": cost_us(dc_planes, groups, repeats) * len(groups) / len(bodies),
         "grey plane, by libjpeg": cost_us(libjpeg_plane, bodies, repeats),
     }
 
@@ -129,7 +129,7 @@ def main() -> None:
     if flags.qualities:
         compare_qualities(bodies, flags.qualities, flags.repeats)
         return
-    some = [bodies[n : n + IMAGES_AT_ONCE] for n in range(0, len(bodies), IMAGES_AT_ONCE)]
+    groups = [bodies[n : n + IMAGES_AT_ONCE] for n in range(0, len(bodies), IMAGES_AT_ONCE)]
     planes_cost = plane_costs(bodies, flags.repeats)
     planes = dc_planes(bodies)
     parts = {
@@ -137,8 +137,8 @@ def main() -> None:
         "header": cost_us(jpeg_header, bodies, flags.repeats),
         **planes_cost,
         "perceptual hash": cost_us(plane_hash, planes, flags.repeats),
-        "examine: header, plane, hash": cost_us(examine_all, some, flags.repeats)
-        * len(some)
+        "examine: header, plane, hash": cost_us(examine_all, groups, flags.repeats)
+        * len(groups)
         / len(bodies),
     }
     with tempfile.TemporaryDirectory(prefix="alignset-bench-") as name:

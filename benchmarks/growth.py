@@ -137,20 +137,20 @@ def main() -> int:
     start, runs = measure_all(flags)
     add_times(runs, start)
     sides = [(run, side) for run in runs for side in COLOURS if f"{side}_us" in run]
-    found = verdict(runs)
+    judged = verdict(runs)
     figures = {"benchmark": "growth", "repeats": flags.repeats, "start": start, "runs": runs}
     packages = ("duckdb", "apache-beam", "numpy", "numba", "pyarrow")
-    print_results([table_row(*one) for one in sides], figures | found, packages)
+    print_results([table_row(*of_side) for of_side in sides], figures | judged, packages)
     draw_plot(runs, flags.plot)
-    linear = "linear" if found["linear"] else "NOT linear"
-    memory = "within" if found["within_memory"] else "NOT within"
+    linear = "linear" if judged["linear"] else "NOT linear"
+    memory = "within" if judged["within_memory"] else "NOT within"
     print(
-        f"{linear}: from {LINEAR_FROM:,} pairs on, time a pair grew {found['growth']:.2f} times"
-        f" (allowed {MAX_GROWTH}; CPU time {found['cpu_growth']:.2f},"
-        f" time less the start {found['net_growth']:.2f});"
-        f" peak {found['peak_mib']:,.0f} MiB, {memory} {MAX_PEAK_MIB:,}; plot: {flags.plot}"
+        f"{linear}: from {LINEAR_FROM:,} pairs on, time a pair grew {judged['growth']:.2f} times"
+        f" (allowed {MAX_GROWTH}; CPU time {judged['cpu_growth']:.2f},"
+        f" time less the start {judged['net_growth']:.2f});"
+        f" peak {judged['peak_mib']:,.0f} MiB, {memory} {MAX_PEAK_MIB:,}; plot: {flags.plot}"
     )
-    return int(flags.check and not (found["linear"] and found["within_memory"]))
+    return int(flags.check and not (judged["linear"] and judged["within_memory"]))
 
 
 if __name__ == "__main__":

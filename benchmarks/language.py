@@ -62,10 +62,10 @@ def main() -> None:
         default.min_langdetect_probability,
     )
     texts = labelled_texts(args.catalogues.split(","))
-    counts = Counter(one.language for one in texts)
-    texts = [one for one in texts if counts[one.language] >= MIN_TEXTS]
+    counts = Counter(text.language for text in texts)
+    texts = [text for text in texts if counts[text.language] >= MIN_TEXTS]
     sample = _sampled(texts, args.texts_per_language)
-    languages = len({one.language for one in texts})
+    languages = len({text.language for text in texts})
     print(
         f"{len(texts):,} texts, {counts['en']:,} of them English, in {languages} languages; "
         f"{len(sample):,} of them for the detectors"
@@ -96,13 +96,13 @@ def _arguments() -> argparse.Namespace:
 
 def _sampled(texts: Texts, most: int) -> list[LabelledText]:
     by_language: dict[str, list[LabelledText]] = defaultdict(list)
-    for one in texts:
-        by_language[one.language].append(one)
+    for text in texts:
+        by_language[text.language].append(text)
     draw = random.Random(0).sample
     return [
-        one
+        text
         for code, its in by_language.items()
-        for one in (its if code == "en" else draw(its, min(most, len(its))))
+        for text in (its if code == "en" else draw(its, min(most, len(its))))
     ]
 
 
@@ -114,13 +114,13 @@ class _Kept:
     kept: Bools
 
     def share(self, *wanted: Callable[[LabelledText], bool]) -> float:
-        rows = [at for at, one in enumerate(self.texts) if all(is_so(one) for is_so in wanted)]
+        rows = [at for at, text in enumerate(self.texts) if all(is_so(text) for is_so in wanted)]
         return float(self.kept[rows].mean()) if rows else float("nan")
 
     def recall(self, *wanted: Callable[[LabelledText], bool]) -> float:
         """Of English; the kinds of text weigh the same, where they have any such."""
         shares = [
-            self.share(lambda one, kind=kind: (one.language, one.kind) == ("en", kind), *wanted)
+            self.share(lambda text, kind=kind: (text.language, text.kind) == ("en", kind), *wanted)
             for kind in KINDS
         ]
         return float(np.nanmean(shares))
@@ -128,9 +128,9 @@ class _Kept:
     def taken(self) -> dict[str, float]:
         """By language, how much of it is taken for English."""
         kept, every = Counter[str](), Counter[str]()
-        for one, is_kept in zip(self.texts, self.kept, strict=True):
-            every[one.language] += 1
-            kept[one.language] += bool(is_kept)
+        for text, is_kept in zip(self.texts, self.kept, strict=True):
+            every[text.language] += 1
+            kept[text.language] += bool(is_kept)
         return {code: kept[code] / n for code, n in every.items() if code != "en"}
 
     def figures(self) -> dict[str, float]:
@@ -152,14 +152,14 @@ def _detector_row(name: str, detect: Callable[[str], str], sample: Texts) -> dic
     kept: dict[str, _Kept] = {}
     seconds = 0.0
     for case, spelt in CASES.items():
-        spellings = [spelt(one.text) for one in sample]
+        spellings = [spelt(text.text) for text in sample]
         start = time.process_time()
-        found = [detect(text) for text in spellings]
+        codes = [detect(text) for text in spellings]
         seconds = seconds or time.process_time() - start
-        kept[case] = _Kept(sample, np.array([code == "en" for code in found]))
+        kept[case] = _Kept(sample, np.array([code == "en" for code in codes]))
     plain = kept["as is"]
     by_length = {
-        words: plain.recall(lambda one, low=low, high=high: low <= one.words <= high)
+        words: plain.recall(lambda text, low=low, high=high: low <= text.words <= high)
         for words, (low, high) in LENGTHS.items()
     }
     by_case = {case: kept[case].recall() for case in CASES if case != "as is"}
@@ -170,37 +170,37 @@ def _detector_row(name: str, detect: Callable[[str], str], sample: Texts) -> dic
 
 
 def _curve(texts: Texts, rule: LanguageRule) -> list[dict[str, Any]]:
-    scores = np.array([language_score(one.text.casefold(), "en")[0] for one in texts])
+    scores = np.array([language_score(text.text.casefold(), "en")[0] for text in texts])
     rows = [
         {"min_language_score": f"{low:.3f}"} | _Kept(texts, scores >= low).figures()
         for low in (0.45, 0.475, 0.49, 0.5, 0.505, 0.51, 0.52, 0.54, 0.56, 0.6)
     ]
-    wrong, _ = wrong_languages(pa.array([one.text for one in texts]), rule)
+    wrong, _ = wrong_languages(pa.array([text.text for text in texts]), rule)
     kept = np.ones(len(texts), bool)
     kept[wrong] = False
     return [{"min_language_score": "default rule"} | _Kept(texts, kept).figures(), *rows]
 
 
 def _confusion(texts: Texts, rule: LanguageRule) -> list[dict[str, Any]]:
-    wrong, languages = wrong_languages(pa.array([one.text for one in texts]), rule)
+    wrong, languages = wrong_languages(pa.array([text.text for text in texts]), rule)
     taken = ["en"] * len(texts)
     for row, code in zip(wrong, languages.to_pylist(), strict=True):
         taken[row] = code
     by_language: dict[str, Counter[str]] = defaultdict(Counter)
-    for one, code in zip(texts, taken, strict=True):
-        by_language[one.language][code] += 1
+    for text, code in zip(texts, taken, strict=True):
+        by_language[text.language][code] += 1
     rows = []
     own = _kept_where_wanted(texts, rule)
-    for code, found in sorted(
+    for code, taken_for in sorted(
         by_language.items(), key=lambda item: -item[1]["en"] / item[1].total()
     ):
-        total = found.total()
-        others = [(c, n) for c, n in found.most_common() if c not in ("en", code)][:4]
+        total = taken_for.total()
+        others = [(c, n) for c, n in taken_for.most_common() if c not in ("en", code)][:4]
         rows.append({
             "language": code,
             "texts": total,
-            "taken for en, %": 100 * found["en"] / total,
-            "for itself, %": 100 * found[code] / total,
+            "taken for en, %": 100 * taken_for["en"] / total,
+            "for itself, %": 100 * taken_for[code] / total,
             "kept where wanted, %": own.get(code, "not known"),
             "and for, %": " ".join(f"{c} {100 * n / total:.1f}" for c, n in others),
         })  # fmt: skip
@@ -210,8 +210,8 @@ def _confusion(texts: Texts, rule: LanguageRule) -> list[dict[str, Any]]:
 def _kept_where_wanted(texts: Texts, rule: LanguageRule) -> dict[str, float]:
     """By language that the rule can be asked for: percent of its own texts that are kept then."""
     its: dict[str, list[str]] = defaultdict(list)
-    for one in texts:
-        its[one.language].append(one.text)
+    for text in texts:
+        its[text.language].append(text.text)
     shares = {}
     for code in its.keys() & set(LANGUAGES):
         wrong, _ = wrong_languages(pa.array(its[code]), dataclasses.replace(rule, language=code))
@@ -222,13 +222,13 @@ def _kept_where_wanted(texts: Texts, rule: LanguageRule) -> dict[str, float]:
 def _columns(texts: Texts) -> dict[str, list[str]]:
     return {
         "100,000 English captions": captions(100_000),
-        "all labelled texts": sorted({one.text for one in texts}),
+        "all labelled texts": sorted({text.text for text in texts}),
     }
 
 
 def _throughput(name: str, texts: list[str], rule: LanguageRule) -> dict[str, Any]:
     """`wrong_languages` in one thread against langdetect on every n-th of the same texts."""
-    column, some = pa.array(texts), texts[:: max(1, len(texts) // 1000)]
+    column, sample = pa.array(texts), texts[:: max(1, len(texts) // 1000)]
     wrong_languages(pa.array(["before the clock starts: langdetect's profiles"]), rule)
     langdetect_probability("before the clock starts", "en")
     times = []
@@ -240,9 +240,9 @@ def _throughput(name: str, texts: list[str], rule: LanguageRule) -> dict[str, An
     asked = langdetect_probability.cache_info().misses
     langdetect_probability.cache_clear()
     start = time.process_time()
-    for text in some:
+    for text in sample:
         langdetect_probability(text, "en")
-    reference = len(some) / (time.process_time() - start)
+    reference = len(sample) / (time.process_time() - start)
     ours = len(texts) / sorted(times)[1]
     return {
         "texts": name,

@@ -42,7 +42,7 @@ def detectors(rule: LanguageRule) -> Iterator[tuple[str, Detector]]:
     for name, (package, make) in makers.items():
         if find_spec(package):
             detect = make()
-            yield name, lambda text, detect=detect: CODES.get(found := detect(text), found)
+            yield name, lambda text, detect=detect: CODES.get(answer := detect(text), answer)
 
 
 def _langdetect() -> Detector:
@@ -113,7 +113,7 @@ def _lingua(low: bool = False) -> Detector:
     model = (made.with_low_accuracy_mode() if low else made).build()
 
     def detect(text: str) -> str:
-        found = model.detect_language_of(text)
-        return found.iso_code_639_1.name.lower() if found else ""
+        language = model.detect_language_of(text)
+        return language.iso_code_639_1.name.lower() if language else ""
 
     return detect

@@ -40,15 +40,17 @@ def labelled_texts(catalogues: Iterable[str] = CATALOGUES) -> list[LabelledText]
     kinds = {"messages": _messages(catalogues), "emoji": _emoji(), "photos": _photos()}
     every = [(kind, *pair) for kind, pairs in kinds.items() for pair in pairs]
     english = {text.casefold() for _, code, _, text in every if code == "en"}
-    found: dict[tuple[str, str], LabelledText] = {}
+    texts: dict[tuple[str, str], LabelledText] = {}
     for kind, code, original, text in every:
         folded = text.casefold()
         if code != "en" and folded in english:
             continue
         words = len((original if code in UNSPACED else text).split())
         if MIN_WORDS <= words <= MAX_WORDS and any(c.isalpha() for c in text):
-            found.setdefault((code, folded), LabelledText(text, code, kind, words))
-    return sorted(found.values(), key=lambda one: (one.language, one.kind, one.text))
+            texts.setdefault((code, folded), LabelledText(text, code, kind, words))
+    return sorted(
+        texts.values(), key=lambda labelled: (labelled.language, labelled.kind, labelled.text)
+    )
 
 
 def _messages(catalogues: Iterable[str]) -> Iterator[tuple[str, str, str]]:

@@ -116,7 +116,7 @@ def measure(sets: dict[str, Path], cache: Path, point: Point) -> Point:
     evaluate = ("train.evaluate", "retrieval", f"--model={model / 'model'}")
     said = run([sys.executable, "-m", *evaluate, f"--data={sets['eval']}"], log)
     scores = json.loads(said.splitlines()[-1])
-    found = {
+    recalls = {
         **point,
         "pairs": pairs,
         "all": point["pairs"] is None,
@@ -125,11 +125,11 @@ def measure(sets: dict[str, Path], cache: Path, point: Point) -> Point:
         "chance": scores["chance"]["image_to_text"]["R@1"],
         "wall_s": round(wall_s, 1),
     }
-    found["R@1"] = (found["image_to_text"] + found["text_to_image"]) / 2
+    recalls["R@1"] = (recalls["image_to_text"] + recalls["text_to_image"]) / 2
     result.parent.mkdir(exist_ok=True)
-    result.write_text(json.dumps(found))
-    print(f"{name}: R@1 {found['R@1']:.1f} %, {wall_s:.0f} s", file=sys.stderr, flush=True)
-    return found
+    result.write_text(json.dumps(recalls))
+    print(f"{name}: R@1 {recalls['R@1']:.1f} %, {wall_s:.0f} s", file=sys.stderr, flush=True)
+    return recalls
 
 
 def wanted_points(pairs: list[int], steps: list[int], seeds: int) -> list[Point]:

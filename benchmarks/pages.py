@@ -74,7 +74,7 @@ SETUPS = {
 
 def write_warc(path: Path, folder: Path, times: int) -> tuple[int, int]:
     """Writes the pages; returns how many, and their bytes."""
-    pages = sorted(one for one in folder.rglob("*.html") if not one.is_symlink())
+    pages = sorted(file for file in folder.rglob("*.html") if not file.is_symlink())
     size = 0
     with path.open("wb") as sink:
         writer = WARCWriter(sink, gzip=True)
@@ -100,12 +100,12 @@ def write_wat(path: Path, warc: Path) -> None:
     with path.open("wb") as sink, warc.open("rb") as source:
         for record in ArchiveIterator(source):
             fields = dict(record.rec_headers.headers)
-            told: dict = {"Actual-Content-Type": fields.get("Content-Type")}
+            metadata: dict = {"Actual-Content-Type": fields.get("Content-Type")}
             if record.rec_type == "response":
                 tree = lxml.html.fromstring(record.content_stream().read())
                 links = [link for node in tree.iter() if (link := _link(node))]
                 head = {"Title": tree.findtext(".//title") or ""}
-                told["HTTP-Response-Metadata"] = {
+                metadata["HTTP-Response-Metadata"] = {
                     "Response-Message": {"Status": "200", "Version": "HTTP/1.1", "Reason": "OK"},
                     "Headers": dict(record.http_headers.headers),
                     "HTML-Metadata": {"Head": head, "Links": links},
@@ -113,7 +113,7 @@ def write_wat(path: Path, warc: Path) -> None:
             envelope = {
                 "Format": "WARC/1.0",
                 "WARC-Header-Metadata": fields,
-                "Payload-Metadata": told,
+                "Payload-Metadata": metadata,
             }
             whole = {"Container": {"Filename": warc.name, "Compressed": True}, "Envelope": envelope}
             block = json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()
@@ -149,8 +149,8 @@ def _as_written(value: str) -> str:
 
 
 def ours(path: Path) -> list[Found]:
-    found = pairs_of(PageFiles("warc", ((str(path), ""),)), Counter())
-    return [one for one in found if isinstance(one, Found)]
+    items = pairs_of(PageFiles("warc", ((str(path), ""),)), Counter())
+    return [item for item in items if isinstance(item, Found)]
 
 
 def by_warcio_and_lxml(path: Path) -> list[Found]:
@@ -183,8 +183,8 @@ def in_process(side: str, python: str, path: Path) -> tuple[float, Pairs]:
     root = str(Path(__file__).parents[1])
     code = PARSE.format(root=root, setup=setup, call=call, rows=rows)
     done = subprocess.run([python, "-c", code, str(path)], check=True, capture_output=True)
-    spent, found = json.loads(done.stdout)
-    return spent, Counter(Found(*row) for row in found)
+    spent, pair_rows = json.loads(done.stdout)
+    return spent, Counter(Found(*row) for row in pair_rows)
 
 
 def compare(name: str, sides: dict[str, Callable[[], tuple[float, Pairs]]], repeats: int) -> dict:
@@ -198,12 +198,12 @@ def compare(name: str, sides: dict[str, Callable[[], tuple[float, Pairs]]], repe
         mine, theirs = pairs.values()
         if _plain(mine) != _plain(theirs):
             raise RuntimeError(f"{name}: {len(mine - theirs)} pairs of ours, {len(theirs - mine)}")
-    (_, mine_s), (other, theirs_s) = ((s, statistics.median(t)) for s, t in seconds.items())
+    (_, mine_s), (other_side, theirs_s) = ((s, statistics.median(t)) for s, t in seconds.items())
     return {
         "input": name,
         "pairs": sum(mine.values()),
         "ours, CPU-s": mine_s,
-        "other": other,
+        "other": other_side,
         "CPU-s": theirs_s,
         "ratio": theirs_s / mine_s,
     }
@@ -269,10 +269,10 @@ def main() -> None:
         if args.cc2dataset:
             if not args.wat:
                 write_wat(wat, warc)
-            told = args.wat or wat
+            crawl = args.wat or wat
             sides = {
-                "ours": lambda: in_process("ours", sys.executable, told),
-                "cc2dataset": lambda: in_process("cc2dataset", args.cc2dataset, told),
+                "ours": lambda: in_process("ours", sys.executable, crawl),
+                "cc2dataset": lambda: in_process("cc2dataset", args.cc2dataset, crawl),
             }
             rows.append(compare("WAT", sides, args.repeats))
     figures = {"benchmark": "pages", "pages": pages, "mib": size / 2**20, "rows": rows}

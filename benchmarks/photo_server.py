@@ -51,10 +51,10 @@ def find_nginx() -> str:
     Raises:
       SystemExit: it is not installed.
     """
-    found = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if not found:
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if not nginx:
         raise SystemExit("nginx is not on the PATH: install it (Debian: apt install nginx-light)")
-    return found
+    return nginx
 
 
 def make_photos(folder: Path, count: int) -> None:

@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from results import print_results, print_table
 
-from pipeline.inputs.find_inputs import InputFile
-from pipeline.inputs.splits import ROWS_PER_SPLIT
+from pipeline.inputs.splits import ROWS_PER_SPLIT, InputFile
 from pipeline.run import bucket_count
 from transforms.shards.plan_shards import group_count, shard_count
 
@@ -179,10 +178,10 @@ def main() -> None:
     figures: dict[str, object] = {"benchmark": "scale", "measured": asdict(parts)}
     tables = []
     for name, plane in (("text plane", text_plane), ("image plane", image_plane)):
-        found = {size: plane(pairs, parts, flags) for size, pairs in SIZES.items()}
-        names = list(found["1 M"])
-        tables.append([{name: n} | {size: found[size][n] for size in SIZES} for n in names])
-        figures[name] = found
+        by_size = {size: plane(pairs, parts, flags) for size, pairs in SIZES.items()}
+        names = list(by_size["1 M"])
+        tables.append([{name: n} | {size: by_size[size][n] for size in SIZES} for n in names])
+        figures[name] = by_size
     print_table(tables[0])
     print()
     print_results(tables[1], figures | {"assumed": vars(flags)}, PACKAGES)

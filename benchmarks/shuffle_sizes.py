@@ -128,26 +128,26 @@ def _pairs_read(flags: list[str]) -> int:
     (output,) = (flag.partition("=")[2] for flag in flags if flag.startswith("--output="))
     for name in ("funnel.json", "_temporary/text.json"):
         if (path := Path(output) / name).exists():
-            found = json.loads(path.read_text())
-            return found["read"]["rows"] if "read" in found else found["steps"][0]["seen"]
+            document = json.loads(path.read_text())
+            return document["read"]["rows"] if "read" in document else document["steps"][0]["seen"]
     raise FileNotFoundError(f"the run left no counts in {output}")
 
 
 def print_exchanges(exchanges: list[dict[str, Any]], pairs: int) -> None:
     """Prints what crosses LEAST_SHOWN bytes and more, the most first, in bytes a pair."""
-    total = sum(one["bytes"] for one in exchanges if one["kind"] == "group")
+    total = sum(exchange["bytes"] for exchange in exchanges if exchange["kind"] == "group")
     rows = [
         {
-            "exchange": f"{one['kind']} {one['name'][:60]}",
-            "MB": one["bytes"] / 1e6,
-            "bytes a pair": one["bytes"] / pairs,
-            "elements": one["elements"],
-            "largest kB": one["largest_element"] / 1e3,
-            "groups": one["groups"],
-            "largest group MB": one["largest_group"] / 1e6,
+            "exchange": f"{exchange['kind']} {exchange['name'][:60]}",
+            "MB": exchange["bytes"] / 1e6,
+            "bytes a pair": exchange["bytes"] / pairs,
+            "elements": exchange["elements"],
+            "largest kB": exchange["largest_element"] / 1e3,
+            "groups": exchange["groups"],
+            "largest group MB": exchange["largest_group"] / 1e6,
         }
-        for one in sorted(exchanges, key=lambda one: -one["bytes"])
-        if one["bytes"] >= LEAST_SHOWN
+        for exchange in sorted(exchanges, key=lambda exchange: -exchange["bytes"])
+        if exchange["bytes"] >= LEAST_SHOWN
     ]
     if rows:
         print_table(rows)

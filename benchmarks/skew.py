@@ -64,7 +64,9 @@ def measure_case(case: str, flags: argparse.Namespace) -> dict[str, Any]:
     exchanges = shuffled(corpus, size)
     for what in ("largest_element", "largest_group"):
         run[f"{what}_mb"], run[f"{what}_in"] = largest(exchanges, what)
-    return run | {"exchanges": [one for one in exchanges if one["bytes"] >= 1_000_000]}
+    return run | {
+        "exchanges": [exchange for exchange in exchanges if exchange["bytes"] >= 1_000_000]
+    }
 
 
 def table_row(run: dict[str, Any]) -> dict[str, Any]:

@@ -36,16 +36,16 @@ def _one_host(group: int, size: int, words: pa.StringArray) -> Columns:
     columns = columns_of(rows, words)
     # Chosen by the image, which has one URL.
     alike = pa.array(rows.images * 2_654_435_761 % 100 < 90)
-    one = pc.replace_substring_regex(columns["url"], r"ost\d+\.", "ost1.")
-    return columns | {"url": pc.if_else(alike, one, columns["url"])}
+    on_one_host = pc.replace_substring_regex(columns["url"], r"ost\d+\.", "ost1.")
+    return columns | {"url": pc.if_else(alike, on_one_host, columns["url"])}
 
 
 def _long_text(group: int, size: int, words: pa.StringArray) -> Columns:
     """Two texts of 1 MB in each row group: one of many words, one of a single word."""
     columns = columns_of(draw(group, size), words)
-    some = " ".join(words.slice(1000 * group, LONG_TEXT // 4).to_pylist())
+    text = " ".join(words.slice(1000 * group, LONG_TEXT // 4).to_pylist())
     lone = f"w{group}".ljust(LONG_TEXT, "x")
-    long = {size // 3: some[:LONG_TEXT].strip(), size // 2: lone}
+    long = {size // 3: text[:LONG_TEXT].strip(), size // 2: lone}
     mask = np.zeros(size, np.bool_)
     mask[list(long)] = True
     texts = pc.replace_with_mask(columns["caption"], pa.array(mask), pa.array(long.values()))

@@ -184,9 +184,10 @@ def measured_seconds(answers: Sequence[Answer], settings: FetchSettings) -> floa
     threading.Thread(target=lambda: asyncio.run(serve()), daemon=True).start()
     begun.wait()
     urls = []
-    for one in answers:
-        address = f"127.{one.host >> 16 & 255}.{one.host >> 8 & 255}.{one.host & 255 or 1}"
-        urls.append(f"http://{address}:{port[0]}/{min(one.delay_s, 1000):.3f}")
+    for simulated in answers:
+        host = simulated.host
+        address = f"127.{host >> 16 & 255}.{host >> 8 & 255}.{host & 255 or 1}"
+        urls.append(f"http://{address}:{port[0]}/{min(simulated.delay_s, 1000):.3f}")
     start = time.monotonic()
     assert len(list(fetch_all(urls, settings))) == len(urls)
     return time.monotonic() - start
@@ -208,12 +209,12 @@ def check(flags: argparse.Namespace) -> None:
 
 def measure(path: str) -> None:
     """What the real fetcher sees of the demo's web: seconds and outcome of each transfer."""
-    seen: list[tuple[int, Ended]] = []  # with the number of the attempt
+    ends: list[tuple[int, Ended]] = []  # with the number of the attempt
 
     class Seen(Transfers):
         def wait(self, at_most_s: float) -> list[Ended]:
             ended = super().wait(at_most_s)
-            seen.extend((one.job.attempts, one._replace(body=None)) for one in ended)
+            ends.extend((end.job.attempts, end._replace(body=None)) for end in ended)
             return ended
 
     # Its web is one host, which is not to wait for itself.
@@ -225,18 +226,18 @@ def measure(path: str) -> None:
         pairs = pq.read_table(demo.flags[0].partition("=")[2])
         for _ in fetch_all(pairs["url"].unique().drop_null().to_pylist(), settings):
             pass
-    first = [one for attempt, one in seen if attempt == 1 and not one.redirect]
+    first = [end for attempt, end in ends if attempt == 1 and not end.redirect]
     table = pa.table(
         {
-            "delay_s": [one.took_s for one in first],
-            "detail": [one.detail for one in first],
-            "silent": [one.silent for one in first],
+            "delay_s": [end.took_s for end in first],
+            "detail": [end.detail for end in first],
+            "silent": [end.silent for end in first],
         }
     )
     pq.write_table(table, path)
     rows = []
-    for detail in sorted({one.detail or "" for one in first}):
-        took = [one.took_s for one in first if (one.detail or "") == detail]
+    for detail in sorted({end.detail or "" for end in first}):
+        took = [end.took_s for end in first if (end.detail or "") == detail]
         row = {"outcome": detail or "success", "transfers": len(took)}
         shares = {"ms: median": 0.5, "90 %": 0.9, "99 %": 0.99, "the longest": 1.0}
         rows.append(row | {name: float(np.quantile(took, q)) * 1000 for name, q in shares.items()})
@@ -250,8 +251,10 @@ def simulate(flags: argparse.Namespace) -> None:
         draw = np.random.default_rng(7)
         flags.pairs, shards = pairs, total // pairs
         web = Web(flags, draw)
-        seen = [shard_seconds(web.shard(), settings) + pairs * IMAGE_S for _ in range(detailed)]
-        seconds = draw.choice(seen, shards)
+        detailed_s = [
+            shard_seconds(web.shard(), settings) + pairs * IMAGE_S for _ in range(detailed)
+        ]
+        seconds = draw.choice(detailed_s, shards)
         for how in ("as asked", "at the start", "and taken over"):
             workers = Workers(seconds, flags, draw)
             over = how == "and taken over"
@@ -262,8 +265,8 @@ def simulate(flags: argparse.Namespace) -> None:
                 {
                     "pairs a shard": pairs,
                     "given out": how,
-                    "shard, s: median": float(np.median(seen)),
-                    "the longest": float(np.max(seen)),
+                    "shard, s: median": float(np.median(detailed_s)),
+                    "the longest": float(np.max(detailed_s)),
                     "hours": float(done[-1]),
                     "over even": float(done[-1] / even),
                     "after 95 % are done": float((done[-1] - done[int(0.95 * shards)]) / done[-1]),

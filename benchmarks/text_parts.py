@@ -28,20 +28,20 @@ import beam_runner
 from pipeline.inputs.find_inputs import find_files, find_splits
 from pipeline.inputs.readers import read_split
 from pipeline.options import parse
-from transforms.columns import batches
 from transforms.corpus import count_pairs, judge_pairs, rare_tokens, vocabulary
 from transforms.pairs import measure_pairs as measure
+from transforms.storage.blocks import Blocks
 
 # Where each part is looked up when it is called, by stage.
 PARTS = {
-    "first reading": [(count_pairs._Count, "_count")],
+    "first reading, but for its blocks": [(count_pairs, "counted")],
     "first: measure": [(count_pairs, "measure")],
-    "first: sort and count n-grams": [(count_pairs, "_ngrams")],
+    "first: sort and count n-grams": [(count_pairs, "count_ngrams")],
     "first: distinct pairs, with the buckets'": [(count_pairs, "distinct_pairs")],
-    "blocks to files": [(batches.Blocks, "pack")],
+    "blocks to files": [(Blocks, "pack")],
     "sum n-grams": [(vocabulary, "sum_by_hash")],
     "add up images and texts": [(count_pairs, "sum_by_hash")],
-    "second reading": [(judge_pairs._JudgeBatch, "__call__")],
+    "second reading": [(judge_pairs.JudgeBatch, "__call__")],
     "second: look n-grams up": [(judge_pairs, "has_rare_token")],
     "second: dropped rows": [(judge_pairs, "rejected_rows")],
     "write Parquet": [(judge_pairs.RowWriter, "finish")],

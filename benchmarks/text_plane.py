@@ -36,10 +36,10 @@ def corpus_of(folder: Path, pairs: int) -> Path:
 
 def vocabulary_size(corpus: Path, share: float, pairs: int) -> int:
     """The size next to `share` of the pairs at which no two n-grams of one count are parted."""
-    known = corpus.with_suffix(".sizes.json")
-    if not known.exists():
-        known.write_text(json.dumps(duckdb_rules.vocabulary_sizes(str(corpus))))
-    return min(json.loads(known.read_text()), key=lambda size: abs(size - share * pairs))
+    sizes = corpus.with_suffix(".sizes.json")
+    if not sizes.exists():
+        sizes.write_text(json.dumps(duckdb_rules.vocabulary_sizes(str(corpus))))
+    return min(json.loads(sizes.read_text()), key=lambda size: abs(size - share * pairs))
 
 
 def our_command(corpus: Path, out: Path, size: int) -> list[str]:
@@ -59,8 +59,8 @@ def count_kept(ours: Path, theirs: Path) -> int:
       RuntimeError: one kept a pair that the other did not, or not as often.
     """
     tables = [f"(SELECT url, caption FROM '{path}')" for path in (ours / "pairs/*.parquet", theirs)]
-    for name, this, other in (("we", *tables), ("DuckDB", *tables[::-1])):
-        surplus = duckdb.sql(f"FROM {this} EXCEPT ALL FROM {other}").fetchall()
+    for name, this, theirs in (("we", *tables), ("DuckDB", *tables[::-1])):
+        surplus = duckdb.sql(f"FROM {this} EXCEPT ALL FROM {theirs}").fetchall()
         if surplus:
             raise RuntimeError(f"only {name} kept {len(surplus)} pairs, such as {surplus[:3]}")
     return duckdb.sql(f"SELECT count(*) FROM {tables[0]}").fetchall()[0][0]
@@ -89,22 +89,22 @@ def measure(
     kept = 0
     with tempfile.TemporaryDirectory(prefix="alignset-bench-") as name:
         folder = Path(name)
-        out, other = folder / "out", folder / "kept.parquet"
+        out, duckdb_out = folder / "out", folder / "kept.parquet"
         for repeat in range(repeats):
             line = f"run {repeat + 1} of {corpus.stem}:"
             if against_duckdb:
-                command = duckdb_command(corpus, other, size)
+                command = duckdb_command(corpus, duckdb_out, size)
                 theirs.append(run_measured(command, folder / "duckdb.log"))
                 line += f" DuckDB {theirs[-1].wall_s:.2f} s,"
             ours.append(run_measured(our_command(corpus, out, size), folder / "ours.log"))
             print(f"{line} ours {ours[-1].wall_s:.2f} s", file=sys.stderr)
-            kept = count_kept(out, other) if against_duckdb else count_ours(out)
+            kept = count_kept(out, duckdb_out) if against_duckdb else count_ours(out)
             shutil.rmtree(out)
-    found: dict[str, float] = {"kept": kept, "vocabulary_size": size, **_medians("ours", ours)}
+    figures: dict[str, float] = {"kept": kept, "vocabulary_size": size, **_medians("ours", ours)}
     if against_duckdb:
         ratios = [u.wall_s / v.wall_s for u, v in zip(ours, theirs, strict=True)]
-        found |= {"ratio": median(ratios), **_medians("duckdb", theirs)}
-    return found
+        figures |= {"ratio": median(ratios), **_medians("duckdb", theirs)}
+    return figures
 
 
 def _medians(side: str, usages: list[Usage]) -> dict[str, float]:

@@ -174,28 +174,28 @@ def main() -> None:
     flags.add_argument("--images", choices=IMAGES, action="append")
     flags.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     flags.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    given = flags.parse_args()
-    if given.side:
-        print(json.dumps(measure(given.side, given.images[0], given.folder, given.samples)))
+    args = flags.parse_args()
+    if args.side:
+        print(json.dumps(measure(args.side, args.images[0], args.folder, args.samples)))
         return
     with tempfile.TemporaryDirectory() as temporary:
-        _compare(given, make_shards(given.cache or Path(temporary), given.photos))
+        _compare(args, make_shards(args.cache or Path(temporary), args.photos))
 
 
-def _compare(given: argparse.Namespace, folders: dict[str, Path]) -> None:
+def _compare(args: argparse.Namespace, folders: dict[str, Path]) -> None:
     rows, figures = [], {}
-    for images in given.images or IMAGES:
+    for images in args.images or IMAGES:
         sides = SIDES[:2] if images.endswith("346 px") else SIDES
-        found: dict[str, list[dict]] = {side: [] for side in sides}
-        for _ in range(given.repeats):
+        runs: dict[str, list[dict]] = {side: [] for side in sides}
+        for _ in range(args.repeats):
             for side in sides:
                 command = [sys.executable, __file__, f"--side={side}", f"--images={images}"]
-                command += [f"--folder={folders[images]}", f"--samples={given.samples}"]
+                command += [f"--folder={folders[images]}", f"--samples={args.samples}"]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                found[side].append(json.loads(done.stdout))
+                runs[side].append(json.loads(done.stdout))
         for side in sides:
             medians = {
-                name: statistics.median(one[name] for one in found[side])
+                name: statistics.median(run[name] for run in runs[side])
                 for name in ("per_second", "per_cpu_second")
             }
             figures[f"{images}: {side}"] = medians

@@ -242,14 +242,14 @@ def main() -> None:
     if flags.side:
         run_side(flags)
         return
-    found: dict[str, list[dict]] = {side: [] for side in SIDES}
+    by_side: dict[str, list[dict]] = {side: [] for side in SIDES}
     for _ in range(flags.repeats):
-        for side, runs in found.items():
+        for side, runs in by_side.items():
             command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             runs.append(json.loads(said.splitlines()[-1]))
     figures = {}
-    for side, runs in found.items():
+    for side, runs in by_side.items():
         wall_ms = statistics.median(ms for run in runs for ms in run["wall_ms"])
         cpu_ms = statistics.median(run["cpu_ms"] for run in runs)
         figures[side] = {"samples/s": 1e3 * flags.batch_size / wall_ms, "CPU ms": cpu_ms}

@@ -37,14 +37,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     flags = parser.parse_args()
-    found: dict[int, list[float]] = defaultdict(list)
+    seconds: dict[int, list[float]] = defaultdict(list)
     for _ in range(flags.repeats):
         for kib in map(int, flags.sizes.split(",")):
-            found[kib].append(write_s(flags.folder, kib << 10))
-            print(f"{kib} KiB: {found[kib][-1]:.2f} s", file=sys.stderr)
+            seconds[kib].append(write_s(flags.folder, kib << 10))
+            print(f"{kib} KiB: {seconds[kib][-1]:.2f} s", file=sys.stderr)
             time.sleep(PAUSE_S)
-    rows = [{"KiB a write": kib, "system s": median(times)} for kib, times in found.items()]
-    print_results(rows, {"benchmark": "write_sizes", "system_s": found}, ())
+    rows = [{"KiB a write": kib, "system s": median(times)} for kib, times in seconds.items()]
+    print_results(rows, {"benchmark": "write_sizes", "system_s": seconds}, ())
 
 
 if __name__ == "__main__":

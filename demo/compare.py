@@ -49,10 +49,10 @@ def read_run(output: Path) -> list[dict]:
 
 def compare(truth: pa.Table, run: list[dict]) -> Comparison:
     """Counts the rows whose fate is as told; of equal pairs it does not matter which is kept."""
-    expected, found = _outcomes(truth.to_pylist()), _outcomes(run)
+    expected, outcomes = _outcomes(truth.to_pylist()), _outcomes(run)
     agreeing, differences = 0, []
-    for pair in sorted(expected.keys() | found.keys()):
-        wanted, got = expected.get(pair, Counter()), found.get(pair, Counter())
+    for pair in sorted(expected.keys() | outcomes.keys()):
+        wanted, got = expected.get(pair, Counter()), outcomes.get(pair, Counter())
         agreeing += (wanted & got).total()
         if wanted != got:
             differences.append(f"{pair}: {_told(wanted - got)} came out as {_told(got - wanted)}")

@@ -71,14 +71,14 @@ class _Connection(socketserver.StreamRequestHandler):
         return True
 
     def _send_file(self, path: str) -> bool:
-        found = self.server.files.get(path.lstrip("/"))
-        if found is None:
+        file = self.server.files.get(path.lstrip("/"))
+        if file is None:
             return self._send(HTTPStatus.NOT_FOUND, _PAGE)
-        return self._send(HTTPStatus.OK, found.read_bytes(), self._kind(path))
+        return self._send(HTTPStatus.OK, file.read_bytes(), self._kind(path))
 
     def _file(self, rest: str) -> bytes:
-        found = self.server.files.get(rest)
-        return found.read_bytes() if found else _PAGE
+        file = self.server.files.get(rest)
+        return file.read_bytes() if file else _PAGE
 
     @staticmethod
     def _kind(path: str) -> str:

@@ -82,9 +82,9 @@ class RawCounts:
             image, text = pair_identity(url, caption)
             self.texts_of_image[image].add(text)
             self.images_of_text[text].add(image)
-            found = list(ngrams(caption))
-            self.ngrams.update(found)
-            rows_with.update(set(found))
+            of_caption = list(ngrams(caption))
+            self.ngrams.update(of_caption)
+            rows_with.update(set(of_caption))
         self.vocabulary = {ngram for ngram, count in self.ngrams.items() if count >= 2}
         by_rows = {ngram for ngram, count in rows_with.items() if count >= 2}
         if (
@@ -107,17 +107,17 @@ def text_reasons(
     """
     valid = [(url, text) for url, text in rows if not is_malformed(url, text)]
     counts = RawCounts([(url, text) for url, text in valid if english[kept_text(text)]])
-    seen: set[tuple[str, str]] = set()
+    earlier_pairs: set[tuple[str, str]] = set()
     reasons = []
     for url, caption in rows:
         reason = _own_reason(caption, english, rules)
         if is_malformed(url, caption):
             reason = "malformed_pair"
-        elif pair_identity(url, caption) in seen:
+        elif pair_identity(url, caption) in earlier_pairs:
             reason = "duplicate_pair"
         elif reason is None:
             reason = _corpus_reason(url, caption, counts, rules)
-        seen.add(pair_identity(url, caption))
+        earlier_pairs.add(pair_identity(url, caption))
         reasons.append(reason)
     return reasons, len(counts.vocabulary)
 

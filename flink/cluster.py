@@ -16,11 +16,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 from urllib.request import urlopen
+
+from flink.processes import children, in_group
 
 ROOT = Path(__file__).parent.parent
 PARTS = ROOT / ".flink"  # where `make flink` puts the jars
@@ -243,7 +244,7 @@ class Cluster:
         """The processes of a part that live, the part itself first."""
         with contextlib.suppress(OSError, ValueError):
             pid = int((self.folder / f"{name}.pid").read_text())
-            return [pid, *_children(pid)]
+            return [pid, *children(pid)]
         return []
 
     def supervisor(self) -> int | None:
@@ -257,15 +258,14 @@ class Cluster:
 
     def stop(self) -> bool:
         """Ends all of it; returns whether there was something to end."""
-        pid = self.supervisor()
-        if pid is None:
+        if (pid := self.supervisor()) is None:
             return False
         for signum, wait_s in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signum)
             deadline = time.monotonic() + wait_s
             while time.monotonic() < deadline:
-                if not _in_group(pid):
+                if not in_group(pid):
                     return True
                 time.sleep(0.1)
         raise ClusterError(f"processes of group {pid} do not end")
@@ -298,20 +298,3 @@ class Cluster:
                         )
                     (self.folder / f"{name}.pid").write_text(str(running[name].pid))
                 time.sleep(1)
-
-
-def _children(parent: int) -> Iterator[int]:
-    for pid, fields in _processes():
-        if int(fields[1]) == parent:
-            yield pid
-
-
-def _in_group(group: int) -> bool:
-    return any(int(fields[2]) == group and fields[0] != "Z" for _, fields in _processes())
-
-
-def _processes() -> Iterator[tuple[int, list[str]]]:
-    """Each process, and what /proc says of it: state, parent, group."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            yield int(folder.name), (folder / "stat").read_text().rpartition(")")[2].split()[:3]

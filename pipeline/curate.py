@@ -110,24 +110,26 @@ def curate_texts(
             rules=TextRules(rules.min_words, rules.max_words),
             sets=corpus.paths,
             out=places.out,
+            work=places.work.path,
             plan=not job.text_only,
         )
     )
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
-        kept = (
-            pipeline
-            | "Once" >> beam.Create([None])
-            | "Kept"
-            >> beam.Map(
-                lambda _, counts: add_counts(counts).kept,
-                beam.pvalue.AsIter(judged["counts"]),
-            )
-        )
-        plan = PlanShards(places.work.plan, job.samples_per_shard, kept, blocks)
-        result["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
+        result["shards"] = _planned(pipeline, judged, job.samples_per_shard, places)
     sums = {"rows_read": (counted["read"], sum), "counts": (judged["counts"], add_counts)}
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
+
+
+def _planned(
+    pipeline: beam.Pipeline, judged: Any, samples_per_shard: int, places: Places
+) -> beam.PCollection:
+    """A singleton, the numbers of the shards that the kept pairs are planned to be in."""
+    view = beam.pvalue.AsIter(judged["counts"])
+    count = beam.Map(lambda _, counts: add_counts(counts).kept, view)
+    kept = pipeline | "Once" >> beam.Create([None]) | "Kept" >> count
+    plan = PlanShards(places.work.plan, samples_per_shard, kept, places.blocks)
+    return judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
 
 
 class _CorpusSets(NamedTuple):

@@ -15,14 +15,13 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline.curate import Places, curate_images, curate_texts, parse_pages
 from pipeline.inputs.find_inputs import (
-    InputFile,
     find_evaluation_files,
     find_files,
     find_splits,
     find_vocabulary,
 )
 from pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
-from pipeline.inputs.splits import Split
+from pipeline.inputs.splits import InputFile, Split
 from pipeline.options import Command, UsageError
 from pipeline.report.closing import close_run
 from pipeline.report.fetch_report import render_failed

@@ -22,9 +22,9 @@ from transforms.columns.rejects import REJECTED
 
 
 def test_every_pair_meets_its_fate(golden: Golden):
-    found, expected = fates(golden.output), Counter(golden.fates)
-    assert found - expected == Counter()
-    assert expected - found == Counter()
+    met, expected = fates(golden.output), Counter(golden.fates)
+    assert met - expected == Counter()
+    assert expected - met == Counter()
 
 
 def test_a_run_leaves_the_contracts_files_and_no_other(golden: Golden):

@@ -11,7 +11,7 @@ from train.runs import processes
 
 # Rows of scores that are in memory at once: 4 matrices of 512 x 16,384 floats are 128 MiB, where
 # whole ones would be 4 GiB.
-_ROWS = 512
+ROWS_AT_ONCE = 512
 
 
 class _GatherRows(torch.autograd.Function):
@@ -66,7 +66,7 @@ def contrastive_loss(
         return total / (2 * b)
 
     parts = list(
-        zip(*(torch.split(whole, _ROWS) for whole in (images, texts, target)), strict=True)
+        zip(*(torch.split(whole, ROWS_AT_ONCE) for whole in (images, texts, target)), strict=True)
     )
     if len(parts) == 1:
         return rows_loss(*parts[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.inputs.readers import as_bytes
-from pipeline.inputs.splits import Split, row_group_splits
+from pipeline.inputs.splits import InputFile, Split, row_group_splits
 from pipeline.inputs.text_files import header_columns
 from pipeline.options import Job, UsageError
 from transforms.columns.pair_columns import PAGE_URL
@@ -25,6 +24,7 @@ from transforms.corpus.vocabulary_file import check_vocabulary
 from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.images.file_formats import IMAGE_SUFFIXES
 from transforms.pages.parse_pages import PAGE_FORMATS
+from transforms.storage.documents import DocumentError, read_document
 from transforms.storage.files import exists, is_local, open_to_read
 
 SUFFIXES = {
@@ -57,13 +57,16 @@ TEXT_NAMES = (
 )
 
 
-@dataclass(frozen=True, order=True)
-class InputFile:
-    """A file as it was found."""
+@dataclass(frozen=True)
+class _SetJob:
+    text_only: bool
 
-    path: str
-    bytes: int
-    format: str
+
+@dataclass(frozen=True)
+class _SetManifest:
+    """What of a set's manifest says where its pairs are; of any version of ours."""
+
+    job: _SetJob
 
 
 def match(pattern: str) -> list[tuple[str, int]]:
@@ -141,12 +144,11 @@ def _pairs_of_set(folder: str) -> str | None:
     """Where a set of ours has its pairs, its other files being none; None of anything else."""
     if any(c in folder for c in "*?[") or not exists(f"{folder}/manifest.json"):
         return None
-    with open_to_read(f"{folder}/manifest.json") as source:
-        try:
-            text_only = json.load(source)["job"]["text_only"]
-        except (ValueError, LookupError, TypeError):
-            return None
-    return f"{folder}/{'pairs' if text_only else 'shards'}"
+    try:
+        job = read_document(f"{folder}/manifest.json", _SetManifest).job
+    except DocumentError:
+        return None
+    return f"{folder}/{'pairs' if job.text_only else 'shards'}"
 
 
 def _may_be(file: InputFile) -> bool:

@@ -9,8 +9,7 @@ from urllib.parse import quote, urljoin
 
 import pyarrow.parquet as pq
 
-from pipeline.inputs.find_inputs import InputFile
-from pipeline.inputs.splits import Split, row_group_splits
+from pipeline.inputs.splits import InputFile, Split, row_group_splits
 from pipeline.options import Job, UsageError
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.pages.archives import check_archive

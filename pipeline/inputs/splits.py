@@ -1,4 +1,4 @@
-"""The parts of the input that workers read, each alone."""
+"""The files of the input, and the parts of them that workers read, each alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from dataclasses import dataclass, replace
 import pyarrow.parquet as pq
 
 ROWS_PER_SPLIT = 1 << 18
+
+
+@dataclass(frozen=True, order=True)
+class InputFile:
+    """A file as it was found."""
+
+    path: str
+    bytes: int
+    format: str
 
 
 @dataclass(frozen=True)

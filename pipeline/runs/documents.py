@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
-from pipeline.inputs.find_inputs import InputFile
+from pipeline.inputs.splits import InputFile
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_images import EvaluationFile, EvaluationSet

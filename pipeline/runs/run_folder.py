@@ -15,7 +15,8 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 from msgspec import UnsetType
 
-from pipeline.inputs.find_inputs import InputFile, match
+from pipeline.inputs.find_inputs import match
+from pipeline.inputs.splits import InputFile
 from pipeline.options import Command, UsageError
 from pipeline.runs.documents import Funnel, Manifest, Retry, RetryBase, RunDescription, WorkFolder
 from pipeline.runs.engine import everywhere

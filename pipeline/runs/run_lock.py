@@ -115,8 +115,8 @@ class Lease:
         self._ended.set()
         self._thread.join()
         _LIVE.discard(self._run)
-        version = read_version(self.path)
-        if version and self._is_ours(version[0]):
+        lease = read_version(self.path)
+        if lease and self._is_ours(lease.body):
             FileSystems.delete([self.path])
 
     def _write(self, version: str | None) -> bool:
@@ -124,9 +124,9 @@ class Lease:
         body = {"run": self._run, "renewals": self._renewals, "pid": os.getpid()} | _here()
         written = put_if(self.path, json.dumps(body).encode(), version)
         if written is None:  # perhaps by ourselves, where the store wrote but did not say so
-            found = read_version(self.path)
-            if found and self._is_ours(found[0]):
-                written = found[1]
+            lease = read_version(self.path)
+            if lease and self._is_ours(lease.body):
+                written = lease.version
         if written:
             self._version = written
         return written is not None
@@ -136,10 +136,10 @@ class Lease:
 
     def _version_of_the_dead(self) -> str | None:
         """The version to write over; None where nobody has the lease any more."""
-        found = read_version(self.path)
-        if found is None:
+        lease = read_version(self.path)
+        if lease is None:
             return None
-        holder, version = _holder(found[0]), found[1]
+        holder, version = _holder(lease.body), lease.version
         if _has_ended(holder):
             return version
         where = f"{holder.get('host', 'another machine')}, process {holder.get('pid', '?')}"
@@ -148,12 +148,12 @@ class Lease:
         end = time.monotonic() + self.lease_s
         while time.monotonic() < end:
             time.sleep(self.lease_s / 12)
-            found = read_version(self.path)
-            if found is None:
+            lease = read_version(self.path)
+            if lease is None:
                 return None
             if _has_ended(holder):  # it was killed, and was on its way
                 return version
-            if found[1] != version:
+            if lease.version != version:
                 out = self.path.partition("/_temporary/")[0]
                 raise UsageError(f"another run is writing to {out} ({where}); wait for it")
         return version

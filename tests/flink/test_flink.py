@@ -57,13 +57,13 @@ def wait_until(true: Callable[[], bool], process: subprocess.Popen) -> None:
 
 def writing(flink: Cluster) -> list[int]:
     """The Python workers that have a shard's images open."""
-    found = []
+    processes = []
     for pid in flink.pids("workers")[1:]:
         with contextlib.suppress(OSError):
             links = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
             if any("/shard-" in link for link in links):
-                found.append(pid)
-    return found
+                processes.append(pid)
+    return processes
 
 
 def test_the_same_bytes_though_workers_and_the_command_are_killed(

@@ -105,31 +105,31 @@ def wrapped(data: bytes, random: Random) -> bytes:
 
 def texts(data: bytes) -> set[str]:
     """The texts of the images that are read."""
-    found, rows = set(), 0
+    alt_texts, rows = set(), 0
     for read in read_records(io.BytesIO(data)):
         rows += 1
-        told = page_of(read) if isinstance(read, Record) else read
-        if isinstance(told, Broken):
-            assert told.detail in PAGE_FAULTS
-        elif not isinstance(told, str):
-            for one in images_of(list(tags_of(told))):
-                assert not isinstance(one, Broken), one
-                found.add(one.text)
+        page = page_of(read) if isinstance(read, Record) else read
+        if isinstance(page, Broken):
+            assert page.detail in PAGE_FAULTS
+        elif not isinstance(page, str):
+            for image in images_of(list(tags_of(page))):
+                assert not isinstance(image, Broken), image
+                alt_texts.add(image.text)
     assert rows <= len(data)
-    return found
+    return alt_texts
 
 
 def check(random: Random) -> None:
     kind = random.choice(["plain", "gz", "zst"])
     pages = [page(number, random) for number in range(5)]
     broken = set(random.sample(range(1, 5), random.randint(0, 2)))  # the first tells of which kind
-    members = [packed([one], kind) for one in pages]
+    members = [packed([raw], kind) for raw in pages]
     for number in broken:
         members[number] = (overwritten if kind == "plain" else torn)(members[number], random)
     data = wrapped(b"".join(members), random)
-    found = texts(data)
+    alt_texts = texts(data)
     whole = {f"picture {number}" for number in set(range(5)) - broken}
-    assert whole <= found, (sorted(broken), data)
+    assert whole <= alt_texts, (sorted(broken), data)
     size = random.choice([40, 100, 1000])
     with (
         patch("transforms.pages.archives.READ", size),

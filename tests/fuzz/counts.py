@@ -18,15 +18,15 @@ TOP = 2**64 - 1
 
 def hashes_of(random: Random, most: int) -> UInt64s:
     """Some clusters of hashes, in no order."""
-    found: list[int] = []
+    hashes: list[int] = []
     size = random.choice([0, 1, 2, random.randrange(most), most])
-    while len(found) < size:
+    while len(hashes) < size:
         base = random.choice([0, 1, TOP, 2**63, 2**63 - 1, 2**61, random.randrange(2**64)])
         step = random.choice([0, 1, -1, 2**20, 2**48 + 1, random.randrange(2**64)])
         times = random.choice([1, 1, 3, 254, 255, 256, 511, 1000, size])
-        found += [(base + step * at) % 2**64 for at in range(min(times, size))]
-    random.shuffle(found)
-    return np.array(found, np.uint64)
+        hashes += [(base + step * at) % 2**64 for at in range(min(times, size))]
+    random.shuffle(hashes)
+    return np.array(hashes, np.uint64)
 
 
 def _counted(columns: tuple[UInt64s, np.ndarray]) -> Counter[int]:
@@ -42,10 +42,10 @@ def _check_runs(hashes: UInt64s) -> None:
     distinct, times = runs(np.sort(hashes))
     assert distinct.tolist() == sorted(expected)
     assert _counted((distinct, times)) == expected
-    for found in (byte_runs(np.sort(hashes)), count_ngrams(hashes.copy())):
-        assert np.all(found[0][1:] >= found[0][:-1])
-        assert len(found[0]) == sum(-(-times // 255) for times in expected.values())
-        assert _counted(found) == expected
+    for counts in (byte_runs(np.sort(hashes)), count_ngrams(hashes.copy())):
+        assert np.all(counts[0][1:] >= counts[0][:-1])
+        assert len(counts[0]) == sum(-(-times // 255) for times in expected.values())
+        assert _counted(counts) == expected
 
 
 def _check_sums(random: Random, hashes: UInt64s) -> None:
@@ -56,23 +56,23 @@ def _check_sums(random: Random, hashes: UInt64s) -> None:
         order = np.argsort(hashes[start:stop])
         pieces.append(hashes[start:stop][order])
         weights.append(times[start:stop][order])
-    found = sum_by_hash(pieces, weights)
-    assert len(np.unique(found[0])) == len(found[0])
-    assert _counted(found) == _counted((hashes, times))
+    sums = sum_by_hash(pieces, weights)
+    assert len(np.unique(sums[0])) == len(sums[0])
+    assert _counted(sums) == _counted((hashes, times))
 
 
 def _check_members(random: Random, hashes: UInt64s) -> None:
     members = set(hashes.tolist())
-    near = [(one + step) % 2**64 for one in [*members][:500] for step in (-1, 1)]
+    near = [(member + step) % 2**64 for member in [*members][:500] for step in (-1, 1)]
     asked = [*members, *near, 0, TOP, random.randrange(2**64)]
-    known = HashSet(np.array(sorted(members), np.uint64))
-    found = known.contains(np.array(asked, np.uint64))
-    assert found.tolist() == [one in members for one in asked]
+    member_set = HashSet(np.array(sorted(members), np.uint64))
+    answers = member_set.contains(np.array(asked, np.uint64))
+    assert answers.tolist() == [member in members for member in asked]
 
 
 def _check_repeats(random: Random, hashes: UInt64s) -> None:
     few = hashes[:3].tolist() or [0]
-    pairs = [(random.choice(few), random.choice([*few, int(one)])) for one in hashes[:500]]
+    pairs = [(random.choice(few), random.choice([*few, int(number)])) for number in hashes[:500]]
     exact = [random.randrange(3) for _ in pairs]
     first: dict[tuple[int, int], int] = {}
     for place in sorted(range(len(pairs)), key=lambda at: (exact[at], at)):
@@ -100,8 +100,8 @@ _STEPS = [1, 2, 0, 2**8, 2**40, 2**62, 2**63, TOP]
 
 def _chosen(body: bytes) -> UInt64s:
     """Half as many hashes, which ascend."""
-    some = body[:1] + body[1:-1:2] + body[-1:]
-    steps = np.array(_STEPS, np.uint64)[np.frombuffer(some, np.uint8) % len(_STEPS)]
+    sample = body[:1] + body[1:-1:2] + body[-1:]
+    steps = np.array(_STEPS, np.uint64)[np.frombuffer(sample, np.uint8) % len(_STEPS)]
     return np.frombuffer(np.unique(np.cumsum(steps)).tobytes(), np.uint64)
 
 

@@ -81,7 +81,7 @@ SCRIPT = re.compile(rb"<!--|-->|<(/?)script(?=" + END + rb")", re.I)
 def reference(page: bytes, links: bool) -> bytes:
     """The wanted tags, by expressions."""
     wanted = {b"img", b"source", b"picture", b"base"} | ({b"link"} if links else set())
-    found, at, foreign = [], 0, False
+    tags, at, foreign = [], 0, False
     while (at := page.find(b"<", at)) >= 0:
         if after := markup_end(page, at, foreign):
             at = after
@@ -90,13 +90,13 @@ def reference(page: bytes, links: bool) -> bytes:
             break  # the page ends within it
         at, closes, name = tag.end(), bool(tag[1]), tag[2].lower()
         if name in wanted:
-            found += [tag[0]] if not closes or name == b"picture" else []
+            tags += [tag[0]] if not closes or name == b"picture" else []
             foreign = foreign and name != b"img"
         elif name in (b"svg", b"math"):
             foreign = not closes and not tag[3].endswith(b"/")
         elif not closes and not foreign and name in RAW:
             at = raw_text_end(page, at, name)
-    return b"".join(found)
+    return b"".join(tags)
 
 
 def markup_end(page: bytes, at: int, foreign: bool) -> int:
@@ -147,9 +147,9 @@ def soup(random: Random) -> bytes:
 
 
 def images(pages: list[Page]) -> list[tuple[str, str, str]]:
-    found = list(images_of([tags for page in pages for tags in tags_of(page)]))
-    assert not any(isinstance(one, Broken) for one in found), found
-    return [tuple(one) for one in found]
+    images_and_faults = list(images_of([tags for page in pages for tags in tags_of(page)]))
+    assert not any(isinstance(image, Broken) for image in images_and_faults), images_and_faults
+    return [tuple(image) for image in images_and_faults]
 
 
 def check(random: Random) -> None:
@@ -162,7 +162,7 @@ def check(random: Random) -> None:
     urls = ["http://a.example/b/", "", "no URL", "https://c.example/?d#e"]
     charsets = ["", "utf-16le", "shift_jis", "latin1", "utf-8", "iso-2022-jp"]
     pages = [Page(random.choice(urls), body, random.choice(charsets)) for body in bodies]
-    assert images(pages) == [one for page in pages for one in images([page])], bodies
+    assert images(pages) == [image for page in pages for image in images([page])], bodies
 
 
 def _within(before: bytes) -> Callable[[bytes], object]:

@@ -94,8 +94,8 @@ def hostile_jpeg(random: Random) -> bytes:
             cut = random.randrange(len(data) + 1)
             segments[at : at + 1] = [(marker, data[:cut]), (marker, data[cut:])]
         elif way == 5:
-            other = random.randrange(len(segments))
-            segments[at], segments[other] = segments[other], segments[at]
+            swapped = random.randrange(len(segments))
+            segments[at], segments[swapped] = segments[swapped], segments[at]
         elif way == 6:
             segments[at] = random.choice((0xC0, 0xC1, 0xC2, 0xDB, 0xC4, 0xFE)), data
         elif way == 7:
@@ -109,7 +109,7 @@ def hostile_jpeg(random: Random) -> bytes:
 def decoy(others: list[tuple[int, bytes]], random: Random) -> bytes:
     """Segments of another file behind a marker that has no length for decoders, as if it had one;
     and within a comment."""
-    hidden = b"".join(segment(*other) for other in random.sample(others, min(3, len(others))))
+    hidden = b"".join(segment(*parts) for parts in random.sample(others, min(3, len(others))))
     marker = random.choice((0xD0, 0xD7, 0x01, 0xFE, 0xD8, 0x00))
     return segment(marker, hidden[: random.choice((0, 10, 5000))]) + hidden
 
@@ -147,15 +147,15 @@ def check(random: Random) -> None:
             theirs = by_libjpeg(body)
             assert theirs is not None, "libjpeg finds a fault"
             assert np.array_equal(plane, theirs), "another plane than libjpeg's"
-    seen = [examine(body) for body in bodies]
-    assert not any(isinstance(s, Unusable) and s.detail == "unexpected" for s in seen), seen
-    assert examine_all(bodies) == seen, "another verdict beside others"
-    assert examine_all(bodies[::-1]) == seen[::-1]
-    for body, said in zip(bodies, seen, strict=True):
-        if isinstance(said, Image):  # then Pillow opens it too, and sees the same size
+    verdicts = [examine(body) for body in bodies]
+    assert not any(isinstance(s, Unusable) and s.detail == "unexpected" for s in verdicts), verdicts
+    assert examine_all(bodies) == verdicts, "another verdict beside others"
+    assert examine_all(bodies[::-1]) == verdicts[::-1]
+    for body, verdict in zip(bodies, verdicts, strict=True):
+        if isinstance(verdict, Image):  # then Pillow opens it too, and sees the same size
             whole = examine(body, in_full=True)
-            assert isinstance(whole, Image), (said, whole)
-            assert (whole.width, whole.height) == (said.width, said.height)
+            assert isinstance(whole, Image), (verdict, whole)
+            assert (whole.width, whole.height) == (verdict.width, verdict.height)
 
 
 def _walk(scan: bytes) -> object:

@@ -147,13 +147,13 @@ def made_tar(random: Random) -> bytes:
 
 def seen_by(members: Iterator[Any]) -> tuple[list[Any], bool]:
     """What a reader gives, and whether it ends well."""
-    found: list[Any] = []
+    read: list[Any] = []
     try:
         for member in members:
-            found.append(member)
+            read.append(member)
     except (BrokenTar, TrainingError):
-        return found, False
-    return found, True
+        return read, False
+    return read, True
 
 
 def unless_broken(read: Callable[[], Any], path: Path) -> Any:
@@ -206,8 +206,8 @@ def check_reader(tar: bytes, path: Path) -> None:
 
 def check_trainer(path: Path) -> None:
     """Samples that can be learned from, or are skipped; a tar that is damaged is named."""
-    found, _ = seen_by(shard_samples(str(path)))
-    for sample in found:
+    samples, _ = seen_by(shard_samples(str(path)))
+    for sample in samples:
         assert sample.image is None or len(sample.image) <= path.stat().st_size
         if sample.text:
             assert len(sample.text) <= LONGEST_TEXT
@@ -220,16 +220,16 @@ def check_trainer(path: Path) -> None:
                 raise
             except Exception:  # as `train/data/batches.py` takes it
                 continue
-    for first in range(1, len(found), 3):
+    for first in range(1, len(samples), 3):
         later, _ = seen_by(shard_samples(str(path), first))
-        assert [sample[:3] for sample in later] == [sample[:3] for sample in found[first:]]
+        assert [sample[:3] for sample in later] == [sample[:3] for sample in samples[first:]]
 
 
 def check_evaluation(members: list[Member], path: Path) -> None:
-    found = unless_broken(lambda: hash_evaluation_file(EvaluationFile("a", str(path))), path)
-    if found is not None:
+    hashed = unless_broken(lambda: hash_evaluation_file(EvaluationFile("a", str(path))), path)
+    if hashed is not None:
         images = sum(member.name.lower().endswith(IMAGE_SUFFIXES) for member in members)
-        assert len(found.phashes) + found.unreadable == images
+        assert len(hashed.phashes) + hashed.unreadable == images
 
 
 def check(random: Random) -> None:

@@ -28,8 +28,8 @@ def page(body: bytes) -> None:
 
 def many_pages(body: bytes) -> None:
     """The pattern in many pages, as many of them together as in a run."""
-    some = [body[at : at + 300] for at in range(0, len(body), 300)]
-    tags = [tags for page in some for tags in tags_of(Page(URL, page, ""))]
+    bodies = [body[at : at + 300] for at in range(0, len(body), 300)]
+    tags = [tags for page in bodies for tags in tags_of(Page(URL, page, ""))]
     for at in range(0, len(tags), 256):
         list(images_of(tags[at : at + 256]))
 
@@ -67,8 +67,8 @@ def http_body(body: bytes) -> None:
 
 
 def told(block: bytes) -> None:
-    for found in read_records(io.BytesIO(record(URL, block))):
-        page_of(found)
+    for read in read_records(io.BytesIO(record(URL, block))):
+        page_of(read)
 
 
 def archive(body: bytes) -> None:

@@ -66,8 +66,8 @@ def text_of(random: Random) -> str:
         elif kind == "entity":
             parts.append(_entity(random))
         elif kind == "run":
-            some = random.choices(characters()["marks"], k=random.choice([1, 2, 5]))
-            parts.append("".join(some) * random.choice([1, 50, 127, 256]))
+            marks = random.choices(characters()["marks"], k=random.choice([1, 2, 5]))
+            parts.append("".join(marks) * random.choice([1, 50, 127, 256]))
         elif kind == "english":
             parts.append(random.choice(ENGLISH_TEXTS))
         elif kind == "word":
@@ -117,17 +117,17 @@ def _check_languages(random: Random, texts: list[str]) -> None:
     rule = random.choice(RULES)
     rows, names = wrong_languages(pa.array(texts, pa.string()), rule)
     assert set(names.to_pylist()) <= {*LANGUAGES, UNDETERMINED} - {rule.language}
-    found = dict(zip(rows.tolist(), names.to_pylist(), strict=True))
+    names_by_row = dict(zip(rows.tolist(), names.to_pylist(), strict=True))
     for row, text in enumerate(texts):
-        assert found.get(row) == mistaken_for(text.casefold()[:240], rule)
+        assert names_by_row.get(row) == mistaken_for(text.casefold()[:240], rule)
 
 
 def _check_rare(random: Random, pairs: Pairs) -> None:
-    known = sorted({int(one) for one in pairs.ngrams.hashes if random.random() < 0.9})
+    vocabulary = sorted({int(ngram) for ngram in pairs.ngrams.hashes if random.random() < 0.9})
     alive = np.array([random.random() < 0.9 for _ in pairs.text], np.bool_)
-    found = has_rare_token(pairs, alive, HashSet(np.array(known, np.uint64)))
-    rare = [not set(ngrams) <= set(known) for ngrams in ngrams_by_row(pairs)]
-    assert found.tolist() == [one and alive[row] for row, one in enumerate(rare)]
+    is_rare = has_rare_token(pairs, alive, HashSet(np.array(vocabulary, np.uint64)))
+    rare = [not set(ngrams) <= set(vocabulary) for ngrams in ngrams_by_row(pairs)]
+    assert is_rare.tolist() == [outside and alive[row] for row, outside in enumerate(rare)]
 
 
 def check(random: Random) -> None:
@@ -144,8 +144,8 @@ def check(random: Random) -> None:
     assert told(measure(batch.slice(0, cut))) + told(measure(batch.slice(cut))) == whole
     middle = [in_the_middle(column) for column in batch.columns]
     assert told(measure(pa.record_batch(middle, names=batch.schema.names))) == whole
-    known = recalled(remembered(pairs, batch))
-    again = measure_texts(known.text, pairs.usable(), known.word_count)
+    kept = recalled(remembered(pairs, batch))
+    again = measure_texts(kept.text, pairs.usable(), kept.word_count)
     assert ngrams_by_row(again) == ngrams_by_row(pairs)
     _check_languages(random, pairs.text.to_pylist())
     if len(pairs.ngrams.hashes):

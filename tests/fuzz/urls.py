@@ -54,11 +54,11 @@ def url_of(random: Random) -> str:
 def _check_hashes(urls: list[str]) -> None:
     column = pa.array([url.encode("utf-8", "replace").decode() for url in urls], pa.string())
     identities = [reference.url_identity(url) for url in column.to_pylist()]
-    for one in (column, in_the_middle(column), column.slice(0, len(urls))):
-        hashes, usable, own = url_hashes(one)
+    for placed in (column, in_the_middle(column), column.slice(0, len(urls))):
+        hashes, usable, own = url_hashes(placed)
         assert usable.tolist() == [identity is not None for identity in identities]
         assert hashes.tolist() == [xxh(identity or "") for identity in identities]
-        assert all(url == identities[row] for row, url in enumerate(one.to_pylist()) if own[row])
+        assert all(url == identities[row] for row, url in enumerate(placed.to_pylist()) if own[row])
     measured = measure(pa.record_batch([column, column], names=["url", "caption"]))
     assert measured.usable().tolist() == [identity is not None for identity in identities]
 

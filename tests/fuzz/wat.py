@@ -65,9 +65,9 @@ PATHS = ["IMG@/src", "IMG@/src", "IMG@/src", "A@/href", "IMG@/srcset", "STYLE/#t
 STATUSES = ["200", "200", "206", "203", "404", ""]
 
 
-def one(random: Random, known: list[str]) -> str:
+def one(random: Random, choices: list[str]) -> str:
     """Mostly a usual one."""
-    return random.choice(known[:4] if random.random() < 0.9 else known)
+    return random.choice(choices[:4] if random.random() < 0.9 else choices)
 
 
 def page(random: Random) -> dict[str, Any]:
@@ -139,11 +139,11 @@ def _letter(letter: str, random: Random, odd: float) -> str:
 def pairs(members: list[bytearray]) -> tuple[Counter[Any], Counter[str]]:
     rows: Counter[Any] = Counter()
     counts: Counter[str] = Counter()
-    for found in images_of_members(members, counts):
-        if isinstance(found, Images):
-            rows.update(zip(*(column.to_pylist() for column in found), strict=True))
+    for images in images_of_members(members, counts):
+        if isinstance(images, Images):
+            rows.update(zip(*(column.to_pylist() for column in images), strict=True))
         else:
-            rows[tuple(found)] += 1
+            rows[tuple(images)] += 1
     return rows, +counts
 
 
@@ -152,14 +152,14 @@ def parsed(members: list[bytearray]) -> tuple[Counter[Any], Counter[str]]:
     counts: Counter[str] = Counter()
     for read in (read for member in members for read in records_of(member)):
         counts["records"] += 1
-        told = images_of_wat(read)
-        if isinstance(told, str):
-            counts[told] += 1
-        elif isinstance(told, Broken):
-            rows[tuple(told)] += 1
+        images = images_of_wat(read)
+        if isinstance(images, str):
+            counts[images] += 1
+        elif isinstance(images, Broken):
+            rows[tuple(images)] += 1
         else:
             counts["pages"] += 1
-            rows.update(tuple(found) for found in told)
+            rows.update(tuple(image) for image in images)
     return rows, +counts
 
 
@@ -190,8 +190,8 @@ def check(random: Random) -> None:
     ]
     assert pairs(members) == parsed(members), members
     broken = [damaged(whole, random) for whole in members]
-    found, counts = pairs([*members, *broken])
-    assert parsed(members)[0] <= found, broken  # damage costs no other record
+    rows, counts = pairs([*members, *broken])
+    assert parsed(members)[0] <= rows, broken  # damage costs no other record
     assert counts.total() <= 2 * 9 * len(members)
 
 

@@ -68,11 +68,11 @@ def run(folder: Path) -> list[dict]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = run(Path(folder))
-    meant, found = (
+    meant, written = (
         Counter(reasons) for reasons in ([m[2] for m in MADE], [r["reason"] for r in rows])
     )
-    if meant != found:
-        raise SystemExit(f"not written: by the design {meant}, but the command has {found}")
+    if meant != written:
+        raise SystemExit(f"not written: by the design {meant}, but the command has {written}")
     GOLDEN.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 

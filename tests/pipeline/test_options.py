@@ -175,11 +175,11 @@ def test_help_lists_every_flag_with_its_default():
     assert (ended.status, ended.err) == (0, "")
     shown = re.sub(r"\s+", " ", re.sub(r"-\n\s+", "-", ended.out))  # a line may break at a hyphen
     for settings in GROUPS.values():
-        for one in dataclasses.fields(settings):
-            text = shown.partition(f" --{one.name} ")[2].partition(" --")[0]
-            assert text, f"--{one.name} is not shown"
-            if one.default not in ("", False):
-                assert f"(default: {one.default})" in text, one.name
+        for flag in dataclasses.fields(settings):
+            text = shown.partition(f" --{flag.name} ")[2].partition(" --")[0]
+            assert text, f"--{flag.name} is not shown"
+            if flag.default not in ("", False):
+                assert f"(default: {flag.default})" in text, flag.name
 
 
 def test_a_wrong_flag_in_a_process_of_its_own(tmp_path: Path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.inputs.find_inputs import InputFile
+from pipeline.inputs.splits import InputFile
 from pipeline.run import BYTES_PER_BUCKET, bucket_count
 from transforms.columns.batches import bucket_order
 

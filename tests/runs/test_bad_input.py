@@ -109,9 +109,9 @@ def test_a_row_longer_than_a_block_repeats_and_loses_none(tmp_path: Path, monkey
     rows[10] = rows[290] = b"bad"
     (tmp_path / "a.csv").write_bytes(TABLE + b"\n".join(rows))
     batches = read_split(Split(str(tmp_path / "a.csv"), "csv", "", "url", "caption"), 7)
-    found = [row["caption"] for batch in batches for row in batch.to_pylist()]
+    captions = [row["caption"] for batch in batches for row in batch.to_pylist()]
     good = [row.partition(b",")[2] for row in rows if row != b"bad"]
-    assert found == [*good, b"bad", b"bad"]
+    assert captions == [*good, b"bad", b"bad"]
 
 
 def _damaged(body: bytes) -> bytes:
@@ -245,8 +245,8 @@ def test_repeats_of_one_long_text_are_not_decoded_at_once(
 ):
     """18 GB of text in a file of 200 kB: no batch has more than its bytes."""
     long = pa.array([b"x" * size]).cast(kind)
-    one = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), long)
-    table = pa.table({"url": np.arange(rows), "caption": one})
+    repeated = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), long)
+    table = pa.table({"url": np.arange(rows), "caption": repeated})
     pq.write_table(table, tmp_path / "a.parquet", store_schema=False)
     assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
     split = Split(str(tmp_path / "a.parquet"), "parquet", "", "url", "caption", (0,))
@@ -263,9 +263,9 @@ def test_values_that_share_much_are_not_decoded_at_once(tmp_path: Path):
     pq.write_table(table, path, use_dictionary=False, column_encoding=encodings)
     split = Split(str(path), "parquet", "", "url", "caption", (0,))
     del table
-    before, seen = pa.total_allocated_bytes(), 0
+    before, count = pa.total_allocated_bytes(), 0
     for batch in read_split(split, 65_536):
         assert pa.total_allocated_bytes() - before < 4 * BATCH_BYTES
-        assert batch["url"].to_pylist() == [b"%d" % (seen + at) for at in range(len(batch))]
-        seen += len(batch)
-    assert seen == rows
+        assert batch["url"].to_pylist() == [b"%d" % (count + at) for at in range(len(batch))]
+        count += len(batch)
+    assert count == rows

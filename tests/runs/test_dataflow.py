@@ -57,15 +57,15 @@ class Graph:
 
     def before(self, name: str) -> set[str]:
         """All steps whose elements, or what came of them, reach this step."""
-        found: set[str] = set()
+        makers: set[str] = set()
         todo = [name]
         while todo:
             for collection in self.steps[todo.pop()].inputs.values():
                 maker = self.makers[collection]
-                if maker not in found:
-                    found.add(maker)
+                if maker not in makers:
+                    makers.add(maker)
                     todo.append(maker)
-        return found
+        return makers
 
     def groupings(self) -> list[str]:
         return [name for name, step in self.steps.items() if step.spec.urn == GROUPING]
@@ -81,9 +81,9 @@ def function_specs(message: Any) -> Iterator[Any]:
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
             is_map = field.message_type.GetOptions().map_entry
-            for one in value.values() if is_map else value if field.is_repeated else [value]:
-                if hasattr(one, "ListFields"):
-                    yield from function_specs(one)
+            for nested in value.values() if is_map else value if field.is_repeated else [value]:
+                if hasattr(nested, "ListFields"):
+                    yield from function_specs(nested)
 
 
 def pickled_names(graph: Graph) -> set[str]:
@@ -93,8 +93,8 @@ def pickled_names(graph: Graph) -> set[str]:
         for spec in function_specs(graph.proto)
         if spec.payload.startswith(b"QlpoO")  # bzip2's first bytes, in base 64
     ]
-    told = (arg for one in pickles for _, arg, _ in pickletools.genops(one))
-    return {arg for arg in told if isinstance(arg, str)}
+    arguments = (arg for pickle in pickles for _, arg, _ in pickletools.genops(pickle))
+    return {arg for arg in arguments if isinstance(arg, str)}
 
 
 def graphs_of(source: Path) -> list[Graph]:
@@ -168,14 +168,14 @@ def test_groups_are_of_columns_and_not_of_pickled_rows(graphs: list[Graph]):
             continue
         (collection,) = graphs[0].steps[name].inputs.values()
         pair = parts.coders[parts.pcollections[collection].coder_id]
-        coders = [parts.coders[one] for one in pair.component_coder_ids]
+        coders = [parts.coders[coder_id] for coder_id in pair.component_coder_ids]
         while any(c.component_coder_ids for c in coders):
             coders = [
                 parts.coders[i] for c in coders for i in c.component_coder_ids or ()
             ] or coders
-        told = [c.spec.urn + str(c.spec.payload) for c in coders]
-        assert not told[-1].startswith("beam:coder:pickled_python:v1b''"), name
-        assert "BatchCoder" in told[-1], (name, told)
+        specs = [c.spec.urn + str(c.spec.payload) for c in coders]
+        assert not specs[-1].startswith("beam:coder:pickled_python:v1b''"), name
+        assert "BatchCoder" in specs[-1], (name, specs)
 
 
 def test_a_worker_of_the_image_plane_is_given_memory(graphs: list[Graph]):

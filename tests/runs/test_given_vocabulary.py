@@ -73,7 +73,7 @@ def new(tmp_path: Path) -> Crawl:
     return crawl(tmp_path / "new.parquet", 2, 300, [*WORDS[3:], "blue", *WORDS[:3]])
 
 
-def expected(rows: list[tuple[str, str]], known: set[str]) -> set[tuple[str, str]]:
+def expected(rows: list[tuple[str, str]], vocabulary: set[str]) -> set[tuple[str, str]]:
     """What a plain implementation keeps, and with which text."""
     outcomes = reference.judge(rows, reference.Numbers())
     pairs = [(url, reference.kept_text(text)) for url, text in rows]
@@ -81,7 +81,7 @@ def expected(rows: list[tuple[str, str]], known: set[str]) -> set[tuple[str, str
         (url, text)
         for url, text in pairs
         if outcomes[(url, reference.text_identity(text))][None]
-        and known.issuperset(reference.ngrams(reference.text_identity(text)))
+        and vocabulary.issuperset(reference.ngrams(reference.text_identity(text)))
     }
 
 
@@ -116,11 +116,13 @@ def test_where_nothing_is_cut_it_has_all(old: Old, tmp_path: Path, size: int | N
 
 @pytest.mark.parametrize("way", ["the file", "the folder", "an object"])
 def test_another_crawl_is_filtered_with_it(old: Old, new: Crawl, tmp_path: Path, way: str):
-    given = {"the file": old.file, "the folder": old.output, "an object": "mem://bucket/old.u64"}[
-        way
-    ]
+    vocabulary = {
+        "the file": old.file,
+        "the folder": old.output,
+        "an object": "mem://bucket/old.u64",
+    }[way]
     FILES["mem://bucket/old.u64"] = old.file.read_bytes()
-    ended = succeed(new.source, tmp_path / "set", *FLAGS, f"--vocabulary={given}")
+    ended = succeed(new.source, tmp_path / "set", *FLAGS, f"--vocabulary={vocabulary}")
     survivors = expected(new.rows, old.known)
     assert kept_pairs(tmp_path / "set") == survivors
     own = reference.vocabulary(count_ngrams(t for _, t in new.rows), SIZE, ngram_hash)
@@ -130,7 +132,7 @@ def test_another_crawl_is_filtered_with_it(old: Old, new: Crawl, tmp_path: Path,
     assert reasons["rare_token"] == len(new.rows) - len(survivors)
     assert not (tmp_path / "set" / "vocabulary.u64").exists()
     said = manifest(tmp_path / "set")
-    named = given if way == "an object" else old.file
+    named = vocabulary if way == "an object" else old.file
     file = {"path": str(named), "bytes": 8 * SIZE}
     file["sha256"] = sha256(old.file.read_bytes()).hexdigest()
     assert said["given_vocabulary"] == file
@@ -164,16 +166,19 @@ def test_a_finished_run_is_known_by_its_vocabulary(old: Old, new: Crawl, tmp_pat
     assert digests(tmp_path / "set") == before
 
 
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("has_vocabulary", [False, True])
 @pytest.mark.parametrize(
     "moment", ["run.close_run", "report.closing.dataset_card", "runs.run_folder.RunFolder.clean"]
 )
 def test_a_killed_run_goes_on(
-    monkeypatch, old: Old, new: Crawl, tmp_path: Path, given: bool, moment: str
+    monkeypatch, old: Old, new: Crawl, tmp_path: Path, has_vocabulary: bool, moment: str
 ):
     """Killed when the text plane has ended, when the vocabulary is in place, or at the very end;
     then started again from another folder."""
-    flags = (*FLAGS, f"--vocabulary={old.output}" if given else f"--vocabulary_size={SIZE}")
+    flags = (
+        *FLAGS,
+        f"--vocabulary={old.output}" if has_vocabulary else f"--vocabulary_size={SIZE}",
+    )
     succeed(new.source, tmp_path / "whole", *flags)
 
     def stop(*_: object) -> None:
@@ -185,7 +190,7 @@ def test_a_killed_run_goes_on(
         ended = run(new.source, "set", *flags)
     assert ended.status == 1
     assert (tmp_path / "set" / "_temporary" / "text.json").exists()
-    in_place = not given and moment != "run.close_run"
+    in_place = not has_vocabulary and moment != "run.close_run"
     assert (tmp_path / "set" / "vocabulary.u64").exists() == in_place
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -211,7 +216,7 @@ def test_on_an_object_store(old: Old, new: Crawl, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("path", "error"),
     [
         ("missing.u64", "there is no such file"),
         ("mem://bucket/missing", "there is no such file"),
@@ -223,7 +228,7 @@ def test_on_an_object_store(old: Old, new: Crawl, tmp_path: Path):
     ],
 )
 def test_what_is_no_vocabulary_is_one_line(
-    monkeypatch, old: Old, new: Crawl, tmp_path: Path, given: str, says: str
+    monkeypatch, old: Old, new: Crawl, tmp_path: Path, path: str, error: str
 ):
     body = old.file.read_bytes()
     (tmp_path / "folder").mkdir()
@@ -231,10 +236,10 @@ def test_what_is_no_vocabulary_is_one_line(
     (tmp_path / "unsorted.u64").write_bytes(body[8:] + body[:8])
     (tmp_path / "empty.u64").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
-    ended = run(new.source, tmp_path / "set", *FLAGS, f"--vocabulary={given}")
+    ended = run(new.source, tmp_path / "set", *FLAGS, f"--vocabulary={path}")
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
-    assert f"{given} is no vocabulary: " in ended.err
-    assert says in ended.err
+    assert f"{path} is no vocabulary: " in ended.err
+    assert error in ended.err
     assert not (tmp_path / "set").exists()
 
 

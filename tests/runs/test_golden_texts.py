@@ -20,11 +20,11 @@ def test_the_frozen_rows_are_those_made_by_hand() -> None:
     for url, caption, reason in MADE:
         pair = reference.pair_identity((url, caption))
         meant[pair if reason != "malformed_pair" else None, reason] += 1
-    found: Counter = Counter()
+    fates: Counter = Counter()
     for row in ROWS:
         pair = reference.pair_identity((row["url"], row["caption"]))
-        found[pair if row["reason"] != "malformed_pair" else None, row["reason"]] += 1
-    assert found == meant
+        fates[pair if row["reason"] != "malformed_pair" else None, row["reason"]] += 1
+    assert fates == meant
 
 
 def test_each_reason_of_the_text_plane_is_among_them() -> None:

@@ -30,14 +30,14 @@ def pages(output: Path, folder: str) -> dict[str, str | None]:
     return {row["caption"]: row["page_url"] for row in rows(output, folder)}
 
 
-def write(path: Path, some: list[dict]) -> None:
+def write(path: Path, rows: list[dict]) -> None:
     if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(some), path)
+        pq.write_table(pa.Table.from_pylist(rows), path)
     elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in some))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
         comma = "\t" if path.suffix == ".tsv" else ","
-        lines = [list(some[0])] + [[value or "" for value in row.values()] for row in some]
+        lines = [list(rows[0])] + [[value or "" for value in row.values()] for row in rows]
         path.write_text("".join(comma.join(line) + "\n" for line in lines))
 
 
@@ -71,38 +71,38 @@ def test_a_page_that_is_no_text_harms_no_pair(tmp_path: Path):
 
 def test_of_one_pair_on_many_pages_one_page_is_kept_whatever_the_order(tmp_path: Path):
     """The pair is the same to the letter, so that only the page can choose."""
-    found = [{**ROWS[0], "page_url": f"http://p.example/{n}"} for n in range(4)]
-    seen = set()
+    same_pair = [{**ROWS[0], "page_url": f"http://p.example/{n}"} for n in range(4)]
+    kept_pages = set()
     # Every third order: each page comes first in some of them, and last.
-    for at, order in enumerate(itertools.islice(itertools.permutations(found), 0, None, 3)):
+    for at, order in enumerate(itertools.islice(itertools.permutations(same_pair), 0, None, 3)):
         folder = tmp_path / f"{at}"
         folder.mkdir()
         cut = at % 4
-        for name, some in (("a", order[:cut]), ("b", order[cut:])):
-            if some:
-                write(folder / f"{name}.parquet", list(some))
+        for name, part in (("a", order[:cut]), ("b", order[cut:])):
+            if part:
+                write(folder / f"{name}.parquet", list(part))
         succeed(folder, tmp_path / f"{at}-set", *ALL, f"--batch_rows={1 + at % 3}")
         (kept,) = rows(tmp_path / f"{at}-set", "pairs")
-        seen.add(kept["page_url"])
+        kept_pages.add(kept["page_url"])
         gone = {row["page_url"] for row in rows(tmp_path / f"{at}-set", "rejected")}
-        assert gone | seen == {row["page_url"] for row in found}
-    assert len(seen) == 1
+        assert gone | kept_pages == {row["page_url"] for row in same_pair}
+    assert len(kept_pages) == 1
 
 
 def test_shards_have_it_and_hand_it_on(web: SmallWeb, tmp_path: Path):
     web.files |= {f"/page-column/{n}": encoded(photograph(n), "JPEG") for n in range(3)}
-    some = [
+    rows = [
         {"url": f"{web.url}/page-column/{n}", "caption": f"a dog {n}", "page_url": f"http://p/{n}"}
         for n in range(4)
     ]
-    write(tmp_path / "a.parquet", some)
+    write(tmp_path / "a.parquet", rows)
     flags = ("--language=", "--min_words=1", "--min_image_side=1", "--allow_private_addresses")
     succeed(tmp_path / "a.parquet", tmp_path / "set", *flags)
     expected = {f"a dog {n}": f"http://p/{n}" for n in range(3)}
     assert pages(tmp_path / "set", "shards") == expected
     assert pages(tmp_path / "set", "rejected") == {"a dog 3": "http://p/3"}
     said = [json.loads(files["json"]) for files in samples(tmp_path / "set").values()]
-    assert {one["caption"]: one["page_url"] for one in said} == expected
+    assert {row["caption"]: row["page_url"] for row in said} == expected
     succeed(tmp_path / "set", tmp_path / "again", *flags)
     assert pages(tmp_path / "again", "shards") == expected
     assert {
@@ -118,9 +118,9 @@ def test_shards_have_it_and_hand_it_on(web: SmallWeb, tmp_path: Path):
 
 def test_inputs_with_and_without_it_go_together(web: SmallWeb, tmp_path: Path):
     web.files |= {f"/both/{n}": encoded(photograph(n), "JPEG") for n in range(2)}
-    known = {"url": f"{web.url}/both/0", "caption": "a dog", "page_url": "http://p/"}
+    with_page = {"url": f"{web.url}/both/0", "caption": "a dog", "page_url": "http://p/"}
     (tmp_path / "in").mkdir()
-    write(tmp_path / "in" / "a.parquet", [known])
+    write(tmp_path / "in" / "a.parquet", [with_page])
     write(tmp_path / "in" / "b.parquet", [{"url": f"{web.url}/both/1", "caption": "a cat"}])
     flags = ("--language=", "--min_words=1", "--min_image_side=1", "--allow_private_addresses")
     succeed(tmp_path / "in", tmp_path / "set", *flags)

@@ -56,10 +56,10 @@ def test_webdataset_sees_the_kept_pairs(golden: Golden):
         .decode("pil")
         .to_tuple("jpg;png;webp", "txt", "json", "__key__")
     )
-    seen = list(dataset)
-    assert Counter(text for _, text, _, _ in seen) == captions(golden)
-    assert all(image.size == (said["width"], said["height"]) for image, _, said, _ in seen)
-    assert [key for *_, key in seen] == sorted(said["key"] for _, _, said, _ in seen)
+    samples = list(dataset)
+    assert Counter(text for _, text, _, _ in samples) == captions(golden)
+    assert all(image.size == (said["width"], said["height"]) for image, _, said, _ in samples)
+    assert [key for *_, key in samples] == sorted(said["key"] for _, _, said, _ in samples)
 
 
 def datasets_rows(golden: Golden, cache: Path, streaming: bool) -> list[dict]:
@@ -100,7 +100,7 @@ def test_datasets_loads_the_folder_by_its_card(plain: Golden, tmp_path: Path):
 def test_open_clips_own_pipeline_sees_the_kept_pairs(golden: Golden):
     from open_clip_train.data import get_wds_dataset
 
-    told = SimpleNamespace(
+    arguments = SimpleNamespace(
         train_data=None,
         val_data=f"{golden.output}/shards/{{00000..{len(shards(golden)) - 1:05d}}}.tar",
         val_num_samples=len(captions(golden)),
@@ -115,22 +115,22 @@ def test_open_clips_own_pipeline_sees_the_kept_pairs(golden: Golden):
         assert image.mode == "RGB"
         return np.asarray(image.resize((8, 8)))
 
-    found: Counter[str] = Counter()
-    loader = get_wds_dataset(told, pixels, is_train=False, tokenizer=lambda text: [text])
+    texts_seen: Counter[str] = Counter()
+    loader = get_wds_dataset(arguments, pixels, is_train=False, tokenizer=lambda text: [text])
     for images, texts in loader.dataloader:
         assert images.shape[1:] == (8, 8, 3)
-        found.update(texts)
-    assert found == captions(golden)
+        texts_seen.update(texts)
+    assert texts_seen == captions(golden)
 
 
 def test_duckdb_sees_every_pair_once(golden: Golden):
     database = duckdb.connect()
     out = golden.output
     query = f"SELECT url, caption FROM '{out}/shards/*.parquet' WHERE status = 'success'"
-    found = [Fate(*row) for row in database.sql(query).fetchall()]
+    rows = [Fate(*row) for row in database.sql(query).fetchall()]
     query = f"SELECT url, caption, reason, detail FROM '{out}/rejected/*.parquet'"
-    found += [Fate(*row) for row in database.sql(query).fetchall()]
-    assert Counter(found) == Counter(golden.fates)
+    rows += [Fate(*row) for row in database.sql(query).fetchall()]
+    assert Counter(rows) == Counter(golden.fates)
     query = f"SELECT reason, count(*) FROM '{out}/rejected/*.parquet' GROUP BY ALL"
     dropped = {
         reason: count
@@ -184,7 +184,7 @@ def img2datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Pat
     urls = [f"{web.url}/peer/{n}" for n in range(24)] + [f"{web.url}/missing"]
     texts = [*TEXTS[:23], "the garden", TEXTS[23]]
     pq.write_table(pa.table({"url": urls, "caption": texts}), folder / "pairs.parquet")
-    told = {
+    arguments = {
         "url_list": folder / "pairs.parquet",
         "input_format": "parquet",
         "url_col": "url",
@@ -201,7 +201,7 @@ def img2datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "import json, sys; from img2dataset import download; download(**json.loads(sys.argv[1]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, json.dumps(told, default=str)],
+        [sys.executable, "-c", script, json.dumps(arguments, default=str)],
         env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},
         capture_output=True,
         text=True,

@@ -43,12 +43,12 @@ def test_killed_at_random_moments_of_both_planes(plain: Golden, slow_web: SmallW
     draw = random.Random(seed)
 
     def after_seconds(seconds: float) -> Callable[[], bool]:
-        seen: list[float] = []
+        first_seen: list[float] = []
 
         def when() -> bool:
             if (output / "_temporary" / "run.json").exists():
-                seen.append(time.monotonic())
-            return bool(seen) and time.monotonic() - seen[0] > seconds
+                first_seen.append(time.monotonic())
+            return bool(first_seen) and time.monotonic() - first_seen[0] > seconds
 
         return when
 

@@ -113,15 +113,15 @@ def test_a_run_that_hangs_is_ended_and_goes_on(
 def workers(of: int) -> list[int]:
     """The processes of Beam's workers that a command has started."""
     (run,) = Path(f"/proc/{of}/task/{of}/children").read_text().split()
-    found = []
+    processes = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             pid = int(path.parent.name)
             if b"sdk_worker_main" in path.read_bytes() and os.getpgid(pid) == int(run):
-                found.append(pid)
+                processes.append(pid)
         except OSError:  # it has ended
             pass
-    return found
+    return processes
 
 
 def test_processes_that_answer_no_more_end_with_their_run(

@@ -204,14 +204,14 @@ def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, w
         write_plan(pairs, plan_path(f"{out}/_temporary/plan", 0))
         slow, other = worker(), worker()
         web.files[path] = encoded(photograph(1), "JPEG")
-        given = threading.Thread(target=lambda: [*slow.process(0, "", [0])])
-        given.start()
+        slow_attempt = threading.Thread(target=lambda: [*slow.process(0, "", [0])])
+        slow_attempt.start()
         assert stalled.wait(60)
         web.files[path] = encoded(photograph(2), "JPEG")
         assert [*other.process(0, "", [0])] == []  # somebody is at it
         other.writer.attempt(0)
         published.set()
-        given.join(60)
+        slow_attempt.join(60)
         assert slow.writer.left_of([0, 1]) == {1}
         (own,), (other_own,) = slow.finish_bundle(), other.finish_bundle()
         with open_to_read(f"{out}/shards/00000.tar") as tar:
@@ -262,13 +262,13 @@ def test_a_launcher_that_only_hands_jobs_over(
     args = (f"--input={local.folder}/pairs.parquet", f"--output={out}", *local.flags, *s3.flags)
     handing = (*args, "--template_location=gs://bucket/template")
     for unseen, says in (("find_text", "the text plane's job"), ("find_images", "the image")):
-        seen = getattr(WorkFolder, unseen)
+        original = getattr(WorkFolder, unseen)
         monkeypatch.setattr(WorkFolder, unseen, lambda folder: None)
         ended = run_args(*handing)
         assert ended.status == 0, ended.err
         assert says in ended.err.splitlines()[-1]
         assert "start the same command again" in ended.err.splitlines()[-1]
-        monkeypatch.setattr(WorkFolder, unseen, seen)
+        monkeypatch.setattr(WorkFolder, unseen, original)
         assert "manifest.json" not in s3.keys(out)
     before = len(s3.keys(out))
     assert run_args(*args).status == 0

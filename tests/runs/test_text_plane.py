@@ -88,10 +88,10 @@ class Found(NamedTuple):
     reason: str | None
 
 
-def outcomes(found: list[Found]) -> Outcomes:
+def outcomes(judged: list[Found]) -> Outcomes:
     """By pair, as the reference gives them. The caption is as it is kept, so not decoded again."""
     by_pair: Outcomes = defaultdict(Counter)
-    for url, caption, reason in found:
+    for url, caption, reason in judged:
         pair = (reference.url_identity(url), reference.text_identity(caption))
         by_pair[None if reason == "malformed_pair" else pair][reason] += 1
     return dict(by_pair)
@@ -135,7 +135,7 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
         _more_than(votes["url"], numbers.max_texts_per_image),
         HashSet(frequent_ngrams(ngrams, sums, cut, quotas[0])),
     )
-    found = []
+    judged = []
     for part, (start, batch) in zip(parts, batches, strict=True):
         measured, distinct = measure(batch), None
         if start % 2:
@@ -151,8 +151,8 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
             distinct,
         )
         columns = (measured.url.to_pylist(), measured.text.to_pylist(), reasons.to_pylist())
-        found += map(Found, *columns)
-    return found
+        judged += map(Found, *columns)
+    return judged
 
 
 @given(rows_of_pairs, numbers_of_rules)
@@ -177,19 +177,19 @@ def test_other_languages_are_judged_but_do_not_count(
 @given(rows_of_pairs, numbers_of_rules, st.randoms())
 @settings(max_examples=50)
 def test_order_and_batches_do_not_matter(rows: list, numbers: Numbers, random: Random) -> None:
-    found = Counter(judge_in_parts(rows, numbers))
+    in_order = Counter(judge_in_parts(rows, numbers))
     shuffled = random.sample(rows, len(rows))
     # To the letter: which of equal pairs is kept depends on their very strings alone.
-    assert Counter(judge_in_parts(shuffled, numbers, batch_rows=random.randint(1, 40))) == found
+    assert Counter(judge_in_parts(shuffled, numbers, batch_rows=random.randint(1, 40))) == in_order
 
 
 @given(rows_of_pairs, numbers_of_rules)
 @settings(max_examples=50)
 def test_filtering_twice_is_filtering_once(rows: list, numbers: Numbers) -> None:
     numbers = replace(numbers, vocabulary_size=1000)  # else what is rare depends on what is left
-    once = [one for one in judge_in_parts(rows, numbers) if one.reason is None]
-    plain = [one for one in once if "&" not in one.caption]  # "&amp;amp;" decodes twice
-    assert judge_in_parts([(one.url, one.caption) for one in plain], numbers) == plain
+    once = [pair for pair in judge_in_parts(rows, numbers) if pair.reason is None]
+    plain = [pair for pair in once if "&" not in pair.caption]  # "&amp;amp;" decodes twice
+    assert judge_in_parts([(pair.url, pair.caption) for pair in plain], numbers) == plain
 
 
 def corpus(random: Random, size: int, texts: list[str]) -> list[tuple]:
@@ -241,12 +241,12 @@ def curate(folder: Path, rows: Rows, numbers: Numbers, way: Way) -> list[Found]:
     splits = find_splits(command.job, find_files(command.job))
     run_in_beam(lambda pipeline: curate_texts(pipeline, splits, command, places, way.buckets))
     kept = folder.glob("out/pairs/*.parquet" if way.text_only else "work/plan/*.parquet")
-    found = [
+    judged = [
         Found(row["url"], row["caption"], row.get("reason"))
         for path in [*kept, *folder.glob("out/rejected/*.parquet")]
         for row in pq.read_table(path).to_pylist()
     ]
-    return found
+    return judged
 
 
 @pytest.mark.parametrize(
@@ -263,12 +263,12 @@ def test_the_pipeline_equals_the_rules_row_by_row(
     random = Random(seed)
     texts = LANGUAGE_TEXTS if numbers.language else MEETING_TEXTS
     rows = corpus(random, 600, texts) + at_the_limits(numbers)
-    found = curate(tmp_path / "a", rows, numbers, Way(1, 50, 8, True, True))
+    judged = curate(tmp_path / "a", rows, numbers, Way(1, 50, 8, True, True))
     wanted = expected(rows, numbers)
-    assert outcomes(found) == wanted
-    reasons = Counter(one.reason for one in found)
+    assert outcomes(judged) == wanted
+    reasons = Counter(pair.reason for pair in judged)
     assert min(reasons.values()) >= 15  # the corpus means something
     assert len(reasons) >= 7
     random.shuffle(rows)
     again = curate(tmp_path / "b", rows, numbers, Way(3, 7, 1, False, False))
-    assert Counter(again) == Counter(found)
+    assert Counter(again) == Counter(judged)

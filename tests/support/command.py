@@ -94,15 +94,15 @@ def manifest(output: Path) -> dict[str, Any]:
 
 def samples(output: Path) -> dict[str, dict[str, bytes]]:
     """What the tars hold: key to extension to bytes."""
-    found: dict[str, dict[str, bytes]] = {}
+    files: dict[str, dict[str, bytes]] = {}
     for path in sorted(output.glob("shards/*.tar")):
         with tarfile.open(path) as tar:
             for member in tar:
                 key, _, extension = member.name.partition(".")
                 body = tar.extractfile(member)
                 assert body is not None
-                found.setdefault(key, {})[extension] = body.read()
-    return found
+                files.setdefault(key, {})[extension] = body.read()
+    return files
 
 
 def digests(output: Path, but: Iterable[str] = ()) -> dict[str, str]:

@@ -306,7 +306,7 @@ def damaged_picture(random: Random) -> Iterator[Part]:
 
 @kind(NO_PICTURE, KEPT, BAD_PICTURE)
 def polyglot(random: Random) -> Iterator[Part]:
-    other = random.choice(
+    second = random.choice(
         [
             b"<script>alert(1)</script>",
             b"PK\x03\x04",
@@ -318,7 +318,7 @@ def polyglot(random: Random) -> Iterator[Part]:
     )
     body = picture(random)
     yield whole(
-        random.choice([other + body, body + other, body[:20] + other + body[20:], body + body])
+        random.choice([second + body, body + second, body[:20] + second + body[20:], body + body])
     )
 
 

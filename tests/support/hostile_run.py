@@ -89,21 +89,21 @@ def outcomes(out: Path) -> Iterator[tuple[str, str]]:
 
 def findings(listed: list[str], out: Path) -> Iterator[str]:
     """What is not as it should be."""
-    found = defaultdict(list)
+    by_url = defaultdict(list)
     for url, outcome in outcomes(out):
-        found[url].append(outcome)
-    if sorted(found) != sorted(listed):
-        yield f"{len(listed)} URLs were listed, {len(found)} came out"
-    for url, ends in found.items():
+        by_url[url].append(outcome)
+    if sorted(by_url) != sorted(listed):
+        yield f"{len(listed)} URLs were listed, {len(by_url)} came out"
+    for url, ends in by_url.items():
         if len(ends) != 1 or ends[0] not in right_outcomes(url):
             yield f"{url} came out as {ends}, not one of {sorted(right_outcomes(url))}"
     steps = json.loads((out / "funnel.json").read_text())["steps"]
     if (steps[0]["seen"], steps[-1]["kept"]) != (
         len(listed),
-        sum(ends == [KEPT] for ends in found.values()),
+        sum(ends == [KEPT] for ends in by_url.values()),
     ):
         yield "funnel.json counts other rows"
-    by_end = Counter(end for ends in found.values() for end in ends)
+    by_end = Counter(end for ends in by_url.values() for end in ends)
     print(json.dumps(dict(by_end.most_common())))
 
 
@@ -176,9 +176,9 @@ def main() -> int:
     flags = parser.parse_args()
     enter_network()
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
-        found = list(run(flags.answers, flags.seed, Path(folder)))
-    print("\n".join(found))
-    return 1 if found else 0
+        wrong = list(run(flags.answers, flags.seed, Path(folder)))
+    print("\n".join(wrong))
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -127,14 +127,14 @@ class HostileWeb:
         self._resolved[name] += 1
         if kind == "rebind":  # outside for the two questions (A, AAAA) of the first resolution
             return list(PUBLIC) if self._resolved[name] <= 2 else ["127.0.0.1", "10.0.0.1", "::1"]
-        known = {
+        of_kind = {
             "private": [PRIVATE[hash(name) % len(PRIVATE)]],
             "mapped": ["::ffff:10.0.0.1"],
             "mixed": ["10.0.0.1", *PUBLIC, "::1"],
             "empty": [],
             "nx": None,
         }
-        return known.get(kind, list(PUBLIC))
+        return of_kind.get(kind, list(PUBLIC))
 
 
 def _linger_not(writer: asyncio.StreamWriter) -> None:
@@ -169,12 +169,12 @@ class _Names(asyncio.DatagramProtocol):
         if name.startswith("loop"):
             self._send(data, asked, [(_CNAME, b"\xc0\x0c")], 0, address)
             return
-        found = self.web.addresses(name)
+        addresses = self.web.addresses(name)
         records = []
-        for one in map(ipaddress.ip_address, found or []):
-            if (one.version == 4) == (kind == _A) and kind in (_A, _AAAA):
-                records.append((kind, one.packed))
-        self._send(data, asked, records, 3 if found is None else 0, address)
+        for ip in map(ipaddress.ip_address, addresses or []):
+            if (ip.version == 4) == (kind == _A) and kind in (_A, _AAAA):
+                records.append((kind, ip.packed))
+        self._send(data, asked, records, 3 if addresses is None else 0, address)
 
     def _send(self, data: bytes, asked: bytes, records: list, code: int, address: object) -> None:
         made = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(records), 0, 0) + asked

@@ -61,8 +61,8 @@ def end(started: list[int]) -> list[int]:
 
 def kill_at_random(run: Path, started: list[int], rng: random.Random) -> None:
     """After some checkpoints, at any moment of a step: half of it goes into writing them."""
-    seen = len(rows(run))
-    wanted, give_up = seen + rng.randint(0, 3), time.monotonic() + 60
+    steps = len(rows(run))
+    wanted, give_up = steps + rng.randint(0, 3), time.monotonic() + 60
     while len(rows(run)) < wanted and time.monotonic() < give_up:
         if os.waitid(os.P_PID, started[0], os.WEXITED | os.WNOHANG | os.WNOWAIT):
             break
@@ -79,8 +79,8 @@ def rows(run: Path) -> list[str]:
 
 
 def losses(run: Path) -> list[tuple]:
-    found = [json.loads(row) for row in rows(run)]
-    return [(row["step"], row["loss"], row["skipped"]) for row in found]
+    metrics = [json.loads(row) for row in rows(run)]
+    return [(row["step"], row["loss"], row["skipped"]) for row in metrics]
 
 
 def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> None:
@@ -97,16 +97,16 @@ def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> Non
         at = Path(folder)
         shards = colour_shards(at / "a", shards=3, each=9)
         other = write_tar(at / "b.tar", colour_files(50, 7) | {"bad.jpg": b"", "bad.txt": b"x"})
-        given = [f"--shards={shards}::2,{other}::1", "--max_skipped_share=0.5", *SMALL]
-        given.append(f"--steps={steps}")
+        flags = [f"--shards={shards}::2,{other}::1", "--max_skipped_share=0.5", *SMALL]
+        flags.append(f"--steps={steps}")
         log = at / "log"
-        if any(end(start([*given, f"--run={at / 'whole'}"], processes, log))):
+        if any(end(start([*flags, f"--run={at / 'whole'}"], processes, log))):
             raise SystemExit(f"the run that nobody disturbed failed:\n{log.read_text()}")
         killed, run = 0, at / "killed"
         starts = 0
         while not (run / "model").exists():
             starts += 1
-            started = start([*given, f"--run={run}"], processes, log)
+            started = start([*flags, f"--run={run}"], processes, log)
             if killed < kills:
                 kill_at_random(run, started, rng)
             codes = end(started)

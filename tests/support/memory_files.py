@@ -82,8 +82,8 @@ class MemoryFiles(FileSystem):
 
     def delete(self, paths: list[str]) -> None:
         for path in paths:
-            for one in [p for p in FILES if p == path or (path[-1] == "/" and p.startswith(path))]:
-                del FILES[one]
+            for name in [p for p in FILES if p == path or (path[-1] == "/" and p.startswith(path))]:
+                del FILES[name]
 
 
 def read(path: str) -> bytes:

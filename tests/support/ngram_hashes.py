@@ -18,7 +18,7 @@ def ngram_hash(ngram: str) -> int:
 
 def file_of(ngrams: Iterable[str]) -> bytes:
     """A vocabulary as it is written."""
-    return b"".join(struct.pack("<Q", one) for one in sorted(map(ngram_hash, ngrams)))
+    return b"".join(struct.pack("<Q", ngram) for ngram in sorted(map(ngram_hash, ngrams)))
 
 
 def count_ngrams(captions: Iterable[str]) -> Counter[str]:

@@ -42,7 +42,7 @@ def page_record(url: str, html: bytes | str, *fields: str) -> bytes:
 def packed(records: list[bytes], kind: str) -> bytes:
     """An archive: each record a member of its own, as crawlers write them."""
     if kind == "gz":
-        return b"".join(gzip.compress(one, mtime=0) for one in records)
+        return b"".join(gzip.compress(member, mtime=0) for member in records)
     if kind == "zst":
-        return b"".join(pa.Codec("zstd").compress(one, asbytes=True) for one in records)
+        return b"".join(pa.Codec("zstd").compress(member, asbytes=True) for member in records)
     return b"".join(records)

@@ -172,10 +172,10 @@ def judge(
             images_of[pair[1]].add(pair[0])
             texts_of[pair[0]].add(pair[1])
             counts.update(ngrams(pair[1]))
-    known = vocabulary(counts, numbers.vocabulary_size, tie_order)
+    kept_ngrams = vocabulary(counts, numbers.vocabulary_size, tie_order)
     for pair in filter(None, list(outcomes)):
         outcomes[pair]["duplicate_pair"] -= 1
-        outcomes[pair][_reason(pair, numbers, foreign, images_of, texts_of, known)] += 1
+        outcomes[pair][_reason(pair, numbers, foreign, images_of, texts_of, kept_ngrams)] += 1
     return {pair: +outcome for pair, outcome in outcomes.items()}
 
 
@@ -185,7 +185,7 @@ def _reason(
     foreign: dict[Identity, bool],
     images_of: dict[str, set[str]],
     texts_of: dict[str, set[str]],
-    known: set[str],
+    kept_ngrams: set[str],
 ) -> str | None:
     image, text = pair
     faults = {
@@ -194,6 +194,6 @@ def _reason(
         "too_many_words": len(words(text)) > numbers.max_words,
         "text_on_too_many_images": len(images_of[text]) > numbers.max_images_per_text,
         "image_with_too_many_texts": len(texts_of[image]) > numbers.max_texts_per_image,
-        "rare_token": any(ngram not in known for ngram in ngrams(text)),
+        "rare_token": any(ngram not in kept_ngrams for ngram in ngrams(text)),
     }
     return next((reason for reason, fails in faults.items() if fails), None)

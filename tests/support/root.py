@@ -3,3 +3,16 @@
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+IGNORED = {"out", "build", "dist"}  # of .gitignore; what begins with a dot is no room either
+
+
+def tracked(pattern: str = "*") -> list[Path]:
+    """The project's files; the tests also run where there is no git."""
+    files = [path.relative_to(ROOT) for path in ROOT.rglob(pattern) if path.is_file()]
+    return sorted(
+        path
+        for path in files
+        if not any(part.startswith(".") for part in path.parts)
+        and path.parts[0] not in IGNORED
+        and not any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts)
+    )

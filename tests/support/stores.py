@@ -53,8 +53,8 @@ class Store(NamedTuple):
         pages = (
             self.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
         )
-        found = [one["Key"] for page in pages for one in page.get("Contents", [])]
-        return sorted(key.removeprefix(prefix) for key in found)
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        return sorted(key.removeprefix(prefix) for key in keys)
 
     def upload(self, file: Path, path: str) -> None:
         self.client().upload_file(str(file), BUCKET, self._key(path))
@@ -90,9 +90,9 @@ def s3_client(url: str) -> Any:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -203,9 +203,9 @@ class Conditions(FaultyProxy):
             name = quote(json.loads(body.split(b"\r\n\r\n")[1].partition(b"\r\n")[0])["name"], "")
         store = http.client.HTTPConnection(self.store, timeout=30)
         store.request("GET", f"/storage/v1/b/{BUCKET}/o/{name}")
-        found = json.loads(store.getresponse().read() or b"{}")
+        metadata = json.loads(store.getresponse().read() or b"{}")
         store.close()
-        return None if wanted == [found.get("generation", "0")] else 412
+        return None if wanted == [metadata.get("generation", "0")] else 412
 
 
 class _Proxied(BaseHTTPRequestHandler):
@@ -261,9 +261,9 @@ class _Proxied(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def handle_expect_100(self) -> bool:
-        told = super().handle_expect_100()
+        proceed = super().handle_expect_100()
         self.wfile.flush()  # boto3 waits a second for it
-        return told
+        return proceed
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle
 

@@ -8,14 +8,14 @@ from tensorboardX.proto.event_pb2 import Event
 
 def events(run: Path) -> list[Event]:
     """All events of a run: TFRecords of (length, its checksum, bytes, their checksum)."""
-    found = []
+    read = []
     for path in sorted((run / "tensorboard").iterdir()):
         data = path.read_bytes()
         while data:
             (length,) = struct.unpack("<Q", data[:8])
-            found.append(Event.FromString(data[12 : 12 + length]))
+            read.append(Event.FromString(data[12 : 12 + length]))
             data = data[16 + length :]
-    return found
+    return read
 
 
 def values(run: Path, tag: str) -> dict:

@@ -51,12 +51,12 @@ def test_equals_numpy_in_float64(smoothing, temperature):
 def test_rows_that_are_scored_part_by_part_change_nothing(rows: int, monkeypatch):
     whole, parts = leaves(), leaves()
     contrastive_loss(*whole).backward()
-    monkeypatch.setattr("train.loss._ROWS", rows)
+    monkeypatch.setattr("train.loss.ROWS_AT_ONCE", rows)
     loss = contrastive_loss(*parts)
     loss.backward()
     assert loss.item() == pytest.approx(contrastive_loss(*leaves()).item(), abs=1e-12)
-    for found, expected in zip(parts, whole, strict=True):
-        assert torch.allclose(found.grad, expected.grad, rtol=0, atol=1e-12)
+    for of_parts, expected in zip(parts, whole, strict=True):
+        assert torch.allclose(of_parts.grad, expected.grad, rtol=0, atol=1e-12)
 
 
 def leaves() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

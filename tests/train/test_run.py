@@ -140,8 +140,8 @@ def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_
 
     run = ("--run", finished, *SMALL)
     assert "steps was 12, is 13" in refused("--shards", shards, *run, "--steps=13")
-    other = colour_shards(tmp_path / "other", each=13)
-    assert "other shards" in refused("--shards", other, *run)
+    others = colour_shards(tmp_path / "other", each=13)
+    assert "other shards" in refused("--shards", others, *run)
     assert "holds something else" in refused("--shards", shards, "--run", shards)
     below_a_file = finished / "config.json" / "run"
     assert "cannot be made" in refused("--shards", shards, "--run", below_a_file)

@@ -50,50 +50,54 @@ def micro_batches(tokenizer, size: int):
 
 
 def state_after(model, tokenizer, settings):
-    seen = step_gradients(model, micro_batches(tokenizer, settings.micro_batch_size), settings, 7)
-    return seen, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    outcome = step_gradients(
+        model, micro_batches(tokenizer, settings.micro_batch_size), settings, 7
+    )
+    return outcome, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
 
-def assert_equal_gradients(found: dict, expected: dict):
-    assert found.keys() == expected.keys()
+def assert_equal_gradients(gradients: dict, expected: dict):
+    assert gradients.keys() == expected.keys()
     for name, gradient in expected.items():
         # A shift in front of a BatchNorm has the gradient 0, here as rounding leaves it.
         allowed = 1e-9 * gradient.abs().max() + 1e-12
-        assert (found[name] - gradient).abs().max() < allowed, name
+        assert (gradients[name] - gradient).abs().max() < allowed, name
 
 
 def test_two_passes_give_the_gradients_of_one_with_the_same_groups(tokenizer):
-    one = small_model(BATCH, vocabulary_size=len(tokenizer)).double().train()
-    two = copy.deepcopy(one)
-    whole, expected = state_after(one, tokenizer, replace(BATCH, micro_batch_size=NUMBER * SIZE))
-    seen, found = state_after(two, tokenizer, BATCH)
-    assert_equal_gradients(found, expected)
+    at_once = small_model(BATCH, vocabulary_size=len(tokenizer)).double().train()
+    in_parts = copy.deepcopy(at_once)
+    whole, expected = state_after(
+        at_once, tokenizer, replace(BATCH, micro_batch_size=NUMBER * SIZE)
+    )
+    parts, gradients = state_after(in_parts, tokenizer, BATCH)
+    assert_equal_gradients(gradients, expected)
     assert max(g.abs().max() for g in expected.values()) > 0.01
-    assert seen.loss.item() == pytest.approx(whole.loss.item(), abs=1e-12)
-    assert torch.allclose(seen.images, whole.images, rtol=0, atol=1e-12)
-    assert torch.allclose(seen.texts, whole.texts, rtol=0, atol=1e-12)
-    assert seen.inputs.position == whole.inputs.position == Position(samples=NUMBER * SIZE)
+    assert parts.loss.item() == pytest.approx(whole.loss.item(), abs=1e-12)
+    assert torch.allclose(parts.images, whole.images, rtol=0, atol=1e-12)
+    assert torch.allclose(parts.texts, whole.texts, rtol=0, atol=1e-12)
+    assert parts.inputs.position == whole.inputs.position == Position(samples=NUMBER * SIZE)
     # BatchNorm's statistics: gathered once, not once a pass.
-    for name, buffer in one.named_buffers():
-        assert torch.allclose(dict(two.named_buffers())[name], buffer, rtol=1e-9), name
+    for name, buffer in at_once.named_buffers():
+        assert torch.allclose(dict(in_parts.named_buffers())[name], buffer, rtol=1e-9), name
 
 
 def test_micro_batches_smaller_than_a_group_weigh_the_same_momentum(tokenizer):
     # Their groups are the micro-batches: 4 of 4 images, whatever larger group the settings name.
-    found = []
+    buffers = []
     for group_size in (SIZE, 2 * SIZE):
         settings = replace(BATCH, batch_norm_group_size=group_size)
         model = small_model(settings, vocabulary_size=len(tokenizer)).double().train()
         state_after(model, tokenizer, settings)
-        found.append(dict(model.named_buffers()))
-    for name, buffer in found[0].items():
-        assert torch.equal(found[1][name], buffer), name
+        buffers.append(dict(model.named_buffers()))
+    for name, buffer in buffers[0].items():
+        assert torch.equal(buffers[1][name], buffer), name
 
 
 def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(tokenizer):
     settings = replace(BATCH, drop_path=0.5, text_dropout=0.3)
     model = small_model(settings, vocabulary_size=len(tokenizer)).double().train()
-    seen, found = state_after(copy.deepcopy(model), tokenizer, settings)
+    outcome, gradients = state_after(copy.deepcopy(model), tokenizer, settings)
     # The one pass, by hand: the same random numbers for the same pairs, and all graphs kept.
     parts = []
     for i, inputs in enumerate(micro_batches(tokenizer, SIZE)):
@@ -103,8 +107,8 @@ def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(tokenizer):
     loss = contrastive_loss(images, texts, model.temperature)
     loss.backward()
     expected = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    assert seen.loss.item() == pytest.approx(loss.item(), abs=1e-12)
-    assert_equal_gradients(found, expected)
+    assert outcome.loss.item() == pytest.approx(loss.item(), abs=1e-12)
+    assert_equal_gradients(gradients, expected)
 
 
 def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatch):

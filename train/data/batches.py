@@ -30,7 +30,7 @@ SKIPPED = (
 )  # why a sample can be left out
 _FIRST_JUDGED = 1_000  # samples; of fewer, a share says little
 _MAX_AHEAD = 2_048  # samples
-_MAX_BYTES_AHEAD = 1 << 30  # of their images
+MAX_BYTES_AHEAD = 1 << 30  # of their images
 _GOLDEN = 0.6180339887498949
 
 
@@ -139,7 +139,7 @@ class TrainingData:
                     crop = pool.submit(self._crop, cursor, sample)
                     pending.append((number, cursor, sample, crop))
                     held += len(sample.image or b"")
-                    while len(pending) > count or (held > _MAX_BYTES_AHEAD and pending):
+                    while len(pending) > count or (held > MAX_BYTES_AHEAD and pending):
                         number, cursor, sample, crop = pending.popleft()
                         held -= len(sample.image or b"")
                         yield number, cursor, sample, crop.result()

@@ -23,7 +23,7 @@ def start_processes() -> None:
     """Joins the group that torchrun announces in the environment; alone, does nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
-    _end_with_torchrun()
+    end_with_torchrun()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
@@ -33,7 +33,7 @@ def start_processes() -> None:
     _waiting = group
 
 
-def _end_with_torchrun() -> None:
+def end_with_torchrun() -> None:
     """Else, where torchrun itself is killed, its processes train on beside those of the next start.
     On Linux alone."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)

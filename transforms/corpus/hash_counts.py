@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from transforms.pairs.text_kernels import ngram_count
 Int64s = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
 
-_ROWS_AT_ONCE = 1 << 15  # their table is in the cache: half the time of one for all hashes
+ROWS_AT_ONCE = 1 << 15  # their table is in the cache: half the time of one for all hashes
 
 
 @kernel
@@ -215,7 +216,7 @@ def sum_by_hash(
     joined = np.concatenate(filled or [np.zeros(0, np.uint64)])
     times = np.concatenate([*counts] or [np.zeros(0, np.uint8)])
     # A power of two, as the hashes' spread nearly is in a bucket: then each fills its whole table.
-    ranges = 1 << (len(joined) // _ROWS_AT_ONCE).bit_length()
+    ranges = 1 << (len(joined) // ROWS_AT_ONCE).bit_length()
     starts = np.array([lowest + spread * at // ranges for at in range(ranges)], np.uint64)
     edges = np.zeros((len(filled), ranges + 1), np.int64)
     for edge, piece in zip(edges, filled, strict=True):
@@ -232,24 +233,30 @@ def sum_by_hash(
     return out[0][:used], out[1][:used]
 
 
-def vocabulary_cut(
-    histograms: Mapping[int, tuple[Int64s, Int64s]], size: int
-) -> tuple[int, dict[int, int]]:
+class VocabularyCut(NamedTuple):
+    """Where a vocabulary ends.
+
+    Attributes:
+      cut_off: n-grams counted more often are kept; with 0 all are.
+      quotas: by bucket, how many of those counted exactly so often, smallest hashes first.
+    """
+
+    cut_off: int
+    quotas: dict[int, int]
+
+
+def vocabulary_cut(histograms: Mapping[int, tuple[Int64s, Int64s]], size: int) -> VocabularyCut:
     """Where the vocabulary of the `size` most frequent n-grams ends.
 
     Args:
       histograms: per bucket of hashes, int64[m] distinct counts and int64[m] how many n-grams
         have each. Buckets are numbered in the order of their hashes.
       size: how many n-grams to keep.
-
-    Returns:
-      The cut-off c: n-grams counted more than c times are kept, and per bucket how many of those
-      counted exactly c times, smallest hashes first. With c = 0 all are kept.
     """
     counts = np.concatenate([h[0] for h in histograms.values()] or [np.zeros(0, np.int64)])
     n_grams = np.concatenate([h[1] for h in histograms.values()] or [np.zeros(0, np.int64)])
     if n_grams.sum() <= size:
-        return 0, dict.fromkeys(histograms, 0)
+        return VocabularyCut(0, dict.fromkeys(histograms, 0))
     values, place = np.unique(counts, return_inverse=True)
     at_least = np.cumsum(np.bincount(place, n_grams)[::-1].astype(np.int64))[::-1]
     at_cut = int(np.flatnonzero(at_least > size)[-1])
@@ -260,7 +267,7 @@ def vocabulary_cut(
         distinct, having = histograms[bucket]
         quotas[bucket] = min(room, int(having[distinct == cut].sum()))
         room -= quotas[bucket]
-    return cut, quotas
+    return VocabularyCut(cut, quotas)
 
 
 def frequent_ngrams(

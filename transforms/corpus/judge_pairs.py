@@ -97,10 +97,10 @@ def _is_broken(faults: pa.StringArray) -> Bools:
 
 
 class _Judge(ThreadedDoFn):
-    def __init__(self, read: ReadSplit, blocks: Blocks, rules: TextRules, out: str, plan: bool):
-        self.read, self.blocks, self.rules = read, blocks, rules
-        self.out, self.plan = out, plan
-        self.scratch = f"{out}/_temporary" if is_local(out) else None
+    def __init__(self, transform: JudgePairs) -> None:
+        self.read, self.blocks, self.rules = transform.read, transform.blocks, transform.rules
+        self.out, self.plan = transform.out, transform.plan
+        self.scratch = transform.work if is_local(transform.out) else None
 
     def take(self, element: tuple[int, Mapping[str, Any]]) -> tuple[int, Mapping[str, Any]]:
         return element[0], {name: list(values) for name, values in element[1].items()}
@@ -115,7 +115,7 @@ class _Judge(ThreadedDoFn):
             foreign, languages = _named(joined["foreign"])
             # By the first reading, where all share a disk; gone where this work is done again.
             measured = next((block for block in joined["measured"] if is_there(block)), None)
-            judge = _JudgeBatch(self.rules, corpus, repeated, foreign, languages)
+            judge = JudgeBatch(self.rules, corpus, repeated, foreign, languages)
             batches = self.read(split) if measured is None else recalled_each(measured)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
@@ -131,7 +131,7 @@ class _Judge(ThreadedDoFn):
     def _judged(
         self,
         batches: Iterator[pa.RecordBatch | Remembered],
-        judge: _JudgeBatch,
+        judge: JudgeBatch,
         rejected: RowWriter,
         counts: _Counting,
     ) -> Iterator[pa.RecordBatch]:
@@ -175,7 +175,7 @@ def _rows(batch: pa.RecordBatch | Remembered) -> int:
     return len(batch.batch if isinstance(batch, Remembered) else batch)
 
 
-class _JudgeBatch:
+class JudgeBatch:
     """Judges numbered batches of one split; called from several threads."""
 
     def __init__(
@@ -262,6 +262,7 @@ class JudgePairs(beam.PTransform):
       sets: a singleton, the path of the file of hashes of each of `Corpus`'s fields; an empty one
         where every n-gram is in the vocabulary.
       out: the output folder.
+      work: a folder in it for files that are being written, where it is local.
       plan: whether kept pairs go on to shards; else they are written to `pairs/`.
     """
 
@@ -270,11 +271,11 @@ class JudgePairs(beam.PTransform):
     rules: TextRules
     sets: beam.PCollection
     out: str
+    work: str
     plan: bool
 
     def expand(self, joined: beam.PCollection) -> Any:
-        judge = _Judge(self.read, self.blocks, self.rules, self.out, self.plan)
         sets = beam.pvalue.AsSingleton(self.sets)
-        outputs = joined | beam.ParDo(judge, sets).with_outputs("counts", main="kept")
+        outputs = joined | beam.ParDo(_Judge(self), sets).with_outputs("counts", main="kept")
         outputs["kept"].element_type = BUCKET
         return outputs

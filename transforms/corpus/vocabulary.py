@@ -13,7 +13,14 @@ from msgspec import UNSET, UnsetType
 
 from transforms.columns.batches import batch_of, pieces
 from transforms.corpus.count_pairs import OfBucket
-from transforms.corpus.hash_counts import Int64s, frequent_ngrams, runs, sum_by_hash, vocabulary_cut
+from transforms.corpus.hash_counts import (
+    Int64s,
+    VocabularyCut,
+    frequent_ngrams,
+    runs,
+    sum_by_hash,
+    vocabulary_cut,
+)
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from transforms.workers.threads import ThreadedDoFn
 
@@ -87,12 +94,12 @@ class _Keep(ThreadedDoFn):
     def __init__(self, blocks: Blocks) -> None:
         self.blocks = blocks
 
-    def work(self, element: Bucket, cut: tuple[int, dict[int, int]]) -> Iterator[Bucket]:
+    def work(self, element: Bucket, cut: VocabularyCut) -> Iterator[Bucket]:
         bucket, block = element
         batch = unpack(block)
         hashes, counts = batch["ngram"].to_numpy(), batch["count"].to_numpy()
-        members = batch_of({"hash": frequent_ngrams(hashes, counts, cut[0], cut[1][bucket])})
-        yield bucket, self.blocks.pack([members])[0]
+        members = frequent_ngrams(hashes, counts, cut.cut_off, cut.quotas[bucket])
+        yield bucket, self.blocks.pack([batch_of({"hash": members})])[0]
 
 
 def describe_vocabulary(

@@ -14,7 +14,7 @@ HASHING = (
     "a word: XXH64 (seed 0) of its UTF-8 bytes, filled up with NULs to a multiple of 8; "
     "a bigram: XXH64 of both words' hashes, 16 bytes little-endian"
 )
-_PIECE = 1 << 20  # bytes read at once
+PIECE = 1 << 20  # bytes read at once
 
 
 def check_vocabulary(path: str) -> HashFile:
@@ -27,7 +27,7 @@ def check_vocabulary(path: str) -> HashFile:
     digest, size = hashlib.sha256(), 0
     before = np.zeros(0, "<u8")
     with open_to_read(local_copy(path)) as source:
-        while piece := source.read(_PIECE):
+        while piece := source.read(PIECE):
             digest.update(piece)
             size += len(piece)
             if len(piece) % 8:

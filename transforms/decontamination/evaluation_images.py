@@ -54,7 +54,7 @@ class EvaluationSet:
     unreadable: int = 0
 
 
-def _bodies(path: str) -> Iterator[bytes]:
+def image_bodies(path: str) -> Iterator[bytes]:
     """The bytes of each image in one file; none where they are too many, or not there."""
     suffix = path.lower()
     with open_to_read(path) as source:
@@ -112,7 +112,7 @@ def hash_evaluation_file(file: EvaluationFile) -> HashedFile:
     """The perceptual hashes of the images in one file."""
     phashes, unreadable = [], 0
     try:
-        for look in in_threads(partial(examine, in_full=True), _bodies(file.path)):
+        for look in in_threads(partial(examine, in_full=True), image_bodies(file.path)):
             if isinstance(look, Image):
                 phashes.append(look.phash)
             else:

@@ -26,7 +26,7 @@ _TRANSIENT = frozenset({"timeout", "refused", "unreachable", "reset", "cut_off",
 _FIRST_RETRY_AFTER_S = 0.5
 # URLs that wait for a busy host, so that the others behind them are reached: 300 bytes each.
 _WAITING_PER_CONNECTION = 256
-_ROBOTS = RobotsCache()  # of this process, shard after shard
+ROBOTS = RobotsCache()  # of this process, shard after shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class _Fetches:
             self.queue.add(job, first=first)
             return
         origin = job.origin
-        robots = _ROBOTS.get(origin, self._settings.user_agent_token)
+        robots = ROBOTS.get(origin, self._settings.user_agent_token)
         if robots is not None:
             self._admit(job, robots)
             return
@@ -151,7 +151,7 @@ class _Fetches:
     def _answer(self, origin: str, body: bytes | None, detail: str | None = None) -> None:
         token = self._settings.user_agent_token
         robots = read_robots(body, detail, token)
-        _ROBOTS.put(origin, token, robots)
+        ROBOTS.put(origin, token, robots)
         waiting = self._asking.pop(origin, [])
         self._asked -= len(waiting)
         for job in waiting:

@@ -23,7 +23,7 @@ from transforms.images.jpeg_tables import LOOK_UP_BITS, Layout, layout_of, read_
 
 Plane = npt.NDArray[np.uint8]
 
-_MOST_SAMPLES = 1 << 21  # of 134 million pixels; they take up to 28 MB while they are made
+MOST_SAMPLES = 1 << 21  # of 134 million pixels; they take up to 28 MB while they are made
 
 
 class _Picture(NamedTuple):
@@ -72,7 +72,7 @@ def _picture_of(body: bytes, smallest_px: int) -> _Picture | None:
     width, height = header.width, header.height
     shape = -(-height // 8), -(-width // 8)
     # A block takes two bits at least.
-    most = min(4 * len(body), _MOST_SAMPLES)
+    most = min(4 * len(body), MOST_SAMPLES)
     if min(shape) < max(1, smallest_px) or shape[0] * shape[1] > most:
         return None
     layout = layout_of(header.samplings)

@@ -7,7 +7,7 @@ import contextlib
 import io
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from transforms.images.examine import Image, displayed, open_picture, orientation
 
@@ -76,6 +76,15 @@ class ResizeSettings:
             )
 
 
+class Encoded(NamedTuple):
+    """An image's file, as a shard keeps it."""
+
+    body: bytes
+    extension: str
+    width: int  # px, as stored in these bytes
+    height: int  # px
+
+
 class Encoder:
     """Gives each image the form in which a shard keeps it. Made once a worker; thread-safe."""
 
@@ -83,7 +92,7 @@ class Encoder:
         self._extension = settings.encode_format
         self._resizer = None if settings.resize_mode == "original" else _resizer(settings)
 
-    def __call__(self, body: bytes, image: Image) -> tuple[bytes, str, int, int]:
+    def __call__(self, body: bytes, image: Image) -> Encoded:
         """An image's file for the shard.
 
         Args:
@@ -91,26 +100,26 @@ class Encoder:
           image: what `examine` said of it.
 
         Returns:
-          (bytes, extension, width, height), px as stored in these bytes. Without a resize mode
-          plain files stay byte for byte; others become PNG as displayed: upright, first frame,
-          8 bits, over white; the extension is "jpg" for all. With one it is the encode_format.
+          Without a resize mode plain files stay byte for byte; others become PNG as displayed:
+          upright, first frame, 8 bits, over white; the extension is "jpg" for all. With one it is
+          the encode_format.
 
         Raises:
           EncodingError: the image cannot be decoded or encoded after all.
         """
         if self._resizer is None:
             if image.plain:
-                return body, _ANY, image.width, image.height
+                return Encoded(body, _ANY, image.width, image.height)
             return _as_png(body, image, compress_level=6)
         if not _opencv_shows_it_right(body, image):
-            body = _as_png(body, image, compress_level=1)[0]
+            body = _as_png(body, image, compress_level=1).body
         resized, width, height, _, _, error = self._resizer(io.BytesIO(body))
         if error is not None:
             raise EncodingError(f"img2dataset cannot resize a {image.format}: {error}")
-        return resized, self._extension, width, height
+        return Encoded(resized, self._extension, width, height)
 
 
-def _as_png(body: bytes, image: Image, *, compress_level: int) -> tuple[bytes, str, int, int]:
+def _as_png(body: bytes, image: Image, *, compress_level: int) -> Encoded:
     try:
         opened = open_picture(body, image.format)
         picture = displayed(opened)
@@ -121,7 +130,7 @@ def _as_png(body: bytes, image: Image, *, compress_level: int) -> tuple[bytes, s
         picture.save(png, "PNG", compress_level=compress_level, icc_profile=profile)
     except Exception as error:  # as in `examine`: Pillow raises many kinds
         raise EncodingError(f"a {image.format} cannot become a PNG: {error}") from error
-    return png.getvalue(), _ANY, picture.width, picture.height
+    return Encoded(png.getvalue(), _ANY, picture.width, picture.height)
 
 
 def _opencv_shows_it_right(body: bytes, image: Image) -> bool:

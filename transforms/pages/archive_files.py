@@ -24,7 +24,7 @@ from transforms.pages.archive_members import (
 
 _ZIP = b"PK\x03\x04"
 _NAME = re.compile(r"\.warc(\.gz|\.zst)?$")
-_MOST_GROWTH, _LEAST_LIMIT = 16, 1 << 26  # times its size, or bytes, to which one may be unpacked
+_MOST_GROWTH, LEAST_LIMIT = 16, 1 << 26  # times its size, or bytes, to which one may be unpacked
 _LONGEST_DIRECTORY = 1 << 22  # bytes of a zip's list of its files, which takes ten times the memory
 
 
@@ -58,7 +58,7 @@ def _unpacked(
     pieces: Iterable[bytes | bytearray | Broken], size: int
 ) -> Iterator[BinaryIO | Broken]:
     """What was packed into so many bytes, as far as it can be read, and the last of its faults."""
-    broken, room = None, max(_LEAST_LIMIT, _MOST_GROWTH * size)
+    broken, room = None, max(LEAST_LIMIT, _MOST_GROWTH * size)
     with tempfile.TemporaryFile() as sink:
         try:
             for piece in pieces:

@@ -20,7 +20,7 @@ GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 _ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"
 _PIECE = 1 << 24  # bytes that a compressed chunk may grow to at once
 # Bytes that are fed to a decoder, and to begin with: what is behind the member is copied back.
-_CHUNK, _FIRST_CHUNK = 1 << 16, 1 << 7
+_CHUNK, FIRST_CHUNK = 1 << 16, 1 << 7
 READ = 1 << 20
 # Behind a fault, reading goes back to the next member that may begin there, and what is decoded
 # once more for it may be so many bytes, and so many times those that were read; then it goes on.
@@ -164,7 +164,7 @@ def read_compressed(
     while True:
         if magic == GZIP:
             yield from source.whole_members()
-        start, chunk, decoder = source.place, _FIRST_CHUNK, _Unzstd(frames) if frames else _Gunzip()
+        start, chunk, decoder = source.place, FIRST_CHUNK, _Unzstd(frames) if frames else _Gunzip()
         try:
             while not decoder.eof and (part := source.take(min(chunk, decoder.chunk))):
                 chunk *= 2

@@ -33,8 +33,8 @@ from transforms.workers.summaries import add_by_name
 LOG = logging.getLogger("alignset")
 PAGE_FORMATS = ("warc", "wat", "html")
 PAGE_PAIRS = pa.schema([(n, pa.string()) for n in ("url", "caption", "malformed", PAGE_URL)])
-_PAGES_AT_ONCE = 256
-_ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
+PAGES_AT_ONCE = 256
+ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
 
 
@@ -93,7 +93,7 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images |
                 continue
             waiting.append(tags)
             size += len(tags.tags)
-            if len(waiting) == _PAGES_AT_ONCE or size >= PIECE:
+            if len(waiting) == PAGES_AT_ONCE or size >= PIECE:
                 yield from images_of(waiting)
                 waiting, size = [], 0
     yield from images_of(waiting)
@@ -146,7 +146,7 @@ def rows_of(pairs: Iterable[Found | Images | Broken]) -> Iterator[pa.RecordBatch
         size += len(item.page)
         for column, value in zip(columns, row, strict=True):
             column.append(value)
-        if len(columns[0]) == _ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+        if len(columns[0]) == ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
             yield pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=PAGE_PAIRS)
             columns, size = ([], [], [], []), 0
     yield pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=PAGE_PAIRS)

@@ -22,7 +22,7 @@ from transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, Link
 
 BAD_JSON = "bad_json"
 _PATH = "IMG@/src"
-_AT_ONCE = 1 << 19  # bytes of members that are looked through together, within a core's cache
+BYTES_AT_ONCE = 1 << 19  # bytes of members that are looked through together, within a core's cache
 _MOST_PARSED = 1 << 24  # bytes of a record, which a parser makes thirty times as much of
 _NOT_AS_IT_SHOULD = ValueError, LookupError, RecursionError, AttributeError, TypeError
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -40,7 +40,7 @@ def read_wat(source: BinaryIO, counts: Counter[str]) -> Iterator[Images | Found 
         if isinstance(item, bytearray):
             waiting.append(item)
             size += len(item)
-            if size < _AT_ONCE:
+            if size < BYTES_AT_ONCE:
                 continue
         yield from images_of_members(waiting, counts)
         waiting, size = [], 0

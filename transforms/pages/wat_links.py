@@ -55,7 +55,7 @@ LINK = np.dtype(
         ],
     )
 )
-_ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 12, 1 << 12  # bytes of its URL, which each row has twice
+ROWS_AT_ONCE, _LONGEST_PAGE = 1 << 12, 1 << 12  # bytes of its URL, which each row has twice
 
 
 class Images(NamedTuple):
@@ -129,8 +129,8 @@ def _steps(
     data: npt.NDArray[np.uint8], links: npt.NDArray[np.void], which: npt.NDArray[np.bool_]
 ) -> Iterator[Links]:
     rows = np.flatnonzero(which)
-    for at in range(0, len(rows), _ROWS_AT_ONCE):
-        yield Links(data, links[rows[at : at + _ROWS_AT_ONCE]])
+    for at in range(0, len(rows), ROWS_AT_ONCE):
+        yield Links(data, links[rows[at : at + ROWS_AT_ONCE]])
 
 
 @kernel

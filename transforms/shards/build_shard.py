@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from transforms.columns.pair_columns import PAGE_URL
 from transforms.columns.rejects import REJECTED, key_column, rejected_rows
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
 from transforms.images.examine import Image, turn_of
-from transforms.images.resize import Encoder, EncodingError, ResizeSettings
+from transforms.images.resize import Encoded, Encoder, EncodingError, ResizeSettings
 from transforms.shards.measure_images import (
     ImageRules,
     Judged,
@@ -45,13 +45,6 @@ class ShardSettings:
     resize: ResizeSettings
 
 
-class _Encoded(NamedTuple):
-    body: bytes
-    extension: str
-    width: int  # px
-    height: int  # px
-
-
 class _SafeEncoder:
     """Encodes images for the shard. Whatever one makes an encoder raise costs that one alone."""
 
@@ -60,11 +53,11 @@ class _SafeEncoder:
         # Bytes that stay as they are need no second core.
         self.map = map if settings.resize_mode == "original" else in_threads
 
-    def __call__(self, item: tuple[Image, bytes]) -> _Encoded | None:
+    def __call__(self, item: tuple[Image, bytes]) -> Encoded | None:
         image, body = item
         try:
             with turn_of(image.width * image.height):
-                return _Encoded(*self._encode(body, image))
+                return self._encode(body, image)
         except EncodingError:
             return None
         except Exception as error:

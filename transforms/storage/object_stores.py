@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -196,17 +196,24 @@ def put_if(path: str, body: bytes, version: str | None) -> str | None:
         raise
 
 
+class Versioned(NamedTuple):
+    """A small object, and which of its versions this is."""
+
+    body: bytes
+    version: str
+
+
 @patiently
-def read_version(path: str) -> tuple[bytes, str] | None:
-    """A small object's bytes and version, or None where there is none."""
+def read_version(path: str) -> Versioned | None:
+    """A small object as it is now, or None where there is none."""
     try:
         if scheme(path) == "s3":
             answer = _s3(path).client.get_object(**_s3_place(path))
-            return answer["Body"].read(), answer["ETag"]
+            return Versioned(answer["Body"].read(), answer["ETag"])
         blob = _gs_blob(path)
         blob.reload()
         version = blob.generation  # a download sets it to what the answer's headers say, or to None
-        return blob.download_as_bytes(if_generation_match=version), str(version)
+        return Versioned(blob.download_as_bytes(if_generation_match=version), str(version))
     except Exception as error:
         if _status(error) in (404, 412):  # 412: replaced between the two
             return None

@@ -207,8 +207,10 @@ def test_every_row_of_every_format_ends_kept_or_rejected_once(tmp_path: Path):
 
     unreadable = [row[1].decode("utf-8", "replace") for row in CSV_ROWS if row[2]] * 3
     unreadable += [line.decode("utf-8", "replace") for line in BAD_JSONL] * 2
-    found = Counter(f.caption for f in rejected(tmp_path / "set") if f.detail == "unreadable_row")
-    assert found == Counter(unreadable)
+    captions = Counter(
+        f.caption for f in rejected(tmp_path / "set") if f.detail == "unreadable_row"
+    )
+    assert captions == Counter(unreadable)
     rows = fates(tmp_path / "set")
     assert rows.total() == 30 + 3 * (len(CSV_ROWS) + 30) + 3 * (len(TEXTS) - 60) + 2 * len(
         BAD_JSONL
@@ -272,5 +274,5 @@ def test_a_caption_of_bytes_of_any_kind_is_read_as_it_is(tmp_path: Path):
     files = {f"{n}.txt": body for n, body in enumerate(texts)}
     (tmp_path / "a.tar").write_bytes(tar_of(files))
     expected = [*texts[:3], None, None]
-    found = [caption or None for _, caption, _ in read(tmp_path / "a.tar")]
-    assert found == expected
+    captions = [caption or None for _, caption, _ in read(tmp_path / "a.tar")]
+    assert captions == expected

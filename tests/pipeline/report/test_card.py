@@ -47,10 +47,14 @@ def test_the_golden_cards_text(golden: Golden):
 
 def test_the_golden_cards_vocabulary(golden: Golden):
     text = (golden.output / "README.md").read_text()
-    known = funnel(golden.output)["vocabulary"]
-    assert f"the {known['vocabulary']} most frequent of {known['ngrams']} unigrams" in text
-    assert f"{known['share_of_occurrences']:.2%} of all that occur. Of those that occur" in text
-    once = known["by_count"][0]["ngrams"]
+    vocabulary = funnel(golden.output)["vocabulary"]
+    assert (
+        f"the {vocabulary['vocabulary']} most frequent of {vocabulary['ngrams']} unigrams" in text
+    )
+    assert (
+        f"{vocabulary['share_of_occurrences']:.2%} of all that occur. Of those that occur" in text
+    )
+    once = vocabulary["by_count"][0]["ngrams"]
     assert f"\n| 1 time | {once} | {once} |\n| 2 times | " in text
 
 

@@ -17,9 +17,9 @@ STATUSES = {"success": 40, "fetch_failed: dns": 36, "too_small": 4, "fetch_faile
 
 
 def test_failures_by_detail() -> None:
-    found = failed_fetches(100, STATUSES, [])
-    assert found == FetchReport(100, 56, {"dns": 36, "http_404": 20}, [])
-    assert list(found.details) == ["dns", "http_404"]
+    report = failed_fetches(100, STATUSES, [])
+    assert report == FetchReport(100, 56, {"dns": 36, "http_404": 20}, [])
+    assert list(report.details) == ["dns", "http_404"]
 
 
 def test_every_hint_is_of_a_detail_and_nearly_every_detail_has_one() -> None:
@@ -44,20 +44,20 @@ def test_a_terminal_is_not_commanded() -> None:
     assert "\x1b" not in render_failed(FetchReport(1, 1, {}, hosts))
 
 
-def rows(*found: tuple[str, str, str | None]) -> pa.Table:
+def rows(*failures: tuple[str, str, str | None]) -> pa.Table:
     names = ("url", "reason", "detail")
-    return pa.table({n: [row[i] for row in found] for i, n in enumerate(names)})
+    return pa.table({n: [row[i] for row in failures] for i, n in enumerate(names)})
 
 
 def test_hosts_as_they_are_told_apart() -> None:
-    found = rows(
+    failures = rows(
         ("http://A.org/1", "fetch_failed", "dns"),
         ("https://me:secret@a.org/2", "fetch_failed", "http_404"),
         ("http://a.org:81/3", "fetch_failed", "dns"),
         ("http://[::1", "fetch_failed", "bad_url"),
         ("http://b.org/", "too_small", None),
     )
-    assert failures_by_host(found) == {
+    assert failures_by_host(failures) == {
         "a.org": {"dns": 1, "http_404": 1},
         "a.org:81": {"dns": 1},
         "": {"bad_url": 1},
@@ -67,8 +67,10 @@ def test_hosts_as_they_are_told_apart() -> None:
 def test_the_twenty_with_the_most_in_beam(tmp_path: Path) -> None:
     (tmp_path / "rejected").mkdir()
     for shard in range(3):
-        found = [(f"http://h{n}.org/", "fetch_failed", "dns") for n in range(30) for _ in range(n)]
-        pq.write_table(rows(*found), tmp_path / "rejected" / f"images-{shard:05d}.parquet")
+        failures = [
+            (f"http://h{n}.org/", "fetch_failed", "dns") for n in range(30) for _ in range(n)
+        ]
+        pq.write_table(rows(*failures), tmp_path / "rejected" / f"images-{shard:05d}.parquet")
 
     def build(pipeline: beam.Pipeline) -> None:
         hosts = pipeline | beam.Create(range(3)) | FindFailingHosts(str(tmp_path))

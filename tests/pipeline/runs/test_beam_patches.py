@@ -74,7 +74,7 @@ def test_each_patch_can_be_left_out(name: str, monkeypatch: pytest.MonkeyPatch):
     before = what_is_replaced()
     monkeypatch.setenv("ALIGNSET_WITHOUT_PATCHES", name)
     with beam_patches():
-        left = {known for known, now in what_is_replaced().items() if now is before[known]}
+        left = {patched for patched, now in what_is_replaced().items() if now is before[patched]}
     assert left == ({*PATCHES} if name == "all" else {name})
 
 

@@ -116,8 +116,8 @@ class Jobs(LocalJobServicer):
 
     def GetJobs(self, request, context=None):
         info = [
-            api.JobInfo(job_id=one, job_name=self.names[one], state=state)
-            for one, state in self.states.items()
+            api.JobInfo(job_id=job_id, job_name=self.names[job_id], state=state)
+            for job_id, state in self.states.items()
         ]
         return api.GetJobsResponse(job_info=info)
 
@@ -137,7 +137,7 @@ def test_only_the_jobs_of_that_start_are_cancelled():
     try:
         engine = Engine(PipelineOptions(flags), "new")
         assert engine.cancel("abc") == ["alignset-texts-abc"]
-        assert [one for one, s in jobs.states.items() if s == api.JobState.CANCELLED] == ["1"]
+        assert [job_id for job_id, s in jobs.states.items() if s == api.JobState.CANCELLED] == ["1"]
         assert engine.cancel("abc") == []
         assert engine.cancel("") == []
     finally:

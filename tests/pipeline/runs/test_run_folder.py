@@ -88,8 +88,8 @@ def test_other_rules_are_refused_and_nothing_is_touched(
 ):
     (tmp_path / "exam.png").write_bytes(evaluation_image())
     before = state(finished.output)
-    told = [flag.replace("{exam}", f"{tmp_path}/exam.png") for flag in flags]
-    ended = run(finished.source, finished.output, *told)
+    named = [flag.replace("{exam}", f"{tmp_path}/exam.png") for flag in flags]
+    ended = run(finished.source, finished.output, *named)
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert "holds another run" in ended.err
     assert says in ended.err
@@ -186,7 +186,7 @@ def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: P
     out = tmp_path / "set"
     shutil.copytree(finished.output, out)
     folder = RunFolder(str(out), read_document(f"{out}/manifest.json", RunDescription))
-    folder._lock = take_lock(folder.work.path)
+    (out / "_temporary").mkdir()
     for name in ("base.json", "text.json"):
         (out / "_temporary" / name).write_text("{}")
     gone: list[str] = []
@@ -201,7 +201,7 @@ def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: P
         unlink(path, **flags)
 
     monkeypatch.setattr(Path, "unlink", watched)
-    folder.clean()
+    folder.clean_finished()
     assert gone[0] == "base.json"
     assert gone[-1] == LOCK
     assert not (out / "_temporary").exists()

@@ -35,9 +35,9 @@ def test_classes_are_the_folders_and_keep_their_numbers(tmp_path: Path):
     train = find_images(str(folder(tmp_path / "train", {"cat": 2, "ant": 3, "dog": 1})))
     assert train.classes == ["ant", "cat", "dog"]
     assert train.labels == [0, 0, 0, 1, 1, 2]
-    some = find_images(str(folder(tmp_path / "val", {"dog": 2})), train.classes)
-    assert (some.labels, some.classes) == ([2, 2], train.classes)
-    assert some.part(1, 2).paths == some.paths[1:]
+    dogs = find_images(str(folder(tmp_path / "val", {"dog": 2})), train.classes)
+    assert (dogs.labels, dogs.classes) == ([2, 2], train.classes)
+    assert dogs.part(1, 2).paths == dogs.paths[1:]
 
 
 def test_what_is_no_such_folder_is_refused(tmp_path: Path):

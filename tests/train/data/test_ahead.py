@@ -13,10 +13,10 @@ def test_items_come_in_order_and_an_error_in_its_place():
         yield from range(5)
         raise ValueError("the sixth")
 
-    found = ahead(items(), 2)
-    assert [next(found) for _ in range(5)] == [0, 1, 2, 3, 4]
+    numbers = ahead(items(), 2)
+    assert [next(numbers) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="the sixth"):
-        next(found)
+        next(numbers)
     assert list(ahead((i for i in range(3)), 1)) == [0, 1, 2]
 
 
@@ -31,10 +31,10 @@ def test_it_runs_so_many_ahead_and_ends_when_closed():
         finally:
             closed.set()
 
-    found = ahead(items(), 3)
-    assert next(found) == 0
+    numbers = ahead(items(), 3)
+    assert next(numbers) == 0
     time.sleep(0.1)
     assert len(made) <= 5
-    found.close()
+    numbers.close()
     assert closed.is_set()
     assert not any(thread.name == "ahead" for thread in threading.enumerate())

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.support.train_shards import colour_files, encoded, write_tar
 from train.data.batches import SKIPPED, Batch, Position, TrainingData
 from train.data.find_shards import ShardSet, find_sets
+from train.data.images import random_crop
 from train.data.samples import LONGEST_IMAGE
 from train.errors import TrainingError
 from train.presets import TINY
@@ -36,8 +37,8 @@ def batches(
     return list(itertools.islice(data.batches(position or Position()), count))
 
 
-def assert_equal(some: list[Batch], others: list[Batch]) -> None:
-    for a, b in zip(some, others, strict=True):
+def assert_equal(ones: list[Batch], others: list[Batch]) -> None:
+    for a, b in zip(ones, others, strict=True):
         assert (a.texts, a.position) == (b.texts, b.position)
         assert np.array_equal(a.pixels, b.pixels)
 
@@ -87,12 +88,12 @@ def test_each_epoch_crops_anew(tmp_path: Path):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_each_set_gives_its_share_of_every_few_batches(two_sets, processes: int):
     for rank in range(processes):
-        found = batches(two_sets, 60, rank=rank, processes=processes)
-        texts = [text == "b" for batch in found for text in batch.texts]
+        mixed = batches(two_sets, 60, rank=rank, processes=processes)
+        texts = [text == "b" for batch in mixed for text in batch.texts]
         for i in range(0, len(texts), 40 // processes):
             assert abs(sum(texts[i : i + 40 // processes]) - 10 / processes) <= 2
-        epochs = [{cursor.epoch for cursor in batch.position.cursors} for batch in found]
-        assert [batch.position.epoch for batch in found] == [min(some) for some in epochs]
+        epochs = [{cursor.epoch for cursor in batch.position.cursors} for batch in mixed]
+        assert [batch.position.epoch for batch in mixed] == [min(of_sets) for of_sets in epochs]
         assert max(map(len, epochs)) == 2  # the small set is an epoch ahead at times
 
 
@@ -103,8 +104,8 @@ def test_processes_take_as_many_steps_whatever_their_shards_hold(tmp_path: Path)
     settings = replace(SETTINGS, batch_size=6)
     for processes in (2, 3, 6):  # the last has more processes than there are shards
         for rank in range(processes):
-            found = batches(sets, 30, settings=settings, rank=rank, processes=processes)
-            assert [len(batch.texts) for batch in found] == [6 // processes] * 30
+            taken = batches(sets, 30, settings=settings, rank=rank, processes=processes)
+            assert [len(batch.texts) for batch in taken] == [6 // processes] * 30
 
 
 def test_bad_samples_are_counted_by_reason_and_skipped(tmp_path: Path):
@@ -113,16 +114,16 @@ def test_bad_samples_are_counted_by_reason_and_skipped(tmp_path: Path):
     files |= {"mute.png": files["0000000000000000.png"], "mute.txt": b" \n"}
     files |= {"alone.png": files["0000000000000000.png"]}
     sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
-    found = batches(sets, 5)
-    texts = Counter(text for batch in found[:4] for text in batch.texts)
+    made = batches(sets, 5)
+    texts = Counter(text for batch in made[:4] for text in batch.texts)
     assert set(texts.values()) == {2}  # 8 good ones, 2 epochs
-    assert found[-1].position.epoch == 2
-    counts = found[-1].position.reasons
+    assert made[-1].position.epoch == 2
+    counts = made[-1].position.reasons
     assert set(counts) == {"no_image", "no_text", "scattered", "too_large", "undecodable"}
     assert counts["too_large"] == 0
     reasons = ("no_image", "no_text", "scattered", "undecodable")
     assert {counts[reason] for reason in reasons} <= {2, 3}
-    assert_equal(batches(sets, 1, found[3].position), found[4:])
+    assert_equal(batches(sets, 1, made[3].position), made[4:])
 
 
 def test_hostile_samples_are_skipped_and_counted(tmp_path: Path):
@@ -141,10 +142,10 @@ def test_hostile_samples_are_skipped_and_counted(tmp_path: Path):
     mixed = files | bad | {f"{name.partition('.')[0]}.txt": b"a text" for name in bad}
     mixed = dict(sorted(mixed.items(), key=lambda file: file[0].partition(".")[0]))
     sets = find_sets(str(write_tar(tmp_path / "0.tar", mixed)))
-    found = batches(sets, 4)
-    texts = Counter(text for batch in found for text in batch.texts)
+    made = batches(sets, 4)
+    texts = Counter(text for batch in made for text in batch.texts)
     assert texts == {files[name].decode(): 2 for name in files if name.endswith("txt")}
-    counts = found[-1].position.reasons
+    counts = made[-1].position.reasons
     assert (counts["too_large"], counts["undecodable"]) in ((3, 4), (6, 8))  # by the last epoch
 
 
@@ -166,23 +167,23 @@ def test_as_few_samples_are_read_ahead_as_their_bytes_allow(tmp_path: Path, monk
     sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
     settings = replace(SETTINGS, batch_size=32, decode_threads=1)
     expected = batches(sets, 2, settings=settings)
-    monkeypatch.setattr("train.data.batches._MAX_BYTES_AHEAD", 4 << 16)
+    monkeypatch.setattr("train.data.batches.MAX_BYTES_AHEAD", 4 << 16)
     held, lock = [0], threading.Lock()
-    crop, submitted = TrainingData._crop, ThreadPoolExecutor.submit
+    submitted = ThreadPoolExecutor.submit
 
     def submit(self, function, *args):
         with lock:
             held.append(held[-1] + 1)
         return submitted(self, function, *args)
 
-    def counted(self, cursor, sample):
-        found = crop(self, cursor, sample)
+    def counted(*image, **how):
+        cropped = random_crop(*image, **how)
         with lock:
             held.append(held[-1] - 1)
-        return found
+        return cropped
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
-    monkeypatch.setattr(TrainingData, "_crop", counted)
+    monkeypatch.setattr("train.data.batches.random_crop", counted)
     assert_equal(batches(sets, 2, settings=settings), expected)
     assert max(held) <= 6
 

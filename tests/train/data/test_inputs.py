@@ -41,9 +41,11 @@ def test_buckets_and_padding_change_no_embedding(tokenizer):
     model = small_model(vocabulary_size=len(tokenizer)).eval()
     with torch.no_grad():
         together = model.embed_texts(small_inputs(tokenizer).texts)
-        one = replace(SETTINGS, text_buckets=1)
-        padded = model.embed_texts(small_inputs(tokenizer, settings=one).texts)
-        alone = torch.cat([model.embed_texts(encode_texts([t], tokenizer, one)) for t in TEXTS])
+        one_bucket = replace(SETTINGS, text_buckets=1)
+        padded = model.embed_texts(small_inputs(tokenizer, settings=one_bucket).texts)
+        alone = torch.cat(
+            [model.embed_texts(encode_texts([t], tokenizer, one_bucket)) for t in TEXTS]
+        )
     assert torch.allclose(together, alone, atol=1e-5)
     assert torch.allclose(padded, alone, atol=1e-5)
 
@@ -54,7 +56,7 @@ def test_kept_inputs_come_back_in_order_and_twice(tokenizer):
         kept.append(first)
         kept.append(second)
         for _ in range(2):
-            for given, back in zip((first, second), kept, strict=True):
-                assert torch.equal(given.pixels, back.pixels)
-                assert back.texts is given.texts
-                assert back.position == given.position
+            for inputs, back in zip((first, second), kept, strict=True):
+                assert torch.equal(inputs.pixels, back.pixels)
+                assert back.texts is inputs.texts
+                assert back.position == inputs.position

@@ -130,10 +130,10 @@ def test_a_compressed_shard_says_how_to_read_it(tmp_path: Path):
 def test_samples_whose_files_do_not_follow_each_other_are_told(tmp_path: Path, first: int):
     names = ["a.jpg", "b.jpg", "b.txt", "c.txt", "a.txt", "b.json", "a.json"]
     shard = str(write_tar(tmp_path / "0.tar", {name: b"x" for name in names}))
-    found = [(sample.key, sample.scattered) for sample in shard_samples(shard, first)]
+    samples = [(sample.key, sample.scattered) for sample in shard_samples(shard, first)]
     # A second b.json belongs to nothing that is missing.
     expected = [("a", False), ("b", False), ("c", False), ("a", True), ("b", False), ("a", True)]
-    assert found == expected[first:]
+    assert samples == expected[first:]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

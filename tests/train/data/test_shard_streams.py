@@ -119,10 +119,10 @@ def test_a_missing_driver_is_one_line():
 def test_fingerprints_tell_both_ends_and_the_size_apart(tmp_path, shard, web):
     data = shard.read_bytes()
     path = tmp_path / "0.tar"
-    found = {fingerprint(str(shard))}
-    for other in (b"x" + data[1:], data[:-1] + b"x", data + b"x"):
-        path.write_bytes(other)
-        found.add(fingerprint(str(path)))
-    assert len(found) == 4
+    fingerprints = {fingerprint(str(shard))}
+    for changed in (b"x" + data[1:], data[:-1] + b"x", data + b"x"):
+        path.write_bytes(changed)
+        fingerprints.add(fingerprint(str(path)))
+    assert len(fingerprints) == 4
     web.ranges = False
     assert fingerprint(f"{web.url}/0.tar").endswith(":first")

@@ -53,10 +53,12 @@ def test_an_image_with_several_captions():
 
 def test_chance_is_of_each_direction():
     captions = [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g"]]
-    found = retrieval_scores(np.eye(6), np.eye(6)[[0, 0, 1, 2, 3, 4, 5]], captions)["chance"]
+    chance = retrieval_scores(np.eye(6), np.eye(6)[[0, 0, 1, 2, 3, 4, 5]], captions)["chance"]
     # 5 of 7 texts: one of one right one in 5 of 7 draws, one of two in all but 1 of 21.
-    assert found["image_to_text"]["R@5"] == pytest.approx(100 * (5 * 5 / 7 + 20 / 21) / 6, abs=1e-3)
-    assert found["text_to_image"]["R@5"] == pytest.approx(100 * 5 / 6, abs=1e-3)
+    assert chance["image_to_text"]["R@5"] == pytest.approx(
+        100 * (5 * 5 / 7 + 20 / 21) / 6, abs=1e-3
+    )
+    assert chance["text_to_image"]["R@5"] == pytest.approx(100 * 5 / 6, abs=1e-3)
 
 
 def test_chance_by_hand():

@@ -28,11 +28,11 @@ def test_each_group_is_normalised_by_itself():
     y = model(x)
     assert y.is_contiguous(memory_format=torch.channels_last)
     norm = model[0]
-    for group, found in zip(x.split(4), y.split(4), strict=True):
+    for group, normalised in zip(x.split(4), y.split(4), strict=True):
         var, mean = torch.var_mean(group, dim=(0, 2, 3), keepdim=True, correction=0)
         scaled = (group - mean) / (var + norm.eps).sqrt()
         expected = scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
-        assert torch.allclose(found, expected, atol=1e-5)
+        assert torch.allclose(normalised, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("group_size", [4, 12, 16])
@@ -64,27 +64,27 @@ def test_frozen_statistics_change_the_running_ones_alone():
 
 def test_gradients_are_those_of_each_group_by_itself():
     model, weights = norm_of_groups(5), images(seed=1)  # the last of three groups has two images
-    found, x = [], images().requires_grad_()
+    gradients, x = [], images().requires_grad_()
     for together in (True, False):
         parts = [x] if together else x.split(5)
         y = torch.cat([model(part) for part in parts])
-        found.append(torch.autograd.grad((y * weights).sum(), [x, *model.parameters()]))
-    for ours, expected in zip(*found, strict=True):
+        gradients.append(torch.autograd.grad((y * weights).sum(), [x, *model.parameters()]))
+    for ours, expected in zip(*gradients, strict=True):
         assert torch.allclose(ours, expected, rtol=1e-5, atol=1e-5)
-    assert found[0][0].is_contiguous(memory_format=torch.channels_last)
+    assert gradients[0][0].is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("kind", ["of a larger map", "rows and columns exchanged", "expanded"])
 def test_memory_of_any_kind(kind: str):
     model, x = norm_of_groups(5), images().contiguous()
     if kind == "of a larger map":
-        other = nn.functional.pad(x, (1, 2, 3, 0))[:, :, 3:, 1:-2]
+        strided = nn.functional.pad(x, (1, 2, 3, 0))[:, :, 3:, 1:-2]
     elif kind == "rows and columns exchanged":
-        other = x.mT.contiguous().mT
+        strided = x.mT.contiguous().mT
     else:
         x = x[:, :, :, :1].repeat(1, 1, 1, 4)
-        other = x[:, :, :, :1].expand_as(x)
-    assert torch.allclose(model(other), model(x), rtol=1e-5, atol=1e-5)
+        strided = x[:, :, :, :1].expand_as(x)
+    assert torch.allclose(model(strided), model(x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_group_of_one_value_is_refused():

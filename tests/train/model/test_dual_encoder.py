@@ -189,11 +189,11 @@ def test_compiled_towers_give_the_same_for_texts_of_any_length(model, tokenizer,
     model.train()
     several = [[f"{text} {'red ' * n}" for text in TEXTS] for n in (0, 3, 5, 9)]
     inputs = [small_inputs(tokenizer, texts) for texts in several]
-    expected = [model(some) for some in inputs]
+    expected = [model(batch) for batch in inputs]
     compile_towers(model.align)
-    found = [model(some) for some in inputs]
-    for one, other in zip(expected, found, strict=True):
-        for plain, compiled in zip(one, other, strict=True):
+    of_compiled = [model(batch) for batch in inputs]
+    for plain_pair, compiled_pair in zip(expected, of_compiled, strict=True):
+        for plain, compiled in zip(plain_pair, compiled_pair, strict=True):
             torch.testing.assert_close(plain, compiled)
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert graphs == 3  # images, several texts, and one: a bucket of the six has but one

@@ -49,9 +49,9 @@ def test_maps_that_are_smaller_than_the_kernel():
 @pytest.mark.parametrize("padding", [(0, 1, 0, 1), (1, 2, 1, 2), (2, 0, 0, 3)])
 def test_padding(padding: tuple[int, int, int, int]):
     x = images(2, 3, 4, 5)
-    found, expected = seen(Pad2d(padding), x), seen(nn.ZeroPad2d(padding), x)
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
-    assert found[0].is_contiguous(memory_format=torch.channels_last)
+    ours, expected = seen(Pad2d(padding), x), seen(nn.ZeroPad2d(padding), x)
+    assert all(torch.equal(*pair) for pair in zip(ours, expected, strict=True))
+    assert ours[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_means():

@@ -48,7 +48,7 @@ def started_from_saved(saved: Path, shards: Path, tmp_path: Path) -> list[str]:
 
 def commands(folder: Path, hub: str, *lines: list) -> str:
     """Runs each in one process of its own, whose hub is at `hub`; gives what it printed."""
-    told = [[str(word) for word in line] for line in lines]
+    words = [[str(word) for word in line] for line in lines]
     script = (
         "import json, sys; from train.__main__ import main\n"
         "from train.evaluate import __main__ as evaluate\n"
@@ -57,7 +57,7 @@ def commands(folder: Path, hub: str, *lines: list) -> str:
         "    assert command(line) == 0, line"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, json.dumps(told)],
+        [sys.executable, "-c", script, json.dumps(words)],
         cwd=ROOT,
         env={name: v for name, v in os.environ.items() if name != "HF_HUB_OFFLINE"}
         | {"HF_ENDPOINT": hub, "HF_HOME": str(folder / "hub"), "OMP_NUM_THREADS": "1"},

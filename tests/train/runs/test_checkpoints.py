@@ -90,14 +90,14 @@ def test_all_that_the_next_step_depends_on_comes_back(tmp_path: Path):
     position = Position(cursors, 7, {"no_image": 1})  # an older one, which knew no other reason
     save_checkpoint(tmp_path, capture(5, model, optimizer, position), keep=1)
     expected = drawn()
-    other, other_optimizer = made()
+    restored, other_optimizer = made()
     state = load_last_checkpoint(tmp_path)
     reasons = dict.fromkeys(SKIPPED, 0) | {"no_image": 1}
-    assert restore(state, other, other_optimizer) == (5, Position(cursors, 7, reasons))
+    assert restore(state, restored, other_optimizer) == (5, Position(cursors, 7, reasons))
     assert drawn() == expected
-    assert torch.equal(other.weight, model.weight)
+    assert torch.equal(restored.weight, model.weight)
     moments = [
         o.state[p]["exp_avg"]
-        for o, p in ((optimizer, model.weight), (other_optimizer, other.weight))
+        for o, p in ((optimizer, model.weight), (other_optimizer, restored.weight))
     ]
     assert torch.equal(*moments)

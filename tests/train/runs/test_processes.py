@@ -38,13 +38,13 @@ STEP = replace(SETTINGS, batch_size=16, micro_batch_size=2, batch_norm_group_siz
 def outcomes(tmp_path_factory) -> dict[int, list[dict]]:
     """What each process found, by the number of processes."""
     folder = tmp_path_factory.mktemp("outcomes")
-    found = {1: [outcome()]}
+    by_count = {1: [outcome()]}
     for count in (2, 4):
         # Forked: 4 new interpreters would import torch for 4 s each.
         arguments = (count, free_port(), str(folder))
         mp.start_processes(one_of, arguments, nprocs=count, start_method="fork")
-        found[count] = [torch.load(folder / f"{count}_{rank}.pt") for rank in range(count)]
-    return found
+        by_count[count] = [torch.load(folder / f"{count}_{rank}.pt") for rank in range(count)]
+    return by_count
 
 
 def one_of(rank: int, count: int, port: int, folder: str) -> None:
@@ -79,14 +79,14 @@ def outcome() -> dict:
     ]
     inputs = (to_inputs(batch, tokenizer, STEP) for batch in micro_batches)
     with in_float64():
-        seen = step_gradients(replica, inputs, STEP, step=1)
+        step = step_gradients(replica, inputs, STEP, step=1)
     processes.average_buffers(model)
     return {
         "loss": loss.detach(),
         "images": images.grad,
         "texts": texts.grad,
         "temperature": temperature.grad,
-        "step_loss": processes.mean(seen.loss),
+        "step_loss": processes.mean(step.loss),
         "gradients": {n: p.grad for n, p in model.named_parameters() if p.requires_grad},
         "buffers": {n: b for n, b in model.named_buffers() if b.is_floating_point()},
     }
@@ -160,7 +160,7 @@ def test_a_killed_torchrun_takes_its_processes_with_it(monkeypatch):
     torchrun = os.fork()
     if not torchrun:
         if not os.fork():
-            processes._end_with_torchrun()
+            processes.end_with_torchrun()
             os.write(writing, b"up")
         time.sleep(60)
         os._exit(0)

@@ -103,8 +103,8 @@ def test_a_run_is_seen_by_its_trackers(shards, tmp_path, capsys):
     rows = [json.loads(row) for row in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [3, 6]
     assert [(what, *rest) for what, *rest in TOLD if what == "start"] == [("start", "run", 8, 1)]
-    told = [(step, numbers) for what, step, numbers in (t for t in TOLD if t[0] == "scalars")]
-    assert told == [(row.pop("step"), row) for row in map(dict, rows)]
+    scalars = [(step, numbers) for what, step, numbers in (t for t in TOLD if t[0] == "scalars")]
+    assert scalars == [(row.pop("step"), row) for row in map(dict, rows)]
     shown = [t[1:] for t in TOLD if t[0] == "samples"]
     assert [(step, shape) for step, shape, _ in shown] == [(1, (8, 32, 32, 3)), (4, (8, 32, 32, 3))]
     assert all(len(texts) == 8 and "picture" in texts[0] for _, _, texts in shown)

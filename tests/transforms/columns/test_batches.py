@@ -61,9 +61,12 @@ def test_blocks_come_out_as_they_went_in(tmp_path, by_reference: bool) -> None:
 def test_references_in_one_batch_keep_their_order(tmp_path) -> None:
     blocks = Blocks(str(tmp_path))
     batches = [BATCH, BATCH.slice(1), BATCH.slice(3), BATCH.slice(2, 1)]
-    references = pa.concat_batches([block for one in batches for block in blocks.pack([one])])
+    references = pa.concat_batches([block for batch in batches for block in blocks.pack([batch])])
     crossed = BatchCoder().decode(BatchCoder().encode(references))
-    assert all(found.equals(one) for found, one in zip(unpack_each(crossed), batches, strict=True))
+    assert all(
+        unpacked_batch.equals(batch)
+        for unpacked_batch, batch in zip(unpack_each(crossed), batches, strict=True)
+    )
 
 
 def test_two_attempts_do_not_touch_each_other(tmp_path) -> None:
@@ -74,18 +77,18 @@ def test_two_attempts_do_not_touch_each_other(tmp_path) -> None:
 
 def test_a_column_of_several_blocks_comes_in_pieces() -> None:
     batches = [batch_of({"n": np.array(part, np.uint64)}) for part in ([1, 2], [], [3])]
-    found = pieces(unpacked(batches), "n")
-    assert [piece.tolist() for piece in found if len(piece)] == [[1, 2], [3]]
-    assert {piece.dtype for piece in found} == {np.dtype(np.uint64)}
+    parts = pieces(unpacked(batches), "n")
+    assert [piece.tolist() for piece in parts if len(piece)] == [[1, 2], [3]]
+    assert {piece.dtype for piece in parts} == {np.dtype(np.uint64)}
     assert [piece.tolist() for piece in pieces(unpacked([batches[0].slice(1)]), "n")] == [[2]]
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [3], [2, 0, 3, 1]])
 def test_batches_are_numbered_by_their_first_rows(sizes: list[int]) -> None:
     batches = [batch_of({"n": np.zeros(size)}) for size in sizes]
-    found = list(numbered(iter(batches)))
-    assert [first for first, _ in found] == [sum(sizes[:at]) for at in range(len(sizes))]
-    assert [batch for _, batch in found] == batches
+    pairs = list(numbered(iter(batches)))
+    assert [first for first, _ in pairs] == [sum(sizes[:at]) for at in range(len(sizes))]
+    assert [batch for _, batch in pairs] == batches
 
 
 def test_a_reference_is_small_and_keeps_its_path(tmp_path) -> None:
@@ -120,8 +123,8 @@ def test_a_reference_reads_no_other_blocks_bytes(tmp_path) -> None:
 def test_buckets_are_the_top_bits(values: list[int], buckets: int) -> None:
     ordered = np.sort(np.array(values, np.uint64))
     slices = list(bucket_slices(ordered, buckets))
-    found = [(b, value) for b, i, j in slices for value in ordered[i:j].tolist()]
-    assert found == sorted((value * buckets >> 64, value) for value in values)
+    by_bucket = [(b, value) for b, i, j in slices for value in ordered[i:j].tolist()]
+    assert by_bucket == sorted((value * buckets >> 64, value) for value in values)
     assert all(stop > start for _, start, stop in slices)
 
 
@@ -129,9 +132,9 @@ def test_buckets_are_the_top_bits(values: list[int], buckets: int) -> None:
 def test_rows_are_brought_together_by_bucket(values: list[int], buckets: int) -> None:
     order, slices = bucket_order(np.array(values, np.uint64), buckets)
     assert sorted(order.tolist()) == list(range(len(values)))
-    found = [(b, int(row)) for b, i, j in slices for row in order[i:j]]
+    by_bucket = [(b, int(row)) for b, i, j in slices for row in order[i:j]]
     expected = sorted((value * buckets >> 64, row) for row, value in enumerate(values))
-    assert found == expected  # in each bucket in the order of the rows
+    assert by_bucket == expected  # in each bucket in the order of the rows
 
 
 def test_a_split_has_no_more_rows_than_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,9 +147,9 @@ def test_a_split_has_no_more_rows_than_numbers(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_references_lead_to_is_taken_away(tmp_path) -> None:
     blocks = Blocks(str(tmp_path))
-    one, other = (pa.record_batch([pa.array([number])], names=["a"]) for number in (1, 2))
-    both = pa.concat_batches(blocks.pack([one]) + blocks.pack([other]))
-    (kept,) = blocks.pack([one])
+    first, second = (pa.record_batch([pa.array([number])], names=["a"]) for number in (1, 2))
+    both = pa.concat_batches(blocks.pack([first]) + blocks.pack([second]))
+    (kept,) = blocks.pack([first])
     mapped = list(unpack_each(both))
     assert is_there(both)
     remove(both.slice(0, 1))

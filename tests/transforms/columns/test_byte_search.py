@@ -47,18 +47,18 @@ def test_the_first_of_eight_bytes(text: bytes, byte: int):
     st.lists(st.sampled_from([b"MG@/src", b"Status", b"MG@/s", b"Mxxxxr", b"y" * 61]), max_size=9)
 )
 def test_the_first_of_two_words(parts: list[bytes]):
-    text, one, other = b"".join(parts), b"MG@/src", b"Status"
-    places = [place for place in (text.find(one), text.find(other)) if place >= 0]
-    found = find(data_of(text), 0, len(text), word(one), word(other))
-    assert found == min([*places, len(text)])
+    text, path, status = b"".join(parts), b"MG@/src", b"Status"
+    places = [place for place in (text.find(path), text.find(status)) if place >= 0]
+    place = find(data_of(text), 0, len(text), word(path), word(status))
+    assert place == min([*places, len(text)])
 
 
 @given(st.lists(st.sampled_from([b"MG@/src", b"Base", b"Bas", b"e", b"M", b"y" * 61]), max_size=9))
 def test_the_first_of_two_words_of_which_one_is_short(parts: list[bytes]):
-    text, one, other = b"".join(parts), b"MG@/src", b"Base"
-    places = [place for place in (text.find(one), text.find(other)) if place >= 0]
-    found = find(data_of(text), 0, len(text), word(one), word(other))
-    assert found == min([*places, len(text)])
+    text, path, base = b"".join(parts), b"MG@/src", b"Base"
+    places = [place for place in (text.find(path), text.find(base)) if place >= 0]
+    place = find(data_of(text), 0, len(text), word(path), word(base))
+    assert place == min([*places, len(text)])
 
 
 ESCAPES = [
@@ -88,14 +88,14 @@ def test_escapes_that_need_not_be(parts: list[bytes], behind: int):
 
 @given(FEW)
 def test_where_a_string_ends(text: bytes):
-    end, seen = string_end(data_of(text), 0, len(text))
+    end, marks = string_end(data_of(text), 0, len(text))
     whole = re.match(rb'(?:[^"\\\x00-\x1f]|\\.)*"', text, re.DOTALL)
     if whole is None:
         assert end == -1
     else:
         inner = whole[0][:-1]
         plain = re.sub(rb"\\.", b"", inner, flags=re.DOTALL)
-        assert (end, seen) == (len(inner), ESCAPED * (b"\\" in inner) | ENTITY * (b"&" in plain))
+        assert (end, marks) == (len(inner), ESCAPED * (b"\\" in inner) | ENTITY * (b"&" in plain))
 
 
 @given(FEW)

@@ -65,27 +65,29 @@ def test_a_pair_hashes_in_two_halves(first: int, second: int) -> None:
 @given(st.sets(uint64s), st.lists(uint64s))
 def test_a_set_of_hashes_is_a_set(members: set[int], others: list[int]) -> None:
     asked = sorted(members) + others
-    found = hash_set(members).contains(np.array(asked, np.uint64))
-    assert found.tolist() == [one in members for one in asked]
+    answers = hash_set(members).contains(np.array(asked, np.uint64))
+    assert answers.tolist() == [hash_ in members for hash_ in asked]
     assert len(hash_set(members)) == len(members)
-    assert [is_member(hash_set(members).table, np.uint64(one)) for one in asked] == found.tolist()
+    assert [
+        is_member(hash_set(members).table, np.uint64(hash_)) for hash_ in asked
+    ] == answers.tolist()
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 7, 8, 1000, 300_000])
 def test_sets_of_each_size_know_members_from_neighbours(size: int) -> None:
     members = np.unique(np.random.default_rng(size).integers(0, TOP, size, np.uint64))
-    known = HashSet(members)
-    assert known.contains(members).all()
+    member_set = HashSet(members)
+    assert member_set.contains(members).all()
     near = np.concatenate([members + np.uint64(1), members - np.uint64(1)])
-    assert known.contains(near).tolist() == np.isin(near, members).tolist()
+    assert member_set.contains(near).tolist() == np.isin(near, members).tolist()
 
 
 @pytest.mark.parametrize("size", [7, 8, 9, 10, 16, 1000])
 def test_sets_whose_members_share_their_top_bits(size: int) -> None:
     members = {*range(2**62, 2**62 + 3 * size, 3), 2**63, TOP}
-    asked = [*members, *(one + step for one in members - {TOP} for step in (-1, 1)), 0]
-    found = hash_set(members).contains(np.array(asked, np.uint64))
-    assert found.tolist() == [one in members for one in asked]
+    asked = [*members, *(hash_ + step for hash_ in members - {TOP} for step in (-1, 1)), 0]
+    answers = hash_set(members).contains(np.array(asked, np.uint64))
+    assert answers.tolist() == [hash_ in members for hash_ in asked]
 
 
 @pytest.mark.parametrize("members", [[2, 1], [1, 1], [1, 2, 2], [TOP, 0]])
@@ -98,7 +100,7 @@ def test_unsorted_members_are_refused(members: list[int]) -> None:
 def test_a_file_of_hashes_opens_as_a_set(tmp_path, members: list[int]) -> None:
     path = tmp_path / "set.u64"
     path.write_bytes(b"".join(member.to_bytes(8, "little") for member in members))
-    known = HashSet.open(path)
-    assert known.members.tolist() == members
+    opened = HashSet.open(path)
+    assert opened.members.tolist() == members
     asked = np.array([0, 1, 2, 2**63, TOP], np.uint64)
-    assert known.contains(asked).tolist() == [int(one) in members for one in asked]
+    assert opened.contains(asked).tolist() == [int(hash_) in members for hash_ in asked]

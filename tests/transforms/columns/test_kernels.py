@@ -45,9 +45,9 @@ def test_a_change_in_any_room_leads_to_other_kernels(copied: Path):
 def test_where_the_sources_cannot_be_written_to_kernels_are_the_users(copied: Path):
     (copied / "transforms" / "__pycache__").write_bytes(b"no folder")
     cache = copied / "cache"
-    found = told(copied, XDG_CACHE_HOME=str(cache), PYTHONDONTWRITEBYTECODE="1")
-    assert found.parent == cache / "alignset"
-    assert found.name.startswith("kernels-")
+    folder = told(copied, XDG_CACHE_HOME=str(cache), PYTHONDONTWRITEBYTECODE="1")
+    assert folder.parent == cache / "alignset"
+    assert folder.name.startswith("kernels-")
 
 
 def test_a_user_without_a_place_to_write_shares_no_folder_with_others(copied: Path):

@@ -25,8 +25,8 @@ def test_reasons_are_those_of_the_contract_in_its_order() -> None:
 
 
 def test_each_reason_belongs_to_one_step() -> None:
-    given = [reason for its in reasons.STEPS.values() for reason in its]
-    assert len(given) == len(set(given))
+    of_steps = [reason for its in reasons.STEPS.values() for reason in its]
+    assert len(of_steps) == len(set(of_steps))
     assert all(reason in reasons.STEPS[step] for reason, step in reasons.STEP_OF.items())
 
 
@@ -43,9 +43,9 @@ def test_each_constant_is_named_after_its_reason() -> None:
 def test_details_of_broken_pages_are_those_that_are_given() -> None:
     from transforms.pages import archive_members, archives, http_pages, wat
 
-    given = {
+    details = {
         *(archive_members.BAD_COMPRESSION, archive_members.CUT_OFF, archive_members.UNREADABLE),
         *(archives.BAD_HEAD, archives.WRONG_LENGTH, wat.BAD_JSON, http_pages.LONG_URL),
         *(http_pages.BAD_HTTP, http_pages.BAD_ENCODING, http_pages.TOO_LARGE),
     }
-    assert given == set(reasons.PAGE_FAULTS)
+    assert details == set(reasons.PAGE_FAULTS)

@@ -53,20 +53,20 @@ def rows_of(batch: pa.RecordBatch) -> list[tuple]:
 
 
 def ngram_counts(*identities: str) -> dict[int, int]:
-    return Counter(one for identity in identities for one in ngram_hashes(identity))
+    return Counter(hash_ for identity in identities for hash_ in ngram_hashes(identity))
 
 
 def test_a_batch_counts_its_usable_rows() -> None:
     rows = [(None, "x"), (A, "A  Dog"), (B, b"\xff"), (B, "a dog.")]
-    found = counted(pair_batch(rows), first_row=100, language=language_rule(""))
-    assert rows_of(found.pairs) == [
+    part = counted(pair_batch(rows), first_row=100, language=language_rule(""))
+    assert rows_of(part.pairs) == [
         (*pair_row(A, "a dog", exact=(A, "A Dog")), 101, 1),
         (*pair_row(B_IDENTITY, "a dog.", exact=(B, "a dog.")), 103, 1),
     ]
-    assert found.pairs.schema.names == ["url", "text", "exact", "row", "counted"]
-    assert dict(rows_of(found.ngrams)) == ngram_counts("a dog", "a dog.")
-    assert found.ngrams["ngram"].to_pylist() == sorted(ngram_counts("a dog"))
-    assert (len(found.repeated), len(found.foreign), len(found.measured.url)) == (0, 0, 4)
+    assert part.pairs.schema.names == ["url", "text", "exact", "row", "counted"]
+    assert dict(rows_of(part.ngrams)) == ngram_counts("a dog", "a dog.")
+    assert part.ngrams["ngram"].to_pylist() == sorted(ngram_counts("a dog"))
+    assert (len(part.repeated), len(part.foreign), len(part.measured.url)) == (0, 0, 4)
 
 
 def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
@@ -74,36 +74,36 @@ def test_of_pairs_that_repeat_within_a_batch_one_goes_on() -> None:
     spellings = ["a Dog", "A dog", "a dog", "a dog "]
     first = min(("a Dog", "A dog", "a dog"), key=lambda text: xxh_pair(A, text))
     rows = [(A, "one"), *((A, text) for text in spellings), (B, "a dog"), (A, "one"), (A, "a dog")]
-    found = counted(pair_batch(rows), first_row=10, language=language_rule(""))
+    part = counted(pair_batch(rows), first_row=10, language=language_rule(""))
     place = 11 + spellings.index(first)
-    assert rows_of(found.pairs) == [
+    assert rows_of(part.pairs) == [
         (*pair_row(A, "one", exact=(A, "one")), 10, 1),
         (*pair_row(A, "a dog", exact=(A, first)), place, 1),
         (*pair_row(B_IDENTITY, "a dog", exact=(B, "a dog")), 15, 1),
     ]
-    assert rows_of(found.repeated) == [(row,) for row in (11, 12, 13, 14, 16, 17) if row != place]
-    assert dict(rows_of(found.ngrams)) == ngram_counts(*["a dog"] * 6, *["one"] * 2)
+    assert rows_of(part.repeated) == [(row,) for row in (11, 12, 13, 14, 16, 17) if row != place]
+    assert dict(rows_of(part.ngrams)) == ngram_counts(*["a dog"] * 6, *["one"] * 2)
 
 
 def test_another_language_is_named_and_does_not_count() -> None:
     rows = [(None, "x"), (A, GERMAN), (B, "a dog"), (B, ENGLISH), (B, b"\xff"), (C, GERMAN)]
     rows.append((A, f" {GERMAN}"))
-    found = counted(pair_batch(rows), first_row=10, language=language_rule("en"))
-    named = [(row, language) for row, language in rows_of(found.foreign) if row != 12]
+    part = counted(pair_batch(rows), first_row=10, language=language_rule("en"))
+    named = [(row, language) for row, language in rows_of(part.foreign) if row != 12]
     assert named == [(11, "de"), (15, "de"), (16, "de")]
-    votes = dict(zip(*(found.pairs[name].to_pylist() for name in ("row", "counted")), strict=True))
+    votes = dict(zip(*(part.pairs[name].to_pylist() for name in ("row", "counted")), strict=True))
     assert (votes[11], votes[13], votes[15]) == (0, 1, 0)
-    assert 16 in found.repeated["row"].to_pylist()
-    ngrams = dict(rows_of(found.ngrams))
+    assert 16 in part.repeated["row"].to_pylist()
+    ngrams = dict(rows_of(part.ngrams))
     assert not ngrams.keys() & set(ngram_hashes(GERMAN.casefold()))
     assert ngrams.keys() >= set(ngram_hashes(ENGLISH))
 
 
 def test_nothing_counts_nothing() -> None:
     for batch in (pair_batch([]), pair_batch([(None, None)])):
-        found = counted(batch, first_row=0, language=language_rule("en"))
-        assert [len(part) for part in found[:4]] == [0, 0, 0, 0]
-        assert len(found.measured.url) == len(batch)
+        counts = counted(batch, first_row=0, language=language_rule("en"))
+        assert [len(part) for part in counts[:4]] == [0, 0, 0, 0]
+        assert len(counts.measured.url) == len(batch)
 
 
 PAIR_KINDS = {
@@ -142,9 +142,9 @@ def test_distinct_pairs_of_several_splits() -> None:
     assert (first.tolist(), rows_of(repeated)) == ([True] * 4, [])
 
 
-def told(known: Remembered) -> tuple[int, int]:
+def told(kept: Remembered) -> tuple[int, int]:
     """How many rows there are, and how many distinct n-grams."""
-    return len(known.batch), sum(map(len, known.distinct or []))
+    return len(kept.batch), sum(map(len, kept.distinct or []))
 
 
 @pytest.mark.parametrize("by_reference", [False, True])
@@ -179,18 +179,18 @@ def test_count_pairs_in_beam(tmp_path, by_reference: bool) -> None:
     rule = language_rule("")
 
     def build(pipeline: beam.Pipeline) -> None:
-        found = pipeline | beam.Create(splits) | CountPairs(read_batches, blocks, rule, BUCKETS)
-        expect_rows(found["pairs"], by_key, "pairs")
-        expect_rows(found["ngrams"], ngrams, "ngrams")
-        expect_rows(found["repeated"], {0: [(2,)], 1: [(4,)]}, "repeated")
-        expect_rows(found["foreign"], {}, "foreign")
-        sizes = found["measured"] | beam.MapTuple(
+        outputs = pipeline | beam.Create(splits) | CountPairs(read_batches, blocks, rule, BUCKETS)
+        expect_rows(outputs["pairs"], by_key, "pairs")
+        expect_rows(outputs["ngrams"], ngrams, "ngrams")
+        expect_rows(outputs["repeated"], {0: [(2,)], 1: [(4,)]}, "repeated")
+        expect_rows(outputs["foreign"], {}, "foreign")
+        sizes = outputs["measured"] | beam.MapTuple(
             lambda split, block: (split, [*map(told, recalled_each(block))])
         )
         sizes_of = {0: [(3, 3), (0, 0), (1, 3)], 1: [(2, 18), (3, 4)], 2: [(0, 0)]}
-        known = list(sizes_of.items()) if by_reference else []
-        assert_that(sizes, equal_to(known), label="measured")
-        assert_that(found["read"], equal_to([4, 5, 0]), label="read")
+        expected_sizes = list(sizes_of.items()) if by_reference else []
+        assert_that(sizes, equal_to(expected_sizes), label="measured")
+        assert_that(outputs["read"], equal_to([4, 5, 0]), label="read")
 
     run_in_beam(build)
 
@@ -200,8 +200,8 @@ def test_foreign_rows_in_beam() -> None:
 
     def build(pipeline: beam.Pipeline) -> None:
         rule = language_rule("en")
-        found = pipeline | beam.Create(splits) | CountPairs(read_batches, Blocks(), rule)
-        expect_rows(found["foreign"], {3: [(1, "de"), (2, "de")], 4: [(1, "de")]}, "foreign")
+        outputs = pipeline | beam.Create(splits) | CountPairs(read_batches, Blocks(), rule)
+        expect_rows(outputs["foreign"], {3: [(1, "de"), (2, "de")], 4: [(1, "de")]}, "foreign")
 
     run_in_beam(build)
 
@@ -253,9 +253,9 @@ def test_distinct_pairs_and_their_counts_in_beam(tmp_path, by_reference: bool) -
     partners |= {BUCKETS + number: rows for number, rows in images.items()}
 
     def build(pipeline: beam.Pipeline) -> None:
-        found = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
-        expect_rows(found["repeated"], repeated, "repeated")
-        expect_rows(found["partners"], partners, "partners")
+        outputs = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
+        expect_rows(outputs["repeated"], repeated, "repeated")
+        expect_rows(outputs["partners"], partners, "partners")
 
     run_in_beam(build)
 
@@ -267,9 +267,9 @@ def test_a_bucket_without_votes_has_no_partners(tmp_path, by_reference: bool) ->
     packed = in_blocks(pairs, PAIR_KINDS, blocks, lambda row: row[0])
 
     def build(pipeline: beam.Pipeline) -> None:
-        found = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
-        expect_rows(found["repeated"], {0: [(7,)]}, "repeated")
-        expect_rows(found["partners"], {}, "partners")
+        outputs = pipeline | beam.Create(packed) | FindDistinctPairs(blocks, BUCKETS)
+        expect_rows(outputs["repeated"], {0: [(7,)]}, "repeated")
+        expect_rows(outputs["partners"], {}, "partners")
 
     run_in_beam(build)
 
@@ -287,17 +287,17 @@ def test_frequent_is_more_than_the_limit(
     kinds = {"hash": pa.uint64(), "count": pa.uint32()}
     packed = in_blocks(counts, kinds, blocks, lambda row: row[0])
     of_images = [(BUCKETS + number, block) for number, block in packed]
-    some = spread_by_bucket([(one,) for one in frequent])
-    many = spread_by_bucket([(2**63,)])
+    above = spread_by_bucket([(hash_,) for hash_ in frequent])
+    above_all = spread_by_bucket([(2**63,)])
 
     def build(pipeline: beam.Pipeline) -> None:
         partners = pipeline | beam.Create(packed + of_images)
-        found = partners | "Texts" >> FindFrequent(BUCKETS, limit, 4)
-        expect_rows(found["texts"], some, "texts")
-        expect_rows(found["images"], many, "images")
-        found = partners | "Images" >> FindFrequent(BUCKETS, 4, limit)
-        expect_rows(found["texts"], many, "many texts")
-        expect_rows(found["images"], some, "many images")
+        outputs = partners | "Texts" >> FindFrequent(BUCKETS, limit, 4)
+        expect_rows(outputs["texts"], above, "texts")
+        expect_rows(outputs["images"], above_all, "images")
+        outputs = partners | "Images" >> FindFrequent(BUCKETS, 4, limit)
+        expect_rows(outputs["texts"], above_all, "many texts")
+        expect_rows(outputs["images"], above, "many images")
 
     run_in_beam(build)
 
@@ -305,6 +305,6 @@ def test_frequent_is_more_than_the_limit(
 def test_rows_are_numbered_through_the_batches_of_a_split() -> None:
     count = partial(counted, language=language_rule(""))
     whole = [(A, "a"), (None, "b"), (B, "c"), (C, "d")]
-    one = count(pair_batch(whole), first_row=0).pairs
+    at_once = count(pair_batch(whole), first_row=0).pairs
     two = count(pair_batch(whole[2:]), first_row=2).pairs
-    assert one.slice(1).equals(two)
+    assert at_once.slice(1).equals(two)

@@ -39,12 +39,12 @@ def test_runs_count_each_value(values: list[int]) -> None:
 def test_counts_of_a_byte_add_up(values: list[tuple[int, int]], random) -> None:
     ngrams = [value for value, times in values for _ in range(times)]
     random.shuffle(ngrams)
-    for found in (byte_runs(np.sort(uint64(ngrams))), count_ngrams(uint64(ngrams))):
-        assert np.all(found[0][1:] >= found[0][:-1])
-        assert dict(zip(*sum_by_hash(*([column] for column in found)), strict=True)) == Counter(
+    for hash_runs in (byte_runs(np.sort(uint64(ngrams))), count_ngrams(uint64(ngrams))):
+        assert np.all(hash_runs[0][1:] >= hash_runs[0][:-1])
+        assert dict(zip(*sum_by_hash(*([column] for column in hash_runs)), strict=True)) == Counter(
             ngrams
         )
-        assert len(found[0]) == sum(-(-times // 255) for times in Counter(ngrams).values())
+        assert len(hash_runs[0]) == sum(-(-times // 255) for times in Counter(ngrams).values())
 
 
 @given(st.lists(st.tuples(few, few, few)), st.integers(1, 30), st.randoms())
@@ -87,23 +87,23 @@ def test_ngrams_of_some_rows(rows: list[tuple[int, bool]]) -> None:
     sizes = np.where(counts > 0, 2 * counts - 1, 0)
     first = np.cumsum(sizes[::-1])[::-1] - sizes  # the last row's come first
     marked = np.array([mark for _, mark in rows], np.bool_)
-    found = ngrams_of(np.arange(sizes.sum(), dtype=np.uint64), first, counts, marked)
+    hashes = ngrams_of(np.arange(sizes.sum(), dtype=np.uint64), first, counts, marked)
     wanted = [
         at
         for start, size, mark in zip(first, sizes, marked, strict=True)
         for at in range(start, start + size)
         if mark
     ]
-    assert sorted(found.tolist()) == sorted(wanted)
+    assert sorted(hashes.tolist()) == sorted(wanted)
 
 
 def summed(pieces: list[list[tuple[int, int]]]) -> dict[int, int]:
     pieces = [sorted(piece) for piece in pieces]
     keys = [uint64([key for key, _ in piece]) for piece in pieces]
     weights = [np.array([count for _, count in piece], np.uint32) for piece in pieces]
-    found = sum_by_hash(keys, weights)
-    assert len(found[0]) == len(set(found[0].tolist()))
-    return dict(zip(*(column.tolist() for column in found), strict=True))
+    sums = sum_by_hash(keys, weights)
+    assert len(sums[0]) == len(set(sums[0].tolist()))
+    return dict(zip(*(column.tolist() for column in sums), strict=True))
 
 
 @given(st.lists(st.lists(st.tuples(hashes, st.integers(1, 2**32 - 1)))))
@@ -132,7 +132,7 @@ def test_sums_are_of_64_bits() -> None:
 @pytest.mark.parametrize("at_once", [1, 2, 7, 100, 10_000])
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_sums_by_ranges_of_hashes(monkeypatch, at_once: int, pieces: int) -> None:
-    monkeypatch.setattr(counts, "_ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(counts, "ROWS_AT_ONCE", at_once)
     keys = [*range(99), *(key * 0x9E3779B97F4A7C15 % 2**64 for key in range(1000)), 2**64 - 1]
     rows = [(key, at % 3 + 1) for at, key in enumerate(keys)] * 2
     expected: Counter[int] = Counter()
@@ -164,8 +164,8 @@ def test_the_vocabulary_is_exact_at_every_size(counts: dict[int, int], buckets: 
     for size in range(1, len(counts) + 2):
         cut, quotas = vocabulary_cut(histograms, size)
         kept = [frequent_ngrams(*parts[b], cut, quotas[b]) for b in parts]
-        found = [ngram for part in kept for ngram in part.tolist()]
-        assert found == sorted(ranked[:size])  # ties go to the smallest hashes
+        vocabulary = [ngram for part in kept for ngram in part.tolist()]
+        assert vocabulary == sorted(ranked[:size])  # ties go to the smallest hashes
 
 
 def test_the_cut_off_by_hand() -> None:

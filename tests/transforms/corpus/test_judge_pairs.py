@@ -43,11 +43,11 @@ def vocabulary(*ngrams: str) -> HashSet:
 
 
 def judged(rows: list[tuple], *, repeated=(), foreign=(), **corpus: HashSet | None) -> list:
-    found = Corpus(hash_set(), hash_set(), None)._replace(**corpus)
+    of_corpus = Corpus(hash_set(), hash_set(), None)._replace(**corpus)
     pairs = measure(pair_batch(rows))
     at = np.arange(len(rows))
     marks = np.isin(at, repeated), np.isin(at, foreign)
-    return text_reasons(pairs, *marks, found, TextRules(2, 3)).to_pylist()
+    return text_reasons(pairs, *marks, of_corpus, TextRules(2, 3)).to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_what_is_frequent_or_crowded() -> None:
     ],
 )
 def test_any_ngram_outside_makes_a_text_rare(missing: str | None, reasons: list) -> None:
-    known = {"a", "b", "c", "d", "a b", "b c"} - {missing}
+    words = {"a", "b", "c", "d", "a b", "b c"} - {missing}
     rows = [(URL, "A b, c"), (URL, "b c")]
-    assert judged(rows, vocabulary=vocabulary(*known)) == reasons
+    assert judged(rows, vocabulary=vocabulary(*words)) == reasons
 
 
 def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
@@ -133,11 +133,11 @@ def test_no_rows() -> None:
 def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> None:
     (tmp_path / "blocks").mkdir()
     blocks = Blocks(str(tmp_path / "blocks") if by_reference else None)
-    known = vocabulary("a", "dog", "cat", "a dog", "a cat")
+    ngrams = vocabulary("a", "dog", "cat", "a dog", "a cat")
     sets = {
         "frequent_texts": hash_set("a dog"),
         "crowded_images": hash_set(),
-        "vocabulary": known,
+        "vocabulary": ngrams,
     }
     for name, members in sets.items():
         (tmp_path / name).write_bytes(members.members.astype("<u8").tobytes())
@@ -158,7 +158,12 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
     repeated = [(0, block) for block in blocks.pack([rows[3]])]
     foreign = [(0, block) for block in blocks.pack([named])]
     measured = [
-        (split, pa.concat_batches(blocks.pack([remembered(measure(one), one) for one in batches])))
+        (
+            split,
+            pa.concat_batches(
+                blocks.pack([remembered(measure(batch), batch) for batch in batches])
+            ),
+        )
         for split, batches in ((split, list(read_batches(rows))) for split, rows in splits)
         if by_reference
     ]
@@ -182,10 +187,10 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
         def read(split: list) -> Iterator[pa.RecordBatch]:  # but not what is known
             return iter(()) if by_reference and split != lost else read_batches(split)
 
-        found = joined | JudgePairs(
-            read, blocks, rules, paths, out=str(tmp_path / "out"), plan=plan
+        outputs = joined | JudgePairs(
+            read, blocks, rules, paths, str(tmp_path / "out"), str(tmp_path / "work"), plan
         )
-        expect_rows(found["kept"], {0: [first], 2: [second]} if plan else {}, "kept")
+        expect_rows(outputs["kept"], {0: [first], 2: [second]} if plan else {}, "kept")
         counts = [
             Counts(
                 5,
@@ -196,7 +201,7 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
             Counts(1, 0, {"rare_token": 1}),
             Counts(2, 1, {"too_many_words": 1}),
         ]
-        assert_that(found["counts"], equal_to(counts), label="counts")
+        assert_that(outputs["counts"], equal_to(counts), label="counts")
 
     run_in_beam(build)
     assert not any(is_there(block) for _, block in measured)  # taken away when they were used
@@ -229,8 +234,8 @@ def test_many_batches_and_blocks_of_rows_in_any_order(tmp_path: Path) -> None:
     rows = [(f"{URL}?{at}", f"a dog {at}") for at in range(2 * size)]
     batches = [rows[at : at + 2] for at in range(0, len(rows), 2)]
     drop = [[61, 5], [0], [33, 2 * size - 1]]
-    repeated = [(7, batch_of({"row": np.array(some, np.uint32)})) for some in drop]
-    gone = {at for some in drop for at in some}
+    repeated = [(7, batch_of({"row": np.array(rows, np.uint32)})) for rows in drop]
+    gone = {at for rows in drop for at in rows}
     expected = [
         (xxh_pair(url, text), url, text) for at, (url, text) in enumerate(rows) if at not in gone
     ]
@@ -245,11 +250,11 @@ def test_many_batches_and_blocks_of_rows_in_any_order(tmp_path: Path) -> None:
             "foreign": pipeline | "Foreign" >> beam.Create([]),
             "measured": pipeline | "Measured" >> beam.Create([]),
         } | beam.CoGroupByKey()
-        found = joined | JudgePairs(
-            read_batches, Blocks(), TextRules(1, 9), sets, str(tmp_path), plan=True
+        outputs = joined | JudgePairs(
+            read_batches, Blocks(), TextRules(1, 9), sets, str(tmp_path), str(tmp_path), plan=True
         )
-        expect_rows(found["kept"], {7: expected}, "kept")
+        expect_rows(outputs["kept"], {7: expected}, "kept")
         counts = Counts(2 * size, 2 * size - 5, {"duplicate_pair": 5})
-        assert_that(found["counts"], equal_to([counts]), label="counts")
+        assert_that(outputs["counts"], equal_to([counts]), label="counts")
 
     run_in_beam(build)

@@ -36,16 +36,16 @@ texts = st.lists(ngrams, max_size=5).map(lambda row: row if len(row) % 2 else ro
 
 
 @given(st.lists(st.tuples(texts, st.booleans())), st.sets(ngrams))
-def test_one_ngram_outside_makes_a_text_rare(rows: list, known: set[int]) -> None:
-    alive = np.array([one for _, one in rows], np.bool_)
-    found = has_rare_token(pairs_of([row for row, _ in rows]), alive, hash_set(known))
-    rare = [one and not known.issuperset(row) for row, one in rows]
-    assert found.tolist() == rare
+def test_one_ngram_outside_makes_a_text_rare(rows: list, vocabulary: set[int]) -> None:
+    alive = np.array([is_alive for _, is_alive in rows], np.bool_)
+    is_rare = has_rare_token(pairs_of([row for row, _ in rows]), alive, hash_set(vocabulary))
+    rare = [is_alive and not vocabulary.issuperset(row) for row, is_alive in rows]
+    assert is_rare.tolist() == rare
     # The distinct n-grams of those that counted are enough, in any pieces.
-    distinct = sorted({ngram for row, one in rows for ngram in row if one})
+    distinct = sorted({ngram for row, is_alive in rows for ngram in row if is_alive})
     halves = [np.array(half, np.uint64) for half in (distinct[::2], distinct[1::2])]
     pairs = pairs_of([row for row, _ in rows])
-    assert has_rare_token(pairs, alive, hash_set(known), halves).tolist() == rare
+    assert has_rare_token(pairs, alive, hash_set(vocabulary), halves).tolist() == rare
 
 
 @pytest.mark.parametrize("hash_", HASHES)
@@ -73,9 +73,9 @@ def test_what_was_not_known_once_is_not_known_later(hash_: int) -> None:
     ],
 )
 def test_unigrams_and_bigrams_of_texts(missing: str | None, rare: list[bool]) -> None:
-    known = {ngram_hash(ngram) for ngram in {"a", "b", "c", "a b", "b c"} - {missing}}
+    vocabulary = {ngram_hash(ngram) for ngram in {"a", "b", "c", "a b", "b c"} - {missing}}
     pairs = measure(pair_batch([(URL, "A b, c"), (URL, "b c"), (URL, "-")]))
-    assert has_rare_token(pairs, np.ones(3, np.bool_), hash_set(known)).tolist() == rare
+    assert has_rare_token(pairs, np.ones(3, np.bool_), hash_set(vocabulary)).tolist() == rare
 
 
 @pytest.mark.parametrize("counted", [True, False])
@@ -84,17 +84,17 @@ def test_what_is_remembered_is_as_rare(counted: bool, rows: list, random) -> Non
     """Plain texts and others, whether their distinct n-grams were kept or not."""
     batch = pair_batch([(URL, text) for text, _ in rows])
     pairs = measure(batch)
-    alive = np.array([one for _, one in rows], np.bool_)
+    alive = np.array([is_alive for _, is_alive in rows], np.bool_)
     distinct = np.unique(pairs.ngrams.hashes)
-    known = {int(ngram) for ngram in distinct if random.random() < 0.9}
-    vocabulary = hash_set(known | {7})
-    found, kept = recalled(remembered(pairs, batch)), [distinct] if counted else None
+    vocabulary = {int(ngram) for ngram in distinct if random.random() < 0.9}
+    hashes = hash_set(vocabulary | {7})
+    later, kept = recalled(remembered(pairs, batch)), [distinct] if counted else None
     rare = [
-        one and not known.issuperset(row)
-        for one, row in zip(alive, ngrams_by_row(pairs), strict=True)
+        is_alive and not vocabulary.issuperset(row)
+        for is_alive, row in zip(alive, ngrams_by_row(pairs), strict=True)
     ]
-    assert has_rare_token(pairs, alive, vocabulary).tolist() == rare
-    assert has_rare_token(found, alive, vocabulary, kept).tolist() == rare
+    assert has_rare_token(pairs, alive, hashes).tolist() == rare
+    assert has_rare_token(later, alive, hashes, kept).tolist() == rare
 
 
 def test_no_rows() -> None:

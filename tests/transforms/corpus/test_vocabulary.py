@@ -62,14 +62,14 @@ def blocks_of(part: Counter[str], buckets: int, blocks: Blocks) -> list:
 
 def histograms_of(counts: Counter[str], buckets: int) -> dict:
     """Per bucket the distinct counts, and how many n-grams have each."""
-    found: dict[int, Counter[int]] = {}
+    histograms: dict[int, Counter[int]] = {}
     for ngram, count in counts.items():
-        found.setdefault(bucket_of(ngram, buckets), Counter())[count] += 1
+        histograms.setdefault(bucket_of(ngram, buckets), Counter())[count] += 1
     return {
         bucket: tuple(
             np.array(column, np.int64) for column in zip(*sorted(its.items()), strict=True)
         )
-        for bucket, its in found.items()
+        for bucket, its in histograms.items()
     }
 
 
@@ -88,13 +88,13 @@ def test_exact_at_every_size(texts: list[str], buckets: int) -> None:
             kept += frequent_ngrams(hashes, sums, cut, quotas[bucket]).tolist()
         assert kept == kept_by_reference(counts, size)
         said = describe_vocabulary(histograms, size)
-        known = reference.vocabulary(counts, size, ngram_hash)
-        assert (said.ngrams, said.vocabulary) == (len(counts), len(known))
+        kept_ngrams = reference.vocabulary(counts, size, ngram_hash)
+        assert (said.ngrams, said.vocabulary) == (len(counts), len(kept_ngrams))
         assert said.occurrences == counts.total()
-        assert said.occurrences_in_vocabulary == sum(counts[ngram] for ngram in known)
-        share = sum(counts[ngram] for ngram in known) / counts.total() if counts else 1
+        assert said.occurrences_in_vocabulary == sum(counts[ngram] for ngram in kept_ngrams)
+        share = sum(counts[ngram] for ngram in kept_ngrams) / counts.total() if counts else 1
         assert said.share_of_occurrences == pytest.approx(share, abs=1e-6)
-        left = [counts[ngram] for ngram in counts if ngram not in known]
+        left = [counts[ngram] for ngram in counts if ngram not in kept_ngrams]
         assert said.cut_off_count == max(left, default=0)
 
 
@@ -109,8 +109,8 @@ def test_the_transform_is_exact_at_each_size(
     blocks = Blocks(str(tmp_path) if by_reference else None)
     packed = [
         block
-        for some in (CAPTIONS[:2], CAPTIONS[2:])
-        for block in blocks_of(often(count_ngrams(some), times), buckets, blocks)
+        for captions in (CAPTIONS[:2], CAPTIONS[2:])
+        for block in blocks_of(often(count_ngrams(captions), times), buckets, blocks)
     ]
     counts = often(COUNTS, times)
     sizes = [1, 2, 4, len(COUNTS) - 1, len(COUNTS), 100_000_000]
@@ -188,5 +188,5 @@ def test_the_classes_of_counts_add_up(texts: list[str], size: int) -> None:
 
 def test_a_size_far_beyond_the_data_keeps_all() -> None:
     histograms = histograms_of(COUNTS, 8)
-    assert vocabulary_cut(histograms, 100_000_000)[0] == 0
+    assert vocabulary_cut(histograms, 100_000_000).cut_off == 0
     assert describe_vocabulary(histograms, 10**18).vocabulary == len(COUNTS)

@@ -25,12 +25,12 @@ def u64(*members: int) -> bytes:
 @pytest.mark.parametrize("members", [[0], [2**64 - 1], [0, 1, 2**63, 2**64 - 1]])
 @pytest.mark.parametrize("piece", [8, 16, 24, 1 << 20])
 def test_a_sorted_file_is_a_vocabulary(monkeypatch, folder: str, members: list, piece: int) -> None:
-    monkeypatch.setattr(vocabulary_file, "_PIECE", piece)
+    monkeypatch.setattr(vocabulary_file, "PIECE", piece)
     body, path = u64(*members), f"{folder}/{len(members)}-{members[0]}-{piece}"
     write_atomically(path, lambda sink: sink.write(body))
-    found = check_vocabulary(path)
-    assert found == HashFile(path, len(body), hashlib.sha256(body).hexdigest())
-    assert found.members == len(members)
+    checked = check_vocabulary(path)
+    assert checked == HashFile(path, len(body), hashlib.sha256(body).hexdigest())
+    assert checked.members == len(members)
 
 
 @pytest.mark.parametrize("piece", [8, 16, 1 << 20])
@@ -48,7 +48,7 @@ def test_a_sorted_file_is_a_vocabulary(monkeypatch, folder: str, members: list, 
     ],
 )
 def test_another_file_is_none(monkeypatch, tmp_path: Path, piece: int, body: bytes, says: str):
-    monkeypatch.setattr(vocabulary_file, "_PIECE", piece)
+    monkeypatch.setattr(vocabulary_file, "PIECE", piece)
     (tmp_path / "file").write_bytes(body)
     with pytest.raises(ValueError, match=says):
         check_vocabulary(str(tmp_path / "file"))
@@ -60,7 +60,7 @@ def test_the_documents_snippet_looks_up_a_word_and_a_bigram(monkeypatch, capsys,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "OUT").mkdir()
     last = max(["red", "dog", "red dog", "é"], key=ngram_hash)  # beyond the end: not found either
-    for known in (["dog", "red dog"], ["dog"], ["red dog"], ["red"], [last], ["dog red", "é"]):
-        (tmp_path / "OUT" / "vocabulary.u64").write_bytes(file_of(known))
+    for ngrams in (["dog", "red dog"], ["dog"], ["red dog"], ["red"], [last], ["dog red", "é"]):
+        (tmp_path / "OUT" / "vocabulary.u64").write_bytes(file_of(ngrams))
         exec(snippet, {})
-        assert capsys.readouterr().out == f"{'dog' in known} {'red dog' in known}\n"
+        assert capsys.readouterr().out == f"{'dog' in ngrams} {'red dog' in ngrams}\n"

@@ -52,15 +52,15 @@ def tar_of(path: Path, members: dict[str, bytes]) -> str:
 def test_a_file_that_is_an_image(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(BODIES[0])
-    found = hash_evaluation_file(EvaluationFile("flickr", str(path)))
-    assert found == ("flickr", PHASHES[:1], 0)
+    hashed = hash_evaluation_file(EvaluationFile("flickr", str(path)))
+    assert hashed == ("flickr", PHASHES[:1], 0)
 
 
 def test_a_tar_of_images(tmp_path: Path, caplog) -> None:
     members = {"1.jpg": BODIES[0], "1.txt": b"a dog", "1.json": b"{}", "d/2.PNG": BODIES[1]}
     path = tar_of(tmp_path / "a.tar", members | {"3.jpg": b"<html>", "4.webp": BODIES[2]})
-    found = hash_evaluation_file(EvaluationFile("coco", path))
-    assert found == ("coco", PHASHES, 1)
+    hashed = hash_evaluation_file(EvaluationFile("coco", path))
+    assert hashed == ("coco", PHASHES, 1)
     assert "1 evaluation images cannot be decoded" in caplog.text
 
 
@@ -121,8 +121,8 @@ def test_links_are_counted_and_names_may_be_any(tmp_path: Path) -> None:
             member = tarfile.TarInfo("link.jpg")
             member.type, member.linkname = kind, target
             tar.addfile(member)
-    found = hash_evaluation_file(EvaluationFile("a", str(path)))
-    assert found == ("a", PHASHES[:1] * 3, 2)
+    hashed = hash_evaluation_file(EvaluationFile("a", str(path)))
+    assert hashed == ("a", PHASHES[:1] * 3, 2)
 
 
 def test_many_tiny_members(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_large_image_in_a_dictionary_is_held_once(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": rows}), path, **plain)
     before = pa.total_allocated_bytes()
     most = 0
-    for body in evaluation._bodies(path):
+    for body in evaluation.image_bodies(path):
         most = max(most, pa.total_allocated_bytes() - before)
         assert len(body) == 1 << 22
     assert most < 32 << 20
@@ -195,8 +195,8 @@ def test_no_evaluation_images_are_no_file(tmp_path: Path) -> None:
 
 @given(st.lists(hashes), st.lists(hashes))
 def test_distances_equal_the_nearest_by_hand(phashes: list[int], evaluation: list[int]) -> None:
-    found = evaluation_distances(np.array(phashes, np.uint64), np.array(evaluation, np.uint64))
-    assert found.tolist() == [
+    distances = evaluation_distances(np.array(phashes, np.uint64), np.array(evaluation, np.uint64))
+    assert distances.tolist() == [
         min([(phash ^ other).bit_count() for other in evaluation], default=64) for phash in phashes
     ]
 
@@ -217,7 +217,7 @@ def test_each_side_of_the_limit(
     distance: int | None, min_distance: int, reason: str | None
 ) -> None:
     distances = pa.array([64, distance], pa.int32())
-    found = evaluation_reasons(distances, min_distance=min_distance)
-    assert found.type == pa.string()
-    assert found.to_pylist() == [None, reason]
+    reasons = evaluation_reasons(distances, min_distance=min_distance)
+    assert reasons.type == pa.string()
+    assert reasons.to_pylist() == [None, reason]
     assert evaluation_reasons(distances[2:], min_distance=6).to_pylist() == []

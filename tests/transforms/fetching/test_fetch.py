@@ -166,7 +166,7 @@ def test_a_host_is_left_alone_for_as_long_as_it_asks() -> None:
     with bad_web() as server:
         began = time.monotonic()
         urls = [server.url + "/after/1", *[server.url + "/ok"] * 20]
-        fetched = {one.index: one.detail for one in fetch_all(urls, WIDE_PATIENT)}
+        fetched = {end.index: end.detail for end in fetch_all(urls, WIDE_PATIENT)}
         assert set(fetched.values()) == {None}
         assert time.monotonic() - began >= 1
         assert fetch_one(server.url + "/after/2", how).body == BODY
@@ -181,9 +181,9 @@ def test_a_host_that_asks_for_too_long_is_not_waited_for() -> None:
 
 def test_no_more_requests_a_second_than_allowed() -> None:
     how = dataclasses.replace(QUICK, requests_per_second_per_host=20.0)
-    with bad_web() as one, bad_web() as other:
+    with bad_web() as first, bad_web() as second:
         began = time.monotonic()
-        urls = [server.url + "/ok" for _ in range(11) for server in (one, other)]
+        urls = [server.url + "/ok" for _ in range(11) for server in (first, second)]
         fetched = list(fetch_all(urls, how))
         assert all(answer.body == BODY for answer in fetched)
         assert time.monotonic() - began >= 0.5
@@ -196,7 +196,7 @@ def test_a_shard_ends_at_its_deadline_and_says_what_it_cut_off() -> None:
     )
     with bad_web() as slow, bad_web() as quick:
         urls = [slow.url + "/hang/20"] * 30 + [quick.url + "/ok"] * 30 + [quick.url + "/status/503"]
-        fetched = {one.index: one.detail for one in fetch_all(urls, how)}
+        fetched = {end.index: end.detail for end in fetch_all(urls, how)}
     assert sorted(fetched) == list(range(61))
     assert {fetched[n] for n in range(30)} == {"deadline"}
     assert {fetched[n] for n in range(30, 60)} == {None}
@@ -206,7 +206,7 @@ def test_a_shard_ends_at_its_deadline_and_says_what_it_cut_off() -> None:
 def test_what_was_never_taken_is_cut_off_too(web: BadWeb) -> None:
     how = dataclasses.replace(QUICK, connections=1, shard_timeout_s=0.3)
     urls = [web.url + "/hang/0.1"] * 600
-    fetched = [one.detail for one in fetch_all(urls, how)]
+    fetched = [end.detail for end in fetch_all(urls, how)]
     assert len(fetched) == 600
     assert set(fetched) == {None, "deadline"}
 
@@ -231,19 +231,19 @@ def test_a_host_that_never_answers_is_given_up() -> None:
         name = f"http://127.0.0.1:{silent.getsockname()[1]}"
         urls = [f"{name}/{n}" for n in range(300)] + [f"{server.url}/ok"] * 9
         how_quick = dataclasses.replace(how, timeout_s=0.2)
-        fetched = {one.index: one.detail for one in fetch_all(urls, how_quick)}
+        fetched = {end.index: end.detail for end in fetch_all(urls, how_quick)}
         assert connections_to(silent) < 20
         assert {fetched[n] for n in range(300)} == {"timeout"}
         assert {fetched[n] for n in range(300, 309)} == {None}
-    refused = [one.detail for one in fetch_all([f"http://127.0.0.1:{port}/"] * 50, how)]
+    refused = [end.detail for end in fetch_all([f"http://127.0.0.1:{port}/"] * 50, how)]
     assert refused == ["refused"] * 50
 
 
 def test_a_host_that_answers_now_and_then_is_not_given_up(web: BadWeb) -> None:
     how = dataclasses.replace(QUICK, max_host_failures=3, connections_per_host=1, timeout_s=0.2)
     paths = ["/hang/1", "/hang/1", "/ok"] * 4
-    fetched = sorted(fetch_all([web.url + p for p in paths], how), key=lambda one: one.index)
-    assert [one.detail for one in fetched] == ["timeout", "timeout", None] * 4
+    fetched = sorted(fetch_all([web.url + p for p in paths], how), key=lambda end: end.index)
+    assert [end.detail for end in fetched] == ["timeout", "timeout", None] * 4
 
 
 def test_an_answer_that_stands_still_ends_before_the_whole_time(web: BadWeb) -> None:
@@ -266,7 +266,7 @@ def test_x_robots_tag_is_honoured_unless_told_otherwise(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("flags", "said"),
     [
         ({}, "alignset/0.1 (collects images with alt-texts)"),
         ({"contact": "me@a.org"}, "alignset/0.1 (collects images with alt-texts) (+me@a.org)"),
@@ -274,8 +274,8 @@ def test_x_robots_tag_is_honoured_unless_told_otherwise(
         ({"user_agent": "robot/1 (+a.org)", "user_agent_token": "robot", "contact": "a.org"}, None),
     ],
 )
-def test_who_the_fetcher_says_that_it_is(given: dict[str, str], said: str | None) -> None:
-    assert FetchSettings(**given).said_user_agent == (said or given["user_agent"])
+def test_who_the_fetcher_says_that_it_is(flags: dict[str, str], said: str | None) -> None:
+    assert FetchSettings(**flags).said_user_agent == (said or flags["user_agent"])
 
 
 def test_a_proxy_of_the_environment_only_where_asked_for(
@@ -301,8 +301,8 @@ def test_many_at_once_each_index_once_and_no_more_than_allowed() -> None:
     with bad_web() as server:
         urls = [server.url + path for path in paths * 40] + ["nonsense", "http://x y/"]
         fetched = list(fetch_all(urls, WIDE))
-        assert sorted(one.index for one in fetched) == list(range(len(urls)))
-        assert {one.detail for one in fetched if one.index % 6 == 2 and one.index < 240} == {
+        assert sorted(end.index for end in fetched) == list(range(len(urls)))
+        assert {end.detail for end in fetched if end.index % 6 == 2 and end.index < 240} == {
             "cut_off"
         }
         assert 8 <= server.most_at_once <= 16
@@ -362,7 +362,7 @@ def test_what_a_request_says(web: BadWeb, monkeypatch: pytest.MonkeyPatch) -> No
     host = f"user:secret@127.0.0.1:{web.server_address[1]}"
     already = len(web.heads)
     urls = [f"http://{host}/ok?1", f"http://{host}/to/http:%2F%2Fa:b@{host.split('@')[1]}%2Fok"]
-    assert all(one.body == BODY for one in fetch_all(urls, how))
+    assert all(end.body == BODY for end in fetch_all(urls, how))
     heads = [head.lower() for head in web.heads[already:]]
     assert len(heads) == 3
     for head in heads:
@@ -392,7 +392,7 @@ def test_connections_are_reused() -> None:
     with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Counting)) as server:
         urls = [f"http://127.0.0.1:{server.server_port}/{n}" for n in range(20)]
         assert all(
-            one.body == b"ok" for one in fetch_all(urls, dataclasses.replace(QUICK, connections=3))
+            end.body == b"ok" for end in fetch_all(urls, dataclasses.replace(QUICK, connections=3))
         )
     assert len(accepted) <= 3
 
@@ -414,8 +414,8 @@ def test_any_text_as_url_gives_exactly_one_failure(web: BadWeb, texts: list[str]
         *(f"{web.url}/no/such/{text}" for text in texts),
     ]
     fetched = list(fetch_all(urls, dataclasses.replace(QUICK, timeout_s=2.0)))
-    assert sorted(one.index for one in fetched) == list(range(len(urls)))
-    assert all(one.detail in FETCH_DETAILS and one.body is None for one in fetched)
+    assert sorted(end.index for end in fetched) == list(range(len(urls)))
+    assert all(end.detail in FETCH_DETAILS and end.body is None for end in fetched)
 
 
 @pytest.mark.parametrize(

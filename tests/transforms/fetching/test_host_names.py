@@ -50,7 +50,7 @@ def test_silent_names_hold_up_no_other(asked: list[str], web: BadWeb):
     kinds = ["silent", "good", "no"] * 50
     urls = [f"http://{kind}{n}.example:{port}/ok" for n, kind in enumerate(kinds)]
     # The end does not wait for the silent ones: their lookups last as long as this test.
-    ended = Counter((kinds[one.index], one.detail) for one in fetch_all(urls, HOW))
+    ended = Counter((kinds[end.index], end.detail) for end in fetch_all(urls, HOW))
     assert ended == {("silent", "timeout"): 50, ("good", None): 50, ("no", "dns"): 50}
     assert sorted(asked) == sorted(url.split("/")[2].split(":")[0] for url in urls)
 
@@ -90,8 +90,8 @@ def test_ten_thousand_silent_names_take_no_more_threads_and_lose_no_other(
         ended += names.ended()
         assert threading.active_count() - threads <= LOOKUPS
     names.close()
-    found = Counter((kinds[job.index], detail is None) for job, _, detail in ended)
-    assert found == {("silent", False): 10_000, ("good", True): 1_000}
+    outcomes = Counter((kinds[job.index], detail is None) for job, _, detail in ended)
+    assert outcomes == {("silent", False): 10_000, ("good", True): 1_000}
     assert most == LOOKUPS
 
 
@@ -106,8 +106,8 @@ def test_where_the_system_gives_no_thread_a_name_waits_for_another_ones(
         started.append(start(thread))
 
     monkeypatch.setattr(threading.Thread, "start", only_once)
-    hold, known = threading.Event(), socket.getaddrinfo
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **b: hold.wait() and known(*a, **b))
+    hold, original = threading.Event(), socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **b: hold.wait() and original(*a, **b))
     names = HostNames(timeout_s=5.0)
     for n in range(3):
         names.add(Job(n, "", f"https://host{n}.example/", left_s=5.0))
@@ -139,38 +139,40 @@ def test_a_name_is_looked_up_once_for_many_urls(asked: list[str], web: BadWeb):
     port = web.server_address[1]
     urls = [f"http://{name}.example:{port}/ok" for name in ("a", "b", "silent") * 20]
     how = dataclasses.replace(HOW, connections_per_host=5, retries=1, max_host_failures=0)
-    details = Counter(one.detail for one in fetch_all(urls, how))
+    details = Counter(end.detail for end in fetch_all(urls, how))
     assert details == {None: 40, "timeout": 20}
     assert sorted(asked) == ["a.example", "b.example", "silent.example"]
 
 
 def test_addresses_are_not_looked_up(asked: list[str], web: BadWeb):
     urls = [f"{web.url}/ok", f"http://[::1]:{web.server_address[1]}/ok"]
-    assert {one.detail for one in fetch_all(urls, HOW)} == {None, "refused"}
+    assert {end.detail for end in fetch_all(urls, HOW)} == {None, "refused"}
     assert asked == []
 
 
 def test_where_a_name_leads_is_checked(asked: list[str], web: BadWeb):
     how = dataclasses.replace(HOW, allow_private_addresses=False)
-    (one,) = fetch_all([f"http://good.example:{web.server_address[1]}/ok"], how)
-    assert (one.detail, web.heads) == ("forbidden_address", [])
+    (end,) = fetch_all([f"http://good.example:{web.server_address[1]}/ok"], how)
+    assert (end.detail, web.heads) == ("forbidden_address", [])
 
 
 def test_answers_are_forgotten(asked: list[str], monkeypatch: pytest.MonkeyPatch):
     names = HostNames(timeout_s=5.0)
     for n in range(3):
         names.add(Job(n, "", f"https://host{n}.example/", left_s=5.0))
-    found = []
-    while len(found) < 3:
-        found += names.ended()
-    assert [detail for *_, detail in found] == [None] * 3
-    assert names.entry(found[0][0]).split(":", 1)[1].startswith("443:127.0.0.1")
+    ended = []
+    while len(ended) < 3:
+        ended += names.ended()
+    assert [detail for *_, detail in ended] == [None] * 3
+    assert names.entry(ended[0][0]).split(":", 1)[1].startswith("443:127.0.0.1")
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 61)
-    assert names.entry(found[0][0]) is None
-    assert (list(names.ended()), names._known) == ([], {})
-    names.add(found[0][0])  # and it is looked up again
-    while len(found) < 4:
-        found += names.ended()
-    assert (found[3][2], len(asked), len(names)) == (None, 4, 0)
+    assert names.entry(ended[0][0]) is None
+    assert list(names.ended()) == []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert names.entry(ended[0][0]) is None  # it is held no more, not only too old
+    names.add(ended[0][0])  # and it is looked up again
+    while len(ended) < 4:
+        ended += names.ended()
+    assert (ended[3][2], len(asked), len(names)) == (None, 4, 0)
     names.close()

@@ -25,12 +25,12 @@ DIRECTIVES = FetchSettings().directives
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "_ROBOTS", RobotsCache())
+    monkeypatch.setattr(fetch, "ROBOTS", RobotsCache())
 
 
 def details(web: SmallWeb, *paths: str, how: FetchSettings = POLITE) -> list[str | None]:
-    found = sorted(fetch_all([web.url + path for path in paths], how), key=lambda one: one.index)
-    return [one.detail for one in found]
+    ends = sorted(fetch_all([web.url + path for path in paths], how), key=lambda end: end.index)
+    return [end.detail for end in ends]
 
 
 def test_rules_are_asked_for_once_and_obeyed() -> None:
@@ -65,7 +65,7 @@ def test_no_rules_allow_all_and_a_host_that_is_not_there_keeps_its_own_detail() 
         assert details(web, "/a", "/b") == [None, "http_404"]
         gone = web.url
     for url, detail in ((f"{gone}/a", "refused"), ("http://nowhere.invalid/", "dns")):
-        assert [one.detail for one in fetch_all([url] * 3, POLITE)] == [detail] * 3
+        assert [end.detail for end in fetch_all([url] * 3, POLITE)] == [detail] * 3
 
 
 def test_the_rules_themselves_are_fetched_with_the_same_guard() -> None:
@@ -83,15 +83,15 @@ def test_the_rules_of_the_host_that_a_redirect_leads_to() -> None:
         second.files = {"/robots.txt": RULES, "/private/a": b"x", "/a": b"x"}
         target = second.url.replace("/", "%2F")
         urls = [f"{first.url}/to/{target}%2Fprivate%2Fa", f"{first.url}/to/{target}%2Fa"]
-        found = {one.index: one.detail for one in fetch_all(urls, POLITE)}
-        assert found == {0: "robots", 1: None}
+        ended = {end.index: end.detail for end in fetch_all(urls, POLITE)}
+        assert ended == {0: "robots", 1: None}
         assert "/private/a" not in second.requests
 
 
 def test_urls_that_are_no_urls_to_some_end_nothing() -> None:
     """Python's own splitter of URLs raises at such hosts."""
     urls = ["http://[1.2.3.4]/a", "http://[:::]/a", "http://[.]/"]
-    assert [one.detail for one in fetch_all(urls, POLITE)] == ["bad_url"] * 3
+    assert [end.detail for end in fetch_all(urls, POLITE)] == ["bad_url"] * 3
 
 
 def test_a_way_up_and_down_is_the_folder_that_it_leads_to() -> None:

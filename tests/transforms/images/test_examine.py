@@ -46,9 +46,9 @@ def hash_of_what_is_shown(body: bytes) -> imagehash.ImageHash:
     return imagehash.phash(PillowImage.alpha_composite(white, over).convert("RGB"))
 
 
-def distance(image: Image | Unusable, other: imagehash.ImageHash) -> int:
+def distance(image: Image | Unusable, reference: imagehash.ImageHash) -> int:
     assert isinstance(image, Image)
-    return (image.phash ^ int(str(other), 16)).bit_count()
+    return (image.phash ^ int(str(reference), 16)).bit_count()
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -111,17 +111,17 @@ def test_a_cut_file_is_never_a_picture(name: str) -> None:
     if name.startswith("bmp"):  # with the padding of the last row no pixels are lost
         lengths -= set(range(len(body) - 4, len(body)))
     for length in sorted(lengths):
-        found = examine(body[:length])
-        assert isinstance(found, Unusable), length
-        assert found.reason == ("undecodable" if length > 40 else found.reason)
+        verdict = examine(body[:length])
+        assert isinstance(verdict, Unusable), length
+        assert verdict.reason == ("undecodable" if length > 40 else verdict.reason)
 
 
 def test_a_file_cut_in_its_pixels_says_so_and_keeps_its_size() -> None:
     for name in ("jpeg", "jpeg progressive", "png", "webp", "gif", "bmp"):
         body = GOOD[name]
         for part in (0.7, 0.9, 0.99):
-            found = examine(body[: int(len(body) * part)])
-            assert found == Unusable("undecodable", "truncated", WIDTH, HEIGHT)
+            verdict = examine(body[: int(len(body) * part)])
+            assert verdict == Unusable("undecodable", "truncated", WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if not name.startswith("avif")])
@@ -150,9 +150,9 @@ def test_an_oversized_header_is_refused_before_any_decode(
     body = oversized()[name]
     monkeypatch.setattr(ImageFile.ImageFile, "load", decoded)
     monkeypatch.setattr(images, "grey_plane", decoded)
-    found = examine(body)
-    assert isinstance(found, Unusable)
-    assert (found.reason, found.detail) == ("undecodable", "too_many_pixels")
+    verdict = examine(body)
+    assert isinstance(verdict, Unusable)
+    assert (verdict.reason, verdict.detail) == ("undecodable", "too_many_pixels")
 
 
 def test_the_limit_of_pixels_itself_passes() -> None:
@@ -163,8 +163,8 @@ def test_the_limit_of_pixels_itself_passes() -> None:
 
 
 def test_a_png_whose_header_promises_more_rows_is_truncated() -> None:
-    found = examine(png_that_says(WIDTH, HEIGHT + 1))
-    assert found == Unusable("undecodable", "truncated", WIDTH, HEIGHT + 1)
+    verdict = examine(png_that_says(WIDTH, HEIGHT + 1))
+    assert verdict == Unusable("undecodable", "truncated", WIDTH, HEIGHT + 1)
 
 
 @pytest.mark.parametrize("signature", [GOOD[name][:24] for name in ("png", "webp", "gif", "avif")])

@@ -72,10 +72,10 @@ def test_what_was_seen_before_does_not_matter(body: bytes) -> None:
     script = f"import sys; from transforms.images.examine import examine_all; {look}"
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, input=body, capture_output=True, check=True, cwd=ROOT)
-    said = {str(seen) for seen in (*examine_all([body] * 3), examine(body))}
+    verdicts = {str(verdict) for verdict in (*examine_all([body] * 3), examine(body))}
     others = [*LARGE.values(), OWN_TABLES]
-    said |= {str(seen[0]) for seen in (examine_all([body, other]) for other in others)}
-    assert said == {done.stdout.decode().strip()}
+    verdicts |= {str(verdict[0]) for verdict in (examine_all([body, other]) for other in others)}
+    assert verdicts == {done.stdout.decode().strip()}
 
 
 def test_two_are_decoded_by_turns_whatever_they_are() -> None:
@@ -99,9 +99,9 @@ def test_samples_beyond_libjpegs_clamp_are_left_to_it() -> None:
 
 
 def test_planes_that_would_be_too_large_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jpeg_dc, "_MOST_SAMPLES", 60 * 80)
+    monkeypatch.setattr(jpeg_dc, "MOST_SAMPLES", 60 * 80)
     assert dc_plane(LARGE["grey"]) is not None
-    monkeypatch.setattr(jpeg_dc, "_MOST_SAMPLES", 60 * 80 - 1)
+    monkeypatch.setattr(jpeg_dc, "MOST_SAMPLES", 60 * 80 - 1)
     assert dc_plane(LARGE["grey"]) is None
 
 
@@ -157,8 +157,8 @@ def test_what_libjpeg_warns_of_is_never_taken(name: str, data: st.DataObject) ->
     if data.draw(st.booleans()):
         body = body[: data.draw(places)] + b"\xff\xd9"
     whole = LARGE[data.draw(st.sampled_from(sorted(LARGE)))]
-    plane, other = dc_planes([bytes(body), whole])
-    assert np.array_equal(other, by_libjpeg(whole))  # whatever stands beside it
+    plane, plane_of_whole = dc_planes([bytes(body), whole])
+    assert np.array_equal(plane_of_whole, by_libjpeg(whole))  # whatever stands beside it
     if plane is not None:
         assert np.array_equal(plane, by_libjpeg(bytes(body)))
 
@@ -183,9 +183,9 @@ def test_of_cut_and_holed_files_none_is_taken(seed: int) -> None:
             for made in (body[:cut], body[:cut] + b"\xff\xd9", hole):
                 if body == progressive and made != body[:cut]:
                     continue
-                found, whole = examine_all([made, LARGE["quality 75"]])
-                assert isinstance(found, Unusable), (cut, len(made))
-                assert found.detail in ("truncated", "broken")
+                verdict, whole = examine_all([made, LARGE["quality 75"]])
+                assert isinstance(verdict, Unusable), (cut, len(made))
+                assert verdict.detail in ("truncated", "broken")
                 assert whole == examine(LARGE["quality 75"])
 
 
@@ -256,17 +256,17 @@ def test_a_header_that_lies_of_its_size_is_no_harm() -> None:
     at = body.index(b"\xff\xc0") + 5
     for height, width in ((480, 648), (488, 640), (9000, 9000), (1, 1), (65_535, 1300)):
         body[at : at + 4] = struct.pack(">HH", height, width)
-        found = dc_plane(bytes(body))
-        assert found is None or (found == by_libjpeg(bytes(body))).all()
+        plane = dc_plane(bytes(body))
+        assert plane is None or (plane == by_libjpeg(bytes(body))).all()
 
 
 def with_decoy(marker: int) -> bytes:
     """A file with another in its comments, where one looks who gives this marker a length."""
-    other, body = encoded(photograph(99, 640, 480), "JPEG", quality=50), LARGE["quality 75"]
+    decoy, body = encoded(photograph(99, 640, 480), "JPEG", quality=50), LARGE["quality 75"]
     alone = bytes((0xFF, marker))  # "ff fe" behind it, taken for a length, leads to `other`
     first = b"\xff\xfe" + struct.pack(">H", 60_000) + bytes(59_998)
     filling = bytes(2 + 0xFFFE - 2 - len(first) - 4)
-    hidden = filling + other[2:]
+    hidden = filling + decoy[2:]
     second = b"\xff\xfe" + struct.pack(">H", len(hidden) + 2) + hidden
     return body[:2] + alone + first + second + body[2:]
 
@@ -324,12 +324,12 @@ ALTERED = (
 def test_a_header_that_is_not_known_whole_goes_to_libjpeg(name: str) -> None:
     body = altered(name)
     assert dc_plane(body) is None
-    seen = examine_all([body, LARGE["grey"]])[0]
-    assert seen == examine(body)
-    if isinstance(seen, Image):  # what viewers show
+    verdict = examine_all([body, LARGE["grey"]])[0]
+    assert verdict == examine(body)
+    if isinstance(verdict, Image):  # what viewers show
         shown = PillowImage.open(io.BytesIO(body))
-        assert (seen.width, seen.height) == shown.size
-        assert (seen.phash ^ picture_hash(shown)).bit_count() <= 6
+        assert (verdict.width, verdict.height) == shown.size
+        assert (verdict.phash ^ picture_hash(shown)).bit_count() <= 6
     else:
         assert by_libjpeg(body) is None or not opens(body)
 
@@ -345,8 +345,8 @@ def opens(body: bytes) -> bool:
 @pytest.mark.parametrize("marker", [0xD0, 0xD7, 0x01])
 def test_a_decoy_is_not_hashed(marker: int) -> None:
     body = with_decoy(marker)
-    seen = examine_all([body, body])[0]
-    assert isinstance(seen, Unusable) or seen.phash == examine(LARGE["quality 75"]).phash
+    verdict = examine_all([body, body])[0]
+    assert isinstance(verdict, Unusable) or verdict.phash == examine(LARGE["quality 75"]).phash
 
 
 @pytest.mark.parametrize("name", ["64 KiB", "65 segments", "RST0", "fill bytes"])

@@ -16,12 +16,12 @@ def step_of(table: int, bits: str) -> int:
 
 
 def test_a_look_up_steps_over_as_many_symbols_as_fit() -> None:
-    one, end = "011", "00"  # a coefficient of one bit, the block's end
-    assert step_of(1, one + one + end) == 8 | 2 << 6 | LAST
-    assert step_of(1, end + one) == 2 | LAST
-    assert step_of(1, one * 4) == 12 | 4 << 6
-    assert step_of(1, "10011" + one) == 8 | 3 << 6
-    assert step_of(0, "0" + one + end) == 6 | 2 << 6 | LAST
+    coefficient, end = "011", "00"  # a coefficient of one bit, the block's end
+    assert step_of(1, coefficient + coefficient + end) == 8 | 2 << 6 | LAST
+    assert step_of(1, end + coefficient) == 2 | LAST
+    assert step_of(1, coefficient * 4) == 12 | 4 << 6
+    assert step_of(1, "10011" + coefficient) == 8 | 3 << 6
+    assert step_of(0, "0" + coefficient + end) == 6 | 2 << 6 | LAST
     assert step_of(0, "10111" + "10011" + end) == 12 | 3 << 6 | LAST
 
 

@@ -27,8 +27,8 @@ def test_it_reads_as_imagehash_prints_it() -> None:
 
 
 def test_another_picture_is_far() -> None:
-    one, other = (np.asarray(photograph(seed).convert("L")) for seed in (1, 2))
-    assert (plane_hash(one) ^ plane_hash(other)).bit_count() > 16
+    first, second = (np.asarray(photograph(seed).convert("L")) for seed in (1, 2))
+    assert (plane_hash(first) ^ plane_hash(second)).bit_count() > 16
 
 
 @pytest.mark.parametrize("value", [0, 1, 77, 128, 255])

@@ -175,7 +175,7 @@ def test_two_threads_give_the_same_and_leave_the_process_its_output() -> None:
     before = os.fstat(1), os.fstat(2)
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda file: encoder(*file), files)) == [encoder(*f) for f in files]
-    assert [one.st_ino for one in before] == [os.fstat(fd).st_ino for fd in (1, 2)]
+    assert [status.st_ino for status in before] == [os.fstat(fd).st_ino for fd in (1, 2)]
 
 
 def test_img2dataset_is_imported_only_for_a_resize_mode() -> None:

@@ -26,10 +26,11 @@ KINDS = ("plain", "gz", "zst")
 
 def read(data: bytes) -> list[str]:
     """The last part of each page's URL, or why there is none."""
-    found = list(read_records(io.BytesIO(data)))
-    assert all(one.detail in PAGE_FAULTS for one in found if isinstance(one, Broken))
+    items = list(read_records(io.BytesIO(data)))
+    assert all(item.detail in PAGE_FAULTS for item in items if isinstance(item, Broken))
     return [
-        one.detail if isinstance(one, Broken) else one.target.rpartition("/")[2] for one in found
+        item.detail if isinstance(item, Broken) else item.target.rpartition("/")[2]
+        for item in items
     ]
 
 
@@ -39,18 +40,18 @@ def lying(length: object) -> bytes:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_record_is_read_whole(kind: str):
-    found = list(read_records(io.BytesIO(packed(GOOD, kind))))
+    records = list(read_records(io.BytesIO(packed(GOOD, kind))))
     assert read(packed(GOOD, kind)) == list("01234")
-    for one, raw in zip(found, GOOD, strict=True):
-        assert isinstance(one, Record)
-        assert bytes(one.block) == raw.partition(b"\r\n\r\n")[2][:-4]
+    for read_back, raw in zip(records, GOOD, strict=True):
+        assert isinstance(read_back, Record)
+        assert bytes(read_back.block) == raw.partition(b"\r\n\r\n")[2][:-4]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("length", ["-5", "x", "", "5", "99", "200", "1000000000000", "9" * 40])
 def test_a_wrong_length_costs_its_record_alone(kind: str, length: str):
-    some = [GOOD[0], lying(length), *GOOD[2:]]
-    broken = read(packed(some, kind))
+    records = [GOOD[0], lying(length), *GOOD[2:]]
+    broken = read(packed(records, kind))
     assert (broken[0], broken[2:]) == ("0", list("234"))
     assert broken[1] in ("wrong_length", "cut_off", "bad_head")
 
@@ -60,27 +61,27 @@ def test_records_that_are_no_page_but_hold(kind: str):
     empty = record("http://a.example/empty", b"")
     odd = b"WARC/1.1\r\nno colon here\r\n\xff: \xfe\r\n" + GOOD[1].partition(b"\r\n")[2]
     wget = GOOD[1].replace(b"http://a.example/1", b"<http://a.example/1>")
-    some = [GOOD[0], empty, odd, wget, GOOD[4]]
-    assert read(packed(some, kind)) == ["0", "empty", "1", "1", "4"]
+    records = [GOOD[0], empty, odd, wget, GOOD[4]]
+    assert read(packed(records, kind)) == ["0", "empty", "1", "1", "4"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_junk_between_records(kind: str):
-    parts = [packed([one], kind) for one in GOOD]
-    found = read(b"junk, more junk\r\n".join(parts))
-    assert [one for one in found if one not in PAGE_FAULTS] == list("01234")
-    assert 1 <= len(found) - 5 <= 4
+    parts = [packed([raw], kind) for raw in GOOD]
+    names = read(b"junk, more junk\r\n".join(parts))
+    assert [name for name in names if name not in PAGE_FAULTS] == list("01234")
+    assert 1 <= len(names) - 5 <= 4
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])
 def test_a_damaged_member(kind: str):
-    parts = [packed([one], kind) for one in GOOD]
+    parts = [packed([raw], kind) for raw in GOOD]
     for at in (9, 40, len(parts[1]) - 6):  # in its head, its data, its checksum or what is last
         damaged = bytearray(parts[1])
         damaged[at] ^= 0xFF
-        found = read(b"".join([parts[0], bytes(damaged), *parts[2:]]))
-        assert found[0] == "0"
-        assert found[-3:] == list("234")
+        names = read(b"".join([parts[0], bytes(damaged), *parts[2:]]))
+        assert names[0] == "0"
+        assert names[-3:] == list("234")
     assert read(b"".join([parts[0], parts[1][:60], *parts[2:]]))[-3:] == list("234")
 
 
@@ -90,8 +91,8 @@ def test_an_empty_member_and_padding_end_nothing():
 
 
 def test_archives_within_archives():
-    one = gzip.compress(b"".join(GOOD))  # all records in one member
-    assert read(one) == list("01234")
+    member = gzip.compress(b"".join(GOOD))  # all records in one member
+    assert read(member) == list("01234")
     assert read(gzip.compress(packed(GOOD, "gz"))) == list("01234")
     wacz = io.BytesIO()
     with zipfile.ZipFile(wacz, "w") as file:
@@ -106,9 +107,9 @@ def test_damage_of_the_gzip_around_an_archive_is_told():
     outer = bytearray(gzip.compress(inner[:-1], 0) + gzip.compress(inner[-1:]))
     assert read(bytes(outer)) == list("01234")
     outer[-8] ^= 1  # the checksum of the last byte, without which the archive is nearly whole
-    found = read(bytes(outer))
-    assert found[:4] == list("0123")
-    assert found[-1] == "bad_compression"
+    names = read(bytes(outer))
+    assert names[:4] == list("0123")
+    assert names[-1] == "bad_compression"
 
 
 def zipped(files: dict[str, bytes], way: int = zipfile.ZIP_STORED) -> bytearray:
@@ -147,8 +148,8 @@ def test_a_wacz_in_part():
     parts = {"a.warc": packed(GOOD[:2], "plain"), "b.warc.gz": packed(GOOD[2:], "gz")}
     data = zipped(parts)
     assert read(bytes(data[:-9])) == ["bad_compression"]
-    other = data.replace(b"a.warc", b"c.warc", 1)  # as its directory does not call it
-    assert read(bytes(other)) == ["bad_compression", *"234"]
+    renamed = data.replace(b"a.warc", b"c.warc", 1)  # as its directory does not call it
+    assert read(bytes(renamed)) == ["bad_compression", *"234"]
     bz2 = zipped(parts, zipfile.ZIP_BZIP2)
     assert read(bytes(bz2)) == ["bad_compression"] * 2
     assert read(bytes(zipped({"a.warc": bytes(zipped(parts))})))[:1] == ["bad_head"]
@@ -160,9 +161,9 @@ def test_files_of_a_wacz_that_lie_over_each_other():
     begin, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
     entries = data[begin:end] * 99
     data[end + 8 : end + 16] = (99).to_bytes(2, "little") * 2 + len(entries).to_bytes(4, "little")
-    found = read(bytes(data[:begin] + entries + data[end:]))
-    assert found[:5] == list("01234")
-    assert found[-80:] == ["bad_compression"] * 80
+    names = read(bytes(data[:begin] + entries + data[end:]))
+    assert names[:5] == list("01234")
+    assert names[-80:] == ["bad_compression"] * 80
 
 
 def test_a_directory_of_a_wacz_that_is_too_long():
@@ -172,16 +173,16 @@ def test_a_directory_of_a_wacz_that_is_too_long():
 
 
 def test_what_unpacks_to_much_more_is_cut(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("transforms.pages.archive_files._LEAST_LIMIT", 1 << 16)
+    monkeypatch.setattr("transforms.pages.archive_files.LEAST_LIMIT", 1 << 16)
     many = b"".join(GOOD) * 2000
     for data in (
         gzip.compress(gzip.compress(many, 0), 9),
         bytes(zipped({"a.warc": many}, zipfile.ZIP_DEFLATED)),
     ):
-        found = read(data)
-        assert found[:5] == list("01234")
-        assert found[-1] == "cut_off"
-        assert 20 < len(found) < 9000
+        names = read(data)
+        assert names[:5] == list("01234")
+        assert names[-1] == "cut_off"
+        assert 20 < len(names) < 9000
 
 
 def test_archives_within_more_than_one():
@@ -193,9 +194,9 @@ def test_archives_within_more_than_one():
 
 def test_zstd_with_a_dictionary_of_its_own():
     samples = [page_record(f"http://b.example/{n}", BODY.format(n) * (n % 7)) for n in range(500)]
-    known = zstandard.train_dictionary(2000, samples)
-    packer = zstandard.ZstdCompressor(dict_data=known)
-    for inside in (known.as_bytes(), zstandard.compress(known.as_bytes())):
+    dictionary = zstandard.train_dictionary(2000, samples)
+    packer = zstandard.ZstdCompressor(dict_data=dictionary)
+    for inside in (dictionary.as_bytes(), zstandard.compress(dictionary.as_bytes())):
         frame = b"\x5d\x2a\x4d\x18" + len(inside).to_bytes(4, "little") + inside
         assert read(frame + b"".join(map(packer.compress, GOOD))) == list("01234")
 
@@ -203,14 +204,18 @@ def test_zstd_with_a_dictionary_of_its_own():
 @pytest.mark.parametrize("damage", [slice(0, 40), slice(40, 200)])
 def test_a_damaged_dictionary_costs_its_archive_alone(damage: slice):
     samples = [page_record(f"http://b.example/{n}", BODY.format(n) * (n % 7)) for n in range(500)]
-    known = zstandard.train_dictionary(2000, samples).as_bytes()
-    packer = zstandard.ZstdCompressor(dict_data=zstandard.ZstdCompressionDict(known))
-    for inside in (known, zstandard.compress(known), b"\x28\xb5\x2f\xfd\xe0" + b"\xff" * 300):
+    dictionary = zstandard.train_dictionary(2000, samples).as_bytes()
+    packer = zstandard.ZstdCompressor(dict_data=zstandard.ZstdCompressionDict(dictionary))
+    for inside in (
+        dictionary,
+        zstandard.compress(dictionary),
+        b"\x28\xb5\x2f\xfd\xe0" + b"\xff" * 300,
+    ):
         bad = bytearray(inside)
         bad[damage.start + 8 : damage.stop] = b"\xee" * (damage.stop - damage.start - 8)
         frame = b"\x5d\x2a\x4d\x18" + len(bad).to_bytes(4, "little") + bad
-        found = read(frame + b"".join(map(packer.compress, GOOD)))
-        assert set(found) <= {"bad_compression", "bad_head", *"01234"}
+        names = read(frame + b"".join(map(packer.compress, GOOD)))
+        assert set(names) <= {"bad_compression", "bad_head", *"01234"}
 
 
 def seconds(data: bytes) -> float:
@@ -224,7 +229,9 @@ def test_a_large_record_in_small_pieces(kind: str, fields: int):
     large = page_record("http://a.example/large", random.Random(0).randbytes(48 << 20))
     large = large.replace(b"WARC-Date", b"a:b\r\n" * fields + b"WARC-Date", 1)
     data = packed([large], kind)
-    assert [len(one.block) > 48 << 20 for one in read_records(io.BytesIO(data))] == [True]
+    assert [len(read_back.block) > 48 << 20 for read_back in read_records(io.BytesIO(data))] == [
+        True
+    ]
     assert seconds(data) < 24 * max(seconds(packed([large[: 4 << 20]], kind)), 0.05)
 
 
@@ -258,20 +265,20 @@ def test_members_within_members_are_not_decoded_for_each_of_them():
 def test_a_record_larger_than_memory_should_hold(kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("transforms.pages.archives.MAX_RECORD", 1 << 20)
     large = page_record("http://a.example/large", random.Random(0).randbytes(5 << 20))
-    found = list(read_records(io.BytesIO(packed([GOOD[0], large, GOOD[2]], kind))))
-    assert [one.whole for one in found] == [True, False, True]
-    assert len(found[1].block) == 1 << 16
+    records = list(read_records(io.BytesIO(packed([GOOD[0], large, GOOD[2]], kind))))
+    assert [read_back.whole for read_back in records] == [True, False, True]
+    assert len(records[1].block) == 1 << 16
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_cut_anywhere(kind: str):
     data = packed(GOOD[:3], kind)
-    ends = list(itertools.accumulate(len(packed([one], kind)) for one in GOOD[:3]))
+    ends = list(itertools.accumulate(len(packed([raw], kind)) for raw in GOOD[:3]))
     for at in range(len(data)):
-        found = read(data[:at])
+        names = read(data[:at])
         whole = sum(end <= at for end in ends)
-        assert found[:whole] == list("012")[:whole]
-        assert len(found) <= whole + 2
+        assert names[:whole] == list("012")[:whole]
+        assert len(names) <= whole + 2
 
 
 @given(
@@ -285,21 +292,21 @@ def test_any_damage_ends_in_records_and_faults(kind, flips, junk, place):
     for at, byte in flips:
         data[at % len(data)] = byte
     data[place % len(data) : place % len(data)] = junk
-    found = read(bytes(data))
-    kept = [one for one in found if one in "01234"]
-    assert len(found) <= 20
+    names = read(bytes(data))
+    kept = [name for name in names if name in "01234"]
+    assert len(names) <= 20
     assert len(kept) >= 5 - 2 * (len(flips) + 1)
 
 
 @given(st.integers(1, 60))
 def test_how_much_is_read_at_once_changes_nothing(size: int):
-    some = [GOOD[0], lying(99), GOOD[2], b"junk\r\n", *GOOD[3:]]
-    archives = [packed(some, kind) for kind in KINDS]
-    archives += [gzip.compress(packed(some, "gz"), level) for level in (0, 9)]
+    records = [GOOD[0], lying(99), GOOD[2], b"junk\r\n", *GOOD[3:]]
+    archives = [packed(records, kind) for kind in KINDS]
+    archives += [gzip.compress(packed(records, "gz"), level) for level in (0, 9)]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("transforms.pages.archive_members.READ", "transforms.pages.archives.READ"):
             patch.setattr(name, 37 * size)
-        patch.setattr(archive_members, "_FIRST_CHUNK", size)
+        patch.setattr(archive_members, "FIRST_CHUNK", size)
         small = [read(data) for data in archives]
     assert small == [read(data) for data in archives]
 

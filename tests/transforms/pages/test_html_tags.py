@@ -81,12 +81,12 @@ def test_tags_are_cut_between_two_and_outside_of_a_picture():
     picture = b"<picture><source srcset='<img>'>" + b"<img alt='>'>" * 9 + b"</picture>"
     tags = (picture + b"<img alt=a>" * 20) * 9
     for least in (1, 30, 200, 1000, 1 << 18):
-        some = list(pieces(tags, least))
-        assert b"".join(some) == tags
-        assert [image_tags(piece) for piece in some] == some
-        assert max(map(len, some)) < max(2 * least, least + len(picture)) + 40
+        parts = list(pieces(tags, least))
+        assert b"".join(parts) == tags
+        assert [image_tags(piece) for piece in parts] == parts
+        assert max(map(len, parts)) < max(2 * least, least + len(picture)) + 40
         if least >= len(picture):
-            assert all(p.count(b"<picture>") == p.count(b"</picture>") for p in some)
+            assert all(p.count(b"<picture>") == p.count(b"</picture>") for p in parts)
     assert list(pieces(b"")) == []
 
 

@@ -27,14 +27,18 @@ GZIP_TWICE = gzip.compress(GZIP, mtime=0)
 
 
 def page(block: bytes, **how: str) -> Page | Broken | str:
-    (found,) = read_records(io.BytesIO(record(URL, block, **how)))
-    assert not isinstance(found, Broken)
-    return page_of(found)
+    (read,) = read_records(io.BytesIO(record(URL, block, **how)))
+    assert not isinstance(read, Broken)
+    return page_of(read)
 
 
 def body(*fields: str, data: bytes = HTML) -> bytes | str:
-    found = page(response(data, *fields))
-    return bytes(found.body) if isinstance(found, Page) else getattr(found, "detail", found)
+    answered = page(response(data, *fields))
+    return (
+        bytes(answered.body)
+        if isinstance(answered, Page)
+        else getattr(answered, "detail", answered)
+    )
 
 
 def chunked(data: bytes, size: int = 10) -> bytes:
@@ -88,14 +92,14 @@ def test_what_came_before_a_cut_is_a_page(pack):
     long = b"<!doctype html>" + b"".join(b"<p>%d</p>" % n for n in range(40_000))
     name = {gzip.compress: "gzip", brotli.compress: "br", zlib.compress: "deflate"}[pack]
     packed = pack(long)
-    found = body(encoding(name), data=packed[: len(packed) // 2])
-    assert isinstance(found, bytes)
-    assert len(found) > 1000
-    assert long.startswith(found)
+    start = body(encoding(name), data=packed[: len(packed) // 2])
+    assert isinstance(start, bytes)
+    assert len(start) > 1000
+    assert long.startswith(start)
 
 
 @pytest.mark.parametrize(
-    ("found", "why"),
+    ("read", "why"),
     [
         (lambda: page(b""), Broken("bad_http", URL)),
         (lambda: page(b"<html>"), Broken("bad_http", URL)),
@@ -112,8 +116,8 @@ def test_what_came_before_a_cut_is_a_page(pack):
         (lambda: page(HTML, kind="resource", content="text/plain"), "no_response"),
     ],
 )
-def test_what_is_no_page(found, why):
-    assert found() == why
+def test_what_is_no_page(read, why):
+    assert read() == why
 
 
 def test_comments_before_a_page_take_no_more_than_a_look():
@@ -137,9 +141,9 @@ def test_a_long_head():
 def test_a_long_line_in_a_head(piece: bytes):
     def answer(size: int) -> Record:
         block = b"HTTP/1.1 200 OK\r\n" + piece * (size // len(piece)) + b"\r\n\r\n" + HTML
-        (found,) = read_records(io.BytesIO(record(URL, block)))
-        assert isinstance(found, Record)
-        return found
+        (read,) = read_records(io.BytesIO(record(URL, block)))
+        assert isinstance(read, Record)
+        return read
 
     short, long = (answer(size) for size in (7500, 60_000))
     assert isinstance(page_of(long), Page)
@@ -161,9 +165,9 @@ def test_a_long_url():
 
 
 def page_of_url(url: str) -> bytes | str:
-    (found,) = read_records(io.BytesIO(record(url, response(HTML))))
-    told = page_of(found)
-    return bytes(told.body) if isinstance(told, Page) else told.detail
+    (read,) = read_records(io.BytesIO(record(url, response(HTML))))
+    answered = page_of(read)
+    return bytes(answered.body) if isinstance(answered, Page) else answered.detail
 
 
 def test_many_chunks_take_little_more_than_their_bytes():
@@ -202,5 +206,5 @@ BODIES = st.sampled_from([chunked(HTML), GZIP, brotli.compress(HTML), HTML])
 @given(st.lists(st.sampled_from(FIELDS), max_size=3), BODIES, st.binary(max_size=9), st.integers(0))
 def test_any_body_is_a_page_or_a_fault(fields: list[str], data: bytes, junk: bytes, place: int):
     at = place % (len(data) + 1)
-    found = page(response(data[:at] + junk + data[at:], *fields))
-    assert isinstance(found, Page) or found.detail in PAGE_FAULTS
+    answered = page(response(data[:at] + junk + data[at:], *fields))
+    assert isinstance(answered, Page) or answered.detail in PAGE_FAULTS

@@ -14,7 +14,7 @@ HERE = "http://p.example/dir/"
 
 def images(html: str | bytes, url: str = PAGE, charset: str = "") -> list[tuple[str, str]]:
     body = html.encode() if isinstance(html, str) else html
-    return [(one.url, one.text) for one in images_of([*tags_of(Page(url, body, charset))])]
+    return [(image.url, image.text) for image in images_of([*tags_of(Page(url, body, charset))])]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_pages_parsed_together_stay_apart():
         Page("http://c.example/", b"", ""),
         Page("", b"<img alt=4 src=http://d.example/><hr><img alt=5 src=5>", ""),
     ]
-    found = [tuple(one) for one in images_of([tags for page in pages for tags in tags_of(page)])]
-    assert found == [
+    rows = [tuple(image) for image in images_of([tags for page in pages for tags in tags_of(page)])]
+    assert rows == [
         ("http://a.example/x/1", "1", "http://a.example/"),
         ("http://b.example/3", "3", "http://b.example/"),
         ("http://d.example/", "4", ""),
@@ -79,8 +79,8 @@ def test_pages_parsed_together_stay_apart():
 def test_a_page_that_leaves_a_picture_open_harms_no_other():
     bodies = (b"<picture><source srcset=a>", b"<source srcset=b><img alt=1>", b"<img alt=2 src=c>")
     pages = [Page(PAGE, body, "") for body in bodies]
-    found = images_of([tags for page in pages for tags in tags_of(page)])
-    assert [one.text for one in found] == ["2"]
+    together = images_of([tags for page in pages for tags in tags_of(page)])
+    assert [image.text for image in together] == ["2"]
 
 
 def test_a_page_of_many_tags_is_as_one_of_few():
@@ -89,11 +89,11 @@ def test_a_page_of_many_tags_is_as_one_of_few():
     tags = "".join(f"<picture><source srcset={n}><img alt={n}></picture>" for n in range(20_000))
     pieces = list(tags_of(Page("", (head + tags).encode(), "")))
     assert len(pieces) > 3
-    found = [one for piece in pieces for one in images_of([piece])]
-    assert [tuple(one) for one in found] == [
+    alone = [image for piece in pieces for image in images_of([piece])]
+    assert [tuple(image) for image in alone] == [
         (f"http://p.example/a/b/{n}", f"{n}", "http://p.example/a/") for n in range(20_000)
     ]
-    assert found == list(images_of(pieces))
+    assert alone == list(images_of(pieces))
 
 
 def test_a_long_base_changes_nothing():
@@ -115,8 +115,8 @@ def test_what_nobody_foresaw_in_a_page_costs_it_alone(monkeypatch: pytest.Monkey
         Page(f"http://{n}.example/", b"<img src=a alt=%s>" % n.encode(), "")
         for n in ("a", "bad", "c")
     ]
-    found = list(images_of([tags for page in pages for tags in tags_of(page)]))
-    assert found == [
+    items = list(images_of([tags for page in pages for tags in tags_of(page)]))
+    assert items == [
         Found("http://a.example/a", "a", "http://a.example/"),
         Broken("unreadable", "http://bad.example/"),
         Found("http://c.example/a", "c", "http://c.example/"),
@@ -135,15 +135,15 @@ def test_a_host_longer_than_any_name_is_none():
     ):
         assert images(f"<img alt=t src='{url}'>") == [(url.strip(), "t")]
     for url in ("http://a.example/", "a/", "a?", "/", "http:/b.example//"):
-        found = images(f"<img alt=t src='{url}{'b' * 1100}'>")
-        assert found[0][0].startswith("http://")
+        rows = images(f"<img alt=t src='{url}{'b' * 1100}'>")
+        assert rows[0][0].startswith("http://")
     assert Base(f"http://{long}/").join("a") == "a"
 
 
 def test_a_page_without_a_url_is_known_by_its_canonical_link():
     html = "<link rel='x canonical' href=https://p.example/a/b><img alt=t src=c>"
-    (found,) = images_of([*tags_of(Page("", html.encode(), ""))])
-    assert tuple(found) == ("https://p.example/a/c", "t", "https://p.example/a/b")
+    (image,) = images_of([*tags_of(Page("", html.encode(), ""))])
+    assert tuple(image) == ("https://p.example/a/c", "t", "https://p.example/a/b")
     assert images(html) == [(f"{HERE}c", "t")]
     assert images("<link rel=canonical href=/b><img alt=t src=c>", "") == [("c", "t")]
 

@@ -54,8 +54,8 @@ def url(number: int) -> str:
 def test_pages_and_rows_in_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages_at_once: int, rows_at_once: int
 ):
-    monkeypatch.setattr(pages, "_PAGES_AT_ONCE", pages_at_once)
-    monkeypatch.setattr(pages, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(pages, "PAGES_AT_ONCE", pages_at_once)
+    monkeypatch.setattr(pages, "ROWS_AT_ONCE", rows_at_once)
     (tmp_path / "a.warc").write_bytes(
         b"".join(page_record(url(n), image_page(n)) for n in range(10))
     )
@@ -70,8 +70,8 @@ def test_pages_and_rows_in_batches(
 def test_rows_of_long_pages_are_given_sooner():
     """Else 16,384 rows might each have a page's URL of 8 KiB, or a text of 32 MiB."""
     long = "b" * 8000
-    found = (Found(long, f"{number}", long) for number in range(5000))
-    batches = list(pages.rows_of(found))
+    images = (Found(long, f"{number}", long) for number in range(5000))
+    batches = list(pages.rows_of(images))
     assert max(batch.nbytes for batch in batches) < 1 << 25
     assert sum(map(len, batches)) == 5000
 
@@ -98,8 +98,8 @@ def test_pages_of_many_short_tags_are_parsed_in_pieces(tmp_path: Path):
     """One of 32 MiB took 2 GB, and 256 pages were held together."""
     (tmp_path / "small.warc").write_bytes(page_record(url(0), b"<img src=a alt=b>"))
     tags = b"<img src=a alt=b c d e f g>" * 50_000
-    some = [page_record(url(n), tags) for n in range(4)]
-    (tmp_path / "large.warc").write_bytes(b"".join(some))
+    records = [page_record(url(n), tags) for n in range(4)]
+    (tmp_path / "large.warc").write_bytes(b"".join(records))
     (few, least), (many, most) = (peak_mib(tmp_path / f"{n}.warc") for n in ("small", "large"))
     assert (few, many) == (1, 200_000)
     assert most - least < 150
@@ -107,11 +107,11 @@ def test_pages_of_many_short_tags_are_parsed_in_pieces(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.warc.zst"])
 def test_a_broken_page_costs_itself_alone(tmp_path: Path, name: str):
-    some = [page_record(url(n), image_page(n)) for n in range(5)]
-    some[1] = some[1].replace(b"Content-Length: ", b"Content-Length: 9")
-    some[3] = page_record(url(3), b"\x1f\x8b\x08 no gzip", "Content-Encoding: gzip")
+    records = [page_record(url(n), image_page(n)) for n in range(5)]
+    records[1] = records[1].replace(b"Content-Length: ", b"Content-Length: 9")
+    records[3] = page_record(url(3), b"\x1f\x8b\x08 no gzip", "Content-Encoding: gzip")
     kind = name.rpartition(".")[2]
-    (tmp_path / name).write_bytes(packed(some, kind))
+    (tmp_path / name).write_bytes(packed(records, kind))
     ended = succeed(tmp_path / name, tmp_path / "set", *ALL)
     expected = {(f"{url(n)}{n}.png", f"picture {n}", url(n)) for n in (0, 2, 4)}
     assert expected | {(f"{url(n)}s.png", "same", url(n)) for n in (0, 2, 4)} == pairs(
@@ -124,9 +124,9 @@ def test_a_broken_page_costs_itself_alone(tmp_path: Path, name: str):
     details = [fate.detail for fate in rejected(tmp_path / "set")]
     assert details[0] in ("wrong_length", "cut_off")
     assert details[1] == "bad_encoding"
-    told = funnel(tmp_path / "set")
-    assert told["steps"][0]["dropped"]["broken_page"] == 2
-    counted = {name: count for name, count in told["pages"].items() if count}
+    counts_of_run = funnel(tmp_path / "set")
+    assert counts_of_run["steps"][0]["dropped"]["broken_page"] == 2
+    counted = {name: count for name, count in counts_of_run["pages"].items() if count}
     assert counted == {"broken": 2, "pages": 3, "pairs": 6, "records": 5}
     assert "pages: 3 of 5 records; 2 broken; 6 pairs" in ended.out
 
@@ -137,10 +137,10 @@ def test_what_nobody_foresaw_is_a_row_and_told_once(
     """Pages at which our own code fails, at several places."""
 
     def failing(function: Callable[[Any], Any], bad: str) -> Callable[[Any], Any]:
-        def call(given: Any) -> Any:
-            if bad in str(given):
+        def call(item: Any) -> Any:
+            if bad in str(item):
                 raise ZeroDivisionError("never seen")
-            return function(given)
+            return function(item)
 
         return call
 
@@ -152,11 +152,11 @@ def test_what_nobody_foresaw_is_a_row_and_told_once(
     monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(4)))
     counts: Counter[str] = Counter()
     part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))
-    found = list(pages.pairs_of(part, counts))
-    assert [one for one in found if isinstance(one, Broken)] == [
+    items = list(pages.pairs_of(part, counts))
+    assert [row for row in items if isinstance(row, Broken)] == [
         Broken("unreadable", url(n)) for n in (2, 3, 4)
     ]
-    assert {one.page for one in found if isinstance(one, Found)} == {url(1), url(5)}
+    assert {row.page for row in items if isinstance(row, Found)} == {url(1), url(5)}
     assert len([line for line in caplog.messages if "ZeroDivisionError" in line]) == 1
 
     def torn(*_: Any) -> Iterator[Found]:
@@ -164,8 +164,8 @@ def test_what_nobody_foresaw_is_a_row_and_told_once(
         raise ZeroDivisionError("never seen")
 
     monkeypatch.setattr(pages, "read_wat", torn)
-    found = list(pages.pairs_of(PageFiles("wat", part.files * 2), counts))
-    assert found == [Found("http://a.example/", "before", url(1)), Broken("unreadable")] * 2
+    items = list(pages.pairs_of(PageFiles("wat", part.files * 2), counts))
+    assert items == [Found("http://a.example/", "before", url(1)), Broken("unreadable")] * 2
 
 
 def test_warc_and_wat_give_the_same_set(tmp_path: Path):
@@ -192,12 +192,12 @@ def test_a_folder_of_pages(tmp_path: Path):
     flags = ("--input_format=html", "--base_url=https://w.example/docs/")
     succeed(tmp_path / "www", tmp_path / "set", *ALL, *flags)
     site = "https://w.example/docs"
-    page, other = f"{site}/a%20b.html", f"{site}/deep/c.htm"
+    page, deeper = f"{site}/a%20b.html", f"{site}/deep/c.htm"
     assert pairs(tmp_path / "set") == {
         (f"{site}/1.png", "picture 1", page),
         (f"{site}/s.png", "same", page),
-        (f"{site}/deep/2.png", "picture 2", other),
-        (f"{site}/deep/s.png", "same", other),
+        (f"{site}/deep/2.png", "picture 2", deeper),
+        (f"{site}/deep/s.png", "same", deeper),
     }
 
 
@@ -261,8 +261,8 @@ def test_a_base_that_is_no_url_is_told(tmp_path: Path):
 
 
 def test_neither_order_nor_batches_change_the_page_that_is_kept(tmp_path: Path):
-    some = [page_record(url(n), '<img src="/one.png" alt="one">') for n in range(6)]
-    for at, order in enumerate((some, some[::-1])):
+    records = [page_record(url(n), '<img src="/one.png" alt="one">') for n in range(6)]
+    for at, order in enumerate((records, records[::-1])):
         (tmp_path / f"{at}.warc").write_bytes(packed(order, "plain"))
         succeed(tmp_path / f"{at}.warc", tmp_path / f"set{at}", *ALL, f"--batch_rows={1 + 4 * at}")
     assert pairs(tmp_path / "set0") == pairs(tmp_path / "set1")
@@ -334,9 +334,9 @@ def test_a_crawl_by_wget(tmp_path: Path):
     mirror = tmp_path / "mirror" / address.removeprefix("http://")
     flags = ("--input_format=html", f"--base_url={address}/")
     succeed(mirror, tmp_path / "mirrored", *ALL, *flags)
-    told = funnel(tmp_path / "crawled")
-    assert told["pages"]["pages"] > 100
-    assert told["pages"]["broken"] == 0
+    counts_of_run = funnel(tmp_path / "crawled")
+    assert counts_of_run["pages"]["pages"] > 100
+    assert counts_of_run["pages"]["broken"] == 0
     assert len(pairs(tmp_path / "crawled")) > 200
     assert fates(tmp_path / "crawled") == fates(tmp_path / "mirrored")
     assert pairs(tmp_path / "crawled") == pairs(tmp_path / "mirrored")

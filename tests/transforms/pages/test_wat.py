@@ -32,13 +32,13 @@ def read(path: Path, kind: str) -> tuple[set, Counter[str]]:
     return set(flat(pairs_of(PageFiles(kind, ((str(path), ""),)), counts))), counts
 
 
-def flat(some: Iterable[Found | Images | Broken]) -> Iterator[Found | Broken]:
+def flat(items: Iterable[Found | Images | Broken]) -> Iterator[Found | Broken]:
     """One by one."""
-    for one in some:
-        if isinstance(one, Images):
-            yield from map(Found, *(column.to_pylist() for column in one))
+    for item in items:
+        if isinstance(item, Images):
+            yield from map(Found, *(column.to_pylist() for column in item))
         else:
-            yield one
+            yield item
 
 
 def found_in(members: list[bytearray]) -> tuple[list[Found | Broken], Counter[str]]:
@@ -51,16 +51,16 @@ def parsed_of(members: Iterable[bytearray]) -> tuple[list[Found | Broken], Count
     """The same by a parser of all of it."""
     counts: Counter[str] = Counter()
     rows: list[Found | Broken] = []
-    for one in (one for member in members for one in records_of(member)):
-        told = images_of_wat(one)
+    for record_ in (record_ for member in members for record_ in records_of(member)):
+        parsed = images_of_wat(record_)
         counts["records"] += 1
-        if isinstance(told, str):
-            counts[told] += 1
-        elif isinstance(told, Broken):
-            rows.append(told)
+        if isinstance(parsed, str):
+            counts[parsed] += 1
+        elif isinstance(parsed, Broken):
+            rows.append(parsed)
         else:
             counts["pages"] += 1
-            rows.extend(told)
+            rows.extend(parsed)
     return sorted(rows), +counts
 
 
@@ -85,10 +85,10 @@ def member(block: bytes, target: str = "x") -> bytearray:
     return bytearray(record(target, block, kind="metadata", content="application/json"))
 
 
-def told(one: bytearray) -> list[Found | Broken]:
+def told(block: bytearray) -> list[Found | Broken]:
     """What a member tells, which must be the same whether or not all of it is parsed."""
-    assert found_in([one]) == parsed_of([one])
-    return found_in([one])[0]
+    assert found_in([block]) == parsed_of([block])
+    return found_in([block])[0]
 
 
 def page(links: list[dict], **more: object) -> dict:
@@ -138,12 +138,12 @@ ODD_LINKS = [
 
 @pytest.mark.parametrize("ascii", [True, False])
 def test_links_are_found_as_by_a_parser(ascii: bool):
-    for links in [[one] for one in USUAL + ODD_LINKS] + [USUAL, USUAL + ODD_LINKS]:
+    for links in [[link] for link in USUAL + ODD_LINKS] + [USUAL, USUAL + ODD_LINKS]:
         whole = page(links)
-        found = told(member(compact(whole, ascii)))
+        images = told(member(compact(whole, ascii)))
         spaced = json.dumps(whole, ensure_ascii=ascii, indent=1).encode()
-        assert found == told(member(spaced))
-        assert sorted(one.text for one in found) == sorted(
+        assert images == told(member(spaced))
+        assert sorted(image.text for image in images) == sorted(
             link["alt"].replace("&eacute;", "\u00e9")
             for link in links
             if link["path"] == "IMG@/src" and isinstance(link["alt"], str) and link["alt"].strip()
@@ -196,23 +196,23 @@ def test_the_escapes_of_common_crawl_are_not_parsed():
     whole = page(USUAL)
     answer = whole["Envelope"]["Payload-Metadata"]["HTTP-Response-Metadata"]
     answer["Response-Message"] |= {"Headers": {"CF-Cache-Status": "HIT"}}
-    one = member(compact(whole).replace(b'"Links":[', b'"Links":[' + links))
-    assert look([one]).kinds.tolist() == [PAGE]
-    assert len(told(one)) == 10
+    escaped = member(compact(whole).replace(b'"Links":[', b'"Links":[' + links))
+    assert look([escaped]).kinds.tolist() == [PAGE]
+    assert len(told(escaped)) == 10
 
 
 def test_what_nobody_foresaw_in_a_link_or_record_costs_it_alone(monkeypatch: pytest.MonkeyPatch):
-    def fail(text: str, url: str) -> tuple[str, str]:
+    def fail(html: str) -> None:
         raise ZeroDivisionError("never seen")
 
     link = {"path": "IMG@/src", "url": "o.png", "alt": "&amp;"}
     whole = page([link, *USUAL[:1]])
     odd = compact(whole).replace(b"/src", b"\\/src")
-    monkeypatch.setattr(wat, "_unescaped", fail)
-    found, _ = found_in([member(compact(whole)), member(odd, "y"), member(compact(whole))])
+    monkeypatch.setattr(wat, "LexborHTMLParser", fail)
+    items, _ = found_in([member(compact(whole)), member(odd, "y"), member(compact(whole))])
     unreadable = [Broken("unreadable", PAGE_URL)] * 3
-    assert [one for one in found if isinstance(one, Broken)] == unreadable
-    assert len(found) == 6
+    assert [item for item in items if isinstance(item, Broken)] == unreadable
+    assert len(items) == 6
 
 
 def test_the_usual_is_not_parsed():
@@ -222,7 +222,7 @@ def test_the_usual_is_not_parsed():
         kinds = look([usual, request, member(compact(odd)), usual]).kinds
         assert kinds.tolist() == [PAGE, WITHOUT_RESPONSE, ODD, PAGE]
     with gzip.open(PAGES / "pages.wat.gz") as file:  # as the Internet Archive's code writes it
-        members = [b"WARC/1.0\r\n" + one for one in file.read().split(b"WARC/1.0\r\n")[1:]]
+        members = [b"WARC/1.0\r\n" + raw for raw in file.read().split(b"WARC/1.0\r\n")[1:]]
     assert look(members).kinds.tolist().count(PAGE) == 3
 
 
@@ -240,7 +240,7 @@ def test_a_header_cannot_name_another_page():
 
 def test_a_lone_surrogate_harms_no_other_pair():
     block = compact(page(USUAL)).replace(b"plain", b"\\ud800 x")
-    assert "\ufffd x" in [one.text for one in told(member(block))]
+    assert "\ufffd x" in [image.text for image in told(member(block))]
     assert len(told(member(block))) == 10
 
 
@@ -266,13 +266,13 @@ PLACES = [
     )
 )
 def test_damage_is_found_as_by_a_parser(flips: list[tuple[int, int]]):
-    one = bytearray(DAMAGED)
+    damaged = bytearray(DAMAGED)
     for at, byte in flips:
-        one[at] = byte
-    found, (parsed, counts) = found_in([one]), parsed_of([one])
+        damaged[at] = byte
+    ours, (parsed, counts) = found_in([damaged]), parsed_of([damaged])
     # Damage between the images, which only a parser of all of it sees, costs no pair.
-    broken = [told for told in parsed if isinstance(told, Broken)]
-    assert found == (parsed, counts) or [told.detail for told in broken] == ["bad_json"]
+    broken = [row for row in parsed if isinstance(row, Broken)]
+    assert ours == (parsed, counts) or [row.detail for row in broken] == ["bad_json"]
 
 
 def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -289,12 +289,12 @@ def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.
     assert found_in(members) == alone
     for kind in ("gz", "zst", "plain"):
         for size in (1, 1 << 12, 1 << 20):
-            monkeypatch.setattr(wat, "_AT_ONCE", size)
-            (tmp_path / "a.wat").write_bytes(packed([bytes(one) for one in members], kind))
+            monkeypatch.setattr(wat, "BYTES_AT_ONCE", size)
+            (tmp_path / "a.wat").write_bytes(packed([bytes(raw) for raw in members], kind))
             counts: Counter[str] = Counter()
             with (tmp_path / "a.wat").open("rb") as source:
-                found = sorted(flat(wat.read_wat(source, counts)))
-            assert (found, +counts) == alone
+                together = sorted(flat(wat.read_wat(source, counts)))
+            assert (together, +counts) == alone
 
 
 def test_texts_in_any_script_or_broken():
@@ -308,20 +308,20 @@ def test_texts_in_any_script_or_broken():
         "\u00e9",
     ]
     links = [{"path": "IMG@/src", "url": "a.png", "alt": text} for text in texts]
-    one = member(compact(page(links)))
-    assert sorted(found.text for found in told(one)) == sorted(t for t in texts if t.strip())
-    broken = one.replace("\u72d7".encode(), b"a\xff\xfe")
-    assert "a\ufffd\ufffd" in [found.text for found in told(broken)]
-    assert found_in([one, broken, one]) == parsed_of([one, broken, one])
+    whole = member(compact(page(links)))
+    assert sorted(image.text for image in told(whole)) == sorted(t for t in texts if t.strip())
+    broken = whole.replace("\u72d7".encode(), b"a\xff\xfe")
+    assert "a\ufffd\ufffd" in [image.text for image in told(broken)]
+    assert found_in([whole, broken, whole]) == parsed_of([whole, broken, whole])
 
 
 def test_a_page_with_a_long_url_and_more_rows_than_a_batch(monkeypatch: pytest.MonkeyPatch):
     long = page(USUAL)
     long["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 5000}/"
     assert len(told(member(compact(long)))) == 10
-    monkeypatch.setattr(wat_links, "_ROWS_AT_ONCE", 3)
-    some = [one for one in images_of_members([member(compact(page(USUAL)))], Counter())]
-    assert [len(one.url) for one in some if isinstance(one, Images)] == [3, 2]
+    monkeypatch.setattr(wat_links, "ROWS_AT_ONCE", 3)
+    batches = [batch for batch in images_of_members([member(compact(page(USUAL)))], Counter())]
+    assert [len(batch.url) for batch in batches if isinstance(batch, Images)] == [3, 2]
     assert found_in([member(compact(page(USUAL)))]) == parsed_of([member(compact(page(USUAL)))])
 
 
@@ -343,9 +343,9 @@ def test_a_member_of_many_short_links_is_read_in_steps(text: str):
     whole["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 4000}/"
     link = f'{{"path":"IMG@/src","url":"a","alt":"{text}"}},'.encode()
     block = compact(whole).replace(b'"Links":[', b'"Links":[' + link * 16_000 + link[:-1])
-    one = member(block)
+    large = member(block)
     for times in (1, 3):
-        assert peak_of([one] * times) < 10 * times * len(one) + (64 << 20)
+        assert peak_of([large] * times) < 10 * times * len(large) + (64 << 20)
 
 
 def test_a_record_too_long_to_parse_and_a_page_of_a_long_url():
@@ -375,34 +375,34 @@ def test_any_json_is_pairs_or_a_fault(value: str, place: str):
 
 def test_one_bad_link_costs_its_record_one_row():
     bad = b'{"path":"IMG@/src","url":"a","alt":"\\x"},'
-    one = member(compact(page(USUAL[:2])).replace(b'"Links":[', b'"Links":[' + bad * 3))
-    found, counts = found_in([one, member(compact(page(USUAL[:1])))])
-    assert [row for row in found if isinstance(row, Broken)] == [Broken("bad_json", PAGE_URL)]
+    damaged = member(compact(page(USUAL[:2])).replace(b'"Links":[', b'"Links":[' + bad * 3))
+    rows, counts = found_in([damaged, member(compact(page(USUAL[:1])))])
+    assert [row for row in rows if isinstance(row, Broken)] == [Broken("bad_json", PAGE_URL)]
     assert counts["pages"] == 2
-    assert len(found) == 4
+    assert len(rows) == 4
 
 
 @pytest.mark.parametrize("bad", ["7", "null", '["path"]', '"IMG@/src"'])
 def test_one_link_that_is_no_object_costs_itself_alone(bad: str):
     block = compact(page(USUAL[:2])).replace(b'"Links":[', f'"Links":[{bad},'.encode())
     for spaced in (block, block.replace(b'"Envelope":', b'"Envelope" :')):  # and for the parser
-        found, counts = found_in([member(spaced)])
-        assert [row for row in found if isinstance(row, Broken)] in (
+        rows, counts = found_in([member(spaced)])
+        assert [row for row in rows if isinstance(row, Broken)] in (
             [],
             [Broken("bad_json", PAGE_URL)],
         )
         assert counts["pages"] == 1
-        assert len([row for row in found if not isinstance(row, Broken)]) == 2
+        assert len([row for row in rows if not isinstance(row, Broken)]) == 2
 
 
 def test_a_broken_record_costs_itself_alone(tmp_path: Path):
     good = compact(page(USUAL[:1]))
-    some = [record("x", block, kind="metadata") for block in (good, good[:-9], good)]
-    (tmp_path / "a.wat.gz").write_bytes(packed(some, "gz"))
+    records = [record("x", block, kind="metadata") for block in (good, good[:-9], good)]
+    (tmp_path / "a.wat.gz").write_bytes(packed(records, "gz"))
     counts: Counter[str] = Counter()
     part = PageFiles("wat", ((str(tmp_path / "a.wat.gz"), ""),))
-    found = flat(pairs_of(part, counts))
-    assert Counter(map(type, found)) == {Found: 2, Broken: 1}
+    rows = flat(pairs_of(part, counts))
+    assert Counter(map(type, rows)) == {Found: 2, Broken: 1}
     assert (counts["pages"], counts["records"]) == (2, 3)
 
 

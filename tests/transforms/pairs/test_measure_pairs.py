@@ -31,8 +31,8 @@ URL = "http://a.example/b.jpg"
 
 def told(pairs: Pairs) -> list[tuple]:
     """All that is known of each row."""
-    known = [getattr(pairs, name) for name in (*pairs._fields[:6], "word_count")]
-    columns = [c.to_pylist() if isinstance(c, pa.Array) else c.tolist() for c in known]
+    measured = [getattr(pairs, name) for name in (*pairs._fields[:6], "word_count")]
+    columns = [c.to_pylist() if isinstance(c, pa.Array) else c.tolist() for c in measured]
     return list(zip(*columns, ngrams_by_row(pairs), pairs.exact_hash().tolist(), strict=True))
 
 
@@ -40,12 +40,12 @@ def told(pairs: Pairs) -> list[tuple]:
 def test_what_is_remembered_is_measured_alike(rows: list) -> None:
     batch = pair_batch(rows)
     pairs = measure(batch)
-    found = recalled(remembered(pairs, batch))
-    texts = measure_texts(found.text, pairs.usable(), found.word_count)
-    found = found._replace(ngrams=NGrams(texts.ngrams, texts.first_ngram))
-    assert found.word_count.tolist() == texts.word_count.tolist()
-    known = told(pairs._replace(own_url=found.own_url))
-    assert told(found) == known
+    later = recalled(remembered(pairs, batch))
+    texts = measure_texts(later.text, pairs.usable(), later.word_count)
+    later = later._replace(ngrams=NGrams(texts.ngrams, texts.first_ngram))
+    assert later.word_count.tolist() == texts.word_count.tolist()
+    expected = told(pairs._replace(own_url=later.own_url))
+    assert told(later) == expected
 
 
 def test_pages_and_where_a_row_is_stored_are_remembered() -> None:

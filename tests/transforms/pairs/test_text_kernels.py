@@ -31,17 +31,17 @@ def test_a_blank_at_each_place(size: int, behind: bytes) -> None:
         text = bytes([filler]) * size
         assert blank_in(text, 0, behind) == size
         for place in range(size):
-            one = text[:place] + b" " + text[place + 1 :]
-            assert blank_in(one, 0, behind) == place
-            assert blank_in(one, place + 1, behind) == size
+            with_blank = text[:place] + b" " + text[place + 1 :]
+            assert blank_in(with_blank, 0, behind) == place
+            assert blank_in(with_blank, place + 1, behind) == size
             assert blank_in(text[:place] + b" " * (size - place), 0, behind) == place
 
 
 @given(st.lists(st.sampled_from(BYTES), max_size=40).map(bytes), st.integers(0, 8))
 def test_the_next_blank_is_the_first_one(text: bytes, start: int) -> None:
     start = min(start, len(text))
-    found = text.find(b" ", start)
-    assert blank_in(text, start, b" " * 8) == (found if found >= 0 else len(text))
+    place = text.find(b" ", start)
+    assert blank_in(text, start, b" " * 8) == (place if place >= 0 else len(text))
 
 
 @pytest.mark.parametrize("size", range(1, 50))

@@ -132,10 +132,10 @@ def test_the_identity(caption: str, identity: str) -> None:
     ],
 )
 def test_the_words(identity: str, words: list[str]) -> None:
-    found = measured(["x y", identity, "z!"])
-    assert found.word_count.tolist() == [2, len(words), 1]
+    texts = measured(["x y", identity, "z!"])
+    assert texts.word_count.tolist() == [2, len(words), 1]
     bigrams = [f"{a} {b}" for a, b in pairwise(words)]
-    assert ngrams_by_row(found) == [
+    assert ngrams_by_row(texts) == [
         sorted(map(ngram_hash, ("x", "y", "x y"))),
         sorted(map(ngram_hash, [*words, *bigrams])),
         [ngram_hash("z")],
@@ -152,10 +152,10 @@ def test_words_of_every_length(before: str, size: int) -> None:
 
 
 def test_a_bigram_is_no_unigram_and_has_an_order() -> None:
-    found = ngrams_by_row(measured(["a b", "b a", "ab"]))
-    assert ngram_hash("a b") in found[0]
-    assert ngram_hash("b a") in found[1]
-    assert len({one for row in found for one in row}) == 5
+    rows = ngrams_by_row(measured(["a b", "b a", "ab"]))
+    assert ngram_hash("a b") in rows[0]
+    assert ngram_hash("b a") in rows[1]
+    assert len({ngram for row in rows for ngram in row}) == 5
 
 
 @given(columns)
@@ -174,9 +174,9 @@ def test_texts_that_are_not_wanted_have_no_words(texts: list[str], random) -> No
         row if want else (*row[:2], 0, [])
         for row, want in zip(by_the_rules(texts), wanted, strict=True)
     ]
-    found = measure_texts(strings(texts), np.array(wanted, np.bool_))
-    assert told(found) == expected
-    assert len(found.ngrams) == sum(len(row[3]) for row in expected)  # and nothing between
+    measures = measure_texts(strings(texts), np.array(wanted, np.bool_))
+    assert told(measures) == expected
+    assert len(measures.ngrams) == sum(len(row[3]) for row in expected)  # and nothing between
 
 
 @given(columns)
@@ -258,8 +258,12 @@ def test_every_character_from_the_end_of_the_tables_on() -> None:
 def test_every_composition() -> None:
     """What any character decomposes to, whole and without its last mark beside it."""
     apart = [unicodedata.normalize("NFD", c) for c in points(0, 0x110000)]
-    texts = [f"x{one}" for one in apart if len(one) > 1]
-    texts += [f"{unicodedata.normalize('NFC', one[:-1])}{one[-1]}" for one in apart if one[1:]]
+    texts = [f"x{sequence}" for sequence in apart if len(sequence) > 1]
+    texts += [
+        f"{unicodedata.normalize('NFC', sequence[:-1])}{sequence[-1]}"
+        for sequence in apart
+        if sequence[1:]
+    ]
     assert len(texts) > 24_000  # 11172 are Hangul syllables
     kept = measured(texts).kept.to_pylist()
     assert kept == [unicodedata.normalize("NFC", text) for text in texts]

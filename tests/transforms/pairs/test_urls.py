@@ -92,8 +92,8 @@ def test_the_identity(url: str, identity: str | None) -> None:
 def test_columns_are_what_the_rules_say_row_by_row(texts: list[str]) -> None:
     identities = [reference.url_identity(text) for text in texts]
     column = pa.array(texts, pa.string())
-    for one in (column, in_the_middle(column)):
-        hashes, usable, _ = url_hashes(one)
+    for placed in (column, in_the_middle(column)):
+        hashes, usable, _ = url_hashes(placed)
         assert usable.tolist() == [identity is not None for identity in identities]
         assert hashes.tolist() == [xxh(identity or "") for identity in identities]
 

@@ -89,8 +89,8 @@ def test_stored_images_are_read_back_in_any_order(tmp_path: Path):
             "source_size": [size for _, _, size in places],
         }
     )
-    found = {fetched.index: fetched.body for fetched in stored_bodies(table, 10)}
-    assert found == {n: bodies[name][at : at + size] for n, (name, at, size) in enumerate(places)}
+    read = {fetched.index: fetched.body for fetched in stored_bodies(table, 10)}
+    assert read == {n: bodies[name][at : at + size] for n, (name, at, size) in enumerate(places)}
 
 
 def test_a_stored_image_that_is_too_large_is_not_read(tmp_path: Path):

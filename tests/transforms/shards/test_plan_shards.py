@@ -43,9 +43,9 @@ def test_the_number_of_groups(pairs: int, shards: int, groups: int) -> None:
 
 @given(st.lists(st.integers(0, TOP)), st.integers(1, 2**32 - 1))
 def test_shards_are_equal_parts_of_all_keys(keys: list[int], shards: int) -> None:
-    found = shards_of(np.array(keys, np.uint64), shards).tolist()
-    assert found == [(key >> 32) * shards >> 32 for key in keys]
-    assert all(0 <= shard < shards for shard in found)
+    numbers = shards_of(np.array(keys, np.uint64), shards).tolist()
+    assert numbers == [(key >> 32) * shards >> 32 for key in keys]
+    assert all(0 <= shard < shards for shard in numbers)
 
 
 def test_the_edges_of_three_shards() -> None:

@@ -138,9 +138,9 @@ def test_resize_modes(pictures: Path, tmp_path: Path, mode: str):
     suffix = {"border": "webp", "no": "png"}.get(mode, "jpg")
     quality = "--encode_quality=6" if suffix == "png" else "--encode_quality=90"
     flags = ("--allow_private_addresses", "--min_image_side=90", quality)
-    told = (f"--resize_mode={mode}", f"--encode_format={suffix}")
-    told += () if mode == "no" else ("--image_size=64",)
-    succeed(pictures, tmp_path / "set", *flags, *told)
+    of_mode = (f"--resize_mode={mode}", f"--encode_format={suffix}")
+    of_mode += () if mode == "no" else ("--image_size=64",)
+    succeed(pictures, tmp_path / "set", *flags, *of_mode)
     assert rejected(tmp_path / "set") == []
     files, sizes = samples(tmp_path / "set"), {}
     for row in rows(tmp_path / "set"):

@@ -55,20 +55,20 @@ def test_a_write_that_fails_leaves_what_was_there(folder: str) -> None:
         with pytest.raises(RuntimeError, match="killed"):
             write_atomically(f"{folder}/{name}", half)
     assert read(f"{folder}/old") == b"whole"
-    names = [one.name for one in Path(folder).iterdir()] if is_local(folder) else list(FILES)
+    names = [path.name for path in Path(folder).iterdir()] if is_local(folder) else list(FILES)
     assert names == ["old" if is_local(folder) else f"{folder}/old"]
 
 
 def test_nothing_is_seen_under_its_name_before_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    seen = []
+    looks = []
 
     def write(sink) -> None:
         sink.write(b"a")
-        seen.append([path.exists(), *(one.name.startswith(".") for one in tmp_path.iterdir())])
+        looks.append([path.exists(), *(file.name.startswith(".") for file in tmp_path.iterdir())])
 
     write_atomically(str(path), write)
-    assert seen == [[False, True]]
+    assert looks == [[False, True]]
 
 
 def test_a_finished_file_is_published(folder: str, tmp_path: Path) -> None:

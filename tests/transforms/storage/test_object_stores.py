@@ -172,18 +172,18 @@ def test_it_is_tried_more_often_than_boto3_does(
 def test_an_upload_that_is_cut_off_is_never_seen(faulty: tuple[FaultyProxy, Store]):
     proxy, store = faulty
     path = f"{store.root}/cut"
-    seen: list[list[str]] = []
+    listings: list[list[str]] = []
 
     def cut(method: str, _: str) -> str | None:
         if method != "PUT" or len(proxy.failed) >= 2:
             return None
-        seen.append(store.keys(path.rpartition("/")[0] + "/cu"))
+        listings.append(store.keys(path.rpartition("/")[0] + "/cu"))
         return "cut"
 
     proxy.fault = cut
     write_atomically(path, lambda sink: sink.write(BIG))
-    assert len(seen) >= 2  # parts go side by side: a third may be cut
-    assert not any(seen)
+    assert len(listings) >= 2  # parts go side by side: a third may be cut
+    assert not any(listings)
     assert read(path) == BIG
 
 

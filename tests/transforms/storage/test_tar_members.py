@@ -81,12 +81,12 @@ def test_one_flipped_bit_of_a_header_is_told():
 
 def test_a_tar_may_be_read_anywhere_meanwhile():
     source = io.BytesIO(tar_of({f"{n}.txt": b"%d" % n * 600 for n in range(9)}))
-    found = []
+    bodies = []
     for member in tar_members(source):
         source.seek(member.at)
-        found.append(source.read(member.size))
+        bodies.append(source.read(member.size))
         source.seek(0, io.SEEK_END)
-    assert found == [b"%d" % n * 600 for n in range(9)]
+    assert bodies == [b"%d" % n * 600 for n in range(9)]
 
 
 def test_memory_does_not_grow_with_the_members():

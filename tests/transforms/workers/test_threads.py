@@ -99,15 +99,15 @@ class _Slower(ThreadedDoFn):
 
 @pytest.mark.parametrize("size", [0, 1, THREADS, THREADS + 1, 20])
 def test_elements_keep_their_order(size: int) -> None:
-    found = list(in_a_bundle(_Slower(), list(range(size)), "side"))
-    assert found == [(element, value, "side") for element in range(size) for value in range(3)]
+    results = list(in_a_bundle(_Slower(), list(range(size)), "side"))
+    assert results == [(element, value, "side") for element in range(size) for value in range(3)]
 
 
 def test_a_threaded_do_fn_works_on_several_bundles() -> None:
     do_fn = _Slower()
     for elements in ([3, 4], [5]):
-        found = list(in_a_bundle(do_fn, elements))
-        assert found == [(element, value, "") for element in elements for value in range(3)]
+        results = list(in_a_bundle(do_fn, elements))
+        assert results == [(element, value, "") for element in elements for value in range(3)]
 
 
 class _Meet(ThreadedDoFn):
@@ -137,8 +137,8 @@ RUNNER = threading.get_ident()
 
 
 def test_elements_are_taken_on_the_runners_thread_and_worked_on_in_others() -> None:
-    found = list(in_a_bundle(_Taken(), [iter([1, 2]), iter([3])]))
-    assert found == [([1, 2], True, False), ([3], True, False)]
+    results = list(in_a_bundle(_Taken(), [iter([1, 2]), iter([3])]))
+    assert results == [([1, 2], True, False), ([3], True, False)]
 
 
 class _Endless(ThreadedDoFn):
@@ -180,14 +180,15 @@ class _Fail(ThreadedDoFn):
 
 @pytest.mark.parametrize("at", [0, 3, 9])
 def test_an_error_fails_the_bundle_at_its_place(at: int) -> None:
+    before = set(threading.enumerate())
     do_fn = _Fail(at)
     expected = [value for element in range(at) for value in (element, -element)] + [at]
-    found = in_a_bundle(do_fn, list(range(10)))
-    assert [next(found) for _ in expected] == expected  # what came before the error
+    results = in_a_bundle(do_fn, list(range(10)))
+    assert [next(results) for _ in expected] == expected  # what came before the error
     with pytest.raises(ValueError, match=f"element {at}"):
-        next(found)
+        next(results)
     do_fn.teardown()
-    do_fn._pool.shutdown(wait=True)  # comes back, since no thread hangs
+    assert not still_at_work(before)
 
 
 AT_WORK: set[int] = set()
@@ -232,10 +233,10 @@ def test_tagged_outputs_in_beam() -> None:
     def build(pipeline: beam.Pipeline) -> None:
         side = pipeline | "Side" >> beam.Create([100])
         tagged = beam.ParDo(_Tagged(), beam.pvalue.AsSingleton(side))
-        found = pipeline | beam.Create(elements) | tagged.with_outputs("squares", main="same")
-        assert_that(found["same"], equal_to(elements), label="same")
+        outputs = pipeline | beam.Create(elements) | tagged.with_outputs("squares", main="same")
+        assert_that(outputs["same"], equal_to(elements), label="same")
         squares = [n**2 + 100 for n in elements]
-        assert_that(found["squares"], equal_to(squares), label="squares")
+        assert_that(outputs["squares"], equal_to(squares), label="squares")
 
     run_in_beam(build)
 
@@ -250,16 +251,25 @@ def test_an_error_behind_it_stops_its_threads() -> None:
     with pytest.raises(Exception, match="downstream"), beam.Pipeline(runner=FnApiRunner()) as p:
         p | beam.Create([1, 2]) | beam.ParDo(_Endless()) | beam.Map(fail)
     stop_work()
-    pools = [t for t in set(threading.enumerate()) - before if t.name.startswith("ThreadPool")]
-    for thread in pools:
-        thread.join(5)
-    assert not any(thread.is_alive() and not _idle(thread) for thread in pools)
+    assert not still_at_work(before)
 
 
-def _idle(thread: threading.Thread) -> bool:
-    """Whether it waits for work, as a pool's thread does until the pool is collected."""
-    frame = sys._current_frames()[thread.ident]
-    return frame.f_code.co_name == "_worker"
+def still_at_work(before: set[threading.Thread]) -> list[threading.Thread]:
+    """The threads of pools begun since then that have work; those that end theirs within some
+    seconds have none. Without any a thread waits until its pool is collected."""
+    until = time.monotonic() + 20
+    while True:
+        frames = sys._current_frames()
+        begun = set(threading.enumerate()) - before
+        pools = [thread for thread in begun if thread.name.startswith("ThreadPool")]
+        at_work = [
+            thread
+            for thread in pools
+            if thread.ident in frames and frames[thread.ident].f_code.co_name != "_worker"
+        ]
+        if not at_work or time.monotonic() > until:
+            return at_work
+        time.sleep(0.05)
 
 
 def test_stopped_work_takes_no_further_batch() -> None:

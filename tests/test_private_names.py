@@ -1,0 +1,78 @@
+"""Tests and benchmarks use what is public: what they need of a module is part of what it offers."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.root import ROOT, tracked
+
+CALLERS = [path for path in tracked("*.py") if path.parts[0] in ("tests", "benchmarks")]
+# Private names of others that tests and benchmarks use for want of a public one.
+OF_OTHERS = {
+    "_replace": "of named tuples, and documented",
+    "_fields": "of named tuples, and documented",
+    "_exit": "of os, and documented",
+    "_current_frames": "of sys, and documented",
+    "_catalog": "of gettext: all messages of a catalogue",
+    "_dynamo": "of torch: how many graphs were compiled",
+    "_safe_read": "of Pillow: how much it reads of a file",
+    "_pipeline_options": "of Beam: the options of file systems, to be set back",
+    "_Credentials": "of google.auth's use by Beam: whether it has looked for credentials",
+    "_credentials_init": "the same",
+    "_pre_grouped_coder": "of Beam's runner: the sizes of what is shuffled",
+    "_coder_impl": "the same",
+    "_key_coder": "the same",
+}
+BY_NAME = {"setattr", "getattr", "delattr", "hasattr", "patch", "object"}
+
+
+def private_names(tree: ast.AST) -> Iterator[str]:
+    """The private names that a file imports, or takes of anything but `self` and `cls`."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [part for alias in node.names for part in alias.name.split(".")]
+        elif isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            names = [] if own else [node.attr]
+        elif isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            values = [a.value for a in node.args[:2] if isinstance(a, ast.Constant)]
+            texts = [value for value in values if isinstance(value, str)]
+            names = [t.split(".")[-1] for t in texts] if called in BY_NAME else []
+        yield from (name for name in names if re.match("_[^_]", name))
+
+
+@pytest.mark.parametrize("path", CALLERS, ids=str)
+def test_tests_and_benchmarks_use_nothing_private(path: Path) -> None:
+    private = set(private_names(ast.parse((ROOT / path).read_text())))
+    assert private - OF_OTHERS.keys() == set()
+
+
+def test_no_private_name_of_others_is_listed_in_vain() -> None:
+    trees = [ast.parse((ROOT / path).read_text()) for path in CALLERS]
+    assert {name for tree in trees for name in private_names(tree)} == OF_OTHERS.keys()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from a import _b",
+        "import a._b",
+        "from a._b import c",
+        "a._b",
+        "a()._b = 1",
+        "self.a._b",
+        "patch.setattr(a, '_b', 1)",
+        "patch.setattr('a._b', 1)",
+        "getattr(a, '_b')",
+    ],
+)
+def test_a_private_name_is_seen_however_it_is_used(code: str) -> None:
+    assert [*private_names(ast.parse(code))] == ["_b"]
+    assert [*private_names(ast.parse("self._b, cls._b, a.__b__, '_b'"))] == []
