@@ -11,7 +11,7 @@ import apache_beam as beam
 
 from pipeline.inputs.readers import read_split
 from pipeline.inputs.splits import Split
-from pipeline.options import Command
+from pipeline.options import Command, Job
 from pipeline.rules import Rules
 from pipeline.runs.documents import (
     ImageSummary,
@@ -28,10 +28,12 @@ from transforms.corpus.judge_pairs import JudgePairs, TextRules
 from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
 from transforms.decontamination.evaluation_images import EvaluationFile, HashEvaluationImages
 from transforms.pages.parse_pages import PageFiles, ParsePages, add_page_counts
+from transforms.pairs.hold_out import HoldOut
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
 from transforms.shards.measure_images import ImageRules
 from transforms.shards.plan_shards import PlanShards
+from transforms.shards.shard_places import HOLDOUT
 from transforms.shards.shard_stats import ShardStats
 from transforms.shards.write_shards import ShardWriter, WriteShards
 from transforms.storage.blocks import Blocks
@@ -116,20 +118,27 @@ def curate_texts(
     )
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
-        result["shards"] = _planned(pipeline, judged, job.samples_per_shard, places)
+        result["shards"] = _planned(pipeline, judged, job, places)
     sums = {"rows_read": (counted["read"], sum), "counts": (judged["counts"], add_counts)}
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
 
 def _planned(
-    pipeline: beam.Pipeline, judged: Any, samples_per_shard: int, places: Places
+    pipeline: beam.Pipeline, judged: Any, job: Job, places: Places
 ) -> beam.PCollection:
     """A singleton, the numbers of the shards that the kept pairs are planned to be in."""
     view = beam.pvalue.AsIter(judged["counts"])
     count = beam.Map(lambda _, counts: add_counts(counts).kept, view)
     kept = pipeline | "Once" >> beam.Create([None]) | "Kept" >> count
-    plan = PlanShards(places.work.plan, samples_per_shard, kept, places.blocks)
-    return judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
+    plan = partial(PlanShards, places.work.plan, job.samples_per_shard, blocks=places.blocks)
+    if job.holdout:
+        sides = judged["kept"] | HoldOut(job.holdout, kept, places.blocks)
+        held = sides["held"] | "PlanHeld" >> plan(kept=sides["held_rows"], first=HOLDOUT)
+        left = sides["left"] | "PlanLeft" >> plan(kept=sides["left_rows"])
+        planned = (held, left) | "BothSides" >> beam.Flatten()
+    else:
+        planned = judged["kept"] | plan(kept=kept)
+    return planned | "Planned" >> beam.combiners.ToList()
 
 
 class _CorpusSets(NamedTuple):
@@ -232,8 +241,8 @@ def curate_images(
 
 
 def _written(stats: ShardStats) -> WrittenShard:
-    return WrittenShard(stats.shard, stats.successes, stats.sha256)
+    return WrittenShard(stats.number, stats.successes, stats.sha256)
 
 
 def _failing(stats: ShardStats) -> list[int]:
-    return [stats.shard] if stats.failed_to_download else []
+    return [stats.number] if stats.failed_to_download else []

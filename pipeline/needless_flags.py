@@ -27,7 +27,7 @@ _OF_IMAGES = (
     *_names(FetchSettings),
     *_names(ResizeSettings),
     *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
-    *("eval_images", "samples_per_shard"),
+    *("eval_images", "samples_per_shard", "holdout"),
 )
 _OF_ENCODING = ("encode_format", "encode_quality")
 _OF_SIZE = (

@@ -68,6 +68,13 @@ class Job:
         },
     )
     samples_per_shard: int = field(default=10_000, metadata={"help": "pairs in a shard, about"})
+    holdout: float = field(
+        default=0.0,
+        metadata={
+            "help": "this share of the images, by the hash of their URL, goes to holdout/ and not "
+            "to shards/; 1 or more: about so many pairs"
+        },
+    )
     batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
 
     def __post_init__(self) -> None:
@@ -88,6 +95,11 @@ class Job:
         for name in ("samples_per_shard", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        if self.holdout < 0 or (self.holdout > 1 and self.holdout != int(self.holdout)):
+            raise ValueError(
+                f"holdout must be a share below 1, such as 0.01, or a number of pairs; "
+                f"got {self.holdout}"
+            )
         if self.input_format not in FORMATS:
             raise ValueError(
                 f"input_format must be one of {', '.join(FORMATS)}; got {self.input_format!r}"

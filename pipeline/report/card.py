@@ -18,7 +18,13 @@ size_categories: [{{ size }}]
 {%- if tars %}
 configs:
   - config_name: default
-    data_files: shards/*.tar
+    data_files:
+      - split: train
+        path: shards/*.tar
+{%- if manifest.held_out %}
+      - split: validation
+        path: holdout/*.tar
+{%- endif %}
 {%- endif %}
 ---
 # {{ pairs }} image and alt-text pairs
@@ -29,6 +35,9 @@ Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
 - `shards/*.tar`: WebDataset, {{ tars }} shards, of `KEY.{{ extension }}`
   (the image), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as
   columns, with perceptual hash, SHA-256 of the fetched bytes and sizes in px.
+{%- if manifest.held_out %}
+- `holdout/*.tar`, `.parquet`: {{ n(held_out) }} more pairs, which are held out to validate on.
+{%- endif %}
 {%- elif manifest.job.text_only -%}
 - `pairs/*.parquet`: columns `key`, `url`, `caption`, `page_url`. The images were not fetched.
 {%- else -%}
@@ -103,6 +112,7 @@ def dataset_card(manifest: Manifest, steps: list[Step]) -> str:
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     return environment.from_string(_CARD).render(
         manifest=manifest,
+        held_out=sum(shard.pairs for shard in manifest.held_out.values()),
         tars=sum(1 for shard in manifest.shards.values() if shard.pairs),
         extension=extension,
         pairs=f"{manifest.pairs:,}",

@@ -27,6 +27,7 @@ from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularyFile
 from transforms.corpus.vocabulary_file import HASHING, NAME
 from transforms.shards.renumber_shards import renumber_shards
+from transforms.shards.shard_places import HOLDOUT, shard_name
 from transforms.storage.documents import write_document
 from transforms.storage.files import move, write_atomically
 from transforms.workers.packages import DECIDING, installed
@@ -56,14 +57,15 @@ def close_run(folder: RunFolder) -> Funnel:
             raise RuntimeError(f"the shards were given other pairs than the {kept} that are kept")
         steps, kept = funnel(_of_both(text.counts, images.counts)), images.counts.kept
         check_funnel(steps, kept)
-    pages = folder.work.find_pages()
+    pages, shards = folder.work.find_pages(), _renumbered(folder, images.shards)
     manifest = Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
         versions={name: installed()[name] for name in DECIDING},
         pairs=kept,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,
-        shards=_entries(_renumbered(folder, images.shards)),
+        shards=_entries(shards),
+        holdout=_held_out(folder, shards),
     )
     return _close(
         folder,
@@ -116,7 +118,13 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         details=plan.details,
     )
     earlier = [] if isinstance(manifest.retries, UnsetType) else manifest.retries
-    manifest = replace(manifest, pairs=kept, shards=_entries(shards), retries=[*earlier, retried])
+    manifest = replace(
+        manifest,
+        pairs=kept,
+        shards=_entries(shards),
+        holdout=_held_out(folder, shards),
+        retries=[*earlier, retried],
+    )
     return _close(folder, manifest, replace(base.funnel, fetch=fetch, pairs=kept, steps=steps))
 
 
@@ -132,6 +140,9 @@ def _counted(before: Funnel) -> Counts:
 
 
 def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
+    if not isinstance(manifest.holdout, UnsetType):
+        pairs = sum(shard.pairs for shard in manifest.held_out.values())
+        closing = replace(closing, holdout=pairs)
     write_document(f"{folder.out}/funnel.json", closing)
     card = dataset_card(manifest, closing.steps).encode()
     write_atomically(f"{folder.out}/README.md", lambda sink: sink.write(card))
@@ -152,7 +163,11 @@ def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
 
 def _written(manifest: Manifest) -> list[WrittenShard]:
     """The shards that an earlier run closed with."""
-    return [WrittenShard(int(n), e.pairs, e.sha256) for n, e in manifest.shards.items()]
+    return [
+        WrittenShard(first + int(name), entry.pairs, entry.sha256)
+        for first, entries in ((0, manifest.shards), (HOLDOUT, manifest.held_out))
+        for name, entry in entries.items()
+    ]
 
 
 def _renumbered(folder: RunFolder, shards: list[WrittenShard]) -> list[WrittenShard]:
@@ -162,5 +177,14 @@ def _renumbered(folder: RunFolder, shards: list[WrittenShard]) -> list[WrittenSh
     return [replace(shard, number=numbers.get(shard.number, shard.number)) for shard in shards]
 
 
-def _entries(shards: list[WrittenShard]) -> dict[str, ShardEntry]:
-    return {f"{shard.number:05d}": ShardEntry(shard.kept, shard.sha256) for shard in sorted(shards)}
+def _entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str, ShardEntry]:
+    return {
+        shard_name(shard.number): ShardEntry(shard.kept, shard.sha256)
+        for shard in sorted(shards)
+        if (shard.number >= HOLDOUT) == held_out
+    }
+
+
+def _held_out(folder: RunFolder, shards: list[WrittenShard]) -> dict[str, ShardEntry] | UnsetType:
+    wanted = folder.description.job.get("holdout")
+    return _entries(shards, held_out=True) if wanted else UNSET

@@ -15,6 +15,7 @@ from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_images import EvaluationFile, EvaluationSet
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
+from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.documents import find_document, read_document
 from transforms.workers.summaries import Counts
 
@@ -106,11 +107,16 @@ class FetchReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Funnel:
-    """`funnel.json`; `pages` where there were some."""
+    """`funnel.json`; `pages` where there were some, `holdout` where pairs are held out.
+
+    Attributes:
+      pairs: how many are kept. holdout: how many of them are held out.
+    """
 
     pages: PageCounts | UnsetType = UNSET
     fetch: FetchReport
     pairs: int
+    holdout: int | UnsetType = UNSET
     steps: list[Step]
     vocabulary: VocabularySummary
 
@@ -142,14 +148,25 @@ class Retry:
 
 @dataclass(frozen=True)
 class Manifest(RunDescription):
-    """`manifest.json`."""
+    """`manifest.json`; `holdout` are the shards of what is held out."""
 
     versions: dict[str, str]
     pairs: int
     vocabulary: VocabularySummary
     evaluation_images: dict[str, EvaluationSet]
     shards: dict[str, ShardEntry]
+    holdout: dict[str, ShardEntry] | UnsetType = UNSET
     retries: list[Retry] | UnsetType = UNSET
+
+    @property
+    def held_out(self) -> dict[str, ShardEntry]:
+        """The shards of what is held out; none where nothing is."""
+        return {} if isinstance(self.holdout, UnsetType) else self.holdout
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of all shards."""
+        return sorted([*map(int, self.shards), *(HOLDOUT + int(n) for n in self.held_out)])
 
 
 @dataclass(frozen=True)

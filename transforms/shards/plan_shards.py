@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.columns.hashing import UInt64s
+from transforms.shards.shard_places import HOLDOUT, shard_name
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from transforms.storage.files import write_atomically
 
@@ -80,7 +81,7 @@ def _one_table(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
 
 def plan_path(folder: str, shard: int) -> str:
     """Where the pairs of a shard are listed until it is written."""
-    return f"{folder}/{shard:05d}.parquet"
+    return f"{folder}/{'holdout-' * (shard >= HOLDOUT)}{shard_name(shard)}.parquet"
 
 
 def write_plan(rows: pa.Table, path: str) -> None:

@@ -20,7 +20,7 @@ from transforms.columns.hashing import UInt64s
 from transforms.decontamination.evaluation_images import open_evaluation_hashes
 from transforms.shards.build_shard import REJECTS, SIDECAR, TAR, ShardSettings, build_shard
 from transforms.shards.plan_shards import plan_path
-from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from transforms.shards.shard_stats import ShardStats
 from transforms.storage.documents import read_document
 from transforms.storage.files import exists, is_local, open_to_read, remove, write_atomically
@@ -85,9 +85,12 @@ class ShardWriter:
 
     def left_of(self, shards: Sequence[int]) -> set[int]:
         """Which of these are not finished."""
-        (listed,) = FileSystems.match([f"{self.out}/shards/*_stats.json"])
-        names = [file.path.rpartition("/")[2] for file in listed.metadata_list]
-        return set(shards) - {int(name.partition("_")[0]) for name in names}
+        written = set()
+        for first, folder in zip((0, HOLDOUT), self.places.folders, strict=True):
+            (listed,) = FileSystems.match([f"{folder}/*_stats.json"])
+            names = [file.path.rpartition("/")[2] for file in listed.metadata_list]
+            written |= {first + int(name.partition("_")[0]) for name in names}
+        return set(shards) - written
 
     def _write(self, shard: int, plan: str, claim: Claim) -> ShardStats:
         with open_to_read(plan) as source:
@@ -105,7 +108,7 @@ class ShardWriter:
         return stats
 
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
-        shard, places = stats.shard, self.places
+        shard, places = stats.number, self.places
         claim.publish(folder / REJECTS, places.rejected(shard))
         if stats.successes:
             claim.publish(folder / SIDECAR, places.sidecar(shard))
