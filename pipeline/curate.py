@@ -123,9 +123,7 @@ def curate_texts(
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
 
-def _planned(
-    pipeline: beam.Pipeline, judged: Any, job: Job, places: Places
-) -> beam.PCollection:
+def _planned(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) -> beam.PCollection:
     """A singleton, the numbers of the shards that the kept pairs are planned to be in."""
     view = beam.pvalue.AsIter(judged["counts"])
     count = beam.Map(lambda _, counts: add_counts(counts).kept, view)

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import io
 import logging
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ class Job:
         for name in ("samples_per_shard", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        if self.holdout < 0 or (self.holdout > 1 and self.holdout != int(self.holdout)):
+        if not (0 <= self.holdout < 1 or (1 <= self.holdout < math.inf and self.holdout % 1 == 0)):
             raise ValueError(
                 f"holdout must be a share below 1, such as 0.01, or a number of pairs; "
                 f"got {self.holdout}"
