@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import UNSET, UnsetType
 
 from pipeline.report.card import dataset_card
+from pipeline.report.contents import fetch_days, look_into
 from pipeline.report.fetch_report import failed_fetches
 from pipeline.report.funnel import check_funnel, funnel
 from pipeline.runs.documents import (
@@ -63,6 +64,7 @@ def close_run(folder: RunFolder) -> Funnel:
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,
         shards=_entries(images.shards),
+        fetched=fetch_days(folder.out, images.shards, folder.description),
     )
     return _close(
         folder,
@@ -114,6 +116,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         pairs=kept,
         shards=manifest.shards | _entries(shards),
         retries=[*earlier, retried],
+        fetched=fetch_days(folder.out, shards, manifest, manifest.fetched),
     )
     fetch = replace(fetch, tried=base.funnel.fetch.tried)
     return _close(folder, manifest, replace(base.funnel, fetch=fetch, pairs=kept, steps=steps))
@@ -132,7 +135,7 @@ def _counted(before: Funnel) -> Counts:
 
 def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
     write_document(f"{folder.out}/funnel.json", closing)
-    card = dataset_card(manifest, closing.steps).encode()
+    card = dataset_card(manifest, closing, look_into(folder.out, manifest)).encode()
     write_atomically(f"{folder.out}/README.md", lambda sink: sink.write(card))
     write_document(f"{folder.out}/manifest.json", manifest)
     folder.clean()

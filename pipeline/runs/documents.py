@@ -117,6 +117,14 @@ class Funnel:
 
 
 @dataclass(frozen=True)
+class Days:
+    """The first and the last day of something, as in 2024-05-18 (UTC)."""
+
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
 class ShardEntry:
     """What the manifest says of a shard."""
 
@@ -136,7 +144,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Manifest(RunDescription):
-    """`manifest.json`."""
+    """`manifest.json`; `fetched` where images were fetched, and is all that it knows of a clock."""
 
     versions: dict[str, str]
     pairs: int
@@ -144,6 +152,7 @@ class Manifest(RunDescription):
     evaluation_images: dict[str, EvaluationSet]
     shards: dict[str, ShardEntry]
     retries: list[Retry] | UnsetType = UNSET
+    fetched: Days | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

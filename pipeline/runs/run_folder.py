@@ -49,11 +49,12 @@ def describe_run(
     rules = dataclasses.asdict(command.rules)
     if vocabulary:
         del rules["vocabulary_size"]
+    contact = {"contact": command.fetch.contact} if command.fetch.contact else {}
     return RunDescription(
         job=job,
         rules=rules,
         resize=dataclasses.asdict(command.resize),
-        fetch={name: getattr(command.fetch, name) for name in FETCH_RULES},
+        fetch={name: getattr(command.fetch, name) for name in FETCH_RULES} | contact,
         input=list(files),
         evaluation=list(evaluation),
         given_vocabulary=vocabulary,

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from transforms.pages import page_images
 from transforms.pages import parse_pages as pages
 from transforms.pages.archive_members import Broken
 from transforms.pages.page_images import Found
+from transforms.pages.page_tally import PageTally
 from transforms.pages.parse_pages import PageFiles
 
 ALL = ("--language=", "--min_words=1", "--text_only")
@@ -60,7 +60,7 @@ def test_pages_and_rows_in_batches(
         b"".join(page_record(url(n), image_page(n)) for n in range(10))
     )
     part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))
-    batches = list(pages.rows_of(pages.pairs_of(part, Counter())))
+    batches = list(pages.rows_of(pages.pairs_of(part, PageTally())))
     assert max(map(len, batches)) <= rows_at_once
     assert pa.Table.from_batches(batches)["caption"].to_pylist() == [
         text for n in range(10) for text in (f"picture {n}", "same")
@@ -78,10 +78,10 @@ def test_rows_of_long_pages_are_given_sooner():
 
 PEAK = """
 import resource, sys
-from collections import Counter
+from transforms.pages.page_tally import PageTally
 from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 part = PageFiles("warc", ((sys.argv[1], ""),))
-rows = sum(map(len, rows_of(pairs_of(part, Counter()))))
+rows = sum(map(len, rows_of(pairs_of(part, PageTally()))))
 print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -150,7 +150,7 @@ def test_what_nobody_foresaw_is_a_row_and_told_once(
     monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(2)))
     monkeypatch.setattr(page_images, "pieces", failing(page_images.pieces, "picture 3"))
     monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(4)))
-    counts: Counter[str] = Counter()
+    counts = PageTally()
     part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))
     found = list(pages.pairs_of(part, counts))
     assert [one for one in found if isinstance(one, Broken)] == [
