@@ -127,7 +127,8 @@ def test_a_broken_page_costs_itself_alone(tmp_path: Path, name: str):
     told = funnel(tmp_path / "set")
     assert told["steps"][0]["dropped"]["broken_page"] == 2
     counted = {name: count for name, count in told["pages"].items() if count}
-    assert counted == {"broken": 2, "pages": 3, "pairs": 6, "records": 5}
+    days = {"first_day": "2026-01-01", "last_day": "2026-01-01"}
+    assert counted == {"broken": 2, "pages": 3, "pairs": 6, "records": 5} | days
     assert "pages: 3 of 5 records; 2 broken; 6 pairs" in ended.out
 
 
