@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec import UNSET, UnsetType
 
 from pipeline.report.card import dataset_card
+from pipeline.report.contents import fetch_days, look_into
 from pipeline.report.fetch_report import failed_fetches
 from pipeline.report.funnel import check_funnel, funnel
 from pipeline.runs.documents import (
@@ -66,6 +67,7 @@ def close_run(folder: RunFolder) -> Funnel:
         evaluation_images=images.evaluation_images,
         shards=_entries(shards),
         holdout=_held_out(folder, shards),
+        fetched=fetch_days(folder.out, shards, folder.description),
     )
     return _close(
         folder,
@@ -108,6 +110,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     statuses = add_by_name([left, images.statuses])
     fetch = failed_fetches(base.funnel.fetch.tried, statuses, folder.work.read_retry_hosts())
     shards = _renumbered(folder, [*_written(manifest), *images.shards])
+    fetched = shards[len(manifest.numbers) :]
     filled = {number for number, entry in manifest.shards.items() if entry.pairs}
     added = [int(n) for n, entry in _entries(shards).items() if entry.pairs and n not in filled]
     retried = Retry(
@@ -124,6 +127,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         shards=_entries(shards),
         holdout=_held_out(folder, shards),
         retries=[*earlier, retried],
+        fetched=fetch_days(folder.out, fetched, manifest, manifest.fetched),
     )
     return _close(folder, manifest, replace(base.funnel, fetch=fetch, pairs=kept, steps=steps))
 
@@ -144,7 +148,7 @@ def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
         pairs = sum(shard.pairs for shard in manifest.held_out.values())
         closing = replace(closing, holdout=pairs)
     write_document(f"{folder.out}/funnel.json", closing)
-    card = dataset_card(manifest, closing.steps).encode()
+    card = dataset_card(manifest, closing, look_into(folder.out, manifest)).encode()
     write_atomically(f"{folder.out}/README.md", lambda sink: sink.write(card))
     write_document(f"{folder.out}/manifest.json", manifest)
     folder.clean()

@@ -122,6 +122,14 @@ class Funnel:
 
 
 @dataclass(frozen=True)
+class Days:
+    """The first and the last day of something, as in 2024-05-18 (UTC)."""
+
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
 class ShardEntry:
     """What the manifest says of a shard; `sha256` is of its tar, which an empty one has not."""
 
@@ -148,7 +156,10 @@ class Retry:
 
 @dataclass(frozen=True)
 class Manifest(RunDescription):
-    """`manifest.json`; `holdout` are the shards of what is held out."""
+    """`manifest.json`; `fetched` where images were fetched, and is all that it knows of a clock.
+
+    `holdout` are the shards of what is held out.
+    """
 
     versions: dict[str, str]
     pairs: int
@@ -157,6 +168,7 @@ class Manifest(RunDescription):
     shards: dict[str, ShardEntry]
     holdout: dict[str, ShardEntry] | UnsetType = UNSET
     retries: list[Retry] | UnsetType = UNSET
+    fetched: Days | UnsetType = UNSET
 
     @property
     def held_out(self) -> dict[str, ShardEntry]:

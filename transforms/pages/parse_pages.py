@@ -7,7 +7,6 @@ To parse a page costs twenty times what its pairs cost after it.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import apache_beam as beam
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import UNSET, UnsetType
 
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.pages.archive_members import Broken, to_the_end, unreadable
@@ -24,6 +24,7 @@ from transforms.pages.archives import Record, read_records
 from transforms.pages.html_tags import PIECE
 from transforms.pages.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page, page_of
 from transforms.pages.page_images import Found, Tags, images_of, tags_of
+from transforms.pages.page_tally import PageTally
 from transforms.pages.wat import read_wat
 from transforms.pages.wat_links import Images
 from transforms.storage.files import exists, is_local, open_to_read
@@ -40,7 +41,11 @@ COUNTS = b"alignset.pages"  # where the file keeps what was counted
 
 @dataclass(frozen=True)
 class PageCounts:
-    """What was seen of pages: `no_response`, `not_html` and `not_ok` are records of no page."""
+    """What was seen of pages: `no_response`, `not_html` and `not_ok` are records of no page.
+
+    Attributes:
+      first_day, last_day: on which the archives say that the pages were crawled.
+    """
 
     broken: int = 0
     no_response: int = 0
@@ -49,11 +54,16 @@ class PageCounts:
     pages: int = 0
     pairs: int = 0
     records: int = 0
+    first_day: str | UnsetType = UNSET
+    last_day: str | UnsetType = UNSET
 
 
 def add_page_counts(counts: Iterable[PageCounts]) -> PageCounts:
-    """The sum of the counts of parts."""
-    return PageCounts(**add_by_name(map(msgspec.to_builtins, counts)))
+    """The sum of the counts of parts, and the days that all of them span."""
+    parts = [msgspec.to_builtins(part) for part in counts]
+    days = [(part.pop("first_day"), part.pop("last_day")) for part in parts if "first_day" in part]
+    firsts, lasts = zip(*days, strict=True) if days else ([UNSET], [UNSET])
+    return PageCounts(**add_by_name(parts), first_day=min(firsts), last_day=max(lasts))
 
 
 @dataclass(frozen=True)
@@ -72,21 +82,21 @@ class PageFiles:
         return PageFiles(self.format, tuple((place(path), url) for path, url in self.files))
 
 
-def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images | Broken]:
+def pairs_of(part: PageFiles, tally: PageTally) -> Iterator[Found | Images | Broken]:
     """The pairs of some pages, and which pages and records are broken; counts what it sees."""
     if part.format == "wat":
         for path, _ in part.files:
             with open_to_read(path) as source:
-                yield from to_the_end(read_wat(source, counts))
+                yield from to_the_end(read_wat(source, tally))
         return
-    pages = _html_pages(part) if part.format == "html" else _warc_pages(part, counts)
+    pages = _html_pages(part) if part.format == "html" else _warc_pages(part, tally)
     waiting: list[Tags] = []
     size = 0
     for page in pages:
         if isinstance(page, Broken):
             yield page
             continue
-        counts["pages"] += 1
+        tally["pages"] += 1
         for tags in to_the_end(tags_of(page), page.url):
             if isinstance(tags, Broken):
                 yield tags
@@ -99,16 +109,18 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images |
     yield from images_of(waiting)
 
 
-def _warc_pages(part: PageFiles, counts: Counter[str]) -> Iterator[Page | Broken]:
+def _warc_pages(part: PageFiles, tally: PageTally) -> Iterator[Page | Broken]:
     for path, _ in part.files:
         with open_to_read(path) as source:
             for record in to_the_end(read_records(source)):
-                counts["records"] += 1
+                tally["records"] += 1
                 item = _page_of(record) if isinstance(record, Record) else record
                 if isinstance(item, str):
-                    counts[item] += 1
-                else:
-                    yield item
+                    tally[item] += 1
+                    continue
+                if isinstance(item, Page) and isinstance(record, Record):
+                    tally.note_day(record.fields.get(b"warc-date", b""))
+                yield item
 
 
 def _page_of(record: Record) -> Page | Broken | str:
@@ -171,13 +183,15 @@ class _Parse(beam.DoFn):
                     pq.read_metadata(source).metadata[COUNTS], type=PageCounts
                 )
             return
-        counts: Counter[str] = Counter()
+        tally = PageTally()
         with parquet_file(path, PAGE_PAIRS, self.scratch) as file:
-            for batch in rows_of(pairs_of(part, counts)):
+            for batch in rows_of(pairs_of(part, tally)):
                 file.write(batch)
-                counts["pairs"] += batch["malformed"].null_count
-                counts["broken"] += len(batch) - batch["malformed"].null_count
-            counted = PageCounts(**counts)
+                tally["pairs"] += batch["malformed"].null_count
+                tally["broken"] += len(batch) - batch["malformed"].null_count
+            counted = PageCounts(
+                **tally, first_day=tally.first_day or UNSET, last_day=tally.last_day or UNSET
+            )
             file.note({COUNTS: msgspec.json.encode(counted)})
         LOG.info("pages %d: %d pairs of %d pages", number, counted.pairs, counted.pages)
         yield counted
