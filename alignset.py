@@ -13,6 +13,23 @@ COMMANDS = {
     "classify": ("train.classify.__main__", "fine-tune an image tower on labelled images"),
     "evaluate": ("train.evaluate.__main__", "measure what a model is worth"),
 }
+# For bash. The flags of a command are asked for once a shell.
+COMPLETION = """\
+declare -A _alignset_flags
+_alignset() {
+  local word=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]}
+  if [[ $COMP_CWORD == 1 ]]; then
+    COMPREPLY=($(compgen -W "COMMANDS" -- "$word"))
+  elif [[ $word == --* ]]; then
+    if [[ -z ${_alignset_flags[$command]} ]]; then
+      _alignset_flags[$command]=$(
+        { alignset "$command" --help=all || alignset "$command" --help; } 2>/dev/null |
+          grep -o -- '^  --[a-z0-9_]*')
+    fi
+    COMPREPLY=($(compgen -W "${_alignset_flags[$command]}" -- "$word"))
+  fi
+}
+complete -o default -F _alignset alignset"""
 
 
 def overview() -> str:
@@ -24,7 +41,8 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "alignset COMMAND --help shows the flags of a command.",
+            "alignset COMMAND --help shows the flags of a command. For completion in bash:",
+            'eval "$(alignset --completion)"',
         ]
     )
 
@@ -34,6 +52,9 @@ def main() -> int:
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         print(overview())
+        return 0
+    if name == "--completion":
+        print(COMPLETION.replace("COMMANDS", " ".join(COMMANDS)))
         return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)

@@ -122,7 +122,7 @@ FIRST = {
         "contact": "where a host's owner reaches you",
     },
     "resizing": {
-        "resize_mode": "how images are stored: original, keep_ratio, ...",
+        "resize_mode": "how images are kept, such as keep_ratio",
         "image_size": "px, a side, to resize to",
     },
 }
