@@ -28,8 +28,8 @@ the flags that are wanted first, and `--help=all` every flag.
 - `python beam_runner.py`, or `alignset curate` where pip has installed it, curates. Any flag that
   is not listed here is Apache Beam's, such as `--runner` and `--direct_num_workers`.
 - `python -m train`, or `alignset train`, trains. `--shards` says where the data is, and `--run`
-  names the run's folder. `--preset` chooses a set of values: without it those of `tiny` apply, and the
-  values below are the paper's.
+  names the run's folder. `--preset` chooses a set of values: without it those of `tiny` apply, and
+  the values below are the paper's.
 - `python -m train.classify`, or `alignset classify`, fine-tunes an image tower on labelled images.
 - `--help` lists the few flags of `python -m train.evaluate` (`alignset evaluate`) and of `python -m
   pipeline.look` (`alignset look`).
