@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pipeline.runs.beam_patches import quick_imports
 from stoppable import run_stoppable
 
-NAME = "beam_runner.py: "
+NAME = "beam_runner.py"
 STOPPED = "stopped; the same command goes on from here"
 
 # glibc's numbers of what `mallopt` sets (malloc.h), and how its environment variables name it.
@@ -35,8 +35,12 @@ def _keep_memory() -> None:
             os.environ[name] = str(value)  # for worker processes
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
+def main(argv: Sequence[str], name: str = NAME) -> int:
+    """Runs the command; returns 0 done, 1 failed, 2 wrong flags.
+
+    Args:
+      name: how the command was called, for what it says.
+    """
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     _keep_memory()
     try:
@@ -48,12 +52,12 @@ def main(argv: Sequence[str]) -> int:
 
             pyarrow.scalar(0)  # of its first value Arrow asks if pandas knows it, or never: 0.6 s
     except KeyboardInterrupt as error:
-        print(f"{NAME}{_last_line(error)}", file=sys.stderr)
+        print(f"{name}: {_last_line(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         print(
-            f"{NAME}the package {error.name} is not installed for {sys.executable}: run this with "
-            ".venv/bin/python (make demo makes it), or pip install --require-hashes -r "
+            f"{name}: the package {error.name} is not installed for {sys.executable}: run this "
+            "with .venv/bin/python (make demo makes it), or pip install --require-hashes -r "
             "requirements/base.txt",
             file=sys.stderr,
         )
@@ -62,18 +66,18 @@ def main(argv: Sequence[str]) -> int:
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
     logging.getLogger().setLevel(level or "WARNING")
     logging.getLogger("alignset").setLevel(level or "INFO")  # our own progress
-    for name in ("common", "worker"):  # they log a traceback of what is raised here all the same
-        logging.getLogger(f"apache_beam.runners.{name}").setLevel(level or "CRITICAL")
+    for part in ("common", "worker"):  # they log a traceback of what is raised here all the same
+        logging.getLogger(f"apache_beam.runners.{part}").setLevel(level or "CRITICAL")
     try:
-        run(parse(argv))
+        run(parse(argv, name))
     except UsageError as error:
-        print(f"{NAME}{_printable(str(error))}", file=sys.stderr)
+        print(f"{name}: {_printable(str(error))}", file=sys.stderr)
         return 2
     except TooLittleKeptError as error:
-        print(f"{NAME}{_printable(str(error))}", file=sys.stderr)
+        print(f"{name}: {_printable(str(error))}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Exception) as error:
-        print(f"{NAME}{_last_line(error)}", file=sys.stderr)
+        print(f"{name}: {_last_line(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -95,10 +99,13 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def stoppable_main(argv: Sequence[str]) -> int:
+def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
     """`main` in a process that a signal ends within 5 s, whatever it is doing."""
     return run_stoppable(
-        lambda: main(argv), stopped=f"{NAME}{STOPPED}", stopped_status=1, name=NAME
+        lambda: main(argv, name),
+        stopped=f"{name}: {STOPPED}",
+        stopped_status=1,
+        name=f"{name}: ",
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
 
+from command_help import add_help
 from pipeline.needless_flags import needless_flag
 from pipeline.peer_flags import instead_of
 from pipeline.rules import Rules
@@ -126,6 +127,31 @@ GROUPS = {
 }
 
 
+# What the short help says, a line a flag.
+FIRST = {
+    "input and output": {
+        "input": "files, globs or folders, comma-separated (required)",
+        "output": "a folder for the set (required)",
+        "text_only": "stop after the text rules; kept pairs go to pairs/",
+        "eval_images": "NAME=PATH,...: images to keep out of the set",
+        "retry_failed": "fetch again what a finished run could not",
+    },
+    "rules": {
+        "language": "of the alt-texts; empty keeps all",
+        "vocabulary_size": "most frequent words and pairs of words",
+        "min_image_side": "px; the shorter side must be larger",
+    },
+    "fetching": {
+        "connections": "fetches under way at once",
+        "contact": "where a host's owner reaches you",
+    },
+    "resizing": {
+        "resize_mode": "how images are kept, such as keep_ratio",
+        "image_size": "px, a side, to resize to",
+    },
+}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see --help")
@@ -137,14 +163,17 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "beam_runner.py") -> argparse.ArgumentParser:
     """The parser of all flags but Beam's."""
     made = _Parser(
-        prog="beam_runner.py",
+        prog=prog,
+        usage="%(prog)s --input=PATHS --output=FOLDER [flags]",
         description="Image URLs with alt-texts in, ALIGN's filtered WebDataset shards out.",
         epilog="Any other flag is Apache Beam's, such as --runner and --direct_num_workers.",
         allow_abbrev=False,
+        add_help=False,
     )
+    add_help(made, FIRST, _defaults())
     for title, settings in GROUPS.items():
         group = made.add_argument_group(title)
         for setting in dataclasses.fields(settings):
@@ -165,18 +194,22 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _defaults() -> dict[str, object]:
+    return {f.name: f.default for kind in GROUPS.values() for f in dataclasses.fields(kind)}
+
+
 def _help(setting: dataclasses.Field[Any]) -> str:
     shown = "" if setting.default in ("", False) else f" (default: {setting.default})"
     return f"{setting.metadata['help']}{shown}".replace("%", "%%")
 
 
-def parse(argv: Sequence[str]) -> Command:
-    """Reads the command line.
+def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
+    """Reads the command line of the command that is called `prog`.
 
     Raises:
       UsageError: an unknown flag, a wrong value, something required that is missing.
     """
-    made = parser()
+    made = parser(prog)
     parsed, rest = made.parse_known_args(list(argv))
     flags, beam_options = vars(parsed), _beam_options(rest, made)
     if flags.get("vocabulary") == "":
