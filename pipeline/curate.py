@@ -125,7 +125,7 @@ def curate_texts(
             )
         )
         plan = PlanShards(places.work.plan, job.samples_per_shard, kept, blocks)
-        result["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
+        result["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToDict()
     sums = {"rows_read": (counted["read"], sum), "counts": (judged["counts"], add_counts)}
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipeline.curate import Places, curate_images
 from pipeline.options import Command
 from pipeline.report.closing import close_retry
+from pipeline.report.progress import ImageProgress
 from pipeline.runs.documents import Funnel, RetryPlan
 from pipeline.runs.engine import Engine
 from pipeline.runs.run_folder import RunFolder
@@ -45,7 +46,9 @@ def retry_failed(
         plan = folder.work.find_retry_plan()
         assert plan is not None
     if plan.pairs:
-        with engine.pipeline("images") as pipeline:
+        verb = "fetch again"
+        progress = ImageProgress(places.out, places.work.plan, places.fence, plan.shards, verb)
+        with progress, engine.pipeline("images") as pipeline:
             curate_images(pipeline, sorted(plan.shards), evaluation, command, places)
         folder.check_lock()
         scratch = places.work.path if is_local(places.work.path) else None
@@ -66,7 +69,7 @@ def _plan(pipeline: beam.Pipeline, old: list[int], command: Command, places: Pla
         places.blocks,
         first=max(old, default=-1) + 1,
     )
-    summary = {"pairs": count, "shards": failed | planned | beam.combiners.ToList()}
+    summary = {"pairs": count, "shards": failed | planned | beam.combiners.ToDict()}
     pipeline | "Plan" >> WriteSummary(places.work.retry_plan, RetryPlan, summary)
 
 
