@@ -154,8 +154,10 @@ def verb_of(formats: Collection[str]) -> str:
 
 def what_is_left(done: Done, of_all: Done, verb: str) -> str:
     """What there is to do, as "40 shards, 4,000 pairs to fetch"; after a resume, of how much."""
+    if not of_all.shards:
+        return f"no pair is left to {verb}"
     if done.shards == of_all.shards:
-        return f"all {counted(of_all.shards, 'shard')} are whole"
+        return f"{counted(done.shards, 'shard')}, each of them whole: what is left is to add up"
     shards, pairs = of_all.shards - done.shards, of_all.pairs - done.pairs
     if not done.shards:
         return f"{counted(shards, 'shard')}, {counted(pairs, 'pair')} to {verb}"
