@@ -87,9 +87,9 @@ def test_after_a_kill_the_line_counts_what_is_done_and_what_is_left(
 def test_where_nothing_is_fetched_it_says_read(plain: Golden, tmp_path: Path):
     pairs = manifest(plain.output)["pairs"]
     ended = run(plain.output, tmp_path / "set", *plain.flags)
-    first, *lines = images_lines(ended.err)
+    first, *lines, _ = images_lines(ended.err)
     assert first == f"{len(pairs_of_shards(tmp_path / 'set'))} shards, {pairs} pairs to read"
-    assert numbers(lines[0])[2:] == [pairs, pairs]
+    assert numbers(lines[-1])[2:] == [pairs, pairs]
     assert not [line for line in ended.err.splitlines()[:-1] if "fetch" in line]
     (tmp_path / "url.csv").write_text("url,caption\nhttp://127.0.0.1:1/,three words here\n")
     both = f"{plain.output},{tmp_path / 'url.csv'}"
@@ -206,6 +206,7 @@ def test_worker_processes_end_with_one_line(
     assert process.returncode == 1
     assert workers_of(group) == []
     lines = [line for line in said.splitlines() if line not in (COMPILING, "Killed")]
+    lines = [line for line in lines if not LINE.fullmatch(line)]  # where the machine is slow
     starts = ["reading", "text", "3", "beam_runner.py:"]
     assert [line.partition(" ")[0] for line in lines] == starts, said
     assert lines[-1].startswith(last)
