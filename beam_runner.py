@@ -49,6 +49,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 
             from pipeline.options import UsageError, parse  # Beam takes a second, and warns
             from pipeline.run import TooLittleKeptError, run
+            from pipeline.runs.worker_logs import plain_worker_logs
 
             pyarrow.scalar(0)  # of its first value Arrow asks if pandas knows it, or never: 0.6 s
     except KeyboardInterrupt as error:
@@ -66,6 +67,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
     logging.getLogger().setLevel(level or "WARNING")
     logging.getLogger("alignset").setLevel(level or "INFO")  # our own progress
+    logging.getLogger("alignset.shards").setLevel(level or "WARNING")  # one line tells of all
+    if not level:
+        plain_worker_logs()
     for part in ("common", "worker"):  # they log a traceback of what is raised here all the same
         logging.getLogger(f"apache_beam.runners.{part}").setLevel(level or "CRITICAL")
     try:

@@ -124,7 +124,7 @@ def curate_texts(
 
 
 def _planned(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) -> beam.PCollection:
-    """A singleton, the numbers of the shards that the kept pairs are planned to be in."""
+    """A singleton, the shards that the kept pairs are planned into, as in `TextSummary`."""
     view = beam.pvalue.AsIter(judged["counts"])
     count = beam.Map(lambda _, counts: add_counts(counts).kept, view)
     kept = pipeline | "Once" >> beam.Create([None]) | "Kept" >> count
@@ -136,7 +136,7 @@ def _planned(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) -> 
         planned = (held, left) | "BothSides" >> beam.Flatten()
     else:
         planned = judged["kept"] | plan(kept=kept)
-    return planned | "Planned" >> beam.combiners.ToList()
+    return planned | "Planned" >> beam.combiners.ToDict()
 
 
 class _CorpusSets(NamedTuple):

@@ -18,6 +18,7 @@ import pyarrow as pa
 from pipeline.curate import Places, curate_images
 from pipeline.options import Command, UsageError
 from pipeline.report.closing import close_retry
+from pipeline.report.progress import ImageProgress
 from pipeline.runs.documents import FailingHosts, Funnel, RetryPlan
 from pipeline.runs.engine import Engine
 from pipeline.runs.run_folder import RunFolder
@@ -72,7 +73,8 @@ def retry_failed(
         )
     if plan.pairs:
         if not folder.work.find_images():
-            with engine.pipeline("images") as pipeline:
+            shown = (places.out, places.work.plan, places.fence, plan.shards, "fetch again")
+            with ImageProgress(*shown), engine.pipeline("images") as pipeline:
                 curate_images(pipeline, sorted(plan.shards), evaluation, command, places)
         folder.check_lock()
         if not was_renumbered(places.work.path):  # or shards have other numbers by now
@@ -106,7 +108,7 @@ def _plan(
             first=max(of_kind, default=first - 1) + 1,
         )
         planned.append(failed | f"Plan {name}" >> plan)
-    shards = planned | "All" >> beam.Flatten() | beam.combiners.ToList()
+    shards = planned | "All" >> beam.Flatten() | beam.combiners.ToDict()
     summary = {"shards": shards, "details": pipeline | "Details" >> beam.Create([details])}
     pairs = counts | "Pairs" >> beam.Flatten()
     pipeline | "Plan" >> WriteSummary(
@@ -121,7 +123,7 @@ def _forget(pipeline: beam.Pipeline, old: list[int], plan: RetryPlan, places: Pl
         forget_failed, out=places.out, details=plan.details, scratch=scratch, fence=places.fence
     )
     forgotten = pipeline | "Old" >> beam.Create(old) | beam.Reshuffle() | beam.Map(forget)
-    new = pipeline | "New" >> beam.Create(plan.shards)
+    new = pipeline | "New" >> beam.Create(sorted(plan.shards))
     hosts = (forgotten, new) | beam.Flatten() | FindFailingHosts(places.out)
     pipeline | WriteSummary(places.work.retry_hosts, FailingHosts, {"hosts": hosts})
 

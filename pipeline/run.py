@@ -27,11 +27,13 @@ from pipeline.report.closing import close_run
 from pipeline.report.fetch_report import render_failed
 from pipeline.report.funnel import render_funnel, render_pages, render_vocabulary
 from pipeline.report.outcome import too_little
+from pipeline.report.progress import ImageProgress, verb_of
 from pipeline.retry import retry_failed
 from pipeline.runs.documents import Funnel, TextSummary, WorkFolder
 from pipeline.runs.engine import Engine, check_engine, everywhere
 from pipeline.runs.run_folder import RunFolder, describe_run
 from pipeline.runs.stores import check_retry, check_stores, is_dry_run
+from transforms.columns.kernels import WERE_COMPILED
 from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.fetching.fetch_settings import GONE
@@ -160,6 +162,8 @@ class Run:
         """Does what is left to do; None where a job was only handed over."""
         folder = self.folder
         try:
+            if self.engine.in_process and not WERE_COMPILED:
+                _say("compiling kernels for this machine: about 30 s, once")
             self.engine.check()
             for left in self.engine.cancel(folder.fence.newest()):
                 _say(f"{left}, left running by an earlier start of this command, is cancelled")
@@ -187,10 +191,11 @@ class Run:
         self.folder.check_lock()
         if self.command.job.text_only or self._images_done():
             return True
-        _say(f"{text.counts.kept:,} pairs to fetch for {len(text.shards)} shards")
-        with _Timed("image plane"), self.engine.pipeline("images") as pipeline:
+        places, verb = self.places, verb_of({split.format for split in self.given.splits})
+        progress = ImageProgress(places.out, places.work.plan, places.fence, text.shards, verb)
+        with progress, self.engine.pipeline("images") as pipeline:
             shards, evaluation = sorted(text.shards), self.given.evaluation
-            curate_images(pipeline, shards, evaluation, self.command, self.places)
+            curate_images(pipeline, shards, evaluation, self.command, places)
         return self._images_done() or self._handed_over("image plane's")
 
     def _pages_parsed(self) -> bool:

@@ -50,14 +50,14 @@ class TextSummary:
     Attributes:
       rows_read: by the first reading; `counts` are by the second.
       vocabulary_file: that of the run, or the one that was given.
-      shards: the numbers of those that were planned.
+      shards: how many pairs each of those has that were planned, by its number.
     """
 
     rows_read: int
     counts: Counts
     vocabulary: VocabularySummary
     vocabulary_file: HashFile
-    shards: list[int] = field(default_factory=list)
+    shards: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, order=True)
@@ -183,11 +183,11 @@ class Manifest(RunDescription):
 
 @dataclass(frozen=True)
 class RetryPlan:
-    """`retry.json`: how many pairs are fetched again, the shards planned for them, and the details
-    with which they failed."""
+    """`retry.json`: how many pairs are fetched again, the shards planned for them, as in
+    `TextSummary`, and the details with which they failed."""
 
     pairs: int
-    shards: list[int]
+    shards: dict[int, int]
     details: list[str]
 
 

@@ -31,7 +31,7 @@ def whole_hash(body: bytes) -> int:
 
 def judged(bodies: list[Fetched], evaluation: list[int], folder: Path):
     spool = Spool(folder / "spool")
-    measured = measure_images(bodies, len(bodies), spool)
+    measured = measure_images(bodies, len(bodies), spool, lambda done: None)
     result = judge_images(measured, RULES, np.array(evaluation, np.uint64), spool)
     spool.close()
     return measured, result
