@@ -35,6 +35,7 @@ from transforms.shards.plan_shards import PlanShards
 from transforms.shards.shard_stats import ShardStats
 from transforms.shards.write_shards import ShardWriter, WriteShards
 from transforms.storage.blocks import Blocks
+from transforms.storage.broken_files import sum_up
 from transforms.workers.fencing import Fence
 from transforms.workers.packages import CheckWorker
 from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
@@ -58,11 +59,14 @@ class Places:
     fence: Fence
 
 
-def parse_pages(pipeline: beam.Pipeline, parts: Sequence[PageFiles], places: Places) -> None:
+def parse_pages(
+    pipeline: beam.Pipeline, parts: Sequence[PageFiles], command: Command, places: Places
+) -> None:
     """Web pages to pairs, each page once; what was counted is left beside them."""
+    parse = ParsePages(places.work.pages, skip_broken=command.job.on_broken_input == "skip")
     numbered = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
     spread = numbered | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
-    counts = spread | "CheckParser" >> _check() | ParsePages(places.work.pages)
+    counts = spread | "CheckParser" >> _check() | parse
     pipeline | "PageSummary" >> WriteSummary(
         places.work.page_summary, PageSummary, sums={"counts": (counts, add_page_counts)}
     )
@@ -85,7 +89,8 @@ def curate_texts(
       given: the vocabulary to filter with, in place of this corpus's own.
     """
     rules, job, blocks = command.rules, command.job, places.blocks
-    read = partial(read_split, batch_rows=job.batch_rows)
+    skip_broken = job.on_broken_input == "skip"
+    read = partial(read_split, batch_rows=job.batch_rows, skip_broken=skip_broken)
     numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
     # A group of one each: what follows runs wherever there is a worker.
     spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
@@ -126,7 +131,11 @@ def curate_texts(
         )
         plan = PlanShards(places.work.plan, job.samples_per_shard, kept, blocks)
         result["shards"] = judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
-    sums = {"rows_read": (counted["read"], sum), "counts": (judged["counts"], add_counts)}
+    sums = {
+        "rows_read": (counted["read"], sum),
+        "counts": (judged["counts"], add_counts),
+        "broken": (judged["broken"], sum_up),
+    }
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
 

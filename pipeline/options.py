@@ -62,6 +62,10 @@ class Job:
         default=False,
         metadata={"help": "fetch again what a finished run could not, and add it to its set"},
     )
+    on_broken_input: str = field(
+        default="skip",
+        metadata={"help": "skip input files that are broken where others remain, or fail"},
+    )
     samples_per_shard: int = field(default=10_000, metadata={"help": "pairs in a shard, about"})
     batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
 
@@ -77,6 +81,8 @@ class Job:
         for name in ("samples_per_shard", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        if self.on_broken_input not in ("skip", "fail"):
+            raise ValueError(f"on_broken_input must be skip or fail; got {self.on_broken_input!r}")
         if self.input_format not in FORMATS:
             raise ValueError(
                 f"input_format must be one of {', '.join(FORMATS)}; got {self.input_format!r}"

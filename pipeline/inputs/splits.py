@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
 
+from transforms.storage.broken_files import BrokenFile
+
 ROWS_PER_SPLIT = 1 << 18
 
 
@@ -20,6 +22,7 @@ class Split:
     text_column: str = ""
     row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
     page_column: str = ""  # the page that a pair is from; not every input has it
+    broken: BrokenFile | None = None  # where nothing of it can be read
 
 
 def row_group_splits(split: Split, footer: pq.FileMetaData) -> list[Split]:

@@ -15,6 +15,7 @@ from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_images import EvaluationFile, EvaluationSet
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
+from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import find_document, read_document
 from transforms.workers.summaries import Counts
 
@@ -50,6 +51,7 @@ class TextSummary:
       rows_read: by the first reading; `counts` are by the second.
       vocabulary_file: that of the run, or the one that was given.
       shards: the numbers of those that were planned.
+      broken: the input files that cannot be read to their end.
     """
 
     rows_read: int
@@ -57,6 +59,7 @@ class TextSummary:
     vocabulary: VocabularySummary
     vocabulary_file: HashFile
     shards: list[int] = field(default_factory=list)
+    broken: BrokenFiles = field(default_factory=BrokenFiles)
 
 
 @dataclass(frozen=True, order=True)
@@ -106,9 +109,17 @@ class FetchReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Funnel:
-    """`funnel.json`; `pages` where there were some."""
+class BrokenInput(BrokenFiles):
+    """What funnel.json says of input files that cannot be read to their end, of so many files."""
 
+    files: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Funnel:
+    """`funnel.json`; `broken_input` and `pages` where there were some."""
+
+    broken_input: BrokenInput | UnsetType = UNSET
     pages: PageCounts | UnsetType = UNSET
     fetch: FetchReport
     pairs: int

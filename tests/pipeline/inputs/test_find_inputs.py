@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs.find_inputs import find_evaluation_files, find_files, find_splits
+from pipeline.inputs.find_inputs import find_evaluation_files, find_files
+from pipeline.inputs.find_splits import find_splits
 from pipeline.inputs.splits import Split
 from pipeline.options import Job, UsageError
 from tests.support.command import run

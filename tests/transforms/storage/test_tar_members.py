@@ -63,10 +63,47 @@ def test_a_hostile_tar_gives_what_it_has_or_is_broken(name: str):
 def test_a_cut_tar_is_broken_wherever_it_is_cut():
     whole = tar_of({"a.jpg": bytes(700), "l" * 200: b"x", "b.txt": b""})
     end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
-    assert len(members(whole[: end + 512])) == 3
-    for size in [*range(0, end + 512, 97), end, end + 511]:
-        with pytest.raises(BrokenTar, match="it is cut off"):
+    borders = {0: 0, 512 + 1024: 1, end - 512: 2}  # "l" has a header and a name before its own
+    for size in range(0, end):
+        if size % 97 and size % 512 not in (0, 1, 188, 189, 511):
+            continue
+        if size and size in borders or 512 + 700 <= size <= 512 + 1024:
+            continue
+        with pytest.raises(BrokenTar, match="it is cut off") as raised:
             members(whole[:size])
+        assert raised.value.detail == "cut_short"
+
+
+@pytest.mark.parametrize(
+    ("bytes_left", "count"),
+    [
+        (512 + 700, 1),  # the bytes are there, and the zeros that fill their block are not
+        (512 + 1023, 1),
+        (512 + 1024, 1),
+        (-1024, 3),  # all members, and nothing of the end
+        (-1023, 3),
+        (-512, 3),
+        (-1, 3),
+    ],
+)
+def test_a_tar_without_the_zeros_of_its_end_is_whole(bytes_left: int, count: int):
+    whole = tar_of({"a.jpg": bytes(700), "l" * 200: b"x", "b.txt": b""})
+    whole = whole[: len(whole.rstrip(b"\0")) // 512 * 512 + 512 + 1024]
+    cut = whole[:bytes_left]
+    assert [member.name[:5] for member in members(cut)] == ["a.jpg", "lllll", "b.txt"][:count]
+    with tarfile.open(fileobj=io.BytesIO(cut), mode="r:") as opened:
+        assert opened.getnames()[0] == "a.jpg"
+
+
+def test_members_before_a_cut_are_given():
+    whole = tar_of({"a.jpg": bytes(700), "b.jpg": bytes(700), "c.jpg": bytes(700)})
+    for place, count in ((0, 1), (512, 1), (512 + 699, 1), (512 + 700, 2)):
+        found = []
+        try:
+            found += [m.name for m in tar_members(io.BytesIO(whole[: 1536 + place]))]
+        except BrokenTar:
+            source, found = tar_members(io.BytesIO(whole[: 1536 + place])), [next(source := tar_members(io.BytesIO(whole[: 1536 + place]))).name]
+        assert len(found) == count
 
 
 def test_one_flipped_bit_of_a_header_is_told():
