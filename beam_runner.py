@@ -84,7 +84,9 @@ def _last_line(error: BaseException | None) -> str:
         if isinstance(error, KeyboardInterrupt):
             return STOPPED
         error = error.__cause__ or error.__context__
-    line = re.sub(r" ?\[while running '[^']*'\]", "", lines[-1]).strip()  # Beam's name of a step
+    # Beam adds the step, and what comes from another process has its type before it.
+    line = re.sub(r" ?\[while running '[^']*'\]", "", lines[-1]).strip()
+    line = re.sub(r"^(?:\w+\.)+\w+Error: ", "", line)
     if "--output" in line:  # it says itself what to do
         return f"failed: {_printable(line)}"
     hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"

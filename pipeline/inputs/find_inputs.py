@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError
@@ -46,6 +46,10 @@ class InputFile:
     bytes: int
     format: str
     fault: str | UnsetType = UNSET
+
+    def shown(self) -> InputFile:
+        """The same for documents, which are UTF-8; the bytes of a name need not be."""
+        return replace(self, path=os.fsencode(self.path).decode("utf-8", "backslashreplace"))
 
 
 def match(pattern: str) -> list[tuple[str, int]]:

@@ -179,24 +179,35 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
 
 def _samples(source: BinaryIO) -> Iterator[dict[str, Any]]:
     """The samples of a shard: neighbouring files whose names agree up to the first dot. Of a shard
-    that is broken, the last one may lack files, and is left out."""
+    that is broken, the last one is left out where it may lack files."""
     key, sample = None, _new_sample()
-    for member in tar_members(source):
-        folder, _, name = member.name.rpartition("/")
-        stem, _, extension = name.partition(".")
-        if not member.plain or name.startswith("__"):
-            continue
-        if (folder, stem) != key and key is not None:
+    try:
+        for member in tar_members(source):
+            of, extension = _sample_of(member.name)
+            if not member.plain or of[1].startswith("__"):
+                continue
+            if of != key and key is not None:
+                yield sample
+                sample = _new_sample()
+            key = of
+            if extension.lower() in IMAGE_EXTENSIONS:
+                sample |= {"source_at": member.at, "source_size": member.size}
+            elif member.size <= LONGEST_OF.get(extension, -1):
+                source.seek(member.at)
+                _read_text(sample, extension, source.read(member.size))
+    except BrokenTar as error:
+        if key is not None and error.member is not None and _sample_of(error.member)[0] != key:
             yield sample
-            sample = _new_sample()
-        key = (folder, stem)
-        if extension.lower() in IMAGE_EXTENSIONS:
-            sample |= {"source_at": member.at, "source_size": member.size}
-        elif member.size <= LONGEST_OF.get(extension, -1):
-            source.seek(member.at)
-            _read_text(sample, extension, source.read(member.size))
+        raise
     if key is not None:
         yield sample
+
+
+def _sample_of(name: str) -> tuple[tuple[str, str], str]:
+    """A file's folder and stem, by which samples are told, and its extension."""
+    folder, _, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return (folder, stem), extension
 
 
 def _new_sample() -> dict[str, Any]:

@@ -24,11 +24,19 @@ _SIGNED = struct.Struct("148b8x356b")
 
 
 class BrokenTar(FileFault):
-    """The file is no tar from some byte on; says where."""
+    """The file is no tar from some byte on; says where.
+
+    Args:
+      member: the name of the one that is cut, where its header is whole.
+    """
+
+    def __init__(self, detail: str, fault: str, member: str | None = None) -> None:
+        super().__init__(detail, fault)
+        self.member = member
 
 
-def _cut(size: int, within: str) -> BrokenTar:
-    return BrokenTar(CUT_SHORT, f"it is cut off at byte {size}, within {within}")
+def _cut(size: int, within: str, member: str | None = None) -> BrokenTar:
+    return BrokenTar(CUT_SHORT, f"it is cut off at byte {size}, within {within}", member)
 
 
 def _damaged(fault: str) -> BrokenTar:
@@ -73,7 +81,7 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
             name = _name(header) if extra.name is None else extra.name
             size = size if extra.size is None else extra.size
             if kind not in _BARE and at + size > total:
-                raise _cut(total, "a member")
+                raise _cut(total, "a member", name)
             if kind != b"5" and not (kind == b"\0" and name.endswith("/")):
                 yield Member(name, at, size, kind in _FILES and not extra.sparse)
             size, extra = 0 if kind in _BARE else size, _Extra()
