@@ -172,12 +172,12 @@ def _footer(path: str) -> pq.FileMetaData:
             return pq.read_metadata(source)
         except pa.ArrowException as error:
             source.seek(0)
-            begins = source.read(len(_PARQUET)) == _PARQUET
+            head = source.read(len(_PARQUET))
             size = source.seek(0, io.SEEK_END)
             source.seek(max(0, size - len(_PARQUET)))
-            if not begins:
+            if not _PARQUET.startswith(head):
                 raise FileFault(WRONG_FORMAT, f"no Parquet begins in it: {error}") from error
-            if source.read() != _PARQUET:
+            if source.read() != _PARQUET or size < 3 * len(_PARQUET):
                 fault = f"it is cut off at byte {size}, before its footer"
                 raise FileFault(CUT_SHORT, fault) from error
             raise

@@ -22,6 +22,7 @@ from transforms.storage.files import open_to_read
 LONGEST_ROW = 1 << 25  # bytes of a row that is surely read
 _READ = 1 << 20
 _MAGIC = {"gzip": GZIP, "zstd": ZSTD}
+_SKIPPABLE = ("zstd", b"\x2a\x4d\x18")  # what follows the first byte of a frame without data
 
 
 class WholeLines(io.RawIOBase):
@@ -93,21 +94,21 @@ def _pieces(source: BinaryIO, compression: str) -> Iterator[bytes | bytearray]:
         while piece := source.read(_READ):
             yield piece
         return
+    head = source.read(len(_MAGIC[compression]))
+    source.seek(0)
+    if not _MAGIC[compression].startswith(head) and (compression, head[1:]) != _SKIPPABLE:
+        raise FileFault(WRONG_FORMAT, f"no {compression} begins in it")
     frames = zstandard.ZstdDecompressor() if compression == "zstd" else None
     done = 0
     for event in read_compressed(source, _MAGIC[compression], frames):
         if isinstance(event, Broken):
-            raise _fault(event, done, compression)
+            if event.detail == CUT_OFF:
+                fault = f"it is cut off: its {compression} ends after {done:,} bytes of text"
+                raise FileFault(CUT_SHORT, fault)
+            fault = f"its {compression} is damaged after {done:,} bytes of text"
+            raise FileFault(DAMAGED, fault)
         if event:
             done += len(event)
             yield event
-    if not source.tell():
+    if not head:
         raise FileFault(CUT_SHORT, "it is cut off: it has no bytes")
-
-
-def _fault(broken: Broken, done: int, compression: str) -> FileFault:
-    if broken.detail == CUT_OFF:
-        return FileFault(CUT_SHORT, f"it is cut off: its {compression} ends after {done:,} bytes")
-    if not done:
-        return FileFault(WRONG_FORMAT, f"no {compression} begins in it")
-    return FileFault(DAMAGED, f"its {compression} is damaged after {done:,} bytes")

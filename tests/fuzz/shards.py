@@ -25,12 +25,12 @@ from train.data.tar_members import tar_members as trainers_members
 from train.errors import TrainingError
 from train.model.tokenizer import learn_tokenizer
 from train.presets import TINY
+from transforms.columns.reasons import INPUT_FAULTS
 from transforms.decontamination.evaluation_images import (
     EvaluationFile,
     hash_evaluation_file,
 )
 from transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES
-from transforms.columns.reasons import INPUT_FAULTS
 from transforms.storage.tar_members import BrokenTar, Member, tar_members
 
 warnings.simplefilter("ignore")  # Pillow's, of what is broken

@@ -7,6 +7,7 @@ answer are no fault of a file: what they raise ends the run.
 from __future__ import annotations
 
 import errno
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ def broken_file(path: str, error: BaseException) -> BrokenFile | None:
     detail = _detail(error)
     if detail is None:
         return None
-    told = error.strerror if isinstance(error, OSError) and error.errno else str(error)
+    told = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     lines = (told or type(error).__name__).splitlines() or [detail]
     return BrokenFile(path, detail, lines[0][:_LONGEST])
 

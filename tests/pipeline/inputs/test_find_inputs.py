@@ -198,9 +198,8 @@ def _corrupt_parquet(folder: Path) -> Path:
 
 
 def _cut_gzip(folder: Path) -> Path:
-    lines = b"".join(b"http://a.org/%d,text number %d\n" % (n, n * n) for n in range(1000))
-    whole = gzip.compress(b"url,caption\n" + lines)
-    (folder / "a.csv.gz").write_bytes(whole[: len(whole) // 2])
+    """Before a row begins; where some are whole, they are read."""
+    (folder / "a.csv.gz").write_bytes(gzip.compress(b"url,caption\nhttp://a.org,b\n")[:14])
     return folder / "a.csv.gz"
 
 

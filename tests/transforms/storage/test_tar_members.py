@@ -70,8 +70,7 @@ def as_far(tar: bytes) -> tuple[list[str], str]:
         for member in tar_members(io.BytesIO(tar)):
             names.append(member.name[0])
     except BrokenTar as error:
-        assert str(error).startswith("it is cut off")
-        return names, error.detail
+        return names, f"{error.detail} {str(error)[:13]}"
     return names, ""
 
 
@@ -87,7 +86,7 @@ def test_a_cut_tar_has_the_members_before_and_is_broken_within_one():
     for size in sorted(size for size in sizes if size <= len(whole)):
         names = [name for name, (end, _) in zip("alb", ends, strict=True) if size >= end]
         is_whole = any(end <= size <= until for end, until in ends)
-        assert as_far(whole[:size]) == (names, "" if is_whole else "cut_short"), size
+        assert as_far(whole[:size]) == (names, "" if is_whole else "cut_short it is cut off"), size
 
 
 @pytest.mark.parametrize("left", [0, 1, 511, 512, 1023])
