@@ -76,19 +76,7 @@ def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.Record
     """
     last = uuid.uuid4().hex
     fault: Exception | None = None
-    columns = [_as_latin1(name) for name in _names(split)]
-    convert = pa.csv.ConvertOptions(
-        include_columns=columns,
-        column_types=dict.fromkeys(columns, pa.string()),
-        strings_can_be_null=False,
-    )
-    reading = pa.csv.ReadOptions(
-        block_size=block,
-        use_threads=False,
-        encoding="latin1",
-        column_names=[_as_latin1(name) for name in header_columns(split)],
-        skip_rows=1,  # the header, which may begin with a byte order mark
-    )
+    reading, convert = _reading(split, block)
     ends: list[str] = []
     with tempfile.TemporaryFile() as invalid:  # they may be all rows of a large file
 
@@ -123,6 +111,23 @@ def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.Record
     source.check()
     if fault:
         raise fault
+
+
+def _reading(split: Split, block: int) -> tuple[pa.csv.ReadOptions, pa.csv.ConvertOptions]:
+    columns = [_as_latin1(name) for name in _names(split)]
+    convert = pa.csv.ConvertOptions(
+        include_columns=columns,
+        column_types=dict.fromkeys(columns, pa.string()),
+        strings_can_be_null=False,
+    )
+    reading = pa.csv.ReadOptions(
+        block_size=block,
+        use_threads=False,
+        encoding="latin1",
+        column_names=[_as_latin1(name) for name in header_columns(split)],
+        skip_rows=1,  # the header, which may begin with a byte order mark
+    )
+    return reading, convert
 
 
 def _without_last(
