@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -94,8 +95,13 @@ def _last_line(error: BaseException | None) -> str:
         if isinstance(error, KeyboardInterrupt):
             return STOPPED
         error = error.__cause__ or error.__context__
+    # Beam adds the step, and what comes from another process has its type before it.
+    line = re.sub(r" ?\[while running '[^']*'\]", "", lines[-1]).strip()
+    line = re.sub(r"^(?:\w+\.)+\w+Error: ", "", line)
+    if "--output" in line:  # it says itself what to do
+        return f"failed: {_printable(line)}"
     hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
-    return f"failed: {_printable(lines[-1].strip())} ({hint})"
+    return f"failed: {_printable(line)} ({hint})"
 
 
 def _printable(text: str) -> str:

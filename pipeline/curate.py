@@ -11,7 +11,8 @@ import apache_beam as beam
 
 from pipeline.inputs.readers import read_split
 from pipeline.inputs.splits import Split
-from pipeline.options import Command, Job
+from pipeline.job import Job
+from pipeline.options import Command
 from pipeline.rules import Rules
 from pipeline.runs.documents import (
     ImageSummary,
@@ -37,6 +38,7 @@ from transforms.shards.shard_places import HOLDOUT
 from transforms.shards.shard_stats import ShardStats
 from transforms.shards.write_shards import ShardWriter, WriteShards
 from transforms.storage.blocks import Blocks
+from transforms.storage.broken_files import sum_up
 from transforms.workers.fencing import Fence
 from transforms.workers.packages import CheckWorker
 from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
@@ -60,11 +62,14 @@ class Places:
     fence: Fence
 
 
-def parse_pages(pipeline: beam.Pipeline, parts: Sequence[PageFiles], places: Places) -> None:
+def parse_pages(
+    pipeline: beam.Pipeline, parts: Sequence[PageFiles], command: Command, places: Places
+) -> None:
     """Web pages to pairs, each page once; what was counted is left beside them."""
+    parse = ParsePages(places.work.pages, skip_broken=command.job.on_broken_input == "skip")
     numbered = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
     spread = numbered | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
-    counts = spread | "CheckParser" >> _check() | ParsePages(places.work.pages)
+    counts = spread | "CheckParser" >> _check() | parse
     pipeline | "PageSummary" >> WriteSummary(
         places.work.page_summary, PageSummary, sums={"counts": (counts, add_page_counts)}
     )
@@ -87,7 +92,8 @@ def curate_texts(
       given: the vocabulary to filter with, in place of this corpus's own.
     """
     rules, job, blocks = command.rules, command.job, places.blocks
-    read = partial(read_split, batch_rows=job.batch_rows)
+    skip_broken = job.on_broken_input == "skip"
+    read = partial(read_split, batch_rows=job.batch_rows, skip_broken=skip_broken)
     numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
     # A group of one each: what follows runs wherever there is a worker.
     spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
@@ -119,7 +125,11 @@ def curate_texts(
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
         result["shards"] = _planned(pipeline, judged, job, places)
-    sums = {"rows_read": (counted["read"], sum), "counts": (judged["counts"], add_counts)}
+    sums = {
+        "rows_read": (counted["read"], sum),
+        "counts": (judged["counts"], add_counts),
+        "broken": (judged["broken"], sum_up),
+    }
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
 

@@ -60,7 +60,7 @@ ROOMS = {
 }
 GROUND = {"columns", "storage", "workers"}
 BASE = {
-    "pipeline": {"rules", "options", "needless_flags", "peer_flags"},
+    "pipeline": {"rules", "job", "options", "needless_flags", "peer_flags"},
     "train": {"settings", "ranges", "errors", "presets", "towers"},
 }
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}

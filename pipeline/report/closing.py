@@ -12,6 +12,7 @@ from pipeline.report.contents import fetch_days, look_into
 from pipeline.report.fetch_report import failed_fetches
 from pipeline.report.funnel import check_funnel, funnel
 from pipeline.runs.documents import (
+    BrokenInput,
     Funnel,
     ImageSummary,
     Manifest,
@@ -20,6 +21,7 @@ from pipeline.runs.documents import (
     RetryPlan,
     RunDescription,
     ShardEntry,
+    TextSummary,
     WrittenShard,
 )
 from pipeline.runs.run_folder import RunFolder
@@ -29,6 +31,7 @@ from transforms.corpus.vocabulary import VocabularyFile
 from transforms.corpus.vocabulary_file import HASHING, NAME
 from transforms.shards.renumber_shards import renumber_shards
 from transforms.shards.shard_places import HOLDOUT, shard_name
+from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import write_document
 from transforms.storage.files import move, write_atomically
 from transforms.workers.packages import DECIDING, installed
@@ -73,6 +76,7 @@ def close_run(folder: RunFolder) -> Funnel:
         folder,
         manifest,
         Funnel(
+            broken_input=_broken_input(text, folder.description),
             pages=pages.counts if pages else UNSET,
             fetch=failed_fetches(images.counts.seen, images.statuses, images.hosts),
             pairs=kept,
@@ -80,6 +84,13 @@ def close_run(folder: RunFolder) -> Funnel:
             vocabulary=text.vocabulary,
         ),
     )
+
+
+def _broken_input(text: TextSummary, description: RunDescription) -> BrokenInput | UnsetType:
+    if not text.broken.broken:
+        return UNSET
+    broken = {f.name: getattr(text.broken, f.name) for f in fields(BrokenFiles)}
+    return BrokenInput(**broken, files=len(description.input))
 
 
 def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:

@@ -16,6 +16,7 @@ from transforms.decontamination.evaluation_images import EvaluationFile, Evaluat
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
 from transforms.shards.shard_places import HOLDOUT
+from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import find_document, read_document
 from transforms.workers.summaries import Counts
 
@@ -51,6 +52,7 @@ class TextSummary:
       rows_read: by the first reading; `counts` are by the second.
       vocabulary_file: that of the run, or the one that was given.
       shards: how many pairs each of those has that were planned, by its number.
+      broken: the input files that cannot be read to their end.
     """
 
     rows_read: int
@@ -58,6 +60,7 @@ class TextSummary:
     vocabulary: VocabularySummary
     vocabulary_file: HashFile
     shards: dict[int, int] = field(default_factory=dict)
+    broken: BrokenFiles = field(default_factory=BrokenFiles)
 
 
 @dataclass(frozen=True, order=True)
@@ -106,13 +109,22 @@ class FetchReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BrokenInput(BrokenFiles):
+    """What funnel.json says of input files that cannot be read to their end, of so many files."""
+
+    files: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Funnel:
-    """`funnel.json`; `pages` where there were some, `holdout` where pairs are held out.
+    """`funnel.json`; `broken_input` and `pages` where there were some, `holdout` where pairs are
+    held out.
 
     Attributes:
       pairs: how many are kept. holdout: how many of them are held out.
     """
 
+    broken_input: BrokenInput | UnsetType = UNSET
     pages: PageCounts | UnsetType = UNSET
     fetch: FetchReport
     pairs: int

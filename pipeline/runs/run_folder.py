@@ -61,7 +61,7 @@ def describe_run(
         rules=rules,
         resize=dataclasses.asdict(command.resize),
         fetch={name: getattr(command.fetch, name) for name in FETCH_RULES} | contact,
-        input=list(files),
+        input=[file.shown() for file in files],
         evaluation=list(evaluation),
         given_vocabulary=vocabulary,
     )

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.curate import Places, curate_texts
-from pipeline.inputs.find_inputs import find_files, find_splits
+from pipeline.inputs.find_inputs import find_files
+from pipeline.inputs.find_splits import find_splits
 from pipeline.options import parse
 from pipeline.runs.documents import WorkFolder
 from tests.support import reference

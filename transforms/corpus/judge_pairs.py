@@ -27,6 +27,7 @@ from transforms.corpus.rare_tokens import has_rare_token
 from transforms.corpus.remembered import Remembered, recalled, recalled_each
 from transforms.pairs.measure_pairs import Pairs, first_of, measure
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
+from transforms.storage.broken_files import BrokenFile
 from transforms.storage.files import is_local, local_copy
 from transforms.storage.parquet_files import RowWriter, parquet_file
 from transforms.workers.summaries import Counts
@@ -73,7 +74,8 @@ def text_reasons(
     Source: ALIGN (Jia et al., 2021), section 3.
     """
     faults = {
-        r.BROKEN_PAGE: _is_broken(pairs.malformed),
+        r.BROKEN_INPUT: _is_one_of(pairs.malformed, r.INPUT_FAULTS),
+        r.BROKEN_PAGE: _is_one_of(pairs.malformed, r.PAGE_FAULTS),
         r.MALFORMED_PAIR: ~pairs.usable(),
         r.DUPLICATE_PAIR: repeated,
         r.WRONG_LANGUAGE: foreign,
@@ -88,11 +90,11 @@ def text_reasons(
     return first_of(faults)
 
 
-def _is_broken(faults: pa.StringArray) -> Bools:
-    """Which rows stand for a page that could not be read: bool[n]."""
+def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:
+    """Which rows stand for a file or page that could not be read: bool[n]."""
     if faults.null_count == len(faults):
         return np.zeros(len(faults), np.bool_)
-    broken = pc.is_in(faults, value_set=pa.array(r.PAGE_FAULTS))
+    broken = pc.is_in(faults, value_set=pa.array(names))
     return broken.to_numpy(zero_copy_only=False)
 
 
@@ -127,6 +129,8 @@ class _Judge(ThreadedDoFn):
             message = "split %d: kept %d of %d by their texts"
             LOG.info(message, split_id, counts.kept, counts.seen)
             yield beam.pvalue.TaggedOutput("counts", counts.total())
+            for broken in counts.broken:
+                yield beam.pvalue.TaggedOutput("broken", broken)
 
     def _judged(
         self,
@@ -161,11 +165,16 @@ class _Counting:
     def __init__(self) -> None:
         self.seen = self.kept = 0
         self.dropped: Counter[str] = Counter()
+        self.broken: list[BrokenFile] = []
 
     def add(self, size: int, keep: pa.RecordBatch, drop: pa.RecordBatch) -> None:
         self.seen, self.kept = self.seen + size, self.kept + len(keep)
         for count in pc.value_counts(drop["reason"]).to_pylist():
             self.dropped[count["values"]] += count["counts"]
+            if count["values"] == r.BROKEN_INPUT:
+                told = drop.filter(pc.equal(drop["reason"], r.BROKEN_INPUT))
+                columns = (told[name].to_pylist() for name in ("url", "detail", "caption"))
+                self.broken += map(BrokenFile, *columns)
 
     def total(self) -> Counts:
         return Counts(self.seen, self.kept, dict(self.dropped))
@@ -256,7 +265,7 @@ class JudgePairs(beam.PTransform):
     of which the last leads to files that are taken away once the split is judged. Where it is
     empty, or its files are gone, the split is read and measured again.
     Outputs: `kept` (split, blocks of key, url, caption and perhaps page_url and source_*), `counts`
-    (`Counts` of each split).
+    (`Counts` of each split), `broken` (`BrokenFile`s).
 
     Args:
       sets: a singleton, the path of the file of hashes of each of `Corpus`'s fields; an empty one
@@ -276,6 +285,7 @@ class JudgePairs(beam.PTransform):
 
     def expand(self, joined: beam.PCollection) -> Any:
         sets = beam.pvalue.AsSingleton(self.sets)
-        outputs = joined | beam.ParDo(_Judge(self), sets).with_outputs("counts", main="kept")
+        judge = beam.ParDo(_Judge(self), sets)
+        outputs = joined | judge.with_outputs("counts", "broken", main="kept")
         outputs["kept"].element_type = BUCKET
         return outputs

@@ -20,6 +20,7 @@ from transforms.fetching.fetch import Fetched
 from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.image_size import size_reasons
 from transforms.shards.shard_files import Spool
+from transforms.storage.broken_files import broken_file
 from transforms.storage.files import open_to_read
 from transforms.workers.threads import THREADS
 
@@ -43,7 +44,8 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
 
     Args:
       pairs: columns source_path (string), source_at and source_size (int64: place in the file).
-      max_bytes: what is longer is not read, and is `too_large`.
+      max_bytes: what is longer is not read, and is `too_large`. What is there no more is
+        `input_gone`.
     """
     rows = pairs.select(["source_path", "source_at", "source_size"])
     order = pc.sort_indices(rows, [("source_path", "ascending"), ("source_at", "ascending")])
@@ -54,12 +56,19 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
             if row["source_size"] > max_bytes:
                 yield Fetched(index, None, "too_large")
                 continue
-            if source is None or row["source_path"] != path:
-                if source is not None:
-                    source.close()
-                path, source = row["source_path"], open_to_read(row["source_path"])
-            source.seek(row["source_at"])
-            yield Fetched(index, source.read(row["source_size"]), None)
+            try:
+                if source is None or row["source_path"] != path:
+                    if source is not None:
+                        source.close()
+                    path, source = row["source_path"], open_to_read(row["source_path"])
+                source.seek(row["source_at"])
+                body = source.read(row["source_size"])
+            except Exception as error:
+                if broken_file(row["source_path"], error) is None:
+                    raise
+                body = b""
+            whole = len(body) == row["source_size"]
+            yield Fetched(index, body, None) if whole else Fetched(index, None, "input_gone")
     finally:
         if source is not None:
             source.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard
 
-from pipeline.inputs.find_inputs import InputFile
+from pipeline.inputs.splits import InputFile
 from pipeline.report.card import dataset_card, size_category, tar_pattern
 from pipeline.report.contents import Contents
 from pipeline.runs.documents import Days, Funnel, Manifest, Retry, ShardEntry

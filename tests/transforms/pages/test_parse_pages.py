@@ -25,7 +25,7 @@ from transforms.pages import parse_pages as pages
 from transforms.pages.archive_members import Broken
 from transforms.pages.page_images import Found
 from transforms.pages.page_tally import PageTally
-from transforms.pages.parse_pages import PageFiles
+from transforms.pages.parse_pages import PAGE_FORMATS, PageFiles, pairs_of, rows_of
 
 ALL = ("--language=", "--min_words=1", "--text_only")
 FIXTURE = ROOT / "tests" / "wat_pages"
@@ -103,6 +103,22 @@ def test_pages_of_many_short_tags_are_parsed_in_pieces(tmp_path: Path):
     (few, least), (many, most) = (peak_mib(tmp_path / f"{n}.warc") for n in ("small", "large"))
     assert (few, many) == (1, 200_000)
     assert most - least < 150
+
+
+@pytest.mark.parametrize("kind", PAGE_FORMATS)
+def test_a_file_of_pages_that_cannot_be_opened_is_told(tmp_path: Path, kind: str):
+    part = PageFiles(kind, ((str(tmp_path / "gone"), ""),))
+    tally = PageTally()
+    (batch,) = (batch for batch in rows_of(pairs_of(part, tally)) if len(batch))
+    assert batch.to_pylist() == [
+        {
+            "url": str(tmp_path / "gone"),
+            "caption": "No such file or directory",
+            "malformed": "gone",
+            "page_url": "",
+        }
+    ]
+    assert not tally
 
 
 @pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.warc.zst"])
