@@ -27,10 +27,12 @@ from language_detectors import optional_detectors
 from language_texts import ONE_CODE, LabelledText, cleaned, labelled, messages_of
 
 from transforms.pairs.language import (
+    MOST_DOWN,
     LanguageRule,
     eldc_score,
-    english_share,
+    english_lean,
     langdetect_probability,
+    language_score,
 )
 
 NAMED_PACKAGES = ("skimage", "sklearn", "matplotlib")
@@ -123,7 +125,8 @@ class Evidence:
         scores = [eldc_score(identity, "en") for identity in identities]
         self.identities = identities
         self.eldc = np.array([score for score, _ in scores])
-        self.share = np.array([english_share(identity) for identity in identities])
+        self.ours = np.array([language_score(identity, "en")[0] for identity in identities])
+        self.lean = np.array([english_lean(identity) for identity in identities])
         self.words = np.array([one.words for one in texts])
         self.english = np.array([one.language == "en" for one in texts])
 
@@ -144,8 +147,8 @@ def rules_tried(rule: LanguageRule) -> dict[str, Callable[[Evidence], Bools]]:
     def sure(text: str) -> bool:
         return langdetect_probability(text, "en") >= rule.min_langdetect_probability
 
-    def words(e: Evidence, weight: float, low: float = 0.5) -> Bools:
-        return e.eldc + weight * (e.share - 0.5) >= low
+    def words(e: Evidence, up: float, low: float = 0.5) -> Bools:
+        return e.eldc + e.lean * np.where(e.lean > 0, up, MOST_DOWN) >= low
 
     rules: dict[str, Callable[[Evidence], Bools]] = {
         "eldc": lambda e: e.eldc >= 0.5,
@@ -155,15 +158,17 @@ def rules_tried(rule: LanguageRule) -> dict[str, Callable[[Evidence], Bools]]:
         "eldc from 0.45": lambda e: e.eldc >= 0.45,
         "eldc, 3 words from 0.45": lambda e: e.eldc >= np.where(e.words == 3, 0.45, 0.5),
         "eldc, all words English from 0.4": (
-            lambda e: e.eldc >= np.where((e.share == 1) & (e.eldc >= 0.4), 0.4, 0.5)
+            lambda e: e.eldc >= np.where((e.lean == 1) & (e.eldc >= 0.4), 0.4, 0.5)
         ),
-        "words weigh 0.1": lambda e: words(e, 0.1),
-        "words weigh 0.2": lambda e: words(e, 0.2),
-        "words weigh 0.3": lambda e: words(e, 0.3),
-        "words weigh 0.2, from 0.48": lambda e: words(e, 0.2, 0.48),
-        "words weigh 0.2, from 0.52": lambda e: words(e, 0.2, 0.52),
-        "words weigh 0.2, langdetect from 0.49": (
-            lambda e: words(e, 0.2) | e.where(words(e, 0.2, 0.49) & ~words(e, 0.2), sure)
+        "words, 0.1 up": lambda e: words(e, 0.1),
+        "words, 0.04 up": lambda e: words(e, 0.04),
+        "words, none up": lambda e: words(e, 0.0),
+        "ours, from 0.48": lambda e: e.ours >= 0.48,
+        "ours, from 0.49": lambda e: e.ours >= 0.49,
+        "ours": lambda e: e.ours >= 0.5,
+        "ours, from 0.51": lambda e: e.ours >= 0.51,
+        "ours, langdetect from 0.49": (
+            lambda e: (e.ours >= 0.5) | e.where((e.ours >= 0.49) & (e.ours < 0.5), sure)
         ),
     }
     for name, detect in optional_detectors():

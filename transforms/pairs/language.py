@@ -43,12 +43,18 @@ _UNKNOWN = 0.2
 # The one language whose words are looked up. By the lists of other languages that the package has,
 # many texts were lost: in Russian, which is inflected, every fifth.
 ENGLISH = "en"
-WORDS_WEIGHT = 0.2  # a score moves by half of it at most, down or up
+# By how much the words of a text move its score at most: up by less where eldc takes it for one of
+# the languages that are frequent on the web and have words in the list ("par", "mit", "media").
+MOST_DOWN = 0.1
+MOST_UP = 0.1
+MOST_UP_AGAINST_FREQUENT = 0.04
+FREQUENT = frozenset(("de", "es", "fr", "it", "nl", "pt"))
 # Of every script, with its marks: not the ranges of punctuation, signs and emoji.
 _LETTERS = "[a-z\u00c0-\u1fff\u2c00-\ud7ff]+"
 _WORD = re.compile(f"{_LETTERS}(?:['’]{_LETTERS})*")
 # "de", "la", "an" and "me" are in the list too, and in the texts of every language.
 _MIN_LETTERS = 3
+_ENOUGH_WORDS = 3  # fewer say less: "mani unite", "il y a minutes"
 
 langdetect.DetectorFactory.seed = 0  # it draws at random; one seed makes its answer a function
 # A thread that comes while another loads the profiles would judge by those already there, and one
@@ -113,25 +119,32 @@ def language_score(identity: str, language: str) -> tuple[float, str]:
       by eldc; and the strongest other, "und" where there is none.
     """
     score, rival = eldc_score(identity, language)
-    return _with_words(score, identity, language), rival
+    return _with_words(score, rival, identity, language), rival
 
 
-def _with_words(score: float, identity: str, language: str) -> float:
+def _with_words(score: float, rival: str, identity: str, language: str) -> float:
     if language != ENGLISH or not score:
         return score
-    return min(max(score + WORDS_WEIGHT * (english_share(identity) - 0.5), 0.0), 1.0)
+    lean = english_lean(identity)
+    if lean < 0:
+        return max(score + lean * MOST_DOWN, 0.0)
+    most = MOST_UP_AGAINST_FREQUENT if rival in FREQUENT else MOST_UP
+    return min(score + lean * most, 1.0)
 
 
-def english_share(identity: str) -> float:
-    """The share of a text's words that are in the list of English words; 0.5 where it has none.
+def english_lean(identity: str) -> float:
+    """Whether a text's words are in the list of English words: from -1, where none is, to 1, where
+    all of at least three are; 0 where as many are as are not, and where there are none.
 
     Words are runs of at least three letters, with apostrophes within: no numbers, no "GT218M".
     """
     words = [word for word in _WORD.findall(_judged(identity)) if len(word) >= _MIN_LETTERS]
     if not words:
-        return 0.5
+        return 0.0
     english = _english_words()
-    return sum(word.replace("’", "'") in english for word in words) / len(words)
+    share = sum(word.replace("’", "'") in english for word in words) / len(words)
+    lean = 2 * share - 1
+    return lean * min(len(words), _ENOUGH_WORDS) / _ENOUGH_WORDS if lean > 0 else lean
 
 
 def _english_words() -> frozenset[str]:
@@ -170,9 +183,9 @@ def mistaken_for(identity: str, rule: LanguageRule) -> Mistaken | None:
     by_eldc, rival = eldc_score(identity, rule.language)
     score: float | None = None
     if rule.language in _FAST_LANGUAGES:
-        if by_eldc - WORDS_WEIGHT / 2 >= rule.min_score:
+        if by_eldc - MOST_DOWN >= rule.min_score:
             return None  # whatever its words are
-        score = _with_words(by_eldc, identity, rule.language)
+        score = _with_words(by_eldc, rival, identity, rule.language)
         if score >= rule.min_score:
             return None
         asked = rule.language in _REFERENCE_LANGUAGES and rule.language != ENGLISH
