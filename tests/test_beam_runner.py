@@ -8,6 +8,7 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
 from transforms.columns.reasons import STEP_OF
 from transforms.columns.rejects import REJECTED
+from transforms.pairs.language import language_score
 
 
 def test_every_pair_meets_its_fate(golden: Golden):
@@ -46,6 +48,15 @@ def test_rejected_rows_have_keys_and_steps(golden: Golden):
             assert row["step"] == STEP_OF[row["reason"]]
             assert len(row["key"]) == 16
             assert int(row["key"], 16) >= 0
+
+
+def test_a_text_in_another_language_has_its_score_in_rejected(golden: Golden):
+    files = f"'{golden.output}/rejected/*.parquet'"
+    texts = duckdb.sql(f"SELECT caption, reason, language_score FROM {files}").fetchall()
+    scores = {text: score for text, reason, score in texts if reason == "wrong_language"}
+    assert scores == {text: language_score(text.casefold(), "en")[0] for text in scores}
+    assert len(scores) == 2
+    assert {score for _, reason, score in texts if reason != "wrong_language"} == {None}
 
 
 def test_the_manifest_describes_the_run(golden: Golden):

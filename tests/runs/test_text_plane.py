@@ -100,7 +100,12 @@ def outcomes(judged: list[Found]) -> Outcomes:
 
 def language_of(wanted: str) -> Callable[[str], str]:
     rule = language_rule(wanted)
-    return lambda text: mistaken_for(text.casefold(), rule) or wanted
+
+    def language(text: str) -> str:
+        mistaken = mistaken_for(text.casefold(), rule)
+        return mistaken.language if mistaken else wanted
+
+    return language
 
 
 def expected(rows: Rows, numbers: Numbers) -> Outcomes:

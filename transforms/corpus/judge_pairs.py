@@ -34,6 +34,7 @@ from transforms.workers.summaries import Counts
 from transforms.workers.threads import ThreadedDoFn, in_threads
 
 LOG = logging.getLogger("alignset")
+FOREIGN = pa.schema([("row", pa.uint32()), ("language", pa.string()), ("score", pa.float64())])
 PAIRS = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", PAGE_URL)])
 BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
 
@@ -114,10 +115,10 @@ class _Judge(ThreadedDoFn):
         for split in joined["split"]:  # a repeated row's split is always there, exactly once
             corpus = Corpus(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
             repeated = _marked(joined["repeated"])
-            foreign, languages = _named(joined["foreign"])
+            foreign = _by_row(joined["foreign"])
             # By the first reading, where all share a disk; gone where this work is done again.
             measured = next((block for block in joined["measured"] if is_there(block)), None)
-            judge = JudgeBatch(self.rules, corpus, repeated, foreign, languages)
+            judge = JudgeBatch(self.rules, corpus, repeated, foreign)
             batches = self.read(split) if measured is None else recalled_each(measured)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
@@ -192,11 +193,10 @@ class JudgeBatch:
         rules: TextRules,
         corpus: Corpus,
         repeated: npt.NDArray[np.uint32],
-        foreign: npt.NDArray[np.uint32],
-        languages: pa.StringArray,
+        foreign: pa.RecordBatch,
     ) -> None:
         self.rules, self.corpus = rules, corpus
-        self.repeated, self.foreign, self.languages = repeated, foreign, languages
+        self.repeated, self.foreign = repeated, foreign
 
     def __call__(
         self, numbered: tuple[int, pa.RecordBatch | Remembered]
@@ -211,17 +211,14 @@ class JudgeBatch:
             batch = item
             pairs = measure(batch)
         repeated = _within(self.repeated, first, len(batch))
-        low, high = np.searchsorted(self.foreign, [first, first + len(batch)])
-        rows = self.foreign[low:high].astype(np.int64) - first
-        foreign = np.zeros(len(batch), np.bool_)
-        foreign[rows] = True
+        foreign, of_language = self._foreign(first, len(batch))
         why = text_reasons(pairs, repeated, foreign, self.corpus, self.rules, distinct)
         detail = pairs.malformed
-        if len(rows):
-            named = np.full(len(batch), None, object)
-            named[rows] = self.languages.slice(low, high - low).to_pylist()
+        score = None
+        if len(of_language):
             is_language = pc.equal(why, r.WRONG_LANGUAGE)
-            detail = pc.if_else(is_language, pa.array(named, pa.string()), detail)
+            detail = pc.if_else(is_language, of_language["language"], detail)
+            score = pc.if_else(is_language, of_language["score"], pa.scalar(None, pa.float64()))
         kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
         if pairs.page is not None:
             kept[PAGE_URL] = pairs.page
@@ -229,7 +226,20 @@ class JudgeBatch:
             if name.startswith("source_"):
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
-        return len(batch), shown.filter(why.is_null()), rejected_rows(shown, why, detail)
+        return len(batch), shown.filter(why.is_null()), rejected_rows(shown, why, detail, score)
+
+    def _foreign(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
+        """Which rows of a batch are in another language: bool[size]; and the columns `language` and
+        `score`, null for the others, or no rows where there is none."""
+        rows = self.foreign["row"].to_numpy()
+        low, high = np.searchsorted(rows, [first, first + size])
+        foreign = np.zeros(size, np.bool_)
+        if low == high:
+            return foreign, self.foreign.slice(0, 0)
+        place = np.zeros(size, np.int64)
+        here = rows[low:high].astype(np.int64) - first
+        foreign[here], place[here] = True, np.arange(low, high)
+        return foreign, self.foreign.take(pa.array(place, mask=~foreign))
 
 
 def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
@@ -244,12 +254,11 @@ def _marked(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:
     return np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.uint32)
 
 
-def _named(blocks: Iterable[pa.RecordBatch]) -> tuple[npt.NDArray[np.uint32], pa.StringArray]:
+def _by_row(blocks: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+    """The rows in another language, `FOREIGN`, in their order."""
     batches = [unpack(block) for block in blocks]
-    if not batches:
-        return np.zeros(0, np.uint32), pa.array([], pa.string())
-    table = pa.Table.from_batches(batches).sort_by("row").combine_chunks()
-    return table["row"].to_numpy(), table["language"].combine_chunks()
+    table = pa.Table.from_batches(batches, FOREIGN).sort_by("row")
+    return pa.record_batch([column.combine_chunks() for column in table.columns], schema=FOREIGN)
 
 
 @lru_cache(maxsize=8)
