@@ -18,7 +18,7 @@ from msgspec import UNSET, UnsetType
 
 from pipeline.runs.documents import Days, Manifest, RunDescription
 from pipeline.runs.work_folder import WrittenShard
-from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from transforms.storage.files import is_local, open_to_read
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -162,7 +162,7 @@ def fetch_days(
         stats = {places.stats(shard.number) for shard in shards}
         days += [
             datetime.fromtimestamp(file.written, UTC).date().isoformat()
-            for folder in places.folders
+            for folder in places.folders[: 1 + any(shard.number >= HOLDOUT for shard in shards)]
             for file in _files(folder)
             if f"{folder}/{file.name}" in stats and file.written
         ]

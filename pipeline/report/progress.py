@@ -62,7 +62,7 @@ class Amount:
 
     def _list(self, now: float) -> None:
         begun = time.monotonic()
-        new = (finished_shards(self._out) & self._sizes.keys()) - self._whole
+        new = finished_shards(self._out, self._sizes.keys()) - self._whole
         took_s = time.monotonic() - begun
         self._whole |= new
         self._pairs_of_whole += sum(self._sizes[shard] for shard in new)

@@ -125,7 +125,7 @@ def test_a_set_of_before_there_were_language_scores(half: Half, tmp_path: Path):
     for path in old.glob("rejected/*.parquet"):
         pq.write_table(pq.read_table(path).drop_columns(["language_score"]), path)
     retried(half, tmp_path / "set")
-    succeed(half.source, old, *FLAGS, "--retry_failed")
+    succeed(half.source, old, *FLAGS, AGAIN)
     new = {name: digest for name, digest in digests(old).items() if name.startswith("shards/")}
     assert new.items() <= digests(tmp_path / "set").items()
     # Its files are of two schemas now, and a folder of them is still read.

@@ -48,12 +48,11 @@ def tar_members(stream: ShardStream) -> Iterator[tuple[str, int, int]]:
 
 
 def _skip_to(stream: ShardStream, whole: int) -> None:
-    """Goes on behind a member's bytes and the zeros that fill its last block, of which a tar that
-    is cut there may have fewer, like those of its end."""
+    """Goes on behind a member's bytes and the zeros that fill its last block."""
     filled = whole + -whole % _BLOCK
-    if stream.size is None or whole <= stream.size:
-        stream.skip(min(filled, stream.size or filled) - stream.at)
-    if stream.at < whole:
+    if stream.size is None or filled <= stream.size:
+        stream.skip(filled - stream.at)
+    if stream.at < filled:
         raise _damaged(stream, "it ends too early")
 
 

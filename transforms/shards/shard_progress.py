@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,13 +27,15 @@ COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a wo
 _LONGEST = 100  # bytes of such a file: a token, a shard, a count
 
 
-def finished_shards(out: str) -> set[int]:
-    """The shards of an output folder that are whole: their stats are written last."""
+def finished_shards(out: str, planned: Collection[int]) -> set[int]:
+    """Which planned shards are whole in an output folder: their stats are written last."""
     whole: set[int] = set()
     for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
+        if first and max(planned, default=0) < first:
+            continue
         numbers = [name.removesuffix(STATS) for name in _names(folder) if name.endswith(STATS)]
         whole.update(first + int(number) for number in numbers if number.isdecimal())
-    return whole
+    return whole.intersection(planned)
 
 
 def _names(folder: str) -> list[str]:

@@ -84,7 +84,7 @@ class ShardWriter:
 
     def left_of(self, shards: Sequence[int]) -> set[int]:
         """Which of these are not finished."""
-        return set(shards) - finished_shards(self.out)
+        return set(shards) - finished_shards(self.out, shards)
 
     def _write(self, shard: int, plan: str, claim: Claim) -> ShardStats:
         with open_to_read(plan) as source:

@@ -64,7 +64,8 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
     Like GNU's tar, this reads a tar that lacks the zeros of its end.
 
     Raises:
-      BrokenTar: a header is none, or the file ends within a header or a member's bytes.
+      BrokenTar: a header is none, or the file ends within a header, a member's bytes or the zeros
+        that fill its last block.
     """
     total = source.seek(0, 2)
     if not total:
@@ -86,6 +87,8 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
                 yield Member(name, at, size, kind in _FILES and not extra.sparse)
             size, extra = 0 if kind in _BARE else size, _Extra()
         at += size + -size % BLOCK
+        if at > total:
+            raise _cut(total, "the zeros behind a member")
     if at >= total and extra != _Extra():
         raise _cut(total, "a header")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from transforms.shards.shard_places import HOLDOUT
 from transforms.shards.shard_progress import (
     COUNT_S,
     ShardCount,
@@ -25,11 +26,14 @@ class Clock:
 
 
 def test_a_shard_is_whole_where_its_stats_are(folder: str):
-    assert finished_shards(folder) == set()
+    planned = {0, 1, 2, 123456, HOLDOUT + 3}
+    assert finished_shards(folder, planned) == set()
     names = ("00000_stats.json", "00001.tar", "00001.parquet", "123456_stats.json", "x_stats.json")
     for name in (*names, ".00002_stats.json.0123456789abcdef0123456789abcdef"):
         write_atomically(f"{folder}/shards/{name}", lambda sink: sink.write(b"{}"))
-    assert finished_shards(folder) == {0, 123456}
+    write_atomically(f"{folder}/holdout/00003_stats.json", lambda sink: sink.write(b"{}"))
+    assert finished_shards(folder, planned) == {0, 123456, HOLDOUT + 3}
+    assert finished_shards(folder, {0, 1}) == {0}
 
 
 def test_a_count_is_there_while_the_attempt_is(tmp_path: Path):
