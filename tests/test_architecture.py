@@ -50,9 +50,9 @@ ROOMS = {
         "model": "settings data",
         "optim": "settings",
         "runs": "settings data model",
-        "train": "settings data model optim runs",
-        "classify": "settings data model runs",
         "evaluate": "settings data model runs",
+        "train": "settings data model optim runs evaluate",
+        "classify": "settings data model runs",
     },
 }
 GROUND = {"columns", "storage", "workers"}

@@ -16,6 +16,7 @@ from train.settings import Settings
 
 if TYPE_CHECKING:
     from train.data.find_shards import ShardSet
+    from train.evaluate.validation import HeldOut
 
 
 def parse_flags(arguments: list[str]) -> tuple[Settings, str, Path]:
@@ -32,6 +33,9 @@ def parse_flags(arguments: list[str]) -> tuple[Settings, str, Path]:
     for name in ("image_tower", "text_tower", "text_dropout", "vocabulary_size", "temperature"):
         if flags.get("start_from") and name in flags:
             raise SettingsError(f"--{name} is what --start_from brings: leave it out")
+    for name in ("validate_every", "validate_pairs"):
+        if name in flags and not flags.get("validate"):
+            raise SettingsError(f"--{name} is of no use without --validate=SHARDS: add that")
     return take_settings(flags, PRESETS), flags["shards"], flags["run"]
 
 
@@ -48,24 +52,44 @@ def _run(arguments: list[str]) -> int:
     from train.runs.run_folder import held, open_run
 
     sets = find_sets(where)
+    if settings.validate:
+        _check_validate(settings.validate)
     first = os.environ.get("RANK", "0") == "0"
+    finished = (run / "model").exists()
+    held_out = None
     if first:
+        if settings.validate and not finished:
+            from train.evaluate.validation import read_held_out
+
+            held_out = read_held_out(settings)
         if settings.start_from:  # before the folder is made: the right name could not go on in it
             from train.model.pretrained import check_pretrained
 
             check_pretrained(settings.start_from)
         open_run(run, settings, sets, settings.start_from)
-    finished = (run / "model").exists()
     if not finished:
         with held(run, first):
-            _train(settings, sets, run)
+            _train(settings, sets, run, held_out)
     if first:
         begun = f"{run} is finished: its" if finished else "done: the"
-        print(f"{begun} model is in {run / 'model'}", file=sys.stderr)
+        best = run / "model-best"
+        also = f", and the best of its validations in {best}" if best.exists() else ""
+        print(f"{begun} model is in {run / 'model'}{also}", file=sys.stderr)
     return 0
 
 
-def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
+def _check_validate(where: str) -> None:
+    from train.data.find_shards import find_shards
+
+    try:
+        find_shards(where)
+    except SettingsError as error:
+        raise SettingsError(f"--validate: {error}") from error
+
+
+def _train(
+    settings: Settings, sets: "list[ShardSet]", run: Path, held_out: "HeldOut | None"
+) -> None:
     from train.loop import train
     from train.runs.allocator import keep_freed_memory
     from train.runs.processes import start_processes, stop_processes
@@ -73,7 +97,7 @@ def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
     keep_freed_memory()
     start_processes()
     try:
-        train(settings, sets, run)
+        train(settings, sets, run, held_out)
     finally:
         stop_processes()
 
