@@ -20,7 +20,7 @@ from pathlib import Path
 
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--warmup_steps=2"),
-    *("--checkpoint_every=1", "--log_every=1", "--vocabulary_size=60", "--shuffle_samples=10"),
+    *("--checkpoint_every=2", "--log_every=1", "--vocabulary_size=60", "--shuffle_samples=10"),
     *(
         "--trackers=",
         "--text_dropout=0.1",
@@ -136,7 +136,7 @@ def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> Non
         flags.append(f"--steps={steps}")
         log = at / "log"
         plain, whole = at / "plain", at / "whole"
-        held_out = [f"--validate={shards}", "--validate_every=2"]
+        held_out = [f"--validate={shards}", "--validate_every=3"]
         for run, more in ((plain, []), (whole, held_out)):
             if any(end(start([*flags, *more, f"--run={run}"], processes, log))):
                 raise SystemExit(f"the run that nobody disturbed failed:\n{log.read_text()}")

@@ -153,7 +153,8 @@ def export_model(
     before = model.align.temperature.detach().clone()
     images = image_processor(settings)
     both = AlignProcessor(images, tokenizer)  # type: ignore[no-untyped-call]  # it has no types
-    transformers_logging.disable_progress_bar()  # its bar of one file would break the run's own
+    # Its bar of one file would break the run's own.
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     savers = model.align.save_pretrained, images.save_pretrained, both.save_pretrained
     with torch.no_grad():
         model.align.temperature.copy_(model.temperature)
