@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pipeline.runs.beam_patches import quick_imports
 from stoppable import run_stoppable
 
-NAME = "beam_runner.py: "
+NAME = "beam_runner.py"
 STOPPED = "stopped; the same command goes on from here"
 
 # glibc's numbers of what `mallopt` sets (malloc.h), and how its environment variables name it.
@@ -35,8 +36,12 @@ def _keep_memory() -> None:
             os.environ[name] = str(value)  # for worker processes
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
+def main(argv: Sequence[str], name: str = NAME) -> int:
+    """Runs the command; returns 0 done, 1 failed, 2 wrong flags.
+
+    Args:
+      name: how the command was called, for what it says.
+    """
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     _keep_memory()
     try:
@@ -45,15 +50,16 @@ def main(argv: Sequence[str]) -> int:
 
             from pipeline.options import UsageError, parse  # Beam takes a second, and warns
             from pipeline.run import TooLittleKeptError, run
+            from pipeline.runs.worker_logs import plain_worker_logs
 
             pyarrow.scalar(0)  # of its first value Arrow asks if pandas knows it, or never: 0.6 s
     except KeyboardInterrupt as error:
-        print(f"{NAME}{_last_line(error)}", file=sys.stderr)
+        print(f"{name}: {_last_line(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         print(
-            f"{NAME}the package {error.name} is not installed for {sys.executable}: run this with "
-            ".venv/bin/python (make demo makes it), or pip install --require-hashes -r "
+            f"{name}: the package {error.name} is not installed for {sys.executable}: run this "
+            "with .venv/bin/python (make demo makes it), or pip install --require-hashes -r "
             "requirements/base.txt",
             file=sys.stderr,
         )
@@ -62,18 +68,21 @@ def main(argv: Sequence[str]) -> int:
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
     logging.getLogger().setLevel(level or "WARNING")
     logging.getLogger("alignset").setLevel(level or "INFO")  # our own progress
-    for name in ("common", "worker"):  # they log a traceback of what is raised here all the same
-        logging.getLogger(f"apache_beam.runners.{name}").setLevel(level or "CRITICAL")
+    logging.getLogger("alignset.shards").setLevel(level or "WARNING")  # one line tells of all
+    if not level:
+        plain_worker_logs()
+    for part in ("common", "worker"):  # they log a traceback of what is raised here all the same
+        logging.getLogger(f"apache_beam.runners.{part}").setLevel(level or "CRITICAL")
     try:
-        run(parse(argv))
+        run(parse(argv, name))
     except UsageError as error:
-        print(f"{NAME}{_printable(str(error))}", file=sys.stderr)
+        print(f"{name}: {_printable(str(error))}", file=sys.stderr)
         return 2
     except TooLittleKeptError as error:
-        print(f"{NAME}{_printable(str(error))}", file=sys.stderr)
+        print(f"{name}: {_printable(str(error))}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Exception) as error:
-        print(f"{NAME}{_last_line(error)}", file=sys.stderr)
+        print(f"{name}: {_last_line(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -86,8 +95,13 @@ def _last_line(error: BaseException | None) -> str:
         if isinstance(error, KeyboardInterrupt):
             return STOPPED
         error = error.__cause__ or error.__context__
+    # Beam adds the step, and what comes from another process has its type before it.
+    line = re.sub(r" ?\[while running '[^']*'\]", "", lines[-1]).strip()
+    line = re.sub(r"^(?:\w+\.)+\w+Error: ", "", line)
+    if "--output" in line:  # it says itself what to do
+        return f"failed: {_printable(line)}"
     hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
-    return f"failed: {_printable(lines[-1].strip())} ({hint})"
+    return f"failed: {_printable(line)} ({hint})"
 
 
 def _printable(text: str) -> str:
@@ -95,10 +109,13 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def stoppable_main(argv: Sequence[str]) -> int:
+def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
     """`main` in a process that a signal ends within 5 s, whatever it is doing."""
     return run_stoppable(
-        lambda: main(argv), stopped=f"{NAME}{STOPPED}", stopped_status=1, name=NAME
+        lambda: main(argv, name),
+        stopped=f"{name}: {STOPPED}",
+        stopped_status=1,
+        name=f"{name}: ",
     )
 
 

@@ -67,7 +67,8 @@ def run_stoppable(
     if status >= 0:
         return status
     why = f"failed: {signal.strsignal(-status)} (signal {-status}); the same command goes on"
-    print(stopped if asked else f"{name}{why}", file=sys.stderr)
+    clear = "\r\033[K" if sys.stderr.isatty() else ""  # the command may have been drawing a line
+    print(f"{clear}{stopped}" if asked else f"{clear}{name}{why}", file=sys.stderr)
     return stopped_status if asked else 128 - status
 
 

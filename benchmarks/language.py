@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from language_detectors import detectors
 from language_texts import CATALOGUES, LabelledText, captions, labelled_texts
+from language_titles import title_table, titles
 from results import print_results, print_table
 
 from pipeline.rules import Rules
@@ -77,11 +78,17 @@ def main() -> None:
         "\nenglish kept and others taken for it, by min_language_score, nothing left to langdetect"
     )
     print_table(curve)
+    by_kind = titles(args.root) | {"messages, emoji, photos": texts}
+    print("\nshort titles: English kept / others taken for it, in %, by rule")
+    print_table([_sizes(by_kind)])
+    tried = title_table(by_kind, rule)
+    print_table(tried)
     print("\nwhat each language is taken for")
     print_table(_confusion(texts, rule))
     print()
     throughput = [_throughput(name, column, rule) for name, column in _columns(texts).items()]
     figures = {"rule": dataclasses.asdict(rule), "detectors": rows, "curve": curve}
+    figures["rules tried"] = tried
     print_results(throughput, {"throughput": throughput} | figures, ["eldc", "langdetect"])
 
 
@@ -91,7 +98,21 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--texts_per_language", type=int, default=120, help="for the detectors; but all of English"
     )
+    parser.add_argument(
+        "--root", type=Path, default=Path("/"), help="where Debian's packages of titles are"
+    )
     return parser.parse_args()
+
+
+def _sizes(by_kind: dict[str, list[LabelledText]]) -> dict[str, Any]:
+    """How many texts each kind has: English, others, and in how many other languages."""
+    row: dict[str, Any] = {"kind": "texts"}
+    for kind, its in by_kind.items():
+        others = [text.language for text in its if text.language != "en"]
+        row[kind] = f"{len(its) - len(others):,}"
+        if others:
+            row[kind] += f" / {len(others):,} in {len(set(others))}"
+    return row
 
 
 def _sampled(texts: Texts, most: int) -> list[LabelledText]:
@@ -175,16 +196,16 @@ def _curve(texts: Texts, rule: LanguageRule) -> list[dict[str, Any]]:
         {"min_language_score": f"{low:.3f}"} | _Kept(texts, scores >= low).figures()
         for low in (0.45, 0.475, 0.49, 0.5, 0.505, 0.51, 0.52, 0.54, 0.56, 0.6)
     ]
-    wrong, _ = wrong_languages(pa.array([text.text for text in texts]), rule)
+    wrong = wrong_languages(pa.array([text.text for text in texts]), rule).rows
     kept = np.ones(len(texts), bool)
     kept[wrong] = False
     return [{"min_language_score": "default rule"} | _Kept(texts, kept).figures(), *rows]
 
 
 def _confusion(texts: Texts, rule: LanguageRule) -> list[dict[str, Any]]:
-    wrong, languages = wrong_languages(pa.array([text.text for text in texts]), rule)
+    wrong = wrong_languages(pa.array([text.text for text in texts]), rule)
     taken = ["en"] * len(texts)
-    for row, code in zip(wrong, languages.to_pylist(), strict=True):
+    for row, code in zip(wrong.rows, wrong.languages.to_pylist(), strict=True):
         taken[row] = code
     by_language: dict[str, Counter[str]] = defaultdict(Counter)
     for text, code in zip(texts, taken, strict=True):
@@ -214,7 +235,8 @@ def _kept_where_wanted(texts: Texts, rule: LanguageRule) -> dict[str, float]:
         its[text.language].append(text.text)
     shares = {}
     for code in its.keys() & set(LANGUAGES):
-        wrong, _ = wrong_languages(pa.array(its[code]), dataclasses.replace(rule, language=code))
+        wanted = dataclasses.replace(rule, language=code)
+        wrong = wrong_languages(pa.array(its[code]), wanted).rows
         shares[code] = 100 - 100 * len(wrong) / len(its[code])
     return shares
 
@@ -235,7 +257,7 @@ def _throughput(name: str, texts: list[str], rule: LanguageRule) -> dict[str, An
     for _ in range(3):
         langdetect_probability.cache_clear()
         start = time.process_time()
-        wrong, _ = wrong_languages(column, rule)
+        wrong = wrong_languages(column, rule).rows
         times.append(time.process_time() - start)
     asked = langdetect_probability.cache_info().misses
     langdetect_probability.cache_clear()

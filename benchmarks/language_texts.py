@@ -38,7 +38,12 @@ class LabelledText:
 def labelled_texts(catalogues: Iterable[str] = CATALOGUES) -> list[LabelledText]:
     """All of them: each text once in its language, and none that English has too."""
     kinds = {"messages": _messages(catalogues), "emoji": _emoji(), "photos": _photos()}
-    every = [(kind, *pair) for kind, pairs in kinds.items() for pair in pairs]
+    return labelled((kind, *pair) for kind, pairs in kinds.items() for pair in pairs)
+
+
+def labelled(rows: Iterable[tuple[str, str, str, str]]) -> list[LabelledText]:
+    """Those of 3 to 20 words out of (kind, language, English, text), each once in its language."""
+    every = list(rows)
     english = {text.casefold() for _, code, _, text in every if code == "en"}
     texts: dict[tuple[str, str], LabelledText] = {}
     for kind, code, original, text in every:
@@ -59,17 +64,33 @@ def _messages(catalogues: Iterable[str]) -> Iterator[tuple[str, str, str]]:
         spec = find_spec(name)
         if spec is None or not spec.submodule_search_locations:
             raise SystemExit(f"the package {name} is not installed: it is in the dev extra")
-        for path in sorted(Path(spec.submodule_search_locations[0]).rglob("*.mo")):
-            code = re.split("[_@.]", path.parts[-3])[0].lower()
-            with path.open("rb") as file:
-                catalogue = GNUTranslations(file)._catalog  # type: ignore[attr-defined]
-            for key, translation in catalogue.items():
-                original = cleaned(key if isinstance(key, str) else key[0])
-                text = cleaned(translation)
-                if original:
-                    yield "en", original, original
-                if original and text and code != "en":
-                    yield ONE_CODE.get(code, code), original, text
+        yield from messages_of(Path(spec.submodule_search_locations[0]).rglob("*.mo"))
+
+
+def messages_of(catalogues: Iterable[Path], key_mark: str = "") -> Iterator[tuple[str, str, str]]:
+    """(language, English, text) of every message of compiled catalogues, LANGUAGE/LC_MESSAGES/*.mo;
+    English itself once for each id.
+
+    Args:
+      key_mark: what menus have before the letter that is their key, as in "_Unsharp Mask".
+    """
+    for path in sorted(catalogues):
+        code = re.split("[_@.]", path.parts[-3])[0].lower()
+        for key, translation in _catalogue(path).items():
+            message = key if isinstance(key, str) else key[0]
+            original, text = (cleaned(t.replace(key_mark, "")) for t in (message, translation))
+            if original:
+                yield "en", original, original
+            if original and text and code != "en":
+                yield ONE_CODE.get(code, code), original, text
+
+
+def _catalogue(path: Path) -> dict[str | tuple[str, int], str]:
+    with path.open("rb") as file:
+        try:
+            return GNUTranslations(file)._catalog  # type: ignore[attr-defined]
+        except IndexError:  # a header without plural forms
+            return {}
 
 
 def cleaned(text: str) -> str:

@@ -31,6 +31,7 @@ from warcio.warcwriter import WARCWriter
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from transforms.pages.page_images import Found
+from transforms.pages.page_tally import PageTally
 from transforms.pages.parse_pages import PageFiles, pairs_of
 
 Pairs = Counter[tuple[str, str, str]]
@@ -52,16 +53,15 @@ print(json.dumps([spent, {rows}]))
 MEMORY = """
 import resource, sys
 sys.path.insert(0, {root!r})
-from collections import Counter
 import transforms.pages.parse_pages as p
-for _ in p.rows_of(p.pairs_of(p.PageFiles({kind!r}, ((sys.argv[1], ''),)), Counter())):
+for _ in p.rows_of(p.pairs_of(p.PageFiles({kind!r}, ((sys.argv[1], ''),)), p.PageTally())):
     pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 SETUPS = {
     "ours": (
-        "from collections import Counter\nimport transforms.pages.parse_pages as p",
-        "p.rows_of(p.pairs_of(p.PageFiles('wat', ((sys.argv[1], ''),)), Counter()))",
+        "import transforms.pages.parse_pages as p",
+        "p.rows_of(p.pairs_of(p.PageFiles('wat', ((sys.argv[1], ''),)), p.PageTally()))",
         "[[row['url'], row['caption'], row['page_url']] for b in found for row in b.to_pylist()]",
     ),
     "cc2dataset": (
@@ -149,7 +149,7 @@ def _as_written(value: str) -> str:
 
 
 def ours(path: Path) -> list[Found]:
-    items = pairs_of(PageFiles("warc", ((str(path), ""),)), Counter())
+    items = pairs_of(PageFiles("warc", ((str(path), ""),)), PageTally())
     return [item for item in items if isinstance(item, Found)]
 
 

@@ -25,7 +25,8 @@ from text_plane import ROOT, corpus_of, our_command, vocabulary_size
 
 sys.path.insert(0, str(ROOT))
 import beam_runner
-from pipeline.inputs.find_inputs import find_files, find_splits
+from pipeline.inputs.find_inputs import find_files
+from pipeline.inputs.find_splits import find_splits
 from pipeline.inputs.readers import read_split
 from pipeline.options import parse
 from transforms.corpus import count_pairs, judge_pairs, rare_tokens, vocabulary

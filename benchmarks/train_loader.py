@@ -108,7 +108,7 @@ def webdataset(folder: Path, numbers) -> Iterator:
 
     shards = sorted(map(str, folder.glob("*.tar")))
     pipeline = (
-        wds.WebDataset(shards, shardshuffle=len(shards), seed=0)
+        wds.WebDataset(shards, shardshuffle=len(shards))
         .shuffle(numbers.shuffle_samples // WORKERS)
         .to_tuple("jpg", "txt")
         .map(crop)

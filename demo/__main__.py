@@ -33,15 +33,17 @@ class StepError(Exception):
 
 
 class Progress:
-    """A line when a step begins and one when it ends, with its seconds."""
+    """A line when a step begins, with what it takes, and one when it ends, with its seconds."""
 
     def __init__(self) -> None:
         self._number = 0
 
     @contextlib.contextmanager
-    def step(self, title: str) -> Iterator[None]:
+    def step(self, title: str, about: str = "") -> Iterator[None]:
+        """Tells of a step; `about`: how long it takes on 2 cores, where that is more than 10 s."""
         self._number += 1
-        print(f"\n[{self._number}/{STEPS}] {title}", flush=True)
+        takes = f", about {about}" if about else ""
+        print(f"\n{self._number} of {STEPS}: {title}{takes}", flush=True)
         start = time.perf_counter()
         yield
         print(f"      {time.perf_counter() - start:.0f} s", flush=True)
@@ -156,16 +158,20 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
     web, curated, training = output / "web", output / "set", output / "run"
     progress = Progress()
     check_disk(output)
-    with progress.step("Building a small web: photographs, scenes, and what goes wrong on the web"):
+    with progress.step(
+        "Building a small web: photographs, scenes, and what goes wrong on the web",
+        "20 s" if small else "1 minute",
+    ):
         prepare_web(web, port, small=small)
     flags = json.loads((web / "flags.json").read_text())
-    with progress.step(f"Serving it on port {port}; fetching and filtering"), serving(web, port):
+    serve = progress.step(f"Serving it on port {port}; fetching and filtering", "20 s")
+    with serve, serving(web, port):
         run(curate_command(web, curated, flags), capture=True)  # its funnel is told below
     with progress.step("Comparing what was kept and dropped with the truth"):
         print("\n".join(funnel_lines(json.loads((curated / "funnel.json").read_text()))))
         tell_agreement(web, curated)
         draw_picture(curated, web).save(output / "picture.webp", quality=80, method=6)
-    with progress.step("Training a tiny ALIGN on the shards"):
+    with progress.step("Training a tiny ALIGN on the shards", "2 minutes"):
         run(
             command_line(
                 "-m", "train", "--shards", curated / "shards", "--run", training, "--preset", "tiny"
@@ -181,7 +187,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         web / "eval",
     )
     with progress.step(
-        "Evaluating retrieval among scenes whose combinations of words it never saw"
+        "Evaluating retrieval among scenes whose combinations of words it never saw", "10 s"
     ):
         tell_retrieval(json.loads(run(command_line(*evaluate), capture=True).splitlines()[-1]))
     with progress.step("Where to look"):

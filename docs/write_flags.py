@@ -22,15 +22,17 @@ BEGIN = """\
 
 This page lists every flag of the three commands that have settings. `make docs` writes it from the
 dataclasses in which the flags are defined, and a test fails when it is not current. A flag is given
-as `--name=value`; a flag that is true or false may also stand alone (`--text_only`).
+as `--name=value`; a flag that is true or false may also stand alone (`--text_only`). `--help` shows
+the flags that are wanted first, and `--help=all` every flag.
 
-- `python beam_runner.py` curates. Any flag that is not listed here is Apache Beam's, such as
-  `--runner` and `--direct_num_workers`.
-- `python -m train` trains. `--shards` says where the data is, and `--run` names the run's folder.
-  `--preset` chooses a set of values: without it those of `tiny` apply, and the values below are the
-  paper's.
-- `python -m train.classify` fine-tunes an image tower on labelled images.
-- `python -m train.evaluate TASK --help` lists the few flags of evaluation.
+- `python beam_runner.py`, or `alignset curate` where pip has installed it, curates. Any flag that
+  is not listed here is Apache Beam's, such as `--runner` and `--direct_num_workers`.
+- `python -m train`, or `alignset train`, trains. `--shards` says where the data is, and `--run`
+  names the run's folder. `--preset` chooses a set of values: without it those of `tiny` apply, and
+  the values below are the paper's.
+- `python -m train.classify`, or `alignset classify`, fine-tunes an image tower on labelled images.
+- `--help` lists the few flags of `python -m train.evaluate` (`alignset evaluate`) and of `python -m
+  pipeline.look` (`alignset look`).
 """
 FROM_IMG2DATASET = """
 ## From img2dataset's flags to ours

@@ -11,6 +11,7 @@ import apache_beam as beam
 
 from pipeline.inputs.readers import read_split
 from pipeline.inputs.splits import Split
+from pipeline.job import Job
 from pipeline.options import Command
 from pipeline.rules import Rules
 from pipeline.runs.documents import (
@@ -28,13 +29,16 @@ from transforms.corpus.judge_pairs import JudgePairs, TextRules
 from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
 from transforms.decontamination.evaluation_images import EvaluationFile, HashEvaluationImages
 from transforms.pages.parse_pages import PageFiles, ParsePages, add_page_counts
+from transforms.pairs.hold_out import HoldOut
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
 from transforms.shards.measure_images import ImageRules
 from transforms.shards.plan_shards import PlanShards
+from transforms.shards.shard_places import HOLDOUT
 from transforms.shards.shard_stats import ShardStats
 from transforms.shards.write_shards import ShardWriter, WriteShards
 from transforms.storage.blocks import Blocks
+from transforms.storage.broken_files import sum_up
 from transforms.workers.fencing import Fence
 from transforms.workers.packages import CheckWorker
 from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
@@ -58,11 +62,14 @@ class Places:
     fence: Fence
 
 
-def parse_pages(pipeline: beam.Pipeline, parts: Sequence[PageFiles], places: Places) -> None:
+def parse_pages(
+    pipeline: beam.Pipeline, parts: Sequence[PageFiles], command: Command, places: Places
+) -> None:
     """Web pages to pairs, each page once; what was counted is left beside them."""
+    parse = ParsePages(places.work.pages, skip_broken=command.job.on_broken_input == "skip")
     numbered = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
     spread = numbered | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
-    counts = spread | "CheckParser" >> _check() | ParsePages(places.work.pages)
+    counts = spread | "CheckParser" >> _check() | parse
     pipeline | "PageSummary" >> WriteSummary(
         places.work.page_summary, PageSummary, sums={"counts": (counts, add_page_counts)}
     )
@@ -85,7 +92,8 @@ def curate_texts(
       given: the vocabulary to filter with, in place of this corpus's own.
     """
     rules, job, blocks = command.rules, command.job, places.blocks
-    read = partial(read_split, batch_rows=job.batch_rows)
+    skip_broken = job.on_broken_input == "skip"
+    read = partial(read_split, batch_rows=job.batch_rows, skip_broken=skip_broken)
     numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
     # A group of one each: what follows runs wherever there is a worker.
     spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
@@ -116,20 +124,29 @@ def curate_texts(
     )
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
-        result["shards"] = _planned(pipeline, judged, job.samples_per_shard, places)
-    sums = {"rows_read": (counted["read"], sum), "counts": (judged["counts"], add_counts)}
+        result["shards"] = _planned(pipeline, judged, job, places)
+    sums = {
+        "rows_read": (counted["read"], sum),
+        "counts": (judged["counts"], add_counts),
+        "broken": (judged["broken"], sum_up),
+    }
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
 
-def _planned(
-    pipeline: beam.Pipeline, judged: Any, samples_per_shard: int, places: Places
-) -> beam.PCollection:
-    """A singleton, the numbers of the shards that the kept pairs are planned to be in."""
+def _planned(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) -> beam.PCollection:
+    """A singleton, the shards that the kept pairs are planned into, as in `TextSummary`."""
     view = beam.pvalue.AsIter(judged["counts"])
     count = beam.Map(lambda _, counts: add_counts(counts).kept, view)
     kept = pipeline | "Once" >> beam.Create([None]) | "Kept" >> count
-    plan = PlanShards(places.work.plan, samples_per_shard, kept, places.blocks)
-    return judged["kept"] | plan | "Planned" >> beam.combiners.ToList()
+    plan = partial(PlanShards, places.work.plan, job.samples_per_shard, blocks=places.blocks)
+    if job.holdout:
+        sides = judged["kept"] | HoldOut(job.holdout, kept, places.blocks)
+        held = sides["held"] | "PlanHeld" >> plan(kept=sides["held_rows"], first=HOLDOUT)
+        left = sides["left"] | "PlanLeft" >> plan(kept=sides["left_rows"])
+        planned = (held, left) | "BothSides" >> beam.Flatten()
+    else:
+        planned = judged["kept"] | plan(kept=kept)
+    return planned | "Planned" >> beam.combiners.ToDict()
 
 
 class _CorpusSets(NamedTuple):
@@ -232,8 +249,8 @@ def curate_images(
 
 
 def _written(stats: ShardStats) -> WrittenShard:
-    return WrittenShard(stats.shard, stats.successes, stats.sha256)
+    return WrittenShard(stats.number, stats.successes, stats.sha256)
 
 
 def _failing(stats: ShardStats) -> list[int]:
-    return [stats.shard] if stats.failed_to_download else []
+    return [stats.number] if stats.failed_to_download else []

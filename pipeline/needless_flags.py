@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pipeline.rules import Rules
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
+from transforms.pairs.language import ENGLISH
 
 
 class _Needless(NamedTuple):
@@ -27,13 +28,14 @@ _OF_IMAGES = (
     *_names(FetchSettings),
     *_names(ResizeSettings),
     *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
-    *("eval_images", "samples_per_shard"),
+    *("eval_images", "samples_per_shard", "holdout"),
 )
 _OF_ENCODING = ("encode_format", "encode_quality")
 _OF_SIZE = (
     *("image_size", "resize_only_if_bigger", "upscale_interpolation", "downscale_interpolation"),
 )
-_OF_LANGUAGE = ("min_language_score", "min_unsure_language_score", "min_langdetect_probability")
+_OF_LANGDETECT = ("min_unsure_language_score", "min_langdetect_probability")
+_OF_LANGUAGE = ("min_language_score", *_OF_LANGDETECT)
 
 
 def _needless(
@@ -52,6 +54,9 @@ def _needless(
         yield _Needless(("min_evaluation_distance",), why, "give --eval_images=NAME=PATH")
     if not rules.language:
         yield _Needless(_OF_LANGUAGE, "--language= keeps all languages", "give a --language")
+    if rules.language == ENGLISH:
+        why = "English is judged by eldc and by its words alone"
+        yield _Needless(_OF_LANGDETECT, why, "give --min_language_score, or another --language")
     if not fetch.retries:
         yield _Needless(("max_retry_after_s",), "--retries=0 tries nothing again", "give --retries")
 

@@ -6,92 +6,26 @@ import dataclasses
 import difflib
 import io
 import logging
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
 
+from command_help import add_help
+from pipeline.job import Job
 from pipeline.needless_flags import needless_flag
 from pipeline.peer_flags import instead_of
 from pipeline.rules import Rules
-from transforms.fetching.fetch import FETCH_DETAILS, FetchSettings
+from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
-from transforms.pages.parse_pages import PAGE_FORMATS
 
 S = TypeVar("S")
-FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 
 
 class UsageError(Exception):
     """A command that cannot be run as it was given; says what to do."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to read and what to write."""
-
-    input: str = field(
-        default="", metadata={"help": "files, globs or folders, comma-separated (required)"}
-    )
-    output: str = field(default="", metadata={"help": "a folder for the set (required)"})
-    input_format: str = field(default="auto", metadata={"help": ", ".join(FORMATS)})
-    url_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
-    text_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
-    base_url: str = field(
-        default="",
-        metadata={"help": "of html: where the folder is served, such as https://docs.example/"},
-    )
-    text_only: bool = field(
-        default=False, metadata={"help": "stop after the text rules; kept pairs go to pairs/"}
-    )
-    eval_images: str = field(
-        default="",
-        metadata={"help": "NAME=PATH,...: folders, shards or Parquet of images to keep out"},
-    )
-    vocabulary: str = field(
-        default="",
-        metadata={
-            "help": "filter with this vocabulary.u64, or the one in this output of an earlier run, "
-            "in place of the input's own"
-        },
-    )
-    retry_failed: str = field(
-        default="",
-        metadata={
-            "help": "fetch again what a finished run could not, and add it to its set: all but "
-            "http_404 and http_410, or only what failed with these details (dns,timeout), or all",
-            "alone": "true",
-            "metavar": "DETAILS",
-        },
-    )
-    samples_per_shard: int = field(default=10_000, metadata={"help": "pairs in a shard, about"})
-    batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
-
-    def __post_init__(self) -> None:
-        for name in ("input", "output"):
-            if not getattr(self, name):
-                raise ValueError(f"{name} is required: give --{name}=PATH")
-        if self.base_url and not re.match("https?://[^/]", self.base_url):
-            raise ValueError(
-                f"base_url must be an absolute http(s) URL, such as https://docs.example/; "
-                f"got {self.base_url!r}"
-            )
-        for detail in self.retry_failed.split(",") if self.retry_failed else ():
-            if detail not in FETCH_DETAILS and self.retry_failed not in ("true", "all"):
-                raise ValueError(
-                    f"retry_failed must be all, or details of fetch_failed, comma-separated: "
-                    f"{', '.join(sorted(FETCH_DETAILS))}; got {detail!r}"
-                )
-        for name in ("samples_per_shard", "batch_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        if self.input_format not in FORMATS:
-            raise ValueError(
-                f"input_format must be one of {', '.join(FORMATS)}; got {self.input_format!r}"
-            )
 
 
 @dataclass(frozen=True)
@@ -113,6 +47,31 @@ GROUPS = {
 }
 
 
+# What the short help says, a line a flag.
+FIRST = {
+    "input and output": {
+        "input": "files, globs or folders, comma-separated (required)",
+        "output": "a folder for the set (required)",
+        "text_only": "stop after the text rules; kept pairs go to pairs/",
+        "eval_images": "NAME=PATH,...: images to keep out of the set",
+        "retry_failed": "fetch again what a finished run could not",
+    },
+    "rules": {
+        "language": "of the alt-texts; empty keeps all",
+        "vocabulary_size": "most frequent words and pairs of words",
+        "min_image_side": "px; the shorter side must be larger",
+    },
+    "fetching": {
+        "connections": "fetches under way at once",
+        "contact": "where a host's owner reaches you",
+    },
+    "resizing": {
+        "resize_mode": "how images are kept, such as keep_ratio",
+        "image_size": "px, a side, to resize to",
+    },
+}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see --help")
@@ -124,14 +83,17 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "beam_runner.py") -> argparse.ArgumentParser:
     """The parser of all flags but Beam's."""
     made = _Parser(
-        prog="beam_runner.py",
+        prog=prog,
+        usage="%(prog)s --input=PATHS --output=FOLDER [flags]",
         description="Image URLs with alt-texts in, ALIGN's filtered WebDataset shards out.",
         epilog="Any other flag is Apache Beam's, such as --runner and --direct_num_workers.",
         allow_abbrev=False,
+        add_help=False,
     )
+    add_help(made, FIRST, _defaults())
     for title, settings in GROUPS.items():
         group = made.add_argument_group(title)
         for setting in dataclasses.fields(settings):
@@ -152,18 +114,22 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _defaults() -> dict[str, object]:
+    return {f.name: f.default for kind in GROUPS.values() for f in dataclasses.fields(kind)}
+
+
 def _help(setting: dataclasses.Field[Any]) -> str:
     shown = "" if setting.default in ("", False) else f" (default: {setting.default})"
     return f"{setting.metadata['help']}{shown}".replace("%", "%%")
 
 
-def parse(argv: Sequence[str]) -> Command:
-    """Reads the command line.
+def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
+    """Reads the command line of the command that is called `prog`.
 
     Raises:
       UsageError: an unknown flag, a wrong value, something required that is missing.
     """
-    made = parser()
+    made = parser(prog)
     parsed, rest = made.parse_known_args(list(argv))
     flags, beam_options = vars(parsed), _beam_options(rest, made)
     if flags.get("vocabulary") == "":

@@ -18,6 +18,7 @@ import pyarrow as pa
 from pipeline.curate import Places, curate_images
 from pipeline.options import Command, UsageError
 from pipeline.report.closing import close_retry
+from pipeline.report.progress import ImageProgress
 from pipeline.runs.documents import FailingHosts, Funnel, RetryPlan
 from pipeline.runs.engine import Engine
 from pipeline.runs.run_folder import RunFolder
@@ -26,6 +27,7 @@ from transforms.fetching.fetch_settings import GONE
 from transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed
 from transforms.shards.plan_shards import PlanShards
 from transforms.shards.renumber_shards import was_renumbered
+from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.blocks import unpack
 from transforms.storage.files import is_local
 from transforms.workers.summaries import WriteSummary
@@ -57,7 +59,7 @@ def retry_failed(
     """
     base = folder.retry_base()
     details = details_to_retry(command.job.retry_failed, base.funnel.fetch.details)
-    old = sorted(int(shard) for shard in base.manifest.shards)
+    old = base.manifest.numbers
     plan = folder.work.find_retry_plan()
     if plan is None:
         with engine.pipeline("plan") as pipeline:
@@ -71,7 +73,8 @@ def retry_failed(
         )
     if plan.pairs:
         if not folder.work.find_images():
-            with engine.pipeline("images") as pipeline:
+            shown = (places.out, places.work.plan, places.fence, plan.shards, "fetch again")
+            with ImageProgress(*shown), engine.pipeline("images") as pipeline:
                 curate_images(pipeline, sorted(plan.shards), evaluation, command, places)
         folder.check_lock()
         if not was_renumbered(places.work.path):  # or shards have other numbers by now
@@ -87,22 +90,30 @@ def _plan(
     command: Command,
     places: Places,
 ) -> None:
-    shards = pipeline | "Shards" >> beam.Create(old) | beam.Reshuffle()
-    failed = shards | ReadFailed(places.out, details, places.blocks)
-    count = failed | "Rows" >> beam.MapTuple(_rows) | beam.CombineGlobally(sum)
-    planned = PlanShards(
-        places.work.plan,
-        command.job.samples_per_shard,
-        count,
-        places.blocks,
-        first=max(old, default=-1) + 1,
+    counts, planned = [], []
+    # What is held out stays so.
+    for first, name in ((0, "shards"), (HOLDOUT, "holdout")):
+        of_kind = [shard for shard in old if (shard >= HOLDOUT) == (first == HOLDOUT)]
+        shards = (
+            pipeline | f"Old {name}" >> beam.Create(of_kind) | f"Spread {name}" >> beam.Reshuffle()
+        )
+        failed = shards | f"Failed {name}" >> ReadFailed(places.out, details, places.blocks)
+        rows = failed | f"Rows {name}" >> beam.MapTuple(_rows)
+        counts.append(rows | f"Count {name}" >> beam.CombineGlobally(sum))
+        plan = PlanShards(
+            places.work.plan,
+            command.job.samples_per_shard,
+            counts[-1],
+            places.blocks,
+            first=max(of_kind, default=first - 1) + 1,
+        )
+        planned.append(failed | f"Plan {name}" >> plan)
+    shards = planned | "All" >> beam.Flatten() | beam.combiners.ToDict()
+    summary = {"shards": shards, "details": pipeline | "Details" >> beam.Create([details])}
+    pairs = counts | "Pairs" >> beam.Flatten()
+    pipeline | "Plan" >> WriteSummary(
+        places.work.retry_plan, RetryPlan, summary, {"pairs": (pairs, sum)}
     )
-    summary = {
-        "pairs": count,
-        "shards": failed | planned | beam.combiners.ToList(),
-        "details": pipeline | "Details" >> beam.Create([details]),
-    }
-    pipeline | "Plan" >> WriteSummary(places.work.retry_plan, RetryPlan, summary)
 
 
 def _forget(pipeline: beam.Pipeline, old: list[int], plan: RetryPlan, places: Places) -> None:
@@ -112,7 +123,7 @@ def _forget(pipeline: beam.Pipeline, old: list[int], plan: RetryPlan, places: Pl
         forget_failed, out=places.out, details=plan.details, scratch=scratch, fence=places.fence
     )
     forgotten = pipeline | "Old" >> beam.Create(old) | beam.Reshuffle() | beam.Map(forget)
-    new = pipeline | "New" >> beam.Create(plan.shards)
+    new = pipeline | "New" >> beam.Create(sorted(plan.shards))
     hosts = (forgotten, new) | beam.Flatten() | FindFailingHosts(places.out)
     pipeline | WriteSummary(places.work.retry_hosts, FailingHosts, {"hosts": hosts})
 

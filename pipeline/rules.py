@@ -6,7 +6,7 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 # No `from __future__ import annotations` here: options.py reads the fields' types.
 from dataclasses import dataclass, field
 
-from transforms.pairs.language import LANGUAGES, LanguageRule
+from transforms.pairs.language import ENGLISH, LANGUAGES, LanguageRule
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class Rules:
     )
     min_unsure_language_score: float = field(
         default=0.49,
-        metadata={"help": "a score from here to min_language_score leaves it to langdetect"},
+        metadata={
+            "help": "a score from here to min_language_score leaves it to langdetect; "
+            "not of English"
+        },
     )
     min_langdetect_probability: float = field(
         default=0.9, metadata={"help": "of the language, where it is left to langdetect, at least"}
@@ -84,6 +87,8 @@ class Rules:
         for name in scores:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1; got {getattr(self, name)}")
+        if self.language == ENGLISH:
+            return  # langdetect is not asked
         if self.min_unsure_language_score > self.min_language_score:
             raise ValueError(
                 f"min_unsure_language_score must be <= min_language_score, where equal leaves "

@@ -17,21 +17,24 @@ from pipeline.curate import Places, curate_images, curate_texts, parse_pages
 from pipeline.inputs.find_inputs import (
     find_evaluation_files,
     find_files,
-    find_splits,
     find_vocabulary,
 )
+from pipeline.inputs.find_splits import find_splits, with_faults
 from pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
 from pipeline.inputs.splits import InputFile, Split
 from pipeline.options import Command, UsageError
+from pipeline.report.broken_input import refuse_if_all_broken, render_broken
 from pipeline.report.closing import close_run
 from pipeline.report.fetch_report import render_failed
 from pipeline.report.funnel import render_funnel, render_pages, render_vocabulary
 from pipeline.report.outcome import too_little
+from pipeline.report.progress import ImageProgress, verb_of
 from pipeline.retry import retry_failed
-from pipeline.runs.documents import Funnel, TextSummary, WorkFolder
+from pipeline.runs.documents import BrokenInput, Funnel, TextSummary, WorkFolder
 from pipeline.runs.engine import Engine, check_engine, everywhere
 from pipeline.runs.run_folder import RunFolder, describe_run
 from pipeline.runs.stores import check_retry, check_stores, is_dry_run
+from transforms.columns.kernels import WERE_COMPILED
 from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.fetching.fetch_settings import GONE
@@ -64,9 +67,11 @@ class Input:
         """
         job = command.job
         files = find_files(job)
+        splits = find_splits(job, files)
+        files = with_faults(files, splits)
         return cls(
             files,
-            find_splits(job, files),
+            splits,
             find_pages(job, files),
             find_evaluation_files(job.eval_images),
             find_vocabulary(job.vocabulary),
@@ -160,6 +165,8 @@ class Run:
         """Does what is left to do; None where a job was only handed over."""
         folder = self.folder
         try:
+            if self.engine.in_process and not WERE_COMPILED:
+                _say("compiling kernels for this machine: about 30 s, once")
             self.engine.check()
             for left in self.engine.cancel(folder.fence.newest()):
                 _say(f"{left}, left running by an earlier start of this command, is cancelled")
@@ -184,13 +191,16 @@ class Run:
             text = self._texts_curated()
             if text is None:
                 return self._handed_over("text plane's")
+        holding = sum(bool(file.bytes or file.fault) for file in self.given.files)
+        refuse_if_all_broken(text.broken, holding)
         self.folder.check_lock()
         if self.command.job.text_only or self._images_done():
             return True
-        _say(f"{text.counts.kept:,} pairs to fetch for {len(text.shards)} shards")
-        with _Timed("image plane"), self.engine.pipeline("images") as pipeline:
+        places, verb = self.places, verb_of({split.format for split in self.given.splits})
+        progress = ImageProgress(places.out, places.work.plan, places.fence, text.shards, verb)
+        with progress, self.engine.pipeline("images") as pipeline:
             shards, evaluation = sorted(text.shards), self.given.evaluation
-            curate_images(pipeline, shards, evaluation, self.command, self.places)
+            curate_images(pipeline, shards, evaluation, self.command, places)
         return self._images_done() or self._handed_over("image plane's")
 
     def _pages_parsed(self) -> bool:
@@ -200,7 +210,7 @@ class Run:
             return True
         _say(f"parsing the pages of {len(self.given.files)} files in {len(parts)} parts")
         with _Timed("pages"), self.engine.pipeline("pages") as pipeline:
-            parse_pages(pipeline, parts, self.places)
+            parse_pages(pipeline, parts, self.command, self.places)
         return self._pages_done() or self._handed_over("pages'")
 
     def _texts_curated(self) -> TextSummary | None:
@@ -240,6 +250,8 @@ def _tell(funnel: Funnel) -> None:
     print(render_vocabulary(funnel.vocabulary))
     if isinstance(funnel.pages, PageCounts):
         print(render_pages(funnel.pages))
+    if isinstance(funnel.broken_input, BrokenInput):
+        print(render_broken(funnel.broken_input))
     if failed := render_failed(funnel.fetch):
         print(failed)
 
@@ -253,7 +265,7 @@ def _translate(command: Command, given: Input) -> None:
     splits, made = [*given.splits], 1
     if given.pages:
         with engine.pipeline("pages") as pipeline:
-            parse_pages(pipeline, given.pages, places)
+            parse_pages(pipeline, given.pages, command, places)
         # What they will be parsed to, one split a part at least.
         splits += [Split(part.files[0][0], "pages") for part in given.pages]
         made += 1

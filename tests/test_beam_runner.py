@@ -8,6 +8,7 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
 from transforms.columns.reasons import STEP_OF
 from transforms.columns.rejects import REJECTED
+from transforms.pairs.language import language_score
 
 
 def test_every_pair_meets_its_fate(golden: Golden):
@@ -46,6 +48,15 @@ def test_rejected_rows_have_keys_and_steps(golden: Golden):
             assert row["step"] == STEP_OF[row["reason"]]
             assert len(row["key"]) == 16
             assert int(row["key"], 16) >= 0
+
+
+def test_a_text_in_another_language_has_its_score_in_rejected(golden: Golden):
+    files = f"'{golden.output}/rejected/*.parquet'"
+    texts = duckdb.sql(f"SELECT caption, reason, language_score FROM {files}").fetchall()
+    scores = {text: score for text, reason, score in texts if reason == "wrong_language"}
+    assert scores == {text: language_score(text.casefold(), "en")[0] for text in scores}
+    assert len(scores) == 2
+    assert {score for _, reason, score in texts if reason != "wrong_language"} == {None}
 
 
 def test_the_manifest_describes_the_run(golden: Golden):
@@ -80,18 +91,20 @@ def test_a_failed_run_is_one_last_line_and_status_1(tmp_path: Path):
     assert not [line for line in progress if "rror" in line or line.startswith((" ", "WARN"))]
 
 
-@pytest.mark.parametrize("where", ["between files", "in a header", "in a file"])
-def test_a_truncated_shard_is_named(tmp_path: Path, golden: Golden, where: str):
+@pytest.mark.parametrize("where", ["in a header", "in a file"])
+def test_the_only_shard_that_is_truncated_is_named(tmp_path: Path, golden: Golden, where: str):
     path = golden.output / "shards" / "00000.tar"
     with tarfile.open(path) as tar:
         member = tar.getmembers()[9]
-    at = {"between files": member.offset, "in a header": member.offset + 100}
-    size = at.get(where, member.offset_data + 1)
+    size = member.offset + 100 if where == "in a header" else member.offset_data + 1
     (tmp_path / "cut.tar").write_bytes(path.read_bytes()[:size])
-    ended = run(tmp_path / "cut.tar", tmp_path / "set")
-    assert ended.status == 1
-    assert "Traceback" not in ended.err
-    assert "cut.tar" in ended.err.splitlines()[-1]
+    for _ in range(2):  # and again, since the same command goes on
+        ended = run(tmp_path / "cut.tar", tmp_path / "set")
+        assert ended.status == 1
+        assert "Traceback" not in ended.err
+        last = ended.err.splitlines()[-1]
+        assert f"{tmp_path}/cut.tar to its end: it is cut off at byte {size}" in last
+        assert last.endswith("; replace the file or give other input, with another --output")
 
 
 def test_an_interrupt_is_one_line_and_status_1(tmp_path: Path, monkeypatch, capsys):

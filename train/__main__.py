@@ -1,50 +1,89 @@
 """python -m train --shards OUT/shards --run RUNS/a --preset tiny
 
-On several processes: torchrun --nproc_per_node=2 -m -- train --shards ... (without the bare --,
-torchrun takes our --run for one of its own flags).
+On several processes: torchrun --nproc_per_node=2 -m -- train --shards ...
+(without the bare --, torchrun takes our --run for one of its own flags).
 """
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from command_help import add_help
 from train.errors import SettingsError
 from train.presets import PRESETS
 from train.runs.flags import Parser, add_settings, exit_status, stoppable, take_settings
-from train.settings import Settings
+from train.settings import GROUPS, Settings
 
 if TYPE_CHECKING:
     from train.data.find_shards import ShardSet
     from train.evaluate.validation import HeldOut
 
+NAME = "python -m train"
+# What the short help says, a line a flag.
+FIRST = {
+    "input and output": {
+        "shards": "folders, files, globs, URLs of .tar shards (required)",
+        "run": "folder of this run (required)",
+        "validate": "shards of held-out pairs that the model is scored on",
+        "preset": "which values: tiny, laptop, one-gpu, b7-base, ...",
+    },
+    "model": {
+        "start_from": "the AlignModel to go on with; empty: from scratch",
+        "image_tower": "EfficientNet, such as b0",
+        "text_tower": "BERT, such as mini",
+    },
+    "optimizer": {
+        "learning_rate": "at the end of the warm-up; then it falls to zero",
+        "steps": "of the whole run",
+        "batch_size": "pairs of a step, over all processes",
+        "micro_batch_size": "pairs that go through the towers at once",
+        "precision": "fp32 or bf16",
+    },
+}
 
-def parse_flags(arguments: list[str]) -> tuple[Settings, str, Path]:
-    """The settings (a preset, then the flags given), where the shards are, and the run folder."""
-    parser = Parser(prog="python -m train", description=__doc__, allow_abbrev=False)
+
+def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, Path]:
+    """The settings (a preset, then the flags given), where the shards are, and the run folder.
+
+    Args:
+      name: how the command was called.
+    """
+    parser = Parser(
+        prog=name,
+        usage="%(prog)s --shards=SHARDS --run=FOLDER [flags]",
+        description=str(__doc__).replace(NAME, name),
+        add_help=False,
+    )
     parser.add_argument(
         "--shards",
         required=True,
         help="folders, files, globs, URLs of .tar shards, comma-separated; A::2,B::1 weighs sets",
     )
     parser.add_argument("--run", required=True, type=Path, help="folder of this run")
-    add_settings(parser, PRESETS, "tiny")
+    add_help(parser, FIRST, {"preset": "tiny", **dataclasses.asdict(PRESETS["tiny"])})
+    add_settings(parser, PRESETS, "tiny", GROUPS)
     flags = vars(parser.parse_args(arguments))
-    for name in ("image_tower", "text_tower", "text_dropout", "vocabulary_size", "temperature"):
-        if flags.get("start_from") and name in flags:
-            raise SettingsError(f"--{name} is what --start_from brings: leave it out")
-    for name in ("validate_every", "validate_pairs"):
-        if name in flags and not flags.get("validate"):
-            raise SettingsError(f"--{name} is of no use without --validate=SHARDS: add that")
+    for flag in ("image_tower", "text_tower", "text_dropout", "vocabulary_size", "temperature"):
+        if flags.get("start_from") and flag in flags:
+            raise SettingsError(f"--{flag} is what --start_from brings: leave it out")
+    for flag in ("validate_every", "validate_pairs"):
+        if flag in flags and not flags.get("validate"):
+            raise SettingsError(f"--{flag} is of no use without --validate=SHARDS: add that")
     return take_settings(flags, PRESETS), flags["shards"], flags["run"]
 
 
-def main(arguments: list[str]) -> int:
-    return exit_status(lambda: _run(arguments))
+def main(arguments: list[str], name: str = NAME) -> int:
+    return exit_status(lambda: _run(arguments, name))
 
 
-def _run(arguments: list[str]) -> int:
-    settings, where, run = parse_flags(arguments)
+def stoppable_main(arguments: list[str], name: str = NAME) -> int:
+    return stoppable(lambda: main(arguments, name))
+
+
+def _run(arguments: list[str], name: str) -> int:
+    settings, where, run = parse_flags(arguments, name)
     # Here too, before there is a run of these settings that others can't go on with.
     settings.micro_batches(int(os.environ.get("WORLD_SIZE", "1")))
     # Only now: torch and transformers take seconds, and a wrong flag should not.
@@ -84,7 +123,8 @@ def _check_validate(where: str) -> None:
     try:
         find_shards(where)
     except SettingsError as error:
-        raise SettingsError(f"--validate: {error}") from error
+        made = "beam_runner.py --holdout=0.01 makes OUT/holdout"
+        raise SettingsError(f"--validate: {error} ({made})") from error
 
 
 def _train(
@@ -103,4 +143,4 @@ def _train(
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable(main))
+    sys.exit(stoppable_main(sys.argv[1:]))

@@ -132,6 +132,14 @@ class Settings:
         return share // pairs, pairs
 
 
+# What the fields from one on are about, for the command's help.
+GROUPS = {
+    "start_from": "model",
+    "resize_px": "images",
+    "label_smoothing": "loss",
+    "optimizer": "optimizer",
+    "max_skipped_share": "how it is run, not what is learned",
+}
 _NAMES: Mapping[str, Collection[str]] = {
     "image_tower": IMAGE_TOWERS,
     "text_tower": TEXT_TOWERS,

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.inputs.readers import as_bytes
-from pipeline.inputs.splits import InputFile, Split, row_group_splits
-from pipeline.inputs.text_files import header_columns
-from pipeline.options import Job, UsageError
-from transforms.columns.pair_columns import PAGE_URL
+from pipeline.inputs.splits import InputFile
+from pipeline.job import Job
+from pipeline.options import UsageError
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary_file import NAME as VOCABULARY
 from transforms.corpus.vocabulary_file import check_vocabulary
 from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.images.file_formats import IMAGE_SUFFIXES
-from transforms.pages.parse_pages import PAGE_FORMATS
 from transforms.storage.documents import DocumentError, read_document
-from transforms.storage.files import exists, is_local, open_to_read
+from transforms.storage.files import exists, is_local
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -43,18 +37,6 @@ SUFFIXES = {
     ".xhtml": "html",
 }
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
-# The usual names, the most telling first; upper and lower case alike.
-URL_NAMES = ("url", "image_url", "img_url", "imageurl", "image_link", "src", "link", "image")
-TEXT_NAMES = (
-    "caption",
-    "text",
-    "alt",
-    "alt_text",
-    "alttext",
-    "caption_text",
-    "title",
-    "description",
-)
 
 
 @dataclass(frozen=True)
@@ -85,7 +67,7 @@ def match(pattern: str) -> list[tuple[str, int]]:
     return sorted(files)
 
 
-def _format_of(path: str) -> tuple[str, str]:
+def format_of(path: str) -> tuple[str, str]:
     """The format and the compression that a file's name tells, or empty."""
     name = Path(path).name.lower()
     compression = COMPRESSIONS.get(Path(name).suffix, "")
@@ -153,7 +135,7 @@ def _pairs_of_set(folder: str) -> str | None:
 
 def _may_be(file: InputFile) -> bool:
     """Whether its name agrees with its format; beside pages there are pictures and the like."""
-    named = _format_of(file.path)[0]
+    named = format_of(file.path)[0]
     return named == file.format or (not named and file.format != "html")
 
 
@@ -164,94 +146,7 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def _named(job: Job, path: str) -> str:
-    return _format_of(path)[0] if job.input_format == "auto" else job.input_format
-
-
-def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
-    """The splits of all files, in the files' order, with the columns to read.
-
-    Raises:
-      UsageError: a column is not there, a file cannot be read, or there are no rows.
-    """
-    splits: list[Split] = []
-    for file in files:
-        if not file.bytes or file.format in PAGE_FORMATS:
-            continue
-        split = Split(file.path, file.format, _format_of(file.path)[1])
-        if file.format in ("webdataset", "parquet") and split.compression:
-            raise UsageError(f"{file.path} is compressed as a whole; decompress it")
-        if file.format == "webdataset":
-            splits.append(split)
-            continue
-        try:
-            if file.format == "parquet":
-                splits.extend(_parquet_splits(job, split))
-            elif names := header_columns(split, (job.url_column, job.text_column)):
-                splits.append(_with_columns(job, split, names))
-        except (pa.ArrowException, OSError, EOFError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"cannot read {file.path} as {file.format}: {reason}") from error
-    if not splits and not any(file.format in PAGE_FORMATS for file in files):
-        raise UsageError(f"the input is empty: {job.input} has no rows; give pairs to read")
-    return splits
-
-
-def _parquet_splits(job: Job, split: Split) -> list[Split]:
-    with open_to_read(split.path) as source:
-        footer = pq.read_metadata(source)
-    schema = footer.schema.to_arrow_schema()
-    named = _with_columns(job, split, schema.names)
-    for flag in ("url_column", "text_column"):
-        field = schema.field(getattr(named, flag))
-        if pa.types.is_nested(field.type):
-            raise UsageError(
-                f"{split.path}: column {field.name!r} holds {field.type}, no text; give --{flag}"
-            )
-        as_bytes(pa.nulls(1, field.type))  # raises here and not within the run
-    if named.page_column and not _is_text(schema.field(named.page_column).type):
-        named = replace(named, page_column="")
-    return row_group_splits(named, footer)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return kind in (pa.string(), pa.large_string(), pa.string_view())
-
-
-def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
-    url = _column(split, names, job.url_column, URL_NAMES, "url_column")
-    text = _column(split, names, job.text_column, TEXT_NAMES, "text_column")
-    if url == text:
-        raise UsageError(
-            f"{split.path}: column {url!r} is to be both URL and text; give another --text_column"
-        )
-    page = next((name for name in names if name.lower() == PAGE_URL), "")
-    if names.count(page) > 1 or page in (url, text):
-        page = ""
-    return replace(split, url_column=url, text_column=text, page_column=page)
-
-
-def _column(
-    split: Split, names: Sequence[str], wanted: str, usual: Sequence[str], flag: str
-) -> str:
-    if wanted:
-        matching = [name for name in names if name == wanted]
-    else:
-        matching = [name for usual_name in usual for name in names if name.lower() == usual_name]
-    if not matching:
-        looked_for = repr(wanted) if wanted else f"any of {', '.join(usual)}"
-        shown = ", ".join(name[:40] for name in names[:20])
-        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-        raise UsageError(
-            f"{split.path} has no column {looked_for}; it has {shown}{more}: give --{flag}"
-        )
-    if names.count(matching[0]) > 1:
-        raise UsageError(
-            f"{split.path} has {names.count(matching[0])} columns {matching[0]!r}; "
-            "rename all but one"
-        )
-    return matching[0]
+    return format_of(path)[0] if job.input_format == "auto" else job.input_format
 
 
 def find_vocabulary(given: str) -> HashFile | None:

@@ -10,9 +10,8 @@ from urllib.parse import quote, urljoin
 import pyarrow.parquet as pq
 
 from pipeline.inputs.splits import InputFile, Split, row_group_splits
-from pipeline.options import Job, UsageError
+from pipeline.job import Job
 from transforms.columns.pair_columns import PAGE_URL
-from transforms.pages.archives import check_archive
 from transforms.pages.parse_pages import PAGE_FORMATS, PageFiles, parsed_path
 from transforms.storage.files import open_to_read
 
@@ -21,14 +20,10 @@ BYTES_PER_PART = 1 << 28
 
 
 def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
-    """The parts in which pages are parsed: an archive each, or some thousand files of HTML.
-
-    Raises:
-      UsageError: an archive holds no record.
-    """
+    """The parts in which pages are parsed: an archive each, or some thousand files of HTML."""
     parts, pages, size = [], [], 0
     for file in files:
-        if file.format not in PAGE_FORMATS or not file.bytes:
+        if file.format not in PAGE_FORMATS or not file.bytes or file.fault:
             continue
         if file.format == "html":
             pages.append((file.path, _page_url(job, file.path)))
@@ -37,12 +32,6 @@ def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
                 parts.append(PageFiles("html", tuple(pages)))
                 pages, size = [], 0
             continue
-        try:
-            with open_to_read(file.path) as source:
-                check_archive(source)
-        except (OSError, ValueError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UsageError(f"cannot read {file.path} as {file.format}: {reason}") from error
         parts.append(PageFiles(file.format, ((file.path, ""),)))
     return [*parts, PageFiles("html", tuple(pages))] if pages else parts
 

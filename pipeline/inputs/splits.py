@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
+from msgspec import UNSET, UnsetType
+
+from transforms.storage.broken_files import BrokenFile
 
 ROWS_PER_SPLIT = 1 << 18
 
 
 @dataclass(frozen=True, order=True)
 class InputFile:
-    """A file as it was found."""
+    """A file as it was found; `fault` is the detail where nothing of it can be read."""
 
     path: str
     bytes: int
     format: str
+    fault: str | UnsetType = UNSET
+
+    def shown(self) -> InputFile:
+        """The same for documents, which are UTF-8; the bytes of a name need not be."""
+        return replace(self, path=os.fsencode(self.path).decode("utf-8", "backslashreplace"))
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Split:
     text_column: str = ""
     row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
     page_column: str = ""  # the page that a pair is from; not every input has it
+    broken: BrokenFile | None = None  # where nothing of it can be read
 
 
 def row_group_splits(split: Split, footer: pq.FileMetaData) -> list[Split]:

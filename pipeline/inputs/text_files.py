@@ -9,7 +9,6 @@ import pickle
 import re
 import tempfile
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, BinaryIO
@@ -21,108 +20,26 @@ import pyarrow.csv
 import pyarrow.json
 
 from pipeline.inputs.splits import Split
+from pipeline.inputs.text_headers import BYTE_ORDER_MARK, dialect, header_columns
+from pipeline.inputs.whole_lines import LONGEST_ROW, WholeLines
 from transforms.columns.pair_columns import PAGE_URL, UNREADABLE
-from transforms.storage.files import open_to_read
+from transforms.storage.broken_files import DAMAGED, FileFault
 
 BLOCK = 1 << 23  # bytes of a text file parsed at once
-LONGEST_ROW = 1 << 25  # bytes of a row that is surely read
-MOST_COLUMNS = 10_000  # of a table; pyarrow takes 8 KB for each
-HEAD = 1 << 20  # bytes from which the columns are told
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ROWS = pa.schema([("url", pa.binary()), ("caption", pa.binary()), ("malformed", pa.string())])
-
-
-def header_columns(split: Split, wanted: Iterable[str] = ()) -> list[str]:
-    """The columns of a text file: a table's header, or the fields of the first JSON objects.
-    None at all where no row follows.
-
-    Args:
-      wanted: fields that are named even where few of the objects have them.
-
-    Raises:
-      ValueError: what stands there is no header, or no JSON object.
-    """
-    with _open(split) as source:
-        head = _head(source)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:4]:
-        raise ValueError("its first bytes are no UTF-8 text; convert it, or decompress it")
-    if split.format == "jsonl":
-        return _json_fields(head, set(wanted))
-    line, _, rest = re.sub(rb"\r\n?", b"\n", head).partition(b"\n")
-    try:
-        line.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError("its first line is no UTF-8 text; convert it, or decompress it") from error
-    if not rest.strip():
-        return []
-    if not line.removeprefix(BYTE_ORDER_MARK).strip():
-        raise ValueError("its first line is empty; it must name the columns")
-    names = line.count(b"\t" if split.format == "tsv" else b",") + 1
-    if names > MOST_COLUMNS:
-        raise ValueError(f"its header names {names:,} columns; at most {MOST_COLUMNS:,} are read")
-    if split.format == "csv" and line.count(b'"') % 2:
-        raise ValueError("a name in its header has a line break or an open quotation mark")
-    reading = pa.csv.ReadOptions(block_size=len(line) + 1)
-    table = pa.csv.read_csv(pa.BufferReader(line + b"\n"), reading, _dialect(split))
-    return list(table.column_names)
-
-
-def _head(source: BinaryIO) -> bytes:
-    """The first bytes of a file, to the second line with something on it at least."""
-    head = b""
-    while more := source.read(HEAD):
-        head += more
-        lines = head.strip()
-        if b"\n" in lines or b"\r" in lines:
-            return head
-        if len(head) > LONGEST_ROW:
-            raise ValueError(f"no row begins in its first {LONGEST_ROW >> 20} MiB")
-    return head
-
-
-def _json_fields(head: bytes, wanted: set[str]) -> list[str]:
-    """The fields of a tenth of the objects and more: many writers leave out those that are null,
-    and a stray line must not choose the columns."""
-    lines = [line for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip()]
-    fields: Counter[str] = Counter()
-    for line in lines:
-        with contextlib.suppress(ValueError, RecursionError):
-            record = json.loads(line.decode("utf-8", "replace"), parse_int=float)
-            fields.update(record.keys() if isinstance(record, dict) else ())
-    if lines and not fields:
-        raise ValueError("no line holds a JSON object with fields; write one object on each line")
-    usual = max(fields.values(), default=0) / 10
-    return [name for name, count in fields.items() if count >= usual or name in wanted]
-
-
-def _open(split: Split) -> Any:
-    source = open_to_read(split.path)
-    if not split.compression:
-        return source
-    return pa.CompressedInputStream(pa.PythonFile(source, "r"), split.compression)
-
-
-def _dialect(split: Split, on_invalid: Any = None) -> pa.csv.ParseOptions:
-    return pa.csv.ParseOptions(
-        delimiter="\t" if split.format == "tsv" else ",",
-        # A TSV has no quoting: a lone quotation mark would swallow the rows up to the next.
-        quote_char=False if split.format == "tsv" else '"',
-        newlines_in_values=split.format == "csv",
-        invalid_row_handler=on_invalid,
-    )
 
 
 class _Followed(io.RawIOBase):
     """A file with a last line of ours."""
 
-    def __init__(self, source: BinaryIO, line: bytes) -> None:
+    def __init__(self, source: io.RawIOBase, line: bytes) -> None:
         self.source, self.rest = source, b"\n" + line + b"\n"
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        data = self.source.read(size)
+        data = self.source.read(size) or b""
         if not data:
             data, self.rest = self.rest, b""
         return data
@@ -135,13 +52,15 @@ def read_table(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
         for batch in _table_rows(split, batch_rows, BLOCK):
             yield batch
             done += len(batch)
-    except pa.ArrowInvalid as error:
-        if "straddling" not in str(error):
-            raise
-        # A row longer than a block: larger ones, which take 300 MB more, from the start again.
+    except _LongRowError:
+        # Larger blocks, which take 300 MB more, from the start again.
         for batch in _table_rows(split, batch_rows, LONGEST_ROW):
             yield batch.slice(min(done, len(batch)))
             done -= min(done, len(batch))
+
+
+class _LongRowError(Exception):
+    """A row is longer than a block."""
 
 
 def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.RecordBatch]:
@@ -149,9 +68,52 @@ def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.Record
 
     pyarrow hands over an invalid row only if it is UTF-8, and else gives the file up; so each byte
     is read as the Latin-1 character of that number. It also takes the file's end for that of a
-    quotation; so a line of ours follows, which is an invalid row, unless it is within one.
+    quotation; so a line of ours follows, which is an invalid row, unless it is within one: that
+    one is left out.
+
+    Raises:
+      FileFault, pa.ArrowException: the file is broken behind the rows that were given.
     """
-    last, last_url = uuid.uuid4().hex, b""
+    last = uuid.uuid4().hex
+    fault: Exception | None = None
+    reading, convert = _reading(split, block)
+    ends: list[str] = []
+    with tempfile.TemporaryFile() as invalid:  # they may be all rows of a large file
+
+        def on_invalid(row: Any) -> str:
+            if last in row.text:
+                ends.append(row.text)
+            else:
+                pickle.dump(row.text, invalid)
+            return "skip"
+
+        parsing, held = dialect(split, on_invalid), None
+        with WholeLines(split) as source:
+            try:
+                followed = _Followed(source, last.encode())
+                with pa.csv.open_csv(followed, reading, parsing, convert) as reader:
+                    for batch in filter(len, reader):
+                        if held is not None:
+                            yield held
+                        values = [_latin1_bytes(column) for column in batch.columns]
+                        held = _rows(values, pa.nulls(len(batch), pa.string()))
+                if ends != [last]:
+                    held, fault = _without_last(held, among_rows=not ends)
+            except pa.ArrowInvalid as error:
+                fault = _of_long_row(error, block)
+        if held is not None:
+            yield held
+        # Last, since the reader runs ahead of its batches: their place must not depend on time.
+        invalid.seek(0)
+        rows = _unpickled(invalid)
+        while group := list(islice(rows, batch_rows)):
+            yield _unreadable([row.encode("latin1") for row in group])
+    source.check()
+    if fault:
+        raise fault
+
+
+def _reading(split: Split, block: int) -> tuple[pa.csv.ReadOptions, pa.csv.ConvertOptions]:
     columns = [_as_latin1(name) for name in _names(split)]
     convert = pa.csv.ConvertOptions(
         include_columns=columns,
@@ -165,41 +127,39 @@ def _table_rows(split: Split, batch_rows: int, block: int) -> Iterator[pa.Record
         column_names=[_as_latin1(name) for name in header_columns(split)],
         skip_rows=1,  # the header, which may begin with a byte order mark
     )
-    with tempfile.TemporaryFile() as invalid:  # they may be all rows of a large file
-
-        def on_invalid(row: Any) -> str:
-            pickle.dump(row.text, invalid)
-            return "skip"
-
-        parsing = _dialect(split, on_invalid)
-        with (
-            _open(split) as source,
-            pa.csv.open_csv(_Followed(source, last.encode()), reading, parsing, convert) as reader,
-        ):
-            for batch in reader:
-                values = [_latin1_bytes(column) for column in batch.columns]
-                last_url = values[0][-1].as_py() if len(batch) else last_url
-                yield _rows(values, pa.nulls(len(batch), pa.string()))
-        # Last, since the reader runs ahead of its batches: their place must not depend on time.
-        invalid.seek(0)
-        rows = _unpickled(invalid, last, last_url)
-        while group := list(islice(rows, batch_rows)):
-            yield _unreadable([row.encode("latin1") for row in group])
+    return reading, convert
 
 
-def _unpickled(file: BinaryIO, last: str, url: bytes) -> Iterator[str]:
-    """The rows before `last`."""
-    while True:
-        try:
-            row = pickle.load(file)
-        except EOFError:
-            shown = url[:80].decode("utf-8", "replace")
-            raise pa.ArrowInvalid(
-                f"a quotation mark is never closed in the last row, of {shown!r}"
-            ) from None
-        if row == last:
-            return
-        yield row
+def _without_last(
+    rows: pa.RecordBatch | None, *, among_rows: bool
+) -> tuple[pa.RecordBatch | None, Exception]:
+    """The rows without the one whose quotation ran on to the file's end, and what to say of it."""
+    whose = ""
+    if among_rows and rows is not None:
+        url = rows["url"][-1].as_py()[:80].decode("utf-8", "replace")
+        rows, whose = rows.slice(0, len(rows) - 1), f", of {url!r}"
+    return rows, FileFault(DAMAGED, f"a quotation mark is never closed in the last row{whose}")
+
+
+def _of_long_row(error: pa.ArrowInvalid, block: int) -> Exception:
+    """What an error of a table's reader says of it.
+
+    Raises:
+      _LongRowError: larger blocks may do.
+    """
+    if "straddling" not in str(error):
+        return error
+    if block < LONGEST_ROW:
+        raise _LongRowError from error
+    return FileFault(
+        DAMAGED, f"a row is longer than {LONGEST_ROW >> 20} MiB, or a quotation mark never closed"
+    )
+
+
+def _unpickled(file: BinaryIO) -> Iterator[str]:
+    with contextlib.suppress(EOFError):
+        while True:
+            yield pickle.load(file)
 
 
 def _as_latin1(name: str) -> str:
@@ -239,7 +199,7 @@ def read_json_lines(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """Rows of JSON lines, in order: `url`, `caption` and `malformed`."""
     schema = pa.schema([(name, pa.string()) for name in _names(split)])
     options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    with _open(split) as source:
+    with WholeLines(split) as source:
         for block in _line_blocks(source):
             try:
                 if block.lstrip()[:1] != b"{":  # pyarrow 25 crashes on a block that begins "null"
@@ -255,9 +215,10 @@ def read_json_lines(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
                 continue
             columns = [table[name].combine_chunks().cast(pa.binary()) for name in schema.names]
             yield _rows(columns, pa.nulls(len(table), pa.string()))
+    source.check()
 
 
-def _line_blocks(source: BinaryIO) -> Iterator[bytes]:
+def _line_blocks(source: io.RawIOBase) -> Iterator[bytes]:
     """A file in blocks of whole lines, without a byte order mark."""
     rest = source.read(len(BYTE_ORDER_MARK)).removeprefix(BYTE_ORDER_MARK)
     while data := source.read(BLOCK):
@@ -268,7 +229,7 @@ def _line_blocks(source: BinaryIO) -> Iterator[bytes]:
         else:
             rest += data
         if len(rest) > LONGEST_ROW + BLOCK:
-            raise pa.ArrowInvalid(f"a line is longer than {LONGEST_ROW >> 20} MiB")
+            raise FileFault(DAMAGED, f"a line is longer than {LONGEST_ROW >> 20} MiB")
     if rest.strip():
         yield rest
 

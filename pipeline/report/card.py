@@ -2,113 +2,54 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import attrgetter
+
 import jinja2
+import pyarrow as pa
 
+from pipeline.report.card_text import BODY, FRONT
+from pipeline.report.contents import QUANTILES, Contents, as_code
 from pipeline.report.funnel import render_funnel
-from pipeline.runs.documents import Manifest, Step
+from pipeline.runs.documents import Funnel, Manifest
+from transforms.pages.parse_pages import PageCounts
+from transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
-_CARD = """\
----
-pretty_name: {{ pairs }} image and alt-text pairs
-task_categories: [zero-shot-image-classification, image-to-text, text-to-image]
-{%- if manifest.rules.language %}
-language: ["{{ manifest.rules.language }}"]
-{%- endif %}
-size_categories: [{{ size }}]
-{%- if tars %}
-configs:
-  - config_name: default
-    data_files: shards/*.tar
-{%- endif %}
----
-# {{ pairs }} image and alt-text pairs
-
-Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
-
-{% if tars -%}
-- `shards/*.tar`: WebDataset, {{ tars }} shards, of `KEY.{{ extension }}`
-  (the image), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as
-  columns, with perceptual hash, SHA-256 of the fetched bytes and sizes in px.
-{%- elif manifest.job.text_only -%}
-- `pairs/*.parquet`: columns `key`, `url`, `caption`, `page_url`. The images were not fetched.
-{%- else -%}
-- No shards, since no pair was kept.
-{%- endif %}
-- `rejected/*.parquet`: every pair that was dropped, with its step, reason and detail.
-- `funnel.json`: the counts below. `manifest.json`: rules, versions, input
-{%- if tars %}, SHA-256 of each shard{% endif %}.
-
-## What was dropped
-```
-{{ table }}
-```
-
-## Rules
-| rule | value |
-|---|---|
-{%- for name, value in manifest.rules.items() %}
-| `{{ name }}` | {{ value if value != "" else "(all)" }} |
-{%- endfor %}
-
-## Vocabulary
-{% with known = manifest.vocabulary -%}
-{% if manifest.given_vocabulary -%}
-Texts were kept by the vocabulary of an earlier run: {{ n(known.vocabulary) }} unigrams and bigrams,
-SHA-256 of their hashes {{ known.file.sha256 }}. Those of this input were not counted.
-{%- else -%}
-`{{ known.file.path }}` holds the hashes of the {{ n(known.vocabulary) }} most frequent of \
-{{ n(known.ngrams) }} unigrams and bigrams,
-{{ "{:.2%}".format(known.share_of_occurrences) }} of all that occur. \
-{% if known.cut_off_count -%}
-Of those that occur {{ n(known.cut_off_count) }} times some or all are left out, and all rarer ones.
-{%- else -%}
-None is left out.
-{%- endif %}
-
-| they occur | unigrams and bigrams | occurrences |
-|---|---|---|
-{%- for row in known.by_count %}
-| {{ n(row.min_count) }}{{ " to " ~ n(row.max_count) if row.max_count > row.min_count }} \
-{{ "time" if row.max_count == 1 else "times" }} | {{ n(row.ngrams) }} | {{ n(row.occurrences) }} |
-{%- endfor %}
-{%- endif %}
-{%- endwith %}
-
-## Evaluation images
-{% if manifest.evaluation_images -%}
-Near-duplicates of these evaluation images were taken out:
-{% for name, set in manifest.evaluation_images.items() %}
-- {{ name }}: {{ set.images }} images{% if set.unreadable %}, and {{ set.unreadable }} that could \
-not be decoded and are **not** protected{% endif %}
-{%- endfor %}
-{%- else -%}
-**No evaluation images were given, so copies of test sets may be in here.**
-{%- endif %}
-
-## Before you use it
-Images and texts belong to those who published them. They come from the web as it is, with its
-biases; nobody has looked at them one by one, and pornographic images are not filtered yet.
-"""
+_NAMED_FILES = 5  # of each format, on the card
 
 
-def dataset_card(manifest: Manifest, steps: list[Step]) -> str:
+def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents) -> str:
     """The text of the card.
 
     Args:
-      manifest: as it is written to manifest.json.
-      steps: of the funnel.
+      manifest, funnel: as they are written.
+      contents: what was seen of the pairs.
     """
     original = manifest.resize["resize_mode"] == "original"
-    extension = "jpg" if original else manifest.resize["encode_format"]
+    extension = "jpg" if original else str(manifest.resize["encode_format"])
+    text_only = bool(manifest.job["text_only"])
+    numbers = [int(number) for number, shard in manifest.shards.items() if shard.pairs]
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
-    return environment.from_string(_CARD).render(
+    return environment.from_string(FRONT + BODY).render(
         manifest=manifest,
-        tars=sum(1 for shard in manifest.shards.values() if shard.pairs),
+        contents=contents,
+        text_only=text_only,
+        held_out=sum(shard.pairs for shard in manifest.held_out.values()),
+        filled=len(numbers),
         extension=extension,
+        features=_features(extension, text_only),
         pairs=f"{manifest.pairs:,}",
         n="{:,}".format,
+        code=as_code,
         size=size_category(manifest.pairs),
-        table=render_funnel(steps),
+        quantiles=[f"{share:.0%}" for share in QUANTILES],
+        sources=_sources(manifest),
+        days=_crawl_days(funnel),
+        fetched=_span(manifest.fetched.first, manifest.fetched.last) if manifest.fetched else "",
+        contact=_contact(manifest),
+        tars=tar_pattern(sorted(numbers)),
+        unfiltered=_unfiltered(manifest, text_only),
+        table=render_funnel(funnel.steps),
     )
 
 
@@ -119,3 +60,83 @@ def size_category(pairs: int) -> str:
         return "n<1K"
     power = len(str(pairs)) - 4
     return f"{names[power]}<n<{names[power + 1]}" if power < 9 else "n>1T"
+
+
+def tar_pattern(numbers: list[int]) -> str:
+    """The tars of some shards, ascending, as open_clip takes them: no number that is not there."""
+    runs = groupby(enumerate(numbers), lambda item: item[1] - item[0])
+    parts = [[number for _, number in run] for _, run in runs]
+    return "::".join(f"shards/{{{part[0]:05d}..{part[-1]:05d}}}.tar" for part in parts)
+
+
+def _features(extension: str, text_only: bool) -> list[tuple[str, str | list[tuple[str, str]]]]:
+    """What `datasets` would guess from the first five samples, where a null may be all it sees."""
+    if text_only:
+        return [(name, "string") for name in ("key", "url", "caption", "page_url")]
+    kinds = {pa.string(): "string", pa.int32(): "int32"}
+    metadata = [(name, kinds[SHARD_SCHEMA.field(name).type]) for name in METADATA]
+    own = [("__key__", "string"), ("__url__", "string")]
+    return [(extension, "image"), ("json", metadata), ("txt", "string"), *own]
+
+
+def _sources(manifest: Manifest) -> list[str]:
+    lines = []
+    for kind, group in groupby(sorted(manifest.input, key=attrgetter("format", "path")), _format):
+        files = list(group)
+        names = ", ".join(as_code(file.path.rpartition("/")[2]) for file in files[:_NAMED_FILES])
+        more = len(files) - _NAMED_FILES
+        tail = f", and {more:,} more, which `manifest.json` names" if more > 0 else ""
+        size = sum(file.bytes for file in files)
+        files_of = "1 file" if len(files) == 1 else f"{len(files):,} files"
+        lines.append(f"{files_of} of format {kind}, {size:,} bytes: {names}{tail}")
+    return lines
+
+
+_format = attrgetter("format")
+
+
+def _span(first: str, last: str) -> str:
+    return f"on {first}" if first == last else f"from {first} to {last}"
+
+
+def _crawl_days(funnel: Funnel) -> str:
+    pages = funnel.pages
+    if not isinstance(pages, PageCounts) or not (pages.first_day and pages.last_day):
+        return ""
+    return _span(pages.first_day, pages.last_day)
+
+
+def _contact(manifest: Manifest) -> str:
+    """What the last command gave that fetched anything."""
+    fetches = [manifest.fetch, *(retry.fetch for retry in manifest.retries or [])]
+    return next((str(fetch["contact"]) for fetch in reversed(fetches) if fetch.get("contact")), "")
+
+
+def _unfiltered(manifest: Manifest, text_only: bool) -> list[str]:
+    """What no rule of this run looked at, in plain words."""
+    rules, fetch = manifest.rules, manifest.fetch
+    of_all = [
+        "**Personal data**: names, faces and addresses in texts and images stay.",
+        "**Hateful, false or otherwise harmful texts**: no rule looks for them.",
+        "**Whether a text describes its image**: no model has compared the two.",
+    ]
+    if rules["language"]:
+        judged = "**Language**: a program judged each text, and errs; some are in other languages."
+    else:
+        judged = "**Language**: there was no rule, and texts of all languages were kept."
+    if text_only:
+        return [*of_all, judged, "**Images**: none was fetched, so no rule saw any."]
+    lines = [
+        "**Unsafe images**: pornographic, violent and otherwise shocking images are not filtered. "
+        "Nobody has looked at the images one by one.",
+        *of_all,
+        "**Watermarks, logos, placeholders and pictures of text**: no rule looks for them.",
+        "**Copies within the set**: an image that lies at two URLs is in the set twice, and images "
+        "that nearly equal each other stay.",
+        judged,
+    ]
+    if manifest.fetched and not fetch["robots_txt"]:
+        lines.append("**`robots.txt`** of the hosts was not asked.")
+    if manifest.fetched and not fetch["disallowed_header_directives"]:
+        lines.append("**`X-Robots-Tag`** of the answers was not heeded.")
+    return lines

@@ -8,9 +8,11 @@ from pathlib import Path
 from msgspec import UNSET, UnsetType
 
 from pipeline.report.card import dataset_card
+from pipeline.report.contents import fetch_days, look_into
 from pipeline.report.fetch_report import failed_fetches
 from pipeline.report.funnel import check_funnel, funnel
 from pipeline.runs.documents import (
+    BrokenInput,
     Funnel,
     ImageSummary,
     Manifest,
@@ -19,6 +21,7 @@ from pipeline.runs.documents import (
     RetryPlan,
     RunDescription,
     ShardEntry,
+    TextSummary,
     WrittenShard,
 )
 from pipeline.runs.run_folder import RunFolder
@@ -27,6 +30,8 @@ from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularyFile
 from transforms.corpus.vocabulary_file import HASHING, NAME
 from transforms.shards.renumber_shards import renumber_shards
+from transforms.shards.shard_places import HOLDOUT, shard_name
+from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import write_document
 from transforms.storage.files import move, write_atomically
 from transforms.workers.packages import DECIDING, installed
@@ -56,19 +61,22 @@ def close_run(folder: RunFolder) -> Funnel:
             raise RuntimeError(f"the shards were given other pairs than the {kept} that are kept")
         steps, kept = funnel(_of_both(text.counts, images.counts)), images.counts.kept
         check_funnel(steps, kept)
-    pages = folder.work.find_pages()
+    pages, shards = folder.work.find_pages(), _renumbered(folder, images.shards)
     manifest = Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
         versions={name: installed()[name] for name in DECIDING},
         pairs=kept,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,
-        shards=_entries(_renumbered(folder, images.shards)),
+        shards=_entries(shards),
+        holdout=_held_out(folder, shards),
+        fetched=fetch_days(folder.out, shards, folder.description),
     )
     return _close(
         folder,
         manifest,
         Funnel(
+            broken_input=_broken_input(text, folder.description),
             pages=pages.counts if pages else UNSET,
             fetch=failed_fetches(images.counts.seen, images.statuses, images.hosts),
             pairs=kept,
@@ -76,6 +84,13 @@ def close_run(folder: RunFolder) -> Funnel:
             vocabulary=text.vocabulary,
         ),
     )
+
+
+def _broken_input(text: TextSummary, description: RunDescription) -> BrokenInput | UnsetType:
+    if not text.broken.broken:
+        return UNSET
+    broken = {f.name: getattr(text.broken, f.name) for f in fields(BrokenFiles)}
+    return BrokenInput(**broken, files=len(description.input))
 
 
 def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
@@ -106,6 +121,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     statuses = add_by_name([left, images.statuses])
     fetch = failed_fetches(base.funnel.fetch.tried, statuses, folder.work.read_retry_hosts())
     shards = _renumbered(folder, [*_written(manifest), *images.shards])
+    fetched = shards[len(manifest.numbers) :]
     filled = {number for number, entry in manifest.shards.items() if entry.pairs}
     added = [int(n) for n, entry in _entries(shards).items() if entry.pairs and n not in filled]
     retried = Retry(
@@ -116,7 +132,14 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         details=plan.details,
     )
     earlier = [] if isinstance(manifest.retries, UnsetType) else manifest.retries
-    manifest = replace(manifest, pairs=kept, shards=_entries(shards), retries=[*earlier, retried])
+    manifest = replace(
+        manifest,
+        pairs=kept,
+        shards=_entries(shards),
+        holdout=_held_out(folder, shards),
+        retries=[*earlier, retried],
+        fetched=fetch_days(folder.out, fetched, manifest, manifest.fetched),
+    )
     return _close(folder, manifest, replace(base.funnel, fetch=fetch, pairs=kept, steps=steps))
 
 
@@ -132,8 +155,11 @@ def _counted(before: Funnel) -> Counts:
 
 
 def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
+    if not isinstance(manifest.holdout, UnsetType):
+        pairs = sum(shard.pairs for shard in manifest.held_out.values())
+        closing = replace(closing, holdout=pairs)
     write_document(f"{folder.out}/funnel.json", closing)
-    card = dataset_card(manifest, closing.steps).encode()
+    card = dataset_card(manifest, closing, look_into(folder.out, manifest)).encode()
     write_atomically(f"{folder.out}/README.md", lambda sink: sink.write(card))
     write_document(f"{folder.out}/manifest.json", manifest)
     folder.clean()
@@ -152,7 +178,11 @@ def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
 
 def _written(manifest: Manifest) -> list[WrittenShard]:
     """The shards that an earlier run closed with."""
-    return [WrittenShard(int(n), e.pairs, e.sha256) for n, e in manifest.shards.items()]
+    return [
+        WrittenShard(first + int(name), entry.pairs, entry.sha256)
+        for first, entries in ((0, manifest.shards), (HOLDOUT, manifest.held_out))
+        for name, entry in entries.items()
+    ]
 
 
 def _renumbered(folder: RunFolder, shards: list[WrittenShard]) -> list[WrittenShard]:
@@ -162,5 +192,14 @@ def _renumbered(folder: RunFolder, shards: list[WrittenShard]) -> list[WrittenSh
     return [replace(shard, number=numbers.get(shard.number, shard.number)) for shard in shards]
 
 
-def _entries(shards: list[WrittenShard]) -> dict[str, ShardEntry]:
-    return {f"{shard.number:05d}": ShardEntry(shard.kept, shard.sha256) for shard in sorted(shards)}
+def _entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str, ShardEntry]:
+    return {
+        shard_name(shard.number): ShardEntry(shard.kept, shard.sha256)
+        for shard in sorted(shards)
+        if (shard.number >= HOLDOUT) == held_out
+    }
+
+
+def _held_out(folder: RunFolder, shards: list[WrittenShard]) -> dict[str, ShardEntry] | UnsetType:
+    wanted = folder.description.job.get("holdout")
+    return _entries(shards, held_out=True) if wanted else UNSET

@@ -15,6 +15,8 @@ from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_images import EvaluationFile, EvaluationSet
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
+from transforms.shards.shard_places import HOLDOUT
+from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import find_document, read_document
 from transforms.workers.summaries import Counts
 
@@ -49,14 +51,16 @@ class TextSummary:
     Attributes:
       rows_read: by the first reading; `counts` are by the second.
       vocabulary_file: that of the run, or the one that was given.
-      shards: the numbers of those that were planned.
+      shards: how many pairs each of those has that were planned, by its number.
+      broken: the input files that cannot be read to their end.
     """
 
     rows_read: int
     counts: Counts
     vocabulary: VocabularySummary
     vocabulary_file: HashFile
-    shards: list[int] = field(default_factory=list)
+    shards: dict[int, int] = field(default_factory=dict)
+    broken: BrokenFiles = field(default_factory=BrokenFiles)
 
 
 @dataclass(frozen=True, order=True)
@@ -105,14 +109,36 @@ class FetchReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Funnel:
-    """`funnel.json`; `pages` where there were some."""
+class BrokenInput(BrokenFiles):
+    """What funnel.json says of input files that cannot be read to their end, of so many files."""
 
+    files: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Funnel:
+    """`funnel.json`; `broken_input` and `pages` where there were some, `holdout` where pairs are
+    held out.
+
+    Attributes:
+      pairs: how many are kept. holdout: how many of them are held out.
+    """
+
+    broken_input: BrokenInput | UnsetType = UNSET
     pages: PageCounts | UnsetType = UNSET
     fetch: FetchReport
     pairs: int
+    holdout: int | UnsetType = UNSET
     steps: list[Step]
     vocabulary: VocabularySummary
+
+
+@dataclass(frozen=True)
+class Days:
+    """The first and the last day of something, as in 2024-05-18 (UTC)."""
+
+    first: str
+    last: str
 
 
 @dataclass(frozen=True)
@@ -142,23 +168,38 @@ class Retry:
 
 @dataclass(frozen=True)
 class Manifest(RunDescription):
-    """`manifest.json`."""
+    """`manifest.json`; `fetched` where images were fetched, and is all that it knows of a clock.
+
+    `holdout` are the shards of what is held out.
+    """
 
     versions: dict[str, str]
     pairs: int
     vocabulary: VocabularySummary
     evaluation_images: dict[str, EvaluationSet]
     shards: dict[str, ShardEntry]
+    holdout: dict[str, ShardEntry] | UnsetType = UNSET
     retries: list[Retry] | UnsetType = UNSET
+    fetched: Days | UnsetType = UNSET
+
+    @property
+    def held_out(self) -> dict[str, ShardEntry]:
+        """The shards of what is held out; none where nothing is."""
+        return {} if isinstance(self.holdout, UnsetType) else self.holdout
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of all shards."""
+        return sorted([*map(int, self.shards), *(HOLDOUT + int(n) for n in self.held_out)])
 
 
 @dataclass(frozen=True)
 class RetryPlan:
-    """`retry.json`: how many pairs are fetched again, the shards planned for them, and the details
-    with which they failed."""
+    """`retry.json`: how many pairs are fetched again, the shards planned for them, as in
+    `TextSummary`, and the details with which they failed."""
 
     pairs: int
-    shards: list[int]
+    shards: dict[int, int]
     details: list[str]
 
 

@@ -36,6 +36,8 @@ ANSWER_S = 10.0
 _NAMED = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_][\w$]*\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
 # What gRPC says of a worker that is no more.
 _DIED = ("call already cancelled", "call is closed")
+_LOST = "Channel closed prematurely"  # what Beam says of a worker process on this machine
+_NO_MEMORY = "the system may have ended it for want of memory, which its log tells (dmesg)"
 _MISSING = re.compile(r"No module named '([\w.]+)'")
 
 
@@ -105,6 +107,8 @@ class Engine:
             self.cancel(self._start)
             raise
         except Exception as error:
+            if self.in_process and _LOST in str(error):
+                raise EngineError(f"a worker process died: {_NO_MEMORY}") from error
             if self.in_process:
                 raise
             raise EngineError(job_error(error)) from error

@@ -18,7 +18,14 @@ from msgspec import UnsetType
 from pipeline.inputs.find_inputs import match
 from pipeline.inputs.splits import InputFile
 from pipeline.options import Command, UsageError
-from pipeline.runs.documents import Funnel, Manifest, Retry, RetryBase, RunDescription, WorkFolder
+from pipeline.runs.documents import (
+    Funnel,
+    Manifest,
+    RetryBase,
+    RunDescription,
+    Settings,
+    WorkFolder,
+)
 from pipeline.runs.engine import everywhere
 from pipeline.runs.run_lock import LOCK, Lock, take_lock
 from transforms.corpus.hash_sets import HashFile
@@ -48,12 +55,13 @@ def describe_run(
     rules = dataclasses.asdict(command.rules)
     if vocabulary:
         del rules["vocabulary_size"]
+    contact = {"contact": command.fetch.contact} if command.fetch.contact else {}
     return RunDescription(
         job=job,
         rules=rules,
         resize=dataclasses.asdict(command.resize),
-        fetch={name: getattr(command.fetch, name) for name in FETCH_RULES},
-        input=list(files),
+        fetch={name: getattr(command.fetch, name) for name in FETCH_RULES} | contact,
+        input=[file.shown() for file in files],
         evaluation=list(evaluation),
         given_vocabulary=vocabulary,
     )
@@ -113,7 +121,9 @@ class RunFolder:
         if finished or exists(started):
             there = _builtins(_read_description(ended if finished else started))
             here = _builtins(self.description)
-            if self.retry or here["fetch"] in [r.fetch for r in self._retries(finished)]:
+            for said in (there, here):  # it changes what hosts are told, and nothing of the set
+                said["fetch"].pop("contact", None)
+            if self.retry or here["fetch"] in self._retried_with(finished):
                 # Another way of fetching may have what the first one had not.
                 here["fetch"] = there["fetch"]
             differ = _differences({name: there.get(name) for name in here}, here)
@@ -127,11 +137,15 @@ class RunFolder:
         self._check_retry(finished)
         return finished
 
-    def _retries(self, finished: bool) -> list[Retry]:
+    def _retried_with(self, finished: bool) -> list[Settings]:
+        """The ways in which what failed was fetched again."""
         if not finished:
             return []
         retries = read_document(f"{self.out}/manifest.json", Manifest).retries
-        return [] if isinstance(retries, UnsetType) else retries
+        return [
+            {name: value for name, value in retry.fetch.items() if name != "contact"}
+            for retry in ([] if isinstance(retries, UnsetType) else retries)
+        ]
 
     def _check_retry(self, finished: bool) -> None:
         if self.retry and not finished:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from apache_beam.options.pipeline_options import S3Options
 
-from pipeline.options import Command, Job, UsageError
+from pipeline.job import Job
+from pipeline.options import Command, UsageError
 from pipeline.runs.engine import runner_of
 from transforms.storage.object_stores import scheme
 

@@ -3,7 +3,6 @@
 import gzip
 import io
 import zlib
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +13,7 @@ from tests.support.page_archives import page_record, record, response
 from transforms.pages.archives import read_records
 from transforms.pages.http_pages import Page, page_of
 from transforms.pages.page_images import Base, images_of, tags_of
+from transforms.pages.page_tally import PageTally
 from transforms.pages.parse_pages import rows_of
 from transforms.pages.srcset import srcset_candidates
 from transforms.pages.wat import read_wat
@@ -83,7 +83,7 @@ def within_gzip(body: bytes) -> None:
 def wat_of(before: bytes, after: bytes) -> Callable[[bytes], None]:
     def read(body: bytes) -> None:
         member = gzip.compress(bytes(wat.member(before + body + after)), 1)
-        list(rows_of(read_wat(io.BytesIO(member), Counter())))
+        list(rows_of(read_wat(io.BytesIO(member), PageTally())))
 
     return read
 

@@ -115,11 +115,13 @@ def _expected(url: str | bytes | None, caption: str | bytes | None) -> tuple | N
 
 def _check_languages(random: Random, texts: list[str]) -> None:
     rule = random.choice(RULES)
-    rows, names = wrong_languages(pa.array(texts, pa.string()), rule)
-    assert set(names.to_pylist()) <= {*LANGUAGES, UNDETERMINED} - {rule.language}
-    names_by_row = dict(zip(rows.tolist(), names.to_pylist(), strict=True))
+    wrong = wrong_languages(pa.array(texts, pa.string()), rule)
+    assert set(wrong.languages.to_pylist()) <= {*LANGUAGES, UNDETERMINED} - {rule.language}
+    columns = wrong.rows.tolist(), wrong.languages.to_pylist(), wrong.scores.to_pylist()
+    of_rows = {row: of_text for row, *of_text in zip(*columns, strict=True)}
     for row, text in enumerate(texts):
-        assert names_by_row.get(row) == mistaken_for(text.casefold()[:240], rule)
+        mistaken = mistaken_for(text.casefold()[:240], rule)
+        assert of_rows.get(row) == (list(mistaken) if mistaken else None)
 
 
 def _check_rare(random: Random, pairs: Pairs) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from tests.support.page_archives import record
 from transforms.pages.archive_members import Broken
 from transforms.pages.archives import records_of
+from transforms.pages.page_tally import PageTally
 from transforms.pages.wat import images_of_members, images_of_wat
 from transforms.pages.wat_links import Images, look
 
@@ -138,7 +139,7 @@ def _letter(letter: str, random: Random, odd: float) -> str:
 
 def pairs(members: list[bytearray]) -> tuple[Counter[Any], Counter[str]]:
     rows: Counter[Any] = Counter()
-    counts: Counter[str] = Counter()
+    counts = PageTally()
     for images in images_of_members(members, counts):
         if isinstance(images, Images):
             rows.update(zip(*(column.to_pylist() for column in images), strict=True))
@@ -149,7 +150,7 @@ def pairs(members: list[bytearray]) -> tuple[Counter[Any], Counter[str]]:
 
 def parsed(members: list[bytearray]) -> tuple[Counter[Any], Counter[str]]:
     rows: Counter[Any] = Counter()
-    counts: Counter[str] = Counter()
+    counts = PageTally()
     for read in (read for member in members for read in records_of(member)):
         counts["records"] += 1
         images = images_of_wat(read)

@@ -63,7 +63,6 @@ WRONG = {
     "--min_language_score=1.1": "min_language_score must be from 0 to 1; got 1.1",
     "--min_language_score=-0.1": "min_language_score must be from 0 to 1; got -0.1",
     "--min_unsure_language_score=nan": "min_unsure_language_score must be from 0 to 1; got nan",
-    "--min_unsure_language_score=0.51": "min_unsure_language_score must be <= min_language_score",
     "--min_langdetect_probability=2": "min_langdetect_probability must be from 0 to 1; got 2",
 }
 
@@ -85,6 +84,8 @@ NEEDLESS = {
     ("--text_only", "--min_image_side=9"): "leave --text_only out",
     ("--min_evaluation_distance=9",): "give --eval_images=NAME=PATH",
     ("--language=", "--min_language_score=0.6"): "give a --language",
+    ("--min_unsure_language_score=0.4",): "since English is judged by eldc and by its words alone",
+    ("--min_langdetect_probability=0.8",): "or another --language",
     ("--retries=0", "--max_retry_after_s=9"): "give --retries",
 }
 
@@ -101,6 +102,15 @@ def test_what_every_mode_needs_is_taken():
     parse([*GIVEN, "--resize_mode=border", "--image_size=512"])
     parse([*GIVEN, "--eval_images=a=b", "--min_evaluation_distance=9"])
     parse([*GIVEN, "--text_only", "--min_words=1"])
+    parse([*GIVEN, "--min_language_score=0.4"])
+    parse([*GIVEN, "--language=de", "--min_unsure_language_score=0.4"])
+
+
+def test_langdetect_is_asked_where_eldc_is_unsure():
+    ended = run_args(*GIVEN, "--language=de", "--min_language_score=0.48")
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert "min_unsure_language_score must be <= min_language_score" in ended.err
+    parse([*GIVEN, "--language=de", "--min_language_score=0.49"])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +181,7 @@ def test_flags_reach_their_settings():
 
 
 def test_help_lists_every_flag_with_its_default():
-    ended = run_args("--help")
+    ended = run_args("--help=all")
     assert (ended.status, ended.err) == (0, "")
     shown = re.sub(r"\s+", " ", re.sub(r"-\n\s+", "-", ended.out))  # a line may break at a hyphen
     for settings in GROUPS.values():

@@ -8,9 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.dataset import dataset
 
 from tests.support.command import (
     digests,
@@ -115,6 +117,23 @@ def test_every_pair_is_once_kept_or_dropped_and_all_counts_say_so(half: Half, tm
         row["key"] for f in out.glob("shards/*.parquet") for row in pq.read_table(f).to_pylist()
     ]
     assert len(keys) == len(set(keys)) == len(samples(out))
+
+
+def test_a_set_of_before_there_were_language_scores(half: Half, tmp_path: Path):
+    old = tmp_path / "old"
+    shutil.copytree(half.output, old)
+    for path in old.glob("rejected/*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["language_score"]), path)
+    retried(half, tmp_path / "set")
+    succeed(half.source, old, *FLAGS, "--retry_failed")
+    new = {name: digest for name, digest in digests(old).items() if name.startswith("shards/")}
+    assert new.items() <= digests(tmp_path / "set").items()
+    # Its files are of two schemas now, and a folder of them is still read.
+    reasons = duckdb.sql(f"SELECT url, reason FROM '{old}/rejected/*.parquet'").fetchall()
+    assert Counter(reasons) == Counter((f.url, f.reason) for f in rejected(tmp_path / "set"))
+    assert len(reasons) == len(dataset(old / "rejected").to_table()) == 4
+    column = f"read_parquet('{old}/rejected/*.parquet', union_by_name=true)"
+    assert duckdb.sql(f"SELECT language_score FROM {column}").fetchall() == [(None,)] * 4
 
 
 def test_a_second_retry_goes_on_from_the_first(half: Half, tmp_path: Path):

@@ -49,7 +49,7 @@ class Finder:
         if wanted == where:
             hang()
 
-def hanging(argv):
+def hanging(argv, _):
     if name:
         setattr(importlib.import_module(where), name, hang)
     else:

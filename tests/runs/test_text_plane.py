@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.curate import Places, curate_texts
-from pipeline.inputs.find_inputs import find_files, find_splits
+from pipeline.inputs.find_inputs import find_files
+from pipeline.inputs.find_splits import find_splits
 from pipeline.options import parse
 from pipeline.runs.documents import WorkFolder
 from tests.support import reference
@@ -99,7 +100,12 @@ def outcomes(judged: list[Found]) -> Outcomes:
 
 def language_of(wanted: str) -> Callable[[str], str]:
     rule = language_rule(wanted)
-    return lambda text: mistaken_for(text.casefold(), rule) or wanted
+
+    def language(text: str) -> str:
+        mistaken = mistaken_for(text.casefold(), rule)
+        return mistaken.language if mistaken else wanted
+
+    return language
 
 
 def expected(rows: Rows, numbers: Numbers) -> Outcomes:

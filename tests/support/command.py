@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -105,12 +106,25 @@ def samples(output: Path) -> dict[str, dict[str, bytes]]:
     return files
 
 
+# The days of a fetch, which the card and the manifest name and nothing else does.
+FETCH_DAYS = {
+    "README.md": re.compile(rb"(?m)^The images were fetched .*$"),
+    "manifest.json": re.compile(rb'(?s)"fetched": {.*?}'),
+}
+
+
+def _without_days(path: Path) -> bytes:
+    body = path.read_bytes()
+    return FETCH_DAYS[path.name].sub(b"", body) if path.name in FETCH_DAYS else body
+
+
 def digests(output: Path, but: Iterable[str] = ()) -> dict[str, str]:
-    """SHA-256 of every file under a folder, hidden ones too."""
+    """SHA-256 of every file under a folder, hidden ones too; without the days of a fetch, or what
+    is compared at midnight would differ."""
     files = [path for path in sorted(output.rglob("*")) if path.is_file()]
     named = {str(path.relative_to(output)): path for path in files}
     return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        name: hashlib.sha256(_without_days(path)).hexdigest()
         for name, path in named.items()
         if name not in but
     }

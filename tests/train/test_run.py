@@ -77,12 +77,12 @@ def test_a_run_that_hangs_in_c_is_ended_by_a_signal(
         import sys
         from collections import deque
         from itertools import repeat
-        import train.runs.flags, train.loop, train.__main__
+        import train.loop, train.__main__
         def hang(*_, **__):
             print("hangs", flush=True)
             deque(repeat(None), maxlen=0)
         train.loop.learn_tokenizer = hang
-        sys.exit(train.runs.flags.stoppable(train.__main__.main))
+        sys.exit(train.__main__.stoppable_main(sys.argv[1:]))
         """
     arguments = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL]
     process = subprocess.Popen(

@@ -1,39 +1,74 @@
-"""Fine-tunes an AlignModel's image tower on labelled images, in the paper's two stages.
+"""Fine-tunes an AlignModel's image tower on labelled images, in two stages.
 
-    python -m train.classify --model=RUNS/a/model --images=TRAIN --validation=VAL --run=RUNS/c
+    python -m train.classify --model=M --images=TRAIN --validation=VAL --run=C
 
-TRAIN and VAL have a folder of images for each class. First the added classification layer alone is
-trained, then everything; after each, VAL is classified. Prints one JSON object with the results.
+TRAIN and VAL have a folder of images for each class. First the added
+classification layer alone is trained, then everything; after each, VAL is
+classified. Prints one JSON object with the results.
 """
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
 
-from train.classify.settings import PRESETS, ClassifySettings
+from command_help import add_help
+from train.classify.settings import GROUPS, PRESETS, ClassifySettings
 from train.errors import SettingsError
 from train.runs.flags import Parser, add_settings, exit_status, stoppable, take_settings
 
+NAME = "python -m train.classify"
+# What the short help says, a line a flag.
+FIRST = {
+    "model and images": {
+        "model": "a saved AlignModel, or a published name (required)",
+        "images": "a folder of images for each class (required)",
+        "validation": "the same, to evaluate with (required)",
+        "run": "folder of this run (required)",
+        "preset": "which values: imagenet, fine-grained, tiny",
+    },
+    "training": {
+        "stages": "2; 1: the classification layer alone",
+        "batch_size": "images of a step, over all processes",
+        "epochs": "of each stage",
+        "learning_rate": "of the layer in the second stage",
+    },
+}
 
-def parse_flags(arguments: list[str]) -> tuple[ClassifySettings, Path]:
-    """The settings (a preset, then the flags given) and the run folder."""
-    parser = Parser(prog="python -m train.classify", description=__doc__, allow_abbrev=False)
+
+def parse_flags(arguments: list[str], name: str = NAME) -> tuple[ClassifySettings, Path]:
+    """The settings (a preset, then the flags given) and the run folder.
+
+    Args:
+      name: how the command was called.
+    """
+    parser = Parser(
+        prog=name,
+        usage="%(prog)s [flags]",
+        description=str(__doc__).replace(NAME, name),
+        add_help=False,
+    )
     parser.add_argument("--run", required=True, type=Path, help="folder of this run")
-    add_settings(parser, PRESETS, "tiny")
+    add_help(parser, FIRST, {"preset": "tiny", **dataclasses.asdict(PRESETS["tiny"])})
+    add_settings(parser, PRESETS, "tiny", GROUPS)
     flags = vars(parser.parse_args(arguments))
     settings = take_settings(flags, PRESETS)
-    for name in ("model", "images", "validation"):
-        if not getattr(settings, name):
-            raise SettingsError(f"--{name} is missing (python -m train.classify --help)")
+    for flag in ("model", "images", "validation"):
+        if not getattr(settings, flag):
+            raise SettingsError(f"--{flag} is missing ({name} --help)")
     return settings, flags["run"]
 
 
-def main(arguments: list[str]) -> int:
-    return exit_status(lambda: _run(arguments))
+def main(arguments: list[str], name: str = NAME) -> int:
+    return exit_status(lambda: _run(arguments, name))
 
 
-def _run(arguments: list[str]) -> int:
-    settings, run = parse_flags(arguments)
+def stoppable_main(arguments: list[str], name: str = NAME) -> int:
+    return stoppable(lambda: main(arguments, name))
+
+
+def _run(arguments: list[str], name: str) -> int:
+    settings, run = parse_flags(arguments, name)
     # Only now: torch and transformers take seconds, and a wrong flag should not.
     from train.classify.labelled_images import find_images
     from train.classify.loop import Job, classify
@@ -71,4 +106,4 @@ def _check_batch(size: int, number: int, processes: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable(main))
+    sys.exit(stoppable_main(sys.argv[1:]))

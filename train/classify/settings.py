@@ -95,6 +95,14 @@ class ClassifySettings:
         return self.decay_ratio ** ((step - 1) // an_epoch // self.decay_epochs)
 
 
+# What the fields from one on are about, for the command's help.
+GROUPS = {
+    "model": "model and images",
+    "batch_size": "optimizer, SGD",
+    "frozen_train_px": "first stage",
+    "train_px": "second stage",
+    "decode_threads": "how it is run, not what is learned",
+}
 _NAMES = {"schedule": ("staircase", "cosine")}
 _RANGES = {
     **dict.fromkeys(("batch_size", "micro_batch_size", "epochs", "decay_epochs"), COUNT),

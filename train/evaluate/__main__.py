@@ -1,29 +1,37 @@
-"""python -m train.evaluate retrieval --model RUN/model --data SHARDS: one JSON object."""
+"""python -m train.evaluate retrieval --model RUN/model --data SHARDS
+
+Prints one JSON object.
+"""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
-from train.data.find_shards import find_shards
-from train.data.image_limits import MAX_PIXELS
-from train.data.images import decode_image
-from train.data.samples import caption_lines, read_samples
 from train.errors import SettingsError
-from train.evaluate.retrieval import retrieval_scores
 from train.runs.flags import Parser, boolean, exit_status, stoppable
 
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
 
-def main(arguments: list[str]) -> int:
-    return exit_status(lambda: _run(arguments))
+NAME = "python -m train.evaluate"
 
 
-def _run(arguments: list[str]) -> int:
-    parser = Parser(prog="python -m train.evaluate", description=__doc__, allow_abbrev=False)
+def main(arguments: list[str], name: str = NAME) -> int:
+    return exit_status(lambda: _run(arguments, name))
+
+
+def stoppable_main(arguments: list[str], name: str = NAME) -> int:
+    return stoppable(lambda: main(arguments, name))
+
+
+def _run(arguments: list[str], name: str) -> int:
+    parser = Parser(prog=name, description=str(__doc__).replace(NAME, name))
     parser.add_argument("task", choices=("retrieval",))
     parser.add_argument("--model", required=True, help="a saved AlignModel, or a published name")
     parser.add_argument("--data", required=True, help="shards, named as train's --shards has them")
@@ -38,6 +46,11 @@ def _run(arguments: list[str]) -> int:
     flags = parser.parse_args(arguments)
     if flags.batch_size < 1:
         raise SettingsError(f"batch_size must be at least 1; got {flags.batch_size}")
+    # Only now: torch takes seconds, and a wrong flag should not.
+    from train.data.find_shards import find_shards
+    from train.data.samples import caption_lines, read_samples
+    from train.evaluate.retrieval import retrieval_scores
+
     shards = find_shards(flags.data)
     samples, skipped = read_samples(shards), [0]
     identities: list[bytes] = []
@@ -56,6 +69,7 @@ def embed_pairs(
 
     The images and texts go through the saved AlignProcessor and AlignModel, as any user's would.
     """
+    import numpy as np
     import torch
 
     from train.model.pretrained import read_pretrained
@@ -95,6 +109,8 @@ def _next_batch(
     pairs: Iterator[tuple[Image.Image, list[str]]], size: int
 ) -> list[tuple[Image.Image, list[str]]]:
     """So many pairs, or fewer where their images are large."""
+    from train.data.image_limits import MAX_PIXELS
+
     batch, pixels = [], 0
     for image, captions in islice(pairs, size):
         batch.append((image, captions))
@@ -108,6 +124,8 @@ def _decodable(
     samples: Iterator[tuple[str, bytes, str]], identities: list[bytes], skipped: list[int]
 ) -> Iterator[tuple[Image.Image, str]]:
     """Pairs whose image opens, its hash added to `identities`; counts the others in skipped[0]."""
+    from train.data.images import decode_image
+
     for _, data, text in samples:
         try:
             image = decode_image(data)
@@ -119,4 +137,4 @@ def _decodable(
 
 
 if __name__ == "__main__":
-    sys.exit(stoppable(main))
+    sys.exit(stoppable_main(sys.argv[1:]))

@@ -26,18 +26,35 @@ class Parser(argparse.ArgumentParser):
     """Raises SettingsError where argparse prints its usage and ends the program."""
 
     def __init__(self, **options: Any):
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message} ({self.prog} --help lists all flags)")
 
 
-def add_settings(parser: Parser, presets: Mapping[str, S], default: str) -> None:
-    """`--preset`, and a flag for each field of the presets' class."""
+def add_settings(
+    parser: Parser, presets: Mapping[str, S], default: str, groups: Mapping[str, str]
+) -> None:
+    """`--preset`, and a flag for each field of the presets' class.
+
+    Args:
+      groups: what the fields from one on are about, by that field's name.
+    """
     parser.add_argument(
-        "--preset", default=default, choices=presets, help=f"which values (default: {default})"
+        "--preset",
+        default=default,
+        choices=presets,
+        metavar="NAME",
+        help=f"which values: {', '.join(presets)} (default: {default})",
     )
+    group: argparse._ActionsContainer = parser
     for setting in dataclasses.fields(presets[default]):
+        if setting.name in groups:
+            group = parser.add_argument_group(groups[setting.name])
         kind = setting.type
         assert isinstance(kind, type)  # not a string, which postponed annotations are
         of: dict[str, list[str]] = {}
@@ -47,7 +64,7 @@ def add_settings(parser: Parser, presets: Mapping[str, S], default: str) -> None
         values = "; ".join(f"{value} in {some_presets}" for value, some_presets in names.items())
         meaning = setting.metadata["help"]
         optional: dict[str, Any] = {"nargs": "?", "const": True} if setting.type is bool else {}
-        parser.add_argument(
+        group.add_argument(
             f"--{setting.name}",
             type=boolean if kind is bool else kind,
             metavar=kind.__name__.upper(),
@@ -77,6 +94,13 @@ def exit_status(command: Callable[[], int]) -> int:
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, Diverged):
             print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(
+            f"error: the package {error.name} is not installed for {sys.executable}: pip install "
+            "--require-hashes -r requirements/train.txt",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
         return 130
@@ -92,12 +116,12 @@ def exit_status(command: Callable[[], int]) -> int:
         return 1
 
 
-def stoppable(main: Callable[[list[str]], int]) -> int:
-    """`main` with the command's arguments, in a process that a signal ends within 5 s, whatever it
-    is doing. The processes of torchrun are ended by torchrun."""
+def stoppable(command: Callable[[], int]) -> int:
+    """A command in a process that a signal ends within 5 s, whatever it is doing. The processes of
+    torchrun are ended by torchrun."""
     if "RANK" in os.environ:
-        return main(sys.argv[1:])
-    return run_stoppable(lambda: main(sys.argv[1:]), stopped=STOPPED, stopped_status=130)
+        return command()
+    return run_stoppable(command, stopped=STOPPED, stopped_status=130)
 
 
 def _refused_by_the_system(error: Exception) -> str | None:

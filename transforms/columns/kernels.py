@@ -48,6 +48,9 @@ def cache_folder() -> Path:
 if not config.CACHE_DIR:  # type: ignore[attr-defined]  # $NUMBA_CACHE_DIR
     config.CACHE_DIR = str(cache_folder())  # type: ignore[attr-defined]
 
+# Whether kernels of these sources were compiled before this process began, which takes 30 s.
+WERE_COMPILED = any(Path(config.CACHE_DIR).rglob("*.nbc"))  # type: ignore[attr-defined]
+
 # For kernels that allocate arrays.
 allocating_kernel = njit(nogil=True, cache=True)
 # For kernels that allocate nothing: they need not count the references to their arrays. numba's

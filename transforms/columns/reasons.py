@@ -5,6 +5,12 @@ A pair that fails several rules gets the first of them.
 
 from __future__ import annotations
 
+BROKEN_INPUT = "broken_input"  # a file, or row group of Parquet; the detail is one of INPUT_FAULTS
+INPUT_FAULTS = (
+    *("cut_short", "damaged", "wrong_format"),  # its bytes are not those of a whole file
+    *("no_access", "gone"),
+    "unfinished",  # its writer has not ended
+)
 BROKEN_PAGE = "broken_page"  # a page, or a record of an archive; the detail is one of PAGE_FAULTS
 PAGE_FAULTS = (
     *("bad_compression", "cut_off", "bad_head", "wrong_length"),  # of the archive
@@ -28,7 +34,7 @@ EVALUATION_OVERLAP = "evaluation_overlap"
 
 # Each step of the funnel with the reasons it can give, in order.
 TEXT_STEPS: dict[str, tuple[str, ...]] = {
-    "pairs": (BROKEN_PAGE, MALFORMED_PAIR),
+    "pairs": (BROKEN_INPUT, BROKEN_PAGE, MALFORMED_PAIR),
     "duplicates": (DUPLICATE_PAIR,),
     "language": (WRONG_LANGUAGE,),
     "words": (TOO_FEW_WORDS, TOO_MANY_WORDS),

@@ -20,6 +20,8 @@ REJECTED = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         (PAGE_URL, pa.string()),
+        # Of doubles: as a float, a score just below the threshold would be shown as the threshold.
+        ("language_score", pa.float64()),
     ]
 )
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -50,7 +52,10 @@ def pages_of(rows: pa.RecordBatch) -> pa.StringArray:
 
 
 def rejected_rows(
-    pairs: pa.RecordBatch, reasons: pa.StringArray, details: pa.StringArray
+    pairs: pa.RecordBatch,
+    reasons: pa.StringArray,
+    details: pa.StringArray,
+    language_scores: pa.DoubleArray | None = None,
 ) -> pa.RecordBatch:
     """The dropped pairs of a batch in the form in which they are written.
 
@@ -58,9 +63,11 @@ def rejected_rows(
       pairs: columns `key` (uint64[n]), `url`, `caption` and perhaps `page_url`
         (string[n]).
       reasons: string[n], null for the kept. details: string[n] or null.
+      language_scores: float64[n] or null; None where no text was judged by its language.
     """
     dropped = reasons.is_valid()
     rows = pairs.filter(dropped)
+    scores = pa.nulls(len(pairs), pa.float64()) if language_scores is None else language_scores
     why = reasons.filter(dropped)
     names = pc.dictionary_encode(why)
     steps = pa.array([STEP_OF[reason] for reason in names.dictionary.to_pylist()], pa.string())
@@ -73,6 +80,7 @@ def rejected_rows(
             why,
             details.filter(dropped),
             pages_of(rows),
+            scores.filter(dropped),
         ],
         schema=REJECTED,
     )

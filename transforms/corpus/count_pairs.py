@@ -37,7 +37,7 @@ class Counted(NamedTuple):
     pairs: pa.RecordBatch  # url, text, exact: uint64; row: uint32; counted: uint8, 0 or 1
     repeated: pa.RecordBatch  # row: uint32, those that repeat another of `pairs`
     ngrams: pa.RecordBatch  # ngram: uint64, ascending; count: uint8, `byte_runs`; of counted rows
-    foreign: pa.RecordBatch  # row: uint32; language: string
+    foreign: pa.RecordBatch  # row: uint32; language: string; score: float64 or null
     measured: Pairs  # the whole batch, malformed rows too, but for its n-grams, which are used up
 
 
@@ -56,7 +56,8 @@ def counted(
     usable = pairs.usable()
     rows = np.flatnonzero(usable)
     judged = pairs.text.filter(pa.array(usable)) if language.language else pairs.text.slice(0, 0)
-    foreign, languages = wrong_languages(judged, language)
+    wrong = wrong_languages(judged, language)
+    foreign = wrong.rows
     counts = np.ones(len(rows), np.bool_)
     counts[foreign] = False
     voters = usable.copy()
@@ -72,7 +73,11 @@ def counted(
     first, repeated = distinct_pairs(distinct)
     if len(repeated):
         distinct = distinct.filter(pa.array(first))
-    named = {"row": (rows[foreign] + first_row).astype(np.uint32), "language": languages}
+    named = {
+        "row": (rows[foreign] + first_row).astype(np.uint32),
+        "language": wrong.languages,
+        "score": wrong.scores,
+    }
     if not ngrams:
         voters[:] = False
     assert pairs.ngrams is not None, "just measured"
@@ -182,7 +187,7 @@ class CountPairs(beam.PTransform):
       ngrams: whether they are counted, which a given vocabulary makes needless.
 
     Outputs, each of (bucket or split, block): `pairs` (url, text, exact, row, counted, split),
-    `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language);
+    `ngrams` (ngram, count), and by split `repeated` (row) and `foreign` (row, language, score);
     `measured`, of each split references for `recalled_each`, where blocks go by reference; and
     `read`, of each split its number of rows.
     """

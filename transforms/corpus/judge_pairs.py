@@ -27,12 +27,14 @@ from transforms.corpus.rare_tokens import has_rare_token
 from transforms.corpus.remembered import Remembered, recalled, recalled_each
 from transforms.pairs.measure_pairs import Pairs, first_of, measure
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
+from transforms.storage.broken_files import BrokenFile
 from transforms.storage.files import is_local, local_copy
 from transforms.storage.parquet_files import RowWriter, parquet_file
 from transforms.workers.summaries import Counts
 from transforms.workers.threads import ThreadedDoFn, in_threads
 
 LOG = logging.getLogger("alignset")
+FOREIGN = pa.schema([("row", pa.uint32()), ("language", pa.string()), ("score", pa.float64())])
 PAIRS = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", PAGE_URL)])
 BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
 
@@ -73,7 +75,8 @@ def text_reasons(
     Source: ALIGN (Jia et al., 2021), section 3.
     """
     faults = {
-        r.BROKEN_PAGE: _is_broken(pairs.malformed),
+        r.BROKEN_INPUT: _is_one_of(pairs.malformed, r.INPUT_FAULTS),
+        r.BROKEN_PAGE: _is_one_of(pairs.malformed, r.PAGE_FAULTS),
         r.MALFORMED_PAIR: ~pairs.usable(),
         r.DUPLICATE_PAIR: repeated,
         r.WRONG_LANGUAGE: foreign,
@@ -88,11 +91,11 @@ def text_reasons(
     return first_of(faults)
 
 
-def _is_broken(faults: pa.StringArray) -> Bools:
-    """Which rows stand for a page that could not be read: bool[n]."""
+def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:
+    """Which rows stand for a file or page that could not be read: bool[n]."""
     if faults.null_count == len(faults):
         return np.zeros(len(faults), np.bool_)
-    broken = pc.is_in(faults, value_set=pa.array(r.PAGE_FAULTS))
+    broken = pc.is_in(faults, value_set=pa.array(names))
     return broken.to_numpy(zero_copy_only=False)
 
 
@@ -112,10 +115,10 @@ class _Judge(ThreadedDoFn):
         for split in joined["split"]:  # a repeated row's split is always there, exactly once
             corpus = Corpus(**{name: _open_set(path) for name, path in sets.items()})  # type: ignore[arg-type]
             repeated = _marked(joined["repeated"])
-            foreign, languages = _named(joined["foreign"])
+            foreign = _by_row(joined["foreign"])
             # By the first reading, where all share a disk; gone where this work is done again.
             measured = next((block for block in joined["measured"] if is_there(block)), None)
-            judge = JudgeBatch(self.rules, corpus, repeated, foreign, languages)
+            judge = JudgeBatch(self.rules, corpus, repeated, foreign)
             batches = self.read(split) if measured is None else recalled_each(measured)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
@@ -127,6 +130,8 @@ class _Judge(ThreadedDoFn):
             message = "split %d: kept %d of %d by their texts"
             LOG.info(message, split_id, counts.kept, counts.seen)
             yield beam.pvalue.TaggedOutput("counts", counts.total())
+            for broken in counts.broken:
+                yield beam.pvalue.TaggedOutput("broken", broken)
 
     def _judged(
         self,
@@ -161,11 +166,16 @@ class _Counting:
     def __init__(self) -> None:
         self.seen = self.kept = 0
         self.dropped: Counter[str] = Counter()
+        self.broken: list[BrokenFile] = []
 
     def add(self, size: int, keep: pa.RecordBatch, drop: pa.RecordBatch) -> None:
         self.seen, self.kept = self.seen + size, self.kept + len(keep)
         for count in pc.value_counts(drop["reason"]).to_pylist():
             self.dropped[count["values"]] += count["counts"]
+            if count["values"] == r.BROKEN_INPUT:
+                told = drop.filter(pc.equal(drop["reason"], r.BROKEN_INPUT))
+                columns = (told[name].to_pylist() for name in ("url", "detail", "caption"))
+                self.broken += map(BrokenFile, *columns)
 
     def total(self) -> Counts:
         return Counts(self.seen, self.kept, dict(self.dropped))
@@ -183,11 +193,10 @@ class JudgeBatch:
         rules: TextRules,
         corpus: Corpus,
         repeated: npt.NDArray[np.uint32],
-        foreign: npt.NDArray[np.uint32],
-        languages: pa.StringArray,
+        foreign: pa.RecordBatch,
     ) -> None:
         self.rules, self.corpus = rules, corpus
-        self.repeated, self.foreign, self.languages = repeated, foreign, languages
+        self.repeated, self.foreign = repeated, foreign
 
     def __call__(
         self, numbered: tuple[int, pa.RecordBatch | Remembered]
@@ -202,17 +211,14 @@ class JudgeBatch:
             batch = item
             pairs = measure(batch)
         repeated = _within(self.repeated, first, len(batch))
-        low, high = np.searchsorted(self.foreign, [first, first + len(batch)])
-        rows = self.foreign[low:high].astype(np.int64) - first
-        foreign = np.zeros(len(batch), np.bool_)
-        foreign[rows] = True
+        foreign, of_language = self._foreign(first, len(batch))
         why = text_reasons(pairs, repeated, foreign, self.corpus, self.rules, distinct)
         detail = pairs.malformed
-        if len(rows):
-            named = np.full(len(batch), None, object)
-            named[rows] = self.languages.slice(low, high - low).to_pylist()
+        score = None
+        if len(of_language):
             is_language = pc.equal(why, r.WRONG_LANGUAGE)
-            detail = pc.if_else(is_language, pa.array(named, pa.string()), detail)
+            detail = pc.if_else(is_language, of_language["language"], detail)
+            score = pc.if_else(is_language, of_language["score"], pa.scalar(None, pa.float64()))
         kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
         if pairs.page is not None:
             kept[PAGE_URL] = pairs.page
@@ -220,7 +226,20 @@ class JudgeBatch:
             if name.startswith("source_"):
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
-        return len(batch), shown.filter(why.is_null()), rejected_rows(shown, why, detail)
+        return len(batch), shown.filter(why.is_null()), rejected_rows(shown, why, detail, score)
+
+    def _foreign(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
+        """Which rows of a batch are in another language: bool[size]; and the columns `language` and
+        `score`, null for the others, or no rows where there is none."""
+        rows = self.foreign["row"].to_numpy()
+        low, high = np.searchsorted(rows, [first, first + size])
+        foreign = np.zeros(size, np.bool_)
+        if low == high:
+            return foreign, self.foreign.slice(0, 0)
+        place = np.zeros(size, np.int64)
+        here = rows[low:high].astype(np.int64) - first
+        foreign[here], place[here] = True, np.arange(low, high)
+        return foreign, self.foreign.take(pa.array(place, mask=~foreign))
 
 
 def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
@@ -235,12 +254,11 @@ def _marked(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:
     return np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.uint32)
 
 
-def _named(blocks: Iterable[pa.RecordBatch]) -> tuple[npt.NDArray[np.uint32], pa.StringArray]:
+def _by_row(blocks: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
+    """The rows in another language, `FOREIGN`, in their order."""
     batches = [unpack(block) for block in blocks]
-    if not batches:
-        return np.zeros(0, np.uint32), pa.array([], pa.string())
-    table = pa.Table.from_batches(batches).sort_by("row").combine_chunks()
-    return table["row"].to_numpy(), table["language"].combine_chunks()
+    table = pa.Table.from_batches(batches, FOREIGN).sort_by("row")
+    return pa.record_batch([column.combine_chunks() for column in table.columns], schema=FOREIGN)
 
 
 @lru_cache(maxsize=8)
@@ -256,7 +274,7 @@ class JudgePairs(beam.PTransform):
     of which the last leads to files that are taken away once the split is judged. Where it is
     empty, or its files are gone, the split is read and measured again.
     Outputs: `kept` (split, blocks of key, url, caption and perhaps page_url and source_*), `counts`
-    (`Counts` of each split).
+    (`Counts` of each split), `broken` (`BrokenFile`s).
 
     Args:
       sets: a singleton, the path of the file of hashes of each of `Corpus`'s fields; an empty one
@@ -276,6 +294,7 @@ class JudgePairs(beam.PTransform):
 
     def expand(self, joined: beam.PCollection) -> Any:
         sets = beam.pvalue.AsSingleton(self.sets)
-        outputs = joined | beam.ParDo(_Judge(self), sets).with_outputs("counts", main="kept")
+        judge = beam.ParDo(_Judge(self), sets)
+        outputs = joined | judge.with_outputs("counts", "broken", main="kept")
         outputs["kept"].element_type = BUCKET
         return outputs

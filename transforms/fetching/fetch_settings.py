@@ -14,6 +14,7 @@ FETCH_DETAILS = frozenset(
         "robots",  # robots.txt forbids it, or could not be had
         "x_robots_tag",  # the answer says that the image is not for this use
         "deadline",  # the shard's time was over
+        "input_gone",  # an image that lies in a shard of the input, which cannot be read any more
         *(f"http_{status}" for status in NAMED_STATUSES),
         *("http_2xx", "http_3xx", "http_4xx", "http_5xx", "http_other"),
     }

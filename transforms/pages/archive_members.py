@@ -16,7 +16,7 @@ from transforms.workers.unexpected import tell_once
 
 BAD_COMPRESSION, CUT_OFF, UNREADABLE = "bad_compression", "cut_off", "unreadable"
 MAX_RECORD = 1 << 26  # bytes of a record that is held in memory
-GZIP, _ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
+GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
 _ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"
 _PIECE = 1 << 24  # bytes that a compressed chunk may grow to at once
 # Bytes that are fed to a decoder, and to begin with: what is behind the member is copied back.
@@ -69,8 +69,8 @@ def read_members(source: BinaryIO) -> tuple[Iterator[Event], int]:
     magic = first[0] if first else b""
     if magic == GZIP:
         return read_compressed(source, GZIP), 1 << 62
-    if magic in (_ZSTD, _ZSTD_DICTIONARY):
-        return read_compressed(source, _ZSTD, _decompressor(source)), 1 << 62
+    if magic in (ZSTD, _ZSTD_DICTIONARY):
+        return read_compressed(source, ZSTD, _decompressor(source)), 1 << 62
     return _plain_pieces(source), size
 
 
@@ -148,7 +148,7 @@ def _decompressor(source: BinaryIO) -> zstandard.ZstdDecompressor:
         return zstandard.ZstdDecompressor()
     data = source.read(min(int.from_bytes(head[4:], "little"), MAX_RECORD))
     try:
-        if data[:4] == _ZSTD:  # the size that it declares may be anything
+        if data[:4] == ZSTD:  # the size that it declares may be anything
             data = zstandard.ZstdDecompressor().stream_reader(data).read(MAX_RECORD)
         return zstandard.ZstdDecompressor(zstandard.ZstdCompressionDict(data))
     except zstandard.ZstdError:

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from transforms.pages.archive_files import archives_of
 from transforms.pages.archive_members import CUT_OFF, MAX_RECORD, READ, Broken, read_members
+from transforms.storage.broken_files import WRONG_FORMAT, FileFault
 
 # Why a record is broken, beside what is broken in the compression.
 BAD_HEAD, WRONG_LENGTH = "bad_head", "wrong_length"
@@ -91,14 +92,14 @@ def check_archive(source: BinaryIO) -> None:
     """Looks for a record at the archive's beginning.
 
     Raises:
-      ValueError: no record begins in this file.
+      FileFault: no record begins in this file.
     """
     for number, item in enumerate(read_records(source)):
         if isinstance(item, Record):
             return
         if number == 100:
             break
-    raise ValueError("no WARC record begins in it")
+    raise FileFault(WRONG_FORMAT, "no WARC record begins in it")
 
 
 class _Frame:

@@ -7,25 +7,29 @@ To parse a page costs twenty times what its pairs cost after it.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec import UNSET, UnsetType
 
 from transforms.columns.pair_columns import PAGE_URL
+from transforms.columns.reasons import PAGE_FAULTS
 from transforms.pages.archive_members import Broken, to_the_end, unreadable
 from transforms.pages.archives import Record, read_records
 from transforms.pages.html_tags import PIECE
 from transforms.pages.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page, page_of
 from transforms.pages.page_images import Found, Tags, images_of, tags_of
+from transforms.pages.page_tally import PageTally
 from transforms.pages.wat import read_wat
 from transforms.pages.wat_links import Images
+from transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from transforms.storage.files import exists, is_local, open_to_read
 from transforms.storage.parquet_files import parquet_file
 from transforms.workers.summaries import add_by_name
@@ -35,12 +39,18 @@ PAGE_FORMATS = ("warc", "wat", "html")
 PAGE_PAIRS = pa.schema([(n, pa.string()) for n in ("url", "caption", "malformed", PAGE_URL)])
 PAGES_AT_ONCE = 256
 ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
+Pairs = Found | Images | Broken | BrokenFile
+T = TypeVar("T")
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
 
 
 @dataclass(frozen=True)
 class PageCounts:
-    """What was seen of pages: `no_response`, `not_html` and `not_ok` are records of no page."""
+    """What was seen of pages: `no_response`, `not_html` and `not_ok` are records of no page.
+
+    Attributes:
+      first_day, last_day: on which the archives say that the pages were crawled.
+    """
 
     broken: int = 0
     no_response: int = 0
@@ -49,11 +59,16 @@ class PageCounts:
     pages: int = 0
     pairs: int = 0
     records: int = 0
+    first_day: str | UnsetType = UNSET
+    last_day: str | UnsetType = UNSET
 
 
 def add_page_counts(counts: Iterable[PageCounts]) -> PageCounts:
-    """The sum of the counts of parts."""
-    return PageCounts(**add_by_name(map(msgspec.to_builtins, counts)))
+    """The sum of the counts of parts, and the days that all of them span."""
+    parts = [msgspec.to_builtins(part) for part in counts]
+    days = [(part.pop("first_day"), part.pop("last_day")) for part in parts if "first_day" in part]
+    firsts, lasts = zip(*days, strict=True) if days else ([UNSET], [UNSET])
+    return PageCounts(**add_by_name(parts), first_day=min(firsts), last_day=max(lasts))
 
 
 @dataclass(frozen=True)
@@ -72,21 +87,21 @@ class PageFiles:
         return PageFiles(self.format, tuple((place(path), url) for path, url in self.files))
 
 
-def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images | Broken]:
-    """The pairs of some pages, and which pages and records are broken; counts what it sees."""
+def pairs_of(part: PageFiles, tally: PageTally) -> Iterator[Pairs]:
+    """The pairs of some pages, and which pages, records and files are broken; counts what it
+    sees."""
     if part.format == "wat":
         for path, _ in part.files:
-            with open_to_read(path) as source:
-                yield from to_the_end(read_wat(source, counts))
+            yield from _while_readable(path, _wat_pairs(path, tally))
         return
-    pages = _html_pages(part) if part.format == "html" else _warc_pages(part, counts)
+    pages = _html_pages(part) if part.format == "html" else _warc_pages(part, tally)
     waiting: list[Tags] = []
     size = 0
     for page in pages:
-        if isinstance(page, Broken):
+        if isinstance(page, Broken | BrokenFile):
             yield page
             continue
-        counts["pages"] += 1
+        tally["pages"] += 1
         for tags in to_the_end(tags_of(page), page.url):
             if isinstance(tags, Broken):
                 yield tags
@@ -99,16 +114,38 @@ def pairs_of(part: PageFiles, counts: Counter[str]) -> Iterator[Found | Images |
     yield from images_of(waiting)
 
 
-def _warc_pages(part: PageFiles, counts: Counter[str]) -> Iterator[Page | Broken]:
+def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
+    """What a file has, and whether it cannot be read further: of a disk, not of what it holds."""
+    try:
+        yield from items
+    except Exception as error:
+        broken = broken_file(path, error)
+        if broken is None:
+            raise
+        yield broken
+
+
+def _wat_pairs(path: str, tally: PageTally) -> Iterator[Found | Images | Broken]:
+    with open_to_read(path) as source:
+        yield from to_the_end(read_wat(source, tally))
+
+
+def _warc_pages(part: PageFiles, tally: PageTally) -> Iterator[Page | Broken | BrokenFile]:
     for path, _ in part.files:
-        with open_to_read(path) as source:
-            for record in to_the_end(read_records(source)):
-                counts["records"] += 1
-                item = _page_of(record) if isinstance(record, Record) else record
-                if isinstance(item, str):
-                    counts[item] += 1
-                else:
-                    yield item
+        yield from _while_readable(path, _pages_of_archive(path, tally))
+
+
+def _pages_of_archive(path: str, tally: PageTally) -> Iterator[Page | Broken]:
+    with open_to_read(path) as source:
+        for record in to_the_end(read_records(source)):
+            tally["records"] += 1
+            item = _page_of(record) if isinstance(record, Record) else record
+            if isinstance(item, str):
+                tally[item] += 1
+            else:
+                if isinstance(item, Page) and isinstance(record, Record):
+                    tally.note_day(record.fields.get(b"warc-date", b""))
+                yield item
 
 
 def _page_of(record: Record) -> Page | Broken | str:
@@ -118,18 +155,23 @@ def _page_of(record: Record) -> Page | Broken | str:
         return unreadable(error, record.target)
 
 
-def _html_pages(part: PageFiles) -> Iterator[Page | Broken]:
+def _html_pages(part: PageFiles) -> Iterator[Page | Broken | BrokenFile]:
     for path, url in part.files:
-        if len(url) > MAX_URL:
-            yield Broken(LONG_URL, url)
-            continue
-        with open_to_read(path) as source:
-            body = source.read(MAX_PAGE + 1)
-        yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
+        yield from _while_readable(path, _html_page(path, url))
 
 
-def rows_of(pairs: Iterable[Found | Images | Broken]) -> Iterator[pa.RecordBatch]:
-    """Rows in batches; what is broken is a row without a URL and text."""
+def _html_page(path: str, url: str) -> Iterator[Page | Broken]:
+    if len(url) > MAX_URL:
+        yield Broken(LONG_URL, url)
+        return
+    with open_to_read(path) as source:
+        body = source.read(MAX_PAGE + 1)
+    yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
+
+
+def rows_of(pairs: Iterable[Pairs]) -> Iterator[pa.RecordBatch]:
+    """Rows in batches; a broken page is a row without a URL and text, and a broken file has its
+    path and its fault there."""
     columns: tuple[list[str | None], ...] = ([], [], [], [])
     size = 0
     row: tuple[str | None, ...]
@@ -138,12 +180,15 @@ def rows_of(pairs: Iterable[Found | Images | Broken]) -> Iterator[pa.RecordBatch
             none = pa.nulls(len(item.url), pa.string())
             yield pa.record_batch([item.url, item.text, none, item.page], schema=PAGE_PAIRS)
             continue
-        if isinstance(item, Broken):
+        if isinstance(item, BrokenFile):
+            path = item.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            row = (path, item.fault, item.detail, "")
+        elif isinstance(item, Broken):
             row = (None, None, item.detail, item.page)
+            size += len(item.page)
         else:
             row = (item.url, item.text, None, item.page)
-            size += len(item.url) + len(item.text)
-        size += len(item.page)
+            size += len(item.url) + len(item.text) + len(item.page)
         for column, value in zip(columns, row, strict=True):
             column.append(value)
         if len(columns[0]) == ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
@@ -158,8 +203,8 @@ def parsed_path(folder: str, number: int) -> str:
 
 
 class _Parse(beam.DoFn):
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: str, skip_broken: bool) -> None:
+        self.folder, self.skip_broken = folder, skip_broken
         self.scratch = str(Path(folder).parent) if is_local(folder) else None
 
     def process(self, element: tuple[int, PageFiles]) -> Iterator[PageCounts]:
@@ -171,26 +216,37 @@ class _Parse(beam.DoFn):
                     pq.read_metadata(source).metadata[COUNTS], type=PageCounts
                 )
             return
-        counts: Counter[str] = Counter()
+        tally = PageTally()
         with parquet_file(path, PAGE_PAIRS, self.scratch) as file:
-            for batch in rows_of(pairs_of(part, counts)):
+            for batch in rows_of(self._pairs_of(part, tally)):
                 file.write(batch)
-                counts["pairs"] += batch["malformed"].null_count
-                counts["broken"] += len(batch) - batch["malformed"].null_count
-            counted = PageCounts(**counts)
+                tally["pairs"] += batch["malformed"].null_count
+                faults = pc.is_in(batch["malformed"], value_set=pa.array(PAGE_FAULTS))
+                tally["broken"] += faults.true_count
+            counted = PageCounts(
+                **tally, first_day=tally.first_day or UNSET, last_day=tally.last_day or UNSET
+            )
             file.note({COUNTS: msgspec.json.encode(counted)})
         LOG.info("pages %d: %d pairs of %d pages", number, counted.pairs, counted.pages)
         yield counted
+
+    def _pairs_of(self, part: PageFiles, tally: PageTally) -> Iterator[Pairs]:
+        for item in pairs_of(part, tally):
+            if isinstance(item, BrokenFile) and not self.skip_broken:
+                raise BrokenInputError.not_skipped(item)
+            yield item
 
 
 @dataclass(eq=False)
 class ParsePages(beam.PTransform):
     """(number, `PageFiles`) to one Parquet file each in `folder`, and to `PageCounts`.
 
-    A file that is there is not made again.
+    A file that is there is not made again. An input file that cannot be read is a row, or where it
+    is not to be skipped raises BrokenInputError.
     """
 
     folder: str
+    skip_broken: bool = False
 
     def expand(self, parts: beam.PCollection) -> Any:
-        return parts | beam.ParDo(_Parse(self.folder))
+        return parts | beam.ParDo(_Parse(self.folder, self.skip_broken))

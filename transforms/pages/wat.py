@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -18,6 +17,7 @@ from transforms.pages.archive_members import Broken, to_the_end, unreadable
 from transforms.pages.archives import Record, read_members_or_records, records_of
 from transforms.pages.http_pages import LONG_URL, MAX_URL, NO_RESPONSE, NOT_HTML, NOT_OK, TOO_LARGE
 from transforms.pages.page_images import Base, Found, usable_url
+from transforms.pages.page_tally import PageTally, date_in_wat
 from transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, Links, look
 
 BAD_JSON = "bad_json"
@@ -31,7 +31,7 @@ T = TypeVar("T")
 Told = Iterable[Found | Broken] | Broken | str
 
 
-def read_wat(source: BinaryIO, counts: Counter[str]) -> Iterator[Images | Found | Broken]:
+def read_wat(source: BinaryIO, tally: PageTally) -> Iterator[Images | Found | Broken]:
     """The images with alt-texts of the pages that the records tell of, of many pages at once as far
     as they are usual; and what is broken. Counts the records, and which are of no page."""
     waiting: list[bytearray] = []
@@ -42,20 +42,22 @@ def read_wat(source: BinaryIO, counts: Counter[str]) -> Iterator[Images | Found 
             size += len(item)
             if size < BYTES_AT_ONCE:
                 continue
-        yield from images_of_members(waiting, counts)
+        yield from images_of_members(waiting, tally)
         waiting, size = [], 0
         if not isinstance(item, bytearray):
-            yield from _counted(item, counts)
-    yield from images_of_members(waiting, counts)
+            yield from _counted(item, tally)
+    yield from images_of_members(waiting, tally)
 
 
 def images_of_members(
-    members: list[bytearray], counts: Counter[str]
+    members: list[bytearray], tally: PageTally
 ) -> Iterator[Images | Found | Broken]:
     """The same of whole members; parses only what is not as usual."""
     looked = look(members)
     pages, none = (int(np.count_nonzero(looked.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
-    counts.update({"records": pages + none, "pages": pages, NO_RESPONSE: none})
+    tally.update({"records": pages + none, "pages": pages, NO_RESPONSE: none})
+    for at in np.flatnonzero(looked.kinds == PAGE):
+        tally.note_day(date_in_wat(members[at]))
     odd = []
     for links in looked.plain:
         try:
@@ -64,7 +66,7 @@ def images_of_members(
             odd.append(links)
     for links in (*odd, *looked.odd):
         yield from _odd_images(links)
-    yield from _parsed_images((members[at] for at in np.flatnonzero(looked.kinds == ODD)), counts)
+    yield from _parsed_images((members[at] for at in np.flatnonzero(looked.kinds == ODD)), tally)
 
 
 def _odd_images(links: Links) -> Iterator[Found | Broken]:
@@ -91,21 +93,23 @@ def _images(links: Iterable[T], base: Base, parse: Callable[[T], Any]) -> Iterat
                 yield image
 
 
-def _parsed_images(members: Iterable[bytearray], counts: Counter[str]) -> Iterator[Found | Broken]:
+def _parsed_images(members: Iterable[bytearray], tally: PageTally) -> Iterator[Found | Broken]:
     for member in members:
         for record in records_of(member):
-            yield from _counted(record, counts)
+            yield from _counted(record, tally)
 
 
-def _counted(read: Record | Broken, counts: Counter[str]) -> Iterator[Found | Broken]:
+def _counted(read: Record | Broken, tally: PageTally) -> Iterator[Found | Broken]:
     images = images_of_wat(read)
-    counts["records"] += 1
+    tally["records"] += 1
     if isinstance(images, str):
-        counts[images] += 1
+        tally[images] += 1
     elif isinstance(images, Broken):
         yield images
     else:
-        counts["pages"] += 1
+        tally["pages"] += 1
+        if isinstance(read, Record):
+            tally.note_day(date_in_wat(read.block))
         yield from to_the_end(images, "" if isinstance(read, Broken) else read.target)
 
 

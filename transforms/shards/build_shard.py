@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,12 @@ class _SafeEncoder:
 
 
 def build_shard(
-    number: int, pairs: pa.Table, settings: ShardSettings, evaluation: UInt64s, folder: Path
+    number: int,
+    pairs: pa.Table,
+    settings: ShardSettings,
+    evaluation: UInt64s,
+    folder: Path,
+    count: Callable[[int], None],
 ) -> ShardStats:
     """Fetches, measures, judges and encodes the images of a shard; writes its tar, its sidecar and
     its rejects to a folder. Where nothing is kept, only the rejects are to be published.
@@ -76,9 +81,10 @@ def build_shard(
       pairs: columns key (uint64, ascending), url, caption, and perhaps page_url and the places of
         stored images, as for `stored_bodies`.
       evaluation: uint64[m], perceptual hashes of evaluation images.
+      count: told how many pairs are fetched, or have failed.
     """
     spool = Spool(folder / "spool")
-    measured = measure_images(_bodies(pairs, settings.fetch), len(pairs), spool)
+    measured = measure_images(_bodies(pairs, settings.fetch), len(pairs), spool, count)
     judged = judge_images(measured, settings.rules, evaluation, spool)
     shown = pairs.set_column(0, "key", key_column(pairs["key"].to_numpy()))
     encoder = _SafeEncoder(settings.resize)

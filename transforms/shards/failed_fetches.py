@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.columns import reasons as r
+from transforms.columns.pair_columns import PAGE_URL
 from transforms.shards.shard_places import ShardPlaces
 from transforms.storage.blocks import BUCKET, Blocks, Bucket
 from transforms.storage.files import open_to_read
@@ -22,6 +23,7 @@ from transforms.workers.fencing import Fence
 from transforms.workers.summaries import add_by_name
 
 MOST_HOSTS = 20
+OF_PAIRS = ("key", "url", "caption", PAGE_URL)  # the others say why a pair was dropped
 
 
 def _rejected(out: str, shard: int) -> pa.Table:
@@ -109,8 +111,8 @@ class _ReadFailed(beam.DoFn):
 
     def process(self, shard: int) -> Iterator[Bucket]:
         rejected = _rejected(self.out, shard)
-        failed = rejected.filter(_failed_with(rejected, self.details))
-        failed = failed.drop_columns(["step", "reason", "detail"])
+        names = [name for name in OF_PAIRS if name in rejected.column_names]
+        failed = rejected.filter(_failed_with(rejected, self.details)).select(names)
         keys = np.array([int(key, 16) for key in failed["key"].to_pylist()], np.uint64)
         failed = failed.set_column(0, "key", pa.array(keys))
         for block in self.blocks.pack(failed.combine_chunks().to_batches()):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Semaphore
@@ -22,11 +20,10 @@ from transforms.fetching.fetch import Fetched
 from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.image_size import size_reasons
 from transforms.shards.shard_files import Spool
+from transforms.storage.broken_files import broken_file
 from transforms.storage.files import open_to_read
 from transforms.workers.threads import THREADS
 
-LOG = logging.getLogger("alignset")
-SECONDS_BETWEEN_LINES = 10.0
 # Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
 # bits: a JPEG's quick hash is rarely farther than this from that of its whole picture
@@ -47,7 +44,8 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
 
     Args:
       pairs: columns source_path (string), source_at and source_size (int64: place in the file).
-      max_bytes: what is longer is not read, and is `too_large`.
+      max_bytes: what is longer is not read, and is `too_large`. What is there no more is
+        `input_gone`.
     """
     rows = pairs.select(["source_path", "source_at", "source_size"])
     order = pc.sort_indices(rows, [("source_path", "ascending"), ("source_at", "ascending")])
@@ -58,12 +56,19 @@ def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
             if row["source_size"] > max_bytes:
                 yield Fetched(index, None, "too_large")
                 continue
-            if source is None or row["source_path"] != path:
-                if source is not None:
-                    source.close()
-                path, source = row["source_path"], open_to_read(row["source_path"])
-            source.seek(row["source_at"])
-            yield Fetched(index, source.read(row["source_size"]), None)
+            try:
+                if source is None or row["source_path"] != path:
+                    if source is not None:
+                        source.close()
+                    path, source = row["source_path"], open_to_read(row["source_path"])
+                source.seek(row["source_at"])
+                body = source.read(row["source_size"])
+            except Exception as error:
+                if broken_file(row["source_path"], error) is None:
+                    raise
+                body = b""
+            whole = len(body) == row["source_size"]
+            yield Fetched(index, body, None) if whole else Fetched(index, None, "input_gone")
     finally:
         if source is not None:
             source.close()
@@ -129,15 +134,21 @@ class _Looks:
         self.places[row] = self._spool.put(body)
 
 
-def measure_images(bodies: Iterable[Fetched], size: int, spool: Spool) -> Measured:
-    """Looks at each image as it arrives and puts its bytes aside."""
+def measure_images(
+    bodies: Iterable[Fetched], size: int, spool: Spool, count: Callable[[int], None]
+) -> Measured:
+    """Looks at each image as it arrives and puts its bytes aside.
+
+    Args:
+      size: how many there are. count: told with each how many have come, or have failed.
+    """
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     bytes_fetched = bytes_held = 0
-    begun = last_line = time.monotonic()
     with _Looks(columns, size, spool) as looks:
         group: list[Fetched] = []
-        for done, fetched in enumerate(bodies):
+        for done, fetched in enumerate(bodies, 1):
+            count(done)
             if fetched.body is None:
                 columns["reason"][fetched.index] = r.FETCH_FAILED
                 columns["detail"][fetched.index] = fetched.detail
@@ -147,10 +158,6 @@ def measure_images(bodies: Iterable[Fetched], size: int, spool: Spool) -> Measur
             if len(group) == IMAGES_AT_ONCE or bytes_held > BYTES_AT_ONCE:
                 looks.take(group)
                 bytes_fetched, bytes_held, group = bytes_fetched + bytes_held, 0, []
-            now = time.monotonic()
-            if now - last_line > SECONDS_BETWEEN_LINES:
-                LOG.info("%d of %d images, %.0f a second", done, size, done / (now - begun))
-                last_line = now
         if group:
             looks.take(group)
         looks.finish()

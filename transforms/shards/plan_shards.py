@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.columns.hashing import UInt64s
+from transforms.shards.shard_places import HOLDOUT, shard_name
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from transforms.storage.files import write_atomically
 
@@ -61,7 +62,9 @@ class _WritePlan(beam.DoFn):
     def __init__(self, folder: str, samples_per_shard: int, first: int) -> None:
         self.folder, self.samples_per_shard, self.first = folder, samples_per_shard, first
 
-    def process(self, element: tuple[int, Iterable[pa.RecordBatch]], kept: int) -> Iterator[int]:
+    def process(
+        self, element: tuple[int, Iterable[pa.RecordBatch]], kept: int
+    ) -> Iterator[tuple[int, int]]:
         shards = shard_count(kept, self.samples_per_shard)
         table = _one_table(element[1]).sort_by("key")
         place = shards_of(table["key"].to_numpy(), shards)
@@ -69,7 +72,7 @@ class _WritePlan(beam.DoFn):
             low, high = np.searchsorted(place, [shard, shard + 1])
             number = self.first + int(shard)
             write_plan(table.slice(low, high - low), plan_path(self.folder, number))
-            yield number
+            yield number, int(high - low)
 
 
 def _one_table(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
@@ -80,7 +83,7 @@ def _one_table(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
 
 def plan_path(folder: str, shard: int) -> str:
     """Where the pairs of a shard are listed until it is written."""
-    return f"{folder}/{shard:05d}.parquet"
+    return f"{folder}/{'holdout-' * (shard >= HOLDOUT)}{shard_name(shard)}.parquet"
 
 
 def write_plan(rows: pa.Table, path: str) -> None:
@@ -90,7 +93,8 @@ def write_plan(rows: pa.Table, path: str) -> None:
 
 @dataclass(eq=False)
 class PlanShards(beam.PTransform):
-    """Kept pairs to one Parquet file a shard in `folder`, in the order of their keys.
+    """Kept pairs to one Parquet file a shard in `folder`, in the order of their keys; and to the
+    number of each shard, with how many pairs it has.
 
     Args:
       kept: a singleton, how many pairs are kept in all.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from transforms.shards.shard_stats import ShardStats
 from transforms.storage.documents import find_document, read_document, write_document
 from transforms.storage.files import copy_file, exists, move, remove, write_atomically
@@ -34,9 +34,13 @@ def renumbering(kept: Mapping[int, int]) -> Renumbering:
       kept: how many samples each shard holds, by its number.
     """
     filled = sorted(shard for shard, samples in kept.items() if samples)
-    gaps = sorted(set(range(len(filled))).difference(filled))
-    last = filled[len(filled) - len(gaps) :]
-    down = list(zip(last, gaps, strict=True))
+    down: list[tuple[int, int]] = []
+    for first, shards in (
+        (0, [shard for shard in filled if shard < HOLDOUT]),
+        (HOLDOUT, [shard for shard in filled if shard >= HOLDOUT]),
+    ):
+        gaps = sorted(set(range(first, first + len(shards))).difference(shards))
+        down += zip(shards[len(shards) - len(gaps) :], gaps, strict=True)
     return Renumbering(down + [(gap, shard) for shard, gap in down if gap in kept])
 
 
@@ -93,7 +97,8 @@ def _for_all(wanted: Renumbering, work: Callable[[int, int], None]) -> None:
 
 def _put_aside(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
     copy_file(places.rejected(old), aside.rejected(new))
-    stats = dataclasses.replace(read_document(places.stats(old), ShardStats), shard=new)
+    there = read_document(places.stats(old), ShardStats)
+    stats = dataclasses.replace(there, shard=new % HOLDOUT)
     write_atomically(aside.stats(new), lambda sink: sink.write(stats.encode()))
 
 

@@ -32,7 +32,9 @@ SHARD_SCHEMA = pa.schema(
         ("evaluation_distance", pa.int32()),
     ]
 )
-_METADATA = SHARD_SCHEMA.names[: SHARD_SCHEMA.names.index("page_url") + 1]
+# What KEY.json has.
+# What KEY.json has.
+METADATA = SHARD_SCHEMA.names[: SHARD_SCHEMA.names.index("page_url") + 1]
 # The fields of a USTAR header before the size, and after the checksum: mode 0444, no user, no time.
 _BEFORE_SIZE = b"0000444\0" + 2 * b"0000000\0"
 _PADDING = bytes(tarfile.BLOCKSIZE)
@@ -74,7 +76,7 @@ class TarWriter:
     def add_sample(self, row: Mapping[str, Any], body: bytes, extension: str) -> None:
         """Appends an image, its alt-text and its metadata; `row` has SHARD_SCHEMA's columns."""
         key = row["key"]
-        metadata = json.dumps({n: row[n] for n in _METADATA}).encode()
+        metadata = json.dumps({n: row[n] for n in METADATA}).encode()
         files = ((extension, body), ("json", metadata), ("txt", row["caption"].encode()))
         self.add(*((f"{key}.{end}", data) for end, data in files))
 

@@ -1,8 +1,17 @@
-"""Where the files of a shard are in an output."""
+"""The numbers of shards, and where their files are in an output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+# Shards of pairs that are held out of training are numbered from here on, and their files in a
+# folder of their own from 0.
+HOLDOUT = 1 << 31
+
+
+def shard_name(shard: int) -> str:
+    """The number of a shard as its files have it: of at least five digits."""
+    return f"{shard % HOLDOUT:05d}"
 
 
 @dataclass(frozen=True)
@@ -15,18 +24,27 @@ class ShardPlaces:
 
     out: str
 
+    @property
+    def folders(self) -> tuple[str, str]:
+        """Those of the shards to train on, and of those that are held out."""
+        return f"{self.out}/shards", f"{self.out}/holdout"
+
     def tar(self, shard: int) -> str:
         """Its samples. A shard in which nothing is kept has none."""
-        return f"{self.out}/shards/{shard:05d}.tar"
+        return f"{self._stem(shard)}.tar"
 
     def sidecar(self, shard: int) -> str:
         """Its samples as columns. A shard in which nothing is kept has none."""
-        return f"{self.out}/shards/{shard:05d}.parquet"
+        return f"{self._stem(shard)}.parquet"
 
     def stats(self, shard: int) -> str:
         """Its counts. They are written last, so a shard with them is whole."""
-        return f"{self.out}/shards/{shard:05d}_stats.json"
+        return f"{self._stem(shard)}_stats.json"
 
     def rejected(self, shard: int) -> str:
         """Its pairs that were dropped."""
-        return f"{self.out}/rejected/images-{shard:05d}.parquet"
+        kind = "holdout" if shard >= HOLDOUT else "images"
+        return f"{self.out}/rejected/{kind}-{shard_name(shard)}.parquet"
+
+    def _stem(self, shard: int) -> str:
+        return f"{self.folders[shard >= HOLDOUT]}/{shard_name(shard)}"

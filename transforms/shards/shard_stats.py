@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec import UNSET, UnsetType
+
 from transforms.columns import reasons as r
+from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.documents import encode_document
 from transforms.workers.summaries import Counts
 
@@ -22,7 +25,7 @@ class ShardStats:
       failed_to_download, failed_to_resize: as img2dataset counts them.
       reasons: how many pairs were dropped for each reason.
       sha256: of the tar, in hex; None where nothing is kept, and so there is none.
-      shard: its number.
+      shard: its number in its folder. holdout: true in the folder of what is held out.
       status_dict: how many pairs came to each end: `success`, or `reason: detail`.
     """
 
@@ -35,6 +38,12 @@ class ShardStats:
     shard: int
     status_dict: dict[str, int]
     successes: int
+    holdout: bool | UnsetType = UNSET
+
+    @property
+    def number(self) -> int:
+        """The number of the shard among all."""
+        return self.shard if isinstance(self.holdout, UnsetType) else self.shard + HOLDOUT
 
     @property
     def counts(self) -> Counts:
@@ -65,13 +74,14 @@ def shard_stats(
         for reason, detail in zip(reasons, details, strict=True)
     )
     return ShardStats(
+        holdout=True if shard >= HOLDOUT else UNSET,
         bytes_downloaded=size,
         count=len(reasons),
         failed_to_download=counts[r.FETCH_FAILED],
         failed_to_resize=counts[r.NOT_AN_IMAGE] + counts[r.UNDECODABLE],
         reasons={reason: n for reason, n in sorted(counts.items()) if reason != "success"},
         sha256=sha256,
-        shard=shard,
+        shard=shard % HOLDOUT,
         status_dict=dict(sorted(status.items())),
         successes=counts["success"],
     )

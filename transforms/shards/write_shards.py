@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import apache_beam as beam
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -20,7 +18,8 @@ from transforms.columns.hashing import UInt64s
 from transforms.decontamination.evaluation_images import open_evaluation_hashes
 from transforms.shards.build_shard import REJECTS, SIDECAR, TAR, ShardSettings, build_shard
 from transforms.shards.plan_shards import plan_path
-from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.shard_places import ShardPlaces, shard_name
+from transforms.shards.shard_progress import ShardCount, attempt_folder, finished_shards
 from transforms.shards.shard_stats import ShardStats
 from transforms.storage.documents import read_document
 from transforms.storage.files import exists, is_local, open_to_read, remove, write_atomically
@@ -28,7 +27,7 @@ from transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
 from transforms.workers.fencing import Fence
 from transforms.workers.take_over import take_over
 
-LOG = logging.getLogger("alignset")
+LOG = logging.getLogger("alignset.shards")
 
 
 class ShardWriter:
@@ -61,7 +60,7 @@ class ShardWriter:
 
     def attempt(self, shard: int) -> None:
         """Takes a shard over from another worker, unless that one is faster."""
-        LOG.info("shard %05d: taken over", shard)
+        LOG.info("shard %s: taken over", shard_name(shard))
         with suppress(ClaimLostError):
             self.write(shard)
 
@@ -85,17 +84,15 @@ class ShardWriter:
 
     def left_of(self, shards: Sequence[int]) -> set[int]:
         """Which of these are not finished."""
-        (listed,) = FileSystems.match([f"{self.out}/shards/*_stats.json"])
-        names = [file.path.rpartition("/")[2] for file in listed.metadata_list]
-        return set(shards) - {int(name.partition("_")[0]) for name in names}
+        return set(shards) - finished_shards(self.out)
 
     def _write(self, shard: int, plan: str, claim: Claim) -> ShardStats:
         with open_to_read(plan) as source:
             pairs = pq.read_table(source)
-        scratch = str(Path(self.plan).parent) if is_local(self.plan) else None
-        with tempfile.TemporaryDirectory(prefix="shard-", dir=scratch) as name:
+        with attempt_folder(self.plan) as name:
             folder = Path(name)
-            stats = build_shard(shard, pairs, self.settings, self.evaluation, folder)
+            count = ShardCount(folder, self.fence.token, shard, len(pairs))
+            stats = build_shard(shard, pairs, self.settings, self.evaluation, folder, count)
             # Another attempt may have been as far; the web may have given it other images, so the
             # files of two must not be mixed.
             with self.fence.publishing(plan):
@@ -105,7 +102,7 @@ class ShardWriter:
         return stats
 
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
-        shard, places = stats.shard, self.places
+        shard, places = stats.number, self.places
         claim.publish(folder / REJECTS, places.rejected(shard))
         if stats.successes:
             claim.publish(folder / SIDECAR, places.sidecar(shard))
@@ -116,7 +113,7 @@ class ShardWriter:
             remove(places.sidecar(shard))
             remove(places.tar(shard))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
-        LOG.info("shard %05d: kept %d of %d", shard, stats.successes, stats.count)
+        LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
 
 
 class ShardDoFn(beam.DoFn):

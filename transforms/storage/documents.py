@@ -37,7 +37,7 @@ def read_document(path: str, kind: type[Document]) -> Document:
     with open_to_read(path) as source:
         encoded = source.read()
     try:  # not by msgspec alone, which reads no `Infinity`
-        return msgspec.convert(json.loads(encoded), kind)
+        return msgspec.convert(json.loads(encoded), kind, str_keys=True)
     except (ValueError, RecursionError) as error:
         raise DocumentError(f"{path} is not as it was written: {error}") from error
 

@@ -32,7 +32,7 @@ def scheme(path: str) -> str:
     return path.partition("://")[0] if "://" in path else ""
 
 
-def _status(error: BaseException) -> int | None:
+def http_status(error: BaseException) -> int | None:
     """The HTTP status of boto3's, Google's or Beam's error."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
@@ -45,7 +45,7 @@ def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, BeamIOError):
         return any(may_pass(cause) for cause in (error.exception_details or {}).values())
-    status = _status(error)
+    status = http_status(error)
     if status is not None:
         return status >= 500 or status in (408, 429)
     return any(kind.__name__ in PASSING for kind in type(error).__mro__)
@@ -116,7 +116,7 @@ def open_object(path: str) -> BinaryIO:
     try:
         return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
     except Exception as error:
-        if _status(error) != 404:
+        if http_status(error) != 404:
             raise
         raise FileNotFoundError(f"there is no object {path}") from error
 
@@ -129,7 +129,7 @@ def object_exists(path: str) -> bool:
     try:
         _s3(path).client.head_object(**_s3_place(path))
     except Exception as error:
-        if _status(error) != 404:
+        if http_status(error) != 404:
             raise
         return False
     return True
@@ -191,7 +191,7 @@ def put_if(path: str, body: bytes, version: str | None) -> str | None:
         return str(blob.generation)
     except Exception as error:
         # Of an object that is gone a store says 404 where a version was asked for.
-        if _status(error) in REFUSED or (version and _status(error) == 404):
+        if http_status(error) in REFUSED or (version and http_status(error) == 404):
             return None
         raise
 
@@ -215,6 +215,6 @@ def read_version(path: str) -> Versioned | None:
         version = blob.generation  # a download sets it to what the answer's headers say, or to None
         return Versioned(blob.download_as_bytes(if_generation_match=version), str(version))
     except Exception as error:
-        if _status(error) in (404, 412):  # 412: replaced between the two
+        if http_status(error) in (404, 412):  # 412: replaced between the two
             return None
         raise

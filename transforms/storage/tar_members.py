@@ -12,6 +12,8 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from transforms.storage.broken_files import CUT_SHORT, DAMAGED, WRONG_FORMAT, FileFault
+
 BLOCK = 512
 MAX_EXTRA = 1 << 20  # bytes of a long name, or of POSIX's header of further records
 _MAX_SIZE = 1 << 60  # bytes of a member; no file has a place beyond
@@ -21,8 +23,24 @@ _NUMBER = re.compile(rb" *([0-7]*)(?:[\0 ].*)?", re.DOTALL)
 _SIGNED = struct.Struct("148b8x356b")
 
 
-class BrokenTar(ValueError):
-    """The file is no tar from some byte on; says where."""
+class BrokenTar(FileFault):
+    """The file is no tar from some byte on; says where.
+
+    Args:
+      member: the name of the one that is cut, where its header is whole.
+    """
+
+    def __init__(self, detail: str, fault: str, member: str | None = None) -> None:
+        super().__init__(detail, fault)
+        self.member = member
+
+
+def _cut(size: int, within: str, member: str | None = None) -> BrokenTar:
+    return BrokenTar(CUT_SHORT, f"it is cut off at byte {size}, within {within}", member)
+
+
+def _damaged(fault: str) -> BrokenTar:
+    return BrokenTar(DAMAGED, fault)
 
 
 class Member(NamedTuple):
@@ -30,7 +48,7 @@ class Member(NamedTuple):
 
     Attributes:
       at, size: where its bytes are in the file.
-      plain: whether it is a regular file with all its bytes there: no link, and not sparse.
+      plain: whether it is a regular file: no link, and not sparse.
     """
 
     name: str
@@ -40,41 +58,57 @@ class Member(NamedTuple):
 
 
 def tar_members(source: BinaryIO) -> Iterator[Member]:
-    """The members of a tar in their order; between two of them `source` may be read anywhere.
+    """The members of a tar in their order, each with all its bytes there; between two of them
+    `source` may be read anywhere.
+
+    Like GNU's tar, this reads a tar that lacks the zeros of its end.
 
     Raises:
-      BrokenTar: a header is none, or the file ends before the tar does.
+      BrokenTar: a header is none, or the file ends within a header or a member's bytes.
     """
+    total = source.seek(0, 2)
+    if not total:
+        raise BrokenTar(CUT_SHORT, "it is cut off: it has no bytes")
     at, extra = 0, _Extra()
-    while header := _block(source, at):
+    while at < total and (header := _block(source, at)):
         kind, size = header[156:157], _checked_size(header, at)
         at += BLOCK
         if kind in (b"L", b"x", b"X"):
-            if size > MAX_EXTRA:
-                raise BrokenTar(f"at byte {at} is a name or header of {size:,} bytes")
-            source.seek(at)
-            body = source.read(size)
-            if len(body) < size:
-                raise BrokenTar("it is cut off")
-            extra = _with(extra, kind, body, at)
+            extra = _with(extra, kind, _extra_body(source, at, size), at)
         elif kind not in (b"K", b"g"):  # where a link leads, and what holds for all
             if kind == b"S":
                 at = _behind_map(source, header, at)
             name = _name(header) if extra.name is None else extra.name
             size = size if extra.size is None else extra.size
+            if kind not in _BARE and at + size > total:
+                raise _cut(total, "a member", name)
             if kind != b"5" and not (kind == b"\0" and name.endswith("/")):
                 yield Member(name, at, size, kind in _FILES and not extra.sparse)
             size, extra = 0 if kind in _BARE else size, _Extra()
         at += size + -size % BLOCK
+    if at >= total and extra != _Extra():
+        raise _cut(total, "a header")
 
 
 def _block(source: BinaryIO, at: int) -> bytes:
-    """The block at a place; empty for the block of zeros that ends a tar."""
+    """The block at a place; empty for the zeros that end a tar."""
     source.seek(at)
     block = source.read(BLOCK)
+    if not block.strip(b"\0"):
+        return b""
     if len(block) < BLOCK:
-        raise BrokenTar("it is cut off")
-    return block if block.strip(b"\0") else b""
+        raise _cut(at + len(block), "a header")
+    return block
+
+
+def _extra_body(source: BinaryIO, at: int, size: int) -> bytes:
+    if size > MAX_EXTRA:
+        raise _damaged(f"at byte {at} is a name or header of {size:,} bytes")
+    source.seek(at)
+    body = source.read(size)
+    if len(body) < size:
+        raise _cut(at + len(body), "a header")
+    return body
 
 
 class _Extra(NamedTuple):
@@ -94,7 +128,7 @@ def _with(extra: _Extra, kind: bytes, body: bytes, at: int) -> _Extra:
         length = body[end : max(space, end)]
         stop = end + int(length) if length.isdigit() else 0
         if not space + 3 <= stop <= len(body):
-            raise BrokenTar(f"no header's record at byte {at + end}")
+            raise _damaged(f"no header's record at byte {at + end}")
         end = stop
         key, _, value = body[space + 1 : end - 1].partition(b"=")
         if key == b"path":
@@ -113,7 +147,7 @@ def _checked_size(header: bytes, at: int) -> int:
     total = sum(header) - sum(header[148:156]) + 8 * 32  # the sum itself counts as spaces
     # To old writers, bytes beyond ASCII are negative.
     if checksum != total and checksum != sum(_SIGNED.unpack(header)) + 8 * 32:
-        raise BrokenTar(f"no tar header at byte {at}")
+        raise BrokenTar(DAMAGED if at else WRONG_FORMAT, f"no tar header at byte {at}")
     if header[124] == 0x80:  # GNU's, of a size that octal digits do not hold
         return _possible(int.from_bytes(header[125:136], "big"), at)
     return _possible(_octal(header, 124, 136), at)
@@ -127,7 +161,7 @@ def _octal(header: bytes, start: int, stop: int) -> int:
 
 def _possible(size: int, at: int) -> int:
     if not 0 <= size < _MAX_SIZE:
-        raise BrokenTar(f"at byte {at} is a member without a size")
+        raise _damaged(f"at byte {at} is a member without a size")
     return size
 
 

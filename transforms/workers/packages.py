@@ -14,7 +14,8 @@ from transforms.columns.kernels import sources_digest
 
 DECIDING = (
     *("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "eldc", "langdetect"),
-    *("numpy", "numba", "pycurl", "simplejpeg", "selectolax", "resiliparse", "can-ada"),
+    *("pyspellchecker", "numpy", "numba", "pycurl", "simplejpeg", "selectolax", "resiliparse"),
+    "can-ada",
 )
 
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs.find_inputs import find_files, find_splits
+from pipeline.inputs.find_inputs import find_files
+from pipeline.inputs.find_splits import find_splits
 from pipeline.inputs.readers import read_split
 from pipeline.inputs.splits import Split
-from pipeline.options import Job
+from pipeline.job import Job
 from tests.support.command import fates, funnel, rejected, run, succeed
 from tests.support.golden import TEXTS, Fate
 from tests.support.hostile_tars import HOSTILE, tar_of

@@ -1,25 +1,34 @@
 """The dataset card, as the Hugging Face Hub reads it."""
 
 import fnmatch
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from huggingface_hub import DatasetCard
 
-from pipeline.report.card import dataset_card, size_category
-from pipeline.runs.documents import Funnel, Manifest, Step
+from pipeline.inputs.splits import InputFile
+from pipeline.report.card import dataset_card, size_category, tar_pattern
+from pipeline.report.contents import Contents
+from pipeline.runs.documents import Days, Funnel, Manifest, Retry, ShardEntry
 from tests.support.command import funnel, manifest
 from tests.support.golden_run import Golden
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import CountClass, VocabularyFile, VocabularySummary
+from transforms.pages.parse_pages import PageCounts
 from transforms.storage.documents import read_document
+
+Made = tuple[Manifest, Funnel, Contents]
 
 
 @pytest.fixture
-def made(golden: Golden) -> tuple[Manifest, list[Step]]:
-    written = read_document(f"{golden.output}/funnel.json", Funnel)
-    return read_document(f"{golden.output}/manifest.json", Manifest), written.steps
+def made(golden: Golden) -> Made:
+    funnel = read_document(f"{golden.output}/funnel.json", Funnel)
+    return read_document(f"{golden.output}/manifest.json", Manifest), funnel, Contents()
 
 
 def test_the_golden_cards_front_matter(golden: Golden):
@@ -42,6 +51,7 @@ def test_the_golden_cards_text(golden: Golden):
     assert "| `min_image_side` | 100 |" in text
     assert "| `language` | en |" in text
     assert "- exam: 1 images, and 1 that could not be decoded" in text
+    assert "evaluation images by fewer than 6 bits:" in text
     assert "evaluation_overlap" in text
 
 
@@ -59,19 +69,19 @@ def test_the_golden_cards_vocabulary(golden: Golden):
 
 
 def test_a_vocabulary_that_cuts_nothing(made):
-    described, steps = made
+    described, *rest = made
     rows = [(1, 1, 12, 12), (2, 2, 0, 0), (3, 10, 0, 0), (11, 100, 0, 0), (101, 1000, 1, 999)]
     names = ("min_count", "max_count", "ngrams", "occurrences")
     by_count = [CountClass(**dict(zip(names, row, strict=True))) for row in rows]
     vocabulary = replace(described.vocabulary, cut_off_count=0, by_count=by_count)
-    text = dataset_card(replace(described, vocabulary=vocabulary), steps)
+    text = dataset_card(replace(described, vocabulary=vocabulary), *rest)
     assert " of all that occur. None is left out.\n\n| they occur |" in text
     assert "| 3 to 10 times | 0 | 0 |\n" in text
     assert "| 101 to 1,000 times | 1 | 999 |\n" in text
 
 
 def test_a_given_vocabulary(made):
-    described, steps = made
+    described, *rest = made
     file = VocabularyFile(bytes=8, path="old.u64", sha256="ab12", hashes="")
     card = dataset_card(
         replace(
@@ -79,7 +89,7 @@ def test_a_given_vocabulary(made):
             vocabulary=VocabularySummary(vocabulary=4321, file=file),
             given_vocabulary=HashFile("old.u64", 8, "ab12"),
         ),
-        steps,
+        *rest,
     )
     assert "an earlier run: 4,321 unigrams and bigrams" in card
     assert "ab12" in card
@@ -88,27 +98,123 @@ def test_a_given_vocabulary(made):
 
 
 def test_without_evaluation_images_it_warns(made):
-    described, steps = made
-    text = dataset_card(replace(described, evaluation_images={}), steps)
+    described, *rest = made
+    text = dataset_card(replace(described, evaluation_images={}), *rest)
     assert "No evaluation images were given" in text
 
 
 def test_without_images_and_of_any_language(made):
-    described, steps = made
-    rules, job = described.rules | {"language": ""}, described.job | {"text_only": True}
-    card = DatasetCard(dataset_card(replace(described, shards={}, rules=rules, job=job), steps))
+    described, *rest = made
+    job, rules = described.job | {"text_only": True}, described.rules | {"language": ""}
+    card = DatasetCard(dataset_card(replace(described, job=job, shards={}, rules=rules), *rest))
     assert "language" not in card.data.to_dict()
-    assert "configs" not in card.data.to_dict()
-    assert "pairs/*.parquet" in card.text
+    assert [config["data_files"] for config in card.data.to_dict()["configs"]] == [
+        "pairs/*.parquet"
+    ]
     assert "| `language` | (all) |" in card.text
+    assert "- **Language**: there was no rule" in card.text
+    assert "**Unsafe images**" not in card.text  # there are none
+
+
+def test_a_set_of_nothing_has_nothing_to_load(made):
+    described, *rest = made
+    shards = dict.fromkeys(described.shards, ShardEntry(0, ""))
+    card = DatasetCard(dataset_card(replace(described, pairs=0, shards=shards), *rest))
+    assert {"configs", "dataset_info"}.isdisjoint(card.data.to_dict())
+    assert "load_dataset" not in card.text
+
+
+def test_what_is_to_be_filled_is_marked(made):
+    card = DatasetCard(dataset_card(*made))
+    assert card.data.to_dict()["license"] == "unknown"
+    assert "**Licence: to be filled" in card.text
+    assert "**Contact for takedowns: to be filled" in card.text
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "contact"),
+    [("a@a.example", "", "a@a.example"), ("a", "b", "b"), ("", "`|<b>", "`` `|<b> ``")],
+)
+def test_the_contact_of_the_last_command_that_gave_one(made, first: str, again: str, contact: str):
+    described, *rest = made
+    retry = Retry(1, 1, (3, 3), described.fetch | {"contact": again})
+    fetch = described.fetch | {"contact": first}
+    card = dataset_card(replace(described, fetch=fetch, retries=[retry]), *rest)
+    assert f"taken out, turn to {contact if contact[0] == '`' else f'`{contact}`'} and" in card
+
+
+def test_the_sources_are_names_and_no_paths(made):
+    described, *rest = made
+    files = [InputFile(f"/home/me/crawl/{n}.warc.gz", 100, "warc") for n in range(7)]
+    files.append(InputFile("s3://bucket/a`b\n# c.csv", 5, "csv"))
+    card = dataset_card(replace(described, input=files), *rest)
+    assert (
+        "- 1 file of format csv, 5 bytes: ``a`b?# c.csv``\n- 7 files of format warc, 700 bytes: `0"
+        in card
+    )
+    assert "`4.warc.gz`, and 2 more, which" in card
+    assert "/home/me" not in card
+
+
+def test_the_days_of_the_crawl_and_of_the_fetch(made):
+    described, funnel, contents = made
+    assert "The images were fetched on 20" in dataset_card(*made)
+    pages = PageCounts(first_day="2024-05-18", last_day="2024-05-30")
+    described = replace(described, fetched=Days("2026-11-25", "2026-11-26"))
+    card = dataset_card(described, replace(funnel, pages=pages), contents)
+    assert "their pages were crawled from 2024-05-18 to 2024-05-30.\n" in card
+    assert "The images were fetched from 2026-11-25 to 2026-11-26 (UTC" in card
+    dateless = dataset_card(described, replace(funnel, pages=PageCounts()), contents)
+    assert "crawled" not in dateless
+
+
+@pytest.mark.parametrize(
+    ("numbers", "pattern"),
+    [
+        ([0], "shards/{00000..00000}.tar"),
+        ([0, 1, 2], "shards/{00000..00002}.tar"),
+        (
+            [1, 2, 5, 7],
+            "shards/{00001..00002}.tar::shards/{00005..00005}.tar::shards/{00007..00007}.tar",
+        ),
+    ],
+)
+def test_the_tars_that_open_clip_is_given(numbers: list[int], pattern: str):
+    from webdataset.shardlists import expand_urls
+
+    assert tar_pattern(numbers) == pattern
+    assert expand_urls(pattern) == [f"shards/{number:05d}.tar" for number in numbers]
+
+
+def test_the_lines_that_the_card_prints_work_in_the_folder(plain: Golden, tmp_path: Path):
+    """Each by itself, and they all see each pair."""
+    text = (plain.output / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(blocks) == 3
+    script = "\n".join(blocks) + "\nprint(len(pairs), len(frame), len(table), pairs.features)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=plain.output,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    count = funnel(plain.output)["pairs"]
+    assert f"\n{count} {count} {count} {{'jpg': Image(" in done.stdout
+    assert "'page_url': Value('string')" in done.stdout  # though each is null here
+    assert sorted(os.listdir(plain.output)) == sorted(
+        [*("README.md", "funnel.json", "manifest.json", "vocabulary.u64"), "rejected", "shards"]
+    )
 
 
 @pytest.mark.parametrize("language", ["no", "en", "zh-cn"])
 def test_every_language_is_read_as_text(made, language: str):
     """A bare `no` is false in YAML."""
-    described, steps = made
+    described, *rest = made
     rules = described.rules | {"language": language}
-    card = DatasetCard(dataset_card(replace(described, rules=rules), steps))
+    card = DatasetCard(dataset_card(replace(described, rules=rules), *rest))
     assert card.data.to_dict()["language"] == [language]
 
 

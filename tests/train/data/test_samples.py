@@ -81,6 +81,25 @@ def test_a_cut_off_shard_is_named(tmp_path: Path, left: int):
         list(read_samples([str(path)]))
 
 
+@pytest.mark.parametrize("pipe", [False, True])
+def test_a_shard_without_the_zeros_behind_its_members_is_whole(tmp_path: Path, pipe: bool):
+    """As it is to webdataset and to GNU's tar, where these zeros are those of the end."""
+    path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
+    expected = list(shard_samples(str(path)))
+    whole = path.read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    full = end + -end % 512
+    for size in (full + 1023, full + 512, full + 1, full, full - 1, end + 1, end):
+        path.write_bytes(whole[:size])
+        assert list(shard_samples(f"pipe:cat {path}" if pipe else str(path))) == expected
+        if size >= full:
+            samples = wds.WebDataset(str(path), shardshuffle=False)
+            assert [sample["__key__"] for sample in samples] == [one.key for one in expected]
+    path.write_bytes(whole[: end - 1])
+    with pytest.raises(TrainingError, match=r"is damaged \(it ends too early\)"):
+        list(shard_samples(f"pipe:cat {path}" if pipe else str(path)))
+
+
 def test_a_flipped_header_is_told(tmp_path: Path):
     path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
     data = bytearray(path.read_bytes())

@@ -1,5 +1,6 @@
 """Compiled kernels live as long as the sources of them all stay as they are."""
 
+import os
 import shutil
 import stat
 import subprocess
@@ -59,3 +60,22 @@ def test_a_user_without_a_place_to_write_shares_no_folder_with_others(copied: Pa
     assert first.parent == second.parent == shared
     assert first != second  # no name that another user can foresee
     assert stat.S_IMODE(first.stat().st_mode) == stat.S_IRWXU
+
+
+def test_whether_kernels_were_compiled_before(tmp_path: Path):
+    tell = "from transforms.columns.kernels import WERE_COMPILED; print(WERE_COMPILED)"
+
+    def said() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", tell],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        ).stdout.strip()
+
+    (tmp_path / "pairs_0").mkdir()  # numba makes it when it is asked to compile
+    assert said() == "False"
+    (tmp_path / "pairs_0" / "walk.1.nbc").write_bytes(b"")
+    assert said() == "True"

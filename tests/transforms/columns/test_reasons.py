@@ -2,6 +2,7 @@ from transforms.columns import reasons
 
 # The contract's order, less `unsafe`, which nothing gives yet.
 CONTRACT = (
+    "broken_input",  # a file
     "broken_page",  # of an input of pages, before there is a pair
     "malformed_pair",
     "duplicate_pair",
@@ -38,6 +39,14 @@ def test_each_constant_is_named_after_its_reason() -> None:
     }
     assert {name: name.lower() for name in constants} == constants
     assert set(constants.values()) == set(reasons.REASONS)
+
+
+def test_details_of_broken_input_are_those_that_are_given() -> None:
+    from transforms.storage import broken_files as b
+
+    given = (b.CUT_SHORT, b.DAMAGED, b.WRONG_FORMAT, b.NO_ACCESS, b.GONE, b.UNFINISHED)
+    assert given == reasons.INPUT_FAULTS
+    assert not set(given) & set(reasons.PAGE_FAULTS)  # by them the reason is told
 
 
 def test_details_of_broken_pages_are_those_that_are_given() -> None:

@@ -35,10 +35,18 @@ def test_only_the_dropped_are_written_with_their_step(start: int) -> None:
     rows = rejected_rows(PAIRS.slice(start), reasons, details)
     assert rows.schema == REJECTED
     expected = [
-        ("0000000000000001", "http://a/", "a", "size", "too_small", "x", None),
-        ("0000000000000abc", "http://c/", "c", "duplicates", "duplicate_pair", None, None),
+        ("0000000000000001", "http://a/", "a", "size", "too_small", "x", None, None),
+        ("0000000000000abc", "http://c/", "c", "duplicates", "duplicate_pair", None, None, None),
     ]
     assert [tuple(row.values()) for row in rows.to_pylist()] == expected[start:]
+
+
+def test_the_score_of_a_language() -> None:
+    reasons = strings(["wrong_language", None, "duplicate_pair"])
+    scores = pa.array([0.25, 0.75, None], pa.float64())
+    rows = rejected_rows(PAIRS, reasons, strings(["fr", None, None]), scores)
+    assert rows.schema == REJECTED
+    assert rows["language_score"].to_pylist() == [0.25, None]
 
 
 def test_a_reason_outside_the_closed_set_raises() -> None:

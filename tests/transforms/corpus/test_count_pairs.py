@@ -26,6 +26,7 @@ from transforms.corpus.count_pairs import (
     distinct_pairs,
 )
 from transforms.corpus.remembered import Remembered, recalled_each
+from transforms.pairs.language import language_score
 from transforms.storage.blocks import Blocks
 
 ENGLISH = "the brown dog sleeps under the old wooden table"
@@ -89,8 +90,9 @@ def test_another_language_is_named_and_does_not_count() -> None:
     rows = [(None, "x"), (A, GERMAN), (B, "a dog"), (B, ENGLISH), (B, b"\xff"), (C, GERMAN)]
     rows.append((A, f" {GERMAN}"))
     part = counted(pair_batch(rows), first_row=10, language=language_rule("en"))
-    named = [(row, language) for row, language in rows_of(part.foreign) if row != 12]
-    assert named == [(11, "de"), (15, "de"), (16, "de")]
+    score = language_score(GERMAN.casefold(), "en")[0]
+    named = [row for row in rows_of(part.foreign) if row[0] != 12]
+    assert named == [(row, "de", score) for row in (11, 15, 16)]
     votes = dict(zip(*(part.pairs[name].to_pylist() for name in ("row", "counted")), strict=True))
     assert (votes[11], votes[13], votes[15]) == (0, 1, 0)
     assert 16 in part.repeated["row"].to_pylist()
@@ -201,7 +203,9 @@ def test_foreign_rows_in_beam() -> None:
     def build(pipeline: beam.Pipeline) -> None:
         rule = language_rule("en")
         outputs = pipeline | beam.Create(splits) | CountPairs(read_batches, Blocks(), rule)
-        expect_rows(outputs["foreign"], {3: [(1, "de"), (2, "de")], 4: [(1, "de")]}, "foreign")
+        score = language_score(GERMAN.casefold(), "en")[0]
+        first, second = (1, "de", score), (2, "de", score)
+        expect_rows(outputs["foreign"], {3: [first, second], 4: [first]}, "foreign")
 
     run_in_beam(build)
 

@@ -154,7 +154,8 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
         (2, [[(f"{URL}?2", "cat &amp; a cat"), (f"{URL}?2", "a cat")]]),
     ]
     rows = {at: batch_of({"row": np.array([at], np.uint32)}) for at in (3, 4)}
-    named = pa.record_batch([pa.array([4], pa.uint32()), ["fr"]], names=["row", "language"])
+    columns = {"row": pa.array([3, 4], pa.uint32()), "language": ["es", "fr"], "score": [0.3, 0.4]}
+    named = pa.record_batch(columns).take(pa.array([1, 0]))
     repeated = [(0, block) for block in blocks.pack([rows[3]])]
     foreign = [(0, block) for block in blocks.pack([named])]
     measured = [
@@ -211,12 +212,12 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
         for row in pq.read_table(path).to_pylist()
     ]
     assert rejected == [
-        ("", "x", "pairs", "malformed_pair", "no_url", None),
-        (URL, "a dog", "images_per_text", "text_on_too_many_images", None, None),
-        (URL, "a CAT", "duplicates", "duplicate_pair", None, None),
-        (URL, "un chat", "language", "wrong_language", "fr", None),
-        (URL, "a rat", "rare_tokens", "rare_token", None, None),
-        (f"{URL}?2", "cat & a cat", "words", "too_many_words", None, None),
+        ("", "x", "pairs", "malformed_pair", "no_url", None, None),
+        (URL, "a dog", "images_per_text", "text_on_too_many_images", None, None, None),
+        (URL, "a CAT", "duplicates", "duplicate_pair", None, None, None),  # before its language
+        (URL, "un chat", "language", "wrong_language", "fr", None, 0.4),
+        (URL, "a rat", "rare_tokens", "rare_token", None, None, None),
+        (f"{URL}?2", "cat & a cat", "words", "too_many_words", None, None, None),
     ]
     kept = [
         tuple(row.values())

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from transforms.pages import page_images
 from transforms.pages import parse_pages as pages
 from transforms.pages.archive_members import Broken
 from transforms.pages.page_images import Found
-from transforms.pages.parse_pages import PageFiles
+from transforms.pages.page_tally import PageTally
+from transforms.pages.parse_pages import PAGE_FORMATS, PageFiles, pairs_of, rows_of
 
 ALL = ("--language=", "--min_words=1", "--text_only")
 FIXTURE = ROOT / "tests" / "wat_pages"
@@ -60,7 +60,7 @@ def test_pages_and_rows_in_batches(
         b"".join(page_record(url(n), image_page(n)) for n in range(10))
     )
     part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))
-    batches = list(pages.rows_of(pages.pairs_of(part, Counter())))
+    batches = list(pages.rows_of(pages.pairs_of(part, PageTally())))
     assert max(map(len, batches)) <= rows_at_once
     assert pa.Table.from_batches(batches)["caption"].to_pylist() == [
         text for n in range(10) for text in (f"picture {n}", "same")
@@ -78,10 +78,10 @@ def test_rows_of_long_pages_are_given_sooner():
 
 PEAK = """
 import resource, sys
-from collections import Counter
+from transforms.pages.page_tally import PageTally
 from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 part = PageFiles("warc", ((sys.argv[1], ""),))
-rows = sum(map(len, rows_of(pairs_of(part, Counter()))))
+rows = sum(map(len, rows_of(pairs_of(part, PageTally()))))
 print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -103,6 +103,22 @@ def test_pages_of_many_short_tags_are_parsed_in_pieces(tmp_path: Path):
     (few, least), (many, most) = (peak_mib(tmp_path / f"{n}.warc") for n in ("small", "large"))
     assert (few, many) == (1, 200_000)
     assert most - least < 150
+
+
+@pytest.mark.parametrize("kind", PAGE_FORMATS)
+def test_a_file_of_pages_that_cannot_be_opened_is_told(tmp_path: Path, kind: str):
+    part = PageFiles(kind, ((str(tmp_path / "gone"), ""),))
+    tally = PageTally()
+    (batch,) = (batch for batch in rows_of(pairs_of(part, tally)) if len(batch))
+    assert batch.to_pylist() == [
+        {
+            "url": str(tmp_path / "gone"),
+            "caption": "No such file or directory",
+            "malformed": "gone",
+            "page_url": "",
+        }
+    ]
+    assert not tally
 
 
 @pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.warc.zst"])
@@ -127,7 +143,8 @@ def test_a_broken_page_costs_itself_alone(tmp_path: Path, name: str):
     counts_of_run = funnel(tmp_path / "set")
     assert counts_of_run["steps"][0]["dropped"]["broken_page"] == 2
     counted = {name: count for name, count in counts_of_run["pages"].items() if count}
-    assert counted == {"broken": 2, "pages": 3, "pairs": 6, "records": 5}
+    days = {"first_day": "2026-01-01", "last_day": "2026-01-01"}
+    assert counted == {"broken": 2, "pages": 3, "pairs": 6, "records": 5} | days
     assert "pages: 3 of 5 records; 2 broken; 6 pairs" in ended.out
 
 
@@ -150,7 +167,7 @@ def test_what_nobody_foresaw_is_a_row_and_told_once(
     monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(2)))
     monkeypatch.setattr(page_images, "pieces", failing(page_images.pieces, "picture 3"))
     monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(4)))
-    counts: Counter[str] = Counter()
+    counts = PageTally()
     part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))
     items = list(pages.pairs_of(part, counts))
     assert [row for row in items if isinstance(row, Broken)] == [
@@ -221,8 +238,9 @@ def test_pages_that_say_where_they_are(tmp_path: Path):
 
 def test_no_page_at_all_and_pages_beside_tables(tmp_path: Path):
     (tmp_path / "a.warc").write_bytes(record(url(1), response("", status="404 No")))
-    ended = succeed(tmp_path / "a.warc", tmp_path / "none", *ALL)
-    assert "no pair is left" in ended.err
+    ended = run(tmp_path / "a.warc", tmp_path / "none", *ALL)
+    assert ended.status == 1
+    assert "the input holds no pair" in ended.err
     (tmp_path / "b.warc").write_bytes(page_record(url(1), image_page(1)))
     (tmp_path / "c.csv").write_text("url,caption\nhttp://c.example/,a table\n")
     succeed(f"{tmp_path}/b.warc,{tmp_path}/c.csv", tmp_path / "both", *ALL)

@@ -19,6 +19,7 @@ from transforms.pages import wat, wat_links
 from transforms.pages.archive_members import Broken
 from transforms.pages.archives import records_of
 from transforms.pages.page_images import Found
+from transforms.pages.page_tally import PageTally
 from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 from transforms.pages.wat import images_of_members, images_of_wat
 from transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, look
@@ -28,7 +29,7 @@ PAGE_URL = "http://dogs.example/a/b.html"
 
 
 def read(path: Path, kind: str) -> tuple[set, Counter[str]]:
-    counts: Counter[str] = Counter()
+    counts = PageTally()
     return set(flat(pairs_of(PageFiles(kind, ((str(path), ""),)), counts))), counts
 
 
@@ -43,13 +44,13 @@ def flat(items: Iterable[Found | Images | Broken]) -> Iterator[Found | Broken]:
 
 def found_in(members: list[bytearray]) -> tuple[list[Found | Broken], Counter[str]]:
     """What is in members, in any order, and what is counted."""
-    counts: Counter[str] = Counter()
+    counts = PageTally()
     return sorted(flat(images_of_members(members, counts))), +counts
 
 
 def parsed_of(members: Iterable[bytearray]) -> tuple[list[Found | Broken], Counter[str]]:
     """The same by a parser of all of it."""
-    counts: Counter[str] = Counter()
+    counts = PageTally()
     rows: list[Found | Broken] = []
     for record_ in (record_ for member in members for record_ in records_of(member)):
         parsed = images_of_wat(record_)
@@ -291,7 +292,7 @@ def test_members_together_are_as_each_alone(tmp_path: Path, monkeypatch: pytest.
         for size in (1, 1 << 12, 1 << 20):
             monkeypatch.setattr(wat, "BYTES_AT_ONCE", size)
             (tmp_path / "a.wat").write_bytes(packed([bytes(raw) for raw in members], kind))
-            counts: Counter[str] = Counter()
+            counts = PageTally()
             with (tmp_path / "a.wat").open("rb") as source:
                 together = sorted(flat(wat.read_wat(source, counts)))
             assert (together, +counts) == alone
@@ -320,14 +321,14 @@ def test_a_page_with_a_long_url_and_more_rows_than_a_batch(monkeypatch: pytest.M
     long["Envelope"]["WARC-Header-Metadata"]["WARC-Target-URI"] = f"http://a.example/{'b' * 5000}/"
     assert len(told(member(compact(long)))) == 10
     monkeypatch.setattr(wat_links, "ROWS_AT_ONCE", 3)
-    batches = [batch for batch in images_of_members([member(compact(page(USUAL)))], Counter())]
+    batches = [batch for batch in images_of_members([member(compact(page(USUAL)))], PageTally())]
     assert [len(batch.url) for batch in batches if isinstance(batch, Images)] == [3, 2]
     assert found_in([member(compact(page(USUAL)))]) == parsed_of([member(compact(page(USUAL)))])
 
 
 def peak_of(members: list[bytearray]) -> int:
     """The bytes that are held at most while their rows are made, one batch at a time."""
-    batches = rows_of(images_of_members(members, Counter()))
+    batches = rows_of(images_of_members(members, PageTally()))
     tracemalloc.start()
     try:
         assert sum(batch.num_rows for batch in batches) > 15_000
@@ -399,7 +400,7 @@ def test_a_broken_record_costs_itself_alone(tmp_path: Path):
     good = compact(page(USUAL[:1]))
     records = [record("x", block, kind="metadata") for block in (good, good[:-9], good)]
     (tmp_path / "a.wat.gz").write_bytes(packed(records, "gz"))
-    counts: Counter[str] = Counter()
+    counts = PageTally()
     part = PageFiles("wat", ((str(tmp_path / "a.wat.gz"), ""),))
     rows = flat(pairs_of(part, counts))
     assert Counter(map(type, rows)) == {Found: 2, Broken: 1}

@@ -23,7 +23,13 @@ from transforms.pairs import language as module
 from transforms.pairs.language import (
     JUDGED_CHARACTERS,
     LANGUAGES,
+    MOST_DOWN,
+    MOST_UP,
+    MOST_UP_AGAINST_FREQUENT,
     LanguageRule,
+    Mistaken,
+    eldc_score,
+    english_lean,
     langdetect_probability,
     language_score,
     mistaken_for,
@@ -44,18 +50,26 @@ logging.basicConfig(level=logging.ERROR)  # as the command does: Beam warns of w
 import pyarrow as pa
 from transforms.pairs.language import LanguageRule, wrong_languages
 from transforms.workers.threads import in_threads
-rule = LanguageRule("en", 1.0, 0.0, 0.9)
 rows = "mini bar", "a toy trombone", "{GERMAN}"
 columns = [pa.array([f"{ENGLISH} {{i}}", *rows]) for i in range(8)]
-answers = in_threads(lambda column: wrong_languages(column, rule), columns)
-print({{(*rows.tolist(), *names.to_pylist()) for rows, names in answers}})
+for language in ("en", "de"):  # the one by its words, the other by langdetect
+    rule = LanguageRule(language, 0.61 if language == "en" else 1.0, 0.0, 0.9)
+    answers = in_threads(lambda column: wrong_languages(column, rule), columns)
+    print({{(*wrong.rows.tolist(), *wrong.languages.to_pylist()) for wrong in answers}})
 """
 
 
 def found(texts: list[str], rule: LanguageRule = RULE) -> dict[int, str]:
-    rows, names = wrong_languages(pa.array(texts, pa.string()), rule)
-    assert rows.dtype == np.int64
-    return dict(zip(rows.tolist(), names.to_pylist(), strict=True))
+    wrong = wrong_languages(pa.array(texts, pa.string()), rule)
+    assert wrong.rows.dtype == np.int64
+    assert wrong.scores.type == pa.float64()
+    assert len(wrong.scores) == len(wrong.rows)
+    return dict(zip(wrong.rows.tolist(), wrong.languages.to_pylist(), strict=True))
+
+
+def taken_for(text: str, rule: LanguageRule = RULE) -> str | None:
+    mistaken = mistaken_for(text, rule)
+    return None if mistaken is None else mistaken.language
 
 
 def test_the_tests_use_the_default_thresholds() -> None:
@@ -72,43 +86,118 @@ def test_the_tests_use_the_default_thresholds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "taken_for"),
+    ("text", "language"),
     [
         (ENGLISH, None),
         (GERMAN, "de"),
         (CHINESE, "zh"),
         ("1920 - 300", "und"),
         ("", "und"),
-        ("a rifle", None),  # scores 0.505; langdetect would say 0
-        ("a sketch of a agama.", None),  # 0.4955, left to langdetect: 1.00
-        ("busts in silhouette", None),  # 0.498: 1.00
-        ("raw binary data", "tl"),  # 0.498: 0
-        ("happy birthday", "tl"),  # 0.497: 0.43, not enough
-        ("a cartoon langur.", "is"),  # 0.4884, so not left to it
-        ("ភាសាខ្មែរ email ភាសាខ្មែរ", "sk"),  # 0.477; no language that eldc knows has the rest
-        ("a toy trombone.", "pt"),  # 0.477, so not left to it: it would say 1.00
+        ("active contour model", None),  # by eldc French: 0.46; by its words 0.5016
+        ("plot radon transform", None),  # Malay: 0.49; 0.59
+        ("plot pca 3d", "sq"),  # 0 by eldc, which no words can change
+        ("rgb to hsv", "cs"),  # 0.51; none of its two long words is in the list: 0.41
+        ("a toy trombone.", None),  # Portuguese: 0.477; two words say less than three: 0.504
+        ("il y a minutes", "fr"),  # 0.46; one word says less still: 0.48
+        ("svalbard and jan mayen", "no"),  # 0.44; three of four words: 0.4908
+        ("an litir a ann an cainnt-shanais", "ro"),  # Gaelic: 0.53; one word of four: 0.48
+        ("ភាសាខ្មែរ email ភាសាខ្មែរ", "sk"),  # 0.477; one word of three: 0.44
     ],
 )
-def test_the_verdict_on_a_text(text: str, taken_for: str | None) -> None:
-    assert mistaken_for(text, RULE) == taken_for
-    assert found([text]) == ({} if taken_for is None else {0: taken_for})
+def test_the_verdict_on_a_text(text: str, language: str | None) -> None:
+    assert taken_for(text) == language
+    assert found([text]) == ({} if language is None else {0: language})
 
 
-@pytest.mark.parametrize("text", ["a rifle", "happy birthday", ENGLISH, "the red dog"])
+@pytest.mark.parametrize(
+    ("text", "lean"),
+    [
+        ("active contour model", 1),
+        ("a contour model", 2 / 3),  # of three words that are needed to be sure
+        ("contour", 1 / 3),
+        ("rgb to hsv", -1),
+        ("hsv", -1),
+        ("contour hsv", 0),
+        ("active contour model hsv", 0.5),
+        ("to a de la", 0),  # no word of three letters
+        ("1920 - 300", 0),
+        ("", 0),
+        ("gt218m nvs contour", 0),
+        ("l'image of an image", 0),  # one word with its article
+        ("the dog’s bowl isn't dog's", 1),
+        ("'the' ‘dog’ “bowl”…", 1),
+        ("weiße contour", 0),
+        ("страница two", 0),
+        ("ភាសាខ្មែរ email", 0),  # of letters and marks
+        ("两只白色的狗 two dogs and", 0.5),
+        ("© ½ two", 1 / 3),
+    ],
+)
+def test_whether_the_words_are_english(text: str, lean: float) -> None:
+    assert english_lean(text) == pytest.approx(lean)
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("active contour model", MOST_UP_AGAINST_FREQUENT),  # French
+        ("plot radon transform", MOST_UP),  # Malay
+        ("a toy trombone.", MOST_UP_AGAINST_FREQUENT),
+        ("rgb to hsv", MOST_DOWN),
+        ("chan-vese segmentation", MOST_UP),
+        ("to a la", 0),
+        (GERMAN, 0),  # to which eldc gives no English at all
+        (CHINESE, 0),
+    ],
+)
+def test_the_words_move_the_score_of_english_alone(text: str, most: float) -> None:
+    by_eldc, rival = eldc_score(text, "en")
+    moved = by_eldc + english_lean(text) * most
+    assert language_score(text, "en") == (pytest.approx(moved), rival)
+    for language in ("de", "fr", "id"):
+        assert language_score(text, language) == eldc_score(text, language)
+
+
+@pytest.mark.parametrize(
+    "text", ["a rifle", "happy birthday", "plot radon transform", "rgb to hsv"]
+)
+def test_the_threshold_keeps_what_scores_as_much(text: str) -> None:
+    score, rival = language_score(text, "en")
+    assert mistaken_for(text, replace(RULE, min_score=score)) is None
+    above = replace(RULE, min_score=float(np.nextafter(score, 1)))
+    assert mistaken_for(text, above) == Mistaken(rival, score)
+    unsure = replace(above, min_unsure_score=0.0, min_langdetect_probability=0.0)
+    assert mistaken_for(text, unsure) == Mistaken(rival, score)  # langdetect is not asked
+
+
+@pytest.mark.parametrize("text", [GERMAN, "stadtplan von basel", "rote rosen"])
 def test_each_threshold_keeps_what_is_as_much_as_it(text: str) -> None:
-    score, _ = language_score(text, "en")
-    sure = replace(RULE, min_score=score, min_unsure_score=score)
+    rule = language_rule("de")
+    score, rival = language_score(text, "de")
+    assert score > 0
+    sure = replace(rule, min_score=score, min_unsure_score=score)
     above = float(np.nextafter(score, 1))
     assert mistaken_for(text, sure) is None
-    assert mistaken_for(text, replace(sure, min_score=above, min_unsure_score=above)) is not None
-    unsure = replace(RULE, min_score=1.0, min_unsure_score=score, min_langdetect_probability=0.0)
+    too_high = replace(sure, min_score=above, min_unsure_score=above)
+    assert mistaken_for(text, too_high) == Mistaken(rival, score)
+    unsure = replace(rule, min_score=1.0, min_unsure_score=score, min_langdetect_probability=0.0)
     assert mistaken_for(text, unsure) is None
     assert mistaken_for(text, replace(unsure, min_unsure_score=above)) is not None
-    probability = langdetect_probability(text, "en")
+    probability = langdetect_probability(text, "de")
     asked = replace(unsure, min_langdetect_probability=probability)
     assert mistaken_for(text, asked) is None
     more = replace(asked, min_langdetect_probability=float(np.nextafter(probability, 2)))
-    assert mistaken_for(text, more) is not None
+    assert mistaken_for(text, more) == Mistaken(rival, score)
+
+
+def test_the_scores_of_a_column() -> None:
+    texts = [GERMAN, "plot radon transform", "rgb to hsv", GERMAN.upper()]
+    scores = [language_score(text.casefold(), "en")[0] for text in texts]
+    wrong = wrong_languages(pa.array(texts), RULE)
+    assert wrong.rows.tolist() == [0, 2, 3]
+    assert wrong.scores.to_pylist() == [scores[0], scores[2], scores[0]]
+    # Those of a language that eldc does not know say nothing.
+    assert wrong_languages(pa.array(texts), language_rule("id")).scores.to_pylist() == [None] * 4
 
 
 @pytest.mark.parametrize(
@@ -124,9 +213,9 @@ def test_each_threshold_keeps_what_is_as_much_as_it(text: str) -> None:
 )
 def test_any_language_can_be_wanted(language: str, its: str, not_its: str) -> None:
     rule = language_rule(language)
-    taken_for = found([its, not_its], rule)
-    assert list(taken_for) == [1]
-    assert taken_for[1] != language
+    wrong = found([its, not_its], rule)
+    assert list(wrong) == [1]
+    assert wrong[1] != language
 
 
 def test_an_unsure_text_in_a_language_that_langdetect_does_not_know() -> None:
@@ -143,25 +232,25 @@ def test_the_languages_are_iso_codes_of_both() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "taken_for"),
+    ("wanted", "languages"),
     [
         ("en", {0: "de", 2: "zh", 4: "und"}),
         ("de", {1: "en", 2: "zh", 3: "en", 4: "und"}),
         ("", {}),
     ],
 )
-def test_the_rows_in_another_language(wanted: str, taken_for: dict[int, str]) -> None:
+def test_the_rows_in_another_language(wanted: str, languages: dict[int, str]) -> None:
     rule = language_rule(wanted)
-    assert found(COLUMN, rule) == taken_for
+    assert found(COLUMN, rule) == languages
     assert found([], rule) == {}
-    rows, names = wrong_languages(in_the_middle(pa.array(COLUMN)), rule)
-    assert dict(zip(rows.tolist(), names.to_pylist(), strict=True)) == taken_for
+    wrong = wrong_languages(in_the_middle(pa.array(COLUMN)), rule)
+    assert dict(zip(wrong.rows.tolist(), wrong.languages.to_pylist(), strict=True)) == languages
 
 
 def test_each_identity_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def judge(identity: str, rule: LanguageRule) -> str | None:
+    def judge(identity: str, rule: LanguageRule) -> Mistaken | None:
         asked.append(identity)
         return mistaken_for(identity, rule)
 
@@ -222,7 +311,8 @@ def test_threads_that_come_first_wait_for_the_profiles(seed: str) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == "{(1, 3, 'it', 'de')}\n"
+    by_words, by_langdetect = "{(1, 2, 3, 'it', 'pt', 'de')}", "{(0, 1, 2, 'en', 'en', 'pt')}"
+    assert done.stdout == f"{by_words}\n{by_langdetect}\n"
     assert done.stderr == ""
 
 
@@ -231,7 +321,7 @@ def test_a_rule_can_be_pickled() -> None:
 
 
 def _one_by_one(texts: list[str], rule: LanguageRule) -> dict[int, str]:
-    taken = [mistaken_for(text.casefold(), rule) for text in texts]
+    taken = [taken_for(text.casefold(), rule) for text in texts]
     return {at: name for at, name in enumerate(taken) if name is not None}
 
 
@@ -264,8 +354,8 @@ def test_scores_are_from_0_to_1(text: str, language: str) -> None:
 @pytest.mark.parametrize("between", ["\0", "\n", "\t", "\r\n", "\u2028", "\x7f"])
 def test_a_character_that_ends_a_string_elsewhere(between: str) -> None:
     german_first = f"Hund{between}{ENGLISH}"
-    assert mistaken_for(german_first, RULE) is None
-    assert mistaken_for(f"dog{between}{GERMAN}", RULE) == "de"
+    assert taken_for(german_first) is None
+    assert taken_for(f"dog{between}{GERMAN}") == "de"
 
 
 @pytest.mark.parametrize("text", [ENGLISH, GERMAN, CHINESE, "ß", "\U0001f600 ", "𠀀"])
@@ -281,23 +371,24 @@ def test_of_a_long_text_the_first_characters_are_judged(
         return detect(identity)
 
     monkeypatch.setattr(langdetect, "detect_langs", detected)
-    taken_for = found([long, long.upper()], replace(RULE, min_unsure_score=0.0, min_score=1.0))
+    rule = replace(language_rule("fr"), min_unsure_score=0.0, min_score=1.0)
+    wrong = found([long, long.upper()], rule)
     assert max(judged, default=0) <= JUDGED_CHARACTERS
     head = long.casefold()[:JUDGED_CHARACTERS]
     assert len(head.encode()) < 1000  # of which eldc reads so many
-    assert taken_for == found([head, head], replace(RULE, min_unsure_score=0.0, min_score=1.0))
+    assert wrong == found([head, head], rule)
     with_tail = f"{head} {GERMAN * 50}"
     assert found([with_tail]) == found([head])
     assert mistaken_for(with_tail.casefold(), RULE) == mistaken_for(head, RULE)
 
 
 @pytest.mark.parametrize(
-    ("letters_from", "taken_for"), [(0, "de"), (140, "de"), (232, "de"), (240, "und")]
+    ("letters_from", "language"), [(0, "de"), (140, "de"), (232, "de"), (240, "und")]
 )
-def test_how_many_characters_are_judged(letters_from: int, taken_for: str) -> None:
+def test_how_many_characters_are_judged(letters_from: int, language: str) -> None:
     text = f"{'-' * letters_from}weiße Hunde, {GERMAN}"
-    assert mistaken_for(text.casefold(), RULE) == taken_for
-    assert found([text]) == {0: taken_for}
+    assert taken_for(text.casefold()) == language
+    assert found([text]) == {0: language}
 
 
 def test_langdetects_two_kinds_of_chinese_are_one() -> None:

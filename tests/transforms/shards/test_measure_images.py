@@ -31,7 +31,7 @@ def whole_hash(body: bytes) -> int:
 
 def judged(bodies: list[Fetched], evaluation: list[int], folder: Path):
     spool = Spool(folder / "spool")
-    measured = measure_images(bodies, len(bodies), spool)
+    measured = measure_images(bodies, len(bodies), spool, lambda done: None)
     result = judge_images(measured, RULES, np.array(evaluation, np.uint64), spool)
     spool.close()
     return measured, result
@@ -100,3 +100,15 @@ def test_a_stored_image_that_is_too_large_is_not_read(tmp_path: Path):
     small, large = stored_bodies(table, 4)
     assert small == Fetched(0, b"0123", None)
     assert large == Fetched(1, None, "too_large")
+
+
+def test_a_stored_image_that_is_there_no_more_costs_itself(tmp_path: Path):
+    (tmp_path / "b").write_bytes(b"0123")
+    paths = [str(tmp_path / name) for name in ("a", "b", "b", "c")]
+    table = pa.table({"source_path": paths, "source_at": [0, 2, 2, 0], "source_size": [4, 2, 3, 1]})
+    assert list(stored_bodies(table, 10)) == [
+        Fetched(0, None, "input_gone"),
+        Fetched(1, b"23", None),
+        Fetched(2, None, "input_gone"),
+        Fetched(3, None, "input_gone"),
+    ]

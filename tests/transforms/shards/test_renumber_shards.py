@@ -16,7 +16,7 @@ from transforms.shards.renumber_shards import (
     renumbering,
     was_renumbered,
 )
-from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from transforms.shards.shard_stats import shard_stats
 
 
@@ -29,6 +29,10 @@ from transforms.shards.shard_stats import shard_stats
         ({0: 5, 1: 0}, []),  # an empty one at the end leaves no gap
         ({0: 0, 1: 5}, [(1, 0), (0, 1)]),
         ({1: 5, 3: 5}, [(3, 0)]),  # there never was a shard 0
+        (
+            {0: 0, 1: 5, HOLDOUT: 0, HOLDOUT + 1: 5},
+            [(1, 0), (HOLDOUT + 1, HOLDOUT), (0, 1), (HOLDOUT, HOLDOUT + 1)],
+        ),
         ({0: 0, 1: 5, 2: 0, 3: 5, 4: 5}, [(3, 0), (4, 2), (0, 3), (2, 4)]),
     ],
 )

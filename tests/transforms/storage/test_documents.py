@@ -28,13 +28,14 @@ class Whole:
     first: str | None
     parts: list[Part] = field(default_factory=list)
     by_name: dict[str, Part] | UnsetType = UNSET
+    by_number: dict[int, int] = field(default_factory=dict)
 
 
 def test_what_is_written_is_read(tmp_path: Path):
     path = str(tmp_path / "deep" / "whole.json")
     for whole in (
         Whole(0.5, None),
-        Whole(1.0, "é", [Part("a")], {"b": Part("c", 2)}),
+        Whole(1.0, "é", [Part("a")], {"b": Part("c", 2)}, {3: 40}),
         Whole(math.inf, ""),
     ):
         write_document(path, whole)

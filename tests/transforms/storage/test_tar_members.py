@@ -1,12 +1,15 @@
 """Tars as Python's own reader has them, and those that it does not survive."""
 
 import io
+import subprocess
 import tarfile
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
+import webdataset
 
 from tests.support.hostile_tars import HOSTILE, header, padded, tar_of
 from transforms.storage.tar_members import MAX_EXTRA, BrokenTar, Member, tar_members
@@ -60,13 +63,43 @@ def test_a_hostile_tar_gives_what_it_has_or_is_broken(name: str):
         assert [(m.name, m.size, m.plain) for m in members(tar)] == expected
 
 
-def test_a_cut_tar_is_broken_wherever_it_is_cut():
+def as_far(tar: bytes) -> tuple[list[str], str]:
+    """The members that are given, by their first letters, and why there are no more."""
+    names = []
+    try:
+        for member in tar_members(io.BytesIO(tar)):
+            names.append(member.name[0])
+    except BrokenTar as error:
+        return names, f"{error.detail} {str(error)[:13]}"
+    return names, ""
+
+
+def test_a_cut_tar_has_the_members_before_and_is_broken_within_one():
+    """Where only the zeros behind a member's bytes are missing, it is whole, as it is to GNU's tar
+    where these are the end's."""
     whole = tar_of({"a.jpg": bytes(700), "l" * 200: b"x", "b.txt": b""})
-    end = len(whole.rstrip(b"\0")) // 512 * 512 + 512
-    assert len(members(whole[: end + 512])) == 3
-    for size in [*range(0, end + 512, 97), end, end + 511]:
-        with pytest.raises(BrokenTar, match="it is cut off"):
-            members(whole[:size])
+    assert len(whole) > 5000
+    # a.jpg is at 0, a POSIX header of the second's name at 1536, and b.txt at 3584.
+    ends = [(512 + 700, 1536), (3072 + 1, 3584), (3584 + 512, len(whole))]
+    borders = {place + near for pair in ends for place in pair for near in (-1, 0, 1)}
+    sizes = {*range(0, 5000, 97), *range(0, 5000, 512), *borders, 5000}
+    for size in sorted(size for size in sizes if size <= len(whole)):
+        names = [name for name, (end, _) in zip("alb", ends, strict=True) if size >= end]
+        is_whole = any(end <= size <= until for end, until in ends)
+        assert as_far(whole[:size]) == (names, "" if is_whole else "cut_short it is cut off"), size
+
+
+@pytest.mark.parametrize("left", [0, 1, 511, 512, 1023])
+def test_the_zeros_of_the_end_may_be_missing_as_to_tar_and_webdataset(tmp_path: Path, left: int):
+    files = {f"{n}.{kind}": b"x" * 512 for n in range(3) for kind in ("jpg", "txt")}
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_of(files)[: 6 * 1024 + left])
+    names = [member.name for member in members(path.read_bytes())]
+    assert names == list(files)
+    listed = subprocess.run(["tar", "tf", path], capture_output=True, text=True, check=True)
+    assert listed.stdout.split() == names
+    samples = webdataset.WebDataset(str(path), shardshuffle=False)
+    assert [sample["__key__"] for sample in samples] == ["0", "1", "2"]
 
 
 def test_one_flipped_bit_of_a_header_is_told():

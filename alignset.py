@@ -1,0 +1,69 @@
+"""The project's command, `alignset NAME`: each NAME does what its `python …` form does."""
+
+import difflib
+import importlib
+import sys
+
+# What each does, and the module whose `stoppable_main` does it. A module is imported where it is
+# asked for: Beam takes a second, and torch three.
+COMMANDS = {
+    "curate": ("beam_runner", "image URLs with alt-texts in, filtered WebDataset shards out"),
+    "look": ("pipeline.look.__main__", "draw and list some kept or dropped pairs of a set"),
+    "train": ("train.__main__", "train an ALIGN model on shards"),
+    "classify": ("train.classify.__main__", "fine-tune an image tower on labelled images"),
+    "evaluate": ("train.evaluate.__main__", "measure what a model is worth"),
+}
+# For bash. The flags of a command are asked for once a shell.
+COMPLETION = """\
+declare -A _alignset_flags
+_alignset() {
+  local word=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]}
+  if [[ $COMP_CWORD == 1 ]]; then
+    COMPREPLY=($(compgen -W "COMMANDS" -- "$word"))
+  elif [[ $word == --* ]]; then
+    if [[ -z ${_alignset_flags[$command]} ]]; then
+      _alignset_flags[$command]=$(
+        { alignset "$command" --help=all || alignset "$command" --help; } 2>/dev/null |
+          grep -o -- '^  --[a-z0-9_]*')
+    fi
+    COMPREPLY=($(compgen -W "${_alignset_flags[$command]}" -- "$word"))
+  fi
+}
+complete -o default -F _alignset alignset"""
+
+
+def overview() -> str:
+    """The commands, a line each."""
+    lines = [f"  {name:<10} {does}" for name, (_, does) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: alignset COMMAND [flags]",
+            "",
+            *lines,
+            "",
+            "alignset COMMAND --help shows the flags of a command. For completion in bash:",
+            'eval "$(alignset --completion)"',
+        ]
+    )
+
+
+def main() -> int:
+    """Runs the command that the command line names; returns its exit status."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name == "--completion":
+        print(COMPLETION.replace("COMMANDS", " ".join(COMMANDS)))
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        print(f"alignset: there is no command {name!r}; {hint}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(COMMANDS[name][0])
+    return module.stoppable_main(arguments, f"alignset {name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Help in two lengths: `--help` shows the flags that are wanted first, on one screen of a terminal,
+and `--help=all` shows every flag."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+First = Mapping[str, Mapping[str, str]]
+
+
+def add_help(parser: argparse.ArgumentParser, first: First, defaults: Mapping[str, object]) -> None:
+    """Adds `--help` to a parser that was made with `add_help=False`.
+
+    Args:
+      first: what the short help says: by title, of each flag that is wanted first.
+      defaults: the values of flags that are not given; empty and false ones are not shown.
+    """
+    parser.add_argument(
+        "-h",
+        "--help",
+        nargs="?",
+        metavar="all",
+        action=_Help,
+        default=argparse.SUPPRESS,
+        help="shows the flags that are wanted first; --help=all shows every flag",
+        first=first,
+        defaults=defaults,
+    )
+
+
+class _Help(argparse.Action):
+    def __init__(self, *, first: First, defaults: Mapping[str, object], **options: Any) -> None:
+        super().__init__(**options)
+        self._first, self._defaults = first, defaults
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        if values == "all":
+            parser.print_help(sys.stdout)
+        else:
+            print(_short_help(parser, self._first, self._defaults))
+        parser.exit()
+
+
+def _short_help(
+    parser: argparse.ArgumentParser, first: First, defaults: Mapping[str, object]
+) -> str:
+    lines = [parser.format_usage().strip(), "", (parser.description or "").strip(), ""]
+    for title, flags in first.items():
+        lines.append(f"{title}:")
+        for flag, meaning in flags.items():
+            default = defaults.get(flag)
+            shown = "" if default in (None, "", False) else f" ({default})"
+            lines.append(f"  --{flag:<17} {meaning}{shown}")
+    lines += ["", "--help=all shows all flags.", parser.epilog or ""]
+    return "\n".join(lines).rstrip()

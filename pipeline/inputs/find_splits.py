@@ -1,0 +1,225 @@
+"""The splits of the input with the columns to read, and the files of which nothing can be read."""
+
+from __future__ import annotations
+
+import glob
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.inputs.find_inputs import format_of, match
+from pipeline.inputs.readers import as_bytes
+from pipeline.inputs.splits import InputFile, Split, row_group_splits
+from pipeline.inputs.text_headers import header_columns
+from pipeline.job import Job
+from pipeline.options import UsageError
+from transforms.columns.pair_columns import PAGE_URL
+from transforms.pages.archives import check_archive
+from transforms.pages.parse_pages import PAGE_FORMATS
+from transforms.storage.broken_files import (
+    CUT_SHORT,
+    UNFINISHED,
+    WRONG_FORMAT,
+    BrokenFile,
+    FileFault,
+    broken_file,
+)
+from transforms.storage.files import is_local, open_to_read
+
+_PARQUET = b"PAR1"
+_SHARD = re.compile(r"(.*/)?(\d+)\.tar")
+_STATS = "_stats.json"
+# The usual names, the most telling first; upper and lower case alike.
+URL_NAMES = ("url", "image_url", "img_url", "imageurl", "image_link", "src", "link", "image")
+TEXT_NAMES = (
+    "caption",
+    "text",
+    "alt",
+    "alt_text",
+    "alttext",
+    "caption_text",
+    "title",
+    "description",
+)
+
+
+def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
+    """The splits of all files but pages, in the files' order, with the columns to read. A file of
+    which nothing can be read, also of pages, is a split that says so.
+
+    Raises:
+      UsageError: a column is not there, a file cannot be read and is not to be skipped, or nothing
+        is left.
+    """
+    splits: list[Split] = []
+    unfinished = _unfinished(files)
+    for file in files:
+        split = Split(file.path, file.format, format_of(file.path)[1])
+        try:
+            if file.path in unfinished:
+                stats = f"{file.path.rpartition('/')[2].removesuffix('.tar')}{_STATS}"
+                fault = f"its writer has not ended: there is no {stats} beside it"
+                raise FileFault(UNFINISHED, fault)
+            splits.extend(_splits_of(job, split, file.bytes))
+        except UsageError:
+            raise
+        except Exception as error:
+            broken = broken_file(file.path, error)
+            if broken is None:
+                raise
+            splits.append(replace(split, broken=broken))
+    _refuse_broken(job, files, [split.broken for split in splits if split.broken])
+    if not splits and not any(file.format in PAGE_FORMATS for file in files):
+        raise UsageError(f"the input is empty: {job.input} has no rows; give pairs to read")
+    return splits
+
+
+def with_faults(files: Sequence[InputFile], splits: Sequence[Split]) -> list[InputFile]:
+    """The files, each with the detail if nothing of it can be read."""
+    faults = {split.path: split.broken.detail for split in splits if split.broken}
+    return [
+        replace(file, fault=faults[file.path]) if file.path in faults else file for file in files
+    ]
+
+
+def _refuse_broken(job: Job, files: Sequence[InputFile], broken: Sequence[BrokenFile]) -> None:
+    """Raises UsageError where broken files are not to be skipped, or there are no others."""
+    if not broken:
+        return
+    paths = {file.path for file in broken}
+    others = any(file.bytes and file.path not in paths for file in files)
+    if others and job.on_broken_input == "skip":
+        return
+    formats = {file.path: file.format for file in files}
+    first = f"cannot read {broken[0].path} as {formats[broken[0].path]}: {broken[0].fault}"
+    if others:
+        raise UsageError(
+            f"{first}; replace the file, leave it out of --input, or give --on_broken_input=skip"
+        )
+    if len(broken) > 1:
+        first += f"; and none of the other {len(broken) - 1:,} files can be read"
+    raise UsageError(f"{first}; give files that can be read")
+
+
+def _unfinished(files: Sequence[InputFile]) -> set[str]:
+    """The shards whose writer has not ended: img2dataset and this project write a shard's stats
+    last. Where no shard of a folder has stats, nothing is concluded."""
+    shards: dict[str, dict[str, str]] = {}
+    for file in files:
+        if file.format == "webdataset" and (named := _SHARD.fullmatch(file.path)):
+            shards.setdefault(named[1] or "", {})[named[2]] = file.path
+    unfinished = set()
+    for folder, paths in shards.items():
+        within = glob.escape(folder) if is_local(folder) else folder
+        names = [path.rpartition("/")[2] for path, _ in match(f"{within}*{_STATS}")]
+        ended = {number for name in names if (number := name.removesuffix(_STATS)).isdigit()}
+        if ended:
+            unfinished |= {path for number, path in paths.items() if number not in ended}
+    return unfinished
+
+
+def _splits_of(job: Job, split: Split, size: int) -> list[Split]:
+    """The splits of one file; of pages there are none, since these are parsed first.
+
+    Raises:
+      FileFault: nothing of it can be read; and as reading raises.
+    """
+    binary = split.format in ("webdataset", "parquet")
+    if binary and split.compression:
+        raise FileFault(WRONG_FORMAT, "it is compressed as a whole; decompress it")
+    if not size:
+        if binary or split.compression:
+            raise FileFault(CUT_SHORT, "it is cut off: it has no bytes")
+        return []
+    if split.format == "parquet":
+        return _parquet_splits(job, split)
+    if split.format == "webdataset":
+        return [split]
+    if split.format in PAGE_FORMATS:
+        if split.format != "html":
+            with open_to_read(split.path) as source:
+                check_archive(source)
+        return []
+    names = header_columns(split, (job.url_column, job.text_column))
+    return [_with_columns(job, split, names)] if names else []
+
+
+def _parquet_splits(job: Job, split: Split) -> list[Split]:
+    footer = _footer(split.path)
+    schema = footer.schema.to_arrow_schema()
+    named = _with_columns(job, split, schema.names)
+    for flag in ("url_column", "text_column"):
+        field = schema.field(getattr(named, flag))
+        if pa.types.is_nested(field.type):
+            raise UsageError(
+                f"{split.path}: column {field.name!r} holds {field.type}, no text; give --{flag}"
+            )
+        try:
+            as_bytes(pa.nulls(1, field.type))
+        except pa.ArrowException as error:
+            raise FileFault(WRONG_FORMAT, str(error)) from error
+    if named.page_column and not _is_text(schema.field(named.page_column).type):
+        named = replace(named, page_column="")
+    return row_group_splits(named, footer)
+
+
+def _footer(path: str) -> pq.FileMetaData:
+    with open_to_read(path) as source:
+        try:
+            return pq.read_metadata(source)
+        except pa.ArrowException as error:
+            source.seek(0)
+            head = source.read(len(_PARQUET))
+            size = source.seek(0, io.SEEK_END)
+            source.seek(max(0, size - len(_PARQUET)))
+            if not _PARQUET.startswith(head):
+                raise FileFault(WRONG_FORMAT, f"no Parquet begins in it: {error}") from error
+            if source.read() != _PARQUET or size < 3 * len(_PARQUET):
+                fault = f"it is cut off at byte {size}, before its footer"
+                raise FileFault(CUT_SHORT, fault) from error
+            raise
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
+
+
+def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
+    url = _column(split, names, job.url_column, URL_NAMES, "url_column")
+    text = _column(split, names, job.text_column, TEXT_NAMES, "text_column")
+    if url == text:
+        raise UsageError(
+            f"{split.path}: column {url!r} is to be both URL and text; give another --text_column"
+        )
+    page = next((name for name in names if name.lower() == PAGE_URL), "")
+    if names.count(page) > 1 or page in (url, text):
+        page = ""
+    return replace(split, url_column=url, text_column=text, page_column=page)
+
+
+def _column(
+    split: Split, names: Sequence[str], wanted: str, usual: Sequence[str], flag: str
+) -> str:
+    if wanted:
+        matching = [name for name in names if name == wanted]
+    else:
+        matching = [name for usual_name in usual for name in names if name.lower() == usual_name]
+    if not matching:
+        looked_for = repr(wanted) if wanted else f"any of {', '.join(usual)}"
+        shown = ", ".join(name[:40] for name in names[:20])
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        raise UsageError(
+            f"{split.path} has no column {looked_for}; it has {shown}{more}: give --{flag}"
+        )
+    if names.count(matching[0]) > 1:
+        raise UsageError(
+            f"{split.path} has {names.count(matching[0])} columns {matching[0]!r}; "
+            "rename all but one"
+        )
+    return matching[0]

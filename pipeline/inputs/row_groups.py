@@ -1,0 +1,112 @@
+"""The row groups of a Parquet file as batches of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.columns.pair_columns import PAGE_URL
+
+STRINGS = ("url", "caption", PAGE_URL)
+BATCH_BYTES = 1 << 25  # of these; 65,536 usual pairs have a third of it
+# Rows read at once where each value may share 1 MB with the one before (Parquet's DELTA_BYTE_ARRAY,
+# which Spark may choose): a page of 1 MB then holds 20 GB, and pyarrow makes no dictionary of it.
+SHARED_ROWS = 64
+ROWS_AT_ONCE = 1 << 17  # of a row group; whatever --batch_rows is, since a fault ends such a step
+DECODED_BYTES = 1 << 28  # of a column that a batch of Parquet may take before it is cut
+
+
+class RowGroups:
+    """The row groups of a Parquet file.
+
+    Args:
+      names: the columns that are `STRINGS`. others: further ones.
+    """
+
+    def __init__(self, source: Any, names: list[str], others: list[str]) -> None:
+        self.source, self.names, self.others = source, names, others
+        self.footer = pq.read_metadata(source)
+        # A page without a checksum passes.
+        checks = {"pre_buffer": False, "page_checksum_verification": True}
+        self.options = {"metadata": self.footer, **checks}
+
+    def read(self, group: int) -> Iterator[pa.RecordBatch]:
+        """The rows of one, in batches of at most ROWS_AT_ONCE."""
+        rows, shared = self._rows_at_once(group)
+        alone = [name for name in self.names if name not in shared]
+        repeats = _long_repeats(self.source, alone, group, rows, self.options)
+        file = pq.ParquetFile(self.source, read_dictionary=repeats, **self.options)
+        few = min(rows, SHARED_ROWS) if shared else rows
+        columns = [*self.names, *self.others]
+        for batch in file.iter_batches(batch_size=few, row_groups=[group], columns=columns):
+            strings = [batch[name] for name in self.names]
+            pairs = pa.record_batch(strings, names=list(STRINGS[: len(strings)]))
+            for name in self.others:
+                pairs = pairs.append_column(name, batch[name])
+            yield pairs
+
+    def _rows_at_once(self, group: int) -> tuple[int, set[str]]:
+        """How many rows a batch may have, and the columns whose values may share their bytes."""
+        rows, shared = ROWS_AT_ONCE, set()
+        told = self.footer.row_group(group)
+        for place, column in enumerate(map(told.column, range(told.num_columns))):
+            if told.num_rows and column.path_in_schema in self.names:
+                size = column.total_uncompressed_size / told.num_rows
+                size = max(size, self.footer.schema.column(place).length or 1)  # where it is fixed
+                rows = min(rows, max(1, int(BATCH_BYTES / size)))
+                if any("DELTA" in encoding for encoding in column.encodings):
+                    shared.add(column.path_in_schema)
+        return rows, shared
+
+
+def joined(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Neighbouring batches of the same columns as one, of at most so many rows and `BATCH_BYTES`
+    where they are not more already."""
+    held: list[pa.RecordBatch] = []
+    count = size = 0
+    for batch in batches:
+        full = count + len(batch) > rows or size + batch.nbytes > BATCH_BYTES
+        if held and (full or batch.schema != held[0].schema):
+            yield held[0] if len(held) == 1 else pa.concat_batches(held)
+            held, count, size = [], 0, 0
+        held.append(batch)
+        count, size = count + len(batch), size + batch.nbytes
+    if held:
+        yield held[0] if len(held) == 1 else pa.concat_batches(held)
+
+
+def _long_repeats(
+    source: Any, names: list[str], group: int, rows: int, options: dict[str, Any]
+) -> list[str]:
+    """The columns to leave as dictionaries until a batch is cut: where every row had the longest
+    value of one, so many rows would be vast. A file of 180 KB may hold one of 1 MB 20,000 times."""
+    # 64 KiB at once: the dictionaries come first, 3 ms for one of usual size.
+    file = pq.ParquetFile(source, read_dictionary=names, buffer_size=1 << 16, **options)
+    long = set()
+    reading = {"batch_size": 1, "row_groups": [group], "columns": names, "use_threads": False}
+    for batch in islice(file.iter_batches(**reading), 1):
+        for name in names:
+            longest = string_sizes(getattr(batch[name], "dictionary", batch[name])).max(initial=0)
+            if longest * rows > DECODED_BYTES:
+                long.add(name)
+    return sorted(long)
+
+
+def string_sizes(values: pa.Array) -> npt.NDArray[np.int64]:
+    """The bytes of each value as a string, int64[n]; those of numbers are not counted."""
+    if isinstance(values, pa.DictionaryArray):
+        sizes = np.append(string_sizes(values.dictionary), 0)
+        return sizes[pc.fill_null(values.indices.cast(pa.int64()), len(sizes) - 1).to_numpy()]
+    kind = values.type
+    if kind in (pa.string_view(), pa.binary_view()):
+        values = values.cast(pa.large_binary())
+    elif kind not in (pa.string(), pa.binary(), pa.large_string(), pa.large_binary()):
+        return np.zeros(len(values), np.int64)
+    return pc.fill_null(pc.binary_length(values), 0).to_numpy().astype(np.int64)

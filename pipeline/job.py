@@ -1,0 +1,93 @@
+"""What a command reads and what it writes. Its flags are derived from these fields."""
+
+import math
+import re
+from dataclasses import dataclass, field
+
+from transforms.fetching.fetch_settings import FETCH_DETAILS
+from transforms.pages.parse_pages import PAGE_FORMATS
+
+FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to read and what to write."""
+
+    input: str = field(
+        default="", metadata={"help": "files, globs or folders, comma-separated (required)"}
+    )
+    output: str = field(default="", metadata={"help": "a folder for the set (required)"})
+    input_format: str = field(default="auto", metadata={"help": ", ".join(FORMATS)})
+    url_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
+    text_column: str = field(default="", metadata={"help": "found by its usual names if not given"})
+    base_url: str = field(
+        default="",
+        metadata={"help": "of html: where the folder is served, such as https://docs.example/"},
+    )
+    text_only: bool = field(
+        default=False, metadata={"help": "stop after the text rules; kept pairs go to pairs/"}
+    )
+    eval_images: str = field(
+        default="",
+        metadata={"help": "NAME=PATH,...: folders, shards or Parquet of images to keep out"},
+    )
+    vocabulary: str = field(
+        default="",
+        metadata={
+            "help": "filter with this vocabulary.u64, or the one in this output of an earlier run, "
+            "in place of the input's own"
+        },
+    )
+    retry_failed: str = field(
+        default="",
+        metadata={
+            "help": "fetch again what a finished run could not, and add it to its set: all but "
+            "http_404 and http_410, or only what failed with these details (dns,timeout), or all",
+            "alone": "true",
+            "metavar": "DETAILS",
+        },
+    )
+    on_broken_input: str = field(
+        default="skip",
+        metadata={"help": "skip input files that are broken where others remain, or fail"},
+    )
+    samples_per_shard: int = field(default=10_000, metadata={"help": "pairs in a shard, about"})
+    holdout: float = field(
+        default=0.0,
+        metadata={
+            "help": "this share of the images, by the hash of their URL, goes to holdout/ and not "
+            "to shards/; 1 or more: about so many pairs"
+        },
+    )
+    batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is required: give --{name}=PATH")
+        for name, allowed in (("input_format", FORMATS), ("on_broken_input", ("skip", "fail"))):
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        if self.base_url and not re.match("https?://[^/]", self.base_url):
+            raise ValueError(
+                f"base_url must be an absolute http(s) URL, such as https://docs.example/; "
+                f"got {self.base_url!r}"
+            )
+        self._check_numbers()
+        for detail in self.retry_failed.split(",") if self.retry_failed else ():
+            if detail not in FETCH_DETAILS and self.retry_failed not in ("true", "all"):
+                raise ValueError(
+                    f"retry_failed must be all, or details of fetch_failed, comma-separated: "
+                    f"{', '.join(sorted(FETCH_DETAILS))}; got {detail!r}"
+                )
+
+    def _check_numbers(self) -> None:
+        for name in ("samples_per_shard", "batch_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        if not (0 <= self.holdout < 1 or (1 <= self.holdout < math.inf and self.holdout % 1 == 0)):
+            raise ValueError(
+                f"holdout must be a share below 1, such as 0.01, or a number of pairs; "
+                f"got {self.holdout}"
+            )

@@ -1,0 +1,2 @@
+"""Some pairs of a set as a picture and a table, without a browser: `python -m pipeline.look OUT`.
+Nothing here changes a set, and nothing is fetched."""

@@ -1,0 +1,120 @@
+"""Writes a contact sheet (PNG) of some pairs of a set, and prints them as a table.
+
+Without --reason they are kept pairs, with it pairs that were dropped for that
+reason. They are the same ones each time. A run that is under way can be looked
+at: of it, what is finished is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import shutil
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NoReturn
+
+from pipeline.runs.beam_patches import quick_imports
+from stoppable import run_stoppable
+
+if TYPE_CHECKING:
+    from pipeline.look.described import Look
+
+NAME = "python -m pipeline.look"
+MOST_PAIRS = 200
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= MOST_PAIRS:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {MOST_PAIRS}; got {text!r}")
+    return int(text)
+
+
+def _png(text: str) -> str:
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"must end in .png; got {text!r}")
+    return text
+
+
+def parser(name: str = NAME) -> argparse.ArgumentParser:
+    """The parser of the command's flags."""
+    made = _Parser(prog=name, description=__doc__, allow_abbrev=False)
+    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
+    made.add_argument(
+        "--reason",
+        default="",
+        metavar="REASON[:DETAIL]",
+        help="why the pairs were dropped, such as too_small or fetch_failed:http_404; dropped: for "
+        "any reason",
+    )
+    made.add_argument(
+        "--n", type=_count, default=20, help=f"pairs, 1 to {MOST_PAIRS} (default: 20)"
+    )
+    made.add_argument(
+        "--output",
+        type=_png,
+        default="look.png",
+        metavar="FILE",
+        help="where the picture goes (default: look.png)",
+    )
+    return made
+
+
+def main(argv: Sequence[str], name: str = NAME) -> int:
+    """Runs the command; returns 0 done, 1 failed or nothing to show, 2 wrong flags."""
+    flags = parser(name).parse_args(list(argv))
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    with quick_imports(argv):
+        from pipeline.look.described import NothingToShow, find_look
+        from pipeline.options import UsageError
+    try:
+        _show(find_look(flags.set, flags.reason, flags.n), flags.output)
+    except UsageError as error:
+        return _ended(name, error, 2)
+    except NothingToShow as error:
+        return _ended(name, error, 1)
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+        return _ended(name, f"failed: {lines[-1].strip()}", 1)
+    return 0
+
+
+def _ended(name: str, why: object, status: int) -> int:
+    from pipeline.look.plain_text import printable
+
+    print(f"{name}: {printable(str(why))}", file=sys.stderr)
+    return status
+
+
+def _show(look: Look, output: str) -> None:
+    from pipeline.look.sheet import draw_sheet
+    from transforms.storage.files import write_atomically
+
+    with ThreadPoolExecutor(8) as pool:
+        pictures = list(pool.map(look.picture, look.pairs))
+    png = io.BytesIO()
+    draw_sheet(look.title, look.subtitle, look.pairs, pictures).save(png, "PNG", optimize=True)
+    write_atomically(output, lambda sink: sink.write(png.getvalue()))
+    print(look.title, look.subtitle, "", sep="\n")
+    print(look.table(shutil.get_terminal_size((100, 24)).columns))
+    print(f"the picture is in {output}", file=sys.stderr)
+
+
+def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
+    """`main` in a process that a signal ends within 5 s."""
+    stopped = f"{name}: stopped"
+    return run_stoppable(
+        lambda: main(argv, name), stopped=stopped, stopped_status=1, name=f"{name}: "
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(stoppable_main(sys.argv[1:]))

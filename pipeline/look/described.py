@@ -1,0 +1,145 @@
+"""What is looked at, in words, and what is said where there is nothing to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.look.plain_text import printable, text_table
+from pipeline.look.sample import Pair, Sample, take_sample
+from pipeline.look.set_files import SetFiles, find_set
+from pipeline.look.sheet import PICTURE_BOX, Picture
+from pipeline.look.stored_images import stored_picture
+from pipeline.options import UsageError
+from transforms.columns.reasons import FETCH_FAILED
+
+DROPPED = "dropped"  # as a reason: any
+_MOST_NAMED = 40
+
+
+class NothingToShow(Exception):
+    """The set has no pair of the kind that was asked for; says what it has."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Some pairs of a set, with what is said of them."""
+
+    files: SetFiles
+    pairs: list[Pair]
+    title: str
+    subtitle: str
+
+    def picture(self, pair: Pair) -> Picture:
+        """A pair's picture, or why there is none. Of a dropped pair no image is stored."""
+        stem = pair.file.removesuffix(".parquet")
+        if pair.why or stem not in self.files.tars:
+            return "no image is stored"
+        return stored_picture(f"{stem}.tar", self.files.tars[stem], pair.key, PICTURE_BOX)
+
+    def table(self, width: int) -> str:
+        """The pairs as text, in so many columns of a terminal."""
+        if any(pair.why for pair in self.pairs):
+            rows = [(p.key, p.why, p.host, p.caption) for p in self.pairs]
+            return text_table(("key", "dropped for", "host", "caption"), rows, width)
+        if any(pair.size for pair in self.pairs):
+            rows = [(p.key, p.size, p.host, p.caption) for p in self.pairs]
+            return text_table(("key", "size", "host", "caption"), rows, width)
+        return text_table(
+            ("key", "host", "caption"), [(p.key, p.host, p.caption) for p in self.pairs], width
+        )
+
+
+def find_look(out: str, asked: str, count: int) -> Look:
+    """The pairs to show.
+
+    Args:
+      out: the set's folder.
+      asked: a reason, perhaps with `:` and a detail; DROPPED, or empty for kept pairs.
+      count: how many pairs, at most.
+
+    Raises:
+      UsageError: there is no such set, or no pair was dropped for that reason.
+      NothingToShow: nothing was kept, or nothing was dropped.
+    """
+    files = find_set(out)
+    if not asked:
+        sample = take_sample(files.kept, count)
+        if not sample.pairs:
+            raise NothingToShow(f"{files.out} has no kept pair yet{_but(files)}")
+        total = None if files.funnel is None else files.funnel.pairs
+        kind = "shards" if files.is_of_shards else "files of pairs"
+        return _look(files, sample, "kept pairs", total, f"{len(files.kept):,} {kind}")
+    reason, _, detail = asked.partition(":")
+    reason, detail = ("", "") if reason == DROPPED else (reason.strip(), detail.strip())
+    paths = files.rejected_for(reason) if reason else files.rejected
+    sample = take_sample(paths, count, reason, detail)
+    if not sample.pairs:
+        raise _nothing_dropped(files, sample, reason, detail)
+    what = f"pairs dropped for {reason}" if reason else "dropped pairs"
+    total = _dropped(files).get(reason) if reason else sum(_dropped(files).values())
+    if detail:
+        what, total = f"{what}: {detail}", _details(files, reason, sample).get(detail)
+    return _look(files, sample, what, total, f"{len(paths):,} files of dropped pairs")
+
+
+def _look(files: SetFiles, sample: Sample, what: str, total: int | None, where: str) -> Look:
+    of = "" if not total or files.funnel is None else f" of {total:,}"
+    parts = [f"{len(sample.pairs):,}{of} {what}", f"from {sample.files_read:,} of {where}"]
+    if files.funnel is None:
+        parts.append("the run has not ended")
+    return Look(files, sample.pairs, printable(files.out), ", ".join(parts))
+
+
+def _dropped(files: SetFiles) -> dict[str, int]:
+    """How many pairs were dropped for each reason, by the funnel."""
+    if files.funnel is None:
+        return {}
+    steps = files.funnel.steps
+    return {why: n for step in steps for why, n in step.dropped.items() if n}
+
+
+def _details(files: SetFiles, reason: str, sample: Sample) -> dict[str, int]:
+    """How many pairs were dropped for each detail of a reason, as far as that is known."""
+    if reason == FETCH_FAILED and files.funnel is not None:
+        return files.funnel.fetch.details
+    if sample.files_read < len(files.rejected_for(reason)):
+        return {}
+    start = f"{reason}:"
+    return {n.removeprefix(start): c for n, c in sample.counted.items() if n.startswith(start)}
+
+
+def _nothing_dropped(files: SetFiles, sample: Sample, reason: str, detail: str) -> Exception:
+    if not reason:
+        return NothingToShow(f"{files.out} has no dropped pair")
+    start = f"{reason}:"
+    details = {n: c for n, c in sample.counted.items() if n.startswith(start) and n != start}
+    if detail and details:
+        return UsageError(f"no pair was dropped for {reason}:{detail}; there are {_list(details)}")
+    reasons = _dropped(files)
+    if reason in reasons and not detail:
+        return NothingToShow(
+            f"none of {reasons[reason]:,} pairs dropped for {reason} is in the "
+            f"{sample.files_read:,} files that were read"
+        )
+    if not reasons:
+        counted = take_sample(files.rejected, 1).counted
+        reasons = {name: n for name, n in counted.items() if ":" not in name}
+    if not reasons:
+        return NothingToShow(f"{files.out} has no dropped pair")
+    return UsageError(f"no pair was dropped for {reason}; there are {_list(reasons)}")
+
+
+def _but(files: SetFiles) -> str:
+    """What there is instead of kept pairs."""
+    if not files.rejected:
+        return ""
+    names = ", ".join(sorted({Path(path).parent.name for path in files.rejected}))
+    return f", but there are dropped ones in {names}/: look at them with --reason={DROPPED}"
+
+
+def _list(counts: Mapping[str, int]) -> str:
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{name} ({count:,})" for name, count in most[:_MOST_NAMED])
+    return f"{named} and {len(most) - _MOST_NAMED} more" if len(most) > _MOST_NAMED else named

@@ -1,0 +1,159 @@
+"""Which pairs of a set are shown: always the same ones, of a bounded number of its files.
+
+The files stand in the order of the hashes of their names. Of the first of them, the pairs whose
+keys have the smallest hashes are shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.columns.hashing import string_hashes
+from transforms.storage.files import open_to_read
+
+ENOUGH_FILES = 16  # 160,000 pairs of shards of the usual size
+MOST_FILES = 1024  # of a rare reason
+BATCH_ROWS = 16_384
+_COLUMNS = ("key", "url", "caption", "reason", "detail", "width", "height")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A pair as it is shown; what is not known of it is empty.
+
+    Attributes:
+      why: its reason and detail; empty for a kept pair.
+      size: of its image, such as 640x480.
+      file: the path of the file that it stands in.
+    """
+
+    key: str
+    url: str
+    caption: str
+    reason: str
+    detail: str
+    size: str
+    file: str
+
+    @property
+    def host(self) -> str:
+        try:
+            return urlsplit(self.url).netloc.rpartition("@")[2].lower()
+        except ValueError:
+            return ""
+
+    @property
+    def why(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some pairs of a set.
+
+    Attributes:
+      files_read: how many of the set's files they are of.
+      counted: rows of the files that were read, by reason and by `reason:detail`.
+    """
+
+    pairs: list[Pair]
+    files_read: int
+    counted: Counter[str]
+
+
+def take_sample(files: Sequence[str], count: int, reason: str = "", detail: str = "") -> Sample:
+    """The pairs with the smallest hashes of their keys.
+
+    Args:
+      files: Parquet files in the order in which they are read.
+      count: how many pairs, at most; no two have the same key.
+      reason, detail: what the pairs were dropped for; empty: whatever it is.
+    """
+    least: dict[int, tuple[dict[str, Any], str]] = {}
+    counted: Counter[str] = Counter()
+    files_read = 0
+    for path in files[:MOST_FILES]:
+        if files_read >= ENOUGH_FILES and len(least) == count:
+            break
+        files_read += 1
+        for batch in _batches(path, reason):
+            rows = _wanted(batch, reason, detail, counted)
+            for number, row in _least_rows(rows, count):
+                least.setdefault(number, (row, path))
+            least = {number: least[number] for number in sorted(least)[:count]}
+    return Sample([_pair(*least[number]) for number in sorted(least)], files_read, counted)
+
+
+def _batches(path: str, reason: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a file, without row groups that cannot hold a reason."""
+    with open_to_read(path) as source:
+        file = pq.ParquetFile(source)
+        columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        groups = [
+            group
+            for group in range(file.num_row_groups)
+            if not reason or _may_hold(file.metadata.row_group(group), reason)
+        ]
+        yield from file.iter_batches(BATCH_ROWS, row_groups=groups, columns=columns)
+
+
+def _may_hold(group: pq.RowGroupMetaData, reason: str) -> bool:
+    for number in range(group.num_columns):
+        column = group.column(number)
+        if column.path_in_schema == "reason" and column.statistics is not None:
+            statistics = column.statistics
+            return not statistics.has_min_max or statistics.min <= reason <= statistics.max
+    return True
+
+
+def _wanted(batch: pa.RecordBatch, reason: str, detail: str, counted: Counter[str]) -> pa.Table:
+    """The rows with a reason and a detail; counts the rows by their reasons, and those of this
+    reason by their details."""
+    rows = pa.Table.from_batches([batch])
+    if "reason" not in rows.column_names:
+        return rows
+    for name, number in _value_counts(rows["reason"]):
+        counted[name] += number
+    if not reason:
+        return rows
+    rows = rows.filter(pc.equal(rows["reason"], reason))
+    details = rows["detail"] if "detail" in rows.column_names else pa.nulls(len(rows), pa.string())
+    for name, number in _value_counts(details):
+        counted[f"{reason}:{name}"] += number
+    return rows.filter(pc.equal(details, detail)) if detail else rows
+
+
+def _value_counts(column: pa.ChunkedArray | pa.Array) -> list[tuple[str, int]]:
+    counts = pc.value_counts(column).to_pylist()
+    return [(_text(count["values"]), count["counts"]) for count in counts]
+
+
+def _least_rows(rows: pa.Table, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows with the smallest hashes, in their order; of equal hashes the first row."""
+    names = [name for name in ("key", "url", "caption") if name in rows.column_names]
+    if not len(rows) or not names:
+        return
+    texts = [pc.cast(rows[name], pa.string()) for name in names]
+    whole = pc.coalesce(*texts, pa.scalar("")).combine_chunks()
+    hashes, places = np.unique(string_hashes(whole), return_index=True)
+    rows = rows.take(pa.array(places[:count]))
+    yield from zip(hashes[:count].tolist(), rows.to_pylist(), strict=True)
+
+
+def _pair(row: dict[str, Any], path: str) -> Pair:
+    sides = [_text(row.get(name)) for name in ("width", "height")]
+    key, url, caption, reason, detail = (_text(row.get(name)) for name in _COLUMNS[:5])
+    return Pair(key, url, caption, reason, detail, "x".join(sides) if all(sides) else "", path)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,101 @@
+"""Images out of a shard's tar, of which only a little is read: its samples are in the order of
+their keys."""
+
+from __future__ import annotations
+
+import tarfile
+from typing import BinaryIO
+
+from PIL import Image as PillowImage
+
+from transforms.images.examine import Unusable, displayed, examine, open_picture, turn_of
+from transforms.storage.files import open_to_read
+from transforms.storage.tar_members import BLOCK
+
+CHUNK = 1 << 16
+MAX_BYTES = 1 << 26  # of an image's file
+_MAGIC_AT = 257
+_NO_IMAGES = ("json", "txt")
+
+
+def stored_picture(path: str, size: int, key: str, box: tuple[int, int]) -> PillowImage.Image | str:
+    """The picture of a sample, as displayed and no larger than a box, or why there is none.
+
+    Args:
+      path: of the tar. size: its bytes.
+      box: px, width and height.
+    """
+    with open_to_read(path) as source:
+        body = read_image(source, size, key)
+    if body is None:
+        return "not found in its shard"
+    try:
+        image = examine(body)
+        if isinstance(image, Unusable):
+            return f"{image.reason}: {image.detail}"
+        with turn_of(image.width * image.height):
+            picture = open_picture(body, image.format)
+            picture.draft("RGB", (2 * box[0], 2 * box[1]))  # a JPEG decodes at a part of its size
+            upright = displayed(picture).convert("RGB")
+            upright.thumbnail(box)
+    except Exception as error:  # Pillow raises some ten kinds
+        return f"cannot be shown: {error}"
+    return upright
+
+
+def read_image(source: BinaryIO, size: int, key: str) -> bytes | None:
+    """The file of the image of a sample, found by bisection; None where it is not there.
+
+    Args:
+      source: a tar whose samples are in the order of their keys, the image first in each.
+      size: its bytes.
+    """
+    source = getattr(source, "raw", source)  # a store's buffer would bring 16 MiB with each read
+    low, high, first = 0, -(-size // BLOCK), None
+    while low < high:
+        middle = (low + high) // 2
+        header = _next_header(source, middle, high)
+        if header and header[1].name.partition(".")[0] < key:
+            low = header[0] + 1
+        else:
+            high, first = middle, header or first
+    if first is None:
+        return None
+    at, member = first
+    stem, _, extension = member.name.partition(".")
+    if stem != key or extension in _NO_IMAGES or not 0 <= member.size <= MAX_BYTES:
+        return None
+    return _read(source, (at + 1) * BLOCK, member.size)
+
+
+def _next_header(source: BinaryIO, block: int, end: int) -> tuple[int, tarfile.TarInfo] | None:
+    """The first header in blocks `block` to `end`, with the number of its block."""
+    while block < end:
+        chunk = _read(source, block * BLOCK, min(CHUNK, (end - block) * BLOCK))
+        place = chunk.find(b"ustar", _MAGIC_AT)
+        while place >= 0:
+            at, rest = divmod(place - _MAGIC_AT, BLOCK)
+            if not rest and (member := _header(chunk[at * BLOCK : (at + 1) * BLOCK])):
+                return block + at, member
+            place = chunk.find(b"ustar", place + 1)
+        if len(chunk) < BLOCK:
+            return None
+        block += len(chunk) // BLOCK
+    return None
+
+
+def _header(block: bytes) -> tarfile.TarInfo | None:
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return None
+
+
+def _read(source: BinaryIO, at: int, size: int) -> bytes:
+    """So many bytes, fewer at the end of the file: a file without a buffer may give parts."""
+    source.seek(at)
+    parts, left = [], size
+    while left and (part := source.read(left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,206 @@
+"""The words of the dataset card, as templates of jinja2; what is put in is in `card`."""
+
+FRONT = """\
+---
+pretty_name: {{ pairs }} image and alt-text pairs
+license: unknown  # TO BE FILLED before the set is published: see Licence below
+task_categories: [zero-shot-image-classification, image-to-text, text-to-image]
+{%- if manifest.rules.language %}
+language: ["{{ manifest.rules.language }}"]
+{%- endif %}
+annotations_creators: [found]
+language_creators: [found]
+tags: [image-text-pairs, alt-text, web, align, alignset{{ ", webdataset" if not text_only }}]
+size_categories: [{{ size }}]
+{%- if manifest.pairs %}
+configs:
+  - config_name: default
+{%- if manifest.held_out %}
+    data_files:
+      - split: train
+        path: shards/*.tar
+      - split: validation
+        path: holdout/*.tar
+{%- else %}
+    data_files: {{ "pairs/*.parquet" if text_only else "shards/*.tar" }}
+{%- endif %}
+dataset_info:
+  config_name: default
+  features:
+{%- for name, kind in features %}
+    - name: {{ name }}
+{%- if kind is string %}
+      dtype: {{ kind }}
+{%- else %}
+      struct:
+{%- for inner, inner_kind in kind %}
+        - name: {{ inner }}
+          dtype: {{ inner_kind }}
+{%- endfor %}
+{%- endif %}
+{%- endfor %}
+{%- endif %}
+---
+"""
+BODY = """\
+# {{ pairs }} image and alt-text pairs
+
+Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
+
+{% if text_only -%}
+- `pairs/*.parquet`: columns `key`, `url`, `caption`, `page_url`. The images were not fetched.
+{%- elif not filled -%}
+- No shards, since no pair was kept.
+{%- else -%}
+- `shards/*.tar`: WebDataset, {{ filled }} shards, of `KEY.{{ extension }}`
+  (the image), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as
+  columns, with perceptual hash, SHA-256 of the fetched bytes and sizes in px.
+{%- if manifest.held_out %}
+- `holdout/*.tar`, `.parquet`: {{ n(held_out) }} more pairs, which are held out to validate on.
+{%- endif %}
+{%- endif %}
+- `rejected/*.parquet`: every pair that was dropped, with its step, reason and detail.
+- `funnel.json`: the counts below. `manifest.json`: rules, versions, input
+{%- if filled %}, SHA-256 of each shard{% endif %}.
+
+## Licence and takedown
+**Licence: to be filled by whoever publishes this set.** The images and texts belong to those who
+published them, and nobody was asked. alignset's own licence is that of its code alone.
+
+{% if contact -%}
+To have an image or a text taken out, turn to {{ code(contact) }} and name its URL.
+{%- else -%}
+**Contact for takedowns: to be filled by whoever publishes this set** (no `--contact` was given).
+{%- endif %}
+
+## Sources
+{% for line in sources -%}
+- {{ line }}
+{% endfor %}
+{%- if days %}
+The archives say that their pages were crawled {{ days }}.
+{% endif %}
+{%- if text_only %}
+No image was fetched.
+{% elif fetched %}
+The images were fetched {{ fetched }} (UTC, by when the shards were written).
+{% elif manifest.pairs %}
+The images were taken as they lie in the given shards. Nothing here tells when those were fetched.
+{% endif %}
+{%- if contents.examples %}
+## What is in it
+{% if contents.quantiles -%}
+| {% for q in quantiles %}| {{ q }} {% endfor %}|
+|---{% for q in quantiles %}|---{% endfor %}|
+{%- for name, values in contents.quantiles.items() %}
+| {{ name }} {% for value in values %}| {{ n(value) }} {% endfor %}|
+{%- endfor %}
+
+So much, or less, have these shares of the images and texts, measured on {{ n(contents.pairs) }}
+pairs in {{ n(contents.shards) }} of the shards. All tars take {{ n(contents.tar_bytes) }} bytes,
+which is {{ n(contents.tar_bytes // manifest.pairs) }} a pair.
+
+{% endif -%}
+The first pairs{% if not text_only %}, in the order of their keys{% endif %}. Long ones are cut.
+
+```json
+{% for example in contents.examples -%}
+{{ example }}
+{% endfor -%}
+```
+{% endif %}
+{%- if manifest.pairs %}
+## Load
+In this folder:
+
+```python
+import os
+
+import datasets
+
+# Or the set's name on the Hub; "." alone is refused.
+pairs = datasets.load_dataset(os.getcwd(), split="train")
+```
+
+```python
+import glob
+
+import pandas
+import pyarrow.dataset
+
+files = sorted(glob.glob("{{ "pairs" if text_only else "shards" }}/*.parquet"))
+{%- if not text_only %}  # a read of the folder would take tars for Parquet{% endif %}
+frame = pandas.read_parquet(files)
+table = pyarrow.dataset.dataset(files).to_table()
+```
+
+```python
+import duckdb
+
+print(duckdb.sql("select url, caption from '{{ "pairs" if text_only else "shards" }}/*.parquet'"))
+```
+{% if not text_only %}
+`webdataset` reads the tars; 0.2.86 to 1.0.2 were tried. open_clip 3.3 trains on them with the
+`webdataset` that its own pins allow, which is 0.2.86 or older:
+
+```sh
+python -m open_clip_train.main --dataset-type webdataset --train-num-samples {{ manifest.pairs }} \\
+  --train-data "{{ tars }}" --model ViT-B-32
+```
+{% endif %}
+{%- endif %}
+## What was dropped
+```
+{{ table }}
+```
+
+## What is not filtered
+{% for line in unfiltered -%}
+- {{ line }}
+{% endfor %}
+## Rules
+| rule | value |
+|---|---|
+{%- for name, value in manifest.rules.items() %}
+| `{{ name }}` | {{ value if value != "" else "(all)" }} |
+{%- endfor %}
+
+## Vocabulary
+{% with known = manifest.vocabulary -%}
+{% if manifest.given_vocabulary -%}
+Texts were kept by the vocabulary of an earlier run: {{ n(known.vocabulary) }} unigrams and bigrams,
+SHA-256 of their hashes {{ known.file.sha256 }}. Those of this input were not counted.
+{%- else -%}
+`{{ known.file.path }}` holds the hashes of the {{ n(known.vocabulary) }} most frequent of \
+{{ n(known.ngrams) }} unigrams and bigrams,
+{{ "{:.2%}".format(known.share_of_occurrences) }} of all that occur. \
+{% if known.cut_off_count -%}
+Of those that occur {{ n(known.cut_off_count) }} times some or all are left out, and all rarer ones.
+{%- else -%}
+None is left out.
+{%- endif %}
+
+| they occur | unigrams and bigrams | occurrences |
+|---|---|---|
+{%- for row in known.by_count %}
+| {{ n(row.min_count) }}{{ " to " ~ n(row.max_count) if row.max_count > row.min_count }} \
+{{ "time" if row.max_count == 1 else "times" }} | {{ n(row.ngrams) }} | {{ n(row.occurrences) }} |
+{%- endfor %}
+{%- endif %}
+{%- endwith %}
+
+## Evaluation images
+{% if manifest.evaluation_images -%}
+An image was taken out where its perceptual hash (64 bits, pHash) differs from that of one of these
+evaluation images by fewer than {{ manifest.rules.min_evaluation_distance }} bits:
+{% for name, set in manifest.evaluation_images.items() %}
+- {{ name }}: {{ set.images }} images{% if set.unreadable %}, and {{ set.unreadable }} that could \
+not be decoded and are **not** protected{% endif %}
+{%- endfor %}
+
+This rule is for copies that were recompressed or resized. Copies that were cropped, mirrored,
+turned or drawn over are mostly **not** found, and how many of any kind are left was not measured.
+{%- else -%}
+**No evaluation images were given, so copies of test sets may be in here.**
+{%- endif %}
+"""

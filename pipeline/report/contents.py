@@ -1,0 +1,168 @@
+"""What a finished set holds, for its card: sizes, examples and days, from a list of its files and
+from a few of them, however many there are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+from msgspec import UNSET, UnsetType
+
+from pipeline.runs.documents import Days, Manifest, RunDescription, WrittenShard
+from transforms.shards.shard_places import ShardPlaces
+from transforms.storage.files import is_local, open_to_read
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_MOST_SHARDS, _EXAMPLES = 16, 5
+_LONGEST_TEXT, _LONGEST_URL = 300, 200  # characters that are shown
+_COLUMNS = ("key", "caption", "width", "height", "url")
+# Of JSON, as it is written within HTML; the last begins and ends code in Markdown.
+_NEVER_BARE = "<>&`"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the card tells of the pairs.
+
+    Attributes:
+      shards, pairs: how many were looked into.
+      quantiles: by name, at QUANTILES. examples: a line of JSON each.
+      tar_bytes: of all tars.
+    """
+
+    shards: int = 0
+    pairs: int = 0
+    quantiles: dict[str, list[int]] = field(default_factory=dict)
+    examples: list[str] = field(default_factory=list)
+    tar_bytes: int = 0
+
+
+def look_into(out: str, manifest: Manifest) -> Contents:
+    """What the card tells of the pairs of a set.
+
+    Keys are hashes, so that a few shards, evenly spread, are a random sample of the pairs.
+    """
+    if manifest.job["text_only"]:
+        names = sorted(file.name for file in _files(f"{out}/pairs"))[:_MOST_SHARDS]
+        return Contents(examples=_examples(_first_rows(f"{out}/pairs/{name}" for name in names)))
+    numbers = sorted(number for number, shard in manifest.shards.items() if shard.pairs)
+    if not numbers:
+        return Contents()
+    taken = {numbers[at * len(numbers) // _MOST_SHARDS] for at in range(_MOST_SHARDS)}
+    table = pa.concat_tables([_read(f"{out}/shards/{number}.parquet") for number in sorted(taken)])
+    measured = {
+        "width, px": table["width"],
+        "height, px": table["height"],
+        "alt-text, words": [text.count(" ") + 1 for text in table["caption"].to_pylist()],
+    }
+    return Contents(
+        len(taken),
+        len(table),
+        {name: _quantiles(values) for name, values in measured.items()},
+        _examples(table.slice(0, _EXAMPLES).to_pylist()),
+        sum(file.bytes for file in _files(f"{out}/shards") if file.name.endswith(".tar")),
+    )
+
+
+class _File(NamedTuple):
+    name: str
+    bytes: int
+    written: float  # seconds since 1970, or 0 where that is not known
+
+
+def _files(folder: str) -> list[_File]:
+    """The files in a folder; none where there is no such folder."""
+    if is_local(folder):
+        if not os.path.isdir(folder):
+            return []
+        entries = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+        return [_File(name, stat.st_size, stat.st_mtime) for name, stat in entries]
+    (listed,) = FileSystems.match([f"{folder}/*"])
+    return [
+        _File(file.path.rpartition("/")[2], file.size_in_bytes, file.last_updated_in_seconds)
+        for file in listed.metadata_list
+    ]
+
+
+def _quantiles(values: Any) -> list[int]:
+    return [int(q) for q in np.quantile(values, QUANTILES, method="lower")]
+
+
+def _read(path: str) -> pa.Table:
+    with open_to_read(path) as source:
+        return pq.read_table(source, columns=list(_COLUMNS))
+
+
+def _first_rows(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        with open_to_read(path) as source:
+            for batch in pq.ParquetFile(source).iter_batches(_EXAMPLES):
+                yield from batch.to_pylist()
+                break
+
+
+def _examples(rows: Iterable[dict[str, Any]]) -> list[str]:
+    return [example for example, _ in zip(map(as_example, rows), range(_EXAMPLES), strict=False)]
+
+
+def as_example(row: dict[str, Any]) -> str:
+    """A row as a line of JSON that is safe within Markdown and HTML, whatever its texts are."""
+    shown = {name: row[name] for name in _COLUMNS if name in row}
+    shown["caption"] = _shortened(shown["caption"], _LONGEST_TEXT)
+    shown["url"] = _shortened(shown["url"], _LONGEST_URL)
+    return "".join(map(_escaped, json.dumps(shown, ensure_ascii=False)))
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def _escaped(character: str) -> str:
+    if character in _NEVER_BARE:
+        return f"\\u{ord(character):04x}"
+    return character if character.isprintable() else json.dumps(character)[1:-1]
+
+
+def as_code(text: str) -> str:
+    """A text as code within a line of Markdown, whatever it is."""
+    plain = "".join(c if c.isprintable() else "?" for c in text)
+    fence = "`"
+    while fence in plain:
+        fence += "`"
+    pad = " " if plain[:1] in ("`", " ") or plain[-1:] in ("`", " ") else ""
+    return f"{fence}{pad}{plain}{pad}{fence}"
+
+
+def fetch_days(
+    out: str,
+    shards: Sequence[WrittenShard],
+    run: RunDescription,
+    before: Days | UnsetType = UNSET,
+) -> Days | UnsetType:
+    """On which days shards were fetched, by when their stats were written, which ends each shard.
+
+    The shards themselves hold no clock. UNSET where nothing was fetched.
+
+    Args:
+      run: that fetched them; images of shards are not fetched.
+      before: when other shards of the set were fetched.
+    """
+    days = [] if isinstance(before, UnsetType) else [before.first, before.last]
+    if shards and any(file.format != "webdataset" for file in run.input):
+        places = ShardPlaces(out)
+        stats = {places.stats(shard.number) for shard in shards}
+        days += [
+            datetime.fromtimestamp(file.written, UTC).date().isoformat()
+            for folder in places.folders
+            for file in _files(folder)
+            if f"{folder}/{file.name}" in stats and file.written
+        ]
+    return Days(min(days), max(days)) if days else UNSET

@@ -1,0 +1,87 @@
+"""Which pairs are shown."""
+
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.look.sample import ENOUGH_FILES, Pair, take_sample
+from pipeline.look.set_files import find_set
+from tests.support.small_sets import keys, put_rejected, put_shard, put_table
+
+
+def shown(files: list[str], count: int, *why: str) -> list[str]:
+    return [pair.key for pair in take_sample(files, count, *why).pairs]
+
+
+def test_pairs_of_all_shards_are_shown_and_always_the_same(folder: str):
+    own = [put_shard(folder, number, 30) for number in range(3)]
+    files = find_set(folder).kept
+    twelve = take_sample(files, 12)
+    assert [pair.key for pair in twelve.pairs] == shown(files, 12)
+    assert {len(set(shard) & set(shown(files, 12))) > 0 for shard in own} == {True}
+    assert shown(files, 12) != sorted(chain(*own))[:12]
+    assert shown(files, 12)[:5] == shown(files, 5)
+    assert sorted(shown(files, 100)) == sorted(chain(*own))
+    assert twelve.files_read == 3
+    assert {pair.file for pair in take_sample(files, 100).pairs} == set(files)
+
+
+def test_no_more_files_are_read_than_needed(tmp_path: Path):
+    files = []
+    for number in range(ENOUGH_FILES + 4):
+        table = pa.table({"key": keys(10 * number, 3), "url": ["http://a/b"] * 3})
+        files.append(f"{tmp_path}/{number}.parquet")
+        put_table(files[-1], table)
+    assert take_sample(files, 20).files_read == ENOUGH_FILES
+    assert take_sample(files, 3 * ENOUGH_FILES + 1).files_read == ENOUGH_FILES + 1
+    assert take_sample([*files[:-1], f"{tmp_path}/gone.parquet"], 5).files_read == ENOUGH_FILES
+
+
+def test_reasons_and_details_are_chosen_and_counted(folder: str):
+    whys = [("fetch_failed", "dns"), ("fetch_failed", "timeout"), ("too_small", None)]
+    own = put_rejected(folder, "images-none", whys * 2)
+    files = [f"{folder}/rejected/images-none.parquet"]
+    assert sorted(shown(files, 9)) == own
+    assert sorted(shown(files, 9, "fetch_failed")) == sorted(own[0:2] + own[3:5])
+    assert sorted(shown(files, 9, "fetch_failed", "dns")) == [own[0], own[3]]
+    assert shown(files, 9, "nothing") == []
+    counted = take_sample(files, 9, "fetch_failed", "nix").counted
+    assert counted == Counter(
+        {"fetch_failed": 4, "too_small": 2, "fetch_failed:dns": 2, "fetch_failed:timeout": 2}
+    )
+
+
+def test_repeats_of_a_pair_are_shown_once(tmp_path: Path):
+    (key, other) = keys(0, 2)
+    table = pa.table({"key": [key, key, other, key], "reason": ["duplicate_pair"] * 4})
+    put_table(f"{tmp_path}/a.parquet", table)
+    assert sorted(shown([f"{tmp_path}/a.parquet"], 9, "duplicate_pair")) == [key, other]
+
+
+def test_null_columns_missing_columns_and_columns_of_the_future(tmp_path: Path):
+    rows = {
+        "key": pa.nulls(2, pa.string()),
+        "url": ["http://a.org/1", "http://[broken"],
+        "caption": pa.nulls(2),
+        "width": pa.array([None, 3], pa.int32()),
+        "score": pa.array([{"a": 1}, None]),
+    }
+    put_table(f"{tmp_path}/a.parquet", pa.table(rows))
+    pairs = take_sample([f"{tmp_path}/a.parquet"], 5).pairs
+    assert sorted((pair.url, pair.host, pair.caption, pair.size) for pair in pairs) == [
+        ("http://[broken", "", "", ""),
+        ("http://a.org/1", "a.org", "", ""),
+    ]
+    put_table(f"{tmp_path}/b.parquet", pa.table({"other": [1]}))
+    assert take_sample([f"{tmp_path}/b.parquet"], 5).pairs == []
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [("HTTP://me:secret@Host.org:80/x", "host.org:80"), ("", ""), ("no url", "")],
+)
+def test_hosts(url: str, host: str):
+    assert Pair("", url, "", "", "", "", "").host == host

@@ -1,0 +1,80 @@
+"""The picture, as far as a test can see it."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.look.fonts import font, font_for, is_right_to_left, lines
+from pipeline.look.sample import Pair
+from pipeline.look.sheet import BACKGROUND, CARD_WIDTH, GAP, MARGIN, PICTURE_BOX, draw_sheet
+
+TEXTS = [
+    "a red dog",
+    "",
+    "قطة على سجادة",
+    "猫の写真",
+    "\x1b[31m \u202e",
+    "W" * 999,
+    "z" + "\u0301" * 99,
+]
+
+
+def pair(text: str, why: str = "") -> Pair:
+    return Pair("0123456789abcdef", "http://a.example/x", text, why, "", "640x480", "a.parquet")
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 6, 20])
+def test_margins_are_even_on_all_sides(count: int):
+    red = Image.new("RGB", PICTURE_BOX, "red")
+    pairs = [pair("a text") for _ in range(count)]
+    page = draw_sheet("OUT", "of it", pairs, [red] * count)
+    pixels = np.asarray(page)
+    drawn = (pixels != np.asarray(Image.new("RGB", (1, 1), BACKGROUND))[0, 0]).any(axis=2)
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    assert page.height - 1 - rows[-1] == MARGIN
+    assert MARGIN - 4 <= rows[0] <= MARGIN + 8
+    assert columns[0] == MARGIN
+    if count >= 5:
+        assert page.width - 1 - columns[-1] == MARGIN
+    assert page.width == 2 * MARGIN + max(3, min(5, count)) * (CARD_WIDTH + GAP) - GAP
+    assert (pixels == (255, 0, 0)).all(axis=2).sum() > count * 0.98 * np.prod(PICTURE_BOX)
+
+
+def test_whatever_the_texts_are_it_is_the_same_picture_twice():
+    pairs = [pair(text, why) for text in TEXTS for why in ("", "too_small\x07")]
+    why_none = ["no image is stored", "broken \x1b"] * len(TEXTS)
+    pages = [draw_sheet("x" * 5000, "\u202e", pairs, why_none) for _ in range(2)]
+    assert pages[0].tobytes() == pages[1].tobytes()
+
+
+def test_cards_without_any_picture_are_low():
+    heights = [
+        draw_sheet("OUT", "", [pair("text")], [picture]).height
+        for picture in ("none", Image.new("RGB", (9, 9)))
+    ]
+    assert heights[0] < heights[1]
+
+
+def test_lines_keep_to_the_width_and_say_where_they_are_cut():
+    face = font("", 16)
+    broken = lines("a photo of a red dog in the garden " * 9, face, 200, 3)
+    assert len(broken) == 3
+    assert max(face.getlength(line) for line in broken) <= 200
+    assert broken[-1].endswith("…")
+    assert lines("a red dog", face, 200, 3) == ["a red dog"]
+    assert lines("", face, 200, 3) == [""]
+    long = lines("x" * 60, face, 200, 9)
+    assert "".join(long) == "x" * 60
+    assert len(long) > 1
+
+
+def test_a_font_is_found_for_every_text_or_boxes_are_drawn():
+    for text in TEXTS:
+        assert font_for(text, 16).getlength(text[:9].strip("\x1b")) >= 0
+    assert font_for("a red dog", 16) is font("", 16)
+
+
+def test_leftward_texts_are_known():
+    assert [is_right_to_left(text) for text in ("قطة", "12 שלום", "a قطة", "", "12")] == [
+        *(True, True, False, False, False)
+    ]

@@ -1,0 +1,258 @@
+"""Input files that are broken, among others that are not: each costs itself alone, and is named.
+docs/bad_input.md has the table of what that is."""
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.command import (
+    ROOT,
+    digests,
+    fates,
+    funnel,
+    kept,
+    manifest,
+    rejected,
+    run,
+    run_process,
+    succeed,
+)
+from tests.support.golden import Fate
+from tests.support.hostile_tars import tar_of
+from tests.support.picture_files import encoded, photograph
+
+ALL = ("--language=", "--min_words=1", "--max_words=100000000")
+TEXTS = ("--text_only", *ALL)
+JPEG = encoded(photograph(1, 210, 210), "JPEG")
+SAMPLES = 4  # of a shard
+
+
+def url(shard: int, sample: int) -> str:
+    return f"http://a.org/{shard}/{sample}.jpg"
+
+
+def shard(number: int, image: bytes = JPEG) -> bytes:
+    """A tar of SAMPLES samples, of which each has three members."""
+    files: dict[str, bytes] = {}
+    for n in range(SAMPLES):
+        key, text = f"{number:05d}{n:04d}", f"picture number {n} of shard {number}"
+        record = {"url": url(number, n), "caption": text}
+        files |= {f"{key}.jpg": image, f"{key}.txt": text.encode()}
+        files[f"{key}.json"] = json.dumps(record).encode()
+    return tar_of(files)
+
+
+def member_at(tar: bytes, name: str) -> int:
+    """Where a member's header is."""
+    return tar.index(name.encode() + b"\0")
+
+
+def shards(folder: Path, count: int, image: bytes = JPEG) -> dict[str, int]:
+    """A folder of shards, three of them cut: the samples that are whole in each of those."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:05d}.tar").write_bytes(shard(number, image))
+    in_member, in_header, empty = 3, count // 2, count - 1
+    left = {}
+    for number, whole in ((in_member, 2), (in_header, 1), (empty, 0)):
+        path = folder / f"{number:05d}.tar"
+        tar = path.read_bytes()
+        ends = {
+            in_member: member_at(tar, f"{number:05d}0002.jpg") + 512 + 100,
+            in_header: member_at(tar, f"{number:05d}0001.txt") + 200,
+            empty: 0,
+        }
+        path.write_bytes(tar[: ends[number]])
+        left[str(path)] = whole
+    return left
+
+
+def broken_fates(output: Path) -> list[Fate]:
+    return [fate for fate in rejected(output) if fate.reason == "broken_input"]
+
+
+def test_three_cut_shards_of_some_hundreds_cost_their_own_pairs_alone(tmp_path: Path):
+    left = shards(tmp_path / "in", 300)
+    ended = run_process(f"--input={tmp_path}/in", f"--output={tmp_path}/set", *ALL)
+    assert ended.status == 0, ended.err
+    pairs = 297 * SAMPLES + sum(left.values())
+    assert len(kept(tmp_path / "set")) == pairs
+    told = funnel(tmp_path / "set")
+    assert told["pairs"] == pairs
+    assert told["steps"][0]["seen"] == pairs + 3
+    assert told["steps"][0]["dropped"]["broken_input"] == 3
+    report = told["broken_input"]
+    assert (report["files"], report["broken"]) == (300, 3)
+    assert report["details"] == {"cut_short": 3}
+    assert {file["path"] for file in report["named"]} == left.keys()
+    assert {fate.url for fate in broken_fates(tmp_path / "set")} == left.keys()
+    assert "\n3 of 300 input files could not be read to their end" in ended.out
+    for path in left:
+        size = Path(path).stat().st_size
+        where = f"it is cut off at byte {size}, within a " if size else "it has no bytes"
+        (line,) = [line for line in ended.out.splitlines() if line.startswith(f"  {path} (")]
+        assert where in line
+    faults = {file["path"]: file.get("fault") for file in manifest(tmp_path / "set")["input"]}
+    assert Counter(faults.values()) == {None: 299, "cut_short": 1}  # known at the start
+
+
+def test_the_same_rows_with_other_engines_and_batches_and_after_a_kill(tmp_path: Path):
+    left = shards(tmp_path / "in", 12)
+    modes = {
+        "one": (),
+        "threads": ("--direct_running_mode=multi_threading", "--direct_num_workers=2"),
+        "processes": ("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
+        "rows": ("--batch_rows=1",),
+    }
+    seen = {}
+    for name, flags in modes.items():
+        succeed(tmp_path / "in", tmp_path / name, *TEXTS, *flags)
+        seen[name] = digests(tmp_path / name)
+    assert all(files == seen["one"] for files in seen.values())
+    assert len(kept(tmp_path / "one")) == 9 * SAMPLES + sum(left.values())
+
+    succeed(tmp_path / "in", tmp_path / "whole", *ALL)
+    flags = (f"--input={tmp_path}/in", f"--output={tmp_path}/killed", *ALL)
+    process = subprocess.Popen([sys.executable, "beam_runner.py", *flags], cwd=ROOT)
+    while not (tmp_path / "killed/_temporary/text.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    ended = run(tmp_path / "in", tmp_path / "killed", *ALL)
+    assert ended.status == 0, ended.err
+    assert "3 of 12 input files could not be read to their end" in ended.out
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+def test_fail_ends_at_the_first_broken_one_in_one_line(tmp_path: Path, mode: str):
+    left = shards(tmp_path / "in", 12)
+    (empty,) = [path for path, whole in left.items() if not whole]
+    flags = (*TEXTS, "--on_broken_input=fail", f"--direct_running_mode={mode}")
+    ended = run(tmp_path / "in", tmp_path / "set", *flags)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)  # an empty one is seen at the start
+    assert f"cannot read {empty} as webdataset: it is cut off" in ended.err
+    assert "--on_broken_input=skip" in ended.err
+    assert not (tmp_path / "set").exists()
+
+    Path(empty).unlink()
+    ended = run(tmp_path / "in", tmp_path / "set", *flags)
+    assert ended.status == 1
+    last = ended.err.splitlines()[-1]
+    assert re.match(r"beam_runner\.py: failed: cannot read /\S+\.tar to its end: it is cut", last)
+    assert last.endswith(
+        "replace the file or leave it out of --input, with another --output; or give "
+        "--on_broken_input=skip"
+    )
+    assert "while running" not in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_where_all_are_broken_the_run_fails(tmp_path: Path):
+    for name in ("a.tar", "b.tar"):
+        (tmp_path / name).write_bytes(b"no tar" * 1000)
+    sources = f"{tmp_path}/a.tar,{tmp_path}/b.tar"
+    ended = run(sources, tmp_path / "set", *TEXTS)
+    assert ended.status == 1
+    last = ended.err.splitlines()[-1]
+    assert f"cannot read {tmp_path}/a.tar to its end, nor any of the 1 others: no tar" in last
+    for name in ("a.tar", "b.tar"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1" + bytes(100))
+    ended = run(f"{sources},{tmp_path}/c.parquet", tmp_path / "other", *TEXTS)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "and none of the other 2 files can be read" in ended.err
+    assert run(sources, tmp_path / "set", "--on_broken_input=no").status == 2
+
+
+def test_unfinished_shards_are_known_by_their_stats(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        (tmp_path / f"in/{number:05d}.tar").write_bytes(shard(number))
+    (tmp_path / "in/extra.tar").write_bytes(shard(9))  # no number: nobody's shard
+    succeed(tmp_path / "in", tmp_path / "none", *TEXTS)
+    assert len(kept(tmp_path / "none")) == 5 * SAMPLES
+    for number in (0, 1, 3, 7):  # of the last one nothing was kept, and there is no tar
+        (tmp_path / f"in/{number:05d}_stats.json").write_text("{}")
+    for source in (f"{tmp_path}/in", f"{tmp_path}/in/*.tar"):
+        ended = succeed(source, tmp_path / f"set{len(source)}", *TEXTS)
+        path = f"{tmp_path}/in/00002.tar"
+        fault = "its writer has not ended: there is no 00002_stats.json beside it"
+        assert broken_fates(tmp_path / f"set{len(source)}") == [
+            Fate(path, fault, "broken_input", "unfinished")
+        ]
+        assert f"\n  {path} (unfinished: {fault})\n" in ended.out
+        assert len(kept(tmp_path / f"set{len(source)}")) == 4 * SAMPLES
+    ended = run(f"{tmp_path}/in/00002.tar", tmp_path / "only", *TEXTS)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "00002_stats.json" in ended.err
+
+
+def test_names_of_broken_files_are_printed_on_one_line_each(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    hostile = [os.fsencode(tmp_path / "in") + name for name in (b"/a\n\x1b[31m.tar", b"/\xff.tar")]
+    for path in hostile:
+        Path(os.fsdecode(path)).write_bytes(shard(1)[:600])
+    (tmp_path / "in/good.tar").write_bytes(shard(2))
+    ended = succeed(tmp_path / "in", tmp_path / "set", *TEXTS)
+    assert r"/in/a\n\x1b[31m.tar (cut_short" in ended.out
+    assert "/in/\ufffd.tar (cut_short" in ended.out
+    assert all(line.isprintable() for line in ended.out.splitlines())
+    assert funnel(tmp_path / "set")["broken_input"]["broken"] == 2
+
+
+def table(first: int, count: int) -> pa.Table:
+    numbers = range(first, first + count)
+    urls = [f"http://a.org/{n}" for n in numbers]
+    return pa.table({"url": urls, "caption": [f"text number {n}" for n in numbers]})
+
+
+def test_broken_files_of_all_formats_beside_a_whole_one(tmp_path: Path):
+    """What could be read of each is kept, and the counts add up."""
+    pq.write_table(table(0, 10), tmp_path / "good.parquet")
+    pq.write_table(table(100, 10), tmp_path / "cut.parquet")
+    whole = (tmp_path / "cut.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[:-30])
+    lines = [b"http://a.org/%d,text number %d\n" % (n, n) for n in range(200, 1200)]
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"url,caption\n" + b"".join(lines))[:-9])
+    (tmp_path / "open.csv").write_bytes(
+        b"url,caption\n" + b"".join(lines[:3]).replace(b"/2", b"/9") + b'http://a.org/7,"open\n'
+    )
+    (tmp_path / "no.jsonl.gz").write_bytes(b'{"url": "http://a.org/5", "caption": "b"}\n')
+    (tmp_path / "cut.tar").write_bytes(shard(1)[: member_at(shard(1), "000010003.txt") + 100])
+    (tmp_path / "no.warc").write_bytes(b"no archive\n" * 100)
+    (tmp_path / "page.html").write_bytes(b"<img src=http://a.org/1300 alt='a page'>")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    succeed(",".join(f"{tmp_path}/{name}" for name in names), tmp_path / "set", *TEXTS)
+    told = funnel(tmp_path / "set")
+    details = {Path(fate.url).name: fate.detail for fate in broken_fates(tmp_path / "set")}
+    assert details == {
+        "cut.parquet": "cut_short",
+        "cut.csv.gz": "cut_short",
+        "open.csv": "damaged",
+        "no.jsonl.gz": "wrong_format",
+        "cut.tar": "cut_short",
+        "no.warc": "wrong_format",
+    }
+    assert told["broken_input"]["details"] == {"cut_short": 3, "damaged": 1, "wrong_format": 2}
+    assert told["broken_input"]["files"] == 8
+    good = fates(tmp_path / "set")
+    texts = {fate.caption for fate in good if not fate.reason}
+    assert {f"text number {n}" for n in range(10)} <= texts
+    assert "a page" in texts
+    assert "open" not in " ".join(texts)
+    assert len([text for text in texts if text.startswith("text number")]) >= 10 + 900
+    assert sum(text.startswith("picture number") for text in texts) == 3
+    assert told["steps"][0]["seen"] == good.total()

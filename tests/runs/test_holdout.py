@@ -1,0 +1,138 @@
+"""`--holdout` sets pairs aside by their images: the same ones on every way to the same set."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+
+from tests.support.command import digests, funnel, kept, manifest, rejected, run, succeed
+from tests.support.golden import FLAGS, TEXTS
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb, small_web
+from transforms.pairs.hold_out import held_out
+
+COUNT = 72
+SHARE = 0.25
+HOLDOUT = f"--holdout={SHARE}"
+SMALL = "--samples_per_shard=8"
+
+
+@pytest.fixture(scope="module")
+def web():
+    with small_web() as web:
+        for n in range(COUNT):
+            web.files[f"/h/{n}"] = encoded(photograph(1200 + n), "JPEG")
+        yield web
+
+
+@pytest.fixture(scope="module")
+def source(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each image with two texts."""
+    folder = tmp_path_factory.mktemp("holdout")
+    urls = [f"{web.url}/h/{n % COUNT}" for n in range(2 * COUNT)]
+    pq.write_table(pa.table({"url": urls, "caption": TEXTS[: 2 * COUNT]}), folder / "pairs.parquet")
+    return folder / "pairs.parquet"
+
+
+def urls_of(folder: Path) -> set[str]:
+    tables = [pq.read_table(path) for path in folder.glob("*.parquet")]
+    return {url for table in tables for url in table["url"].to_pylist()}
+
+
+def expected(web: SmallWeb, share: float) -> set[str]:
+    urls = pa.array([f"{web.url}/h/{n}" for n in range(COUNT)])
+    return set(urls.filter(pa.array(held_out(urls, share))).to_pylist())
+
+
+def test_images_are_on_one_side_with_all_their_texts(web: SmallWeb, source: Path, tmp_path: Path):
+    out = tmp_path / "set"
+    succeed(source, out, *FLAGS, SMALL, HOLDOUT)
+    assert urls_of(out / "holdout") == expected(web, SHARE)
+    assert urls_of(out / "shards") == {f"{web.url}/h/{n}" for n in range(COUNT)} - expected(
+        web, SHARE
+    )
+    said, counted = manifest(out), funnel(out)
+    assert counted["pairs"] == said["pairs"] == 2 * COUNT
+    assert counted["holdout"] == 2 * len(expected(web, SHARE))
+    for folder in ("shards", "holdout"):
+        names = sorted(path.stem for path in out.glob(f"{folder}/*.tar"))
+        assert names == [f"{number:05d}" for number in range(len(names))] == sorted(said[folder])
+        assert len(names) > 1
+        assert {f"{folder}/{n}.tar": s["sha256"] for n, s in said[folder].items()} == {
+            name: digest
+            for name, digest in digests(out).items()
+            if name.startswith(folder) and name.endswith(".tar")
+        }
+    tars = [str(path) for path in sorted(out.glob("holdout/*.tar"))]
+    samples = list(webdataset.WebDataset(tars, shardshuffle=False))
+    assert len(samples) == counted["holdout"]
+
+
+def test_splits_of_datasets(source: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    out = tmp_path / "set"
+    succeed(source, out, *FLAGS, HOLDOUT)
+    loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    held = funnel(out)["holdout"]
+    assert {name: len(rows) for name, rows in loaded.items()} == {
+        "train": 2 * COUNT - held,
+        "validation": held,
+    }
+
+
+def test_the_way_to_it_changes_no_byte(source: Path, tmp_path: Path):
+    pairs = pq.read_table(source)
+    (tmp_path / "parts").mkdir()
+    for n in range(4):  # another order, other splits
+        part = pairs.slice(36 * (3 - n), 36)
+        pq.write_table(part, tmp_path / f"parts/{n}.parquet")
+    succeed(source, tmp_path / "a", *FLAGS, SMALL, HOLDOUT)
+    processes = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    succeed(tmp_path / "parts", tmp_path / "b", *FLAGS, SMALL, HOLDOUT, *processes)
+    for folder in ("shards", "holdout"):
+        assert digests(tmp_path / "a" / folder) == digests(tmp_path / "b" / folder)
+
+
+def test_a_number_of_pairs(web: SmallWeb, source: Path, tmp_path: Path):
+    succeed(source, tmp_path / "set", *FLAGS, "--holdout=36")
+    assert urls_of(tmp_path / "set/holdout") == expected(web, 36 / (2 * COUNT))
+
+
+def test_what_could_not_be_fetched_joins_its_own_side(web: SmallWeb, source: Path, tmp_path: Path):
+    out, lost = tmp_path / "set", {}
+    for n in range(0, COUNT, 3):
+        lost[f"/h/{n}"] = web.files.pop(f"/h/{n}")
+    try:
+        succeed(source, out, *FLAGS, SMALL, HOLDOUT)
+    finally:
+        web.files |= lost
+    assert len(rejected(out)) == 2 * len(lost)
+    before = digests(out)
+    succeed(source, out, *FLAGS, SMALL, HOLDOUT, "--retry_failed=all")
+    assert urls_of(out / "holdout") == expected(web, SHARE)
+    assert rejected(out) == []
+    assert len(kept(out)) + len(urls_of(out / "holdout")) * 2 == 2 * COUNT
+    assert funnel(out)["holdout"] == 2 * len(expected(web, SHARE))
+    tars = {name: digest for name, digest in before.items() if name.endswith(".tar")}
+    assert {name: digests(out)[name] for name in tars} == tars
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--holdout=-0.1",), "holdout must be a share below 1"),
+        (("--holdout=1.5",), "holdout must be a share below 1"),
+        (("--holdout=nan",), "holdout must be a share below 1"),
+        (("--holdout=inf",), "holdout must be a share below 1"),
+        (("--holdout=0.1", "--text_only"), "--holdout has no effect"),
+    ],
+)
+def test_what_it_cannot_be(source: Path, tmp_path: Path, flags: tuple[str, ...], said: str):
+    ended = run(source, tmp_path / "set", *flags)
+    assert ended.status == 2
+    assert said in ended.err
+    assert not (tmp_path / "set").exists()

@@ -1,0 +1,215 @@
+"""What whole runs show while they work: after a resume, on a terminal and in a log, with worker
+processes; and that nothing else is said."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.command import ROOT, digests, funnel, kept, manifest, run, run_args, run_process
+from tests.support.golden_run import Golden
+from tests.support.small_web import SmallWeb
+from tests.support.stopped_command import stop
+from tests.support.terminal import GIVE_UP_S, Terminal
+
+STOPPED = "beam_runner.py: stopped; the same command goes on from here"
+PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+# Of images/s and what follows it nothing is known here: the machine may be slow.
+LINE = re.compile(
+    r"(?:image plane: )?(\d+) of (\d+) shards?, (\d+) of (\d+) pairs?"
+    r"(?:, starting|, [\d,.]+ images/s(?:, [\w ]+ left|, writing the last)?(?:, \d+\.\d s)?)?"
+)
+COMPILING = "compiling kernels for this machine: about 30 s, once"
+
+
+@pytest.fixture
+def slow_web(web: SmallWeb) -> Iterator[SmallWeb]:
+    web.delay_s = 0.1
+    yield web
+    web.delay_s = 0.0
+
+
+def flags_of(plain: Golden, output: Path) -> tuple[str, ...]:
+    return (f"--input={plain.pairs}", f"--output={output}", *plain.flags)
+
+
+def pairs_of_shards(output: Path) -> dict[int, int]:
+    """How many pairs each whole shard was given."""
+    paths = output.glob("shards/*_stats.json")
+    stats = [json.loads(path.read_text()) for path in paths]
+    return {shard["shard"]: shard["count"] for shard in stats}
+
+
+def images_lines(said: str) -> list[str]:
+    """What is said from the image plane on."""
+    lines = said.splitlines()
+    (at,) = [n for n, line in enumerate(lines) if " to fetch" in line or " to read" in line]
+    return lines[at:]
+
+
+def numbers(line: str) -> list[int]:
+    """Of a line of progress: shards, of all, pairs, of all."""
+    read = LINE.fullmatch(line)
+    assert read, line
+    return [int(number) for number in read.groups()]
+
+
+def test_after_a_kill_the_line_counts_what_is_done_and_what_is_left(
+    plain: Golden, slow_web: SmallWeb, tmp_path: Path
+):
+    output, args = tmp_path / "set", (*flags_of(plain, tmp_path / "set"), "--connections=8")
+    whole = pairs_of_shards(plain.output)
+    assert len(whole) == 3
+    total = sum(whole.values())
+    stop(args, tmp_path, lambda: len(pairs_of_shards(output)) == 1, signal.SIGKILL)
+    done = pairs_of_shards(output)
+    left = total - sum(done.values())
+    slow_web.delay_s = 0
+    ended = run_process(*args)
+    first, *lines, end = images_lines(ended.err)
+    words = "are" if len(done) == 1 else "is"
+    assert first == (f"{3 - len(done)} of 3 shards {words} left, {left} of {total} pairs to fetch")
+    assert numbers(lines[-1]) == [3, 3, total, total]
+    assert end == f"done: {output}"
+    assert ended.out  # the funnel, and nothing of the progress
+    assert "images/s" not in ended.out
+    assert not re.search(r"[\r\x1b]", ended.err)
+    assert digests(output) == digests(plain.output)
+
+
+def test_where_nothing_is_fetched_it_says_read(plain: Golden, tmp_path: Path):
+    pairs = manifest(plain.output)["pairs"]
+    ended = run(plain.output, tmp_path / "set", *plain.flags)
+    first, *lines, _ = images_lines(ended.err)
+    assert first == f"{len(pairs_of_shards(tmp_path / 'set'))} shards, {pairs} pairs to read"
+    assert numbers(lines[-1])[2:] == [pairs, pairs]
+    assert not [line for line in ended.err.splitlines()[:-1] if "fetch" in line]
+    (tmp_path / "url.csv").write_text("url,caption\nhttp://127.0.0.1:1/,three words here\n")
+    both = f"{plain.output},{tmp_path / 'url.csv'}"
+    ended = run(both, tmp_path / "both", *plain.flags)
+    assert images_lines(ended.err)[0].endswith(" pairs to read or fetch")
+
+
+def test_a_retry_tells_of_what_it_tries_again(plain: Golden, web: SmallWeb, tmp_path: Path):
+    args = flags_of(plain, tmp_path / "set")
+    urls = [fate.url for fate in kept(plain.output)][::20]
+    lost = {path: web.files.pop(path) for path in {url.removeprefix(web.url) for url in urls}}
+    try:
+        assert run_args(*args).status == 0
+    finally:
+        web.files |= lost
+    failed = funnel(tmp_path / "set")["fetch"]["failed"]
+    assert failed > 3
+    ended = run_args(*args, "--retry_failed=all")
+    assert ended.status == 0, ended.err
+    first, *lines, retry, end = images_lines(ended.err)
+    assert first == f"1 shard, {failed} pairs to fetch again"
+    assert numbers(lines[-1]) == [1, 1, failed, failed]
+    assert re.fullmatch(r"retry: \d+\.\d s", retry)
+    assert end == f"done: {tmp_path / 'set'}"
+
+
+def test_a_terminal_shows_pairs_of_a_shard_that_is_not_whole(
+    plain: Golden, slow_web: SmallWeb, tmp_path: Path
+):
+    slow_web.delay_s = 0.3
+    flags = [flag for flag in plain.flags if not flag.startswith("--samples_per_shard")]
+    args = (f"--input={plain.pairs}", f"--output={tmp_path / 'set'}", *flags, "--connections=4")
+    with Terminal("beam_runner.py", *args) as terminal:
+        terminal.wait_for("images/s")
+        slow_web.delay_s = 0
+        assert terminal.end() == 0, terminal.screen
+    (drawn,) = [line for line in terminal.screen.replace("\r\n", "\n").split("\n") if "\r" in line]
+    texts = [part.partition(" |")[0] for part in drawn.split("\r")]
+    shown = [numbers(text) for text in texts if "images/s" in text]
+    total = sum(pairs_of_shards(plain.output).values())
+    assert shown[0][:2] == [0, 1]
+    assert 0 < shown[0][2] < total == shown[0][3]
+    assert shown == sorted(shown)
+    final = [line for line in terminal.lines() if line.startswith("image plane: ")]
+    assert [numbers(line) for line in final] == [[1, 1, total, total]]
+    assert len(texts[-1]) < 120
+
+
+def workers_of(group: int) -> list[int]:
+    """Beam's worker processes of a process group."""
+    workers = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if (
+                b"sdk_worker_main" in path.read_bytes()
+                and os.getpgid(int(path.parent.name)) == group
+            ):
+                workers.append(int(path.parent.name))
+        except OSError:  # it has ended
+            pass
+    return workers
+
+
+def child_of(process: int) -> int:
+    (child,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return int(child)
+
+
+def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_path: Path):
+    args = (*flags_of(plain, tmp_path / "set"), "--connections=2")
+    with Terminal("beam_runner.py", *args, *PROCESSES) as terminal:
+        terminal.wait_for("images/s")
+        group = child_of(terminal.process)
+        assert len(workers_of(group)) >= 2
+        terminal.press_control_c()
+        assert terminal.end() == 1, terminal.screen
+    assert workers_of(group) == []
+    *before, last, empty = terminal.lines()
+    assert (last, empty) == (STOPPED, "")
+    said = [line for line in before if line not in (COMPILING, "")]
+    assert [line.partition(" ")[0] for line in said] == ["reading", "text", "3"], said
+    slow_web.delay_s = 0
+    with Terminal("beam_runner.py", *args, *PROCESSES) as terminal:
+        assert terminal.end() == 0, terminal.screen
+    total = sum(pairs_of_shards(plain.output).values())
+    (end,) = [line for line in terminal.lines() if line.startswith("image plane: ")]
+    assert numbers(end) == [3, 3, total, total]
+    assert digests(tmp_path / "set") == digests(plain.output)
+
+
+@pytest.mark.parametrize(
+    ("whom", "signum", "last"),
+    [
+        ("the command", signal.SIGTERM, STOPPED),
+        ("a worker", signal.SIGKILL, "beam_runner.py: failed: a worker process died: the system"),
+    ],
+)
+def test_worker_processes_end_with_one_line(
+    plain: Golden, slow_web: SmallWeb, tmp_path: Path, whom: str, signum: int, last: str
+):
+    output, args = tmp_path / "set", (*flags_of(plain, tmp_path / "set"), "--connections=2")
+    begun, until = len(slow_web.requests), time.monotonic() + GIVE_UP_S
+    command = [sys.executable, "beam_runner.py", *args, *PROCESSES]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    try:
+        while len(slow_web.requests) < begun + 10:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        group = child_of(process.pid)
+        os.kill(process.pid if whom == "the command" else max(workers_of(group)), signum)
+        _, said = process.communicate(timeout=GIVE_UP_S)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert workers_of(group) == []
+    lines = [line for line in said.splitlines() if line not in (COMPILING, "Killed")]
+    lines = [line for line in lines if not LINE.fullmatch(line)]  # where the machine is slow
+    starts = ["reading", "text", "3", "beam_runner.py:"]
+    assert [line.partition(" ")[0] for line in lines] == starts, said
+    assert lines[-1].startswith(last)
+    slow_web.delay_s = 0
+    assert run_args(*args).status == 0
+    assert digests(output) == digests(plain.output)

@@ -1,0 +1,78 @@
+"""A command in a pseudo-terminal, as a person starts it: keys pressed, and the screen read."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+from contextlib import suppress
+from typing import Self
+
+from tests.support.root import ROOT
+
+COLUMNS = 120
+GIVE_UP_S = 120.0  # for what takes some seconds and, where it does not come, never comes
+
+
+class Terminal:
+    """`python ARGS` in the project's folder, until the block ends.
+
+    Attributes:
+      screen: all that was written to it.
+      process: the number of the process.
+    """
+
+    def __init__(self, *args: str) -> None:
+        self._args, self.screen, self._ended = args, "", False
+
+    def __enter__(self) -> Self:
+        self.process, self._terminal = pty.fork()
+        if not self.process:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+            os.chdir(ROOT)
+            command = [sys.executable, *self._args]
+            os.execve(sys.executable, command, os.environ | {"TERM": "xterm"})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._ended:
+            os.kill(self.process, signal.SIGKILL)
+            os.waitpid(self.process, 0)
+        os.close(self._terminal)
+
+    def wait_for(self, text: str) -> None:
+        """Until the text was written to the screen."""
+        until = time.monotonic() + GIVE_UP_S
+        while text not in self.screen:
+            assert time.monotonic() < until, self.screen
+            assert self._read(), self.screen
+
+    def press_control_c(self) -> None:
+        os.write(self._terminal, b"\x03")
+
+    def end(self) -> int:
+        """Until the command ends; its exit status."""
+        while self._read():
+            pass
+        _, status = os.waitpid(self.process, 0)
+        self._ended = True
+        return os.waitstatus_to_exitcode(status)
+
+    def lines(self) -> list[str]:
+        """What a person sees at last: of a line that was drawn again, the last drawing."""
+        lines = self.screen.replace("\r\n", "\n").replace("\x1b[K", "").split("\n")
+        return [line.rpartition("\r")[2] for line in lines]
+
+    def _read(self) -> bool:
+        """Takes what is there, or waits a little for it; False where the command has ended."""
+        if select.select([self._terminal], [], [], 1.0)[0]:
+            written = b""
+            with suppress(OSError):  # Linux's way to say that nobody writes there any more
+                written = os.read(self._terminal, 1 << 16)
+            self.screen += written.decode(errors="replace")
+            return bool(written)
+        return True

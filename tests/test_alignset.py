@@ -1,0 +1,256 @@
+"""The one command: installed as pip installs it, and equal to the `python …` forms."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import train.classify.settings
+import train.settings
+from alignset import COMMANDS
+from command_help import First
+from pipeline.options import FIRST, GROUPS
+from tests.support.command import Ended, digests
+from tests.support.golden import TEXTS
+from tests.support.root import ROOT
+from tests.support.small_sets import put_funnel, put_shard
+from train.__main__ import FIRST as FIRST_OF_TRAINING
+from train.classify.__main__ import FIRST as FIRST_OF_CLASSIFYING
+
+LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
+FORMS = {
+    "curate": ("beam_runner.py",),
+    "look": ("-m", "pipeline.look"),
+    "train": ("-m", "train"),
+    "classify": ("-m", "train.classify"),
+    "evaluate": ("-m", "train.evaluate"),
+}
+
+
+class Installed(NamedTuple):
+    """Where pip has put the project, and an environment in which it is found."""
+
+    command: Path
+    modules: Path
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The project as pip installs it, beside the packages that are here."""
+    folder = tmp_path_factory.mktemp("installed")
+    source, prefix = folder / "source", folder / "prefix"
+    source.mkdir()
+    for path in (
+        *ROOT.glob("*.py"),
+        *(ROOT / n for n in ("pyproject.toml", "README.md", "LICENSE")),
+    ):
+        shutil.copy(path, source)
+    for name in ("pipeline", "transforms", "train", "tests", "demo"):  # the last two stay out
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    install = ("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index")
+    ended = python(*install, "--disable-pip-version-check", f"--prefix={prefix}", str(source))
+    assert ended.status == 0, ended.err
+    modules = Path(sysconfig.get_path("purelib", vars={"base": str(prefix)}))
+    environment = {**os.environ, "PYTHONPATH": str(modules)}
+    return Installed(prefix / "bin" / "alignset", modules, environment)
+
+
+def run(*command: object, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> Ended:
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def python(*words: str) -> Ended:
+    return run(sys.executable, *words, env={**os.environ, "COLUMNS": "80"})
+
+
+def test_the_whole_project_is_installed_and_no_more(installed: Installed):
+    here = {path.relative_to(installed.modules) for path in installed.modules.rglob("*.py")}
+    wanted = {path.relative_to(ROOT) for path in ROOT.glob("*.py")}
+    for package in ("pipeline", "transforms", "train"):
+        wanted |= {path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py")}
+    assert here == wanted
+
+
+def test_curating_is_the_same_from_another_folder(installed: Installed, tmp_path: Path):
+    table = pa.table({"url": [f"http://a.org/{n}" for n in range(20)], "caption": TEXTS[:20]})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    flags = (f"--input={tmp_path}/pairs.parquet", "--text_only", "--vocabulary_size=40")
+    command = (installed.command, "curate", *flags, f"--output={tmp_path}/a")
+    one = run(*command, cwd=tmp_path, env=installed.environment)
+    other = python("beam_runner.py", *flags, f"--output={tmp_path}/b")
+    assert (one.status, one.out) == (0, other.out), one.err
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+    # The installed one compiles its kernels first, and says so.
+    told = [
+        [line for line in ended.err.splitlines() if not line.startswith("compiling kernels")][:2]
+        for ended in (one, other)
+    ]
+    assert told[0] == told[1] != []
+    again = run(*command, "--text_onl", cwd=tmp_path, env=installed.environment)
+    assert again == (2, "", "alignset curate: unknown flag 'text_onl'; did you mean --text_only?\n")
+
+
+def test_looking_is_the_same_from_another_folder(installed: Installed, tmp_path: Path):
+    put_shard(str(tmp_path / "set"), 0, 5)
+    put_funnel(str(tmp_path / "set"), 5, {}, {})
+    flags = (str(tmp_path / "set"), "--n=3")
+    one = run(installed.command, "look", *flags, cwd=tmp_path, env=installed.environment)
+    other = python("-m", "pipeline.look", *flags, f"--output={tmp_path}/b.png")
+    assert (one.status, one.out) == (0, other.out), one.err
+    assert (tmp_path / "look.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_signal_ends_it_in_one_line(installed: Installed, tmp_path: Path):
+    (tmp_path / "a.csv").write_text("url,caption\nhttp://a.org/b,a dog\n")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(LONG_S)
+        engine = ("--runner=PortableRunner", f"--job_endpoint=127.0.0.1:{silent.getsockname()[1]}")
+        process = subprocess.Popen(
+            [installed.command, "curate", "--input=a.csv", "--output=set", *engine],
+            cwd=tmp_path,
+            env=installed.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connections = [silent.accept()[0] for _ in range(2)]  # one to see whether it is there
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LONG_S)
+        for connection in connections:
+            connection.close()
+    said = "alignset curate: stopped; the same command goes on from here\n"
+    assert (process.returncode, err.endswith(said)) == (1, True), err
+
+
+@pytest.mark.parametrize("flags", [(), ("--help",), ("-h",)])
+def test_alone_it_lists_the_commands(flags: tuple[str, ...]):
+    ended = python("alignset.py", *flags)
+    assert (ended.status, ended.err) == (0, "")
+    assert [line.split()[0] for line in ended.out.splitlines() if line.startswith("  ")] == [
+        *COMMANDS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("curat", "did you mean curate?"),
+        ("report", "there are curate, look, train, classify, evaluate"),
+        ("a\x1b[1m", "there are curate, look, train, classify, evaluate"),
+    ],
+)
+def test_an_unknown_command_is_refused(name: str, said: str):
+    ended = python("alignset.py", name, "--help")
+    expected = f"alignset: there is no command {name!r}; {said}\n"
+    assert ended == (2, "", expected)
+
+
+def test_it_imports_nothing_that_is_not_needed():
+    """Beam and torch take seconds."""
+    for words in ([], ["train", "--help"], ["look", "--help"], ["evaluate", "--help"]):
+        code = f"""if True:
+            import sys, alignset, stoppable
+            stoppable.run_stoppable = lambda command, **_: command()
+            sys.argv = ["alignset", *{words!r}]
+            try:
+                alignset.main()
+            except SystemExit:
+                pass
+            print({{"apache_beam", "torch", "numpy", "pyarrow", "PIL"}} & set(sys.modules))
+            """
+        ended = python("-c", code)
+        assert ended.status == 0, ended.err
+        assert ended.out.splitlines()[-1] == "set()", words
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_one_screen_and_that_of_the_other_form(name: str):
+    one, other = python("alignset.py", name, "--help"), python(*FORMS[name], "--help")
+    assert (one.status, one.err) == (other.status, other.err) == (0, "")
+    assert len(one.out.splitlines()) < 24
+    assert max(map(len, one.out.splitlines())) <= 80
+    assert f"usage: alignset {name} " in one.out
+    long, short = " ".join(FORMS[name]).replace("-m", "python -m"), f"alignset {name}"
+    assert " ".join(one.out.replace(short, long).split()) == " ".join(other.out.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "titles"),
+    [
+        ("curate", FIRST, GROUPS),
+        ("train", FIRST_OF_TRAINING, train.settings.GROUPS.values()),
+        ("classify", FIRST_OF_CLASSIFYING, train.classify.settings.GROUPS.values()),
+    ],
+)
+def test_all_flags_are_a_word_away(name: str, first: First, titles: list[str]):
+    whole = python("alignset.py", name, "--help=all")
+    assert (whole.status, whole.err) == (0, "")
+    lines = whole.out.splitlines()
+    assert [f"{title}:" for title in titles if f"{title}:" not in lines] == []
+    flags = {line.split()[0] for line in lines if line.startswith("  --")}
+    assert {f"--{flag}" for group in first.values() for flag in group} <= flags
+    assert len(flags) > 25
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_wrong_flags_are_answered_as_by_the_other_form(name: str):
+    one, other = (python(*form, "--nix=1") for form in (("alignset.py", name), FORMS[name]))
+    long, short = " ".join(FORMS[name]).replace("-m", "python -m"), f"alignset {name}"
+    assert one.err.count("\n") == 1
+    assert short in one.err
+    assert (one.status, one.err.replace(short, long)) == (2, other.err)
+    assert other.status == 2
+
+
+def test_a_package_that_is_missing_is_one_line(tmp_path: Path):
+    """`pip install .` brings no torch."""
+    (tmp_path / "a.tar").write_bytes(b"")
+    code = f"""if True:
+        import sys, alignset, stoppable
+        sys.modules["numpy"] = None
+        sys.argv = ["alignset", "evaluate", "retrieval", "--model=m", "--data={tmp_path}/a.tar"]
+        sys.exit(alignset.main())
+        """
+    ended = python("-c", code)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
+    assert "is not installed for" in ended.err
+    assert "requirements/train.txt" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["alignset", "c"], ["curate", "classify"]),
+        (["alignset", "curate", "--min_word"], ["--min_words"]),
+        (["alignset", "look", "set", "--rea"], ["--reason"]),
+        (["alignset", "curate", "file"], []),
+        (["alignset", "nix", "--a"], []),
+    ],
+)
+def test_bash_completes_commands_and_flags(tmp_path: Path, words: list[str], expected: list[str]):
+    command = tmp_path / "alignset"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/alignset.py "$@"\n')
+    command.chmod(0o755)
+    script = f"""
+        eval "$(alignset --completion)"
+        COMP_WORDS=({" ".join(words)}) COMP_CWORD={len(words) - 1}
+        _alignset
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+        """
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    ended = run("bash", "-c", script, cwd=tmp_path, env={**os.environ, "PATH": path})
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.split() == expected

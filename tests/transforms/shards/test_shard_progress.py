@@ -1,0 +1,82 @@
+"""What is whole of an output, and what attempts on this machine have counted of the rest."""
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from transforms.shards.shard_progress import (
+    COUNT_S,
+    ShardCount,
+    attempt_folder,
+    finished_shards,
+    shards_under_way,
+)
+from transforms.storage.files import write_atomically
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_shard_is_whole_where_its_stats_are(folder: str):
+    assert finished_shards(folder) == set()
+    names = ("00000_stats.json", "00001.tar", "00001.parquet", "123456_stats.json", "x_stats.json")
+    for name in (*names, ".00002_stats.json.0123456789abcdef0123456789abcdef"):
+        write_atomically(f"{folder}/shards/{name}", lambda sink: sink.write(b"{}"))
+    assert finished_shards(folder) == {0, 123456}
+
+
+def test_a_count_is_there_while_the_attempt_is(tmp_path: Path):
+    plan, clock = str(tmp_path / "plan"), Clock()
+    with attempt_folder(plan) as name:
+        count = ShardCount(Path(name), "start", 7, 100, clock)
+        count(1)
+        assert shards_under_way(plan, "start") == {}  # too early to write
+        for done, at in ((5, COUNT_S), (6, COUNT_S * 1.5), (9, COUNT_S * 2)):
+            clock.now = at
+            count(done)
+        assert shards_under_way(plan, "start") == {7: 9}
+        assert shards_under_way(plan, "an earlier start") == {}
+    assert shards_under_way(plan, "start") == {}
+
+
+def test_of_two_attempts_the_farthest_counts(tmp_path: Path):
+    plan, clock = str(tmp_path / "plan"), Clock()
+    with attempt_folder(plan) as first, attempt_folder(plan) as second:
+        counts = [ShardCount(Path(name), "start", 3, 100, clock) for name in (first, second)]
+        clock.now = 1.0
+        for count, done in zip(counts, (40, 12), strict=True):
+            count(done)
+        assert shards_under_way(plan, "start") == {3: 40}
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"start 1", b"start x 5", b"start 1 -5", b"\xff\xfe 1 5", b"start 1 5 6" * 100]
+)
+def test_what_is_no_count_is_left_out(tmp_path: Path, body: bytes):
+    (tmp_path / "shard-a").mkdir()
+    (tmp_path / "shard-a" / "done").write_bytes(body)
+    assert shards_under_way(str(tmp_path / "plan"), "start") == {}
+
+
+def test_what_would_block_is_left_out(tmp_path: Path):
+    for name in ("shard-a", "shard-b"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "shard-a" / "done")
+    (tmp_path / "shard-b" / "done").mkdir()
+    assert shards_under_way(str(tmp_path / "plan"), "start") == {}
+
+
+def test_of_a_plan_in_a_store_attempts_are_in_the_folder_for_temporary_files():
+    plan, clock, token = "mem://bucket/set/_temporary/plan", Clock(), uuid.uuid4().hex
+    with attempt_folder(plan) as name:
+        count = ShardCount(Path(name), token, 0, 10, clock)
+        clock.now = 1.0
+        count(4)
+        assert shards_under_way(plan, token) == {0: 4}

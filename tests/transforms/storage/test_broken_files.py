@@ -1,0 +1,80 @@
+"""What of an error is a file's own fault, and what is not."""
+
+import errno
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from transforms.storage.broken_files import (
+    MOST_NAMED,
+    BrokenFile,
+    BrokenFiles,
+    FileFault,
+    broken_file,
+    sum_up,
+)
+
+
+class StoreError(Exception):
+    """As boto3's are."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.response = {"ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+@pytest.mark.parametrize(
+    ("error", "detail", "fault"),
+    [
+        (FileFault("wrong_format", "no tar"), "wrong_format", "no tar"),
+        (OSError(errno.ENOENT, "No such file", "a"), "gone", "No such file or directory"),
+        (OSError(errno.EACCES, "Permission denied", "a"), "no_access", "Permission denied"),
+        (OSError(errno.EIO, "Input/output error", "a"), "damaged", "Input/output error"),
+        (OSError("zlib inflate failed\nmore"), "damaged", "zlib inflate failed"),
+        (EOFError(), "cut_short", "EOFError"),
+        (pa.ArrowInvalid("x" * 500), "damaged", "x" * 200),
+        (StoreError(404), "gone", "status 404"),
+        (StoreError(403), "no_access", "status 403"),
+    ],
+)
+def test_what_is_wrong_with_the_file_is_told(error: Exception, detail: str, fault: str):
+    assert broken_file("a", error) == BrokenFile("a", detail, fault)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EMFILE, "Too many open files"),
+        ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+        TimeoutError(),
+        StoreError(503),
+        StoreError(400),
+        ValueError("of our own code"),
+        KeyError("url"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_fault_of_the_file_is_none(error: Exception):
+    assert broken_file("a", error) is None
+
+
+def test_what_the_system_raises_of_a_file_that_is_not_there(tmp_path: Path):
+    for read in (Path.read_bytes, lambda path: pa.OSFile(str(path))):
+        with pytest.raises(OSError, match="No such file") as raised:
+            read(tmp_path / "a")
+        assert broken_file("a", raised.value) == BrokenFile(
+            "a", "gone", "No such file or directory"
+        )
+
+
+def test_each_file_counts_once_and_the_first_by_path_are_named():
+    files = [BrokenFile(f"{n:05d}", "gone", "x") for n in range(MOST_NAMED + 5)]
+    again = [BrokenFile("00000", "damaged", "y"), BrokenFile("00000", "damaged", "x")]
+    told = sum_up([*reversed(files), *again])
+    assert told == sum_up([*again, *files])
+    assert (told.broken, len(told.named)) == (MOST_NAMED + 5, MOST_NAMED)
+    assert told.named[0] == BrokenFile("00000", "damaged", "x")
+    assert told.details == {"damaged": 1, "gone": MOST_NAMED + 4}
+    assert sum_up([]) == BrokenFiles()

@@ -1,0 +1,124 @@
+"""How far the shards are: which are whole, and what this machine's workers have done of others.
+
+A worker may be another process, or on another machine, and engines' metrics tell of a bundle only
+when it ends. So each attempt at a shard keeps a count in a file in its scratch folder, which goes
+with the attempt, and whoever can read that folder may look. Nothing but a display depends on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
+from transforms.storage.files import is_local
+
+LOG = logging.getLogger("alignset.shards")
+STATS = "_stats.json"
+PREFIX, NAME = "shard-", "done"  # of an attempt's scratch folder, and of the file in it
+COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
+_LONGEST = 100  # bytes of such a file: a token, a shard, a count
+
+
+def finished_shards(out: str) -> set[int]:
+    """The shards of an output folder that are whole: their stats are written last."""
+    whole: set[int] = set()
+    for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
+        numbers = [name.removesuffix(STATS) for name in _names(folder) if name.endswith(STATS)]
+        whole.update(first + int(number) for number in numbers if number.isdecimal())
+    return whole
+
+
+def _names(folder: str) -> list[str]:
+    """Of the files in a folder; none where there is no such folder, as before the first shard."""
+    if is_local(folder):
+        with suppress(FileNotFoundError):
+            return os.listdir(folder)
+        return []
+    (listed,) = FileSystems.match([f"{folder}/*{STATS}"])
+    return [file.path.rpartition("/")[2] for file in listed.metadata_list]
+
+
+def attempt_folder(plan: str) -> tempfile.TemporaryDirectory[str]:
+    """A folder of this machine for one attempt at a shard.
+
+    Args:
+      plan: the folder of the plan, beside which it is made where that is on this machine.
+    """
+    return tempfile.TemporaryDirectory(prefix=PREFIX, dir=_scratch(plan))
+
+
+def _scratch(plan: str) -> str:
+    return str(Path(plan).parent) if is_local(plan) else tempfile.gettempdir()
+
+
+class ShardCount:
+    """What one attempt has done of a shard, for whoever looks: called with each pair.
+
+    Args:
+      folder: of the attempt.
+      token: of this start of the command. shard: its number. pairs: how many it is given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        token: str,
+        shard: int,
+        pairs: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path, self._head, self._clock = folder / NAME, f"{token} {shard}", clock
+        self._shard, self._pairs = shard, pairs
+        self._begun = self._counted = self._said = clock()
+
+    def __call__(self, done: int) -> None:
+        """Says how many pairs are fetched, or have failed; at most twice a second it is written."""
+        now = self._clock()
+        if now - self._counted < COUNT_S:
+            return
+        self._counted = now
+        with suppress(OSError):  # a full disk: what is done there says so
+            self._path.write_text(f"{self._head} {done}\n")
+        if now - self._said >= LINE_S:
+            self._said, rate = now, done / (now - self._begun)
+            line = "shard %s: %d of %d images, %.0f a second"
+            LOG.info(line, shard_name(self._shard), done, self._pairs, rate)
+
+
+def shards_under_way(plan: str, token: str) -> dict[int, int]:
+    """How many pairs are done of the shards that this machine's workers are at; of several attempts
+    at a shard, by the one that is farthest.
+
+    Args:
+      plan: the folder of the plan. token: of the start of the command.
+    """
+    done: dict[int, int] = {}
+    for path in Path(_scratch(plan)).glob(f"{PREFIX}*/{NAME}"):
+        words = _head_of(path).split()
+        # One that is just being written is empty.
+        if len(words) == 3 and words[0] == token and words[1].isdecimal() and words[2].isdecimal():
+            shard, count = int(words[1]), int(words[2])
+            done[shard] = max(count, done.get(shard, 0))
+    return done
+
+
+def _head_of(path: Path) -> str:
+    """The beginning of a file; of what is none, or gone by now, nothing."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # in /tmp it may be anything of anybody's
+    except OSError:
+        return ""
+    try:
+        return os.read(file, _LONGEST).decode("ascii", "replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(file)
