@@ -14,15 +14,15 @@ from pipeline.inputs.splits import Split
 from pipeline.job import Job
 from pipeline.options import Command
 from pipeline.rules import Rules
-from pipeline.runs.documents import (
+from pipeline.runs.engine import everywhere, gives_out_at_start
+from pipeline.runs.stores import is_dataflow
+from pipeline.runs.work_folder import (
     ImageSummary,
     PageSummary,
     TextSummary,
     WorkFolder,
     WrittenShard,
 )
-from pipeline.runs.engine import everywhere, gives_out_at_start
-from pipeline.runs.stores import is_dataflow
 from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
 from transforms.corpus.hash_sets import HashFile, WriteHashSets
 from transforms.corpus.judge_pairs import JudgePairs, TextRules

@@ -4,10 +4,18 @@ import math
 import re
 from dataclasses import dataclass, field
 
+from transforms.columns import reasons as r
 from transforms.fetching.fetch_settings import FETCH_DETAILS
 from transforms.pages.parse_pages import PAGE_FORMATS
 
 FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
+
+# Reasons that another rule, or another fetch, may undo.
+RULED = tuple(
+    reason
+    for reason in r.REASONS
+    if reason not in (r.BROKEN_PAGE, r.BROKEN_INPUT, r.MALFORMED_PAIR, r.DUPLICATE_PAIR)
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,13 @@ class Job:
     base_url: str = field(
         default="",
         metadata={"help": "of html: where the folder is served, such as https://docs.example/"},
+    )
+    also_rejected: str = field(
+        default="",
+        metadata={
+            "help": "of an input that is a set, read again what it dropped for these reasons "
+            "(too_few_words,rare_token), or all"
+        },
     )
     text_only: bool = field(
         default=False, metadata={"help": "stop after the text rules; kept pairs go to pairs/"}
@@ -75,12 +90,24 @@ class Job:
                 f"got {self.base_url!r}"
             )
         self._check_numbers()
+        for reason in self.also_rejected.split(",") if self.also_rejected else ():
+            if reason not in (*RULED, "all"):
+                raise ValueError(
+                    f"also_rejected must be all, or reasons, comma-separated: {', '.join(RULED)}; "
+                    f"got {reason!r}"
+                )
         for detail in self.retry_failed.split(",") if self.retry_failed else ():
             if detail not in FETCH_DETAILS and self.retry_failed not in ("true", "all"):
                 raise ValueError(
                     f"retry_failed must be all, or details of fetch_failed, comma-separated: "
                     f"{', '.join(sorted(FETCH_DETAILS))}; got {detail!r}"
                 )
+
+    @property
+    def rejected_reasons(self) -> tuple[str, ...]:
+        """The reasons for which dropped pairs are read again."""
+        named = self.also_rejected.split(",") if self.also_rejected else []
+        return RULED if "all" in named else tuple(named)
 
     def _check_numbers(self) -> None:
         for name in ("samples_per_shard", "batch_rows"):

@@ -19,9 +19,10 @@ from pipeline.curate import Places, curate_images
 from pipeline.options import Command, UsageError
 from pipeline.report.closing import close_retry
 from pipeline.report.progress import ImageProgress
-from pipeline.runs.documents import FailingHosts, Funnel, RetryPlan
+from pipeline.runs.documents import Funnel
 from pipeline.runs.engine import Engine
 from pipeline.runs.run_folder import RunFolder
+from pipeline.runs.work_folder import FailingHosts, RetryPlan
 from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.fetching.fetch_settings import GONE
 from transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed

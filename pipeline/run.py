@@ -8,37 +8,30 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.curate import Places, curate_images, curate_texts, parse_pages
-from pipeline.inputs.find_inputs import (
-    find_evaluation_files,
-    find_files,
-    find_vocabulary,
-)
-from pipeline.inputs.find_splits import find_splits, with_faults
-from pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
 from pipeline.inputs.splits import InputFile, Split
+from pipeline.inputs.whole_input import Input
 from pipeline.options import Command, UsageError
 from pipeline.report.broken_input import refuse_if_all_broken, render_broken
 from pipeline.report.closing import close_run
 from pipeline.report.fetch_report import render_failed
-from pipeline.report.funnel import render_funnel, render_pages, render_vocabulary
+from pipeline.report.funnel import render_pages, render_vocabulary
+from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
 from pipeline.report.progress import ImageProgress, verb_of
 from pipeline.retry import retry_failed
-from pipeline.runs.documents import BrokenInput, Funnel, TextSummary, WorkFolder
+from pipeline.runs.documents import BrokenInput, Funnel
 from pipeline.runs.engine import Engine, check_engine, everywhere
 from pipeline.runs.run_folder import RunFolder, describe_run
 from pipeline.runs.stores import check_retry, check_stores, is_dry_run
+from pipeline.runs.work_folder import TextSummary, WorkFolder
 from transforms.columns.kernels import WERE_COMPILED
-from transforms.corpus.hash_sets import HashFile
-from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.fetching.fetch_settings import GONE
-from transforms.pages.parse_pages import PageCounts, PageFiles
+from transforms.pages.parse_pages import PageCounts
 from transforms.storage.blocks import Blocks
 from transforms.storage.documents import DocumentError
 from transforms.workers.fencing import Fence
@@ -46,56 +39,6 @@ from transforms.workers.threads import stop_work
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
-
-
-@dataclass(frozen=True)
-class Input:
-    """What a run reads; pages are parsed first, and are then files to read."""
-
-    files: Sequence[InputFile]
-    splits: Sequence[Split]
-    pages: Sequence[PageFiles]
-    evaluation: Sequence[EvaluationFile]
-    vocabulary: HashFile | None
-
-    @classmethod
-    def find(cls, command: Command) -> Input:
-        """What the command names.
-
-        Raises:
-          UsageError: something is not there, or is not what it should be.
-        """
-        job = command.job
-        files = find_files(job)
-        splits = find_splits(job, files)
-        files = with_faults(files, splits)
-        return cls(
-            files,
-            splits,
-            find_pages(job, files),
-            find_evaluation_files(job.eval_images),
-            find_vocabulary(job.vocabulary),
-        )
-
-    def on_workers(self) -> Input:
-        """The same with its paths as workers find them, which may run in another folder."""
-        return replace(
-            self,
-            splits=[replace(split, path=everywhere(split.path)) for split in self.splits],
-            pages=[part.moved(everywhere) for part in self.pages],
-            evaluation=[replace(file, path=everywhere(file.path)) for file in self.evaluation],
-        )
-
-    def parsed(self, folder: str) -> Input:
-        """The same with what its pages were parsed to in place of the pages."""
-        if not self.pages:
-            return self
-        return replace(
-            self,
-            files=parsed_files(folder, self.pages, self.files),
-            splits=[*self.splits, *parsed_splits(folder, self.pages)],
-            pages=(),
-        )
 
 
 class TooLittleKeptError(Exception):
@@ -114,7 +57,7 @@ def run(command: Command) -> None:
     check_retry(command)
     check_stores(command)
     check_engine(command.beam)
-    given = Input.find(command)
+    given = Input.find(job)
     if is_dry_run(command):
         _translate(command, given)
         return
@@ -126,7 +69,7 @@ def run(command: Command) -> None:
         _judge(folder, folder.closing_funnel())
         return
     try:
-        funnel = Run(command, folder, given.on_workers()).finish()
+        funnel = Run(command, folder, given.on_workers(everywhere)).finish()
     except DocumentError as error:
         raise UsageError(
             f"{error}: another version of alignset may have begun this run; go on with that "
@@ -176,7 +119,7 @@ class Run:
                     return retry_failed(
                         self.command, folder, self.given.evaluation, self.places, self.engine
                     )
-            return close_run(folder) if self._curated() else None
+            return close_run(folder, self.given.sets) if self._curated() else None
         finally:
             stop_work()
             folder.release()
@@ -246,7 +189,7 @@ class Run:
 
 
 def _tell(funnel: Funnel) -> None:
-    print(render_funnel(funnel.steps))
+    print(render_stages(funnel))
     print(render_vocabulary(funnel.vocabulary))
     if isinstance(funnel.pages, PageCounts):
         print(render_pages(funnel.pages))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 
+from pipeline.inputs.earlier_sets import earlier_set
 from pipeline.inputs.splits import InputFile
 from pipeline.job import Job
 from pipeline.options import UsageError
@@ -18,8 +17,8 @@ from transforms.corpus.vocabulary_file import NAME as VOCABULARY
 from transforms.corpus.vocabulary_file import check_vocabulary
 from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.images.file_formats import IMAGE_SUFFIXES
-from transforms.storage.documents import DocumentError, read_document
 from transforms.storage.files import exists, is_local
+from transforms.storage.matching import match
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -39,34 +38,6 @@ SUFFIXES = {
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 
 
-@dataclass(frozen=True)
-class _SetJob:
-    text_only: bool
-
-
-@dataclass(frozen=True)
-class _SetManifest:
-    """What of a set's manifest says where its pairs are; of any version of ours."""
-
-    job: _SetJob
-
-
-def match(pattern: str) -> list[tuple[str, int]]:
-    """The files under a folder, or that a glob or a path names: (path, bytes), sorted."""
-    if is_local(pattern):
-        folder = Path(pattern).is_dir()
-        names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
-        files = [(name, os.path.getsize(name)) for name in names if Path(name).is_file()]
-    else:
-        folder = pattern.endswith("/") or not FileSystems.match([pattern])[0].metadata_list
-        spec = f"{pattern.rstrip('/')}/**" if folder else pattern
-        listed = FileSystems.match([spec])[0].metadata_list
-        files = [(item.path, item.size_in_bytes) for item in listed]
-    if folder:
-        files = [item for item in files if not Path(item[0]).name.startswith((".", "_"))]
-    return sorted(files)
-
-
 def format_of(path: str) -> tuple[str, str]:
     """The format and the compression that a file's name tells, or empty."""
     name = Path(path).name.lower()
@@ -81,33 +52,60 @@ def find_files(job: Job) -> list[InputFile]:
     Raises:
       UsageError: nothing is there, or a file's format cannot be told from its name.
     """
-    found: dict[str, InputFile] = {}
+    files: dict[str, InputFile] = {}
+    sets = []
     for pattern in job.input.split(","):
         _check_apart(pattern, job.output)
-        pattern = _pairs_of_set(pattern.rstrip("/")) or pattern
-        files = [
-            InputFile(path, size, _named(job, path))
-            for path, size in match(pattern)
-            if not _is_in(path, job.output)  # else a run could not go on where it stopped
-        ]
-        if len(files) > 1:  # beside what was asked for there may be sidecars
-            files = [f for f in files if _may_be(f)]
-            files = [f for f in files if not f.path.lower().endswith((".json", ".md", ".u64"))]
-        tars = [file for file in files if file.format == "webdataset"]
-        if any(file.format not in ("", "html") for file in files):
-            files = [file for file in files if file.format != "html"]  # a page about the others
-        listed = [file for file in files if file.format]
-        if not files:
-            raise UsageError(f"no input at {pattern!r}: give files, a folder or a glob that exists")
-        if not listed:
+        earlier = earlier_set(pattern)
+        if earlier is None:
+            files |= {file.path: file for file in _matching(job, pattern)}
+            continue
+        sets.append(earlier)
+        pairs = earlier.rejected(job)
+        for folder in earlier.pair_folders(job):
+            pairs += _matching(job, folder, of_set=True)
+        if not pairs:
             raise UsageError(
-                f"cannot tell the format of {files[0].path} by its name; give --input_format"
+                f"the set {earlier.folder} holds no pair; give its own command with "
+                "--retry_failed, or --also_rejected=all to read what it dropped"
             )
-        for file in tars or listed:  # beside shards, Parquet and JSON are their sidecars
-            found[file.path] = file
-    if not sum(file.bytes for file in found.values()):
+        files |= {file.path: file for file in pairs}
+    if job.also_rejected and not sets:
+        raise UsageError(
+            "--also_rejected reads what a set of this project has dropped: give the folder of one, "
+            f"with its manifest.json, as --input; got {job.input}"
+        )
+    if not files:
+        raise UsageError(f"no input at {job.input!r}: give files, a folder or a glob that exists")
+    if not sum(file.bytes for file in files.values()):
         raise UsageError(f"the input is empty: {job.input} has no bytes; give pairs to read")
-    return sorted(found.values())
+    return sorted(files.values(), key=attrgetter("path"))
+
+
+def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile]:
+    """The files of pairs or pages that a pattern names, without those that lie beside them; of a
+    set of ours there may be none.
+
+    Raises:
+      UsageError: there are files, and the format of none can be told.
+    """
+    files = [
+        InputFile(path, size, _named(job, path))
+        for path, size in match(pattern)
+        if not _is_in(path, job.output)  # else a run could not go on where it stopped
+    ]
+    if of_set or len(files) > 1:  # beside what was asked for there may be sidecars
+        files = [f for f in files if _may_be(f)]
+        files = [f for f in files if not f.path.lower().endswith((".json", ".md", ".u64"))]
+    tars = [file for file in files if file.format == "webdataset"]
+    if any(file.format not in ("", "html") for file in files):
+        files = [file for file in files if file.format != "html"]  # a page about the others
+    listed = [file for file in files if file.format]
+    if files and not listed:
+        raise UsageError(
+            f"cannot tell the format of {files[0].path} by its name; give --input_format"
+        )
+    return tars or listed  # beside shards, Parquet and JSON are their sidecars
 
 
 def _check_apart(pattern: str, output: str) -> None:
@@ -120,17 +118,6 @@ def _check_apart(pattern: str, output: str) -> None:
         raise UsageError(
             f"--output={output} is the input {pattern!r}, or lies within it; give another --output"
         )
-
-
-def _pairs_of_set(folder: str) -> str | None:
-    """Where a set of ours has its pairs, its other files being none; None of anything else."""
-    if any(c in folder for c in "*?[") or not exists(f"{folder}/manifest.json"):
-        return None
-    try:
-        job = read_document(f"{folder}/manifest.json", _SetManifest).job
-    except DocumentError:
-        return None
-    return f"{folder}/{'pairs' if job.text_only else 'shards'}"
 
 
 def _may_be(file: InputFile) -> bool:

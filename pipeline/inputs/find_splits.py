@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import UnsetType
 
-from pipeline.inputs.find_inputs import format_of, match
+from pipeline.inputs.find_inputs import format_of
 from pipeline.inputs.readers import as_bytes
 from pipeline.inputs.splits import InputFile, Split, row_group_splits
 from pipeline.inputs.text_headers import header_columns
@@ -29,6 +30,7 @@ from transforms.storage.broken_files import (
     broken_file,
 )
 from transforms.storage.files import is_local, open_to_read
+from transforms.storage.matching import match
 
 _PARQUET = b"PAR1"
 _SHARD = re.compile(r"(.*/)?(\d+)\.tar")
@@ -58,7 +60,8 @@ def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
     splits: list[Split] = []
     unfinished = _unfinished(files)
     for file in files:
-        split = Split(file.path, file.format, format_of(file.path)[1])
+        reasons = () if isinstance(file.reasons, UnsetType) else tuple(file.reasons)
+        split = Split(file.path, file.format, format_of(file.path)[1], reasons=reasons)
         try:
             if file.path in unfinished:
                 stats = f"{file.path.rpartition('/')[2].removesuffix('.tar')}{_STATS}"
@@ -191,8 +194,10 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
-    url = _column(split, names, job.url_column, URL_NAMES, "url_column")
-    text = _column(split, names, job.text_column, TEXT_NAMES, "text_column")
+    # What a set has dropped has columns of its own, whatever those of other files are.
+    wanted = ("url", "caption") if split.reasons else (job.url_column, job.text_column)
+    url = _column(split, names, wanted[0], URL_NAMES, "url_column")
+    text = _column(split, names, wanted[1], TEXT_NAMES, "text_column")
     if url == text:
         raise UsageError(
             f"{split.path}: column {url!r} is to be both URL and text; give another --text_column"

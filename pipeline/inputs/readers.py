@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.inputs.row_groups import BATCH_BYTES, STRINGS, RowGroups, joined, string_sizes
 from pipeline.inputs.splits import Split
@@ -142,19 +143,26 @@ def _parquet(split: Split, batch_rows: int, told: list[BrokenFile]) -> Iterator[
     Each group is read by itself, in steps that do not depend on `batch_rows` or on the split.
     """
     names = [split.url_column, split.text_column, *filter(None, [split.page_column])]
-    faults = ["malformed"] if split.format == "pages" else []
+    others = ["malformed"] if split.format == "pages" else ["reason"] if split.reasons else []
     # Arrow's own file does not wait for the interpreter's lock.
     with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
-        groups = RowGroups(source, names, faults)
+        groups = RowGroups(source, names, others)
 
         def read_each() -> Iterator[pa.RecordBatch]:
             for group in split.row_groups:
                 try:
-                    yield from groups.read(group)
+                    for batch in groups.read(group):
+                        yield _dropped_for(split.reasons, batch) if split.reasons else batch
                 except Exception as error:
                     told.append(_told(split, error))
 
         yield from joined(read_each(), batch_rows)
+
+
+def _dropped_for(reasons: Sequence[str], batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The pairs of a batch that were dropped for one of these reasons."""
+    wanted = pc.is_in(batch["reason"], value_set=pa.array(reasons, pa.string()))
+    return batch.filter(wanted).drop_columns(["reason"])
 
 
 def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:

@@ -15,12 +15,18 @@ ROWS_PER_SPLIT = 1 << 18
 
 @dataclass(frozen=True, order=True)
 class InputFile:
-    """A file as it was found; `fault` is the detail where nothing of it can be read."""
+    """A file as it was found.
+
+    Attributes:
+      fault: the detail, where nothing of it can be read.
+      reasons: of what a set has dropped, for which pairs are read.
+    """
 
     path: str
     bytes: int
     format: str
     fault: str | UnsetType = UNSET
+    reasons: list[str] | UnsetType = UNSET
 
     def shown(self) -> InputFile:
         """The same for documents, which are UTF-8; the bytes of a name need not be."""
@@ -39,6 +45,7 @@ class Split:
     row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
     page_column: str = ""  # the page that a pair is from; not every input has it
     broken: BrokenFile | None = None  # where nothing of it can be read
+    reasons: tuple[str, ...] = ()  # of what a set has dropped, for which pairs are read
 
 
 def row_group_splits(split: Split, footer: pq.FileMetaData) -> list[Split]:

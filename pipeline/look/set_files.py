@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.inputs.find_inputs import match
 from pipeline.options import UsageError
 from pipeline.runs.documents import Funnel
 from transforms.columns.reasons import IMAGE_STEPS, TEXT_STEPS
 from transforms.storage.documents import DocumentError, find_document
 from transforms.storage.files import is_local
+from transforms.storage.matching import match
 
 _OF_SHARD = re.compile(r"(?:images-)?(\d{5,})(?:_stats\.json|\.parquet|\.tar)")
 

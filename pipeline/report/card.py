@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 import jinja2
 import pyarrow as pa
@@ -11,19 +13,26 @@ import pyarrow as pa
 from pipeline.report.card_text import BODY, FRONT
 from pipeline.report.contents import QUANTILES, Contents, as_code
 from pipeline.report.funnel import render_funnel
-from pipeline.runs.documents import Funnel, Manifest
+from pipeline.report.history import all_stages
+from pipeline.runs.documents import Funnel, Manifest, Stage
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
 _NAMED_FILES = 5  # of each format, on the card
 
 
-def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents) -> str:
+def dataset_card(
+    manifest: Manifest,
+    funnel: Funnel,
+    contents: Contents,
+    earlier: Mapping[str, Manifest] | None = None,
+) -> str:
     """The text of the card.
 
     Args:
       manifest, funnel: as they are written.
       contents: what was seen of the pairs.
+      earlier: the manifests of the sets that it was made of, by where they are.
     """
     original = manifest.resize["resize_mode"] == "original"
     extension = "jpg" if original else str(manifest.resize["encode_format"])
@@ -50,7 +59,21 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents) -> str:
         tars=tar_pattern(sorted(numbers)),
         unfiltered=_unfiltered(manifest, text_only),
         table=render_funnel(funnel.steps),
+        stages=[_stage(stage, manifest, earlier or {}) for stage in all_stages(funnel)],
     )
+
+
+def _stage(stage: Stage, manifest: Manifest, earlier: Mapping[str, Manifest]) -> dict[str, Any]:
+    """What the card tells of an earlier set: its sources, its funnel and its other rules."""
+    before = earlier.get(stage.folder)
+    rules = before.rules.items() if before else ()
+    return {
+        "folder": stage.folder,
+        "pairs": stage.pairs,
+        "sources": _sources(before) if before else [],
+        "rules": {name: value for name, value in rules if manifest.rules.get(name) != value},
+        "table": render_funnel(stage.steps) if stage.steps else "",
+    }
 
 
 def size_category(pairs: int) -> str:

@@ -154,6 +154,24 @@ python -m open_clip_train.main --dataset-type webdataset --train-num-samples {{ 
 {{ table }}
 ```
 
+{% for stage in stages -%}
+### Before that: `{{ stage.folder }}`
+A set of {{ n(stage.pairs) }} pairs, of which this one was made. The folder has its documents and
+what was dropped from it.
+{% for line in stage.sources -%}
+- {{ line }}
+{% endfor %}
+{%- if stage.table %}
+```
+{{ stage.table }}
+```
+{% endif %}
+{%- if stage.rules %}
+Rules that differed:
+{% for name, value in stage.rules.items() -%}
+- `{{ name }}` {{ value if value != "" else "(all)" }}
+{% endfor %}{% endif %}
+{% endfor -%}
 ## What is not filtered
 {% for line in unfiltered -%}
 - {{ line }}

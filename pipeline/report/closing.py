@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 from msgspec import UNSET, UnsetType
 
+from pipeline.inputs.earlier_sets import EarlierSet
 from pipeline.report.card import dataset_card
 from pipeline.report.contents import fetch_days, look_into
 from pipeline.report.fetch_report import failed_fetches
 from pipeline.report.funnel import check_funnel, funnel
-from pipeline.runs.documents import (
-    BrokenInput,
-    Funnel,
-    ImageSummary,
-    Manifest,
-    Retry,
-    RetryBase,
-    RetryPlan,
-    RunDescription,
-    ShardEntry,
-    TextSummary,
-    WrittenShard,
-)
+from pipeline.report.history import carry_history, earlier_manifests
+from pipeline.runs.documents import BrokenInput, Funnel, Manifest, Retry, RunDescription, ShardEntry
 from pipeline.runs.run_folder import RunFolder
+from pipeline.runs.work_folder import ImageSummary, RetryBase, RetryPlan, TextSummary, WrittenShard
 from transforms.columns.reasons import FETCH_FAILED, TEXT_STEPS
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularyFile
@@ -38,8 +30,11 @@ from transforms.workers.packages import DECIDING, installed
 from transforms.workers.summaries import Counts, add_by_name, add_counts
 
 
-def close_run(folder: RunFolder) -> Funnel:
+def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
     """Writes the closing documents, the manifest last; returns the funnel.
+
+    Args:
+      sets: the sets of ours that this one was made of.
 
     Raises:
       RuntimeError: the counts do not add up.
@@ -76,6 +71,7 @@ def close_run(folder: RunFolder) -> Funnel:
         folder,
         manifest,
         Funnel(
+            history=carry_history(folder.out, sets) or UNSET,
             broken_input=_broken_input(text, folder.description),
             pages=pages.counts if pages else UNSET,
             fetch=failed_fetches(images.counts.seen, images.statuses, images.hosts),
@@ -159,7 +155,8 @@ def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
         pairs = sum(shard.pairs for shard in manifest.held_out.values())
         closing = replace(closing, holdout=pairs)
     write_document(f"{folder.out}/funnel.json", closing)
-    card = dataset_card(manifest, closing, look_into(folder.out, manifest)).encode()
+    contents, earlier = look_into(folder.out, manifest), earlier_manifests(folder.out, closing)
+    card = dataset_card(manifest, closing, contents, earlier).encode()
     write_atomically(f"{folder.out}/README.md", lambda sink: sink.write(card))
     write_document(f"{folder.out}/manifest.json", manifest)
     folder.clean()

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 from msgspec import UNSET, UnsetType
 
-from pipeline.runs.documents import Days, Manifest, RunDescription, WrittenShard
+from pipeline.runs.documents import Days, Manifest, RunDescription
+from pipeline.runs.work_folder import WrittenShard
 from transforms.shards.shard_places import ShardPlaces
 from transforms.storage.files import is_local, open_to_read
 

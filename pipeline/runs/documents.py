@@ -1,4 +1,4 @@
-"""The documents of a run: what lies in its work folder, and what it leaves at its end.
+"""The documents that a run leaves at its end.
 
 docs/shard_format.md says what their fields are.
 """
@@ -17,8 +17,6 @@ from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
 from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.broken_files import BrokenFiles
-from transforms.storage.documents import find_document, read_document
-from transforms.workers.summaries import Counts
 
 Setting = str | int | float | bool
 Settings = dict[str, Setting]
@@ -38,57 +36,6 @@ class RunDescription:
 
 
 @dataclass(frozen=True)
-class PageSummary:
-    """`pages.json`: what was counted where pages were parsed."""
-
-    counts: PageCounts
-
-
-@dataclass(frozen=True)
-class TextSummary:
-    """`text.json`: what the text plane has made.
-
-    Attributes:
-      rows_read: by the first reading; `counts` are by the second.
-      vocabulary_file: that of the run, or the one that was given.
-      shards: how many pairs each of those has that were planned, by its number.
-      broken: the input files that cannot be read to their end.
-    """
-
-    rows_read: int
-    counts: Counts
-    vocabulary: VocabularySummary
-    vocabulary_file: HashFile
-    shards: dict[int, int] = field(default_factory=dict)
-    broken: BrokenFiles = field(default_factory=BrokenFiles)
-
-
-@dataclass(frozen=True, order=True)
-class WrittenShard:
-    """What the image plane's summary says of a shard."""
-
-    number: int
-    kept: int
-    sha256: str | None  # of the tar; None where nothing is kept, and so there is none
-
-
-@dataclass(frozen=True)
-class ImageSummary:
-    """`images.json`: what the image plane has made.
-
-    Attributes:
-      hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
-      evaluation_images: the evaluation sets, by name.
-    """
-
-    shards: list[WrittenShard]
-    counts: Counts
-    statuses: dict[str, int]
-    hosts: list[FailingHost]
-    evaluation_images: dict[str, EvaluationSet]
-
-
-@dataclass(frozen=True)
 class Step:
     """A step of the funnel."""
 
@@ -96,6 +43,22 @@ class Step:
     seen: int
     kept: int
     dropped: dict[str, int]  # by reason
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An earlier set that a set was made of.
+
+    Attributes:
+      folder: where its documents and rejects are, within the set's own.
+      pairs, steps: as its funnel has them; none where that is of another version.
+      history: the sets that it was made of itself.
+    """
+
+    folder: str
+    pairs: int = 0
+    steps: list[Step] = field(default_factory=list)
+    history: list[Stage] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -124,6 +87,7 @@ class Funnel:
       pairs: how many are kept. holdout: how many of them are held out.
     """
 
+    history: list[Stage] | UnsetType = UNSET
     broken_input: BrokenInput | UnsetType = UNSET
     pages: PageCounts | UnsetType = UNSET
     fetch: FetchReport
@@ -191,106 +155,3 @@ class Manifest(RunDescription):
     def numbers(self) -> list[int]:
         """The numbers of all shards."""
         return sorted([*map(int, self.shards), *(HOLDOUT + int(n) for n in self.held_out)])
-
-
-@dataclass(frozen=True)
-class RetryPlan:
-    """`retry.json`: how many pairs are fetched again, the shards planned for them, as in
-    `TextSummary`, and the details with which they failed."""
-
-    pairs: int
-    shards: dict[int, int]
-    details: list[str]
-
-
-@dataclass(frozen=True)
-class FailingHosts:
-    """`hosts.json`: the hosts with the most failures after a retry."""
-
-    hosts: list[FailingHost]
-
-
-@dataclass(frozen=True)
-class RetryBase:
-    """`base.json`: the closing documents that a retry begins from, kept until its end."""
-
-    manifest: Manifest
-    funnel: Funnel
-
-
-@dataclass(frozen=True)
-class WorkFolder:
-    """What lies in a run's work folder, `_temporary/`, which goes at its end.
-
-    Attributes:
-      path: of the folder, as all workers find it.
-    """
-
-    path: str
-
-    @property
-    def description(self) -> str:
-        return f"{self.path}/run.json"
-
-    @property
-    def plan(self) -> str:
-        """The folder of the pairs of each shard."""
-        return f"{self.path}/plan"
-
-    @property
-    def pages(self) -> str:
-        """The folder of what pages were parsed to."""
-        return f"{self.path}/pages"
-
-    @property
-    def start(self) -> str:
-        """What `Fence` keeps."""
-        return f"{self.path}/start"
-
-    @property
-    def page_summary(self) -> str:
-        return f"{self.path}/pages.json"
-
-    @property
-    def text_summary(self) -> str:
-        return f"{self.path}/text.json"
-
-    @property
-    def image_summary(self) -> str:
-        return f"{self.path}/images.json"
-
-    @property
-    def retry_plan(self) -> str:
-        return f"{self.path}/retry.json"
-
-    @property
-    def retry_hosts(self) -> str:
-        return f"{self.path}/hosts.json"
-
-    @property
-    def retry_base(self) -> str:
-        return f"{self.path}/base.json"
-
-    def find_pages(self) -> PageSummary | None:
-        """What was counted of pages; None where they are not parsed, or there were none."""
-        return find_document(self.page_summary, PageSummary)
-
-    def find_text(self) -> TextSummary | None:
-        """What the text plane has made; None where it has not ended."""
-        return find_document(self.text_summary, TextSummary)
-
-    def find_images(self) -> ImageSummary | None:
-        """What the image plane has made; None where it has not ended."""
-        return find_document(self.image_summary, ImageSummary)
-
-    def find_retry_plan(self) -> RetryPlan | None:
-        """What is fetched again; None where that is not planned yet."""
-        return find_document(self.retry_plan, RetryPlan)
-
-    def read_retry_hosts(self) -> list[FailingHost]:
-        """The hosts with the most failures after a retry."""
-        return read_document(self.retry_hosts, FailingHosts).hosts
-
-    def read_retry_base(self) -> RetryBase:
-        """The closing documents that a retry begins from."""
-        return read_document(self.retry_base, RetryBase)

@@ -15,24 +15,18 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 from msgspec import UnsetType
 
-from pipeline.inputs.find_inputs import match
 from pipeline.inputs.splits import InputFile
 from pipeline.options import Command, UsageError
-from pipeline.runs.documents import (
-    Funnel,
-    Manifest,
-    RetryBase,
-    RunDescription,
-    Settings,
-    WorkFolder,
-)
+from pipeline.runs.documents import Funnel, Manifest, RunDescription, Settings
 from pipeline.runs.engine import everywhere
 from pipeline.runs.run_lock import LOCK, Lock, take_lock
+from pipeline.runs.work_folder import RetryBase, WorkFolder
 from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.shards.renumber_shards import forget_renumbering
 from transforms.storage.documents import DocumentError, read_document, write_document
 from transforms.storage.files import exists, is_local, remove, remove_leftovers
+from transforms.storage.matching import match
 from transforms.workers.fencing import Fence
 
 # What of fetching decides whether a URL can be had at all.

@@ -22,7 +22,7 @@ from apache_beam.portability.api import beam_runner_api_pb2 as api
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
 from pipeline.inputs.splits import Split
-from pipeline.runs.documents import WorkFolder
+from pipeline.runs.work_folder import WorkFolder
 from tests.support.command import run, run_args
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.runs.documents import WorkFolder
+from pipeline.runs.work_folder import WorkFolder
 from tests.support.command import digests, manifest, run, run_args, succeed
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, photograph

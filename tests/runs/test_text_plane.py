@@ -18,7 +18,7 @@ from pipeline.curate import Places, curate_texts
 from pipeline.inputs.find_inputs import find_files
 from pipeline.inputs.find_splits import find_splits
 from pipeline.options import parse
-from pipeline.runs.documents import WorkFolder
+from pipeline.runs.work_folder import WorkFolder
 from tests.support import reference
 from tests.support.made_batches import Rows, language_rule, ngram_hash, pair_batch, run_in_beam
 from tests.support.nasty_texts import captions, urls

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ from transforms.storage.object_stores import (
     object_exists,
     open_object,
     remove_object,
+    scheme,
     upload,
 )
 
@@ -123,6 +125,25 @@ def copy_file(source: str, path: str) -> None:
             write_atomically(path, lambda sink: shutil.copyfileobj(file, sink, PIECE))
     else:
         copy_object(source, path)
+
+
+def carry_file(source: str, path: str) -> None:
+    """Has a finished file at another place too, whole or not at all; once done, does nothing again.
+
+    Local files share their bytes where the file system can: they are replaced, and never changed.
+    """
+    if exists(path):
+        return
+    if is_local(source) and is_local(path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):
+            os.link(source, path)
+            return
+    if scheme(source) == scheme(path):
+        copy_file(source, path)
+        return
+    with open_to_read(source) as file:
+        write_atomically(path, lambda sink: shutil.copyfileobj(file, sink, PIECE))
 
 
 def remove(path: str) -> None:

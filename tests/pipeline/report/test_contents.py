@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from pipeline.report.contents import as_code, as_example, fetch_days, look_into
-from pipeline.runs.documents import Days, Manifest, ShardEntry, WrittenShard
+from pipeline.runs.documents import Days, Manifest, ShardEntry
+from pipeline.runs.work_folder import WrittenShard
 from tests.support.command import succeed
 from tests.support.golden_run import Golden
 from transforms.storage.documents import read_document

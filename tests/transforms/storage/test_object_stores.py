@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.inputs.find_inputs import match
 from tests.support.memory_files import read
 from tests.support.stores import FaultyProxy, Store, chosen_store, faulty_proxy, options_of
 from transforms.storage.files import (
@@ -20,6 +19,7 @@ from transforms.storage.files import (
     publish,
     write_atomically,
 )
+from transforms.storage.matching import match
 from transforms.storage.object_stores import has_conditions, may_pass, put_if, read_version
 
 BIG = os.urandom(9_000_000)  # more than boto3 sends at once

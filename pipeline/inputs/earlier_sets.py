@@ -1,0 +1,73 @@
+"""Sets of ours that are read as input: where their pairs are, and what was dropped from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.inputs.splits import InputFile
+from pipeline.job import Job
+from transforms.storage.documents import DocumentError, read_document
+from transforms.storage.files import exists
+from transforms.storage.matching import match
+
+
+@dataclass(frozen=True)
+class _SetJob:
+    text_only: bool
+    holdout: float = 0.0
+
+
+@dataclass(frozen=True)
+class _SetManifest:
+    """What of a set's manifest says where its pairs are; of any version of ours."""
+
+    job: _SetJob
+
+
+@dataclass(frozen=True, order=True)
+class EarlierSet:
+    """A finished set.
+
+    Attributes:
+      folder: its output folder. text_only, holdout: as its command had them.
+    """
+
+    folder: str
+    text_only: bool
+    holdout: float
+
+    def pair_folders(self, job: Job) -> list[str]:
+        """Where its pairs are. What it holds out is read only by a run that holds out, too."""
+        if self.text_only:
+            return [f"{self.folder}/pairs"]
+        held_out = [f"{self.folder}/holdout"] if self.holdout and job.holdout else []
+        return [f"{self.folder}/shards", *held_out]
+
+    def rejected(self, job: Job) -> list[InputFile]:
+        """The files of what was dropped from it, with the reasons for which pairs are read."""
+        reasons = list(job.rejected_reasons)
+        files = match(f"{self.folder}/rejected") if reasons else []
+        return [InputFile(path, size, "parquet", reasons=reasons) for path, size in files]
+
+
+def earlier_set(folder: str) -> EarlierSet | None:
+    """The set of ours that a folder is; None of anything else."""
+    folder = folder.rstrip("/")
+    if any(c in folder for c in "*?[") or not exists(f"{folder}/manifest.json"):
+        return None
+    try:
+        job = read_document(f"{folder}/manifest.json", _SetManifest).job
+    except DocumentError:
+        return None
+    return EarlierSet(folder, job.text_only, job.holdout)
+
+
+def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
+    """The sets of ours that files are the pairs of, also where a glob named them; sorted."""
+    folders = {file.path.rpartition("/")[0] for file in files}
+    roots = {
+        root
+        for root, _, name in (folder.rpartition("/") for folder in folders)
+        if name in ("shards", "holdout", "pairs", "rejected")
+    }
+    return sorted(filter(None, map(earlier_set, roots)))

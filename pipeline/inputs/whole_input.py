@@ -1,0 +1,71 @@
+"""All that a command reads, found and checked before anything is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.inputs.earlier_sets import EarlierSet, earlier_sets
+from pipeline.inputs.find_inputs import find_evaluation_files, find_files, find_vocabulary
+from pipeline.inputs.find_splits import find_splits, with_faults
+from pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
+from pipeline.inputs.splits import InputFile, Split
+from pipeline.job import Job
+from transforms.corpus.hash_sets import HashFile
+from transforms.decontamination.evaluation_images import EvaluationFile
+from transforms.pages.parse_pages import PageFiles
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a run reads; pages are parsed first, and are then files to read.
+
+    Attributes:
+      sets: the sets of ours that files are the pairs of.
+    """
+
+    files: Sequence[InputFile]
+    splits: Sequence[Split]
+    pages: Sequence[PageFiles]
+    evaluation: Sequence[EvaluationFile]
+    vocabulary: HashFile | None
+    sets: Sequence[EarlierSet]
+
+    @classmethod
+    def find(cls, job: Job) -> Input:
+        """What the command names.
+
+        Raises:
+          UsageError: something is not there, or is not what it should be.
+        """
+        files = find_files(job)
+        splits = find_splits(job, files)
+        files = with_faults(files, splits)
+        return cls(
+            files,
+            splits,
+            find_pages(job, files),
+            find_evaluation_files(job.eval_images),
+            find_vocabulary(job.vocabulary),
+            earlier_sets(files),
+        )
+
+    def on_workers(self, everywhere: Callable[[str], str]) -> Input:
+        """The same with its paths as workers find them, which may run in another folder."""
+        return replace(
+            self,
+            splits=[replace(split, path=everywhere(split.path)) for split in self.splits],
+            pages=[part.moved(everywhere) for part in self.pages],
+            evaluation=[replace(file, path=everywhere(file.path)) for file in self.evaluation],
+        )
+
+    def parsed(self, folder: str) -> Input:
+        """The same with what its pages were parsed to in place of the pages."""
+        if not self.pages:
+            return self
+        return replace(
+            self,
+            files=parsed_files(folder, self.pages, self.files),
+            splits=[*self.splits, *parsed_splits(folder, self.pages)],
+            pages=(),
+        )

@@ -1,0 +1,169 @@
+"""What lies in the work folder of a run, `_temporary/`, and goes at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.runs.documents import Funnel, Manifest
+from transforms.corpus.hash_sets import HashFile
+from transforms.corpus.vocabulary import VocabularySummary
+from transforms.decontamination.evaluation_images import EvaluationSet
+from transforms.pages.parse_pages import PageCounts
+from transforms.shards.failed_fetches import FailingHost
+from transforms.storage.broken_files import BrokenFiles
+from transforms.storage.documents import find_document, read_document
+from transforms.workers.summaries import Counts
+
+
+@dataclass(frozen=True)
+class PageSummary:
+    """`pages.json`: what was counted where pages were parsed."""
+
+    counts: PageCounts
+
+
+@dataclass(frozen=True)
+class TextSummary:
+    """`text.json`: what the text plane has made.
+
+    Attributes:
+      rows_read: by the first reading; `counts` are by the second.
+      vocabulary_file: that of the run, or the one that was given.
+      shards: how many pairs each of those has that were planned, by its number.
+      broken: the input files that cannot be read to their end.
+    """
+
+    rows_read: int
+    counts: Counts
+    vocabulary: VocabularySummary
+    vocabulary_file: HashFile
+    shards: dict[int, int] = field(default_factory=dict)
+    broken: BrokenFiles = field(default_factory=BrokenFiles)
+
+
+@dataclass(frozen=True, order=True)
+class WrittenShard:
+    """What the image plane's summary says of a shard."""
+
+    number: int
+    kept: int
+    sha256: str | None  # of the tar; None where nothing is kept, and so there is none
+
+
+@dataclass(frozen=True)
+class ImageSummary:
+    """`images.json`: what the image plane has made.
+
+    Attributes:
+      hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
+      evaluation_images: the evaluation sets, by name.
+    """
+
+    shards: list[WrittenShard]
+    counts: Counts
+    statuses: dict[str, int]
+    hosts: list[FailingHost]
+    evaluation_images: dict[str, EvaluationSet]
+
+
+@dataclass(frozen=True)
+class RetryPlan:
+    """`retry.json`: how many pairs are fetched again, the shards planned for them, as in
+    `TextSummary`, and the details with which they failed."""
+
+    pairs: int
+    shards: dict[int, int]
+    details: list[str]
+
+
+@dataclass(frozen=True)
+class FailingHosts:
+    """`hosts.json`: the hosts with the most failures after a retry."""
+
+    hosts: list[FailingHost]
+
+
+@dataclass(frozen=True)
+class RetryBase:
+    """`base.json`: the closing documents that a retry begins from, kept until its end."""
+
+    manifest: Manifest
+    funnel: Funnel
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """What lies in a run's work folder, `_temporary/`, which goes at its end.
+
+    Attributes:
+      path: of the folder, as all workers find it.
+    """
+
+    path: str
+
+    @property
+    def description(self) -> str:
+        return f"{self.path}/run.json"
+
+    @property
+    def plan(self) -> str:
+        """The folder of the pairs of each shard."""
+        return f"{self.path}/plan"
+
+    @property
+    def pages(self) -> str:
+        """The folder of what pages were parsed to."""
+        return f"{self.path}/pages"
+
+    @property
+    def start(self) -> str:
+        """What `Fence` keeps."""
+        return f"{self.path}/start"
+
+    @property
+    def page_summary(self) -> str:
+        return f"{self.path}/pages.json"
+
+    @property
+    def text_summary(self) -> str:
+        return f"{self.path}/text.json"
+
+    @property
+    def image_summary(self) -> str:
+        return f"{self.path}/images.json"
+
+    @property
+    def retry_plan(self) -> str:
+        return f"{self.path}/retry.json"
+
+    @property
+    def retry_hosts(self) -> str:
+        return f"{self.path}/hosts.json"
+
+    @property
+    def retry_base(self) -> str:
+        return f"{self.path}/base.json"
+
+    def find_pages(self) -> PageSummary | None:
+        """What was counted of pages; None where they are not parsed, or there were none."""
+        return find_document(self.page_summary, PageSummary)
+
+    def find_text(self) -> TextSummary | None:
+        """What the text plane has made; None where it has not ended."""
+        return find_document(self.text_summary, TextSummary)
+
+    def find_images(self) -> ImageSummary | None:
+        """What the image plane has made; None where it has not ended."""
+        return find_document(self.image_summary, ImageSummary)
+
+    def find_retry_plan(self) -> RetryPlan | None:
+        """What is fetched again; None where that is not planned yet."""
+        return find_document(self.retry_plan, RetryPlan)
+
+    def read_retry_hosts(self) -> list[FailingHost]:
+        """The hosts with the most failures after a retry."""
+        return read_document(self.retry_hosts, FailingHosts).hosts
+
+    def read_retry_base(self) -> RetryBase:
+        """The closing documents that a retry begins from."""
+        return read_document(self.retry_base, RetryBase)

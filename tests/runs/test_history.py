@@ -1,0 +1,196 @@
+"""A set made of a set: its history comes along, and a loosened rule fetches what is missing."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.command import funnel, kept, rejected, run, succeed
+from tests.support.golden import FLAGS, TEXTS
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb, small_web
+from transforms.columns.reasons import REASONS
+
+COUNT = 40
+SHORT = [f"dog {word}" for word in ("house", "garden", "street", "water", "bridge")]
+LONG = "a long walk through the garden to the river and over the old bridge near the house"
+STRICT = ("--min_words=3", "--max_words=10")
+PAGE = "https://page.example/{}"
+
+
+class First(NamedTuple):
+    """A finished set, and the web that it was made of."""
+
+    web: SmallWeb
+    source: Path
+    output: Path
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("first")
+    with small_web() as web:
+        captions = [*TEXTS[: COUNT - 6], *SHORT, LONG]
+        web.files |= {f"/y/{n}": encoded(photograph(1500 + n), "JPEG") for n in range(COUNT)}
+        table = {
+            "url": [f"{web.url}/y/{n}" for n in range(COUNT)],
+            "caption": captions,
+            "page_url": [PAGE.format(n) for n in range(COUNT)],
+        }
+        pq.write_table(pa.table(table), folder / "pairs.parquet")
+        succeed(folder / "pairs.parquet", folder / "set", *FLAGS, *STRICT)
+        yield First(web, folder / "pairs.parquet", folder / "set")
+
+
+def pages_of(output: Path, folders: tuple[str, ...]) -> dict[str, str]:
+    tables = [pq.read_table(path) for name in folders for path in output.glob(f"{name}/*.parquet")]
+    return {row["url"]: row["page_url"] for table in tables for row in table.to_pylist()}
+
+
+def test_a_loosened_rule_is_one_command_and_fetches_only_what_is_missing(
+    first: First, tmp_path: Path
+):
+    out, before = tmp_path / "loose", len(first.web.requests)
+    flags = ("--min_words=2", "--max_words=10", "--also_rejected=too_few_words")
+    ended = succeed(first.output, out, *FLAGS, *flags)
+    assert sorted(first.web.requests[before:]) == sorted(
+        f"/y/{n}" for n in range(COUNT - 6, COUNT - 1)
+    )
+    assert {fate.caption for fate in kept(out)} == {*TEXTS[: COUNT - 6], *SHORT}
+    assert rejected(out) == []  # what was too long stays where it was
+    assert len(pages_of(out, ("shards",))) == COUNT - 1
+    assert all(
+        page.startswith("https://page.example/") for page in pages_of(out, ("shards",)).values()
+    )
+    [stage] = funnel(out)["history"]
+    assert stage["folder"] == "history/00"
+    assert stage["pairs"] == COUNT - 6
+    assert stage["steps"] == funnel(first.output)["steps"]
+    assert "history/00: 34 pairs, of which this set was made" in ended.out
+    card = (out / "README.md").read_text()
+    assert "### Before that: `history/00`" in card
+    assert "- `min_words` 3\n" in card
+    assert "`max_words`" not in card.split("Rules that differed:")[1].split("##")[0]
+    assert "too_few_words" in card
+    for name in ("manifest.json", "funnel.json"):
+        carried, original = out / "history/00" / name, first.output / name
+        assert carried.read_bytes() == original.read_bytes()
+    assert {path.name for path in (out / "history/00/rejected").iterdir()} == {
+        path.name for path in (first.output / "rejected").iterdir()
+    }
+
+
+def test_all_that_was_dropped_and_all_that_was_kept_are_the_first_set_again(
+    first: First, tmp_path: Path
+):
+    """Also where a set of texts alone comes between, and through three stages of history."""
+    succeed(first.output, tmp_path / "a", "--also_rejected=all", "--text_only", "--language=")
+    texts = tmp_path / "a"
+    assert {fate.caption for fate in kept(texts)} == {*TEXTS[: COUNT - 6], *SHORT, LONG} - set(
+        SHORT
+    )
+    succeed(texts, tmp_path / "b", *FLAGS, "--min_words=1", "--also_rejected=all")
+    out = tmp_path / "b"
+    assert {fate.caption for fate in kept(out)} == {*TEXTS[: COUNT - 6], *SHORT, LONG}
+    pages = pages_of(out, ("shards", "rejected"))
+    assert pages == {f"{first.web.url}/y/{n}": PAGE.format(n) for n in range(COUNT)}
+    [stage] = funnel(out)["history"]
+    [earlier] = stage["history"]
+    assert earlier["folder"] == "history/00/history/00"
+    assert earlier["steps"] == funnel(first.output)["steps"]
+    assert (out / "history/00/history/00/manifest.json").exists()
+    card = (out / "README.md").read_text()
+    assert card.index("`history/00/history/00`") < card.index("`history/00`\n")
+
+
+def test_a_retry_of_such_a_set_keeps_its_history(first: First, tmp_path: Path):
+    out, lost = tmp_path / "set", first.web.files.pop(f"/y/{COUNT - 2}")
+    flags = (*FLAGS, "--min_words=2", "--max_words=10", "--also_rejected=too_few_words")
+    try:
+        succeed(first.output, out, *flags)
+    finally:
+        first.web.files[f"/y/{COUNT - 2}"] = lost
+    assert len(kept(out)) == COUNT - 2
+    history = funnel(out)["history"]
+    succeed(first.output, out, *flags, "--retry_failed=http_404")
+    assert len(kept(out)) == COUNT - 1
+    assert funnel(out)["history"] == history
+    assert "### Before that: `history/00`" in (out / "README.md").read_text()
+    assert len(pages_of(out, ("shards",))) == COUNT - 1
+    assert None not in pages_of(out, ("shards",)).values()
+
+
+@pytest.mark.parametrize("folder", ["shards/*.tar", "shards", "rejected", "pairs"])
+def test_parts_of_a_set_bring_its_history_too(first: First, tmp_path: Path, folder: str):
+    source = first.output
+    if folder == "pairs":
+        source = tmp_path / "texts"
+        succeed(first.source, source, "--text_only", "--language=")
+    succeed(f"{source}/{folder}", tmp_path / "set", "--text_only", "--min_words=1", "--language=")
+    [stage] = funnel(tmp_path / "set")["history"]
+    assert stage["pairs"] == funnel(source)["pairs"]
+    assert None not in pages_of(tmp_path / "set", ("pairs",)).values()
+
+
+def test_two_sets_and_a_table_beside(first: First, tmp_path: Path):
+    other = tmp_path / "other"
+    succeed(first.source, other, "--text_only", "--min_words=1", "--language=")
+    sources = f"{first.output},{other},{first.source}"
+    succeed(sources, tmp_path / "set", "--text_only", "--language=")
+    stages = funnel(tmp_path / "set")["history"]
+    assert sorted(stage["pairs"] for stage in stages) == sorted(
+        funnel(folder)["pairs"] for folder in (first.output, other)
+    )
+    assert [stage["folder"] for stage in stages] == ["history/00", "history/01"]
+    succeed(first.source, tmp_path / "alone", "--text_only", "--language=")
+    assert "history" not in funnel(tmp_path / "alone")
+
+
+def test_the_files_of_the_history_are_its_own(first: First, tmp_path: Path):
+    """A retry of the earlier set later changes nothing of it."""
+    succeed(first.output, tmp_path / "set", "--text_only", "--language=")
+    carried = tmp_path / "set/history/00"
+    before = {path.name: path.read_bytes() for path in carried.rglob("*") if path.is_file()}
+    succeed(first.source, first.output, *FLAGS, *STRICT, "--retry_failed=all")
+    assert before == {path.name: path.read_bytes() for path in carried.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("source", "reasons", "said"),
+    [
+        ("set", "too_few_wrods", "got 'too_few_wrods'"),
+        ("set", "duplicate_pair", "got 'duplicate_pair'"),
+        ("table", "too_few_words", "give the folder of one, with its manifest.json, as --input"),
+    ],
+)
+def test_what_cannot_be_read_again(first: First, tmp_path: Path, source, reasons, said):
+    given = first.output if source == "set" else first.source
+    ended = run(given, tmp_path / "out", *FLAGS, f"--also_rejected={reasons}")
+    assert ended.status == 2
+    assert said in ended.err
+
+
+def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
+    empty = tmp_path / "empty"
+    ended = run(first.source, empty, *[flag for flag in FLAGS if "private" not in flag])
+    assert ended.status == 1
+    ended = run(empty, tmp_path / "out", *FLAGS)
+    assert ended.status == 2
+    assert f"the set {empty} holds no pair; give its own command with --retry_failed" in ended.err
+    succeed(empty, tmp_path / "again", *FLAGS, "--also_rejected=fetch_failed")
+    assert len(kept(tmp_path / "again")) == sum(
+        len(text.split()) > 2 for text in [*TEXTS[: COUNT - 6], LONG]
+    )
+
+
+def test_the_reasons_that_another_run_may_undo():
+    from pipeline.job import RULED
+
+    assert set(REASONS) - set(RULED) == {
+        "broken_input",
+        "broken_page",
+        "malformed_pair",
+        "duplicate_pair",
+    }

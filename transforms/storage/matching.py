@@ -1,0 +1,27 @@
+"""The files that a folder holds, or that a glob or a path names."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.storage.files import is_local
+
+
+def match(pattern: str) -> list[tuple[str, int]]:
+    """The files under a folder, or that a glob or a path names: (path, bytes), sorted."""
+    if is_local(pattern):
+        folder = Path(pattern).is_dir()
+        names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
+        files = [(name, os.path.getsize(name)) for name in names if Path(name).is_file()]
+    else:
+        folder = pattern.endswith("/") or not FileSystems.match([pattern])[0].metadata_list
+        spec = f"{pattern.rstrip('/')}/**" if folder else pattern
+        listed = FileSystems.match([spec])[0].metadata_list
+        files = [(item.path, item.size_in_bytes) for item in listed]
+    if folder:
+        files = [item for item in files if not Path(item[0]).name.startswith((".", "_"))]
+    return sorted(files)
