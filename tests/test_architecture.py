@@ -53,9 +53,9 @@ ROOMS = {
         "model": "settings data",
         "optim": "settings",
         "runs": "settings data model",
-        "train": "settings data model optim runs",
-        "classify": "settings data model runs",
         "evaluate": "settings data model runs",
+        "train": "settings data model optim runs evaluate",
+        "classify": "settings data model runs",
     },
 }
 GROUND = {"columns", "storage", "workers"}
@@ -217,7 +217,7 @@ def test_each_module_of_transforms_has_its_test_or_is_part_of_another() -> None:
     assert without == set(WITHOUT_A_TEST.split())
 
 
-OF_COMMANDS = {"test_run.py", "test_classify.py"}  # tests of `__main__.py`
+OF_COMMANDS = {"test_run.py", "test_classify.py", "test_validated_run.py"}  # tests of `__main__.py`
 
 
 @pytest.mark.parametrize("package", ROOMS)

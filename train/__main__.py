@@ -18,6 +18,7 @@ from train.settings import GROUPS, Settings
 
 if TYPE_CHECKING:
     from train.data.find_shards import ShardSet
+    from train.evaluate.validation import HeldOut
 
 NAME = "python -m train"
 # What the short help says, a line a flag.
@@ -25,6 +26,7 @@ FIRST = {
     "input and output": {
         "shards": "folders, files, globs, URLs of .tar shards (required)",
         "run": "folder of this run (required)",
+        "validate": "shards of held-out pairs that the model is scored on",
         "preset": "which values: tiny, laptop, one-gpu, b7-base, ...",
     },
     "model": {
@@ -66,6 +68,9 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
     for flag in ("image_tower", "text_tower", "text_dropout", "vocabulary_size", "temperature"):
         if flags.get("start_from") and flag in flags:
             raise SettingsError(f"--{flag} is what --start_from brings: leave it out")
+    for flag in ("validate_every", "validate_pairs"):
+        if flag in flags and not flags.get("validate"):
+            raise SettingsError(f"--{flag} is of no use without --validate=SHARDS: add that")
     return take_settings(flags, PRESETS), flags["shards"], flags["run"]
 
 
@@ -86,24 +91,45 @@ def _run(arguments: list[str], name: str) -> int:
     from train.runs.run_folder import held, open_run
 
     sets = find_sets(where)
+    if settings.validate:
+        _check_validate(settings.validate)
     first = os.environ.get("RANK", "0") == "0"
+    finished = (run / "model").exists()
+    held_out = None
     if first:
+        if settings.validate and not finished:
+            from train.evaluate.validation import read_held_out
+
+            held_out = read_held_out(settings)
         if settings.start_from:  # before the folder is made: the right name could not go on in it
             from train.model.pretrained import check_pretrained
 
             check_pretrained(settings.start_from)
         open_run(run, settings, sets, settings.start_from)
-    finished = (run / "model").exists()
     if not finished:
         with held(run, first):
-            _train(settings, sets, run)
+            _train(settings, sets, run, held_out)
     if first:
         begun = f"{run} is finished: its" if finished else "done: the"
-        print(f"{begun} model is in {run / 'model'}", file=sys.stderr)
+        best = run / "model-best"
+        also = f", and the best of its validations in {best}" if best.exists() else ""
+        print(f"{begun} model is in {run / 'model'}{also}", file=sys.stderr)
     return 0
 
 
-def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
+def _check_validate(where: str) -> None:
+    from train.data.find_shards import find_shards
+
+    try:
+        find_shards(where)
+    except SettingsError as error:
+        made = "beam_runner.py --holdout=0.01 makes OUT/holdout"
+        raise SettingsError(f"--validate: {error} ({made})") from error
+
+
+def _train(
+    settings: Settings, sets: "list[ShardSet]", run: Path, held_out: "HeldOut | None"
+) -> None:
     from train.loop import train
     from train.runs.allocator import keep_freed_memory
     from train.runs.processes import start_processes, stop_processes
@@ -111,7 +137,7 @@ def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
     keep_freed_memory()
     start_processes()
     try:
-        train(settings, sets, run)
+        train(settings, sets, run, held_out)
     finally:
         stop_processes()
 

@@ -12,6 +12,7 @@ from train.data.find_shards import ShardSet
 from train.data.inputs import to_inputs
 from train.data.samples import read_texts
 from train.errors import SettingsError
+from train.evaluate.validation import HeldOut, Validation
 from train.model.dual_encoder import DualEncoder, compile_towers, export_model, new_align
 from train.model.pretrained import load_pretrained
 from train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
@@ -30,8 +31,14 @@ from train.settings import Settings
 from train.step import step_gradients
 
 
-def train(settings: Settings, sets: list[ShardSet], run: Path) -> None:
-    """Trains from the last checkpoint in `run`, or from scratch, and writes `run/model`."""
+def train(
+    settings: Settings, sets: list[ShardSet], run: Path, held_out: HeldOut | None = None
+) -> None:
+    """Trains from the last checkpoint in `run`, or from scratch, and writes `run/model`.
+
+    Args:
+      held_out: what the first process validates on; the settings say when.
+    """
     rank, count = processes.rank(), processes.count()
     micro_batches, _ = settings.micro_batches(count)  # of each step, on each process
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -55,6 +62,7 @@ def train(settings: Settings, sets: list[ShardSet], run: Path) -> None:
     progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
     if checkpoint:
         progress.say(f"going on after step {start} of {settings.steps}")
+    validation = Validation(run, settings, tokenizer, held_out, progress)
 
     for step in range(start + 1, settings.steps + 1):
         optimizer.zero_grad()
@@ -64,14 +72,17 @@ def train(settings: Settings, sets: list[ShardSet], run: Path) -> None:
         model.clamp_temperature()
 
         saved = step == settings.steps or step % settings.checkpoint_every == 0
+        validated = validation.due(step)
         rest = {
             "learning_rate": learning_rate(step, settings),
             "epoch": output.inputs.position.epoch,
             **output.inputs.position.counts(),
         }
         # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
-        progress.step(step, partial(measure, step, output, model), rest, check=saved)
+        progress.step(step, partial(measure, step, output, model), rest, check=saved or validated)
         progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
+        if validated:  # before the checkpoint: what that has is not done again
+            validation.after(step, model)
         if saved:
             processes.average_buffers(model)
             state = capture(step, model, optimizer, output.inputs.position)

@@ -77,6 +77,7 @@ LAPTOP = replace(
     decode_threads=2,
     log_every=20,
     checkpoint_every=100,
+    validate_every=100,
 )
 """For a night on a CPU and a hundred thousand pairs: a million pairs seen, by gradient caching.
 
@@ -112,6 +113,7 @@ TINY = replace(
     log_every=50,
     samples_every=200,
     checkpoint_every=200,
+    validate_every=100,
 )
 """For `make demo`: some thousand scenes of coloured shapes, about 90 s on 2 idle CPU cores.
 

@@ -82,6 +82,19 @@ class Settings:
     )
     checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)
     keep_checkpoints: int = setting(2, "checkpoints to keep", free=True)
+    validate: str = setting(
+        "",
+        "shards that are not trained on, named as --shards has them, without weights: the model is "
+        "scored on their pairs while it is trained; empty: none",
+        free=True,
+    )
+    validate_every: int = setting(
+        1_000, "steps between two validations; the last step has one too", free=True
+    )
+    # R@1 among 1,000 is what Flickr30K's and MSCOCO's smaller tables have too.
+    validate_pairs: int = setting(
+        1_000, "pairs that are validated on, at most: the first of --validate", free=True
+    )
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES, _NAMES)
@@ -138,6 +151,7 @@ _RANGES = {
     **dict.fromkeys(("micro_batch_size", "batch_norm_group_size", "text_buckets"), COUNT),
     **dict.fromkeys(("shuffle_samples", "decode_threads", "log_every"), COUNT),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints"), COUNT),
+    **dict.fromkeys(("validate_every", "validate_pairs"), COUNT),
     **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), NOT_NEGATIVE),
     "samples_every": NOT_NEGATIVE,
     **dict.fromkeys(("temperature", "min_temperature", "learning_rate"), POSITIVE),

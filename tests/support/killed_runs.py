@@ -1,5 +1,7 @@
 """Kills a run again and again, whatever it is doing, and compares it with one left in peace.
 
+Both validate while they train, and a third, which does not, has to end with the same bytes.
+
     python -m tests.support.killed_runs --kills=50 --processes=2
 
 One process has imported all; each start is a fork of it, so that a start costs half a second.
@@ -18,7 +20,7 @@ from pathlib import Path
 
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--warmup_steps=2"),
-    *("--checkpoint_every=1", "--log_every=1", "--vocabulary_size=60", "--shuffle_samples=10"),
+    *("--checkpoint_every=2", "--log_every=1", "--vocabulary_size=60", "--shuffle_samples=10"),
     *(
         "--trackers=",
         "--text_dropout=0.1",
@@ -78,9 +80,42 @@ def rows(run: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def losses(run: Path) -> list[tuple]:
+def measures(run: Path, *, validated: bool = True) -> list[dict]:
+    """The rows of its metrics, without times."""
     metrics = [json.loads(row) for row in rows(run)]
-    return [(row["step"], row["loss"], row["skipped"]) for row in metrics]
+    return [
+        {
+            name: value
+            for name, value in row.items()
+            if "seconds" not in name and "_second" not in name
+        }
+        for row in metrics
+        if validated or "validation/n" not in row
+    ]
+
+
+def outcome(run: Path) -> dict[str, object]:
+    """What is left of it, but for the validation: its model, and its last checkpoint's values. (The
+    checkpoint's bytes also tell which of its strings are one object.)"""
+    import torch
+
+    state = torch.load(max((run / "checkpoints").glob("*.pt")))
+    for process in state["processes"]:
+        del process["random"]["python"]  # which each start seeds anew, and nothing draws from
+    return {"model": (run / "model/model.safetensors").read_bytes()} | leaves(state)
+
+
+def leaves(value, path: str = "") -> dict[str, object]:
+    """What is in dictionaries and lists of each other, by its path."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        parts = [leaves(item, f"{path}/{name}") for name, item in items]
+        return {name: leaf for part in parts for name, leaf in part.items()}
+    return {path: value.numpy().tobytes() if hasattr(value, "numpy") else value}
+
+
+def best(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run / "model-best").iterdir())}
 
 
 def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> None:
@@ -100,13 +135,16 @@ def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> Non
         flags = [f"--shards={shards}::2,{other}::1", "--max_skipped_share=0.5", *SMALL]
         flags.append(f"--steps={steps}")
         log = at / "log"
-        if any(end(start([*flags, f"--run={at / 'whole'}"], processes, log))):
-            raise SystemExit(f"the run that nobody disturbed failed:\n{log.read_text()}")
+        plain, whole = at / "plain", at / "whole"
+        held_out = [f"--validate={shards}", "--validate_every=3"]
+        for run, more in ((plain, []), (whole, held_out)):
+            if any(end(start([*flags, *more, f"--run={run}"], processes, log))):
+                raise SystemExit(f"the run that nobody disturbed failed:\n{log.read_text()}")
         killed, run = 0, at / "killed"
         starts = 0
         while not (run / "model").exists():
             starts += 1
-            started = start([*flags, f"--run={run}"], processes, log)
+            started = start([*flags, *held_out, f"--run={run}"], processes, log)
             if killed < kills:
                 kill_at_random(run, started, rng)
             codes = end(started)
@@ -117,11 +155,19 @@ def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> Non
                         file.write('{"step": 4, "los')  # a line that was being written
             if any(code not in (0, -signal.SIGKILL) for code in codes):
                 raise SystemExit(f"it failed with {codes} after {killed} kills:\n{log.read_text()}")
-        weights = [(at / n / "model/model.safetensors").read_bytes() for n in ("whole", "killed")]
-        same = weights[0] == weights[1] and losses(at / "whole") == losses(run)
-        print(json.dumps({"kills": killed, "starts": starts, "bit_equal": same}))
+        same = (outcome(run), best(run), measures(run)) == (
+            outcome(whole),
+            best(whole),
+            measures(whole),
+        )
+        unchanged = outcome(plain) == outcome(whole) and measures(plain) == measures(
+            whole, validated=False
+        )
+        print(json.dumps({"kills": killed, "starts": starts, "bit_equal": same and unchanged}))
         if not same:
-            raise SystemExit("the killed run's weights or losses are not the undisturbed one's")
+            raise SystemExit("the killed run's weights or measures are not the undisturbed one's")
+        if not unchanged:
+            raise SystemExit("the run that validates ends with other weights than one without")
 
 
 if __name__ == "__main__":

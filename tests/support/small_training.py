@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from transformers import BertTokenizerFast
 
+from tests.support.train_shards import encoded, write_tar
 from train.data.batches import Batch, Position
 from train.data.images import resize_square
 from train.data.inputs import Inputs, to_inputs
@@ -63,3 +65,13 @@ def small_inputs(
     """As the training loop gets them, but with the evaluation's crop."""
     crops = [resize_square(np.array(image), 40)[4:36, 4:36] for image in pictures(len(texts))]
     return to_inputs(Batch(np.stack(crops), list(texts), Position()), tokenizer, settings)
+
+
+def held_out_shards(folder: Path) -> Path:
+    """23 pairs: 20 images of noise, two of them a second time, and one that can't be decoded."""
+    images = [encoded(image) for image in pictures(20)]
+    files = {}
+    for i, image in enumerate([*images, images[3], images[5]]):
+        files |= {f"{i:03d}.png": image, f"{i:03d}.txt": f"{TEXTS[i % 6]} {i}".encode()}
+    files |= {"bad.png": b"no image", "bad.txt": b"a star"}
+    return write_tar(folder / "00000.tar", files).parent

@@ -5,6 +5,7 @@ Prints one JSON object.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -52,9 +53,11 @@ def _run(arguments: list[str], name: str) -> int:
 
     shards = find_shards(flags.data)
     samples, skipped = read_samples(shards), [0]
+    identities: list[bytes] = []
     split = caption_lines if flags.caption_lines else lambda text: [text]
-    pairs = ((image, split(text)) for image, text in _decodable(samples, skipped))
-    result = retrieval_scores(*embed_pairs(flags.model, pairs, flags.batch_size))
+    pairs = ((image, split(text)) for image, text in _decodable(samples, identities, skipped))
+    embedded = embed_pairs(flags.model, pairs, flags.batch_size)
+    result = retrieval_scores(*embedded, identities=identities)
     print(json.dumps({"task": "retrieval", "unit": "percent", **result, "skipped": skipped[0]}))
     return 0
 
@@ -118,16 +121,19 @@ def _next_batch(
 
 
 def _decodable(
-    samples: Iterator[tuple[str, bytes, str]], skipped: list[int]
+    samples: Iterator[tuple[str, bytes, str]], identities: list[bytes], skipped: list[int]
 ) -> Iterator[tuple[Image.Image, str]]:
-    """Pairs whose image opens; counts the others in skipped[0]."""
+    """Pairs whose image opens, its hash added to `identities`; counts the others in skipped[0]."""
     from train.data.images import decode_image
 
     for _, data, text in samples:
         try:
-            yield decode_image(data), text
+            image = decode_image(data)
         except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
             skipped[0] += 1
+            continue
+        identities.append(hashlib.sha256(data).digest())
+        yield image, text
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Retrieval of texts by images and of images by texts: embeddings in, recalls out."""
 
 import math
+from collections.abc import Hashable, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -27,7 +28,11 @@ class RetrievalScores(_Counts, _Directions):
 
 
 def retrieval_scores(
-    images: np.ndarray, texts: np.ndarray, captions: list[list[str]]
+    images: np.ndarray,
+    texts: np.ndarray,
+    captions: list[list[str]],
+    *,
+    identities: Sequence[Hashable] | None = None,
 ) -> RetrievalScores:
     """Recalls of n images and their m captions in both directions, in percent.
 
@@ -36,6 +41,8 @@ def retrieval_scores(
       texts: float[m, d], L2-normalised; those of image 0, then those of image 1, and so on.
       captions: the texts of each image, m in all. A text of another image is as right as one of
         the image's own that equals it.
+      identities: of the n images, such as hashes of their files. Equal ones are one image, whose
+        texts are those of all of them. None: all are different.
 
     Returns:
       n and, where it is another, captions, their number; R@1, R@5, R@10 for image_to_text and
@@ -44,6 +51,8 @@ def retrieval_scores(
     Raises:
       TrainingError: an embedding has a number that is not finite.
     """
+    if identities is not None:
+        images, texts, captions = _merged(images, texts, captions, identities)
     scores = images @ texts.T  # float[n, m]
     if not np.isfinite(scores).all():
         raise TrainingError(
@@ -64,6 +73,23 @@ def retrieval_scores(
         "text_to_image": recalls(scores.T, right.T),
         "chance": {"image_to_text": chance(right), "text_to_image": chance(right.T)},
     }
+
+
+def _merged(
+    images: np.ndarray,
+    texts: np.ndarray,
+    captions: list[list[str]],
+    identities: Sequence[Hashable],
+) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
+    """The same with each image once, where it comes first, and all its texts there."""
+    rows_of: dict[Hashable, list[int]] = {}
+    for row, identity in enumerate(identities):
+        rows_of.setdefault(identity, []).append(row)
+    firsts = [rows[0] for rows in rows_of.values()]
+    texts_of = np.split(texts, np.cumsum([len(own) for own in captions])[:-1])
+    ordered = [texts_of[row] for rows in rows_of.values() for row in rows]
+    merged = [[text for row in rows for text in captions[row]] for rows in rows_of.values()]
+    return images[firsts], np.concatenate(ordered), merged
 
 
 def recalls(scores: np.ndarray, right: np.ndarray) -> Recalls:

@@ -1,6 +1,7 @@
 """ALIGN's dual encoder: transformers.AlignModel from scratch, and how it is saved."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from transformers import (
     EfficientNetImageProcessor,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 from train.data.inputs import Inputs, Texts
 from train.model.batch_norm import use_ghost_groups
@@ -136,14 +138,28 @@ def new_align(settings: Settings, vocabulary_size: int) -> AlignModel:
 
 
 def export_model(
-    model: DualEncoder, tokenizer: PreTrainedTokenizerFast, settings: Settings, folder: Path
+    model: DualEncoder,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Settings,
+    folder: Path,
+    *extra: Callable[[Path], object],
 ) -> None:
-    """Writes `folder`, whole or not at all, as AlignModel and AlignProcessor load it."""
-    with torch.no_grad():
-        model.align.temperature.copy_(model.temperature)
+    """Writes `folder`, whole or not at all, as AlignModel and AlignProcessor load it. The model
+    is as it was: its checkpoints don't tell whether it was exported.
+
+    Args:
+      extra: writes further files to the folder.
+    """
+    before = model.align.temperature.detach().clone()
     images = image_processor(settings)
     both = AlignProcessor(images, tokenizer)  # type: ignore[no-untyped-call]  # it has no types
-    save_folder(folder, model.align.save_pretrained, images.save_pretrained, both.save_pretrained)
+    # Its bar of one file would break the run's own.
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    savers = model.align.save_pretrained, images.save_pretrained, both.save_pretrained
+    with torch.no_grad():
+        model.align.temperature.copy_(model.temperature)
+        save_folder(folder, *savers, *extra)
+        model.align.temperature.copy_(before)
 
 
 def image_processor(settings: Settings) -> EfficientNetImageProcessor:

@@ -4,7 +4,8 @@ import ctypes
 import os
 import signal
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
@@ -101,6 +102,18 @@ def average_buffers(model: torch.nn.Module) -> None:
             if buffer.is_floating_point():
                 dist.all_reduce(buffer)
                 buffer /= count()
+
+
+@contextmanager
+def averaged_buffers(model: torch.nn.Module) -> Iterator[None]:
+    """Within, BatchNorm's statistics are all processes'; behind it, each has its own again."""
+    before = [buffer.clone() for buffer in model.buffers()]
+    average_buffers(model)
+    try:
+        yield
+    finally:
+        for buffer, own in zip(model.buffers(), before, strict=True):
+            buffer.copy_(own)
 
 
 def replicate(model: torch.nn.Module) -> torch.nn.Module:

@@ -73,6 +73,7 @@ class Progress:
         hidden = quiet or not sys.stderr.isatty()
         self.bar = tqdm(initial=start, total=steps, unit="step", disable=hidden)
         self._first, self._since, self._steps_since = start + 1, time.perf_counter(), 0
+        self._shown = self._validated = ""  # of the last report, and of the last validation
 
     def step(
         self,
@@ -113,16 +114,41 @@ class Progress:
         if self.quiet:
             return
         numbers = numbers | {"samples_per_second": round(self.settings.batch_size / step_s, 1)}
-        shown = " ".join(
+        self._shown = " ".join(
             form.format(numbers[name]) for name, form in _SHOWN.items() if name in numbers
         )
-        self.bar.set_postfix_str(shown)
+        self.bar.set_postfix_str(self._shown + self._validated)
         if self.bar.disable:
             left = timedelta(seconds=round((self.steps - step) * step_s))
-            self.say(f"step {step}/{self.steps} {shown} {left} left")
+            self.say(f"step {step}/{self.steps} {self._shown} {left} left")
+        self._write(step, numbers)
+
+    def _write(self, step: int, numbers: dict[str, float]) -> None:
         with open(self.metrics, "a") as file:
             file.write(json.dumps({"step": step} | numbers) + "\n")
         self._tell(lambda tracker: tracker.scalars(step, numbers))
+
+    def validated(
+        self, step: int, numbers: dict[str, float], *, seconds: float, best: bool
+    ) -> None:
+        """Shows, writes and tells the trackers what a validation gave, by names that begin with
+        "validation/".
+
+        Args:
+          seconds: that it took, which are no steps' time.
+          best: whether it is the best so far.
+        """
+        self._since += seconds
+        both = (numbers[f"validation/{way}_R1"] for way in ("image_to_text", "text_to_image"))
+        shown = "held-out R@1 {:.1f} / {:.1f} %".format(*both)
+        self._validated = f" {shown}"
+        self.bar.set_postfix_str(self._shown + self._validated)
+        if self.bar.disable:
+            loss, n = numbers["validation/loss"], numbers["validation/n"]
+            told = f"{shown} (image to text / text to image, {n:,} images) loss {loss:.3f}"
+            praise = ", the best so far" if best else ""
+            self.say(f"step {step}/{self.steps} {told} in {seconds:.1f} s{praise}")
+        self._write(step, numbers | {"validation/seconds": round(seconds, 3)})
 
     def say(self, line: str) -> None:
         if not self.quiet:

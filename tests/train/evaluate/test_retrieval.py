@@ -71,3 +71,17 @@ def test_chance_by_hand():
 def test_not_a_number_is_refused():
     with pytest.raises(TrainingError, match="finite"):
         retrieval_scores(np.full((2, 2), np.nan), np.eye(2), [["a"], ["b"]])
+
+
+def test_equal_images_are_one_image_with_the_texts_of_all():
+    # Images 0 and 2 are one file: its texts are "a" and "c", and "a" lies nearest to it.
+    images = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    texts = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    captions = [["a"], ["b"], ["c"]]
+    result = retrieval_scores(images, texts, captions, identities=[b"x", b"y", b"x"])
+    assert (result["n"], result["captions"]) == (2, 3)
+    assert result["image_to_text"]["R@1"] == 100.0
+    assert result["text_to_image"]["R@1"] == pytest.approx(66.667)  # "c" is nearer to image 1
+    apart = retrieval_scores(images, texts, captions, identities=[b"x", b"y", b"z"])
+    assert apart == retrieval_scores(images, texts, captions)
+    assert apart["image_to_text"]["R@1"] == pytest.approx(66.667)

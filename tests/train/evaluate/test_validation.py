@@ -1,0 +1,169 @@
+"""Held-out pairs, read and scored while a model is trained, which stays as it was."""
+
+import json
+import os
+import random
+import time
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file
+
+from tests.support.small_training import (
+    SETTINGS,
+    TEXTS,
+    held_out_shards,
+    pictures,
+    small_model,
+    small_tokenizer,
+)
+from tests.support.stores import free_port
+from tests.support.train_shards import encoded, write_tar
+from train.evaluate import validation as validation_module
+from train.evaluate.validation import Validation, read_held_out, validation_loss
+from train.loss import contrastive_loss
+from train.runs import processes
+from train.runs.progress import Progress
+
+
+@pytest.fixture(scope="module")
+def holdout(tmp_path_factory) -> Path:
+    return held_out_shards(tmp_path_factory.mktemp("held"))
+
+
+@pytest.fixture
+def validation(tmp_path: Path, holdout: Path) -> Validation:
+    settings = replace(
+        SETTINGS, validate=str(holdout), trackers="", text_dropout=0.3, drop_path=0.3
+    )
+    progress = Progress(tmp_path, settings, start=0, steps=9, quiet=False)
+    return Validation(tmp_path, settings, small_tokenizer(), read_held_out(settings), progress)
+
+
+def rows(run: Path) -> list[dict]:
+    """Those of validations, without the time that they took."""
+    read = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    validated = [row for row in read if "validation/n" in row]
+    return [{k: v for k, v in row.items() if k != "validation/seconds"} for row in validated]
+
+
+def test_the_model_and_the_random_numbers_are_as_they_were(validation: Validation):
+    model = small_model(validation.settings).train()
+    with torch.no_grad():
+        model.log_temperature.fill_(-3.0)  # another one than the AlignModel's own
+
+    def state() -> list[bytes]:
+        generators = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        tensors = [value.numpy().tobytes() for value in model.state_dict().values()]
+        modes = [module.training for module in model.modules()]
+        return [*tensors, repr([modes, generators[0].tolist(), *generators[1:]]).encode()]
+
+    before = state()
+    validation.after(3, model)
+    assert (validation.best / "model.safetensors").exists()
+    assert state() == before
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_others_wait_for_the_first_however_long_it_takes(holdout: Path, tmp_path: Path):
+    # gloo gives up after 30 minutes; here, after 4 s.
+    arguments = (free_port(), str(tmp_path), str(holdout))
+    mp.start_processes(validate_slowly, arguments, nprocs=2, start_method="fork")
+    assert [row["step"] for row in rows(tmp_path)] == [3]
+    means = [
+        value
+        for name, value in load_file(tmp_path / "model-best" / "model.safetensors").items()
+        if name.endswith("running_mean")
+    ]
+    assert means
+    assert all((mean == 0.5).all() for mean in means)  # of 0 on the first process, and 1
+
+
+def validate_slowly(rank: int, port: int, run: str, where: str) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": str(port)}
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+    dist.init_process_group = partial(dist.init_process_group, timeout=timedelta(seconds=4))
+    processes.start_processes()
+    settings = replace(SETTINGS, validate=where, trackers="")
+    progress = Progress(Path(run), settings, start=0, steps=9, quiet=rank > 0)
+    held_out = read_held_out(settings) if rank == 0 else None
+    processes.wait_for_all()
+    validation = Validation(Path(run), settings, small_tokenizer(), held_out, progress)
+    model = small_model(settings, processes=2).train()
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.running_mean.fill_(rank)
+    score = validation_module.validation_scores
+    validation_module.validation_scores = lambda *given: time.sleep(6) or score(*given)
+    processes.wait_for_all()
+    validation.after(3, model)
+    assert processes.gather(rank) == [0, 1]
+    assert all((b == rank).all() for n, b in model.named_buffers() if n.endswith("running_mean"))
+    processes.stop_processes()
+
+
+def test_it_is_scored_without_dropout(validation: Validation, tmp_path: Path):
+    model = small_model(validation.settings).train()
+    for step in (3, 6):
+        validation.after(step, model)
+    first, second = rows(tmp_path)
+    assert first | {"step": 6} == second
+
+
+def test_a_replaced_model_is_put_back_after_a_kill(validation: Validation):
+    model = small_model(validation.settings).train()
+    validation.after(3, model)
+    replaced = validation.best.with_name("model-best.old")
+    validation.best.rename(replaced)  # where the kill came
+    again = Validation(
+        validation.best.parent,
+        validation.settings,
+        validation.tokenizer,
+        validation.held_out,
+        validation.progress,
+    )
+    again.after(6, model)  # not better
+    assert json.loads((again.best / "validation.json").read_text())["step"] == 3
+    assert not replaced.exists()
+
+
+def test_the_loss_is_the_trainings_of_whole_batches():
+    rng = torch.Generator().manual_seed(4)
+    images, texts = (
+        torch.nn.functional.normalize(torch.randn(11, 5, generator=rng), dim=1) for _ in range(2)
+    )
+    temperature = torch.tensor(0.2)
+
+    def loss(first: int, end: int) -> float:
+        rows = slice(first, end)
+        return contrastive_loss(
+            images[rows], texts[rows], temperature, label_smoothing=SETTINGS.label_smoothing
+        ).item()
+
+    for batch_size, expected in ((4, (loss(0, 4) + loss(4, 8)) / 2), (16, loss(0, 11))):
+        settings = replace(SETTINGS, batch_size=batch_size)
+        found = validation_loss(images, texts, temperature, settings)
+        assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_pairs_are_the_first_and_cropped_as_the_finished_models_processor_does(holdout: Path):
+    settings = replace(SETTINGS, validate=str(holdout), validate_pairs=7, caption_lines=True)
+    held_out = read_held_out(settings)
+    assert held_out.captions == [[f"{TEXTS[i % 6]} {i}"] for i in range(7)]
+    assert held_out.pixels.shape == (7, 32, 32, 3)
+    assert held_out.pixels.dtype == np.uint8
+    assert held_out.digest() != read_held_out(replace(settings, validate_pairs=8)).digest()
+
+
+def test_each_line_may_be_a_caption(tmp_path: Path):
+    (picture,) = pictures(1)
+    files = {"a.png": encoded(picture), "a.txt": b"one\n\n two"}
+    tar = write_tar(tmp_path / "a.tar", files)
+    settings = replace(SETTINGS, validate=str(tar), caption_lines=True)
+    assert read_held_out(settings).captions == [["one", "two"]]

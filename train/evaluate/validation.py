@@ -1,0 +1,244 @@
+"""A model scored on pairs that it is not trained on, while it is trained."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import EfficientNetImageProcessor, PreTrainedTokenizerFast
+
+from train.data.batches import Batch, Position
+from train.data.find_shards import find_shards
+from train.data.images import decode_image
+from train.data.inputs import to_inputs
+from train.data.samples import caption_lines, read_samples
+from train.errors import SettingsError
+from train.evaluate.retrieval import retrieval_scores
+from train.model.dual_encoder import DualEncoder, export_model, image_processor
+from train.model.saved_folders import put_back
+from train.runs import processes
+from train.runs.progress import Progress
+from train.settings import Settings
+
+_READ_AT_ONCE = 32  # images, as their files: 1 GiB of the largest that are read
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Pairs that are not trained on, as an evaluation sees them."""
+
+    pixels: np.ndarray  # uint8[n, crop_px, crop_px, 3]
+    captions: list[list[str]]  # of each image, one or more
+    identities: list[bytes]  # of each image's file
+    skipped: int  # whose images can't be decoded
+
+    def digest(self) -> str:
+        """Tells these pairs from others."""
+        told = [self.pixels.shape, self.captions, [name.hex() for name in self.identities]]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def read_held_out(settings: Settings) -> HeldOut:
+    """The first `validate_pairs` of `validate`, decoded and cropped as a finished model's own
+    processor does it: 12 KB each at 64 px, 250 KB at 289.
+
+    Raises:
+      SettingsError: there is none. TrainingError: a shard can't be read.
+    """
+    split = caption_lines if settings.caption_lines else lambda text: [text]
+    samples = read_samples(find_shards(settings.validate))
+    crop = partial(_central_crop, image_processor(settings))
+    crops: list[np.ndarray] = []
+    captions: list[list[str]] = []
+    identities: list[bytes] = []
+    skipped = 0
+    with ThreadPoolExecutor(settings.decode_threads) as pool:
+        while missing := settings.validate_pairs - len(crops):
+            part = list(islice(samples, min(missing, _READ_AT_ONCE)))
+            if not part:
+                break
+            files = [data for _, data, _ in part]
+            for (_, data, text), pixels in zip(part, pool.map(crop, files), strict=True):
+                if pixels is None:
+                    skipped += 1
+                    continue
+                crops.append(pixels)
+                captions.append(split(text))
+                identities.append(hashlib.sha256(data).digest())
+    if not crops:
+        raise SettingsError(
+            f"--validate: no pair with a readable image in {settings.validate!r}: name shards that "
+            "have some, such as OUT/holdout"
+        )
+    return HeldOut(np.stack(crops), captions, identities, skipped)
+
+
+def _central_crop(processor: EfficientNetImageProcessor, data: bytes) -> np.ndarray | None:
+    """uint8[crop_px, crop_px, 3], or None where the image can't be decoded."""
+    try:
+        image = decode_image(data)
+    except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
+        return None
+    pixels: Any = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")[
+        "pixel_values"
+    ]  # uint8[1, 3, crop_px, crop_px]
+    return np.asarray(pixels)[0].transpose(1, 2, 0)
+
+
+class Validation:
+    """Scores the model on held-out pairs and keeps the best so far in `run/model-best`.
+
+    Every process has one and calls it at the same steps. The first alone has pairs, and the others
+    wait for it, as long as it takes. Weights, statistics and random numbers stay what they were.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        settings: Settings,
+        tokenizer: PreTrainedTokenizerFast,
+        held_out: HeldOut | None,
+        progress: Progress,
+    ):
+        self.best, self.settings, self.tokenizer = run / "model-best", settings, tokenizer
+        self.held_out, self.progress = held_out, progress
+        self._best_score = -1.0
+        if held_out is not None:
+            self._digest = held_out.digest()
+            self._resume()
+
+    def due(self, step: int) -> bool:
+        settings = self.settings
+        return bool(settings.validate) and (
+            step == settings.steps or step % settings.validate_every == 0
+        )
+
+    def after(self, step: int, model: DualEncoder) -> None:
+        """What the model is worth after this step."""
+        start = time.perf_counter()
+        with processes.averaged_buffers(model):
+            if self.held_out is not None:
+                scores = validation_scores(model, self.held_out, self.tokenizer, self.settings)
+                better = scores["validation/R1"] > self._best_score  # of equal ones, the first
+                if better:
+                    self._keep(step, model, scores)
+                seconds = time.perf_counter() - start
+                self.progress.validated(step, scores, seconds=seconds, best=better)
+            processes.wait_for_all()
+
+    def _keep(self, step: int, model: DualEncoder, scores: dict[str, float]) -> None:
+        record = json.dumps({"step": step, "pairs": self._digest, **scores}, indent=2) + "\n"
+
+        def write(folder: Path) -> None:
+            (folder / "validation.json").write_text(record)
+
+        export_model(model, self.tokenizer, self.settings, self.best, write)
+        self._best_score = scores["validation/R1"]
+
+    def _resume(self) -> None:
+        """The score is kept beside the weights it is of, not in the checkpoint.
+
+        So they are never apart. A run that was killed behind a validation comes to its step again,
+        has the same weights there, and no validation before it had as good a score.
+        """
+        assert self.held_out is not None
+        put_back(self.best)
+        try:
+            record = json.loads((self.best / "validation.json").read_text())
+            best = float(record["validation/R1"]) if record["pairs"] == self._digest else None
+        except FileNotFoundError:
+            best = -1.0
+        except (OSError, ValueError, KeyError, TypeError):
+            best = None
+        if best is None:
+            self.progress.say(f"{self.best} was not chosen by these pairs: it is chosen anew")
+        else:
+            self._best_score = best
+        left_out = f", {self.held_out.skipped} left out" if self.held_out.skipped else ""
+        self.progress.say(f"validates on {len(self.held_out.captions)} pairs{left_out}")
+
+
+def validation_scores(
+    model: DualEncoder,
+    held_out: HeldOut,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Settings,
+) -> dict[str, float]:
+    """Recalls as `train.evaluate retrieval` has them, in percent, and the loss.
+
+    Returns:
+      By name, with "validation/" before it: n, the images; captions, where they are more; R@1, 5
+      and 10 of both directions; R1, the mean of both R@1; and loss.
+    """
+    images, texts, temperature = _embed(model, held_out, tokenizer, settings)
+    counts = [len(own) for own in held_out.captions]
+    firsts = np.cumsum([0, *counts[:-1]])  # int[n]: each image's first text
+    loss = validation_loss(images, texts[firsts], temperature, settings)
+    scores = retrieval_scores(
+        images.cpu().numpy(),
+        texts.cpu().numpy(),
+        held_out.captions,
+        identities=held_out.identities,
+    )
+    ways = {way: scores[way] for way in ("image_to_text", "text_to_image")}
+    numbers: dict[str, float] = {"n": scores["n"]}
+    if "captions" in scores:
+        numbers["captions"] = scores["captions"]
+    for way, recalls in ways.items():
+        numbers |= {f"{way}_{name.replace('@', '')}": value for name, value in recalls.items()}
+    numbers |= {"R1": sum(recalls["R@1"] for recalls in ways.values()) / 2, "loss": loss}
+    return {f"validation/{name}": value for name, value in numbers.items()}
+
+
+@torch.no_grad()
+def _embed(
+    model: DualEncoder,
+    held_out: HeldOut,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Settings,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """float[n, d] of images, float[m, d] of all their texts, L2-normalised, and float[]."""
+    images, texts = [], []
+    model.eval()
+    # Of a compiled model too: other shapes and another mode would be compiled for minutes.
+    eager = torch.compiler.set_stance("force_eager") if settings.compile else nullcontext()
+    with eager:
+        for rows in _parts(len(held_out.captions), settings.micro_batch_size):
+            captions = [text for own in held_out.captions[rows] for text in own]
+            batch = Batch(held_out.pixels[rows], captions, Position())
+            of_images, of_texts, temperature = model(to_inputs(batch, tokenizer, settings))
+            images.append(of_images)
+            texts.append(of_texts)
+    model.train()
+    return torch.cat(images), torch.cat(texts), temperature
+
+
+def _parts(n: int, size: int) -> Iterator[slice]:
+    return (slice(first, first + size) for first in range(0, n, size))
+
+
+def validation_loss(
+    images: torch.Tensor, texts: torch.Tensor, temperature: torch.Tensor, settings: Settings
+) -> float:
+    """The training's loss of n pairs, in their order, `batch_size` of them at a time.
+
+    Fewer pairs than that are one batch; of more, the rest that fills none is left out.
+    """
+    size = min(settings.batch_size, len(images))
+    target = torch.arange(size, device=images.device)  # int64[size]
+    cross_entropy = partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
+    losses = []
+    for rows in _parts(len(images) // size * size, size):
+        scores = images[rows] @ texts[rows].T / temperature  # float[size, size]
+        losses.append((cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2)
+    return torch.stack(losses).mean().item()
