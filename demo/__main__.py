@@ -118,6 +118,7 @@ def curate_command(web: Path, output: Path, flags: Mapping[str, object]) -> list
         f"--output={output}",
         f"--eval_images=scenes={web / 'eval'}",
         "--allow_private_addresses",
+        "--holdout=0.02",
         *(f"--{name}={value}" for name, value in flags.items()),
     )
 
@@ -172,11 +173,8 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         tell_agreement(web, curated)
         draw_picture(curated, web).save(output / "picture.webp", quality=80, method=6)
     with progress.step("Training a tiny ALIGN on the shards", "2 minutes"):
-        run(
-            command_line(
-                "-m", "train", "--shards", curated / "shards", "--run", training, "--preset", "tiny"
-            )
-        )
+        data = ("--shards", curated / "shards", "--validate", curated / "holdout")
+        run(command_line("-m", "train", *data, "--run", training, "--preset", "tiny"))
     evaluate = (
         "-m",
         "train.evaluate",
@@ -194,6 +192,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         print(f"      {output / 'picture.webp'}: the funnel, and some kept and dropped pairs")
         print(f"      {curated / 'funnel.json'}: what each step saw, kept and dropped")
         print(f"      {curated / 'shards'}: the kept pairs, as WebDataset and Parquet")
+        print(f"      {curated / 'holdout'}: those that the training was validated on")
         print(f"      {curated / 'rejected'}: every dropped pair with its reason")
         print(f"      {training / 'model'}: the model, for transformers.AlignModel.from_pretrained")
 

@@ -41,7 +41,8 @@ def _read(files: list[Path], columns: list[str]) -> list[dict]:
 
 def read_run(output: Path) -> list[dict]:
     """url, caption, reason (None: kept) and detail of every pair of a run's shards and rejects."""
-    kept = _read(list((output / "shards").glob("*.parquet")), ["url", "caption", "status"])
+    sidecars = [*(output / "shards").glob("*.parquet"), *(output / "holdout").glob("*.parquet")]
+    kept = _read(sidecars, ["url", "caption", "status"])
     kept = [{**row, "reason": None} for row in kept if row["status"] == "success"]
     columns = ["url", "caption", "reason", "detail"]
     return kept + _read(list((output / "rejected").glob("*.parquet")), columns)
