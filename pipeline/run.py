@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from pipeline.report.fetch_report import render_failed
 from pipeline.report.funnel import render_pages, render_vocabulary
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
-from pipeline.report.progress import ImageProgress, verb_of
+from pipeline.report.progress import ImageProgress, say, verb_of
 from pipeline.retry import retry_failed
 from pipeline.runs.documents import BrokenInput, Funnel
 from pipeline.runs.engine import Engine, check_engine, everywhere
@@ -65,8 +64,9 @@ def run(command: Command) -> None:
     folder = RunFolder(job.output, description, retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
         folder.clean_finished()
-        _say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
-        _judge(folder, folder.closing_funnel())
+        say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
+        with suppress(DocumentError):  # an older version's
+            _judge(folder, folder.closing_funnel())
         return
     try:
         funnel = Run(command, folder, given.on_workers(everywhere)).finish()
@@ -77,7 +77,7 @@ def run(command: Command) -> None:
         ) from error
     if funnel is not None:
         _tell(funnel)
-        _say(f"done: {folder.out}")
+        say(f"done: {folder.out}")
         _judge(folder, funnel)
 
 
@@ -87,7 +87,7 @@ def _judge(folder: RunFolder, funnel: Funnel) -> None:
         raise TooLittleKeptError(f"{folder.out}: {why}")
     again = sum(n for detail, n in funnel.fetch.details.items() if detail not in GONE)
     if again:
-        _say(f"the same command with --retry_failed tries {again:,} failed fetches again")
+        say(f"the same command with --retry_failed tries {again:,} failed fetches again")
 
 
 class Run:
@@ -109,10 +109,10 @@ class Run:
         folder = self.folder
         try:
             if self.engine.in_process and not WERE_COMPILED:
-                _say("compiling kernels for this machine: about 30 s, once")
+                say("compiling kernels for this machine: about 30 s, once")
             self.engine.check()
             for left in self.engine.cancel(folder.fence.newest()):
-                _say(f"{left}, left running by an earlier start of this command, is cancelled")
+                say(f"{left}, left running by an earlier start of this command, is cancelled")
             folder.fence.take()
             if self.command.job.retry_failed:
                 with _Timed("retry"):
@@ -151,14 +151,14 @@ class Run:
         parts = self.given.pages
         if not parts or self._pages_done():
             return True
-        _say(f"parsing the pages of {len(self.given.files)} files in {len(parts)} parts")
+        say(f"parsing the pages of {len(self.given.files)} files in {len(parts)} parts")
         with _Timed("pages"), self.engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, parts, self.command, self.places)
         return self._pages_done() or self._handed_over("pages'")
 
     def _texts_curated(self) -> TextSummary | None:
         given = self.given.parsed(self.places.work.pages)
-        _say(f"reading {len(given.files)} files in {len(given.splits)} splits")
+        say(f"reading {len(given.files)} files in {len(given.splits)} splits")
         with _Timed("text plane"), self.engine.pipeline("texts") as pipeline:
             buckets = bucket_count(given.files)
             curate_texts(
@@ -177,7 +177,7 @@ class Run:
         """A flex template's launcher only leaves the job's graph, which is started after it."""
         if not self.command.beam.get_all_options().get("template_location"):
             raise RuntimeError(f"the {whose} job ended without its summary")
-        _say(f"the {whose} job begins; when it has ended, start the same command again")
+        say(f"the {whose} job begins; when it has ended, start the same command again")
         return False
 
     def _remove_blocks(self) -> None:
@@ -219,7 +219,7 @@ def _translate(command: Command, given: Input) -> None:
         with engine.pipeline("images") as pipeline:
             curate_images(pipeline, [0], given.evaluation, command, places)
         made += 1
-    _say(f"dry run: {made} graphs were made, of {len(splits)} splits; nothing was started")
+    say(f"dry run: {made} graphs were made, of {len(splits)} splits; nothing was started")
 
 
 def bucket_count(files: Sequence[InputFile]) -> int:
@@ -232,10 +232,6 @@ def bucket_count(files: Sequence[InputFile]) -> int:
     return min(MAX_BUCKETS, max(8, 1 << int(wanted).bit_length()))
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 class _Timed:
     def __init__(self, name: str) -> None:
         self.name = name
@@ -245,4 +241,4 @@ class _Timed:
 
     def __exit__(self, error: object, *_: object) -> None:
         if error is None:
-            _say(f"{self.name}: {time.monotonic() - self.start:.1f} s")
+            say(f"{self.name}: {time.monotonic() - self.start:.1f} s")
