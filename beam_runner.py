@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from pipeline.runs.beam_patches import quick_imports
+from pipeline.shown_texts import on_one_line
 from stoppable import run_stoppable
 
 NAME = "beam_runner.py"
@@ -76,10 +77,10 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     try:
         run(parse(argv, name))
     except UsageError as error:
-        print(f"{name}: {_printable(str(error))}", file=sys.stderr)
+        print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 2
     except TooLittleKeptError as error:
-        print(f"{name}: {_printable(str(error))}", file=sys.stderr)
+        print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, Exception) as error:
         print(f"{name}: {_last_line(error)}", file=sys.stderr)
@@ -99,14 +100,9 @@ def _last_line(error: BaseException | None) -> str:
     line = re.sub(r" ?\[while running '[^']*'\]", "", lines[-1]).strip()
     line = re.sub(r"^(?:\w+\.)+\w+Error: ", "", line)
     if "--output" in line:  # it says itself what to do
-        return f"failed: {_printable(line)}"
+        return f"failed: {on_one_line(line)}"
     hint = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
-    return f"failed: {_printable(line)} ({hint})"
-
-
-def _printable(text: str) -> str:
-    """On one line: a column's or a file's name may hold line breaks and a terminal's commands."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return f"failed: {on_one_line(line)} ({hint})"
 
 
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:

@@ -25,7 +25,7 @@ def _names(settings: type) -> tuple[str, ...]:
 
 
 _OF_IMAGES = (
-    *_names(FetchSettings),
+    *(name for name in _names(FetchSettings) if name != "contact"),  # the card names it
     *_names(ResizeSettings),
     *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
     *("eval_images", "samples_per_shard", "holdout"),

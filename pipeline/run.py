@@ -21,7 +21,7 @@ from pipeline.report.fetch_report import render_failed
 from pipeline.report.funnel import render_pages, render_vocabulary
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
-from pipeline.report.progress import ImageProgress, say, verb_of
+from pipeline.report.progress import ImageProgress, counted, say, verb_of
 from pipeline.retry import retry_failed
 from pipeline.runs.documents import BrokenInput, Funnel
 from pipeline.runs.engine import Engine, check_engine, everywhere
@@ -151,14 +151,16 @@ class Run:
         parts = self.given.pages
         if not parts or self._pages_done():
             return True
-        say(f"parsing the pages of {len(self.given.files)} files in {len(parts)} parts")
+        files = counted(len(self.given.files), "file")
+        say(f"parsing the pages of {files} in {counted(len(parts), 'part')}")
         with _Timed("pages"), self.engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, parts, self.command, self.places)
         return self._pages_done() or self._handed_over("pages'")
 
     def _texts_curated(self) -> TextSummary | None:
         given = self.given.parsed(self.places.work.pages)
-        say(f"reading {len(given.files)} files in {len(given.splits)} splits")
+        files, splits = counted(len(given.files), "file"), counted(len(given.splits), "split")
+        say(f"reading {files} in {splits}")
         with _Timed("text plane"), self.engine.pipeline("texts") as pipeline:
             buckets = bucket_count(given.files)
             curate_texts(

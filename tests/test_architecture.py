@@ -43,7 +43,7 @@ ROOMS = {
         "settings": "",
         "inputs": "settings",
         "runs": "settings inputs",
-        "report": "inputs runs",
+        "report": "settings inputs runs",
         "look": "settings runs",
         "pipeline": "settings inputs runs report",
     },
@@ -60,7 +60,7 @@ ROOMS = {
 }
 GROUND = {"columns", "storage", "workers"}
 BASE = {
-    "pipeline": {"rules", "job", "options", "needless_flags", "peer_flags"},
+    "pipeline": {"rules", "job", "options", "shown_texts", "needless_flags", "peer_flags"},
     "train": {"settings", "ranges", "errors", "presets", "towers"},
 }
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}

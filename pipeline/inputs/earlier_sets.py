@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 from pipeline.inputs.splits import InputFile
 from pipeline.job import Job
+from pipeline.options import UsageError
 from transforms.storage.documents import DocumentError, read_document
 from transforms.storage.files import exists
 from transforms.storage.matching import match
+
+OF_SETS = ("shards", "holdout", "pairs", "rejected")  # the folders of a set that have pairs
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,17 @@ class EarlierSet:
         return [f"{self.folder}/shards", *held_out]
 
     def rejected(self, job: Job) -> list[InputFile]:
-        """The files of what was dropped from it, with the reasons for which pairs are read."""
+        """The files of what was dropped from it, with the reasons for which pairs are read.
+
+        Raises:
+          UsageError: pairs that it holds out would be trained on.
+        """
         reasons = list(job.rejected_reasons)
+        if reasons and self.holdout and not job.holdout:
+            raise UsageError(
+                f"{self.folder} holds out images, and --also_rejected would bring pairs of these "
+                f"to shards/: give --holdout={self.holdout:g} too"
+            )
         files = match(f"{self.folder}/rejected") if reasons else []
         return [InputFile(path, size, "parquet", reasons=reasons) for path, size in files]
 
@@ -65,9 +77,22 @@ def earlier_set(folder: str) -> EarlierSet | None:
 def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
     """The sets of ours that files are the pairs of, also where a glob named them; sorted."""
     folders = {file.path.rpartition("/")[0] for file in files}
-    roots = {
-        root
-        for root, _, name in (folder.rpartition("/") for folder in folders)
-        if name in ("shards", "holdout", "pairs", "rejected")
-    }
+    parts = [
+        f"./{folder}".rpartition("/") if "/" not in folder else folder.rpartition("/")
+        for folder in folders
+    ]
+    roots = {root for root, _, name in parts if name in OF_SETS}
     return sorted(filter(None, map(earlier_set, roots)))
+
+
+def without_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:
+    """What a folder or glob names, but for those files of sets in it that are not their pairs: what
+    they have dropped, hold out, or carry along. What a pattern names within a set is left."""
+    sets = [there for there in earlier_sets(files) if not pattern.startswith(f"{there.folder}/")]
+    if not sets:
+        return files
+    wanted = tuple(f"{folder}/" for there in sets for folder in there.pair_folders(job))
+    within = tuple(f"{there.folder}/" for there in sets)
+    return [
+        file for file in files if file.path.startswith(wanted) or not file.path.startswith(within)
+    ]

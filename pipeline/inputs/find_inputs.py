@@ -8,7 +8,7 @@ from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError
 
-from pipeline.inputs.earlier_sets import earlier_set
+from pipeline.inputs.earlier_sets import earlier_set, without_other_files
 from pipeline.inputs.splits import InputFile
 from pipeline.job import Job
 from pipeline.options import UsageError
@@ -58,7 +58,8 @@ def find_files(job: Job) -> list[InputFile]:
         _check_apart(pattern, job.output)
         earlier = earlier_set(pattern)
         if earlier is None:
-            files |= {file.path: file for file in _matching(job, pattern)}
+            named = without_other_files(pattern, _matching(job, pattern), job)
+            files |= {file.path: file for file in named}
             continue
         sets.append(earlier)
         pairs = earlier.rejected(job)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from transforms.columns.reasons import IMAGE_STEPS, TEXT_STEPS
 from transforms.storage.documents import DocumentError, find_document
 from transforms.storage.files import is_local
 from transforms.storage.matching import match
-
-_OF_SHARD = re.compile(r"(?:images-)?(\d{5,})(?:_stats\.json|\.parquet|\.tar)")
 
 
 @dataclass(frozen=True)
@@ -63,13 +60,17 @@ def find_set(out: str) -> SetFiles:
     if is_local(out) and not Path(out).is_dir():
         raise UsageError(f"there is no folder {out!r}: give the --output of a run")
     shards, pairs, rejected = (match(f"{out}/{name}") for name in ("shards", "pairs", "rejected"))
+    shards = [*shards, *match(f"{out}/holdout")]
     if not shards and not pairs and not rejected:
         raise UsageError(
             f"{out!r} is no set, or its run has written nothing yet: it has no files in shards/, "
             "pairs/ or rejected/; give the --output of a run"
         )
-    finished = {_number(path) for path, _ in shards if path.endswith("_stats.json")}
-    kept = [path for path, _ in shards if path.endswith(".parquet") and _number(path) in finished]
+    finished = {
+        path.removesuffix("_stats.json") for path, _ in shards if path.endswith("_stats.json")
+    }
+    tables = [path for path, _ in shards if path.endswith(".parquet")]
+    kept = [path for path in tables if path.removesuffix(".parquet") in finished]
     kept = kept or [path for path, _ in pairs if path.endswith(".parquet")]
     return SetFiles(
         out,
@@ -77,8 +78,7 @@ def find_set(out: str) -> SetFiles:
         in_order(
             path
             for path, _ in rejected
-            if path.endswith(".parquet")
-            and not (Path(path).name.startswith("images-") and _number(path) not in finished)
+            if path.endswith(".parquet") and _shard_of(out, path) in finished | {""}
         ),
         {path.removesuffix(".tar"): size for path, size in shards if path.endswith(".tar")},
         _find_funnel(out),
@@ -90,9 +90,11 @@ def in_order(paths: Iterable[str]) -> list[str]:
     return sorted(paths, key=lambda path: hashlib.sha256(Path(path).name.encode()).digest())
 
 
-def _number(path: str) -> str:
-    of_shard = _OF_SHARD.fullmatch(Path(path).name)
-    return of_shard[1] if of_shard else ""
+def _shard_of(out: str, rejected: str) -> str:
+    """The path, without its ending, of the shard whose rejects a file has; empty for texts'."""
+    kind, _, number = Path(rejected).stem.partition("-")
+    folder = {"images": "shards", "holdout": "holdout"}.get(kind, "")
+    return f"{out}/{folder}/{number}" if folder else ""
 
 
 def _find_funnel(out: str) -> Funnel | None:

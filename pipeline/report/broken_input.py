@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.runs.documents import BrokenInput
+from pipeline.shown_texts import on_one_line
 from transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
 
 _MOST_TOLD = 20
@@ -34,5 +35,4 @@ def refuse_if_all_broken(broken: BrokenFiles, files: int) -> None:
 
 
 def _told(file: BrokenFile) -> str:
-    told = f"{file.path} ({file.detail}: {file.fault})"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in told)
+    return on_one_line(f"{file.path} ({file.detail}: {file.fault})")

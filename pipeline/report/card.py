@@ -38,12 +38,14 @@ def dataset_card(
     extension = "jpg" if original else str(manifest.resize["encode_format"])
     text_only = bool(manifest.job["text_only"])
     numbers = [int(number) for number, shard in manifest.shards.items() if shard.pairs]
+    held_out = sum(shard.pairs for shard in manifest.held_out.values())
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     return environment.from_string(FRONT + BODY).render(
         manifest=manifest,
         contents=contents,
         text_only=text_only,
-        held_out=sum(shard.pairs for shard in manifest.held_out.values()),
+        held_out=held_out,
+        trained=manifest.pairs - held_out,
         filled=len(numbers),
         extension=extension,
         features=_features(extension, text_only),
@@ -71,7 +73,11 @@ def _stage(stage: Stage, manifest: Manifest, earlier: Mapping[str, Manifest]) ->
         "folder": stage.folder,
         "pairs": stage.pairs,
         "sources": _sources(before) if before else [],
-        "rules": {name: value for name, value in rules if manifest.rules.get(name) != value},
+        "rules": {
+            as_code(name): as_code(str(value))
+            for name, value in rules
+            if manifest.rules.get(name) != value
+        },
         "table": render_funnel(stage.steps) if stage.steps else "",
     }
 
@@ -111,7 +117,10 @@ def _sources(manifest: Manifest) -> list[str]:
         tail = f", and {more:,} more, which `manifest.json` names" if more > 0 else ""
         size = sum(file.bytes for file in files)
         files_of = "1 file" if len(files) == 1 else f"{len(files):,} files"
-        lines.append(f"{files_of} of format {kind}, {size:,} bytes: {names}{tail}")
+        lines.append(
+            f"{files_of} of format {kind if kind.isalnum() else as_code(kind)}, {size:,} bytes: "
+            f"{names}{tail}"
+        )
     return lines
 
 

@@ -12,7 +12,7 @@ annotations_creators: [found]
 language_creators: [found]
 tags: [image-text-pairs, alt-text, web, align, alignset{{ ", webdataset" if not text_only }}]
 size_categories: [{{ size }}]
-{%- if manifest.pairs %}
+{%- if trained %}
 configs:
   - config_name: default
 {%- if manifest.held_out %}
@@ -45,18 +45,19 @@ dataset_info:
 BODY = """\
 # {{ pairs }} image and alt-text pairs
 
-Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3).
+Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3), set as under Rules.
 
 {% if text_only -%}
 - `pairs/*.parquet`: columns `key`, `url`, `caption`, `page_url`. The images were not fetched.
 {%- elif not filled -%}
-- No shards, since no pair was kept.
+- No shards to train on.
 {%- else -%}
 - `shards/*.tar`: WebDataset, {{ filled }} shards, of `KEY.{{ extension }}`
   (the image), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as
   columns, with perceptual hash, SHA-256 of the fetched bytes and sizes in px.
 {%- if manifest.held_out %}
-- `holdout/*.tar`, `.parquet`: {{ n(held_out) }} more pairs, which are held out to validate on.
+- `holdout/*.tar`, `.parquet`: {{ n(held_out) }} more pairs, which are held out to validate on,
+  by the hash of their image's URL: the same picture at another URL may be in `shards/`.
 {%- endif %}
 {%- endif %}
 - `rejected/*.parquet`: every pair that was dropped, with its step, reason and detail.
@@ -98,7 +99,7 @@ The images were taken as they lie in the given shards. Nothing here tells when t
 
 So much, or less, have these shares of the images and texts, measured on {{ n(contents.pairs) }}
 pairs in {{ n(contents.shards) }} of the shards. All tars take {{ n(contents.tar_bytes) }} bytes,
-which is {{ n(contents.tar_bytes // manifest.pairs) }} a pair.
+which is {{ n(contents.tar_bytes // trained) }} a pair.
 
 {% endif -%}
 The first pairs{% if not text_only %}, in the order of their keys{% endif %}. Long ones are cut.
@@ -109,7 +110,7 @@ The first pairs{% if not text_only %}, in the order of their keys{% endif %}. Lo
 {% endfor -%}
 ```
 {% endif %}
-{%- if manifest.pairs %}
+{%- if trained %}
 ## Load
 In this folder:
 
@@ -144,7 +145,7 @@ print(duckdb.sql("select url, caption from '{{ "pairs" if text_only else "shards
 `webdataset` that its own pins allow, which is 0.2.86 or older:
 
 ```sh
-python -m open_clip_train.main --dataset-type webdataset --train-num-samples {{ manifest.pairs }} \\
+python -m open_clip_train.main --dataset-type webdataset --train-num-samples {{ trained }} \\
   --train-data "{{ tars }}" --model ViT-B-32
 ```
 {% endif %}
@@ -156,8 +157,8 @@ python -m open_clip_train.main --dataset-type webdataset --train-num-samples {{ 
 
 {% for stage in stages -%}
 ### Before that: `{{ stage.folder }}`
-A set of {{ n(stage.pairs) }} pairs, of which this one was made. The folder has its documents and
-what was dropped from it.
+A set{% if stage.table %} of {{ n(stage.pairs) }} pairs{% endif %}, of which this one was made.
+The folder has its documents and what was dropped from it.
 {% for line in stage.sources -%}
 - {{ line }}
 {% endfor %}
@@ -169,7 +170,7 @@ what was dropped from it.
 {%- if stage.rules %}
 Rules that differed:
 {% for name, value in stage.rules.items() -%}
-- `{{ name }}` {{ value if value != "" else "(all)" }}
+- {{ name }} {{ value if value != "``" else "(all)" }}
 {% endfor %}{% endif %}
 {% endfor -%}
 ## What is not filtered

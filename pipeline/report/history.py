@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 
 from msgspec import UnsetType
 
 from pipeline.inputs.earlier_sets import EarlierSet
 from pipeline.report.funnel import render_funnel
-from pipeline.runs.documents import Funnel, Manifest, Stage
+from pipeline.runs.documents import Funnel, Manifest, Stage, Step
 from transforms.storage.documents import DocumentError, read_document
 from transforms.storage.files import carry_file, exists
 from transforms.storage.matching import match
@@ -46,13 +48,33 @@ def _stage(out: str, folder: str) -> Stage:
     with suppress(DocumentError, FileNotFoundError):
         funnel = read_document(f"{out}/{folder}/funnel.json", Funnel)
         before = [] if isinstance(funnel.history, UnsetType) else funnel.history
-        return Stage(folder, funnel.pairs, funnel.steps, [_within(folder, s) for s in before])
+        return Stage(folder, funnel.pairs, _plain(funnel.steps), _within(folder, before))
     return Stage(folder)
 
 
-def _within(folder: str, stage: Stage) -> Stage:
-    before = [_within(folder, earlier) for earlier in stage.history]
-    return Stage(f"{folder}/{stage.folder}", stage.pairs, stage.steps, before)
+def _within(folder: str, stages: Sequence[Stage]) -> list[Stage]:
+    """The stages of a set, in the folders of its history that they are in: not as they say."""
+    names = [f"{folder}/{FOLDER}/{number:02d}" for number in range(len(stages))]
+    return [
+        Stage(name, stage.pairs, _plain(stage.steps), _within(name, stage.history))
+        for name, stage in zip(names, stages, strict=True)
+    ]
+
+
+def _plain(steps: Sequence[Step]) -> list[Step]:
+    """The steps of a funnel that somebody else may have written, with names that can be shown."""
+    return [
+        replace(
+            step,
+            step=_name(step.step),
+            dropped={_name(reason): count for reason, count in step.dropped.items()},
+        )
+        for step in steps
+    ]
+
+
+def _name(word: str) -> str:
+    return re.sub(r"[^a-z0-9_]", "?", word)[:60]
 
 
 def all_stages(funnel: Funnel) -> list[Stage]:
@@ -69,7 +91,9 @@ def render_stages(funnel: Funnel) -> str:
     """The funnels of all stages, the last one's at the end."""
     parts = [
         f"{stage.folder}: {stage.pairs:,} pairs, of which this set was made\n"
-        + (render_funnel(stage.steps) if stage.steps else "(of another version of alignset)")
+        + render_funnel(stage.steps)
+        if stage.steps
+        else f"{stage.folder}: a set of another version of alignset, of which this set was made"
         for stage in all_stages(funnel)
     ]
     return "\n\n".join([*parts, render_funnel(funnel.steps)])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pipeline.report.fetch_report import hint_of
-from pipeline.runs.documents import Funnel, Step
+from pipeline.runs.documents import BrokenInput, Funnel, Step
 from transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS
 from transforms.fetching.fetch_settings import GONE
 
-LEAST_SHARE = 0.01  # of the pairs that the image plane was given
+LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
+MOST_BROKEN = 0.5  # of the input files
 
 # Which flag another threshold is given by, for each reason of a rule.
 FLAGS = {
@@ -24,17 +25,28 @@ FLAGS = {
 
 
 def too_little(funnel: Funnel) -> str:
-    """What to say of a set that holds nothing, or almost nothing of what was to be fetched; ""
-    where it holds more than that."""
+    """What to say of a set that holds nothing, or almost nothing of what was to be fetched, or of
+    its input; "" where it holds more than that."""
     images = [step for step in funnel.steps if step.step in IMAGE_STEPS]
     given = images[0].seen if images else 0
-    if funnel.pairs and funnel.pairs >= LEAST_SHARE * given:
-        return ""
+    if isinstance(funnel.broken_input, BrokenInput):
+        broken = funnel.broken_input
+        if broken.broken > MOST_BROKEN * broken.files:
+            return (
+                f"{broken.broken:,} of {broken.files:,} input files were broken, and the set is "
+                "made of the rest; mend them, and give another --output"
+            )
     if not funnel.steps[0].seen:
         return "the input holds no pair"
     steps = images if given else funnel.steps
-    held = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
     reason, count = _most_dropped(steps)
+    least = LEAST_SHARE * given if reason == FETCH_FAILED else 1
+    if funnel.pairs and funnel.holdout == funnel.pairs:
+        held = f"all {funnel.pairs:,} pairs are held out"
+        return f"{held}; give a smaller --holdout, and another --output"
+    if funnel.pairs >= max(1, least):
+        return ""
+    held = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
     if reason == FETCH_FAILED:
         return f"{held}: {_why_not_fetched(funnel)}"
     flag = f"; the rule's flag is {FLAGS[reason]}" if reason in FLAGS else ""

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from threading import Event, Thread
 from typing import NamedTuple
 
@@ -51,7 +51,8 @@ class Amount:
         """What is done. With `listing`, shards are listed, even if that was done just before."""
         counts = shards_under_way(self._plan, self._token)  # before: they go when a shard is whole
         if listing or now >= self._listed_again:
-            self._list(now)
+            with suppress(Exception):  # a store that does not answer: those who write there tell
+                self._list(now)
         for shard, count in counts.items():
             if shard in self._sizes:
                 count = min(count, self._sizes[shard])
@@ -131,10 +132,7 @@ class ImageProgress:
             now = time.monotonic()
             if bar is None and now - said < self._line_s:
                 continue
-            try:
-                done = self._amount.look(now)
-            except Exception:  # a store that does not answer: those who write there will tell
-                continue
+            done = self._amount.look(now)
             if done.pairs == first.pairs:  # workers still start: that is no time of theirs
                 first = self._first = done
             line = progress_line(first, done, self._all)

@@ -118,8 +118,8 @@ class Retry:
     """What the manifest says of a `--retry_failed`.
 
     Attributes:
-      shards: the first and the last that it added with something in them; None where it kept
-        nothing.
+      shards: the first and the last that it added to those to train on, of those that hold
+        something; None where there are none.
       details: of the failures that were tried again.
     """
 

@@ -16,6 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from msgspec import UnsetType
 
 from pipeline.inputs.splits import InputFile
+from pipeline.job import Job
 from pipeline.options import Command, UsageError
 from pipeline.runs.documents import Funnel, Manifest, RunDescription, Settings
 from pipeline.runs.engine import everywhere
@@ -36,6 +37,15 @@ FETCH_RULES = (
 )
 
 
+# What of the job the description has elsewhere, or what changes nothing of the output.
+NOT_DECIDING = ("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed")
+JOB_DEFAULTS = {
+    setting.name: setting.default
+    for setting in dataclasses.fields(Job)
+    if setting.name not in NOT_DECIDING
+}
+
+
 def describe_run(
     command: Command,
     files: Sequence[InputFile],
@@ -44,7 +54,7 @@ def describe_run(
 ) -> RunDescription:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
-    for name in ("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"):
+    for name in NOT_DECIDING:
         del job[name]
     rules = dataclasses.asdict(command.rules)
     if vocabulary:
@@ -115,8 +125,9 @@ class RunFolder:
         if finished or exists(started):
             there = _builtins(_read_description(ended if finished else started))
             here = _builtins(self.description)
-            for said in (there, here):  # it changes what hosts are told, and nothing of the set
-                said["fetch"].pop("contact", None)
+            for said in (there, here):
+                said["job"] = JOB_DEFAULTS | said["job"]  # an older version had fewer flags
+                said["fetch"].pop("contact", None)  # hosts are told of it; the set is the same
             if self.retry or here["fetch"] in self._retried_with(finished):
                 # Another way of fetching may have what the first one had not.
                 here["fetch"] = there["fetch"]

@@ -1,5 +1,8 @@
 """A set made of a set: its history comes along, and a loosened rule fetches what is missing."""
 
+import json
+import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.command import funnel, kept, rejected, run, succeed
+from tests.support.command import funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb, small_web
@@ -71,7 +74,7 @@ def test_a_loosened_rule_is_one_command_and_fetches_only_what_is_missing(
     assert "history/00: 34 pairs, of which this set was made" in ended.out
     card = (out / "README.md").read_text()
     assert "### Before that: `history/00`" in card
-    assert "- `min_words` 3\n" in card
+    assert "- `min_words` `3`\n" in card
     assert "`max_words`" not in card.split("Rules that differed:")[1].split("##")[0]
     assert "too_few_words" in card
     for name in ("manifest.json", "funnel.json"):
@@ -155,6 +158,47 @@ def test_the_files_of_the_history_are_its_own(first: First, tmp_path: Path):
     before = {path.name: path.read_bytes() for path in carried.rglob("*") if path.is_file()}
     succeed(first.source, first.output, *FLAGS, *STRICT, "--retry_failed=all")
     assert before == {path.name: path.read_bytes() for path in carried.rglob("*") if path.is_file()}
+
+
+def test_a_set_of_symbolic_links(first: First, tmp_path: Path):
+    """As in the Hub's cache."""
+    for path in [path for path in first.output.rglob("*") if path.is_file()]:
+        link = tmp_path / "linked" / path.relative_to(first.output)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(path, link.parent))
+    succeed(tmp_path / "linked", tmp_path / "set", "--text_only", "--language=")
+    [stage] = funnel(tmp_path / "set")["history"]
+    assert stage["pairs"] == funnel(first.output)["pairs"]
+
+
+def test_what_an_earlier_set_says_gives_no_commands(first: First, tmp_path: Path):
+    hostile = tmp_path / "hostile"
+    shutil.copytree(first.output, hostile)
+    said, rules = funnel(hostile), manifest(hostile)
+    said["steps"][0] |= {"step": "\x1b[31m<script>", "dropped": {"\n# heading": 1}}
+    said["history"] = [{"folder": "../../..", "pairs": 1, "steps": said["steps"], "history": []}]
+    rules["rules"] = {"<b>`x`": "\n# heading", **rules["rules"]}
+    rules["input"][0]["format"] = "<i>\n"
+    (hostile / "funnel.json").write_text(json.dumps(said))
+    (hostile / "manifest.json").write_text(json.dumps(rules))
+    ended = succeed(hostile, tmp_path / "set", "--text_only", "--language=")
+    assert "\x1b" not in ended.out
+    card = (tmp_path / "set/README.md").read_text()
+    assert "\x1b" not in card
+    assert "<script>" not in card
+    assert "\n# heading" not in card
+    [stage] = funnel(tmp_path / "set")["history"]
+    assert [earlier["folder"] for earlier in stage["history"]] == ["history/00/history/00"]
+
+
+def test_a_set_of_another_version_is_carried_and_not_told_of(first: First, tmp_path: Path):
+    old = tmp_path / "old"
+    shutil.copytree(first.output, old)
+    (old / "funnel.json").write_text("{}")
+    ended = succeed(old, tmp_path / "set", "--text_only", "--language=")
+    assert "history/00: a set of another version of alignset" in ended.out
+    assert "A set, of which this one was made." in (tmp_path / "set/README.md").read_text()
+    assert (tmp_path / "set/history/00/funnel.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,34 @@ def test_what_could_not_be_fetched_joins_its_own_side(web: SmallWeb, source: Pat
     assert {name: digests(out)[name] for name in tars} == tars
 
 
+def test_what_a_set_holds_out_comes_back_only_where_it_is_held_out_again(
+    web: SmallWeb, source: Path, tmp_path: Path
+):
+    first, pairs = tmp_path / "sets" / "first", tmp_path / "pairs.parquet"
+    table = pq.read_table(source).slice(0, COUNT)
+    short = pa.table({"url": table["url"], "caption": [f"the red dog {n}" for n in range(COUNT)]})
+    pq.write_table(pa.concat_tables([table, short]), pairs)
+    succeed(pairs, first, *FLAGS, "--min_words=5", HOLDOUT)
+    held = expected(web, SHARE)
+    assert any(fate.url in held for fate in rejected(first))
+    loose = ("--also_rejected=too_few_words", "--min_words=3")
+    ended = run(first, tmp_path / "a", *FLAGS, *loose)
+    assert ended.status == 2
+    assert f"give --holdout={SHARE} too" in ended.err
+    succeed(first, tmp_path / "a", *FLAGS, *loose, HOLDOUT)
+    assert urls_of(tmp_path / "a/holdout") == held
+    assert not urls_of(tmp_path / "a/shards") & held
+    before = len(web.requests)
+    for name in ("sets", "sets/first", "sets/*/shards/*.tar", "sets/**"):
+        out = tmp_path / name.replace("/", "-").replace("*", "x")
+        succeed(tmp_path / name, out, *FLAGS)
+        assert urls_of(out / "shards") == urls_of(first / "shards")
+        assert (out / "history/00/manifest.json").exists()
+    assert web.requests[before:] == []
+    succeed(first / "holdout", tmp_path / "named", *FLAGS)  # it was asked for
+    assert urls_of(tmp_path / "named/shards") == urls_of(first / "holdout")
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -124,6 +124,11 @@ def test_a_set_of_before_there_were_language_scores(half: Half, tmp_path: Path):
     shutil.copytree(half.output, old)
     for path in old.glob("rejected/*.parquet"):
         pq.write_table(pq.read_table(path).drop_columns(["language_score"]), path)
+    older = manifest(old)
+    for flag in ("also_rejected", "on_broken_input", "holdout"):
+        del older["job"][flag]
+    (old / "manifest.json").write_text(json.dumps(older))
+    assert "is finished: nothing to do" in succeed(half.source, old, *FLAGS).err
     retried(half, tmp_path / "set")
     succeed(half.source, old, *FLAGS, AGAIN)
     new = {name: digest for name, digest in digests(old).items() if name.startswith("shards/")}
@@ -163,7 +168,7 @@ def test_the_plan_of_a_retry_that_ended_is_not_taken_for_the_next(half: Half, tm
     (out / "_temporary").mkdir()
     plan = {
         "pairs": len(LOST),
-        "shards": list(range(first, last + 1)),
+        "shards": dict.fromkeys(range(first, last + 1), 1),
         "details": ["http_404"],
     }
     (out / "_temporary/retry.json").write_text(json.dumps(plan))

@@ -33,7 +33,6 @@ SHARD_SCHEMA = pa.schema(
     ]
 )
 # What KEY.json has.
-# What KEY.json has.
 METADATA = SHARD_SCHEMA.names[: SHARD_SCHEMA.names.index("page_url") + 1]
 # The fields of a USTAR header before the size, and after the checksum: mode 0444, no user, no time.
 _BEFORE_SIZE = b"0000444\0" + 2 * b"0000000\0"

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+from apache_beam.io.filesystem import BeamIOError
 
 from transforms.storage.object_stores import http_status, may_pass
 
@@ -103,8 +104,10 @@ def _detail(error: BaseException) -> str | None:
         return None
     if isinstance(error, FileNotFoundError) or http_status(error) == 404:
         return GONE
-    if isinstance(error, PermissionError) or http_status(error) in (401, 403):
+    if isinstance(error, PermissionError):
         return NO_ACCESS
+    if isinstance(error, BeamIOError) or http_status(error):
+        return None  # a store that refuses may refuse all, as when a run's credentials end
     if isinstance(error, EOFError):
         return CUT_SHORT
     if isinstance(error, OSError):  # Arrow's of bytes that it cannot unpack have no number

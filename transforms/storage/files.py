@@ -137,7 +137,7 @@ def carry_file(source: str, path: str) -> None:
     if is_local(source) and is_local(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):
-            os.link(source, path)
+            os.link(os.path.realpath(source), path)  # or a link would be linked, and lead nowhere
             return
     if scheme(source) == scheme(path):
         copy_file(source, path)

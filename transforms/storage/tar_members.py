@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -67,10 +68,7 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
       BrokenTar: a header is none, or the file ends within a header, a member's bytes or the zeros
         that fill its last block.
     """
-    total = source.seek(0, 2)
-    if not total:
-        raise BrokenTar(CUT_SHORT, "it is cut off: it has no bytes")
-    at, extra = 0, _Extra()
+    total, at, extra = _checked_total(source), 0, _Extra()
     while at < total and (header := _block(source, at)):
         kind, size = header[156:157], _checked_size(header, at)
         at += BLOCK
@@ -91,6 +89,16 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
             raise _cut(total, "the zeros behind a member")
     if at >= total and extra != _Extra():
         raise _cut(total, "a header")
+
+
+def _checked_total(source: BinaryIO) -> int:
+    """The bytes of a file that begins as a tar does."""
+    total = source.seek(0, 2)
+    if not total:
+        raise BrokenTar(CUT_SHORT, "it is cut off: it has no bytes")
+    if total > tarfile.RECORDSIZE and not _block(source, 0):  # an empty tar is no longer
+        raise _damaged("it begins with zeros")
+    return total
 
 
 def _block(source: BinaryIO, at: int) -> bytes:
