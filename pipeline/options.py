@@ -52,8 +52,8 @@ FIRST = {
     "input and output": {
         "input": "files, globs or folders, comma-separated (required)",
         "output": "a folder for the set (required)",
-        "text_only": "stop after the text rules; kept pairs go to pairs/",
         "eval_images": "NAME=PATH,...: images to keep out of the set",
+        "holdout": "this share of the images goes to holdout/, to validate on",
         "retry_failed": "fetch again what a finished run could not",
     },
     "rules": {
