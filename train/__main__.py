@@ -35,7 +35,6 @@ FIRST = {
         "text_tower": "BERT, such as mini",
     },
     "optimizer": {
-        "learning_rate": "at the end of the warm-up; then it falls to zero",
         "steps": "of the whole run",
         "batch_size": "pairs of a step, over all processes",
         "micro_batch_size": "pairs that go through the towers at once",
