@@ -98,19 +98,20 @@ def test_the_shards_of_a_worker_that_hangs_are_taken_over(
 ):
     """All shards are written while it hangs; then it finds that its own are."""
     output, expected, log = tmp_path / "set", tmp_path / "expected", tmp_path / "log"
-    small = "--samples_per_shard=4"
-    succeed(plain.pairs, expected, *plain.flags, small)
-    shards = len(list(expected.glob("shards/*_stats.json")))
+    small = ("--samples_per_shard=4", "--holdout=0.2")
+    succeed(plain.pairs, expected, *plain.flags, *small)
+    assert list(expected.glob("holdout/*.tar"))
+    shards = len(list(expected.glob("*/*_stats.json")))
     web.delay_s = 0.2
     try:
-        with command(plain, output, flink, log, small) as started:
+        with command(plain, output, flink, log, *small) as started:
             wait_until(lambda: len(writing(flink)) == 2, started)
             victim = writing(flink)[0]
             os.kill(victim, signal.SIGSTOP)
             web.delay_s = 0
             try:
                 written = output.glob
-                wait_until(lambda: len([*written("shards/*_stats.json")]) == shards, started)
+                wait_until(lambda: len([*written("*/*_stats.json")]) == shards, started)
                 assert shards > 8
             finally:
                 os.kill(victim, signal.SIGCONT)
