@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.runs.beam_patches import quick_imports
 from pipeline.shown_texts import on_one_line
@@ -37,6 +38,12 @@ def _keep_memory() -> None:
             os.environ[name] = str(value)  # for worker processes
 
 
+def _find_sources() -> None:
+    """Has worker processes find the project's modules from any folder, as this process does."""
+    folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(folders)))
+
+
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags.
 
@@ -45,6 +52,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     """
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     _keep_memory()
+    _find_sources()
     try:
         with quick_imports(argv):
             import pyarrow

@@ -57,6 +57,9 @@ def run(command: Command) -> None:
     check_stores(command)
     check_engine(command.beam)
     given = Input.find(job)
+    for earlier in given.sets:
+        if earlier.holdout and not job.holdout:
+            say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")
     if is_dry_run(command):
         _translate(command, given)
         return
@@ -64,7 +67,7 @@ def run(command: Command) -> None:
     folder = RunFolder(job.output, description, retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
         folder.clean_finished()
-        say(f"{folder.out} is finished: nothing to do (manifest.json has this very run)")
+        say(f"{folder.out} is finished: nothing to do (manifest.json describes it)")
         with suppress(DocumentError):  # an older version's
             _judge(folder, folder.closing_funnel())
         return

@@ -59,6 +59,8 @@ def find_files(job: Job) -> list[InputFile]:
         earlier = earlier_set(pattern)
         if earlier is None:
             named = without_other_files(pattern, _matching(job, pattern), job)
+            if not named:
+                raise UsageError(_nothing_at(pattern, job))
             files |= {file.path: file for file in named}
             continue
         sets.append(earlier)
@@ -76,11 +78,15 @@ def find_files(job: Job) -> list[InputFile]:
             "--also_rejected reads what a set of this project has dropped: give the folder of one, "
             f"with its manifest.json, as --input; got {job.input}"
         )
-    if not files:
-        raise UsageError(f"no input at {job.input!r}: give files, a folder or a glob that exists")
     if not sum(file.bytes for file in files.values()):
         raise UsageError(f"the input is empty: {job.input} has no bytes; give pairs to read")
     return sorted(files.values(), key=attrgetter("path"))
+
+
+def _nothing_at(pattern: str, job: Job) -> str:
+    if _is_in(pattern, job.output):
+        return f"the input {pattern!r} lies within --output={job.output}; give another --output"
+    return f"no input at {pattern!r}: give files, a folder or a glob that exists"
 
 
 def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile]:

@@ -55,6 +55,7 @@ def dataset_card(
         size=size_category(manifest.pairs),
         quantiles=[f"{share:.0%}" for share in QUANTILES],
         sources=_sources(manifest),
+        broken=funnel.broken_input or None,
         days=_crawl_days(funnel),
         fetched=_span(manifest.fetched.first, manifest.fetched.last) if manifest.fetched else "",
         contact=_contact(manifest),

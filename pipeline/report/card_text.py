@@ -56,7 +56,7 @@ Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3), set as
   (the image), `KEY.txt` (the alt-text) and `KEY.json`. `shards/*.parquet`: the same pairs as
   columns, with perceptual hash, SHA-256 of the fetched bytes and sizes in px.
 {%- if manifest.held_out %}
-- `holdout/*.tar`, `.parquet`: {{ n(held_out) }} more pairs, which are held out to validate on,
+- `holdout/*.tar`, `.parquet`: {{ n(held_out) }} of these pairs, which are held out to validate on,
   by the hash of their image's URL: the same picture at another URL may be in `shards/`.
 {%- endif %}
 {%- endif %}
@@ -78,6 +78,10 @@ To have an image or a text taken out, turn to {{ code(contact) }} and name its U
 {% for line in sources -%}
 - {{ line }}
 {% endfor %}
+{%- if broken %}
+{{ n(broken.broken) }} of these files could not be read to their end, and what could not be read is
+missing: `funnel.json` names them.
+{% endif %}
 {%- if days %}
 The archives say that their pages were crawled {{ days }}.
 {% endif %}

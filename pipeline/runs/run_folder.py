@@ -237,7 +237,10 @@ def _way_out(there: dict[str, Any], here: dict[str, Any], finished: bool) -> str
     if differing == {"fetch"}:
         return f"end that run with its own flags and then add --retry_failed, or {anew}"
     if finished and not differing & {"input", "fetch"}:
-        return f"to filter it by other rules, give it as --input and another --output; or {anew}"
+        return (
+            "to filter it by other rules, give it as --input and another --output (a looser rule "
+            f"also needs --also_rejected); or {anew}"
+        )
     return anew
 
 

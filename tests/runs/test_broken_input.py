@@ -153,8 +153,8 @@ def test_fail_ends_at_the_first_broken_one_in_one_line(tmp_path: Path, mode: str
     last = ended.err.splitlines()[-1]
     assert re.match(r"beam_runner\.py: failed: cannot read /\S+\.tar to its end: it is cut", last)
     assert last.endswith(
-        "replace the file or leave it out of --input, with another --output; or give "
-        "--on_broken_input=skip"
+        "replace the file, leave it out of --input, or give --on_broken_input=skip, each with "
+        "another --output"
     )
     assert "while running" not in ended.err
     assert "Traceback" not in ended.err

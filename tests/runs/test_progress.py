@@ -213,3 +213,14 @@ def test_worker_processes_end_with_one_line(
     slow_web.delay_s = 0
     assert run_args(*args).status == 0
     assert digests(output) == digests(plain.output)
+
+
+def test_worker_processes_find_the_project_from_any_folder(plain: Golden, tmp_path: Path):
+    flags = (f"--input={plain.pairs}", "--output=set", "--text_only", *PROCESSES)
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, str(ROOT / "beam_runner.py"), *flags]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "set/pairs").glob("*.parquet"))

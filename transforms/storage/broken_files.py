@@ -63,8 +63,8 @@ class BrokenInputError(RuntimeError):
     def not_skipped(cls, file: BrokenFile) -> BrokenInputError:
         """Of a file that may not be left out."""
         return cls(
-            f"cannot read {file.path} to its end: {file.fault}; replace the file or leave it out "
-            "of --input, with another --output; or give --on_broken_input=skip"
+            f"cannot read {file.path} to its end: {file.fault}; replace the file, leave it out of "
+            "--input, or give --on_broken_input=skip, each with another --output"
         )
 
 

@@ -295,3 +295,19 @@ def test_an_output_beside_files_that_are_named_is_taken(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "a.parquet")
     for pattern in ("a.parquet", "*.parquet"):
         assert find_files(Job(input=f"{tmp_path}/{pattern}", output=f"{tmp_path}/set"))
+
+
+def test_a_name_that_is_not_there_is_told_also_beside_one_that_is(tmp_path: Path):
+    there = write(tmp_path / "a.parquet")
+    for missing in ("b.csv", "*.jsonl", "folder/"):
+        ended = run(f"{there},{tmp_path}/{missing}", tmp_path / "set")
+        assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+        assert f"no input at '{tmp_path}/{missing}'" in ended.err
+
+
+def test_an_input_within_the_output_is_told_as_such(tmp_path: Path):
+    (tmp_path / "set").mkdir()
+    there = write(tmp_path / "set" / "a.parquet")
+    ended = run(there, tmp_path / "set")
+    assert ended.status == 2
+    assert f"the input '{there}' lies within --output=" in ended.err
