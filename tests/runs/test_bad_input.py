@@ -161,7 +161,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, case: str):
     (tmp_path / name).write_bytes(body)
     ended = run(tmp_path / name, tmp_path / "set", *ALL)
     assert ended.status == status, ended.err
-    told = ("reading ", "text plane: ")
+    told = ("compiling ", "reading ", "text plane: ")
     lines = [text for text in ended.err.splitlines() if not text.startswith(told)]
     assert len(lines) == 1, ended.err
     assert lines[0].startswith("beam_runner.py: ")
