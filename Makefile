@@ -52,12 +52,12 @@ docs: .venv/ready
 
 # Compiles the kernels of texts, pages and JPEGs now, or the first commands would wait 30 s for them.
 kernels:
-	@printf 'url,caption\nhttp://a.example/b.jpg,Caf\303\251  &amp; &eacute; dog\n' > .venv/pairs.csv
+	@printf 'url,caption\nhttp://a.example/b.jpg,Caf\303\251  &amp; &eacute; dog\nhttp://a.example/c.jpg,dog dog dog\nhttp://a.example/d.jpg,a brown dog in the garden\n' > .venv/pairs.csv
 	@printf '<img src=a.jpg alt="a dog">' > .venv/page.html
 	@printf 'WARC/1.0\r\nWARC-Type: metadata\r\nContent-Length: 2\r\n\r\n{}\r\n\r\n' | gzip > .venv/page.wat.gz
 	@rm -rf .venv/set
 	@$(BIN)/python beam_runner.py --input=.venv/pairs.csv,.venv/page.html,.venv/page.wat.gz --output=.venv/set \
-		--text_only --vocabulary_size=1 >.venv/kernels.log 2>&1 || { cat .venv/kernels.log >&2; exit 1; }
+		--text_only --vocabulary_size=2 >.venv/kernels.log 2>&1 || { cat .venv/kernels.log >&2; exit 1; }
 	@rm -rf .venv/set .venv/pairs.csv .venv/page.html .venv/page.wat.gz .venv/kernels.log
 	@$(BIN)/python -c 'import io, PIL.Image as I; from transforms.images.jpeg_dc import dc_planes as f; b = io.BytesIO(); \
 		I.new("L", (8, 8)).save(b, "JPEG"); f([b.getvalue()] * 2)'
