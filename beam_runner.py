@@ -40,8 +40,9 @@ def _keep_memory() -> None:
 
 def _find_sources() -> None:
     """Has worker processes find the project's modules from any folder, as this process does."""
-    folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(folders)))
+    there = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    folders = dict.fromkeys([str(Path(__file__).parent), *filter(None, there)])
+    os.environ["PYTHONPATH"] = os.pathsep.join(folders)
 
 
 def main(argv: Sequence[str], name: str = NAME) -> int:

@@ -117,9 +117,8 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     statuses = add_by_name([left, images.statuses])
     fetch = failed_fetches(base.funnel.fetch.tried, statuses, folder.work.read_retry_hosts())
     shards = _renumbered(folder, [*_written(manifest), *images.shards])
-    fetched = shards[len(manifest.numbers) :]
-    filled = {number for number, entry in manifest.shards.items() if entry.pairs}
-    added = [int(n) for n, entry in _entries(shards).items() if entry.pairs and n not in filled]
+    new = shards[len(manifest.numbers) :]
+    added = [shard.number for shard in new if shard.kept and shard.number < HOLDOUT]
     retried = Retry(
         tried=tried,
         kept=images.counts.kept,
@@ -134,7 +133,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         shards=_entries(shards),
         holdout=_held_out(folder, shards),
         retries=[*earlier, retried],
-        fetched=fetch_days(folder.out, fetched, manifest, manifest.fetched),
+        fetched=fetch_days(folder.out, new, manifest, manifest.fetched),
     )
     return _close(folder, manifest, replace(base.funnel, fetch=fetch, pairs=kept, steps=steps))
 

@@ -51,8 +51,9 @@ class _HoldOut(beam.DoFn):
 
     def process(self, element: Bucket, kept: int) -> Iterator[Any]:
         bucket, rows = element[0], unpack(element[1])
-        aside = pa.array(held_out(rows["url"], held_out_share(self.holdout, kept)))
-        for tag, part in (("held", rows.filter(aside)), ("left", rows.filter(~np.asarray(aside)))):
+        aside = held_out(rows["url"], held_out_share(self.holdout, kept))
+        for tag, chosen in (("held", aside), ("left", ~aside)):
+            part = rows.filter(pa.array(chosen))
             for block in self.blocks.pack([part] if len(part) else []):
                 yield beam.pvalue.TaggedOutput(tag, (bucket, block))
                 yield beam.pvalue.TaggedOutput(f"{tag}_rows", len(part))
