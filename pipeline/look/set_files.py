@@ -34,11 +34,11 @@ class SetFiles:
 
     @property
     def is_of_shards(self) -> bool:
-        return bool(self.kept) and Path(self.kept[0]).parent.name == "shards"
+        return bool(self.kept) and Path(self.kept[0]).parent.name != "pairs"
 
     def rejected_for(self, reason: str) -> list[str]:
         """Those of `rejected/` that may hold a reason: of texts, of images, or any."""
-        planes = {"text-": TEXT_STEPS, "images-": IMAGE_STEPS}
+        planes = {"text-": TEXT_STEPS, "images-": IMAGE_STEPS, "holdout-": IMAGE_STEPS}
         starts = tuple(
             start
             for start, steps in planes.items()

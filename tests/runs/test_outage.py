@@ -93,7 +93,29 @@ def test_nothing_fetched_and_then_all(web: SmallWeb, source: Path, tmp_path: Pat
         assert "is finished: nothing to do" in succeed(source, out, *RULES, SMALL, *fetching).err
 
 
-def test_an_outage_in_the_midst_of_a_run(web: SmallWeb, source: Path, tmp_path: Path):
+def test_what_a_killed_attempt_left_of_a_shard_that_is_empty_now_goes(
+    web: SmallWeb, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, bodies = tmp_path / "set", dict(web.files)
+
+    def killed(*_: object) -> None:
+        raise RuntimeError("killed here")
+
+    with monkeypatch.context() as patched:  # when a tar is there and its stats are not
+        patched.setattr("transforms.shards.write_shards.write_atomically", killed)
+        assert run(source, out, *FLAGS).status == 1
+    assert tars(out) != []
+    web.files.clear()
+    try:
+        keep_too_little(source, out, *FLAGS)
+    finally:
+        web.files |= bodies
+    assert tars(out) == [] == list(out.glob("shards/*.parquet"))
+
+
+def test_an_outage_in_the_midst_of_a_run(
+    web: SmallWeb, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     whole, out = tmp_path / "whole", tmp_path / "set"
     succeed(source, whole, *FLAGS, SMALL)
     numbers = sorted(manifest(whole)["shards"])
@@ -117,7 +139,19 @@ def test_an_outage_in_the_midst_of_a_run(web: SmallWeb, source: Path, tmp_path: 
         f"shards/{n}.tar": digests(out).get(f"shards/{n}.tar") for n in numbers
     }
     before = digests(out)
-    succeed(source, out, *FLAGS, SMALL, "--retry_failed=http_404")
+    again = (*FLAGS, SMALL, "--retry_failed=http_404")
+    del web.files[lost[0]]
+    try:
+        with monkeypatch.context() as patched:  # killed when shards have their new numbers
+            patched.setattr(closing, "dataset_card", None)
+            assert run(source, out, *again).status == 1
+        succeed(source, out, *again)
+    finally:
+        web.files |= bodies
+    assert [fate.url.removeprefix(web.url) for fate in rejected(out)] == lost[:1]
+    assert funnel(out)["fetch"]["details"] == {"http_404": 1}
+    assert [host["failed"] for host in funnel(out)["fetch"]["hosts"]] == [1]
+    succeed(source, out, *again)
     assert without_a_gap(out)
     assert {path.url for path in kept(out)} == {path.url for path in kept(whole)}
     assert len(samples(out)) == COUNT

@@ -25,6 +25,22 @@ def test_only_shards_with_stats_count_and_their_rejects(folder: str):
     assert files.funnel is None
 
 
+def test_what_is_held_out_is_of_the_set(folder: str):
+    for number in (0, 1):
+        put_shard(folder, number, 2)
+        for name in (f"holdout/{number:05d}.parquet", f"holdout/{number:05d}.tar"):
+            put(f"{folder}/{name}", b"")
+        put_rejected(folder, f"holdout-{number:05d}", [("too_small", None)])
+    put(f"{folder}/holdout/00000_stats.json", b"{}")
+    files = find_set(folder)
+    assert f"{folder}/holdout/00000.parquet" in files.kept
+    assert f"{folder}/holdout/00001.parquet" not in files.kept  # its run is not that far
+    assert names(files.rejected) == {"holdout-00000.parquet"}
+    assert names(files.rejected_for("too_small")) == {"holdout-00000.parquet"}
+    assert files.rejected_for("rare_token") == []
+    assert files.is_of_shards
+
+
 def test_a_shard_without_a_tar_is_one_of_the_set(folder: str):
     put(f"{folder}/shards/00000.parquet", b"")
     put(f"{folder}/shards/00000_stats.json", b"{}")

@@ -179,6 +179,18 @@ def test_a_shard_that_is_whole_before_a_store_is_listed_stays_counted(tmp_path: 
     assert amount.look(31.0) == Done(31.0, 2, 210)
 
 
+def test_a_store_that_does_not_answer_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def unavailable(*_: object) -> set[int]:
+        raise OSError("503")
+
+    monkeypatch.setattr("pipeline.report.progress.finished_shards", unavailable)
+    with progress_of(tmp_path):
+        pass
+    assert capsys.readouterr().err == "3 shards, 300 pairs to fetch\n"
+
+
 def progress_of(out: Path, **how: float) -> ImageProgress:
     fence = Fence(f"{out}/_temporary/start", "now")
     return ImageProgress(str(out), f"{out}/_temporary/plan", fence, SIZES, **how)

@@ -101,6 +101,15 @@ def test_the_zeros_of_the_end_may_be_missing_as_to_tar_and_webdataset(tmp_path: 
     assert [sample["__key__"] for sample in samples] == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize(("size", "whole"), [(1024, True), (10_240, True), (10_241, False)])
+def test_a_file_of_zeros_is_an_empty_tar_or_damaged(size: int, whole: bool):
+    """As a power cut leaves a file; Python and GNU's tar write 10,240 of an empty one."""
+    assert as_far(bytes(size)) == ([], "" if whole else "damaged it begins wit")
+    with tarfile.open(fileobj=(empty := io.BytesIO()), mode="w:"):
+        pass
+    assert len(empty.getvalue()) == 10_240
+
+
 def test_one_flipped_bit_of_a_header_is_told():
     whole = bytearray(tar_of({"a.jpg": bytes(700)}))
     for bit in range(512 * 8):
