@@ -185,6 +185,7 @@ def test_only_what_is_worth_it_is_tried_again(web: SmallWeb, source: Path, tmp_p
     before = len(web.requests)
     succeed(source, out, *FLAGS, "--retry_failed")
     assert web.requests[before:] == []  # a 404 is not tried again
+    assert [retry["shards"] for retry in manifest(out)["retries"]] == [None]  # nothing was added
     assert funnel(out)["fetch"]["details"] == {"http_404": 1, "refused": 1}
     assert {host["failed"] for host in funnel(out)["fetch"]["hosts"]} == {1}
     assert len(funnel(out)["fetch"]["hosts"]) == 2

@@ -106,7 +106,7 @@ def _detail(error: BaseException) -> str | None:
         return GONE
     if isinstance(error, PermissionError):
         return NO_ACCESS
-    if isinstance(error, BeamIOError) or http_status(error):
+    if isinstance(error, BeamIOError):
         return None  # a store that refuses may refuse all, as when a run's credentials end
     if isinstance(error, EOFError):
         return CUT_SHORT

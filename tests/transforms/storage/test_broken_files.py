@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from apache_beam.io.filesystem import BeamIOError
 
 from transforms.storage.broken_files import (
     MOST_NAMED,
@@ -50,6 +51,7 @@ def test_what_is_wrong_with_the_file_is_told(error: Exception, detail: str, faul
         TimeoutError(),
         StoreError(503),
         StoreError(400),
+        BeamIOError("no credentials"),
         StoreError(403),  # or a run whose credentials end would lose its input
         ValueError("of our own code"),
         KeyError("url"),
