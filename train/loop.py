@@ -5,17 +5,14 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from transformers import AlignModel, PreTrainedTokenizerFast
 
-from train.data.batches import Position, TrainingData
+from train.data.ahead import ahead
+from train.data.batches import TrainingData
 from train.data.find_shards import ShardSet
 from train.data.inputs import to_inputs
-from train.data.samples import read_texts
-from train.errors import SettingsError
+from train.data.position import Position
 from train.evaluate.validation import HeldOut, Validation
-from train.model.dual_encoder import DualEncoder, compile_towers, export_model, new_align
-from train.model.pretrained import load_pretrained
-from train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
+from train.model.dual_encoder import DualEncoder, compile_towers, export_model
 from train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
 from train.runs import processes
 from train.runs.checkpoints import (
@@ -28,6 +25,7 @@ from train.runs.checkpoints import (
 from train.runs.progress import Progress, measure
 from train.runs.run_folder import cut_metrics
 from train.settings import Settings
+from train.start import read_shards, start_model
 from train.step import step_gradients
 
 
@@ -43,10 +41,10 @@ def train(
     micro_batches, _ = settings.micro_batches(count)  # of each step, on each process
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checkpoint: Checkpoint | None = load_last_checkpoint(run / "checkpoints")
-    _check_processes(checkpoint, count)
     if rank == 0:
         cut_metrics(run / "metrics.jsonl", checkpoint["step"] if checkpoint else 0)
-    align, tokenizer = _start(settings, sets, run)
+    indexes = read_shards(settings, sets, run)
+    align, tokenizer = start_model(settings, run)
     model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, settings)
@@ -57,8 +55,9 @@ def train(
         compile_towers(model.align)
     replica = processes.replicate(model)
 
-    batches = TrainingData(sets, settings, rank, count).batches(position)
-    inputs = (to_inputs(batch, tokenizer, settings) for batch in batches)
+    data = TrainingData(sets, settings, rank, count, indexes)
+    prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings)
+    inputs = ahead(data.batches(position), 1, prepare)
     progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
     if checkpoint:
         progress.say(f"going on after step {start} of {settings.steps}")
@@ -92,35 +91,3 @@ def train(
     progress.close()
     if rank == 0:
         export_model(model, tokenizer, settings, run / "model")
-
-
-def _start(
-    settings: Settings, sets: list[ShardSet], run: Path
-) -> tuple[AlignModel, PreTrainedTokenizerFast]:
-    """The model before the first step, the same on every process, and the run's tokenizer."""
-    if settings.start_from:
-        align, processor = load_pretrained(settings.start_from)
-        return align, processor.tokenizer
-    tokenizer = _tokenizer(settings, sets, run)
-    torch.manual_seed(settings.seed)
-    return new_align(settings, len(tokenizer)), tokenizer
-
-
-def _tokenizer(settings: Settings, sets: list[ShardSet], run: Path) -> PreTrainedTokenizerFast:
-    """The run's tokenizer, learned by its first process when it is not there yet."""
-    folder = run / "tokenizer"
-    if processes.rank() == 0 and not folder.exists():
-        sizes = {"vocabulary_size": settings.vocabulary_size, "max_tokens": settings.max_tokens}
-        shards = [shard for shard_set in sets for shard in shard_set.shards]
-        save_tokenizer(learn_tokenizer(lambda: read_texts(shards), **sizes), folder)
-    processes.wait_for_all()
-    return load_tokenizer(folder)
-
-
-def _check_processes(checkpoint: Checkpoint | None, count: int) -> None:
-    before = len(checkpoint["processes"]) if checkpoint else count
-    if before != count:
-        raise SettingsError(
-            f"this run was trained by {before} processes, which share out its data: "
-            f"go on with {before}; got {count}"
-        )

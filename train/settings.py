@@ -22,6 +22,9 @@ class Settings:
     image_tower: str = setting("b7", "EfficientNet, by its name in train/towers.py")
     text_tower: str = setting("base", "BERT, by its name in train/towers.py")
     vocabulary_size: int = setting(100_000, "WordPieces of the tokenizer, at most")
+    tokenizer_texts: int = setting(
+        1_000_000, "texts that the tokenizer is learned of, at most, as many of each shard"
+    )
     max_tokens: int = setting(64, "tokens of a text that are read, with its first and last")
     drop_path: float = setting(0.2, "stochastic depth of the image tower's last block")
     text_dropout: float = setting(0.1, "dropout of the text tower")
@@ -151,6 +154,7 @@ _RANGES = {
     **dict.fromkeys(("micro_batch_size", "batch_norm_group_size", "text_buckets"), COUNT),
     **dict.fromkeys(("shuffle_samples", "decode_threads", "log_every"), COUNT),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints"), COUNT),
+    "tokenizer_texts": COUNT,
     **dict.fromkeys(("validate_every", "validate_pairs"), COUNT),
     **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), NOT_NEGATIVE),
     "samples_every": NOT_NEGATIVE,

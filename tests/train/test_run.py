@@ -77,11 +77,11 @@ def test_a_run_that_hangs_in_c_is_ended_by_a_signal(
         import sys
         from collections import deque
         from itertools import repeat
-        import train.loop, train.__main__
+        import train.start, train.__main__
         def hang(*_, **__):
             print("hangs", flush=True)
             deque(repeat(None), maxlen=0)
-        train.loop.learn_tokenizer = hang
+        train.start.learn_tokenizer = hang
         sys.exit(train.__main__.stoppable_main(sys.argv[1:]))
         """
     arguments = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL]
@@ -260,5 +260,5 @@ def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
     assert "FutureWarning" not in done.stderr
     state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
     positions = [part["position"] for part in state["processes"]]
-    assert [(p["samples"], p["cursors"]) for p in positions] == [(48, [(3, 0, 10, 2)])] * 2
+    assert [(p["samples"], p["cursors"]) for p in positions] == [(48, [(3, 12)])] * 2
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()

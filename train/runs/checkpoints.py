@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.data.batches import Position, PositionState
+from train.data.position import Position, PositionState, position_of
 from train.errors import TrainingError
 from train.runs import processes
 
@@ -60,6 +60,9 @@ def restore(
 ) -> tuple[int, Position]:
     """The reverse of `capture`; gives the steps done and where this process's data goes on.
 
+    Where another number of processes captured it, they share out anew what those have left of the
+    data, and no random numbers are taken over: those of a step follow from the seed anyway.
+
     Raises:
       TrainingError: the processes have read checkpoints of different steps.
     """
@@ -69,11 +72,13 @@ def restore(
             f"the processes see different last checkpoints (of the steps {steps}): "
             "give all of them the same --run folder"
         )
-    mine = state["processes"][processes.rank()]
+    rank, captured = processes.rank(), state["processes"]
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    _set_random_state(mine["random"])
-    return state["step"], Position.from_state(mine["position"])
+    if len(captured) == processes.count():
+        _set_random_state(captured[rank]["random"])
+    positions = [Position.from_state(process["position"]) for process in captured]
+    return state["step"], position_of(rank, processes.count(), positions)
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:
