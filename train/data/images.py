@@ -34,13 +34,13 @@ _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _EXIF, _MAX_EXIF_PIECES = b"Exif\0\0", 64
 _MAX_OVERLAP = 1 << 16  # bytes that the fields of an EXIF block have beside twice its own
 _ORIENTATION = 0x0112
-# An image of more pixels waits until no other such is being decoded: they take 10 bytes a pixel.
+# An image of more pixels waits until no other such is being decoded: they take 16 bytes a pixel.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
 
 
 def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
-    """RGB, upright as EXIF says. Raises whatever Pillow raises where it can't be decoded.
+    """RGB, as seen, upright as EXIF says. Raises whatever Pillow raises where it can't be decoded.
 
     Args:
       draft_px: let a JPEG decode at a power-of-two reduction that is still this large.
@@ -59,7 +59,24 @@ def _open(data: bytes, draft_px: int | None) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image).convert("RGB")
+    return as_seen(ImageOps.exif_transpose(image))
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """RGB of an image of any mode, as a person sees it: scaled to 8 bits, over white where it is
+    transparent. Pillow's own conversion clips 16 bits, so that nearly all is white, and leaves what
+    colour a pixel has where nothing of it is to be seen."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        values = np.array(image, np.float32)  # [h, w]
+        top, wide = values.max(initial=0.0), image.mode.startswith("I;16")
+        values *= 255 / (65_535 if wide or top > 255 else 255 if top > 1 else 1)
+        grey = np.nan_to_num(values, copy=False).clip(0, 255).round().astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
 
 
 def _turn_of(pixels: int) -> AbstractContextManager[object]:
