@@ -50,7 +50,7 @@ def _needless(
         yield _Needless((*_OF_SIZE, *_OF_ENCODING), why, f"give {modes}")
     if resize.resize_mode == "no":
         yield _Needless(_OF_SIZE, "--resize_mode=no keeps each image's size", f"give {modes}")
-    if not evaluation:
+    if not evaluation:  # --eval_index alone may be an index
         why = "there are no evaluation images"
         flags = ("min_evaluation_distance", *_names(OverlapSettings))
         yield _Needless(flags, why, "give --eval_images=NAME=PATH")

@@ -31,7 +31,7 @@ class Nearest(NamedTuple):
 
     row: int
     distance: float
-    numbers: Mapping[str, float]
+    numbers: Mapping[str, float | str]
 
 
 class OverlapIndex(Protocol):

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: options.py reads the fields' types.
 from dataclasses import dataclass, field
 
+from transforms.decontamination.copy_overlap import CopyMeasure
 from transforms.decontamination.overlap_measure import OverlapMeasure
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 
@@ -37,4 +38,5 @@ class OverlapSettings:
 
     @property
     def measure(self) -> OverlapMeasure:
-        return PerceptualMeasure()
+        """What does it."""
+        return PerceptualMeasure() if self.overlap_measure == "phash" else CopyMeasure()
