@@ -52,7 +52,7 @@ ROOMS = {
         "data": "settings",
         "model": "settings data",
         "optim": "settings",
-        "runs": "settings data model",
+        "runs": "settings data model optim",
         "evaluate": "settings data model runs",
         "train": "settings data model optim runs evaluate",
         "classify": "settings data model runs",

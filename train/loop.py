@@ -13,6 +13,7 @@ from train.data.inputs import to_inputs
 from train.data.position import Position
 from train.evaluate.validation import HeldOut, Validation
 from train.model.dual_encoder import DualEncoder, compile_towers, export_model
+from train.optim.guarded_step import GuardedStep
 from train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
 from train.runs import processes
 from train.runs.checkpoints import (
@@ -48,9 +49,12 @@ def train(
     model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, settings)
-    start, position = 0, Position()
+    start, position, skipped = 0, Position(), 0
     if checkpoint:
         start, position = restore(checkpoint, model, optimizer)
+        skipped = checkpoint["skipped_steps"]
+        del checkpoint  # three times the weights
+    guard = GuardedStep(model, optimizer, settings, skipped=skipped)
     if settings.compile:
         compile_towers(model.align)
     replica = processes.replicate(model)
@@ -59,7 +63,7 @@ def train(
     prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings)
     inputs = ahead(data.batches(position), 1, prepare)
     progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
-    if checkpoint:
+    if start:
         progress.say(f"going on after step {start} of {settings.steps}")
     validation = Validation(run, settings, tokenizer, held_out, progress)
 
@@ -67,7 +71,7 @@ def train(
         optimizer.zero_grad()
         output = step_gradients(replica, islice(inputs, micro_batches), settings, step)
         set_learning_rate(optimizer, step, settings)
-        optimizer.step()
+        guard.step(step)
         model.clamp_temperature()
 
         saved = step == settings.steps or step % settings.checkpoint_every == 0
@@ -78,13 +82,15 @@ def train(
             **output.inputs.position.counts(),
         }
         # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
-        progress.step(step, partial(measure, step, output, model), rest, check=saved or validated)
+        measured = partial(measure, step, output, model, guard)
+        progress.step(step, measured, rest, check=saved or validated)
         progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
         if validated:  # before the checkpoint: what that has is not done again
             validation.after(step, model)
-        if saved:
+        if saved and not guard.left_out:  # or its weights might be what is wrong
             processes.average_buffers(model)
-            state = capture(step, model, optimizer, output.inputs.position)
+            guard.keep_statistics()
+            state = capture(step, model, optimizer, output.inputs.position, guard.skipped)
             if rank == 0:
                 save_checkpoint(run / "checkpoints", state, keep=settings.keep_checkpoints)
 

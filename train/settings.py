@@ -51,6 +51,7 @@ class Settings:
     optimizer: str = setting("lamb", "lamb or adamw")
     learning_rate: float = setting(1e-3, "at the end of the warm-up; then it falls to zero")
     weight_decay: float = setting(1e-5, "of all weights but biases and normalisations")
+    max_gradient_norm: float = setting(0.0, "a longer gradient is made this long; 0: none is")
     warmup_steps: int = setting(10_000, "steps in which the learning rate rises from zero")
     steps: int = setting(1_200_000, "of the whole run")
     batch_size: int = setting(16_384, "pairs of a step, over all processes")
@@ -69,6 +70,11 @@ class Settings:
     max_skipped_share: float = setting(
         0.01,
         "share of bad samples, of all or of the first 1,000, beyond which the run ends",
+        free=True,
+    )
+    max_skipped_steps: int = setting(
+        20,
+        "steps left out because their loss or gradient was not finite, beyond which the run ends",
         free=True,
     )
     compile: bool = setting(False, "have torch.compile make the step faster", free=True)
@@ -157,7 +163,7 @@ _RANGES = {
     "tokenizer_texts": COUNT,
     **dict.fromkeys(("validate_every", "validate_pairs"), COUNT),
     **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), NOT_NEGATIVE),
-    "samples_every": NOT_NEGATIVE,
+    **dict.fromkeys(("samples_every", "max_gradient_norm", "max_skipped_steps"), NOT_NEGATIVE),
     **dict.fromkeys(("temperature", "min_temperature", "learning_rate"), POSITIVE),
     **dict.fromkeys(
         ("drop_path", "text_dropout", "label_smoothing", "max_skipped_share"), FRACTION

@@ -39,10 +39,15 @@ class Checkpoint(TypedDict):
     model: dict[str, Any]
     optimizer: dict[str, Any]
     processes: list[ProcessState]  # in rank order
+    skipped_steps: int
 
 
 def capture(
-    step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, position: Position
+    step: int,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    skipped_steps: int = 0,
 ) -> Checkpoint:
     """Every process has to call it: each has its own position in the data and its own random
     numbers, while the weights are the same everywhere."""
@@ -52,6 +57,7 @@ def capture(
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "processes": processes.gather(mine),
+        "skipped_steps": skipped_steps,
     }
 
 
