@@ -217,7 +217,8 @@ def test_each_module_of_transforms_has_its_test_or_is_part_of_another() -> None:
     assert without == set(WITHOUT_A_TEST.split())
 
 
-OF_COMMANDS = {"test_run.py", "test_classify.py", "test_validated_run.py"}  # tests of `__main__.py`
+# Tests of `__main__.py`.
+OF_COMMANDS = {"test_run.py", "test_classify.py", "test_validated_run.py", "test_resumed_run.py"}
 
 
 @pytest.mark.parametrize("package", ROOMS)

@@ -87,13 +87,13 @@ def _run(arguments: list[str], name: str) -> int:
     settings.micro_batches(int(os.environ.get("WORLD_SIZE", "1")))
     # Only now: torch and transformers take seconds, and a wrong flag should not.
     from train.data.find_shards import find_sets
-    from train.runs.run_folder import held, open_run
+    from train.runs.run_folder import has_ended, held, open_run
 
     sets = find_sets(where)
     if settings.validate:
         _check_validate(settings.validate)
     first = os.environ.get("RANK", "0") == "0"
-    finished = (run / "model").exists()
+    finished = has_ended(run, settings.steps)
     held_out = None
     if first:
         if settings.validate and not finished:

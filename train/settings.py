@@ -53,12 +53,13 @@ class Settings:
     weight_decay: float = setting(1e-5, "of all weights but biases and normalisations")
     max_gradient_norm: float = setting(0.0, "a longer gradient is made this long; 0: none is")
     warmup_steps: int = setting(10_000, "steps in which the learning rate rises from zero")
-    steps: int = setting(1_200_000, "of the whole run")
+    steps: int = setting(1_200_000, "of the whole run", told=True)
     batch_size: int = setting(16_384, "pairs of a step, over all processes")
     micro_batch_size: int = setting(
         64,
         "pairs that go through the towers at once, on each process; where they are fewer than its "
         "share of batch_size, the gradients are cached",
+        told=True,
     )
     text_buckets: int = setting(
         4, "parts of a micro-batch, sorted by length, whose texts are padded to one length each"

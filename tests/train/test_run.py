@@ -139,7 +139,7 @@ def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_
         return error
 
     run = ("--run", finished, *SMALL)
-    assert "steps was 12, is 13" in refused("--shards", shards, *run, "--steps=13")
+    assert "seed was 0, is 1" in refused("--shards", shards, *run, "--seed=1")
     others = colour_shards(tmp_path / "other", each=13)
     assert "other shards" in refused("--shards", others, *run)
     assert "holds something else" in refused("--shards", shards, "--run", shards)

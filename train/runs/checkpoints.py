@@ -30,6 +30,7 @@ class RandomState(TypedDict):
 class ProcessState(TypedDict):
     position: PositionState
     random: RandomState
+    statistics: NotRequired[dict[str, Tensor]]  # of BatchNorm, where they aren't all processes'
 
 
 class Checkpoint(TypedDict):
@@ -48,10 +49,18 @@ def capture(
     optimizer: torch.optim.Optimizer,
     position: Position,
     skipped_steps: int = 0,
+    *,
+    averaged: bool = True,
 ) -> Checkpoint:
     """Every process has to call it: each has its own position in the data and its own random
-    numbers, while the weights are the same everywhere."""
+    numbers, while the weights are the same everywhere.
+
+    Args:
+      averaged: whether BatchNorm's statistics are all processes' by now, or each one's own.
+    """
     mine: ProcessState = {"position": position.state(), "random": _random_state()}
+    if not averaged:
+        mine["statistics"] = {name: buffer.cpu() for name, buffer in model.named_buffers()}
     return {
         "step": step,
         "model": model.state_dict(),
@@ -83,6 +92,8 @@ def restore(
     optimizer.load_state_dict(state["optimizer"])
     if len(captured) == processes.count():
         _set_random_state(captured[rank]["random"])
+        own = captured[rank].get("statistics", {})
+        model.load_state_dict(own, strict=False)
     positions = [Position.from_state(process["position"]) for process in captured]
     return state["step"], position_of(rank, processes.count(), positions)
 
