@@ -19,8 +19,22 @@ class Settings:
         "image_tower, text_tower, text_dropout, vocabulary_size and temperature; empty: from "
         "scratch",
     )
+    image_weights: str = setting(
+        "",
+        "an EfficientNet that the image tower begins as: a folder or a published one's name, of "
+        "transformers or timm; empty: none",
+    )
+    text_weights: str = setting(
+        "",
+        "a BERT that the text tower begins as, with its tokenizer: a folder or a published one's "
+        "name; empty: none",
+    )
+    freeze: str = setting("", "the tower that is not trained: image or text; empty: none")
     image_tower: str = setting("b7", "EfficientNet, by its name in train/towers.py")
     text_tower: str = setting("base", "BERT, by its name in train/towers.py")
+    tokenizer: str = setting(
+        "", "a BERT's tokenizer, a folder or a published one's name; empty: learned on the texts"
+    )
     vocabulary_size: int = setting(100_000, "WordPieces of the tokenizer, at most")
     tokenizer_texts: int = setting(
         1_000_000, "texts that the tokenizer is learned of, at most, as many of each shard"
@@ -153,6 +167,7 @@ GROUPS = {
 _NAMES: Mapping[str, Collection[str]] = {
     "image_tower": IMAGE_TOWERS,
     "text_tower": TEXT_TOWERS,
+    "freeze": ("", "image", "text"),
     "optimizer": ("lamb", "adamw"),
     "precision": ("fp32", "bf16"),
 }

@@ -10,6 +10,7 @@ from train.data.shard_index import ShardIndex, load_indexes, read_index, save_in
 from train.model.dual_encoder import new_align
 from train.model.pretrained import load_pretrained
 from train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
+from train.model.tower_weights import load_own_tokenizer, load_towers
 from train.runs import processes
 from train.settings import Settings
 
@@ -21,7 +22,8 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
     """
     index, tokenizer = run / "shards.npz", run / "tokenizer"
     if processes.rank() == 0 and not index.exists():
-        learned = not settings.start_from and not tokenizer.exists()
+        brought = settings.tokenizer or settings.text_weights
+        learned = not settings.start_from and not brought and not tokenizer.exists()
         texts = settings.tokenizer_texts if learned else 0
         total = sum(len(shard_set.shards) for shard_set in sets)
         indexes, drawn = [], []
@@ -36,6 +38,8 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
                 "max_tokens": settings.max_tokens,
             }
             save_tokenizer(learn_tokenizer(lambda: drawn, **sizes), tokenizer)
+        if brought and not tokenizer.exists():
+            save_tokenizer(load_own_tokenizer(brought, settings.max_tokens), tokenizer)
         save_indexes(indexes, index)
     processes.wait_for_all()
     return load_indexes(index, [shard_set.shards for shard_set in sets])
@@ -48,4 +52,6 @@ def start_model(settings: Settings, run: Path) -> tuple[AlignModel, PreTrainedTo
         return align, processor.tokenizer
     tokenizer = load_tokenizer(run / "tokenizer")
     torch.manual_seed(settings.seed)
-    return new_align(settings, len(tokenizer)), tokenizer
+    align = new_align(settings, len(tokenizer))
+    load_towers(align, settings)
+    return align, tokenizer

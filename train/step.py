@@ -72,7 +72,9 @@ def _two_passes(
         for i, (inputs, gradient) in enumerate(zip(kept, gradients, strict=True)):
             with processes.unsynchronised(replica, i < last):
                 seed_micro_batch(settings, step, i)  # the same dropout as in the first pass
-                torch.autograd.backward(replica(inputs), gradient)
+                outputs = zip(replica(inputs), gradient, strict=True)
+                trained = [pair for pair in outputs if pair[0].requires_grad]  # no frozen tower's
+                torch.autograd.backward([rows for rows, _ in trained], [of for _, of in trained])
     return StepOutput(loss.detach(), images.detach(), texts.detach(), inputs)
 
 

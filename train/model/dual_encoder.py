@@ -49,7 +49,7 @@ class DualEncoder(nn.Module):
         self.align = align
         self.log_temperature = nn.Parameter(align.temperature.detach().log())
         self.min_temperature = settings.min_temperature
-        self.bf16 = settings.precision == "bf16"
+        self.bf16, self.freeze = settings.precision == "bf16", settings.freeze
         # Neither takes part in the forward pass below, and DDP waits for every gradient it expects.
         align.temperature.requires_grad_(False)
         assert align.text_model.pooler is not None  # every AlignModel has one
@@ -63,6 +63,20 @@ class DualEncoder(nn.Module):
         )
         use_stochastic_depth(align.vision_model, settings.drop_path)
         use_fast_layers(align.vision_model)
+        if tower := self._frozen():
+            tower.requires_grad_(False)
+
+    def _frozen(self) -> nn.Module | None:
+        """The tower that is not trained."""
+        towers = {"image": self.align.vision_model, "text": self.align.text_model}
+        return towers.get(self.freeze)
+
+    def train(self, mode: bool = True) -> "DualEncoder":
+        """A frozen tower has no dropout, and its BatchNorms keep their statistics."""
+        super().train(mode)
+        if tower := self._frozen():
+            tower.eval()
+        return self
 
     @property
     def temperature(self) -> torch.Tensor:

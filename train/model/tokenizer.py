@@ -53,6 +53,14 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     save_folder(folder, tokenizer.save_pretrained)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    # Without the flag, some versions of transformers ask a hub about it.
-    return BertTokenizerFast.from_pretrained(folder, local_files_only=True)
+def load_tokenizer(
+    name: Path | str, *, local: bool = True, max_tokens: int | None = None
+) -> PreTrainedTokenizerFast:
+    """A BERT's, from a folder or, where it is not local, by a published one's name.
+
+    Args:
+      max_tokens: longer texts are cut there; None: where the saved one says.
+    """
+    cut = {} if max_tokens is None else {"model_max_length": max_tokens}
+    # Without the flag, some versions of transformers ask a hub about a folder too.
+    return BertTokenizerFast.from_pretrained(name, local_files_only=local, **cut)

@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -25,13 +25,15 @@ _LOOKED_AT = 32  # shards at once: of a store each takes two answers
 _ENDING_S = 3.0  # a process that was killed gives its memory back first, and then its locks
 
 
-def open_run(run: Path, settings: AnySettings, sets: list[ShardSet], model: str = "") -> None:
+def open_run(
+    run: Path, settings: AnySettings, sets: list[ShardSet], models: Iterable[str] = ()
+) -> None:
     """Makes the folder, or checks that it is a run of these settings, shards and starting weights.
 
     What differs and may is told in a line, and is the run's from then on.
 
     Args:
-      model: what the run starts from; of a folder, the weights' fingerprints are kept.
+      models: what the run starts from; of folders, the weights' fingerprints are kept.
 
     Raises:
       SettingsError: it holds another run, or something that is no run.
@@ -40,10 +42,11 @@ def open_run(run: Path, settings: AnySettings, sets: list[ShardSet], model: str 
         "settings": dataclasses.asdict(settings),
         "sets": _identities(sets),
         "weights": [
-            [p.name, fingerprint(str(p))] for p in sorted(Path(model).glob("*.safetensors"))
-        ]
-        if model
-        else [],
+            [p.name, fingerprint(str(p))]
+            for model in models
+            if model
+            for p in sorted(Path(model).glob("*.safetensors"))
+        ],
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
     path = run / "config.json"
