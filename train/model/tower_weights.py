@@ -14,12 +14,13 @@ from torch import Tensor
 from transformers import (
     AlignModel,
     BertModel,
-    BertTokenizerFast,  # type: ignore[attr-defined]
     EfficientNetModel,
     PretrainedConfig,
+    PreTrainedTokenizerFast,
 )
 
 from train.errors import SettingsError
+from train.model.tokenizer import load_tokenizer
 from train.settings import Settings
 
 _KINDS = {
@@ -62,7 +63,7 @@ def _kind(flag: str, name: str) -> str:
     return str(config.get("model_type") or architecture.partition("_b")[0].removeprefix("tf_"))
 
 
-def load_own_tokenizer(name: str, max_tokens: int, flag: str = "tokenizer") -> BertTokenizerFast:
+def load_own_tokenizer(name: str, max_tokens: int) -> PreTrainedTokenizerFast:
     """A tokenizer that cuts texts at so many tokens.
 
     Raises:
@@ -70,13 +71,15 @@ def load_own_tokenizer(name: str, max_tokens: int, flag: str = "tokenizer") -> B
     """
     local = Path(name).is_dir()
     if local and not {"vocab.txt", "tokenizer.json"} & {path.name for path in Path(name).iterdir()}:
-        raise SettingsError(f"--{flag}={name}: it holds no tokenizer: name {_KINDS['tokenizer']}")
-    with _one_line(flag, name):
-        tokenizer = BertTokenizerFast.from_pretrained(
-            name, local_files_only=local, model_max_length=max_tokens
+        raise SettingsError(
+            f"--tokenizer={name}: it holds no tokenizer: name {_KINDS['tokenizer']}"
         )
+    with _one_line("tokenizer", name):
+        tokenizer = load_tokenizer(name, local=local, max_tokens=max_tokens)
     if None in (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id):
-        raise SettingsError(f"--{flag}={name} lacks [PAD], [CLS] or [SEP]: name a BERT's tokenizer")
+        raise SettingsError(
+            f"--tokenizer={name} lacks [PAD], [CLS] or [SEP]: name a BERT's tokenizer"
+        )
     return tokenizer
 
 

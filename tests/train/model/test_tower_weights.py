@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, EfficientNetConfig, EfficientNetModel
 
-from tests.support.small_training import SETTINGS, small_model, small_tokenizer
+from tests.support.small_training import SETTINGS, small_inputs, small_model, small_tokenizer
 from tests.support.train_shards import colour_shards
 from train.__main__ import main
 from train.errors import SettingsError
 from train.model.dual_encoder import new_align, text_config, vision_config
 from train.model.tower_weights import load_towers
+from train.step import step_gradients
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 SMALL = (
@@ -109,9 +110,6 @@ def test_a_bert_brings_its_tokenizer_and_a_frozen_tower_stays_put(
 @pytest.mark.parametrize("freeze", ["image", "text"])
 @pytest.mark.parametrize("micro_batch_size", [3, 6])
 def test_only_the_other_tower_has_gradients(freeze: str, micro_batch_size: int):
-    from tests.support.small_training import small_inputs
-    from train.step import step_gradients
-
     settings = replace(SETTINGS, freeze=freeze, micro_batch_size=micro_batch_size, text_dropout=0.1)
     tokenizer = small_tokenizer()
     model = small_model(settings, vocabulary_size=len(tokenizer)).train()
