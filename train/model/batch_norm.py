@@ -127,7 +127,7 @@ def use_ghost_groups(
       momentum: weight of a whole step in the running statistics, in PyTorch's sense: 1 less
         TensorFlow's. Each of its groups gets so much that all of them together weigh this.
     """
-    groups = max(1, batch_size // group_size)
+    groups = -(-batch_size // group_size)  # the last one may be smaller
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = GhostBatchNorm2d  # keeps parameters, buffers and their names

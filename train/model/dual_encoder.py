@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from train.data.inputs import Inputs, Texts
 from train.model.batch_norm import use_ghost_groups
-from train.model.image_tower import tower_blocks, use_fast_layers
+from train.model.image_tower import draw_first_weights, tower_blocks, use_fast_layers
 from train.model.saved_folders import save_folder
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
@@ -148,7 +148,9 @@ def new_align(settings: Settings, vocabulary_size: int) -> AlignModel:
         projection_dim=pooled_width(image),
         temperature_init_value=settings.temperature,
     )
-    return AlignModel(config)
+    align = AlignModel(config)
+    draw_first_weights(align.vision_model)
+    return align
 
 
 def export_model(

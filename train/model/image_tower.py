@@ -1,5 +1,6 @@
 """Layers of transformers' image tower that compute the same in less time, on a CPU."""
 
+import math
 from collections.abc import Callable, Iterator
 from types import EllipsisType
 from typing import Protocol
@@ -22,6 +23,23 @@ def tower_blocks(vision_model: AlignVisionModel) -> Iterator[AlignVisionBlock]:
     for block in vision_model.encoder.blocks:
         assert isinstance(block, AlignVisionBlock)
         yield block
+
+
+@torch.no_grad()
+def draw_first_weights(vision_model: AlignVisionModel) -> None:
+    """Those of EfficientNet's own code, of the stem and of squeeze-excite too: normal, of variance
+    2 / fan-out, where transformers has a standard deviation of 0.02 for all. A depthwise kernel's
+    fan-out is its area alone.
+
+    Source: Tan and Le, 2019, `conv_kernel_initializer` of the code.
+    """
+    for module in vision_model.modules():
+        if isinstance(module, nn.Conv2d):
+            height, width = module.kernel_size
+            fan_out = height * width * module.out_channels // module.groups
+            module.weight.normal_(0.0, math.sqrt(2 / fan_out))
+            if module.bias is not None:
+                module.bias.zero_()
 
 
 def use_fast_layers(vision_model: AlignVisionModel) -> None:
