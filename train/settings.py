@@ -93,6 +93,9 @@ class Settings:
         free=True,
     )
     compile: bool = setting(False, "have torch.compile make the step faster", free=True)
+    checkpoint_activations: bool = setting(
+        False, "compute what lies within a block twice, to take less memory", free=True
+    )
     cached_images: int = setting(0, "decoded images to keep in memory", free=True)
     decode_threads: int = setting(8, "threads that decode images", free=True)
     log_every: int = setting(100, "steps between two reports", free=True)

@@ -20,7 +20,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # float[b, c, h, w], the same
         if not self.training or len(x) <= self.group_size:
             return super().forward(x)
-        plain = x.is_cuda or torch.compiler.is_compiling() or x.dtype != self.weight.dtype
+        plain = not x.is_cpu or torch.compiler.is_compiling() or x.dtype != self.weight.dtype
         if plain or not _kernel_is_right(x):
             return torch.cat(
                 [super(GhostBatchNorm2d, self).forward(g) for g in torch.split(x, self.group_size)]

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from train.data.inputs import Inputs, Texts
 from train.model.batch_norm import use_ghost_groups
 from train.model.image_tower import draw_first_weights, tower_blocks, use_fast_layers
+from train.model.memory import checkpoint_activations
 from train.model.saved_folders import save_folder
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
@@ -63,6 +64,8 @@ class DualEncoder(nn.Module):
         )
         use_stochastic_depth(align.vision_model, settings.drop_path)
         use_fast_layers(align.vision_model)
+        if settings.checkpoint_activations:
+            checkpoint_activations(align)
         if tower := self._frozen():
             tower.requires_grad_(False)
 

@@ -56,7 +56,7 @@ class WideDepthwiseConv2d(nn.Conv2d):
     """Of odd width. The gradient of its weights is put together of narrower kernels'."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # float[b, c, h, w]
-        plain = x.is_cuda or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+        plain = not x.is_cpu or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
         if plain or not (torch.is_grad_enabled() and self.weight.requires_grad):
             return super().forward(x)
         padding = self.kernel_size[0] // 2 if self.padding == "same" else 0
@@ -108,7 +108,7 @@ class Pad2d(nn.ZeroPad2d):
     """Only the border is filled with zeros, and the gradient is no copy."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # float[b, c, h, w], channels last
-        if x.is_cuda or torch.compiler.is_compiling():
+        if not x.is_cpu or torch.compiler.is_compiling():
             return super().forward(x)
         return _Padded.apply(x, self.padding)
 
