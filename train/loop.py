@@ -28,7 +28,7 @@ from train.runs.progress import Progress, StepOutput, measure
 from train.runs.run_folder import cut_metrics
 from train.runs.stopping import StopRequest
 from train.settings import Settings
-from train.start import check_fits, read_shards, start_model
+from train.start import read_shards, start_model
 from train.step import step_gradients
 
 
@@ -45,8 +45,6 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     indexes = read_shards(settings, sets, run)
     align, tokenizer = start_model(settings, run)
-    if device.type == "cuda":  # a CPU's memory is shared, and can be swapped
-        check_fits(settings, align, device)
     model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, settings)

@@ -7,8 +7,7 @@ from transformers import AlignModel, PreTrainedTokenizerFast
 
 from train.data.find_shards import ShardSet
 from train.data.shard_index import ShardIndex, load_indexes, read_index, save_indexes
-from train.model.dual_encoder import DualEncoder, new_align
-from train.model.memory import check_memory, step_memory
+from train.model.dual_encoder import new_align
 from train.model.pretrained import load_pretrained
 from train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
 from train.model.tower_weights import load_own_tokenizer, load_towers
@@ -56,14 +55,3 @@ def start_model(settings: Settings, run: Path) -> tuple[AlignModel, PreTrainedTo
     align = new_align(settings, len(tokenizer))
     load_towers(align, settings)
     return align, tokenizer
-
-
-def check_fits(settings: Settings, align: AlignModel, device: torch.device) -> None:
-    """Raises SettingsError where a step takes more memory than the device has."""
-    with torch.device("meta"):
-        shapes = AlignModel(align.config)
-    share = settings.batch_size // processes.count()
-    model = DualEncoder(shapes, settings, batch_size=share).to("meta").train()
-    memory = step_memory(model, settings, processes.count())
-    available = torch.cuda.get_device_properties(device).total_memory
-    check_memory(memory, available, settings.micro_batches(processes.count())[1])

@@ -20,9 +20,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from train.data.inputs import Inputs, Texts
+from train.model.activations import checkpoint_activations
 from train.model.batch_norm import use_ghost_groups
 from train.model.image_tower import draw_first_weights, tower_blocks, use_fast_layers
-from train.model.memory import checkpoint_activations
 from train.model.saved_folders import save_folder
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
