@@ -33,6 +33,7 @@ ASPECTS = (1.0, 1.0, 0.75, 0.66)  # of the pieces: shorter / longer side
 # A tile with less than this has nothing to be recognised by: grey levels of standard deviation, of
 # all its pixels and of the edges that a blur of 1.5 px leaves.
 MIN_CONTRAST, MIN_EDGES = 9.0, 0.6
+MAX_DISTRACTORS = 80_000
 NEAR_BITS = 6  # of 64: a tile as near as this to a held-out picture may show the same
 
 
@@ -59,10 +60,28 @@ def training_tiles(folder: Path) -> Tiles:
         return Tiles(stored["pixels"], stored["aspects"])
 
 
-def distractor_planes(tiles: Tiles) -> UInt8s:
-    """The tiles as planes, to crowd an index with: uint8[n, 64, 64]."""
+def tile_planes(tiles: Tiles) -> UInt8s:
+    """The tiles as planes: uint8[n, 64, 64]."""
     planes = [squashed(tile, PLANE_PX) for tile in tiles.pixels]
     return np.array(planes, np.uint8).reshape(-1, PLANE_PX, PLANE_PX)
+
+
+def distractor_planes(tiles: Tiles, most: int = MAX_DISTRACTORS) -> UInt8s:
+    """Planes to crowd an index with: the tiles', and those of their quarters that show something.
+
+    Returns:
+      uint8[n, 64, 64], n <= most: quarters are left out at random.
+    """
+    quarters: dict[int, UInt8s] = {}
+    for y in (0, PLANE_PX):
+        for x in (0, PLANE_PX):
+            for tile in tiles.pixels:
+                quarter = tile[y : y + PLANE_PX, x : x + PLANE_PX]
+                if has_detail(quarter):
+                    quarters.setdefault(picture_hash(quarter), quarter)
+    chosen = np.array([*quarters.values()], np.uint8).reshape(-1, PLANE_PX, PLANE_PX)
+    order = np.random.default_rng(0).permutation(len(chosen))
+    return np.concatenate([tile_planes(tiles), chosen[order]])[:most]
 
 
 def distinct_tiles(cut: Iterable[tuple[UInt8s, float]], held_out: npt.NDArray[np.uint64]) -> Tiles:

@@ -24,12 +24,12 @@ import torch
 
 from benchmarks.overlap.descriptor_file import descriptor_file, whitening
 from benchmarks.overlap.net import OUTPUTS, CopyNet, copy_loss
-from benchmarks.overlap.tiles import Tiles, distractor_planes, training_tiles
+from benchmarks.overlap.tiles import Tiles, tile_planes, training_tiles
 from benchmarks.overlap.views import two_views
 from transforms.decontamination.copy_descriptor import MODEL_PATH
 
 STEPS = 6000
-BATCH = 384
+BATCH = 256
 LEARNING_RATE = 2e-3
 WARM_UP_STEPS = 100
 WEIGHT_DECAY = 1e-3
@@ -40,10 +40,11 @@ SEED = 0
 TILE_BLUR_PX = 0.7  # tiles are sampled at half their size: what is finer would be noise
 STEPS_A_LINE = 100
 WHITENED_ON = 50_000  # tiles
+NET_NAME = "copy_net.pt"
 
 
-def trained_net(tiles: Tiles, steps: int, say: Callable[[str], None]) -> CopyNet:
-    """A net trained for so many steps on the tiles; a line is said every hundred steps."""
+def trained_net(tiles: Tiles, steps: int, report: Callable[[str, CopyNet], None]) -> CopyNet:
+    """A net trained for so many steps on the tiles; every hundred, a line and the net are told."""
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
     net = CopyNet().to(memory_format=torch.channels_last)
@@ -71,7 +72,8 @@ def trained_net(tiles: Tiles, steps: int, say: Callable[[str], None]) -> CopyNet
             near = (faithful * altered).sum(1).mean().item()
             spent = time.process_time() - begun
             mean = sum(losses) / len(losses)
-            say(f"step {step + 1}: loss {mean:.3f}, copies' cosine {near:.3f}, {spent:.0f} CPU-s")
+            line = f"step {step + 1}: loss {mean:.3f}, copies' cosine {near:.3f}"
+            report(f"{line}, {spent:.0f} CPU-s", net)
     return net
 
 
@@ -113,9 +115,9 @@ def main(arguments: list[str]) -> None:
     cv2.setNumThreads(1)
     tiles = training_tiles(args.folder)
     print(f"{len(tiles.pixels)} tiles", flush=True)
-    net = trained_net(tiles, args.steps, lambda line: print(line, flush=True))
-    torch.save(net.state_dict(), args.folder / "copy_net.pt")
-    planes = distractor_planes(tiles)
+    net = trained_net(tiles, args.steps, lambda line, _: print(line, flush=True))
+    torch.save(net.state_dict(), args.folder / NET_NAME)
+    planes = tile_planes(tiles)
     some = np.random.default_rng(SEED).permutation(len(planes))[:WHITENED_ON]
     body = descriptor_file(net, whitening(net_vectors(net, planes[some])))
     args.output.write_bytes(body)

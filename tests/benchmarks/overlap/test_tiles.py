@@ -16,6 +16,7 @@ from benchmarks.overlap.tiles import (
     has_detail,
     picture_hash,
     pieces,
+    tile_planes,
 )
 
 NOTHING_HELD_OUT = np.zeros(0, np.uint64)
@@ -71,7 +72,9 @@ def test_repeats_and_what_is_near_a_held_out_picture_are_left_out() -> None:
     np.testing.assert_array_equal(
         distinct_tiles([(one, 1.0), (other, 1.5)], held_out).pixels, [other]
     )
-    assert distractor_planes(tiles).shape == (2, 64, 64)
+    assert tile_planes(tiles).shape == (2, 64, 64)
+    assert distractor_planes(tiles).shape == (2 + 8, 64, 64)  # each whole, and its quarters
+    assert distractor_planes(tiles, most=5).shape == (5, 64, 64)
     assert len(distinct_tiles([], held_out).pixels) == 0
 
 
