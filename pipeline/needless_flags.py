@@ -40,7 +40,12 @@ _OF_LANGUAGE = ("min_language_score", *_OF_LANGDETECT)
 
 
 def _needless(
-    text_only: bool, evaluation: bool, rules: Rules, fetch: FetchSettings, resize: ResizeSettings
+    text_only: bool,
+    evaluation: bool,
+    overlap: OverlapSettings,
+    rules: Rules,
+    fetch: FetchSettings,
+    resize: ResizeSettings,
 ) -> Iterator[_Needless]:
     if text_only:
         yield _Needless(_OF_IMAGES, "--text_only fetches no image", "leave --text_only out")
@@ -54,6 +59,10 @@ def _needless(
         why = "there are no evaluation images"
         flags = ("min_evaluation_distance", *_names(OverlapSettings))
         yield _Needless(flags, why, "give --eval_images=NAME=PATH")
+    elif overlap.overlap_measure != "embedding":
+        why = f"--overlap_measure={overlap.overlap_measure} has no model"
+        flags = ("overlap_model", "overlap_search")
+        yield _Needless(flags, why, "give --overlap_measure=embedding")
     if not rules.language:
         yield _Needless(_OF_LANGUAGE, "--language= keeps all languages", "give a --language")
     if rules.language == ENGLISH:
@@ -68,6 +77,7 @@ def needless_flag(
     *,
     text_only: bool,
     evaluation: bool,
+    overlap: OverlapSettings,
     rules: Rules,
     fetch: FetchSettings,
     resize: ResizeSettings,
@@ -78,7 +88,7 @@ def needless_flag(
       given: the names of the flags of the command line.
       evaluation: whether there are evaluation images.
     """
-    for needless in _needless(text_only, evaluation, rules, fetch, resize):
+    for needless in _needless(text_only, evaluation, overlap, rules, fetch, resize):
         for flag in needless.flags:
             if flag in given:
                 return f"--{flag} has no effect, since {needless.because}: {needless.needed}"

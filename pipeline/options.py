@@ -151,13 +151,14 @@ def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
             _settings(ResizeSettings, flags),
             beam_options,
         )
+        command = replace(command, rules=_resolved(command.rules, command.overlap))
     except ValueError as error:
         raise UsageError(str(error)) from error
-    command = replace(command, rules=_resolved(command.rules, command.overlap))
     needless = needless_flag(
         flags,
         text_only=command.job.text_only,
         evaluation=bool(command.job.eval_images or command.overlap.eval_index),
+        overlap=command.overlap,
         rules=command.rules,
         fetch=command.fetch,
         resize=command.resize,
