@@ -29,6 +29,7 @@ REJECTED = pa.schema(
         ("evaluation_measure", pa.string()),
         ("evaluation_distance", pa.float64()),
         ("evaluation_numbers", pa.string()),  # JSON: what the measure found on the way
+        ("thumbnail", pa.binary()),  # JPEG, of a copy of an evaluation image
     ]
 )
 _MEASURED = [

@@ -20,11 +20,13 @@ from transforms.decontamination.overlap_measure import Look
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.image_size import size_reasons
+from transforms.images.thumbnail import thumbnail
 from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.shard_files import Spool
 from transforms.storage.broken_files import broken_file
 from transforms.storage.files import open_to_read
 from transforms.workers.threads import THREADS
+from transforms.workers.unexpected import tell_once
 
 # Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
@@ -224,7 +226,22 @@ def judge_images(
         size_reasons(width, height, min_side=rules.min_side, max_aspect=rules.max_aspect),
         evaluation_reasons(measured.search.distances, min_distance=rules.min_evaluation_distance),
     )
-    return Judged(reasons, overlap_columns(measured.search.nearest, index))
+    measures = overlap_columns(measured.search.nearest, index)
+    copies = np.flatnonzero(pc.equal(reasons, r.EVALUATION_OVERLAP).fill_null(False))
+    if len(copies):
+        measures["thumbnail"] = _thumbnails(measured, copies.tolist(), spool)
+    return Judged(reasons, measures)
+
+
+def _thumbnails(measured: Measured, rows: list[int], spool: Spool) -> pa.BinaryArray:
+    """binary[n], JPEGs of the images in these rows; null elsewhere."""
+    made: list[bytes | None] = [None] * len(measured.places)
+    for row in rows:
+        try:
+            made[row] = thumbnail(spool.get(measured.places[row]), measured.columns["image"][row])
+        except Exception as error:  # it is dropped all the same
+            tell_once("making a thumbnail", error)
+    return pa.array(made, pa.binary())
 
 
 def _look_again(
