@@ -36,6 +36,7 @@ from transforms.pairs.hold_out import HoldOut
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
 from transforms.shards.measure_images import ImageRules
+from transforms.shards.near_duplicates import CountNearDuplicates
 from transforms.shards.plan_shards import PlanShards
 from transforms.shards.shard_places import HOLDOUT
 from transforms.shards.shard_stats import ShardStats
@@ -216,8 +217,13 @@ def curate_images(
     evaluation: Evaluation,
     command: Command,
     places: Places,
+    earlier: Sequence[int] = (),
 ) -> None:
-    """The image plane: fetch, measure, judge and write, one shard at a time."""
+    """The image plane: fetch, measure, judge and write, one shard at a time.
+
+    Args:
+      shards: the numbers of those to write. earlier: of others of the set, which hold something.
+    """
     rules = command.rules
     index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
@@ -239,11 +245,16 @@ def curate_images(
             min_ram=MIN_RAM if is_dataflow(command) else "",
         )
     )
+    holding = stats | "Holding" >> beam.FlatMap(_holding)
+    others = pipeline | "Earlier" >> beam.Create(earlier)
     failing = stats | "Failing" >> beam.FlatMap(_failing)
     values = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
         "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
         "hosts": failing | FindFailingHosts(places.out),
+        "near_duplicates": (holding, others)
+        | "AllHolding" >> beam.Flatten()
+        | CountNearDuplicates(places.out, places.blocks),
         "evaluation_images": index["sets"],
         "evaluation_index": index["place"],
     }
@@ -267,6 +278,10 @@ def _evaluation_index(
 
 def _written(stats: ShardStats) -> WrittenShard:
     return WrittenShard(stats.number, stats.successes, stats.sha256)
+
+
+def _holding(stats: ShardStats) -> list[int]:
+    return [stats.number] if stats.successes else []
 
 
 def _failing(stats: ShardStats) -> list[int]:
