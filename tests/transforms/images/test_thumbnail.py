@@ -18,7 +18,7 @@ def made(body: bytes) -> PillowImage.Image:
 def test_each_kind_of_file(name: str) -> None:
     small = made(good_files()[name])
     assert (small.format, small.mode) == ("JPEG", "RGB")
-    assert max(small.size) == SIDE_PX
+    assert max(small.size) <= SIDE_PX
 
 
 @pytest.mark.parametrize(
