@@ -264,13 +264,20 @@ def curate_images(
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
 
 
+def index_folder(out: str) -> str:
+    """Where the index of evaluation images is kept where nothing is said: beside an output, since
+    it must not be published with a set; within one that is a whole bucket of an object store."""
+    bucket = "://" in out and "/" not in out.partition("://")[2]
+    return f"{out}/eval_index" if bucket else f"{out}.eval_index"
+
+
 def _evaluation_index(
     pipeline: beam.Pipeline, evaluation: Evaluation, command: Command, places: Places
 ) -> dict[str, beam.PCollection]:
     """Singletons: the place of the index of evaluation images, or "", and its sets."""
     if evaluation.files:
         parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
-        folder = everywhere(command.overlap.eval_index.rstrip("/") or f"{places.out}.eval_index")
+        folder = everywhere(command.overlap.eval_index.rstrip("/") or index_folder(places.out))
         return parts | IndexEvaluationImages(command.overlap.measure, folder, places.work.path)
     place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
     return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
