@@ -35,6 +35,7 @@ _MOST_CHECKED = 2  # evaluation images; each takes 1.6 ms
 # A flat picture has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 2.0  # grey levels, standard deviation
 _LEAST_TEXTURED = 0.05  # of the fine band; below, its correlations are chance
+COPY_DISTANCE = 0.096  # below it an image is taken for a copy; see docs/overlap.md
 _FAR = 2.0
 _FARTHEST_CHECKED = 0.999
 
@@ -79,21 +80,18 @@ class CopyIndex:
         place = Path(folder)
         try:
             document = read_document(str(place / DOCUMENT), CopyIndexDocument)
-            return cls._opened(place, document)
-        except (OSError, RuntimeError) as error:  # faiss raises RuntimeError
-            reason = str(error).partition("\n")[0]
-            raise ValueError(
-                f"the index of evaluation images in {folder} cannot be read: {reason}; remove the "
-                "folder, and it is made anew"
-            ) from error
+            if (document.format, document.descriptor_sha256) == (FORMAT, DESCRIPTOR_SHA256):
+                return cls._opened(place, document)
+            fault = "it was made by another version"
+        except (OSError, RuntimeError, ValueError) as error:  # faiss raises RuntimeError
+            fault = str(error).partition("\n")[0]
+        raise ValueError(
+            f"the index of evaluation images in {folder} cannot be read: {fault}; remove the "
+            "folder, and it is made anew"
+        )
 
     @classmethod
     def _opened(cls, place: Path, document: CopyIndexDocument) -> CopyIndex:
-        if (document.format, document.descriptor_sha256) != (FORMAT, DESCRIPTOR_SHA256):
-            raise ValueError(
-                f"the index of evaluation images in {place} was made by another version; remove "
-                "the folder, and it is made anew"
-            )
         n, m = document.images, document.planes
         search = None
         if n:

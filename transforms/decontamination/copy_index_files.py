@@ -34,7 +34,7 @@ DOCUMENT, PLANES, ROWS = "index.json", "planes.u8", "rows.i4"
 VECTORS, SEARCH = "vectors.i8", "search.faiss"
 
 # Up to as many entries each is compared with the query, in 0.1 ms: of 333 images.
-_MOST_COMPARED = 10_000
+MOST_COMPARED = 10_000
 # Beyond, entries are kept in lists of about 600 around centres, of which the nearest are searched.
 # More centres than the most take too long to find: 16,384 serve a million images.
 _ENTRIES_A_LIST, _FEWEST_LISTS, _MOST_LISTS = 600, 16, 1 << 14
@@ -135,10 +135,10 @@ def _search_of(vectors: npt.NDArray[np.int8]) -> Any:
     """A faiss index that finds the vectors with the largest cosines: exact for few entries."""
     faiss.omp_set_num_threads(1)  # sums of several threads differ in their last bits
     entries = len(vectors)
-    if entries <= _MOST_COMPARED:
+    if entries <= MOST_COMPARED:
         search: Any = faiss.IndexFlatIP(WIDTH)
     else:
-        lists = _lists_for(entries)
+        lists = lists_for(entries)
         search = faiss.index_factory(WIDTH, f"IVF{lists},{_CODES}", faiss.METRIC_INNER_PRODUCT)
         search.cp.niter = 8  # its seed is fixed by faiss
         search.cp.max_points_per_centroid = _SAMPLES_A_LIST
@@ -149,7 +149,7 @@ def _search_of(vectors: npt.NDArray[np.int8]) -> Any:
     return search
 
 
-def _lists_for(entries: int) -> int:
+def lists_for(entries: int) -> int:
     """The power of two nearest to as many as give lists of about 600."""
     wanted = 1 << round(np.log2(entries / _ENTRIES_A_LIST))
     return int(np.clip(wanted, _FEWEST_LISTS, _MOST_LISTS))
