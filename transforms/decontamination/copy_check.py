@@ -34,14 +34,8 @@ _FINE_BAND_PX = 2.5  # what is smoother is taken away
 _COARSE_AGREES, _FINE_AGREES = 0.75, 0.6
 _LEAST_COARSE_PIXELS, _LEAST_FINE_PIXELS = 80, 40
 # A banner may lie over one side: all, and all but a quarter at each side.
-_QUARTER = SIDE_PX // 4
-_REGIONS = (
-    np.s_[:, :],
-    np.s_[:-_QUARTER],
-    np.s_[_QUARTER:],
-    np.s_[:, :-_QUARTER],
-    np.s_[:, _QUARTER:],
-)
+_CELLS = 4  # by so many cells a side regions are summed up
+_REGIONS = (np.s_[:, :], np.s_[:-1], np.s_[1:], np.s_[:, :-1], np.s_[:, 1:])
 _GOOD_COARSE, _GOOD_FINE = 0.8, 0.6  # mean correlations beyond which no other start is tried
 _ALL = np.ones((SIDE_PX, SIDE_PX), np.float32)
 _WINDOW = np.ones((7, 7), np.uint8)
@@ -117,7 +111,8 @@ class Query:
             cv2.erode(inside, _WINDOW), np.float32
         )  # the band is blurred across the edge of the overlap
         fine = _correlations(self._fine, fine_there, clear, _FINE_WINDOW_PX, _FINE_CONTRAST)
-        checks = [_of_region(coarse, fine, overlap, region) for region in _REGIONS]
+        cells = np.concatenate([_by_cell(coarse, _COARSE_AGREES), _by_cell(fine, _FINE_AGREES)])
+        checks = [_of_region(cells, overlap, region) for region in _REGIONS]
         return max(checks, key=lambda check: check.agreement)
 
 
@@ -155,29 +150,32 @@ def _correlations(
     return _Correlations(correlation, (contrast > least_contrast**2) & (share > 0.6))
 
 
+def _by_cell(found: _Correlations, agrees: float) -> npt.NDArray[np.float64]:
+    """float64[3, 4, 4]: in each cell how many pixels are textured, the sum of their correlations,
+    and how many of them agree."""
+    textured = found.textured
+    agreeing = textured & (found.correlation > agrees)
+    maps = np.stack([textured, found.correlation * textured, agreeing]).astype(np.float64)
+    side = SIDE_PX // _CELLS
+    return maps.reshape(3, _CELLS, side, _CELLS, side).sum(axis=(2, 4))
+
+
 def _of_region(
-    coarse: _Correlations, fine: _Correlations, overlap: float, region: tuple[slice, ...] | slice
+    cells: npt.NDArray[np.float64], overlap: float, region: tuple[slice, ...] | slice
 ) -> PairCheck:
-    coarse_textured = coarse.textured[region]
-    fine_textured = fine.textured[region]
-    coarse_values = coarse.correlation[region][coarse_textured]
-    fine_values = fine.correlation[region][fine_textured]
-    coarse_mean, coarse_agreeing = _summed_up(coarse_values, _COARSE_AGREES, _LEAST_COARSE_PIXELS)
-    fine_mean, fine_agreeing = _summed_up(fine_values, _FINE_AGREES, _LEAST_FINE_PIXELS)
+    """The check of a part of the cells float64[6, 4, 4]: of three numbers at either scale."""
+    parts = [cell[region] for cell in cells]
+    pixels = parts[0].size * (SIDE_PX // _CELLS) ** 2
+    textured, total, agreeing, fine_textured, fine_total, fine_agreeing = (
+        float(part.sum()) for part in parts
+    )
+    enough, fine_enough = textured > _LEAST_COARSE_PIXELS, fine_textured > _LEAST_FINE_PIXELS
     return PairCheck(
         round(overlap, 4),
-        round(float(coarse_textured.mean()), 4),
-        coarse_mean,
-        coarse_agreeing,
-        round(float(fine_textured.mean()), 4),
-        fine_mean,
-        fine_agreeing,
+        round(textured / pixels, 4),
+        round(total / textured, 4) if enough else 0.0,
+        round(agreeing / textured, 4) if enough else 0.0,
+        round(fine_textured / pixels, 4),
+        round(fine_total / fine_textured, 4) if fine_enough else 0.0,
+        round(fine_agreeing / fine_textured, 4) if fine_enough else 0.0,
     )
-
-
-def _summed_up(correlations: Samples, agrees: float, least: int) -> tuple[float, float]:
-    """The mean, and the share that agrees; zeros where there are too few to tell."""
-    if len(correlations) <= least:
-        return 0.0, 0.0
-    mean, agreeing = correlations.mean(), (correlations > agrees).mean()
-    return round(float(mean), 4), round(float(agreeing), 4)
