@@ -38,7 +38,7 @@ class Pictures:
       names: of n pictures.
       planes: uint8[n, 2, 64, 64], whole and trimmed.
       phashes: uint64[n].
-      is_jpeg: bool[n]. JPEGs are photographs mostly; the others are drawings, charts and screenshots.
+      is_jpeg: bool[n]. JPEGs are photographs mostly; the others are drawings, charts, screenshots.
       sides_px: int32[n], of the shorter side.
     """
 

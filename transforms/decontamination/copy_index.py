@@ -14,7 +14,7 @@ from transforms.decontamination.copy_check import UNLIKE, PairCheck, Query
 from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
 from transforms.decontamination.copy_index_files import (
     DOCUMENT,
-    ENTRIES_AN_IMAGE,
+    ENTRIES,
     FORMAT,
     PLANES,
     ROWS,
@@ -23,7 +23,7 @@ from transforms.decontamination.copy_index_files import (
     CopyIndexDocument,
 )
 from transforms.decontamination.copy_planes import SIDE_PX, Plane
-from transforms.decontamination.copy_variants import VARIANTS, Variant
+from transforms.decontamination.copy_variants import VARIANTS
 from transforms.decontamination.copy_vectors import WIDTH, Vectors, as_unit, cosines, vectors_of
 from transforms.decontamination.plane_alignment import placement_of
 from transforms.storage.documents import read_document
@@ -65,10 +65,15 @@ NOTHING_NEAR = CopyMatch(-1, _FAR, 0.0, "", UNLIKE)
 class CopyIndex:
     """An index of evaluation images, mapped. Several threads may search it at once."""
 
-    def __init__(
-        self, search: Any, vectors: Vectors, planes: npt.NDArray[np.uint8], rows: Any
-    ) -> None:
-        self._search, self._vectors, self._planes, self._rows = search, vectors, planes, rows
+    def __init__(self, place: Path, document: CopyIndexDocument) -> None:
+        n, m, e = document.images, document.planes, document.entries
+        self._vectors: Vectors = _mapped(place / VECTORS, np.dtype(np.int8), (e, WIDTH))
+        self._entries = _mapped(place / ENTRIES, np.dtype("<i4"), (e, 2))
+        self._rows = _mapped(place / ROWS, np.dtype("<i4"), (n, 2))
+        self._planes: npt.NDArray[np.uint8] = _mapped(
+            place / PLANES, np.dtype(np.uint8), (m, SIDE_PX, SIDE_PX)
+        )
+        self._search: Any = _opened_search(place / SEARCH, e) if e else None
 
     @classmethod
     def open(cls, folder: str) -> CopyIndex:
@@ -81,32 +86,13 @@ class CopyIndex:
         try:
             document = read_document(str(place / DOCUMENT), CopyIndexDocument)
             if (document.format, document.descriptor_sha256) == (FORMAT, DESCRIPTOR_SHA256):
-                return cls._opened(place, document)
+                return cls(place, document)
             fault = "it was made by another version"
         except (OSError, RuntimeError, ValueError) as error:  # faiss raises RuntimeError
             fault = str(error).partition("\n")[0]
         raise ValueError(
             f"the index of evaluation images in {folder} cannot be read: {fault}; remove the "
             "folder, and it is made anew"
-        )
-
-    @classmethod
-    def _opened(cls, place: Path, document: CopyIndexDocument) -> CopyIndex:
-        n, m = document.images, document.planes
-        search = None
-        if n:
-            # Unlike IO_FLAG_MMAP this maps the codes of fast-scan lists too.
-            flags = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY
-            search = faiss.read_index(str(place / SEARCH), flags)
-            if search.ntotal != n * ENTRIES_AN_IMAGE:
-                raise OSError(f"{SEARCH} has {search.ntotal} entries")
-            if hasattr(search, "nprobe"):
-                search.nprobe = _LISTS_SEARCHED
-        return cls(
-            search,
-            _mapped(place / VECTORS, np.dtype(np.int8), (n * ENTRIES_AN_IMAGE, WIDTH)),
-            _mapped(place / PLANES, np.dtype(np.uint8), (m, SIDE_PX, SIDE_PX)),
-            _mapped(place / ROWS, np.dtype("<i4"), (n, 2)),
         )
 
     def __len__(self) -> int:
@@ -144,7 +130,7 @@ class CopyIndex:
         cosine, entry = near[0]
         checked = [pair for pair in near if pair[0] > _LEAST_COSINE][:_MOST_CHECKED]
         if not checked:
-            row, variant = divmod(entry, ENTRIES_AN_IMAGE)
+            row, variant = self._entries[entry].tolist()
             return CopyMatch(row, _rounded(2 - cosine), cosine, VARIANTS[variant].name, UNLIKE)
         query = Query(plane)
         matches = [self._checked(query, cosine, entry) for cosine, entry in checked]
@@ -156,18 +142,16 @@ class CopyIndex:
         ranked = sorted(zip(exact, entries.tolist(), strict=True), key=lambda pair: -pair[0])
         best: dict[int, tuple[float, int]] = {}
         for cosine, entry in ranked:
-            best.setdefault(entry // ENTRIES_AN_IMAGE, (cosine, entry))
+            best.setdefault(int(self._entries[entry, 0]), (cosine, entry))
         return [*best.values()]
 
     def _checked(self, query: Query, cosine: float, entry: int) -> CopyMatch:
-        row, number = divmod(entry, ENTRIES_AN_IMAGE)
-        variant: Variant = VARIANTS[number]
+        row, number = self._entries[entry].tolist()
+        variant = VARIANTS[number]
         plane: Plane = self._planes[self._rows[row, int(variant.of_trimmed)]]
         if variant.is_mirrored:
             plane = np.ascontiguousarray(plane[:, ::-1])
-        # A mirrored crop lies at the other side of the mirrored plane.
-        left = SIDE_PX * (1 - variant.size) - variant.x_px if variant.is_mirrored else variant.x_px
-        check = query.check(plane, placement_of(variant.size, left, variant.y_px))
+        check = query.check(plane, placement_of(variant.size, *variant.start_px))
         return CopyMatch(row, distance_of(check), cosine, variant.name, check)
 
 
@@ -181,6 +165,16 @@ def distance_of(check: PairCheck) -> float:
 
 def _rounded(distance: float) -> float:
     return round(distance, 3)
+
+
+def _opened_search(path: Path, entries: int) -> Any:
+    # Unlike IO_FLAG_MMAP this maps the codes of fast-scan lists too.
+    search = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
+    if search.ntotal != entries:
+        raise OSError(f"{path.name} has {search.ntotal} entries, and not {entries}")
+    if hasattr(search, "nprobe"):
+        search.nprobe = _LISTS_SEARCHED
+    return search
 
 
 def _mapped(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

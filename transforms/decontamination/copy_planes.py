@@ -76,8 +76,8 @@ def _shrunk(grey: Plane) -> Plane:
 
 
 def _squashed(plane: Plane) -> Plane:
-    """The plane as a square, by way of one of 128 px: so each sample counts about as much as others,
-    as where a JPEG is decoded small. Right from 100 px to 64, thin lines come and go."""
+    """The plane as a square, by way of one of 128 px: so samples count about alike,
+    as where a JPEG is decoded small. Straight from 100 px to 64, thin lines come and go."""
     if plane.shape == (SIDE_PX, SIDE_PX):
         return plane.copy()
     twice = _resized(plane, 2 * SIDE_PX, 2 * SIDE_PX, cv2.INTER_LINEAR)

@@ -120,7 +120,7 @@ def test_pictures_with_next_to_no_detail_are_copies_of_nothing_else(tmp_path):
         assert match.row == row or match.distance > COPY_DISTANCE, name
 
 
-@pytest.mark.parametrize("name", ["index.json", "planes.u8", "rows.i4", "vectors.i8"])
+@pytest.mark.parametrize("name", ["index.json", "planes.u8", "rows.i4", "entries.i4", "vectors.i8"])
 @pytest.mark.parametrize("fault", ["missing", "cut"])
 def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path, name, fault):
     build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))

@@ -6,6 +6,7 @@ import pytest
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 from transforms.decontamination import copy_index_files
 from transforms.decontamination.copy_index_files import (
+    ENTRIES,
     PLANES,
     ROWS,
     SEARCH,
@@ -13,6 +14,8 @@ from transforms.decontamination.copy_index_files import (
     build_copy_index,
 )
 from transforms.decontamination.copy_planes import copy_planes
+from transforms.decontamination.copy_variants import variants_of
+from transforms.decontamination.copy_vectors import vectors_of
 
 
 def pairs_of(count: int, first: int = 0) -> np.ndarray:
@@ -47,7 +50,7 @@ def test_the_same_planes_give_the_same_bytes_however_they_are_divided(
     assert built(tmp_path / "each", list(pairs[:, np.newaxis])) == expected
     assert built(tmp_path / "some", iter([pairs[:7], pairs[7:7], pairs[7:]])) == expected
     assert SEARCH in expected
-    assert len(expected[VECTORS]) == 30 * 30 * 64
+    assert len(expected[VECTORS]) == 64 * (20 * 28 + 10 * 30)
 
 
 def test_planes_are_kept_once_where_nothing_was_trimmed(tmp_path):
@@ -57,6 +60,17 @@ def test_planes_are_kept_once_where_nothing_was_trimmed(tmp_path):
     rows = np.frombuffer(files[ROWS], "<i4").reshape(-1, 2)
     assert len(planes) == 12
     assert (planes[rows] == pairs).all()
+
+
+def test_entries_name_the_image_and_the_variant_of_each_vector(tmp_path):
+    pairs = pairs_of(5)
+    files = built(tmp_path / "index", [pairs])
+    entries = np.frombuffer(files[ENTRIES], "<i4").reshape(-1, 2)
+    vectors = np.frombuffer(files[VECTORS], np.int8).reshape(len(entries), -1)
+    for row in range(5):
+        numbers, planes = variants_of(pairs[row])
+        assert entries[entries[:, 0] == row, 1].tolist() == numbers.tolist()
+        assert (vectors[entries[:, 0] == row] == vectors_of(planes)).all()
 
 
 @pytest.mark.parametrize("count", [0, 1])

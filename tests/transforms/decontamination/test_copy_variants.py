@@ -3,31 +3,38 @@ import pytest
 
 from tests.support.grey_pictures import grey_photograph
 from transforms.decontamination.copy_planes import SIDE_PX, copy_planes
-from transforms.decontamination.copy_variants import VARIANTS, variant_planes
+from transforms.decontamination.copy_variants import VARIANTS, variants_of
 
-PICTURE = np.pad(grey_photograph(3), ((20, 20), (0, 0)), constant_values=255)
-PAIR = np.stack(copy_planes(PICTURE)[:2])
+PICTURE = grey_photograph(3)
 
 
-def test_there_are_thirty_with_names_of_their_own():
+def pair_of(down: int, across: int) -> np.ndarray:
+    framed = np.pad(PICTURE, ((down, down), (across, across)), constant_values=255)
+    return np.stack(copy_planes(framed)[:2])
+
+
+def test_all_have_names_of_their_own_and_half_are_mirrored():
     assert len(VARIANTS) == len({variant.name for variant in VARIANTS}) == 30
     assert sum(variant.is_mirrored for variant in VARIANTS) == 15
-    assert [variant.name for variant in VARIANTS if not variant.of_trimmed] == [
-        "whole",
-        "whole_mirrored",
-    ]
+
+
+@pytest.mark.parametrize(("down", "across", "count"), [(0, 0, 28), (20, 0, 30), (20, 25, 30)])
+def test_planes_that_are_the_same_stand_there_once(down, across, count):
+    numbers, planes = variants_of(pair_of(down, across))
+    assert len(numbers) == len(planes) == count
+    assert len({plane.tobytes() for plane in planes}) == count
+    assert (np.diff(numbers) > 0).all()
 
 
 @pytest.mark.parametrize("number", range(30), ids=[variant.name for variant in VARIANTS])
 def test_each_shows_the_part_that_it_says(number):
-    variant = VARIANTS[number]
-    made = variant_planes(PAIR[np.newaxis])[0, number]
+    pair, variant = pair_of(20, 25), VARIANTS[number]
+    made = variants_of(pair)[1][number]
     assert made.shape == (SIDE_PX, SIDE_PX)
-    plane = PAIR[int(variant.of_trimmed)]
+    plane = pair[int(variant.of_trimmed)]
     side = round(SIDE_PX * variant.size)
-    assert variant.x_px + side <= SIDE_PX
-    assert variant.y_px + side <= SIDE_PX
     part = plane[variant.y_px : variant.y_px + side, variant.x_px : variant.x_px + side]
+    assert part.shape == (side, side)
     upright = made[:, ::-1] if variant.is_mirrored else made
     corners = np.ix_([0, -1], [0, -1])  # which no resize changes
     assert (upright[corners] == part[corners]).all()
@@ -37,16 +44,7 @@ def test_each_shows_the_part_that_it_says(number):
 
 def test_names_say_where_a_crop_is():
     by_name = {variant.name: variant for variant in VARIANTS}
-    top_right = by_name["crop_75_top_right"]
-    assert (top_right.x_px, top_right.y_px) == (16, 0)
-    middle = by_name["crop_75_middle_centre_mirrored"]
-    assert (middle.x_px, middle.y_px) == (8, 8)
-    assert by_name["crop_88_bottom_left"].y_px == 8
-
-
-def test_images_do_not_depend_on_each_other():
-    pairs = np.stack([np.stack(copy_planes(grey_photograph(seed))[:2]) for seed in range(3)])
-    together = variant_planes(pairs)
-    for pair, planes in zip(pairs, together, strict=True):
-        assert (variant_planes(pair[np.newaxis])[0] == planes).all()
-    assert variant_planes(pairs[:0]).shape == (0, 30, SIDE_PX, SIDE_PX)
+    assert by_name["crop_75_top_right"].start_px == (16, 0)
+    assert by_name["crop_75_top_right_mirrored"].start_px == (0, 0)
+    assert by_name["crop_75_middle_centre_mirrored"].start_px == (8, 8)
+    assert by_name["crop_88_bottom_left"].start_px == (0, 8)
