@@ -17,7 +17,8 @@ from PIL import Image
 
 from benchmarks.overlap.alterations import ALTERATIONS, Picture
 from benchmarks.overlap.grey_planes import grey_of_file
-from benchmarks.overlap.pictures import held_out_pictures, training_pictures
+from benchmarks.overlap.pictures import held_out_pictures
+from benchmarks.overlap.tiles import training_tiles
 from transforms.decontamination.copy_planes import copy_planes
 from transforms.images.examine import displayed
 from transforms.images.perceptual_hash import plane_hash
@@ -25,8 +26,6 @@ from transforms.images.perceptual_hash import plane_hash
 LONGEST_PX = 1000  # of a picture before it is altered
 MIN_SIDE_PX = 200  # of a picture that is altered, as of one that a run keeps
 EVALUATION_SHARE = 5  # one held-out picture in so many is indexed
-TILES_PX = (300, 520, 900)  # parts of large training pictures are indexed too
-MOST_TILES = 24  # of one picture and size
 _AT_ONCE = 64
 
 
@@ -68,9 +67,35 @@ def held_out(packages: Path, cache: Path) -> Pictures:
     return _kept(cache / "held_out.npz", lambda: held_out_pictures(packages), _rows_of_file)
 
 
-def distractors(packages: Path, cache: Path) -> Pictures:
-    """The training pictures, and parts of the large ones."""
-    return _kept(cache / "distractors.npz", lambda: training_pictures(packages), _rows_of_parts)
+def distractors(packages: Path, count: int) -> npt.NDArray[np.uint8]:
+    """Planes of tiles of the training pictures, then the same turned by 90 and by 180 degrees, until
+    there are so many: uint8[count, 2, 64, 64]."""
+    tiles = training_tiles(packages).pixels
+    upright = np.stack([squashed_tile(tile) for tile in tiles])
+    turned = [np.rot90(upright, turns, axes=(1, 2)) for turns in range(3)]
+    planes = np.concatenate(turned)[:count]
+    return np.repeat(planes[:, np.newaxis], 2, axis=1)
+
+
+def squashed_tile(tile: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    return copy_planes(tile).whole
+
+
+def is_evaluation(pictures: Pictures) -> npt.NDArray[np.bool_]:
+    """bool[n]: which held-out pictures are indexed; the others are different from all of these."""
+    return np.array([number_of(name) % EVALUATION_SHARE == 0 for name in pictures.names])
+
+
+def to_alter(pictures: Pictures, count: int) -> Pictures:
+    """Evaluation images that are altered: JPEGs where there are enough, and as many others."""
+    large = is_evaluation(pictures) & (pictures.sides_px >= MIN_SIDE_PX)
+    chosen: list[int] = []
+    for of_kind in (large & pictures.is_jpeg, large & ~pictures.is_jpeg):
+        rows = np.flatnonzero(of_kind).tolist()
+        chosen += sorted(rows, key=lambda row: number_of(f"altered {pictures.names[row]}"))[
+            : count // 2
+        ]
+    return pictures.chosen(np.array(chosen))
 
 
 def altered(packages: Path, cache: Path, names: Iterable[str]) -> Pictures:
@@ -140,25 +165,3 @@ def _opened(body: bytes) -> Picture:
     picture = displayed(Image.open(io.BytesIO(body))).convert("RGB")
     picture.thumbnail((LONGEST_PX, LONGEST_PX))
     return picture
-
-
-def _rows_of_parts(item: tuple[str, bytes]) -> list[Row]:
-    name, body = item
-    rows = _rows_of_file(item)
-    if not rows or rows[0][-1] < 1.5 * TILES_PX[0]:
-        return rows
-    with Image.open(io.BytesIO(body)) as picture:
-        grey = np.asarray(displayed(picture).convert("L"))
-    for side in TILES_PX:
-        if min(grey.shape) < 1.5 * side:
-            break
-        corners = [
-            (top, left)
-            for top in range(0, grey.shape[0] - side + 1, side)
-            for left in range(0, grey.shape[1] - side + 1, side)
-        ]
-        for top, left in corners[:MOST_TILES]:
-            tile = grey[top : top + side, left : left + side]
-            if tile.std() > 9:  # what is nearly flat is near everything flat
-                rows.append(_row(f"{name}: {side} px at {left}, {top}", tile, False, side))
-    return rows
