@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.overlap.alterations import ALTERATIONS, Picture
 from benchmarks.overlap.grey_planes import grey_of_file
 from benchmarks.overlap.pictures import held_out_pictures
-from benchmarks.overlap.tiles import training_tiles
+from benchmarks.overlap.tiles import distractor_planes, training_tiles
 from transforms.decontamination.copy_planes import copy_planes
 from transforms.images.examine import displayed
 from transforms.images.perceptual_hash import plane_hash
@@ -68,17 +68,9 @@ def held_out(packages: Path, cache: Path) -> Pictures:
 
 
 def distractors(packages: Path, count: int) -> npt.NDArray[np.uint8]:
-    """Planes of tiles of the training pictures, then the same turned by 90 and by 180 degrees, until
-    there are so many: uint8[count, 2, 64, 64]."""
-    tiles = training_tiles(packages).pixels
-    upright = np.stack([squashed_tile(tile) for tile in tiles])
-    turned = [np.rot90(upright, turns, axes=(1, 2)) for turns in range(3)]
-    planes = np.concatenate(turned)[:count]
+    """Planes of up to so many parts of training pictures: uint8[n, 2, 64, 64]."""
+    planes = distractor_planes(training_tiles(packages), count)
     return np.repeat(planes[:, np.newaxis], 2, axis=1)
-
-
-def squashed_tile(tile: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    return copy_planes(tile).whole
 
 
 def is_evaluation(pictures: Pictures) -> npt.NDArray[np.bool_]:

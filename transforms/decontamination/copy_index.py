@@ -35,7 +35,9 @@ _MOST_CHECKED = 2  # evaluation images; each takes 1.6 ms
 # A flat picture has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 2.0  # grey levels, standard deviation
 _LEAST_TEXTURED = 0.05  # of the fine band; below, its correlations are chance
-COPY_DISTANCE = 0.096  # below it an image is taken for a copy; see docs/overlap.md
+COPY_DISTANCE = 0.25  # below it an image is taken for a copy; see docs/overlap.md
+# Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
+_PLAIN, _PLAIN_WEIGHT = (0.2, 0.35), 5.0
 _FAR = 2.0
 _FARTHEST_CHECKED = 0.999
 
@@ -156,11 +158,16 @@ class CopyIndex:
 
 
 def distance_of(check: PairCheck) -> float:
-    """0 where two planes agree everywhere, up to 0.999 where they don't, in thousandths."""
+    """0 where two planes agree everywhere, up to 0.999 where they don't, in thousandths.
+
+    It is the disagreement of the fine detail, several times that where one tone fills much of a
+    plane: drawings, charts and windows of one program agree in many places, and photographs don't.
+    """
     if check.fine_textured <= _LEAST_TEXTURED:
         return _FARTHEST_CHECKED
-    agreement = 0.8 * check.fine_correlation + 0.2 * check.fine_agreeing
-    return min(_rounded(max(1 - agreement, 0.0)), _FARTHEST_CHECKED)
+    disagreement = 1 - 0.8 * check.fine_correlation - 0.2 * check.fine_agreeing
+    plain = np.interp(check.plain, _PLAIN, (1.0, _PLAIN_WEIGHT))
+    return min(_rounded(max(disagreement * float(plain), 0.0)), _FARTHEST_CHECKED)
 
 
 def _rounded(distance: float) -> float:
