@@ -28,7 +28,7 @@ from benchmarks.overlap.tiles import Tiles, tile_planes, training_tiles
 from benchmarks.overlap.views import two_views
 from transforms.decontamination.copy_descriptor import MODEL_PATH
 
-STEPS = 6000
+STEPS = 2000
 BATCH = 256
 LEARNING_RATE = 2e-3
 WARM_UP_STEPS = 100
