@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,35 +13,42 @@ import numpy.typing as npt
 from benchmarks.overlap.measured_pictures import Pictures
 from transforms.decontamination.copy_index import CopyIndex, CopyMatch
 from transforms.decontamination.copy_index_files import build_copy_index
+from transforms.images.perceptual_hash import plane_hash
 
 _AT_ONCE = 64
 
 
-@dataclass(frozen=True)
-class Built:
+class Built(NamedTuple):
     """An index, and what it took.
 
     Attributes:
-      ms: CPU time an image.
-      megabytes: on disk, an index of so many images.
+      ms: CPU time an image; 0 where it was there already.
+      megabytes: of its files.
     """
 
     index: CopyIndex
-    folder: tempfile.TemporaryDirectory[str]
     ms: float
     megabytes: dict[str, float]
 
 
-def build(evaluation: Pictures) -> Built:
-    """The index of evaluation images, in a temporary folder."""
-    from pathlib import Path
+def built(planes: npt.NDArray[np.uint8], folder: Path) -> Built:
+    """The index of evaluation images in a folder; an earlier run's, where it is of as many."""
+    ms = 0.0
+    index = _opened(folder)
+    if index is None or len(index) != len(planes):
+        folder.mkdir(parents=True, exist_ok=True)
+        begin = time.process_time()
+        build_copy_index(_parts(planes), str(folder))
+        ms = (time.process_time() - begin) / len(planes) * 1e3
+        index = CopyIndex.open(str(folder))
+    return Built(index, ms, {path.name: path.stat().st_size / 1e6 for path in folder.iterdir()})
 
-    folder = tempfile.TemporaryDirectory(prefix="copy-index-")
-    begin = time.process_time()
-    build_copy_index(_parts(evaluation.planes), folder.name)
-    ms = (time.process_time() - begin) / max(1, len(evaluation)) * 1e3
-    sizes = {path.name: path.stat().st_size / 1e6 for path in Path(folder.name).iterdir()}
-    return Built(CopyIndex.open(folder.name), folder, ms, sizes)
+
+def _opened(folder: Path) -> CopyIndex | None:
+    try:
+        return CopyIndex.open(str(folder))
+    except ValueError:
+        return None
 
 
 def _parts(planes: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
@@ -49,16 +56,22 @@ def _parts(planes: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
         yield planes[first : first + 1024]
 
 
-def matches_of(index: CopyIndex, pictures: Pictures) -> list[CopyMatch]:
-    """The match of each picture."""
+def matches_of(index: CopyIndex, pictures: Pictures) -> tuple[list[CopyMatch], float]:
+    """The match of each picture, and the CPU time a picture in us."""
     found: list[CopyMatch] = []
+    begin = time.process_time()
     for first in range(0, len(pictures), _AT_ONCE):
         some = pictures.planes[first : first + _AT_ONCE]
         found += index.nearest(some[:, 0], some[:, 1])
-    return found
+    return found, (time.process_time() - begin) / max(1, len(pictures)) * 1e6
 
 
-def hash_distances(pictures: Pictures, evaluation: Pictures) -> npt.NDArray[np.int32]:
-    """int32[n]: the bits to the nearest evaluation image's perceptual hash."""
-    nearest = [np.bitwise_count(evaluation.phashes ^ phash).min() for phash in pictures.phashes]
+def hash_distances(pictures: Pictures, evaluation: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+    """int32[n]: the bits to the nearest of the evaluation images' perceptual hashes."""
+    nearest = [np.bitwise_count(evaluation ^ phash).min() for phash in pictures.phashes]
     return np.array(nearest, np.int32)
+
+
+def hashes_of(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    """uint64[n]: the perceptual hashes of whole planes, where nothing larger was kept."""
+    return np.array([plane_hash(pair[0]) for pair in planes], np.uint64)
