@@ -11,9 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-from transforms.columns import kernels  # noqa: F401  # which says where kernels are kept
+from transforms.columns.kernels import allocating_kernel, summing_kernel
 from transforms.decontamination.copy_planes import SIDE_PX, Plane
 
 Samples = npt.NDArray[np.float32]  # [64, 64]
@@ -124,8 +123,7 @@ class Aligner:
         return step
 
 
-# Sums in any order, so that they are vectorised.
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@summing_kernel
 def _normal_equations(
     there: Samples, query: Samples, right: Samples, down: Samples
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -162,7 +160,7 @@ def _normal_equations(
     return _by_unknowns(by_row)
 
 
-@njit(nogil=True, cache=True)
+@allocating_kernel
 def _by_unknowns(
     by_row: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
