@@ -30,6 +30,7 @@ from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
 from transforms.decontamination.evaluation_images import EvaluationFile, HashEvaluationImages
 from transforms.pages.parse_pages import PageFiles, ParsePages, add_page_counts
 from transforms.pairs.hold_out import HoldOut
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
 from transforms.shards.measure_images import ImageRules
@@ -44,6 +45,7 @@ from transforms.workers.packages import CheckWorker
 from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
 
 MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB
+MIN_RAM_TO_SCORE = "5GB"  # the model and its batches take a process 0.2 GB
 
 
 @dataclass(frozen=True)
@@ -213,16 +215,27 @@ def curate_images(
     evaluation: Sequence[EvaluationFile],
     command: Command,
     places: Places,
+    unsafe_model: UnsafeModel | None = None,
 ) -> None:
-    """The image plane: fetch, measure, judge and write, one shard at a time."""
+    """The image plane: fetch, measure, judge and write, one shard at a time.
+
+    Args:
+      unsafe_model: what scores the images, as workers find it; None where nothing does.
+    """
     rules = command.rules
     files = pipeline | "EvaluationFiles" >> beam.Create(evaluation)
     hashed = files | HashEvaluationImages(places.work.path)
     numbers = pipeline | "Shards" >> beam.Create(shards)
     settings = ShardSettings(
-        ImageRules(rules.min_image_side, rules.max_image_aspect, rules.min_evaluation_distance),
+        ImageRules(
+            rules.min_image_side,
+            rules.max_image_aspect,
+            rules.min_evaluation_distance,
+            rules.max_unsafe_score,
+        ),
         command.fetch,
         command.resize,
+        unsafe_model,
     )
     stats = (
         numbers
@@ -232,7 +245,7 @@ def curate_images(
             ShardWriter(places.work.plan, places.out, settings, places.fence),
             evaluation=hashed["path"],
             given_out=numbers if gives_out_at_start(command.beam) else None,
-            min_ram=MIN_RAM if is_dataflow(command) else "",
+            min_ram=_min_ram(unsafe_model) if is_dataflow(command) else "",
         )
     )
     failing = stats | "Failing" >> beam.FlatMap(_failing)
@@ -246,6 +259,10 @@ def curate_images(
     statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
     sums = {"counts": (counts, add_counts), "statuses": (statuses, add_by_name)}
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
+
+
+def _min_ram(unsafe_model: UnsafeModel | None) -> str:
+    return MIN_RAM_TO_SCORE if unsafe_model else MIN_RAM
 
 
 def _written(stats: ShardStats) -> WrittenShard:

@@ -28,7 +28,7 @@ _OF_IMAGES = (
     *(name for name in _names(FetchSettings) if name != "contact"),  # the card names it
     *_names(ResizeSettings),
     *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
-    *("eval_images", "samples_per_shard", "holdout"),
+    *("eval_images", "samples_per_shard", "holdout", "max_unsafe_score", "unsafe_model"),
 )
 _OF_ENCODING = ("encode_format", "encode_quality")
 _OF_SIZE = (
@@ -39,7 +39,12 @@ _OF_LANGUAGE = ("min_language_score", *_OF_LANGDETECT)
 
 
 def _needless(
-    text_only: bool, eval_images: str, rules: Rules, fetch: FetchSettings, resize: ResizeSettings
+    text_only: bool,
+    eval_images: str,
+    unsafe_model: str,
+    rules: Rules,
+    fetch: FetchSettings,
+    resize: ResizeSettings,
 ) -> Iterator[_Needless]:
     if text_only:
         yield _Needless(_OF_IMAGES, "--text_only fetches no image", "leave --text_only out")
@@ -52,6 +57,12 @@ def _needless(
     if not eval_images:
         why = "there are no evaluation images"
         yield _Needless(("min_evaluation_distance",), why, "give --eval_images=NAME=PATH")
+    if not unsafe_model:
+        why = "--unsafe_model= scores no image"
+        yield _Needless(("max_unsafe_score",), why, "give an --unsafe_model")
+    if rules.max_unsafe_score >= 1:
+        why = "--max_unsafe_score=1 scores no image"
+        yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
     if not rules.language:
         yield _Needless(_OF_LANGUAGE, "--language= keeps all languages", "give a --language")
     if rules.language == ENGLISH:
@@ -66,6 +77,7 @@ def needless_flag(
     *,
     text_only: bool,
     eval_images: str,
+    unsafe_model: str,
     rules: Rules,
     fetch: FetchSettings,
     resize: ResizeSettings,
@@ -75,7 +87,7 @@ def needless_flag(
     Args:
       given: the names of the flags of the command line.
     """
-    for needless in _needless(text_only, eval_images, rules, fetch, resize):
+    for needless in _needless(text_only, eval_images, unsafe_model, rules, fetch, resize):
         for flag in needless.flags:
             if flag in given:
                 return f"--{flag} has no effect, since {needless.because}: {needless.needed}"

@@ -153,6 +153,7 @@ def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
         flags,
         text_only=command.job.text_only,
         eval_images=command.job.eval_images,
+        unsafe_model=command.job.unsafe_model,
         rules=command.rules,
         fetch=command.fetch,
         resize=command.resize,

@@ -14,6 +14,7 @@ from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_images import EvaluationFile, EvaluationSet
 from transforms.pages.parse_pages import PageCounts
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.failed_fetches import FailingHost
 from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.broken_files import BrokenFiles
@@ -24,7 +25,11 @@ Settings = dict[str, Setting]
 
 @dataclass(frozen=True)
 class RunDescription:
-    """All that decides what the output is: `run.json`, and the beginning of the manifest."""
+    """All that decides what the output is: `run.json`, and the beginning of the manifest.
+
+    Attributes:
+      unsafe_model: where images are scored.
+    """
 
     job: Settings
     rules: Settings
@@ -33,6 +38,7 @@ class RunDescription:
     input: list[InputFile]
     evaluation: list[EvaluationFile]
     given_vocabulary: HashFile | None
+    unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
 
 
 @dataclass(frozen=True)

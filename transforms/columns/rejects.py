@@ -22,6 +22,7 @@ REJECTED = pa.schema(
         (PAGE_URL, pa.string()),
         # Of doubles: as a float, a score just below the threshold would be shown as the threshold.
         ("language_score", pa.float64()),
+        ("unsafe_score", pa.float64()),
     ]
 )
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -56,6 +57,7 @@ def rejected_rows(
     reasons: pa.StringArray,
     details: pa.StringArray,
     language_scores: pa.DoubleArray | None = None,
+    unsafe_scores: pa.DoubleArray | None = None,
 ) -> pa.RecordBatch:
     """The dropped pairs of a batch in the form in which they are written.
 
@@ -64,10 +66,12 @@ def rejected_rows(
         (string[n]).
       reasons: string[n], null for the kept. details: string[n] or null.
       language_scores: float64[n] or null; None where no text was judged by its language.
+      unsafe_scores: float64[n] or null; None where no image was scored.
     """
     dropped = reasons.is_valid()
     rows = pairs.filter(dropped)
-    scores = pa.nulls(len(pairs), pa.float64()) if language_scores is None else language_scores
+    none = pa.nulls(len(pairs), pa.float64())
+    scores = [none if some is None else some for some in (language_scores, unsafe_scores)]
     why = reasons.filter(dropped)
     names = pc.dictionary_encode(why)
     steps = pa.array([STEP_OF[reason] for reason in names.dictionary.to_pylist()], pa.string())
@@ -80,7 +84,7 @@ def rejected_rows(
             why,
             details.filter(dropped),
             pages_of(rows),
-            scores.filter(dropped),
+            *(of_all.filter(dropped) for of_all in scores),
         ],
         schema=REJECTED,
     )

@@ -19,6 +19,7 @@ from transforms.columns.rejects import REJECTED, key_column, rejected_rows
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
 from transforms.images.examine import Image, turn_of
 from transforms.images.resize import Encoded, Encoder, EncodingError, ResizeSettings
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.measure_images import (
     ImageRules,
     Judged,
@@ -27,6 +28,7 @@ from transforms.shards.measure_images import (
     measure_images,
     stored_bodies,
 )
+from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.shards.shard_stats import ShardStats, shard_stats
 from transforms.storage.parquet_files import parquet_file
@@ -38,11 +40,12 @@ TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """How images are fetched, judged and stored."""
+    """How images are fetched, judged and stored; scored where there is a model."""
 
     rules: ImageRules
     fetch: FetchSettings
     resize: ResizeSettings
+    unsafe_model: UnsafeModel | None = None
 
 
 class _SafeEncoder:
@@ -84,8 +87,12 @@ def build_shard(
       count: told how many pairs are fetched, or have failed.
     """
     spool = Spool(folder / "spool")
-    measured = measure_images(_bodies(pairs, settings.fetch), len(pairs), spool, count)
-    judged = judge_images(measured, settings.rules, evaluation, spool)
+    bodies, rules = _bodies(pairs, settings.fetch), settings.rules
+    size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
+    with ImageScores(settings.unsafe_model, spool, **size_rule) as scores:
+        measured = measure_images(bodies, len(pairs), spool, count, scores)
+        unsafe_scores = scores.finish(measured.columns, lambda waiting: count(len(pairs) - waiting))
+    judged = judge_images(measured, rules, evaluation, spool, unsafe_scores)
     shown = pairs.set_column(0, "key", key_column(pairs["key"].to_numpy()))
     encoder = _SafeEncoder(settings.resize)
     with (folder / TAR).open("wb") as sink:
@@ -96,7 +103,7 @@ def build_shard(
     reasons, details = judged.reasons.to_pylist(), list(measured.columns["detail"])
     for row in unwritable:
         reasons[row], details[row] = r.UNDECODABLE, "unwritable"
-    _write_rejects(pairs, reasons, details, folder)
+    _write_rejects(pairs, reasons, details, judged.unsafe_scores, folder)
     table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
     pq.write_table(table, folder / SIDECAR, compression="zstd")
     return shard_stats(
@@ -134,6 +141,7 @@ def _add_samples(
       the rows of the sidecar, and the numbers of the pairs whose images cannot be encoded.
     """
     columns, distances = measured.columns, judged.distances.to_pylist()
+    unsafe_scores = judged.unsafe_scores.to_pylist()
     kept = np.flatnonzero(judged.reasons.is_null().to_numpy(zero_copy_only=False))
     names = [name for name in ("key", "url", "caption", PAGE_URL) if name in pairs.column_names]
     texts = pairs.select(names).take(pa.array(kept)).to_pylist()
@@ -155,7 +163,7 @@ def _add_samples(
                 "original_height": columns["height"][row],
                 "sha256": columns["sha256"][row],
                 "phash": format(columns["phash"][row], "016x"),
-                "unsafe_score": None,
+                "unsafe_score": unsafe_scores[row],
                 "evaluation_distance": distances[row],
             }
         )
@@ -165,9 +173,13 @@ def _add_samples(
 
 
 def _write_rejects(
-    pairs: pa.Table, reasons: list[str | None], details: list[str | None], folder: Path
+    pairs: pa.Table,
+    reasons: list[str | None],
+    details: list[str | None],
+    unsafe_scores: pa.DoubleArray,
+    folder: Path,
 ) -> None:
     (whole,) = pairs.combine_chunks().to_batches()
     why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
     with parquet_file(str(folder / REJECTS), REJECTED, str(folder)) as rejects:
-        rejects.write(rejected_rows(whole, why, detail))
+        rejects.write(rejected_rows(whole, why, detail, unsafe_scores=unsafe_scores))

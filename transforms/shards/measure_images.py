@@ -19,6 +19,8 @@ from transforms.decontamination.evaluation_images import evaluation_distances, e
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.image_size import size_reasons
+from transforms.safety.unsafe_score import unsafe_reasons
+from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
 from transforms.storage.broken_files import broken_file
 from transforms.storage.files import open_to_read
@@ -37,6 +39,7 @@ class ImageRules:
     min_side: int
     max_aspect: float
     min_evaluation_distance: int
+    max_unsafe_score: float = 1.0
 
 
 def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
@@ -86,9 +89,11 @@ class _Looks:
     """Images looked at by a few threads, each put into its row. No order is kept: one that takes a
     second must not hold up what else arrives."""
 
-    def __init__(self, columns: dict[str, list[Any]], size: int, spool: Spool) -> None:
+    def __init__(
+        self, columns: dict[str, list[Any]], size: int, spool: Spool, scores: ImageScores
+    ) -> None:
         self.columns, self.places = columns, [(0, 0)] * size
-        self._spool = spool
+        self._spool, self._scores = spool, scores
         self._pool = ThreadPoolExecutor(THREADS)
         self._room = Semaphore(2 * THREADS)
         self._errors: list[BaseException] = []
@@ -118,6 +123,7 @@ class _Looks:
             bodies = [fetched.body or b"" for fetched in group]
             for fetched, body, image in zip(group, bodies, examine_all(bodies), strict=True):
                 self._put(fetched.index, body, image)
+            self._scores.add([fetched.index for fetched in group], self.columns, self.places)
         except BaseException as error:  # a full disk; raised again where it is seen
             self._errors.append(error)
         finally:
@@ -135,20 +141,25 @@ class _Looks:
 
 
 def measure_images(
-    bodies: Iterable[Fetched], size: int, spool: Spool, count: Callable[[int], None]
+    bodies: Iterable[Fetched],
+    size: int,
+    spool: Spool,
+    count: Callable[[int], None],
+    scores: ImageScores,
 ) -> Measured:
     """Looks at each image as it arrives and puts its bytes aside.
 
     Args:
-      size: how many there are. count: told with each how many have come, or have failed.
+      size: how many there are. count: told with each how many are done, or have failed.
+      scores: what scores those that came, while others still come.
     """
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     bytes_fetched = bytes_held = 0
-    with _Looks(columns, size, spool) as looks:
+    with _Looks(columns, size, spool, scores) as looks:
         group: list[Fetched] = []
         for done, fetched in enumerate(bodies, 1):
-            count(done)
+            count(done - scores.waiting)
             if fetched.body is None:
                 columns["reason"][fetched.index] = r.FETCH_FAILED
                 columns["detail"][fetched.index] = fetched.detail
@@ -169,10 +180,15 @@ class Judged(NamedTuple):
 
     reasons: pa.StringArray
     distances: pa.Array  # int32[n], bits; null where there is no image or nothing to be near to
+    unsafe_scores: pa.DoubleArray  # float64[n], null where none was made
 
 
 def judge_images(
-    measured: Measured, rules: ImageRules, evaluation: UInt64s, spool: Spool
+    measured: Measured,
+    rules: ImageRules,
+    evaluation: UInt64s,
+    spool: Spool,
+    unsafe_scores: pa.DoubleArray,
 ) -> Judged:
     """Judges the images of one shard; those near to an evaluation image are hashed in full."""
     columns, phashes = measured.columns, list(measured.columns["phash"])
@@ -188,9 +204,10 @@ def judge_images(
     reasons = pc.coalesce(
         pa.array(columns["reason"], pa.string()),
         size_reasons(width, height, min_side=rules.min_side, max_aspect=rules.max_aspect),
+        unsafe_reasons(unsafe_scores, max_score=rules.max_unsafe_score),
         evaluation_reasons(distances, min_distance=rules.min_evaluation_distance),
     )
-    return Judged(reasons, distances)
+    return Judged(reasons, distances, unsafe_scores)
 
 
 def _distances(phashes: list[int | None], evaluation: UInt64s) -> pa.Int32Array:
