@@ -1,4 +1,4 @@
-"""One image: its format, size and hash, why it cannot be used, and how it is resized.
+"""How likely one image is unsafe, by a classifier: its file, what it is shown, and its score.
 
-Nothing here knows of pairs or thresholds.
+Above which score an image goes is not known here.
 """

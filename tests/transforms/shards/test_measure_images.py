@@ -12,6 +12,7 @@ from PIL import Image as PillowImage
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import examine
 from transforms.shards.measure_images import ImageRules, judge_images, measure_images, stored_bodies
+from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
 
 RULES = ImageRules(min_side=200, max_aspect=3.0, min_evaluation_distance=1)
@@ -31,8 +32,10 @@ def whole_hash(body: bytes) -> int:
 
 def judged(bodies: list[Fetched], evaluation: list[int], folder: Path):
     spool = Spool(folder / "spool")
-    measured = measure_images(bodies, len(bodies), spool, lambda done: None)
-    result = judge_images(measured, RULES, np.array(evaluation, np.uint64), spool)
+    with ImageScores(None, spool) as scores:
+        measured = measure_images(bodies, len(bodies), spool, lambda done: None, scores)
+        unsafe = scores.finish(measured.columns, lambda waiting: None)
+    result = judge_images(measured, RULES, np.array(evaluation, np.uint64), spool, unsafe)
     spool.close()
     return measured, result
 
