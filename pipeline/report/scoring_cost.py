@@ -25,4 +25,4 @@ def _core_time(core_s: float) -> str:
             break
     amount = core_s / unit_s
     shown = f"{amount:.1f}" if unit == "hour" and amount < 10 else f"{max(1, round(amount)):,}"
-    return f"{shown} core-{unit}{'' if shown in ('1', '1.0') else 's'}"
+    return f"{shown} core-{unit}{'' if shown == '1' else 's'}"
