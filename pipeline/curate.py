@@ -44,8 +44,7 @@ from transforms.workers.fencing import Fence
 from transforms.workers.packages import CheckWorker
 from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
 
-MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB
-MIN_RAM_TO_SCORE = "5GB"  # the model and its batches take a process 0.2 GB
+MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB each to score
 
 
 @dataclass(frozen=True)
@@ -245,7 +244,7 @@ def curate_images(
             ShardWriter(places.work.plan, places.out, settings, places.fence),
             evaluation=hashed["path"],
             given_out=numbers if gives_out_at_start(command.beam) else None,
-            min_ram=_min_ram(unsafe_model) if is_dataflow(command) else "",
+            min_ram=MIN_RAM if is_dataflow(command) else "",
         )
     )
     failing = stats | "Failing" >> beam.FlatMap(_failing)
@@ -259,10 +258,6 @@ def curate_images(
     statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
     sums = {"counts": (counts, add_counts), "statuses": (statuses, add_by_name)}
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
-
-
-def _min_ram(unsafe_model: UnsafeModel | None) -> str:
-    return MIN_RAM_TO_SCORE if unsafe_model else MIN_RAM
 
 
 def _written(stats: ShardStats) -> WrittenShard:
