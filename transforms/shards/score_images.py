@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -18,7 +19,7 @@ from transforms.shards.shard_files import Spool
 from transforms.workers.threads import THREADS
 
 # Scores of files that a process has met, over its shards: a file of many URLs is scored once.
-_KNOWN: dict[tuple[UnsafeModel, str], float | None] = {}
+KNOWN: dict[tuple[UnsafeModel, str], float | None] = {}
 _MOST_KNOWN = 1 << 17  # 40 MB
 
 
@@ -87,9 +88,8 @@ class ImageScores:
 
     def _begin(self, sha256: str, image: Any, place: tuple[int, int]) -> None:
         assert self._model is not None
-        known = (self._model, sha256)
-        if known in _KNOWN:
-            self._scores[sha256] = _KNOWN[known]
+        with suppress(KeyError):
+            self._scores[sha256] = KNOWN[self._model, sha256]
             return
         self._batch.append((sha256, image, place))
         if len(self._batch) >= open_classifier(self._model).batch:
@@ -106,10 +106,10 @@ class ImageScores:
         try:
             images = [(self._spool.get(place), image) for _, image, place in batch]
             scores = unsafe_scores(images, self._model)
-            if len(_KNOWN) > _MOST_KNOWN:
-                _KNOWN.clear()
+            if len(KNOWN) > _MOST_KNOWN:
+                KNOWN.clear()
             for (sha256, _, _), score in zip(batch, scores, strict=True):
-                self._scores[sha256] = _KNOWN[self._model, sha256] = score
+                self._scores[sha256] = KNOWN[self._model, sha256] = score
             self._count(self.waiting)
         except BaseException as error:  # a full disk, no memory; raised again where it is seen
             self._errors.append(error)

@@ -21,7 +21,7 @@ RULE = {"min_side": 100, "max_aspect": 3.0}
 
 @pytest.fixture
 def model(tmp_path: Path) -> UnsafeModel:
-    score_images._KNOWN.clear()
+    score_images.KNOWN.clear()
     return describe_model(str(write_model(tmp_path)))
 
 
