@@ -33,6 +33,7 @@ from transforms.decontamination.evaluation_index import sets_of
 from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from transforms.pages.parse_pages import PageFiles, ParsePages, add_page_counts
 from transforms.pairs.hold_out import HoldOut
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
 from transforms.shards.measure_images import ImageRules
@@ -47,7 +48,7 @@ from transforms.workers.fencing import Fence
 from transforms.workers.packages import CheckWorker
 from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
 
-MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB
+MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB each to score
 
 
 @dataclass(frozen=True)
@@ -218,19 +219,27 @@ def curate_images(
     command: Command,
     places: Places,
     earlier: Sequence[int] = (),
+    unsafe_model: UnsafeModel | None = None,
 ) -> None:
     """The image plane: fetch, measure, judge and write, one shard at a time.
 
     Args:
       shards: the numbers of those to write. earlier: of others of the set, which hold something.
+      unsafe_model: what scores the images, as workers find it; None where nothing does.
     """
     rules = command.rules
     index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
     settings = ShardSettings(
-        ImageRules(rules.min_image_side, rules.max_image_aspect, rules.min_evaluation_distance),
+        ImageRules(
+            rules.min_image_side,
+            rules.max_image_aspect,
+            rules.min_evaluation_distance,
+            rules.max_unsafe_score,
+        ),
         command.fetch,
         command.resize,
+        unsafe_model,
     )
     stats = (
         numbers

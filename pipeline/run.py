@@ -22,6 +22,7 @@ from pipeline.report.funnel import render_near_duplicates, render_pages, render_
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
 from pipeline.report.progress import ImageProgress, counted, say, verb_of
+from pipeline.report.scoring_cost import scoring_cost
 from pipeline.retry import retry_failed
 from pipeline.runs.documents import BrokenInput, Funnel
 from pipeline.runs.engine import Engine, check_engine, everywhere
@@ -57,14 +58,16 @@ def run(command: Command) -> None:
     check_retry(command)
     check_stores(command)
     check_engine(command.beam)
-    given = Input.find(job, command.overlap)
+    given = Input.find(job, command.rules, command.overlap)
     for earlier in given.sets:
         if earlier.holdout and not job.holdout:
             say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")
     if is_dry_run(command):
         _translate(command, given)
         return
-    description = describe_run(command, given.files, given.evaluation, given.vocabulary)
+    description = describe_run(
+        command, given.files, given.evaluation, given.vocabulary, given.unsafe_model
+    )
     folder = RunFolder(job.output, description, retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
         folder.clean_finished()
@@ -120,8 +123,9 @@ class Run:
             folder.fence.take()
             if self.command.job.retry_failed:
                 with _Timed("retry"):
+                    given, run_by = self.given, (self.places, self.engine)
                     return retry_failed(
-                        self.command, folder, self.given.evaluation, self.places, self.engine
+                        self.command, folder, given.evaluation, *run_by, given.unsafe_model
                     )
             return close_run(folder, self.given.sets) if self._curated() else None
         finally:
@@ -145,11 +149,14 @@ class Run:
         self.folder.check_lock()
         if self.command.job.text_only or self._images_done():
             return True
+        model = self.given.unsafe_model
+        if model and text.counts.kept:
+            say(scoring_cost(model, text.counts.kept))
         places, verb = self.places, verb_of({split.format for split in self.given.splits})
         progress = ImageProgress(places.out, places.work.plan, places.fence, text.shards, verb)
         with progress, self.engine.pipeline("images") as pipeline:
             shards, evaluation = sorted(text.shards), self.given.evaluation
-            curate_images(pipeline, shards, evaluation, self.command, places)
+            curate_images(pipeline, shards, evaluation, self.command, places, unsafe_model=model)
         images = self.folder.work.find_images()
         if images and images.evaluation_index and not self.command.overlap.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]
@@ -230,7 +237,8 @@ def _translate(command: Command, given: Input) -> None:
         curate_texts(pipeline, splits, command, places, buckets, given.vocabulary)
     if not command.job.text_only:
         with engine.pipeline("images") as pipeline:
-            curate_images(pipeline, [0], given.evaluation, command, places)
+            model = given.unsafe_model
+            curate_images(pipeline, [0], given.evaluation, command, places, model)
         made += 1
     say(f"dry run: {made} graphs were made, of {len(splits)} splits; nothing was started")
 

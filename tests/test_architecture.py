@@ -37,7 +37,8 @@ ROOMS = {
         "fetching": "",
         "images": "",
         "decontamination": "images",
-        "shards": "decontamination fetching images",
+        "safety": "images",
+        "shards": "decontamination fetching images safety",
     },
     "pipeline": {
         "settings": "",

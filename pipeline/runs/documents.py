@@ -15,6 +15,7 @@ from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_files import EvaluationFile
 from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.failed_fetches import FailingHost
 from transforms.shards.near_duplicates import NearDuplicates
 from transforms.shards.shard_places import HOLDOUT
@@ -30,6 +31,7 @@ class RunDescription:
 
     Attributes:
       overlap: the measure of overlap and its settings, where there are evaluation images.
+      unsafe_model: where images are scored.
     """
 
     job: Settings
@@ -40,6 +42,7 @@ class RunDescription:
     evaluation: list[EvaluationFile]
     given_vocabulary: HashFile | None
     overlap: Settings | UnsetType = field(default=UNSET, kw_only=True)
+    unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
 
 
 @dataclass(frozen=True)
