@@ -18,6 +18,7 @@ OPEN = {
     "vocabulary_size": 1_000_000_000_000,
     "min_image_side": 0,
     "max_image_aspect": 1e9,
+    "max_unsafe_score": 1.0,
 }
 
 

@@ -238,7 +238,7 @@ def _translate(command: Command, given: Input) -> None:
     if not command.job.text_only:
         with engine.pipeline("images") as pipeline:
             model = given.unsafe_model
-            curate_images(pipeline, [0], given.evaluation, command, places, model)
+            curate_images(pipeline, [0], given.evaluation, command, places, unsafe_model=model)
         made += 1
     say(f"dry run: {made} graphs were made, of {len(splits)} splits; nothing was started")
 
