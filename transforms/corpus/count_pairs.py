@@ -134,7 +134,9 @@ class _Count(ThreadedDoFn):
             yield beam.pvalue.TaggedOutput("measured", (split_id, pa.concat_batches(references)))
         yield beam.pvalue.TaggedOutput("read", rows)
 
-    def _count(self, split_id: int, item: tuple[int, pa.RecordBatch]) -> tuple[int, list, list]:
+    def _count(
+        self, split_id: int, item: tuple[int, pa.RecordBatch]
+    ) -> tuple[int, list[pa.RecordBatch], list[beam.pvalue.TaggedOutput]]:
         first_row, batch = item
         part = counted(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
         spread = list(self._spread(split_id, part))
