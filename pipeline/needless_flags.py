@@ -62,7 +62,7 @@ def _needless(
 
 
 def needless_flag(
-    given: Collection[str],
+    named: Collection[str],
     *,
     text_only: bool,
     eval_images: str,
@@ -73,10 +73,10 @@ def needless_flag(
     """What is wrong with the first flag that cannot have an effect, or None.
 
     Args:
-      given: the names of the flags of the command line.
+      named: the names of the flags of the command line.
     """
     for needless in _needless(text_only, eval_images, rules, fetch, resize):
         for flag in needless.flags:
-            if flag in given:
+            if flag in named:
                 return f"--{flag} has no effect, since {needless.because}: {needless.needed}"
     return None
