@@ -65,17 +65,38 @@ def test_tables_that_are_not_the_standards_are_left_to_libjpeg() -> None:
     assert dc_planes([OWN_TABLES] * 2) == [None, None]
 
 
-@pytest.mark.parametrize("body", [OWN_TABLES, *LARGE.values()], ids=["own tables", *LARGE])
-def test_what_was_seen_before_does_not_matter(body: bytes) -> None:
+# Each file in a process of its own that has seen none: a fork of one that has imported all.
+LOOK = """
+import os, sys
+from transforms.images.examine import examine_all
+for path in sys.argv[1:]:
+    if os.fork() == 0:
+        with open(path, "rb") as file:
+            print(examine_all([file.read()])[0], flush=True)
+        os._exit(0)
+    os.wait()
+"""
+SEEN = {"own tables": OWN_TABLES, **LARGE}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What is said of each in a new process."""
+    folder = tmp_path_factory.mktemp("seen")
+    for name, body in SEEN.items():
+        (folder / name).write_bytes(body)
+    command = [sys.executable, "-c", LOOK, *(str(folder / name) for name in SEEN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return dict(zip(SEEN, done.stdout.splitlines(), strict=True))
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_what_was_seen_before_does_not_matter(name: str, alone: dict[str, str]) -> None:
     """In a new process, alone, beside others, again: one verdict."""
-    look = "print(examine_all([sys.stdin.buffer.read()])[0])"
-    script = f"import sys; from transforms.images.examine import examine_all; {look}"
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, input=body, capture_output=True, check=True, cwd=ROOT)
+    body = SEEN[name]
     verdicts = {str(verdict) for verdict in (*examine_all([body] * 3), examine(body))}
-    others = [*LARGE.values(), OWN_TABLES]
-    verdicts |= {str(verdict[0]) for verdict in (examine_all([body, other]) for other in others)}
-    assert verdicts == {done.stdout.decode().strip()}
+    pairs = (examine_all([body, other]) for other in SEEN.values())
+    assert verdicts | {str(verdict[0]) for verdict in pairs} == {alone[name]}
 
 
 def test_two_are_decoded_by_turns_whatever_they_are() -> None:
