@@ -180,9 +180,6 @@ def _serve(channel: socket.socket) -> None:
             _watch(_Request(*json.loads(message)), *files)
         for file in files:
             os.close(file)
-    with contextlib.suppress(ChildProcessError):
-        while os.wait():
-            pass
 
 
 def _watch(request: _Request, stdout: int, stderr: int, channel: int) -> NoReturn:
