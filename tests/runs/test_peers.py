@@ -197,14 +197,9 @@ def img2datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "thread_count": 8,
         "retries": 0,
     }
-    # Its two processes are forked, since each that is spawned imports for 3 s of CPU.
-    script = """if True:
-        import json, multiprocessing, sys
-        context = multiprocessing.get_context
-        multiprocessing.get_context = lambda _=None: context("fork")
-        from img2dataset import download
-        download(**json.loads(sys.argv[1]))
-        """
+    script = (
+        "import json, sys; from img2dataset import download; download(**json.loads(sys.argv[1]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps(arguments, default=str)],
         env=os.environ | {"NO_ALBUMENTATIONS_UPDATE": "1"},
