@@ -63,23 +63,21 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         pairs=kept,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,
+        evaluation_index=Path(images.evaluation_index).name or UNSET,
         shards=_entries(shards),
         holdout=_held_out(folder, shards),
         fetched=fetch_days(folder.out, shards, folder.description),
     )
-    return _close(
-        folder,
-        manifest,
-        Funnel(
-            history=carry_history(folder.out, sets) or UNSET,
-            broken_input=_broken_input(text, folder.description),
-            pages=pages.counts if pages else UNSET,
-            fetch=failed_fetches(images.counts.seen, images.statuses, images.hosts),
-            pairs=kept,
-            steps=steps,
-            vocabulary=text.vocabulary,
-        ),
+    closing = Funnel(
+        history=carry_history(folder.out, sets) or UNSET,
+        broken_input=_broken_input(text, folder.description),
+        pages=pages.counts if pages else UNSET,
+        fetch=failed_fetches(images.counts.seen, images.statuses, images.hosts),
+        pairs=kept,
+        steps=steps,
+        vocabulary=text.vocabulary,
     )
+    return _close(folder, manifest, closing)
 
 
 def _broken_input(text: TextSummary, description: RunDescription) -> BrokenInput | UnsetType:

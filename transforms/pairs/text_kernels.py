@@ -235,8 +235,7 @@ def _walk_text(source, tables, trusted, room, filled):  # type: ignore[no-untype
     kept, identity, ngrams = room
     kept_end, used = filled
     end, words, begun = 0, 0, np.uint64(0)  # the identity's end
-    word_start, word_end = -1, 0
-    blank, is_odd = False, False
+    word_start, word_end, blank, is_odd = -1, 0, False, False
     class_before, run = np.uint8(0), 0
     while at < stop and not is_odd:
         code, width = decode_letter(data, at)
