@@ -36,6 +36,7 @@ from transforms.pairs.hold_out import HoldOut
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
 from transforms.shards.measure_images import ImageRules
+from transforms.shards.near_duplicates import CountNearDuplicates
 from transforms.shards.plan_shards import PlanShards
 from transforms.shards.shard_places import HOLDOUT
 from transforms.shards.shard_stats import ShardStats
@@ -102,8 +103,7 @@ def curate_texts(
     spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
     spread = spread | "CheckReader" >> _check()
 
-    ngrams = vocabulary is None
-    counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=ngrams)
+    counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=not vocabulary)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
     corpus = _corpus(pipeline, counted, pairs, rules, places, buckets, vocabulary)
     repeated = (counted["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
@@ -224,8 +224,13 @@ def curate_images(
     evaluation: Evaluation,
     command: Command,
     places: Places,
+    earlier: Sequence[int] = (),
 ) -> None:
-    """The image plane: fetch, measure, judge and write, one shard at a time."""
+    """The image plane: fetch, measure, judge and write, one shard at a time.
+
+    Args:
+      shards: the numbers of those to write. earlier: of others of the set, which hold something.
+    """
     rules = command.rules
     index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
@@ -247,11 +252,14 @@ def curate_images(
             min_ram=MIN_RAM if is_dataflow(command) else "",
         )
     )
-    failing = stats | "Failing" >> beam.FlatMap(_failing)
+    holding = stats | "Holding" >> beam.FlatMap(_holding)
     values = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
         "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
-        "hosts": failing | FindFailingHosts(places.out),
+        "hosts": stats | "Failing" >> beam.FlatMap(_failing) | FindFailingHosts(places.out),
+        "near_duplicates": (holding, pipeline | "Earlier" >> beam.Create(earlier))
+        | "AllHolding" >> beam.Flatten()
+        | CountNearDuplicates(places.out, places.blocks),
         "evaluation_images": index["sets"],
         "evaluation_index": index["place"],
     }
@@ -261,13 +269,20 @@ def curate_images(
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
 
 
+def index_folder(out: str) -> str:
+    """Where the index of evaluation images is kept where nothing is said: beside an output, since
+    it must not be published with a set; within one that is a whole bucket of an object store."""
+    bucket = "://" in out and "/" not in out.partition("://")[2]
+    return f"{out}/eval_index" if bucket else f"{out}.eval_index"
+
+
 def _evaluation_index(
     pipeline: beam.Pipeline, evaluation: Evaluation, command: Command, places: Places
 ) -> dict[str, beam.PCollection]:
     """Singletons: the place of the index of evaluation images, or "", and its sets."""
     if evaluation.files:
         parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
-        folder = everywhere(command.overlap.eval_index.rstrip("/") or f"{places.out}.eval_index")
+        folder = everywhere(command.overlap.eval_index.rstrip("/") or index_folder(places.out))
         return parts | IndexEvaluationImages(command.overlap.measure, folder, places.work.path)
     place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
     return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
@@ -275,6 +290,10 @@ def _evaluation_index(
 
 def _written(stats: ShardStats) -> WrittenShard:
     return WrittenShard(stats.number, stats.successes, stats.sha256)
+
+
+def _holding(stats: ShardStats) -> list[int]:
+    return [stats.number] if stats.successes else []
 
 
 def _failing(stats: ShardStats) -> list[int]:

@@ -17,7 +17,7 @@ from command_help import add_help
 from pipeline.job import Job
 from pipeline.needless_flags import needless_flag
 from pipeline.peer_flags import instead_of
-from pipeline.rules import Rules
+from pipeline.rules import OPEN, Rules
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
@@ -143,10 +143,11 @@ def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
             "give only one of them"
         )
     try:
+        overlap = _settings(OverlapSettings, flags)
         command = Command(
             _settings(Job, flags),
-            _settings(Rules, flags),
-            _settings(OverlapSettings, flags),
+            _settings(Rules, OPEN | flags if overlap.decontaminate_only else flags),
+            overlap,
             _settings(FetchSettings, flags),
             _settings(ResizeSettings, flags),
             beam_options,

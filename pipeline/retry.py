@@ -76,7 +76,8 @@ def retry_failed(
         if not folder.work.find_images():
             shown = (places.out, places.work.plan, places.fence, plan.shards, "fetch again")
             with ImageProgress(*shown), engine.pipeline("images") as pipeline:
-                curate_images(pipeline, sorted(plan.shards), evaluation, command, places)
+                holding = base.manifest.holding
+                curate_images(pipeline, sorted(plan.shards), evaluation, command, places, holding)
         folder.check_lock()
         if not was_renumbered(places.work.path):  # or shards have other numbers by now
             with engine.pipeline("rejected") as pipeline:

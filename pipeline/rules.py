@@ -8,6 +8,18 @@ from dataclasses import dataclass, field
 
 from transforms.pairs.language import ENGLISH, LANGUAGES, LanguageRule
 
+# With --decontaminate_only: what drops nothing.
+OPEN = {
+    "language": "",
+    "min_words": 0,
+    "max_words": 1_000_000_000,
+    "max_images_per_text": 1_000_000_000,
+    "max_texts_per_image": 1_000_000_000,
+    "vocabulary_size": 1_000_000_000_000,
+    "min_image_side": 0,
+    "max_image_aspect": 1e9,
+}
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -51,7 +63,7 @@ class Rules:
     min_evaluation_distance: float = field(
         default=-1.0,
         metadata={
-            "help": "to the nearest evaluation image, at least, in the unit of --overlap_measure; "
+            "help": "to the nearest evaluation image, at least, in the unit of the measure; "
             "-1 is the measure's own"
         },
     )

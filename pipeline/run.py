@@ -18,7 +18,7 @@ from pipeline.options import Command, UsageError
 from pipeline.report.broken_input import refuse_if_all_broken, render_broken
 from pipeline.report.closing import close_run
 from pipeline.report.fetch_report import render_failed
-from pipeline.report.funnel import render_pages, render_vocabulary
+from pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
 from pipeline.report.progress import ImageProgress, counted, say, verb_of
@@ -31,6 +31,7 @@ from pipeline.runs.work_folder import TextSummary, WorkFolder
 from transforms.columns.kernels import WERE_COMPILED
 from transforms.fetching.fetch_settings import GONE
 from transforms.pages.parse_pages import PageCounts
+from transforms.shards.near_duplicates import NearDuplicates
 from transforms.storage.blocks import Blocks
 from transforms.storage.documents import DocumentError
 from transforms.workers.fencing import Fence
@@ -127,6 +128,8 @@ class Run:
             stop_work()
             folder.release()
             self._remove_blocks()
+            if self.places.blocks.folder:
+                shutil.rmtree(self.places.blocks.folder, ignore_errors=True)
 
     def _curated(self) -> bool:
         """Runs the planes that are not done yet; False where a job was only handed over."""
@@ -147,6 +150,10 @@ class Run:
         with progress, self.engine.pipeline("images") as pipeline:
             shards, evaluation = sorted(text.shards), self.source.evaluation
             curate_images(pipeline, shards, evaluation, self.command, places)
+        images = self.folder.work.find_images()
+        if images and images.evaluation_index and not self.command.overlap.eval_index:
+            folder = images.evaluation_index.rpartition("/")[0]
+            say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
         return self._images_done() or self._handed_over("image plane's")
 
     def _pages_parsed(self) -> bool:
@@ -190,12 +197,13 @@ class Run:
         if folder := self.places.blocks.folder:
             with suppress(OSError), ThreadPoolExecutor() as pool:
                 list(pool.map(Path.unlink, Path(folder).iterdir()))
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tell(funnel: Funnel) -> None:
     print(render_stages(funnel))
     print(render_vocabulary(funnel.vocabulary))
+    if isinstance(funnel.near_duplicates, NearDuplicates):
+        print(render_near_duplicates(funnel.near_duplicates))
     if isinstance(funnel.pages, PageCounts):
         print(render_pages(funnel.pages))
     if isinstance(funnel.broken_input, BrokenInput):

@@ -50,7 +50,8 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
             "did the input change? Delete the output folder and start again"
         )
     images = ImageSummary([], Counts(), {}, [], {})
-    if not folder.description.job["text_only"]:
+    text_only = folder.description.job["text_only"]
+    if not text_only:
         images = folder.work.find_images() or images
         if images.counts.seen != kept:
             raise RuntimeError(f"the shards were given other pairs than the {kept} that are kept")
@@ -76,6 +77,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         pairs=kept,
         steps=steps,
         vocabulary=text.vocabulary,
+        near_duplicates=UNSET if text_only else images.near_duplicates,
     )
     return _close(folder, manifest, closing)
 
@@ -133,7 +135,9 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         retries=[*earlier, retried],
         fetched=fetch_days(folder.out, new, manifest, manifest.fetched),
     )
-    return _close(folder, manifest, replace(base.funnel, fetch=fetch, pairs=kept, steps=steps))
+    near = images.near_duplicates
+    closing = replace(base.funnel, fetch=fetch, pairs=kept, steps=steps, near_duplicates=near)
+    return _close(folder, manifest, closing)
 
 
 def _of_both(text: Counts, images: Counts) -> Counts:

@@ -16,6 +16,7 @@ from transforms.decontamination.evaluation_files import EvaluationFile
 from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
+from transforms.shards.near_duplicates import NearDuplicates
 from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.broken_files import BrokenFiles
 
@@ -91,6 +92,7 @@ class Funnel:
 
     Attributes:
       pairs: how many are kept. holdout: how many of them are held out.
+      near_duplicates: among the images that are kept.
     """
 
     history: list[Stage] | UnsetType = UNSET
@@ -101,6 +103,7 @@ class Funnel:
     holdout: int | UnsetType = UNSET
     steps: list[Step]
     vocabulary: VocabularySummary
+    near_duplicates: NearDuplicates | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,12 @@ class Manifest(RunDescription):
     def held_out(self) -> dict[str, ShardEntry]:
         """The shards of what is held out; none where nothing is."""
         return {} if isinstance(self.holdout, UnsetType) else self.holdout
+
+    @property
+    def holding(self) -> list[int]:
+        """The numbers of the shards that hold something."""
+        sides = ((0, self.shards), (HOLDOUT, self.held_out))
+        return [first + int(n) for first, side in sides for n, of in side.items() if of.pairs]
 
     @property
     def numbers(self) -> list[int]:

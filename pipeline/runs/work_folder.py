@@ -10,6 +10,7 @@ from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
+from transforms.shards.near_duplicates import NearDuplicates
 from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import find_document, read_document
 from transforms.workers.summaries import Counts
@@ -66,6 +67,7 @@ class ImageSummary:
     hosts: list[FailingHost]
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
+    near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,24 @@ class OverlapSettings:
             "check of each pair; phash, by perceptual hashes; embedding, by an image model"
         },
     )
+    decontaminate_only: bool = field(
+        default=False,
+        metadata={
+            "help": "drop copies of evaluation images and nothing else: each other rule is off, "
+            "unless its flag is given"
+        },
+    )
     overlap_model: str = field(
         default=PACKAGED,
         metadata={
-            "help": f"of --overlap_measure=embedding: {PACKAGED}, FILE.onnx, FILE.pt (TorchScript) "
+            "help": f"of the measure embedding: {PACKAGED}, FILE.onnx, FILE.pt (TorchScript) "
             "or timm:NAME"
         },
     )
     overlap_search: str = field(
         default="exact",
         metadata={
-            "help": "of --overlap_measure=embedding: exact, or buckets of clusters as in the paper"
+            "help": "of the measure embedding: exact, or buckets of clusters as in the paper"
         },
     )
     eval_index: str = field(
