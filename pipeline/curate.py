@@ -24,7 +24,7 @@ from pipeline.runs.work_folder import (
     WorkFolder,
     WrittenShard,
 )
-from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
+from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent, ReadSplit
 from transforms.corpus.hash_sets import HashFile, WriteHashSets
 from transforms.corpus.judge_pairs import JudgePairs, TextRules
 from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
@@ -86,7 +86,7 @@ def curate_texts(
     command: Command,
     places: Places,
     buckets: int,
-    given: HashFile | None = None,
+    vocabulary: HashFile | None = None,
 ) -> None:
     """The text plane: everything that needs only URL and alt-text.
 
@@ -94,7 +94,7 @@ def curate_texts(
     first reading leaves there what it measured, and the input itself is read once.
 
     Args:
-      given: the vocabulary to filter with, in place of this corpus's own.
+      vocabulary: what to filter with in place of this corpus's own.
     """
     rules, job, blocks = command.rules, command.job, places.blocks
     skip_broken = job.on_broken_input == "skip"
@@ -104,9 +104,9 @@ def curate_texts(
     spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
     spread = spread | "CheckReader" >> _check()
 
-    counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=given is None)
+    counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=not vocabulary)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
-    corpus = _corpus(pipeline, counted, pairs, rules, places, buckets, given)
+    corpus = _corpus(pipeline, counted, pairs, rules, places, buckets, vocabulary)
     repeated = (counted["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judged = (
         {
@@ -117,15 +117,7 @@ def curate_texts(
         }
         | "BySplit" >> beam.CoGroupByKey()
         | "CheckJudge" >> _check()
-        | JudgePairs(
-            read=read,
-            blocks=blocks,
-            rules=TextRules(rules.min_words, rules.max_words),
-            sets=corpus.paths,
-            out=places.out,
-            work=places.work.path,
-            plan=not job.text_only,
-        )
+        | _judge_pairs(read, corpus.paths, command, places)
     )
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
@@ -136,6 +128,20 @@ def curate_texts(
         "broken": (judged["broken"], sum_up),
     }
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
+
+
+def _judge_pairs(
+    read: ReadSplit, sets: beam.PCollection, command: Command, places: Places
+) -> JudgePairs:
+    return JudgePairs(
+        read=read,
+        blocks=places.blocks,
+        rules=TextRules(command.rules.min_words, command.rules.max_words),
+        sets=sets,
+        out=places.out,
+        work=places.work.path,
+        plan=not command.job.text_only,
+    )
 
 
 def _planned(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) -> beam.PCollection:
@@ -174,19 +180,20 @@ def _corpus(
     rules: Rules,
     places: Places,
     buckets: int,
-    given: HashFile | None,
+    vocabulary: HashFile | None,
 ) -> _CorpusSets:
     frequent = pairs["partners"] | FindFrequent(
         buckets, rules.max_images_per_text, rules.max_texts_per_image
     )
     sets = {"frequent_texts": frequent["texts"], "crowded_images": frequent["images"]}
-    if given:
+    if vocabulary:
         files = pipeline | WriteHashSets(places.work.path, sets)
         # Documents name it as it was given; workers may run in another folder.
-        there = replace(given, path=everywhere(given.path))
+        there = replace(vocabulary, path=everywhere(vocabulary.path))
         files = files | "GivenFile" >> beam.Map(lambda files: files | {"vocabulary": there})
-        summary = pipeline | "Given" >> beam.Create([VocabularySummary(vocabulary=given.members)])
-        file = pipeline | "GivenDescribed" >> beam.Create([given])
+        described = VocabularySummary(vocabulary=vocabulary.members)
+        summary = pipeline | "Given" >> beam.Create([described])
+        file = pipeline | "GivenDescribed" >> beam.Create([vocabulary])
     else:
         built = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, places.blocks)
         sets["vocabulary"], summary = built["members"], built["summary"]
@@ -255,13 +262,11 @@ def curate_images(
         )
     )
     holding = stats | "Holding" >> beam.FlatMap(_holding)
-    others = pipeline | "Earlier" >> beam.Create(earlier)
-    failing = stats | "Failing" >> beam.FlatMap(_failing)
     values = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
         "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
-        "hosts": failing | FindFailingHosts(places.out),
-        "near_duplicates": (holding, others)
+        "hosts": stats | "Failing" >> beam.FlatMap(_failing) | FindFailingHosts(places.out),
+        "near_duplicates": (holding, pipeline | "Earlier" >> beam.Create(earlier))
         | "AllHolding" >> beam.Flatten()
         | CountNearDuplicates(places.out, places.blocks),
         "evaluation_images": index["sets"],

@@ -95,14 +95,14 @@ def _needless_to_score(chosen: Chosen) -> Iterator[_Needless]:
         yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
 
 
-def needless_flag(given: Collection[str], chosen: Chosen) -> str | None:
+def needless_flag(named: Collection[str], chosen: Chosen) -> str | None:
     """What is wrong with the first flag that cannot have an effect, or None.
 
     Args:
-      given: the names of the flags of the command line.
+      named: the names of the flags of the command line.
     """
     for needless in _needless(chosen):
         for flag in needless.flags:
-            if flag in given:
+            if flag in named:
                 return f"--{flag} has no effect, since {needless.because}: {needless.needed}"
     return None

@@ -190,7 +190,7 @@ def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOpt
         with contextlib.redirect_stderr(errors):
             options = PipelineOptions(rest)
             declared = options.get_all_options()
-            given = options.get_all_options(retain_unknown_options=True)
+            passed = options.get_all_options(retain_unknown_options=True)
     except SystemExit as error:
         message = errors.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         raise UsageError(f"{message}; see Apache Beam's pipeline options") from error
@@ -201,7 +201,7 @@ def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOpt
         for before, word in zip(["", *rest], rest, strict=False)
         if not word.startswith("-") and (not before.startswith("-") or "=" in before)
     ]
-    unknown = sorted(given.keys() - declared.keys()) + stray
+    unknown = sorted(passed.keys() - declared.keys()) + stray
     if unknown:
         names = [action.dest for action in ours._actions] + list(declared)
         raise UsageError(f"unknown flag {unknown[0]!r}; {_hint(unknown[0], names)}")

@@ -69,20 +69,17 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         holdout=_held_out(folder, shards),
         fetched=fetch_days(folder.out, shards, folder.description),
     )
-    return _close(
-        folder,
-        manifest,
-        Funnel(
-            history=carry_history(folder.out, sets) or UNSET,
-            broken_input=_broken_input(text, folder.description),
-            pages=pages.counts if pages else UNSET,
-            fetch=failed_fetches(images.counts.seen, images.statuses, images.hosts),
-            pairs=kept,
-            steps=steps,
-            vocabulary=text.vocabulary,
-            near_duplicates=UNSET if text_only else images.near_duplicates,
-        ),
+    closing = Funnel(
+        history=carry_history(folder.out, sets) or UNSET,
+        broken_input=_broken_input(text, folder.description),
+        pages=pages.counts if pages else UNSET,
+        fetch=failed_fetches(images.counts.seen, images.statuses, images.hosts),
+        pairs=kept,
+        steps=steps,
+        vocabulary=text.vocabulary,
+        near_duplicates=UNSET if text_only else images.near_duplicates,
     )
+    return _close(folder, manifest, closing)
 
 
 def _broken_input(text: TextSummary, description: RunDescription) -> BrokenInput | UnsetType:
@@ -138,13 +135,8 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         retries=[*earlier, retried],
         fetched=fetch_days(folder.out, new, manifest, manifest.fetched),
     )
-    closing = replace(
-        base.funnel,
-        fetch=fetch,
-        pairs=kept,
-        steps=steps,
-        near_duplicates=images.near_duplicates,
-    )
+    near = images.near_duplicates
+    closing = replace(base.funnel, fetch=fetch, pairs=kept, steps=steps, near_duplicates=near)
     return _close(folder, manifest, closing)
 
 
