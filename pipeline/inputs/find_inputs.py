@@ -15,8 +15,6 @@ from pipeline.options import UsageError
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary_file import NAME as VOCABULARY
 from transforms.corpus.vocabulary_file import check_vocabulary
-from transforms.decontamination.evaluation_images import EvaluationFile
-from transforms.images.file_formats import IMAGE_SUFFIXES
 from transforms.storage.files import exists, is_local
 from transforms.storage.matching import match
 
@@ -143,18 +141,18 @@ def _named(job: Job, path: str) -> str:
     return format_of(path)[0] if job.input_format == "auto" else job.input_format
 
 
-def find_vocabulary(given: str) -> HashFile | None:
-    """The vocabulary that is given, read through; a folder is an earlier run's output.
+def find_vocabulary(place: str) -> HashFile | None:
+    """The vocabulary at a path, read through; a folder there is an earlier run's output.
 
     Raises:
       UsageError: it is not there, or it is no vocabulary.
     """
-    if not given:
+    if not place:
         return None
     try:
-        inside = f"{given.rstrip('/')}/{VOCABULARY}"
-        path = inside if exists(inside) else given
-        if path == given and is_local(given) and Path(given).is_dir():
+        inside = f"{place.rstrip('/')}/{VOCABULARY}"
+        path = inside if exists(inside) else place
+        if path == place and is_local(place) and Path(place).is_dir():
             raise FileNotFoundError(f"that folder has no {VOCABULARY}")
         if not exists(path):
             raise FileNotFoundError(f"there is no such file, and no {VOCABULARY} in such a folder")
@@ -162,26 +160,5 @@ def find_vocabulary(given: str) -> HashFile | None:
     except (OSError, ValueError, BeamIOError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"{given} is no vocabulary: {reason}; give the {VOCABULARY} of an earlier run"
+            f"{place} is no vocabulary: {reason}; give the {VOCABULARY} of an earlier run"
         ) from error
-
-
-def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
-    """The files of evaluation images that `NAME=PATH,...` names.
-
-    Raises:
-      UsageError: a part is not NAME=PATH, or nothing is there.
-    """
-    files: list[EvaluationFile] = []
-    for part in filter(None, eval_images.split(",")):
-        name, equals, pattern = part.partition("=")
-        if not (name and equals and pattern):
-            raise UsageError(f"eval_images takes NAME=PATH,...; got {part!r}")
-        suffixes = (*IMAGE_SUFFIXES, ".tar", ".parquet")
-        matched = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
-        if any(path.lower().endswith(".tar") for path, _ in matched):
-            matched = [item for item in matched if not item[0].lower().endswith(".parquet")]
-        if not matched:
-            raise UsageError(f"no evaluation images at {pattern!r} ({name}); give a path with some")
-        files.extend(EvaluationFile(name, *item) for item in matched)
-    return files

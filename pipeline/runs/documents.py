@@ -12,9 +12,12 @@ from msgspec import UNSET, UnsetType
 from pipeline.inputs.splits import InputFile
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularySummary
-from transforms.decontamination.evaluation_images import EvaluationFile, EvaluationSet
+from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.failed_fetches import FailingHost
+from transforms.shards.near_duplicates import NearDuplicates
 from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.broken_files import BrokenFiles
 
@@ -24,7 +27,12 @@ Settings = dict[str, Setting]
 
 @dataclass(frozen=True)
 class RunDescription:
-    """All that decides what the output is: `run.json`, and the beginning of the manifest."""
+    """All that decides what the output is: `run.json`, and the beginning of the manifest.
+
+    Attributes:
+      overlap: the measure of overlap and its settings, where there are evaluation images.
+      unsafe_model: where images are scored.
+    """
 
     job: Settings
     rules: Settings
@@ -33,6 +41,8 @@ class RunDescription:
     input: list[InputFile]
     evaluation: list[EvaluationFile]
     given_vocabulary: HashFile | None
+    overlap: Settings | UnsetType = field(default=UNSET, kw_only=True)
+    unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ class Funnel:
 
     Attributes:
       pairs: how many are kept. holdout: how many of them are held out.
+      near_duplicates: among the images that are kept.
     """
 
     history: list[Stage] | UnsetType = UNSET
@@ -95,6 +106,7 @@ class Funnel:
     holdout: int | UnsetType = UNSET
     steps: list[Step]
     vocabulary: VocabularySummary
+    near_duplicates: NearDuplicates | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -134,7 +146,8 @@ class Retry:
 class Manifest(RunDescription):
     """`manifest.json`; `fetched` where images were fetched, and is all that it knows of a clock.
 
-    `holdout` are the shards of what is held out.
+    `holdout` are the shards of what is held out. `evaluation_index` is the name of the index of
+    evaluation images.
     """
 
     versions: dict[str, str]
@@ -145,11 +158,18 @@ class Manifest(RunDescription):
     holdout: dict[str, ShardEntry] | UnsetType = UNSET
     retries: list[Retry] | UnsetType = UNSET
     fetched: Days | UnsetType = UNSET
+    evaluation_index: str | UnsetType = UNSET
 
     @property
     def held_out(self) -> dict[str, ShardEntry]:
         """The shards of what is held out; none where nothing is."""
         return {} if isinstance(self.holdout, UnsetType) else self.holdout
+
+    @property
+    def holding(self) -> list[int]:
+        """The numbers of the shards that hold something."""
+        sides = ((0, self.shards), (HOLDOUT, self.held_out))
+        return [first + int(n) for first, side in sides for n, of in side.items() if of.pairs]
 
     @property
     def numbers(self) -> list[int]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pipeline.runs.documents import Funnel, Manifest
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularySummary
-from transforms.decontamination.evaluation_images import EvaluationSet
+from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
+from transforms.shards.near_duplicates import NearDuplicates
 from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import find_document, read_document
 from transforms.workers.summaries import Counts
@@ -56,7 +57,8 @@ class ImageSummary:
 
     Attributes:
       hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
-      evaluation_images: the evaluation sets, by name.
+      evaluation_images: the evaluation sets, by name. evaluation_index: the place of their index,
+        or "".
     """
 
     shards: list[WrittenShard]
@@ -64,6 +66,8 @@ class ImageSummary:
     statuses: dict[str, int]
     hosts: list[FailingHost]
     evaluation_images: dict[str, EvaluationSet]
+    evaluation_index: str = ""
+    near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Semaphore
 from typing import Any, NamedTuple
 
@@ -14,20 +14,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.columns import reasons as r
-from transforms.columns.hashing import UInt64s
-from transforms.decontamination.evaluation_images import evaluation_distances, evaluation_reasons
+from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.image_size import size_reasons
+from transforms.images.thumbnail import thumbnail
+from transforms.safety.unsafe_score import unsafe_reasons
+from transforms.shards.evaluation_search import EvaluationSearch
+from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
 from transforms.storage.broken_files import broken_file
 from transforms.storage.files import open_to_read
 from transforms.workers.threads import THREADS
+from transforms.workers.unexpected import tell_once
 
 # Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
-# bits: a JPEG's quick hash is rarely farther than this from that of its whole picture
-QUICK_HASH_ERROR = 6
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class ImageRules:
 
     min_side: int
     max_aspect: float
-    min_evaluation_distance: int
+    min_evaluation_distance: float
+    max_unsafe_score: float = 1.0
 
 
 def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
@@ -86,9 +89,16 @@ class _Looks:
     """Images looked at by a few threads, each put into its row. No order is kept: one that takes a
     second must not hold up what else arrives."""
 
-    def __init__(self, columns: dict[str, list[Any]], size: int, spool: Spool) -> None:
+    def __init__(
+        self,
+        columns: dict[str, list[Any]],
+        size: int,
+        spool: Spool,
+        scores: ImageScores,
+        search: EvaluationSearch,
+    ) -> None:
         self.columns, self.places = columns, [(0, 0)] * size
-        self._spool = spool
+        self._spool, self._scores, self._search = spool, scores, search
         self._pool = ThreadPoolExecutor(THREADS)
         self._room = Semaphore(2 * THREADS)
         self._errors: list[BaseException] = []
@@ -108,6 +118,7 @@ class _Looks:
     def finish(self) -> None:
         self._pool.shutdown()
         self._raise()
+        self._search.finish()
 
     def _raise(self) -> None:
         if self._errors:
@@ -116,8 +127,12 @@ class _Looks:
     def _look_at(self, group: list[Fetched]) -> None:
         try:
             bodies = [fetched.body or b"" for fetched in group]
-            for fetched, body, image in zip(group, bodies, examine_all(bodies), strict=True):
-                self._put(fetched.index, body, image)
+            images = examine_all(bodies, keep_grey=self._search.index is not None)
+            rows = [fetched.index for fetched in group]
+            for row, body, image in zip(rows, bodies, images, strict=True):
+                self._put(row, body, image)
+            self._scores.add(rows, self.columns, self.places)
+            self._search.add(rows, bodies, images)
         except BaseException as error:  # a full disk; raised again where it is seen
             self._errors.append(error)
         finally:
@@ -130,25 +145,33 @@ class _Looks:
             columns["reason"][row], columns["detail"][row] = image.reason, image.detail
             return
         columns["width"][row], columns["height"][row] = image.width, image.height
-        columns["phash"][row], columns["image"][row] = image.phash, image
+        columns["phash"][row] = image.phash
+        columns["image"][row] = replace(image, grey=None)  # 10,000 of them were 80 MB
         self.places[row] = self._spool.put(body)
 
 
 def measure_images(
-    bodies: Iterable[Fetched], size: int, spool: Spool, count: Callable[[int], None]
+    bodies: Iterable[Fetched],
+    size: int,
+    spool: Spool,
+    count: Callable[[int], None],
+    scores: ImageScores,
+    search: EvaluationSearch,
 ) -> Measured:
     """Looks at each image as it arrives and puts its bytes aside.
 
     Args:
-      size: how many there are. count: told with each how many have come, or have failed.
+      size: how many there are. count: told with each how many are done, or have failed.
+      scores: what scores those that came, while others still come.
+      search: what looks for evaluation images near to them.
     """
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     bytes_fetched = bytes_held = 0
-    with _Looks(columns, size, spool) as looks:
+    with _Looks(columns, size, spool, scores, search) as looks:
         group: list[Fetched] = []
         for done, fetched in enumerate(bodies, 1):
-            count(done)
+            count(done - scores.waiting)
             if fetched.body is None:
                 columns["reason"][fetched.index] = r.FETCH_FAILED
                 columns["detail"][fetched.index] = fetched.detail
@@ -165,36 +188,64 @@ def measure_images(
 
 
 class Judged(NamedTuple):
-    """Why each image of a shard is dropped, or null; and how near it is to evaluation images."""
+    """Why each image of a shard is dropped, or null; and what was measured of it, by column."""
 
     reasons: pa.StringArray
-    distances: pa.Array  # int32[n], bits; null where there is no image or nothing to be near to
+    measures: dict[str, pa.Array]
 
 
 def judge_images(
-    measured: Measured, rules: ImageRules, evaluation: UInt64s, spool: Spool
+    measured: Measured,
+    rules: ImageRules,
+    search: EvaluationSearch,
+    spool: Spool,
+    unsafe_scores: pa.DoubleArray,
 ) -> Judged:
-    """Judges the images of one shard; those near to an evaluation image are hashed in full."""
-    columns, phashes = measured.columns, list(measured.columns["phash"])
-    distances = _distances(phashes, evaluation)
-    near = pc.less(distances, rules.min_evaluation_distance + QUICK_HASH_ERROR)
-    for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
-        image = examine(spool.get(measured.places[row]), in_full=True)
-        if isinstance(image, Image):
-            phashes[row] = image.phash  # not stored: a shard must not depend on these images
-    distances = _distances(phashes, evaluation)
+    """Judges the images of one shard; what is near an evaluation image is judged by the whole
+    picture.
+
+    Args:
+      search: which has ended. unsafe_scores: float64[n], null where there is none.
+    """
+    columns = measured.columns
+    _look_again(measured, rules, search, spool)
     width = pa.array(columns["width"], pa.int32())
     height = pa.array(columns["height"], pa.int32())
     reasons = pc.coalesce(
         pa.array(columns["reason"], pa.string()),
         size_reasons(width, height, min_side=rules.min_side, max_aspect=rules.max_aspect),
-        evaluation_reasons(distances, min_distance=rules.min_evaluation_distance),
+        unsafe_reasons(unsafe_scores, max_score=rules.max_unsafe_score),
+        evaluation_reasons(search.distances, min_distance=rules.min_evaluation_distance),
     )
-    return Judged(reasons, distances)
+    measures = {"unsafe_score": unsafe_scores} | overlap_columns(search.nearest, search.index)
+    copies = np.flatnonzero(pc.equal(reasons, r.EVALUATION_OVERLAP).fill_null(False))
+    if len(copies):
+        measures["thumbnail"] = _thumbnails(measured, copies.tolist(), spool)
+    return Judged(reasons, measures)
 
 
-def _distances(phashes: list[int | None], evaluation: UInt64s) -> pa.Int32Array:
-    """int32[n], bits to the nearest evaluation image; null where there is no image, or none."""
-    unknown = np.array([phash is None or not len(evaluation) for phash in phashes], np.bool_)
-    hashes = np.array([phash or 0 for phash in phashes], np.uint64)
-    return pa.array(evaluation_distances(hashes, evaluation), mask=unknown)
+def _thumbnails(measured: Measured, rows: list[int], spool: Spool) -> pa.BinaryArray:
+    """binary[n], JPEGs of the images in these rows; null elsewhere."""
+    made: list[bytes | None] = [None] * len(measured.places)
+    for row in rows:
+        try:
+            made[row] = thumbnail(spool.get(measured.places[row]), measured.columns["image"][row])
+        except Exception as error:  # it is dropped all the same
+            tell_once("making a thumbnail", error)
+    return pa.array(made, pa.binary())
+
+
+def _look_again(
+    measured: Measured, rules: ImageRules, search: EvaluationSearch, spool: Spool
+) -> None:
+    """Searches once more for the JPEGs that are near, by their whole pictures. Their stored hash
+    stays: a shard must not depend on evaluation images in that."""
+    if search.index is None:
+        return
+    least = rules.min_evaluation_distance + search.index.measure.quick_error
+    near = pc.less(search.distances, least)
+    for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
+        if measured.columns["image"][row].format == "jpeg":  # others were looked at whole
+            body = spool.get(measured.places[row])
+            search.add([int(row)], [body], [examine(body, in_full=True, keep_grey=True)])
+    search.finish()

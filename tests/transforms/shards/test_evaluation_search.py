@@ -1,0 +1,71 @@
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from tests.transforms.decontamination.test_evaluation_index import MEASURE, made
+from transforms.decontamination.evaluation_index import EvaluationIndex, open_index
+from transforms.decontamination.overlap_measure import Features, Nearest
+from transforms.images.examine import Image, Unusable
+from transforms.shards.evaluation_search import EvaluationSearch
+
+SIZE = {"min_side": 10, "max_aspect": 3.0}
+
+
+def image(phash: int, width: int = 150) -> Image:
+    return Image("png", width, 110, phash, True)
+
+
+class _Counting(EvaluationIndex):
+    """An index that notes how many are searched for at once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(MEASURE, folder)
+        self.sizes: list[int] = []
+
+    def nearest(self, features: Features) -> Sequence[Nearest | None]:
+        self.sizes.append(len(features))
+        return super().nearest(features)
+
+
+def test_images_are_searched_for_together_whatever_thread_brings_them(tmp_path: Path) -> None:
+    index = _Counting(Path(made(tmp_path)))
+    hashes = np.fromfile(tmp_path / "index" / "phashes.u64", "<u8")
+    search = EvaluationSearch(index, 2000, **SIZE)
+    groups = [range(first, first + 8) for first in range(0, 1600, 8)]
+    with ThreadPoolExecutor(4) as pool:
+        images = [image(int(hash_)) for hash_ in hashes]
+        bodies = [b""] * 8
+        list(pool.map(lambda rows: search.add(rows, bodies, [images[r % 3] for r in rows]), groups))
+    search.finish()
+    assert sum(index.sizes) == 1600
+    assert max(index.sizes) < 300
+    assert len(index.sizes) <= 7
+    assert [found and found.row for found in search.nearest] == [
+        row % 3 if row < 1600 else None for row in range(2000)
+    ]
+    assert search.distances.to_pylist() == [0.0] * 1600 + [None] * 400
+
+
+def test_without_an_index_nothing_is_near() -> None:
+    search = EvaluationSearch(None, 2, **SIZE)
+    search.add([0], [b""], [image(1)])
+    search.finish()
+    assert search.nearest == [None, None]
+    assert search.distances.null_count == 2
+
+
+def test_nothing_to_search_for(tmp_path: Path) -> None:
+    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 0, **SIZE)
+    search.add([], [], [])
+    search.finish()
+    assert len(search.distances) == 0
+
+
+def test_what_is_no_picture_or_breaks_the_size_rule_is_not_searched_for(tmp_path: Path) -> None:
+    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 3, **SIZE)
+    images = [Unusable("not_an_image", "html"), image(1, 400), image(1)]
+    search.add([0, 1, 2], [b""] * 3, images)
+    search.finish()
+    assert [found is None for found in search.nearest] == [True, True, False]
