@@ -42,13 +42,22 @@ def in_threads(
     with ThreadPoolExecutor(THREADS) as pool:
         chunks = iter(lambda: list(islice(items, chunk)), [])
         waiting = deque(pool.submit(work, some) for some in islice(chunks, 2 * THREADS))
-        stopped = getattr(_HERE, "stopped", None)
         while waiting:
-            if stopped and stopped.is_set():
-                raise InterruptedError("this work was stopped")
+            check_stopped()
             done = waiting.popleft()
             waiting.extend(pool.submit(work, some) for some in islice(chunks, 1))
             yield from done.result()
+
+
+def check_stopped() -> None:
+    """Returns unless the work of this thread is to end.
+
+    Raises:
+      InterruptedError: it is.
+    """
+    stopped = getattr(_HERE, "stopped", None)
+    if stopped and stopped.is_set():
+        raise InterruptedError("this work was stopped")
 
 
 class ThreadedDoFn(beam.DoFn):
