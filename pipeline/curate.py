@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
+from pipeline.inputs.find_evaluation import Evaluation
 from pipeline.inputs.readers import read_split
 from pipeline.inputs.splits import Split
 from pipeline.job import Job
@@ -27,7 +28,9 @@ from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFre
 from transforms.corpus.hash_sets import HashFile, WriteHashSets
 from transforms.corpus.judge_pairs import JudgePairs, TextRules
 from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
-from transforms.decontamination.evaluation_images import EvaluationFile, HashEvaluationImages
+from transforms.decontamination.evaluation_files import parts_of
+from transforms.decontamination.evaluation_index import sets_of
+from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from transforms.pages.parse_pages import PageFiles, ParsePages, add_page_counts
 from transforms.pairs.hold_out import HoldOut
 from transforms.shards.build_shard import ShardSettings
@@ -210,14 +213,13 @@ def _paths(files: dict[str, HashFile], summary: VocabularySummary) -> dict[str, 
 def curate_images(
     pipeline: beam.Pipeline,
     shards: list[int],
-    evaluation: Sequence[EvaluationFile],
+    evaluation: Evaluation,
     command: Command,
     places: Places,
 ) -> None:
     """The image plane: fetch, measure, judge and write, one shard at a time."""
     rules = command.rules
-    files = pipeline | "EvaluationFiles" >> beam.Create(evaluation)
-    hashed = files | HashEvaluationImages(places.work.path)
+    index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
     settings = ShardSettings(
         ImageRules(rules.min_image_side, rules.max_image_aspect, rules.min_evaluation_distance),
@@ -229,8 +231,10 @@ def curate_images(
         | "SpreadShards" >> beam.Reshuffle()
         | "CheckWriter" >> _check()
         | WriteShards(
-            ShardWriter(places.work.plan, places.out, settings, places.fence),
-            evaluation=hashed["path"],
+            ShardWriter(
+                places.work.plan, places.out, settings, places.fence, command.overlap.measure
+            ),
+            evaluation=index["place"],
             given_out=numbers if gives_out_at_start(command.beam) else None,
             min_ram=MIN_RAM if is_dataflow(command) else "",
         )
@@ -240,12 +244,25 @@ def curate_images(
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
         "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
         "hosts": failing | FindFailingHosts(places.out),
-        "evaluation_images": hashed["sets"],
+        "evaluation_images": index["sets"],
+        "evaluation_index": index["place"],
     }
     counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
     statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
     sums = {"counts": (counts, add_counts), "statuses": (statuses, add_by_name)}
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
+
+
+def _evaluation_index(
+    pipeline: beam.Pipeline, evaluation: Evaluation, command: Command, places: Places
+) -> dict[str, beam.PCollection]:
+    """Singletons: the place of the index of evaluation images, or "", and its sets."""
+    if evaluation.files:
+        parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
+        folder = everywhere(command.overlap.eval_index.rstrip("/") or f"{places.out}.eval_index")
+        return parts | IndexEvaluationImages(command.overlap.measure, folder, places.work.path)
+    place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
+    return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
 
 
 def _written(stats: ShardStats) -> WrittenShard:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from pipeline.rules import Rules
+from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
 from transforms.pairs.language import ENGLISH
@@ -28,7 +29,7 @@ _OF_IMAGES = (
     *(name for name in _names(FetchSettings) if name != "contact"),  # the card names it
     *_names(ResizeSettings),
     *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
-    *("eval_images", "samples_per_shard", "holdout"),
+    *("eval_images", "samples_per_shard", "holdout", *_names(OverlapSettings)),
 )
 _OF_ENCODING = ("encode_format", "encode_quality")
 _OF_SIZE = (
@@ -39,7 +40,7 @@ _OF_LANGUAGE = ("min_language_score", *_OF_LANGDETECT)
 
 
 def _needless(
-    text_only: bool, eval_images: str, rules: Rules, fetch: FetchSettings, resize: ResizeSettings
+    text_only: bool, evaluation: bool, rules: Rules, fetch: FetchSettings, resize: ResizeSettings
 ) -> Iterator[_Needless]:
     if text_only:
         yield _Needless(_OF_IMAGES, "--text_only fetches no image", "leave --text_only out")
@@ -49,9 +50,10 @@ def _needless(
         yield _Needless((*_OF_SIZE, *_OF_ENCODING), why, f"give {modes}")
     if resize.resize_mode == "no":
         yield _Needless(_OF_SIZE, "--resize_mode=no keeps each image's size", f"give {modes}")
-    if not eval_images:
+    if not evaluation:  # --eval_index alone may be an index
         why = "there are no evaluation images"
-        yield _Needless(("min_evaluation_distance",), why, "give --eval_images=NAME=PATH")
+        flags = ("min_evaluation_distance", *_names(OverlapSettings))
+        yield _Needless(flags, why, "give --eval_images=NAME=PATH")
     if not rules.language:
         yield _Needless(_OF_LANGUAGE, "--language= keeps all languages", "give a --language")
     if rules.language == ENGLISH:
@@ -65,7 +67,7 @@ def needless_flag(
     given: Collection[str],
     *,
     text_only: bool,
-    eval_images: str,
+    evaluation: bool,
     rules: Rules,
     fetch: FetchSettings,
     resize: ResizeSettings,
@@ -74,8 +76,9 @@ def needless_flag(
 
     Args:
       given: the names of the flags of the command line.
+      evaluation: whether there are evaluation images.
     """
-    for needless in _needless(text_only, eval_images, rules, fetch, resize):
+    for needless in _needless(text_only, evaluation, rules, fetch, resize):
         for flag in needless.flags:
             if flag in given:
                 return f"--{flag} has no effect, since {needless.because}: {needless.needed}"

@@ -7,7 +7,7 @@ import difflib
 import io
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -18,6 +18,7 @@ from pipeline.job import Job
 from pipeline.needless_flags import needless_flag
 from pipeline.peer_flags import instead_of
 from pipeline.rules import Rules
+from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
 
@@ -34,6 +35,7 @@ class Command:
 
     job: Job
     rules: Rules
+    overlap: OverlapSettings
     fetch: FetchSettings
     resize: ResizeSettings
     beam: PipelineOptions
@@ -42,6 +44,7 @@ class Command:
 GROUPS = {
     "input and output": Job,
     "rules": Rules,
+    "evaluation images": OverlapSettings,
     "fetching": FetchSettings,
     "resizing": ResizeSettings,
 }
@@ -143,16 +146,18 @@ def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
         command = Command(
             _settings(Job, flags),
             _settings(Rules, flags),
+            _settings(OverlapSettings, flags),
             _settings(FetchSettings, flags),
             _settings(ResizeSettings, flags),
             beam_options,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    command = replace(command, rules=_resolved(command.rules, command.overlap))
     needless = needless_flag(
         flags,
         text_only=command.job.text_only,
-        eval_images=command.job.eval_images,
+        evaluation=bool(command.job.eval_images or command.overlap.eval_index),
         rules=command.rules,
         fetch=command.fetch,
         resize=command.resize,
@@ -160,6 +165,13 @@ def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
     if needless:
         raise UsageError(needless)
     return command
+
+
+def _resolved(rules: Rules, overlap: OverlapSettings) -> Rules:
+    """The rules with the measure's own distance where none is given."""
+    if rules.min_evaluation_distance >= 0:
+        return rules
+    return replace(rules, min_evaluation_distance=overlap.measure.min_distance)
 
 
 def _settings(kind: type[S], flags: dict[str, Any]) -> S:

@@ -9,13 +9,14 @@ same command goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import apache_beam as beam
 import pyarrow as pa
 
 from pipeline.curate import Places, curate_images
+from pipeline.inputs.find_evaluation import Evaluation
 from pipeline.options import Command, UsageError
 from pipeline.report.closing import close_retry
 from pipeline.report.progress import ImageProgress
@@ -23,7 +24,6 @@ from pipeline.runs.documents import Funnel
 from pipeline.runs.engine import Engine
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.work_folder import FailingHosts, RetryPlan
-from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.fetching.fetch_settings import GONE
 from transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed
 from transforms.shards.plan_shards import PlanShards
@@ -49,7 +49,7 @@ def details_to_retry(wanted: str, failed: Mapping[str, int]) -> list[str]:
 def retry_failed(
     command: Command,
     folder: RunFolder,
-    evaluation: Sequence[EvaluationFile],
+    evaluation: Evaluation,
     places: Places,
     engine: Engine,
 ) -> Funnel:

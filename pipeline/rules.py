@@ -48,9 +48,12 @@ class Rules:
     max_image_aspect: float = field(
         default=3.0, metadata={"help": "longer side / shorter side must be smaller than this"}
     )
-    min_evaluation_distance: int = field(
-        default=6,
-        metadata={"help": "bits of perceptual hash to the nearest evaluation image, at least"},
+    min_evaluation_distance: float = field(
+        default=-1.0,
+        metadata={
+            "help": "to the nearest evaluation image, at least, in the unit of --overlap_measure; "
+            "-1 is the measure's own"
+        },
     )
 
     def __post_init__(self) -> None:
@@ -76,9 +79,9 @@ class Rules:
             raise ValueError(
                 f"max_image_aspect must be > 1, or no image passes; got {self.max_image_aspect}"
             )
-        if not 0 <= self.min_evaluation_distance <= 64:
+        if not (0 <= self.min_evaluation_distance <= 64 or self.min_evaluation_distance == -1):
             raise ValueError(
-                f"min_evaluation_distance must be from 0 to 64 bits; "
+                f"min_evaluation_distance must be from 0 to 64, or -1 for the measure's own; "
                 f"got {self.min_evaluation_distance}"
             )
 

@@ -56,7 +56,7 @@ def run(command: Command) -> None:
     check_retry(command)
     check_stores(command)
     check_engine(command.beam)
-    given = Input.find(job)
+    given = Input.find(job, command.overlap)
     for earlier in given.sets:
         if earlier.holdout and not job.holdout:
             say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")

@@ -15,8 +15,6 @@ from pipeline.options import UsageError
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary_file import NAME as VOCABULARY
 from transforms.corpus.vocabulary_file import check_vocabulary
-from transforms.decontamination.evaluation_images import EvaluationFile
-from transforms.images.file_formats import IMAGE_SUFFIXES
 from transforms.storage.files import exists, is_local
 from transforms.storage.matching import match
 
@@ -164,24 +162,3 @@ def find_vocabulary(given: str) -> HashFile | None:
         raise UsageError(
             f"{given} is no vocabulary: {reason}; give the {VOCABULARY} of an earlier run"
         ) from error
-
-
-def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
-    """The files of evaluation images that `NAME=PATH,...` names.
-
-    Raises:
-      UsageError: a part is not NAME=PATH, or nothing is there.
-    """
-    files: list[EvaluationFile] = []
-    for part in filter(None, eval_images.split(",")):
-        name, equals, pattern = part.partition("=")
-        if not (name and equals and pattern):
-            raise UsageError(f"eval_images takes NAME=PATH,...; got {part!r}")
-        suffixes = (*IMAGE_SUFFIXES, ".tar", ".parquet")
-        matched = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
-        if any(path.lower().endswith(".tar") for path, _ in matched):
-            matched = [item for item in matched if not item[0].lower().endswith(".parquet")]
-        if not matched:
-            raise UsageError(f"no evaluation images at {pattern!r} ({name}); give a path with some")
-        files.extend(EvaluationFile(name, *item) for item in matched)
-    return files

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.inputs.earlier_sets import EarlierSet, earlier_sets
-from pipeline.inputs.find_inputs import find_evaluation_files, find_files, find_vocabulary
+from pipeline.inputs.find_evaluation import Evaluation, find_evaluation
+from pipeline.inputs.find_inputs import find_files, find_vocabulary
 from pipeline.inputs.find_splits import find_splits, with_faults
 from pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
 from pipeline.inputs.splits import InputFile, Split
 from pipeline.job import Job
 from transforms.corpus.hash_sets import HashFile
-from transforms.decontamination.evaluation_images import EvaluationFile
+from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.pages.parse_pages import PageFiles
 
 
@@ -27,12 +28,12 @@ class Input:
     files: Sequence[InputFile]
     splits: Sequence[Split]
     pages: Sequence[PageFiles]
-    evaluation: Sequence[EvaluationFile]
+    evaluation: Evaluation
     vocabulary: HashFile | None
     sets: Sequence[EarlierSet]
 
     @classmethod
-    def find(cls, job: Job) -> Input:
+    def find(cls, job: Job, overlap: OverlapSettings) -> Input:
         """What the command names.
 
         Raises:
@@ -45,7 +46,7 @@ class Input:
             files,
             splits,
             find_pages(job, files),
-            find_evaluation_files(job.eval_images),
+            find_evaluation(job.eval_images, overlap),
             find_vocabulary(job.vocabulary),
             earlier_sets(files),
         )
@@ -56,7 +57,7 @@ class Input:
             self,
             splits=[replace(split, path=everywhere(split.path)) for split in self.splits],
             pages=[part.moved(everywhere) for part in self.pages],
-            evaluation=[replace(file, path=everywhere(file.path)) for file in self.evaluation],
+            evaluation=self.evaluation.on_workers(everywhere),
         )
 
     def parsed(self, folder: str) -> Input:

@@ -8,7 +8,8 @@ from typing import BinaryIO
 
 from PIL import Image as PillowImage
 
-from transforms.images.examine import Unusable, displayed, examine, open_picture, turn_of
+from transforms.images.displayed import displayed
+from transforms.images.examine import Unusable, examine, open_picture, turn_of
 from transforms.storage.files import open_to_read
 from transforms.storage.tar_members import BLOCK
 

@@ -63,6 +63,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         pairs=kept,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,
+        evaluation_index=Path(images.evaluation_index).name or UNSET,
         shards=_entries(shards),
         holdout=_held_out(folder, shards),
         fetched=fetch_days(folder.out, shards, folder.description),

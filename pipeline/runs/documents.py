@@ -12,7 +12,8 @@ from msgspec import UNSET, UnsetType
 from pipeline.inputs.splits import InputFile
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularySummary
-from transforms.decontamination.evaluation_images import EvaluationFile, EvaluationSet
+from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
 from transforms.shards.shard_places import HOLDOUT
@@ -24,7 +25,11 @@ Settings = dict[str, Setting]
 
 @dataclass(frozen=True)
 class RunDescription:
-    """All that decides what the output is: `run.json`, and the beginning of the manifest."""
+    """All that decides what the output is: `run.json`, and the beginning of the manifest.
+
+    Attributes:
+      overlap: the measure of overlap and its settings, where there are evaluation images.
+    """
 
     job: Settings
     rules: Settings
@@ -33,6 +38,7 @@ class RunDescription:
     input: list[InputFile]
     evaluation: list[EvaluationFile]
     given_vocabulary: HashFile | None
+    overlap: Settings | UnsetType = field(default=UNSET, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ class Retry:
 class Manifest(RunDescription):
     """`manifest.json`; `fetched` where images were fetched, and is all that it knows of a clock.
 
-    `holdout` are the shards of what is held out.
+    `holdout` are the shards of what is held out. `evaluation_index` is the name of the index of
+    evaluation images.
     """
 
     versions: dict[str, str]
@@ -145,6 +152,7 @@ class Manifest(RunDescription):
     holdout: dict[str, ShardEntry] | UnsetType = UNSET
     retries: list[Retry] | UnsetType = UNSET
     fetched: Days | UnsetType = UNSET
+    evaluation_index: str | UnsetType = UNSET
 
     @property
     def held_out(self) -> dict[str, ShardEntry]:

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 from apache_beam.io.filesystems import FileSystems
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
+from pipeline.inputs.find_evaluation import Evaluation
 from pipeline.inputs.splits import InputFile
 from pipeline.job import Job
 from pipeline.options import Command, UsageError
@@ -23,7 +24,6 @@ from pipeline.runs.engine import everywhere
 from pipeline.runs.run_lock import LOCK, Lock, take_lock
 from pipeline.runs.work_folder import RetryBase, WorkFolder
 from transforms.corpus.hash_sets import HashFile
-from transforms.decontamination.evaluation_images import EvaluationFile
 from transforms.shards.renumber_shards import forget_renumbering
 from transforms.storage.documents import DocumentError, read_document, write_document
 from transforms.storage.files import exists, is_local, remove, remove_leftovers
@@ -49,7 +49,7 @@ JOB_DEFAULTS = {
 def describe_run(
     command: Command,
     files: Sequence[InputFile],
-    evaluation: Sequence[EvaluationFile],
+    evaluation: Evaluation,
     vocabulary: HashFile | None = None,
 ) -> RunDescription:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
@@ -66,9 +66,19 @@ def describe_run(
         resize=dataclasses.asdict(command.resize),
         fetch={name: getattr(command.fetch, name) for name in FETCH_RULES} | contact,
         input=[file.shown() for file in files],
-        evaluation=list(evaluation),
+        evaluation=list(evaluation.files),
         given_vocabulary=vocabulary,
+        overlap=_overlap(command, evaluation),
     )
+
+
+def _overlap(command: Command, evaluation: Evaluation) -> Settings | UnsetType:
+    """The measure that images are compared by, and the index where that is given as it is."""
+    if not evaluation.files and not evaluation.index:
+        return UNSET
+    measure = command.overlap.measure
+    index = {"index": Path(evaluation.index).name} if evaluation.index else {}
+    return {"measure": measure.name, **measure.settings, **index}
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pipeline.runs.documents import Funnel, Manifest
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularySummary
-from transforms.decontamination.evaluation_images import EvaluationSet
+from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
 from transforms.storage.broken_files import BrokenFiles
@@ -56,7 +56,8 @@ class ImageSummary:
 
     Attributes:
       hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
-      evaluation_images: the evaluation sets, by name.
+      evaluation_images: the evaluation sets, by name. evaluation_index: the place of their index,
+        or "".
     """
 
     shards: list[WrittenShard]
@@ -64,6 +65,7 @@ class ImageSummary:
     statuses: dict[str, int]
     hosts: list[FailingHost]
     evaluation_images: dict[str, EvaluationSet]
+    evaluation_index: str = ""
 
 
 @dataclass(frozen=True)

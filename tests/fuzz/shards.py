@@ -26,10 +26,9 @@ from train.errors import TrainingError
 from train.model.tokenizer import learn_tokenizer
 from train.presets import TINY
 from transforms.columns.reasons import INPUT_FAULTS
-from transforms.decontamination.evaluation_images import (
-    EvaluationFile,
-    hash_evaluation_file,
-)
+from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.measured_parts import measure_part
+from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES
 from transforms.storage.tar_members import BrokenTar, Member, tar_members
 
@@ -236,10 +235,12 @@ def check_trainer(path: Path) -> None:
 
 
 def check_evaluation(members: list[Member], path: Path) -> None:
-    hashed = unless_broken(lambda: hash_evaluation_file(EvaluationFile("a", str(path))), path)
-    if hashed is not None:
+    part = (EvaluationFile("a", str(path)),)
+    folder = str(path.parent)
+    measured = unless_broken(lambda: measure_part(part, folder, PerceptualMeasure(), folder), path)
+    if measured is not None:
         images = sum(member.name.lower().endswith(IMAGE_SUFFIXES) for member in members)
-        assert len(hashed.phashes) + hashed.unreadable == images
+        assert len(measured.rows) + len(measured.unreadable) == images
 
 
 def check(random: Random) -> None:

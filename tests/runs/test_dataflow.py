@@ -26,7 +26,7 @@ from pipeline.runs.work_folder import WorkFolder
 from tests.support.command import run, run_args
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT
-from transforms.decontamination.evaluation_images import EvaluationFile
+from transforms.decontamination.evaluation_files import EvaluationFile
 
 FLAGS = (
     "--runner=DataflowRunner",
@@ -138,11 +138,11 @@ def test_steps_have_names_to_read_and_to_keep(graphs: list[Graph]):
         assert [name for name in ours if "lambda" in name or ".py:" in name] == []
     tops = [{name.partition("/")[0] for name in graph.steps} for graph in graphs]
     assert {"Splits", "CountPairs", "FindDistinctPairs", "BuildVocabulary", "JudgePairs"} < tops[0]
-    assert {"Shards", "EvaluationFiles", "HashEvaluationImages", "WriteShards"} < tops[1]
+    assert {"Shards", "EvaluationFiles", "IndexEvaluationImages", "WriteShards"} < tops[1]
 
 
 def test_image_bytes_are_never_shuffled(graphs: list[Graph], plain: Golden):
-    """What is grouped is shards' numbers, evaluation images' hashes, and what comes of the stats,
+    """What is grouped is shards' numbers, files of evaluation images, and what comes of the stats,
     which are small."""
     images = graphs[1]
     after = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -22,8 +24,16 @@ REJECTED = pa.schema(
         (PAGE_URL, pa.string()),
         # Of doubles: as a float, a score just below the threshold would be shown as the threshold.
         ("language_score", pa.float64()),
+        ("evaluation_set", pa.string()),
+        ("evaluation_image", pa.string()),
+        ("evaluation_measure", pa.string()),
+        ("evaluation_distance", pa.float64()),
+        ("evaluation_numbers", pa.string()),  # JSON: what the measure found on the way
     ]
 )
+_MEASURED = [
+    REJECTED.field(at) for at in range(REJECTED.get_field_index(PAGE_URL) + 1, len(REJECTED))
+]
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -51,11 +61,16 @@ def pages_of(rows: pa.RecordBatch) -> pa.StringArray:
     return pa.nulls(len(rows), pa.string())
 
 
+def _column(measured: Mapping[str, pa.Array], field: pa.Field, size: int) -> pa.Array:
+    column = measured.get(field.name)
+    return pa.nulls(size, field.type) if column is None else column
+
+
 def rejected_rows(
     pairs: pa.RecordBatch,
     reasons: pa.StringArray,
     details: pa.StringArray,
-    language_scores: pa.DoubleArray | None = None,
+    measured: Mapping[str, pa.Array] | None = None,
 ) -> pa.RecordBatch:
     """The dropped pairs of a batch in the form in which they are written.
 
@@ -63,11 +78,10 @@ def rejected_rows(
       pairs: columns `key` (uint64[n]), `url`, `caption` and perhaps `page_url`
         (string[n]).
       reasons: string[n], null for the kept. details: string[n] or null.
-      language_scores: float64[n] or null; None where no text was judged by its language.
+      measured: further columns of REJECTED by name, n rows each; those that are not here are null.
     """
     dropped = reasons.is_valid()
     rows = pairs.filter(dropped)
-    scores = pa.nulls(len(pairs), pa.float64()) if language_scores is None else language_scores
     why = reasons.filter(dropped)
     names = pc.dictionary_encode(why)
     steps = pa.array([STEP_OF[reason] for reason in names.dictionary.to_pylist()], pa.string())
@@ -80,7 +94,7 @@ def rejected_rows(
             why,
             details.filter(dropped),
             pages_of(rows),
-            scores.filter(dropped),
+            *(_column(measured or {}, field, len(pairs)).filter(dropped) for field in _MEASURED),
         ],
         schema=REJECTED,
     )

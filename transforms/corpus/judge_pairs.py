@@ -226,7 +226,11 @@ class JudgeBatch:
             if name.startswith("source_"):
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
-        return len(batch), shown.filter(why.is_null()), rejected_rows(shown, why, detail, score)
+        return (
+            len(batch),
+            shown.filter(why.is_null()),
+            rejected_rows(shown, why, detail, {"language_score": score}),
+        )
 
     def _foreign(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
         """Which rows of a batch are in another language: bool[size]; and the columns `language` and

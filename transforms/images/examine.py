@@ -9,8 +9,9 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 from PIL import (
@@ -24,6 +25,7 @@ from PIL import (
 )
 from PIL import Image as PillowImage
 
+from transforms.images.displayed import TURNS, displayed, orientation, small_grey
 from transforms.images.file_formats import (
     file_fault,
     foreign_kind,
@@ -47,13 +49,10 @@ _FAST_PLANES = os.environ.get("ALIGNSET_FAST_JPEG", "1") != "0"
 # thirds of the time.
 _SMALLEST_PLANE_PX = 96
 _LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
-_ORIENTATION = 0x0112
 # A picture of more pixels than these waits until no other such is being decoded: they take up to
 # 8 bytes a pixel.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
-# Where Pillow keeps what its `getexif` reads; asking costs 40 µs even where there is nothing.
-_EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 
 # Opened by their own classes: `PIL.Image.open` would try others, and warn of large pictures itself.
 _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -78,6 +77,8 @@ class Image:
         mostly within 2 bits; where it was asked for in full, `format(phash, "016x") == str(hash)`.
       plain: whether the file can be given to others as it is: JPEG, PNG or WebP with samples that
         Pillow's `convert("RGB")` reads right, unlike those of a 16-bit grey PNG.
+      grey: uint8[h, w], the picture as displayed, in grey and small, where that was asked for. A
+        JPEG's is the plane that it is hashed from.
     """
 
     format: str
@@ -85,6 +86,7 @@ class Image:
     height: int
     phash: int
     plain: bool
+    grey: Plane | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Unusable:
     height: int | None = None
 
 
-def examine_all(bodies: Sequence[bytes]) -> list[Image | Unusable]:
+def examine_all(bodies: Sequence[bytes], *, keep_grey: bool = False) -> list[Image | Unusable]:
     """What `examine` says of each: for JPEGs in less time."""
     planes: list[Plane | None] = [None] * len(bodies)
     if _FAST_PLANES:
@@ -113,7 +115,10 @@ def examine_all(bodies: Sequence[bytes]) -> list[Image | Unusable]:
             planes = dc_planes(bodies, _SMALLEST_PLANE_OF_LARGE_PX)
         except Exception as error:
             tell_once("decoding JPEGs", error)
-    return [examine(body, plane=plane) for body, plane in zip(bodies, planes, strict=True)]
+    return [
+        examine(body, plane=plane, keep_grey=keep_grey)
+        for body, plane in zip(bodies, planes, strict=True)
+    ]
 
 
 def examine(
@@ -121,6 +126,7 @@ def examine(
     *,
     max_pixels: int = 89_478_485,
     in_full: bool = False,
+    keep_grey: bool = False,
     plane: Plane | None = None,
 ) -> Image | Unusable:
     """What these bytes are. Raises nothing, whatever they are; may be called by many threads.
@@ -129,33 +135,42 @@ def examine(
       max_pixels: width * height; a header that says more is refused before any decode. The default
         is where Pillow begins to warn; decoding that many takes up to 1.5 GB, once a process.
       in_full: hash the whole picture of a JPEG too.
+      keep_grey: give the picture in grey, too.
       plane: what `dc_planes` has for it, where that is known already.
     """
     try:
-        return _examined(body, max_pixels, in_full, plane)
+        return _examined(body, _Wanted(max_pixels, in_full, keep_grey), plane)
     except Exception as error:
         tell_once("looking at an image", error)
         return Unusable("undecodable", "unexpected")
 
 
-def _examined(body: bytes, max_pixels: int, in_full: bool, plane: Plane | None) -> Image | Unusable:
+class _Wanted(NamedTuple):
+    """How `examine` looks, as its arguments say."""
+
+    max_pixels: int
+    in_full: bool
+    keep_grey: bool
+
+
+def _examined(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unusable:
     name = signature_format(body)
     if name is None:
         return Unusable("not_an_image", foreign_kind(body))
-    if name == "jpeg" and (known := _known_of_jpeg(body, max_pixels, in_full, plane)):
+    if name == "jpeg" and (known := _known_of_jpeg(body, wanted, plane)):
         return known
     width = height = None
     try:
         if name == "webp":  # libwebp allocates the canvas when it opens
             width, height = webp_canvas(body)
-            if width * height > max_pixels:
+            if width * height > wanted.max_pixels:
                 return Unusable("undecodable", "too_many_pixels", width, height)
         picture = open_picture(body, name)
         width, height = picture.size
-        if width * height > max_pixels:
+        if width * height > wanted.max_pixels:
             return Unusable("undecodable", "too_many_pixels", width, height)
         with turn_of(width * height):
-            return _decode(body, name, picture)
+            return _decode(body, name, picture, wanted)
     except PillowImage.DecompressionBombError:
         return Unusable("undecodable", "too_many_pixels", width, height)
     except Exception as error:  # Pillow raises some ten kinds, by format and by what is broken
@@ -166,20 +181,20 @@ def _examined(body: bytes, max_pixels: int, in_full: bool, plane: Plane | None) 
         return Unusable("undecodable", fault, width, height)
 
 
-def _known_of_jpeg(
-    body: bytes, max_pixels: int, in_full: bool, plane: Plane | None
-) -> Image | Unusable | None:
+def _known_of_jpeg(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unusable | None:
     """What is known of a JPEG without Pillow."""
     header, fault = jpeg_header(body), None
     if header is None:  # no scan, or a thousand segments before it, which Pillow would join
         return Unusable("undecodable", file_fault(body, "jpeg") or "broken")
-    if header.width * header.height > max_pixels:
+    if header.width * header.height > wanted.max_pixels:
         fault = "too_many_pixels"
     elif has_too_many_scans(body, header):
         fault = "too_many_scans"
     if fault:
         return Unusable("undecodable", fault, header.width, header.height)
-    return None if in_full else _quick_look(body, header, plane)
+    if wanted.in_full:
+        return None
+    return _quick_look(body, header, plane, wanted.keep_grey)
 
 
 def turn_of(pixels: int) -> AbstractContextManager[object]:
@@ -187,7 +202,9 @@ def turn_of(pixels: int) -> AbstractContextManager[object]:
     return _MANY if pixels > _MANY_PIXELS else nullcontext()
 
 
-def _quick_look(body: bytes, header: JpegHeader, known: Plane | None) -> Image | Unusable | None:
+def _quick_look(
+    body: bytes, header: JpegHeader, known: Plane | None, keep_grey: bool
+) -> Image | Unusable | None:
     """What `_decode` would say of a JPEG, by a small grey plane; None where that cannot be had."""
     width, height = header.width, header.height
     if header.components not in (1, 3) or not width * height:
@@ -203,10 +220,11 @@ def _quick_look(body: bytes, header: JpegHeader, known: Plane | None) -> Image |
     if plane is None or not header.usual:  # decoders may differ in what they see
         return None
     if header.annotated:
-        turn = _TURNS.get(_orientation_of_jpeg(body))
+        turn = TURNS.get(_orientation_of_jpeg(body))
         if turn is not None:
             plane = np.asarray(PillowImage.fromarray(plane).transpose(turn))
-    return Image("jpeg", width, height, plane_hash(plane), True)
+    grey = plane if keep_grey else None
+    return Image("jpeg", width, height, plane_hash(plane), True, grey)
 
 
 def _orientation_of_jpeg(body: bytes) -> int:
@@ -216,7 +234,9 @@ def _orientation_of_jpeg(body: bytes) -> int:
         return 1
 
 
-def _decode(body: bytes, name: str, picture: ImageFile.ImageFile) -> Image | Unusable:
+def _decode(
+    body: bytes, name: str, picture: ImageFile.ImageFile, wanted: _Wanted
+) -> Image | Unusable:
     width, height = picture.size
     if fault := file_fault(body, name):
         return Unusable("undecodable", fault, width, height)
@@ -224,56 +244,14 @@ def _decode(body: bytes, name: str, picture: ImageFile.ImageFile) -> Image | Unu
     picture.load()
     if name == "png" and _may_lack_rows(picture, body) and png_lacks_pixels(body):
         return Unusable("undecodable", "truncated", width, height)
-    return Image(name, width, height, picture_hash(displayed(picture)), plain)
+    shown = displayed(picture)
+    grey = small_grey(shown) if wanted.keep_grey else None
+    return Image(name, width, height, picture_hash(shown), plain, grey)
 
 
 def open_picture(body: bytes, name: str) -> ImageFile.ImageFile:
     """The picture in a file that `examine` found good, not decoded yet; `name` is its format."""
     return _OPENERS[name](io.BytesIO(gif_without_comments(body) if name == "gif" else body))
-
-
-def orientation(picture: PillowImage.Image) -> int:
-    """EXIF's 1 to 8; 1, upright, where there is none that can be read."""
-    if picture.format in ("GIF", "BMP"):
-        return 1
-    try:
-        if not any(key in picture.info for key in _EXIF_KEYS):
-            return 1
-        found = picture.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a broken EXIF block does not make the picture bad
-        return 1
-    return found if found in range(1, 9) else 1
-
-
-def displayed(picture: PillowImage.Image) -> PillowImage.Image:
-    """The picture as a viewer shows it: 8 bits a sample, first frame, upright, over white.
-
-    Returns:
-      An image in mode "L" or "RGB". CMYK is converted without its colour profile.
-    """
-    picture.load()
-    turn = _TURNS.get(orientation(picture))
-    if picture.mode.startswith("I"):
-        # Only PNG's 16-bit grey comes so. Pillow's `convert` would clip it, not scale it.
-        picture = PillowImage.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    elif picture.has_transparency_data:
-        over = picture if picture.mode == "RGBA" else picture.convert("RGBA")
-        picture = PillowImage.new("RGB", over.size, "white")
-        picture.paste(over, mask=over.getchannel("A"))
-    elif picture.mode not in ("L", "RGB"):
-        picture = picture.convert("L" if picture.mode == "1" else "RGB")
-    return picture.transpose(turn) if turn is not None else picture
-
-
-_TURNS = {
-    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
-    3: PillowImage.Transpose.ROTATE_180,
-    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
-    5: PillowImage.Transpose.TRANSPOSE,
-    6: PillowImage.Transpose.ROTATE_270,
-    7: PillowImage.Transpose.TRANSVERSE,
-    8: PillowImage.Transpose.ROTATE_90,
-}
 
 
 def _may_lack_rows(png: PillowImage.Image, body: bytes) -> bool:

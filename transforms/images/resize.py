@@ -9,7 +9,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from transforms.images.examine import Image, displayed, open_picture, orientation
+from transforms.images.displayed import displayed, orientation
+from transforms.images.examine import Image, open_picture
 
 _RESIZE_MODES = ("original", "no", "border", "keep_ratio", "keep_ratio_largest", "center_crop")
 _INTERPOLATIONS = (

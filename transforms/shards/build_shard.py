@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.columns import reasons as r
-from transforms.columns.hashing import UInt64s
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.columns.rejects import REJECTED, key_column, rejected_rows
+from transforms.decontamination.evaluation_index import EvaluationIndex
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
 from transforms.images.examine import Image, turn_of
 from transforms.images.resize import Encoded, Encoder, EncodingError, ResizeSettings
@@ -69,7 +69,7 @@ def build_shard(
     number: int,
     pairs: pa.Table,
     settings: ShardSettings,
-    evaluation: UInt64s,
+    evaluation: EvaluationIndex | None,
     folder: Path,
     count: Callable[[int], None],
 ) -> ShardStats:
@@ -80,11 +80,12 @@ def build_shard(
       number: of the shard.
       pairs: columns key (uint64, ascending), url, caption, and perhaps page_url and the places of
         stored images, as for `stored_bodies`.
-      evaluation: uint64[m], perceptual hashes of evaluation images.
+      evaluation: the index of evaluation images, if there are any.
       count: told how many pairs are fetched, or have failed.
     """
     spool = Spool(folder / "spool")
-    measured = measure_images(_bodies(pairs, settings.fetch), len(pairs), spool, count)
+    bodies = _bodies(pairs, settings.fetch)
+    measured = measure_images(bodies, len(pairs), spool, count, settings.rules, evaluation)
     judged = judge_images(measured, settings.rules, evaluation, spool)
     shown = pairs.set_column(0, "key", key_column(pairs["key"].to_numpy()))
     encoder = _SafeEncoder(settings.resize)
@@ -96,7 +97,7 @@ def build_shard(
     reasons, details = judged.reasons.to_pylist(), list(measured.columns["detail"])
     for row in unwritable:
         reasons[row], details[row] = r.UNDECODABLE, "unwritable"
-    _write_rejects(pairs, reasons, details, folder)
+    _write_rejects(pairs, reasons, details, judged.measures, folder)
     table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
     pq.write_table(table, folder / SIDECAR, compression="zstd")
     return shard_stats(
@@ -133,11 +134,12 @@ def _add_samples(
     Returns:
       the rows of the sidecar, and the numbers of the pairs whose images cannot be encoded.
     """
-    columns, distances = measured.columns, judged.distances.to_pylist()
+    columns = measured.columns
     kept = np.flatnonzero(judged.reasons.is_null().to_numpy(zero_copy_only=False))
     names = [name for name in ("key", "url", "caption", PAGE_URL) if name in pairs.column_names]
     texts = pairs.select(names).take(pa.array(kept)).to_pylist()
     images = ((columns["image"][row], spool.get(measured.places[row])) for row in kept)
+    measures = [name for name in judged.measures if name in SHARD_SCHEMA.names]
     rows, unwritable = [], []
     for row, text, encoded in zip(kept, texts, encoder.map(encoder, images), strict=True):
         if encoded is None:
@@ -155,8 +157,7 @@ def _add_samples(
                 "original_height": columns["height"][row],
                 "sha256": columns["sha256"][row],
                 "phash": format(columns["phash"][row], "016x"),
-                "unsafe_score": None,
-                "evaluation_distance": distances[row],
+                **{name: judged.measures[name][row].as_py() for name in measures},
             }
         )
         tar.add_sample(sample, encoded.body, encoded.extension)
@@ -165,9 +166,13 @@ def _add_samples(
 
 
 def _write_rejects(
-    pairs: pa.Table, reasons: list[str | None], details: list[str | None], folder: Path
+    pairs: pa.Table,
+    reasons: list[str | None],
+    details: list[str | None],
+    measures: dict[str, pa.Array],
+    folder: Path,
 ) -> None:
     (whole,) = pairs.combine_chunks().to_batches()
     why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
     with parquet_file(str(folder / REJECTS), REJECTED, str(folder)) as rejects:
-        rejects.write(rejected_rows(whole, why, detail))
+        rejects.write(rejected_rows(whole, why, detail, measures))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Semaphore
 from typing import Any, NamedTuple
 
@@ -14,11 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.columns import reasons as r
-from transforms.columns.hashing import UInt64s
-from transforms.decontamination.evaluation_images import evaluation_distances, evaluation_reasons
+from transforms.decontamination.evaluation_index import EvaluationIndex
+from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
+from transforms.decontamination.overlap_measure import Look
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.image_size import size_reasons
+from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.shard_files import Spool
 from transforms.storage.broken_files import broken_file
 from transforms.storage.files import open_to_read
@@ -26,8 +28,6 @@ from transforms.workers.threads import THREADS
 
 # Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
-# bits: a JPEG's quick hash is rarely farther than this from that of its whole picture
-QUICK_HASH_ERROR = 6
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ImageRules:
 
     min_side: int
     max_aspect: float
-    min_evaluation_distance: int
+    min_evaluation_distance: float
 
 
 def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
@@ -80,15 +80,24 @@ class Measured(NamedTuple):
     columns: dict[str, list[Any]]
     places: list[tuple[int, int]]  # in the spool
     bytes_fetched: int
+    search: EvaluationSearch
 
 
 class _Looks:
     """Images looked at by a few threads, each put into its row. No order is kept: one that takes a
     second must not hold up what else arrives."""
 
-    def __init__(self, columns: dict[str, list[Any]], size: int, spool: Spool) -> None:
+    def __init__(
+        self,
+        columns: dict[str, list[Any]],
+        size: int,
+        spool: Spool,
+        rules: ImageRules,
+        index: EvaluationIndex | None,
+    ) -> None:
         self.columns, self.places = columns, [(0, 0)] * size
-        self._spool = spool
+        self.search = EvaluationSearch(index, size)
+        self._spool, self._rules, self._keep_grey = spool, rules, index is not None
         self._pool = ThreadPoolExecutor(THREADS)
         self._room = Semaphore(2 * THREADS)
         self._errors: list[BaseException] = []
@@ -108,6 +117,7 @@ class _Looks:
     def finish(self) -> None:
         self._pool.shutdown()
         self._raise()
+        self.search.finish()
 
     def _raise(self) -> None:
         if self._errors:
@@ -116,8 +126,12 @@ class _Looks:
     def _look_at(self, group: list[Fetched]) -> None:
         try:
             bodies = [fetched.body or b"" for fetched in group]
-            for fetched, body, image in zip(group, bodies, examine_all(bodies), strict=True):
-                self._put(fetched.index, body, image)
+            images = examine_all(bodies, keep_grey=self._keep_grey)
+            rows = [fetched.index for fetched in group]
+            for row, body, image in zip(rows, bodies, images, strict=True):
+                self._put(row, body, image)
+            if self._keep_grey:
+                self._search_for(rows, bodies, images)
         except BaseException as error:  # a full disk; raised again where it is seen
             self._errors.append(error)
         finally:
@@ -130,22 +144,46 @@ class _Looks:
             columns["reason"][row], columns["detail"][row] = image.reason, image.detail
             return
         columns["width"][row], columns["height"][row] = image.width, image.height
-        columns["phash"][row], columns["image"][row] = image.phash, image
+        columns["phash"][row] = image.phash
+        columns["image"][row] = replace(image, grey=None)  # 10,000 of them were 80 MB
         self.places[row] = self._spool.put(body)
+
+    def _search_for(
+        self, rows: list[int], bodies: list[bytes], images: list[Image | Unusable]
+    ) -> None:
+        """Searches for those that are large enough to be kept."""
+        looks = [
+            (row, Look(body, image))
+            for row, body, image in zip(rows, bodies, images, strict=True)
+            if isinstance(image, Image)
+        ]
+        width = pa.array([look.image.width for _, look in looks], pa.int32())
+        height = pa.array([look.image.height for _, look in looks], pa.int32())
+        small = size_reasons(
+            width, height, min_side=self._rules.min_side, max_aspect=self._rules.max_aspect
+        )
+        wanted = [look for look, why in zip(looks, small.to_pylist(), strict=True) if why is None]
+        self.search.put([row for row, _ in wanted], [look for _, look in wanted])
 
 
 def measure_images(
-    bodies: Iterable[Fetched], size: int, spool: Spool, count: Callable[[int], None]
+    bodies: Iterable[Fetched],
+    size: int,
+    spool: Spool,
+    count: Callable[[int], None],
+    rules: ImageRules,
+    index: EvaluationIndex | None = None,
 ) -> Measured:
     """Looks at each image as it arrives and puts its bytes aside.
 
     Args:
       size: how many there are. count: told with each how many have come, or have failed.
+      index: of evaluation images. An image that is dropped for its size is not searched for.
     """
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     bytes_fetched = bytes_held = 0
-    with _Looks(columns, size, spool) as looks:
+    with _Looks(columns, size, spool, rules, index) as looks:
         group: list[Fetched] = []
         for done, fetched in enumerate(bodies, 1):
             count(done)
@@ -161,40 +199,46 @@ def measure_images(
         if group:
             looks.take(group)
         looks.finish()
-    return Measured(columns, looks.places, bytes_fetched + bytes_held)
+    return Measured(columns, looks.places, bytes_fetched + bytes_held, looks.search)
 
 
 class Judged(NamedTuple):
-    """Why each image of a shard is dropped, or null; and how near it is to evaluation images."""
+    """Why each image of a shard is dropped, or null; and what was measured of it, by column."""
 
     reasons: pa.StringArray
-    distances: pa.Array  # int32[n], bits; null where there is no image or nothing to be near to
+    measures: dict[str, pa.Array]
 
 
 def judge_images(
-    measured: Measured, rules: ImageRules, evaluation: UInt64s, spool: Spool
+    measured: Measured, rules: ImageRules, index: EvaluationIndex | None, spool: Spool
 ) -> Judged:
-    """Judges the images of one shard; those near to an evaluation image are hashed in full."""
-    columns, phashes = measured.columns, list(measured.columns["phash"])
-    distances = _distances(phashes, evaluation)
-    near = pc.less(distances, rules.min_evaluation_distance + QUICK_HASH_ERROR)
-    for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
-        image = examine(spool.get(measured.places[row]), in_full=True)
-        if isinstance(image, Image):
-            phashes[row] = image.phash  # not stored: a shard must not depend on these images
-    distances = _distances(phashes, evaluation)
+    """Judges the images of one shard; what is near an evaluation image is judged by the whole
+    picture."""
+    columns = measured.columns
+    if index is not None:
+        _look_again(measured, rules, index, spool)
     width = pa.array(columns["width"], pa.int32())
     height = pa.array(columns["height"], pa.int32())
     reasons = pc.coalesce(
         pa.array(columns["reason"], pa.string()),
         size_reasons(width, height, min_side=rules.min_side, max_aspect=rules.max_aspect),
-        evaluation_reasons(distances, min_distance=rules.min_evaluation_distance),
+        evaluation_reasons(measured.search.distances, min_distance=rules.min_evaluation_distance),
     )
-    return Judged(reasons, distances)
+    return Judged(reasons, overlap_columns(measured.search.nearest, index))
 
 
-def _distances(phashes: list[int | None], evaluation: UInt64s) -> pa.Int32Array:
-    """int32[n], bits to the nearest evaluation image; null where there is no image, or none."""
-    unknown = np.array([phash is None or not len(evaluation) for phash in phashes], np.bool_)
-    hashes = np.array([phash or 0 for phash in phashes], np.uint64)
-    return pa.array(evaluation_distances(hashes, evaluation), mask=unknown)
+def _look_again(
+    measured: Measured, rules: ImageRules, index: EvaluationIndex, spool: Spool
+) -> None:
+    """Searches once more for the JPEGs that are near, by their whole pictures. Their stored hash
+    stays: a shard must not depend on these images in that."""
+    search = measured.search
+    near = pc.less(search.distances, rules.min_evaluation_distance + index.measure.quick_error)
+    for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
+        if measured.columns["image"][row].format != "jpeg":
+            continue  # it was looked at whole
+        body = spool.get(measured.places[row])
+        image = examine(body, in_full=True, keep_grey=True)
+        if isinstance(image, Image):
+            search.put([int(row)], [Look(body, image)])
+    search.finish()

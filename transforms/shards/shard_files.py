@@ -29,7 +29,9 @@ SHARD_SCHEMA = pa.schema(
         ("phash", pa.string()),
         ("page_url", pa.string()),
         ("unsafe_score", pa.float32()),
-        ("evaluation_distance", pa.int32()),
+        ("evaluation_set", pa.string()),
+        ("evaluation_image", pa.string()),
+        ("evaluation_distance", pa.float64()),
     ]
 )
 # What KEY.json has.

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.columns.hashing import UInt64s
-from transforms.decontamination.evaluation_images import open_evaluation_hashes
+from transforms.decontamination.evaluation_index import EvaluationIndex, open_index
+from transforms.decontamination.overlap_measure import OverlapMeasure
 from transforms.shards.build_shard import REJECTS, SIDECAR, TAR, ShardSettings, build_shard
 from transforms.shards.plan_shards import plan_path
 from transforms.shards.shard_places import ShardPlaces, shard_name
@@ -38,12 +38,21 @@ class ShardWriter:
       out: the output folder.
       settings: how images are fetched, judged and stored.
       fence: of this start of the command.
+      measure: how near an image is to evaluation images.
     """
 
-    def __init__(self, plan: str, out: str, settings: ShardSettings, fence: Fence) -> None:
+    def __init__(
+        self,
+        plan: str,
+        out: str,
+        settings: ShardSettings,
+        fence: Fence,
+        measure: OverlapMeasure,
+    ) -> None:
         self.plan, self.out, self.settings, self.fence = plan, out, settings, fence
+        self.measure = measure
         self.places = ShardPlaces(out)
-        self.evaluation: UInt64s = open_evaluation_hashes("")
+        self.evaluation: EvaluationIndex | None = None
         self.slowest_s = 0.0
 
     def check(self) -> None:
@@ -131,7 +140,7 @@ class ShardDoFn(beam.DoFn):
         self, shard: int, evaluation: str, given_out: Sequence[int] = ()
     ) -> Iterator[ShardStats]:
         writer, self.given_out = self.writer, given_out
-        writer.evaluation = open_evaluation_hashes(evaluation)
+        writer.evaluation = open_index(evaluation, writer.measure)
         if writer.finished(shard):
             yield writer.written(shard)
         elif given_out and writer.begun(shard):
@@ -157,7 +166,7 @@ class WriteShards(beam.PTransform):
 
     Args:
       writer: what builds and publishes them.
-      evaluation: a singleton, the path of the file of evaluation images' hashes, or "".
+      evaluation: a singleton, the place of the index of evaluation images, or "".
       given_out: all the shards, where the engine gives them out at the start: a worker that has
         written its own then takes over others'.
       min_ram: what to ask of a worker, "4GB", where the engine hears it; elsewhere such a hint

@@ -7,13 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs.find_inputs import find_evaluation_files, find_files
+from pipeline.inputs.find_inputs import find_files
 from pipeline.inputs.find_splits import find_splits
 from pipeline.inputs.splits import Split
 from pipeline.job import Job
 from pipeline.options import UsageError
 from tests.support.command import run
-from tests.support.golden import evaluation_image
 
 ROWS = {"url": ["http://a.org/1", "http://a.org/2"], "caption": ["one text", "and another"]}
 
@@ -246,35 +245,6 @@ def test_an_input_of_no_use_is_one_line_and_status_2(tmp_path: Path, make, says:
     assert ended.err.startswith("beam_runner.py: ")
     assert says in ended.err
     assert not (tmp_path / "set").exists()
-
-
-@pytest.mark.parametrize(
-    ("flag", "says"),
-    [
-        ("exam", "NAME=PATH"),
-        ("=there", "NAME=PATH"),
-        ("exam=", "NAME=PATH"),
-        ("exam=nowhere", "no evaluation images at 'nowhere' (exam)"),
-    ],
-)
-def test_bad_eval_images_are_one_line_and_status_2(tmp_path: Path, flag: str, says: str):
-    ended = run(write(tmp_path / "a.parquet"), tmp_path / "set", f"--eval_images={flag}")
-    assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
-    assert says in ended.err
-    assert not (tmp_path / "set").exists()
-
-
-def test_evaluation_sets_are_found_by_name(tmp_path: Path):
-    for name in ("one/a.png", "one/deep/b.JPG", "two/c.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(evaluation_image())
-    (tmp_path / "one" / "labels.txt").write_text("no image")
-    files = find_evaluation_files(f"x={tmp_path}/one,y={tmp_path}/two/*.png")
-    assert [(file.name, Path(file.path).name) for file in files] == [
-        ("x", "a.png"),
-        ("x", "b.JPG"),
-        ("y", "c.png"),
-    ]
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_a_finished_run_is_told_and_left_alone(finished: Finished, flags: tuple[
         (("--text_only", "--min_words=4", "--language="), "language en there"),
         (("--min_words=4",), "text_only True there, False here"),
         (("--min_words=4", "--image_size=7", "--resize_mode=border"), "image_size 256 there"),
-        (("--min_words=4", "--eval_images=a={exam}"), "other evaluation"),
+        (("--min_words=4", "--eval_images=a={exam}"), "evaluation"),
     ],
 )
 def test_other_rules_are_refused_and_nothing_is_touched(

@@ -35,18 +35,21 @@ def test_only_the_dropped_are_written_with_their_step(start: int) -> None:
     rows = rejected_rows(PAIRS.slice(start), reasons, details)
     assert rows.schema == REJECTED
     expected = [
-        ("0000000000000001", "http://a/", "a", "size", "too_small", "x", None, None),
-        ("0000000000000abc", "http://c/", "c", "duplicates", "duplicate_pair", None, None, None),
+        ("0000000000000001", "http://a/", "a", "size", "too_small", "x"),
+        ("0000000000000abc", "http://c/", "c", "duplicates", "duplicate_pair", None),
     ]
-    assert [tuple(row.values()) for row in rows.to_pylist()] == expected[start:]
+    assert [tuple(row.values())[:6] for row in rows.to_pylist()] == expected[start:]
+    assert all(rows[name].null_count == len(rows) for name in REJECTED.names[6:])
 
 
-def test_the_score_of_a_language() -> None:
+def test_what_was_measured_of_the_dropped() -> None:
     reasons = strings(["wrong_language", None, "duplicate_pair"])
     scores = pa.array([0.25, 0.75, None], pa.float64())
-    rows = rejected_rows(PAIRS, reasons, strings(["fr", None, None]), scores)
+    measured = {"language_score": scores, "evaluation_set": strings(["a", None, "b"])}
+    rows = rejected_rows(PAIRS, reasons, strings(["fr", None, None]), measured)
     assert rows.schema == REJECTED
     assert rows["language_score"].to_pylist() == [0.25, None]
+    assert rows["evaluation_set"].to_pylist() == ["a", "b"]
 
 
 def test_a_reason_outside_the_closed_set_raises() -> None:

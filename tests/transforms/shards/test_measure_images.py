@@ -7,13 +7,17 @@ from pathlib import Path
 import imagehash
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image as PillowImage
 
+from transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
+from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import examine
 from transforms.shards.measure_images import ImageRules, judge_images, measure_images, stored_bodies
 from transforms.shards.shard_files import Spool
 
+MEASURE = PerceptualMeasure()
 RULES = ImageRules(min_side=200, max_aspect=3.0, min_evaluation_distance=1)
 
 
@@ -29,10 +33,22 @@ def whole_hash(body: bytes) -> int:
     return int(str(imagehash.phash(PillowImage.open(io.BytesIO(body)))), 16)
 
 
+def index_of(evaluation: list[int], folder: Path) -> EvaluationIndex | None:
+    """An index of images with these perceptual hashes, named by their numbers."""
+    if not evaluation:
+        return None
+    MEASURE.build([np.array(evaluation, np.uint64)], len(evaluation), folder)
+    rows = [["exam", str(number), ""] for number in range(len(evaluation))]
+    images = pa.table(list(map(list, zip(*rows, strict=True))), schema=IMAGE_ROWS)
+    pq.write_table(images, folder / IMAGES)
+    return EvaluationIndex(MEASURE, folder)
+
+
 def judged(bodies: list[Fetched], evaluation: list[int], folder: Path):
     spool = Spool(folder / "spool")
-    measured = measure_images(bodies, len(bodies), spool, lambda done: None)
-    result = judge_images(measured, RULES, np.array(evaluation, np.uint64), spool)
+    index = index_of(evaluation, folder)
+    measured = measure_images(bodies, len(bodies), spool, lambda done: None, RULES, index)
+    result = judge_images(measured, RULES, index, spool)
     spool.close()
     return measured, result
 
@@ -42,7 +58,8 @@ def test_a_near_image_is_hashed_in_full_before_it_is_judged(tmp_path: Path):
         body for body in map(scene, range(500)) if examine(body).phash != whole_hash(body)
     )
     measured, result = judged([Fetched(0, differing, None)], [whole_hash(differing)], tmp_path)
-    assert result.distances.to_pylist() == [0]
+    assert result.measures["evaluation_distance"].to_pylist() == [0]
+    assert result.measures["evaluation_image"].to_pylist() == ["0"]
     assert result.reasons.to_pylist() == ["evaluation_overlap"]
     assert measured.columns["phash"] == [examine(differing).phash]
 
@@ -67,10 +84,20 @@ def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
         "too_elongated",
         "undecodable",
     ]
-    assert result.distances.null_count == 6
+    assert result.measures == {}
     assert measured.columns["detail"][1] == "http_404"
     assert measured.columns["sha256"][0] == hashlib.sha256(good).hexdigest()
     assert measured.bytes_fetched == sum(len(b.body or b"") for b in bodies)
+
+
+def test_what_is_dropped_for_its_size_is_not_searched_for(tmp_path: Path):
+    small, good = scene(2, (240, 200)), scene(1)
+    bodies = [Fetched(0, small, None), Fetched(1, good, None), Fetched(2, None, "dns")]
+    near = [whole_hash(small), whole_hash(good) ^ 0b111]
+    _, result = judged(bodies, near, tmp_path)
+    assert result.reasons.to_pylist() == ["too_small", None, "fetch_failed"]
+    assert result.measures["evaluation_distance"].to_pylist() == [None, 3, None]
+    assert result.measures["evaluation_image"].to_pylist() == [None, "1", None]
 
 
 def test_no_images_at_all(tmp_path: Path):

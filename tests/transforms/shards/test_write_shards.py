@@ -81,8 +81,10 @@ def test_perceptual_hashes_are_near_imagehashs_of_the_whole_picture(golden: Gold
 
 
 def test_distances_to_evaluation_images(golden: Golden):
-    distances = [row["evaluation_distance"] for row in rows(golden.output)]
-    assert all(6 <= distance <= 64 for distance in distances)
+    kept = rows(golden.output)
+    least = manifest(golden.output)["rules"]["min_evaluation_distance"]
+    assert all(row["evaluation_distance"] >= least for row in kept)
+    assert {(row["evaluation_set"], row["evaluation_image"]) for row in kept} == {("exam", "1.png")}
 
 
 def test_stats_count_what_the_shard_holds(golden: Golden, web: SmallWeb):

@@ -1,0 +1,112 @@
+"""The evaluation images that a command names, or an index of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from apache_beam.io.filesystem import BeamIOError
+
+from pipeline.options import UsageError
+from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_index import IndexDescription, find_index
+from transforms.decontamination.overlap_settings import OverlapSettings
+from transforms.images.file_formats import IMAGE_SUFFIXES
+from transforms.storage.documents import DocumentError
+from transforms.storage.matching import match
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What images are compared with.
+
+    Attributes:
+      files: of evaluation images, of which an index is made.
+      index: the place of one that is used as it is; empty where there are files, or nothing.
+    """
+
+    files: Sequence[EvaluationFile] = ()
+    index: str = ""
+
+    def on_workers(self, everywhere: Callable[[str], str]) -> Evaluation:
+        """The same with its paths as workers find them, which may run in another folder."""
+        files = [replace(file, path=everywhere(file.path)) for file in self.files]
+        return Evaluation(files, everywhere(self.index) if self.index else "")
+
+
+def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
+    """The evaluation images or the index of a command; nothing where it names none.
+
+    Raises:
+      UsageError: they are not there, or the index is none that this command can use.
+    """
+    folder = overlap.eval_index.rstrip("/")
+    if eval_images:
+        if folder and _find_index(folder):
+            raise UsageError(
+                f"{folder} is an index itself: leave out --eval_images to use it as it is, or give "
+                "--eval_index the folder that it is in"
+            )
+        return Evaluation(find_evaluation_files(eval_images))
+    if not folder:
+        return Evaluation()
+    description = _find_index(folder)
+    if description is None:
+        raise UsageError(
+            f"{folder} is no whole index of evaluation images: give --eval_images=NAME=PATH to "
+            "make one, or the folder in it that holds description.json"
+        )
+    measure = overlap.measure
+    if (description.measure, description.settings) != (measure.name, measure.settings):
+        there = _shown(description.measure, description.settings)
+        here = _shown(measure.name, measure.settings)
+        raise UsageError(
+            f"{folder} was made by other settings ({there} there, {here} here): "
+            "give those, or --eval_images=NAME=PATH to make another"
+        )
+    return Evaluation(index=folder)
+
+
+def _find_index(folder: str) -> IndexDescription | None:
+    try:
+        return find_index(folder)
+    except (OSError, BeamIOError, DocumentError) as error:
+        raise UsageError(
+            f"{folder} cannot be read as an index of evaluation images: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _shown(measure: str, settings: dict[str, str]) -> str:
+    return ", ".join([measure, *(f"{name} {value}" for name, value in sorted(settings.items()))])
+
+
+def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
+    """The files of evaluation images that `NAME=PATH,...` names.
+
+    Raises:
+      UsageError: a part is not NAME=PATH, a name comes twice, or nothing is there.
+    """
+    files: list[EvaluationFile] = []
+    names: set[str] = set()
+    for part in filter(None, eval_images.split(",")):
+        name, equals, pattern = part.partition("=")
+        if not (name and equals and pattern):
+            raise UsageError(f"eval_images takes NAME=PATH,...; got {part!r}")
+        if name in names:
+            raise UsageError(
+                f"eval_images names {name} twice: give all its paths as one glob, or two names"
+            )
+        names.add(name)
+        files.extend(_files_of(name, pattern))
+    return files
+
+
+def _files_of(name: str, pattern: str) -> list[EvaluationFile]:
+    suffixes = (*IMAGE_SUFFIXES, ".tar", ".parquet")
+    matched = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
+    if any(path.lower().endswith(".tar") for path, _ in matched):
+        matched = [item for item in matched if not item[0].lower().endswith(".parquet")]
+    if not matched:
+        raise UsageError(f"no evaluation images at {pattern!r} ({name}); give a path with some")
+    return [EvaluationFile(name, *item) for item in matched]

@@ -1,0 +1,84 @@
+"""Which evaluation images, or which index of them, a command names; and those it cannot use."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.inputs.find_evaluation import Evaluation, find_evaluation, find_evaluation_files
+from pipeline.options import UsageError
+from tests.support.command import run
+from tests.support.golden import evaluation_image
+from tests.transforms.decontamination.test_evaluation_index import made
+from transforms.decontamination.overlap_settings import OverlapSettings
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("exam", "NAME=PATH"),
+        ("=there", "NAME=PATH"),
+        ("exam=", "NAME=PATH"),
+        ("exam=nowhere", r"no evaluation images at 'nowhere' \(exam\)"),
+        ("exam={here},exam={here}", "eval_images names exam twice"),
+        ("exam={here}/empty", r"no evaluation images at '.*/empty' \(exam\)"),
+    ],
+)
+def test_images_that_cannot_be_had(tmp_path: Path, flag: str, says: str) -> None:
+    (tmp_path / "a.png").write_bytes(evaluation_image())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=says):
+        find_evaluation(flag.replace("{here}", str(tmp_path)), OverlapSettings())
+
+
+def test_bad_flags_are_one_line_and_status_2(tmp_path: Path) -> None:
+    table = pa.table({"url": ["http://a.org/1"], "caption": ["one text"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    for flags in (("--eval_images=exam=nowhere",), ("--eval_index=nowhere",)):
+        ended = run(tmp_path / "a.parquet", tmp_path / "set", *flags)
+        assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+        assert "nowhere" in ended.err
+        assert not (tmp_path / "set").exists()
+
+
+def test_evaluation_sets_are_found_by_name(tmp_path: Path) -> None:
+    for name in ("one/a.png", "one/deep/b.JPG", "two/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(evaluation_image())
+    (tmp_path / "one" / "labels.txt").write_text("no image")
+    files = find_evaluation_files(f"x={tmp_path}/one,y={tmp_path}/two/*.png")
+    assert [(file.name, Path(file.path).name) for file in files] == [
+        ("x", "a.png"),
+        ("x", "b.JPG"),
+        ("y", "c.png"),
+    ]
+
+
+def test_an_index_is_used_as_it_is(tmp_path: Path) -> None:
+    place = made(tmp_path)
+    phash = OverlapSettings(overlap_measure="phash", eval_index=f"{place}/")
+    assert find_evaluation("", phash) == Evaluation(index=place)
+    assert find_evaluation("", OverlapSettings()) == Evaluation()
+    with pytest.raises(UsageError, match="is an index itself: leave out --eval_images"):
+        find_evaluation(f"exam={tmp_path}/photographs", phash)
+    with pytest.raises(UsageError, match=r"other settings \(phash, .* there, copy.* here\)"):
+        find_evaluation("", OverlapSettings(eval_index=place))
+
+
+def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
+    settings = OverlapSettings(eval_index=str(tmp_path))
+    with pytest.raises(UsageError, match="is no whole index"):
+        find_evaluation("", settings)
+    (tmp_path / "description.json").write_text("{")
+    with pytest.raises(UsageError, match="cannot be read as an index"):
+        find_evaluation("", settings)
+
+
+def test_paths_are_those_that_workers_find(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(evaluation_image())
+    there = find_evaluation(f"x={tmp_path}", OverlapSettings()).on_workers(
+        lambda path: f"/at{path}"
+    )
+    assert [file.path for file in there.files] == [f"/at{tmp_path}/a.png"]
+    assert (there.index, Evaluation(index="b").on_workers(str.upper).index) == ("", "B")

@@ -1,0 +1,158 @@
+import io
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.hostile_tars import END, HOSTILE, header, padded
+from tests.support.picture_files import encoded, photograph
+from tests.support.tar_files import tar_of
+from transforms.decontamination import evaluation_files as files
+from transforms.decontamination.evaluation_files import (
+    EvaluationFile,
+    contents_digest,
+    named_images,
+    parts_of,
+)
+
+BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
+
+
+def test_a_file_that_is_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(BODIES[0])
+    assert list(named_images(str(path))) == [("", BODIES[0])]
+
+
+def test_a_tar_of_images(tmp_path: Path) -> None:
+    members = {"1.jpg": BODIES[0], "1.txt": b"a dog", "1.json": b"{}", "d/2.PNG": BODIES[1]}
+    path = tar_of(tmp_path / "a.tar", members | {"3.jpg": b"<html>", "4.webp": BODIES[2]})
+    assert list(named_images(path)) == [
+        ("1.jpg", BODIES[0]),
+        ("d/2.PNG", BODIES[1]),
+        ("3.jpg", b"<html>"),
+        ("4.webp", BODIES[2]),
+    ]
+
+
+@pytest.mark.parametrize("name", ["image", "jpg", "png", "webp", "bytes"])
+@pytest.mark.parametrize("in_struct", [False, True])
+def test_a_column_of_images(tmp_path: Path, name: str, in_struct: bool) -> None:
+    rows = [*BODIES, None]
+    images = [{"bytes": body, "path": "x.jpg"} for body in rows] if in_struct else rows
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"label": [1, 2, 3, 4], name: images}), path)
+    names = ["x.jpg"] * 4 if in_struct else ["0", "1", "2", "3"]
+    assert list(named_images(path)) == list(zip(names, [*BODIES, b""], strict=True))
+
+
+def test_rows_whose_path_is_not_given_are_numbered(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.parquet")
+    images = [
+        {"bytes": body, "path": given} for body, given in zip(BODIES, (None, "", "c"), strict=True)
+    ]
+    pq.write_table(pa.table({"image": images}), path)
+    assert [image.name for image in named_images(path)] == ["0", "1", "c"]
+
+
+def test_a_table_without_images_says_what_it_has(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"picture": BODIES, "label": [1, 2, 3]}), path)
+    with pytest.raises(ValueError, match=r"no column image.*picture, label"):
+        list(named_images(path))
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.jpg", "a.parquet"])
+def test_images_of_too_many_bytes_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(files, "MAX_BYTES", len(BODIES[0]))
+    path = tmp_path / name
+    for more, expected in ((b"", BODIES[0]), (b"\0", b"")):
+        if name == "a.tar":
+            tar_of(path, {"1.jpg": BODIES[0] + more})
+        elif name == "a.jpg":
+            path.write_bytes(BODIES[0] + more)
+        else:
+            pq.write_table(pa.table({"image": [BODIES[0] + more]}), path)
+        assert [image.body for image in named_images(str(path))] == [expected]
+
+
+def test_links_have_no_bytes_and_names_may_be_any(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", errors="surrogateescape") as tar:
+        for name in ("caf\udce9.jpg", "\u202e.png", "a" * 300 + ".JPG"):
+            member = tarfile.TarInfo(name)
+            member.size = len(BODIES[0])
+            tar.addfile(member, io.BytesIO(BODIES[0]))
+        for kind, target in ((tarfile.SYMTYPE, "/etc/passwd"), (tarfile.LNKTYPE, "\u202e.png")):
+            member = tarfile.TarInfo("link.jpg")
+            member.type, member.linkname = kind, target
+            tar.addfile(member)
+    bodies = [image.body for image in named_images(str(path))]
+    assert bodies == [BODIES[0]] * 3 + [b"", b""]
+
+
+def test_many_tiny_members(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes((header(b"a.jpg", 1) + padded(b"\xff")) * 20_000 + END)
+    assert [image.body for image in named_images(str(path))] == [b"\xff"] * 20_000
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_tar_ends(tmp_path: Path, name: str) -> None:
+    tar, expected = HOSTILE[name]
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar)
+    if isinstance(expected, str):
+        with pytest.raises(Exception, match=expected):
+            list(named_images(str(path)))
+    else:
+        images = sum(member[0].endswith(".jpg") for member in expected)
+        assert len(list(named_images(str(path)))) == images
+
+
+@pytest.mark.parametrize(
+    "images",
+    [["a.jpg"], [1], [[b"x"]], [{"path": "a.jpg"}], [{"bytes": "a"}], [{"bytes": {"a": b"x"}}]],
+)
+def test_a_column_that_holds_no_bytes_is_none(tmp_path: Path, images: list) -> None:
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": images}), path)
+    with pytest.raises(ValueError, match="has no column image"):
+        list(named_images(path))
+
+
+def test_a_large_image_in_a_dictionary_is_held_once(tmp_path: Path) -> None:
+    """64 rows of one value were 64 times its bytes."""
+    path = str(tmp_path / "a.parquet")
+    large = pa.array([bytes(1 << 22)], pa.binary())
+    rows = pa.DictionaryArray.from_arrays(pa.array([0] * 640, pa.int32()), large)
+    plain = {"dictionary_pagesize_limit": 1 << 30, "store_schema": False}
+    pq.write_table(pa.table({"image": rows}), path, **plain)
+    before = pa.total_allocated_bytes()
+    most = 0
+    for _, body in named_images(path):
+        most = max(most, pa.total_allocated_bytes() - before)
+        assert len(body) == 1 << 22
+    assert most < 32 << 20
+
+
+def test_a_tar_is_a_part_of_its_own_and_images_come_many_at_once() -> None:
+    images = [EvaluationFile("b", f"/b/{number:03}.jpg") for number in range(300)]
+    others = [EvaluationFile("a", "/a/2.tar"), EvaluationFile("c", "/c/1.parquet")]
+    parts = parts_of([*images, *others][::-1])
+    assert [len(part) for part in parts] == [1, 256, 44, 1]
+    assert [file for part in parts for file in part] == [others[0], *images, others[1]]
+    assert parts_of([]) == []
+
+
+def test_a_digest_is_of_the_bytes_alone(tmp_path: Path) -> None:
+    bodies = {"a.jpg": BODIES[0], "b.jpg": BODIES[0], "c.jpg": BODIES[1], "d.jpg": b""}
+    for name, body in bodies.items():
+        (tmp_path / name).write_bytes(body)
+    a, b, c, d = (contents_digest(EvaluationFile("x", str(tmp_path / name))) for name in bodies)
+    assert a == b
+    assert len({a, c, d}) == 3

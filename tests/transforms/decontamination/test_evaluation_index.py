@@ -1,0 +1,104 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.picture_files import encoded, photograph
+from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_index import (
+    DigestedFile,
+    digested,
+    find_index,
+    index_path,
+    open_index,
+    set_folders,
+    sets_of,
+)
+from transforms.decontamination.index_evaluation_images import write_index
+from transforms.decontamination.measured_parts import measure_part
+from transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from transforms.storage.documents import DocumentError
+
+MEASURE = PerceptualMeasure()
+
+
+def made(folder: Path, count: int = 3) -> str:
+    files = []
+    for number in range(count):
+        path = folder / "photographs" / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encoded(photograph(number), "JPEG"))
+        files.append(EvaluationFile("some", str(path)))
+    place = str(folder / "index")
+    parts = [measure_part(tuple(files), place, MEASURE, str(folder / "work"))]
+    assert write_index(place, MEASURE, parts) == place
+    return place
+
+
+def test_an_index_names_its_images(tmp_path: Path) -> None:
+    place = made(tmp_path)
+    index = open_index(place, MEASURE)
+    assert index is not None
+    assert [index.name(row) for row in range(3)] == [("some", f"{n}.jpg") for n in range(3)]
+    hashes = np.fromfile(f"{place}/phashes.u64", "<u8")
+    assert [nearest and nearest.row for nearest in index.nearest(hashes[::-1])] == [2, 1, 0]
+    assert open_index(place, MEASURE) is index
+    assert open_index("", MEASURE) is None
+
+
+def test_an_index_whose_files_are_not_whole_is_none(tmp_path: Path) -> None:
+    place = made(tmp_path)
+    description = find_index(place)
+    assert description is not None
+    assert set(description.sizes) == {"images.parquet", "phashes.u64"}
+    os.truncate(f"{place}/phashes.u64", 16)
+    assert find_index(place) is None
+    os.remove(f"{place}/phashes.u64")
+    assert find_index(place) is None
+    assert find_index(str(tmp_path)) is None
+
+
+def test_a_description_that_is_none_says_so(tmp_path: Path) -> None:
+    (tmp_path / "description.json").write_text("{}")
+    with pytest.raises(DocumentError):
+        find_index(str(tmp_path))
+
+
+def test_its_name_is_of_contents_and_settings_wherever_they_lie(tmp_path: Path) -> None:
+    names = {}
+    for folder, body in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / folder).mkdir()
+        for name in ("x.jpg", "y.jpg"):
+            (tmp_path / folder / name).write_bytes(body)
+        files = [EvaluationFile("s", str(tmp_path / folder / name)) for name in ("x.jpg", "y.jpg")]
+        names[folder] = index_path("in", MEASURE, digested(files))
+        assert index_path("in", MEASURE, digested(files[::-1])) == names[folder]
+    assert names["a"] == names["b"] != names["c"]
+    assert names["a"].startswith("in/phash-")
+
+    file = DigestedFile("s", "/a/x.jpg", "0")
+    one = index_path("in", MEASURE, [file])
+    assert index_path("in", MEASURE, [file._replace(name="t")]) != one
+    assert index_path("in", MEASURE, [file._replace(path="/b/y.jpg")]) != one
+    assert index_path("in", MEASURE, [file._replace(path="/b/x.jpg")]) == one
+
+
+@pytest.mark.parametrize(
+    ("paths", "folder"),
+    [
+        (["/a/b/1.jpg"], "/a/b/"),
+        (["/a/b/1.jpg", "/a/c/2.jpg"], "/a/"),
+        (["/a/b/1.jpg", "/a/bc/2.jpg"], "/a/"),
+        (["s3://x/1.tar", "s3://x/2.tar"], "s3://x/"),
+        (["/1.jpg", "/a/2.jpg"], "/"),
+    ],
+)
+def test_the_folder_of_a_set(paths: list[str], folder: str) -> None:
+    files = [("s", path) for path in paths] + [("other", "/z/1.jpg")]
+    assert set_folders(files) == {"s": folder, "other": "/z/"}
+
+
+def test_the_sets_of_an_index(tmp_path: Path) -> None:
+    assert [(name, of.images) for name, of in sets_of(made(tmp_path)).items()] == [("some", 3)]
+    assert sets_of("") == {}

@@ -1,0 +1,89 @@
+import json
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+
+from tests.support.made_batches import run_in_beam
+from tests.support.picture_files import encoded, photograph
+from tests.support.tar_files import tar_of
+from transforms.decontamination.evaluation_files import EvaluationFile, parts_of
+from transforms.decontamination.evaluation_index import EvaluationSet, open_index
+from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
+from transforms.decontamination.perceptual_overlap import PerceptualMeasure
+
+BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
+MEASURE = PerceptualMeasure()
+
+
+def indexed(files: list[EvaluationFile], folder: Path) -> tuple[Path | None, dict]:
+    """The place of the index that Beam makes of some files in a folder, and its sets."""
+    got: dict[str, list] = {"place": [], "sets": []}
+
+    def build(pipeline: beam.Pipeline) -> None:
+        transform = IndexEvaluationImages(MEASURE, str(folder / "in"), str(folder / "work"))
+        for name, output in (pipeline | beam.Create(parts_of(files)) | transform).items():
+            written = folder / f"{name}.json"
+            encoded = output | f"Encode {name}" >> beam.Map(_plain)
+            encoded | f"Write {name}" >> beam.Map(written.write_text)
+            assert_that(
+                encoded | f"Count {name}" >> beam.combiners.Count.Globally(),
+                equal_to([1]),
+                label=name,
+            )
+
+    run_in_beam(build)
+    got = {name: json.loads((folder / f"{name}.json").read_text()) for name in got}
+    sets = {name: EvaluationSet(**counts) for name, counts in got["sets"].items()}
+    return Path(got["place"]) if got["place"] else None, sets
+
+
+def _plain(value: object) -> str:
+    return json.dumps(value, default=vars)
+
+
+def test_files_to_an_index(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(BODIES[1])
+    tar = tar_of(tmp_path / "b.tar", {"1.jpg": BODIES[0], "2.webp": b""})
+    files = [EvaluationFile("two", tar), EvaluationFile("one", str(tmp_path / "a.png"))]
+    place, sets = indexed(files, tmp_path)
+    assert place is not None
+    assert place.parent == tmp_path / "in"
+    assert sets == {"one": EvaluationSet(1, 0), "two": EvaluationSet(1, 1)}
+    index = open_index(str(place), MEASURE)
+    assert index is not None
+    assert [index.name(row) for row in (0, 1)] == [("one", "a.png"), ("two", "b.tar/1.jpg")]
+
+
+def test_an_index_is_made_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.png").write_bytes(BODIES[1])
+    (tmp_path / "b.png").write_bytes(b"")
+    files = [EvaluationFile("one", str(tmp_path / name)) for name in ("a.png", "b.png")]
+    place, sets = indexed(files, tmp_path)
+    assert place is not None
+    made = {path: path.stat().st_mtime_ns for path in place.iterdir()}
+    caplog.clear()
+    assert indexed(files, tmp_path) == (place, sets)
+    assert {path: path.stat().st_mtime_ns for path in place.iterdir()} == made
+    assert "1 evaluation images cannot be decoded" in caplog.text
+
+    (place / "phashes.u64").write_bytes(b"")  # as a killed run may have left it
+    assert indexed(files, tmp_path) == (place, sets)
+    assert (place / "phashes.u64").stat().st_size == 8
+
+
+def test_other_files_make_another_index(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(BODIES[1])
+    file = EvaluationFile("one", str(tmp_path / "a.png"))
+    first, _ = indexed([file], tmp_path)
+    (tmp_path / "a.png").write_bytes(BODIES[0])
+    second, _ = indexed([file], tmp_path)
+    assert first != second
+
+
+def test_nothing_that_can_be_decoded_is_no_index(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    file = EvaluationFile("one", str(tmp_path / "a.png"))
+    for _ in range(2):  # made, and found
+        assert indexed([file], tmp_path) == (None, {"one": EvaluationSet(0, 1)})

@@ -1,0 +1,194 @@
+"""The evaluation image that each image is nearest to a copy of, by an index on disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from transforms.decontamination.copy_check import UNLIKE, PairCheck, Query
+from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
+from transforms.decontamination.copy_index_files import (
+    DOCUMENT,
+    ENTRIES_AN_IMAGE,
+    FORMAT,
+    PLANES,
+    ROWS,
+    SEARCH,
+    VECTORS,
+    CopyIndexDocument,
+)
+from transforms.decontamination.copy_planes import SIDE_PX, Plane
+from transforms.decontamination.copy_variants import VARIANTS, Variant
+from transforms.decontamination.copy_vectors import WIDTH, Vectors, as_unit, cosines, vectors_of
+from transforms.decontamination.plane_alignment import placement_of
+from transforms.storage.documents import read_document
+
+_LISTS_SEARCHED = 16
+_NEAREST = 8  # entries whose cosines are computed exactly
+_LEAST_COSINE = 0.75  # of what is checked
+_MOST_CHECKED = 2  # evaluation images; each takes 1.6 ms
+# A flat picture has nothing by which it could be told to be a copy.
+_LEAST_CONTRAST = 2.0  # grey levels, standard deviation
+_LEAST_TEXTURED = 0.05  # of the fine band; below, its correlations are chance
+_FAR = 2.0
+_FARTHEST_CHECKED = 0.999
+
+
+class CopyMatch(NamedTuple):
+    """The evaluation image that an image is nearest to a copy of.
+
+    Attributes:
+      row: of the evaluation image, from 0; -1 where none is near.
+      distance: 0 to 2, in thousandths. Below 1 the planes were compared place by place: 0 is
+        agreement everywhere. From 1 on they were not: it is 2 less the cosine.
+      cosine: of the descriptors, -1 to 1, of the nearest variant of that evaluation image.
+      variant: its name, as in "crop_75_top_left_mirrored"; "" where there is none.
+      check: the numbers behind a distance below 1.
+    """
+
+    row: int
+    distance: float
+    cosine: float
+    variant: str
+    check: PairCheck
+
+
+NOTHING_NEAR = CopyMatch(-1, _FAR, 0.0, "", UNLIKE)
+
+
+class CopyIndex:
+    """An index of evaluation images, mapped. Several threads may search it at once."""
+
+    def __init__(
+        self, search: Any, vectors: Vectors, planes: npt.NDArray[np.uint8], rows: Any
+    ) -> None:
+        self._search, self._vectors, self._planes, self._rows = search, vectors, planes, rows
+
+    @classmethod
+    def open(cls, folder: str) -> CopyIndex:
+        """The index that `build_copy_index` made in a folder.
+
+        Raises:
+          ValueError: it was made by another descriptor, or files of it are missing or cut.
+        """
+        place = Path(folder)
+        try:
+            document = read_document(str(place / DOCUMENT), CopyIndexDocument)
+            return cls._opened(place, document)
+        except (OSError, RuntimeError) as error:  # faiss raises RuntimeError
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"the index of evaluation images in {folder} cannot be read: {reason}; remove the "
+                "folder, and it is made anew"
+            ) from error
+
+    @classmethod
+    def _opened(cls, place: Path, document: CopyIndexDocument) -> CopyIndex:
+        if (document.format, document.descriptor_sha256) != (FORMAT, DESCRIPTOR_SHA256):
+            raise ValueError(
+                f"the index of evaluation images in {place} was made by another version; remove "
+                "the folder, and it is made anew"
+            )
+        n, m = document.images, document.planes
+        search = None
+        if n:
+            # Unlike IO_FLAG_MMAP this maps the codes of fast-scan lists too.
+            flags = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY
+            search = faiss.read_index(str(place / SEARCH), flags)
+            if search.ntotal != n * ENTRIES_AN_IMAGE:
+                raise OSError(f"{SEARCH} has {search.ntotal} entries")
+            if hasattr(search, "nprobe"):
+                search.nprobe = _LISTS_SEARCHED
+        return cls(
+            search,
+            _mapped(place / VECTORS, np.dtype(np.int8), (n * ENTRIES_AN_IMAGE, WIDTH)),
+            _mapped(place / PLANES, np.dtype(np.uint8), (m, SIDE_PX, SIDE_PX)),
+            _mapped(place / ROWS, np.dtype("<i4"), (n, 2)),
+        )
+
+    def __len__(self) -> int:
+        """How many evaluation images it has."""
+        return len(self._rows)
+
+    def nearest(
+        self, whole: npt.NDArray[np.uint8], trimmed: npt.NDArray[np.uint8]
+    ) -> list[CopyMatch]:
+        """For each image the evaluation image that it is nearest to a copy of.
+
+        An image's match depends on that image alone, to the last bit: not on the others of the
+        batch, nor on how many threads there are.
+
+        Args:
+          whole, trimmed: uint8[n, 64, 64], the planes of n images by `copy_planes`.
+        """
+        matches = [NOTHING_NEAR] * len(trimmed)
+        if not len(self):
+            return matches
+        faiss.omp_set_num_threads(1)  # of this thread alone
+        told = np.flatnonzero(trimmed.std(axis=(1, 2)) >= _LEAST_CONTRAST)
+        vectors = vectors_of(trimmed[told])
+        for at, vector, unit in zip(told.tolist(), vectors, as_unit(vectors), strict=True):
+            matches[at] = self._match(trimmed[at], vector, unit)
+        return matches
+
+    def _match(self, plane: Plane, vector: Vectors, unit: npt.NDArray[np.float32]) -> CopyMatch:
+        # One query at a time: with several, faiss takes other ways, whose last bits differ.
+        _, found = self._search.search(unit[np.newaxis], _NEAREST)
+        entries = np.sort(found[0][found[0] >= 0])
+        if not len(entries):
+            return NOTHING_NEAR
+        near = self._nearest_images(vector, entries)
+        cosine, entry = near[0]
+        checked = [pair for pair in near if pair[0] > _LEAST_COSINE][:_MOST_CHECKED]
+        if not checked:
+            row, variant = divmod(entry, ENTRIES_AN_IMAGE)
+            return CopyMatch(row, _rounded(2 - cosine), cosine, VARIANTS[variant].name, UNLIKE)
+        query = Query(plane)
+        matches = [self._checked(query, cosine, entry) for cosine, entry in checked]
+        return min(matches, key=lambda match: match.distance)
+
+    def _nearest_images(self, vector: Vectors, entries: Any) -> list[tuple[float, int]]:
+        """The cosine and the entry of the nearest variant of each evaluation image, best first."""
+        exact = cosines(vector, self._vectors[entries]).tolist()
+        ranked = sorted(zip(exact, entries.tolist(), strict=True), key=lambda pair: -pair[0])
+        best: dict[int, tuple[float, int]] = {}
+        for cosine, entry in ranked:
+            best.setdefault(entry // ENTRIES_AN_IMAGE, (cosine, entry))
+        return [*best.values()]
+
+    def _checked(self, query: Query, cosine: float, entry: int) -> CopyMatch:
+        row, number = divmod(entry, ENTRIES_AN_IMAGE)
+        variant: Variant = VARIANTS[number]
+        plane: Plane = self._planes[self._rows[row, int(variant.of_trimmed)]]
+        if variant.is_mirrored:
+            plane = np.ascontiguousarray(plane[:, ::-1])
+        # A mirrored crop lies at the other side of the mirrored plane.
+        left = SIDE_PX * (1 - variant.size) - variant.x_px if variant.is_mirrored else variant.x_px
+        check = query.check(plane, placement_of(variant.size, left, variant.y_px))
+        return CopyMatch(row, distance_of(check), cosine, variant.name, check)
+
+
+def distance_of(check: PairCheck) -> float:
+    """0 where two planes agree everywhere, up to 0.999 where they don't, in thousandths."""
+    if check.fine_textured <= _LEAST_TEXTURED:
+        return _FARTHEST_CHECKED
+    agreement = 0.8 * check.fine_correlation + 0.2 * check.fine_agreeing
+    return min(_rounded(max(1 - agreement, 0.0)), _FARTHEST_CHECKED)
+
+
+def _rounded(distance: float) -> float:
+    return round(distance, 3)
+
+
+def _mapped(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    size = int(np.prod(shape)) * kind.itemsize
+    if os.path.getsize(path) != size:
+        raise OSError(f"{path.name} has not the {size} bytes that {DOCUMENT} tells of")
+    if not size:
+        return np.zeros(shape, kind)  # nothing cannot be mapped
+    return np.memmap(path, kind, "r", shape=shape).view(np.ndarray)

@@ -1,0 +1,78 @@
+"""Overlap by copies: what people do to pictures, seen through by a descriptor and a check.
+
+docs/overlap.md says how it works and what it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
+from transforms.decontamination.copy_index import CopyIndex, CopyMatch
+from transforms.decontamination.copy_index_files import (
+    DOCUMENT,
+    FORMAT,
+    PLANES,
+    ROWS,
+    SEARCH,
+    VECTORS,
+    build_copy_index,
+)
+from transforms.decontamination.copy_planes import SIDE_PX, copy_planes
+from transforms.decontamination.overlap_measure import Features, Look, Nearest
+
+
+@dataclass(frozen=True)
+class CopyMeasure:
+    """How far a picture is from being a copy: 0 to 2, as `CopyMatch` has it."""
+
+    name: str = "copy"
+    min_distance: float = 0.1
+    # From a small plane of a JPEG distances are off by less than this, and what is no candidate by
+    # it is none by the whole picture.
+    quick_error: float = 0.15
+    files: tuple[str, ...] = (DOCUMENT, PLANES, ROWS, VECTORS, SEARCH)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"descriptor": DESCRIPTOR_SHA256, "format": str(FORMAT)}
+
+    @property
+    def row_type(self) -> np.dtype[Any]:
+        return np.dtype((np.uint8, (2, SIDE_PX, SIDE_PX)))
+
+    def features(self, looks: Sequence[Look]) -> Features:
+        """uint8[n, 2, 64, 64], the whole and the trimmed plane of each picture."""
+        rows = np.empty((len(looks), 2, SIDE_PX, SIDE_PX), np.uint8)
+        for row, look in zip(rows, looks, strict=True):
+            assert look.image.grey is not None, "the picture was looked at with keep_grey"
+            planes = copy_planes(look.image.grey)
+            row[0], row[1] = planes.whole, planes.trimmed
+        return rows
+
+    def build(self, features: Iterable[Features], count: int, folder: Path) -> None:
+        build_copy_index(features, str(folder))
+
+    def open(self, folder: Path) -> _Copies:
+        return _Copies(CopyIndex.open(str(folder)))
+
+
+class _Copies:
+    def __init__(self, index: CopyIndex) -> None:
+        self._index = index
+
+    def nearest(self, features: Features) -> list[Nearest | None]:
+        matches = self._index.nearest(features[:, 0], features[:, 1])
+        return [_nearest(match) if match.row >= 0 else None for match in matches]
+
+
+def _nearest(match: CopyMatch) -> Nearest:
+    numbers: dict[str, float | str] = {"cosine": round(match.cosine, 3), "variant": match.variant}
+    if match.distance < 1:
+        numbers |= {name: round(float(n), 3) for name, n in match.check._asdict().items()}
+    return Nearest(match.row, match.distance, numbers)

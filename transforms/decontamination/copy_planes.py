@@ -1,0 +1,127 @@
+"""The two small grey planes of a picture by which copies of it are found: whole, and trimmed.
+
+A copy with bars or a frame around it shares its trimmed plane with the picture without them. Both
+planes are squashed to a square, so that a copy with another aspect ratio has the same planes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Plane = npt.NDArray[np.uint8]
+
+SIDE_PX = 64
+# Grey levels within a border's line, and between its lines: JPEG's ringing stays within 10.
+_LINE_RANGE = 10
+_OPPOSITE_RANGE = 12  # between the colours of opposite borders
+_MOST_OF_ONE_SIDE = 0.45  # a larger border may be half of a picture
+_LEAST_LEFT = 0.3  # of a side, between two borders
+# A frame inside of bars, as a framed picture has that is letterboxed: two rounds find both.
+_ROUNDS = 2
+
+
+class CopyPlanes(NamedTuple):
+    """The planes of one picture.
+
+    Attributes:
+      whole: uint8[64, 64], the picture squashed.
+      trimmed: uint8[64, 64], the same without borders; `whole` where there are none.
+      is_trimmed: whether there are.
+    """
+
+    whole: Plane
+    trimmed: Plane
+    is_trimmed: bool
+
+
+def copy_planes(grey: Plane) -> CopyPlanes:
+    """The planes of a picture. Takes 10 us for 80x60, 31 us for 160x120, and 25 us
+    more where it trims.
+
+    Borders are trimmed only where opposite sides both have one, of one colour: a banner above or
+    below a picture is no border, and what is left after cutting it would be squashed otherwise than
+    the picture was.
+
+    Args:
+      grey: uint8[height, width] of any size.
+
+    Raises:
+      ValueError: the picture has no pixels, or is no grey plane of bytes.
+    """
+    if grey.ndim != 2 or not grey.size or grey.dtype != np.uint8:
+        raise ValueError(f"a grey plane must be uint8[height, width]; got {grey.dtype}{grey.shape}")
+    small = _shrunk(grey)
+    whole = _squashed(small)
+    inner = _without_borders(small)
+    if inner is small:
+        return CopyPlanes(whole, whole, False)
+    return CopyPlanes(whole, _squashed(inner), True)
+
+
+def _shrunk(grey: Plane) -> Plane:
+    """The plane with both sides below 128 px, by whole factors: OpenCV's `INTER_AREA` takes 3 us
+    from 160x120 by a whole factor, and 63 us by another."""
+    height, width = grey.shape
+    down, across = max(1, height // SIDE_PX), max(1, width // SIDE_PX)
+    if down == across == 1:
+        return grey
+    top, left = height % down // 2, width % across // 2
+    kept_height, kept_width = height // down, width // across
+    cut = grey[top : top + kept_height * down, left : left + kept_width * across]
+    return _resized(cut, kept_width, kept_height, cv2.INTER_AREA)
+
+
+def _squashed(plane: Plane) -> Plane:
+    return _resized(plane, SIDE_PX, SIDE_PX, cv2.INTER_LINEAR)
+
+
+def _resized(plane: Plane, width: int, height: int, how: int) -> Plane:
+    # Rows may be apart in memory, but not samples.
+    if plane.strides[1] != 1:
+        plane = np.ascontiguousarray(plane)
+    return np.asarray(cv2.resize(plane, (width, height), interpolation=how), np.uint8)
+
+
+def _without_borders(plane: Plane) -> Plane:
+    """The plane inside its borders; the very same array where it has none."""
+    for _ in range(_ROUNDS):
+        before = plane
+        plane = _without_sides(plane, axis=1)
+        plane = _without_sides(plane, axis=0)
+        if plane is before:
+            break
+    return plane
+
+
+def _without_sides(plane: Plane, axis: int) -> Plane:
+    """The plane without the borders above and below (axis 0), or left and right (axis 1)."""
+    lines = plane.shape[axis]
+    first, last = (plane[0], plane[-1]) if axis == 0 else (plane[:, 0], plane[:, -1])
+    if not _is_flat(first) or not _is_flat(last):  # of most photographs nothing else is looked at
+        return plane
+    lowest = plane.min(axis=1 - axis).astype(np.int32)
+    highest = plane.max(axis=1 - axis).astype(np.int32)
+    before = _flat_lines(lowest, highest)
+    after = _flat_lines(lowest[::-1], highest[::-1])
+    of_one_colour = abs(int(highest[0]) - int(highest[-1])) <= _OPPOSITE_RANGE
+    # One line more on each side: it is of the border and the picture mixed.
+    left = lines - before - after - 2
+    if not before or not after or not of_one_colour or left <= lines * _LEAST_LEFT:
+        return plane
+    inside = slice(before + 1, lines - after - 1)
+    return plane[inside] if axis == 0 else plane[:, inside]
+
+
+def _is_flat(line: Plane) -> bool:
+    return int(line.max()) - int(line.min()) <= _LINE_RANGE
+
+
+def _flat_lines(lowest: npt.NDArray[np.int32], highest: npt.NDArray[np.int32]) -> int:
+    """How many lines from the first on are of its colour alone; 0 where they are too many."""
+    flat = (highest - lowest <= _LINE_RANGE) & (np.abs(highest - highest[0]) <= _LINE_RANGE)
+    count = int(flat.argmin())  # of the first that is not; 0 where all are
+    return count if count < len(lowest) * _MOST_OF_ONE_SIDE else 0

@@ -1,0 +1,133 @@
+"""The images of evaluation sets, with their names, out of the files that hold them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.images.file_formats import IMAGE_SUFFIXES
+from transforms.storage.files import open_to_read
+from transforms.storage.tar_members import tar_members
+
+MAX_BYTES = 1 << 26  # of an image; a larger one is counted as unreadable
+_FILES_AT_ONCE = 256  # of one image each; a tar or a Parquet file is a part of its own
+
+
+@dataclass(frozen=True)
+class EvaluationFile:
+    """A file of evaluation images: an image, a tar of them, or Parquet with a column of them."""
+
+    name: str  # of the evaluation set
+    path: str
+    bytes: int = 0
+
+
+class NamedImage(NamedTuple):
+    """An image of an evaluation file.
+
+    Attributes:
+      name: within its file: a tar's member, a Parquet file's row or the path that it gives; empty
+        where the file is the image.
+      body: its bytes; empty where they are more than MAX_BYTES, or not there.
+    """
+
+    name: str
+    body: bytes
+
+
+def parts_of(files: Sequence[EvaluationFile]) -> list[tuple[EvaluationFile, ...]]:
+    """Files to be read by one worker at a time, in an order that depends on them alone."""
+    parts: list[list[EvaluationFile]] = []
+    for file in sorted(files, key=lambda file: (file.name, file.path)):
+        fits = parts and len(parts[-1]) < _FILES_AT_ONCE and not _holds_many(parts[-1][-1])
+        if fits and not _holds_many(file):
+            parts[-1].append(file)
+        else:
+            parts.append([file])
+    return [tuple(part) for part in parts]
+
+
+def _holds_many(file: EvaluationFile) -> bool:
+    return file.path.lower().endswith((".tar", ".parquet"))
+
+
+def contents_digest(file: EvaluationFile) -> str:
+    """What tells a file's contents from others': SHA-256, in hex."""
+    digest = hashlib.sha256()
+    with open_to_read(file.path) as source:
+        while piece := source.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def named_images(path: str) -> Iterator[NamedImage]:
+    """The images in one file, in their order.
+
+    Raises:
+      ValueError: a Parquet file has no column of images.
+    """
+    suffix = path.lower()
+    with open_to_read(path) as source:
+        if suffix.endswith(".tar"):
+            for member in tar_members(source):
+                if member.name.lower().endswith(IMAGE_SUFFIXES):
+                    source.seek(member.at)
+                    fits = member.plain and member.size <= MAX_BYTES
+                    yield NamedImage(member.name, source.read(member.size) if fits else b"")
+        elif suffix.endswith(".parquet"):
+            yield from _parquet_images(source, path)
+        else:
+            body = source.read(MAX_BYTES + 1)
+            yield NamedImage("", body if len(body) <= MAX_BYTES else b"")
+
+
+def _parquet_images(source: BinaryIO, path: str) -> Iterator[NamedImage]:
+    """Images as `datasets` stores them, a struct with `bytes`, or a plain column of bytes."""
+    file = pq.ParquetFile(
+        source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+    )
+    name = _image_column(file.schema_arrow, path)
+    # One row at once: of a dictionary, 64 may be 64 times the largest value. An image takes longer.
+    for row, batch in enumerate(file.iter_batches(batch_size=1, columns=[name])):
+        images = batch.column(0)
+        shown = _given_path(images) or str(row)
+        if pa.types.is_struct(images.type):
+            images = pc.struct_field(images, "bytes")
+        if isinstance(images, pa.DictionaryArray):
+            images = images.dictionary_decode()
+        for body in images:
+            fits = body.is_valid and body.as_buffer().size <= MAX_BYTES
+            yield NamedImage(shown, body.as_py() if fits else b"")
+
+
+def _given_path(images: pa.Array) -> str:
+    """What a struct of one image says where it comes from; empty where it does not."""
+    at = images.type.get_field_index("path") if pa.types.is_struct(images.type) else -1
+    if at < 0 or not pa.types.is_string(images.type.field(at).type):
+        return ""
+    return pc.struct_field(images, "path")[0].as_py() or ""
+
+
+def _image_column(schema: pa.Schema, path: str) -> str:
+    for name in ("image", "jpg", "png", "webp", "bytes"):
+        if schema.names.count(name) == 1 and _holds_bytes(schema.field(name).type):
+            return name
+    raise ValueError(
+        f"evaluation images: {path} has no column image, jpg, png, webp or bytes of bytes; "
+        f"it has {', '.join(schema.names)}"
+    )
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _holds_bytes(kind.field(at).type)
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return kind in (pa.binary(), pa.large_binary())

@@ -1,0 +1,66 @@
+"""Which images come too close to an evaluation image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.columns import reasons as r
+from transforms.decontamination.evaluation_index import EvaluationIndex
+from transforms.decontamination.overlap_measure import Nearest
+
+_COLUMNS = {
+    "evaluation_set": pa.string(),
+    "evaluation_image": pa.string(),
+    "evaluation_measure": pa.string(),
+    "evaluation_distance": pa.float64(),
+    "evaluation_numbers": pa.string(),
+}
+
+
+def evaluation_reasons(distances: pa.Array, *, min_distance: float) -> pa.StringArray:
+    """Why each image may not be trained on, or null.
+
+    Args:
+      distances: float64[n], to the nearest evaluation image, in the unit of the measure; null where
+        unknown.
+      min_distance: in the same unit; an image nearer than this goes.
+
+    Source: ALIGN (Jia et al., 2021), section 3 removes near-duplicates of test images.
+    """
+    near = pc.less(distances, min_distance)
+    return pc.if_else(pc.fill_null(near, False), r.EVALUATION_OVERLAP, pa.scalar(None, pa.string()))
+
+
+def overlap_columns(
+    nearest: Sequence[Nearest | None], index: EvaluationIndex | None
+) -> dict[str, pa.Array]:
+    """What is written of the evaluation image that is nearest to each image, by column.
+
+    Returns:
+      evaluation_set, evaluation_image, evaluation_measure, evaluation_numbers (JSON): string[n];
+      evaluation_distance: float64[n]; null where there is none.
+    """
+    if index is None:
+        return {}
+    rows: list[dict[str, object]] = []
+    for found in nearest:
+        if found is None:
+            rows.append({})
+            continue
+        of_set, name = index.name(found.row)
+        rows.append(
+            {
+                "evaluation_set": of_set,
+                "evaluation_image": name,
+                "evaluation_measure": index.measure.name,
+                "evaluation_distance": found.distance,
+                "evaluation_numbers": json.dumps(dict(found.numbers)) if found.numbers else None,
+            }
+        )
+    return {
+        name: pa.array([row.get(name) for row in rows], kind) for name, kind in _COLUMNS.items()
+    }

@@ -1,0 +1,122 @@
+"""Files of evaluation images to the index of them, by Beam."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.decontamination.evaluation_index import (
+    DESCRIPTION,
+    IMAGE_ROWS,
+    IMAGES,
+    IndexDescription,
+    digested,
+    find_index,
+    index_path,
+    set_folders,
+    sets_of,
+)
+from transforms.decontamination.measured_parts import (
+    MeasuredPart,
+    by_set,
+    measure_part,
+    read_features,
+    shown_name,
+)
+from transforms.decontamination.overlap_measure import OverlapMeasure
+from transforms.storage.documents import write_document
+from transforms.storage.files import write_atomically
+
+LOG = logging.getLogger("alignset")
+_NAMED = 100  # unreadable images that the description names
+
+
+def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPart]) -> str:
+    """Makes the index, unless it is there already; returns its place, or "" where it is empty."""
+    if description := find_index(place):
+        if description.unreadable:
+            LOG.warning(
+                "%d evaluation images cannot be decoded, so copies of them are not found: %s …",
+                sum(one.unreadable for one in description.sets.values()),
+                ", ".join(description.unreadable[:3]),
+            )
+        return place if any(one.images for one in description.sets.values()) else ""
+    ordered = sorted(parts, key=lambda part: (part.first.name, part.first.path))
+    images = image_rows(ordered)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if len(images):
+            features = (rows for part in ordered for rows in read_features(part, measure))
+            measure.build(features, len(images), folder)
+        pq.write_table(images, folder / IMAGES, compression="zstd")
+        sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        for file in sizes:
+            _bring(folder / file, f"{place}/{file}")
+    unreadable = [f"{of}: {shown}" for part in ordered for of, shown in part.unreadable]
+    write_document(
+        f"{place}/{DESCRIPTION}",
+        IndexDescription(
+            measure.name, measure.settings, by_set(ordered), unreadable[:_NAMED], sizes
+        ),
+    )
+    return place if len(images) else ""
+
+
+def _bring(local: Path, path: str) -> None:
+    with local.open("rb") as source:
+        write_atomically(
+            path, lambda sink: sink.writelines(iter(lambda: source.read(1 << 20), b""))
+        )
+
+
+def image_rows(parts: Iterable[MeasuredPart]) -> pa.Table:
+    """The set, name and file of each image; names begin below the folder that all of a set are
+    in."""
+    rows = [row for part in parts for row in part.rows]
+    folders = set_folders([(of, path) for of, _, path in rows])
+    names = [shown_name(path.removeprefix(folders[of]), name) for of, name, path in rows]
+    columns = [[of for of, _, _ in rows], names, [path for _, _, path in rows]]
+    return pa.table(columns, schema=IMAGE_ROWS)
+
+
+@dataclass(eq=False)
+class IndexEvaluationImages(beam.PTransform):
+    """Parts of evaluation files (`parts_of`) to one index of their images, if it is not there.
+
+    Args:
+      folder: of indexes. work: a folder for what is measured on the way.
+
+    Outputs, singletons: `place` of the index, "" where it is empty; and `sets`, a dict of
+    `EvaluationSet` by name.
+    """
+
+    measure: OverlapMeasure
+    folder: str
+    work: str
+
+    def expand(self, parts: beam.PCollection) -> dict[str, beam.PCollection]:
+        measure, folder, work = self.measure, self.folder, self.work
+        spread = parts | beam.Reshuffle()
+        digests = spread | "Digest" >> beam.FlatMap(digested)
+        start = parts.pipeline | "Once" >> beam.Create([None])
+        place = start | "Name" >> beam.Map(
+            lambda _, digests: index_path(folder, measure, digests), beam.pvalue.AsIter(digests)
+        )
+        measured = spread | "Measure" >> beam.Map(
+            measure_part, beam.pvalue.AsSingleton(place), measure, work
+        )
+        written = place | "WriteIndex" >> beam.Map(
+            lambda place, parts: (place, write_index(place, measure, parts)),
+            beam.pvalue.AsIter(measured),
+        )
+        return {
+            "place": written | "Place" >> beam.Map(lambda names: names[1]),
+            "sets": written | "Sets" >> beam.Map(lambda names: sets_of(names[0])),
+        }

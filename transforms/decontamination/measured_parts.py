@@ -1,0 +1,131 @@
+"""Files of evaluation images, measured: what an index is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.decontamination.evaluation_files import EvaluationFile, NamedImage, named_images
+from transforms.decontamination.evaluation_index import EvaluationSet, find_index
+from transforms.decontamination.overlap_measure import Features, Look, OverlapMeasure
+from transforms.images.examine import Image, examine
+from transforms.storage.files import local_copy, write_atomically
+from transforms.storage.tar_members import BrokenTar
+from transforms.workers.threads import in_threads
+
+LOG = logging.getLogger("alignset")
+_MEASURED_AT_ONCE, _READ_AT_ONCE = 64, 1024
+
+
+class MeasuredPart(NamedTuple):
+    """The images of some evaluation files, measured.
+
+    Attributes:
+      first: the part's first file; parts are put in the order of these.
+      path: of a file of the images' features; empty where there are none.
+      rows: set, name and file of each image.
+      unreadable: set and name of each that cannot be decoded.
+    """
+
+    first: EvaluationFile
+    path: str
+    rows: list[tuple[str, str, str]]
+    unreadable: list[tuple[str, str]]
+
+
+def measure_part(
+    files: tuple[EvaluationFile, ...], place: str, measure: OverlapMeasure, work: str
+) -> MeasuredPart:
+    """The features of the images in some files; nothing is read where the index is there already.
+
+    Args:
+      place: of the index. work: a folder for the features.
+
+    Raises:
+      RuntimeError: a file cannot be read to its end.
+    """
+    part = MeasuredPart(files[0], "", [], [])
+    if find_index(place) is not None:
+        return part
+    digest = hashlib.sha256("\n".join(file.path for file in files).encode()).hexdigest()[:16]
+    path = f"{work}/evaluation-{digest}.rows"
+    write_atomically(path, lambda sink: _write_features(files, measure, part, sink))
+    return part._replace(path=path)
+
+
+def _write_features(
+    files: Iterable[EvaluationFile], measure: OverlapMeasure, part: MeasuredPart, sink: BinaryIO
+) -> None:
+    for file in files:
+        for features in _measured(file, measure, part):
+            sink.write(np.ascontiguousarray(features).tobytes())
+
+
+def _measured(
+    file: EvaluationFile, measure: OverlapMeasure, part: MeasuredPart
+) -> Iterator[Features]:
+    """Features of a file's images; notes in the part what each of them is."""
+    looks: list[Look] = []
+    unreadable_before = len(part.unreadable)
+    for named, image in _looked_at(file):
+        if isinstance(image, Image):
+            part.rows.append((file.name, named.name, file.path))
+            looks.append(Look(named.body, image))
+            if len(looks) == _MEASURED_AT_ONCE:
+                yield measure.features(looks)
+                looks = []
+        else:
+            part.unreadable.append((file.name, shown_name(file.path, named.name)))
+    if looks:
+        yield measure.features(looks)
+    if unreadable := part.unreadable[unreadable_before:]:
+        message = (
+            "%s: %d evaluation images cannot be decoded, so copies of them are not found: %s%s"
+        )
+        names = ", ".join(name for _, name in unreadable[:3])
+        LOG.warning(message, file.path, len(unreadable), names, " …" if unreadable[3:] else "")
+
+
+def _looked_at(file: EvaluationFile) -> Iterator[tuple[NamedImage, object]]:
+    def look(named: NamedImage) -> tuple[NamedImage, object]:
+        return named, examine(named.body, in_full=True, keep_grey=True)
+
+    try:
+        yield from in_threads(look, named_images(file.path), chunk=4)
+    except (OSError, EOFError, BrokenTar, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise RuntimeError(
+            f"evaluation images: cannot read {file.path} to its end: {reason}; replace the file"
+        ) from error
+
+
+def shown_name(path: str, name: str) -> str:
+    """The name of an image among all; that within a file follows the file's own."""
+    return f"{path}/{name}" if name else path
+
+
+def read_features(part: MeasuredPart, measure: OverlapMeasure) -> Iterator[Features]:
+    if not part.rows:
+        return
+    rows = np.memmap(local_copy(part.path), measure.row_type, "r").view(np.ndarray)
+    for first in range(0, len(rows), _READ_AT_ONCE):
+        yield rows[first : first + _READ_AT_ONCE]
+
+
+def by_set(parts: Iterable[MeasuredPart]) -> dict[str, EvaluationSet]:
+    """How many images each evaluation set has, by its name."""
+    images: dict[str, int] = {}
+    unreadable: dict[str, int] = {}
+    for part in parts:
+        for counts, names in ((images, part.rows), (unreadable, part.unreadable)):
+            for row in names:
+                counts[row[0]] = counts.get(row[0], 0) + 1
+    return {
+        name: EvaluationSet(images.get(name, 0), unreadable.get(name, 0))
+        for name in sorted(images.keys() | unreadable.keys())
+    }
