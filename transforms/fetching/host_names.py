@@ -75,6 +75,7 @@ class HostNames:
         # When the name server said anything, when it was probed last, and first without an answer.
         self._heard = self._probed = -math.inf
         self._silent_since: float | None = None
+        self._revived = False
         self.ended_count = self.unanswered_count = 0
         self.sockets: set[int] = set()
         self._channel = pycares.Channel(
@@ -170,13 +171,24 @@ class HostNames:
         self._found.append(name)
 
     def _hear(self, now: float) -> None:
+        self._revived |= self._is_silent(now)
         self._heard, self._silent_since = now, None
+
+    def _begin_again(self, now: float) -> None:
+        """After a silence of the name server: all that waits is asked for anew, in full time."""
+        self._untils.clear()
+        for name, jobs in self._waiting.items():
+            jobs[:] = [one._replace(until=now + self._timeout_s) for one in jobs]
+            self._untils += [one.until for one in jobs]
+            if name in self._asked:
+                self._ask_again(name, now)
+        self._revived = False
 
     def _is_silent(self, since: float) -> bool:
         """Whether the name server has said nothing at all since then, though it was probed."""
         if self._heard >= since or self._silent_since is None:
             return False
-        return time.monotonic() - self._silent_since >= min(2 * _PROBED_S, self._timeout_s / 2)
+        return time.monotonic() - self._silent_since >= min(_PROBED_S, self._timeout_s / 4)
 
     def _probe(self, now: float) -> None:
         """Asks for a name that there never is, which each name server knows: whether it lives."""
@@ -209,6 +221,8 @@ class HostNames:
             for waiting in jobs:
                 waited_s = min(now - waiting.since, self._timeout_s)
                 yield waiting.job, waited_s, known.detail if known else "dns"
+        if self._revived:
+            self._begin_again(now)
         if self._untils and self._untils[0] <= now:
             yield from self._late(now)
 
@@ -242,7 +256,8 @@ class HostNames:
         due_s = max(0.0, self._untils[0] - time.monotonic()) if self._untils else math.inf
         if self._asked:  # c-ares has time-outs of its own
             cares_due_s = self._channel.timeout(1.0)  # type: ignore[no-untyped-call]
-            due_s = min(due_s, max(0.001, cares_due_s))
+            probe_s = max(self._probed, self._heard) + _PROBED_S - time.monotonic()
+            due_s = max(0.001, min(due_s, cares_due_s, probe_s))
         return 0.0 if self._found else due_s
 
     def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
