@@ -64,6 +64,11 @@ class Fetcher:
             self._transfers.ring()
             return True
 
+    @property
+    def open(self) -> int:
+        """How many URLs are under way; on any thread."""
+        return self._transfers.under_way
+
     def cancel(self, order: Order) -> None:
         """Nobody waits for this order's results any more. On any thread."""
         with self._lock:
@@ -246,3 +251,11 @@ def begin(order: Order, settings: FetchSettings) -> Fetcher:
         for known in [known for known, one in _FETCHERS.items() if one.is_over]:
             del _FETCHERS[known]
     return fetcher
+
+
+def connections_open() -> tuple[int, str]:
+    """How many connections this process has open, and what limits them; on any thread."""
+    with _LOCK:
+        fetchers = [fetcher for fetcher in _FETCHERS.values() if not fetcher.is_over]
+    by_open = sorted((fetcher.open, fetcher.limit.limited_by) for fetcher in fetchers)
+    return sum(count for count, _ in by_open), by_open[-1][1] if by_open else ""

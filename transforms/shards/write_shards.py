@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -16,10 +16,11 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from transforms.decontamination.overlap_measure import OverlapMeasure
+from transforms.fetching.fetcher import connections_open
 from transforms.shards.build_shard import REJECTS, SIDECAR, TAR, ShardSettings, build_shard
 from transforms.shards.plan_shards import plan_path
 from transforms.shards.shard_places import ShardPlaces, shard_name
-from transforms.shards.shard_progress import ShardCount, attempt_folder, finished_shards
+from transforms.shards.shard_progress import Load, ShardCount, attempt_folder, finished_shards
 from transforms.shards.shard_stats import ShardStats
 from transforms.shards.shards_under_way import Beginning, ShardsUnderWay
 from transforms.storage.documents import read_document
@@ -105,7 +106,7 @@ class ShardWriter:
         beginning.pairs = len(pairs)
         with attempt_folder(self.plan) as name:
             folder = Path(name)
-            count = ShardCount(folder, self.fence.token, shard, len(pairs))
+            count = ShardCount(folder, self.fence.token, shard, len(pairs), load=_load)
             stats = build_shard(
                 shard,
                 pairs,
@@ -121,7 +122,7 @@ class ShardWriter:
                 if self.finished(shard):
                     return self.written(shard)
                 self._publish(stats, folder, claim)
-        return stats
+        return replace(stats, connections=count.most, limited_by=_load().limited_by)
 
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
         shard, places = stats.number, self.places
@@ -136,6 +137,10 @@ class ShardWriter:
             remove(places.tar(shard))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
+
+
+def _load() -> Load:
+    return Load(*connections_open())
 
 
 class ShardDoFn(beam.DoFn):
