@@ -98,7 +98,7 @@ class ConnectionLimit:
         """Draws the conclusions of an interval."""
         self._held_s = max(0.0, self._held_s - seen.seconds)
         if seen.answers >= _MIN_ANSWERS:
-            self._quickest_s = min(1.02 * self._quickest_s, seen.answer_s / seen.answers)
+            self._quickest_s = min(1.002 * self._quickest_s, seen.answer_s / seen.answers)
         if trouble := self._trouble(seen):
             self._rising, self.limited_by = False, trouble
             if not self._held_s:
