@@ -189,7 +189,8 @@ def progress_line(first: Done, done: Done, of_all: Done) -> str:
         rate = new / took_s
         parts.append(f"{rate:,.{0 if rate >= 10 else 1}f} images/s")
         if done.load.open and done.pairs < of_all.pairs:
-            parts.append(f"{done.load.open:,} connections ({done.load.limited_by})")
+            connections = counted(done.load.open, "connection")
+            parts.append(f"{connections} ({done.load.limited_by})")
         if done.pairs < of_all.pairs:
             parts.append(f"{duration((of_all.pairs - done.pairs) / rate)} left")
     elif done.pairs < of_all.pairs:

@@ -9,7 +9,7 @@ FIRST = 64  # as many as a small line and a small name server bear; from here it
 _LEAST = 16
 _SHORTEST_S, _LONGEST_S = 0.5, 2.0  # between two reviews
 _HELD_S = 5.0  # before a limit that was found is tried again
-_FALL, _RISE = 0.7, 1.1
+_FALL, _RISE, _RISE_OF_SILENT = 0.7, 1.1, 1.5
 _GROWN = 1.4  # times as many connections: then it is asked whether they brought more
 _GAIN = 0.2  # of what as many more connections should have brought, at least
 _MIN_ANSWERS = 20  # in an interval, to conclude anything
@@ -31,6 +31,7 @@ class Interval:
     Attributes:
       seconds: how long it was.
       most: connections that were in use at once, at most.
+      bringing: connections that have brought something of their answer, at the end.
       answers: what came, whatever its status; answer_s: the seconds that all of them took.
       troubles: time-outs and lost connections of hosts that have answered before.
       names: those that were looked up; unnamed: those that the name server did not answer for, or
@@ -43,6 +44,7 @@ class Interval:
 
     seconds: float = 0.0
     most: int = 0
+    bringing: int = 0
     answers: int = 0
     answer_s: float = 0.0
     troubles: int = 0
@@ -156,3 +158,6 @@ class ConnectionLimit:
             self.now = min(self._ceiling, math.ceil(_RISE * self.now))
         else:
             self._rising, self.limited_by = True, "rising"
+            # Where most are silent, they take nothing of the line, and what follows waits for them.
+            if max(seen.answers, seen.bringing) < seen.most / 4:
+                self.now = min(self._ceiling, math.ceil(_RISE_OF_SILENT * self.now))

@@ -33,11 +33,13 @@ _DETAIL_OF_ERROR: dict[int, str] = {
     pycurl.E_BAD_CONTENT_ENCODING: "bad_encoding",
     pycurl.E_URL_MALFORMAT: "bad_url",
 }
-# By the code of a certificate that was not taken. X509_V_ERR_… of OpenSSL: has expired; no issuer,
-# one that signs itself, and no issuer here.
-_DETAIL_OF_VERIFYING = {10: "tls_expired"} | dict.fromkeys(
-    (2, 18, 19, 20, 21), "tls_unknown_issuer"
-)
+# By the code of a certificate that was not taken, OpenSSL's X509_V_ERR_…; 1 where curl itself has
+# compared the name.
+_DETAIL_OF_VERIFYING = {
+    10: "tls_expired",
+    **dict.fromkeys((2, 18, 19, 20, 21), "tls_unknown_issuer"),
+    **dict.fromkeys((1, 62, 64), "tls_wrong_name"),
+}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -105,7 +107,7 @@ class Slot:
         # After curl has decoded it, so a gzip bomb ends here.
         if self._size + len(data) > self._settings.max_image_bytes:
             return 0
-        if not self._memory.admits(self, len(data)):
+        if not self._memory.admits(self, len(data), is_first=not self._size):
             return int(pycurl.WRITEFUNC_PAUSE)
         self._size += len(data)
         self._parts.append(data)
@@ -167,8 +169,7 @@ class Slot:
             return "refused" if refused else "unreachable"
         if error == pycurl.E_PEER_FAILED_VERIFICATION:
             code = self.curl.getinfo(pycurl.SSL_VERIFYRESULT)
-            # curl compares the name itself, after OpenSSL has taken the certificate.
-            return _DETAIL_OF_VERIFYING.get(code, "tls") if code else "tls_wrong_name"
+            return _DETAIL_OF_VERIFYING.get(code, "tls")
         return _DETAIL_OF_ERROR.get(error, "bad_answer")
 
     def _redirected(self, location: str, took_s: float) -> Ended:

@@ -200,6 +200,9 @@ class Fetcher:
         interval.cpu_share = (cpu_s - self._cpu_s) / interval.seconds / len(os.sched_getaffinity(0))
         waited_s = self._transfers.waited_s
         interval.behind |= waited_s - self._waited_s < 0.05 * interval.seconds
+        interval.bringing = self._memory.bringing
+        interval.short_of_memory |= self._memory.was_short
+        self._memory.was_short = False
         names = self._transfers.names
         interval.names, interval.unnamed = names.ended_count, names.unanswered_count
         names.ended_count = names.unanswered_count = 0

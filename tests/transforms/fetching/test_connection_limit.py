@@ -62,6 +62,18 @@ def test_at_the_cap_it_says_whose_it_is():
     assert reviewed(cap=1, behind=True).now == 1
 
 
+def test_silent_connections_are_no_reason_to_open_no_others():
+    """2,000 hosts that accept and never answer, at the beginning of a list."""
+    limit = ConnectionLimit(4096, 9000)
+    for _ in range(11):
+        limit.review(Interval(seconds=0.5, most=limit.now, wanted=True))
+    assert limit.now >= 2000
+    slow = ConnectionLimit(4096, 9000)
+    for _ in range(11):  # a slow line on which all bring something
+        slow.review(Interval(seconds=0.5, most=slow.now, bringing=slow.now, wanted=True))
+    assert slow.now == FIRST
+
+
 def test_failures_that_a_web_always_has_are_got_used_to():
     limit = ConnectionLimit(4096, 9000)
     for share in (3, 6, 9, 12, 15, 15, 15, 15):
