@@ -104,14 +104,15 @@ class HostNames:
         name, _, port = job.host.partition(":")
         if _ADDRESS.fullmatch(name):
             return ""
-        known = self._known.get(name)
+        known = self._known.get(job.host)
         if known is None or known.until <= time.monotonic() or known.detail:
             return None
         return f"+{name}:{port or (443 if job.url.startswith('https') else 80)}:{known.addresses}"
 
     def add(self, job: Job) -> None:
         """Lets a job wait for its name, which is looked up unless it is already."""
-        name, now = job.host.partition(":")[0], time.monotonic()
+        # With its port: a name whose answers may not be kept is asked for anew on another.
+        name, now = job.host, time.monotonic()
         until = now + min(self._timeout_s, job.left_s)
         self._waiting.setdefault(name, []).append(_Waiting(job, now, until))
         heapq.heappush(self._untils, until)
@@ -133,7 +134,9 @@ class HostNames:
 
         kind, flags = socket.SOCK_STREAM, _UNSORTED
         try:
-            self._channel.getaddrinfo(name, None, type=kind, flags=flags, callback=told)
+            self._channel.getaddrinfo(
+                name.partition(":")[0], None, type=kind, flags=flags, callback=told
+            )
         except Exception as error:  # a name that is none to c-ares
             tell_once("asking for a name", error)
             self._put(name, "", "dns", _FAILED_KEPT_S)

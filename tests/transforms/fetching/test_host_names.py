@@ -112,7 +112,7 @@ def test_a_name_is_looked_up_once_for_many_urls(server: NameServer, web: BadWeb)
 
 def test_an_answer_is_kept_across_calls_for_as_long_as_it_says(watched: Watched):
     names = watched.names
-    watched.look_up([job("kept.example"), job("short.example")])
+    watched.look_up([job(n) for n in ("kept.example", "kept.example:81", "short.example")])
     assert names.entry(job("kept.example:81")) == "+kept.example:81:127.0.0.1"
     later = time.monotonic() + 2
     while time.monotonic() < later:
