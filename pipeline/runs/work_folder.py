@@ -10,6 +10,7 @@ from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
+from transforms.shards.near_duplicates import NearDuplicates
 from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import find_document, read_document
 from transforms.workers.summaries import Counts
@@ -58,6 +59,8 @@ class ImageSummary:
       hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
       evaluation_images: the evaluation sets, by name. evaluation_index: the place of their index,
         or "".
+      connections: that a worker had open at once, at most. limits: at the end of how many shards
+        each thing limited them.
     """
 
     shards: list[WrittenShard]
@@ -66,6 +69,9 @@ class ImageSummary:
     hosts: list[FailingHost]
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
+    near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
+    connections: int = 0
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
