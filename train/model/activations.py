@@ -1,7 +1,7 @@
 """Activations that are computed twice, to take less memory."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AlignModel
 
-from train.model.batch_norm import frozen_statistics
 from train.model.image_tower import tower_blocks
 
 
@@ -27,6 +26,23 @@ def _checkpointed(block: nn.Module, forward: Callable[..., Any], *args: Any, **n
         return forward(*args, **named)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), frozen_statistics(block)
+        return nullcontext(), _unmoved_statistics(block)
 
     return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **named)
+
+
+@contextmanager
+def _unmoved_statistics(block: nn.Module) -> Iterator[None]:
+    """Within, BatchNorms keep for the way back what they kept before, running statistics among it,
+    and give a batch no weight in these."""
+    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+        assert norm.num_batches_tracked is not None  # since the statistics are tracked
+        norm.num_batches_tracked = norm.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
