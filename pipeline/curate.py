@@ -24,7 +24,7 @@ from pipeline.runs.work_folder import (
     WorkFolder,
     WrittenShard,
 )
-from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent
+from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent, ReadSplit
 from transforms.corpus.hash_sets import HashFile, WriteHashSets
 from transforms.corpus.judge_pairs import JudgePairs, TextRules
 from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
@@ -33,9 +33,11 @@ from transforms.decontamination.evaluation_index import sets_of
 from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from transforms.pages.parse_pages import PageFiles, ParsePages, add_page_counts
 from transforms.pairs.hold_out import HoldOut
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
 from transforms.shards.measure_images import ImageRules
+from transforms.shards.near_duplicates import CountNearDuplicates
 from transforms.shards.plan_shards import PlanShards
 from transforms.shards.shard_places import HOLDOUT
 from transforms.shards.shard_stats import ShardStats
@@ -46,7 +48,7 @@ from transforms.workers.fencing import Fence
 from transforms.workers.packages import CheckWorker
 from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
 
-MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB
+MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB each to score
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def curate_texts(
     command: Command,
     places: Places,
     buckets: int,
-    given: HashFile | None = None,
+    vocabulary: HashFile | None = None,
 ) -> None:
     """The text plane: everything that needs only URL and alt-text.
 
@@ -92,7 +94,7 @@ def curate_texts(
     first reading leaves there what it measured, and the input itself is read once.
 
     Args:
-      given: the vocabulary to filter with, in place of this corpus's own.
+      vocabulary: what to filter with in place of this corpus's own.
     """
     rules, job, blocks = command.rules, command.job, places.blocks
     skip_broken = job.on_broken_input == "skip"
@@ -102,9 +104,9 @@ def curate_texts(
     spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
     spread = spread | "CheckReader" >> _check()
 
-    counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=given is None)
+    counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=not vocabulary)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
-    corpus = _corpus(pipeline, counted, pairs, rules, places, buckets, given)
+    corpus = _corpus(pipeline, counted, pairs, rules, places, buckets, vocabulary)
     repeated = (counted["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judged = (
         {
@@ -115,15 +117,7 @@ def curate_texts(
         }
         | "BySplit" >> beam.CoGroupByKey()
         | "CheckJudge" >> _check()
-        | JudgePairs(
-            read=read,
-            blocks=blocks,
-            rules=TextRules(rules.min_words, rules.max_words),
-            sets=corpus.paths,
-            out=places.out,
-            work=places.work.path,
-            plan=not job.text_only,
-        )
+        | _judge_pairs(read, corpus.paths, command, places)
     )
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
     if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
@@ -134,6 +128,20 @@ def curate_texts(
         "broken": (judged["broken"], sum_up),
     }
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
+
+
+def _judge_pairs(
+    read: ReadSplit, sets: beam.PCollection, command: Command, places: Places
+) -> JudgePairs:
+    return JudgePairs(
+        read=read,
+        blocks=places.blocks,
+        rules=TextRules(command.rules.min_words, command.rules.max_words),
+        sets=sets,
+        out=places.out,
+        work=places.work.path,
+        plan=not command.job.text_only,
+    )
 
 
 def _planned(pipeline: beam.Pipeline, judged: Any, job: Job, places: Places) -> beam.PCollection:
@@ -172,19 +180,20 @@ def _corpus(
     rules: Rules,
     places: Places,
     buckets: int,
-    given: HashFile | None,
+    vocabulary: HashFile | None,
 ) -> _CorpusSets:
     frequent = pairs["partners"] | FindFrequent(
         buckets, rules.max_images_per_text, rules.max_texts_per_image
     )
     sets = {"frequent_texts": frequent["texts"], "crowded_images": frequent["images"]}
-    if given:
+    if vocabulary:
         files = pipeline | WriteHashSets(places.work.path, sets)
         # Documents name it as it was given; workers may run in another folder.
-        there = replace(given, path=everywhere(given.path))
+        there = replace(vocabulary, path=everywhere(vocabulary.path))
         files = files | "GivenFile" >> beam.Map(lambda files: files | {"vocabulary": there})
-        summary = pipeline | "Given" >> beam.Create([VocabularySummary(vocabulary=given.members)])
-        file = pipeline | "GivenDescribed" >> beam.Create([given])
+        described = VocabularySummary(vocabulary=vocabulary.members)
+        summary = pipeline | "Given" >> beam.Create([described])
+        file = pipeline | "GivenDescribed" >> beam.Create([vocabulary])
     else:
         built = counted["ngrams"] | BuildVocabulary(rules.vocabulary_size, places.blocks)
         sets["vocabulary"], summary = built["members"], built["summary"]
@@ -216,15 +225,28 @@ def curate_images(
     evaluation: Evaluation,
     command: Command,
     places: Places,
+    earlier: Sequence[int] = (),
+    unsafe_model: UnsafeModel | None = None,
 ) -> None:
-    """The image plane: fetch, measure, judge and write, one shard at a time."""
+    """The image plane: fetch, measure, judge and write, one shard at a time.
+
+    Args:
+      shards: the numbers of those to write. earlier: of others of the set, which hold something.
+      unsafe_model: what scores the images, as workers find it; None where nothing does.
+    """
     rules = command.rules
     index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
     settings = ShardSettings(
-        ImageRules(rules.min_image_side, rules.max_image_aspect, rules.min_evaluation_distance),
+        ImageRules(
+            rules.min_image_side,
+            rules.max_image_aspect,
+            rules.min_evaluation_distance,
+            rules.max_unsafe_score,
+        ),
         command.fetch,
         command.resize,
+        unsafe_model,
     )
     stats = (
         numbers
@@ -239,11 +261,14 @@ def curate_images(
             min_ram=MIN_RAM if is_dataflow(command) else "",
         )
     )
-    failing = stats | "Failing" >> beam.FlatMap(_failing)
+    holding = stats | "Holding" >> beam.FlatMap(_holding)
     values = {
         # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
         "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
-        "hosts": failing | FindFailingHosts(places.out),
+        "hosts": stats | "Failing" >> beam.FlatMap(_failing) | FindFailingHosts(places.out),
+        "near_duplicates": (holding, pipeline | "Earlier" >> beam.Create(earlier))
+        | "AllHolding" >> beam.Flatten()
+        | CountNearDuplicates(places.out, places.blocks),
         "evaluation_images": index["sets"],
         "evaluation_index": index["place"],
     }
@@ -258,13 +283,20 @@ def curate_images(
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
 
 
+def index_folder(out: str) -> str:
+    """Where the index of evaluation images is kept where nothing is said: beside an output, since
+    it must not be published with a set; within one that is a whole bucket of an object store."""
+    bucket = "://" in out and "/" not in out.partition("://")[2]
+    return f"{out}/eval_index" if bucket else f"{out}.eval_index"
+
+
 def _evaluation_index(
     pipeline: beam.Pipeline, evaluation: Evaluation, command: Command, places: Places
 ) -> dict[str, beam.PCollection]:
     """Singletons: the place of the index of evaluation images, or "", and its sets."""
     if evaluation.files:
         parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
-        folder = everywhere(command.overlap.eval_index.rstrip("/") or f"{places.out}.eval_index")
+        folder = everywhere(command.overlap.eval_index.rstrip("/") or index_folder(places.out))
         return parts | IndexEvaluationImages(command.overlap.measure, folder, places.work.path)
     place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
     return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
@@ -284,6 +316,10 @@ def _limits(stats: ShardStats) -> dict[str, int]:
 
 def _most(counts: Iterable[int]) -> int:
     return max(counts, default=0)
+
+
+def _holding(stats: ShardStats) -> list[int]:
+    return [stats.number] if stats.successes else []
 
 
 def _failing(stats: ShardStats) -> list[int]:

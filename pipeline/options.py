@@ -15,9 +15,9 @@ from apache_beam.runners import create_runner
 
 from command_help import add_help
 from pipeline.job import Job
-from pipeline.needless_flags import needless_flag
+from pipeline.needless_flags import Chosen, needless_flag
 from pipeline.peer_flags import instead_of
-from pipeline.rules import Rules
+from pipeline.rules import OPEN, Rules
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
@@ -143,25 +143,20 @@ def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
             "give only one of them"
         )
     try:
+        overlap = _settings(OverlapSettings, flags)
         command = Command(
             _settings(Job, flags),
-            _settings(Rules, flags),
-            _settings(OverlapSettings, flags),
+            _settings(Rules, OPEN | flags if overlap.decontaminate_only else flags),
+            overlap,
             _settings(FetchSettings, flags),
             _settings(ResizeSettings, flags),
             beam_options,
         )
+        command = replace(command, rules=_resolved(command.rules, command.overlap))
     except ValueError as error:
         raise UsageError(str(error)) from error
-    command = replace(command, rules=_resolved(command.rules, command.overlap))
-    needless = needless_flag(
-        flags,
-        text_only=command.job.text_only,
-        evaluation=bool(command.job.eval_images or command.overlap.eval_index),
-        rules=command.rules,
-        fetch=command.fetch,
-        resize=command.resize,
-    )
+    chosen = Chosen(command.job, command.rules, command.overlap, command.fetch, command.resize)
+    needless = needless_flag(flags, chosen)
     if needless:
         raise UsageError(needless)
     return command
@@ -195,7 +190,7 @@ def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOpt
         with contextlib.redirect_stderr(errors):
             options = PipelineOptions(rest)
             declared = options.get_all_options()
-            given = options.get_all_options(retain_unknown_options=True)
+            passed = options.get_all_options(retain_unknown_options=True)
     except SystemExit as error:
         message = errors.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         raise UsageError(f"{message}; see Apache Beam's pipeline options") from error
@@ -206,7 +201,7 @@ def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOpt
         for before, word in zip(["", *rest], rest, strict=False)
         if not word.startswith("-") and (not before.startswith("-") or "=" in before)
     ]
-    unknown = sorted(given.keys() - declared.keys()) + stray
+    unknown = sorted(passed.keys() - declared.keys()) + stray
     if unknown:
         names = [action.dest for action in ours._actions] + list(declared)
         raise UsageError(f"unknown flag {unknown[0]!r}; {_hint(unknown[0], names)}")

@@ -18,10 +18,11 @@ from pipeline.options import Command, UsageError
 from pipeline.report.broken_input import refuse_if_all_broken, render_broken
 from pipeline.report.closing import close_run
 from pipeline.report.fetch_report import render_connections, render_failed
-from pipeline.report.funnel import render_pages, render_vocabulary
+from pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
 from pipeline.report.progress import ImageProgress, counted, say, verb_of
+from pipeline.report.scoring_cost import scoring_cost
 from pipeline.retry import retry_failed
 from pipeline.runs.documents import BrokenInput, Connections, Funnel
 from pipeline.runs.engine import Engine, check_engine, everywhere
@@ -31,6 +32,7 @@ from pipeline.runs.work_folder import TextSummary, WorkFolder
 from transforms.columns.kernels import WERE_COMPILED
 from transforms.fetching.fetch_settings import GONE
 from transforms.pages.parse_pages import PageCounts
+from transforms.shards.near_duplicates import NearDuplicates
 from transforms.storage.blocks import Blocks
 from transforms.storage.documents import DocumentError
 from transforms.workers.fencing import Fence
@@ -56,14 +58,16 @@ def run(command: Command) -> None:
     check_retry(command)
     check_stores(command)
     check_engine(command.beam)
-    given = Input.find(job, command.overlap)
-    for earlier in given.sets:
+    source = Input.find(job, command.rules, command.overlap)
+    for earlier in source.sets:
         if earlier.holdout and not job.holdout:
             say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")
     if is_dry_run(command):
-        _translate(command, given)
+        _translate(command, source)
         return
-    description = describe_run(command, given.files, given.evaluation, given.vocabulary)
+    description = describe_run(
+        command, source.files, source.evaluation, source.vocabulary, source.unsafe_model
+    )
     folder = RunFolder(job.output, description, retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
         folder.clean_finished()
@@ -72,7 +76,7 @@ def run(command: Command) -> None:
             _judge(folder, folder.closing_funnel())
         return
     try:
-        funnel = Run(command, folder, given.on_workers(everywhere)).finish()
+        funnel = Run(command, folder, source.on_workers(everywhere)).finish()
     except DocumentError as error:
         raise UsageError(
             f"{error}: another version of alignset may have begun this run; go on with that "
@@ -98,11 +102,11 @@ class Run:
 
     Args:
       folder: its output folder, which it holds.
-      given: what it reads, as workers find it.
+      source: what it reads, as workers find it.
     """
 
-    def __init__(self, command: Command, folder: RunFolder, given: Input) -> None:
-        self.command, self.folder, self.given = command, folder, given
+    def __init__(self, command: Command, folder: RunFolder, source: Input) -> None:
+        self.command, self.folder, self.source = command, folder, source
         self.engine = Engine(command.beam, folder.fence.token)
         blocks = Blocks(folder.blocks_folder() if self.engine.in_process else None)
         self.places = Places(everywhere(folder.out), folder.work, blocks, folder.fence)
@@ -119,14 +123,17 @@ class Run:
             folder.fence.take()
             if self.command.job.retry_failed:
                 with _Timed("retry"):
+                    source, run_by = self.source, (self.places, self.engine)
                     return retry_failed(
-                        self.command, folder, self.given.evaluation, self.places, self.engine
+                        self.command, folder, source.evaluation, *run_by, source.unsafe_model
                     )
-            return close_run(folder, self.given.sets) if self._curated() else None
+            return close_run(folder, self.source.sets) if self._curated() else None
         finally:
             stop_work()
             folder.release()
             self._remove_blocks()
+            if self.places.blocks.folder:
+                shutil.rmtree(self.places.blocks.folder, ignore_errors=True)
 
     def _curated(self) -> bool:
         """Runs the planes that are not done yet; False where a job was only handed over."""
@@ -137,37 +144,44 @@ class Run:
             text = self._texts_curated()
             if text is None:
                 return self._handed_over("text plane's")
-        holding = sum(bool(file.bytes or file.fault) for file in self.given.files)
+        holding = sum(bool(file.bytes or file.fault) for file in self.source.files)
         refuse_if_all_broken(text.broken, holding)
         self.folder.check_lock()
         if self.command.job.text_only or self._images_done():
             return True
-        places, verb = self.places, verb_of({split.format for split in self.given.splits})
+        model = self.source.unsafe_model
+        if model and text.counts.kept:
+            say(scoring_cost(model, text.counts.kept))
+        places, verb = self.places, verb_of({split.format for split in self.source.splits})
         progress = ImageProgress(places.out, places.work.plan, places.fence, text.shards, verb)
         with progress, self.engine.pipeline("images") as pipeline:
-            shards, evaluation = sorted(text.shards), self.given.evaluation
-            curate_images(pipeline, shards, evaluation, self.command, places)
+            shards, evaluation = sorted(text.shards), self.source.evaluation
+            curate_images(pipeline, shards, evaluation, self.command, places, unsafe_model=model)
+        images = self.folder.work.find_images()
+        if images and images.evaluation_index and not self.command.overlap.eval_index:
+            folder = images.evaluation_index.rpartition("/")[0]
+            say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
         return self._images_done() or self._handed_over("image plane's")
 
     def _pages_parsed(self) -> bool:
         """Parses the pages, if there are any and they are not parsed yet."""
-        parts = self.given.pages
+        parts = self.source.pages
         if not parts or self._pages_done():
             return True
-        files = counted(len(self.given.files), "file")
+        files = counted(len(self.source.files), "file")
         say(f"parsing the pages of {files} in {counted(len(parts), 'part')}")
         with _Timed("pages"), self.engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, parts, self.command, self.places)
         return self._pages_done() or self._handed_over("pages'")
 
     def _texts_curated(self) -> TextSummary | None:
-        given = self.given.parsed(self.places.work.pages)
-        files, splits = counted(len(given.files), "file"), counted(len(given.splits), "split")
+        source = self.source.parsed(self.places.work.pages)
+        files, splits = counted(len(source.files), "file"), counted(len(source.splits), "split")
         say(f"reading {files} in {splits}")
         with _Timed("text plane"), self.engine.pipeline("texts") as pipeline:
-            buckets = bucket_count(given.files)
+            buckets = bucket_count(source.files)
             curate_texts(
-                pipeline, given.splits, self.command, self.places, buckets, given.vocabulary
+                pipeline, source.splits, self.command, self.places, buckets, source.vocabulary
             )
         self._remove_blocks()
         return self.folder.work.find_text()
@@ -190,12 +204,13 @@ class Run:
         if folder := self.places.blocks.folder:
             with suppress(OSError), ThreadPoolExecutor() as pool:
                 list(pool.map(Path.unlink, Path(folder).iterdir()))
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _tell(funnel: Funnel) -> None:
     print(render_stages(funnel))
     print(render_vocabulary(funnel.vocabulary))
+    if isinstance(funnel.near_duplicates, NearDuplicates):
+        print(render_near_duplicates(funnel.near_duplicates))
     if isinstance(funnel.pages, PageCounts):
         print(render_pages(funnel.pages))
     if isinstance(funnel.broken_input, BrokenInput):
@@ -206,25 +221,26 @@ def _tell(funnel: Funnel) -> None:
         print(render_connections(funnel.fetch.connections))
 
 
-def _translate(command: Command, given: Input) -> None:
+def _translate(command: Command, source: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
     out = command.job.output.rstrip("/")
     work = WorkFolder(f"{out}/_temporary")
     places = Places(out, work, Blocks(), Fence(work.start, "dry"))
     engine = Engine(command.beam, "dry")
-    splits, made = [*given.splits], 1
-    if given.pages:
+    splits, made = [*source.splits], 1
+    if source.pages:
         with engine.pipeline("pages") as pipeline:
-            parse_pages(pipeline, given.pages, command, places)
+            parse_pages(pipeline, source.pages, command, places)
         # What they will be parsed to, one split a part at least.
-        splits += [Split(part.files[0][0], "pages") for part in given.pages]
+        splits += [Split(part.files[0][0], "pages") for part in source.pages]
         made += 1
     with engine.pipeline("texts") as pipeline:
-        buckets = bucket_count(given.files)
-        curate_texts(pipeline, splits, command, places, buckets, given.vocabulary)
+        buckets = bucket_count(source.files)
+        curate_texts(pipeline, splits, command, places, buckets, source.vocabulary)
     if not command.job.text_only:
         with engine.pipeline("images") as pipeline:
-            curate_images(pipeline, [0], given.evaluation, command, places)
+            model = source.unsafe_model
+            curate_images(pipeline, [0], source.evaluation, command, places, unsafe_model=model)
         made += 1
     say(f"dry run: {made} graphs were made, of {len(splits)} splits; nothing was started")
 

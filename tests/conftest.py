@@ -1,5 +1,6 @@
 """Settings of all tests, and the one finished run that many of them look at."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from hypothesis import settings
 from tests.support.golden_run import Golden
 from tests.support.small_web import SmallWeb, small_web
 
+# Three workers on two cores; and several threads may share a sum out differently from run to run.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Without a deadline: the first call of a kernel compiles it.
 settings.register_profile("alignset", deadline=None, print_blob=True)
 settings.load_profile("alignset")

@@ -37,7 +37,8 @@ ROOMS = {
         "fetching": "",
         "images": "",
         "decontamination": "images",
-        "shards": "decontamination fetching images",
+        "safety": "images",
+        "shards": "decontamination fetching images safety",
     },
     "pipeline": {
         "settings": "",
@@ -202,6 +203,7 @@ WITHOUT_A_TEST = """
     transforms/fetching/fetch_settings transforms/fetching/host_queue
     transforms/fetching/curl_multi transforms/fetching/routes
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
+    transforms/decontamination/overlap_measure
     transforms/images/pillow_bounds transforms/shards/build_shard
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
 """

@@ -15,6 +15,8 @@ OF_OTHERS = {
     "_replace": "of named tuples, and documented",
     "_fields": "of named tuples, and documented",
     "_exit": "of os, and documented",
+    "_shutdown": "of threading: waits for threads, as multiprocessing does at a process's end",
+    "_run_exitfuncs": "of atexit, which os._exit passes by",
     "_current_frames": "of sys, and documented",
     "_catalog": "of gettext: all messages of a catalogue",
     "_dynamo": "of torch: how many graphs were compiled",

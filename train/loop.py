@@ -41,20 +41,13 @@ def train(
     """
     rank, count = processes.rank(), processes.count()
     micro_batches, _ = settings.micro_batches(count)  # of each step, on each process
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     checkpoint: Checkpoint | None = load_last_checkpoint(run / "checkpoints")
     _check_processes(checkpoint, count)
     if rank == 0:
         cut_metrics(run / "metrics.jsonl", checkpoint["step"] if checkpoint else 0)
     align, tokenizer = _start(settings, sets, run)
     model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
-    model.to(device).to(memory_format=torch.channels_last).train()
-    optimizer = make_optimizer(model, settings)
-    start, position = 0, Position()
-    if checkpoint:
-        start, position = restore(checkpoint, model, optimizer)
-    if settings.compile:
-        compile_towers(model.align)
+    optimizer, start, position = _set_up(model, settings, checkpoint)
     replica = processes.replicate(model)
 
     batches = TrainingData(sets, settings, rank, count).batches(position)
@@ -73,11 +66,7 @@ def train(
 
         saved = step == settings.steps or step % settings.checkpoint_every == 0
         validated = validation.due(step)
-        rest = {
-            "learning_rate": learning_rate(step, settings),
-            "epoch": output.inputs.position.epoch,
-            **output.inputs.position.counts(),
-        }
+        rest = _counted(step, settings, output.inputs.position)
         # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
         progress.step(step, partial(measure, step, output, model), rest, check=saved or validated)
         progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
@@ -104,6 +93,28 @@ def _start(
     tokenizer = _tokenizer(settings, sets, run)
     torch.manual_seed(settings.seed)
     return new_align(settings, len(tokenizer)), tokenizer
+
+
+def _set_up(
+    model: DualEncoder, settings: Settings, checkpoint: Checkpoint | None
+) -> tuple[torch.optim.Optimizer, int, Position]:
+    """Brings the model to its device, as the checkpoint has it where there is one; returns its
+    optimizer, how many steps it has made, and what it has read."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).to(memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(model, settings)
+    start, position = 0, Position()
+    if checkpoint:
+        start, position = restore(checkpoint, model, optimizer)
+    if settings.compile:
+        compile_towers(model.align)
+    return optimizer, start, position
+
+
+def _counted(step: int, settings: Settings, position: Position) -> dict[str, float]:
+    """The metrics of a step that need no look at what it computed."""
+    rate = learning_rate(step, settings)
+    return {"learning_rate": rate, "epoch": position.epoch, **position.counts()}
 
 
 def _tokenizer(settings: Settings, sets: list[ShardSet], run: Path) -> PreTrainedTokenizerFast:

@@ -141,18 +141,18 @@ def _named(job: Job, path: str) -> str:
     return format_of(path)[0] if job.input_format == "auto" else job.input_format
 
 
-def find_vocabulary(given: str) -> HashFile | None:
-    """The vocabulary that is given, read through; a folder is an earlier run's output.
+def find_vocabulary(place: str) -> HashFile | None:
+    """The vocabulary at a path, read through; a folder there is an earlier run's output.
 
     Raises:
       UsageError: it is not there, or it is no vocabulary.
     """
-    if not given:
+    if not place:
         return None
     try:
-        inside = f"{given.rstrip('/')}/{VOCABULARY}"
-        path = inside if exists(inside) else given
-        if path == given and is_local(given) and Path(given).is_dir():
+        inside = f"{place.rstrip('/')}/{VOCABULARY}"
+        path = inside if exists(inside) else place
+        if path == place and is_local(place) and Path(place).is_dir():
             raise FileNotFoundError(f"that folder has no {VOCABULARY}")
         if not exists(path):
             raise FileNotFoundError(f"there is no such file, and no {VOCABULARY} in such a folder")
@@ -160,5 +160,5 @@ def find_vocabulary(given: str) -> HashFile | None:
     except (OSError, ValueError, BeamIOError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"{given} is no vocabulary: {reason}; give the {VOCABULARY} of an earlier run"
+            f"{place} is no vocabulary: {reason}; give the {VOCABULARY} of an earlier run"
         ) from error

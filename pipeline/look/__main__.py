@@ -1,7 +1,8 @@
 """Writes a contact sheet (PNG) of some pairs of a set, and prints them as a table.
 
 Without --reason they are kept pairs, with it pairs that were dropped for that
-reason. They are the same ones each time. A run that is under way can be looked
+reason; --reason=evaluation_overlap shows each copy beside the evaluation image.
+They are the same ones each time. A run that is under way can be looked
 at: of it, what is finished is shown.
 """
 
@@ -13,7 +14,6 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.runs.beam_patches import quick_imports
@@ -98,10 +98,9 @@ def _show(look: Look, output: str) -> None:
     from pipeline.look.sheet import draw_sheet
     from transforms.storage.files import write_atomically
 
-    with ThreadPoolExecutor(8) as pool:
-        pictures = list(pool.map(look.picture, look.pairs))
     png = io.BytesIO()
-    draw_sheet(look.title, look.subtitle, look.pairs, pictures).save(png, "PNG", optimize=True)
+    sheet = draw_sheet(look.title, look.subtitle, look.pairs, look.pictures())
+    sheet.save(png, "PNG", optimize=True)
     write_atomically(output, lambda sink: sink.write(png.getvalue()))
     print(look.title, look.subtitle, "", sep="\n")
     print(look.table(shutil.get_terminal_size((100, 24)).columns))

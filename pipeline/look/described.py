@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.look.evaluation_pictures import overlap_pictures
 from pipeline.look.plain_text import printable, text_table
 from pipeline.look.sample import Pair, Sample, take_sample
 from pipeline.look.set_files import SetFiles, find_set
@@ -31,8 +33,15 @@ class Look:
     title: str
     subtitle: str
 
-    def picture(self, pair: Pair) -> Picture:
-        """A pair's picture, or why there is none. Of a dropped pair no image is stored."""
+    def pictures(self) -> list[Picture]:
+        """Each pair's picture, or why there is none. Of dropped pairs only copies of evaluation
+        images have one: beside the evaluation image."""
+        if any(pair.overlap for pair in self.pairs):
+            return overlap_pictures(self.pairs, self.files.evaluation)
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(self._picture, self.pairs))
+
+    def _picture(self, pair: Pair) -> Picture:
         stem = pair.file.removesuffix(".parquet")
         if pair.why or stem not in self.files.tars:
             return "no image is stored"
@@ -40,6 +49,12 @@ class Look:
 
     def table(self, width: int) -> str:
         """The pairs as text, in so many columns of a terminal."""
+        if overlaps := [(pair, pair.overlap) for pair in self.pairs if pair.overlap]:
+            of_copies = [
+                (pair.key, near.shown, f"{near.distance:.3g}", pair.host, pair.caption)
+                for pair, near in overlaps
+            ]
+            return text_table(("key", "copy of", "distance", "host", "caption"), of_copies, width)
         if any(pair.why for pair in self.pairs):
             rows = [(p.key, p.why, p.host, p.caption) for p in self.pairs]
             return text_table(("key", "dropped for", "host", "caption"), rows, width)

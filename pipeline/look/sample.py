@@ -18,12 +18,33 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms.columns.hashing import string_hashes
+from transforms.columns.reasons import EVALUATION_OVERLAP
 from transforms.storage.files import open_to_read
 
 ENOUGH_FILES = 16  # 160,000 pairs of shards of the usual size
 MOST_FILES = 1024  # of a rare reason
 BATCH_ROWS = 16_384
 _COLUMNS = ("key", "url", "caption", "reason", "detail", "width", "height")
+_OF_OVERLAP = ("evaluation_set", "evaluation_image", "evaluation_distance", "thumbnail")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The evaluation image that a dropped image is a copy of.
+
+    Attributes:
+      of_set, name: of the evaluation image. distance: to it, by the run's measure.
+      thumbnail: JPEG of the dropped image; empty where there is none.
+    """
+
+    of_set: str
+    name: str
+    distance: float
+    thumbnail: bytes
+
+    @property
+    def shown(self) -> str:
+        return f"{self.of_set}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -34,6 +55,7 @@ class Pair:
       why: its reason and detail; empty for a kept pair.
       size: of its image, such as 640x480.
       file: the path of the file that it stands in.
+      overlap: where it was dropped for being a copy, and that was asked for.
     """
 
     key: str
@@ -43,6 +65,7 @@ class Pair:
     detail: str
     size: str
     file: str
+    overlap: Overlap | None = None
 
     @property
     def host(self) -> str:
@@ -53,6 +76,8 @@ class Pair:
 
     @property
     def why(self) -> str:
+        if self.overlap:
+            return f"copy of {self.overlap.shown}"
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
@@ -97,7 +122,8 @@ def _batches(path: str, reason: str) -> Iterator[pa.RecordBatch]:
     """The rows of a file, without row groups that cannot hold a reason."""
     with open_to_read(path) as source:
         file = pq.ParquetFile(source)
-        columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        wanted = (*_COLUMNS, *_OF_OVERLAP) if reason == EVALUATION_OVERLAP else _COLUMNS
+        columns = [name for name in wanted if name in file.schema_arrow.names]
         groups = [
             group
             for group in range(file.num_row_groups)
@@ -152,7 +178,15 @@ def _least_rows(rows: pa.Table, count: int) -> Iterator[tuple[int, dict[str, Any
 def _pair(row: dict[str, Any], path: str) -> Pair:
     sides = [_text(row.get(name)) for name in ("width", "height")]
     key, url, caption, reason, detail = (_text(row.get(name)) for name in _COLUMNS[:5])
-    return Pair(key, url, caption, reason, detail, "x".join(sides) if all(sides) else "", path)
+    size = "x".join(sides) if all(sides) else ""
+    return Pair(key, url, caption, reason, detail, size, path, _overlap(row))
+
+
+def _overlap(row: dict[str, Any]) -> Overlap | None:
+    of_set, name, distance, thumbnail = (row.get(column) for column in _OF_OVERLAP)
+    if of_set is None or name is None or distance is None:
+        return None
+    return Overlap(str(of_set), str(name), float(distance), thumbnail or b"")
 
 
 def _text(value: object) -> str:

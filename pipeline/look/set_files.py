@@ -6,13 +6,17 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.options import UsageError
-from pipeline.runs.documents import Funnel
+from pipeline.runs.documents import Funnel, Manifest
 from transforms.columns.reasons import IMAGE_STEPS, TEXT_STEPS
+from transforms.decontamination.evaluation_files import EvaluationFile
 from transforms.storage.documents import DocumentError, find_document
 from transforms.storage.files import is_local
 from transforms.storage.matching import match
+
+Document = TypeVar("Document")
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class SetFiles:
       rejected: paths of `rejected/`.
       tars: the bytes of each tar, by its path without `.tar`.
       funnel: None where the run has not ended, or another version wrote it.
+      evaluation: the files of evaluation images; none where the run has not ended.
     """
 
     out: str
@@ -31,6 +36,7 @@ class SetFiles:
     rejected: list[str]
     tars: dict[str, int]
     funnel: Funnel | None
+    evaluation: list[EvaluationFile]
 
     @property
     def is_of_shards(self) -> bool:
@@ -72,6 +78,7 @@ def find_set(out: str) -> SetFiles:
     tables = [path for path, _ in shards if path.endswith(".parquet")]
     kept = [path for path in tables if path.removesuffix(".parquet") in finished]
     kept = kept or [path for path, _ in pairs if path.endswith(".parquet")]
+    manifest = _find(f"{out}/manifest.json", Manifest)
     return SetFiles(
         out,
         in_order(kept),
@@ -81,7 +88,8 @@ def find_set(out: str) -> SetFiles:
             if path.endswith(".parquet") and _shard_of(out, path) in finished | {""}
         ),
         {path.removesuffix(".tar"): size for path, size in shards if path.endswith(".tar")},
-        _find_funnel(out),
+        _find(f"{out}/funnel.json", Funnel),
+        manifest.evaluation if manifest else [],
     )
 
 
@@ -97,8 +105,8 @@ def _shard_of(out: str, rejected: str) -> str:
     return f"{out}/{folder}/{number}" if folder else ""
 
 
-def _find_funnel(out: str) -> Funnel | None:
+def _find(path: str, kind: type[Document]) -> Document | None:
     try:
-        return find_document(f"{out}/funnel.json", Funnel)
+        return find_document(path, kind)
     except DocumentError:
         return None

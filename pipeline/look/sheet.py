@@ -71,7 +71,8 @@ def _card(pair: Pair, picture: Picture, with_pictures: bool) -> Image.Image:
         y, most = y + 3, most - 1
     _write(draw, pair.caption or "(no text)", (PADDING, y), width, most, CAPTION_PX, INK)
     y = height - PADDING - 2 * _line(SMALL_PX) + 4
-    about = "  ·  ".join(filter(None, (pair.size, pair.host or pair.url)))
+    distance = f"distance {pair.overlap.distance:.3g}" if pair.overlap else ""
+    about = "  ·  ".join(filter(None, (distance, pair.size, pair.host or pair.url)))
     y = _write(draw, about, (PADDING, y), width, 1, SMALL_PX, FAINT)
     _write(draw, pair.key, (PADDING, y), width, 1, SMALL_PX, FAINT)
     draw.rectangle((0, 0, CARD_WIDTH - 1, height - 1), outline=BORDER)

@@ -28,8 +28,11 @@ def stored_picture(path: str, size: int, key: str, box: tuple[int, int]) -> Pill
     """
     with open_to_read(path) as source:
         body = read_image(source, size, key)
-    if body is None:
-        return "not found in its shard"
+    return "not found in its shard" if body is None else shown_picture(body, box)
+
+
+def shown_picture(body: bytes, box: tuple[int, int]) -> PillowImage.Image | str:
+    """The picture in a file, as displayed and no larger than a box, or why there is none."""
     try:
         image = examine(body)
         if isinstance(image, Unusable):

@@ -58,7 +58,8 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
             "did the input change? Delete the output folder and start again"
         )
     images = ImageSummary([], Counts(), {}, [], {})
-    if not folder.description.job["text_only"]:
+    text_only = folder.description.job["text_only"]
+    if not text_only:
         images = folder.work.find_images() or images
         if images.counts.seen != kept:
             raise RuntimeError(f"the shards were given other pairs than the {kept} that are kept")
@@ -76,22 +77,20 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         holdout=_held_out(folder, shards),
         fetched=fetch_days(folder.out, shards, folder.description),
     )
-    return _close(
-        folder,
-        manifest,
-        Funnel(
-            history=carry_history(folder.out, sets) or UNSET,
-            broken_input=_broken_input(text, folder.description),
-            pages=pages.counts if pages else UNSET,
-            fetch=replace(
-                failed_fetches(images.counts.seen, images.statuses, images.hosts),
-                connections=_connections(images),
-            ),
-            pairs=kept,
-            steps=steps,
-            vocabulary=text.vocabulary,
+    closing = Funnel(
+        history=carry_history(folder.out, sets) or UNSET,
+        broken_input=_broken_input(text, folder.description),
+        pages=pages.counts if pages else UNSET,
+        fetch=replace(
+            failed_fetches(images.counts.seen, images.statuses, images.hosts),
+            connections=_connections(images),
         ),
+        pairs=kept,
+        steps=steps,
+        vocabulary=text.vocabulary,
+        near_duplicates=UNSET if text_only else images.near_duplicates,
     )
+    return _close(folder, manifest, closing)
 
 
 def _connections(images: ImageSummary) -> Connections | UnsetType:
@@ -154,7 +153,9 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         retries=[*earlier, retried],
         fetched=fetch_days(folder.out, new, manifest, manifest.fetched),
     )
-    return _close(folder, manifest, replace(base.funnel, fetch=fetch, pairs=kept, steps=steps))
+    near = images.near_duplicates
+    closing = replace(base.funnel, fetch=fetch, pairs=kept, steps=steps, near_duplicates=near)
+    return _close(folder, manifest, closing)
 
 
 def _of_both(text: Counts, images: Counts) -> Counts:

@@ -10,6 +10,7 @@ from pipeline.runs.documents import Step
 from transforms.columns.reasons import STEPS
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.pages.parse_pages import PageCounts
+from transforms.shards.near_duplicates import NearDuplicates
 from transforms.workers.summaries import Counts
 
 
@@ -47,6 +48,14 @@ def check_funnel(table: list[Step], kept: int) -> None:
         seen = step.kept
     if seen != kept:
         raise RuntimeError(f"the funnel keeps {seen} pairs, but {kept} were written")
+
+
+def render_near_duplicates(counted: NearDuplicates) -> str:
+    """One line on the images that look like another."""
+    return (
+        f"near-duplicates: {counted.images:,} images share their perceptual hash with another, in "
+        f"{counted.hashes:,} groups; they are kept"
+    )
 
 
 def render_vocabulary(vocabulary: VocabularySummary) -> str:

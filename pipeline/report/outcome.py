@@ -20,6 +20,7 @@ FLAGS = {
     "rare_token": "--vocabulary_size, or --vocabulary of a larger set",
     "too_small": "--min_image_side",
     "too_elongated": "--max_image_aspect",
+    "unsafe": "--max_unsafe_score",
     "evaluation_overlap": "--min_evaluation_distance",
 }
 
@@ -28,7 +29,7 @@ def too_little(funnel: Funnel) -> str:
     """What to say of a set that holds nothing, or almost nothing of what was to be fetched, or of
     its input; "" where it holds more than that."""
     images = [step for step in funnel.steps if step.step in IMAGE_STEPS]
-    given = images[0].seen if images else 0
+    planned = images[0].seen if images else 0
     if isinstance(funnel.broken_input, BrokenInput):
         broken = funnel.broken_input
         if broken.broken > MOST_BROKEN * broken.files:
@@ -38,9 +39,9 @@ def too_little(funnel: Funnel) -> str:
             )
     if not funnel.steps[0].seen:
         return "the input holds no pair"
-    steps = images if given else funnel.steps
+    steps = images if planned else funnel.steps
     reason, count = _most_dropped(steps)
-    least = LEAST_SHARE * given if reason == FETCH_FAILED else 1
+    least = LEAST_SHARE * planned if reason == FETCH_FAILED else 1
     if funnel.pairs and funnel.holdout == funnel.pairs:
         held = f"all {funnel.pairs:,} pairs are held out"
         return f"{held}; give a smaller --holdout, and another --output"

@@ -15,7 +15,9 @@ from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_files import EvaluationFile
 from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.failed_fetches import FailingHost
+from transforms.shards.near_duplicates import NearDuplicates
 from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.broken_files import BrokenFiles
 
@@ -29,6 +31,7 @@ class RunDescription:
 
     Attributes:
       overlap: the measure of overlap and its settings, where there are evaluation images.
+      unsafe_model: where images are scored.
     """
 
     job: Settings
@@ -39,6 +42,7 @@ class RunDescription:
     evaluation: list[EvaluationFile]
     given_vocabulary: HashFile | None
     overlap: Settings | UnsetType = field(default=UNSET, kw_only=True)
+    unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Funnel:
 
     Attributes:
       pairs: how many are kept. holdout: how many of them are held out.
+      near_duplicates: among the images that are kept.
     """
 
     history: list[Stage] | UnsetType = UNSET
@@ -114,6 +119,7 @@ class Funnel:
     holdout: int | UnsetType = UNSET
     steps: list[Step]
     vocabulary: VocabularySummary
+    near_duplicates: NearDuplicates | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,12 @@ class Manifest(RunDescription):
     def held_out(self) -> dict[str, ShardEntry]:
         """The shards of what is held out; none where nothing is."""
         return {} if isinstance(self.holdout, UnsetType) else self.holdout
+
+    @property
+    def holding(self) -> list[int]:
+        """The numbers of the shards that hold something."""
+        sides = ((0, self.shards), (HOLDOUT, self.held_out))
+        return [first + int(n) for first, side in sides for n, of in side.items() if of.pairs]
 
     @property
     def numbers(self) -> list[int]:

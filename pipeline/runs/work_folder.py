@@ -10,6 +10,7 @@ from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.failed_fetches import FailingHost
+from transforms.shards.near_duplicates import NearDuplicates
 from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import find_document, read_document
 from transforms.workers.summaries import Counts
@@ -70,6 +71,7 @@ class ImageSummary:
     evaluation_index: str = ""
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
+    near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
 
 
 @dataclass(frozen=True)

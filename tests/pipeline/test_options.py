@@ -171,7 +171,10 @@ def test_flags_reach_their_settings():
             "--direct_num_workers=2",
         ]
     )
-    assert command.rules == Rules(language="", min_words=2, max_image_aspect=2.5)
+    own = command.overlap.measure.min_distance
+    assert command.rules == Rules(
+        language="", min_words=2, max_image_aspect=2.5, min_evaluation_distance=own
+    )
     assert (command.job.input, command.job.output) == ("a.parquet", "o")
     assert command.job.retry_failed
     assert not command.fetch.allow_private_addresses

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.command import (
-    ROOT,
     digests,
     fates,
     funnel,
@@ -25,9 +22,10 @@ from tests.support.command import (
     manifest,
     rejected,
     run,
-    run_process,
+    run_fork,
     succeed,
 )
+from tests.support.forks import start
 from tests.support.golden import Fate
 from tests.support.hostile_tars import tar_of
 from tests.support.picture_files import encoded, photograph
@@ -84,7 +82,7 @@ def broken_fates(output: Path) -> list[Fate]:
 
 def test_three_cut_shards_of_some_hundreds_cost_their_own_pairs_alone(tmp_path: Path):
     left = shards(tmp_path / "in", 300)
-    ended = run_process(f"--input={tmp_path}/in", f"--output={tmp_path}/set", *ALL)
+    ended = run_fork(f"--input={tmp_path}/in", f"--output={tmp_path}/set", *ALL)
     assert ended.status == 0, ended.err
     pairs = 297 * SAMPLES + sum(left.values())
     assert len(kept(tmp_path / "set")) == pairs
@@ -124,7 +122,7 @@ def test_the_same_rows_with_other_engines_and_batches_and_after_a_kill(tmp_path:
 
     succeed(tmp_path / "in", tmp_path / "whole", *ALL)
     flags = (f"--input={tmp_path}/in", f"--output={tmp_path}/killed", *ALL)
-    process = subprocess.Popen([sys.executable, "beam_runner.py", *flags], cwd=ROOT)
+    process = start("beam_runner:stoppable_main", *flags)
     # On a slow machine it may have ended by then, and is not killed.
     while process.poll() is None and not (tmp_path / "killed/_temporary/text.json").exists():
         time.sleep(0.01)

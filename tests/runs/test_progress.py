@@ -5,15 +5,14 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import ROOT, digests, funnel, kept, manifest, run, run_args, run_process
+from tests.support.command import digests, funnel, kept, manifest, run, run_args, run_fork
+from tests.support.forks import start
 from tests.support.golden_run import Golden
 from tests.support.small_web import SmallWeb
 from tests.support.stopped_command import stop
@@ -73,7 +72,7 @@ def test_after_a_kill_the_line_counts_what_is_done_and_what_is_left(
     done = pairs_of_shards(output)
     left = total - sum(done.values())
     slow_web.delay_s = 0
-    ended = run_process(*args)
+    ended = run_fork(*args)
     first, *lines, end = images_lines(ended.err)
     words = "are" if len(done) == 1 else "is"
     assert first == (f"{3 - len(done)} of 3 shards {words} left, {left} of {total} pairs to fetch")
@@ -123,7 +122,7 @@ def test_a_terminal_shows_pairs_of_a_shard_that_is_not_whole(
     slow_web.delay_s = 0.3
     flags = [flag for flag in plain.flags if not flag.startswith("--samples_per_shard")]
     args = (f"--input={plain.pairs}", f"--output={tmp_path / 'set'}", *flags, "--connections=4")
-    with Terminal("beam_runner.py", *args) as terminal:
+    with Terminal(*args) as terminal:
         terminal.wait_for("images/s")
         slow_web.delay_s = 0
         assert terminal.end() == 0, terminal.screen
@@ -161,7 +160,7 @@ def child_of(process: int) -> int:
 
 def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_path: Path):
     args = (*flags_of(plain, tmp_path / "set"), "--connections=2")
-    with Terminal("beam_runner.py", *args, *PROCESSES) as terminal:
+    with Terminal(*args, *PROCESSES) as terminal:
         terminal.wait_for("images/s")
         group = child_of(terminal.process)
         assert len(workers_of(group)) >= 2
@@ -173,7 +172,9 @@ def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_
     said = [line for line in before if line not in (COMPILING, "")]
     assert [line.partition(" ")[0] for line in said] == ["reading", "text", "3"], said
     slow_web.delay_s = 0
-    with Terminal("beam_runner.py", *args, *PROCESSES) as terminal:
+    # From another folder: its worker processes find the project all the same.
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    with Terminal(*args, *PROCESSES, cwd=tmp_path, env=environment) as terminal:
         assert terminal.end() == 0, terminal.screen
     total = sum(pairs_of_shards(plain.output).values())
     (end,) = [line for line in terminal.lines() if line.startswith("image plane: ")]
@@ -193,8 +194,7 @@ def test_worker_processes_end_with_one_line(
 ):
     output, args = tmp_path / "set", (*flags_of(plain, tmp_path / "set"), "--connections=2")
     begun, until = len(slow_web.requests), time.monotonic() + GIVE_UP_S
-    command = [sys.executable, "beam_runner.py", *args, *PROCESSES]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = start("beam_runner:stoppable_main", *args, *PROCESSES)
     try:
         while len(slow_web.requests) < begun + 10:
             assert time.monotonic() < until
@@ -214,14 +214,3 @@ def test_worker_processes_end_with_one_line(
     slow_web.delay_s = 0
     assert run_args(*args).status == 0
     assert digests(output) == digests(plain.output)
-
-
-def test_worker_processes_find_the_project_from_any_folder(plain: Golden, tmp_path: Path):
-    flags = (f"--input={plain.pairs}", "--output=set", "--text_only", *PROCESSES)
-    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, str(ROOT / "beam_runner.py"), *flags]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "set/pairs").glob("*.parquet"))

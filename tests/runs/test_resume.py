@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.command import digests, run, run_process
+from tests.support.command import digests, run, run_fork
 from tests.support.golden_run import Golden
 from tests.support.small_web import SmallWeb
 from tests.support.stopped_command import stop
@@ -82,7 +82,7 @@ def test_killed_at_random_moments_of_both_planes(plain: Golden, slow_web: SmallW
     write_cut = f".00002.tar.{uuid.uuid4().hex}"
     (output / "shards" / write_cut).write_bytes(b"the first half")
     web.delay_s = 0
-    ended = run_process(*args)
+    ended = run_fork(*args)
     assert ended.status == 0, ended.err
     assert finished
     assert finished.isdisjoint(web.requests[before:])

@@ -13,94 +13,43 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import ROOT, digests, run, run_args
+from tests.support.forks import Forked, start
 from tests.support.golden_run import Golden
 from tests.support.small_web import SmallWeb
 
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 SAID = "beam_runner.py: stopped; the same command goes on from here\n"
-# The command, in which a function hangs, or the import of a module where none is named. A module of
-# its own: what Beam pickles of `__main__` has lost its globals.
-HANGING = """
-import importlib, sys
-from collections import deque
-from itertools import repeat
-import beam_runner
-
-where, name, how = sys.argv[1:4]
-main = beam_runner.main
-
-def in_c_with_the_lock():
-    deque(repeat(None), maxlen=0)
-
-def in_a_kernel():
-    import numba, numpy
-    @numba.njit(nogil=True)
-    def count(numbers):
-        while numbers[0] < 1:
-            numbers[1] += 1
-    count(numpy.zeros(2))
-
-def hang(*_, **__):
-    print("hangs", flush=True)
-    globals()[how]()
-
-class Finder:
-    def find_spec(self, wanted, *_):
-        if wanted == where:
-            hang()
-
-def hanging(argv, _):
-    if name:
-        setattr(importlib.import_module(where), name, hang)
-    else:
-        sys.meta_path.insert(0, Finder())
-    return main(argv)
-
-def start():
-    beam_runner.main = hanging
-    sys.exit(beam_runner.stoppable_main(sys.argv[4:]))
-"""
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[..., subprocess.Popen]]:
-    processes: list[subprocess.Popen] = []
+def started() -> Iterator[Callable[..., Forked]]:
+    processes: list[Forked] = []
 
-    def start(*command: str) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        return process
+    def begin(*command: str) -> Forked:
+        processes.append(start(*command))
+        return processes[-1]
 
-    yield start
+    yield begin
     for process in processes:
         process.kill()
         process.communicate()
 
 
 @pytest.mark.parametrize(
-    ("where", "name", "how", "signum"),
+    ("place", "how", "signum"),
     [
-        ("pipeline.options", "", "in_c_with_the_lock", signal.SIGINT),
-        ("pipeline.curate", "read_split", "in_a_kernel", signal.SIGTERM),  # in a thread
-        ("pipeline.run", "curate_images", "in_a_kernel", signal.SIGINT),  # in the main one
-        ("transforms.shards.build_shard", "fetch_all", "in_c_with_the_lock", signal.SIGTERM),
-        ("transforms.shards.measure_images", "examine_all", "in_a_kernel", signal.SIGTERM),
+        ("pipeline.curate:read_split", "in_a_kernel", signal.SIGTERM),  # in a thread
+        ("pipeline.run:curate_images", "in_a_kernel", signal.SIGINT),  # in the main one
+        ("transforms.shards.build_shard:fetch_all", "in_c_with_the_lock", signal.SIGTERM),
+        ("transforms.shards.measure_images:examine_all", "in_a_kernel", signal.SIGTERM),
     ],
 )
 def test_a_run_that_hangs_is_ended_and_goes_on(
-    plain: Golden, started: Callable, tmp_path: Path, where: str, name: str, how: str, signum: int
+    plain: Golden, started: Callable, tmp_path: Path, place: str, how: str, signum: int
 ):
     output = tmp_path / "set"
     args = (f"--input={plain.pairs}", f"--output={output}", *plain.flags)
-    (tmp_path / "hanging.py").write_text(HANGING)
-    first = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import hanging as h; h.start()"
-    process = started("-c", first, where, name, how, *args)
+    process = started("tests.support.hanging:curation", place, how, *args)
     assert process.stdout.readline() == "hangs\n"
     time.sleep(0.5)  # until it is in what it hangs in
     process.send_signal(signum)
@@ -108,6 +57,25 @@ def test_a_run_that_hangs_is_ended_and_goes_on(
     assert (process.returncode, err.endswith(SAID)) == (1, True), err
     assert run(plain.pairs, output, *plain.flags).status == 0
     assert digests(output) == digests(plain.output)
+
+
+def test_a_run_that_hangs_in_an_import_is_ended():
+    """It has done nothing yet that another could go on with."""
+    command = [sys.executable, "-m", "tests.support.hanging", "pipeline.options"]
+    process = subprocess.Popen(
+        [*command, "in_c_with_the_lock", "--input=a", "--output=b"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "hangs\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=LONG_S)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (1, SAID)
 
 
 def workers(of: int) -> list[int]:
@@ -131,7 +99,7 @@ def test_processes_that_answer_no_more_end_with_their_run(
     args = (f"--input={plain.pairs}", f"--output={output}", *plain.flags, "--connections=4")
     more = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
     web.delay_s = 0.05
-    process = started("beam_runner.py", *args, *more)
+    process = started("beam_runner:stoppable_main", *args, *more)
     until = time.monotonic() + LONG_S
     while len(web.requests) < begun + 10:
         assert time.monotonic() < until
@@ -157,7 +125,7 @@ def test_a_job_service_that_says_nothing_holds_no_command_up(
         port = silent.getsockname()[1]
         args = (f"--input={plain.pairs}", f"--output={tmp_path}/set", *plain.flags)
         more = ("--runner=PortableRunner", f"--job_endpoint=127.0.0.1:{port}")
-        process = started("beam_runner.py", *args, *more, "--environment_type=LOOPBACK")
+        process = started("beam_runner:stoppable_main", *args, *more, "--environment_type=LOOPBACK")
         connections = [silent.accept()[0] for _ in range(2)]  # one to see whether it is there
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=LONG_S)

@@ -21,6 +21,7 @@ from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
 from tests.support.stopped_command import stop
 from tests.support.stores import Store, chosen_store, faulty_proxy, options_of
+from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
 from transforms.shards.build_shard import ShardSettings
@@ -103,7 +104,8 @@ def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):
         # The input, whether the output is empty, the shards as the image plane begins and ends and
         # twice for the card (their days, their bytes), and what is cleaned up at the end.
         assert len(proxy.listings()) <= 8, proxy.listings()
-        assert len(proxy.requests) < 360
+        # A sidecar is read for its perceptual hashes: three requests a shard.
+        assert len(proxy.requests) < 400, len(proxy.requests)
 
 
 def test_killed_and_started_again(s3: Store, plain: Golden, web: SmallWeb, tmp_path: Path):
@@ -192,7 +194,8 @@ def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, w
     settings = ShardSettings(ImageRules(100, 3.0, 6), fetch, ResizeSettings())
 
     def worker() -> ShardDoFn:
-        made = ShardDoFn(ShardWriter(f"{out}/_temporary/plan", out, settings, fence))
+        plan, measure = f"{out}/_temporary/plan", PerceptualMeasure()
+        made = ShardDoFn(ShardWriter(plan, out, settings, fence, measure))
         made.start_bundle()
         return made
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import beam_runner
+from tests.support.forks import start
 from tests.support.golden import Fate
 from tests.support.root import ROOT
 
@@ -42,6 +43,13 @@ def run_args(*args: str) -> Ended:
         except SystemExit as error:  # --help
             status = int(error.code or 0)
     return Ended(status, out.getvalue(), err.getvalue())
+
+
+def run_fork(*args: str) -> Ended:
+    """The command in a process of its own, which has imported all before."""
+    forked = start("beam_runner:stoppable_main", *args)
+    out, err = forked.communicate()
+    return Ended(forked.wait(), out, err)
 
 
 def run_process(*args: str) -> Ended:

@@ -23,6 +23,7 @@ EVALUATION_SEED = 99
 # What the expected fates below hold for.
 FLAGS = (
     "--allow_private_addresses",
+    "--max_unsafe_score=1",  # it costs 10 ms an image; runs/test_unsafe.py is about it
     "--min_image_side=100",
     "--max_images_per_text=3",
     "--max_texts_per_image=3",

@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -118,7 +119,7 @@ def best(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((run / "model-best").iterdir())}
 
 
-def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> None:
+def kill_runs(kills: int, processes: int, seed: int, steps: int, threads: int) -> None:
     os.environ |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
     import torch
 
@@ -170,9 +171,15 @@ def main(kills: int, processes: int, seed: int, steps: int, threads: int) -> Non
             raise SystemExit("the run that validates ends with other weights than one without")
 
 
-if __name__ == "__main__":
+def training(args: list[str]) -> int:
+    """The command; returns 0, or raises."""
     flags = argparse.ArgumentParser(description=__doc__)
     numbers = {"kills": 10, "processes": 1, "seed": 0, "steps": 24, "threads": 1}
     for name, default in numbers.items():
         flags.add_argument(f"--{name}", type=int, default=default)
-    main(**vars(flags.parse_args()))
+    kill_runs(**vars(flags.parse_args(args)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(training(sys.argv[1:]))

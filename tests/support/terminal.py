@@ -4,44 +4,45 @@ import fcntl
 import os
 import pty
 import select
-import signal
 import struct
-import sys
 import termios
 import time
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
-from tests.support.root import ROOT
+from tests.support.forks import start
 
 COLUMNS = 120
 GIVE_UP_S = 120.0  # for what takes some seconds and, where it does not come, never comes
 
 
 class Terminal:
-    """`python ARGS` in the project's folder, until the block ends.
+    """`beam_runner.py ARGS`, until the block ends.
+
+    Args:
+      args: of the command. options: as `forks.start` has them.
 
     Attributes:
       screen: all that was written to it.
       process: the number of the process.
     """
 
-    def __init__(self, *args: str) -> None:
-        self._args, self.screen, self._ended = args, "", False
+    def __init__(self, *args: str, **options: Any) -> None:
+        self._args, self._options, self.screen = args, options, ""
 
     def __enter__(self) -> Self:
-        self.process, self._terminal = pty.fork()
-        if not self.process:
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
-            os.chdir(ROOT)
-            command = [sys.executable, *self._args]
-            os.execve(sys.executable, command, os.environ | {"TERM": "xterm"})
+        self._terminal, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+        options = {"env": os.environ, "stdout": theirs, "stderr": theirs} | self._options
+        options["env"] = {**options["env"], "TERM": "xterm"}
+        main = "beam_runner:stoppable_main"
+        self._command = start(main, *self._args, terminal=True, **options)
+        os.close(theirs)
+        self.process = self._command.pid
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._ended:
-            os.kill(self.process, signal.SIGKILL)
-            os.waitpid(self.process, 0)
+        self._command.kill()
         os.close(self._terminal)
 
     def wait_for(self, text: str) -> None:
@@ -58,9 +59,7 @@ class Terminal:
         """Until the command ends; its exit status."""
         while self._read():
             pass
-        _, status = os.waitpid(self.process, 0)
-        self._ended = True
-        return os.waitstatus_to_exitcode(status)
+        return self._command.wait()
 
     def lines(self) -> list[str]:
         """What a person sees at last: of a line that was drawn again, the last drawing."""

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.support.forks import start
 from tests.support.root import ROOT
 from tests.support.train_shards import COLOURS, colour_files, colour_shards, write_tar
 from train.__main__ import main
@@ -33,16 +34,16 @@ def shards(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(shards, tmp_path_factory) -> Path:
-    """A run that nobody disturbed."""
+    """A run that nobody disturbed, as a user starts it."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    command(["--shards", shards, "--run", run, *SMALL])
+    command("train", "--shards", shards, "--run", run, *SMALL)
     return run
 
 
-def command(arguments: list, *, module: str = "train", check: bool = True):
+def command(module: str, *arguments: object) -> subprocess.CompletedProcess:
     line = [sys.executable, "-m", module, *map(str, arguments)]
     result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=environment())
-    assert not check or result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stderr
     return result
 
 
@@ -73,32 +74,17 @@ def test_a_run_that_hangs_in_c_is_ended_by_a_signal(
     shards: Path, finished: Path, tmp_path: Path, signum: signal.Signals
 ):
     """While it learns its vocabulary, with the interpreter's lock: Python answers no signal."""
-    hanging = """if True:
-        import sys
-        from collections import deque
-        from itertools import repeat
-        import train.loop, train.__main__
-        def hang(*_, **__):
-            print("hangs", flush=True)
-            deque(repeat(None), maxlen=0)
-        train.loop.learn_tokenizer = hang
-        sys.exit(train.__main__.stoppable_main(sys.argv[1:]))
-        """
     arguments = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL]
-    process = subprocess.Popen(
-        [sys.executable, "-c", hanging, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    )
+    hanging = ("train.loop:learn_tokenizer", "in_c_with_the_lock")
+    process = start("tests.support.hanging:training", *hanging, *arguments)
     assert process.stdout.readline() == "hangs\n"
     process.send_signal(signum)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.endswith("stopped; the same command goes on from the last checkpoint\n")
-    command(arguments)
+    again = start("train.__main__:stoppable_main", *arguments)
+    _, said = again.communicate()
+    assert again.returncode == 0, said
     assert weights(tmp_path / "run") == weights(finished)
 
 
@@ -125,10 +111,10 @@ def test_statistics_are_all_processes_before_they_are_kept(shards: Path, tmp_pat
 def test_kills_at_any_moment_change_nothing(processes: int):
     # More of them: python -m tests.support.killed_runs --kills=50
     flags = ["--kills=3", "--steps=9", f"--processes={processes}", f"--seed={os.getpid()}"]
-    line = [sys.executable, "-m", "tests.support.killed_runs", *flags]
-    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["bit_equal"]
+    process = start("tests.support.killed_runs:training", *flags)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert json.loads(out)["bit_equal"]
 
 
 def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_path, capsys):
@@ -256,7 +242,7 @@ def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
     # Without "--", torchrun on Python 3.11 takes our --run for one of its own flags.
     ours = ["-m", "--", "train", "--shards", shards, "--run", tmp_path / "run", *SMALL]
     torchrun = ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", "--nproc_per_node=2"]
-    done = command([*torchrun, *ours], module="torch.distributed.run")
+    done = command("torch.distributed.run", *torchrun, *ours)
     assert "FutureWarning" not in done.stderr
     state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
     positions = [part["position"] for part in state["processes"]]

@@ -47,12 +47,12 @@ class BatchCoder(beam.coders.Coder):
 beam.coders.registry.register_coder(pa.RecordBatch, BatchCoder)
 
 
-def batch_of(columns: Mapping[str, npt.NDArray | pa.Array]) -> pa.RecordBatch:
+def batch_of(columns: Mapping[str, npt.NDArray[np.generic] | pa.Array]) -> pa.RecordBatch:
     """A record batch over numpy or Arrow columns, not copied."""
     return pa.record_batch([pa.array(c) for c in columns.values()], names=list(columns))
 
 
-def pieces(table: pa.Table, name: str) -> list[npt.NDArray]:
+def pieces(table: pa.Table, name: str) -> list[npt.NDArray[Any]]:
     """A column of fixed-width numbers without nulls, as it lies in the table's batches."""
     return [piece.to_numpy() for piece in table[name].chunks]
 

@@ -24,11 +24,13 @@ REJECTED = pa.schema(
         (PAGE_URL, pa.string()),
         # Of doubles: as a float, a score just below the threshold would be shown as the threshold.
         ("language_score", pa.float64()),
+        ("unsafe_score", pa.float64()),
         ("evaluation_set", pa.string()),
         ("evaluation_image", pa.string()),
         ("evaluation_measure", pa.string()),
         ("evaluation_distance", pa.float64()),
         ("evaluation_numbers", pa.string()),  # JSON: what the measure found on the way
+        ("thumbnail", pa.binary()),  # JPEG, of a copy of an evaluation image
     ]
 )
 _MEASURED = [

@@ -29,6 +29,7 @@ from transforms.storage.blocks import BUCKET, Blocks, unpacked
 from transforms.workers.threads import ThreadedDoFn, in_threads
 
 ReadSplit = Callable[[Any], Iterator[pa.RecordBatch]]
+_OfBatch = tuple[int, list[pa.RecordBatch], list[beam.pvalue.TaggedOutput]]
 
 
 class Counted(NamedTuple):
@@ -134,7 +135,7 @@ class _Count(ThreadedDoFn):
             yield beam.pvalue.TaggedOutput("measured", (split_id, pa.concat_batches(references)))
         yield beam.pvalue.TaggedOutput("read", rows)
 
-    def _count(self, split_id: int, item: tuple[int, pa.RecordBatch]) -> tuple[int, list, list]:
+    def _count(self, split_id: int, item: tuple[int, pa.RecordBatch]) -> _OfBatch:
         first_row, batch = item
         part = counted(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
         spread = list(self._spread(split_id, part))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from transforms.pairs.text_kernels import ngram_count
 
 Int64s = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
+Number = TypeVar("Number", bound=np.number)
 
 ROWS_AT_ONCE = 1 << 15  # their table is in the cache: half the time of one for all hashes
 
@@ -30,7 +31,7 @@ def _runs(values, longest, distinct, counts):  # type: ignore[no-untyped-def]
     return filled
 
 
-def runs(values: npt.NDArray) -> tuple[npt.NDArray, Int64s]:
+def runs(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Int64s]:
     """Each distinct value of an ascending array, and how often it stands there."""
     runs_found = np.count_nonzero(values[1:] != values[:-1]) + (len(values) > 0)
     distinct, counts = np.empty(runs_found, values.dtype), np.empty(runs_found, np.int64)
@@ -181,7 +182,7 @@ def _sum_ranges(pieces, starts, shift, table, sums, out):  # type: ignore[no-unt
     return used
 
 
-def _sum_sorted(hashes: UInt64s, counts: npt.NDArray) -> tuple[UInt64s, Int64s]:
+def _sum_sorted(hashes: UInt64s, counts: npt.NDArray[np.unsignedinteger]) -> tuple[UInt64s, Int64s]:
     """As `sum_by_hash`, of any hashes in the same time: three times as long as usual."""
     order = np.argsort(hashes)
     distinct, times = runs(hashes[order])

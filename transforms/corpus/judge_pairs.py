@@ -213,8 +213,7 @@ class JudgeBatch:
         repeated = _within(self.repeated, first, len(batch))
         foreign, of_language = self._foreign(first, len(batch))
         why = text_reasons(pairs, repeated, foreign, self.corpus, self.rules, distinct)
-        detail = pairs.malformed
-        score = None
+        detail, score = pairs.malformed, None
         if len(of_language):
             is_language = pc.equal(why, r.WRONG_LANGUAGE)
             detail = pc.if_else(is_language, of_language["language"], detail)
@@ -226,11 +225,8 @@ class JudgeBatch:
             if name.startswith("source_"):
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
-        return (
-            len(batch),
-            shown.filter(why.is_null()),
-            rejected_rows(shown, why, detail, {"language_score": score}),
-        )
+        dropped = rejected_rows(shown, why, detail, {"language_score": score})
+        return len(batch), shown.filter(why.is_null()), dropped
 
     def _foreign(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
         """Which rows of a batch are in another language: bool[size]; and the columns `language` and

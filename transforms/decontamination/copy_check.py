@@ -34,14 +34,8 @@ _FINE_BAND_PX = 2.5  # what is smoother is taken away
 _COARSE_AGREES, _FINE_AGREES = 0.75, 0.6
 _LEAST_COARSE_PIXELS, _LEAST_FINE_PIXELS = 80, 40
 # A banner may lie over one side: all, and all but a quarter at each side.
-_QUARTER = SIDE_PX // 4
-_REGIONS = (
-    np.s_[:, :],
-    np.s_[:-_QUARTER],
-    np.s_[_QUARTER:],
-    np.s_[:, :-_QUARTER],
-    np.s_[:, _QUARTER:],
-)
+_CELLS = 4  # by so many cells a side regions are summed up
+_REGIONS = (np.s_[:, :], np.s_[:-1], np.s_[1:], np.s_[:, :-1], np.s_[:, 1:])
 _GOOD_COARSE, _GOOD_FINE = 0.8, 0.6  # mean correlations beyond which no other start is tried
 _ALL = np.ones((SIDE_PX, SIDE_PX), np.float32)
 _WINDOW = np.ones((7, 7), np.uint8)
@@ -54,12 +48,14 @@ class PairCheck(NamedTuple):
     of one pixel in both planes; the mean is over textured ones.
 
     Attributes:
+      plain: the largest share of one tone in either plane.
       overlap: the share of the query's plane that lies within the other.
       coarse_textured, coarse_correlation, coarse_agreeing: the share that is textured, its mean
         correlation, and the share of it with a correlation of at least 0.75.
       fine_textured, fine_correlation, fine_agreeing: the same of the fine band, and of 0.6.
     """
 
+    plain: float = 0.0
     overlap: float = 0.0
     coarse_textured: float = 0.0
     coarse_correlation: float = 0.0
@@ -77,11 +73,20 @@ class PairCheck(NamedTuple):
 UNLIKE = PairCheck()
 
 
+def share_of_one_tone(plane: Plane) -> float:
+    """The largest share of a plane's pixels that are within 12 grey levels: 0.1 to 0.3 of most
+    photographs, and more of drawings, charts and screenshots."""
+    counts = np.bincount(plane.ravel() >> 2, minlength=SIDE_PX)
+    together = counts[:-2] + counts[1:-1] + counts[2:]
+    return round(float(together.max()) / plane.size, 4)
+
+
 class Query:
     """A plane to be checked against several: what is computed of it alone is computed once."""
 
     def __init__(self, plane: Plane) -> None:
         self.detail = normalised_detail(plane)
+        self._plain = share_of_one_tone(plane)
         self._grey = blurred(plane.astype(np.float32), 0.8)
         self._fine = self._grey - blurred(self._grey, _FINE_BAND_PX)
         self._aligner = Aligner(self.detail)
@@ -98,10 +103,14 @@ class Query:
         grey = blurred(evaluation.astype(np.float32), 0.8)
         found = self._compared(grey, self._aligner.refined(smooth, start))
         if found.coarse_correlation > _GOOD_COARSE and found.fine_correlation > _GOOD_FINE:
-            return found
+            return self._with_tones(found, evaluation)
         coarse = coarse_placement(self.detail, detail)
         other = self._compared(grey, self._aligner.refined(smooth, coarse))
-        return max(found, other, key=lambda check: check.agreement)
+        best = max(found, other, key=lambda check: check.agreement)
+        return self._with_tones(best, evaluation)
+
+    def _with_tones(self, check: PairCheck, evaluation: Plane) -> PairCheck:
+        return check._replace(plain=max(self._plain, share_of_one_tone(evaluation)))
 
     def _compared(self, evaluation: Samples, placement: Placement) -> PairCheck:
         if not is_plausible(placement):
@@ -117,7 +126,8 @@ class Query:
             cv2.erode(inside, _WINDOW), np.float32
         )  # the band is blurred across the edge of the overlap
         fine = _correlations(self._fine, fine_there, clear, _FINE_WINDOW_PX, _FINE_CONTRAST)
-        checks = [_of_region(coarse, fine, overlap, region) for region in _REGIONS]
+        cells = np.concatenate([_by_cell(coarse, _COARSE_AGREES), _by_cell(fine, _FINE_AGREES)])
+        checks = [_of_region(cells, overlap, region) for region in _REGIONS]
         return max(checks, key=lambda check: check.agreement)
 
 
@@ -155,29 +165,33 @@ def _correlations(
     return _Correlations(correlation, (contrast > least_contrast**2) & (share > 0.6))
 
 
+def _by_cell(found: _Correlations, agrees: float) -> npt.NDArray[np.float64]:
+    """float64[3, 4, 4]: in each cell how many pixels are textured, the sum of their correlations,
+    and how many of them agree."""
+    textured = found.textured
+    agreeing = textured & (found.correlation > agrees)
+    maps = np.stack([textured, found.correlation * textured, agreeing]).astype(np.float64)
+    side = SIDE_PX // _CELLS
+    return maps.reshape(3, _CELLS, side, _CELLS, side).sum(axis=(2, 4))
+
+
 def _of_region(
-    coarse: _Correlations, fine: _Correlations, overlap: float, region: tuple[slice, ...] | slice
+    cells: npt.NDArray[np.float64], overlap: float, region: tuple[slice, ...] | slice
 ) -> PairCheck:
-    coarse_textured = coarse.textured[region]
-    fine_textured = fine.textured[region]
-    coarse_values = coarse.correlation[region][coarse_textured]
-    fine_values = fine.correlation[region][fine_textured]
-    coarse_mean, coarse_agreeing = _summed_up(coarse_values, _COARSE_AGREES, _LEAST_COARSE_PIXELS)
-    fine_mean, fine_agreeing = _summed_up(fine_values, _FINE_AGREES, _LEAST_FINE_PIXELS)
-    return PairCheck(
-        round(overlap, 4),
-        round(float(coarse_textured.mean()), 4),
-        coarse_mean,
-        coarse_agreeing,
-        round(float(fine_textured.mean()), 4),
-        fine_mean,
-        fine_agreeing,
+    """The check of a part of the cells float64[6, 4, 4]: of three numbers at either scale."""
+    parts = [cell[region] for cell in cells]
+    pixels = parts[0].size * (SIDE_PX // _CELLS) ** 2
+    textured, total, agreeing, fine_textured, fine_total, fine_agreeing = (
+        float(part.sum()) for part in parts
     )
-
-
-def _summed_up(correlations: Samples, agrees: float, least: int) -> tuple[float, float]:
-    """The mean, and the share that agrees; zeros where there are too few to tell."""
-    if len(correlations) <= least:
-        return 0.0, 0.0
-    mean, agreeing = correlations.mean(), (correlations > agrees).mean()
-    return round(float(mean), 4), round(float(agreeing), 4)
+    enough, fine_enough = textured > _LEAST_COARSE_PIXELS, fine_textured > _LEAST_FINE_PIXELS
+    return PairCheck(
+        0.0,
+        round(overlap, 4),
+        round(textured / pixels, 4),
+        round(total / textured, 4) if enough else 0.0,
+        round(agreeing / textured, 4) if enough else 0.0,
+        round(fine_textured / pixels, 4),
+        round(fine_total / fine_textured, 4) if fine_enough else 0.0,
+        round(fine_agreeing / fine_textured, 4) if fine_enough else 0.0,
+    )

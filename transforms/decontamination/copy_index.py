@@ -14,7 +14,7 @@ from transforms.decontamination.copy_check import UNLIKE, PairCheck, Query
 from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
 from transforms.decontamination.copy_index_files import (
     DOCUMENT,
-    ENTRIES_AN_IMAGE,
+    ENTRIES,
     FORMAT,
     PLANES,
     ROWS,
@@ -23,7 +23,7 @@ from transforms.decontamination.copy_index_files import (
     CopyIndexDocument,
 )
 from transforms.decontamination.copy_planes import SIDE_PX, Plane
-from transforms.decontamination.copy_variants import VARIANTS, Variant
+from transforms.decontamination.copy_variants import VARIANTS
 from transforms.decontamination.copy_vectors import WIDTH, Vectors, as_unit, cosines, vectors_of
 from transforms.decontamination.plane_alignment import placement_of
 from transforms.storage.documents import read_document
@@ -35,6 +35,9 @@ _MOST_CHECKED = 2  # evaluation images; each takes 1.6 ms
 # A flat picture has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 2.0  # grey levels, standard deviation
 _LEAST_TEXTURED = 0.05  # of the fine band; below, its correlations are chance
+COPY_DISTANCE = 0.25  # below it an image is taken for a copy; see docs/overlap.md
+# Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
+_PLAIN, _PLAIN_WEIGHT = (0.2, 0.35), 5.0
 _FAR = 2.0
 _FARTHEST_CHECKED = 0.999
 
@@ -64,10 +67,15 @@ NOTHING_NEAR = CopyMatch(-1, _FAR, 0.0, "", UNLIKE)
 class CopyIndex:
     """An index of evaluation images, mapped. Several threads may search it at once."""
 
-    def __init__(
-        self, search: Any, vectors: Vectors, planes: npt.NDArray[np.uint8], rows: Any
-    ) -> None:
-        self._search, self._vectors, self._planes, self._rows = search, vectors, planes, rows
+    def __init__(self, place: Path, document: CopyIndexDocument) -> None:
+        n, m, e = document.images, document.planes, document.entries
+        self._vectors: Vectors = _mapped(place / VECTORS, np.dtype(np.int8), (e, WIDTH))
+        self._entries = _mapped(place / ENTRIES, np.dtype("<i4"), (e, 2))
+        self._rows = _mapped(place / ROWS, np.dtype("<i4"), (n, 2))
+        self._planes: npt.NDArray[np.uint8] = _mapped(
+            place / PLANES, np.dtype(np.uint8), (m, SIDE_PX, SIDE_PX)
+        )
+        self._search: Any = _opened_search(place / SEARCH, e) if e else None
 
     @classmethod
     def open(cls, folder: str) -> CopyIndex:
@@ -79,36 +87,14 @@ class CopyIndex:
         place = Path(folder)
         try:
             document = read_document(str(place / DOCUMENT), CopyIndexDocument)
-            return cls._opened(place, document)
-        except (OSError, RuntimeError) as error:  # faiss raises RuntimeError
-            reason = str(error).partition("\n")[0]
-            raise ValueError(
-                f"the index of evaluation images in {folder} cannot be read: {reason}; remove the "
-                "folder, and it is made anew"
-            ) from error
-
-    @classmethod
-    def _opened(cls, place: Path, document: CopyIndexDocument) -> CopyIndex:
-        if (document.format, document.descriptor_sha256) != (FORMAT, DESCRIPTOR_SHA256):
-            raise ValueError(
-                f"the index of evaluation images in {place} was made by another version; remove "
-                "the folder, and it is made anew"
-            )
-        n, m = document.images, document.planes
-        search = None
-        if n:
-            # Unlike IO_FLAG_MMAP this maps the codes of fast-scan lists too.
-            flags = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY
-            search = faiss.read_index(str(place / SEARCH), flags)
-            if search.ntotal != n * ENTRIES_AN_IMAGE:
-                raise OSError(f"{SEARCH} has {search.ntotal} entries")
-            if hasattr(search, "nprobe"):
-                search.nprobe = _LISTS_SEARCHED
-        return cls(
-            search,
-            _mapped(place / VECTORS, np.dtype(np.int8), (n * ENTRIES_AN_IMAGE, WIDTH)),
-            _mapped(place / PLANES, np.dtype(np.uint8), (m, SIDE_PX, SIDE_PX)),
-            _mapped(place / ROWS, np.dtype("<i4"), (n, 2)),
+            if (document.format, document.descriptor_sha256) == (FORMAT, DESCRIPTOR_SHA256):
+                return cls(place, document)
+            fault = "it was made by another version"
+        except (OSError, RuntimeError, ValueError) as error:  # faiss raises RuntimeError
+            fault = str(error).partition("\n")[0]
+        raise ValueError(
+            f"the index of evaluation images in {folder} cannot be read: {fault}; remove the "
+            "folder, and it is made anew"
         )
 
     def __len__(self) -> int:
@@ -146,7 +132,7 @@ class CopyIndex:
         cosine, entry = near[0]
         checked = [pair for pair in near if pair[0] > _LEAST_COSINE][:_MOST_CHECKED]
         if not checked:
-            row, variant = divmod(entry, ENTRIES_AN_IMAGE)
+            row, variant = self._entries[entry].tolist()
             return CopyMatch(row, _rounded(2 - cosine), cosine, VARIANTS[variant].name, UNLIKE)
         query = Query(plane)
         matches = [self._checked(query, cosine, entry) for cosine, entry in checked]
@@ -158,31 +144,44 @@ class CopyIndex:
         ranked = sorted(zip(exact, entries.tolist(), strict=True), key=lambda pair: -pair[0])
         best: dict[int, tuple[float, int]] = {}
         for cosine, entry in ranked:
-            best.setdefault(entry // ENTRIES_AN_IMAGE, (cosine, entry))
+            best.setdefault(int(self._entries[entry, 0]), (cosine, entry))
         return [*best.values()]
 
     def _checked(self, query: Query, cosine: float, entry: int) -> CopyMatch:
-        row, number = divmod(entry, ENTRIES_AN_IMAGE)
-        variant: Variant = VARIANTS[number]
+        row, number = self._entries[entry].tolist()
+        variant = VARIANTS[number]
         plane: Plane = self._planes[self._rows[row, int(variant.of_trimmed)]]
         if variant.is_mirrored:
             plane = np.ascontiguousarray(plane[:, ::-1])
-        # A mirrored crop lies at the other side of the mirrored plane.
-        left = SIDE_PX * (1 - variant.size) - variant.x_px if variant.is_mirrored else variant.x_px
-        check = query.check(plane, placement_of(variant.size, left, variant.y_px))
+        check = query.check(plane, placement_of(variant.size, *variant.start_px))
         return CopyMatch(row, distance_of(check), cosine, variant.name, check)
 
 
 def distance_of(check: PairCheck) -> float:
-    """0 where two planes agree everywhere, up to 0.999 where they don't, in thousandths."""
+    """0 where two planes agree everywhere, up to 0.999 where they don't, in thousandths.
+
+    It is the disagreement of the fine detail, several times that where one tone fills much of a
+    plane: drawings, charts and windows of one program agree in many places, and photographs don't.
+    """
     if check.fine_textured <= _LEAST_TEXTURED:
         return _FARTHEST_CHECKED
-    agreement = 0.8 * check.fine_correlation + 0.2 * check.fine_agreeing
-    return min(_rounded(max(1 - agreement, 0.0)), _FARTHEST_CHECKED)
+    disagreement = 1 - 0.8 * check.fine_correlation - 0.2 * check.fine_agreeing
+    plain = np.interp(check.plain, _PLAIN, (1.0, _PLAIN_WEIGHT))
+    return min(_rounded(max(disagreement * float(plain), 0.0)), _FARTHEST_CHECKED)
 
 
 def _rounded(distance: float) -> float:
     return round(distance, 3)
+
+
+def _opened_search(path: Path, entries: int) -> Any:
+    # Unlike IO_FLAG_MMAP this maps the codes of fast-scan lists too.
+    search = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
+    if search.ntotal != entries:
+        raise OSError(f"{path.name} has {search.ntotal} entries, and not {entries}")
+    if hasattr(search, "nprobe"):
+        search.nprobe = _LISTS_SEARCHED
+    return search
 
 
 def _mapped(path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

@@ -3,12 +3,13 @@
     index.json     how many images, and by which descriptor
     planes.u8      uint8[m, 64, 64]: each image's whole plane, and its trimmed one where it differs
     rows.i4        int32[n, 2]: which of these are the whole and the trimmed plane of an image
-    vectors.i8     int8[30 n, 64]: the descriptors of each image's variants
+    entries.i4     int32[e, 2]: the row of an image, and which of its 28 or 30 variants
+    vectors.i8     int8[e, 64]: the descriptors of these
     search.faiss   by which the nearest of these are found
 
-An image takes 2.1 KB of vectors, 0.7 KB of the search's codes, and 4 or 8 KB of planes: 100,000
-images take 0.7 to 1.1 GB of disk. All of it is mapped, so that the processes of a machine share
-what is read of it.
+An image takes 2 KB of vectors, 0.9 KB of entries and codes, and 4 or 8 KB of planes: 100,000 images
+take 0.7 to 1.1 GB of disk. All of it is mapped, so that the processes of a machine share what is
+read of it.
 """
 
 from __future__ import annotations
@@ -24,24 +25,23 @@ import numpy.typing as npt
 
 from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
 from transforms.decontamination.copy_planes import SIDE_PX
-from transforms.decontamination.copy_variants import VARIANTS, variant_planes
+from transforms.decontamination.copy_variants import variants_of
 from transforms.decontamination.copy_vectors import WIDTH, as_unit, vectors_of
 from transforms.storage.documents import write_document
 
-ENTRIES_AN_IMAGE = len(VARIANTS)
 FORMAT = 1  # another number where files of the same names mean something else
 DOCUMENT, PLANES, ROWS = "index.json", "planes.u8", "rows.i4"
-VECTORS, SEARCH = "vectors.i8", "search.faiss"
+ENTRIES, VECTORS, SEARCH = "entries.i4", "vectors.i8", "search.faiss"
 
-# Up to as many entries each is compared with the query, in 0.1 ms: of 333 images.
-_MOST_COMPARED = 10_000
+# Up to as many entries each is compared with the query, in 0.1 ms: of 350 images.
+MOST_COMPARED = 10_000
 # Beyond, entries are kept in lists of about 600 around centres, of which the nearest are searched.
 # More centres than the most take too long to find: 16,384 serve a million images.
 _ENTRIES_A_LIST, _FEWEST_LISTS, _MOST_LISTS = 600, 16, 1 << 14
 _SAMPLES_A_LIST = 40  # what the centres are found from; faiss asks for 39
 _CODES = "PQ32x4fs"  # 32 numbers of 4 bits, 16 bytes an entry, compared by look-ups in registers
 _ADDED_AT_ONCE = 1 << 16
-_DESCRIBED_AT_ONCE = 8  # images, so that 240 planes of variants are in the processor's cache
+_DESCRIBED_AT_ONCE = 8  # images, so that what is made of them is in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,14 @@ class CopyIndexDocument:
       descriptor_sha256: of the network whose vectors these are.
       images: n.
       planes: m, of n to 2 n.
+      entries: e.
     """
 
     format: int
     descriptor_sha256: str
     images: int
     planes: int
+    entries: int
 
 
 def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> int:
@@ -78,21 +80,27 @@ def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: str) -> in
       ValueError: an array has another shape or another type.
     """
     place = Path(folder)
-    images = count = 0
+    images = planes_written = entries = 0
     with (
         open(place / PLANES, "wb") as plane_file,
         open(place / ROWS, "wb") as row_file,
+        open(place / ENTRIES, "wb") as entry_file,
         open(place / VECTORS, "wb") as vector_file,
     ):
         for pairs in _evenly(planes):
+            planes_written += _write_planes(pairs, planes_written, plane_file, row_file)
+            variants = [variants_of(pair) for pair in pairs]
+            for row, (numbers, _) in enumerate(variants, images):
+                entries += len(numbers)
+                entry = np.stack([np.full_like(numbers, row), numbers], axis=1)
+                entry_file.write(entry.astype("<i4").tobytes())
+            vectors = vectors_of(np.concatenate([made for _, made in variants]))
+            vector_file.write(vectors.tobytes())
             images += len(pairs)
-            count += _write_planes(pairs, count, plane_file, row_file)
-            made = variant_planes(pairs).reshape(-1, SIDE_PX, SIDE_PX)
-            vector_file.write(vectors_of(made).tobytes())
     if images:
         vectors = np.memmap(place / VECTORS, np.int8, "r").reshape(-1, WIDTH)
         faiss.write_index(_search_of(vectors), str(place / SEARCH))
-    document = CopyIndexDocument(FORMAT, DESCRIPTOR_SHA256, images, count)
+    document = CopyIndexDocument(FORMAT, DESCRIPTOR_SHA256, images, planes_written, entries)
     write_document(str(place / DOCUMENT), document)
     return images
 
@@ -135,10 +143,10 @@ def _search_of(vectors: npt.NDArray[np.int8]) -> Any:
     """A faiss index that finds the vectors with the largest cosines: exact for few entries."""
     faiss.omp_set_num_threads(1)  # sums of several threads differ in their last bits
     entries = len(vectors)
-    if entries <= _MOST_COMPARED:
+    if entries <= MOST_COMPARED:
         search: Any = faiss.IndexFlatIP(WIDTH)
     else:
-        lists = _lists_for(entries)
+        lists = lists_for(entries)
         search = faiss.index_factory(WIDTH, f"IVF{lists},{_CODES}", faiss.METRIC_INNER_PRODUCT)
         search.cp.niter = 8  # its seed is fixed by faiss
         search.cp.max_points_per_centroid = _SAMPLES_A_LIST
@@ -149,7 +157,7 @@ def _search_of(vectors: npt.NDArray[np.int8]) -> Any:
     return search
 
 
-def _lists_for(entries: int) -> int:
+def lists_for(entries: int) -> int:
     """The power of two nearest to as many as give lists of about 600."""
     wanted = 1 << round(np.log2(entries / _ENTRIES_A_LIST))
     return int(np.clip(wanted, _FEWEST_LISTS, _MOST_LISTS))

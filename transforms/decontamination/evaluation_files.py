@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -85,6 +85,22 @@ def named_images(path: str) -> Iterator[NamedImage]:
         else:
             body = source.read(MAX_BYTES + 1)
             yield NamedImage("", body if len(body) <= MAX_BYTES else b"")
+
+
+def find_images(path: str, names: Collection[str]) -> dict[str, bytes]:
+    """The bytes of some images of one file, by their names; of a tar little else is read."""
+    wanted = set(names)
+    if not path.lower().endswith(".tar"):
+        return {image.name: image.body for image in named_images(path) if image.name in wanted}
+    found: dict[str, bytes] = {}
+    with open_to_read(path) as source:
+        for member in tar_members(source):
+            if member.name in wanted and member.plain and member.size <= MAX_BYTES:
+                source.seek(member.at)
+                found.setdefault(member.name, source.read(member.size))
+            if len(found) == len(wanted):
+                break
+    return found
 
 
 def _parquet_images(source: BinaryIO, path: str) -> Iterator[NamedImage]:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from transforms.columns.kernels import allocating_kernel
 from transforms.images.jpeg_lanes import NO_SCAN, Scan, decode
-from transforms.images.jpeg_tables import LOOK_UP_BITS, Layout, layout_of, read_header
+from transforms.images.jpeg_tables import LOOK_UP_BITS, Layout, layout_of
+from transforms.images.usual_headers import read_header
 
 Plane = npt.NDArray[np.uint8]
 

@@ -184,6 +184,17 @@ def _raw_text_end(data, at, stop, number, table, sizes):  # type: ignore[no-unty
 
 
 @allocating_kernel
+def _after_declaration(data, at, stop, foreign):  # type: ignore[no-untyped-def]
+    """Where what begins with "<!" or "<?" has ended; CDATA is there in what is no HTML alone."""
+    if data[at] == ord("!"):
+        if at + 2 < stop and data[at + 1] == ord("-") and data[at + 2] == ord("-"):
+            return _after_comment(data, at + 3, stop)
+        if foreign and at + 1 < stop and data[at + 1] == ord("["):
+            return _after_cdata(data, at, stop)
+    return _after(data, at, stop, ord(">"))
+
+
+@allocating_kernel
 def _pick(data, out, links, table, sizes):  # type: ignore[no-untyped-def]  # noqa: C901, a machine of states
     """Copies the wanted tags, links only if so; returns how many bytes."""
     at, stop, used = 0, len(data), 0
@@ -195,16 +206,8 @@ def _pick(data, out, links, table, sizes):  # type: ignore[no-untyped-def]  # no
         if at >= stop:
             break
         c = data[at]
-        if c == ord("!"):
-            if at + 2 < stop and data[at + 1] == ord("-") and data[at + 2] == ord("-"):
-                at = _after_comment(data, at + 3, stop)
-            elif foreign and at + 1 < stop and data[at + 1] == ord("["):
-                at = _after_cdata(data, at, stop)
-            else:
-                at = _after(data, at, stop, ord(">"))
-            continue
-        if c == ord("?"):
-            at = _after(data, at, stop, ord(">"))
+        if c == ord("!") or c == ord("?"):
+            at = _after_declaration(data, at, stop, foreign)
             continue
         closes = c == ord("/")
         at += closes

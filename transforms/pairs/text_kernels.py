@@ -193,77 +193,100 @@ def _add_word(word, begun, words, ngrams, used):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _add_ended_word(identity, start, end, begun, words, ngrams, used):  # type: ignore
-    """Adds the n-grams of the word that ends here, if one began: how many n-grams and words there
-    are then, and how the next bigram begins."""
+def _add_ended_word(word, begun, words, ngrams, used):  # type: ignore[no-untyped-def]
+    """Adds the n-grams of the word that ends here, if one began, as identity, start and end: how
+    many n-grams and words there are then, and how the next bigram begins."""
+    identity, start, end = word
     if start < 0:
         return used, words, begun
-    word = word_hash(identity, start, end)
-    return _add_word(word, begun, words, ngrams, used), words + 1, pair_begin(word)
+    hashed = word_hash(identity, start, end)
+    return _add_word(hashed, begun, words, ngrams, used), words + 1, pair_begin(hashed)
+
+
+@njit(inline="always")
+def _add_folded(identity, end, code, flag, tables, word_start, word_end):  # type: ignore
+    """Adds a character to the identity; returns where that ends then, and where its last word
+    begins (-1: not yet) and ends, without what is neither letter nor digit."""
+    flags, folded, _ = tables
+    for place in range(3 if flag & FOLDS else 1):
+        letter = folded[code, place] if flag & FOLDS else code
+        if letter == 0 and place:  # a shorter folding
+            break
+        start, end = end, encode_letter(letter, identity, end)
+        if letter < END and flags[letter] & ALNUM:
+            word_start = start if word_start < 0 else word_start
+            word_end = end
+    return end, word_start, word_end
+
+
+@njit(inline="always")
+def _walk_text(source, tables, trusted, room, filled):  # type: ignore[no-untyped-def]
+    """Adds a text and its n-grams, up to where it is odd.
+
+    Args:
+      source: the bytes, and where in them the text begins and ends.
+      room: for kept texts, an identity, and n-grams. filled: how much of the first and the last.
+
+    Returns:
+      `filled` afterwards, bytes of the identity, words, and whether the text is odd.
+    """
+    data, at, stop = source
+    flags, _, combining = tables
+    kept, identity, ngrams = room
+    kept_end, used = filled
+    end, words, begun = 0, 0, np.uint64(0)  # the identity's end
+    word_start, word_end, blank, is_odd = -1, 0, False, False
+    class_before, run = np.uint8(0), 0
+    while at < stop and not is_odd:
+        code, width = decode_letter(data, at)
+        flag = flags[code] if code < END else np.uint8(0)
+        if flag & SPACE:
+            blank, class_before, run = end > 0, np.uint8(0), 0
+            at += width
+            continue
+        if blank:
+            blank = False
+            kept[kept_end], identity[end] = _BLANK, _BLANK
+            kept_end, end = kept_end + 1, end + 1
+            word = identity, word_start, word_end
+            used, words, begun = _add_ended_word(word, begun, words, ngrams, used)
+            word_start = -1
+        skipped = width
+        if not trusted:
+            class_here = combining[code] if flag & COMBINES else np.uint8(0)
+            run = run + 1 if class_here else 0
+            wrong_order = bool(0 < class_here < class_before)
+            is_odd = bool(flag & ODD) or wrong_order or run > LONGEST_RUN
+            class_before = class_here
+            if code == _AMPERSAND:
+                skipped = bare_ampersand(data, at, stop)
+                is_odd = skipped == 0
+        for byte in range(width):
+            kept[kept_end + byte] = data[at + byte]
+        kept_end, at = kept_end + width, at + skipped
+        end, word_start, word_end = _add_folded(
+            identity, end, code, flag, tables, word_start, word_end
+        )
+    word = identity, word_start, word_end
+    used, words, begun = _add_ended_word(word, begun, words, ngrams, used)
+    return kept_end, used, end, words, is_odd
 
 
 @kernel
-def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore  # noqa: C901
+def walk(data, offsets, wanted, tables, trusted, texts, out):  # type: ignore[no-untyped-def]
     """Fills `out` and the kept texts, but for the odd rows; returns how many n-grams there are."""
-    flags, folded, combining = tables
     kept, ends, identity = texts
     hashes, word_count, ngrams, first_ngram, odd = out
     kept_end, used = 0, 0
     for row in range(len(hashes)):
-        at, stop = offsets[row], offsets[row + 1]
         kept_start, first = kept_end, used
-        end = 0  # of the identity
-        words, begun = 0, np.uint64(0)
-        word_start, word_end = -1, 0
-        blank, is_odd = False, False
-        class_before, run = np.uint8(0), 0
-        while at < stop and not is_odd:
-            code, width = decode_letter(data, at)
-            flag = flags[code] if code < END else np.uint8(0)
-            if flag & SPACE:
-                blank, class_before, run = end > 0, np.uint8(0), 0
-                at += width
-                continue
-            if blank:
-                blank = False
-                kept[kept_end] = _BLANK
-                kept_end += 1
-                identity[end] = _BLANK
-                end += 1
-                used, words, begun = _add_ended_word(
-                    identity, word_start, word_end, begun, words, ngrams, used
-                )
-                word_start = -1
-            skipped = width
-            if not trusted:
-                class_here = combining[code] if flag & COMBINES else np.uint8(0)
-                run = run + 1 if class_here else 0
-                wrong_order = class_here > 0 and class_here < class_before
-                class_before = class_here
-                if code == _AMPERSAND:
-                    skipped = bare_ampersand(data, at, stop)
-                    is_odd = skipped == 0
-                else:
-                    is_odd = bool(flag & ODD) or bool(wrong_order) or run > LONGEST_RUN
-            for byte in range(width):
-                kept[kept_end + byte] = data[at + byte]
-            kept_end += width
-            at += skipped
-            letters = 3 if flag & FOLDS else 1
-            for place in range(letters):
-                letter = folded[code, place] if flag & FOLDS else code
-                if letter == 0 and place:  # a shorter folding
-                    break
-                start, end = end, encode_letter(letter, identity, end)
-                if letter < END and flags[letter] & ALNUM:
-                    word_start = start if word_start < 0 else word_start
-                    word_end = end
-        if is_odd:
-            kept_end, used, words, word_start, end = kept_start, first, 0, -1, 0
-        used, words, begun = _add_ended_word(
-            identity, word_start, word_end, begun, words, ngrams, used
+        source, filled = (data, offsets[row], offsets[row + 1]), (kept_end, used)
+        kept_end, used, end, words, is_odd = _walk_text(
+            source, tables, trusted, (kept, identity, ngrams), filled
         )
-        if not wanted[row]:
+        if is_odd:
+            kept_end, end = kept_start, 0
+        if is_odd or not wanted[row]:
             used, words = first, 0
         ends[row + 1] = kept_end
         hashes[row] = xxh64(identity, 0, end)

@@ -135,7 +135,9 @@ def _spliced(column: pa.StringArray, rows: Rows, others: pa.StringArray) -> pa.S
     return pa.StringArray.from_buffers(len(column), pa.py_buffer(ends), pa.py_buffer(bytes_))
 
 
-def _columns(rows: int, room: UInt64s) -> tuple[npt.NDArray, ...]:
+def _columns(
+    rows: int, room: UInt64s
+) -> tuple[UInt64s, npt.NDArray[np.int32], UInt64s, npt.NDArray[np.int64], Bools]:
     """hash, word_count, ngrams, first_ngram, and which rows are left to others."""
     hashes, word_count = np.empty(rows, np.uint64), np.zeros(rows, np.int32)
     return hashes, word_count, room, np.zeros(rows, np.int64), np.empty(rows, np.bool_)

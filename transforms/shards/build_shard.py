@@ -20,6 +20,8 @@ from transforms.decontamination.evaluation_index import EvaluationIndex
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
 from transforms.images.examine import Image, turn_of
 from transforms.images.resize import Encoded, Encoder, EncodingError, ResizeSettings
+from transforms.safety.model_files import UnsafeModel
+from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.measure_images import (
     ImageRules,
     Judged,
@@ -28,6 +30,7 @@ from transforms.shards.measure_images import (
     measure_images,
     stored_bodies,
 )
+from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.shards.shard_stats import ShardStats, shard_stats
 from transforms.storage.parquet_files import parquet_file
@@ -39,11 +42,12 @@ TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """How images are fetched, judged and stored."""
+    """How images are fetched, judged and stored; scored where there is a model."""
 
     rules: ImageRules
     fetch: FetchSettings
     resize: ResizeSettings
+    unsafe_model: UnsafeModel | None = None
 
 
 class _SafeEncoder:
@@ -87,9 +91,13 @@ def build_shard(
       nearly_taken: set when the next shard may begin.
     """
     spool = Spool(folder / "spool")
-    bodies = _bodies(pairs, settings.fetch, nearly_taken)
-    measured = measure_images(bodies, len(pairs), spool, count, settings.rules, evaluation)
-    judged = judge_images(measured, settings.rules, evaluation, spool)
+    bodies, rules = _bodies(pairs, settings.fetch, nearly_taken), settings.rules
+    size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
+    search = EvaluationSearch(evaluation, len(pairs), **size_rule)
+    with ImageScores(settings.unsafe_model, spool, **size_rule) as scores:
+        measured = measure_images(bodies, len(pairs), spool, count, scores, search)
+        unsafe_scores = scores.finish(measured.columns, lambda waiting: count(len(pairs) - waiting))
+    judged = judge_images(measured, rules, search, spool, unsafe_scores)
     shown = pairs.set_column(0, "key", key_column(pairs["key"].to_numpy()))
     encoder = _SafeEncoder(settings.resize)
     with (folder / TAR).open("wb") as sink:

@@ -160,7 +160,7 @@ def exists(path: str) -> bool:
 
 
 @lru_cache
-def _copies(pid: int) -> tempfile.TemporaryDirectory:
+def _copies(pid: int) -> tempfile.TemporaryDirectory[str]:
     """A folder that ends with the process: another with its number must not find old copies."""
     return tempfile.TemporaryDirectory(prefix=f"alignset-{pid}-")
 

@@ -6,8 +6,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from PIL import Image
 from torch import nn
 from transformers import AlignVisionModel, AutoImageProcessor
 
-from tests.support.root import ROOT
+from tests.support.forks import Forked, start
 from tests.support.small_training import SETTINGS, small_model, small_tokenizer
 from tests.support.train_shards import COLOURS
 from train.classify.__main__ import main
@@ -162,15 +160,9 @@ def test_the_papers_learning_rates():
     assert [stage.frozen for stage in replace(TINY, stages=1).stage_list()] == [True]
 
 
-def command(data: Path, run: Path, *more: str, **environment: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "train.classify", *arguments(data, run, *more)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+def command(data: Path, run: Path, **environment: str) -> Forked:
+    main = "train.classify.__main__:stoppable_main"
+    return start(main, *arguments(data, run), env=os.environ | environment)
 
 
 def test_killed_in_the_second_stage_it_goes_on_bit_equal(data: Path, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.support.small_training import SETTINGS, small_model, small_tokenizer
 from tests.support.train_shards import colour_shards
 from train.__main__ import main
 from train.errors import SettingsError
+from train.evaluate.__main__ import main as evaluate
 from train.model.dual_encoder import export_model
 from train.model.pretrained import load_pretrained
 
@@ -47,7 +49,7 @@ def started_from_saved(saved: Path, shards: Path, tmp_path: Path) -> list[str]:
 
 
 def commands(folder: Path, hub: str, *lines: list) -> str:
-    """Runs each in one process of its own, whose hub is at `hub`; gives what it printed."""
+    """Runs them in one process of their own, whose hub is at `hub`; gives what they printed."""
     words = [[str(word) for word in line] for line in lines]
     script = (
         "import json, sys; from train.__main__ import main\n"
@@ -69,13 +71,17 @@ def commands(folder: Path, hub: str, *lines: list) -> str:
     return done.stdout
 
 
-def test_a_folder_is_gone_on_with_and_no_hub_is_asked(saved, shards, tmp_path):
+def test_a_folder_is_gone_on_with_and_no_hub_is_asked(
+    saved, shards, tmp_path, capfd, started_from_saved, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: asked.append(address))
     run = tmp_path / "run"
-    with small_hub("someone/align-tiny", saved) as hub:
-        trained = ["--shards", shards, "--run", run, "--start_from", saved, *SMALL]
-        evaluated = ["retrieval", "--model", run / "model", "--data", shards]
-        assert json.loads(commands(tmp_path, hub.url, trained, evaluated))["n"] == 24
-        assert hub.requests == []
+    assert main([*started_from_saved, *SMALL]) == 0
+    assert evaluate(["retrieval", "--model", str(run / "model"), "--data", str(shards)]) == 0
+    assert json.loads(capfd.readouterr().out)["n"] == 24
+    assert asked == []
     before, after = (load_file(f / "model.safetensors") for f in (saved, run / "model"))
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}

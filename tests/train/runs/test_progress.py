@@ -4,15 +4,13 @@ import json
 import math
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.support.root import ROOT
+from tests.support.forks import start
 from tests.support.tensorboard_files import text, values
 from tests.support.train_shards import colour_shards
 from train.__main__ import main
@@ -131,17 +129,10 @@ def test_a_diverging_run_stops_with_a_line_and_keeps_no_checkpoint_of_it(shards,
 
 
 def test_of_two_processes_that_diverge_one_says_so(shards, tmp_path):
-    line = [sys.executable, "-m", "train", "--shards", shards, "--run", tmp_path / "run", *SMALL]
+    flags = ["--shards", shards, "--run", tmp_path / "run", *SMALL, "--learning_rate=1000"]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    alone = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     both = [
-        subprocess.Popen(
-            [*map(str, line), "--learning_rate=1000"],
-            cwd=ROOT,
-            env=os.environ | group | alone | {"RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        start("train.__main__:stoppable_main", *flags, env=os.environ | group | {"RANK": str(rank)})
         for rank in range(2)
     ]
     said = [process.communicate()[1] for process in both]

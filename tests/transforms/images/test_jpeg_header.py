@@ -54,28 +54,52 @@ def by_libjpeg(body: bytes) -> np.ndarray | None:
         return None
 
 
+PLANES = {name: by_libjpeg(body) for name, body in LARGE.items()}
+
+
 @pytest.mark.parametrize("name", LARGE)
 def test_the_plane_is_libjpegs(name: str) -> None:
     plane = dc_plane(LARGE[name])
     assert plane is not None
-    assert (plane == by_libjpeg(LARGE[name])).all()
+    assert (plane == PLANES[name]).all()
 
 
 def test_tables_that_are_not_the_standards_are_left_to_libjpeg() -> None:
     assert dc_planes([OWN_TABLES] * 2) == [None, None]
 
 
-@pytest.mark.parametrize("body", [OWN_TABLES, *LARGE.values()], ids=["own tables", *LARGE])
-def test_what_was_seen_before_does_not_matter(body: bytes) -> None:
+# Each file in a process of its own that has seen none: a fork of one that has imported all.
+LOOK = """
+import os, sys
+from transforms.images.examine import examine_all
+for path in sys.argv[1:]:
+    if os.fork() == 0:
+        with open(path, "rb") as file:
+            print(examine_all([file.read()])[0], flush=True)
+        os._exit(0)
+    os.wait()
+"""
+SEEN = {"own tables": OWN_TABLES, **LARGE}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What is said of each in a new process."""
+    folder = tmp_path_factory.mktemp("seen")
+    for name, body in SEEN.items():
+        (folder / name).write_bytes(body)
+    command = [sys.executable, "-c", LOOK, *(str(folder / name) for name in SEEN)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return dict(zip(SEEN, done.stdout.splitlines(), strict=True))
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_what_was_seen_before_does_not_matter(name: str, alone: dict[str, str]) -> None:
     """In a new process, alone, beside others, again: one verdict."""
-    look = "print(examine_all([sys.stdin.buffer.read()])[0])"
-    script = f"import sys; from transforms.images.examine import examine_all; {look}"
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, input=body, capture_output=True, check=True, cwd=ROOT)
+    body = SEEN[name]
     verdicts = {str(verdict) for verdict in (*examine_all([body] * 3), examine(body))}
-    others = [*LARGE.values(), OWN_TABLES]
-    verdicts |= {str(verdict[0]) for verdict in (examine_all([body, other]) for other in others)}
-    assert verdicts == {done.stdout.decode().strip()}
+    pairs = (examine_all([body, other]) for other in SEEN.values())
+    assert verdicts | {str(verdict[0]) for verdict in pairs} == {alone[name]}
 
 
 def test_two_are_decoded_by_turns_whatever_they_are() -> None:
@@ -156,9 +180,9 @@ def test_what_libjpeg_warns_of_is_never_taken(name: str, data: st.DataObject) ->
     body[begin : begin + size] = bytes(data.draw(st.sampled_from([0, size])))
     if data.draw(st.booleans()):
         body = body[: data.draw(places)] + b"\xff\xd9"
-    whole = LARGE[data.draw(st.sampled_from(sorted(LARGE)))]
-    plane, plane_of_whole = dc_planes([bytes(body), whole])
-    assert np.array_equal(plane_of_whole, by_libjpeg(whole))  # whatever stands beside it
+    name = data.draw(st.sampled_from(sorted(LARGE)))
+    plane, plane_of_whole = dc_planes([bytes(body), LARGE[name]])
+    assert np.array_equal(plane_of_whole, PLANES[name])  # whatever stands beside it
     if plane is not None:
         assert np.array_equal(plane, by_libjpeg(bytes(body)))
 
@@ -175,6 +199,7 @@ def test_of_cut_and_holed_files_none_is_taken(seed: int) -> None:
     progressive ones libjpeg takes those closed just between two scans, and some with holes."""
     random = np.random.default_rng(seed)
     progressive = encoded(PHOTO, "JPEG", quality=85, progressive=True)
+    known = examine(LARGE["quality 75"])
     for body in (LARGE["quality 75"], OWN_TABLES, LARGE["grey"], progressive):
         begin = body.index(b"\xff\xda") + 20
         for _ in range(25):
@@ -186,7 +211,7 @@ def test_of_cut_and_holed_files_none_is_taken(seed: int) -> None:
                 verdict, whole = examine_all([made, LARGE["quality 75"]])
                 assert isinstance(verdict, Unusable), (cut, len(made))
                 assert verdict.detail in ("truncated", "broken")
-                assert whole == examine(LARGE["quality 75"])
+                assert whole == known
 
 
 @pytest.mark.parametrize("name", [name for name in good_files() if name.startswith("jpeg")])

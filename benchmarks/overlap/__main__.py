@@ -1,0 +1,198 @@
+"""How many altered copies of evaluation images are found, and how many other pictures with them.
+
+  python -m benchmarks.overlap --packages=FOLDER [--cache=FOLDER] [--write] [--sheet=FILE.png]
+
+Alters held-out pictures as full pictures, writes each as a file and reads it as a run does. They
+are looked for beside 100,000 indexed pictures, and so are held-out pictures that are different from
+all of these. Prints recall by change and strength, what each threshold would accept, and the cost;
+--write puts these into docs/overlap.md and draws docs/overlap.svg, --sheet shows the different
+pictures that are taken for copies, each beside what it is taken for. Names of pairs that a person
+found to show one picture stand in repeats.txt beside this file: they are no false positives.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from benchmarks.overlap import measured_pictures as measured
+from benchmarks.overlap.alterations import ALTERATIONS
+from benchmarks.overlap.measured_pictures import Pictures
+from benchmarks.overlap.plot import draw
+from benchmarks.overlap.search import built, hash_distances, hashes_of, matches_of
+from benchmarks.overlap.tables import Copies, recall_table, table, threshold_table, write_blocks
+from transforms.decontamination.copy_index import COPY_DISTANCE, CopyMatch
+
+ROOT = Path(__file__).parents[2]
+PAGE, PLOT = ROOT / "docs/overlap.md", ROOT / "docs/overlap.svg"
+REPEATS = Path(__file__).with_name("repeats.txt")
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
+HASH_BITS = (2, 4, 6)
+
+
+class Different(NamedTuple):
+    """Held-out pictures that are not indexed, and what they are nearest to."""
+
+    pictures: Pictures
+    matches: list[CopyMatch]
+    bits: npt.NDArray[np.int32]
+    names_of_near: list[str]
+    is_repeat: npt.NDArray[np.bool_]  # of a pair that a person found to show one picture
+
+    @property
+    def distances(self) -> npt.NDArray[np.float64]:
+        """Those of repeats are set to 2."""
+        distances = np.array([match.distance for match in self.matches])
+        return np.where(self.is_repeat, 2.0, distances)
+
+
+def main() -> None:
+    flags = read_flags()
+    held_out = measured.held_out(flags.packages, flags.cache)
+    evaluation = held_out.chosen(measured.is_evaluation(held_out))
+    others = measured.distractors(flags.packages, max(0, flags.indexed - len(evaluation)))
+    planes = np.concatenate([evaluation.planes, others])
+    index = built(planes, flags.cache / "index")
+    phashes = np.concatenate([evaluation.phashes, hashes_of(others)])
+    different = held_out.chosen(~measured.is_evaluation(held_out))
+    matches, different_us = matches_of(index.index, different)
+    near = [named(evaluation, match.row) for match in matches]
+    found = Different(
+        different,
+        matches,
+        hash_distances(different, phashes),
+        near,
+        are_repeats(different.names.tolist(), near),
+    )
+    copies, altered_us = measure_copies(flags, held_out, evaluation, index.index)
+    false = {
+        f"accepted, {name}": found.distances[rows]
+        for name, rows in (
+            ("JPEGs", different.is_jpeg & halves(different.names)),
+            ("others", ~different.is_jpeg & halves(different.names)),
+        )
+    }
+    blocks = {
+        "recall": recall_table(copies, COPY_DISTANCE, HASH_BITS),
+        "thresholds": threshold_table(copies, false, THRESHOLDS),
+        "different": different_table(found),
+        "cost": cost_table(
+            found, index.ms, index.megabytes, len(planes), (different_us, altered_us)
+        ),
+    }
+    for name, block in blocks.items():
+        print(f"\n{name}\n{block}")
+    if flags.write:
+        write_blocks(PAGE, blocks)
+        draw(copies, found.distances, COPY_DISTANCE, PLOT)
+    if flags.sheet:
+        draw_sheet(found, planes, flags.sheet)
+
+
+def read_flags() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--packages", type=Path, required=True, help="where packages are kept")
+    parser.add_argument("--cache", type=Path, default=Path("/tmp/alignset-overlap"))
+    parser.add_argument("--indexed", type=int, default=100_000, help="pictures in the index")
+    parser.add_argument("--altered", type=int, default=200, help="pictures that are altered")
+    parser.add_argument("--write", action="store_true", help="write docs/overlap.md")
+    parser.add_argument("--sheet", type=Path, help="where the accepted pairs are drawn")
+    return parser.parse_args()
+
+
+def halves(names: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
+    """bool[n]: whether thresholds are chosen on a picture; about half are."""
+    return np.array([measured.number_of(f"half {name}") % 2 == 0 for name in names])
+
+
+def named(evaluation: Pictures, row: int) -> str:
+    if row < 0:
+        return ""
+    return str(evaluation.names[row]) if row < len(evaluation) else f"part {row - len(evaluation)}"
+
+
+def are_repeats(names: list[str], near: list[str]) -> npt.NDArray[np.bool_]:
+    known = set(REPEATS.read_text().splitlines()) if REPEATS.exists() else set()
+    return np.array([f"{name}\t{other}" in known for name, other in zip(names, near, strict=True)])
+
+
+def measure_copies(
+    flags: argparse.Namespace, held_out: Pictures, evaluation: Pictures, index: object
+) -> tuple[Copies, float]:
+    """The altered pictures' distances, and the CPU time of one in us."""
+    chosen = measured.to_alter(held_out, flags.altered)
+    altered = measured.altered(flags.packages, flags.cache, chosen.names.tolist())
+    matches, cpu_us = matches_of(index, altered)  # type: ignore[arg-type]
+    of_name = {name: row for row, name in enumerate(evaluation.names.tolist())}
+    shape = (-1, len(ALTERATIONS))
+    originals = [name.rpartition(": ")[0] for name in altered.names.tolist()]
+    rows = np.array([of_name[name] for name in originals])
+    distances = np.array([match.distance for match in matches])
+    bits = np.bitwise_count(altered.phashes ^ evaluation.phashes[rows]).astype(np.int32)
+    names = np.array(originals).reshape(shape)[:, 0]
+    is_jpeg = altered.is_jpeg.reshape(shape)[:, 0]
+    return Copies(distances.reshape(shape), bits.reshape(shape), is_jpeg, halves(names)), cpu_us
+
+
+def different_table(found: Different) -> str:
+    """How many different pictures each measure takes for copies, by kind and half."""
+    is_accepted = np.array([match.distance < COPY_DISTANCE for match in found.matches])
+    rows = []
+    for name, kind in (("JPEGs", found.pictures.is_jpeg), ("others", ~found.pictures.is_jpeg)):
+        for half, of_half in (("chosen on", True), ("reported", False)):
+            chosen = kind & (halves(found.pictures.names) == of_half)
+            counts = [
+                chosen.sum(),
+                (is_accepted & found.is_repeat & chosen).sum(),
+                (is_accepted & ~found.is_repeat & chosen).sum(),
+                *(((found.bits <= most) & chosen).sum() for most in HASH_BITS),
+            ]
+            rows.append([f"{name}, {half}", *(f"{count:,}" for count in counts)])
+    heads = ["pictures", "number", "repeats accepted", "others accepted"]
+    return table([*heads, *(f"pHash <= {most}" for most in HASH_BITS)], rows)
+
+
+def cost_table(
+    found: Different,
+    ms: float,
+    megabytes: dict[str, float],
+    indexed: int,
+    search_us: tuple[float, float],
+) -> str:
+    """What the search costs; planes are made for 10 to 60 us more."""
+    checked = np.array([match.distance < 1 for match in found.matches])
+    rows = [
+        ["pictures in the index", f"{indexed:,}"],
+        ["CPU to index a picture, ms", f"{ms:.2f}"],
+        ["files of the index, MB", f"{sum(megabytes.values()):.0f}"],
+        ["CPU a different picture, us", f"{search_us[0]:.0f}"],
+        ["CPU an altered copy, us", f"{search_us[1]:.0f}"],
+        ["JPEGs that are checked", f"{checked[found.pictures.is_jpeg].mean():.1%}"],
+        ["others that are checked", f"{checked[~found.pictures.is_jpeg].mean():.1%}"],
+    ]
+    return table(["what", "figure"], rows)
+
+
+def draw_sheet(found: Different, planes: npt.NDArray[np.uint8], path: Path) -> None:
+    """The pictures that are taken for copies, without repeats, nearest first."""
+    rows = [row for row in np.argsort(found.distances) if found.distances[row] < COPY_DISTANCE]
+    across, width, height = 8, 210, 126
+    sheet = Image.new("L", (across * width, -(-len(rows) // across) * height))
+    drawing = ImageDraw.Draw(sheet)
+    for number, row in enumerate(rows):
+        match = found.matches[row]
+        pair = np.hstack([found.pictures.planes[row, 1], planes[match.row, 1]])
+        x, y = number % across * width, number // across * height
+        sheet.paste(Image.fromarray(pair).resize((204, 102)), (x, y))
+        drawing.text((x, y + 104), f"{number} {match.distance} {match.variant}", fill=255)
+        print(f"{number}\t{found.pictures.names[row]}\t{found.names_of_near[row]}")
+    sheet.save(path)
+
+
+if __name__ == "__main__":
+    main()

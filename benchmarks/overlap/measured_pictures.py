@@ -1,0 +1,160 @@
+"""The pictures that the suite measures with, as planes and hashes: held out, altered, indexed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from benchmarks.overlap.alterations import ALTERATIONS, Picture
+from benchmarks.overlap.grey_planes import grey_of_file
+from benchmarks.overlap.pictures import held_out_pictures
+from benchmarks.overlap.tiles import distractor_planes, training_tiles
+from transforms.decontamination.copy_planes import copy_planes
+from transforms.images.examine import displayed
+from transforms.images.perceptual_hash import plane_hash
+
+LONGEST_PX = 1000  # of a picture before it is altered
+MIN_SIDE_PX = 200  # of a picture that is altered, as of one that a run keeps
+EVALUATION_SHARE = 5  # one held-out picture in so many is indexed
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures by rows.
+
+    Attributes:
+      names: of n pictures.
+      planes: uint8[n, 2, 64, 64], whole and trimmed.
+      phashes: uint64[n].
+      is_jpeg: bool[n]. JPEGs are photographs mostly; the others are drawings, charts, screenshots.
+      sides_px: int32[n], of the shorter side.
+    """
+
+    names: npt.NDArray[np.str_]
+    planes: npt.NDArray[np.uint8]
+    phashes: npt.NDArray[np.uint64]
+    is_jpeg: npt.NDArray[np.bool_]
+    sides_px: npt.NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def chosen(self, rows: npt.NDArray[Any]) -> Pictures:
+        return Pictures(*(value[rows] for value in vars(self).values()))
+
+
+Row = tuple[str, npt.NDArray[np.uint8], int, bool, int]
+
+
+def number_of(name: str) -> int:
+    """A number that is even for half of all names, and so on, whatever the order."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+
+
+def held_out(packages: Path, cache: Path) -> Pictures:
+    """Every held-out picture that a run could read."""
+    return _kept(cache / "held_out.npz", lambda: held_out_pictures(packages), _rows_of_file)
+
+
+def distractors(packages: Path, count: int) -> npt.NDArray[np.uint8]:
+    """Planes of up to so many parts of training pictures: uint8[n, 2, 64, 64]."""
+    planes = distractor_planes(training_tiles(packages), count)
+    return np.repeat(planes[:, np.newaxis], 2, axis=1)
+
+
+def is_evaluation(pictures: Pictures) -> npt.NDArray[np.bool_]:
+    """bool[n]: which held-out pictures are indexed; the others are different from all of these."""
+    return np.array([number_of(name) % EVALUATION_SHARE == 0 for name in pictures.names])
+
+
+def to_alter(pictures: Pictures, count: int) -> Pictures:
+    """Evaluation images that are altered: JPEGs where there are enough, and as many others."""
+    large = is_evaluation(pictures) & (pictures.sides_px >= MIN_SIDE_PX)
+    chosen: list[int] = []
+    for of_kind in (large & pictures.is_jpeg, large & ~pictures.is_jpeg):
+        rows = np.flatnonzero(of_kind).tolist()
+        chosen += sorted(rows, key=lambda row: number_of(f"altered {pictures.names[row]}"))[
+            : count // 2
+        ]
+    return pictures.chosen(np.array(chosen))
+
+
+def altered(packages: Path, cache: Path, names: Iterable[str]) -> Pictures:
+    """All alterations of some held-out pictures, in their order: n times as many rows."""
+    wanted = set(names)
+
+    def bodies() -> Iterator[tuple[str, bytes]]:
+        return (item for item in held_out_pictures(packages) if item[0] in wanted)
+
+    return _kept(cache / f"altered_{len(wanted)}.npz", bodies, _rows_of_alterations)
+
+
+def _kept(
+    path: Path,
+    bodies: Callable[[], Iterator[tuple[str, bytes]]],
+    rows_of: Callable[[tuple[str, bytes]], list[Row]],
+) -> Pictures:
+    """What an earlier run left in a file, or else is made now."""
+    if not path.exists():
+        rows: list[Row] = []
+        with ProcessPoolExecutor() as pool:
+            source = bodies()
+            while some := list(islice(source, _AT_ONCE)):
+                for made in pool.map(rows_of, some):
+                    rows += made
+        names, planes, phashes, is_jpeg, sides_px = zip(*rows, strict=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            path,
+            names=np.array(names),
+            planes=np.stack(planes),
+            phashes=np.array(phashes, np.uint64),
+            is_jpeg=np.array(is_jpeg),
+            sides_px=np.array(sides_px, np.int32),
+        )
+    with np.load(path) as kept:
+        return Pictures(**kept)
+
+
+def _row(name: str, grey: npt.NDArray[np.uint8], is_jpeg: bool, side_px: int) -> Row:
+    planes = copy_planes(grey)
+    return name, np.stack([planes.whole, planes.trimmed]), plane_hash(grey), is_jpeg, side_px
+
+
+def _rows_of_file(item: tuple[str, bytes]) -> list[Row]:
+    name, body = item
+    grey = grey_of_file(body)
+    if grey is None:
+        return []
+    with Image.open(io.BytesIO(body)) as picture:
+        return [_row(name, grey, body.startswith(b"\xff\xd8"), min(picture.size))]
+
+
+def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
+    name, body = item
+    picture = opened(body)
+    rows = []
+    for alteration in ALTERATIONS:
+        file = alteration.file_of(picture, name)
+        grey = grey_of_file(file)
+        assert grey is not None  # Pillow wrote it just now
+        rows.append(_row(f"{name}: {alteration.name}", grey, body.startswith(b"\xff\xd8"), 0))
+    return rows
+
+
+def opened(body: bytes) -> Picture:
+    """The picture in a file as it is altered: as displayed, and no larger than LONGEST_PX."""
+    picture = displayed(Image.open(io.BytesIO(body))).convert("RGB")
+    picture.thumbnail((LONGEST_PX, LONGEST_PX))
+    return picture

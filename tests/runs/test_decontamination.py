@@ -1,0 +1,201 @@
+"""A set that holds images already is filtered by evaluation images: the whole command."""
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import skimage.data
+from PIL import Image as PillowImage
+
+from pipeline.look.__main__ import main as look
+from tests.support.command import funnel, kept, manifest, run, succeed
+from tests.support.picture_files import encoded
+from tests.support.tar_files import tar_of
+from tests.transforms.decontamination.test_embedding_model import onnx_model
+
+ALL = ("--language=", "--min_words=1", "--max_unsafe_score=1")
+EXAM = ("astronaut", "chelsea", "coffee", "camera")
+OTHERS = ("rocket", "moon", "coins")
+
+
+def picture(name: str) -> PillowImage.Image:
+    return PillowImage.fromarray(getattr(skimage.data, name)()).convert("RGB")
+
+
+def altered() -> dict[str, bytes]:
+    """Copies of the exam's images as people make them, by the name of the image."""
+    astronaut, cat, coffee, camera = map(picture, EXAM)
+    wide = PillowImage.new("RGB", (512, 700), "black")
+    wide.paste(camera, (0, 94))
+    return {
+        "astronaut": encoded(astronaut.resize((300, 300)), "JPEG", quality=60),
+        "chelsea": encoded(cat.transpose(PillowImage.Transpose.FLIP_LEFT_RIGHT), "WEBP"),
+        "coffee": encoded(coffee.crop((15, 10, 585, 390)), "PNG"),
+        "camera": encoded(wide, "JPEG"),
+    }
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard as img2dataset writes them, and a folder, a tar and Parquet of evaluation images."""
+    folder = tmp_path_factory.mktemp("decontamination")
+    bodies = altered() | {name: encoded(picture(name), "JPEG") for name in OTHERS}
+    members: dict[str, bytes] = {}
+    for key, (name, body) in enumerate(bodies.items()):
+        about = {"url": f"http://a.example/{name}.jpg", "caption": f"a picture of {name}"}
+        members |= {
+            f"{key:09}.jpg": body,
+            f"{key:09}.json": json.dumps(about).encode(),
+            f"{key:09}.txt": about["caption"].encode(),
+        }
+    tar_of(folder / "00000.tar", members)
+    exams = {name: encoded(picture(name), "PNG") for name in EXAM}
+    (folder / "exam").mkdir()
+    (folder / "exam" / "astronaut.png").write_bytes(exams["astronaut"])
+    (folder / "exam" / "broken.png").write_bytes(exams["astronaut"][:900])
+    tar_of(folder / "exam.tar", {"animals/chelsea.png": exams["chelsea"]})
+    images = [{"bytes": exams[name], "path": f"{name}.png"} for name in ("coffee", "camera")]
+    pq.write_table(pa.table({"image": images}), folder / "exam.parquet")
+    return folder
+
+
+def exam(folder: Path) -> str:
+    return (
+        f"--eval_images=people={folder}/exam,animals={folder}/exam.tar,things={folder}/exam.parquet"
+    )
+
+
+def shards(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "shards").iterdir()}
+
+
+def dropped(out: Path) -> list[dict]:
+    return [
+        row for path in out.glob("rejected/*.parquet") for row in pq.read_table(path).to_pylist()
+    ]
+
+
+def overlaps(out: Path) -> dict[str, dict]:
+    rows = [row for row in dropped(out) if row["reason"] == "evaluation_overlap"]
+    return {Path(row["url"]).stem: row for row in rows}
+
+
+def test_copies_are_dropped_named_and_shown(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "clean"
+    succeed(source / "00000.tar", out, *ALL, exam(source))
+    found = overlaps(out)
+    assert {
+        name: (row["evaluation_set"], row["evaluation_image"]) for name, row in found.items()
+    } == {
+        "astronaut": ("people", "astronaut.png"),
+        "chelsea": ("animals", "exam.tar/animals/chelsea.png"),
+        "coffee": ("things", "exam.parquet/coffee.png"),
+        "camera": ("things", "exam.parquet/camera.png"),
+    }
+    said = manifest(out)
+    least = said["rules"]["min_evaluation_distance"]
+    for row in found.values():
+        assert row["evaluation_measure"] == "copy"
+        assert 0 <= row["evaluation_distance"] < least
+        assert json.loads(row["evaluation_numbers"])["cosine"] > 0.5
+        assert PillowImage.open(io.BytesIO(row["thumbnail"])).format == "JPEG"
+    assert all(
+        row["thumbnail"] is None for row in dropped(out) if row["reason"] != "evaluation_overlap"
+    )
+    left = pq.read_table(out / "shards" / "00000.parquet").to_pylist()
+    assert {Path(row["url"]).stem for row in left} == set(OTHERS)
+    assert all(
+        row["evaluation_distance"] is None or row["evaluation_distance"] >= least for row in left
+    )
+    assert said["evaluation_images"]["people"] == {"images": 1, "unreadable": 1}
+    assert "broken.png" in caplog.text
+    assert funnel(out)["pairs"] == len(OTHERS)
+
+    sheet = tmp_path / "look.png"
+    assert look([str(out), "--reason=evaluation_overlap", f"--output={sheet}"]) == 0
+    both = PillowImage.open(sheet)
+    assert both.format == "PNG"
+    assert len(set(both.convert("L").tobytes())) > 100  # pictures, not cards that say there is none
+
+
+def test_an_index_serves_other_runs_without_its_images(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "indexes"
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    tar = source / "00000.tar"
+    succeed(tar, first, *ALL, exam(source), f"--eval_index={folder}")
+    (index,) = folder.iterdir()
+    made = {path.name: path.stat().st_mtime_ns for path in index.iterdir()}
+    succeed(tar, second, *ALL, exam(source), f"--eval_index={folder}")
+    assert {path.name: path.stat().st_mtime_ns for path in index.iterdir()} == made
+    succeed(tar, third, *ALL, f"--eval_index={index}")
+    assert shards(first) == shards(second) == shards(third)
+    assert kept(first) == kept(third)
+    assert overlaps(first).keys() == overlaps(third).keys()
+    assert manifest(first)["evaluation_index"] == manifest(third)["evaluation_index"] == index.name
+    assert manifest(third)["evaluation"] == []
+    again = run(tar, third, *ALL, f"--eval_index={index}")
+    assert (again.status, "nothing to do" in again.err) == (0, True)
+    other = run(tar, third, *ALL, exam(source), f"--eval_index={folder}", "--overlap_measure=phash")
+    assert (other.status, other.err.count("\n")) == (2, 1), other.err
+    assert "holds another run" in other.err
+
+
+def test_nothing_but_copies_is_dropped(source: Path, tmp_path: Path) -> None:
+    tiny = encoded(picture("moon").resize((64, 9)), "PNG")
+    about = json.dumps({"url": "http://a.example/tiny.png", "caption": "Ein zu kurzer"}).encode()
+    members = {"1.png": tiny, "1.json": about, "1.txt": b"Ein"}
+    tar = tar_of(tmp_path / "00001.tar", members)
+    out = tmp_path / "set"
+    ended = succeed(f"{source}/00000.tar,{tar}", out, "--decontaminate_only", exam(source))
+    assert {row["reason"] for row in dropped(out)} == {"evaluation_overlap"}
+    assert {Path(fate.url).stem for fate in kept(out)} == {*OTHERS, "tiny"}
+    assert f"--eval_index={out}.eval_index uses the index" in ended.err
+    stricter = tmp_path / "stricter"
+    succeed(out, stricter, "--decontaminate_only", exam(source), "--min_image_side=10")
+    assert {row["reason"] for row in dropped(stricter)} == {"too_small"}
+
+
+@pytest.mark.parametrize("measure", ["phash", "embedding exact", "embedding buckets"])
+def test_other_measures(source: Path, tmp_path: Path, measure: str) -> None:
+    name, _, search = measure.partition(" ")
+    flags = [f"--overlap_measure={name}"]
+    if search:
+        flags += [f"--overlap_model={onnx_model(tmp_path)}", f"--overlap_search={search}"]
+        flags += ["--min_evaluation_distance=0.001"]
+    out = tmp_path / "clean"
+    succeed(source / "00000.tar", out, *ALL, exam(source), *flags)
+    found = overlaps(out)
+    assert found["astronaut"]["evaluation_image"] == "astronaut.png"
+    assert found["astronaut"]["evaluation_measure"] == name
+    assert manifest(out)["overlap"]["measure"] == name
+    assert manifest(out)["rules"]["min_evaluation_distance"] == (0.001 if search else 6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--overlap_measure=md5",), "overlap_measure must be one of"),
+        (("--overlap_model=a.onnx",), "--overlap_model has no effect"),
+        (("--overlap_measure=embedding", "--overlap_model=a.onnx"), "there is no file"),
+        (("--min_evaluation_distance=-2",), "min_evaluation_distance must be"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    source: Path, tmp_path: Path, flags: tuple[str, ...], says: str
+) -> None:
+    ended = run(source / "00000.tar", tmp_path / "set", *ALL, exam(source), *flags)
+    assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
+    assert says in ended.err
+    assert not (tmp_path / "set").exists()
+
+
+def test_flags_without_evaluation_images_are_refused(source: Path, tmp_path: Path) -> None:
+    ended = run(source / "00000.tar", tmp_path / "set", *ALL, "--overlap_measure=phash")
+    assert (ended.status, "--overlap_measure has no effect" in ended.err) == (2, True)
+    ended = run(source / "00000.tar", tmp_path / "set", "--decontaminate_only")
+    assert (ended.status, "--decontaminate_only has no effect" in ended.err) == (2, True)

@@ -1,0 +1,78 @@
+"""Commands in which a function hangs where Python answers no signal, once it has said so."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections import deque
+from itertools import repeat
+
+
+def in_c_with_the_lock() -> None:
+    deque(repeat(None), maxlen=0)
+
+
+def in_a_kernel() -> None:
+    import numba
+    import numpy as np
+
+    @numba.njit(nogil=True)
+    def count(numbers):
+        while numbers[0] < 1:
+            numbers[1] += 1
+
+    count(np.zeros(2))
+
+
+def _hang_at(place: str, how: str) -> None:
+    """Has a function hang, or the import of a module.
+
+    Args:
+      place: "package.module:function", or "package.module".
+      how: a function of this module.
+    """
+
+    forever = globals()[how]  # here: what Beam pickles of a function in a function has no globals
+
+    def hang(*_: object, **__: object) -> None:
+        print("hangs", flush=True)
+        forever()
+
+    class Finder:
+        def find_spec(self, wanted: str, *_: object) -> None:
+            if wanted == place:
+                hang()
+
+    module, _, function = place.partition(":")
+    if function:
+        setattr(importlib.import_module(module), function, hang)
+    else:
+        sys.meta_path.insert(0, Finder())
+
+
+def curation(args: list[str]) -> int:
+    """`beam_runner.py`, with what hangs and how before its arguments."""
+    import beam_runner
+
+    place, how, *rest = args
+    command = beam_runner.main
+
+    def main(argv: list[str], name: str) -> int:
+        _hang_at(place, how)
+        return command(argv, name)
+
+    beam_runner.main = main
+    return beam_runner.stoppable_main(rest)
+
+
+def training(args: list[str]) -> int:
+    """`python -m train`, likewise."""
+    import train.__main__
+
+    place, how, *rest = args
+    _hang_at(place, how)
+    return train.__main__.stoppable_main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(curation(sys.argv[1:]))

@@ -1,0 +1,98 @@
+import itertools
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.support.grey_pictures import degenerate_planes, grey_photograph
+from transforms.decontamination.copy_check import UNLIKE, PairCheck, Query
+from transforms.decontamination.copy_index import COPY_DISTANCE, distance_of
+from transforms.decontamination.copy_planes import copy_planes
+from transforms.decontamination.plane_alignment import placement_of
+
+PICTURE = grey_photograph(11, 640, 480)
+EVALUATION = copy_planes(PICTURE).whole
+START = placement_of(1.0, 0.0, 0.0)
+
+
+def rotated(degrees: float) -> np.ndarray:
+    turn = cv2.getRotationMatrix2D((320, 240), degrees, 1)
+    return cv2.warpAffine(PICTURE, turn, (640, 480))
+
+
+def bannered(share: float) -> np.ndarray:
+    picture = PICTURE.copy()
+    picture[-round(480 * share) :] = 20
+    return picture
+
+
+COPIES = {
+    "the same": PICTURE,
+    "darker": (PICTURE * 0.7).astype(np.uint8),
+    "blurred": cv2.GaussianBlur(PICTURE, (0, 0), 3),
+    "cropped": PICTURE[60:440, 80:600],
+    "cropped to 72 %": PICTURE[0:346, 0:461],
+    "turned": rotated(4),
+    "bannered": bannered(0.15),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_are_near(name):
+    check = Query(copy_planes(COPIES[name]).whole).check(EVALUATION, START)
+    assert distance_of(check) < COPY_DISTANCE, check
+
+
+def test_other_pictures_are_far():
+    distances = [
+        distance_of(Query(copy_planes(grey_photograph(seed)).whole).check(EVALUATION, START))
+        for seed in range(100, 130)
+    ]
+    assert min(distances) > 2 * COPY_DISTANCE
+
+
+def test_one_query_may_be_checked_against_several_in_any_order():
+    others = [copy_planes(grey_photograph(seed)).whole for seed in (11, 1, 2)]
+    query = Query(EVALUATION)
+    forth = [query.check(other, START) for other in others]
+    back = [query.check(other, START) for other in reversed(others)]
+    assert forth == back[::-1] == [Query(EVALUATION).check(other, START) for other in others]
+
+
+DEGENERATE = [*degenerate_planes(), ("photograph", EVALUATION)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [*itertools.product(DEGENERATE, repeat=2)], ids=lambda item: item[0]
+)
+def test_whatever_the_planes_are_the_numbers_are_finite(one, other):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check = Query(one[1]).check(other[1], START)
+    assert np.isfinite(check).all()
+    assert 0 <= distance_of(check) < 1
+    if one[0] != other[0]:
+        assert distance_of(check) > COPY_DISTANCE, check
+
+
+@pytest.mark.parametrize(("name", "plane"), [("black", 0), ("white", 255)])
+def test_what_is_flat_is_no_copy_even_of_itself(name, plane):
+    flat = np.full((64, 64), plane, np.uint8)
+    assert distance_of(Query(flat).check(flat, START)) > COPY_DISTANCE, name
+
+
+@pytest.mark.parametrize(
+    ("check", "distance"),
+    [
+        (UNLIKE, 0.999),
+        (PairCheck(0, 1, 1, 1, 1, 1, 1, 1), 0.0),
+        (PairCheck(0, 1, 1, 1, 1, 0.05, 1, 1), 0.999),  # hardly any texture
+        (PairCheck(0, 1, 1, -1, 0, 1, -0.5, 0), 0.999),
+        (PairCheck(0.2, 1, 1, 1, 1, 1, 0.9, 1), 0.08),
+        (PairCheck(0.275, 1, 1, 1, 1, 1, 0.9, 1), 0.24),
+        (PairCheck(0.9, 1, 1, 1, 1, 1, 0.9, 1), 0.4),
+    ],
+)
+def test_the_distance_falls_as_fine_detail_agrees(check, distance):
+    assert distance_of(check) == distance

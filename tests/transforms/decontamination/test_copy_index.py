@@ -1,0 +1,150 @@
+import threading
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from tests.support.grey_pictures import degenerate_planes, grey_photograph
+from transforms.decontamination import copy_index as module
+from transforms.decontamination import copy_index_files
+from transforms.decontamination.copy_index import COPY_DISTANCE, NOTHING_NEAR, CopyIndex
+from transforms.decontamination.copy_index_files import DOCUMENT, SEARCH, build_copy_index
+from transforms.decontamination.copy_planes import copy_planes
+
+EVALUATION = [grey_photograph(seed, 320, 240) for seed in range(24)]
+MANY = 100  # entries from which on, in these tests, an index has lists and codes
+
+
+def stacked(pictures) -> tuple[np.ndarray, np.ndarray]:
+    planes = [copy_planes(np.ascontiguousarray(picture)) for picture in pictures]
+    return np.stack([p.whole for p in planes]), np.stack([p.trimmed for p in planes])
+
+
+def altered() -> list[np.ndarray]:
+    """Of each evaluation image a copy, by turns of five kinds."""
+    kinds = [
+        lambda picture: picture,
+        lambda picture: picture[:, ::-1],
+        lambda picture: picture[:168, :224],
+        lambda picture: picture[72:, :224][:, ::-1],
+        lambda picture: np.pad(picture, ((50, 50), (20, 20)), constant_values=255),
+    ]
+    return [kinds[number % 5](picture) for number, picture in enumerate(EVALUATION)]
+
+
+@pytest.fixture(scope="module", params=["compared", "listed"])
+def index(request, tmp_path_factory) -> CopyIndex:
+    """An index of few entries, which compares all, and one with lists and codes."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "listed":
+            patch.setattr(copy_index_files, "MOST_COMPARED", MANY)
+        build_copy_index([np.stack(stacked(EVALUATION), axis=1)], str(folder))
+    return CopyIndex.open(str(folder))
+
+
+def test_copies_are_found_and_others_are_not(index):
+    matches = index.nearest(*stacked(altered()))
+    assert [match.row for match in matches] == [*range(24)]
+    assert max(match.distance for match in matches) < COPY_DISTANCE
+    for match in matches[1::5] + matches[3::5]:
+        assert match.variant.endswith("_mirrored")
+    for match in matches[2::5]:
+        assert match.variant.startswith("crop_75_top_left")
+    others = index.nearest(*stacked(grey_photograph(seed) for seed in range(500, 530)))
+    assert min(match.distance for match in others) > 2 * COPY_DISTANCE
+    assert all(0 <= match.distance <= 2 for match in others)
+
+
+def test_a_match_depends_on_its_own_image_alone(index):
+    pictures = altered() + [grey_photograph(seed) for seed in range(500, 520)]
+    whole, trimmed = stacked(pictures)
+    expected = index.nearest(whole, trimmed)
+    for at_once in (1, 5, 17):
+        parts = [
+            index.nearest(whole[n : n + at_once], trimmed[n : n + at_once])
+            for n in range(0, len(whole), at_once)
+        ]
+        assert [match for part in parts for match in part] == expected
+    order = np.random.default_rng(3).permutation(len(whole))
+    assert index.nearest(whole[order], trimmed[order]) == [expected[n] for n in order]
+
+
+def test_several_threads_find_the_same(index):
+    whole, trimmed = stacked(altered())
+    expected, found = index.nearest(whole, trimmed), {}
+
+    def search(number: int) -> None:
+        faiss.omp_set_num_threads(2)  # as another part of the program may
+        found[number] = index.nearest(whole, trimmed)
+
+    threads = [threading.Thread(target=search, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[n] for n in range(4)] == [expected] * 4
+
+
+def test_it_is_mapped(index):
+    mapped = Path("/proc/self/maps").read_text()
+    assert SEARCH in mapped
+    assert "vectors.i8" in mapped
+
+
+def test_nothing_is_near_where_nothing_is_indexed(tmp_path):
+    build_copy_index([], str(tmp_path))
+    empty = CopyIndex.open(str(tmp_path))
+    assert len(empty) == 0
+    assert empty.nearest(*stacked(EVALUATION[:2])) == [NOTHING_NEAR] * 2
+
+
+def test_no_images_have_no_matches(index):
+    none = np.zeros((0, 64, 64), np.uint8)
+    assert index.nearest(none, none) == []
+
+
+def test_one_image_can_be_indexed(tmp_path):
+    build_copy_index([np.stack(stacked(EVALUATION[:1]), axis=1)], str(tmp_path))
+    one = CopyIndex.open(str(tmp_path))
+    assert [match.row for match in one.nearest(*stacked(EVALUATION[:1]))] == [0]
+
+
+def test_pictures_with_next_to_no_detail_are_copies_of_nothing_else(tmp_path):
+    planes = [plane for _, plane in degenerate_planes()]
+    pairs = np.stack([np.stack([plane, plane]) for plane in planes])
+    build_copy_index([pairs], str(tmp_path))
+    matches = CopyIndex.open(str(tmp_path)).nearest(pairs[:, 0], pairs[:, 1])
+    for (name, _), row, match in zip(degenerate_planes(), range(99), matches, strict=False):
+        assert match.row == row or match.distance > COPY_DISTANCE, name
+
+
+@pytest.mark.parametrize("name", ["index.json", "planes.u8", "rows.i4", "entries.i4", "vectors.i8"])
+@pytest.mark.parametrize("fault", ["missing", "cut"])
+def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path, name, fault):
+    build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
+    path = tmp_path / name
+    if fault == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(ValueError, match="remove the folder") as refused:
+        CopyIndex.open(str(tmp_path))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_cut_search_is_refused(tmp_path):
+    build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
+    path = tmp_path / SEARCH
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(ValueError, match="cannot be read"):
+        CopyIndex.open(str(tmp_path))
+
+
+def test_an_index_of_another_descriptor_is_refused(tmp_path, monkeypatch):
+    build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
+    assert DOCUMENT in {path.name for path in tmp_path.iterdir()}
+    monkeypatch.setattr(module, "DESCRIPTOR_SHA256", "another")
+    with pytest.raises(ValueError, match="made by another version"):
+        CopyIndex.open(str(tmp_path))

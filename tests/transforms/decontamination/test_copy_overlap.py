@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from tests.support.picture_files import encoded, photograph
+from transforms.decontamination.copy_overlap import CopyMeasure
+from transforms.decontamination.overlap_measure import Look
+from transforms.images.examine import Image, examine
+
+MEASURE = CopyMeasure()
+
+
+def look(picture: PillowImage.Image, kind: str = "PNG") -> Look:
+    body = encoded(picture, kind)
+    image = examine(body, keep_grey=True)
+    assert isinstance(image, Image)
+    return Look(body, image)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_copy_is_found_and_another_picture_is_not(tmp_path: Path, kind: str) -> None:
+    features = MEASURE.features([look(photograph(seed)) for seed in range(5)])
+    assert (features.dtype, features.shape) == (np.uint8, (5, 2, 64, 64))
+    assert (features.dtype, features.shape[1:]) == MEASURE.row_type.subdtype
+    MEASURE.build([features[:3], features[3:]], 5, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(MEASURE.files)
+    index = MEASURE.open(tmp_path)
+
+    mirrored = photograph(3).transpose(PillowImage.Transpose.FLIP_LEFT_RIGHT)
+    looks = [look(mirrored.resize((301, 225)), kind), look(photograph(9), kind)]
+    copy, other = index.nearest(MEASURE.features(looks))
+    assert copy is not None
+    assert (copy.row, copy.distance < MEASURE.min_distance) == (3, True)
+    assert str(copy.numbers["variant"]).endswith("mirrored")
+    assert other is None or other.distance > MEASURE.min_distance + MEASURE.quick_error
+
+
+def test_a_flat_picture_is_near_to_nothing(tmp_path: Path) -> None:
+    grey = look(PillowImage.new("RGB", (300, 300), "grey"))
+    MEASURE.build([MEASURE.features([grey, look(photograph(1))])], 2, tmp_path)
+    assert MEASURE.open(tmp_path).nearest(MEASURE.features([grey])) == [None]

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tests.support.grey_pictures import grey_photograph
+from transforms.decontamination.copy_planes import SIDE_PX, copy_planes
+
+PICTURE = grey_photograph(1, 160, 120)
+
+
+def framed(top: int, bottom: int, left: int, right: int, tone: int = 255, last: int | None = None):
+    """The picture with borders, the lower and the right one of another tone where that is given."""
+    last = tone if last is None else last
+    height, width = PICTURE.shape
+    canvas = np.full((height + top + bottom, width + left + right), tone, np.uint8)
+    canvas[top + height :] = last
+    canvas[:, left + width :] = last
+    canvas[top : top + height, left : left + width] = PICTURE
+    return canvas
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one.astype(int) - other).mean())
+
+
+@pytest.mark.parametrize(
+    ("borders", "trims"),
+    [
+        ((20, 20, 0, 0), True),
+        ((0, 0, 30, 30), True),
+        ((9, 9, 9, 9), True),
+        ((20, 5, 0, 0), True),
+        ((0, 0, 0, 0), False),
+        ((20, 0, 0, 0), False),  # a banner
+        ((0, 0, 0, 30), False),
+        ((110, 110, 0, 0), True),
+        ((150, 150, 0, 0), False),  # less than a third would be left
+    ],
+)
+@pytest.mark.parametrize("tone", [0, 128, 255])
+def test_borders_are_trimmed_where_opposite_sides_have_them(borders, trims, tone):
+    planes = copy_planes(framed(*borders, tone))
+    assert planes.is_trimmed == trims
+    if trims:
+        assert difference(planes.trimmed, copy_planes(PICTURE).whole) < 11
+        assert difference(planes.whole, planes.trimmed) > 6
+    else:
+        assert planes.trimmed is planes.whole
+
+
+@pytest.mark.parametrize(("last", "trims"), [(200, True), (212, True), (213, False), (0, False)])
+def test_opposite_borders_are_of_one_colour(last, trims):
+    assert copy_planes(framed(20, 20, 0, 0, 200, last)).is_trimmed == trims
+
+
+def test_a_frame_inside_of_bars_is_trimmed_too():
+    inner = np.pad(framed(8, 8, 8, 8, 0), ((30, 30), (0, 0)), constant_values=255)
+    assert difference(copy_planes(inner).trimmed, copy_planes(PICTURE).whole) < 11
+
+
+@pytest.mark.parametrize("ringing", [9, 40])
+def test_a_border_may_ring_as_a_jpeg_does_but_not_more(ringing):
+    picture = framed(20, 20, 0, 0, 128)
+    noise = np.random.default_rng(0).integers(-(ringing // 2), ringing // 2 + 1, picture.shape)
+    noisy = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    small = copy_planes(noisy[::2, ::2])  # below 128 px a side nothing is averaged
+    assert small.is_trimmed == (ringing == 9)
+
+
+def test_another_size_of_the_same_picture_has_the_same_planes():
+    large = grey_photograph(1, 640, 480)
+    assert difference(copy_planes(large).whole, copy_planes(PICTURE).whole) < 3
+    squeezed = np.ascontiguousarray(large[:, ::2])
+    assert difference(copy_planes(squeezed).whole, copy_planes(PICTURE).whole) < 3
+
+
+def test_planes_of_arrays_that_are_views_are_the_same():
+    for view in (PICTURE[:, ::-1], PICTURE.T, PICTURE[5:, 7:], np.asfortranarray(PICTURE)):
+        mine, copied = copy_planes(view), copy_planes(view.copy(order="C"))
+        assert (mine.whole == copied.whole).all()
+        assert (mine.trimmed == copied.trimmed).all()
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 100_000), (100_000, 1), (2, 3), (64, 64), (127, 65), (3, 4000)]
+)
+def test_any_size_has_planes(shape):
+    for grey in (np.zeros(shape, np.uint8), np.arange(np.prod(shape)).reshape(shape)):
+        planes = copy_planes(grey.astype(np.uint8))
+        assert planes.whole.shape == planes.trimmed.shape == (SIDE_PX, SIDE_PX)
+        assert planes.whole.dtype == planes.trimmed.dtype == np.uint8
+
+
+@given(st.tuples(st.integers(1, 200), st.integers(1, 200)).flatmap(lambda s: arrays(np.uint8, s)))
+def test_any_picture_has_planes_within_its_tones(grey):
+    planes = copy_planes(grey)
+    assert planes.whole.min() >= grey.min()
+    assert planes.whole.max() <= grey.max()
+    assert planes.trimmed.shape == (SIDE_PX, SIDE_PX)
+
+
+def test_a_flat_picture_is_not_trimmed():
+    assert not copy_planes(np.full((90, 120), 7, np.uint8)).is_trimmed
+
+
+@pytest.mark.parametrize(
+    "grey", [np.zeros((0, 5), np.uint8), np.zeros((5, 5, 3), np.uint8), np.zeros((5, 5))]
+)
+def test_what_is_no_grey_plane_is_refused(grey):
+    with pytest.raises(ValueError, match="a grey plane must be"):
+        copy_planes(grey)

@@ -1,0 +1,102 @@
+"""How many images of a set look like another of it: they share its perceptual hash.
+
+They stay in the set, as in the paper; this only tells how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.columns.batches import batch_of
+from transforms.columns.hashing import UInt64s, string_hashes
+from transforms.shards.shard_places import ShardPlaces
+from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
+from transforms.storage.files import open_to_read
+
+BUCKETS = 64
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """How many images have the perceptual hash of another, and how many such hashes there are.
+
+    An image is a URL: several alt-texts of one image are no duplicates.
+    """
+
+    images: int = 0
+    hashes: int = 0
+
+
+def add_near_duplicates(parts: Iterable[NearDuplicates]) -> NearDuplicates:
+    """Adds up those of different hashes."""
+    counts = list(parts)
+    return NearDuplicates(sum(c.images for c in counts), sum(c.hashes for c in counts))
+
+
+def count_near_duplicates(phashes: UInt64s, urls: UInt64s) -> NearDuplicates:
+    """Counts the images whose perceptual hash another has.
+
+    Args:
+      phashes: uint64[n]. urls: uint64[n], hashes of the images' URLs; a pair may stand there twice.
+    """
+    order = np.lexsort((urls, phashes))
+    phashes, urls = phashes[order], urls[order]
+    is_first = np.ones(len(phashes), np.bool_)
+    is_first[1:] = (phashes[1:] != phashes[:-1]) | (urls[1:] != urls[:-1])
+    _, images = np.unique(phashes[is_first], return_counts=True)
+    shared = images[images > 1]
+    return NearDuplicates(int(shared.sum()), len(shared))
+
+
+def _images_of(sidecar: str) -> tuple[UInt64s, UInt64s]:
+    """uint64[n] perceptual hashes, and uint64[n] hashes of URLs, of a shard's pairs."""
+    with open_to_read(sidecar) as source:
+        table = pq.read_table(source, columns=["phash", "url"])
+    phashes = np.array([int(phash, 16) for phash in table["phash"].to_pylist()], np.uint64)
+    urls = string_hashes(table["url"].combine_chunks()) if len(table) else phashes
+    return phashes, urls
+
+
+@dataclass(eq=False)
+class CountNearDuplicates(beam.PTransform):
+    """Numbers of shards that hold something to a singleton, the `NearDuplicates` of them all."""
+
+    out: str
+    blocks: Blocks
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        read = _ReadHashes(self.out, self.blocks)
+        return (
+            shards
+            | beam.ParDo(read).with_output_types(BUCKET)
+            | "ByHash" >> beam.GroupByKey()
+            | "CountShared" >> beam.MapTuple(_count)
+            | beam.CombineGlobally(add_near_duplicates)
+        )
+
+
+class _ReadHashes(beam.DoFn):
+    def __init__(self, out: str, blocks: Blocks) -> None:
+        self.places, self.blocks = ShardPlaces(out), blocks
+
+    def process(self, shard: int) -> Iterator[Bucket]:
+        phashes, urls = _images_of(self.places.sidecar(shard))
+        bucket = (phashes * _MIX >> np.uint64(58)).astype(np.int64)
+        numbers = np.unique(bucket).tolist()
+        parts = [
+            batch_of({"phash": phashes[bucket == number], "url": urls[bucket == number]})
+            for number in numbers
+        ]
+        yield from zip(numbers, self.blocks.pack(parts), strict=True)
+
+
+def _count(_: int, blocks: Iterable[pa.RecordBatch]) -> NearDuplicates:
+    images = unpacked(blocks)
+    return count_near_duplicates(images["phash"].to_numpy(), images["url"].to_numpy())
