@@ -16,6 +16,7 @@ from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
 from transforms.decontamination.copy_index import COPY_DISTANCE, CopyIndex, CopyMatch
 from transforms.decontamination.copy_index_files import (
     DOCUMENT,
+    ENTRIES,
     FORMAT,
     PLANES,
     ROWS,
@@ -36,7 +37,7 @@ class CopyMeasure:
     # From a small plane of a JPEG distances are off by less than this, and what is no candidate by
     # it is none by the whole picture.
     quick_error: float = 0.15
-    files: tuple[str, ...] = (DOCUMENT, PLANES, ROWS, VECTORS, SEARCH)
+    files: tuple[str, ...] = (DOCUMENT, PLANES, ROWS, ENTRIES, VECTORS, SEARCH)
 
     @property
     def settings(self) -> dict[str, str]:
