@@ -34,10 +34,11 @@ _LEAST_COSINE = 0.75  # of what is checked
 _MOST_CHECKED = 2  # evaluation images; each takes 1.6 ms
 # A flat picture has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 2.0  # grey levels, standard deviation
-_LEAST_TEXTURED = 0.05  # of the fine band; below, its correlations are chance
+# Of the fine band. Flags and other shapes of few straight edges have less, and agree by chance.
+_LEAST_TEXTURED = 0.25
 COPY_DISTANCE = 0.25  # below it an image is taken for a copy; see docs/overlap.md
 # Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
-_PLAIN, _PLAIN_WEIGHT = (0.2, 0.35), 5.0
+_PLAIN, _PLAIN_WEIGHT = (0.2, 0.35), 3.0
 _FAR = 2.0
 _FARTHEST_CHECKED = 0.999
 
