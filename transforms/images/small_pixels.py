@@ -18,6 +18,9 @@ Pixels = npt.NDArray[np.uint8]
 
 _PRECISION = 22  # bits behind the point of Pillow's weights for 8-bit samples: 32 - 8 - 2
 _HALF = 1 << (_PRECISION - 1)
+# Of either side of what is squashed, below: lines of 224 samples of a strip of 1 x 89 million px
+# would take 60 GB.
+_MOST_PX = 1 << 16
 
 
 def small_pixels(body: bytes, image: Image, resize: int, size: int) -> Pixels:
@@ -44,7 +47,9 @@ def _decoded(body: bytes, image: Image, smallest_px: int) -> Pixels:
         pixels = _scaled_jpeg(body, smallest_px)
         if pixels is not None:
             return pixels
-    return np.asarray(displayed(open_picture(body, image.format)).convert("RGB"))
+    shown = displayed(open_picture(body, image.format)).convert("RGB")
+    across, down = (1 + side // _MOST_PX for side in shown.size)
+    return np.asarray(shown.reduce((across, down)) if max(across, down) > 1 else shown)
 
 
 def _scaled_jpeg(body: bytes, smallest_px: int) -> Pixels | None:

@@ -1,6 +1,7 @@
 """What an image model is shown: the pixels that Pillow would give, of whatever file."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -58,3 +59,15 @@ def test_a_picture_is_shown_upright() -> None:
     body = encoded(stored, "JPEG", exif=exif, quality=95)
     upright = encoded(photograph(), "JPEG", quality=95)
     assert np.abs(shown(body).astype(int) - shown(upright)).mean() < 4
+
+
+@pytest.mark.parametrize("size", [(1, 80_000_000), (80_000_000, 1)])
+def test_a_strip_of_a_small_file_takes_little_memory(size: tuple[int, int]) -> None:
+    body = encoded(PillowImage.new("1", size, 1), "PNG")
+    assert len(body) < 20_000
+    tracemalloc.start()
+    pixels = shown(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pixels.min() == 255
+    assert peak < 500_000_000
