@@ -9,7 +9,7 @@ _ORIENTATION = 0x0112
 _EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 # Of the shorter side of a picture in grey, at least: twice the side at which copies are compared.
 _GREY_PX = 128
-# Of either side of a picture in grey, below: a strip of 1 x 89 million px is a file of 11 KB.
+# Of either side of a picture in grey, below: 80 million px of a strip are a file of 10 KB.
 _MOST_GREY_PX = 1 << 13
 # By EXIF's orientation.
 TURNS = {
