@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 PATIENCE_S = 4.0  # after the first signal; then the command and all its processes are killed
+LONGER_S = 120.0  # of a command that has heard it and asked for time: cloud machines have no more
 # A second signal ends it at once, but not one of the same request: `timeout` sends two.
 AGAIN_S = 0.5
 GONE_S = 0.8  # for the system to take a killed process away; one that waits for a disk stays longer
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_ASK = signal.SIGUSR1  # what a command asks for time by
+_asks: list[int] = []  # in a command: the process that waits for it
 # Control-C, `kill`, a terminal that is closed, Control-\\ and Control-Z.
 _OURS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP})
 
@@ -45,10 +48,11 @@ def run_stoppable(
     # What is ignored, as Control-C by a shell's background job or nohup's, stays so.
     ours = {one for one in _OURS if signal.getsignal(one) != signal.SIG_IGN}
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, children could not be waited for
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*ours, signal.SIGCHLD})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*ours, signal.SIGCHLD, _ASK})
     parent, child = os.getpid(), os.fork()
     if child == 0:
         _end_with_parent(parent)
+        _asks[:] = [parent]
         try:
             with _interrupted_once(ours - {signal.SIGTSTP}, mask):
                 return command()
@@ -58,7 +62,7 @@ def run_stoppable(
     try:
         with suppress(OSError):  # the child may have done it itself
             os.setpgid(child, child)
-        asked = _wait(child, {*ours, signal.SIGCHLD})
+        asked = _wait(child, {*ours, signal.SIGCHLD, _ASK})
         with suppress(OSError):
             os.killpg(child, signal.SIGKILL)  # of a command that has ended, what it has left
         status = _status(child)
@@ -70,6 +74,13 @@ def run_stoppable(
     clear = "\r\033[K" if sys.stderr.isatty() else ""  # the command may have been drawing a line
     print(f"{clear}{stopped}" if asked else f"{clear}{name}{why}", file=sys.stderr)
     return stopped_status if asked else 128 - status
+
+
+def ask_for_time() -> None:
+    """Called by a command that has heard a signal and has something to finish: it gets LONGER_S. A
+    second signal ends it at once all the same."""
+    for parent in _asks:
+        os.kill(parent, _ASK)
 
 
 def _end_with_parent(parent: int) -> None:
@@ -106,13 +117,16 @@ def _interrupted_once(signals: set[signal.Signals], mask: set[int]) -> Iterator[
 
 def _wait(child: int, signals: set[signal.Signals]) -> bool:
     """Until the child has ended, or has had its time after a signal; whether there was one."""
-    asked_at = None
+    asked_at, patience_s = None, PATIENCE_S
     while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        left_s = 3600.0 if asked_at is None else asked_at + PATIENCE_S - time.monotonic()
+        left_s = 3600.0 if asked_at is None else asked_at + patience_s - time.monotonic()
         if left_s <= 0:
             break
         came = signal.sigtimedwait(signals, left_s)
         if came is None or came.si_signo == signal.SIGCHLD:
+            continue
+        if came.si_signo == _ASK:
+            patience_s = LONGER_S
             continue
         if came.si_signo == signal.SIGTSTP:  # Control-Z
             os.killpg(child, signal.SIGSTOP)

@@ -38,8 +38,9 @@ def settings(flags: argparse.Namespace):
 
 def micro_batches(flags: argparse.Namespace, count: int):
     """Made as they are asked for, as a loader does."""
-    from train.data.batches import Batch, Position
+    from train.data.batches import Batch
     from train.data.inputs import to_inputs
+    from train.data.position import Position
 
     texts = captions(flags.micro_batch_size)
     pieces, numbers = tokenizer(texts), settings(flags)

@@ -84,8 +84,9 @@ def settings(images: str):
 
 
 def ours(folder: Path, numbers) -> Iterator:
-    from train.data.batches import Position, TrainingData
+    from train.data.batches import TrainingData
     from train.data.find_shards import find_sets
+    from train.data.position import Position
 
     return TrainingData(find_sets(str(folder)), numbers).batches(Position())
 

@@ -74,8 +74,9 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     """Seconds of each step."""
     import torch
 
-    from train.data.batches import Batch, Position
+    from train.data.batches import Batch
     from train.data.inputs import to_inputs
+    from train.data.position import Position
     from train.model.dual_encoder import DualEncoder, new_align
     from train.optim.optimizer import make_optimizer, set_learning_rate
     from train.runs.allocator import keep_freed_memory

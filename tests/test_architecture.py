@@ -53,7 +53,7 @@ ROOMS = {
         "data": "settings",
         "model": "settings data",
         "optim": "settings",
-        "runs": "settings data model",
+        "runs": "settings data model optim",
         "evaluate": "settings data model runs",
         "train": "settings data model optim runs evaluate",
         "classify": "settings data model runs",
@@ -219,7 +219,8 @@ def test_each_module_of_transforms_has_its_test_or_is_part_of_another() -> None:
     assert without == set(WITHOUT_A_TEST.split())
 
 
-OF_COMMANDS = {"test_run.py", "test_classify.py", "test_validated_run.py"}  # tests of `__main__.py`
+# Tests of `__main__.py`.
+OF_COMMANDS = {"test_run.py", "test_classify.py", "test_validated_run.py", "test_resumed_run.py"}
 
 
 @pytest.mark.parametrize("package", ROOMS)

@@ -43,6 +43,16 @@ FIRST = {
 }
 
 
+_BROUGHT = {
+    "start_from": (
+        *("image_tower", "text_tower", "image_weights", "text_weights", "text_dropout"),
+        *("tokenizer", "tokenizer_texts", "vocabulary_size", "temperature"),
+    ),
+    "text_weights": ("tokenizer", "tokenizer_texts", "vocabulary_size"),
+    "tokenizer": ("tokenizer_texts", "vocabulary_size"),
+}
+
+
 def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, Path]:
     """The settings (a preset, then the flags given), where the shards are, and the run folder.
 
@@ -64,9 +74,10 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
     add_help(parser, FIRST, {"preset": "tiny", **dataclasses.asdict(PRESETS["tiny"])})
     add_settings(parser, PRESETS, "tiny", GROUPS)
     flags = vars(parser.parse_args(arguments))
-    for flag in ("image_tower", "text_tower", "text_dropout", "vocabulary_size", "temperature"):
-        if flags.get("start_from") and flag in flags:
-            raise SettingsError(f"--{flag} is what --start_from brings: leave it out")
+    for brings, brought in _BROUGHT.items():
+        for flag in brought:
+            if flags.get(brings) and flag in flags:
+                raise SettingsError(f"--{flag} is what --{brings} brings: leave it out")
     for flag in ("validate_every", "validate_pairs"):
         if flag in flags and not flags.get("validate"):
             raise SettingsError(f"--{flag} is of no use without --validate=SHARDS: add that")
@@ -87,13 +98,13 @@ def _run(arguments: list[str], name: str) -> int:
     settings.micro_batches(int(os.environ.get("WORLD_SIZE", "1")))
     # Only now: torch and transformers take seconds, and a wrong flag should not.
     from train.data.find_shards import find_sets
-    from train.runs.run_folder import held, open_run
+    from train.runs.run_folder import has_ended, held, open_run
 
     sets = find_sets(where)
     if settings.validate:
         _check_validate(settings.validate)
     first = os.environ.get("RANK", "0") == "0"
-    finished = (run / "model").exists()
+    finished = has_ended(run, settings.steps)
     held_out = None
     if first:
         if settings.validate and not finished:
@@ -104,7 +115,12 @@ def _run(arguments: list[str], name: str) -> int:
             from train.model.pretrained import check_pretrained
 
             check_pretrained(settings.start_from)
-        open_run(run, settings, sets, settings.start_from)
+        elif settings.image_weights or settings.text_weights or settings.tokenizer:
+            from train.model.tower_weights import check_tower_weights
+
+            check_tower_weights(settings)
+        models = settings.start_from, settings.image_weights, settings.text_weights
+        open_run(run, settings, sets, models)
     if not finished:
         with held(run, first):
             _train(settings, sets, run, held_out)

@@ -1,33 +1,34 @@
 """The training loop: read it top to bottom."""
 
+import sys
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
-from transformers import AlignModel, PreTrainedTokenizerFast
 
-from train.data.batches import Position, TrainingData
+from train.data.ahead import ahead
+from train.data.batches import TrainingData
 from train.data.find_shards import ShardSet
 from train.data.inputs import to_inputs
-from train.data.samples import read_texts
-from train.errors import SettingsError
+from train.data.position import Position
 from train.evaluate.validation import HeldOut, Validation
-from train.model.dual_encoder import DualEncoder, compile_towers, export_model, new_align
-from train.model.pretrained import load_pretrained
-from train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
+from train.model.dual_encoder import DualEncoder, compile_towers, export_model
+from train.optim.guarded_step import GuardedStep
 from train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
 from train.runs import processes
+from train.runs.checkpoint_writer import CheckpointWriter
 from train.runs.checkpoints import (
     Checkpoint,
     capture,
     load_last_checkpoint,
     restore,
-    save_checkpoint,
 )
-from train.runs.progress import Progress, measure
+from train.runs.progress import Progress, StepOutput, measure
 from train.runs.run_folder import cut_metrics
+from train.runs.stopping import StopRequest
 from train.settings import Settings
+from train.start import read_shards, start_model
 from train.step import step_gradients
 
 
@@ -41,97 +42,97 @@ def train(
     """
     rank, count = processes.rank(), processes.count()
     micro_batches, _ = settings.micro_batches(count)  # of each step, on each process
-    checkpoint: Checkpoint | None = load_last_checkpoint(run / "checkpoints")
-    _check_processes(checkpoint, count)
-    if rank == 0:
-        cut_metrics(run / "metrics.jsonl", checkpoint["step"] if checkpoint else 0)
-    align, tokenizer = _start(settings, sets, run)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    indexes = read_shards(settings, sets, run)
+    align, tokenizer = start_model(settings, run)
     model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
-    optimizer, start, position = _set_up(model, settings, checkpoint)
+    model.to(device).to(memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(model, settings)
+    start, position, skipped = _resume(run, settings, model, optimizer)
+    guard = GuardedStep(model, optimizer, settings, skipped=skipped)
+    if settings.compile:
+        compile_towers(model.align)
     replica = processes.replicate(model)
 
-    batches = TrainingData(sets, settings, rank, count).batches(position)
-    inputs = (to_inputs(batch, tokenizer, settings) for batch in batches)
+    data = TrainingData(sets, settings, rank, count, indexes)
+    prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings)
+    inputs = ahead(data.batches(position), 1, prepare)
     progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
-    if checkpoint:
-        progress.say(f"going on after step {start} of {settings.steps}")
     validation = Validation(run, settings, tokenizer, held_out, progress)
 
-    for step in range(start + 1, settings.steps + 1):
-        optimizer.zero_grad()
-        output = step_gradients(replica, islice(inputs, micro_batches), settings, step)
-        set_learning_rate(optimizer, step, settings)
-        optimizer.step()
-        model.clamp_temperature()
+    keep = settings.keep_checkpoints
+    with StopRequest() as stop, CheckpointWriter(run / "checkpoints", keep) as writer:
+        for step in range(start + 1, settings.steps + 1):
+            optimizer.zero_grad()
+            output = step_gradients(replica, islice(inputs, micro_batches), settings, step)
+            set_learning_rate(optimizer, step, settings)
+            guard.step(step)
+            model.clamp_temperature()
 
-        saved = step == settings.steps or step % settings.checkpoint_every == 0
-        validated = validation.due(step)
-        rest = _counted(step, settings, output.inputs.position)
-        # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
-        progress.step(step, partial(measure, step, output, model), rest, check=saved or validated)
-        progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
-        if validated:  # before the checkpoint: what that has is not done again
-            validation.after(step, model)
-        if saved:
-            processes.average_buffers(model)
-            state = capture(step, model, optimizer, output.inputs.position)
-            if rank == 0:
-                save_checkpoint(run / "checkpoints", state, keep=settings.keep_checkpoints)
+            stopped = stop.after_step()
+            saved = step == settings.steps or step % settings.checkpoint_every == 0
+            validated = validation.due(step)
+            rest = {
+                "learning_rate": learning_rate(step, settings),
+                "epoch": output.inputs.position.epoch,
+                **output.inputs.position.counts(),
+            }
+            # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
+            measured = partial(measure, step, output, model, guard)
+            progress.step(step, measured, rest, check=saved or validated)
+            progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
+            if validated:  # before the checkpoint: what that has is not done again
+                validation.after(step, model)
+            # Not of a step that was left out, or its weights might be what is wrong.
+            if (saved or stopped) and not guard.left_out:
+                _save(writer, model, optimizer, guard, output, step, averaged=saved)
+            if stopped:
+                writer.wait()
+                raise KeyboardInterrupt
 
     progress.close()
     if rank == 0:
         export_model(model, tokenizer, settings, run / "model")
 
 
-def _start(
-    settings: Settings, sets: list[ShardSet], run: Path
-) -> tuple[AlignModel, PreTrainedTokenizerFast]:
-    """The model before the first step, the same on every process, and the run's tokenizer."""
-    if settings.start_from:
-        align, processor = load_pretrained(settings.start_from)
-        return align, processor.tokenizer
-    tokenizer = _tokenizer(settings, sets, run)
-    torch.manual_seed(settings.seed)
-    return new_align(settings, len(tokenizer)), tokenizer
+def _resume(
+    run: Path, settings: Settings, model: DualEncoder, optimizer: torch.optim.Optimizer
+) -> tuple[int, Position, int]:
+    """How many steps are done, where the data goes on, and how many steps were left out; the model
+    and the optimizer become those of the last checkpoint."""
+    checkpoint: Checkpoint | None = load_last_checkpoint(run / "checkpoints")
+    if processes.rank() == 0:
+        cut_metrics(run / "metrics.jsonl", checkpoint["step"] if checkpoint else 0)
+    if checkpoint is None:
+        return 0, Position(), 0
+    start, position = restore(checkpoint, model, optimizer)
+    before, count = len(checkpoint["processes"]), processes.count()
+    others = f", with {count} processes, which were {before}" if before != count else ""
+    if processes.rank() == 0:
+        print(f"going on after step {start} of {settings.steps}{others}", file=sys.stderr)
+    return start, position, checkpoint["skipped_steps"]
 
 
-def _set_up(
-    model: DualEncoder, settings: Settings, checkpoint: Checkpoint | None
-) -> tuple[torch.optim.Optimizer, int, Position]:
-    """Brings the model to its device, as the checkpoint has it where there is one; returns its
-    optimizer, how many steps it has made, and what it has read."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).to(memory_format=torch.channels_last).train()
-    optimizer = make_optimizer(model, settings)
-    start, position = 0, Position()
-    if checkpoint:
-        start, position = restore(checkpoint, model, optimizer)
-    if settings.compile:
-        compile_towers(model.align)
-    return optimizer, start, position
+def _save(
+    writer: CheckpointWriter,
+    model: DualEncoder,
+    optimizer: torch.optim.Optimizer,
+    guard: GuardedStep,
+    output: StepOutput,
+    step: int,
+    *,
+    averaged: bool,
+) -> None:
+    """Begins to write a checkpoint; all processes call it.
 
-
-def _counted(step: int, settings: Settings, position: Position) -> dict[str, float]:
-    """The metrics of a step that need no look at what it computed."""
-    rate = learning_rate(step, settings)
-    return {"learning_rate": rate, "epoch": position.epoch, **position.counts()}
-
-
-def _tokenizer(settings: Settings, sets: list[ShardSet], run: Path) -> PreTrainedTokenizerFast:
-    """The run's tokenizer, learned by its first process when it is not there yet."""
-    folder = run / "tokenizer"
-    if processes.rank() == 0 and not folder.exists():
-        sizes = {"vocabulary_size": settings.vocabulary_size, "max_tokens": settings.max_tokens}
-        shards = [shard for shard_set in sets for shard in shard_set.shards]
-        save_tokenizer(learn_tokenizer(lambda: read_texts(shards), **sizes), folder)
-    processes.wait_for_all()
-    return load_tokenizer(folder)
-
-
-def _check_processes(checkpoint: Checkpoint | None, count: int) -> None:
-    before = len(checkpoint["processes"]) if checkpoint else count
-    if before != count:
-        raise SettingsError(
-            f"this run was trained by {before} processes, which share out its data: "
-            f"go on with {before}; got {count}"
-        )
+    Args:
+      averaged: whether BatchNorm's statistics become all processes'. Where a run is only stopped
+        they don't, since that would change what is learned behind the stop.
+    """
+    if averaged:
+        processes.average_buffers(model)
+        guard.keep_statistics()
+    position = output.inputs.position
+    state = capture(step, model, optimizer, position, guard.skipped, averaged=averaged)
+    if processes.rank() == 0:
+        writer.save(state)

@@ -17,14 +17,15 @@ SHARE: Range = (math.ulp(0.0), 1 + math.ulp(1.0), "larger than 0 and at most 1")
 MOMENTUM: Range = (math.ulp(0.0), 1.0, "larger than 0 and below 1")
 
 
-def setting(default: Any, meaning: str, *, free: bool = False) -> Any:
+def setting(default: Any, meaning: str, *, free: bool = False, told: bool = False) -> Any:
     """A field of settings.
 
     Args:
       meaning: what its flag's help says.
       free: whether it may differ when a run is resumed: it does not change what is learned.
+      told: whether it may differ then although it does, which a line says.
     """
-    return field(default=default, metadata={"help": meaning, "free": free})
+    return field(default=default, metadata={"help": meaning, "free": free, "told": told})
 
 
 def check_fields(

@@ -19,9 +19,26 @@ class Settings:
         "image_tower, text_tower, text_dropout, vocabulary_size and temperature; empty: from "
         "scratch",
     )
+    image_weights: str = setting(
+        "",
+        "an EfficientNet that the image tower begins as: a folder or a published one's name, of "
+        "transformers or timm; empty: none",
+    )
+    text_weights: str = setting(
+        "",
+        "a BERT that the text tower begins as, with its tokenizer: a folder or a published one's "
+        "name; empty: none",
+    )
+    freeze: str = setting("", "the tower that is not trained: image or text; empty: none")
     image_tower: str = setting("b7", "EfficientNet, by its name in train/towers.py")
     text_tower: str = setting("base", "BERT, by its name in train/towers.py")
+    tokenizer: str = setting(
+        "", "a BERT's tokenizer, a folder or a published one's name; empty: learned on the texts"
+    )
     vocabulary_size: int = setting(100_000, "WordPieces of the tokenizer, at most")
+    tokenizer_texts: int = setting(
+        1_000_000, "texts that the tokenizer is learned of, at most, as many of each shard"
+    )
     max_tokens: int = setting(64, "tokens of a text that are read, with its first and last")
     drop_path: float = setting(0.2, "stochastic depth of the image tower's last block")
     text_dropout: float = setting(0.1, "dropout of the text tower")
@@ -48,13 +65,15 @@ class Settings:
     optimizer: str = setting("lamb", "lamb or adamw")
     learning_rate: float = setting(1e-3, "at the end of the warm-up; then it falls to zero")
     weight_decay: float = setting(1e-5, "of all weights but biases and normalisations")
+    max_gradient_norm: float = setting(0.0, "a longer gradient is made this long; 0: none is")
     warmup_steps: int = setting(10_000, "steps in which the learning rate rises from zero")
-    steps: int = setting(1_200_000, "of the whole run")
+    steps: int = setting(1_200_000, "of the whole run", told=True)
     batch_size: int = setting(16_384, "pairs of a step, over all processes")
     micro_batch_size: int = setting(
         64,
         "pairs that go through the towers at once, on each process; where they are fewer than its "
         "share of batch_size, the gradients are cached",
+        told=True,
     )
     text_buckets: int = setting(
         4, "parts of a micro-batch, sorted by length, whose texts are padded to one length each"
@@ -68,7 +87,15 @@ class Settings:
         "share of bad samples, of all or of the first 1,000, beyond which the run ends",
         free=True,
     )
+    max_skipped_steps: int = setting(
+        20,
+        "steps left out because their loss or gradient was not finite, beyond which the run ends",
+        free=True,
+    )
     compile: bool = setting(False, "have torch.compile make the step faster", free=True)
+    checkpoint_activations: bool = setting(
+        False, "compute what lies within a block twice, to take less memory", free=True
+    )
     cached_images: int = setting(0, "decoded images to keep in memory", free=True)
     decode_threads: int = setting(8, "threads that decode images", free=True)
     log_every: int = setting(100, "steps between two reports", free=True)
@@ -77,7 +104,7 @@ class Settings:
     )
     trackers: str = setting(
         "tensorboard",
-        "who is told how the run goes: tensorboard, or your own as module:name (several: commas)",
+        "who is told how the run goes: tensorboard, wandb, mlflow, your own as module:name; commas",
         free=True,
     )
     checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)
@@ -143,6 +170,7 @@ GROUPS = {
 _NAMES: Mapping[str, Collection[str]] = {
     "image_tower": IMAGE_TOWERS,
     "text_tower": TEXT_TOWERS,
+    "freeze": ("", "image", "text"),
     "optimizer": ("lamb", "adamw"),
     "precision": ("fp32", "bf16"),
 }
@@ -151,9 +179,10 @@ _RANGES = {
     **dict.fromkeys(("micro_batch_size", "batch_norm_group_size", "text_buckets"), COUNT),
     **dict.fromkeys(("shuffle_samples", "decode_threads", "log_every"), COUNT),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints"), COUNT),
+    "tokenizer_texts": COUNT,
     **dict.fromkeys(("validate_every", "validate_pairs"), COUNT),
     **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), NOT_NEGATIVE),
-    "samples_every": NOT_NEGATIVE,
+    **dict.fromkeys(("samples_every", "max_gradient_norm", "max_skipped_steps"), NOT_NEGATIVE),
     **dict.fromkeys(("temperature", "min_temperature", "learning_rate"), POSITIVE),
     **dict.fromkeys(
         ("drop_path", "text_dropout", "label_smoothing", "max_skipped_share"), FRACTION

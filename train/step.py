@@ -41,7 +41,7 @@ def _one_pass(
     seed_micro_batch(settings, step, 0)
     images, texts, temperature = replica(inputs)  # [b, d], [b, d], []
     loss = contrastive_loss(images, texts, temperature, label_smoothing=settings.label_smoothing)
-    torch.autograd.backward(loss)
+    torch.autograd.backward(loss, _one_if_finite(loss))
     return StepOutput(loss.detach(), images.detach(), texts.detach(), inputs)
 
 
@@ -64,7 +64,7 @@ def _two_passes(
         loss = contrastive_loss(
             images, texts, temperature, label_smoothing=settings.label_smoothing
         )
-        torch.autograd.backward(loss)  # no further than the embeddings
+        torch.autograd.backward(loss, _one_if_finite(loss))  # no further than the embeddings
 
         once = [torch.zeros_like(temperature)] * last + [_gradient(temperature)]
         of_images, of_texts = (torch.split(_gradient(rows), m) for rows in (images, texts))
@@ -72,8 +72,16 @@ def _two_passes(
         for i, (inputs, gradient) in enumerate(zip(kept, gradients, strict=True)):
             with processes.unsynchronised(replica, i < last):
                 seed_micro_batch(settings, step, i)  # the same dropout as in the first pass
-                torch.autograd.backward(replica(inputs), gradient)
+                outputs = zip(replica(inputs), gradient, strict=True)
+                trained = [pair for pair in outputs if pair[0].requires_grad]  # no frozen tower's
+                torch.autograd.backward([rows for rows, _ in trained], [of for _, of in trained])
     return StepOutput(loss.detach(), images.detach(), texts.detach(), inputs)
+
+
+def _one_if_finite(loss: torch.Tensor) -> torch.Tensor:
+    """The gradient of a loss; of one that is not finite no number, which then reaches all weights
+    of all processes, whatever the way back through its graph."""
+    return 1 + 0 * loss.detach()
 
 
 def _gradient(leaf: torch.Tensor) -> torch.Tensor:

@@ -19,9 +19,8 @@ from pipeline.inputs.splits import Split
 from tests.support.hostile_tars import END, HOSTILE, binary, header, padded, pax, records
 from train.data.images import decode_square
 from train.data.inputs import encode_texts
-from train.data.samples import LONGEST_TEXT, shard_samples
+from train.data.samples import LONGEST_TEXT, TarMembers, shard_samples
 from train.data.shard_streams import ShardStream
-from train.data.tar_members import tar_members as trainers_members
 from train.errors import TrainingError
 from train.model.tokenizer import learn_tokenizer
 from train.presets import TINY
@@ -173,8 +172,8 @@ def check_members(tar: bytes, path: Path) -> list[Member]:
         assert 0 < member.at <= len(tar) + 512 * 2
         assert member.at % 512 == 0
     with ShardStream(str(path)) as stream:
-        of_trainer = trainers_members(stream)
-        theirs, _ = seen_by((name, stream.at, size) for name, size, _ in of_trainer)
+        of_trainer = TarMembers(stream)
+        theirs, _ = seen_by((name, stream.at, size) for name, size, _, _ in of_trainer)
     ours = []
     for name, at, size, plain in members:
         if plain:

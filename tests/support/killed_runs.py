@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+STOPPED = 130  # the status of a run that was asked to stop
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--warmup_steps=2"),
     *("--checkpoint_every=2", "--log_every=1", "--vocabulary_size=60", "--shuffle_samples=10"),
@@ -44,6 +45,7 @@ def start(arguments: list[str], processes: int, log: Path) -> list[int]:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115 (not a test's own)
         if processes > 1:
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             os.environ |= {"WORLD_SIZE": str(processes), "MASTER_PORT": str(port)}
@@ -63,9 +65,13 @@ def end(started: list[int]) -> list[int]:
 
 
 def kill_at_random(run: Path, started: list[int], rng: random.Random) -> None:
-    """After some checkpoints, at any moment of a step: half of it goes into writing them."""
-    steps = len(rows(run))
-    wanted, give_up = steps + rng.randint(0, 3), time.monotonic() + 60
+    """After some checkpoints, at any moment of a step: half of it goes into writing them.
+
+    Every other time by SIGTERM while it trains, for which it writes a checkpoint at any step.
+    """
+    steps, signum = len(rows(run)), rng.choice([signal.SIGKILL, signal.SIGTERM])
+    wanted = steps + rng.randint(1 if signum == signal.SIGTERM else 0, 3)
+    give_up = time.monotonic() + 60
     while len(rows(run)) < wanted and time.monotonic() < give_up:
         if os.waitid(os.P_PID, started[0], os.WEXITED | os.WNOHANG | os.WNOWAIT):
             break
@@ -73,7 +79,7 @@ def kill_at_random(run: Path, started: list[int], rng: random.Random) -> None:
     time.sleep(rng.uniform(0, 0.3))
     for process in started:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, signum)
 
 
 def rows(run: Path) -> list[str]:
@@ -149,12 +155,12 @@ def kill_runs(kills: int, processes: int, seed: int, steps: int, threads: int) -
             if killed < kills:
                 kill_at_random(run, started, rng)
             codes = end(started)
-            if -signal.SIGKILL in codes:
+            if -signal.SIGKILL in codes or STOPPED in codes:
                 killed += 1
                 if run.exists() and not (run / "model").exists():  # else nothing cuts it off again
                     with open(run / "metrics.jsonl", "a") as file:
                         file.write('{"step": 4, "los')  # a line that was being written
-            if any(code not in (0, -signal.SIGKILL) for code in codes):
+            if any(code not in (0, -signal.SIGKILL, STOPPED) for code in codes):
                 raise SystemExit(f"it failed with {codes} after {killed} kills:\n{log.read_text()}")
         same = (outcome(run), best(run), measures(run)) == (
             outcome(whole),

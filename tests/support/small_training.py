@@ -12,9 +12,10 @@ from PIL import Image
 from transformers import BertTokenizerFast
 
 from tests.support.train_shards import encoded, write_tar
-from train.data.batches import Batch, Position
+from train.data.batches import Batch
 from train.data.images import resize_square
 from train.data.inputs import Inputs, to_inputs
+from train.data.position import Position
 from train.model.dual_encoder import DualEncoder, new_align
 from train.model.tokenizer import learn_tokenizer
 from train.presets import TINY

@@ -75,7 +75,7 @@ def test_a_run_that_hangs_in_c_is_ended_by_a_signal(
 ):
     """While it learns its vocabulary, with the interpreter's lock: Python answers no signal."""
     arguments = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL]
-    hanging = ("train.loop:learn_tokenizer", "in_c_with_the_lock")
+    hanging = ("train.start:learn_tokenizer", "in_c_with_the_lock")
     process = start("tests.support.hanging:training", *hanging, *arguments)
     assert process.stdout.readline() == "hangs\n"
     process.send_signal(signum)
@@ -126,7 +126,7 @@ def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_
         return error
 
     run = ("--run", finished, *SMALL)
-    assert "steps was 12, is 13" in refused("--shards", shards, *run, "--steps=13")
+    assert "seed was 0, is 1" in refused("--shards", shards, *run, "--seed=1")
     others = colour_shards(tmp_path / "other", each=13)
     assert "other shards" in refused("--shards", others, *run)
     assert "holds something else" in refused("--shards", shards, "--run", shards)
@@ -247,5 +247,5 @@ def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
     assert "FutureWarning" not in done.stderr
     state = torch.load(tmp_path / "run" / "checkpoints" / "step_000000012.pt")
     positions = [part["position"] for part in state["processes"]]
-    assert [(p["samples"], p["cursors"]) for p in positions] == [(48, [(3, 0, 10, 2)])] * 2
+    assert [(p["samples"], p["cursors"]) for p in positions] == [(48, [(3, 12)])] * 2
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()

@@ -14,9 +14,10 @@ from tests.support.small_training import (
     small_model,
     small_tokenizer,
 )
-from train.data.batches import Batch, Position
+from train.data.batches import Batch
 from train.data.images import resize_square
 from train.data.inputs import to_inputs
+from train.data.position import Position
 from train.loss import contrastive_loss
 from train.runs import processes
 from train.step import seed_micro_batch, step_gradients

@@ -82,7 +82,7 @@ def _run(arguments: list[str], name: str) -> int:
     first = os.environ.get("RANK", "0") == "0"
     if first:
         check_pretrained(settings.model)
-        open_run(run, settings, [], settings.model)
+        open_run(run, settings, [], (settings.model,))
     if not (run / "model").exists():
         with held(run, first):
             start_processes()

@@ -28,13 +28,17 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.frozen, self.train_statistics = True, True
 
-    def prepare(self, settings: ClassifySettings) -> None:
-        """Stochastic depth in place of element-wise dropout; BatchNorm as the settings say."""
+    def prepare(self, settings: ClassifySettings, *, processes: int = 1) -> None:
+        """Stochastic depth in place of element-wise dropout; BatchNorm as the settings say.
+
+        Its momentum is that of a step, of whose batch each of the processes has a part.
+        """
         use_stochastic_depth(self.tower, settings.drop_path)
         use_fast_layers(self.tower)
         size = settings.micro_batch_size
+        share = settings.batch_size // processes
         use_ghost_groups(
-            self.tower, group_size=size, batch_size=size, momentum=settings.batch_norm_momentum
+            self.tower, group_size=size, batch_size=share, momentum=settings.batch_norm_momentum
         )
         self.train_statistics = settings.train_statistics
 

@@ -54,7 +54,7 @@ def classify(job: Job) -> None:
     rank, stages = processes.rank(), job.settings.stage_list()
     align, _ = load_pretrained(job.settings.model)
     model = Classifier(align.vision_model, job.images.classes)
-    model.prepare(job.settings)
+    model.prepare(job.settings, processes=processes.count())
     last_checkpoint: Checkpoint | None = load_last_checkpoint(job.run / "checkpoints")
     checkpoint: Checkpoint = last_checkpoint or {"step": 0, "results": {}}
     start, results = checkpoint["step"], checkpoint["results"]

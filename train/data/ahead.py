@@ -2,12 +2,13 @@
 
 import queue
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 _PATIENCE_S = 5  # of whoever closes it, while a slow store keeps the thread
 
 
@@ -16,19 +17,22 @@ class _End:
     error: BaseException | None = None
 
 
-def ahead(items: Generator[T, None, None], count: int) -> Generator[T, None, None]:
-    """The same items, up to `count` of them made in a thread meanwhile; an error in its place.
+def ahead(
+    items: Generator[T, None, None], count: int, prepare: Callable[[T], R]
+) -> Generator[R, None, None]:
+    """What `prepare` makes of each item, up to `count` of them made in a thread meanwhile; an error
+    in its place.
 
     Closing it ends the thread, which closes `items`.
     """
-    made: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+    made: queue.SimpleQueue[R | _End] = queue.SimpleQueue()
     room, stopped = threading.Semaphore(count), threading.Event()
 
     def make() -> None:
         try:
             with closing(items):
                 for item in items:
-                    made.put(item)
+                    made.put(prepare(item))
                     room.acquire()
                     if stopped.is_set():
                         return

@@ -8,70 +8,25 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TypedDict
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from train.data.ahead import ahead
 from train.data.find_shards import ShardSet
 from train.data.images import decode_square, random_crop
+from train.data.plan import Cursor, Plan
+from train.data.position import Position
 from train.data.samples import Sample, caption_lines
-from train.data.shuffled_streams import Cursor, ShuffledStream
+from train.data.shard_index import ShardIndex, read_index
+from train.data.shuffled_streams import ShuffledStream
 from train.errors import TrainingError
 from train.settings import Settings
 
-SKIPPED = (
-    "no_image",
-    "no_text",
-    "scattered",
-    "too_large",
-    "undecodable",
-)  # why a sample can be left out
 _FIRST_JUDGED = 1_000  # samples; of fewer, a share says little
 _MAX_AHEAD = 2_048  # samples
 MAX_BYTES_AHEAD = 1 << 30  # of their images
 _GOLDEN = 0.6180339887498949
-
-
-class PositionState(TypedDict):
-    """A Position as plain values, for a checkpoint."""
-
-    cursors: list[tuple[int, ...]]
-    samples: int
-    reasons: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far one process has read."""
-
-    cursors: tuple[Cursor, ...] = ()  # of each set
-    samples: int = 0  # of the whole run, skipped ones among them
-    reasons: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SKIPPED, 0))
-
-    @property
-    def skipped(self) -> int:
-        return sum(self.reasons.values())
-
-    @property
-    def epoch(self) -> int:
-        """Whole epochs, of the set that has had fewest."""
-        return min((cursor.epoch for cursor in self.cursors), default=0)
-
-    def counts(self) -> dict[str, int]:
-        """How many samples were skipped, and for which reasons, as metrics have it."""
-        why = {f"skipped_{reason}": count for reason, count in self.reasons.items() if count}
-        return {"skipped": self.skipped} | why
-
-    def state(self) -> PositionState:
-        cursors = [tuple(cursor) for cursor in self.cursors]
-        return {"cursors": cursors, "samples": self.samples, "reasons": self.reasons}
-
-    @classmethod
-    def from_state(cls, state: PositionState) -> "Position":
-        cursors = tuple(Cursor(*cursor) for cursor in state["cursors"])
-        return cls(cursors, state["samples"], dict.fromkeys(SKIPPED, 0) | state["reasons"])
 
 
 @dataclass(frozen=True)
@@ -81,93 +36,103 @@ class Batch:
     position: Position  # behind the last sample of this batch
 
 
+class _Pending(NamedTuple):
+    """A sample that is being decoded."""
+
+    of_set: int
+    cursor: Cursor  # behind it
+    sample: Sample
+    crop: Future[np.ndarray | str]
+
+
 @dataclass(eq=False)
 class TrainingData:
     """One process's endless stream of batches.
 
-    The order and every crop follow from (seed, epoch, key) alone: no generator's state has to be
-    saved, and the stream from a position equals the rest of the stream that reached it. Going on
-    reads one shuffle window, and of the shard where it begins the headers before it.
+    The order and every crop follow from (seed, epoch, key) and the number of processes alone: no
+    generator's state has to be saved, and the stream from a position equals the rest of the stream
+    that reached it. Going on reads one shuffle window.
+
+    Args:
+      indexes: of each set; read where not given.
     """
 
     sets: list[ShardSet]
     settings: Settings
     rank: int = 0
     processes: int = 1
+    indexes: list[ShardIndex] | None = None
     _resized: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def batches(self, position: Position) -> Iterator[Batch]:
+    def batches(self, position: Position) -> Generator[Batch, None, None]:
         """Full micro-batches of this process's pairs, for ever; one may span two epochs.
+
+        Which set gives the n-th sample follows from n: multiples of the golden ratio modulo 1 lie
+        more evenly than random numbers, so that every batch has the sets' shares nearly exactly.
+
+        Threads decode ahead of whoever asks: a batch, for while a step's gradients are computed
+        nobody does, or as much of one as memory is for (2048 crops of 289 px are 0.5 GB).
 
         Raises:
           TrainingError: too many samples can't be used, or a shard can't be read.
         """
-        return ahead(self._batches(position), 1)
-
-    def _batches(self, position: Position) -> Generator[Batch, None, None]:
-        _, size = self.settings.micro_batches(self.processes)
+        settings = self.settings
+        _, size = settings.micro_batches(self.processes)
+        most = min(settings.batch_size // self.processes, _MAX_AHEAD)
         cursors = list(position.cursors or [Cursor()] * len(self.sets))
-        samples, reasons = position.samples, dict(position.reasons)
+        streams = self._streams(cursors, position.handovers)
+        *bounds, _ = accumulate(self._shares())
+        taken, samples, reasons = position.samples, position.samples, dict(position.reasons)
+        pending: deque[_Pending] = deque()
+        held = 0  # bytes
         pixels: list[np.ndarray] = []
         texts: list[str] = []
-        for number, cursor, sample, image in self._decoded(cursors, samples):
-            cursors[number], samples = cursor, samples + 1
-            if isinstance(image, str):
-                reasons[image] += 1
-                self._check_skipped(reasons, samples, sample.key)
-                continue
-            pixels.append(image)
-            texts.append(self._caption(cursor, sample))
-            if len(texts) == size:
-                yield Batch(np.stack(pixels), texts, Position(tuple(cursors), samples, reasons))
-                pixels, texts, reasons = [], [], dict(reasons)
-
-    def _decoded(
-        self, cursors: list[Cursor], samples: int
-    ) -> Iterator[tuple[int, Cursor, Sample, np.ndarray | str]]:
-        """(which set, cursor behind it, sample, uint8[crop_px, crop_px, 3] or why it is skipped).
-
-        Threads decode ahead of whoever asks: a batch, for while a step's gradients are computed
-        nobody does, or as much of one as memory is for (2048 crops of 289 px are 0.5 GB).
-        """
-        pending: deque[tuple[int, Cursor, Sample, Future[np.ndarray | str]]] = deque()
-        count = min(self.settings.batch_size // self.processes, _MAX_AHEAD)
-        held = 0  # bytes
-        with ThreadPoolExecutor(self.settings.decode_threads) as pool:
+        with ThreadPoolExecutor(settings.decode_threads) as pool:
             try:
-                for number, cursor, sample in self._samples(cursors, samples):
-                    crop = pool.submit(self._crop, cursor, sample)
-                    pending.append((number, cursor, sample, crop))
-                    held += len(sample.image or b"")
-                    while len(pending) > count or (held > MAX_BYTES_AHEAD and pending):
-                        number, cursor, sample, crop = pending.popleft()
-                        held -= len(sample.image or b"")
-                        yield number, cursor, sample, crop.result()
+                while True:
+                    while not pending or (len(pending) <= most and held <= MAX_BYTES_AHEAD):
+                        of_set = bisect(bounds, taken * _GOLDEN % 1)
+                        cursor, sample = next(streams[of_set])
+                        crop = pool.submit(self._crop, cursor, sample)
+                        pending.append(_Pending(of_set, cursor, sample, crop))
+                        taken, held = taken + 1, held + len(sample.image or b"")
+                    first = pending.popleft()
+                    held -= len(first.sample.image or b"")
+                    cursors[first.of_set], samples = first.cursor, samples + 1
+                    image = first.crop.result()
+                    if isinstance(image, str):
+                        reasons[image] += 1
+                        self._check_skipped(reasons, samples, first.sample.key)
+                        continue
+                    pixels.append(image)
+                    texts.append(self._caption(first.cursor, first.sample))
+                    if len(texts) == size:
+                        here = Position(tuple(cursors), samples, reasons, position.handovers)
+                        yield Batch(np.stack(pixels), texts, here)
+                        pixels, texts, reasons = [], [], dict(reasons)
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _samples(self, cursors: list[Cursor], samples: int) -> Iterator[tuple[int, Cursor, Sample]]:
-        """The sets' samples, mixed by weight.
-
-        Which set gives the n-th follows from n: multiples of the golden ratio modulo 1 lie more
-        evenly than random numbers, so that every batch has the sets' shares nearly exactly.
-        """
-        settings = self.settings
-        # Together they hold shuffle_samples, each as many as it is drawn from.
+    def _shares(self) -> list[float]:
+        """Of the samples, by set."""
         total = sum(shard_set.weight for shard_set in self.sets)
-        shares = [shard_set.weight / total for shard_set in self.sets]
-        bounds = list(accumulate(shares[:-1]))
+        return [shard_set.weight / total for shard_set in self.sets]
+
+    def _streams(
+        self, cursors: list[Cursor], handovers: tuple[tuple[tuple[Cursor, ...], ...], ...]
+    ) -> list[Iterator[tuple[Cursor, Sample]]]:
+        """Of each set; together their windows hold shuffle_samples, each its share."""
+        settings = self.settings
+        if self.indexes is None:
+            self.indexes = [read_index(shard_set.shards)[0] for shard_set in self.sets]
         streams = []
-        for shard_set, share, cursor in zip(self.sets, shares, tuple(cursors), strict=True):
+        for number, (index, share) in enumerate(zip(self.indexes, self._shares(), strict=True)):
+            of_set = tuple(tuple(process[number] for process in each) for each in handovers)
             window = max(1, round(settings.shuffle_samples * share))
-            stream = ShuffledStream(
-                shard_set.shards, settings.seed, window, self.rank, self.processes
-            )
-            streams.append(stream.samples(cursor))
-        while True:
-            number = bisect(bounds, samples * _GOLDEN % 1)
-            yield number, *next(streams[number])
-            samples += 1
+            plan = Plan(index, settings.seed, window, of_set)
+            stream = ShuffledStream(plan, self.rank, self.processes)
+            streams.append(stream.samples(cursors[number]))
+        return streams
 
     def _crop(self, cursor: Cursor, sample: Sample) -> np.ndarray | str:
         """uint8[crop_px, crop_px, 3], or why there is none."""

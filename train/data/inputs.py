@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from train.data.batches import Batch, Position
+from train.data.batches import Batch
+from train.data.position import Position
 from train.settings import Settings
 
 

@@ -44,11 +44,13 @@ class ShardStream:
     Attributes:
       at: the next byte.
       size: of the whole shard, bytes, or None where the source does not say.
+      seeks: whether it could be opened at any byte, as far as is known.
     """
 
     def __init__(self, shard: str, at: int = 0):
         self.shard, self.at = shard, at
         self.size: int | None = None
+        self.seeks = not shard.startswith(PIPE)
         self._file: _Source | None = None
 
     def __enter__(self) -> "ShardStream":
@@ -104,7 +106,7 @@ class ShardStream:
                     f"{self.shard} had {self.size} bytes and now has {size}: it was changed while "
                     "it was read; put the old one back, or train in a new --run"
                 )
-            self.size = size
+            self.size, self.seeks = size, _has_ranges(self._file)
         data = self._file.read(count)
         if len(data) < count and self.size is not None and self.at + len(data) < self.size:
             raise OSError(f"ended after {self.at + len(data)} of {self.size} bytes")
@@ -126,8 +128,8 @@ def fingerprint(shard: str) -> str:
         return "command"
     with ShardStream(shard) as stream:
         digest = hashlib.sha256(stream.read(_END_BYTES))
-        size, ranges = stream.size, _has_ranges(stream._file)
-    if size is None or not ranges:
+    size = stream.size
+    if size is None or not stream.seeks:
         return f"{size}:{digest.hexdigest()[:16]}:first"
     with ShardStream(shard, max(0, size - _END_BYTES)) as stream:
         digest.update(stream.read(_END_BYTES))
@@ -203,7 +205,9 @@ def _open_http(url: str, at: int) -> tuple[_Source, int | None]:
     return _read_over(io.BufferedReader(response, _BLOCK), at), size
 
 
-def _has_ranges(file: _Source | None) -> bool:
+def _has_ranges(file: _Source) -> bool:
+    if isinstance(file, _Command):
+        return False
     response = getattr(file, "raw", None)
     headers = getattr(response, "headers", None)
     return headers is None or headers.get("Accept-Ranges", "none") != "none"

@@ -109,7 +109,7 @@ def _next_batch(
     pairs: Iterator[tuple[Image.Image, list[str]]], size: int
 ) -> list[tuple[Image.Image, list[str]]]:
     """So many pairs, or fewer where their images are large."""
-    from train.data.image_limits import MAX_PIXELS
+    from train.data.images import MAX_PIXELS
 
     batch, pixels = [], 0
     for image, captions in islice(pairs, size):

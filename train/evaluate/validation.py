@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from transformers import EfficientNetImageProcessor, PreTrainedTokenizerFast
 
-from train.data.batches import Batch, Position
+from train.data.batches import Batch
 from train.data.find_shards import find_shards
 from train.data.images import decode_image
 from train.data.inputs import to_inputs
+from train.data.position import Position
 from train.data.samples import caption_lines, read_samples
 from train.errors import SettingsError
 from train.evaluate.retrieval import retrieval_scores

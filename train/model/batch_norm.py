@@ -20,7 +20,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # float[b, c, h, w], the same
         if not self.training or len(x) <= self.group_size:
             return super().forward(x)
-        plain = x.is_cuda or torch.compiler.is_compiling() or x.dtype != self.weight.dtype
+        plain = not x.is_cpu or torch.compiler.is_compiling() or x.dtype != self.weight.dtype
         if plain or not _kernel_is_right(x):
             return torch.cat(
                 [super(GhostBatchNorm2d, self).forward(g) for g in torch.split(x, self.group_size)]
@@ -127,7 +127,7 @@ def use_ghost_groups(
       momentum: weight of a whole step in the running statistics, in PyTorch's sense: 1 less
         TensorFlow's. Each of its groups gets so much that all of them together weigh this.
     """
-    groups = max(1, batch_size // group_size)
+    groups = -(-batch_size // group_size)  # the last one may be smaller
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = GhostBatchNorm2d  # keeps parameters, buffers and their names

@@ -20,8 +20,9 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from train.data.inputs import Inputs, Texts
+from train.model.activations import checkpoint_activations
 from train.model.batch_norm import use_ghost_groups
-from train.model.image_tower import tower_blocks, use_fast_layers
+from train.model.image_tower import draw_first_weights, tower_blocks, use_fast_layers
 from train.model.saved_folders import save_folder
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
@@ -49,7 +50,7 @@ class DualEncoder(nn.Module):
         self.align = align
         self.log_temperature = nn.Parameter(align.temperature.detach().log())
         self.min_temperature = settings.min_temperature
-        self.bf16 = settings.precision == "bf16"
+        self.bf16, self.freeze = settings.precision == "bf16", settings.freeze
         # Neither takes part in the forward pass below, and DDP waits for every gradient it expects.
         align.temperature.requires_grad_(False)
         assert align.text_model.pooler is not None  # every AlignModel has one
@@ -63,6 +64,22 @@ class DualEncoder(nn.Module):
         )
         use_stochastic_depth(align.vision_model, settings.drop_path)
         use_fast_layers(align.vision_model)
+        if settings.checkpoint_activations:
+            checkpoint_activations(align)
+        if tower := self._frozen():
+            tower.requires_grad_(False)
+
+    def _frozen(self) -> nn.Module | None:
+        """The tower that is not trained."""
+        towers = {"image": self.align.vision_model, "text": self.align.text_model}
+        return towers.get(self.freeze)
+
+    def train(self, mode: bool = True) -> "DualEncoder":
+        """A frozen tower has no dropout, and its BatchNorms keep their statistics."""
+        super().train(mode)
+        if tower := self._frozen():
+            tower.eval()
+        return self
 
     @property
     def temperature(self) -> torch.Tensor:
@@ -134,7 +151,9 @@ def new_align(settings: Settings, vocabulary_size: int) -> AlignModel:
         projection_dim=pooled_width(image),
         temperature_init_value=settings.temperature,
     )
-    return AlignModel(config)
+    align = AlignModel(config)
+    draw_first_weights(align.vision_model)
+    return align
 
 
 def export_model(

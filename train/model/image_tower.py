@@ -1,5 +1,6 @@
 """Layers of transformers' image tower that compute the same in less time, on a CPU."""
 
+import math
 from collections.abc import Callable, Iterator
 from types import EllipsisType
 from typing import Protocol
@@ -24,6 +25,23 @@ def tower_blocks(vision_model: AlignVisionModel) -> Iterator[AlignVisionBlock]:
         yield block
 
 
+@torch.no_grad()
+def draw_first_weights(vision_model: AlignVisionModel) -> None:
+    """Those of EfficientNet's own code, of the stem and of squeeze-excite too: normal, of variance
+    2 / fan-out, where transformers has a standard deviation of 0.02 for all. A depthwise kernel's
+    fan-out is its area alone.
+
+    Source: Tan and Le, 2019, `conv_kernel_initializer` of the code.
+    """
+    for module in vision_model.modules():
+        if isinstance(module, nn.Conv2d):
+            height, width = module.kernel_size
+            fan_out = height * width * module.out_channels // module.groups
+            module.weight.normal_(0.0, math.sqrt(2 / fan_out))
+            if module.bias is not None:
+                module.bias.zero_()
+
+
 def use_fast_layers(vision_model: AlignVisionModel) -> None:
     """Changes `vision_model` in place; its parameters and their names stay."""
     for block in tower_blocks(vision_model):
@@ -38,7 +56,7 @@ class WideDepthwiseConv2d(nn.Conv2d):
     """Of odd width. The gradient of its weights is put together of narrower kernels'."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # float[b, c, h, w]
-        plain = x.is_cuda or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+        plain = not x.is_cpu or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
         if plain or not (torch.is_grad_enabled() and self.weight.requires_grad):
             return super().forward(x)
         padding = self.kernel_size[0] // 2 if self.padding == "same" else 0
@@ -90,7 +108,7 @@ class Pad2d(nn.ZeroPad2d):
     """Only the border is filled with zeros, and the gradient is no copy."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # float[b, c, h, w], channels last
-        if x.is_cuda or torch.compiler.is_compiling():
+        if not x.is_cpu or torch.compiler.is_compiling():
             return super().forward(x)
         return _Padded.apply(x, self.padding)
 

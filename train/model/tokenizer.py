@@ -1,5 +1,6 @@
 """A BERT wordpiece vocabulary, learned on the texts that are trained on (section 5)."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,33 +20,45 @@ def learn_tokenizer(
     """Wordpieces of the texts, lower-cased, accents stripped: BERT's own normalisation.
 
     Args:
-      texts: gives the alt-texts, and is called twice. Their order does not matter.
-      vocabulary_size: at most so many pieces, the five special ones among them, unless there are
-        more different characters.
+      texts: gives the alt-texts. Their order does not matter.
+      vocabulary_size: at most so many pieces, the five special ones among them. Single letters are
+        a quarter of them at most, or 128; words with rarer letters teach nothing.
       max_tokens: longer texts are cut there, [CLS] and [SEP] counted.
     """
     learned = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
     learned.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
     learned.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    words = _without_rare_letters(_words(texts(), learned), vocabulary_size)
     # The trainer numbers "##a", "##b" ... in the order of a randomly seeded hash table, and breaks
     # ties by number: two runs on equal texts learned different pieces. Named as special tokens they
     # have their numbers before it starts; below, only their numbers are taken over.
-    inner = [f"##{letter}" for letter in sorted(_inner_letters(texts(), learned))]
+    inner = [f"##{letter}" for letter in sorted({c for word in words for c in word[1:]})]
     trainer = tokenizers.trainers.WordPieceTrainer(
         vocab_size=vocabulary_size, special_tokens=[*SPECIAL, *inner], show_progress=False
     )
-    learned.train_from_iterator(texts(), trainer)
+    learned.train_from_iterator((f"{word} " * words[word] for word in sorted(words)), trainer)
     return BertTokenizerFast(vocab=learned.get_vocab(), model_max_length=max_tokens)
 
 
-def _inner_letters(texts: Iterable[str], tokenizer: tokenizers.Tokenizer) -> set[str]:
-    """Characters that stand behind another one in some word."""
-    letters: set[str] = set()
+def _words(texts: Iterable[str], tokenizer: tokenizers.Tokenizer) -> Counter[str]:
+    """How often each word is in the texts."""
+    words: Counter[str] = Counter()
     for text in texts:
         normal = tokenizer.normalizer.normalize_str(text)
-        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal):
-            letters.update(word[1:])
-    return letters
+        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal))
+    return words
+
+
+def _without_rare_letters(words: Counter[str], vocabulary_size: int) -> Counter[str]:
+    """The words that are made of frequent letters alone: each letter takes two pieces, and without
+    a limit 3,227 rare ones took 6,436 where 5,000 were asked for."""
+    letters: Counter[str] = Counter()
+    for word, count in words.items():
+        for letter in word:
+            letters[letter] += count
+    most = max(vocabulary_size // 8, min(64, (vocabulary_size - len(SPECIAL)) // 2))
+    frequent = {*sorted(letters, key=lambda letter: (-letters[letter], letter))[:most]}
+    return Counter({word: count for word, count in words.items() if frequent.issuperset(word)})
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -53,6 +66,14 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     save_folder(folder, tokenizer.save_pretrained)
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    # Without the flag, some versions of transformers ask a hub about it.
-    return BertTokenizerFast.from_pretrained(folder, local_files_only=True)
+def load_tokenizer(
+    name: Path | str, *, local: bool = True, max_tokens: int | None = None
+) -> PreTrainedTokenizerFast:
+    """A BERT's, from a folder or, where it is not local, by a published one's name.
+
+    Args:
+      max_tokens: longer texts are cut there; None: where the saved one says.
+    """
+    cut = {} if max_tokens is None else {"model_max_length": max_tokens}
+    # Without the flag, some versions of transformers ask a hub about a folder too.
+    return BertTokenizerFast.from_pretrained(name, local_files_only=local, **cut)

@@ -29,6 +29,7 @@ class Lamb(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # it takes no closure
+        found_inf = getattr(self, "found_inf", None)  # float[]: 1 leaves the step out
         for group in self.param_groups:
             weights: list[torch.Tensor] = [p for p in group["params"] if p.grad is not None]
             if not group["trust_ratio"]:
@@ -39,7 +40,10 @@ class Lamb(torch.optim.Optimizer):
             # float[parameters]: how many times as long as its move each of them is
             ratios = _norms(weights) / _norms(moves)
             ratios = torch.where((ratios > 0) & ratios.isfinite(), ratios, 1.0)  # 1 where one is 0
-            torch._foreach_addcmul_(weights, moves, list(group["lr"] * ratios))
+            rates = group["lr"] * ratios
+            if found_inf is not None:
+                rates = torch.where(found_inf > 0, 0.0, rates)
+            torch._foreach_addcmul_(weights, moves, list(rates))
 
     def _adam(
         self,
@@ -65,6 +69,7 @@ class Lamb(torch.optim.Optimizer):
             [],
             [state["step"] for state in states],
             fused=group["fused"],
+            found_inf=getattr(self, "found_inf", None),
             amsgrad=False,
             beta1=beta1,
             beta2=beta2,

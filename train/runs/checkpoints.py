@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.data.batches import Position, PositionState
+from train.data.position import Position, PositionState, position_of
 from train.errors import TrainingError
 from train.runs import processes
 
@@ -30,6 +30,7 @@ class RandomState(TypedDict):
 class ProcessState(TypedDict):
     position: PositionState
     random: RandomState
+    statistics: NotRequired[dict[str, Tensor]]  # of BatchNorm, where they aren't all processes'
 
 
 class Checkpoint(TypedDict):
@@ -39,19 +40,33 @@ class Checkpoint(TypedDict):
     model: dict[str, Any]
     optimizer: dict[str, Any]
     processes: list[ProcessState]  # in rank order
+    skipped_steps: int
 
 
 def capture(
-    step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, position: Position
+    step: int,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    skipped_steps: int = 0,
+    *,
+    averaged: bool = True,
 ) -> Checkpoint:
     """Every process has to call it: each has its own position in the data and its own random
-    numbers, while the weights are the same everywhere."""
+    numbers, while the weights are the same everywhere.
+
+    Args:
+      averaged: whether BatchNorm's statistics are all processes' by now, or each one's own.
+    """
     mine: ProcessState = {"position": position.state(), "random": _random_state()}
+    if not averaged:
+        mine["statistics"] = {name: buffer.cpu() for name, buffer in model.named_buffers()}
     return {
         "step": step,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "processes": processes.gather(mine),
+        "skipped_steps": skipped_steps,
     }
 
 
@@ -59,6 +74,9 @@ def restore(
     state: Checkpoint, model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[int, Position]:
     """The reverse of `capture`; gives the steps done and where this process's data goes on.
+
+    Where another number of processes captured it, they share out anew what those have left of the
+    data, and no random numbers are taken over: those of a step follow from the seed anyway.
 
     Raises:
       TrainingError: the processes have read checkpoints of different steps.
@@ -69,11 +87,15 @@ def restore(
             f"the processes see different last checkpoints (of the steps {steps}): "
             "give all of them the same --run folder"
         )
-    mine = state["processes"][processes.rank()]
+    rank, captured = processes.rank(), state["processes"]
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    _set_random_state(mine["random"])
-    return state["step"], Position.from_state(mine["position"])
+    if len(captured) == processes.count():
+        _set_random_state(captured[rank]["random"])
+        own = captured[rank].get("statistics", {})
+        model.load_state_dict(own, strict=False)
+    positions = [Position.from_state(process["position"]) for process in captured]
+    return state["step"], position_of(rank, processes.count(), positions)
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:

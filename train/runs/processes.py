@@ -67,6 +67,25 @@ def wait_for_all() -> None:
         dist.barrier(_waiting)
 
 
+class Answer:
+    """Of `ask_any`, once all processes have asked."""
+
+    def __init__(self, flag: torch.Tensor, work: dist.Work):
+        self._flag, self._work = flag, work
+
+    def wait(self) -> bool:
+        self._work.wait()
+        return bool(self._flag.item())
+
+
+def ask_any(yes: bool) -> Answer:
+    """Whether any process says yes; each has to ask, and none waits for it yet."""
+    flag = torch.tensor(int(yes))  # on the CPU, of whose group the others are asked
+    work = dist.all_reduce(flag, dist.ReduceOp.MAX, group=_waiting, async_op=True)
+    assert work is not None  # since it is asynchronous
+    return Answer(flag, work)
+
+
 def gather(value: T) -> list[T]:
     """Every process's `value`, in rank order."""
     if not grouped():

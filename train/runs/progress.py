@@ -17,6 +17,7 @@ from tqdm import tqdm
 from train.data.inputs import Inputs
 from train.errors import Diverged
 from train.model.dual_encoder import DualEncoder
+from train.optim.guarded_step import ADVICE, GuardedStep
 from train.runs import processes
 from train.runs.flags import AnySettings
 from train.runs.trackers import SHOWN_SAMPLES, Tracker, open_trackers
@@ -28,7 +29,6 @@ _SHOWN = {
     "gradient_norm": "gradient norm {:.3g}",
     "samples_per_second": "{:.0f} samples/s",
 }
-_ADVICE = "try a lower --learning_rate or more --warmup_steps, in a new --run"
 
 
 @dataclass(frozen=True)
@@ -167,29 +167,38 @@ class Progress:
                 self.say(f"the tracker {type(tracker).__name__} is left out: {error!r:.200}")
 
 
-def measure(step: int, output: StepOutput, model: DualEncoder) -> dict[str, float]:
+def measure(
+    step: int, output: StepOutput, model: DualEncoder, guard: GuardedStep
+) -> dict[str, float]:
     """How a step went. All processes have to call it: loss and accuracy are of all their rows.
 
     Args:
       output: of the step.
-      model: with the step's gradients.
+      guard: that has taken it, or left it out: then what is no finite number is missing here.
 
     Raises:
-      Diverged: a number is none, or the temperature is the least it may be.
+      Diverged: too many steps were left out, or the temperature is the least it may be.
     """
+    guard.check(step)
     measured = {
         "loss": processes.mean(output.loss),
         "accuracy": processes.mean(in_batch_accuracy(output.images, output.texts)),
         "temperature": model.temperature.item(),
-        "gradient_norm": gradient_norm(model),
+        "gradient_norm": guard.norm.item(),
     }
-    check_finite(step, measured, _ADVICE)
+    if guard.left_out:
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(measured[name]):
+                del measured[name]
+    check_finite(step, measured, ADVICE)
     if measured["temperature"] <= model.min_temperature * (1 + 1e-6):  # as a float32's logarithm
         raise Diverged(
             f"the temperature is {measured['temperature']:.2g} at step {step}, the least it may "
-            f"be, where little more is learned: {_ADVICE}; or more --label_smoothing, if the pairs "
+            f"be, where little more is learned: {ADVICE}; or more --label_smoothing, if the pairs "
             "are few and learned by heart; or a lower --min_temperature"
         )
+    if skipped := guard.skipped:
+        measured["skipped_steps"] = skipped
     return measured
 
 

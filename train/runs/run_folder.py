@@ -5,13 +5,15 @@ import fcntl
 import json
 import os
 import platform
+import shutil
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from train.data.find_shards import ShardSet
 from train.data.shard_streams import PIPE, fingerprint
@@ -23,23 +25,28 @@ _LOOKED_AT = 32  # shards at once: of a store each takes two answers
 _ENDING_S = 3.0  # a process that was killed gives its memory back first, and then its locks
 
 
-def open_run(run: Path, settings: AnySettings, sets: list[ShardSet], model: str = "") -> None:
+def open_run(
+    run: Path, settings: AnySettings, sets: list[ShardSet], models: Iterable[str] = ()
+) -> None:
     """Makes the folder, or checks that it is a run of these settings, shards and starting weights.
 
+    What differs and may is told in a line, and is the run's from then on.
+
     Args:
-      model: what the run starts from; of a folder, the weights' fingerprints are kept.
+      models: what the run starts from; of folders, the weights' fingerprints are kept.
 
     Raises:
       SettingsError: it holds another run, or something that is no run.
     """
-    config = {
+    config: dict[str, Any] = {
         "settings": dataclasses.asdict(settings),
         "sets": _identities(sets),
         "weights": [
-            [p.name, fingerprint(str(p))] for p in sorted(Path(model).glob("*.safetensors"))
-        ]
-        if model
-        else [],
+            [p.name, fingerprint(str(p))]
+            for model in models
+            if model
+            for p in sorted(Path(model).glob("*.safetensors"))
+        ],
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
     path = run / "config.json"
@@ -55,7 +62,9 @@ def open_run(run: Path, settings: AnySettings, sets: list[ShardSet], model: str 
         return
     try:
         before = json.loads(path.read_text())
-        differing = _differences(before["settings"], settings)
+        differing = _differences(before["settings"], settings, told=False)
+        changed = _differences(before["settings"], settings, told=True)
+        more = before["settings"].get("steps", 0) < config["settings"].get("steps", 0)
         same_data = all(before[name] == config[name] for name in ("sets", "weights"))
     except (ValueError, KeyError, TypeError) as error:
         raise SettingsError(f"{path} is no run's config ({error!r}): name a new --run") from error
@@ -68,6 +77,20 @@ def open_run(run: Path, settings: AnySettings, sets: list[ShardSet], model: str 
             f"{run} is a run on other shards, or with other weights of them, or that started from "
             "another model: name a new --run"
         )
+    if changed:
+        print(f"{run} goes on with other settings: {'; '.join(changed)}", file=sys.stderr)
+        if more:
+            shutil.rmtree(run / "model", ignore_errors=True)  # before it is one of so many steps
+        write_whole(path, json.dumps(config, indent=2) + "\n")
+
+
+def has_ended(run: Path, steps: int) -> bool:
+    """Whether its model is there, of so many steps or more."""
+    try:
+        before = json.loads((run / "config.json").read_text())["settings"]["steps"]
+        return (run / "model").exists() and bool(before >= steps)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # it is no run, as `open_run` says
 
 
 @contextmanager
@@ -141,8 +164,15 @@ def _identities(sets: list[ShardSet]) -> list[dict[str, object]]:
         ]
 
 
-def _differences(before: dict[str, object], settings: AnySettings) -> list[str]:
+def _differences(before: dict[str, object], settings: AnySettings, *, told: bool) -> list[str]:
+    """The settings that differ: those that may although it matters, or those that may not."""
     now = dataclasses.asdict(settings)
-    free = {f.name for f in dataclasses.fields(settings) if f.metadata.get("free")}
+    known = dataclasses.fields(settings)
+    free = {field.name for field in known if field.metadata.get("free")}
+    may = {field.name for field in known if field.metadata.get("told")}
     names = [n for n in (now | before) if n not in free and before.get(n) != now.get(n)]
-    return [f"{n} was {before.get(n)!r}, is {now.get(n)!r}" for n in names]
+    return [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in names
+        if (name in may) == told
+    ]

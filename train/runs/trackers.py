@@ -78,12 +78,19 @@ class TensorBoard:
 
 # By its own name, and by that of before it had one.
 _OURS = f"{TensorBoard.__module__}:{TensorBoard.__name__}"
-_NAMES = {"tensorboard": _OURS, "train.trackers:TensorBoard": _OURS}
+_NAMES = {
+    "tensorboard": _OURS,
+    "train.trackers:TensorBoard": _OURS,
+    "wandb": "train.runs.tracker_services:Wandb",
+    "mlflow": "train.runs.tracker_services:MLflow",
+}
 
 
 def open_trackers(names: str, run: Path, settings: AnySettings, first_step: int) -> list[Tracker]:
-    """The trackers that `names` ("tensorboard" or "module:name", comma-separated) names, ready to
-    be told.
+    """The trackers that `names` names, ready to be told.
+
+    Args:
+      names: tensorboard, wandb, mlflow or module:name, comma-separated.
 
     Raises:
       SettingsError: one of them can't be imported or made.
@@ -96,7 +103,7 @@ def open_trackers(names: str, run: Path, settings: AnySettings, first_step: int)
             opened.append(make(run, dataclasses.asdict(settings), first_step))
         except Exception as error:  # whatever a user's own module raises
             raise SettingsError(
-                f"the tracker {name!r} can't be used ({error!r:.200}): name it as tensorboard or "
-                "module:name, or start without it by --trackers="
+                f"the tracker {name!r} can't be used ({error!r:.200}): name it as tensorboard, "
+                "wandb, mlflow or module:name, or start without it by --trackers="
             ) from error
     return opened

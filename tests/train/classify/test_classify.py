@@ -142,6 +142,14 @@ def stage_changes(settings, frozen: bool) -> set[str]:
     }
 
 
+@pytest.mark.parametrize(("processes", "groups"), [(1, 16), (4, 4), (16, 1), (10, 2)])
+def test_the_momentum_of_statistics_is_a_steps_on_any_number_of_processes(processes, groups):
+    model = Classifier(small_model().align.vision_model, ["a", "b"])
+    model.prepare(IMAGENET, processes=processes)
+    norm = next(m for m in model.tower.modules() if isinstance(m, nn.BatchNorm2d))
+    assert 1 - (1 - norm.momentum) ** groups == pytest.approx(0.01)
+
+
 def test_what_each_stage_trains():
     assert stage_changes(IMAGENET, True) == {"head.weight", "head.bias"}
     both = stage_changes(IMAGENET, False)

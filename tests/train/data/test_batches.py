@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from tests.support.train_shards import colour_files, encoded, write_tar
-from train.data.batches import SKIPPED, Batch, Position, TrainingData
+from train.data.batches import Batch, TrainingData
 from train.data.find_shards import ShardSet, find_sets
 from train.data.images import random_crop
+from train.data.position import SKIPPED, Position
 from train.data.samples import LONGEST_IMAGE
 from train.errors import TrainingError
 from train.presets import TINY
@@ -146,7 +147,9 @@ def test_hostile_samples_are_skipped_and_counted(tmp_path: Path):
     texts = Counter(text for batch in made for text in batch.texts)
     assert texts == {files[name].decode(): 2 for name in files if name.endswith("txt")}
     counts = made[-1].position.reasons
-    assert (counts["too_large"], counts["undecodable"]) in ((3, 4), (6, 8))  # by the last epoch
+    # By where those of the second epoch lie.
+    assert 3 <= counts["too_large"] <= 6
+    assert 4 <= counts["undecodable"] <= 8
 
 
 def test_texts_of_any_bytes_are_learned_from(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Each process's share of a set: every sample once an epoch, shuffled, gone on with."""
+"""Each process's share of real shards: read in blocks, no more than needed, gone on with."""
 
 from collections import Counter
 from itertools import islice
@@ -6,10 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.shard_server import shard_server
 from tests.support.train_shards import write_tar
+from train.data.plan import Cursor, Plan
 from train.data.samples import shard_samples
-from train.data.shuffled_streams import Cursor, ShuffledStream
-from train.errors import SettingsError
+from train.data.shard_index import read_index
+from train.data.shuffled_streams import ShuffledStream
+from train.errors import TrainingError
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch) -> None:
+    monkeypatch.setattr("train.data.shard_index.LOCAL_BLOCK", 8)
+    monkeypatch.setattr("train.data.shard_index.REMOTE_BLOCK", 8)
 
 
 def made(folder: Path, counts: list[int]) -> tuple[str, ...]:
@@ -21,6 +30,10 @@ def made(folder: Path, counts: list[int]) -> tuple[str, ...]:
     return tuple(shards)
 
 
+def stream_of(shards, window: int, rank: int = 0, processes: int = 1, seed: int = 3):
+    return ShuffledStream(Plan(read_index(shards)[0], seed, window), rank, processes)
+
+
 def keys_by_epoch(stream: ShuffledStream, epochs: int) -> list[list[str]]:
     keys: list[list[str]] = [[] for _ in range(epochs)]
     for cursor, sample in stream.samples(Cursor()):
@@ -30,67 +43,79 @@ def keys_by_epoch(stream: ShuffledStream, epochs: int) -> list[list[str]]:
     raise AssertionError("it is endless")
 
 
-@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
 @pytest.mark.parametrize("counts", [[7], [1], [3, 9], [1, 1, 40, 2, 0], [5, 5, 5, 5], [1, 0]])
 def test_an_epoch_has_each_sample_once_over_all_processes(tmp_path, counts, processes):
     shards = made(tmp_path, counts)
     every = sorted(f"{s}-{n:03d}" for s, count in enumerate(counts) for n in range(count))
-    parts = [
-        keys_by_epoch(ShuffledStream(shards, 3, 4, rank, processes), 4) for rank in range(processes)
-    ]
-    for epoch in range(4):
+    parts = [keys_by_epoch(stream_of(shards, 4, rank, processes), 3) for rank in range(processes)]
+    for epoch in range(3):
         assert sorted(key for part in parts for key in part[epoch]) == every
-    if len(shards) >= processes:  # each shard is read by one process
-        readers = Counter(key[0] for part in parts for key in {k[0] for k in part[0]})
-        assert max(readers.values()) == 1
+
+
+@pytest.mark.parametrize("how", ["ranges", "no ranges", "command"])
+def test_shards_elsewhere_give_the_same_samples(tmp_path, how, monkeypatch):
+    """Those that can't be read from their middle too, and none is read over for each window."""
+    made(tmp_path, [30, 17])
+    opened = []
+    monkeypatch.setattr(
+        "train.data.shuffled_streams.shard_samples",
+        lambda shard, *where, **at: opened.append(shard) or shard_samples(shard, *where, **at),
+    )
+    with shard_server(tmp_path) as web:
+        web.ranges = how == "ranges"
+        names = [f"{web.url}/{i}.tar" for i in range(2)]
+        if how == "command":
+            names = [f"pipe:cat {tmp_path}/{i}.tar" for i in range(2)]
+        parts = [keys_by_epoch(stream_of(names, 5, rank, 2), 1)[0] for rank in range(2)]
+        every = sorted(f"{s}-{n:03d}" for s, count in ((0, 30), (1, 17)) for n in range(count))
+        assert sorted(parts[0] + parts[1]) == every
+        assert len(opened) <= (15 if how == "ranges" else 7)
 
 
 def test_no_epoch_has_the_order_of_another_nor_of_the_shards(tmp_path):
     shards = made(tmp_path, [12, 12, 12])
-    first, second = keys_by_epoch(ShuffledStream(shards, 3, 18), 2)
+    first, second = keys_by_epoch(stream_of(shards, 18), 2)
     assert first != second
-    assert first == keys_by_epoch(ShuffledStream(shards, 3, 18), 1)[0]
-    assert first != keys_by_epoch(ShuffledStream(shards, 4, 18), 1)[0]
-    mixed = [key for key in first[:18] if key[0] == first[0][0]]
-    assert 0 < len(mixed) < 18  # a window has samples of two shards
-    assert mixed != sorted(mixed)
+    assert first == keys_by_epoch(stream_of(shards, 18), 1)[0]
+    assert first != keys_by_epoch(stream_of(shards, 18, seed=4), 1)[0]
+    assert len({key[0] for key in first[:18]}) > 1  # a window has samples of several shards
+    assert first[:18] != sorted(first[:18])
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 @pytest.mark.parametrize("window", [1, 5, 12, 100])
 def test_goes_on_from_any_sample(tmp_path, window, processes):
     shards = made(tmp_path, [12, 1, 8])
-    stream = ShuffledStream(shards, 3, window, processes - 1, processes)
+    stream = stream_of(shards, window, processes - 1, processes)
     whole = list(islice(stream.samples(Cursor()), 60))
-    for taken in range(50):
-        cursor = whole[taken][0]
-        assert list(islice(stream.samples(cursor), 8)) == whole[taken + 1 : taken + 9]
+    for taken in range(0, 50, 3):
+        again = stream_of(shards, window, processes - 1, processes)
+        assert list(islice(again.samples(whole[taken][0]), 8)) == whole[taken + 1 : taken + 9]
 
 
 def test_going_on_opens_no_shard_before_the_window(tmp_path, monkeypatch):
-    shards = made(tmp_path, [10] * 8)
-    stream = ShuffledStream(shards, 3, 10)
+    shards = made(tmp_path, [8] * 8)
     opened = []
     monkeypatch.setattr(
         "train.data.shuffled_streams.shard_samples",
-        lambda shard, first: opened.append((shard, first)) or shard_samples(shard, first),
+        lambda shard, first, at: opened.append((shard, first)) or shard_samples(shard, first),
     )
-    cursor = list(islice(stream.samples(Cursor()), 65))[-1][0]
+    cursor = list(islice(stream_of(shards, 8).samples(Cursor()), 50))[-1][0]
     whole = opened.copy()
     opened.clear()
-    next(stream.samples(cursor))
-    assert opened[0][1] == 0
+    next(stream_of(shards, 8).samples(cursor))
     assert opened == whole[6 : 6 + len(opened)]
+    assert len(opened) == 2  # its window, and the first sample of the next
 
 
 def test_no_more_than_a_window_is_held(tmp_path, monkeypatch):
-    shards = made(tmp_path, [50, 50])
-    stream = ShuffledStream(shards, 3, 20)
+    stream = stream_of(made(tmp_path, [50, 50]), 20)
     read = 0
 
-    def counted(shard, first):
+    def counted(shard, first, at):
         nonlocal read
-        for sample in shard_samples(shard, first):
+        for sample in shard_samples(shard, first, at=at):
             read += 1
             yield sample
 
@@ -103,22 +128,15 @@ def test_no_more_than_a_window_is_held(tmp_path, monkeypatch):
     assert read >= 250
 
 
-def test_shards_without_any_sample_end_with_a_line(tmp_path):
-    with pytest.raises(SettingsError, match=r"no sample in 2 shards, such as .*\.tar"):
-        next(ShuffledStream(made(tmp_path, [0, 0]), 3, 4).samples(Cursor()))
+def test_a_shard_that_has_become_another_is_told(tmp_path):
+    shards = made(tmp_path, [20, 20])
+    stream = stream_of(shards, 10)
+    made(tmp_path, [20, 13])
+    with pytest.raises(TrainingError, match=r"other samples than when the run began.*0\.tar"):
+        list(islice(stream.samples(Cursor()), 200))
 
 
-def test_a_window_of_large_images_has_fewer(tmp_path, monkeypatch):
-    """Bytes bound it too, and it is gone on with as any other."""
-    monkeypatch.setattr("train.data.shuffled_streams.MEAN_BYTES", 1000)
-    files = {}
-    for n in range(40):
-        files |= {f"{n}.jpg": bytes(9_000 if 10 <= n < 20 else 90), f"{n}.txt": b"x"}
-    shards = (str(write_tar(tmp_path / "0.tar", files)),)
-    stream = ShuffledStream(shards, 3, 20)
-    whole = list(islice(stream.samples(Cursor()), 80))
-    starts = sorted({cursor.sample for cursor, _ in whole})
-    assert starts[:4] == [0, 13, 16, 19]  # 10 small and 3 large, 3 large, 3 large
-    for taken in range(70):
-        cursor = whole[taken][0]
-        assert list(islice(stream.samples(cursor), 8)) == whole[taken + 1 : taken + 9]
+def test_the_readings_are_few(tmp_path):
+    """A block is read once where all of it is wanted, however its samples are mixed."""
+    keys = keys_by_epoch(stream_of(made(tmp_path, [64] * 3), 50), 1)[0]
+    assert Counter(keys).most_common(1)[0][1] == 1

@@ -1,14 +1,22 @@
 """Faster layers: the image tower's outputs and gradients are transformers' own."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 from transformers.models.align.modeling_align import AlignVisionDepthwiseConv2d
 
-from tests.support.small_training import small_model
-from train.model.image_tower import Mean2d, Pad2d, WideDepthwiseConv2d, use_fast_layers
+from tests.support.small_training import SETTINGS, small_model
+from train.model.dual_encoder import new_align
+from train.model.image_tower import (
+    Mean2d,
+    Pad2d,
+    WideDepthwiseConv2d,
+    tower_blocks,
+    use_fast_layers,
+)
 
 
 def seen(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
@@ -74,3 +82,23 @@ def test_the_towers_layers_are_those():
     assert (kinds.count(Pad2d), kinds.count(Mean2d)) == (blocks, blocks)
     assert kinds.count(WideDepthwiseConv2d) == len(wide)
     assert nn.AdaptiveAvgPool2d not in kinds
+
+
+def test_first_weights_are_those_of_efficientnets_code():
+    """By the sizes of each kind of kernel; squeeze-excite's second has few inputs."""
+    torch.manual_seed(4)
+    tower = new_align(replace(SETTINGS, image_tower="b0"), 100).vision_model
+    block = list(tower_blocks(tower))[5]
+    depthwise = block.depthwise_conv.depthwise_conv
+    kernels = {
+        tower.embeddings.convolution: 3 * 3 * 32,
+        block.expansion.expand_conv: block.expansion.expand_conv.out_channels,
+        depthwise: depthwise.kernel_size[0] ** 2,
+        block.squeeze_excite.expand: block.squeeze_excite.expand.out_channels,
+        block.projection.project_conv: block.projection.project_conv.out_channels,
+    }
+    for kernel, fan_out in kernels.items():
+        deviation = kernel.weight.std(correction=0).item()
+        spread = 4 / (2 * kernel.weight.numel()) ** 0.5
+        assert deviation == pytest.approx((2 / fan_out) ** 0.5, rel=spread)
+    assert not block.squeeze_excite.reduce.bias.any()

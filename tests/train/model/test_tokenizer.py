@@ -33,6 +33,18 @@ def test_vocabulary_is_no_larger_than_asked_and_ids_are_dense():
         assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
 
 
+def test_rare_letters_do_not_eat_the_vocabulary():
+    rare = [f"{chr(0x4E00 + n)}" for n in range(3_000)]
+    words = [f"{a}{b}{c}ing star" for a in "bcdfghjk" for b in "aeiou" for c in "lmnprst"]
+    tokenizer = learn_tokenizer(lambda: rare + words * 2, vocabulary_size=400, max_tokens=9)
+    pieces = tokenizer.get_vocab()
+    assert len(pieces) == 400
+    single = [piece for piece in pieces if len(piece.removeprefix("##")) == 1]
+    assert len(single) <= 2 * 64
+    assert {"star", "##ing"} <= pieces.keys()
+    assert tokenizer.tokenize("星 star") == ["[UNK]", "star"]
+
+
 def test_saved_tokenizer_is_the_same_and_cuts_at_max_tokens(tmp_path: Path):
     save_tokenizer(learn(), tmp_path / "tokenizer")
     loaded = load_tokenizer(tmp_path / "tokenizer")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from train.data.batches import SKIPPED, Position
-from train.data.shuffled_streams import Cursor
+from train.data.plan import Cursor
+from train.data.position import SKIPPED, Position
 from train.errors import TrainingError
 from train.runs.checkpoints import capture, load_last_checkpoint, restore, save_checkpoint
 
@@ -86,7 +86,7 @@ def test_all_that_the_next_step_depends_on_comes_back(tmp_path: Path):
     model(torch.rand(5, 3)).sum().backward()
     optimizer.step()
     drawn()
-    cursors = Cursor(1, 2, 3, 4), Cursor()
+    cursors = Cursor(1, 2), Cursor()
     position = Position(cursors, 7, {"no_image": 1})  # an older one, which knew no other reason
     save_checkpoint(tmp_path, capture(5, model, optimizer, position), keep=1)
     expected = drawn()

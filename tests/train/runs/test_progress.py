@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from tests.support.forks import start
+from tests.support.small_training import SETTINGS
 from tests.support.tensorboard_files import text, values
 from tests.support.train_shards import colour_shards
 from train.__main__ import main
 from train.errors import Diverged
+from train.optim.guarded_step import GuardedStep
+from train.optim.optimizer import make_optimizer
 from train.runs.progress import StepOutput, in_batch_accuracy, measure
+from train.step import step_gradients
 
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=6", "--warmup_steps=0"),
@@ -67,18 +71,25 @@ def measured(*, loss: float = 2.0, temperature: float = 0.5, gradient: float = 3
     model = torch.nn.Linear(2, 1)
     model.temperature, model.min_temperature = torch.tensor(temperature), MIN_TEMPERATURE
     model.weight.grad, model.bias.grad = torch.tensor([[gradient, 0.0]]), torch.tensor([4.0])
-    return measure(9, StepOutput(torch.tensor(loss), torch.eye(2), torch.eye(2), None), model)
+    guard = GuardedStep(model, make_optimizer(model, SETTINGS), SETTINGS)
+    guard.step(9)
+    output = StepOutput(torch.tensor(loss), torch.eye(2), torch.eye(2), None)
+    return measure(9, output, model, guard)
 
 
 def test_measures_by_hand():
     assert measured() == {"loss": 2, "accuracy": 1, "temperature": 0.5, "gradient_norm": 5}
 
 
+def test_of_a_step_that_was_left_out_only_numbers_are_told():
+    told = measured(loss=math.nan, gradient=math.inf)
+    assert told == {"accuracy": 1, "temperature": 0.5, "skipped_steps": 1}
+
+
 @pytest.mark.parametrize(
     ("numbers", "says"),
     [
         ({"loss": math.nan}, "the loss is nan at step 9: try a lower --learning_rate"),
-        ({"gradient": math.inf}, "the gradient norm is inf at step 9"),
         ({"temperature": math.inf}, "the temperature is inf"),
         ({"temperature": MIN_TEMPERATURE}, "where little more is learned: try a lower"),
     ],
@@ -89,6 +100,31 @@ def test_what_is_worth_nothing_is_refused(numbers, says):
         measured(**numbers)
     assert says in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_one_bad_step_does_not_end_a_run(shards, tmp_path, monkeypatch, capsys):
+    """It goes on as if that step had not been, and no checkpoint is made of it."""
+
+    def spoiled(replica, micro_batches, settings, step):
+        output = step_gradients(replica, micro_batches, settings, step)
+        if step == 4:
+            next(p for p in replica.parameters() if p.grad is not None).grad.fill_(math.nan)
+        return output
+
+    monkeypatch.setattr("train.loop.step_gradients", spoiled)
+    run = tmp_path / "run"
+    assert train(shards, run, "--trackers=") == 0
+    assert {path.name for path in (run / "checkpoints").glob("*.pt")} == {
+        "step_000000002.pt",
+        "step_000000006.pt",
+    }
+    rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row.get("skipped_steps") for row in rows] == [None, 1]
+    state = torch.load(run / "checkpoints" / "step_000000006.pt")
+    assert state["skipped_steps"] == 1
+    assert {int(s["step"]) for s in state["optimizer"]["state"].values()} == {5}
+    assert train(shards, tmp_path / "strict", "--trackers=", "--max_skipped_steps=0") == 1
+    assert "of 1 steps up to step 4 was no finite number" in capsys.readouterr().err
 
 
 def test_a_run_is_seen_by_its_trackers(shards, tmp_path, capsys):

@@ -1,0 +1,84 @@
+"""The index of shards: blocks that can be read by themselves, texts drawn in the same reading."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.shard_server import shard_server
+from tests.support.train_shards import colour_files, write_tar
+from train.data.samples import shard_samples
+from train.data.shard_index import load_indexes, read_index, save_indexes
+from train.errors import SettingsError, TrainingError
+
+
+@pytest.fixture
+def shards(tmp_path: Path, monkeypatch) -> list[str]:
+    monkeypatch.setattr("train.data.shard_index.LOCAL_BLOCK", 8)
+    monkeypatch.setattr("train.data.shard_index.REMOTE_BLOCK", 10)
+    long = {f"{'k' * 150}{n}.txt": b"long" for n in range(3)}  # headers of their own before theirs
+    each = [colour_files(0, 21), {}, colour_files(50, 8) | long]
+    return [str(write_tar(tmp_path / f"{i}.tar", files)) for i, files in enumerate(each)]
+
+
+def test_each_block_is_read_by_itself(shards):
+    index, _ = read_index(shards)
+    assert index.samples.tolist() == [8, 8, 5, 8, 3]
+    assert index.shard.tolist() == [0, 0, 0, 2, 2]
+    assert index.total == 32
+    for number in (0, 2):
+        whole = list(shard_samples(shards[number]))
+        blocks = np.flatnonzero(index.shard == number)
+        read = [
+            sample
+            for block in blocks
+            for sample, _ in zip(
+                shard_samples(shards[number], at=int(index.start[block])),
+                range(index.samples[block]),
+                strict=False,
+            )
+        ]
+        assert read == whole
+    assert index.size.sum() == sum(Path(shards[i]).stat().st_size for i in (0, 2))
+
+
+def test_what_cannot_be_read_from_its_middle_is_one_block(shards, tmp_path):
+    with shard_server(tmp_path) as web:
+        urls = [f"{web.url}/0.tar", f"{web.url}/2.tar"]
+        assert read_index(urls)[0].samples.tolist() == [10, 10, 1, 10, 1]
+        assert len(web.asked) == 2  # once each
+        web.ranges = False
+        assert read_index(urls)[0].samples.tolist() == [21, 11]
+    assert read_index([f"pipe:cat {shards[0]}"])[0].samples.tolist() == [21]
+
+
+def test_texts_are_drawn_in_the_same_reading(shards):
+    files = {f"{n}.{part}": f"text {n}".encode() for n in range(300) for part in ("jpg", "txt")}
+    shard = str(write_tar(Path(shards[0]).parent / "many.tar", files))
+    _, texts = read_index([shards[0], shard], texts=60)
+    assert len(texts) == 21 + 30
+    numbers = sorted(int(text.split()[1]) for text in texts[21:])
+    assert len(set(numbers)) == 30
+    assert numbers[0] < 60 < 240 < numbers[-1]  # of all of it
+    assert read_index([shards[0], shard], texts=60)[1] == texts
+    assert len(read_index([shard], texts=10_000)[1]) == 300
+    assert read_index([shard])[1] == []
+
+
+def test_shards_that_hold_none_or_are_damaged_end_with_a_line(shards):
+    with pytest.raises(SettingsError, match=r"no sample in 1 shards, such as .*1\.tar"):
+        read_index([shards[1]])
+    path = Path(shards[0])
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(TrainingError, match=r"0\.tar is damaged"):
+        read_index(shards)
+
+
+def test_saved_and_loaded_wherever_the_shards_are(shards, tmp_path):
+    indexes = [read_index(shards[:2])[0], read_index(shards[2:])[0]]
+    save_indexes(indexes, tmp_path / "shards.npz")
+    loaded = load_indexes(tmp_path / "shards.npz", [("/x/0.tar", "/x/1.tar"), ("/y/2.tar",)])
+    assert [index.shards for index in loaded] == [("/x/0.tar", "/x/1.tar"), ("/y/2.tar",)]
+    for index, again in zip(indexes, loaded, strict=True):
+        for column in ("shard", "start", "samples", "size"):
+            assert np.array_equal(getattr(index, column), getattr(again, column))

@@ -1,0 +1,174 @@
+"""Towers that begin as others' models, made on the spot; towers that are not trained."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel, EfficientNetConfig, EfficientNetModel
+
+from tests.support.small_training import SETTINGS, small_inputs, small_model, small_tokenizer
+from tests.support.train_shards import colour_shards
+from train.__main__ import main
+from train.errors import SettingsError
+from train.model.dual_encoder import new_align, text_config, vision_config
+from train.model.tower_weights import load_towers
+from train.step import step_gradients
+from train.towers import IMAGE_TOWERS, TEXT_TOWERS
+
+SMALL = (
+    *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=3", "--warmup_steps=0"),
+    *("--trackers=", "--log_every=1", "--micro_batch_size=4", "--shuffle_samples=10"),
+)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return colour_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def efficientnet(tmp_path_factory) -> Path:
+    """Of transformers, of the size of `tiny`, with statistics of its own."""
+    folder = tmp_path_factory.mktemp("efficientnet")
+    torch.manual_seed(5)
+    sizes = vision_config(IMAGE_TOWERS["tiny"], SETTINGS).to_dict()
+    model = EfficientNetModel(EfficientNetConfig(**{**sizes, "model_type": "efficientnet"}))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.8, 1.2)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = small_tokenizer()
+    sizes = text_config(TEXT_TOWERS["tiny"], SETTINGS, len(tokenizer)).to_dict()
+    BertModel(BertConfig(**{**sizes, "model_type": "bert"})).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_an_efficientnet_of_transformers(efficientnet: Path):
+    align = new_align(SETTINGS, 100)
+    load_towers(align, replace(SETTINGS, image_weights=str(efficientnet)))
+    theirs = EfficientNetModel.from_pretrained(efficientnet).eval()
+    pixels = torch.rand(2, 3, 32, 32)
+    blocks = torch.nn.Identity()
+    theirs.encoder.top_conv = theirs.encoder.top_bn = theirs.encoder.top_activation = blocks
+    with torch.no_grad():
+        expected = theirs(pixels).last_hidden_state
+        found = align.vision_model.eval()(pixels).last_hidden_state
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_an_efficientnet_of_timm(tmp_path: Path):
+    torch.manual_seed(6)
+    theirs = timm.create_model("tf_efficientnet_b0", pretrained=False, num_classes=3)
+    config = {"architecture": "tf_efficientnet_b0", "num_classes": 3, "pretrained_cfg": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    settings = replace(SETTINGS, image_tower="b0", image_weights=str(tmp_path))
+    align = new_align(settings, 100)
+    load_towers(align, settings)
+    pixels = torch.rand(2, 3, 64, 64)
+    theirs.eval()
+    with torch.no_grad():
+        expected = theirs.blocks(theirs.bn1(theirs.conv_stem(pixels)))
+        found = align.vision_model.eval()(pixels).last_hidden_state
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_bert_brings_its_tokenizer_and_a_frozen_tower_stays_put(
+    efficientnet: Path, bert: Path, shards: Path, tmp_path: Path
+):
+    run = tmp_path / "run"
+    flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--freeze=image"]
+    weights = [f"--image_weights={efficientnet}", f"--text_weights={bert}"]
+    assert main([*flags, *weights]) == 0
+    after = load_file(run / "model" / "model.safetensors")
+    image, text = (load_file(at / "model.safetensors") for at in (efficientnet, bert))
+    kept = {name: value for name, value in after.items() if name.startswith("vision_model.")}
+    assert any("running_mean" in name for name in kept)
+    for name, value in kept.items():
+        assert torch.equal(value, image[name.removeprefix("vision_model.")]), name
+    trained = "encoder.layer.0.intermediate.dense.weight"
+    assert not torch.equal(after[f"text_model.{trained}"], text[trained])
+    difference = (after[f"text_model.{trained}"] - text[trained]).abs().max()
+    assert difference < 0.1  # it began there
+    theirs = json.loads((bert / "tokenizer.json").read_text())["model"]["vocab"]
+    ours = json.loads((run / "model" / "tokenizer.json").read_text())["model"]["vocab"]
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("freeze", ["image", "text"])
+@pytest.mark.parametrize("micro_batch_size", [3, 6])
+def test_only_the_other_tower_has_gradients(freeze: str, micro_batch_size: int):
+    settings = replace(SETTINGS, freeze=freeze, micro_batch_size=micro_batch_size, text_dropout=0.1)
+    tokenizer = small_tokenizer()
+    model = small_model(settings, vocabulary_size=len(tokenizer)).train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    texts = small_inputs(tokenizer).captions
+    parts = [
+        small_inputs(tokenizer, texts[i : i + micro_batch_size], settings)
+        for i in range(0, 6, micro_batch_size)
+    ]
+    step_gradients(model, iter(parts), settings, 1)
+    frozen = "align.vision_model" if freeze == "image" else "align.text_model"
+    having = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert having == {
+        name
+        for name, p in model.named_parameters()
+        if not name.startswith(frozen) and "pooler" not in name and name != "align.temperature"
+    }
+    changed = [n for n, buffer in model.named_buffers() if not torch.equal(buffer, before[n])]
+    assert bool(changed) == (freeze == "text")
+
+
+def test_a_tokenizer_of_ones_own(bert: Path, shards: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    flags = ["--shards", str(shards), "--run", str(run), *SMALL, f"--tokenizer={bert}"]
+    assert main([*flags, "--max_tokens=9"]) == 0
+    saved = json.loads((run / "model" / "tokenizer_config.json").read_text())
+    assert saved["model_max_length"] == 9
+    config = json.loads((run / "model" / "config.json").read_text())
+    assert config["text_config"]["vocab_size"] == len(small_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--image_weights={bert}"], "is of type bert: name an EfficientNet"),
+        (["--text_weights={efficientnet}"], "is of type efficientnet: name a BERT"),
+        (["--text_weights=/nowhere/x"], "--text_weights=/nowhere/x: it cannot be loaded"),
+        (["--tokenizer={efficientnet}"], "it holds no tokenizer"),
+        (["--text_weights={bert}", "--vocabulary_size=9"], "is what --text_weights brings"),
+        (["--freeze=both"], "freeze must be"),
+    ],
+)
+def test_what_is_no_such_model_is_refused(
+    flags, says, efficientnet, bert, shards, tmp_path, capsys
+):
+    given = [flag.format(bert=bert, efficientnet=efficientnet) for flag in flags]
+    run = tmp_path / "run"
+    assert main(["--shards", str(shards), "--run", str(run), *SMALL, *given]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+    assert not run.exists()
+
+
+def test_other_sizes_are_refused(efficientnet: Path, bert: Path):
+    for flag, at, tower in (
+        ("image_weights", efficientnet, {"image_tower": "b0"}),
+        ("text_weights", bert, {"text_tower": "mini"}),
+    ):
+        settings = replace(SETTINGS, **tower, **{flag: str(at)})
+        with pytest.raises(SettingsError, match=f"--{flag} has .* where the {flag[:4]}"):
+            load_towers(new_align(settings, len(small_tokenizer())), settings)

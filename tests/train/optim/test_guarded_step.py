@@ -1,0 +1,114 @@
+"""A step that one bad batch cannot spoil: left out whole, counted, bounded; long gradients cut."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.support.small_training import SETTINGS, small_inputs, small_model, small_tokenizer
+from train.errors import Diverged
+from train.loss import contrastive_loss
+from train.optim.guarded_step import GuardedStep
+from train.optim.optimizer import make_optimizer
+from train.step import step_gradients
+
+
+class Model(torch.nn.Module):
+    """One layer behind a BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.layer = torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2)
+
+    def step(self, guard: GuardedStep, number: int, rows: torch.Tensor) -> None:
+        self.zero_grad()
+        self.layer(self.norm(rows)).square().sum().backward()
+        guard.step(number)
+
+
+def everything(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    averages = [value for state in optimizer.state.values() for value in state.values()]
+    return [value.clone() for value in (*model.state_dict().values(), *averages)]
+
+
+@pytest.mark.parametrize("name", ["lamb", "adamw"])
+def test_a_bad_step_leaves_everything_as_it_was(name: str):
+    settings = replace(SETTINGS, optimizer=name, max_skipped_steps=2)
+    model = Model()
+    optimizer = make_optimizer(model, settings)
+    guard = GuardedStep(model, optimizer, settings)
+    good, bad = torch.randn(5, 3), torch.tensor([[math.inf, 0.0, 1.0]] * 5)
+    plain = copy.deepcopy(model)
+    plain_optimizer = make_optimizer(plain, settings)
+    for number in range(1, 4):
+        model.step(guard, number, good)
+        plain.zero_grad()
+        plain.layer(plain.norm(good)).square().sum().backward()
+        plain_optimizer.step()
+        expected = everything(plain, plain_optimizer)
+        for value, other in zip(everything(model, optimizer), expected, strict=True):
+            assert torch.equal(value, other)  # a good step is as if nobody guarded it
+        if number < 3:
+            model.step(guard, number, bad)
+            assert guard.left_out
+            for value, other in zip(everything(model, optimizer), expected, strict=True):
+                assert torch.equal(value, other)
+    assert (guard.skipped, guard.left_out) == (2, False)
+    with pytest.raises(Diverged) as raised:
+        model.step(guard, 9, bad)
+    assert str(raised.value) == (
+        "the loss or the gradient of 3 steps up to step 9 was no finite number (max_skipped_steps "
+        "is 2): try a lower --learning_rate or more --warmup_steps, in a new --run"
+    )
+
+
+def test_two_in_a_row_are_the_weights_fault():
+    model = Model()
+    settings = replace(SETTINGS, max_skipped_steps=100)
+    guard = GuardedStep(model, make_optimizer(model, settings), settings, skipped=7)
+    bad = torch.full((5, 3), math.nan)
+    model.step(guard, 1, bad)
+    assert guard.skipped == 8
+    with pytest.raises(Diverged, match="gradient of the last 2 steps up to step 2"):
+        model.step(guard, 2, bad)
+
+
+@pytest.mark.parametrize("longest", [0.0, 0.5, 1e9])
+def test_a_long_gradient_is_made_shorter(longest: float):
+    model = Model()
+    settings = replace(SETTINGS, max_gradient_norm=longest)
+    guard = GuardedStep(model, make_optimizer(model, settings), settings)
+    rows = torch.randn(5, 3)
+    model.layer(model.norm(rows)).square().sum().backward()
+    before = {name: p.grad.clone() for name, p in model.named_parameters()}
+    length = torch.cat([g.flatten() for g in before.values()]).norm()
+    guard.step(1)
+    share = longest / length if longest == 0.5 else 1.0
+    for name, p in model.named_parameters():
+        assert torch.allclose(p.grad, before[name] * share, rtol=1e-6, atol=0)
+    assert guard.norm.item() == pytest.approx(length.item())  # as it came
+
+
+@pytest.mark.parametrize("micro_batch_size", [6, 3])
+def test_a_loss_that_is_not_finite_makes_every_gradient_none(micro_batch_size, monkeypatch):
+    """Also where the way back through the loss would give finite ones."""
+    settings = replace(SETTINGS, micro_batch_size=micro_batch_size)
+    tokenizer = small_tokenizer()
+    model = small_model(settings, vocabulary_size=len(tokenizer)).train()
+    monkeypatch.setattr(
+        "train.step.contrastive_loss",
+        lambda *rows, **how: contrastive_loss(*rows, **how) + math.inf,
+    )
+    inputs = small_inputs(tokenizer, settings=settings)
+    number, size = settings.micro_batches(1)
+    texts = inputs.captions
+    parts = [
+        small_inputs(tokenizer, texts[i * size : (i + 1) * size], settings) for i in range(number)
+    ]
+    step_gradients(model, iter(parts), settings, 1)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert not any(gradient.isfinite().all() for gradient in gradients)

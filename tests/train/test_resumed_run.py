@@ -1,0 +1,114 @@
+"""A run that goes on differently: more steps, other micro-batches, other processes, a stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.killed_runs import SMALL, end, outcome, start
+from tests.support.root import ROOT
+from tests.support.train_shards import colour_files, colour_shards, write_tar
+from train.__main__ import main
+
+FLAGS = (*SMALL, "--batch_size=12", "--max_skipped_share=0.5")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shards")
+    write_tar(folder / "0.tar", colour_files(0, 31))
+    write_tar(folder / "1.tar", colour_files(40, 1))
+    write_tar(folder / "2.tar", colour_files(60, 7) | {"x.png": b"", "x.txt": b"bad"})
+    return folder
+
+
+def train(shards: Path, run: Path, *flags: str) -> int:
+    return main(["--shards", str(shards), "--run", str(run), *FLAGS, *flags])
+
+
+def test_more_steps_and_other_micro_batches_are_told_in_a_line(shards, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(shards, run, "--steps=4") == 0
+    before = (run / "model" / "model.safetensors").read_bytes()
+    capsys.readouterr()
+    assert train(shards, run, "--steps=7", "--micro_batch_size=6") == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        f"{run} goes on with other settings: steps was 4, is 7; micro_batch_size was 128, is 6"
+    )
+    assert "going on after step 4 of 7" in said
+    assert (run / "model" / "model.safetensors").read_bytes() != before
+    assert json.loads((run / "config.json").read_text())["settings"]["steps"] == 7
+    assert train(shards, run, "--steps=7", "--micro_batch_size=6") == 0
+    assert "is finished" in capsys.readouterr().err
+    assert train(shards, run, "--steps=3", "--micro_batch_size=6") == 0  # it has had as many
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_a_kill_between_more_steps_and_the_first_of_them_loses_none(shards, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    assert train(shards, run, "--steps=2") == 0
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.loop.read_shards", killed)
+        assert train(shards, run, "--steps=4") == 130
+    assert train(shards, run, "--steps=4") == 0
+    assert (run / "checkpoints" / "step_000000004.pt").exists()
+
+
+def test_other_numbers_of_processes_see_each_sample_once_an_epoch(shards, tmp_path):
+    """2, then 3, then 1 of them, each for a part of an epoch of 40 samples."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    for processes, steps in ((2, 2), (3, 3), (1, 6)):
+        flags = ["--shards", str(shards), "--run", str(run), *FLAGS, f"--steps={steps}"]
+
+        started = start(flags, processes, log)
+        assert end(started) == [0] * processes, log.read_text()
+    assert "going on after step 2 of 3, with 3 processes, which were 2" in log.read_text()
+    assert "going on after step 3 of 6, with 1 processes, which were 3" in log.read_text()
+    state = torch.load(run / "checkpoints" / "step_000000006.pt")
+    (only,) = [process["position"] for process in state["processes"]]
+    # 72 pairs of 39 an epoch, and the bad one once or twice: 33 to 35 into the second.
+    ((epoch, taken),) = only["cursors"]
+    assert epoch == 1
+    assert 33 <= taken <= 34
+
+
+def test_sigterm_is_a_checkpoint_and_then_the_end(tmp_path):
+    """Between two checkpoints that are due; behind it, the run ends with the same bytes."""
+    shards = colour_shards(tmp_path / "shards")
+    flags = ["--shards", str(shards), *FLAGS, "--steps=12", "--checkpoint_every=1000"]
+    assert main([*flags, "--run", str(tmp_path / "whole")]) == 0
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "train", *flags, "--run", str(run)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    metrics = run / "metrics.jsonl"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said.endswith("stopped; the same command goes on from the last checkpoint\n")
+    (kept,) = (run / "checkpoints").glob("*.pt")
+    assert int(kept.stem.removeprefix("step_")) >= 2
+    assert not (run / "model").exists()
+    assert main([*flags, "--run", str(run)]) == 0
+    ended, whole = outcome(run), outcome(tmp_path / "whole")
+    assert {n: v for n, v in ended.items() if "numpy" not in n} == {  # nothing draws from it
+        n: v for n, v in whole.items() if "numpy" not in n
+    }

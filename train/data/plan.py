@@ -1,0 +1,150 @@
+"""Which samples each process takes, in which order: a pure function of an index, a seed, an epoch,
+and of how many processes there are and were."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+
+from train.data.shard_index import ShardIndex
+
+# Of an image; where those of a window are larger, it has fewer, or memory would have no bound.
+MEAN_BYTES = 1 << 20
+
+
+class Cursor(NamedTuple):
+    """How far a process has come in a set: so many samples of its share of an epoch."""
+
+    epoch: int = 0
+    taken: int = 0
+
+
+# Where each process was, by its rank, when others went on in their place; none, where that no
+# longer matters.
+Handover = tuple[Cursor, ...]
+
+
+class Runs(NamedTuple):
+    """Samples in an order: of a block those from `first` on, then those of the next block."""
+
+    block: np.ndarray  # int64[n]: its number in the index
+    first: np.ndarray  # int64[n]
+    samples: np.ndarray  # int64[n]
+
+    @property
+    def total(self) -> int:
+        return int(self.samples.sum())
+
+    def cut(self, low: int, high: int) -> "Runs":
+        """Those of all samples in their order that are the low-th to the one before the high-th."""
+        if low >= high:
+            return Runs(*np.zeros((3, 0), np.int64))
+        ends = np.cumsum(self.samples)
+        starts = ends - self.samples
+        part = slice(np.searchsorted(ends, low, "right"), np.searchsorted(starts, high, "left"))
+        skipped = np.maximum(low - starts[part], 0)
+        stops = np.minimum(self.samples[part], high - starts[part])
+        return Runs(self.block[part], self.first[part] + skipped, stops - skipped)
+
+    def chosen(self, places: np.ndarray) -> "Runs":
+        """Those of the places int64[m], one run for each sample."""
+        block = np.repeat(self.block, self.samples)
+        before = np.repeat(np.cumsum(self.samples) - self.samples, self.samples)
+        number = np.repeat(self.first, self.samples) + np.arange(len(block)) - before
+        return Runs(block[places], number[places], np.ones(len(places), np.int64))
+
+
+class Window(NamedTuple):
+    """Samples that are read together and given in a shuffled order."""
+
+    epoch: int
+    begins: int  # at the so-many-th sample of the share
+    runs: Runs
+    order: np.ndarray  # int64[runs.total]: which of them comes n-th
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The order of one set.
+
+    Each epoch has an order of all blocks of its own, which is cut into as many parts of equal size
+    as there are processes. A part is cut into windows, and each window is shuffled. So an epoch has
+    each sample once over all processes, and none of them is a sample ahead of another, but for
+    those that can't be used.
+
+    Where other processes went on within an epoch, what those before had left of it is cut anew.
+    """
+
+    index: ShardIndex
+    seed: int
+    window_samples: int
+    handovers: tuple[Handover, ...] = ()
+
+    def windows(self, cursor: Cursor, rank: int, processes: int) -> Iterator[Window]:
+        """Those of a process from the one on that the cursor is in, for ever."""
+        taken = cursor.taken
+        for epoch in count(cursor.epoch):
+            share = self._share(self._left(epoch), epoch, rank, processes)
+            edges = self._edges(share)
+            for at in range(_window_at(edges, taken), len(edges) - 1):
+                yield self._window(epoch, share, edges, at, (rank, len(self.handovers)))
+            taken = 0
+
+    def _left(self, epoch: int) -> Runs:
+        """What processes before these have left of an epoch."""
+        index = self.index
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(index.samples))
+        left = Runs(order, np.zeros_like(order), index.samples[order])
+        for number, cursors in enumerate(self.handovers):
+            if not cursors:
+                continue
+            parts = []
+            for rank, cursor in enumerate(cursors):
+                share = self._share(left, epoch, rank, len(cursors))
+                if cursor.epoch < epoch:
+                    parts.append(share)
+                elif cursor.epoch == epoch:
+                    edges = self._edges(share)
+                    at = _window_at(edges, cursor.taken)
+                    if at == len(edges) - 1:
+                        continue
+                    window = self._window(epoch, share, edges, at, (rank, number))
+                    rest = np.sort(window.order[cursor.taken - window.begins :])
+                    parts += [window.runs.chosen(rest), share.cut(edges[at + 1], edges[-1])]
+            none = Runs(*np.zeros((3, 0), np.int64))
+            left = Runs(*map(np.concatenate, zip(none, *parts, strict=True)))
+        return left
+
+    def _share(self, runs: Runs, epoch: int, rank: int, processes: int) -> Runs:
+        """One process's part: where they can't be equal, those that get one more change with the
+        epoch, so that none gets ahead."""
+        extra = (epoch * self.index.total + np.arange(processes)) % processes
+        sizes = (runs.total + extra) // processes
+        low = int(sizes[:rank].sum())
+        return runs.cut(low, low + int(sizes[rank]))
+
+    def _edges(self, share: Runs) -> list[int]:
+        """Where the windows of a share begin, and its end: so many samples each, or fewer where
+        their images are large."""
+        each = self.index.size[share.block] / self.index.samples[share.block] / MEAN_BYTES
+        costs = np.cumsum(share.samples * np.maximum(each, 1.0))
+        if not len(costs):
+            return [0]
+        wanted = np.arange(0, costs[-1], self.window_samples)
+        ends = np.cumsum(share.samples)
+        edges = np.ceil(np.interp(wanted, np.insert(costs, 0, 0), np.insert(ends, 0, 0)))
+        return [*np.unique(edges).astype(np.int64).tolist(), share.total]
+
+    def _window(
+        self, epoch: int, share: Runs, edges: list[int], at: int, whose: tuple[int, int]
+    ) -> Window:
+        runs = share.cut(edges[at], edges[at + 1])
+        rng = np.random.default_rng([self.seed, epoch, at, *whose])
+        return Window(epoch, edges[at], runs, rng.permutation(runs.total))
+
+
+def _window_at(edges: list[int], taken: int) -> int:
+    """Which window the next sample is of; one more than there are, where none is left."""
+    return int(np.searchsorted(edges, taken, "right")) - 1

@@ -1,0 +1,93 @@
+"""How far a run has read, and where other processes go on behind it."""
+
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+from train.data.plan import Cursor
+
+# Why a sample can be left out.
+SKIPPED = (
+    "no_image",
+    "no_text",
+    "scattered",
+    "too_large",
+    "undecodable",
+)
+
+
+class PositionState(TypedDict):
+    """A Position as plain values, for a checkpoint."""
+
+    cursors: list[tuple[int, ...]]
+    samples: int
+    reasons: dict[str, int]
+    handovers: list[list[list[tuple[int, ...]]]]
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far one process has read."""
+
+    cursors: tuple[Cursor, ...] = ()  # of each set
+    samples: int = 0  # of the whole run, skipped ones among them
+    reasons: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SKIPPED, 0))
+    # Where others were, by rank and then set, each time that as many as before did not go on.
+    handovers: tuple[tuple[tuple[Cursor, ...], ...], ...] = ()
+
+    @property
+    def skipped(self) -> int:
+        return sum(self.reasons.values())
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs, of the set that has had fewest."""
+        return min((cursor.epoch for cursor in self.cursors), default=0)
+
+    def counts(self) -> dict[str, int]:
+        """How many samples were skipped, and for which reasons, as metrics have it."""
+        why = {f"skipped_{reason}": count for reason, count in self.reasons.items() if count}
+        return {"skipped": self.skipped} | why
+
+    def state(self) -> PositionState:
+        return {
+            "cursors": [tuple(cursor) for cursor in self.cursors],
+            "samples": self.samples,
+            "reasons": self.reasons,
+            "handovers": [[[tuple(c) for c in p] for p in all_] for all_ in self.handovers],
+        }
+
+    @classmethod
+    def from_state(cls, state: PositionState) -> "Position":
+        handovers = tuple(
+            tuple(tuple(Cursor(*cursor) for cursor in process) for process in processes)
+            for processes in state["handovers"]
+        )
+        reasons = dict.fromkeys(SKIPPED, 0) | state["reasons"]
+        cursors = tuple(Cursor(*cursor) for cursor in state["cursors"])
+        return cls(cursors, state["samples"], reasons, handovers)
+
+
+def position_of(rank: int, processes: int, positions: list[Position]) -> Position:
+    """Where one of so many processes goes on, behind those that had these positions, by rank.
+
+    As many as before go on exactly. Of others, each begins in the first epoch that has samples
+    left, and they share out what the positions have left of it and of all that follow.
+    """
+    if len(positions) == processes:
+        return positions[rank]
+    of_sets = list(zip(*(position.cursors for position in positions), strict=True))
+    starts = tuple(Cursor(min(cursor.epoch for cursor in of_set)) for of_set in of_sets)
+    reasons = {
+        reason: sum(position.reasons[reason] for position in positions) // processes
+        for reason in SKIPPED
+    }
+    handovers = (*positions[0].handovers, tuple(position.cursors for position in positions))
+    # Only what is left of an epoch that is not over matters; its number stays.
+    lasting = tuple(
+        handover
+        if any(c.epoch >= start.epoch for p in handover for c, start in zip(p, starts, strict=True))
+        else ()
+        for handover in handovers
+    )
+    samples = sum(position.samples for position in positions) // processes
+    return Position(starts, samples, reasons, lasting)

@@ -1,0 +1,89 @@
+"""A step of the optimizer that one bad batch cannot spoil."""
+
+import torch
+
+from train.errors import Diverged
+from train.settings import Settings
+
+ADVICE = "try a lower --learning_rate or more --warmup_steps, in a new --run"
+# Of steps in a row that could not be taken: one may be a batch's fault, two are the weights'.
+_MOST_IN_A_ROW = 1
+
+
+class GuardedStep:
+    """Takes an optimizer's step where loss and gradient are finite, and leaves weights, averages
+    and statistics as they were where they aren't. It decides on the device: nothing waits for it.
+
+    Every process decides alike, since the gradient is the same on all of them; one whose loss is
+    not finite has sent back a gradient that is none (`train/step.py`).
+
+    Args:
+      optimizer: one that leaves a step out where its `found_inf` is 1, as torch's fused ones do.
+      skipped: how many steps of the run were left out before.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        settings: Settings,
+        *,
+        skipped: int = 0,
+    ):
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._buffers = list(model.buffers())
+        self._kept = [buffer.clone() for buffer in self._buffers]  # after the last step
+        self._optimizer, self._settings = optimizer, settings
+        device = self._parameters[0].device
+        self.norm = torch.zeros((), device=device)  # of the last gradient, as it came
+        self._skipped = torch.tensor(float(skipped), device=device)
+        self._in_a_row = torch.zeros((), device=device)
+
+    @torch.no_grad()
+    def step(self, step: int) -> None:
+        """Raises Diverged on a CPU; elsewhere `check` does, at times."""
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        self.norm = torch.nn.utils.get_total_norm(gradients)
+        finite = self.norm.isfinite()
+        bad = (~finite).float()
+        if self._settings.max_gradient_norm:
+            shortened = (self._settings.max_gradient_norm / self.norm.clamp(min=1e-12)).clamp(max=1)
+            torch._foreach_mul_(gradients, shortened)
+        # Its type knows neither; torch.amp's GradScaler sets it as well.
+        self._optimizer.found_inf = bad  # type: ignore[attr-defined]
+        self._optimizer.step()
+        for buffer, kept in zip(self._buffers, self._kept, strict=True):
+            buffer.copy_(torch.where(finite, buffer, kept, out=kept))
+        self._skipped += bad
+        self._in_a_row = (self._in_a_row + 1) * bad
+        if self.norm.device.type == "cpu":
+            self.check(step)
+
+    @torch.no_grad()
+    def keep_statistics(self) -> None:
+        """Has to be called where the model's buffers were changed by anything but a step."""
+        for buffer, kept in zip(self._buffers, self._kept, strict=True):
+            kept.copy_(buffer)
+
+    @property
+    def skipped(self) -> int:
+        """Steps of the run that were left out; waits for the device."""
+        return int(self._skipped.item())
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the last step was; waits for the device."""
+        return bool(self._in_a_row.item() > 0)
+
+    def check(self, step: int) -> None:
+        """Raises Diverged, on all processes alike, where too many steps were left out in all, or
+        the last ones; waits for the device."""
+        in_a_row, skipped = int(self._in_a_row.item()), self.skipped
+        most = self._settings.max_skipped_steps
+        if in_a_row <= _MOST_IN_A_ROW and skipped <= most:
+            return
+        which = f"the last {in_a_row} steps" if in_a_row > _MOST_IN_A_ROW else f"{skipped} steps"
+        raise Diverged(
+            f"the loss or the gradient of {which} up to step {step} was no finite number "
+            f"(max_skipped_steps is {most}): {ADVICE}"
+        )
