@@ -61,6 +61,7 @@ kernels:
 	@rm -rf .venv/set .venv/pairs.csv .venv/page.html .venv/page.wat.gz .venv/kernels.log
 	@$(BIN)/python -c 'import io, PIL.Image as I; from transforms.images.jpeg_dc import dc_planes as f; b = io.BytesIO(); \
 		I.new("L", (8, 8)).save(b, "JPEG"); f([b.getvalue()] * 2)'
+	@$(BIN)/python -c 'import numpy as n; from transforms.images.small_pixels import squashed; squashed(n.zeros((8, 8, 3), n.uint8), 8, 8)'
 
 flink: .venv/ready .flink/ready
 	@$(BIN)/python -m flink start

@@ -54,7 +54,7 @@ def large_corpus(demo: Corpus, pairs: int) -> Corpus:
         made.unlink()
     flags = ("--language=", "--min_words=19", "--max_words=20", "--samples_per_shard=500")
     evaluation = [flag for flag in demo.flags if flag.startswith("--eval_images")]
-    fetching = ("--allow_private_addresses", *evaluation)
+    fetching = ("--allow_private_addresses", "--max_unsafe_score=1", *evaluation)
     return Corpus(path.stem, (f"--input={path}", *fetching, *flags))
 
 
@@ -140,7 +140,8 @@ def scaling_corpora(plane: str) -> Iterator[list[Corpus]]:
                 if url:
                     write_list(path, url, PHOTOS, count)
                     connections = ("--connections=128", "--connections_per_host=128")
-                    flags = ("--allow_private_addresses", "--samples_per_shard=500", *connections)
+                    flags = ("--allow_private_addresses", "--max_unsafe_score=1")
+                    flags = (*flags, "--samples_per_shard=500", *connections)
                 else:
                     write_corpus(path, count)
                     flags = ("--text_only",)

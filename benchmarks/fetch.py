@@ -48,6 +48,7 @@ def command_of(side: str, listed: Path, out: Path) -> list[str]:
     """The command that fetches all of a list into a folder."""
     if side.startswith("ours"):
         keep_all = ["--language=", "--min_words=1", "--allow_private_addresses"]
+        keep_all.append("--max_unsafe_score=1")  # the other side scores none
         paths = [f"--input={listed}", f"--output={out}", f"--connections={CONNECTIONS}"]
         paths.append(f"--connections_per_host={CONNECTIONS}")
         planes = f"ALIGNSET_FAST_JPEG={0 if side.endswith('libjpeg') else 1}"

@@ -33,6 +33,7 @@ from transforms.decontamination.evaluation_index import sets_of
 from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from transforms.pages.parse_pages import PageFiles, ParsePages, add_page_counts
 from transforms.pairs.hold_out import HoldOut
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
 from transforms.shards.measure_images import ImageRules
@@ -47,7 +48,7 @@ from transforms.workers.fencing import Fence
 from transforms.workers.packages import CheckWorker
 from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
 
-MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB
+MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB each to score
 
 
 @dataclass(frozen=True)
@@ -225,19 +226,27 @@ def curate_images(
     command: Command,
     places: Places,
     earlier: Sequence[int] = (),
+    unsafe_model: UnsafeModel | None = None,
 ) -> None:
     """The image plane: fetch, measure, judge and write, one shard at a time.
 
     Args:
       shards: the numbers of those to write. earlier: of others of the set, which hold something.
+      unsafe_model: what scores the images, as workers find it; None where nothing does.
     """
     rules = command.rules
     index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
     settings = ShardSettings(
-        ImageRules(rules.min_image_side, rules.max_image_aspect, rules.min_evaluation_distance),
+        ImageRules(
+            rules.min_image_side,
+            rules.max_image_aspect,
+            rules.min_evaluation_distance,
+            rules.max_unsafe_score,
+        ),
         command.fetch,
         command.resize,
+        unsafe_model,
     )
     stats = (
         numbers
@@ -265,7 +274,12 @@ def curate_images(
     }
     counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
     statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
-    sums = {"counts": (counts, add_counts), "statuses": (statuses, add_by_name)}
+    sums = {
+        "counts": (counts, add_counts),
+        "statuses": (statuses, add_by_name),
+        "connections": (stats | "Connections" >> beam.Map(_connections), _most),
+        "limits": (stats | "Limits" >> beam.Map(_limits), add_by_name),
+    }
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
 
 
@@ -294,6 +308,18 @@ def _written(stats: ShardStats) -> WrittenShard:
 
 def _holding(stats: ShardStats) -> list[int]:
     return [stats.number] if stats.successes else []
+
+
+def _connections(stats: ShardStats) -> int:
+    return stats.connections or 0
+
+
+def _limits(stats: ShardStats) -> dict[str, int]:
+    return {stats.limited_by: 1} if stats.limited_by else {}
+
+
+def _most(counts: Iterable[int]) -> int:
+    return max(counts, default=0)
 
 
 def _failing(stats: ShardStats) -> list[int]:

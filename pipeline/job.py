@@ -10,6 +10,8 @@ from transforms.pages.parse_pages import PAGE_FORMATS
 
 FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 
+OPENNSFW = "opennsfw"  # the classifier that comes with a package
+
 # Reasons that another rule, or another fetch, may undo.
 RULED = tuple(
     reason
@@ -46,6 +48,13 @@ class Job:
     eval_images: str = field(
         default="",
         metadata={"help": "NAME=PATH,...: folders, shards or Parquet of images to keep out"},
+    )
+    unsafe_model: str = field(
+        default=OPENNSFW,
+        metadata={
+            "help": "classifier of unsafe images: opennsfw, or FILE.onnx with FILE.json beside it; "
+            "empty scores none"
+        },
     )
     vocabulary: str = field(
         default="",

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from pipeline.job import Job
 from pipeline.rules import Rules
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.fetching.fetch import FetchSettings
@@ -29,7 +30,8 @@ _OF_IMAGES = (
     *(name for name in _names(FetchSettings) if name != "contact"),  # the card names it
     *_names(ResizeSettings),
     *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
-    *("eval_images", "samples_per_shard", "holdout", *_names(OverlapSettings)),
+    *("eval_images", "samples_per_shard", "holdout", "max_unsafe_score", "unsafe_model"),
+    *_names(OverlapSettings),
 )
 _OF_ENCODING = ("encode_format", "encode_quality")
 _OF_SIZE = (
@@ -39,56 +41,67 @@ _OF_LANGDETECT = ("min_unsure_language_score", "min_langdetect_probability")
 _OF_LANGUAGE = ("min_language_score", *_OF_LANGDETECT)
 
 
-def _needless(
-    text_only: bool,
-    evaluation: bool,
-    overlap: OverlapSettings,
-    rules: Rules,
-    fetch: FetchSettings,
-    resize: ResizeSettings,
-) -> Iterator[_Needless]:
-    if text_only:
+class Chosen(NamedTuple):
+    """The settings of a command."""
+
+    job: Job
+    rules: Rules
+    overlap: OverlapSettings
+    fetch: FetchSettings
+    resize: ResizeSettings
+
+
+def _needless(chosen: Chosen) -> Iterator[_Needless]:
+    if chosen.job.text_only:
         yield _Needless(_OF_IMAGES, "--text_only fetches no image", "leave --text_only out")
+    yield from _needless_to_resize(chosen.resize.resize_mode)
+    yield from _needless_to_compare(chosen)
+    yield from _needless_to_score(chosen)
+    if not chosen.rules.language:
+        yield _Needless(_OF_LANGUAGE, "--language= keeps all languages", "give a --language")
+    if chosen.rules.language == ENGLISH:
+        why = "English is judged by eldc and by its words alone"
+        yield _Needless(_OF_LANGDETECT, why, "give --min_language_score, or another --language")
+    if not chosen.fetch.retries:
+        yield _Needless(("max_retry_after_s",), "--retries=0 tries nothing again", "give --retries")
+
+
+def _needless_to_resize(mode: str) -> Iterator[_Needless]:
     modes = "--resize_mode=keep_ratio, or another mode that resizes"
-    if resize.resize_mode == "original":
+    if mode == "original":
         why = "--resize_mode=original keeps each file as it came"
         yield _Needless((*_OF_SIZE, *_OF_ENCODING), why, f"give {modes}")
-    if resize.resize_mode == "no":
+    if mode == "no":
         yield _Needless(_OF_SIZE, "--resize_mode=no keeps each image's size", f"give {modes}")
-    if not evaluation:  # --eval_index alone may be an index
-        why = "there are no evaluation images"
+
+
+def _needless_to_compare(chosen: Chosen) -> Iterator[_Needless]:
+    overlap = chosen.overlap
+    if not chosen.job.eval_images and not overlap.eval_index:  # which alone may be an index
         flags = ("min_evaluation_distance", *_names(OverlapSettings))
-        yield _Needless(flags, why, "give --eval_images=NAME=PATH")
+        yield _Needless(flags, "there are no evaluation images", "give --eval_images=NAME=PATH")
     elif overlap.overlap_measure != "embedding":
         why = f"--overlap_measure={overlap.overlap_measure} has no model"
         flags = ("overlap_model", "overlap_search")
         yield _Needless(flags, why, "give --overlap_measure=embedding")
-    if not rules.language:
-        yield _Needless(_OF_LANGUAGE, "--language= keeps all languages", "give a --language")
-    if rules.language == ENGLISH:
-        why = "English is judged by eldc and by its words alone"
-        yield _Needless(_OF_LANGDETECT, why, "give --min_language_score, or another --language")
-    if not fetch.retries:
-        yield _Needless(("max_retry_after_s",), "--retries=0 tries nothing again", "give --retries")
 
 
-def needless_flag(
-    named: Collection[str],
-    *,
-    text_only: bool,
-    evaluation: bool,
-    overlap: OverlapSettings,
-    rules: Rules,
-    fetch: FetchSettings,
-    resize: ResizeSettings,
-) -> str | None:
+def _needless_to_score(chosen: Chosen) -> Iterator[_Needless]:
+    if not chosen.job.unsafe_model:
+        why = "--unsafe_model= scores no image"
+        yield _Needless(("max_unsafe_score",), why, "give an --unsafe_model")
+    if chosen.rules.max_unsafe_score >= 1:
+        why = "--max_unsafe_score=1 scores no image"
+        yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
+
+
+def needless_flag(named: Collection[str], chosen: Chosen) -> str | None:
     """What is wrong with the first flag that cannot have an effect, or None.
 
     Args:
       named: the names of the flags of the command line.
-      evaluation: whether there are evaluation images.
     """
-    for needless in _needless(text_only, evaluation, overlap, rules, fetch, resize):
+    for needless in _needless(chosen):
         for flag in needless.flags:
             if flag in named:
                 return f"--{flag} has no effect, since {needless.because}: {needless.needed}"

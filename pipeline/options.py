@@ -15,7 +15,7 @@ from apache_beam.runners import create_runner
 
 from command_help import add_help
 from pipeline.job import Job
-from pipeline.needless_flags import needless_flag
+from pipeline.needless_flags import Chosen, needless_flag
 from pipeline.peer_flags import instead_of
 from pipeline.rules import OPEN, Rules
 from transforms.decontamination.overlap_settings import OverlapSettings
@@ -155,15 +155,8 @@ def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
         command = replace(command, rules=_resolved(command.rules, command.overlap))
     except ValueError as error:
         raise UsageError(str(error)) from error
-    needless = needless_flag(
-        flags,
-        text_only=command.job.text_only,
-        evaluation=bool(command.job.eval_images or command.overlap.eval_index),
-        overlap=command.overlap,
-        rules=command.rules,
-        fetch=command.fetch,
-        resize=command.resize,
-    )
+    chosen = Chosen(command.job, command.rules, command.overlap, command.fetch, command.resize)
+    needless = needless_flag(flags, chosen)
     if needless:
         raise UsageError(needless)
     return command

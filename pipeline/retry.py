@@ -19,12 +19,14 @@ from pipeline.curate import Places, curate_images
 from pipeline.inputs.find_evaluation import Evaluation
 from pipeline.options import Command, UsageError
 from pipeline.report.closing import close_retry
-from pipeline.report.progress import ImageProgress
+from pipeline.report.progress import ImageProgress, say
+from pipeline.report.scoring_cost import scoring_cost
 from pipeline.runs.documents import Funnel
 from pipeline.runs.engine import Engine
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.work_folder import FailingHosts, RetryPlan
 from transforms.fetching.fetch_settings import GONE
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed
 from transforms.shards.plan_shards import PlanShards
 from transforms.shards.renumber_shards import was_renumbered
@@ -52,8 +54,12 @@ def retry_failed(
     evaluation: Evaluation,
     places: Places,
     engine: Engine,
+    unsafe_model: UnsafeModel | None = None,
 ) -> Funnel:
     """Tries again what could not be fetched; returns the funnel that there then is.
+
+    Args:
+      unsafe_model: what scores the images, as workers find it; None where nothing does.
 
     Raises:
       UsageError: a retry of other details was stopped.
@@ -74,10 +80,19 @@ def retry_failed(
         )
     if plan.pairs:
         if not folder.work.find_images():
+            if unsafe_model:
+                say(scoring_cost(unsafe_model, plan.pairs))
             shown = (places.out, places.work.plan, places.fence, plan.shards, "fetch again")
             with ImageProgress(*shown), engine.pipeline("images") as pipeline:
-                holding = base.manifest.holding
-                curate_images(pipeline, sorted(plan.shards), evaluation, command, places, holding)
+                curate_images(
+                    pipeline,
+                    sorted(plan.shards),
+                    evaluation,
+                    command,
+                    places,
+                    base.manifest.holding,
+                    unsafe_model,
+                )
         folder.check_lock()
         if not was_renumbered(places.work.path):  # or shards have other numbers by now
             with engine.pipeline("rejected") as pipeline:

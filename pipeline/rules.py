@@ -18,6 +18,7 @@ OPEN = {
     "vocabulary_size": 1_000_000_000_000,
     "min_image_side": 0,
     "max_image_aspect": 1e9,
+    "max_unsafe_score": 1.0,
 }
 
 
@@ -60,6 +61,10 @@ class Rules:
     max_image_aspect: float = field(
         default=3.0, metadata={"help": "longer side / shorter side must be smaller than this"}
     )
+    max_unsafe_score: float = field(
+        default=0.5,
+        metadata={"help": "0 to 1, of a classifier of unsafe images, at most; 1 scores none"},
+    )
     min_evaluation_distance: float = field(
         default=-1.0,
         metadata={
@@ -90,6 +95,11 @@ class Rules:
         if not self.max_image_aspect > 1:
             raise ValueError(
                 f"max_image_aspect must be > 1, or no image passes; got {self.max_image_aspect}"
+            )
+        if not 0 <= self.max_unsafe_score <= 1:
+            raise ValueError(
+                f"max_unsafe_score must be from 0 to 1, where 1 scores no image; "
+                f"got {self.max_unsafe_score}"
             )
         if not (0 <= self.min_evaluation_distance <= 64 or self.min_evaluation_distance == -1):
             raise ValueError(

@@ -17,13 +17,14 @@ from pipeline.inputs.whole_input import Input
 from pipeline.options import Command, UsageError
 from pipeline.report.broken_input import refuse_if_all_broken, render_broken
 from pipeline.report.closing import close_run
-from pipeline.report.fetch_report import render_failed
+from pipeline.report.fetch_report import render_connections, render_failed
 from pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
 from pipeline.report.progress import ImageProgress, counted, say, verb_of
+from pipeline.report.scoring_cost import scoring_cost
 from pipeline.retry import retry_failed
-from pipeline.runs.documents import BrokenInput, Funnel
+from pipeline.runs.documents import BrokenInput, Connections, Funnel
 from pipeline.runs.engine import Engine, check_engine, everywhere
 from pipeline.runs.run_folder import RunFolder, describe_run
 from pipeline.runs.stores import check_retry, check_stores, is_dry_run
@@ -57,14 +58,16 @@ def run(command: Command) -> None:
     check_retry(command)
     check_stores(command)
     check_engine(command.beam)
-    source = Input.find(job, command.overlap)
+    source = Input.find(job, command.rules, command.overlap)
     for earlier in source.sets:
         if earlier.holdout and not job.holdout:
             say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")
     if is_dry_run(command):
         _translate(command, source)
         return
-    description = describe_run(command, source.files, source.evaluation, source.vocabulary)
+    description = describe_run(
+        command, source.files, source.evaluation, source.vocabulary, source.unsafe_model
+    )
     folder = RunFolder(job.output, description, retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
         folder.clean_finished()
@@ -120,8 +123,9 @@ class Run:
             folder.fence.take()
             if self.command.job.retry_failed:
                 with _Timed("retry"):
+                    source, run_by = self.source, (self.places, self.engine)
                     return retry_failed(
-                        self.command, folder, self.source.evaluation, self.places, self.engine
+                        self.command, folder, source.evaluation, *run_by, source.unsafe_model
                     )
             return close_run(folder, self.source.sets) if self._curated() else None
         finally:
@@ -145,11 +149,14 @@ class Run:
         self.folder.check_lock()
         if self.command.job.text_only or self._images_done():
             return True
+        model = self.source.unsafe_model
+        if model and text.counts.kept:
+            say(scoring_cost(model, text.counts.kept))
         places, verb = self.places, verb_of({split.format for split in self.source.splits})
         progress = ImageProgress(places.out, places.work.plan, places.fence, text.shards, verb)
         with progress, self.engine.pipeline("images") as pipeline:
             shards, evaluation = sorted(text.shards), self.source.evaluation
-            curate_images(pipeline, shards, evaluation, self.command, places)
+            curate_images(pipeline, shards, evaluation, self.command, places, unsafe_model=model)
         images = self.folder.work.find_images()
         if images and images.evaluation_index and not self.command.overlap.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]
@@ -210,6 +217,8 @@ def _tell(funnel: Funnel) -> None:
         print(render_broken(funnel.broken_input))
     if failed := render_failed(funnel.fetch):
         print(failed)
+    if isinstance(funnel.fetch.connections, Connections):
+        print(render_connections(funnel.fetch.connections))
 
 
 def _translate(command: Command, source: Input) -> None:
@@ -230,7 +239,8 @@ def _translate(command: Command, source: Input) -> None:
         curate_texts(pipeline, splits, command, places, buckets, source.vocabulary)
     if not command.job.text_only:
         with engine.pipeline("images") as pipeline:
-            curate_images(pipeline, [0], source.evaluation, command, places)
+            model = source.unsafe_model
+            curate_images(pipeline, [0], source.evaluation, command, places, unsafe_model=model)
         made += 1
     say(f"dry run: {made} graphs were made, of {len(splits)} splits; nothing was started")
 

@@ -84,6 +84,8 @@ def test_the_whole_project_is_installed_and_no_more(installed: Installed):
     for package in ("pipeline", "transforms", "train"):
         wanted |= {path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py")}
     assert here == wanted
+    descriptor = "transforms/decontamination/copy_descriptor.onnx"
+    assert (installed.modules / descriptor).read_bytes() == (ROOT / descriptor).read_bytes()
 
 
 def test_curating_is_the_same_from_another_folder(installed: Installed, tmp_path: Path):

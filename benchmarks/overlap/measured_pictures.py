@@ -143,7 +143,7 @@ def _rows_of_file(item: tuple[str, bytes]) -> list[Row]:
 
 def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
     name, body = item
-    picture = _opened(body)
+    picture = opened(body)
     rows = []
     for alteration in ALTERATIONS:
         file = alteration.file_of(picture, name)
@@ -153,7 +153,8 @@ def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
     return rows
 
 
-def _opened(body: bytes) -> Picture:
+def opened(body: bytes) -> Picture:
+    """The picture in a file as it is altered: as displayed, and no larger than LONGEST_PX."""
     picture = displayed(Image.open(io.BytesIO(body))).convert("RGB")
     picture.thumbnail((LONGEST_PX, LONGEST_PX))
     return picture

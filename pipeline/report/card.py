@@ -145,6 +145,22 @@ def _contact(manifest: Manifest) -> str:
     return next((str(fetch["contact"]) for fetch in reversed(fetches) if fetch.get("contact")), "")
 
 
+def _of_unsafe_images(manifest: Manifest) -> str:
+    model = manifest.unsafe_model
+    none_looked = "Nobody has looked at the images one by one."
+    if not model:
+        return (
+            "**Unsafe images**: pornographic, violent and otherwise shocking images are not "
+            f"filtered. {none_looked}"
+        )
+    return (
+        f"**Unsafe images that a classifier misses** ({as_code(model.path)}): images with a score "
+        f"above {manifest.rules['max_unsafe_score']} were dropped, and the scores of the others "
+        "are in the sidecars. How many it misses is not known. The usual classifier looks for "
+        f"pornography alone, not for violence or other shocking images. {none_looked}"
+    )
+
+
 def _unfiltered(manifest: Manifest, text_only: bool) -> list[str]:
     """What no rule of this run looked at, in plain words."""
     rules, fetch = manifest.rules, manifest.fetch
@@ -160,8 +176,7 @@ def _unfiltered(manifest: Manifest, text_only: bool) -> list[str]:
     if text_only:
         return [*of_all, judged, "**Images**: none was fetched, so no rule saw any."]
     lines = [
-        "**Unsafe images**: pornographic, violent and otherwise shocking images are not filtered. "
-        "Nobody has looked at the images one by one.",
+        _of_unsafe_images(manifest),
         *of_all,
         "**Watermarks, logos, placeholders and pictures of text**: no rule looks for them.",
         "**Copies within the set**: an image that lies at two URLs is in the set twice, and images "

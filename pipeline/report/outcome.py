@@ -20,6 +20,7 @@ FLAGS = {
     "rare_token": "--vocabulary_size, or --vocabulary of a larger set",
     "too_small": "--min_image_side",
     "too_elongated": "--max_image_aspect",
+    "unsafe": "--max_unsafe_score",
     "evaluation_overlap": "--min_evaluation_distance",
 }
 

@@ -15,6 +15,7 @@ from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_files import EvaluationFile
 from transforms.decontamination.evaluation_index import EvaluationSet
 from transforms.pages.parse_pages import PageCounts
+from transforms.safety.model_files import UnsafeModel
 from transforms.shards.failed_fetches import FailingHost
 from transforms.shards.near_duplicates import NearDuplicates
 from transforms.shards.shard_places import HOLDOUT
@@ -30,6 +31,7 @@ class RunDescription:
 
     Attributes:
       overlap: the measure of overlap and its settings, where there are evaluation images.
+      unsafe_model: where images are scored.
     """
 
     job: Settings
@@ -40,6 +42,7 @@ class RunDescription:
     evaluation: list[EvaluationFile]
     given_vocabulary: HashFile | None
     overlap: Settings | UnsetType = field(default=UNSET, kw_only=True)
+    unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,26 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Connections:
+    """How many connections a worker had open at once, at most; and at the end of how many shards
+    each thing limited them."""
+
+    most: int
+    limits: dict[str, int]
+
+
+@dataclass(frozen=True)
 class FetchReport:
-    """What funnel.json says of fetching: `details` are counts by detail, most first."""
+    """What funnel.json says of fetching: `details` are counts by detail, most first.
+
+    `connections` are only told, and not written, since they differ from run to run.
+    """
 
     tried: int
     failed: int
     details: dict[str, int]
     hosts: list[FailingHost]
+    connections: Connections | UnsetType = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)

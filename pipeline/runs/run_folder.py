@@ -24,6 +24,7 @@ from pipeline.runs.engine import everywhere
 from pipeline.runs.run_lock import LOCK, Lock, take_lock
 from pipeline.runs.work_folder import RetryBase, WorkFolder
 from transforms.corpus.hash_sets import HashFile
+from transforms.safety.model_files import UnsafeModel, open_nsfw_path
 from transforms.shards.renumber_shards import forget_renumbering
 from transforms.storage.documents import DocumentError, read_document, write_document
 from transforms.storage.files import exists, is_local, remove, remove_leftovers
@@ -38,7 +39,10 @@ FETCH_RULES = (
 
 
 # What of the job the description has elsewhere, or what changes nothing of the output.
-NOT_DECIDING = ("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed")
+NOT_DECIDING = (
+    *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
+    "unsafe_model",
+)
 JOB_DEFAULTS = {
     setting.name: setting.default
     for setting in dataclasses.fields(Job)
@@ -51,6 +55,7 @@ def describe_run(
     files: Sequence[InputFile],
     evaluation: Evaluation,
     vocabulary: HashFile | None = None,
+    unsafe_model: UnsafeModel | None = None,
 ) -> RunDescription:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
@@ -69,6 +74,7 @@ def describe_run(
         evaluation=list(evaluation.files),
         given_vocabulary=vocabulary,
         overlap=_overlap(command, evaluation),
+        unsafe_model=_named(unsafe_model) if unsafe_model else UNSET,
     )
 
 
@@ -79,6 +85,11 @@ def _overlap(command: Command, evaluation: Evaluation) -> Settings | UnsetType:
     measure = command.overlap.measure
     index = {"index": Path(evaluation.index).name} if evaluation.index else {}
     return {"measure": measure.name, **measure.settings, **index}
+
+
+def _named(model: UnsafeModel) -> UnsafeModel:
+    """A model by its file's name: where that lies decides nothing."""
+    return dataclasses.replace(model, path=Path(model.path or open_nsfw_path()).name)
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:
@@ -137,6 +148,8 @@ class RunFolder:
             here = _builtins(self.description)
             for said in (there, here):
                 said["job"] = JOB_DEFAULTS | said["job"]  # an older version had fewer flags
+                said["rules"] = {"max_unsafe_score": 1.0} | said["rules"]  # that one scored none
+                said.get("unsafe_model", {}).pop("path", None)
                 said["fetch"].pop("contact", None)  # hosts are told of it; the set is the same
             if self.retry or here["fetch"] in self._retried_with(finished):
                 # Another way of fetching may have what the first one had not.

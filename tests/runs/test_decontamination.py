@@ -16,7 +16,7 @@ from tests.support.picture_files import encoded
 from tests.support.tar_files import tar_of
 from tests.transforms.decontamination.test_embedding_model import onnx_model
 
-ALL = ("--language=", "--min_words=1")
+ALL = ("--language=", "--min_words=1", "--max_unsafe_score=1")
 EXAM = ("astronaut", "chelsea", "coffee", "camera")
 OTHERS = ("rocket", "moon", "coins")
 

@@ -30,6 +30,7 @@ NOT_AN_IMAGE = "not_an_image"
 UNDECODABLE = "undecodable"
 TOO_SMALL = "too_small"
 TOO_ELONGATED = "too_elongated"
+UNSAFE = "unsafe"
 EVALUATION_OVERLAP = "evaluation_overlap"
 
 # Each step of the funnel with the reasons it can give, in order.
@@ -46,6 +47,7 @@ IMAGE_STEPS: dict[str, tuple[str, ...]] = {
     "fetch": (FETCH_FAILED,),
     "decode": (NOT_AN_IMAGE, UNDECODABLE),
     "size": (TOO_SMALL, TOO_ELONGATED),
+    "safety": (UNSAFE,),
     "evaluation": (EVALUATION_OVERLAP,),
 }
 STEPS = TEXT_STEPS | IMAGE_STEPS

@@ -24,6 +24,7 @@ REJECTED = pa.schema(
         (PAGE_URL, pa.string()),
         # Of doubles: as a float, a score just below the threshold would be shown as the threshold.
         ("language_score", pa.float64()),
+        ("unsafe_score", pa.float64()),
         ("evaluation_set", pa.string()),
         ("evaluation_image", pa.string()),
         ("evaluation_measure", pa.string()),

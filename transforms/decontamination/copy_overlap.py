@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
-from transforms.decontamination.copy_index import CopyIndex, CopyMatch
+from transforms.decontamination.copy_index import COPY_DISTANCE, CopyIndex, CopyMatch
 from transforms.decontamination.copy_index_files import (
     DOCUMENT,
+    ENTRIES,
     FORMAT,
     PLANES,
     ROWS,
@@ -32,11 +33,11 @@ class CopyMeasure:
     """How far a picture is from being a copy: 0 to 2, as `CopyMatch` has it."""
 
     name: str = "copy"
-    min_distance: float = 0.1
+    min_distance: float = COPY_DISTANCE
     # From a small plane of a JPEG distances are off by less than this, and what is no candidate by
     # it is none by the whole picture.
     quick_error: float = 0.15
-    files: tuple[str, ...] = (DOCUMENT, PLANES, ROWS, VECTORS, SEARCH)
+    files: tuple[str, ...] = (DOCUMENT, PLANES, ROWS, ENTRIES, VECTORS, SEARCH)
 
     @property
     def settings(self) -> dict[str, str]:

@@ -39,7 +39,11 @@ _NAMED = 100  # unreadable images that the description names
 
 
 def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPart]) -> str:
-    """Makes the index, unless it is there already; returns its place, or "" where it is empty."""
+    """Makes the index, unless it is there already; returns its place, or "" where it is empty.
+
+    Raises:
+      RuntimeError: it was there when some parts were to be measured, and is no more.
+    """
     if description := find_index(place):
         if description.unreadable:
             LOG.warning(
@@ -49,6 +53,8 @@ def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPar
             )
         return place if any(one.images for one in description.sets.values()) else ""
     ordered = sorted(parts, key=lambda part: (part.first.name, part.first.path))
+    if not all(part.path for part in ordered):  # else it would lack these, in each later run
+        raise RuntimeError(f"the index {place} went away while it was in use: start again")
     images = image_rows(ordered)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from transforms.decontamination.evaluation_index import EvaluationIndex
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
 from transforms.images.examine import Image, turn_of
 from transforms.images.resize import Encoded, Encoder, EncodingError, ResizeSettings
+from transforms.safety.model_files import UnsafeModel
+from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.measure_images import (
     ImageRules,
     Judged,
@@ -27,6 +30,7 @@ from transforms.shards.measure_images import (
     measure_images,
     stored_bodies,
 )
+from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.shards.shard_stats import ShardStats, shard_stats
 from transforms.storage.parquet_files import parquet_file
@@ -38,11 +42,12 @@ TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """How images are fetched, judged and stored."""
+    """How images are fetched, judged and stored; scored where there is a model."""
 
     rules: ImageRules
     fetch: FetchSettings
     resize: ResizeSettings
+    unsafe_model: UnsafeModel | None = None
 
 
 class _SafeEncoder:
@@ -72,6 +77,7 @@ def build_shard(
     evaluation: EvaluationIndex | None,
     folder: Path,
     count: Callable[[int], None],
+    nearly_taken: Event,
 ) -> ShardStats:
     """Fetches, measures, judges and encodes the images of a shard; writes its tar, its sidecar and
     its rejects to a folder. Where nothing is kept, only the rejects are to be published.
@@ -82,11 +88,16 @@ def build_shard(
         stored images, as for `stored_bodies`.
       evaluation: the index of evaluation images, if there are any.
       count: told how many pairs are fetched, or have failed.
+      nearly_taken: set when the next shard may begin.
     """
     spool = Spool(folder / "spool")
-    bodies = _bodies(pairs, settings.fetch)
-    measured = measure_images(bodies, len(pairs), spool, count, settings.rules, evaluation)
-    judged = judge_images(measured, settings.rules, evaluation, spool)
+    bodies, rules = _bodies(pairs, settings.fetch, nearly_taken), settings.rules
+    size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
+    search = EvaluationSearch(evaluation, len(pairs), **size_rule)
+    with ImageScores(settings.unsafe_model, spool, **size_rule) as scores:
+        measured = measure_images(bodies, len(pairs), spool, count, scores, search)
+        unsafe_scores = scores.finish(measured.columns, lambda waiting: count(len(pairs) - waiting))
+    judged = judge_images(measured, rules, search, spool, unsafe_scores)
     shown = pairs.set_column(0, "key", key_column(pairs["key"].to_numpy()))
     encoder = _SafeEncoder(settings.resize)
     with (folder / TAR).open("wb") as sink:
@@ -105,10 +116,10 @@ def build_shard(
     )
 
 
-def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
+def _bodies(pairs: pa.Table, settings: FetchSettings, nearly_taken: Event) -> Iterator[Fetched]:
     """What is stored in shards already, then what is fetched."""
     if "source_path" not in pairs.column_names:
-        yield from fetch_all(pairs["url"].to_pylist(), settings)
+        yield from fetch_all(pairs["url"].to_pylist(), settings, nearly_taken)
         return
     stored = pairs["source_path"].is_valid().to_numpy()
     for rows in filter(len, (np.flatnonzero(stored), np.flatnonzero(~stored))):
@@ -116,9 +127,10 @@ def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
         if stored[rows[0]]:
             bodies = stored_bodies(part, settings.max_image_bytes)
         else:
-            bodies = fetch_all(part["url"].to_pylist(), settings)
+            bodies = fetch_all(part["url"].to_pylist(), settings, nearly_taken)
         for fetched in bodies:
             yield dataclasses.replace(fetched, index=int(rows[fetched.index]))
+    nearly_taken.set()
 
 
 def _add_samples(

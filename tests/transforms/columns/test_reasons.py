@@ -1,6 +1,6 @@
 from transforms.columns import reasons
 
-# The contract's order, less `unsafe`, which nothing gives yet.
+# The contract's order.
 CONTRACT = (
     "broken_input",  # a file
     "broken_page",  # of an input of pages, before there is a pair
@@ -17,6 +17,7 @@ CONTRACT = (
     "undecodable",
     "too_small",
     "too_elongated",
+    "unsafe",
     "evaluation_overlap",
 )
 

@@ -52,6 +52,16 @@ def test_what_was_measured_of_the_dropped() -> None:
     assert rows["evaluation_set"].to_pylist() == ["a", "b"]
 
 
+def test_the_score_of_an_image() -> None:
+    reasons = strings(["unsafe", None, "evaluation_overlap"])
+    scores = pa.array([0.9, 0.1, 0.25], pa.float64())
+    rows = rejected_rows(PAIRS, reasons, strings([None] * 3), {"unsafe_score": scores})
+    assert rows.schema == REJECTED
+    assert rows["unsafe_score"].to_pylist() == [0.9, 0.25]
+    assert rows["language_score"].to_pylist() == [None, None]
+    assert rows["step"].to_pylist() == ["safety", "evaluation"]
+
+
 def test_a_reason_outside_the_closed_set_raises() -> None:
     with pytest.raises(KeyError):
         rejected_rows(PAIRS, strings(["no such reason", None, None]), strings([None] * 3))

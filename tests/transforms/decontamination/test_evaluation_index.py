@@ -102,3 +102,15 @@ def test_the_folder_of_a_set(paths: list[str], folder: str) -> None:
 def test_the_sets_of_an_index(tmp_path: Path) -> None:
     assert [(name, of.images) for name, of in sets_of(made(tmp_path)).items()] == [("some", 3)]
     assert sets_of("") == {}
+
+
+def test_an_index_that_goes_away_while_parts_are_measured_is_not_made_without_them(
+    tmp_path: Path,
+) -> None:
+    place = made(tmp_path)
+    file = EvaluationFile("some", str(tmp_path / "photographs" / "0.jpg"))
+    part = measure_part((file,), place, MEASURE, str(tmp_path / "work"))  # nothing: it is there
+    os.remove(f"{place}/description.json")
+    with pytest.raises(RuntimeError, match="went away while it was in use: start again"):
+        write_index(place, MEASURE, [part])
+    assert find_index(place) is None

@@ -1,12 +1,13 @@
 """robots.txt and X-Robots-Tag: what they mean, and that the fetcher asks and obeys."""
 
 import dataclasses
+import socket
 import time
 
 import pytest
 
 from tests.support.small_web import SmallWeb, small_web
-from transforms.fetching import fetch
+from transforms.fetching import routes
 from transforms.fetching.fetch import FetchSettings, fetch_all
 from transforms.fetching.robots import Robots, RobotsCache, is_disallowed, read_robots
 
@@ -25,7 +26,7 @@ DIRECTIVES = FetchSettings().directives
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "ROBOTS", RobotsCache())
+    monkeypatch.setattr(routes, "ROBOTS", RobotsCache())
 
 
 def details(web: SmallWeb, *paths: str, how: FetchSettings = POLITE) -> list[str | None]:
@@ -63,7 +64,9 @@ def test_no_rules_allow_all_and_a_host_that_is_not_there_keeps_its_own_detail() 
     with small_web() as web:
         web.files = {"/a": b"x"}
         assert details(web, "/a", "/b") == [None, "http_404"]
-        gone = web.url
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and nothing listens there
+        gone = f"http://127.0.0.1:{nobody.getsockname()[1]}"
     for url, detail in ((f"{gone}/a", "refused"), ("http://nowhere.invalid/", "dns")):
         assert [end.detail for end in fetch_all([url] * 3, POLITE)] == [detail] * 3
 

@@ -4,20 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.support.picture_files import encoded, photograph
 from tests.transforms.decontamination.test_evaluation_index import MEASURE, made
 from transforms.decontamination.evaluation_index import EvaluationIndex, open_index
-from transforms.decontamination.overlap_measure import Features, Look, Nearest
-from transforms.images.examine import Image, examine
+from transforms.decontamination.overlap_measure import Features, Nearest
+from transforms.images.examine import Image, Unusable
 from transforms.shards.evaluation_search import EvaluationSearch
 
-BODY = encoded(photograph(1), "PNG")
+SIZE = {"min_side": 10, "max_aspect": 3.0}
 
 
-def look(phash: int) -> Look:
-    image = examine(BODY)
-    assert isinstance(image, Image)
-    return Look(BODY, Image(image.format, image.width, image.height, phash, True))
+def image(phash: int, width: int = 150) -> Image:
+    return Image("png", width, 110, phash, True)
 
 
 class _Counting(EvaluationIndex):
@@ -35,11 +32,12 @@ class _Counting(EvaluationIndex):
 def test_images_are_searched_for_together_whatever_thread_brings_them(tmp_path: Path) -> None:
     index = _Counting(Path(made(tmp_path)))
     hashes = np.fromfile(tmp_path / "index" / "phashes.u64", "<u8")
-    search = EvaluationSearch(index, 2000)
+    search = EvaluationSearch(index, 2000, **SIZE)
     groups = [range(first, first + 8) for first in range(0, 1600, 8)]
     with ThreadPoolExecutor(4) as pool:
-        looks = [look(int(hash_)) for hash_ in hashes]
-        list(pool.map(lambda rows: search.put(rows, [looks[row % 3] for row in rows]), groups))
+        images = [image(int(hash_)) for hash_ in hashes]
+        bodies = [b""] * 8
+        list(pool.map(lambda rows: search.add(rows, bodies, [images[r % 3] for r in rows]), groups))
     search.finish()
     assert sum(index.sizes) == 1600
     assert max(index.sizes) < 300
@@ -51,15 +49,23 @@ def test_images_are_searched_for_together_whatever_thread_brings_them(tmp_path: 
 
 
 def test_without_an_index_nothing_is_near() -> None:
-    search = EvaluationSearch(None, 2)
-    search.put([0], [look(1)])
+    search = EvaluationSearch(None, 2, **SIZE)
+    search.add([0], [b""], [image(1)])
     search.finish()
     assert search.nearest == [None, None]
     assert search.distances.null_count == 2
 
 
 def test_nothing_to_search_for(tmp_path: Path) -> None:
-    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 0)
-    search.put([], [])
+    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 0, **SIZE)
+    search.add([], [], [])
     search.finish()
     assert len(search.distances) == 0
+
+
+def test_what_is_no_picture_or_breaks_the_size_rule_is_not_searched_for(tmp_path: Path) -> None:
+    search = EvaluationSearch(open_index(made(tmp_path), MEASURE), 3, **SIZE)
+    images = [Unusable("not_an_image", "html"), image(1, 400), image(1)]
+    search.add([0, 1, 2], [b""] * 3, images)
+    search.finish()
+    assert [found is None for found in search.nearest] == [True, True, False]

@@ -14,7 +14,9 @@ from transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, Eval
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import examine
+from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.measure_images import ImageRules, judge_images, measure_images, stored_bodies
+from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
 
 MEASURE = PerceptualMeasure()
@@ -47,8 +49,12 @@ def index_of(evaluation: list[int], folder: Path) -> EvaluationIndex | None:
 def judged(bodies: list[Fetched], evaluation: list[int], folder: Path):
     spool = Spool(folder / "spool")
     index = index_of(evaluation, folder)
-    measured = measure_images(bodies, len(bodies), spool, lambda done: None, RULES, index)
-    result = judge_images(measured, RULES, index, spool)
+    size = {"min_side": RULES.min_side, "max_aspect": RULES.max_aspect}
+    search = EvaluationSearch(index, len(bodies), **size)
+    with ImageScores(None, spool, **size) as scores:
+        measured = measure_images(bodies, len(bodies), spool, lambda done: None, scores, search)
+        unsafe = scores.finish(measured.columns, lambda waiting: None)
+    result = judge_images(measured, RULES, search, spool, unsafe)
     spool.close()
     return measured, result
 
@@ -84,7 +90,8 @@ def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
         "too_elongated",
         "undecodable",
     ]
-    assert result.measures == {}
+    assert [*result.measures] == ["unsafe_score"]
+    assert result.measures["unsafe_score"].null_count == 6
     assert measured.columns["detail"][1] == "http_404"
     assert measured.columns["sha256"][0] == hashlib.sha256(good).hexdigest()
     assert measured.bytes_fetched == sum(len(b.body or b"") for b in bodies)

