@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError
@@ -14,6 +16,7 @@ from transforms.decontamination.evaluation_index import IndexDescription, find_i
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.images.file_formats import IMAGE_SUFFIXES
 from transforms.storage.documents import DocumentError
+from transforms.storage.files import is_local
 from transforms.storage.matching import match
 
 
@@ -68,6 +71,27 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
             "give those, or --eval_images=NAME=PATH to make another"
         )
     return Evaluation(index=folder)
+
+
+def check_index_folder(folder: str) -> None:
+    """Looks whether an index can be kept in a folder, which need not be there yet.
+
+    Raises:
+      UsageError: it cannot be made, or not be written.
+    """
+    if not is_local(folder):
+        return
+    there = Path(folder)
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    fault = "" if there.is_dir() else "is a file"
+    if there.is_dir() and not os.access(there, os.W_OK):
+        fault = "may not be written"
+    if fault:
+        raise UsageError(
+            f"the index of evaluation images cannot be kept in {folder}, since {there} {fault}: "
+            "give --eval_index=FOLDER, another one"
+        )
 
 
 def _check_columns(files: Sequence[EvaluationFile]) -> None:

@@ -37,8 +37,7 @@ def small_pixels(body: bytes, image: Image, resize: int, size: int) -> Pixels:
       Exception: the picture cannot be decoded after all; Pillow raises many kinds.
     """
     with turn_of(image.width * image.height):
-        pixels = _decoded(body, image, size)
-    return squashed(pixels, resize, size)
+        return squashed(_decoded(body, image, size), resize, size)
 
 
 def _decoded(body: bytes, image: Image, smallest_px: int) -> Pixels:
