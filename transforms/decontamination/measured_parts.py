@@ -20,7 +20,7 @@ from transforms.workers.threads import in_threads
 
 LOG = logging.getLogger("alignset")
 _MEASURED_AT_ONCE, _READ_AT_ONCE = 64, 1024
-_BYTES_AT_ONCE = 1 << 24  # of the files of images measured together, about
+BYTES_AT_ONCE = 1 << 24  # of the files of images measured together, about
 
 
 class MeasuredPart(NamedTuple):
@@ -79,7 +79,7 @@ def _measured(
             part.rows.append((file.name, named.name, file.path))
             looks.append(Look(named.body, image))
             bytes_held += len(named.body)
-            if len(looks) == _MEASURED_AT_ONCE or bytes_held > _BYTES_AT_ONCE:
+            if len(looks) == _MEASURED_AT_ONCE or bytes_held > BYTES_AT_ONCE:
                 yield measure.features(looks)
                 looks, bytes_held = [], 0
         else:
