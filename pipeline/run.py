@@ -11,7 +11,8 @@ from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.curate import Places, curate_images, curate_texts, parse_pages
+from pipeline.curate import Places, curate_images, curate_texts, index_folder, parse_pages
+from pipeline.inputs.find_evaluation import check_index_folder
 from pipeline.inputs.splits import InputFile, Split
 from pipeline.inputs.whole_input import Input
 from pipeline.options import Command, UsageError
@@ -59,6 +60,8 @@ def run(command: Command) -> None:
     check_stores(command)
     check_engine(command.beam)
     source = Input.find(job, command.rules, command.overlap)
+    if source.evaluation.files:
+        check_index_folder(command.overlap.eval_index or index_folder(job.output.rstrip("/")))
     for earlier in source.sets:
         if earlier.holdout and not job.holdout:
             say(f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too")

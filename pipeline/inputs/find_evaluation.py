@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError
 
 from pipeline.options import UsageError
-from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_files import EvaluationFile, check_images
 from transforms.decontamination.evaluation_index import IndexDescription, find_index
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.images.file_formats import IMAGE_SUFFIXES
 from transforms.storage.documents import DocumentError
+from transforms.storage.files import is_local
 from transforms.storage.matching import match
 
 
@@ -47,7 +51,9 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
                 f"{folder} is an index itself: leave out --eval_images to use it as it is, or give "
                 "--eval_index the folder that it is in"
             )
-        return Evaluation(find_evaluation_files(eval_images))
+        files = find_evaluation_files(eval_images)
+        _check_columns(files)
+        return Evaluation(files)
     if not folder:
         return Evaluation()
     description = _find_index(folder)
@@ -65,6 +71,41 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
             "give those, or --eval_images=NAME=PATH to make another"
         )
     return Evaluation(index=folder)
+
+
+def check_index_folder(folder: str) -> None:
+    """Looks whether an index can be kept in a folder, which need not be there yet.
+
+    Raises:
+      UsageError: it cannot be made, or not be written.
+    """
+    if not is_local(folder):
+        return
+    there = Path(folder)
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    fault = "" if there.is_dir() else "is a file"
+    if there.is_dir() and not os.access(there, os.W_OK):
+        fault = "may not be written"
+    if fault:
+        raise UsageError(
+            f"the index of evaluation images cannot be kept in {folder}, since {there} {fault}: "
+            "give --eval_index=FOLDER, another one"
+        )
+
+
+def _check_columns(files: Sequence[EvaluationFile]) -> None:
+    """Looks whether each Parquet file holds images, before anything is fetched."""
+    for file in files:
+        if file.path.lower().endswith(".parquet"):
+            try:
+                check_images(file.path)
+            except (OSError, ValueError, pa.ArrowException, BeamIOError) as error:
+                reason = str(error).partition("\n")[0]
+                raise UsageError(
+                    f"eval_images: {file.path} cannot be used: {reason}; name the files that hold "
+                    "images, as in NAME=FOLDER/test-*.parquet"
+                ) from error
 
 
 def _find_index(folder: str) -> IndexDescription | None:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from tests.support.forks import start
 
 COLUMNS = 120
-GIVE_UP_S = 120.0  # for what takes some seconds and, where it does not come, never comes
+GIVE_UP_S = 600.0  # for what takes some seconds and, where it does not come, never comes
 
 
 class Terminal:

@@ -107,6 +107,7 @@ def test_statistics_are_all_processes_before_they_are_kept(shards: Path, tmp_pat
         assert all((mean == 7).all() for mean in means)
 
 
+@pytest.mark.timeout(900)  # 25 s of CPU, beside busy neighbours
 @pytest.mark.parametrize("processes", [1, 2])
 def test_kills_at_any_moment_change_nothing(processes: int):
     # More of them: python -m tests.support.killed_runs --kills=50

@@ -62,12 +62,14 @@ class EmbeddingMeasure:
         return (VECTORS,) if self.search == "exact" else (VECTORS, CENTRES, BUCKETS, MEMBERS)
 
     def features(self, looks: Sequence[Look]) -> Features:
-        """float32[n, width]; zeros, which are near to nothing, where a picture fails."""
+        """float32[n, width]; zeros, which are near to nothing, where a picture fails or the
+        model has no number for it."""
         made = np.zeros((len(looks), self.model.width), np.float32)
         pixels = {row: self._pixels(look) for row, look in enumerate(looks)}
         seen = {row: picture for row, picture in pixels.items() if picture is not None}
         if seen:
             made[[*seen]] = embed_each([*seen.values()], self.model)
+        made[~np.isfinite(made).all(axis=1)] = 0  # of half floats, say, that ran over
         return made
 
     def _pixels(self, look: Look) -> npt.NDArray[np.uint8] | None:

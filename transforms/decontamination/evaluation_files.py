@@ -66,6 +66,16 @@ def contents_digest(file: EvaluationFile) -> str:
     return digest.hexdigest()
 
 
+def check_images(path: str) -> None:
+    """Reads the footer of a Parquet file.
+
+    Raises:
+      ValueError: it has no column of images.
+    """
+    with open_to_read(path) as source:
+        _image_column(pq.ParquetFile(source).schema_arrow, path)
+
+
 def named_images(path: str) -> Iterator[NamedImage]:
     """The images in one file, in their order.
 

@@ -25,7 +25,7 @@ from transforms.decontamination.overlap_measure import (
     OverlapIndex,
     OverlapMeasure,
 )
-from transforms.storage.documents import read_document
+from transforms.storage.documents import DocumentError, read_document
 from transforms.storage.files import exists, is_local, local_copy, open_to_read
 
 DESCRIPTION, IMAGES = "description.json", "images.parquet"
@@ -92,7 +92,10 @@ def find_index(path: str) -> IndexDescription | None:
     """What an index says of itself; None where there is none, or not all of it."""
     if not exists(f"{path}/{DESCRIPTION}"):
         return None
-    description = read_document(f"{path}/{DESCRIPTION}", IndexDescription)
+    try:
+        description = read_document(f"{path}/{DESCRIPTION}", IndexDescription)
+    except DocumentError:
+        return None
     for name, size in description.sizes.items():
         if _size(f"{path}/{name}") != size:
             return None

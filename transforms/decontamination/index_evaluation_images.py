@@ -39,7 +39,12 @@ _NAMED = 100  # unreadable images that the description names
 
 
 def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPart]) -> str:
-    """Makes the index, unless it is there already; returns its place, or "" where it is empty."""
+    """Makes the index, unless it is there already; returns its place.
+
+    Raises:
+      RuntimeError: it was there when some parts were to be measured, and is no more; or no image of
+        a set can be decoded, so that the set would not be kept out.
+    """
     if description := find_index(place):
         if description.unreadable:
             LOG.warning(
@@ -47,14 +52,21 @@ def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPar
                 sum(one.unreadable for one in description.sets.values()),
                 ", ".join(description.unreadable[:3]),
             )
-        return place if any(one.images for one in description.sets.values()) else ""
+        return place
     ordered = sorted(parts, key=lambda part: (part.first.name, part.first.path))
-    images = image_rows(ordered)
+    if not all(part.path for part in ordered):  # else it would lack these, in each later run
+        raise RuntimeError(f"the index {place} went away while it was in use: start again")
+    sets, images = by_set(ordered), image_rows(ordered)
+    for set_name, counted in sets.items():
+        if not counted.images:
+            raise RuntimeError(
+                f"evaluation images: none of the {counted.unreadable} of {set_name} can be "
+                "decoded, so its images would not be kept out: look at its files"
+            )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if len(images):
-            features = (rows for part in ordered for rows in read_features(part, measure))
-            measure.build(features, len(images), folder)
+        features = (rows for part in ordered for rows in read_features(part, measure))
+        measure.build(features, len(images), folder)
         pq.write_table(images, folder / IMAGES, compression="zstd")
         sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         for file in sizes:
@@ -62,11 +74,9 @@ def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPar
     unreadable = [f"{of}: {shown}" for part in ordered for of, shown in part.unreadable]
     write_document(
         f"{place}/{DESCRIPTION}",
-        IndexDescription(
-            measure.name, measure.settings, by_set(ordered), unreadable[:_NAMED], sizes
-        ),
+        IndexDescription(measure.name, measure.settings, sets, unreadable[:_NAMED], sizes),
     )
-    return place if len(images) else ""
+    return place
 
 
 def _bring(local: Path, path: str) -> None:
@@ -93,8 +103,7 @@ class IndexEvaluationImages(beam.PTransform):
     Args:
       folder: of indexes. work: a folder for what is measured on the way.
 
-    Outputs, singletons: `place` of the index, "" where it is empty; and `sets`, a dict of
-    `EvaluationSet` by name.
+    Outputs, singletons: `place` of the index; and `sets`, a dict of `EvaluationSet` by name.
     """
 
     measure: OverlapMeasure
@@ -113,10 +122,6 @@ class IndexEvaluationImages(beam.PTransform):
             measure_part, beam.pvalue.AsSingleton(place), measure, work
         )
         written = place | "WriteIndex" >> beam.Map(
-            lambda place, parts: (place, write_index(place, measure, parts)),
-            beam.pvalue.AsIter(measured),
+            lambda place, parts: write_index(place, measure, parts), beam.pvalue.AsIter(measured)
         )
-        return {
-            "place": written | "Place" >> beam.Map(lambda names: names[1]),
-            "sets": written | "Sets" >> beam.Map(lambda names: sets_of(names[0])),
-        }
+        return {"place": written, "sets": written | "Sets" >> beam.Map(sets_of)}

@@ -20,6 +20,7 @@ from transforms.workers.threads import in_threads
 
 LOG = logging.getLogger("alignset")
 _MEASURED_AT_ONCE, _READ_AT_ONCE = 64, 1024
+BYTES_AT_ONCE = 1 << 24  # of the files of images measured together, about
 
 
 class MeasuredPart(NamedTuple):
@@ -27,7 +28,7 @@ class MeasuredPart(NamedTuple):
 
     Attributes:
       first: the part's first file; parts are put in the order of these.
-      path: of a file of the images' features; empty where there are none.
+      path: of a file of the images' features; empty where the index was there already.
       rows: set, name and file of each image.
       unreadable: set and name of each that cannot be decoded.
     """
@@ -71,14 +72,16 @@ def _measured(
 ) -> Iterator[Features]:
     """Features of a file's images; notes in the part what each of them is."""
     looks: list[Look] = []
+    bytes_held = 0
     unreadable_before = len(part.unreadable)
     for named, image in _looked_at(file):
         if isinstance(image, Image):
             part.rows.append((file.name, named.name, file.path))
             looks.append(Look(named.body, image))
-            if len(looks) == _MEASURED_AT_ONCE:
+            bytes_held += len(named.body)
+            if len(looks) == _MEASURED_AT_ONCE or bytes_held > BYTES_AT_ONCE:
                 yield measure.features(looks)
-                looks = []
+                looks, bytes_held = [], 0
         else:
             part.unreadable.append((file.name, shown_name(file.path, named.name)))
     if looks:

@@ -9,6 +9,8 @@ _ORIENTATION = 0x0112
 _EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 # Of the shorter side of a picture in grey, at least: twice the side at which copies are compared.
 _GREY_PX = 128
+# Of either side of a picture in grey, below: 80 million px of a strip are a file of 10 KB.
+_MOST_GREY_PX = 1 << 13
 # By EXIF's orientation.
 TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
@@ -56,7 +58,8 @@ def displayed(picture: PillowImage.Image) -> PillowImage.Image:
 
 def small_grey(shown: PillowImage.Image) -> npt.NDArray[np.uint8]:
     """uint8[h, w]: a displayed picture in grey, its shorter side from 128 to 255 px if it had as
-    many."""
+    many, and its longer one below 8192 px."""
     grey = shown.convert("L")
-    factor = min(grey.size) // _GREY_PX
-    return np.asarray(grey.reduce(factor) if factor > 1 else grey)
+    factor = max(1, min(grey.size) // _GREY_PX)
+    across, down = (max(factor, 1 + side // _MOST_GREY_PX) for side in grey.size)
+    return np.asarray(grey.reduce((across, down)) if max(across, down) > 1 else grey)

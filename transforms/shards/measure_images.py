@@ -246,7 +246,7 @@ def _look_again(
 ) -> None:
     """Searches once more for the JPEGs that are near, by their whole pictures. Their stored hash
     stays: a shard must not depend on evaluation images in that."""
-    if search.index is None:
+    if search.index is None or not search.index.measure.quick_error:
         return
     least = rules.min_evaluation_distance + search.index.measure.quick_error
     near = pc.less(search.distances, least)

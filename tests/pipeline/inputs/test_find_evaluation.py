@@ -6,7 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs.find_evaluation import Evaluation, find_evaluation, find_evaluation_files
+from pipeline.inputs.find_evaluation import (
+    Evaluation,
+    check_index_folder,
+    find_evaluation,
+    find_evaluation_files,
+)
 from pipeline.options import UsageError
 from tests.support.command import run
 from tests.support.golden import evaluation_image
@@ -71,8 +76,27 @@ def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no whole index"):
         find_evaluation("", settings)
     (tmp_path / "description.json").write_text("{")
-    with pytest.raises(UsageError, match="cannot be read as an index"):
+    with pytest.raises(UsageError, match="is no whole index"):
         find_evaluation("", settings)
+
+
+def test_a_table_without_images_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(evaluation_image())
+    pq.write_table(pa.table({"label": [1]}), tmp_path / "labels.parquet")
+    with pytest.raises(UsageError, match=r"labels\.parquet cannot be used: .*no column image"):
+        find_evaluation(f"x={tmp_path}", OverlapSettings())
+    (tmp_path / "labels.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UsageError, match=r"labels\.parquet cannot be used"):
+        find_evaluation(f"x={tmp_path}", OverlapSettings())
+
+
+def test_an_index_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(evaluation_image())
+    check_index_folder(str(tmp_path / "new" / "deep"))
+    check_index_folder("s3://bucket/x")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UsageError, match="is a file"):
+        check_index_folder(str(tmp_path / "a.png" / "index"))
 
 
 def test_paths_are_those_that_workers_find(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from transforms.decontamination.evaluation_index import (
 from transforms.decontamination.index_evaluation_images import write_index
 from transforms.decontamination.measured_parts import measure_part
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.storage.documents import DocumentError
 
 MEASURE = PerceptualMeasure()
 
@@ -59,10 +58,10 @@ def test_an_index_whose_files_are_not_whole_is_none(tmp_path: Path) -> None:
     assert find_index(str(tmp_path)) is None
 
 
-def test_a_description_that_is_none_says_so(tmp_path: Path) -> None:
-    (tmp_path / "description.json").write_text("{}")
-    with pytest.raises(DocumentError):
-        find_index(str(tmp_path))
+def test_a_description_that_is_none_is_no_index(tmp_path: Path) -> None:
+    for text in ("{}", "{", ""):
+        (tmp_path / "description.json").write_text(text)
+        assert find_index(str(tmp_path)) is None
 
 
 def test_its_name_is_of_contents_and_settings_wherever_they_lie(tmp_path: Path) -> None:
@@ -102,3 +101,15 @@ def test_the_folder_of_a_set(paths: list[str], folder: str) -> None:
 def test_the_sets_of_an_index(tmp_path: Path) -> None:
     assert [(name, of.images) for name, of in sets_of(made(tmp_path)).items()] == [("some", 3)]
     assert sets_of("") == {}
+
+
+def test_an_index_that_goes_away_while_parts_are_measured_is_not_made_without_them(
+    tmp_path: Path,
+) -> None:
+    place = made(tmp_path)
+    file = EvaluationFile("some", str(tmp_path / "photographs" / "0.jpg"))
+    part = measure_part((file,), place, MEASURE, str(tmp_path / "work"))  # nothing: it is there
+    os.remove(f"{place}/description.json")
+    with pytest.raises(RuntimeError, match="went away while it was in use: start again"):
+        write_index(place, MEASURE, [part])
+    assert find_index(place) is None

@@ -82,8 +82,10 @@ def test_other_files_make_another_index(tmp_path: Path) -> None:
     assert first != second
 
 
-def test_nothing_that_can_be_decoded_is_no_index(tmp_path: Path) -> None:
+def test_a_set_of_which_nothing_can_be_decoded_ends_the_run(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
-    file = EvaluationFile("one", str(tmp_path / "a.png"))
-    for _ in range(2):  # made, and found
-        assert indexed([file], tmp_path) == (None, {"one": EvaluationSet(0, 1)})
+    (tmp_path / "b.png").write_bytes(BODIES[1])
+    files = [EvaluationFile(of, str(tmp_path / f"{of}.png")) for of in ("a", "b")]
+    with pytest.raises(Exception, match="none of the 1 of a can be decoded"):
+        indexed(files, tmp_path)
+    assert not list(tmp_path.glob("in/*/description.json"))

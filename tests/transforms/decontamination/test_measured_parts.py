@@ -113,3 +113,11 @@ def test_features_are_read_some_at_a_time(tmp_path: Path) -> None:
     read = list(read_features(part, MEASURE))
     assert [len(rows) for rows in read] == [1024, 1024, 452]
     assert np.concatenate(read).tolist() == list(range(2500))
+
+
+def test_large_images_are_measured_few_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.decontamination.measured_parts.BYTES_AT_ONCE", 0)
+    tar = tar_of(tmp_path / "a.tar", {f"{n}.png": BODIES[n] for n in range(3)})
+    assert hashes(measured(tmp_path, EvaluationFile("a", tar))) == PHASHES

@@ -1,6 +1,7 @@
 """robots.txt and X-Robots-Tag: what they mean, and that the fetcher asks and obeys."""
 
 import dataclasses
+import socket
 import time
 
 import pytest
@@ -63,7 +64,9 @@ def test_no_rules_allow_all_and_a_host_that_is_not_there_keeps_its_own_detail() 
     with small_web() as web:
         web.files = {"/a": b"x"}
         assert details(web, "/a", "/b") == [None, "http_404"]
-        gone = web.url
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and nothing listens there
+        gone = f"http://127.0.0.1:{nobody.getsockname()[1]}"
     for url, detail in ((f"{gone}/a", "refused"), ("http://nowhere.invalid/", "dns")):
         assert [end.detail for end in fetch_all([url] * 3, POLITE)] == [detail] * 3
 

@@ -14,6 +14,9 @@ from transforms.images.examine import Image, examine
         ((255, 300), (255, 300)),
         ((256, 300), (128, 150)),
         ((2000, 700), (400, 140)),
+        ((8191, 1), (8191, 1)),
+        ((1, 8192), (1, 4096)),
+        ((600, 80_000), (150, 8000)),
     ],
 )
 def test_a_small_grey_picture(size: tuple[int, int], small: tuple[int, int]) -> None:

@@ -1,10 +1,11 @@
 """What an image model is shown: the pixels that Pillow would give, of whatever file."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
@@ -25,6 +26,7 @@ def shown(body: bytes, resize: int = 256, size: int = 224) -> np.ndarray:
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(0, 2**32 - 1))
 @settings(max_examples=40)
 def test_a_squashed_picture_is_pillows(width: int, height: int, seed: int) -> None:
+    assume(height <= 100 * width)  # beyond, Pillow squashes the columns first
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     whole = PillowImage.fromarray(pixels).resize((256, 256), BILINEAR)
     assert np.array_equal(squashed(pixels, 256, 224), np.asarray(whole)[16:240, 16:240])
@@ -58,3 +60,15 @@ def test_a_picture_is_shown_upright() -> None:
     body = encoded(stored, "JPEG", exif=exif, quality=95)
     upright = encoded(photograph(), "JPEG", quality=95)
     assert np.abs(shown(body).astype(int) - shown(upright)).mean() < 4
+
+
+@pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1)])
+def test_a_strip_of_a_small_file_takes_little_memory(size: tuple[int, int]) -> None:
+    body = encoded(PillowImage.new("1", size, 1), "PNG")
+    assert len(body) < 20_000
+    tracemalloc.start()
+    pixels = shown(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pixels.min() == 255
+    assert peak < 200_000_000
