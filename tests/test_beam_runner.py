@@ -81,12 +81,12 @@ def test_a_failed_run_is_one_last_line_and_status_1(tmp_path: Path):
     """Evaluation images are read while running: by then no flag is wrong."""
     pairs, exam = tmp_path / "a.parquet", tmp_path / "exam.parquet"
     pq.write_table(pa.table({"url": ["http://a.org"], "caption": [TEXTS[0]]}), pairs)
-    pq.write_table(pa.table({"no_image": [1]}), exam)
+    pq.write_table(pa.table({"image": [b"no picture"]}), exam)
     ended = run_process(f"--input={pairs}", f"--output={tmp_path}/set", f"--eval_images=e={exam}")
     assert (ended.status, ended.out) == (1, "")
     *progress, last = ended.err.splitlines()
     assert last.startswith("beam_runner.py: failed: ")
-    assert "exam.parquet has no column image" in last
+    assert "none of the 1 of e can be decoded" in last
     assert "the same command tries again from here" in last
     assert not [line for line in progress if "rror" in line or line.startswith((" ", "WARN"))]
 

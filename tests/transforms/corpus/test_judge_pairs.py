@@ -211,7 +211,7 @@ def test_judge_pairs_in_beam(tmp_path: Path, by_reference: bool, plan: bool) -> 
         for path in sorted(tmp_path.glob("out/rejected/*.parquet"))
         for row in pq.read_table(path).to_pylist()
     ]
-    assert rejected == [
+    assert [row[:7] for row in rejected] == [
         ("", "x", "pairs", "malformed_pair", "no_url", None, None),
         (URL, "a dog", "images_per_text", "text_on_too_many_images", None, None, None),
         (URL, "a CAT", "duplicates", "duplicate_pair", None, None, None),  # before its language
