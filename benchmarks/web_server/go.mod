@@ -1,3 +1,0 @@
-module web_server
-
-go 1.21
