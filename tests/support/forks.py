@@ -217,7 +217,9 @@ def _run(request: _Request, stdout: int, stderr: int) -> NoReturn:
     try:
         status = getattr(importlib.import_module(module), function)(request.args)
     except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
         status = 1

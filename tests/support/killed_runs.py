@@ -160,7 +160,9 @@ def kill_runs(kills: int, processes: int, seed: int, steps: int, threads: int) -
                 if run.exists() and not (run / "model").exists():  # else nothing cuts it off again
                     with open(run / "metrics.jsonl", "a") as file:
                         file.write('{"step": 4, "los')  # a line that was being written
-            if any(code not in (0, -signal.SIGKILL, STOPPED) for code in codes):
+            # By the signal itself where it came before the run listens, or after it has ended.
+            expected = (0, -signal.SIGKILL, -signal.SIGTERM, STOPPED)
+            if any(code not in expected for code in codes):
                 raise SystemExit(f"it failed with {codes} after {killed} kills:\n{log.read_text()}")
         same = (outcome(run), best(run), measures(run)) == (
             outcome(whole),
