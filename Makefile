@@ -17,7 +17,7 @@ demo: .venv/ready
 	@$(BIN)/python -m demo
 
 test: .venv/ready .flink/ready
-	@echo "the tests: about 8 minutes on 2 cores, a dot for each that passes"
+	@echo "the tests: about 13 minutes on 2 cores, a dot for each that passes"
 	@$(BIN)/python -m pytest
 
 test-s3: $(BIN)/versitygw
