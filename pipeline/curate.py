@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipeline.inputs.find_evaluation import Evaluation
+from pipeline.inputs.find_evaluation import Evaluation, index_folder
 from pipeline.inputs.readers import read_split
 from pipeline.inputs.splits import Split
 from pipeline.job import Job
@@ -234,20 +234,9 @@ def curate_images(
       shards: the numbers of those to write. earlier: of others of the set, which hold something.
       unsafe_model: what scores the images, as workers find it; None where nothing does.
     """
-    rules = command.rules
     index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
-    settings = ShardSettings(
-        ImageRules(
-            rules.min_image_side,
-            rules.max_image_aspect,
-            rules.min_evaluation_distance,
-            rules.max_unsafe_score,
-        ),
-        command.fetch,
-        command.resize,
-        unsafe_model,
-    )
+    settings = _shard_settings(command, unsafe_model)
     stats = (
         numbers
         | "SpreadShards" >> beam.Reshuffle()
@@ -278,11 +267,15 @@ def curate_images(
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
 
 
-def index_folder(out: str) -> str:
-    """Where the index of evaluation images is kept where nothing is said: beside an output, since
-    it must not be published with a set; within one that is a whole bucket of an object store."""
-    bucket = "://" in out and "/" not in out.partition("://")[2]
-    return f"{out}/eval_index" if bucket else f"{out}.eval_index"
+def _shard_settings(command: Command, unsafe_model: UnsafeModel | None) -> ShardSettings:
+    rules = command.rules
+    of_images = ImageRules(
+        min_side=rules.min_image_side,
+        max_aspect=rules.max_image_aspect,
+        min_evaluation_distance=rules.min_evaluation_distance,
+        max_unsafe_score=rules.max_unsafe_score,
+    )
+    return ShardSettings(of_images, command.fetch, command.resize, unsafe_model)
 
 
 def _evaluation_index(

@@ -62,7 +62,7 @@ def matches_of(index: CopyIndex, pictures: Pictures) -> tuple[list[CopyMatch], f
     begin = time.process_time()
     for first in range(0, len(pictures), _AT_ONCE):
         some = pictures.planes[first : first + _AT_ONCE]
-        found += index.nearest(some[:, 0], some[:, 1])
+        found += index.nearest(some[:, 1])
     return found, (time.process_time() - begin) / max(1, len(pictures)) * 1e6
 
 

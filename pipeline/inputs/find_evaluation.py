@@ -15,7 +15,6 @@ from transforms.decontamination.evaluation_files import EvaluationFile, check_im
 from transforms.decontamination.evaluation_index import IndexDescription, find_index
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.images.file_formats import IMAGE_SUFFIXES
-from transforms.storage.documents import DocumentError
 from transforms.storage.files import is_local
 from transforms.storage.matching import match
 
@@ -73,6 +72,13 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
     return Evaluation(index=folder)
 
 
+def index_folder(out: str) -> str:
+    """Where the index of evaluation images is kept where nothing is said: beside an output, since
+    it must not be published with a set; within one that is a whole bucket of an object store."""
+    bucket = "://" in out and "/" not in out.partition("://")[2]
+    return f"{out}/eval_index" if bucket else f"{out}.eval_index"
+
+
 def check_index_folder(folder: str) -> None:
     """Looks whether an index can be kept in a folder, which need not be there yet.
 
@@ -111,7 +117,7 @@ def _check_columns(files: Sequence[EvaluationFile]) -> None:
 def _find_index(folder: str) -> IndexDescription | None:
     try:
         return find_index(folder)
-    except (OSError, BeamIOError, DocumentError) as error:
+    except (OSError, BeamIOError) as error:
         raise UsageError(
             f"{folder} cannot be read as an index of evaluation images: "
             f"{str(error).splitlines()[0]}"

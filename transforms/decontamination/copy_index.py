@@ -103,27 +103,25 @@ class CopyIndex:
         """How many evaluation images it has."""
         return len(self._rows)
 
-    def nearest(
-        self, whole: npt.NDArray[np.uint8], trimmed: npt.NDArray[np.uint8]
-    ) -> list[CopyMatch]:
+    def nearest(self, planes: npt.NDArray[np.uint8]) -> list[CopyMatch]:
         """For each image the evaluation image that it is nearest to a copy of.
 
         An image's match depends on that image alone, to the last bit: not on the others of the
         batch, nor on how many threads there are.
 
         Args:
-          whole, trimmed: uint8[n, 64, 64], the planes of n images by `copy_planes`.
+          planes: uint8[n, 64, 64], the trimmed planes of n images by `copy_planes`.
         """
-        matches = [NOTHING_NEAR] * len(trimmed)
+        matches = [NOTHING_NEAR] * len(planes)
         if not len(self):
             return matches
         faiss.omp_set_num_threads(1)  # of this thread alone
         # An eighth of the time of numpy's `std`: 1 us a plane.
-        contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in trimmed]
+        contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in planes]
         told = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
-        vectors = vectors_of(trimmed[told])
+        vectors = vectors_of(planes[told])
         for at, vector, unit in zip(told.tolist(), vectors, as_unit(vectors), strict=True):
-            matches[at] = self._match(trimmed[at], vector, unit)
+            matches[at] = self._match(planes[at], vector, unit)
         return matches
 
     def _match(self, plane: Plane, vector: Vectors, unit: npt.NDArray[np.float32]) -> CopyMatch:

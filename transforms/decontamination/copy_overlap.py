@@ -68,7 +68,7 @@ class _Copies:
         self._index = index
 
     def nearest(self, features: Features) -> list[Nearest | None]:
-        matches = self._index.nearest(features[:, 0], features[:, 1])
+        matches = self._index.nearest(features[:, 1])
         return [_nearest(match) if match.row >= 0 else None for match in matches]
 
 

@@ -149,10 +149,9 @@ class EvaluationIndex:
         """As `OverlapIndex` has it."""
         return self._index.nearest(features)
 
-    def name(self, row: int) -> tuple[str, str]:
-        """The set of an evaluation image, and its name there."""
-        image = self._images.slice(row, 1).to_pylist()[0]
-        return image["set"], image["name"]
+    def names(self, rows: Sequence[int | None]) -> pa.Table:
+        """The columns `set` and `name` of evaluation images; null where a row is None."""
+        return self._images.take(pa.array(rows, pa.int64()))
 
 
 @lru_cache(maxsize=2)

@@ -12,14 +12,6 @@ from transforms.columns import reasons as r
 from transforms.decontamination.evaluation_index import EvaluationIndex
 from transforms.decontamination.overlap_measure import Nearest
 
-_COLUMNS = {
-    "evaluation_set": pa.string(),
-    "evaluation_image": pa.string(),
-    "evaluation_measure": pa.string(),
-    "evaluation_distance": pa.float64(),
-    "evaluation_numbers": pa.string(),
-}
-
 
 def evaluation_reasons(distances: pa.Array, *, min_distance: float) -> pa.StringArray:
     """Why each image may not be trained on, or null.
@@ -46,21 +38,18 @@ def overlap_columns(
     """
     if index is None:
         return {}
-    rows: list[dict[str, object]] = []
-    for found in nearest:
-        if found is None:
-            rows.append({})
-            continue
-        of_set, name = index.name(found.row)
-        rows.append(
-            {
-                "evaluation_set": of_set,
-                "evaluation_image": name,
-                "evaluation_measure": index.measure.name,
-                "evaluation_distance": found.distance,
-                "evaluation_numbers": json.dumps(dict(found.numbers)) if found.numbers else None,
-            }
-        )
+    named = index.names([found and found.row for found in nearest])
+    numbers = [
+        json.dumps(dict(found.numbers)) if found and found.numbers else None for found in nearest
+    ]
     return {
-        name: pa.array([row.get(name) for row in rows], kind) for name, kind in _COLUMNS.items()
+        "evaluation_set": named["set"].combine_chunks(),
+        "evaluation_image": named["name"].combine_chunks(),
+        "evaluation_measure": pa.array(
+            [found and index.measure.name for found in nearest], pa.string()
+        ),
+        "evaluation_distance": pa.array(
+            [found and found.distance for found in nearest], pa.float64()
+        ),
+        "evaluation_numbers": pa.array(numbers, pa.string()),
     }

@@ -11,6 +11,7 @@ from pipeline.inputs.find_evaluation import (
     check_index_folder,
     find_evaluation,
     find_evaluation_files,
+    index_folder,
 )
 from pipeline.options import UsageError
 from tests.support.command import run
@@ -106,3 +107,15 @@ def test_paths_are_those_that_workers_find(tmp_path: Path) -> None:
     )
     assert [file.path for file in there.files] == [f"/at{tmp_path}/a.png"]
     assert (there.index, Evaluation(index="b").on_workers(str.upper).index) == ("", "B")
+
+
+@pytest.mark.parametrize(
+    ("out", "folder"),
+    [
+        ("/data/set", "/data/set.eval_index"),
+        ("s3://bucket/set", "s3://bucket/set.eval_index"),
+        ("s3://bucket", "s3://bucket/eval_index"),
+    ],
+)
+def test_the_index_lies_beside_the_output(out: str, folder: str) -> None:
+    assert index_folder(out) == folder

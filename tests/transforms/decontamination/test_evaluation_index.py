@@ -8,6 +8,7 @@ from tests.support.picture_files import encoded, photograph
 from transforms.decontamination.evaluation_files import EvaluationFile
 from transforms.decontamination.evaluation_index import (
     DigestedFile,
+    EvaluationIndex,
     digested,
     find_index,
     index_path,
@@ -20,6 +21,10 @@ from transforms.decontamination.measured_parts import measure_part
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 
 MEASURE = PerceptualMeasure()
+
+
+def names_of(index: EvaluationIndex, rows: list[int | None]) -> list[tuple[str, str]]:
+    return [(row["set"], row["name"]) for row in index.names(rows).to_pylist()]
 
 
 def made(folder: Path, count: int = 3) -> str:
@@ -39,7 +44,10 @@ def test_an_index_names_its_images(tmp_path: Path) -> None:
     place = made(tmp_path)
     index = open_index(place, MEASURE)
     assert index is not None
-    assert [index.name(row) for row in range(3)] == [("some", f"{n}.jpg") for n in range(3)]
+    assert names_of(index, [0, 1, 2, None]) == [
+        *(("some", f"{n}.jpg") for n in range(3)),
+        (None, None),
+    ]
     hashes = np.fromfile(f"{place}/phashes.u64", "<u8")
     assert [nearest and nearest.row for nearest in index.nearest(hashes[::-1])] == [2, 1, 0]
     assert open_index(place, MEASURE) is index

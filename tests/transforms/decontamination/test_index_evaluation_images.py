@@ -8,6 +8,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from tests.support.made_batches import run_in_beam
 from tests.support.picture_files import encoded, photograph
 from tests.support.tar_files import tar_of
+from tests.transforms.decontamination.test_evaluation_index import names_of
 from transforms.decontamination.evaluation_files import EvaluationFile, parts_of
 from transforms.decontamination.evaluation_index import EvaluationSet, open_index
 from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
@@ -53,7 +54,7 @@ def test_files_to_an_index(tmp_path: Path) -> None:
     assert sets == {"one": EvaluationSet(1, 0), "two": EvaluationSet(1, 1)}
     index = open_index(str(place), MEASURE)
     assert index is not None
-    assert [index.name(row) for row in (0, 1)] == [("one", "a.png"), ("two", "b.tar/1.jpg")]
+    assert names_of(index, [0, 1]) == [("one", "a.png"), ("two", "b.tar/1.jpg")]
 
 
 def test_an_index_is_made_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
