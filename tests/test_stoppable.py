@@ -60,6 +60,11 @@ STATES = {
 Start = Callable[..., subprocess.Popen]
 
 
+def _hear_hangups() -> None:
+    """A test runner that `nohup` started would leave them unheard in what it starts."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts a command that does so and so; its process id is the first line that it says."""
@@ -73,7 +78,7 @@ def start() -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            **options,
+            **({"preexec_fn": _hear_hangups} | options),
         )
         started.append(process)
         return process
