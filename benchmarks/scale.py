@@ -1,6 +1,6 @@
 """What a run costs at 1 million, 100 million and 10 billion pairs, from measured parts.
 
-  python benchmarks/scale.py [--price_vcpu_hour=0.05] [--connections=64] …
+  python benchmarks/scale.py [--price_vcpu_hour=0.05] [--connections=1000] …
 
 `Measured` has the parts, each with the command that measured it; what is not measured is a flag,
 with its default. How a run is cut up is asked of the code itself. Nothing is run here.
@@ -141,7 +141,7 @@ def image_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[
         "fetched, GB": fetched_gb,
         **{f"worker hours: {name}": s / HOUR for name, s in bounds.items()},
         "worker hours, the most": worker_h,
-        "disk of a worker, GB": 2 * 10_000 * flags.image_bytes / 1e9,
+        "disk of a worker, GB": 5 * 10_000 * flags.image_bytes / 1e9,
         "memory, MiB": parts.fetch_peak_mib,
         "stored, GB": stored / 1e9,
         "compute, $": 2 * worker_h * flags.price_vcpu_hour,
@@ -164,7 +164,7 @@ ASSUMED = {
     "image_bytes": (57_000.0, "of an average image; as fetch.py's photographs"),
     "sample_bytes": (3_000.0, "of tar headers, text, JSON and sidecar beside an image"),
     "seconds_a_fetch": (1.0, "from name look-up to last byte, failures included"),
-    "connections": (64.0, "of a worker: --connections"),
+    "connections": (1000.0, "that a worker comes to have open, of its own accord"),
     "mbit_s": (1000.0, "network of a worker, Mbit/s"),
 }
 

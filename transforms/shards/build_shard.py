@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,7 @@ def build_shard(
     evaluation: EvaluationIndex | None,
     folder: Path,
     count: Callable[[int], None],
+    nearly_taken: Event,
 ) -> ShardStats:
     """Fetches, measures, judges and encodes the images of a shard; writes its tar, its sidecar and
     its rejects to a folder. Where nothing is kept, only the rejects are to be published.
@@ -86,9 +88,10 @@ def build_shard(
         stored images, as for `stored_bodies`.
       evaluation: the index of evaluation images, if there are any.
       count: told how many pairs are fetched, or have failed.
+      nearly_taken: set when the next shard may begin.
     """
     spool = Spool(folder / "spool")
-    bodies, rules = _bodies(pairs, settings.fetch), settings.rules
+    bodies, rules = _bodies(pairs, settings.fetch, nearly_taken), settings.rules
     size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
     search = EvaluationSearch(evaluation, len(pairs), **size_rule)
     with ImageScores(settings.unsafe_model, spool, **size_rule) as scores:
@@ -113,10 +116,10 @@ def build_shard(
     )
 
 
-def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
+def _bodies(pairs: pa.Table, settings: FetchSettings, nearly_taken: Event) -> Iterator[Fetched]:
     """What is stored in shards already, then what is fetched."""
     if "source_path" not in pairs.column_names:
-        yield from fetch_all(pairs["url"].to_pylist(), settings)
+        yield from fetch_all(pairs["url"].to_pylist(), settings, nearly_taken)
         return
     stored = pairs["source_path"].is_valid().to_numpy()
     for rows in filter(len, (np.flatnonzero(stored), np.flatnonzero(~stored))):
@@ -124,9 +127,10 @@ def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
         if stored[rows[0]]:
             bodies = stored_bodies(part, settings.max_image_bytes)
         else:
-            bodies = fetch_all(part["url"].to_pylist(), settings)
+            bodies = fetch_all(part["url"].to_pylist(), settings, nearly_taken)
         for fetched in bodies:
             yield dataclasses.replace(fetched, index=int(rows[fetched.index]))
+    nearly_taken.set()
 
 
 def _add_samples(
