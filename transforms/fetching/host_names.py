@@ -23,13 +23,13 @@ import pycares
 from transforms.fetching.host_queue import Job
 from transforms.workers.unexpected import tell_once
 
-_SERVERS: list[str] = []  # in place of those of /etc/resolv.conf
-_MOST_KEPT = 100_000  # names with their addresses, 300 bytes each
+SERVERS: list[str] = []  # in place of those of /etc/resolv.conf
+MOST_KEPT = 100_000  # names with their addresses, 300 bytes each
 _LEAST_KEPT_S, _LONGEST_KEPT_S = 1.0, 3600.0  # whatever the TTL says
 _FAILED_KEPT_S = 10.0
 # A name server that answers nothing for any name is what is silent, not the names: they are asked
 # for again for so long.
-_PATIENCE_S = 60.0
+PATIENCE_S = 60.0
 _PROBED_S = 1.0
 # What ends in a number is an address in one of its forms, as the WHATWG's rules have it.
 _ADDRESS = re.compile(r"\[.*|(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
@@ -80,7 +80,7 @@ class HostNames:
         self.sockets: set[int] = set()
         self._channel = pycares.Channel(
             sock_state_cb=self._socket,
-            servers=_SERVERS or None,
+            servers=SERVERS or None,
             socket_receive_buffer_size=_RECEIVED,
         )
 
@@ -169,7 +169,7 @@ class HostNames:
         self._asked.pop(name, None)
         self._known.pop(name, None)
         self._known[name] = _Known(time.monotonic() + kept_s, addresses, detail)
-        if len(self._known) > _MOST_KEPT:
+        if len(self._known) > MOST_KEPT:
             self._known.popitem(last=False)
         self._found.append(name)
 
@@ -238,7 +238,7 @@ class HostNames:
                 continue
             jobs[:] = [one for one in jobs if one.until > now]
             for one in late:
-                if now - one.since < _PATIENCE_S and self._is_silent(one.until - self._timeout_s):
+                if now - one.since < PATIENCE_S and self._is_silent(one.until - self._timeout_s):
                     again = one._replace(until=now + self._timeout_s)
                     jobs.append(again)
                     heapq.heappush(self._untils, again.until)

@@ -16,8 +16,9 @@ import pytest
 from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.root import ROOT
 from transforms.fetching import fetcher
+from transforms.fetching.connection_limit import ConnectionLimit
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
-from transforms.fetching.fetcher import Fetcher, connections_open
+from transforms.fetching.fetcher import connections_open
 
 HOW = FetchSettings(allow_private_addresses=True, timeout_s=5.0, retries=0)
 
@@ -93,11 +94,11 @@ def test_nearly_taken_is_told_before_the_end(web: BadWeb):
 def test_what_breaks_the_fetcher_comes_to_every_caller_and_the_next_call_works(
     web: BadWeb, monkeypatch: pytest.MonkeyPatch
 ):
-    def broken(self: Fetcher, ended: object) -> None:
+    def broken(self: ConnectionLimit) -> None:
         raise RuntimeError("a broken invariant")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Fetcher, "_count", broken)
+        patched.setattr(ConnectionLimit, "answered", broken)
         with pytest.raises(RuntimeError, match="a broken invariant"):
             list(fetch_all([f"{web.url}/ok"], HOW))
     assert [one.body for one in fetch_all([f"{web.url}/ok"], HOW)] == [BODY]
