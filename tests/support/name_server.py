@@ -17,12 +17,13 @@ class NameServer:
     Attributes:
       asked: how often each name was asked for, by A.
       is_down: whether it answers nobody.
+      delay_s: before each answer.
     """
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.asked: Counter[str] = Counter()
         self.is_down = False
-        self._delay_s = delay_s
+        self.delay_s = delay_s
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         self._socket.bind(("127.0.0.1", 0))
@@ -42,8 +43,8 @@ class NameServer:
             answer = self._answer(data)
             if answer is None:
                 continue
-            if self._delay_s:
-                timer = threading.Timer(self._delay_s, self._send, (answer, sender))
+            if self.delay_s:
+                timer = threading.Timer(self.delay_s, self._send, (answer, sender))
                 timer.daemon = True
                 timer.start()
             else:
@@ -78,11 +79,7 @@ class NameServer:
 
 @contextmanager
 def name_server(delay_s: float = 0.0) -> Iterator[NameServer]:
-    """The server while the block runs.
-
-    Args:
-      delay_s: before each answer.
-    """
+    """The server while the block runs."""
     server = NameServer(delay_s)
     thread = threading.Thread(target=server.serve, daemon=True)
     thread.start()

@@ -85,7 +85,9 @@ def test_silent_names_hold_up_no_other(server: NameServer, web: BadWeb):
     port = web.server_address[1]
     kinds = ["silent", "good", "no", "servfail"] * 50
     urls = [f"http://{kind}{n}.example:{port}/ok" for n, kind in enumerate(kinds)]
-    how = dataclasses.replace(HOW, connect_timeout_s=4.0)  # c-ares asks three times at a SERVFAIL
+    how = dataclasses.replace(
+        HOW, connect_timeout_s=4.0
+    )  # c-ares asks more than once at a SERVFAIL
     ended = Counter((kinds[end.index], end.detail) for end in fetch_all(urls, own(how, server)))
     right = {"silent": "timeout", "good": None, "no": "dns", "servfail": "dns"}
     assert ended == {(kind, detail): 50 for kind, detail in right.items()}
@@ -102,10 +104,34 @@ def test_thousands_of_names_take_no_thread_and_the_silent_ones_lose_no_other(wat
     assert Counter(detail for _, detail in found) == {None: 1_800, "timeout": 100, "dns": 100}
 
 
+def test_a_name_server_that_slows_down_loses_no_name(server: NameServer):
+    """After answers within a millisecond c-ares waits for 0.25 s; recursion may take longer."""
+    watched = Watched(timeout_s=5.0)
+    assert {detail for _, detail in watched.look_up([job(f"a{n}.example") for n in range(50)])} == {
+        None
+    }
+    server.delay_s = 1.5
+    names = [*(f"b{n}.example" for n in range(50)), "no.example"]
+    details = [detail for _, detail in watched.look_up([job(name) for name in names])]
+    watched.names.close()
+    assert Counter(details) == {None: 50, "dns": 1}
+
+
+def test_a_name_that_was_lost_in_time_is_asked_for_again(server: NameServer, watched: Watched):
+    """A time-out is no answer, so it is not kept for the next attempt."""
+    server.is_down = True
+    watched.names.add(job("a.example", left_s=0.1))
+    while not (ended := watched.ended()):
+        pass
+    assert [detail for _, _, detail in ended] == ["timeout"]
+    server.is_down = False
+    assert [detail for _, detail in watched.look_up([job("a.example")])] == [None]
+
+
 def test_a_name_is_looked_up_once_for_many_urls(server: NameServer, web: BadWeb):
     port = web.server_address[1]
     urls = [f"http://{name}.example:{port}/ok" for name in ("a", "b", "silent") * 20]
-    how = dataclasses.replace(HOW, connections_per_host=5, retries=1, max_host_failures=0)
+    how = dataclasses.replace(HOW, connections_per_host=10, max_host_failures=0)
     details = Counter(end.detail for end in fetch_all(urls, own(how, server)))
     assert details == {None: 40, "timeout": 20}
     assert server.asked["a.example"] == server.asked["b.example"] == 1
