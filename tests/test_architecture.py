@@ -31,14 +31,15 @@ ROOMS = {
         "storage": "columns",
         "workers": "columns storage",
         # Each of those below may import the three above.
-        "pages": "",
+        "images": "",
+        "wishes": "images",
+        "pages": "wishes",
         "pairs": "",
         "corpus": "pairs",
-        "fetching": "",
-        "images": "",
+        "fetching": "wishes",
         "decontamination": "images",
         "safety": "images",
-        "shards": "decontamination fetching images safety",
+        "shards": "decontamination fetching images safety wishes",
     },
     "pipeline": {
         "settings": "",
@@ -196,12 +197,13 @@ def test_tests_are_in_tests_alone() -> None:
 
 # Modules that are tested through those that use them.
 WITHOUT_A_TEST = """
-    transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
+    transforms/columns/pair_columns transforms/columns/opt_outs
+    transforms/wishes/embedded transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
     transforms/corpus/remembered
     transforms/fetching/fetch_settings transforms/fetching/host_queue
-    transforms/fetching/curl_multi transforms/fetching/routes
+    transforms/fetching/curl_multi
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
     transforms/images/pillow_bounds transforms/shards/build_shard

@@ -11,8 +11,8 @@ from msgspec import UNSET, UnsetType
 from pipeline.inputs.earlier_sets import EarlierSet
 from pipeline.report.card import dataset_card
 from pipeline.report.contents import fetch_days, look_into
-from pipeline.report.fetch_report import failed_fetches
-from pipeline.report.funnel import check_funnel, funnel
+from pipeline.report.fetch_report import failed_fetches, opt_outs
+from pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
 from pipeline.report.history import carry_history, earlier_manifests
 from pipeline.runs.documents import (
     BrokenInput,
@@ -24,8 +24,15 @@ from pipeline.runs.documents import (
     ShardEntry,
 )
 from pipeline.runs.run_folder import RunFolder
-from pipeline.runs.work_folder import ImageSummary, RetryBase, RetryPlan, TextSummary, WrittenShard
-from transforms.columns.reasons import FETCH_FAILED, TEXT_STEPS
+from pipeline.runs.work_folder import (
+    ImageSummary,
+    PageSummary,
+    RetryBase,
+    RetryPlan,
+    TextSummary,
+    WrittenShard,
+)
+from transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS, TEXT_STEPS
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularyFile
 from transforms.corpus.vocabulary_file import HASHING, NAME
@@ -63,7 +70,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         images = folder.work.find_images() or images
         if images.counts.seen != kept:
             raise RuntimeError(f"the shards were given other pairs than the {kept} that are kept")
-        steps, kept = funnel(_of_both(text.counts, images.counts)), images.counts.kept
+        steps, kept = whole_funnel(text.counts, images.counts), images.counts.kept
         check_funnel(steps, kept)
     pages, shards = folder.work.find_pages(), _renumbered(folder, images.shards)
     manifest = Manifest(
@@ -85,12 +92,19 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
             failed_fetches(images.counts.seen, images.statuses, images.hosts),
             connections=_connections(images),
         ),
+        opted_out=opt_outs(folder.description.fetch, images, *_of_pages(pages)),
         pairs=kept,
         steps=steps,
         vocabulary=text.vocabulary,
         near_duplicates=UNSET if text_only else images.near_duplicates,
     )
     return _close(folder, manifest, closing)
+
+
+def _of_pages(pages: PageSummary | None) -> list[dict[str, int]]:
+    """How many pairs were dropped for the wishes of their pages, by detail; of none, nothing."""
+    counted = pages.counts.opted_out if pages else UNSET
+    return [] if isinstance(counted, UnsetType) else [counted]
 
 
 def _connections(images: ImageSummary) -> Connections | UnsetType:
@@ -117,7 +131,8 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     images, manifest = folder.work.find_images(), base.manifest
     assert images is not None, "the image plane has ended"
     # What was tried again is counted where that ended.
-    before, details = _counted(base.funnel), base.funnel.fetch.details
+    texts, before = planes_of(base.funnel)
+    details = base.funnel.fetch.details
     failed = before.dropped.get(FETCH_FAILED, 0)
     tried = sum(details[detail] for detail in plan.details)
     if not tried == plan.pairs == images.counts.seen:
@@ -126,7 +141,8 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
             "was a file in rejected/ changed?"
         )
     untouched = replace(before, dropped=before.dropped | {FETCH_FAILED: failed - tried})
-    steps, kept = funnel(_of_both(untouched, images.counts)), manifest.pairs + images.counts.kept
+    steps = whole_funnel(texts, add_counts([untouched, images.counts]))
+    kept = manifest.pairs + images.counts.kept
     check_funnel(steps, kept)
     left = {f"{FETCH_FAILED}: {d}": n for d, n in details.items() if d not in plan.details}
     statuses = add_by_name([left, images.statuses])
@@ -154,19 +170,24 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         fetched=fetch_days(folder.out, new, manifest, manifest.fetched),
     )
     near = images.near_duplicates
-    closing = replace(base.funnel, fetch=fetch, pairs=kept, steps=steps, near_duplicates=near)
+    earlier_wishes = base.funnel.opted_out
+    earlier_opt_outs = [] if isinstance(earlier_wishes, UnsetType) else [earlier_wishes.details]
+    opted_out = opt_outs(folder.description.fetch, images, *earlier_opt_outs)
+    closing = replace(
+        base.funnel,
+        fetch=fetch,
+        opted_out=opted_out,
+        pairs=kept,
+        steps=steps,
+        near_duplicates=near,
+    )
     return _close(folder, manifest, closing)
 
 
-def _of_both(text: Counts, images: Counts) -> Counts:
-    """The counts of all pairs of both planes: the second sees what the first has kept."""
-    return replace(add_counts([text, images]), seen=text.seen, kept=images.kept)
-
-
-def _counted(before: Funnel) -> Counts:
-    """The counts that a funnel was made of."""
-    dropped = add_counts(Counts(dropped=step.dropped) for step in before.steps).dropped
-    return Counts(before.steps[0].seen, before.pairs, dropped)
+def planes_of(before: Funnel) -> tuple[Counts, Counts]:
+    """The counts of both planes that a funnel was made of."""
+    texts, images = (counts_of(before.steps, steps) for steps in (TEXT_STEPS, IMAGE_STEPS))
+    return texts, images
 
 
 def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:

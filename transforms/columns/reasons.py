@@ -1,6 +1,7 @@
 """The closed set of reasons for which a pair is dropped, in the order in which they are judged.
 
-A pair that fails several rules gets the first of them.
+A pair that fails several rules gets the first of them. A reason may stand in both planes: one looks
+at URL and text, the other at the image.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ PAGE_FAULTS = (
     *("bad_http", "bad_encoding", "too_large", "long_url", "bad_json"),  # of the page in it
     "unreadable",  # of either: what nobody foresaw
 )
+OPTED_OUT = "opted_out"  # its owner does not want this use; the detail is one of OPT_OUTS
 MALFORMED_PAIR = "malformed_pair"
 DUPLICATE_PAIR = "duplicate_pair"
 WRONG_LANGUAGE = "wrong_language"
@@ -35,7 +37,7 @@ EVALUATION_OVERLAP = "evaluation_overlap"
 
 # Each step of the funnel with the reasons it can give, in order.
 TEXT_STEPS: dict[str, tuple[str, ...]] = {
-    "pairs": (BROKEN_INPUT, BROKEN_PAGE, MALFORMED_PAIR),
+    "pairs": (BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT, MALFORMED_PAIR),
     "duplicates": (DUPLICATE_PAIR,),
     "language": (WRONG_LANGUAGE,),
     "words": (TOO_FEW_WORDS, TOO_MANY_WORDS),
@@ -45,11 +47,17 @@ TEXT_STEPS: dict[str, tuple[str, ...]] = {
 }
 IMAGE_STEPS: dict[str, tuple[str, ...]] = {
     "fetch": (FETCH_FAILED,),
+    "wishes": (OPTED_OUT,),
     "decode": (NOT_AN_IMAGE, UNDECODABLE),
     "size": (TOO_SMALL, TOO_ELONGATED),
     "safety": (UNSAFE,),
     "evaluation": (EVALUATION_OVERLAP,),
 }
 STEPS = TEXT_STEPS | IMAGE_STEPS
-STEP_OF = {reason: step for step, reasons in STEPS.items() for reason in reasons}
+STEP_OF_TEXTS = {reason: step for step, reasons in TEXT_STEPS.items() for reason in reasons}
+STEP_OF_IMAGES = {reason: step for step, reasons in IMAGE_STEPS.items() for reason in reasons}
+# The first, of a reason that both planes give.
+STEP_OF = STEP_OF_TEXTS | {
+    reason: step for reason, step in STEP_OF_IMAGES.items() if reason not in STEP_OF_TEXTS
+}
 REASONS = tuple(STEP_OF)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from transforms.columns import reasons as r
 from transforms.columns.batches import numbered
 from transforms.columns.hashing import Bools, UInt64s
+from transforms.columns.opt_outs import OPT_OUTS
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.columns.rejects import REJECTED, key_column, pages_of, rejected_rows
 from transforms.corpus.count_pairs import ReadSplit
@@ -77,6 +78,7 @@ def text_reasons(
     faults = {
         r.BROKEN_INPUT: _is_one_of(pairs.malformed, r.INPUT_FAULTS),
         r.BROKEN_PAGE: _is_one_of(pairs.malformed, r.PAGE_FAULTS),
+        r.OPTED_OUT: _is_one_of(pairs.malformed, OPT_OUTS),
         r.MALFORMED_PAIR: ~pairs.usable(),
         r.DUPLICATE_PAIR: repeated,
         r.WRONG_LANGUAGE: foreign,
@@ -225,7 +227,7 @@ class JudgeBatch:
             if name.startswith("source_"):
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
-        dropped = rejected_rows(shown, why, detail, {"language_score": score})
+        dropped = rejected_rows(shown, why, detail, r.STEP_OF_TEXTS, {"language_score": score})
         return len(batch), shown.filter(why.is_null()), dropped
 
     def _foreign(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:

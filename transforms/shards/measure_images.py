@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.columns import reasons as r
+from transforms.columns.opt_outs import OPT_OUTS
 from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import Image, Unusable, examine, examine_all
@@ -23,6 +24,7 @@ from transforms.safety.unsafe_score import unsafe_reasons
 from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
+from transforms.shards.stated_wishes import StatedWishes
 from transforms.storage.broken_files import broken_file
 from transforms.storage.files import open_to_read
 from transforms.workers.threads import THREADS
@@ -98,7 +100,9 @@ class _Looks:
         spool: Spool,
         scores: ImageScores,
         search: EvaluationSearch,
+        wishes: StatedWishes,
     ) -> None:
+        self._wishes = wishes
         self.columns, self.places = columns, [(0, 0)] * size
         self._spool, self._scores, self._search = spool, scores, search
         self._pool = ThreadPoolExecutor(THREADS)
@@ -132,6 +136,7 @@ class _Looks:
 
     def _look_in_turn(self, group: list[Fetched]) -> None:
         try:
+            group = [fetched for fetched in group if self._is_wanted(fetched)]
             bodies = [fetched.body or b"" for fetched in group]
             images = examine_all(bodies, keep_grey=self._search.index is not None)
             rows = [fetched.index for fetched in group]
@@ -143,6 +148,14 @@ class _Looks:
             self._errors.append(error)
         finally:
             self._room.release()
+
+    def _is_wanted(self, fetched: Fetched) -> bool:
+        """Whether nothing is known of an owner who does not want this image used."""
+        opt_out = self._wishes.note(fetched)
+        if opt_out:
+            self.columns["reason"][fetched.index] = r.OPTED_OUT
+            self.columns["detail"][fetched.index] = opt_out
+        return not opt_out
 
     def _put(self, row: int, body: bytes, image: Image | Unusable) -> None:
         columns = self.columns
@@ -163,6 +176,7 @@ def measure_images(
     count: Callable[[int], None],
     scores: ImageScores,
     search: EvaluationSearch,
+    wishes: StatedWishes,
 ) -> Measured:
     """Looks at each image as it arrives and puts its bytes aside.
 
@@ -170,16 +184,18 @@ def measure_images(
       size: how many there are. count: told with each how many are done, or have failed.
       scores: what scores those that came, while others still come.
       search: what looks for evaluation images near to them.
+      wishes: what the owners of images state is noted there.
     """
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     bytes_fetched = bytes_held = 0
-    with _Looks(columns, size, spool, scores, search) as looks:
+    with _Looks(columns, size, spool, scores, search, wishes) as looks:
         group: list[Fetched] = []
         for done, fetched in enumerate(bodies, 1):
             count(done - scores.waiting)
             if fetched.body is None:
-                columns["reason"][fetched.index] = r.FETCH_FAILED
+                unwished = fetched.detail in OPT_OUTS
+                columns["reason"][fetched.index] = r.OPTED_OUT if unwished else r.FETCH_FAILED
                 columns["detail"][fetched.index] = fetched.detail
                 continue
             group.append(fetched)

@@ -1,9 +1,12 @@
+import pytest
+
 from transforms.columns import reasons
 
 # The contract's order.
 CONTRACT = (
     "broken_input",  # a file
     "broken_page",  # of an input of pages, before there is a pair
+    "opted_out",  # of a page or an image
     "malformed_pair",
     "duplicate_pair",
     "wrong_language",
@@ -26,8 +29,9 @@ def test_reasons_are_those_of_the_contract_in_its_order() -> None:
     assert reasons.REASONS == CONTRACT
 
 
-def test_each_reason_belongs_to_one_step() -> None:
-    of_steps = [reason for its in reasons.STEPS.values() for reason in its]
+@pytest.mark.parametrize("plane", [reasons.TEXT_STEPS, reasons.IMAGE_STEPS])
+def test_each_reason_belongs_to_one_step_of_a_plane(plane: dict[str, tuple[str, ...]]) -> None:
+    of_steps = [reason for its in plane.values() for reason in its]
     assert len(of_steps) == len(set(of_steps))
     assert all(reason in reasons.STEPS[step] for reason, step in reasons.STEP_OF.items())
 
@@ -40,6 +44,13 @@ def test_each_constant_is_named_after_its_reason() -> None:
     }
     assert {name: name.lower() for name in constants} == constants
     assert set(constants.values()) == set(reasons.REASONS)
+
+
+def test_what_owners_do_not_want_used_is_so_in_both_planes() -> None:
+    assert reasons.STEP_OF_TEXTS["opted_out"] == "pairs"
+    assert reasons.STEP_OF_IMAGES["opted_out"] == "wishes"
+    steps = [*reasons.STEPS]
+    assert steps.index("fetch") < steps.index("wishes") < steps.index("decode")
 
 
 def test_details_of_broken_input_are_those_that_are_given() -> None:

@@ -16,7 +16,7 @@ from transforms.fetching import curl_handle as transfer
 from transforms.fetching.fetch import FETCH_DETAILS, Fetched, FetchSettings, fetch_all
 
 QUICK = FetchSettings(
-    allow_private_addresses=True, timeout_s=1.0, retries=0, max_image_bytes=50_000
+    robots_txt=False, allow_private_addresses=True, timeout_s=1.0, retries=0, max_image_bytes=50_000
 )
 WIDE = dataclasses.replace(QUICK, connections=16, connections_per_host=16)
 WIDE_PATIENT = dataclasses.replace(WIDE, retries=1, connections_per_host=1, timeout_s=3.0)
