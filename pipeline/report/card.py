@@ -187,4 +187,8 @@ def _unfiltered(manifest: Manifest, text_only: bool) -> list[str]:
         lines.append("**`robots.txt`** of the hosts was not asked.")
     if manifest.fetched and not fetch["disallowed_header_directives"]:
         lines.append("**`X-Robots-Tag`** of the answers was not heeded.")
+    if manifest.fetched and fetch["unwished"] == "report":
+        lines.append(
+            "**What owners do not want used** is in the set, and told in `opted_out` of the sidecars."
+        )
     return lines

@@ -70,7 +70,7 @@ class Found(NamedTuple):
 
     def said(self, words: PageWords) -> FoundImage:
         """The same with what its page says."""
-        return self if words is SILENT else Spoken(self, words)
+        return self if words == SILENT else Spoken(self, words)
 
 
 class Spoken(NamedTuple):

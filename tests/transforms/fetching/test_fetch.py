@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.serving import serving
+from transforms.columns.opt_outs import OPT_OUTS
 from transforms.fetching import curl_handle as transfer
 from transforms.fetching.fetch import FETCH_DETAILS, Fetched, FetchSettings, fetch_all
 
@@ -31,7 +32,7 @@ def web() -> Iterator[BadWeb]:
 def fetch_one(url: str, how: FetchSettings = QUICK) -> Fetched:
     [fetched] = fetch_all([url], how)
     assert fetched.index == 0
-    assert (fetched.body is None) == (fetched.detail in FETCH_DETAILS)
+    assert (fetched.body is None) == (fetched.detail in {*FETCH_DETAILS, *OPT_OUTS})
     return fetched
 
 
