@@ -41,7 +41,7 @@ class _Simulated:
     def __init__(self, settings: FetchSettings, answers: Sequence[Answer]) -> None:
         self.settings, self.answers, self.now = settings, answers, 0.0
         self.ends: list[tuple[float, int, Job, Answer]] = []
-        self.waited_s = 0.0
+        self.waited_s, self.stalled = 0.0, 0
         self.names = _NoNames()
 
     def monotonic(self) -> float:
@@ -56,6 +56,9 @@ class _Simulated:
 
     def ring(self) -> None:
         pass
+
+    def look_for_stalled(self, seconds: float) -> None:
+        """Counts none: all that is under way here brings something in the end."""
 
     def start(self, job: Job) -> None:
         answer = self.answers[job.index]

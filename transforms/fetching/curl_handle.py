@@ -66,7 +66,11 @@ class Ended(NamedTuple):
 
 
 class Slot:
-    """One curl handle, which serves one job after another."""
+    """One curl handle, which serves one job after another.
+
+    Attributes:
+      begun: when the job did. size: bytes of its answer so far.
+    """
 
     def __init__(self, settings: FetchSettings, memory: BodyMemory) -> None:
         self.job = Job(-1, "", "")
@@ -74,8 +78,8 @@ class Slot:
         self._directives = settings.directives
         self._headers: list[bytes] = []
         self._parts: list[bytes] = []
-        self._size = 0
-        self._begun = 0.0
+        self.size = 0
+        self.begun = 0.0
         self._named = ""  # the name that curl was last told of
         self._met_forbidden_address = self._met_directive = False
         self.curl = pycurl.Curl()
@@ -88,10 +92,10 @@ class Slot:
 
     def aim(self, job: Job, name: str) -> None:
         """Takes a job; `name` tells where its host's name leads, or is empty."""
-        self.job, self._parts, self._size = job, [], 0
+        self.job, self._parts, self.size = job, [], 0
         self._met_forbidden_address = self._met_directive = False
         self._headers.clear()
-        self._begun = time.monotonic()
+        self.begun = time.monotonic()
         self.curl.setopt(pycurl.URL, job.url)
         if name:
             # Each transfer looks through all names that curl knows: those of ended ones must go.
@@ -102,14 +106,14 @@ class Slot:
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, math.ceil(1000 * job.left_s)))
 
     def write(self, data: bytes) -> int:
-        if not self._size and self._is_disallowed():
+        if not self.size and self._is_disallowed():
             return 0
         # After curl has decoded it, so a gzip bomb ends here.
-        if self._size + len(data) > self._settings.max_image_bytes:
+        if self.size + len(data) > self._settings.max_image_bytes:
             return 0
-        if not self._memory.admits(self, len(data), is_first=not self._size):
+        if not self._memory.admits(self, len(data)):
             return int(pycurl.WRITEFUNC_PAUSE)
-        self._size += len(data)
+        self.size += len(data)
         self._parts.append(data)
         return len(data)
 
@@ -119,8 +123,8 @@ class Slot:
 
     def drop(self) -> None:
         """Lets go of the answer."""
-        self._memory.ended(self, self._size)
-        self._parts, self._size = [], 0
+        self._memory.ended(self, self.size)
+        self._parts, self.size = [], 0
 
     def _is_disallowed(self) -> bool:
         if self._headers and self.job.robots_of is None:  # a robots.txt itself is never indexed
@@ -142,7 +146,7 @@ class Slot:
 
     def ended(self, error: int) -> Ended:
         """What became of the job, given curl's error."""
-        took_s = time.monotonic() - self._begun
+        took_s = time.monotonic() - self.begun
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status in _REDIRECTS and (location := self.curl.getinfo_raw(pycurl.REDIRECT_URL)):
             return self._redirected(location.decode("utf-8", "replace"), took_s)
@@ -154,7 +158,7 @@ class Slot:
                 took_s=took_s,
                 retry_after_s=float(retry_after_s),
             )
-        if error == pycurl.E_OK and not (self._size == 0 and self._is_disallowed()):
+        if error == pycurl.E_OK and not (self.size == 0 and self._is_disallowed()):
             return Ended(self.job, body=b"".join(self._parts), took_s=took_s)
         silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
         return Ended(self.job, detail=self._detail(error), took_s=took_s, silent=silent)
