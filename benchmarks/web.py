@@ -82,7 +82,7 @@ def measure(side: str, flags: argparse.Namespace, folder: Path) -> dict[str, Any
     print(side, json.dumps(server.seen), file=sys.stderr)
     if side == "ours":
         print("\n".join(verdict.examples), file=sys.stderr)
-        print((folder / "log.txt").read_text()[-1500:], file=sys.stderr)
+        print((folder / "log.txt").read_text()[-6000:], file=sys.stderr)
     return {
         "side": side,
         "wall s": usage.wall_s,

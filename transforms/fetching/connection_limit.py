@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-FIRST = 64  # as many as a small line and a small name server bear; from here it rises
+FIRST = 128  # as many as a small line and a small name server bear; from here it rises
 _LEAST = 16
 _SHORTEST_S, _LONGEST_S = 0.5, 2.0  # between two reviews
 _HELD_S = 5.0  # before a limit that was found is tried again
