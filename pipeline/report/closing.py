@@ -1,18 +1,24 @@
-"""The closing documents of an output: funnel.json, the card, and last of all manifest.json."""
+"""The closing documents of an output: funnel.json, the card and what goes with it, and last of all
+manifest.json."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from msgspec import UNSET, UnsetType
 
 from pipeline.inputs.earlier_sets import EarlierSet
 from pipeline.report.card import dataset_card
 from pipeline.report.contents import fetch_days, look_into
+from pipeline.report.croissant import croissant
+from pipeline.report.datasheet import datasheet
 from pipeline.report.fetch_report import failed_fetches
 from pipeline.report.funnel import check_funnel, funnel
+from pipeline.report.funnel_svg import funnel_svg
 from pipeline.report.history import carry_history, earlier_manifests
 from pipeline.runs.documents import (
     BrokenInput,
@@ -176,11 +182,21 @@ def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
     written = replace(closing, fetch=replace(closing.fetch, connections=UNSET))
     write_document(f"{folder.out}/funnel.json", written)
     contents, earlier = look_into(folder.out, manifest), earlier_manifests(folder.out, closing)
-    card = dataset_card(manifest, closing, contents, earlier).encode()
-    write_atomically(f"{folder.out}/README.md", lambda sink: sink.write(card))
+    files = {
+        "funnel.svg": funnel_svg(closing.steps).encode(),
+        "croissant.json": croissant(manifest, closing),
+        "datasheet.md": datasheet(manifest, closing).encode(),
+        "README.md": dataset_card(manifest, closing, contents, earlier).encode(),
+    }
+    for name, body in files.items():
+        write_atomically(f"{folder.out}/{name}", partial(_write, body))
     write_document(f"{folder.out}/manifest.json", manifest)
     folder.clean()
     return closing
+
+
+def _write(body: bytes, sink: BinaryIO) -> None:
+    sink.write(body)
 
 
 def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
