@@ -14,7 +14,7 @@ _LEAST = 16
 _SHORTEST_S, _LONGEST_S = 0.5, 2.0  # between two reviews
 _HELD_S = 5.0  # before a limit that was found is tried again
 _FALL, _RISE, _RISE_OF_STALLED = 0.7, 1.1, 1.5
-_LEAST_STALLED_S, _STALLED_TIMES = 2.0, 4.0  # without a byte, and times as long as answers take
+LEAST_STALLED_S, _STALLED_TIMES = 2.0, 4.0  # without a byte, and times as long as answers take
 _GROWN = 1.4  # times as many connections: then it is asked whether they brought more
 _GAIN = 0.2  # of what as many more connections should have brought, at least
 _MIN_ANSWERS = 20  # in an interval, to conclude anything
@@ -102,8 +102,8 @@ class ConnectionLimit:
     def stalled_s(self) -> float:
         """Seconds without a byte after which a connection is not counted."""
         if self._quickest_s == math.inf:
-            return _LEAST_STALLED_S
-        return max(_LEAST_STALLED_S, _STALLED_TIMES * self._quickest_s)
+            return LEAST_STALLED_S
+        return max(LEAST_STALLED_S, _STALLED_TIMES * self._quickest_s)
 
     def answered(self) -> None:
         """An answer came: in its place two may begin, while the limit rises."""

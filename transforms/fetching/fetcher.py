@@ -177,9 +177,9 @@ class Fetcher:
 
     def _wait_s(self, full: bool) -> float:
         """How long nothing can begin unless something ends, or is asked for: seconds."""
-        if any(not order.exhausted for order in self._orders) and not full:
-            if self._has_place and len(self._routes) < self._waiting:
-                return 0.0
+        may_begin = not full and self._has_place and len(self._routes) < self._waiting
+        if may_begin and any(not order.exhausted for order in self._orders):
+            return 0.0
         due_s = min((order.due for order in self._orders), default=time.monotonic() + IDLE_S)
         wait_s = min(1.0, max(0.0, due_s - time.monotonic()))
         if full:

@@ -129,7 +129,7 @@ def test_hosts_that_accept_and_never_answer_hold_up_no_other(
     web: BadWeb, monkeypatch: pytest.MonkeyPatch
 ):
     """200 addresses of loopback, before all that is good: more than the limit, which stays low."""
-    monkeypatch.setattr(connection_limit, "_LEAST_STALLED_S", 0.2)
+    monkeypatch.setattr(connection_limit, "LEAST_STALLED_S", 0.2)
     monkeypatch.setattr(ConnectionLimit, "review", lambda *_: None)
     how = dataclasses.replace(HOW, timeout_s=8.0)
     with ExitStack() as stack:
