@@ -94,6 +94,10 @@ class Routes:
     def ended(self, ended: Ended) -> None:
         """Sends a job whose transfer has ended on its further way."""
         job, detail = ended.job, ended.detail
+        if ended.named:
+            job.left_s = max(0.001, job.left_s - ended.took_s)
+            self.queue.put_back(job)
+            return
         self.queue.ended(job.host, silent=detail if ended.silent else None)
         if ended.retry_after_s:
             self.queue.hold(job.host, min(ended.retry_after_s, self._settings.max_retry_after_s))
