@@ -1,18 +1,24 @@
-"""The closing documents of an output: funnel.json, the card, and last of all manifest.json."""
+"""The closing documents of an output: funnel.json, the card and what goes with it, and last of all
+manifest.json."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from msgspec import UNSET, UnsetType
 
 from pipeline.inputs.earlier_sets import EarlierSet
 from pipeline.report.card import dataset_card
 from pipeline.report.contents import fetch_days, look_into
+from pipeline.report.croissant import croissant
+from pipeline.report.datasheet import datasheet
 from pipeline.report.fetch_report import failed_fetches
 from pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
+from pipeline.report.funnel_svg import funnel_svg
 from pipeline.report.history import carry_history, earlier_manifests
 from pipeline.runs.documents import BrokenInput, Funnel, Manifest, Retry, RunDescription, ShardEntry
 from pipeline.runs.run_folder import RunFolder
@@ -168,16 +174,26 @@ def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
 
 
 def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
-    """Writes funnel, card and manifest, in this order; returns the funnel as it is written."""
+    """Writes all that tells of a set, the manifest last; returns the funnel as it is written."""
     if not isinstance(manifest.holdout, UnsetType):
         pairs = sum(shard.pairs for shard in manifest.held_out.values())
         closing = replace(closing, holdout=pairs)
     write_document(f"{out}/funnel.json", closing)
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
-    card = dataset_card(manifest, closing, contents, earlier).encode()
-    write_atomically(f"{out}/README.md", lambda sink: sink.write(card))
+    files = {
+        "funnel.svg": funnel_svg(closing.steps).encode(),
+        "croissant.json": croissant(manifest, closing),
+        "datasheet.md": datasheet(manifest, closing).encode(),
+        "README.md": dataset_card(manifest, closing, contents, earlier).encode(),
+    }
+    for name, body in files.items():
+        write_atomically(f"{out}/{name}", partial(_write, body))
     write_document(f"{out}/manifest.json", manifest)
     return closing
+
+
+def _write(body: bytes, sink: BinaryIO) -> None:
+    sink.write(body)
 
 
 def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
