@@ -48,7 +48,6 @@ ONE_GPU = replace(
     steps=50_000,
     batch_size=4_096,
     micro_batch_size=256,
-    precision="bf16",
 )
 """For one GPU of 24 GB or more and some ten million pairs: 200 million pairs seen.
 
@@ -74,6 +73,8 @@ LAPTOP = replace(
     steps=4_000,
     batch_size=256,
     micro_batch_size=64,
+    text_buckets=4,
+    precision="fp32",
     decode_threads=2,
     log_every=20,
     checkpoint_every=100,
@@ -109,6 +110,8 @@ TINY = replace(
     batch_norm_group_size=128,
     shuffle_samples=4_096,
     cached_images=8_000,
+    text_buckets=4,
+    precision="fp32",
     decode_threads=2,
     log_every=50,
     samples_every=200,

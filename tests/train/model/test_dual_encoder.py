@@ -44,7 +44,14 @@ def model(tokenizer):
     return small_model(vocabulary_size=len(tokenizer))
 
 
-def test_overfits_one_batch(model, tokenizer):
+@pytest.fixture
+def model_there(machine, tokenizer):
+    model = small_model(vocabulary_size=len(tokenizer), kernels=machine.kernels)
+    return model.to(machine.device)
+
+
+def test_overfits_one_batch(model_there, tokenizer):
+    model = model_there
     inputs = small_inputs(tokenizer)
     optimizer = make_optimizer(model.train(), replace(SETTINGS, learning_rate=2e-3))
     first = None
@@ -58,7 +65,8 @@ def test_overfits_one_batch(model, tokenizer):
     assert loss.item() < 0.05
 
 
-def test_every_trained_parameter_gets_a_gradient(model, tokenizer):
+def test_every_trained_parameter_gets_a_gradient(model_there, tokenizer):
+    model = model_there
     # DDP waits for ever for one that gets none.
     contrastive_loss(*model.train()(small_inputs(tokenizer))).backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
@@ -169,10 +177,14 @@ def test_configs_say_what_transformers_takes_otherwise_than_named():
     assert image_processor(Settings()).crop_size["height"] == 289
 
 
-def test_bf16_computes_in_bf16_and_scores_in_fp32(tokenizer):
+def test_bf16_computes_in_bf16_and_scores_in_fp32(machine, tokenizer):
     inputs = small_inputs(tokenizer)
-    full = small_model(vocabulary_size=len(tokenizer))
-    half = small_model(replace(SETTINGS, precision="bf16"), vocabulary_size=len(tokenizer))
+    full, half = (
+        small_model(numbers, vocabulary_size=len(tokenizer), kernels=machine.kernels).to(
+            machine.device
+        )
+        for numbers in (SETTINGS, replace(SETTINGS, precision="bf16"))
+    )
     with torch.no_grad():
         (images, texts, _), (images_16, texts_16, _) = full(inputs), half(inputs)  # training mode
     for exact, rounded in ((images, images_16), (texts, texts_16)):
