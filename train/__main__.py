@@ -107,6 +107,7 @@ def _run(arguments: list[str], name: str) -> int:
 
     # The run's from then on: on another device it would learn something else.
     settings = settings.on(find_device(settings.device).type)
+    _check_memory(settings)
     first = os.environ.get("RANK", "0") == "0"
     finished = has_ended(run, settings.steps)
     held_out = None
@@ -134,6 +135,21 @@ def _run(arguments: list[str], name: str) -> int:
         also = f", and the best of its validations in {best}" if best.exists() else ""
         print(f"{begun} model is in {run / 'model'}{also}", file=sys.stderr)
     return 0
+
+
+def _check_memory(settings: Settings) -> None:
+    if (
+        settings.start_from or not settings.check_memory
+    ):  # of what is gone on with, no size is named
+        return
+    from train.memory import check_memory
+    from train.runs.device import find_device, memory_of
+
+    device = find_device(settings.device)
+    available = memory_of(device)
+    if device.type == "cpu":
+        available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    check_memory(settings, int(os.environ.get("WORLD_SIZE", "1")), available, device.type)
 
 
 def _check_validate(where: str) -> None:

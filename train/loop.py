@@ -26,6 +26,7 @@ from train.runs.checkpoints import (
     restore,
 )
 from train.runs.device import find_device, prepare_device
+from train.runs.model_card import write_card
 from train.runs.progress import Progress, StepOutput, measure
 from train.runs.run_folder import cut_metrics
 from train.runs.stopping import StopRequest
@@ -99,7 +100,10 @@ def train(
 
     progress.close()
     if rank == 0:
-        export_model(model, tokenizer, settings, run / "model")
+        card = partial(write_card, run=run, settings=settings, sets=sets)
+        for folder in (run, *run.glob("model-best")):
+            card(folder)
+        export_model(model, tokenizer, settings, run / "model", card)  # the run has ended with it
 
 
 def _resume(

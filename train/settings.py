@@ -52,6 +52,11 @@ class Settings:
     resize_px: int = setting(346, "px, the side of the square that images are resized to")
     crop_px: int = setting(289, "px, the side of the crop that is trained on")
     horizontal_flip: bool = setting(True, "mirror every other image")
+    caption_field: str = setting(
+        "",
+        "field of KEY.json that has the text, or a list of texts, of which an epoch takes one, the "
+        "next the next; empty: KEY.txt has it",
+    )
     caption_lines: bool = setting(
         False, "each line of a text is a caption, of which an epoch takes one, the next the next"
     )
@@ -99,6 +104,9 @@ class Settings:
         free=True,
     )
     device: str = setting("auto", "cpu, cuda, or auto: a GPU where there is one", free=True)
+    check_memory: bool = setting(
+        True, "refuse, before it starts, a run whose step does not fit into memory", free=True
+    )
     compile: bool = setting(False, "have torch.compile make the step faster", free=True)
     checkpoint_activations: bool = setting(
         False, "compute what lies within a block twice, to take less memory", free=True

@@ -56,8 +56,9 @@ def read_held_out(settings: Settings) -> HeldOut:
     Raises:
       SettingsError: there is none. TrainingError: a shard can't be read.
     """
-    split = caption_lines if settings.caption_lines else lambda text: [text]
-    samples = read_samples(find_shards(settings.validate))
+    several = settings.caption_lines or settings.caption_field
+    split = caption_lines if several else lambda text: [text]
+    samples = read_samples(find_shards(settings.validate), settings.caption_field)
     crop = partial(_central_crop, image_processor(settings))
     crops: list[np.ndarray] = []
     captions: list[list[str]] = []

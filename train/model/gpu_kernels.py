@@ -104,13 +104,13 @@ class _NormalisedGroups(torch.autograd.Function):
         eps: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """float[b, c, h, w], and float[groups, c] of means and of variances."""
-        rows = _grouped(x, group_size)
         wide = torch.promote_types(x.dtype, weight.dtype)  # float32 where x is bfloat16
-        variances, means = torch.var_mean(rows.to(wide), dim=1, correction=0)
+        rows = _grouped(x, group_size).to(wide)
+        variances, means = torch.var_mean(rows, dim=1, correction=0)
         inverse_stds = (variances + eps).rsqrt()
         scale = weight * inverse_stds
         shift = bias - means * scale
-        out = torch.addcmul(shift[:, None], rows.to(wide), scale[:, None]).to(x.dtype)
+        out = torch.addcmul(shift[:, None], rows, scale[:, None]).to(x.dtype)
         ctx.save_for_backward(x, weight, means, inverse_stds)
         ctx.group_size = group_size
         ctx.mark_non_differentiable(means, variances)
@@ -125,7 +125,7 @@ class _NormalisedGroups(torch.autograd.Function):
         n = rows.shape[1]
         # float[groups, c]: each group's part of the gradients of bias and weight
         part_bias = of_rows.sum(1)
-        part_weight = ((rows - means[:, None]) * of_rows).sum(1) * inverse_stds
+        part_weight = (rows - means[:, None]).mul_(of_rows).sum(1) * inverse_stds
         # The gradient of x is
         # scale * (of_rows - (part_bias + (rows - mean) * inverse_std * part_weight) / n).
         scale = weight * inverse_stds
