@@ -29,6 +29,7 @@ from train.model.dual_encoder import (
     text_config,
     vision_config,
 )
+from train.model.kernels import GPU
 from train.optim.optimizer import make_optimizer
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS
@@ -193,12 +194,13 @@ def test_bf16_computes_in_bf16_and_scores_in_fp32(machine, tokenizer):
         assert (exact * rounded).sum(dim=1).min() > 0.99  # cosine
 
 
-def test_compiled_towers_give_the_same_for_texts_of_any_length(model, tokenizer, monkeypatch):
+def test_compiled_towers_give_the_same_for_texts_of_any_length(tokenizer, monkeypatch):
     # "eager": what is traced is run by Python; to compile it takes minutes.
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    model.train()
+    settings = replace(SETTINGS, batch_norm_group_size=3)  # two groups
+    model = small_model(settings, vocabulary_size=len(tokenizer), kernels=GPU).train()
     several = [[f"{text} {'red ' * n}" for text in TEXTS] for n in (0, 3, 5, 9)]
     inputs = [small_inputs(tokenizer, texts) for texts in several]
     expected = [model(batch) for batch in inputs]
