@@ -69,7 +69,12 @@ def run(command: Command) -> None:
         _translate(command, source)
         return
     description = describe_run(
-        command, source.files, source.evaluation, source.vocabulary, source.unsafe_model
+        command,
+        source.files,
+        source.evaluation,
+        source.vocabulary,
+        source.unsafe_model,
+        source.blocklists,
     )
     folder = RunFolder(job.output, description, retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
@@ -112,7 +117,8 @@ class Run:
         self.command, self.folder, self.source = command, folder, source
         self.engine = Engine(command.beam, folder.fence.token)
         blocks = Blocks(folder.blocks_folder() if self.engine.in_process else None)
-        self.places = Places(everywhere(folder.out), folder.work, blocks, folder.fence)
+        blocklists = source.blocklists.moved(folder.work.blocklists)
+        self.places = Places(everywhere(folder.out), folder.work, blocks, folder.fence, blocklists)
 
     def finish(self) -> Funnel | None:
         """Does what is left to do; None where a job was only handed over."""
@@ -228,7 +234,7 @@ def _translate(command: Command, source: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
     out = command.job.output.rstrip("/")
     work = WorkFolder(f"{out}/_temporary")
-    places = Places(out, work, Blocks(), Fence(work.start, "dry"))
+    places = Places(out, work, Blocks(), Fence(work.start, "dry"), source.blocklists)
     engine = Engine(command.beam, "dry")
     splits, made = [*source.splits], 1
     if source.pages:
