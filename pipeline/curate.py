@@ -269,7 +269,12 @@ def curate_images(
     }
     counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
     statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
-    sums = {"counts": (counts, add_counts), "statuses": (statuses, add_by_name)}
+    sums = {
+        "counts": (counts, add_counts),
+        "statuses": (statuses, add_by_name),
+        "connections": (stats | "Connections" >> beam.Map(_connections), _most),
+        "limits": (stats | "Limits" >> beam.Map(_limits), add_by_name),
+    }
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
 
 
@@ -305,6 +310,18 @@ def _written(stats: ShardStats) -> WrittenShard:
 
 def _holding(stats: ShardStats) -> list[int]:
     return [stats.number] if stats.successes else []
+
+
+def _connections(stats: ShardStats) -> int:
+    return stats.connections or 0
+
+
+def _limits(stats: ShardStats) -> dict[str, int]:
+    return {stats.limited_by: 1} if stats.limited_by else {}
+
+
+def _most(counts: Iterable[int]) -> int:
+    return max(counts, default=0)
 
 
 def _failing(stats: ShardStats) -> list[int]:

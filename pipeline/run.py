@@ -18,14 +18,14 @@ from pipeline.inputs.whole_input import Input
 from pipeline.options import Command, UsageError
 from pipeline.report.broken_input import refuse_if_all_broken, render_broken
 from pipeline.report.closing import close_run
-from pipeline.report.fetch_report import render_failed
+from pipeline.report.fetch_report import render_connections, render_failed
 from pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
 from pipeline.report.progress import ImageProgress, counted, say, verb_of
 from pipeline.report.scoring_cost import scoring_cost
 from pipeline.retry import retry_failed
-from pipeline.runs.documents import BrokenInput, Funnel
+from pipeline.runs.documents import BrokenInput, Connections, Funnel
 from pipeline.runs.engine import Engine, check_engine, everywhere
 from pipeline.runs.run_folder import RunFolder, describe_run
 from pipeline.runs.stores import check_retry, check_stores, is_dry_run
@@ -226,6 +226,8 @@ def _tell(funnel: Funnel) -> None:
         print(render_broken(funnel.broken_input))
     if failed := render_failed(funnel.fetch):
         print(failed)
+    if isinstance(funnel.fetch.connections, Connections):
+        print(render_connections(funnel.fetch.connections))
 
 
 def _translate(command: Command, source: Input) -> None:

@@ -203,7 +203,7 @@ WITHOUT_A_TEST = """
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
     transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/fetching/fetch_settings transforms/fetching/host_queue
-    transforms/fetching/curl_handle transforms/fetching/curl_multi
+    transforms/fetching/curl_multi transforms/fetching/routes
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
     transforms/images/pillow_bounds transforms/shards/build_shard

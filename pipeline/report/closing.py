@@ -20,7 +20,15 @@ from pipeline.report.fetch_report import failed_fetches
 from pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
 from pipeline.report.funnel_svg import funnel_svg
 from pipeline.report.history import carry_history, earlier_manifests
-from pipeline.runs.documents import BrokenInput, Funnel, Manifest, Retry, RunDescription, ShardEntry
+from pipeline.runs.documents import (
+    BrokenInput,
+    Connections,
+    Funnel,
+    Manifest,
+    Retry,
+    RunDescription,
+    ShardEntry,
+)
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.work_folder import ImageSummary, RetryBase, RetryPlan, TextSummary, WrittenShard
 from transforms.columns.reasons import (
@@ -88,13 +96,20 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         history=carry_history(folder.out, sets) or UNSET,
         broken_input=_broken_input(text, folder.description),
         pages=pages.counts if pages else UNSET,
-        fetch=failed_fetches(images.counts.seen, images.statuses, images.hosts),
+        fetch=replace(
+            failed_fetches(images.counts.seen, images.statuses, images.hosts),
+            connections=_connections(images),
+        ),
         pairs=kept,
         steps=steps,
         vocabulary=text.vocabulary,
         near_duplicates=UNSET if text_only else images.near_duplicates,
     )
     return _close(folder, manifest, closing)
+
+
+def _connections(images: ImageSummary) -> Connections | UnsetType:
+    return Connections(images.connections, images.limits) if images.connections else UNSET
 
 
 def _broken_input(text: TextSummary, description: RunDescription) -> BrokenInput | UnsetType:
@@ -132,7 +147,10 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     check_funnel(steps, kept)
     left = {f"{FETCH_FAILED}: {d}": n for d, n in details.items() if d not in plan.details}
     statuses = add_by_name([left, images.statuses])
-    fetch = failed_fetches(base.funnel.fetch.tried, statuses, folder.work.read_retry_hosts())
+    fetch = replace(
+        failed_fetches(base.funnel.fetch.tried, statuses, folder.work.read_retry_hosts()),
+        connections=_connections(images),
+    )
     shards = renumbered(folder.out, folder.work.path, [*written_of(manifest), *images.shards])
     new = shards[len(manifest.numbers) :]
     added = [shard.number for shard in new if shard.kept and shard.number < HOLDOUT]
@@ -178,7 +196,8 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
     if not isinstance(manifest.holdout, UnsetType):
         pairs = sum(shard.pairs for shard in manifest.held_out.values())
         closing = replace(closing, holdout=pairs)
-    write_document(f"{out}/funnel.json", closing)
+    written = replace(closing, fetch=replace(closing.fetch, connections=UNSET))
+    write_document(f"{out}/funnel.json", written)
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
     files = {
         "funnel.svg": funnel_svg(closing.steps).encode(),

@@ -82,13 +82,26 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Connections:
+    """How many connections a worker had open at once, at most; and at the end of how many shards
+    each thing limited them."""
+
+    most: int
+    limits: dict[str, int]
+
+
+@dataclass(frozen=True)
 class FetchReport:
-    """What funnel.json says of fetching: `details` are counts by detail, most first."""
+    """What funnel.json says of fetching: `details` are counts by detail, most first.
+
+    `connections` are only told, and not written, since they differ from run to run.
+    """
 
     tried: int
     failed: int
     details: dict[str, int]
     hosts: list[FailingHost]
+    connections: Connections | UnsetType = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,8 @@ class ImageSummary:
       hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
       evaluation_images: the evaluation sets, by name. evaluation_index: the place of their index,
         or "".
+      connections: that a worker had open at once, at most. limits: at the end of how many shards
+        each thing limited them.
     """
 
     shards: list[WrittenShard]
@@ -68,6 +70,8 @@ class ImageSummary:
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
     near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
+    connections: int = 0
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +86,7 @@ def build_shard(
     evaluation: EvaluationIndex | None,
     folder: Path,
     count: Callable[[int], None],
+    nearly_taken: Event,
 ) -> ShardStats:
     """Fetches, measures, judges and encodes the images of a shard; writes its tar, its sidecar and
     its rejects to a folder. Where nothing is kept, only the rejects are to be published.
@@ -95,6 +97,7 @@ def build_shard(
         stored images, as for `stored_bodies`.
       evaluation: the index of evaluation images, if there are any.
       count: told how many pairs are fetched, or have failed.
+      nearly_taken: set when the next shard may begin.
     """
     spool, rules = Spool(folder / "spool"), settings.rules
     # Of a retry, pairs come here that were never asked of its lists.
@@ -103,7 +106,7 @@ def build_shard(
     blocked = settings.blocklists.of_pairs(urls, texts, keys)
     images = shared_images(pairs, blocked.is_null().to_numpy(zero_copy_only=False))
     asked = len(images.rows)
-    bodies = _bodies(pairs.take(pa.array(images.rows)), settings.fetch)
+    bodies = _bodies(pairs.take(pa.array(images.rows)), settings.fetch, nearly_taken)
     of_pairs = _Scaled(count, len(pairs), asked)
     size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
     search = EvaluationSearch(evaluation, asked, **size_rule)
@@ -163,10 +166,10 @@ def _of_pairs(
     )
 
 
-def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
+def _bodies(pairs: pa.Table, settings: FetchSettings, nearly_taken: Event) -> Iterator[Fetched]:
     """What is stored in shards already, then what is fetched."""
     if "source_path" not in pairs.column_names:
-        yield from fetch_all(pairs["url"].to_pylist(), settings)
+        yield from fetch_all(pairs["url"].to_pylist(), settings, nearly_taken)
         return
     stored = pairs["source_path"].is_valid().to_numpy()
     for rows in filter(len, (np.flatnonzero(stored), np.flatnonzero(~stored))):
@@ -174,9 +177,10 @@ def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
         if stored[rows[0]]:
             bodies = stored_bodies(part, settings.max_image_bytes)
         else:
-            bodies = fetch_all(part["url"].to_pylist(), settings)
+            bodies = fetch_all(part["url"].to_pylist(), settings, nearly_taken)
         for fetched in bodies:
             yield dataclasses.replace(fetched, index=int(rows[fetched.index]))
+    nearly_taken.set()
 
 
 def _add_samples(

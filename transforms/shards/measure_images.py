@@ -33,6 +33,8 @@ from transforms.workers.unexpected import tell_once
 
 # Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
+# Of all shards that are under way: their threads, each THREADS, would hold as many pictures more.
+_TURNS = Semaphore(THREADS)
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,10 @@ class _Looks:
             raise self._errors[0]
 
     def _look_at(self, group: list[Fetched]) -> None:
+        with _TURNS:
+            self._look_in_turn(group)
+
+    def _look_in_turn(self, group: list[Fetched]) -> None:
         try:
             bodies = [fetched.body or b"" for fetched in group]
             images = examine_all(bodies, keep_grey=self._search.index is not None)
