@@ -18,7 +18,7 @@ from train.errors import SettingsError
 from train.runs.flags import Parser, exit_status, stoppable
 
 if TYPE_CHECKING:
-    from train.search.query_terms import Term
+    pass
 
 NAME = "python -m train.search"
 

@@ -68,7 +68,7 @@ def openapi_document() -> dict[str, Any]:
         "/api/index": {
             "get": {
                 "operationId": "describeIndex",
-                "summary": "How many pictures there are, of which model, and how they are searched.",
+                "summary": "How many pictures there are, and how they are searched.",
                 "responses": {"200": _json("the index", {"type": "object"})} | _errors("429"),
             }
         },

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import faiss
+import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -25,10 +26,9 @@ from starlette.routing import Route
 from train.errors import SettingsError
 from train.search.api_page import api_page, openapi_document
 from train.search.decode_pool import MAX_BYTES, DecodePool, RefusedPicture
-from train.search.find_results import MOST_RESULTS, Result, find_results, query_vector
+from train.search.find_results import MOST_RESULTS, Result, find_results, query_vector, sample_of
 from train.search.model_queue import Busy, ModelQueue
 from train.search.opened_index import OpenedIndex
-from train.search.query_terms import Term
 from train.search.request_query import Asked, identity, parse_query, picture_name
 from train.search.terminal import fields_of
 
@@ -39,7 +39,9 @@ _STATIC = {
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _REMEMBERED = 256  # queries, up to 1 MB each where somebody scrolls to the end
+_NO_TEXTS = np.empty((0, 0), np.float32)
 _UPLOAD_S = 30.0  # for the bytes of an upload to arrive
+_SAMPLE = 24  # pictures that are shown before there is a query
 _FIRST_RESULTS = 200  # that are looked for at once: eight pages
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -55,6 +57,7 @@ class SearchApp:
         self.index, self.model, self.pool = index, model, pool
         self._results: OrderedDict[object, tuple[int, list[Result]]] = OrderedDict()
         self._lock = threading.Lock()
+        self._sample = sample_of(index, _SAMPLE)
         # faiss would use all cores for one query, and queries that come together would wait.
         self._threads = ThreadPoolExecutor(
             os.cpu_count() or 1, "search", initializer=lambda: faiss.omp_set_num_threads(1)
@@ -87,6 +90,7 @@ class SearchApp:
                 "search": document.kind,
                 "recall_at_10": document.recall,
                 "ready": self.model.ready.is_set(),
+                "sample": [_shown(result) | {"score": None} for result in self._sample],
             }
         )
 
@@ -100,7 +104,7 @@ class SearchApp:
         more = end < len(results) and end < MOST_RESULTS
         return JSONResponse(
             {
-                "results": [{**fields_of(result), "thumbnail": _place(result)} for result in shown],
+                "results": [_shown(result) for result in shown],
                 "next_offset": end if more else None,
                 "took_ms": round(1000 * (time.perf_counter() - start), 1),
             }
@@ -114,7 +118,7 @@ class SearchApp:
         if count >= min(needed, MOST_RESULTS):
             return results
         texts = [term for term in asked.query.terms if term.kind == "text"]
-        vectors = await self.model.texts([term.value for term in texts]) if texts else ()
+        vectors = await self.model.texts([term.value for term in texts]) if texts else _NO_TEXTS
         count = MOST_RESULTS if needed > _FIRST_RESULTS else _FIRST_RESULTS
 
         def search() -> list[Result]:
@@ -187,8 +191,8 @@ async def _body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def _place(result: Result) -> str:
-    return f"/thumbnails/{quote(result.key, safe='')}"
+def _shown(result: Result) -> dict[str, object]:
+    return {**fields_of(result), "thumbnail": f"/thumbnails/{quote(result.key, safe='')}"}
 
 
 def _static(name: str, kind: str) -> Answer:

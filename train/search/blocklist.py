@@ -3,7 +3,7 @@
 A line is `KIND:VALUE`, as `python -m pipeline.takedown` takes them: `key:`, `url:` (that very URL),
 `prefix:` (all URLs that begin so), `host:` (that very host), `domain:` (that host and those below
 it), `md5:`, `sha1:` and `sha256:` (of the picture's file). A line without a kind is a URL where it
-has `://` in it, and a host where it has not. Empty lines and those that begin with `#` are left out.
+has `://` in it, else a host. Empty lines and those that begin with `#` are left out.
 """
 
 from __future__ import annotations

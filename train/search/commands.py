@@ -18,7 +18,7 @@ from train.search.blocklist import read_blocklist
 from train.search.fetched_images import fetched_image
 from train.search.filters import Filters
 from train.search.find_results import MOST_RESULTS, Query, find_results, query_vector
-from train.search.index_files import IndexDocument, read_index
+from train.search.index_files import IndexDocument
 from train.search.make_index import Making, add_sources, check_model, remove_rows
 from train.search.opened_index import OpenedIndex
 from train.search.pictures import find_sources
@@ -113,7 +113,9 @@ def open_model(given: str | None, document: IndexDocument, folder: Path) -> Embe
     except SettingsError as error:
         if given:
             raise
-        raise SettingsError(f"{error}; or say where the index's model lies now by --model") from error
+        raise SettingsError(
+            f"{error}; or say where the index's model lies now by --model"
+        ) from error
     check_model(document, model, folder)
     return model
 

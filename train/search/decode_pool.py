@@ -1,4 +1,4 @@
-"""Pictures of strangers decoded in processes of their own, within bounds of pixels, memory and time.
+"""Pictures of strangers decoded in other processes, within bounds of pixels, memory and time.
 
 A decoder that goes wrong takes a process with it, and one that takes too long is killed with it.
 """
@@ -49,7 +49,9 @@ class DecodePool:
         except (TimeoutError, EOFError, OSError) as error:
             worker.kill()
             worker = _Worker(self._context)
-            reason = "takes too long" if isinstance(error, TimeoutError) else "takes too much memory"
+            reason = (
+                "takes too long" if isinstance(error, TimeoutError) else "takes too much memory"
+            )
             raise RefusedPicture(f"the picture {reason} to open: give a smaller one") from error
         finally:
             self._idle.put(worker)

@@ -17,7 +17,7 @@ _MEMORY = 2 << 30  # bytes that the process may take beside those that it begins
 
 
 def work(pipe: Connection) -> None:
-    """Answers each message with ("picture", (width, height), RGB bytes) or ("refused", None, why)."""
+    """Answers each message: ("picture", (width, height), RGB bytes) or ("refused", None, why)."""
     _limit_memory()
     while True:
         try:

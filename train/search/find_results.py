@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ class Query:
     """
 
     terms: tuple[Term, ...]
-    filters: Filters = Filters()
+    filters: Filters = field(default_factory=Filters)
     fold: bool = True
 
 
@@ -90,6 +90,14 @@ def find_results(vector: np.ndarray, query: Query, index: OpenedIndex, count: in
     copies = np.bincount(first_of, minlength=len(rows)) - 1
     kept = heads[:count]
     return _results(index, scores[kept], rows[kept], copies[kept])
+
+
+def sample_of(index: OpenedIndex, count: int) -> list[Result]:
+    """Up to `count` rows from all over the index, none of them scored unsafe; their score is 0."""
+    rows = np.unique(np.linspace(0, len(index) - 1, 2 * count).astype(int)) if len(index) else []
+    zeros = np.zeros(len(rows))
+    results = _results(index, zeros, np.array(rows, int), zeros.astype(int))
+    return [result for result in results if not result.unsafe][::2][:count]
 
 
 def _reach(count: int) -> int:

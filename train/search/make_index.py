@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from train.errors import SettingsError, TrainingError
+from train.model.embed import Embedder
 from train.search.blocklist import Blocklist, keep_blocklist, kept_blocklist
 from train.search.index_files import (
     FORMAT,
@@ -19,7 +20,6 @@ from train.search.index_files import (
     part_vectors,
     read_index,
     read_part,
-    remove_part,
     write_document,
 )
 from train.search.neighbours import (
@@ -32,7 +32,6 @@ from train.search.neighbours import (
 )
 from train.search.part_builder import REASONS, PartBuilder
 from train.search.pictures import Source
-from train.model.embed import Embedder
 from train.search.thinned_parts import thinned_part
 from train.search.vectors import Vectors, open_vectors
 

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -95,9 +96,10 @@ class ModelQueue:
             texts = [wanted for wanted in batch if wanted is not None and wanted.text is not None]
             images = [wanted for wanted in batch if wanted is not None and wanted.image is not None]
             if texts:
-                self._answer(texts, lambda: self._embedded_texts(model, texts))
+                self._answer(texts, partial(self._embedded_texts, model, texts))
             for wanted in images:
-                self._answer([wanted], lambda image=wanted.image: model.embed_images([image]))
+                assert wanted.image is not None
+                self._answer([wanted], partial(model.embed_images, [wanted.image]))
             if None in batch:
                 return
 

@@ -7,14 +7,17 @@ of these are compared once more by their float16 vectors, which are mapped from 
 
 import math
 from pathlib import Path
+from typing import Any
 
-import faiss
+import faiss as typed_faiss
 import numpy as np
 
 from train.errors import TrainingError
 from train.search.index_files import publish
 from train.search.vectors import Vectors, best, nearest_of_all
 
+faiss: Any = typed_faiss  # its stubs lack much of what it has
+Index = typed_faiss.IndexIVF
 EXACT_ROWS = 20_000  # up to which all are looked at: 5 ms of 640 dimensions on one core
 CODED_ROWS = 8_000_000  # above which a row is held as codes, at a tenth of the memory
 PROBES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -36,7 +39,7 @@ def cells_for(rows: int) -> int:
     return min(1 << round(math.log2(4 * math.sqrt(rows))), 1 << int(math.log2(most)), 1 << 16)
 
 
-def train_cells(vectors: Vectors, kind: str, seed: int = 0) -> faiss.IndexIVF:
+def train_cells(vectors: Vectors, kind: str, seed: int = 0) -> Index:
     """An empty index whose cells are made of a sample of the rows.
 
     Args:
@@ -62,7 +65,7 @@ def train_cells(vectors: Vectors, kind: str, seed: int = 0) -> faiss.IndexIVF:
     return index
 
 
-def add_rows(index: faiss.IndexIVF, vectors: Vectors) -> None:
+def add_rows(index: Index, vectors: Vectors) -> None:
     """Adds the rows that an index does not have yet."""
     for _, block in vectors.blocks(index.ntotal):
         index.add(block)
@@ -71,7 +74,7 @@ def add_rows(index: faiss.IndexIVF, vectors: Vectors) -> None:
 class Neighbours:
     """The nearest rows of a query, exactly or by an inverted file."""
 
-    def __init__(self, vectors: Vectors, index: faiss.IndexIVF | None, probes: int = PROBES[0]):
+    def __init__(self, vectors: Vectors, index: Index | None, probes: int = PROBES[0]):
         self.vectors, self.index, self.probes = vectors, index, probes
         # All of a small index, since taking them from their files for each query would take longer.
         self._all = None if index is not None else _all_of(vectors)  # float32[n, d]
@@ -129,7 +132,7 @@ def _all_of(vectors: Vectors) -> np.ndarray:
     )
 
 
-def choose_probes(vectors: Vectors, index: faiss.IndexIVF, queries: np.ndarray) -> tuple[int, float]:
+def choose_probes(vectors: Vectors, index: Index, queries: np.ndarray) -> tuple[int, float]:
     """The fewest probes with a recall@10 of RECALL, or the most, and their recall@10.
 
     Args:
@@ -157,11 +160,11 @@ def recall_at_10(neighbours: Neighbours, queries: np.ndarray, right: np.ndarray)
     return hits / right.size
 
 
-def write_neighbours(path: Path, index: faiss.IndexIVF) -> None:
+def write_neighbours(path: Path, index: Index) -> None:
     publish(path, lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)))
 
 
-def read_neighbours(path: Path, rows: int) -> faiss.IndexIVF:
+def read_neighbours(path: Path, rows: int) -> Index:
     """The index in a file. Raises TrainingError where it is not one of so many rows."""
     try:
         index = faiss.read_index(str(path))

@@ -207,7 +207,9 @@ def perceptual_hash(image: Image.Image) -> int:
 
 def thumbnail_of(image: Image.Image, side: int) -> bytes:
     """WebP, neither side longer than `side` px."""
-    small = image.copy() if max(image.size) <= 2 * side else image.reduce(max(image.size) // (2 * side))
+    small = (
+        image.copy() if max(image.size) <= 2 * side else image.reduce(max(image.size) // (2 * side))
+    )
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "WEBP", quality=75, method=2)

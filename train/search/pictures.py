@@ -134,9 +134,7 @@ def _sidecar(shard: str) -> dict[str, tuple[str, float | None]]:
     if "key" not in table.column_names:
         return {}
     rows = table.to_pylist()
-    return {
-        str(row["key"]): (str(row.get("url") or ""), row.get("unsafe_score")) for row in rows
-    }
+    return {str(row["key"]): (str(row.get("url") or ""), row.get("unsafe_score")) for row in rows}
 
 
 def _captions(root: Path, files: set[str]) -> dict[str, str]:

@@ -60,7 +60,7 @@ class Server:
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"
 
     def run(self) -> None:
-        """Until it is stopped, by a signal or `stop`. Raises SettingsError where the model fails."""
+        """Until a signal or `stop` ends it. Raises SettingsError where there is no model."""
         try:
             self._server.run(sockets=[self._socket])
         finally:

@@ -120,11 +120,9 @@ function search({ keepLink = false } = {}) {
   state.shown.clear();
   $("more").hidden = true;
   if (!terms.length) {
-    $("results").replaceChildren();
-    $("hint").hidden = false;
     if (!keepLink) history.pushState(null, "", "/");
-    say("");
     document.title = "Search pictures";
+    welcome(state.asked);
     return;
   }
   const parameters = parametersOf(terms);
@@ -134,6 +132,20 @@ function search({ keepLink = false } = {}) {
   $("hint").hidden = true;
   say("Searching …");
   load(0, state.asked);
+}
+
+async function welcome(number) {
+  $("hint").hidden = false;
+  $("results").replaceChildren();
+  say("");
+  try {
+    const { pictures, model, search: kind, recall_at_10: recall, sample } = await asked("/api/index");
+    const how = kind === "exact" ? "searched exactly" : `recall@10 ${recall.toFixed(3)}`;
+    $("about").textContent = `${pictures.toLocaleString("en")} pictures · ${model} · ${how}`;
+    if (number === state.asked) $("results").replaceChildren(...sample.map(card));
+  } catch (error) {
+    if (number === state.asked) say(`${error.message}.`, true);
+  }
 }
 
 async function load(offset, number) {
@@ -168,7 +180,7 @@ async function load(offset, number) {
 function card(result) {
   const caption = result.caption || "without a caption";
   const item = make("li");
-  item.style.setProperty("--ratio", Math.min(3, Math.max(0.4, result.width / result.height)).toFixed(3));
+  item.style.setProperty("--ratio", Math.min(2.4, Math.max(0.7, result.width / result.height)).toFixed(3));
   const button = make("button", { type: "button", className: `picture${result.unsafe ? " unsafe" : ""}` });
   button.append(make("img", { src: result.thumbnail, alt: "", loading: "lazy", decoding: "async" }));
   const label = () => button.setAttribute("aria-label",
@@ -192,7 +204,7 @@ function card(result) {
     one.addEventListener("click", () => add({ kind: "key", value: result.key, weight, name: caption }));
     steer.append(one);
   }
-  const facts = make("span", { className: "facts" }, make("span", { textContent: result.score.toFixed(3), title: "cosine" }));
+  const facts = make("span", { className: "facts" }, make("span", { textContent: result.score?.toFixed(3) ?? "", title: "cosine", hidden: result.score === null }));
   if (result.folded) facts.append(make("span", { textContent: `and ${result.folded} like it` }));
   if (/^https?:\/\//i.test(result.url)) {
     facts.append(make("a", { href: result.url, textContent: result.host || "source", target: "_blank", rel: "noopener noreferrer" }));
@@ -221,6 +233,10 @@ function refine(weight) {
 async function searchByPicture(file) {
   if (!file.type.startsWith("image/")) {
     say("That is no picture: give a JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP.", true);
+    return;
+  }
+  if (file.size > 16 * 1024 * 1024) {
+    say("The picture has more than 16 MiB: give a smaller one.", true);
     return;
   }
   say("Looking at the picture …");
@@ -278,6 +294,7 @@ function moveFocus(event) {
 $("query").addEventListener("submit", (event) => {
   event.preventDefault();
   if (document.activeElement === $("refinement")) { refine(1); return; }
+  if (document.activeElement.closest("#terms")) return; // a weight's own event has begun a search
   if (!mainTerm().length && !state.terms.length) {
     say("The query is empty: describe a picture, or give one.", true);
     $("text").focus();
@@ -320,10 +337,6 @@ addEventListener("keydown", (event) => {
   else if (event.key.startsWith("Arrow") && (!writing || (event.key === "ArrowDown" && event.target.id === "text"))) moveFocus(event);
 });
 
-asked("/api/index").then(({ pictures, model, search: kind, recall_at_10: recall }) => {
-  const how = kind === "exact" ? "searched exactly" : `recall@10 ${recall.toFixed(3)}`;
-  $("about").textContent = `${pictures.toLocaleString("en")} pictures · ${model} · ${how}`;
-}).catch(() => {});
 readLink();
-if (location.search) search({ keepLink: true });
-else $("text").focus();
+search({ keepLink: true });
+if (!location.search) $("text").focus();
