@@ -142,6 +142,8 @@ def _parsed(line: str) -> tuple[str, str]:
 def _is_right(kind: str, value: str) -> bool:
     if kind in DIGESTS:
         return bool(re.fullmatch(f"[0-9a-f]{{{DIGESTS[kind]}}}", value))
+    if kind in ("host", "domain"):
+        return bool(re.fullmatch(r"[^\s/]+", value))
     return bool(value)
 
 

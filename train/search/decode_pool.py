@@ -56,6 +56,13 @@ class DecodePool:
         finally:
             self._idle.put(worker)
 
+    def kill_all(self) -> None:
+        """Ends the processes that are idle, as the system does where memory is short."""
+        idle = [self._idle.get() for _ in range(self._idle.qsize())]
+        for worker in idle:
+            worker.end()
+            self._idle.put(worker)
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         while not self._idle.empty():
@@ -83,7 +90,10 @@ class _Worker:
             raise RefusedPicture(str(pixels))
         return Image.frombytes("RGB", size, pixels)
 
-    def kill(self) -> None:
+    def end(self) -> None:
         self._process.kill()
         self._process.join()
+
+    def kill(self) -> None:
+        self.end()
         self._pipe.close()

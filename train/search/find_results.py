@@ -97,7 +97,8 @@ def sample_of(index: OpenedIndex, count: int) -> list[Result]:
     rows = np.unique(np.linspace(0, len(index) - 1, 2 * count).astype(int)) if len(index) else []
     zeros = np.zeros(len(rows))
     results = _results(index, zeros, np.array(rows, int), zeros.astype(int))
-    return [result for result in results if not result.unsafe][::2][:count]
+    safe = [result for result in results if not result.unsafe]
+    return safe[:: max(1, len(safe) // count)][:count]
 
 
 def _reach(count: int) -> int:

@@ -139,9 +139,7 @@ async function welcome(number) {
   $("results").replaceChildren();
   say("");
   try {
-    const { pictures, model, search: kind, recall_at_10: recall, sample } = await asked("/api/index");
-    const how = kind === "exact" ? "searched exactly" : `recall@10 ${recall.toFixed(3)}`;
-    $("about").textContent = `${pictures.toLocaleString("en")} pictures · ${model} · ${how}`;
+    const { sample } = await described;
     if (number === state.asked) $("results").replaceChildren(...sample.map(card));
   } catch (error) {
     if (number === state.asked) say(`${error.message}.`, true);
@@ -337,6 +335,11 @@ addEventListener("keydown", (event) => {
   else if (event.key.startsWith("Arrow") && (!writing || (event.key === "ArrowDown" && event.target.id === "text"))) moveFocus(event);
 });
 
+const described = asked("/api/index");
+described.then(({ pictures, model, search: kind, recall_at_10: recall }) => {
+  const how = kind === "exact" ? "searched exactly" : `recall@10 ${recall.toFixed(3)}`;
+  $("about").textContent = `${pictures.toLocaleString("en")} pictures · ${model} · ${how}`;
+}).catch(() => {});
 readLink();
 search({ keepLink: true });
 if (!location.search) $("text").focus();
