@@ -94,9 +94,11 @@ def find_results(vector: np.ndarray, query: Query, index: OpenedIndex, count: in
 
 def sample_of(index: OpenedIndex, count: int) -> list[Result]:
     """Up to `count` rows from all over the index, none of them scored unsafe; their score is 0."""
-    rows = np.unique(np.linspace(0, len(index) - 1, 2 * count).astype(int)) if len(index) else []
+    if not len(index):
+        return []
+    rows = np.unique(np.linspace(0, len(index) - 1, 2 * count).astype(int))
     zeros = np.zeros(len(rows))
-    results = _results(index, zeros, np.array(rows, int), zeros.astype(int))
+    results = _results(index, zeros, rows, zeros.astype(int))
     safe = [result for result in results if not result.unsafe]
     return safe[:: max(1, len(safe) // count)][:count]
 
