@@ -35,6 +35,7 @@ FORMS = {
     "train": ("-m", "train"),
     "classify": ("-m", "train.classify"),
     "evaluate": ("-m", "train.evaluate"),
+    "search": ("-m", "train.search"),
 }
 
 
@@ -152,8 +153,8 @@ def test_alone_it_lists_the_commands(flags: tuple[str, ...]):
     ("name", "said"),
     [
         ("curat", "did you mean curate?"),
-        ("report", "there are curate, look, takedown, train, classify, evaluate"),
-        ("a\x1b[1m", "there are curate, look, takedown, train, classify, evaluate"),
+        ("report", "there are curate, look, takedown, train, classify, evaluate, search"),
+        ("a\x1b[1m", "there are curate, look, takedown, train, classify, evaluate, search"),
     ],
 )
 def test_an_unknown_command_is_refused(name: str, said: str):

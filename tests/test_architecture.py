@@ -57,6 +57,7 @@ ROOMS = {
         "optim": "settings",
         "runs": "settings data model optim",
         "evaluate": "settings data model runs",
+        "search": "settings data model runs",
         "train": "settings data model optim runs evaluate",
         "classify": "settings data model runs",
     },
