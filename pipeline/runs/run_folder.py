@@ -41,7 +41,7 @@ FETCH_RULES = (
 # What of the job the description has elsewhere, or what changes nothing of the output.
 NOT_DECIDING = (
     *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
-    "unsafe_model",
+    *("unsafe_model", "quiet"),
 )
 JOB_DEFAULTS = {
     setting.name: setting.default

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -22,7 +23,8 @@ from transforms.storage.files import is_local
 
 LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"
-PREFIX, NAME = "shard-", "done"  # of an attempt's scratch folder, and of the file in it
+# Of an attempt's scratch folder, of the count in it, and of the images that it has put aside.
+PREFIX, NAME, SPOOL = "shard-", "done", "spool"
 COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
 _LONGEST = 100  # bytes of such a file: a token, a shard, a count
 
@@ -80,6 +82,7 @@ class ShardCount:
         self._path, self._head, self._clock = folder / NAME, f"{token} {shard}", clock
         self._shard, self._pairs = shard, pairs
         self._begun = self._counted = self._said = clock()
+        self._write(0)  # that it is begun
 
     def __call__(self, done: int) -> None:
         """Says how many pairs are fetched, or have failed; at most twice a second it is written."""
@@ -87,29 +90,53 @@ class ShardCount:
         if now - self._counted < COUNT_S:
             return
         self._counted = now
-        with suppress(OSError):  # a full disk: what is done there says so
-            self._path.write_text(f"{self._head} {done}\n")
+        self._write(done)
         if now - self._said >= LINE_S:
             self._said, rate = now, done / (now - self._begun)
             line = "shard %s: %d of %d images, %.0f a second"
             LOG.info(line, shard_name(self._shard), done, self._pairs, rate)
 
+    def _write(self, done: int) -> None:
+        with suppress(OSError):  # a full disk: what is done there says so
+            self._path.write_text(f"{self._head} {done} {os.getpid()}\n")
 
-def shards_under_way(plan: str, token: str) -> dict[int, int]:
-    """How many pairs are done of the shards that this machine's workers are at; of several attempts
-    at a shard, by the one that is farthest.
+
+class UnderWay(NamedTuple):
+    """A shard that a worker of this machine is at.
+
+    Attributes:
+      pairs: that are done. process: the worker's number.
+      bytes: of the images that it has put aside.
+    """
+
+    pairs: int
+    process: str = ""
+    bytes: int = 0
+
+
+def shards_under_way(plan: str, token: str) -> dict[int, UnderWay]:
+    """The shards that this machine's workers are at; of several attempts at a shard, the one that
+    is farthest.
 
     Args:
       plan: the folder of the plan. token: of the start of the command.
     """
-    done: dict[int, int] = {}
+    under_way: dict[int, UnderWay] = {}
     for path in Path(_scratch(plan)).glob(f"{PREFIX}*/{NAME}"):
-        words = _head_of(path).split()
+        first, *words = _head_of(path).split() or [""]
         # One that is just being written is empty.
-        if len(words) == 3 and words[0] == token and words[1].isdecimal() and words[2].isdecimal():
-            shard, count = int(words[1]), int(words[2])
-            done[shard] = max(count, done.get(shard, 0))
-    return done
+        if first == token and len(words) >= 3 and all(map(str.isdecimal, words[:3])):
+            shard, pairs, process = words[:3]
+            attempt = UnderWay(int(pairs), process, _size_of(path.with_name(SPOOL)))
+            under_way[int(shard)] = max(attempt, under_way.get(int(shard), attempt))
+    return under_way
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # not there yet, or gone by now
+        return 0
 
 
 def _head_of(path: Path) -> str:

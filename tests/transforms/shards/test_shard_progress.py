@@ -10,11 +10,14 @@ from transforms.shards.shard_places import HOLDOUT
 from transforms.shards.shard_progress import (
     COUNT_S,
     ShardCount,
+    UnderWay,
     attempt_folder,
     finished_shards,
     shards_under_way,
 )
 from transforms.storage.files import write_atomically
+
+PROCESS = str(os.getpid())
 
 
 class Clock:
@@ -40,12 +43,13 @@ def test_a_count_is_there_while_the_attempt_is(tmp_path: Path):
     plan, clock = str(tmp_path / "plan"), Clock()
     with attempt_folder(plan) as name:
         count = ShardCount(Path(name), "start", 7, 100, clock)
-        count(1)
-        assert shards_under_way(plan, "start") == {}  # too early to write
+        count(1)  # too early to write
+        assert shards_under_way(plan, "start") == {7: UnderWay(0, PROCESS)}
         for done, at in ((5, COUNT_S), (6, COUNT_S * 1.5), (9, COUNT_S * 2)):
             clock.now = at
             count(done)
-        assert shards_under_way(plan, "start") == {7: 9}
+        (Path(name) / "spool").write_bytes(bytes(123))
+        assert shards_under_way(plan, "start") == {7: UnderWay(9, PROCESS, 123)}
         assert shards_under_way(plan, "an earlier start") == {}
     assert shards_under_way(plan, "start") == {}
 
@@ -57,11 +61,15 @@ def test_of_two_attempts_the_farthest_counts(tmp_path: Path):
         clock.now = 1.0
         for count, done in zip(counts, (40, 12), strict=True):
             count(done)
-        assert shards_under_way(plan, "start") == {3: 40}
+        assert shards_under_way(plan, "start") == {3: UnderWay(40, PROCESS)}
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"start 1", b"start x 5", b"start 1 -5", b"\xff\xfe 1 5", b"start 1 5 6" * 100]
+    "body",
+    [
+        *(b"", b"start 1 5", b"start x 5 9", b"start 1 -5 9", b"\xff\xfe 1 5 9", b"start 1 5 x"),
+        b"start 1 5" + b"6" * 100,
+    ],
 )
 def test_what_is_no_count_is_left_out(tmp_path: Path, body: bytes):
     (tmp_path / "shard-a").mkdir()
@@ -83,4 +91,4 @@ def test_of_a_plan_in_a_store_attempts_are_in_the_folder_for_temporary_files():
         count = ShardCount(Path(name), token, 0, 10, clock)
         clock.now = 1.0
         count(4)
-        assert shards_under_way(plan, token) == {0: 4}
+        assert shards_under_way(plan, token) == {0: UnderWay(4, PROCESS)}
