@@ -49,7 +49,7 @@ class Amount:
         self._pairs_of_whole = 0
         self._under_way: dict[int, UnderWay] = {}
         self._bytes = 0
-        self._listed_again = self._memory_again = 0.0
+        self._listed, self._listed_again, self._memory_again = False, 0.0, 0.0
         self._memory = Memory()
         self._tallies = ShardTallies(out)
         self._time_left: TimeLeft | None = None
@@ -72,11 +72,12 @@ class Amount:
         for shard in new:
             self._under_way.pop(shard, None)
         pairs = self._pairs_of_whole + sum(way.pairs for way in self._under_way.values())
-        if self._time_left is None:
-            self._time_left = TimeLeft(self._sizes, now, new)
-            self._first, new = Done(now, len(self._whole), pairs), set()
-        by_process = {shard: Attempt(*way[:2]) for shard, way in self._under_way.items()}
-        self._time_left.look(now, new, by_process)
+        if self._time_left is None:  # what earlier starts have done is no speed of this one
+            self._first = Done(now, len(self._whole), pairs)
+            self._time_left = TimeLeft(self._sizes, now, new) if self._listed else None
+        else:
+            attempts_now = {n: Attempt(*way[:2]) for n, way in self._under_way.items()}
+            self._time_left.look(now, new, attempts_now)
         fetched = self._tallies.of_this_start.bytes
         self._bytes = max(self._bytes, fetched + sum(w.bytes for w in self._under_way.values()))
         if now >= self._memory_again:
@@ -89,13 +90,13 @@ class Amount:
             self._tallies.of_all,
             self._tallies.of_this_start,
             self._memory,
-            self._time_left.seconds,
+            self._time_left.seconds if self._time_left else None,
         )
 
     @property
     def first(self) -> Done:
         """What was done when this start's first worker began."""
-        begun = self._time_left.begun if self._time_left else 0.0
+        begun = self._time_left.begun if self._time_left else self._first.at
         return self._first._replace(at=begun)
 
     def _list(self, now: float, reading_s: float) -> set[int]:
@@ -103,6 +104,7 @@ class Amount:
         begun, new = time.monotonic(), set[int]()
         with suppress(Exception):  # a store that does not answer: those who write there tell
             new = finished_shards(self._out, self._sizes.keys()) - self._whole
+            self._listed = True
             self._whole |= new
             self._pairs_of_whole += sum(self._sizes[shard] for shard in new)
             self._tallies.add(new, earlier=self._time_left is None)

@@ -161,6 +161,25 @@ def test_workers_out_of_sight_have_worked_since_the_start(tmp_path: Path):
     assert amount.first[:3] == (0.0, 0, 0)
 
 
+def test_what_a_store_tells_of_earlier_starts_only_later_is_no_speed_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    amount, listed = amount_of(tmp_path), [OSError("503"), OSError("503"), {0, 1}, {0, 1}]
+
+    def answer(*_: object) -> set[int]:
+        if isinstance(listed[0], OSError):
+            raise listed.pop(0)
+        return listed.pop(0)
+
+    monkeypatch.setattr("pipeline.report.progress.finished_shards", answer)
+    assert done(amount, 1.0) == (0, 0)
+    assert done(amount, 31.0) == (0, 0)
+    assert amount.look(61.0, listing=True)[1:3] == (2, 190)
+    assert amount.first[:3] == (61.0, 2, 190)
+    last = amount.look(91.0, listing=True)
+    assert (last.left_s, last.new.pairs) == (None, 0)
+
+
 def test_bytes_are_those_put_aside_until_the_stats_tell(tmp_path: Path):
     amount = amount_of(tmp_path)
     count(tmp_path, "a", 0, 60)
