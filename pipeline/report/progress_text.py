@@ -108,7 +108,8 @@ def speeds(first: Done, done: Done, of_all: Done) -> Iterator[str]:
     if done.new.pairs:
         yield f"{_rounded(new / took_s * done.new.arrived / done.new.pairs)} images/s"
     if done.bytes > first.bytes:
-        yield f"{_rounded((done.bytes - first.bytes) / took_s / 1e6)} MB/s"
+        kilobytes = (done.bytes - first.bytes) / took_s / 1e3
+        yield f"{kilobytes:.0f} kB/s" if kilobytes < 1000 else f"{_rounded(kilobytes / 1e3)} MB/s"
 
 
 def _rounded(rate: float) -> str:

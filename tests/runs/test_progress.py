@@ -25,7 +25,7 @@ PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 # Of the speeds and what follows them nothing is known here: the machine may be slow.
 PARTS = (
     *("starting", "writing the last", r"[\w ]+ left", r"\d+\.\d s"),
-    *(r"[\d,.]+ (?:pairs|images|MB)/s", r"[\d.]+% kept", r"[\d.]+ GB(?: in \d+ processes)?"),
+    *(r"[\d,.]+ (?:pairs|images|[kM]B)/s", r"[\d.]+% kept", r"[\d.]+ GB(?: in \d+ processes)?"),
     *(r"failed [\d.]+%(?: \([^)]*\))?", r"dropped \w+ [\d.]+%(?:, \w+ [\d.]+%)*"),
 )
 LINE = re.compile(

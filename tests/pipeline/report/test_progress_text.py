@@ -157,3 +157,12 @@ def test_on_a_screen_each_thing_has_its_line_from_the_beginning():
         "dropped  too_small 15.0%, not_an_image 3.7%",
         "memory   1.0 GB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("fetched", "speed"),
+    [(99_900_000, "999 kB/s"), (100_000_000, "1.0 MB/s"), (2 * 10**12, "20,000 MB/s")],
+)
+def test_bytes_a_second(fetched: int, speed: str):
+    line = progress_line(Done(0.0, 0, 0), Done(100.0, 1, 10_000, fetched), ALL)
+    assert f", {speed}, " in line
