@@ -160,9 +160,12 @@ def _memory(memory: Memory) -> Iterator[str]:
 
 
 def duration(seconds: float) -> str:
-    """A time in one or two units: "45 s", "12 min", "2 h 5 min", "3 d 4 h"."""
+    """A time in one or two units: "45 s", "1 min 35 s", "12 min", "2 h 5 min", "3 d 4 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
+    minutes, rest = divmod(5 * round(seconds / 5), 60)
+    if minutes < 10:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} min"

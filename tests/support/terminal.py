@@ -73,6 +73,8 @@ class Terminal:
                 rows += [""] * (row + 1 - len(rows))
             elif part == "\x1b[A":
                 row -= 1
+            elif part == "\x1b[J":
+                rows[row:] = [rows[row][:column]]
             elif part == "\x1b[K":
                 rows[row] = rows[row][:column]
             else:

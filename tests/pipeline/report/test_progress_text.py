@@ -110,7 +110,11 @@ def test_stored_images_are_read_and_others_fetched(formats: set[str], verb: str)
     [
         (0.2, "0 s"),
         (89.4, "89 s"),
-        (90, "2 min"),
+        (90, "1 min 30 s"),
+        (118, "2 min"),
+        (292, "4 min 50 s"),
+        (597, "9 min 55 s"),
+        (598, "10 min"),
         (5369, "89 min"),
         (5400, "1 h 30 min"),
         (172_700, "47 h 58 min"),
@@ -135,7 +139,7 @@ def test_all_that_is_known_is_on_one_line():
     assert progress_line(Done(0.0, 0, 0), done, ALL) == (
         "12 of 40 shards, 118,204 of 400,000 pairs, 1,182 pairs/s, 946 images/s, 41 MB/s, "
         "61.2% kept, failed 20.0% (dns 9.0%, timeout 6.0%, http_404 3.0%, http_403 1.5%), "
-        "dropped too_small 15.0%, not_an_image 3.7%, 1.2 GB in 3 processes, 5 min left"
+        "dropped too_small 15.0%, not_an_image 3.7%, 1.2 GB in 3 processes, 4 min 50 s left"
     )
 
 
