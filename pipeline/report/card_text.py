@@ -68,6 +68,15 @@ Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3), set as
 
 ![{{ pairs }} pairs were kept: what each step kept and dropped](funnel.svg)
 
+{% if manifest.takedowns -%}
+## Taken down
+Pairs were taken out of this set after it was made. `rejected/` names them as `taken_down`, and
+`taken_down.u64` holds their keys, for whatever was made of the set before.
+{% for taken in manifest.takedowns -%}
+- {{ taken.day }}: {{ n(taken.pairs) }} pairs, by {% for list in taken.lists -%}
+{{ code(list.name) }}{{ ", " if not loop.last }}{% endfor %}
+{% endfor %}
+{% endif -%}
 ## Licence, opt-outs and takedown
 **Licence: to be filled by whoever publishes this set.** The images and texts belong to those who
 published them, and nobody was asked. alignset's own licence is that of its code alone. No
@@ -233,6 +242,14 @@ folders that they were in; `manifest.json` has their sizes, and the versions of 
 | `{{ name }}` | {{ value if value != "" else "(all)" }} |
 {%- endfor %}
 
+{% if manifest.blocklists -%}
+## Blocklists
+Pairs on one of these lists were dropped as `blocked`:
+{% for list in manifest.blocklists -%}
+- {{ code(list.name) }}: {% for kind, count in list.entries.items() -%}
+{{ n(count) }} {{ kind }}{{ ", " if not loop.last }}{% endfor %}; SHA-256 {{ list.sha256 }}
+{% endfor %}
+{% endif -%}
 ## Vocabulary
 {% with known = manifest.vocabulary -%}
 {% if manifest.given_vocabulary -%}

@@ -19,7 +19,12 @@ from pipeline.report.process_memory import Memory, memory_of_processes
 from pipeline.report.progress_text import Done, progress_line, screen_lines, what_is_left
 from pipeline.report.shard_tallies import ShardTallies
 from pipeline.report.time_left import Attempt, TimeLeft
-from transforms.shards.shard_progress import UnderWay, finished_shards, shards_under_way
+from transforms.shards.shard_progress import (
+    UnderWay,
+    finished_shards,
+    load_of_workers,
+    shards_under_way,
+)
 from transforms.storage.files import is_local
 from transforms.workers.fencing import Fence
 
@@ -91,6 +96,7 @@ class Amount:
             self._tallies.of_this_start,
             self._memory,
             self._time_left.seconds if self._time_left else None,
+            load_of_workers(attempts.values()),
         )
 
     @property

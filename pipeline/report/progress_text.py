@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pipeline.report.process_memory import Memory
 from pipeline.report.shard_tallies import Tally
 from transforms.columns.reasons import FETCH_FAILED
+from transforms.shards.shard_progress import Load
 
 _MOST_KINDS = 4  # of failures, and of other reasons
 _LEAST_SHARE = 0.0005  # which is shown as 0.1%
@@ -24,6 +25,7 @@ class Done(NamedTuple):
       tally: of the whole shards. new: of those that this start has finished.
       memory: of the processes of this machine.
       left_s: until all shards are whole; None while nothing tells it.
+      load: the connections of this machine's workers, and what limits them.
     """
 
     at: float
@@ -34,6 +36,7 @@ class Done(NamedTuple):
     new: Tally = Tally()
     memory: Memory = Memory()
     left_s: float | None = None
+    load: Load = Load()
 
 
 def verb_of(formats: Collection[str]) -> str:
@@ -99,8 +102,9 @@ def _amount(done: Done, of_all: Done) -> str:
 
 
 def speeds(first: Done, done: Done, of_all: Done) -> Iterator[str]:
-    """As "812 pairs/s", "640 images/s", "41.2 MB/s": of this start alone. Images are those that
-    arrived, as the shards that this start has finished tell."""
+    """As "812 pairs/s", "640 images/s", "41 MB/s", "931 connections (CPU)": of this start alone.
+    Images are those that arrived, as the shards that this start has finished tell; behind the
+    connections stands what limits them."""
     new, took_s = done.pairs - first.pairs, done.at - first.at
     if new <= 0 or took_s <= 0:
         return
@@ -110,6 +114,8 @@ def speeds(first: Done, done: Done, of_all: Done) -> Iterator[str]:
     if done.bytes > first.bytes:
         kilobytes = (done.bytes - first.bytes) / took_s / 1e3
         yield f"{kilobytes:.0f} kB/s" if kilobytes < 1000 else f"{_rounded(kilobytes / 1e3)} MB/s"
+    if done.load.open and done.pairs < of_all.pairs:
+        yield f"{counted(done.load.open, 'connection')} ({done.load.limited_by})"
 
 
 def _rounded(rate: float) -> str:

@@ -8,9 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from msgspec import UnsetType
+
 from pipeline.job import Job
 from pipeline.rules import OPEN, Rules
-from pipeline.runs.documents import Manifest
+from pipeline.runs.documents import Manifest, NamedList
 from transforms.decontamination.copy_overlap import CopyMeasure
 from transforms.decontamination.embedding_overlap import EmbeddingMeasure
 from transforms.decontamination.overlap_settings import OverlapSettings
@@ -29,14 +31,28 @@ _OWN_DISTANCE = {
 
 
 def commands(manifest: Manifest) -> list[str]:
-    """The command that made a set and those that fetched again, for a shell.
+    """The command that made a set, those that fetched again, and takedowns, for a shell.
 
     Each flag that decides what is kept is there if it was not the default. Files are named without
     the machine's folders. How fast was fetched, and with how many attempts, no manifest tells.
     """
     made, retries = ["alignset curate", *_flags(manifest)], manifest.retries or []
-    again = [[*made, f"--retry_failed={','.join(retry.details)}"] for retry in retries]
-    return [_on_lines(words) for words in (made, *again)]
+    again = [
+        [*_with_lists(made, retry.blocklists), f"--retry_failed={','.join(retry.details)}"]
+        for retry in retries
+    ]
+    takedowns = [
+        ["alignset takedown OUT", *_with_lists([], taken.lists)]
+        + ["--forget_blocked"] * taken.forgotten
+        for taken in manifest.takedowns or []
+    ]
+    return [_on_lines(words) for words in (made, *again, *takedowns)]
+
+
+def _with_lists(words: Sequence[str], lists: list[NamedList] | UnsetType) -> list[str]:
+    """A command with these blocklists in place of others."""
+    others = [word for word in words if not word.startswith("--blocklist=")]
+    return [*others, _flag("blocklist", ",".join(of.name for of in lists))] if lists else others
 
 
 def _on_lines(words: Sequence[str]) -> str:
@@ -93,6 +109,8 @@ def _changed(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
 
 def _files_of_rules(manifest: Manifest) -> Iterator[str]:
     """What the manifest tells in its own way: a vocabulary, evaluation images, a classifier."""
+    if manifest.blocklists:
+        yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))
     if manifest.given_vocabulary:
         yield _flag("vocabulary", Path(manifest.given_vocabulary.path).name)
     if manifest.overlap:

@@ -26,6 +26,7 @@ PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 PARTS = (
     *("starting", "writing the last", r"[\w ]+ left", r"\d+\.\d s"),
     *(r"[\d,.]+ (?:pairs|images|[kM]B)/s", r"[\d.]+% kept", r"[\d.]+ GB(?: in \d+ processes)?"),
+    r"[\d,]+ connections? \([\w -]+\)",
     *(r"failed [\d.]+%(?: \([^)]*\))?", r"dropped \w+ [\d.]+%(?:, \w+ [\d.]+%)*"),
 )
 LINE = re.compile(

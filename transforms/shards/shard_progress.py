@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ STATS = "_stats.json"
 # Of an attempt's scratch folder, of the count in it, and of the images that it has put aside.
 PREFIX, NAME, SPOOL = "shard-", "done", "spool"
 COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
-_LONGEST = 100  # bytes of such a file: a token, a shard, a count
+_LONGEST = 150  # bytes of such a file: a token, a shard, a count, a process and its connections
 
 
 def finished_shards(out: str, planned: Collection[int]) -> set[int]:
@@ -63,12 +63,23 @@ def _scratch(plan: str) -> str:
     return str(Path(plan).parent) if is_local(plan) else tempfile.gettempdir()
 
 
+class Load(NamedTuple):
+    """How many connections are open, and what limits them, as the fetcher has it."""
+
+    open: int = 0
+    limited_by: str = ""
+
+
 class ShardCount:
     """What one attempt has done of a shard, for whoever looks: called with each pair.
 
     Args:
       folder: of the attempt.
       token: of this start of the command. shard: its number. pairs: how many it is given.
+      load: gives this process's connections, and what limits them.
+
+    Attributes:
+      most: connections that were open at once, at most.
     """
 
     def __init__(
@@ -78,27 +89,31 @@ class ShardCount:
         shard: int,
         pairs: int,
         clock: Callable[[], float] = time.monotonic,
+        load: Callable[[], Load] = Load,
     ) -> None:
         self._path, self._head, self._clock = folder / NAME, f"{token} {shard}", clock
-        self._shard, self._pairs = shard, pairs
+        self._shard, self._pairs, self._load, self.most = shard, pairs, load, 0
         self._begun = self._counted = self._said = clock()
-        self._write(0)  # that it is begun
+        self._write(0, Load())  # that it is begun
 
     def __call__(self, done: int) -> None:
         """Says how many pairs are fetched, or have failed; at most twice a second it is written."""
         now = self._clock()
         if now - self._counted < COUNT_S:
             return
-        self._counted = now
-        self._write(done)
+        self._counted, load = now, self._load()
+        self.most = max(self.most, load.open)
+        self._write(done, load)
         if now - self._said >= LINE_S:
             self._said, rate = now, done / (now - self._begun)
             line = "shard %s: %d of %d images, %.0f a second"
             LOG.info(line, shard_name(self._shard), done, self._pairs, rate)
 
-    def _write(self, done: int) -> None:
+    def _write(self, done: int, load: Load) -> None:
         with suppress(OSError):  # a full disk: what is done there says so
-            self._path.write_text(f"{self._head} {done} {os.getpid()}\n")
+            self._path.write_text(
+                f"{self._head} {done} {os.getpid()} {load.open} {load.limited_by}\n"
+            )
 
 
 class UnderWay(NamedTuple):
@@ -106,12 +121,13 @@ class UnderWay(NamedTuple):
 
     Attributes:
       pairs: that are done. process: the worker's number.
-      bytes: of the images that it has put aside.
+      bytes: of the images that it has put aside. load: of the whole process.
     """
 
     pairs: int
     process: str = ""
     bytes: int = 0
+    load: Load = Load()
 
 
 def shards_under_way(plan: str, token: str) -> dict[int, UnderWay]:
@@ -125,11 +141,21 @@ def shards_under_way(plan: str, token: str) -> dict[int, UnderWay]:
     for path in Path(_scratch(plan)).glob(f"{PREFIX}*/{NAME}"):
         first, *words = _head_of(path).split() or [""]
         # One that is just being written is empty.
-        if first == token and len(words) >= 3 and all(map(str.isdecimal, words[:3])):
-            shard, pairs, process = words[:3]
-            attempt = UnderWay(int(pairs), process, _size_of(path.with_name(SPOOL)))
+        if first == token and len(words) >= 4 and all(map(str.isdecimal, words[:4])):
+            shard, pairs, process, connections, *limited_by = words
+            load = Load(int(connections), " ".join(limited_by))
+            attempt = UnderWay(int(pairs), process, _size_of(path.with_name(SPOOL)), load)
             under_way[int(shard)] = max(attempt, under_way.get(int(shard), attempt))
     return under_way
+
+
+def load_of_workers(under_way: Iterable[UnderWay]) -> Load:
+    """The connections of workers together, and what limits the one that has most."""
+    loads: dict[str, Load] = {}
+    for attempt in under_way:
+        loads[attempt.process] = max(attempt.load, loads.get(attempt.process, Load()))
+    most = max(loads.values(), default=Load())
+    return Load(sum(load.open for load in loads.values()), most.limited_by)
 
 
 def _size_of(path: Path) -> int:

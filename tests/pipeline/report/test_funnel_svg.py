@@ -25,7 +25,7 @@ def bars(picture: ET.Element, kind: str) -> list[float]:
 
 
 def test_every_count_and_share_is_in_it():
-    picture = ET.fromstring(funnel_svg(funnel(COUNTS)))
+    picture = ET.fromstring(funnel_svg(funnel(COUNTS, STEPS)))
     words = texts(picture)
     assert words[0] == "2,499 of 10,000 pairs (25.0%) were kept"
     assert [word for word in words if word in STEPS] == [*STEPS]
@@ -37,7 +37,7 @@ def test_every_count_and_share_is_in_it():
 
 
 def test_bars_are_as_long_as_the_counts_say():
-    picture = ET.fromstring(funnel_svg(funnel(COUNTS)))
+    picture = ET.fromstring(funnel_svg(funnel(COUNTS, STEPS)))
     kept, dropped = bars(picture, "kept"), bars(picture, "dropped")
     assert len(kept) == len(STEPS)
     assert kept[-1] == pytest.approx(400 * 0.2499, abs=0.1)
@@ -45,7 +45,9 @@ def test_bars_are_as_long_as_the_counts_say():
 
 
 def test_all_is_within_the_picture():
-    steps = funnel(Counts(10**12, 0, dict.fromkeys((r for s in STEPS.values() for r in s), 10**10)))
+    steps = funnel(
+        Counts(10**12, 0, dict.fromkeys((r for s in STEPS.values() for r in s), 10**10)), STEPS
+    )
     picture = ET.fromstring(funnel_svg(steps))
     _, _, width, height = map(float, picture.get("viewBox", "").split())
     assert width == WIDTH
@@ -57,7 +59,7 @@ def test_all_is_within_the_picture():
 
 
 def test_a_funnel_of_nothing_is_drawn():
-    picture = ET.fromstring(funnel_svg(funnel(Counts())))
+    picture = ET.fromstring(funnel_svg(funnel(Counts(), STEPS)))
     assert texts(picture)[0] == "0 of 0 pairs were kept"
     assert not any(bars(picture, "kept"))
 
@@ -71,6 +73,6 @@ def test_words_of_somebody_else_are_text_alone():
 
 
 def test_within_a_page_the_style_is_the_pages():
-    drawn = funnel_svg(funnel(COUNTS), standalone=False)
+    drawn = funnel_svg(funnel(COUNTS, STEPS), standalone=False)
     assert "<style" not in drawn
-    assert f"<style>{STYLE}</style>" in funnel_svg(funnel(COUNTS))
+    assert f"<style>{STYLE}</style>" in funnel_svg(funnel(COUNTS, STEPS))

@@ -24,7 +24,7 @@ def finish(out: Path, shard: int) -> None:
 def count(out: Path, attempt: str, shard: int, done: int, token: str = "now") -> None:
     folder = out / "_temporary" / f"shard-{attempt}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "done").write_text(f"{token} {shard} {done} 4711\n")
+    (folder / "done").write_text(f"{token} {shard} {done} 4711 0\n")
 
 
 def amount_of(out: Path) -> Amount:

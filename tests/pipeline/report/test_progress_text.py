@@ -15,6 +15,7 @@ from pipeline.report.progress_text import (
     what_is_left,
 )
 from pipeline.report.shard_tallies import Tally
+from transforms.shards.shard_progress import Load
 
 TALLY = Tally(
     pairs=100_000,
@@ -140,6 +141,14 @@ def test_all_that_is_known_is_on_one_line():
         "12 of 40 shards, 118,204 of 400,000 pairs, 1,182 pairs/s, 946 images/s, 41 MB/s, "
         "61.2% kept, failed 20.0% (dns 9.0%, timeout 6.0%, http_404 3.0%, http_403 1.5%), "
         "dropped too_small 15.0%, not_an_image 3.7%, 1.2 GB in 3 processes, 4 min 50 s left"
+    )
+
+
+def test_connections_stand_with_what_limits_them():
+    done = Done(100.0, 12, 118_204, left_s=30, load=Load(1931, "CPU"))
+    assert progress_line(Done(0.0, 0, 0), done, ALL) == (
+        "12 of 40 shards, 118,204 of 400,000 pairs, 1,182 pairs/s, 1,931 connections (CPU), "
+        "30 s left"
     )
 
 
