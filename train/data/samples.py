@@ -9,7 +9,6 @@ from train.data.shard_streams import ShardStream
 from train.errors import TrainingError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-_WANTED = (*IMAGE_EXTENSIONS, "txt")
 LONGEST_IMAGE = 1 << 25  # bytes; a larger one is not read
 LONGEST_TEXT = 1 << 14  # bytes of a text that are read: its first 64 tokens are learned from
 _LONGEST_NAME = 1 << 12  # bytes: as long as a path can be
@@ -52,7 +51,12 @@ def caption_lines(text: str) -> list[str]:
 
 
 def shard_samples(
-    shard: str | ShardStream, first: int = 0, *, at: int = 0, starts: list[int] | None = None
+    shard: str | ShardStream,
+    first: int = 0,
+    *,
+    at: int = 0,
+    starts: list[int] | None = None,
+    text: str = "txt",
 ) -> Iterator[Sample]:
     """The samples of one shard, from a byte on where a sample begins.
 
@@ -63,7 +67,9 @@ def shard_samples(
       shard: by its name, or as a stream that stands at `at`, which is closed.
       first: so many are left out, and only their headers read.
       starts: gets the byte where each sample's headers begin. Images are not read then, and empty.
+      text: the extension of what is a sample's text, such as cls for the number of its class.
     """
+    extensions = (*IMAGE_EXTENSIONS, text)
     with ShardStream(shard, at) if isinstance(shard, str) else shard as stream:
         number, key, of = -1, "", 0
         fields: dict[str, bytes | None] = {}
@@ -75,31 +81,31 @@ def shard_samples(
                 continue
             if (folder + slash + stem, tar) != (key, of):
                 if number >= 0:
-                    sample = _sample(key, fields, parts)
+                    sample = _sample(key, fields, parts, text)
                     if number >= first:
                         yield sample
                 number, key, fields, of = number + 1, folder + slash + stem, {}, tar
                 if starts is not None:
                     starts.append(place)
             extension = extension.lower()
-            if extension in _WANTED and extension not in fields:
-                wanted = number >= first and (starts is None or extension == "txt")
+            if extension in extensions and extension not in fields:
+                wanted = number >= first and (starts is None or extension == text)
                 fields[extension] = _field(stream, extension, size) if wanted else b""
         if number >= first:
-            yield _sample(key, fields, parts)
+            yield _sample(key, fields, parts, text)
 
 
 def _field(stream: ShardStream, extension: str, size: int) -> bytes | None:
     """What is used of a file; None of an image that is too large."""
-    if extension == "txt":
+    if extension not in IMAGE_EXTENSIONS:
         return _exactly(stream, min(size, LONGEST_TEXT))
     return _exactly(stream, size) if size <= LONGEST_IMAGE else None
 
 
-def _sample(key: str, fields: dict[str, bytes | None], parts: set[int]) -> Sample:
+def _sample(key: str, fields: dict[str, bytes | None], parts: set[int], text_in: str) -> Sample:
     images = [fields[extension] for extension in IMAGE_EXTENSIONS if extension in fields]
-    text = (fields.get("txt") or b"").decode("utf-8", "replace").strip()
-    whole = bool(images) and "txt" in fields
+    text = (fields.get(text_in) or b"").decode("utf-8", "replace").strip()
+    whole = bool(images) and text_in in fields
     scattered = not whole and hash(key) in parts
     if not whole and len(parts) < _MOST_PARTS:
         parts.add(hash(key))
