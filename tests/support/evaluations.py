@@ -35,11 +35,15 @@ def run(task: str, *flags: object, cache: Path | None = None) -> int:
         return main(arguments)
 
 
-def colour_folders(root: Path, each: int = 3) -> Path:
-    """A folder for each of COLOURS, with pictures that are nearly of its colour."""
+def colour_folders(root: Path, each: int = 3, first: int = 0) -> Path:
+    """A folder for each of COLOURS, with pictures that are nearly of its colour.
+
+    Args:
+      first: the number of the first picture; no two numbers have the same pixels.
+    """
     for name, (red, green, blue) in COLOURS.items():
         (root / name).mkdir(parents=True)
-        for i in range(each):
-            near = (max(red - i, 0), max(green - 2 * i, 0), blue)
+        for i in range(first, first + each):
+            near = (max(red - i, 0), abs(green - 2 * i), blue)
             (root / name / f"{i}.png").write_bytes(encoded(Image.new("RGB", (12, 9), near)))
     return root

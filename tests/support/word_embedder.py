@@ -3,11 +3,13 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from tests.support.train_shards import COLOURS
+from train.evaluate.feature_store import Features, FeatureStore
 
 
 class WordEmbedder:
@@ -46,3 +48,10 @@ class WordEmbedder:
 def unit(rows: np.ndarray) -> np.ndarray:
     rows = np.asarray(rows, np.float32)
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def kept(folder: Path, rows: np.ndarray) -> Features:
+    """float32[n, d] as features on disk."""
+    store = FeatureStore(folder, rows.shape[1])
+    keys = [i.to_bytes(8, "big") * 4 for i in range(len(rows))]
+    return store.rows(store.add(keys, rows.astype(np.float32)))

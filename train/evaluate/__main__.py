@@ -4,7 +4,6 @@ Prints one JSON object; --page=FILE writes pictures beside it.
 """
 
 import difflib
-import importlib
 import json
 import sys
 from argparse import Namespace
@@ -38,8 +37,6 @@ def _run(arguments: list[str], name: str) -> int:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TASKS)}"
         raise SettingsError(f"there is no task {task!r}; {hint}")
     flags = task_parser(name, task).parse_args(rest)
-    if flags.batch_size < 1:
-        raise SettingsError(f"batch_size must be at least 1; got {flags.batch_size}")
     print(json.dumps(evaluate(task, flags)))
     return 0
 
@@ -54,16 +51,17 @@ def evaluate(task: str, flags: Namespace) -> dict[str, Any]:
     from train.evaluate.embedding import Embedding
     from train.evaluate.outcome import whole_result
     from train.evaluate.page import check_page, write_page
+    from train.evaluate.task_runs import check_flags, run_task
     from train.model.embed import open_embedder
 
+    check_flags(flags)
     check_page(flags.page)
-    code = importlib.import_module(f"train.evaluate.tasks.{task}")
 
     @cache  # what is wrong with a set is told before a model is read
     def open_embedding() -> Embedding:
         return Embedding(open_embedder(flags.model), flags.cache, flags.batch_size)
 
-    outcome = code.evaluate(flags, open_embedding)
+    outcome = run_task(task, flags, open_embedding)
     data = {
         name: value
         for name, value in vars(flags).items()

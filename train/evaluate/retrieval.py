@@ -190,21 +190,31 @@ def both_ranks(pairs: Captioned) -> tuple[Ints, Ints]:
     )
 
 
-def ranks(queries: Rows, candidates: Rows, right: Right) -> Ints:
-    """int64[q]: as `both_ranks`, of one direction."""
+def ranks(queries: Rows, candidates: Rows, right: Right, left_out: Right | None = None) -> Ints:
+    """int64[q]: as `both_ranks`, of one direction.
+
+    Args:
+      left_out: for each query the candidates that are no candidates for it, such as itself.
+    """
     result = np.zeros(len(queries), np.int64)
     for rows in _slices(len(queries), max(1, _AT_ONCE // _WIDEST)):
-        of_queries = queries[rows]
-        best = np.full((len(of_queries), 1), -np.inf)
+        best = np.full((rows.stop - rows.start, 1), -np.inf)
         blocks = _slices(len(candidates), _WIDEST)
-        only = _scores(of_queries, candidates[blocks[0]]) if len(blocks) == 1 else None
+
+        def scores_of_block(columns: slice, rows: slice = rows) -> np.ndarray:
+            scores = _scores(queries[rows], candidates[columns])
+            if left_out is not None:
+                scores = np.where(left_out.mask(rows, columns), -np.inf, scores)
+            return scores
+
+        only = scores_of_block(blocks[0]) if len(blocks) == 1 else None
         # Twice through all: how good the best right one is, then how many wrong ones are as good.
         for columns in blocks:
-            scores = _scores(of_queries, candidates[columns]) if only is None else only
+            scores = scores_of_block(columns) if only is None else only
             hits = np.where(right.mask(rows, columns), scores, -np.inf)
             best = np.maximum(best, hits.max(axis=1, keepdims=True))
         for columns in blocks:
-            scores = _scores(of_queries, candidates[columns]) if only is None else only
+            scores = scores_of_block(columns) if only is None else only
             wrong = np.where(right.mask(rows, columns), -np.inf, scores)
             result[rows] += (wrong >= best).sum(axis=1)
     return result

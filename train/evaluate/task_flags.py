@@ -85,9 +85,80 @@ def zero_shot(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _labelled_sets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", required=True, help="images with classes to learn from, as zero_shot has them"
+    )
+    parser.add_argument("--test", required=True, help="images with classes to be told")
+    parser.add_argument(
+        "--classes", default="", help="their names, as of zero_shot; shards must have them"
+    )
+
+
+def knn(parser: argparse.ArgumentParser) -> None:
+    _labelled_sets(parser)
+    parser.add_argument("--k", type=int, default=1, help="nearest images that vote (1)")
+    parser.add_argument(
+        "--temperature", type=float, default=0.07, help="a vote is exp(cosine / this) (0.07)"
+    )
+
+
+def probe(parser: argparse.ArgumentParser) -> None:
+    _labelled_sets(parser)
+    parser.add_argument(
+        "--validation",
+        default="",
+        help="images with classes to choose the strength with; empty: a fifth of each class",
+    )
+
+
+def segmentation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, help="a folder of images")
+    parser.add_argument(
+        "--masks", required=True, help="a folder with a .png of the same name for each image"
+    )
+    parser.add_argument("--classes", required=True, help="a file with a line for each class")
+    parser.add_argument(
+        "--first_value",
+        type=int,
+        default=0,
+        help="the mask's value of the first class; those of none do not count (0; ADE20K: 1)",
+    )
+    parser.add_argument("--prompts", default="", help="as of zero_shot; empty: 'a photo of a {}.'")
+
+
+def words(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="a .csv or .tsv with columns word1, word2, and SimLex999, score or similarity",
+    )
+    parser.add_argument("--prompt", default="{}", help="what is embedded of a word ({})")
+
+
+def crisscrossed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", required=True, help="the folder with sits_test.csv, sts_test.csv, sis_test.csv"
+    )
+    parser.add_argument("--captions", required=True, help="Karpathy's dataset_coco.json")
+    parser.add_argument("--images", default="", help="the folder of MSCOCO's images")
+    parser.add_argument("--split", default="test", help="test or val (test)")
+
+
+def suite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, help="a YAML with the data sets and their tasks")
+    parser.add_argument("--out", required=True, help="a folder for the results and the table")
+
+
 TASKS = {
     "retrieval": Task("texts by images and images by texts", retrieval),
     "zero_shot": Task("classes told by their names alone", zero_shot),
+    "knn": Task("classes by the nearest labelled images", knn),
+    "probe": Task("classes by a linear classifier over frozen features", probe),
+    "segmentation": Task("pixels told by the classes' names alone", segmentation),
+    "words": Task("how near words are, beside people's judgement", words),
+    "crisscrossed": Task("Crisscrossed Captions: retrieval and judgements", crisscrossed),
+    "suite": Task("all of these over a YAML of data sets, with one table", suite),
 }
 
 
@@ -108,7 +179,21 @@ def overview(name: str) -> str:
 
 
 def task_parser(name: str, task: str) -> Parser:
-    parser = Parser(prog=f"{name} {task}", description=TASKS[task].does.capitalize() + ".")
+    does = TASKS[task].does
+    parser = Parser(
+        prog=f"{name} {task}",
+        usage="%(prog)s [flags]",
+        description=f"{does[0].upper()}{does[1:]}. Prints one JSON object.",
+    )
     TASKS[task].add_flags(parser)
     add_usual_flags(parser)
     return parser
+
+
+def suite_flags(task: str, words: list[str]) -> argparse.Namespace:
+    """A task's flags, as a suite gives them.
+
+    Raises:
+      SettingsError: one is missing, or is none of the task's.
+    """
+    return task_parser("python -m train.evaluate", task).parse_args(words)
