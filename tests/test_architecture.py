@@ -35,10 +35,11 @@ ROOMS = {
         "pairs": "",
         "corpus": "pairs",
         "fetching": "",
+        "blocklists": "pairs corpus fetching",
         "images": "",
         "decontamination": "images",
         "safety": "images",
-        "shards": "decontamination fetching images safety",
+        "shards": "blocklists decontamination fetching images pairs safety",
     },
     "pipeline": {
         "settings": "",
@@ -46,6 +47,7 @@ ROOMS = {
         "runs": "settings inputs",
         "report": "settings inputs runs",
         "look": "settings runs",
+        "takedown": "settings inputs runs report",
         "pipeline": "settings inputs runs report",
     },
     "train": {
@@ -199,9 +201,9 @@ WITHOUT_A_TEST = """
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/corpus/remembered
+    transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/fetching/fetch_settings transforms/fetching/host_queue
-    transforms/fetching/curl_handle transforms/fetching/curl_multi
+    transforms/fetching/curl_multi transforms/fetching/routes
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
     transforms/images/pillow_bounds transforms/shards/build_shard

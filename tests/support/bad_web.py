@@ -24,8 +24,8 @@ class BadWeb(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 512
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Connection)
+    def __init__(self, host: str) -> None:
+        super().__init__((host, 0), _Connection)
         self.heads: list[str] = []
         self.lock = threading.Lock()
         self.most_at_once = self.at_once = 0
@@ -177,6 +177,6 @@ class _Connection(socketserver.StreamRequestHandler):
         return self.send("301 Moved", b"", f"Location: {target}")
 
 
-def bad_web() -> AbstractContextManager[BadWeb]:
-    """A `BadWeb` that serves while the block runs."""
-    return serving(BadWeb())
+def bad_web(*, everywhere: bool = False) -> AbstractContextManager[BadWeb]:
+    """A `BadWeb` that serves while the block runs, perhaps on all addresses of loopback."""
+    return serving(BadWeb("0.0.0.0" if everywhere else "127.0.0.1"))

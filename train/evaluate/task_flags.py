@@ -58,6 +58,11 @@ def retrieval(parser: argparse.ArgumentParser) -> None:
         help="each line of a shard's text is a caption of its image",
     )
     parser.add_argument(
+        "--caption_field",
+        default="",
+        help="of a shard's KEY.json, which has the caption or a list of them; empty: KEY.txt",
+    )
+    parser.add_argument(
         "--captions_per_image", type=int, default=0, help="only so many, the first; 0: all"
     )
 

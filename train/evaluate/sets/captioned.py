@@ -50,13 +50,15 @@ class CaptionedShards:
 
     Attributes:
       lines: each line of a text is a caption.
+      field: of KEY.json, in which the captions are; empty: they are in KEY.txt.
     """
 
     shards: tuple[str, ...]
     lines: bool
+    field: str = ""
 
     def __iter__(self) -> Iterator[CaptionedImage]:
-        for key, data, text in read_samples(self.shards):
+        for key, data, text in read_samples(self.shards, self.field):
             texts = caption_lines(text) if self.lines else [text]
             yield CaptionedImage(data, [Caption(each) for each in texts], key)
 
@@ -65,7 +67,13 @@ CaptionedSet = CaptionedFiles | CaptionedShards
 
 
 def find_captioned(
-    data: str, *, images: str = "", split: str = "test", lines: bool = False, most: int = 0
+    data: str,
+    *,
+    images: str = "",
+    split: str = "test",
+    lines: bool = False,
+    field: str = "",
+    most: int = 0,
 ) -> CaptionedSet:
     """The set that `data` names: a .json as Karpathy's, a table, else shards.
 
@@ -73,6 +81,7 @@ def find_captioned(
       images: the folder of the images that a file names; empty: the file's own folder.
       split: which of a file's splits, where it has any; empty: all.
       lines: of shards, whether each line of a text is a caption.
+      field: of shards, in which field of KEY.json the captions are; empty: in KEY.txt.
       most: captions of an image that are used, the first ones; 0: all.
 
     Raises:
@@ -82,7 +91,7 @@ def find_captioned(
     if path.suffix.lower() not in (".json", *TABLES):
         if images:
             raise SettingsError(f"--images goes with a file of captions; {data!r} is none")
-        return CaptionedShards(tuple(find_shards(data)), lines)
+        return CaptionedShards(tuple(find_shards(data)), lines or bool(field), field)
     if not path.is_file():
         raise SettingsError(f"there is no file {data}: name a file of captions, or shards")
     read = _read_karpathy if path.suffix.lower() == ".json" else _read_table

@@ -48,7 +48,7 @@ class LabelledShards:
 
     def __iter__(self) -> Iterator[LabelledImage]:
         for shard in self.shards:
-            for sample in shard_samples(shard, text="cls"):
+            for sample in shard_samples(shard, text_file="cls"):
                 if sample.image is not None and sample.text is not None:
                     yield LabelledImage(sample.image, sample.text, sample.key)
 

@@ -80,6 +80,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
         images=flags.images,
         split=flags.split,
         lines=flags.caption_lines,
+        field=flags.caption_field,
         most=flags.captions_per_image,
     )
     embedded = embed_captioned(captioned_set, open_embedding(), flags.data)

@@ -63,6 +63,9 @@ def test_shards(tmp_path: Path):
     for lines, texts in ((False, ["one\ntwo"]), (True, ["one", "two"])):
         (image,) = find_captioned(str(tar), lines=lines)
         assert ([c.text for c in image.captions], image.name) == (texts, "k")
+    tar = write_tar(tmp_path / "b.tar", {"k.png": b"1", "k.json": b'{"c": ["one", "two"]}'})
+    (image,) = find_captioned(str(tar), field="c")
+    assert [c.text for c in image.captions] == ["one", "two"]
 
 
 @pytest.mark.parametrize(
