@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 KEPT = "kept"
+IDLE_MS = 10_000  # our default of --idle_timeout_s
 # What is right for a host, by the first label of its name, else for the first part of a path.
 RIGHT_OF_HOST = {
     "gone": {"dns"},
@@ -113,9 +114,12 @@ def write_urls(path: Path, urls: Sequence[str]) -> None:
 
 
 def right_outcomes(url: str) -> set[str]:
-    """What may come of a URL; what a host does goes before what a path says."""
+    """What may come of a URL; what a host does goes before what a path says. Whoever is silent for
+    longer than --idle_timeout_s may be given up."""
     _, _, host, path, *_ = url.split("/")
-    return RIGHT_OF_HOST.get(host.split("-")[0]) or RIGHT_OF_PATH[path]
+    delay_ms = int(url.partition("?d=")[2].partition("&")[0])
+    late = {"timeout"} if delay_ms > IDLE_MS else set()
+    return (RIGHT_OF_HOST.get(host.split("-")[0]) or RIGHT_OF_PATH[path]) | late
 
 
 def our_outcomes(out: Path) -> Iterator[tuple[str, str]]:
@@ -161,6 +165,6 @@ def judged(urls: Sequence[str], outcomes: Iterator[tuple[str, str]]) -> Verdict:
         if len(ends) != 1 or ends[0] not in right_outcomes(url)
     ]
     kept = sum(ends == [KEPT] for ends in of_url.values())
-    good = sum(right_outcomes(url) == {KEPT} for url in urls)
+    lost = sum(right_outcomes(url) == {KEPT} and of_url[url] != [KEPT] for url in urls)
     ends = Counter(end for all_ends in of_url.values() for end in all_ends)
-    return Verdict(kept, good - kept, len(wrong), wrong[:5], ends)
+    return Verdict(kept, lost, len(wrong), wrong[:5], ends)

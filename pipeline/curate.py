@@ -24,9 +24,11 @@ from pipeline.runs.work_folder import (
     WorkFolder,
     WrittenShard,
 )
+from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent, ReadSplit
 from transforms.corpus.hash_sets import HashFile, WriteHashSets
-from transforms.corpus.judge_pairs import JudgePairs, TextRules
+from transforms.corpus.judge_batch import Blocking, TextRules
+from transforms.corpus.judge_pairs import JudgePairs
 from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
 from transforms.decontamination.evaluation_files import parts_of
 from transforms.decontamination.evaluation_index import sets_of
@@ -59,12 +61,14 @@ class Places:
       out: the output folder. work: a folder in it, gone when the run ends.
       blocks: how blocks of hashes cross the shuffles.
       fence: what keeps the workers of an earlier start out.
+      blocklists: what must not be in the set.
     """
 
     out: str
     work: WorkFolder
     blocks: Blocks
     fence: Fence
+    blocklists: Blocklists = NO_LISTS
 
 
 def parse_pages(
@@ -134,6 +138,7 @@ def curate_texts(
 def _judge_pairs(
     read: ReadSplit, sets: beam.PCollection, command: Command, places: Places
 ) -> JudgePairs:
+    blocking = Blocking(places.blocklists.of_pairs, command.job.forget_blocked)
     return JudgePairs(
         read=read,
         blocks=places.blocks,
@@ -142,6 +147,7 @@ def _judge_pairs(
         out=places.out,
         work=places.work.path,
         plan=not command.job.text_only,
+        blocking=blocking if places.blocklists.lists else None,
     )
 
 
@@ -237,7 +243,7 @@ def curate_images(
     """
     index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
-    settings = _shard_settings(command, unsafe_model)
+    settings = _shard_settings(command, unsafe_model, places.blocklists)
     stats = (
         numbers
         | "SpreadShards" >> beam.Reshuffle()
@@ -274,7 +280,9 @@ def curate_images(
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
 
 
-def _shard_settings(command: Command, unsafe_model: UnsafeModel | None) -> ShardSettings:
+def _shard_settings(
+    command: Command, unsafe_model: UnsafeModel | None, blocklists: Blocklists
+) -> ShardSettings:
     rules = command.rules
     of_images = ImageRules(
         min_side=rules.min_image_side,
@@ -282,7 +290,8 @@ def _shard_settings(command: Command, unsafe_model: UnsafeModel | None) -> Shard
         min_evaluation_distance=rules.min_evaluation_distance,
         max_unsafe_score=rules.max_unsafe_score,
     )
-    return ShardSettings(of_images, command.fetch, command.resize, unsafe_model)
+    forget, how = command.job.forget_blocked, (command.fetch, command.resize)
+    return ShardSettings(of_images, *how, unsafe_model, blocklists, forget)
 
 
 def _evaluation_index(

@@ -22,7 +22,8 @@ from pipeline.report.fetch_report import render_connections, render_failed, rend
 from pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
-from pipeline.report.progress import ImageProgress, counted, say, verb_of
+from pipeline.report.progress import ImageProgress, be_quiet, say
+from pipeline.report.progress_text import counted, verb_of
 from pipeline.report.scoring_cost import scoring_cost
 from pipeline.retry import retry_failed
 from pipeline.runs.documents import BrokenInput, Connections, Funnel
@@ -55,6 +56,7 @@ def run(command: Command) -> None:
       TooLittleKeptError: it has ended, and nothing or almost nothing was kept.
     """
     job = command.job
+    be_quiet(job.quiet)
     FileSystems.set_options(command.beam)  # Beam does it where a pipeline is made
     check_retry(command)
     check_stores(command)
@@ -69,7 +71,12 @@ def run(command: Command) -> None:
         _translate(command, source)
         return
     description = describe_run(
-        command, source.files, source.evaluation, source.vocabulary, source.unsafe_model
+        command,
+        source.files,
+        source.evaluation,
+        source.vocabulary,
+        source.unsafe_model,
+        source.blocklists,
     )
     folder = RunFolder(job.output, description, retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
@@ -112,7 +119,8 @@ class Run:
         self.command, self.folder, self.source = command, folder, source
         self.engine = Engine(command.beam, folder.fence.token)
         blocks = Blocks(folder.blocks_folder() if self.engine.in_process else None)
-        self.places = Places(everywhere(folder.out), folder.work, blocks, folder.fence)
+        blocklists = source.blocklists.moved(folder.work.blocklists)
+        self.places = Places(everywhere(folder.out), folder.work, blocks, folder.fence, blocklists)
 
     def finish(self) -> Funnel | None:
         """Does what is left to do; None where a job was only handed over."""
@@ -230,7 +238,7 @@ def _translate(command: Command, source: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
     out = command.job.output.rstrip("/")
     work = WorkFolder(f"{out}/_temporary")
-    places = Places(out, work, Blocks(), Fence(work.start, "dry"))
+    places = Places(out, work, Blocks(), Fence(work.start, "dry"), source.blocklists)
     engine = Engine(command.beam, "dry")
     splits, made = [*source.splits], 1
     if source.pages:

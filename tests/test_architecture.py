@@ -37,9 +37,10 @@ ROOMS = {
         "pairs": "",
         "corpus": "pairs",
         "fetching": "wishes",
+        "blocklists": "pairs corpus fetching",
         "decontamination": "images",
         "safety": "images",
-        "shards": "decontamination fetching images safety wishes",
+        "shards": "blocklists decontamination fetching images pairs safety wishes",
     },
     "pipeline": {
         "settings": "",
@@ -47,6 +48,7 @@ ROOMS = {
         "runs": "settings inputs",
         "report": "settings inputs runs",
         "look": "settings runs",
+        "takedown": "settings inputs runs report",
         "pipeline": "settings inputs runs report",
     },
     "train": {
@@ -56,6 +58,7 @@ ROOMS = {
         "optim": "settings",
         "runs": "settings data model optim",
         "evaluate": "settings data model runs",
+        "search": "settings data model runs",
         "train": "settings data model optim runs evaluate",
         "classify": "settings data model runs",
     },
@@ -197,16 +200,17 @@ def test_tests_are_in_tests_alone() -> None:
 
 # Modules that are tested through those that use them.
 WITHOUT_A_TEST = """
-    transforms/columns/pair_columns transforms/columns/opt_outs
-    transforms/wishes/embedded transforms/storage/blocks transforms/workers/unexpected
+    transforms/columns/opt_outs transforms/wishes/embedded
+    transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/corpus/remembered
+    transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/fetching/fetch_settings transforms/fetching/host_queue
     transforms/fetching/curl_multi
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
     transforms/images/pillow_bounds transforms/shards/build_shard
+    transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
 """
 

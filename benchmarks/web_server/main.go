@@ -169,8 +169,10 @@ func (w *web) serve(raw net.Conn, config *tls.Config) {
 			return
 		}
 		one := w.seen.begin(name)
-		again := w.answer(connection, raw, path, name)
-		w.seen.end(one)
+		// Before the last byte goes out: after it, the client may have begun another.
+		end := sync.OnceFunc(func() { w.seen.end(one) })
+		again := w.answer(connection, raw, path, name, end)
+		end()
 		if !again {
 			return
 		}
@@ -203,21 +205,24 @@ var statuses = map[string]string{
 }
 
 // Whether the connection lives on.
-func (w *web) answer(connection, raw net.Conn, path, name string) bool {
+func (w *web) answer(connection, raw net.Conn, path, name string, end func()) bool {
 	path, query, _ := strings.Cut(path, "?")
 	parts := strings.SplitN(strings.TrimPrefix(path, "/"), "/", 2)
 	if ms, err := strconv.Atoi(strings.TrimPrefix(strings.SplitN(query, "&", 2)[0], "d=")); err == nil {
 		time.Sleep(time.Duration(ms) * time.Millisecond)
 	}
 	if strings.HasPrefix(name, "silent-") {
+		end()                           // when the client gives up is not known in time
 		_, _ = io.Copy(io.Discard, raw) // until the other side hangs up
 		return false
 	}
 	if status, ok := statuses[parts[0]]; ok {
+		end()
 		_, err := io.WriteString(connection, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
 		return err == nil
 	}
 	if len(parts) < 2 || w.files[parts[1]] == nil {
+		end()
 		_, err := io.WriteString(connection, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 		return err == nil
 	}
@@ -227,10 +232,10 @@ func (w *web) answer(connection, raw net.Conn, path, name string) bool {
 		}
 		return false
 	}
-	return w.send(connection, parts[0], parts[1])
+	return w.send(connection, parts[0], parts[1], end)
 }
 
-func (w *web) send(connection net.Conn, kind, file string) bool {
+func (w *web) send(connection net.Conn, kind, file string, end func()) bool {
 	body := w.files[file]
 	head := "HTTP/1.1 200 OK\r\nContent-Type: " + contentType(file) + "\r\nContent-Length: " +
 		strconv.Itoa(len(body)) + "\r\n\r\n"
@@ -245,6 +250,9 @@ func (w *web) send(connection net.Conn, kind, file string) bool {
 	for at := 0; at < len(data); at += step {
 		part := data[at:min(at+step, len(data))]
 		w.pace.wait(len(part))
+		if at+step >= len(data) {
+			end()
+		}
 		if _, err := connection.Write(part); err != nil {
 			return false
 		}

@@ -1,18 +1,24 @@
-"""The closing documents of an output: funnel.json, the card, and last of all manifest.json."""
+"""The closing documents of an output: funnel.json, the card and what goes with it, and last of all
+manifest.json."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from msgspec import UNSET, UnsetType
 
 from pipeline.inputs.earlier_sets import EarlierSet
 from pipeline.report.card import dataset_card
 from pipeline.report.contents import fetch_days, look_into
+from pipeline.report.croissant import croissant
+from pipeline.report.datasheet import datasheet
 from pipeline.report.fetch_report import failed_fetches, opt_outs
 from pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
+from pipeline.report.funnel_svg import funnel_svg
 from pipeline.report.history import carry_history, earlier_manifests
 from pipeline.runs.documents import (
     BrokenInput,
@@ -32,7 +38,13 @@ from pipeline.runs.work_folder import (
     TextSummary,
     WrittenShard,
 )
-from transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS, TEXT_STEPS
+from transforms.columns.reasons import (
+    FETCH_FAILED,
+    IMAGE_STEPS,
+    TAKEDOWN_STEPS,
+    TAKEN_DOWN,
+    TEXT_STEPS,
+)
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularyFile
 from transforms.corpus.vocabulary_file import HASHING, NAME
@@ -72,7 +84,10 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
             raise RuntimeError(f"the shards were given other pairs than the {kept} that are kept")
         steps, kept = whole_funnel(text.counts, images.counts), images.counts.kept
         check_funnel(steps, kept)
-    pages, shards = folder.work.find_pages(), _renumbered(folder, images.shards)
+    pages, shards = (
+        folder.work.find_pages(),
+        renumbered(folder.out, folder.work.path, images.shards),
+    )
     manifest = Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
         versions={name: installed()[name] for name in DECIDING},
@@ -80,7 +95,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,
         evaluation_index=Path(images.evaluation_index).name or UNSET,
-        shards=_entries(shards),
+        shards=entries(shards),
         holdout=_held_out(folder, shards),
         fetched=fetch_days(folder.out, shards, folder.description),
     )
@@ -131,7 +146,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     images, manifest = folder.work.find_images(), base.manifest
     assert images is not None, "the image plane has ended"
     # What was tried again is counted where that ended.
-    texts, before = planes_of(base.funnel)
+    texts, before, taken_down = planes_of(base.funnel)
     details = base.funnel.fetch.details
     failed = before.dropped.get(FETCH_FAILED, 0)
     tried = sum(details[detail] for detail in plan.details)
@@ -141,7 +156,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
             "was a file in rejected/ changed?"
         )
     untouched = replace(before, dropped=before.dropped | {FETCH_FAILED: failed - tried})
-    steps = whole_funnel(texts, add_counts([untouched, images.counts]))
+    steps = whole_funnel(texts, add_counts([untouched, images.counts]), taken_down)
     kept = manifest.pairs + images.counts.kept
     check_funnel(steps, kept)
     left = {f"{FETCH_FAILED}: {d}": n for d, n in details.items() if d not in plan.details}
@@ -150,7 +165,7 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         failed_fetches(base.funnel.fetch.tried, statuses, folder.work.read_retry_hosts()),
         connections=_connections(images),
     )
-    shards = _renumbered(folder, [*_written(manifest), *images.shards])
+    shards = renumbered(folder.out, folder.work.path, [*written_of(manifest), *images.shards])
     new = shards[len(manifest.numbers) :]
     added = [shard.number for shard in new if shard.kept and shard.number < HOLDOUT]
     retried = Retry(
@@ -159,12 +174,13 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         shards=(min(added), max(added)) if added else None,
         fetch=folder.description.fetch,
         details=plan.details,
+        blocklists=folder.description.blocklists,
     )
     earlier = [] if isinstance(manifest.retries, UnsetType) else manifest.retries
     manifest = replace(
         manifest,
         pairs=kept,
-        shards=_entries(shards),
+        shards=entries(shards),
         holdout=_held_out(folder, shards),
         retries=[*earlier, retried],
         fetched=fetch_days(folder.out, new, manifest, manifest.fetched),
@@ -184,24 +200,43 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     return _close(folder, manifest, closing)
 
 
-def planes_of(before: Funnel) -> tuple[Counts, Counts]:
-    """The counts of both planes that a funnel was made of."""
-    texts, images = (counts_of(before.steps, steps) for steps in (TEXT_STEPS, IMAGE_STEPS))
-    return texts, images
+def planes_of(before: Funnel) -> tuple[Counts, Counts, int | None]:
+    """The counts of both planes that a funnel was made of, and how many pairs were taken down
+    since; None where nothing was."""
+    texts, images, later = (
+        counts_of(before.steps, steps) for steps in (TEXT_STEPS, IMAGE_STEPS, TAKEDOWN_STEPS)
+    )
+    return texts, images, later.dropped.get(TAKEN_DOWN)
 
 
 def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
+    closing = write_closing(folder.out, manifest, closing)
+    folder.clean()
+    return closing
+
+
+def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
+    """Writes all that tells of a set, the manifest last; returns the funnel as it is written."""
     if not isinstance(manifest.holdout, UnsetType):
         pairs = sum(shard.pairs for shard in manifest.held_out.values())
         closing = replace(closing, holdout=pairs)
     written = replace(closing, fetch=replace(closing.fetch, connections=UNSET))
-    write_document(f"{folder.out}/funnel.json", written)
-    contents, earlier = look_into(folder.out, manifest), earlier_manifests(folder.out, closing)
-    card = dataset_card(manifest, closing, contents, earlier).encode()
-    write_atomically(f"{folder.out}/README.md", lambda sink: sink.write(card))
-    write_document(f"{folder.out}/manifest.json", manifest)
-    folder.clean()
+    write_document(f"{out}/funnel.json", written)
+    contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
+    files = {
+        "funnel.svg": funnel_svg(closing.steps).encode(),
+        "croissant.json": croissant(manifest, closing),
+        "datasheet.md": datasheet(manifest, closing).encode(),
+        "README.md": dataset_card(manifest, closing, contents, earlier).encode(),
+    }
+    for name, body in files.items():
+        write_atomically(f"{out}/{name}", partial(_write, body))
+    write_document(f"{out}/manifest.json", manifest)
     return closing
+
+
+def _write(body: bytes, sink: BinaryIO) -> None:
+    sink.write(body)
 
 
 def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
@@ -214,7 +249,7 @@ def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
     return VocabularyFile(file.bytes, path, file.sha256, HASHING)
 
 
-def _written(manifest: Manifest) -> list[WrittenShard]:
+def written_of(manifest: Manifest) -> list[WrittenShard]:
     """The shards that an earlier run closed with."""
     return [
         WrittenShard(first + int(name), entry.pairs, entry.sha256)
@@ -223,14 +258,18 @@ def _written(manifest: Manifest) -> list[WrittenShard]:
     ]
 
 
-def _renumbered(folder: RunFolder, shards: list[WrittenShard]) -> list[WrittenShard]:
-    """The shards with the numbers that they have in the end."""
+def renumbered(out: str, work: str, shards: list[WrittenShard]) -> list[WrittenShard]:
+    """The shards with the numbers that they have in the end.
+
+    Args:
+      out: the output folder. work: its work folder.
+    """
     kept = {shard.number: shard.kept for shard in shards}
-    numbers = renumber_shards(folder.out, folder.work.path, kept)
+    numbers = renumber_shards(out, work, kept)
     return [replace(shard, number=numbers.get(shard.number, shard.number)) for shard in shards]
 
 
-def _entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str, ShardEntry]:
+def entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str, ShardEntry]:
     return {
         shard_name(shard.number): ShardEntry(shard.kept, shard.sha256)
         for shard in sorted(shards)
@@ -240,4 +279,4 @@ def _entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str,
 
 def _held_out(folder: RunFolder, shards: list[WrittenShard]) -> dict[str, ShardEntry] | UnsetType:
     wanted = folder.description.job.get("holdout")
-    return _entries(shards, held_out=True) if wanted else UNSET
+    return entries(shards, held_out=True) if wanted else UNSET

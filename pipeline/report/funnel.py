@@ -8,7 +8,7 @@ from dataclasses import replace
 from msgspec import UnsetType
 
 from pipeline.runs.documents import Step
-from transforms.columns.reasons import IMAGE_STEPS, TEXT_STEPS
+from transforms.columns.reasons import IMAGE_STEPS, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.near_duplicates import NearDuplicates
@@ -31,10 +31,16 @@ def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]]) -> list[Step]:
     return table
 
 
-def whole_funnel(texts: Counts, images: Counts) -> list[Step]:
-    """The steps of both planes, of which the second sees what the first has kept."""
+def whole_funnel(texts: Counts, images: Counts, taken_down: int | None = None) -> list[Step]:
+    """The steps of both planes, of which the second sees what the first has kept.
+
+    Args:
+      taken_down: how many pairs were taken out after the run; None where nothing was.
+    """
     table = funnel(texts, TEXT_STEPS)
     table += funnel(replace(images, seen=table[-1].kept), IMAGE_STEPS)
+    if taken_down is not None:
+        table += funnel(Counts(table[-1].kept, 0, {TAKEN_DOWN: taken_down}), TAKEDOWN_STEPS)
     return table
 
 

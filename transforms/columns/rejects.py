@@ -101,3 +101,22 @@ def rejected_rows(
         ],
         schema=REJECTED,
     )
+
+
+def without_contents(rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:
+    """Rows of REJECTED, some of them with key, step, reason and detail alone: without URL, text,
+    page or picture.
+
+    Args:
+      which: bool[n].
+    """
+    if not pc.any(which).as_py():
+        return rows
+    kept = ("key", "step", "reason", "detail")
+    columns = [
+        rows[name]
+        if name in kept
+        else pc.if_else(which, pa.scalar(None, rows[name].type), rows[name])
+        for name in rows.schema.names
+    ]
+    return pa.record_batch(columns, schema=rows.schema)

@@ -36,12 +36,11 @@ class BodyMemory:
     Attributes:
       held: bytes of transfers under way, and of what is done and not yet looked at.
       was_short: whether anything was held back since it was last set to False.
-      bringing: how many transfers have brought something and not ended.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._under_way = self.unseen = self.bringing = 0
+        self._under_way = self.unseen = 0
         self._first: Receiver | None = None
         self._held_back: deque[Receiver] = deque()
         self.was_short = False
@@ -55,12 +54,8 @@ class BodyMemory:
         """Whether further transfers may begin."""
         return self.held < self._most // 2
 
-    def admits(self, receiver: Receiver, size: int, *, is_first: bool = False) -> bool:
-        """Counts bytes that have come; or says that the transfer must wait, and be resumed.
-
-        Args:
-          is_first: whether they are the first of the transfer.
-        """
+    def admits(self, receiver: Receiver, size: int) -> bool:
+        """Counts bytes that have come; or says that the transfer must wait, and be resumed."""
         if self.held + size > self._most and self._first is not receiver:
             self.was_short = True
             if self._first is not None:
@@ -68,13 +63,11 @@ class BodyMemory:
                 return False
             self._first = receiver
         self._under_way += size
-        self.bringing += is_first
         return True
 
     def ended(self, receiver: Receiver, size: int) -> None:
         """A transfer is over, with so many bytes counted."""
         self._under_way -= size
-        self.bringing -= size > 0
         if self._first is receiver:
             self._first = None
         if receiver in self._held_back:

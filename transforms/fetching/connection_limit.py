@@ -1,15 +1,20 @@
-"""How many connections are open at once: as many as answers come from, and no more."""
+"""How many connections are open at once: as many as answers come from, and no more.
+
+What has brought nothing for a while is not counted: it takes nothing of the line, the cores or
+memory. Else the silent hosts of an old list would hold all places, each for as long as a time-out.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-FIRST = 64  # as many as a small line and a small name server bear; from here it rises
+FIRST = 128  # as many as a small line and a small name server bear; from here it rises
 _LEAST = 16
 _SHORTEST_S, _LONGEST_S = 0.5, 2.0  # between two reviews
 _HELD_S = 5.0  # before a limit that was found is tried again
-_FALL, _RISE, _RISE_OF_SILENT = 0.7, 1.1, 1.5
+_FALL, _RISE, _RISE_OF_STALLED = 0.7, 1.1, 1.5
+LEAST_STALLED_S, _STALLED_TIMES = 2.0, 4.0  # without a byte, and times as long as answers take
 _GROWN = 1.4  # times as many connections: then it is asked whether they brought more
 _GAIN = 0.2  # of what as many more connections should have brought, at least
 _MIN_ANSWERS = 20  # in an interval, to conclude anything
@@ -30,8 +35,8 @@ class Interval:
 
     Attributes:
       seconds: how long it was.
-      most: connections that were in use at once, at most.
-      bringing: connections that have brought something of their answer, at the end.
+      most: connections that were in use at once, at most, without those that stalled.
+      stalled: connections that have brought nothing for long, at the end.
       answers: what came, whatever its status; answer_s: the seconds that all of them took.
       troubles: time-outs and lost connections of hosts that have answered before.
       names: those that were looked up; unnamed: those that the name server did not answer for, or
@@ -44,7 +49,7 @@ class Interval:
 
     seconds: float = 0.0
     most: int = 0
-    bringing: int = 0
+    stalled: int = 0
     answers: int = 0
     answer_s: float = 0.0
     troubles: int = 0
@@ -67,15 +72,17 @@ class ConnectionLimit:
       cap: of the user. sockets: that this process may open.
 
     Attributes:
+      now: the limit, of those that are not stalled.
+      ceiling: of all.
       limited_by: one of LIMITS.
 
     Source: Little (1961); Chiu and Jain (1989) for rising by addition and falling by a factor.
     """
 
     def __init__(self, cap: int, sockets: int) -> None:
-        self._ceiling = min(cap, sockets)
+        self.ceiling = min(cap, sockets)
         self._above = "--connections" if cap <= sockets else "open files"
-        self.now = min(FIRST, self._ceiling)
+        self.now = min(FIRST, self.ceiling)
         self.limited_by = "rising"
         self._rising = True  # with each answer
         self._quickest_s = math.inf
@@ -91,9 +98,16 @@ class ConnectionLimit:
             return _SHORTEST_S
         return min(_LONGEST_S, max(_SHORTEST_S, 1.5 * self._quickest_s))
 
+    @property
+    def stalled_s(self) -> float:
+        """Seconds without a byte after which a connection is not counted."""
+        if self._quickest_s == math.inf:
+            return LEAST_STALLED_S
+        return max(LEAST_STALLED_S, _STALLED_TIMES * self._quickest_s)
+
     def answered(self) -> None:
         """An answer came: in its place two may begin, while the limit rises."""
-        if self._rising and self.now < self._ceiling:
+        if self._rising and self.now < self.ceiling:
             self.now += 1
 
     def review(self, seen: Interval) -> None:
@@ -110,7 +124,7 @@ class ConnectionLimit:
             self._fall(max(0.9 * self.now, self._needed(seen)), held_s=0.0)
         elif not seen.wanted:
             self.limited_by = "hosts"
-        elif self.now >= self._ceiling:
+        elif self.now >= self.ceiling:
             self.limited_by = self._above
         elif not self._held_s:
             self._rise(seen)
@@ -137,7 +151,7 @@ class ConnectionLimit:
         return 2 * seen.answers / seen.seconds * self._quickest_s
 
     def _fall(self, to: float, held_s: float = _HELD_S) -> None:
-        self.now = min(self.now, max(min(_LEAST, self._ceiling), int(to)))
+        self.now = min(self.now, max(min(_LEAST, self.ceiling), int(to)))
         self._before, self._in_vain, self._held_s = None, 0, held_s
 
     def _rise(self, seen: Interval) -> None:
@@ -155,9 +169,8 @@ class ConnectionLimit:
             self._rising, self.limited_by = False, "bandwidth"
             self._fall(self._needed(seen))
         elif self.limited_by in _SLOWLY:
-            self.now = min(self._ceiling, math.ceil(_RISE * self.now))
+            self.now = min(self.ceiling, math.ceil(_RISE * self.now))
         else:
             self._rising, self.limited_by = True, "rising"
-            # Where most are silent, they take nothing of the line, and what follows waits for them.
-            if max(seen.answers, seen.bringing) < seen.most / 4:
-                self.now = min(self._ceiling, math.ceil(_RISE_OF_SILENT * self.now))
+            if seen.stalled >= seen.most:  # no answer lets it rise, and good hosts wait behind them
+                self.now = min(self.ceiling, math.ceil(_RISE_OF_STALLED * self.now))

@@ -59,6 +59,7 @@ class Ended(NamedTuple):
       retry_after_s: what the host asks for, in seconds; 0 where it does not.
       opted_out: the wishes in the answer's header, where these are only reported.
       answer: what that header says, where there is a body.
+      named: nothing was asked for yet; the host's name is known now.
     """
 
     job: Job
@@ -68,12 +69,17 @@ class Ended(NamedTuple):
     took_s: float = 0.0
     silent: bool = False
     retry_after_s: float = 0.0
+    named: bool = False
     opted_out: tuple[str, ...] = ()
     answer: Answer | None = None
 
 
 class Slot:
-    """One curl handle, which serves one job after another."""
+    """One curl handle, which serves one job after another.
+
+    Attributes:
+      begun: when the job did. size: bytes of its answer so far.
+    """
 
     def __init__(self, settings: FetchSettings, memory: BodyMemory) -> None:
         self.job = Job(-1, "", "")
@@ -81,8 +87,8 @@ class Slot:
         self._directives = settings.directives
         self._headers: list[bytes] = []
         self._parts: list[bytes] = []
-        self._size = 0
-        self._begun = 0.0
+        self.size = 0
+        self.begun = 0.0
         self._named = ""  # the name that curl was last told of
         self._met_forbidden_address = False
         self._opted_out: tuple[str, ...] | None = None  # before anybody has looked
@@ -96,7 +102,7 @@ class Slot:
 
     def aim(self, job: Job, name: str) -> None:
         """Takes a job; `name` tells where its host's name leads, or is empty."""
-        self.job, self._parts, self._size = job, [], 0
+        self.job, self._parts, self.size = job, [], 0
         self._met_forbidden_address, self._opted_out = False, None
         self._headers.clear()
         limit = READ_BYTES if job.robots_of else self._settings.max_image_bytes
@@ -105,7 +111,7 @@ class Slot:
             self._limit = limit
             announced = 0 if job.robots_of else limit
             self.curl.setopt(pycurl.MAXFILESIZE_LARGE, announced)
-        self._begun = time.monotonic()
+        self.begun = time.monotonic()
         self.curl.setopt(pycurl.URL, job.url)
         if name:
             # Each transfer looks through all names that curl knows: those of ended ones must go.
@@ -116,17 +122,17 @@ class Slot:
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, math.ceil(1000 * job.left_s)))
 
     def write(self, data: bytes) -> int:
-        if not self._size and self._is_refused():
+        if not self.size and self._is_refused():
             return 0
         # After curl has decoded it, so a gzip bomb ends here.
-        taken, room = len(data), self._limit - self._size
+        taken, room = len(data), self._limit - self.size
         if taken > room:
             if not self.job.robots_of:
                 return 0
             data, taken = data[:room], 0
-        if not self._memory.admits(self, len(data), is_first=not self._size):
+        if not self._memory.admits(self, len(data)):
             return int(pycurl.WRITEFUNC_PAUSE)
-        self._size += len(data)
+        self.size += len(data)
         self._parts.append(data)
         return taken
 
@@ -136,8 +142,8 @@ class Slot:
 
     def drop(self) -> None:
         """Lets go of the answer."""
-        self._memory.ended(self, self._size)
-        self._parts, self._size = [], 0
+        self._memory.ended(self, self.size)
+        self._parts, self.size = [], 0
 
     def _wishes(self) -> tuple[str, ...]:
         """Those in the header, which is whole; a policy's own file has none."""
@@ -166,7 +172,7 @@ class Slot:
 
     def ended(self, error: int) -> Ended:
         """What became of the job, given curl's error."""
-        took_s = time.monotonic() - self._begun
+        took_s = time.monotonic() - self.begun
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status in _REDIRECTS and self._is_refused():
             return Ended(self.job, detail=self._wishes()[0], took_s=took_s)
@@ -180,13 +186,9 @@ class Slot:
                 took_s=took_s,
                 retry_after_s=float(retry_after_s),
             )
-        was_cut = bool(self.job.robots_of) and self._size == self._limit
-        if was_cut or (error == pycurl.E_OK and not (self._size == 0 and self._is_refused())):
-            body = b"".join(self._parts)
-            if self.job.robots_of:
-                return Ended(self.job, body=body, took_s=took_s)
-            told = self._wishes(), self._answer(status)
-            return Ended(self.job, body, None, None, took_s, False, 0.0, *told)
+        was_cut = bool(self.job.robots_of) and self.size == self._limit
+        if was_cut or (error == pycurl.E_OK and not (self.size == 0 and self._is_refused())):
+            return self._came(status, took_s)
         silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
         return Ended(self.job, detail=self._detail(error), took_s=took_s, silent=silent)
 
@@ -210,6 +212,12 @@ class Slot:
         if self.job.redirects >= self._settings.max_redirects:
             return Ended(self.job, detail="too_many_redirects", took_s=took_s)
         return Ended(self.job, redirect=target, took_s=took_s, opted_out=self._wishes())
+
+    def _came(self, status: int, took_s: float) -> Ended:
+        ended = Ended(self.job, body=b"".join(self._parts), took_s=took_s)
+        if self.job.robots_of:
+            return ended
+        return ended._replace(opted_out=self._wishes(), answer=self._answer(status))
 
     def _answer(self, status: int) -> Answer:
         """What the header of the last answer says, which others, 1xx, may have come before."""

@@ -5,6 +5,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 
 import pycurl
 
@@ -41,6 +42,7 @@ class Transfers:
     Attributes:
       names: the jobs that wait for their host's name.
       waited_s: seconds in which there was nothing to do.
+      stalled: how many of those under way had brought nothing when they were looked at last.
     """
 
     def __init__(self, settings: FetchSettings, sockets: int, memory: BodyMemory) -> None:
@@ -53,7 +55,7 @@ class Transfers:
         self._curl_due: float | None = None
         self._idle: list[Slot] = []
         self._busy: dict[pycurl.Curl, Slot] = {}
-        self.waited_s = 0.0
+        self.waited_s, self.stalled = 0.0, 0
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -64,13 +66,20 @@ class Transfers:
     def under_way(self) -> int:
         return len(self._busy) + len(self.names)
 
-    def start(self, job: Job) -> None:
-        """Begins a job, or lets it wait for its host's name; a proxy finds names itself."""
+    def look_for_stalled(self, seconds: float) -> None:
+        """Counts those that were begun so long ago and have brought nothing."""
+        before = time.monotonic() - seconds
+        begun = takewhile(lambda slot: slot.begun < before, self._busy.values())  # in their order
+        self.stalled = sum(not slot.size for slot in begun) + self.names.waiting_since(before)
+
+    def start(self, job: Job) -> bool:
+        """Begins a job, or lets it wait for its host's name: False. A proxy finds names itself."""
         name = "" if self._settings.proxies_from_environment else self.names.entry(job)
         if name is None:
             self.names.add(job)
-        else:
-            self._begin(job, name)
+            return False
+        self._begin(job, name)
+        return True
 
     def _begin(self, job: Job, name: str) -> None:
         slot = self._idle.pop() if self._idle else Slot(self._settings, self.memory)
@@ -105,13 +114,9 @@ class Transfers:
         return [*self._unnamed(), *self._done()]
 
     def _unnamed(self) -> Iterator[Ended]:
-        """Begins the jobs whose host's name is found now; gives the others."""
-        for job, waited_s, detail in list(self.names.ended()):
-            if detail is None:
-                job.left_s = max(0.001, job.left_s - waited_s)
-                self.start(job)
-            else:
-                yield Ended(job, None, detail, took_s=waited_s, silent=True)
+        for job, waited_s, detail in self.names.ended():
+            named, silent = detail is None, detail is not None
+            yield Ended(job, None, detail, took_s=waited_s, silent=silent, named=named)
 
     def _done(self) -> Iterator[Ended]:
         left = 1

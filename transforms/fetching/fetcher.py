@@ -137,9 +137,10 @@ class Fetcher:
         """Begins all that may begin now; says whether callers are behind, or memory is short."""
         interval, transfers, queue = self._interval, self._transfers, self._routes.queue
         behind = False
-        while transfers.under_way < self.limit.now and self._memory.has_room:
+        while self._has_place and self._memory.has_room:
             if (job := self._routes.next_job()) is not None:
-                transfers.start(job)
+                if transfers.start(job):
+                    queue.begun(job.host)
                 continue
             if len(self._routes) >= self._waiting:
                 break
@@ -149,12 +150,18 @@ class Fetcher:
             if (taken := order.take()) is not None:
                 self._routes.take(order, *taken)
         interval.behind |= behind
-        interval.most = max(interval.most, transfers.under_way)
-        interval.wanted |= transfers.under_way >= self.limit.now and bool(
+        interval.most = max(interval.most, transfers.under_way - transfers.stalled)
+        interval.wanted |= not self._has_place and bool(
             len(queue) or any(not order.exhausted for order in self._orders)
         )
         interval.short_of_memory |= not self._memory.has_room and not behind
         return behind or not self._memory.has_room
+
+    @property
+    def _has_place(self) -> bool:
+        """Whether another URL may be under way."""
+        under_way, limit = self._transfers.under_way, self.limit
+        return under_way - self._transfers.stalled < limit.now and under_way < limit.ceiling
 
     def _next_order(self) -> tuple[Order | None, bool]:
         """The first order that a URL may be taken of; and whether one's caller is behind."""
@@ -171,10 +178,9 @@ class Fetcher:
 
     def _wait_s(self, full: bool) -> float:
         """How long nothing can begin unless something ends, or is asked for: seconds."""
-        if any(not order.exhausted for order in self._orders) and not full:
-            room = self._transfers.under_way < self.limit.now
-            if room and len(self._routes) < self._waiting:
-                return 0.0
+        may_begin = not full and self._has_place and len(self._routes) < self._waiting
+        if may_begin and any(not order.exhausted for order in self._orders):
+            return 0.0
         due_s = min((order.due for order in self._orders), default=time.monotonic() + IDLE_S)
         wait_s = min(1.0, max(0.0, due_s - time.monotonic()))
         if full:
@@ -185,7 +191,7 @@ class Fetcher:
         interval, host = self._interval, ended.job.host
         if ended.detail in _TROUBLES:
             interval.troubles += host in self._answered
-        elif not ended.silent and ended.redirect is None:
+        elif not (ended.silent or ended.named or ended.redirect):
             interval.answers += 1
             interval.answer_s += ended.took_s
             self._answered[host] = None
@@ -200,12 +206,13 @@ class Fetcher:
         interval.cpu_share = (cpu_s - self._cpu_s) / interval.seconds / len(os.sched_getaffinity(0))
         waited_s = self._transfers.waited_s
         interval.behind |= waited_s - self._waited_s < 0.05 * interval.seconds
-        interval.bringing = self._memory.bringing
         interval.short_of_memory |= self._memory.was_short
         self._memory.was_short = False
         names = self._transfers.names
         interval.names, interval.unnamed = names.ended_count, names.unanswered_count
         names.ended_count = names.unanswered_count = 0
+        self._transfers.look_for_stalled(self.limit.stalled_s)
+        interval.stalled = self._transfers.stalled
         self.limit.review(interval)
         self._reviewed, self._cpu_s, self._waited_s = now, cpu_s, waited_s
         self._interval = Interval()

@@ -271,6 +271,11 @@ class HostNames:
             self.ended_count += 1
             self.unanswered_count += 1
 
+    def waiting_since(self, before: float) -> int:
+        """How many jobs have waited since a time or longer."""
+        waiting = self._waiting.values()
+        return sum(one.since < before for jobs in waiting for one in jobs)
+
     def due_s(self) -> float:
         """When something is to be looked at even if no socket tells: seconds."""
         if self._answered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import length_hint
 from queue import Empty, SimpleQueue
@@ -43,6 +43,7 @@ class Fetched:
       body: decoded bytes of a 200 answer; None where it failed.
       detail: one of FETCH_DETAILS, or of OPT_OUTS where the image is not wanted to be used; None
         where it worked.
+      listed: the blocklist that a redirect's target is on, which was not followed.
       opted_out: the wishes against its use, where these are only reported.
       answer: of the host that gave the image; None where it was stored.
     """
@@ -50,8 +51,17 @@ class Fetched:
     index: int
     body: bytes | None
     detail: str | None
+    listed: str | None = None
     opted_out: tuple[str, ...] = ()
     answer: Answer | None = field(default=None, compare=False)  # it has a clock
+
+
+# Which blocklist a URL is on, or None.
+FindListed = Callable[[str], str | None]
+
+
+def listed_nowhere(url: str) -> None:
+    """Where there is no blocklist."""
 
 
 class Order:
@@ -64,11 +74,17 @@ class Order:
       urls: taken on the fetcher's thread, so they must come at once.
       limit_s: seconds after which the rest fails as "deadline".
       nearly_taken: set when only few URLs are left to be taken.
+      listed: asked of the URLs that are redirected to; on the fetcher's thread.
     """
 
     def __init__(
-        self, urls: Iterable[str], limit_s: float, nearly_taken: Event | None = None
+        self,
+        urls: Iterable[str],
+        limit_s: float,
+        nearly_taken: Event | None = None,
+        listed: FindListed = listed_nowhere,
     ) -> None:
+        self.listed = listed
         self._urls = iter(urls)
         self._limit_s, self.nearly_taken = limit_s, nearly_taken or Event()
         self.due = math.inf

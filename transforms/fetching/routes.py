@@ -9,7 +9,7 @@ from transforms.fetching.curl_handle import Ended
 from transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
 from transforms.fetching.fetch_target import request_url
 from transforms.fetching.host_queue import HostQueue, Job
-from transforms.fetching.orders import Answer, Fetched, Order
+from transforms.fetching.orders import Fetched, Order
 from transforms.fetching.robots import PolicyCache, Robots, read_robots
 from transforms.wishes import tdm_reservation
 from transforms.wishes.tdm_reservation import TdmRules, read_tdmrep
@@ -119,10 +119,16 @@ class Routes:
     def ended(self, ended: Ended) -> None:
         """Sends a job whose transfer has ended on its further way."""
         job, detail = ended.job, ended.detail
+        if ended.named:
+            job.left_s = max(0.001, job.left_s - ended.took_s)
+            self.queue.put_back(job)
+            return
         self.queue.ended(job.host, silent=detail if ended.silent else None)
         if ended.retry_after_s:
             self.queue.hold(job.host, min(ended.retry_after_s, self._settings.max_retry_after_s))
-        if ended.redirect is not None:
+        if ended.redirect is not None and (listed := _listed(job, ended.redirect)):
+            _give(job, Fetched(job.index, None, None, listed))
+        elif ended.redirect is not None:
             job.url, job.redirects = ended.redirect, job.redirects + 1
             job.opted_out += ended.opted_out
             job.left_s = max(0.001, job.left_s - ended.took_s)
@@ -135,8 +141,10 @@ class Routes:
         elif job.robots_of:
             self._answer(job, ended.body)
         else:
-            job.opted_out += ended.opted_out
-            _give(job, ended.body, None, ended.answer)
+            stated = {*job.opted_out, *ended.opted_out}
+            opted_out = tuple(wish for wish in OPT_OUTS if wish in stated)
+            came = Fetched(job.index, ended.body, None, None, opted_out, ended.answer)
+            _give(job, came)
 
     def _may_try_again(self, ended: Ended) -> bool:
         in_time = ended.retry_after_s <= self._settings.max_retry_after_s
@@ -148,7 +156,7 @@ class Routes:
             astray = job.redirects and detail != "too_many_redirects"
             self._answer(job, None, "bad_redirect" if astray else detail)
         else:
-            _give(job, None, detail)
+            _give(job, Fetched(job.index, None, detail))
 
     def _answer(self, asked: Job, body: bytes | None, detail: str | None = None) -> None:
         """Lets the jobs go on that wait for this file, of which a 200 answer has a body."""
@@ -175,9 +183,12 @@ class Routes:
         return jobs
 
 
-def _give(job: Job, body: bytes | None, detail: str | None, answer: Answer | None = None) -> None:
+def _listed(job: Job, url: str) -> str | None:
+    """The blocklist that the target of a redirect is on, or None."""
+    return None if job.order is None else job.order.listed(url)
+
+
+def _give(job: Job, fetched: Fetched) -> None:
     assert job.order is not None
     job.order.under_way -= 1
-    told = job.opted_out if body is not None else ()
-    opted_out = tuple(wish for wish in OPT_OUTS if wish in told)
-    job.order.give(Fetched(job.index, body, detail, opted_out, answer))
+    job.order.give(fetched)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import compress
 from threading import Semaphore
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.columns import reasons as r
 from transforms.columns.opt_outs import OPT_OUTS
 from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
@@ -21,6 +23,7 @@ from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.image_size import size_reasons
 from transforms.images.thumbnail import thumbnail
 from transforms.safety.unsafe_score import unsafe_reasons
+from transforms.shards.blocked_images import blocked_by
 from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
@@ -101,8 +104,10 @@ class _Looks:
         scores: ImageScores,
         search: EvaluationSearch,
         wishes: StatedWishes,
+        blocklists: Blocklists,
     ) -> None:
         self._wishes = wishes
+        self._blocklists = blocklists
         self.columns, self.places = columns, [(0, 0)] * size
         self._spool, self._scores, self._search = spool, scores, search
         self._pool = ThreadPoolExecutor(THREADS)
@@ -143,7 +148,11 @@ class _Looks:
             for row, body, image in zip(rows, bodies, images, strict=True):
                 self._put(row, body, image)
             self._scores.add(rows, self.columns, self.places)
-            self._search.add(rows, bodies, images)
+            left = [self.columns["reason"][row] is None for row in rows]
+            taken = list(compress(zip(rows, bodies, images, strict=True), left))
+            self._search.add(
+                [row for row, _, _ in taken], [b for _, b, _ in taken], [i for _, _, i in taken]
+            )
         except BaseException as error:  # a full disk; raised again where it is seen
             self._errors.append(error)
         finally:
@@ -159,44 +168,49 @@ class _Looks:
 
     def _put(self, row: int, body: bytes, image: Image | Unusable) -> None:
         columns = self.columns
-        columns["sha256"][row] = hashlib.sha256(body).hexdigest()
+        sha256 = hashlib.sha256(body)
+        columns["sha256"][row] = sha256.hexdigest()
         if isinstance(image, Unusable):
             columns["reason"][row], columns["detail"][row] = image.reason, image.detail
             return
         columns["width"][row], columns["height"][row] = image.width, image.height
         columns["phash"][row] = image.phash
+        if blocked := blocked_by(self._blocklists, body, sha256.digest(), image):
+            columns["reason"][row], columns["detail"][row] = r.BLOCKED, blocked
+            return
         columns["image"][row] = replace(image, grey=None)  # 10,000 of them were 80 MB
         self.places[row] = self._spool.put(body)
 
 
 def measure_images(
     bodies: Iterable[Fetched],
-    size: int,
     spool: Spool,
     count: Callable[[int], None],
     scores: ImageScores,
     search: EvaluationSearch,
     wishes: StatedWishes,
+    blocklists: Blocklists = NO_LISTS,
 ) -> Measured:
     """Looks at each image as it arrives and puts its bytes aside.
 
     Args:
-      size: how many there are. count: told with each how many are done, or have failed.
+      count: told with each how many are done, or have failed.
       scores: what scores those that came, while others still come.
       search: what looks for evaluation images near to them.
-      wishes: what the owners of images state is noted there.
+      wishes: of so many images; what their owners state is noted there.
+      blocklists: an image on one of them is `blocked`, and neither scored nor compared.
     """
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
+    size = wishes.size
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     bytes_fetched = bytes_held = 0
-    with _Looks(columns, size, spool, scores, search, wishes) as looks:
+    with _Looks(columns, size, spool, scores, search, wishes, blocklists) as looks:
         group: list[Fetched] = []
         for done, fetched in enumerate(bodies, 1):
             count(done - scores.waiting)
             if fetched.body is None:
-                unwished = fetched.detail in OPT_OUTS
-                columns["reason"][fetched.index] = r.OPTED_OUT if unwished else r.FETCH_FAILED
-                columns["detail"][fetched.index] = fetched.detail
+                columns["reason"][fetched.index] = _why_missing(fetched)
+                columns["detail"][fetched.index] = fetched.listed or fetched.detail
                 continue
             group.append(fetched)
             bytes_held += len(fetched.body)
@@ -207,6 +221,12 @@ def measure_images(
             looks.take(group)
         looks.finish()
     return Measured(columns, looks.places, bytes_fetched + bytes_held)
+
+
+def _why_missing(fetched: Fetched) -> str:
+    if fetched.listed:
+        return r.BLOCKED
+    return r.OPTED_OUT if fetched.detail in OPT_OUTS else r.FETCH_FAILED
 
 
 class Judged(NamedTuple):

@@ -35,12 +35,12 @@ _ANSWER = pa.struct([ANSWERS.field(at) for at in range(2, len(ANSWERS))])
 class StatedWishes:
     """What is stated of each image of a shard; noted by several threads, each in rows of its own.
 
-    Args:
+    Attributes:
       size: how many images there are.
     """
 
     def __init__(self, settings: WishSettings, size: int) -> None:
-        self._settings = settings
+        self._settings, self.size = settings, size
         self._opted_out: list[str | None] = [None] * size
         self._web_statements: list[str | None] = [None] * size
         self._usage_terms: list[str | None] = [None] * size

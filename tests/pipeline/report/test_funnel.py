@@ -16,7 +16,7 @@ from pipeline.report.funnel import (
 from pipeline.runs.documents import Funnel, Step
 from tests.support.command import manifest
 from tests.support.golden_run import Golden
-from transforms.columns.reasons import IMAGE_STEPS, STEPS, TEXT_STEPS
+from transforms.columns.reasons import IMAGE_STEPS, STEPS, TAKEDOWN_STEPS, TEXT_STEPS
 from transforms.corpus.vocabulary import CountClass, VocabularySummary
 from transforms.storage.documents import read_document
 from transforms.workers.summaries import Counts
@@ -40,19 +40,23 @@ def test_no_pairs_at_all():
     assert "0.0%" in render_funnel(table)
 
 
-def test_a_reason_of_both_planes_counts_in_each():
-    texts = Counts(10, 6, {"opted_out": 3, "rare_token": 1})
-    images = Counts(6, 3, {"opted_out": 2, "fetch_failed": 1})
-    table = whole_funnel(texts, images)
-    check_funnel(table, 3)
+def test_a_reason_of_both_planes_counts_in_each_and_what_is_taken_down_comes_last():
+    texts = Counts(10, 6, {"blocked": 3, "rare_token": 1})
+    images = Counts(6, 3, {"blocked": 2, "fetch_failed": 1})
+    table = whole_funnel(texts, images, taken_down=2)
+    check_funnel(table, 1)
     dropped = {
         step.step: sum(step.dropped.values()) for step in table if any(step.dropped.values())
     }
-    assert dropped == {"pairs": 3, "rare_tokens": 1, "fetch": 1, "wishes": 2}
+    assert dropped == {
+        **{"blocklist": 3, "rare_tokens": 1, "fetch": 1},
+        **{"blocked_images": 2, "takedown": 2},
+    }
     assert [
-        counts_of(table, steps).dropped.get("opted_out") for steps in (TEXT_STEPS, IMAGE_STEPS)
+        counts_of(table, steps).dropped.get("blocked") for steps in (TEXT_STEPS, IMAGE_STEPS)
     ] == [3, 2]
     assert counts_of(table, TEXT_STEPS).kept == 6
+    assert counts_of(table[:-1], TAKEDOWN_STEPS) == Counts()
 
 
 @pytest.mark.parametrize(
@@ -129,6 +133,7 @@ def test_the_golden_run_counts_every_fate(golden: Golden):
         dropped |= step.dropped
     assert dropped == {reason: expected[reason] for reasons in STEPS.values() for reason in reasons}
     assert dropped.pop("broken_page") == 0  # of pages alone
+    assert dropped.pop("blocked") == 0  # tests/runs/test_blocklist.py has such pairs
     assert dropped.pop("broken_input") == 0  # of files
     assert dropped.pop("opted_out") == 0  # tests/runs/test_opt_outs.py has such pairs
     assert dropped.pop("unsafe") == 0  # not scored: tests/runs/test_unsafe.py has such pairs

@@ -8,6 +8,7 @@ CONTRACT = (
     "broken_page",  # of an input of pages, before there is a pair
     "opted_out",  # of a page or an image
     "malformed_pair",
+    "blocked",  # by host, URL or text
     "duplicate_pair",
     "wrong_language",
     "too_few_words",
@@ -22,6 +23,7 @@ CONTRACT = (
     "too_elongated",
     "unsafe",
     "evaluation_overlap",
+    "taken_down",  # after the run
 )
 
 
@@ -34,6 +36,14 @@ def test_each_reason_belongs_to_one_step_of_a_plane(plane: dict[str, tuple[str, 
     of_steps = [reason for its in plane.values() for reason in its]
     assert len(of_steps) == len(set(of_steps))
     assert all(reason in reasons.STEPS[step] for reason, step in reasons.STEP_OF.items())
+
+
+def test_what_may_be_blocked_in_both_planes_is_so_as_the_contract_has_it() -> None:
+    assert reasons.STEP_OF_TEXTS["blocked"] == "blocklist"
+    assert reasons.STEP_OF_IMAGES["blocked"] == "blocked_images"
+    steps = [*reasons.STEPS]
+    assert steps.index("decode") < steps.index("blocked_images") < steps.index("size")
+    assert steps.index("pairs") < steps.index("blocklist") < steps.index("duplicates")
 
 
 def test_each_constant_is_named_after_its_reason() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.columns.reasons import STEP_OF
-from transforms.columns.rejects import REJECTED, key_column, rejected_rows
+from transforms.columns.rejects import REJECTED, key_column, rejected_rows, without_contents
 
 PAIRS = pa.record_batch(
     {
@@ -66,3 +66,19 @@ def test_the_score_of_an_image() -> None:
 def test_a_reason_outside_the_closed_set_raises() -> None:
     with pytest.raises(KeyError):
         rejected_rows(PAIRS, strings(["no such reason", None, None]), strings([None] * 3), STEP_OF)
+
+
+def test_rows_that_hold_neither_url_nor_text_nor_page_nor_picture() -> None:
+    reasons = strings(["blocked", "blocked", "too_few_words"])
+    pairs = PAIRS.append_column("page_url", strings(["http://p/"] * 3))
+    rows = rejected_rows(pairs, reasons, strings(["a.txt:host"] * 3), STEP_OF)
+    which = pa.array([True, False, False])
+    first, second, third = without_contents(rows, which).to_pylist()
+    assert {name: value for name, value in first.items() if value is not None} == {
+        "key": "0000000000000001",
+        "step": "blocklist",
+        "reason": "blocked",
+        "detail": "a.txt:host",
+    }
+    assert [second, third] == rows.slice(1).to_pylist()
+    assert without_contents(rows, pa.array([False] * 3)) is rows

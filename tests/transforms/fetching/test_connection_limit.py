@@ -64,13 +64,15 @@ def test_at_the_cap_it_says_whose_it_is():
 
 def test_silent_connections_are_no_reason_to_open_no_others():
     """2,000 hosts that accept and never answer, at the beginning of a list."""
-    limit = ConnectionLimit(4096, 9000)
-    for _ in range(11):
-        limit.review(Interval(seconds=0.5, most=limit.now, wanted=True))
-    assert limit.now >= 2000
+    limit, open_now, stalled = ConnectionLimit(4096, 9000), 0, 0
+    for half_second in range(24):
+        open_now = max(open_now, stalled + limit.now)
+        stalled = open_now if half_second % 4 == 3 else stalled
+        limit.review(Interval(0.5, most=open_now - stalled, stalled=stalled, wanted=True))
+    assert stalled >= 2000
     slow = ConnectionLimit(4096, 9000)
-    for _ in range(11):  # a slow line on which all bring something
-        slow.review(Interval(seconds=0.5, most=slow.now, bringing=slow.now, wanted=True))
+    for _ in range(24):  # a slow line on which all bring something
+        slow.review(Interval(seconds=0.5, most=slow.now, wanted=True))
     assert slow.now == FIRST
 
 

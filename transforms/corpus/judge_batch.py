@@ -1,0 +1,176 @@
+"""One batch of pairs, judged by its URLs and alt-texts, given the corpus-wide counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.columns import reasons as r
+from transforms.columns.hashing import Bools, UInt64s
+from transforms.columns.opt_outs import OPT_OUTS
+from transforms.columns.pair_columns import PAGE_URL
+from transforms.columns.rejects import rejected_rows, without_contents
+from transforms.corpus.hash_sets import HashSet
+from transforms.corpus.rare_tokens import has_rare_token
+from transforms.corpus.remembered import Remembered, recalled
+from transforms.pairs.measure_pairs import Pairs, first_of, measure
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """The numbers by which texts are judged; both are inclusive."""
+
+    min_words: int
+    max_words: int
+
+
+# Which blocklist each pair is on, or null, string[n]; by URLs and kept texts (string[n], no nulls),
+# keys (uint64[n]) and how many words each text has (int32[n]).
+FindBlocked = Callable[
+    [pa.StringArray, pa.StringArray, UInt64s, "npt.NDArray[np.int32] | None"], pa.StringArray
+]
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """How pairs on a blocklist are found, and whether to write neither their URLs nor texts."""
+
+    find: FindBlocked
+    forget: bool = False
+
+
+class Corpus(NamedTuple):
+    """What the counts over the whole corpus found."""
+
+    frequent_texts: HashSet
+    crowded_images: HashSet
+    vocabulary: HashSet | None  # None where every n-gram is in it
+
+
+def text_reasons(
+    pairs: Pairs,
+    repeated: Bools,
+    foreign: Bools,
+    corpus: Corpus,
+    rules: TextRules,
+    distinct: Sequence[UInt64s] | None = None,
+    blocked: Bools | None = None,
+) -> pa.StringArray:
+    """Why each pair is dropped by its URL and alt-text, or null: string[n].
+
+    Args:
+      pairs: n pairs, measured.
+      repeated: bool[n], whether another row is the one that stands for this pair.
+      foreign: bool[n], whether the text is in a language that is not wanted.
+      corpus: what is frequent and what is rare over the whole corpus.
+      distinct: the pairs' n-grams, where they are known, as in `Remembered`.
+      blocked: bool[n], whether the pair is on a blocklist; None where there is none.
+
+    Source: ALIGN (Jia et al., 2021), section 3.
+    """
+    faults = {
+        r.BROKEN_INPUT: _is_one_of(pairs.malformed, r.INPUT_FAULTS),
+        r.BROKEN_PAGE: _is_one_of(pairs.malformed, r.PAGE_FAULTS),
+        r.OPTED_OUT: _is_one_of(pairs.malformed, OPT_OUTS),
+        r.MALFORMED_PAIR: ~pairs.usable(),
+        r.BLOCKED: np.zeros_like(repeated) if blocked is None else blocked,
+        r.DUPLICATE_PAIR: repeated,
+        r.WRONG_LANGUAGE: foreign,
+        r.TOO_FEW_WORDS: pairs.word_count < rules.min_words,
+        r.TOO_MANY_WORDS: pairs.word_count > rules.max_words,
+        r.TEXT_ON_TOO_MANY_IMAGES: corpus.frequent_texts.contains(pairs.text_hash),
+        r.IMAGE_WITH_TOO_MANY_TEXTS: corpus.crowded_images.contains(pairs.url_hash),
+    }
+    if corpus.vocabulary is not None:
+        alive = ~np.logical_or.reduce(list(faults.values()))
+        faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary, distinct)
+    return first_of(faults)
+
+
+def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:
+    """Which rows stand for a file or page that could not be read: bool[n]."""
+    if faults.null_count == len(faults):
+        return np.zeros(len(faults), np.bool_)
+    broken = pc.is_in(faults, value_set=pa.array(names))
+    return broken.to_numpy(zero_copy_only=False)
+
+
+class JudgeBatch:
+    """Judges numbered batches of one split; called from several threads."""
+
+    def __init__(
+        self,
+        rules: TextRules,
+        corpus: Corpus,
+        repeated: npt.NDArray[np.uint32],
+        foreign: pa.RecordBatch,
+        blocking: Blocking | None = None,
+    ) -> None:
+        self.rules, self.corpus, self.blocking = rules, corpus, blocking
+        self.repeated, self.foreign = repeated, foreign
+
+    def __call__(
+        self, numbered: tuple[int, pa.RecordBatch | Remembered]
+    ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
+        """How many rows there are, the kept, and the dropped as they are written down."""
+        first, item = numbered
+        distinct = None
+        if isinstance(item, Remembered):
+            batch, distinct = item
+            pairs = recalled(batch)
+        else:
+            batch = item
+            pairs = measure(batch)
+        repeated = _within(self.repeated, first, len(batch))
+        foreign, of_language = self._foreign(first, len(batch))
+        blocked = self._blocked(pairs)
+        on_list = blocked.is_valid().to_numpy(zero_copy_only=False)
+        why = text_reasons(pairs, repeated, foreign, self.corpus, self.rules, distinct, on_list)
+        detail, score = pc.coalesce(pairs.malformed, blocked), None
+        if len(of_language):
+            is_language = pc.equal(why, r.WRONG_LANGUAGE)
+            detail = pc.if_else(is_language, of_language["language"], detail)
+            score = pc.if_else(is_language, of_language["score"], pa.scalar(None, pa.float64()))
+        kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
+        if pairs.page is not None:
+            kept[PAGE_URL] = pairs.page
+        for name in batch.schema.names:
+            if name.startswith("source_"):
+                kept[name] = batch[name]
+        shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
+        dropped = rejected_rows(shown, why, detail, r.STEP_OF_TEXTS, {"language_score": score})
+        if self.blocking is not None and self.blocking.forget:
+            dropped = without_contents(dropped, pc.equal(dropped["reason"], r.BLOCKED))
+        return len(batch), shown.filter(why.is_null()), dropped
+
+    def _blocked(self, pairs: Pairs) -> pa.StringArray:
+        """Which blocklist each pair is on, or null: string[n]."""
+        if self.blocking is None:
+            return pa.nulls(len(pairs.key), pa.string())
+        return self.blocking.find(pairs.url, pairs.text, pairs.key, pairs.word_count)
+
+    def _foreign(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
+        """Which rows of a batch are in another language: bool[size]; and the columns `language` and
+        `score`, null for the others, or no rows where there is none."""
+        rows = self.foreign["row"].to_numpy()
+        low, high = np.searchsorted(rows, [first, first + size])
+        foreign = np.zeros(size, np.bool_)
+        if low == high:
+            return foreign, self.foreign.slice(0, 0)
+        place = np.zeros(size, np.int64)
+        here = rows[low:high].astype(np.int64) - first
+        foreign[here], place[here] = True, np.arange(low, high)
+        return foreign, self.foreign.take(pa.array(place, mask=~foreign))
+
+
+def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
+    low, high = np.searchsorted(rows, [first, first + size])
+    marks = np.zeros(size, np.bool_)
+    marks[rows[low:high].astype(np.int64) - first] = True
+    return marks
