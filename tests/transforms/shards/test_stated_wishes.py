@@ -24,7 +24,7 @@ def test_what_is_stated_of_each_image() -> None:
 
 def test_what_is_only_reported_drops_nothing() -> None:
     wishes = StatedWishes(WishSettings(unwished="report"), 1)
-    assert wishes.note(Fetched(0, STATING, None, ("x_robots_tag",))) is None
+    assert wishes.note(Fetched(0, STATING, None, opted_out=("x_robots_tag",))) is None
     assert wishes.columns()["opted_out"].to_pylist() == ["x_robots_tag,xmp_data_mining"]
 
 
