@@ -42,7 +42,7 @@ _KIND, _TARGET, _RESPONSE = map(word, (b"WARC-Type", b"WARC-Target-URI", b"respo
 _HEADER, _STATUS, _TEXT = word(b'WARC-Header-Metadata":{'), word(b'"Status"'), word(b':"')
 _HTML, _IMAGE, _BASE = map(word, (b'HTML-Metadata":{', b'MG@/src"', b'Base"'))
 _HEAD, _LINKS, _LICENSE, _HEADERS = map(
-    word, (b'"Head":{', b'"Links":[', b'"rel":"license"', b'"Headers":{')
+    word, (b'"Head":{', b'"Links":[', b'l":"license', b'Headers":{')
 )
 # What states a wish, in letters of any case.
 _NO_AI, _NO_IMAGE, _TDM, _USAGE, _TAG = map(

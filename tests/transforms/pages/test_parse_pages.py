@@ -116,6 +116,8 @@ def test_a_file_of_pages_that_cannot_be_opened_is_told(tmp_path: Path, kind: str
             "caption": "No such file or directory",
             "malformed": "gone",
             "page_url": "",
+            "source_license": None,
+            "source_opted_out": None,
         }
     ]
     assert not tally
@@ -313,7 +315,7 @@ def test_parsed_pages_are_not_parsed_again(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(
         transforms.pages.parse_pages,
         "pairs_of",
-        lambda part, counts: [read.append(part), *pairs_of(part, counts)][1:],
+        lambda part, *how: [read.append(part), *pairs_of(part, *how)][1:],
     )
     succeed(f"{tmp_path}/*.warc", tmp_path / "set", *ALL)
     assert [part.files[0][0] for part in read] == [str(tmp_path / "1.warc")]
