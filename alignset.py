@@ -13,6 +13,7 @@ COMMANDS = {
     "train": ("train.__main__", "train an ALIGN model on shards"),
     "classify": ("train.classify.__main__", "fine-tune an image tower on labelled images"),
     "evaluate": ("train.evaluate.__main__", "measure what a model is worth"),
+    "search": ("train.search.__main__", "find pictures by text and by picture, on a page too"),
 }
 # For bash. The flags of a command are asked for once a shell.
 COMPLETION = """\

@@ -50,9 +50,7 @@ def add_popular_images(site: Site) -> None:
     allowed = site.write("popular/allowed.jpg", VARIANTS["progressive.jpg"](picture))
     for text in photo.texts:
         site.add(allowed, text)
-    named = (
-        f"{text} called {name}" for text, name in zip(sentences, site.new_words, strict=False)
-    )
+    named = (f"{text} called {name}" for text, name in zip(sentences, site.new_words, strict=False))
     others = site.plan.max_texts_per_image - len(photo.texts)
     for text in site.languages.sure_english(named, others):
         site.add(allowed, text, "rare_token")

@@ -57,6 +57,7 @@ ROOMS = {
         "optim": "settings",
         "runs": "settings data model optim",
         "evaluate": "settings data model runs",
+        "search": "settings data model runs",
         "train": "settings data model optim runs evaluate",
         "classify": "settings data model runs",
     },
@@ -207,6 +208,7 @@ WITHOUT_A_TEST = """
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
     transforms/images/pillow_bounds transforms/shards/build_shard
+    transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
 """
 
