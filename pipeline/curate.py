@@ -25,8 +25,10 @@ from pipeline.runs.work_folder import (
     WrittenShard,
 )
 from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent, ReadSplit
+from transforms.corpus.count_spread import add_spreads
 from transforms.corpus.hash_sets import HashFile, WriteHashSets
-from transforms.corpus.judge_pairs import JudgePairs, TextRules
+from transforms.corpus.judge_pairs import JudgePairs
+from transforms.corpus.judge_texts import TextRules
 from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
 from transforms.decontamination.evaluation_files import parts_of
 from transforms.decontamination.evaluation_index import sets_of
@@ -126,6 +128,8 @@ def curate_texts(
         "rows_read": (counted["read"], sum),
         "counts": (judged["counts"], add_counts),
         "broken": (judged["broken"], sum_up),
+        "images_per_text": (corpus.images_per_text, add_spreads),
+        "texts_per_image": (corpus.texts_per_image, add_spreads),
     }
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
@@ -133,10 +137,11 @@ def curate_texts(
 def _judge_pairs(
     read: ReadSplit, sets: beam.PCollection, command: Command, places: Places
 ) -> JudgePairs:
+    rules = command.rules
     return JudgePairs(
         read=read,
         blocks=places.blocks,
-        rules=TextRules(command.rules.min_words, command.rules.max_words),
+        rules=TextRules(rules.min_words, rules.max_words, rules.min_language_score),
         sets=sets,
         out=places.out,
         work=places.work.path,
@@ -166,11 +171,14 @@ class _CorpusSets(NamedTuple):
     Fields:
       paths: dict of the files of hashes to judge with. summary: of the vocabulary.
       file: the vocabulary's `HashFile`.
+      images_per_text, texts_per_image: not singletons, the `CountSpread` of each bucket.
     """
 
     paths: beam.PCollection
     summary: beam.PCollection
     file: beam.PCollection
+    images_per_text: beam.PCollection
+    texts_per_image: beam.PCollection
 
 
 def _corpus(
@@ -201,7 +209,8 @@ def _corpus(
         files = pipeline | WriteHashSets(places.work.path, sets, large)
         file = files | "Described" >> beam.Map(lambda files: files["vocabulary"])
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
-    return _CorpusSets(paths, summary, file)
+    spreads = frequent["text_spread"], frequent["image_spread"]
+    return _CorpusSets(paths, summary, file, *spreads)
 
 
 def _check() -> beam.PTransform:
@@ -275,7 +284,8 @@ def _shard_settings(command: Command, unsafe_model: UnsafeModel | None) -> Shard
         min_evaluation_distance=rules.min_evaluation_distance,
         max_unsafe_score=rules.max_unsafe_score,
     )
-    return ShardSettings(of_images, command.fetch, command.resize, unsafe_model)
+    thumbnails = command.job.thumbnails
+    return ShardSettings(of_images, command.fetch, command.resize, unsafe_model, thumbnails)
 
 
 def _evaluation_index(

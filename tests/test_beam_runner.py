@@ -34,9 +34,10 @@ def test_a_run_leaves_the_contracts_files_and_no_other(golden: Golden):
     parts = {
         f"shards/{name}{end}" for name in shards for end in (".tar", ".parquet", "_stats.json")
     }
-    texts = {"rejected/text-00000.parquet"}
+    texts = {"rejected/text-00000.parquet", "report/text-00000.json"}
     images = {f"rejected/images-{name}.parquet" for name in shards}
-    documents = {"README.md", "funnel.json", "manifest.json", "vocabulary.u64"}
+    images |= {f"report/images-{name}{end}" for name in shards for end in (".json", ".thumbnails")}
+    documents = {"README.md", "funnel.json", "manifest.json", "report.html", "vocabulary.u64"}
     assert digests(golden.output).keys() == parts | texts | images | documents
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.report.contents import fetch_days, look_into
 from pipeline.report.fetch_report import failed_fetches
 from pipeline.report.funnel import check_funnel, funnel
 from pipeline.report.history import carry_history, earlier_manifests
+from pipeline.report.write_report import write_report
 from pipeline.runs.documents import BrokenInput, Funnel, Manifest, Retry, RunDescription, ShardEntry
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.work_folder import ImageSummary, RetryBase, RetryPlan, TextSummary, WrittenShard
@@ -28,6 +30,9 @@ from transforms.storage.documents import write_document
 from transforms.storage.files import move, write_atomically
 from transforms.workers.packages import DECIDING, installed
 from transforms.workers.summaries import Counts, add_by_name, add_counts
+from transforms.workers.unexpected import tell_once
+
+LOG = logging.getLogger("alignset")
 
 
 def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
@@ -78,6 +83,8 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         steps=steps,
         vocabulary=text.vocabulary,
         near_duplicates=UNSET if text_only else images.near_duplicates,
+        images_per_text=text.images_per_text,
+        texts_per_image=text.texts_per_image,
     )
     return _close(folder, manifest, closing)
 
@@ -160,8 +167,18 @@ def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
     card = dataset_card(manifest, closing, contents, earlier).encode()
     write_atomically(f"{folder.out}/README.md", lambda sink: sink.write(card))
     write_document(f"{folder.out}/manifest.json", manifest)
+    _report(folder.out)
     folder.clean()
     return closing
+
+
+def _report(out: str) -> None:
+    """Writes the report. The set is finished by now: no fault of a page may make it fail."""
+    try:
+        write_report(out)
+    except Exception as error:
+        tell_once("writing report.html", error)
+        LOG.warning("%s has no report: python -m pipeline.report %s writes it", out, out)
 
 
 def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:

@@ -123,12 +123,14 @@ FETCH_DAYS = {
 
 def _without_days(path: Path) -> bytes:
     body = path.read_bytes()
+    if path.name == "report.html":
+        return body.replace(str(path.parent).encode(), b"").replace(path.parent.name.encode(), b"")
     return FETCH_DAYS[path.name].sub(b"", body) if path.name in FETCH_DAYS else body
 
 
 def digests(output: Path, but: Iterable[str] = ()) -> dict[str, str]:
     """SHA-256 of every file under a folder, hidden ones too; without the days of a fetch, or what
-    is compared at midnight would differ."""
+    is compared at midnight would differ, and without the report's own path, which it names."""
     files = [path for path in sorted(output.rglob("*")) if path.is_file()]
     named = {str(path.relative_to(output)): path for path in files}
     return {

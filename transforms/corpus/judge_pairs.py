@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
@@ -18,17 +18,16 @@ import pyarrow.compute as pc
 
 from transforms.columns import reasons as r
 from transforms.columns.batches import numbered
-from transforms.columns.hashing import Bools, UInt64s
 from transforms.columns.pair_columns import PAGE_URL
-from transforms.columns.rejects import REJECTED, key_column, pages_of, rejected_rows
+from transforms.columns.records import RECORDS, encode_record
+from transforms.columns.rejects import REJECTED, key_column, pages_of
 from transforms.corpus.count_pairs import ReadSplit
 from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.rare_tokens import has_rare_token
-from transforms.corpus.remembered import Remembered, recalled, recalled_each
-from transforms.pairs.measure_pairs import Pairs, first_of, measure
+from transforms.corpus.judge_texts import Corpus, JudgeBatch, TextRules
+from transforms.corpus.remembered import Remembered, recalled_each
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
 from transforms.storage.broken_files import BrokenFile
-from transforms.storage.files import is_local, local_copy
+from transforms.storage.files import is_local, local_copy, write_atomically
 from transforms.storage.parquet_files import RowWriter, parquet_file
 from transforms.workers.summaries import Counts
 from transforms.workers.threads import ThreadedDoFn, in_threads
@@ -37,66 +36,6 @@ LOG = logging.getLogger("alignset")
 FOREIGN = pa.schema([("row", pa.uint32()), ("language", pa.string()), ("score", pa.float64())])
 PAIRS = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", PAGE_URL)])
 BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
-
-
-@dataclass(frozen=True)
-class TextRules:
-    """The numbers by which texts are judged; both are inclusive."""
-
-    min_words: int
-    max_words: int
-
-
-class Corpus(NamedTuple):
-    """What the counts over the whole corpus found."""
-
-    frequent_texts: HashSet
-    crowded_images: HashSet
-    vocabulary: HashSet | None  # None where every n-gram is in it
-
-
-def text_reasons(
-    pairs: Pairs,
-    repeated: Bools,
-    foreign: Bools,
-    corpus: Corpus,
-    rules: TextRules,
-    distinct: Sequence[UInt64s] | None = None,
-) -> pa.StringArray:
-    """Why each pair is dropped by its URL and alt-text, or null: string[n].
-
-    Args:
-      pairs: n pairs, measured.
-      repeated: bool[n], whether another row is the one that stands for this pair.
-      foreign: bool[n], whether the text is in a language that is not wanted.
-      corpus: what is frequent and what is rare over the whole corpus.
-      distinct: the pairs' n-grams, where they are known, as in `Remembered`.
-
-    Source: ALIGN (Jia et al., 2021), section 3.
-    """
-    faults = {
-        r.BROKEN_INPUT: _is_one_of(pairs.malformed, r.INPUT_FAULTS),
-        r.BROKEN_PAGE: _is_one_of(pairs.malformed, r.PAGE_FAULTS),
-        r.MALFORMED_PAIR: ~pairs.usable(),
-        r.DUPLICATE_PAIR: repeated,
-        r.WRONG_LANGUAGE: foreign,
-        r.TOO_FEW_WORDS: pairs.word_count < rules.min_words,
-        r.TOO_MANY_WORDS: pairs.word_count > rules.max_words,
-        r.TEXT_ON_TOO_MANY_IMAGES: corpus.frequent_texts.contains(pairs.text_hash),
-        r.IMAGE_WITH_TOO_MANY_TEXTS: corpus.crowded_images.contains(pairs.url_hash),
-    }
-    if corpus.vocabulary is not None:
-        alive = ~np.logical_or.reduce(list(faults.values()))
-        faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary, distinct)
-    return first_of(faults)
-
-
-def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:
-    """Which rows stand for a file or page that could not be read: bool[n]."""
-    if faults.null_count == len(faults):
-        return np.zeros(len(faults), np.bool_)
-    broken = pc.is_in(faults, value_set=pa.array(names))
-    return broken.to_numpy(zero_copy_only=False)
 
 
 class _Judge(ThreadedDoFn):
@@ -119,12 +58,17 @@ class _Judge(ThreadedDoFn):
             # By the first reading, where all share a disk; gone where this work is done again.
             measured = next((block for block in joined["measured"] if is_there(block)), None)
             judge = JudgeBatch(self.rules, corpus, repeated, foreign)
+            recorder = judge.recorder
             batches = self.read(split) if measured is None else recalled_each(measured)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
             with parquet_file(path, REJECTED, self.scratch) as rejected:
                 kept = self._judged(batches, judge, rejected, counts)
                 yield from self._keep(split_id, kept)
+            record = encode_record(recorder.record())
+            write_atomically(
+                f"{self.out}/{RECORDS}/text-{split_id:05d}.json", partial(_write, record)
+            )
             if measured is not None:
                 remove(measured)  # 200 bytes a pair of cached pages, for the next file to have
             message = "split %d: kept %d of %d by their texts"
@@ -141,8 +85,9 @@ class _Judge(ThreadedDoFn):
         counts: _Counting,
     ) -> Iterator[pa.RecordBatch]:
         """The kept rows of each batch; the others are written down, and all are counted."""
-        for size, keep, drop in in_threads(judge, numbered(batches, _rows)):
+        for size, keep, drop, part in in_threads(judge, numbered(batches, _rows)):
             rejected.write(drop)
+            judge.recorder.add(part)
             counts.add(size, keep, drop)
             yield keep
 
@@ -181,72 +126,12 @@ class _Counting:
         return Counts(self.seen, self.kept, dict(self.dropped))
 
 
+def _write(record: bytes, sink: BinaryIO) -> None:
+    sink.write(record)
+
+
 def _rows(batch: pa.RecordBatch | Remembered) -> int:
     return len(batch.batch if isinstance(batch, Remembered) else batch)
-
-
-class JudgeBatch:
-    """Judges numbered batches of one split; called from several threads."""
-
-    def __init__(
-        self,
-        rules: TextRules,
-        corpus: Corpus,
-        repeated: npt.NDArray[np.uint32],
-        foreign: pa.RecordBatch,
-    ) -> None:
-        self.rules, self.corpus = rules, corpus
-        self.repeated, self.foreign = repeated, foreign
-
-    def __call__(
-        self, numbered: tuple[int, pa.RecordBatch | Remembered]
-    ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
-        """How many rows there are, the kept, and the dropped as they are written down."""
-        first, item = numbered
-        distinct = None
-        if isinstance(item, Remembered):
-            batch, distinct = item
-            pairs = recalled(batch)
-        else:
-            batch = item
-            pairs = measure(batch)
-        repeated = _within(self.repeated, first, len(batch))
-        foreign, of_language = self._foreign(first, len(batch))
-        why = text_reasons(pairs, repeated, foreign, self.corpus, self.rules, distinct)
-        detail, score = pairs.malformed, None
-        if len(of_language):
-            is_language = pc.equal(why, r.WRONG_LANGUAGE)
-            detail = pc.if_else(is_language, of_language["language"], detail)
-            score = pc.if_else(is_language, of_language["score"], pa.scalar(None, pa.float64()))
-        kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
-        if pairs.page is not None:
-            kept[PAGE_URL] = pairs.page
-        for name in batch.schema.names:
-            if name.startswith("source_"):
-                kept[name] = batch[name]
-        shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
-        dropped = rejected_rows(shown, why, detail, {"language_score": score})
-        return len(batch), shown.filter(why.is_null()), dropped
-
-    def _foreign(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
-        """Which rows of a batch are in another language: bool[size]; and the columns `language` and
-        `score`, null for the others, or no rows where there is none."""
-        rows = self.foreign["row"].to_numpy()
-        low, high = np.searchsorted(rows, [first, first + size])
-        foreign = np.zeros(size, np.bool_)
-        if low == high:
-            return foreign, self.foreign.slice(0, 0)
-        place = np.zeros(size, np.int64)
-        here = rows[low:high].astype(np.int64) - first
-        foreign[here], place[here] = True, np.arange(low, high)
-        return foreign, self.foreign.take(pa.array(place, mask=~foreign))
-
-
-def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
-    low, high = np.searchsorted(rows, [first, first + size])
-    marks = np.zeros(size, np.bool_)
-    marks[rows[low:high].astype(np.int64) - first] = True
-    return marks
 
 
 def _marked(blocks: Iterable[pa.RecordBatch]) -> npt.NDArray[np.uint32]:

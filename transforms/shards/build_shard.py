@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -30,23 +31,31 @@ from transforms.shards.measure_images import (
     stored_bodies,
 )
 from transforms.shards.score_images import ImageScores
+from transforms.shards.shard_examples import write_record
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from transforms.shards.shard_record import ShardPairs
 from transforms.shards.shard_stats import ShardStats, shard_stats
 from transforms.storage.parquet_files import parquet_file
 from transforms.workers.threads import in_threads
 from transforms.workers.unexpected import tell_once
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
+RECORD, THUMBNAILS = "record.json", "record.thumbnails"
 
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """How images are fetched, judged and stored; scored where there is a model."""
+    """How images are fetched, judged and stored; scored where there is a model.
+
+    Attributes:
+      thumbnails: examples of each kind that have a picture in the report.
+    """
 
     rules: ImageRules
     fetch: FetchSettings
     resize: ResizeSettings
     unsafe_model: UnsafeModel | None = None
+    thumbnails: int = 0
 
 
 class _SafeEncoder:
@@ -101,11 +110,14 @@ def build_shard(
         tar = TarWriter(sink)
         rows, unwritable = _add_samples(tar, shown, measured, judged, spool, encoder)
         sha256 = tar.finish()
-    spool.close()
     reasons, details = judged.reasons.to_pylist(), list(measured.columns["detail"])
     for row in unwritable:
         reasons[row], details[row] = r.UNDECODABLE, "unwritable"
-    _write_rejects(pairs, reasons, details, judged.measures, folder)
+    sizes = {side: pa.array(measured.columns[side], pa.int32()) for side in ("width", "height")}
+    _write_rejects(pairs, reasons, details, judged.measures | sizes, folder)
+    ends = ShardPairs(*_columns(pairs), reasons, details, measured, judged.measures)
+    write_record(ends, rules, spool, settings.thumbnails, folder / RECORD, folder / THUMBNAILS)
+    spool.close()
     table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
     pq.write_table(table, folder / SIDECAR, compression="zstd")
     return shard_stats(
@@ -171,6 +183,11 @@ def _add_samples(
         tar.add_sample(sample, encoded.body, encoded.extension)
         rows.append(sample)
     return rows, unwritable
+
+
+def _columns(pairs: pa.Table) -> tuple[npt.NDArray[np.uint64], pa.StringArray, pa.StringArray]:
+    (whole,) = pairs.combine_chunks().to_batches()
+    return whole["key"].to_numpy(), whole["url"], whole["caption"]
 
 
 def _write_rejects(

@@ -16,7 +16,15 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from transforms.decontamination.overlap_measure import OverlapMeasure
-from transforms.shards.build_shard import REJECTS, SIDECAR, TAR, ShardSettings, build_shard
+from transforms.shards.build_shard import (
+    RECORD,
+    REJECTS,
+    SIDECAR,
+    TAR,
+    THUMBNAILS,
+    ShardSettings,
+    build_shard,
+)
 from transforms.shards.plan_shards import plan_path
 from transforms.shards.shard_places import ShardPlaces, shard_name
 from transforms.shards.shard_progress import ShardCount, attempt_folder, finished_shards
@@ -113,6 +121,8 @@ class ShardWriter:
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
         shard, places = stats.number, self.places
         claim.publish(folder / REJECTS, places.rejected(shard))
+        claim.publish(folder / THUMBNAILS, places.thumbnails(shard))
+        claim.publish(folder / RECORD, places.record(shard))
         if stats.successes:
             claim.publish(folder / SIDECAR, places.sidecar(shard))
             claim.publish(folder / TAR, places.tar(shard))

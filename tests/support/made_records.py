@@ -1,0 +1,126 @@
+"""Sets that have only what a report reads, stats, records and thumbnails, of any size."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from PIL import Image as PillowImage
+
+from transforms.columns.records import (
+    KEPT,
+    Example,
+    Record,
+    encode_record,
+    histogram,
+    joint_of,
+    nested,
+    top_of,
+)
+from transforms.columns.rejects import key_column
+from transforms.shards.measure_images import ImageRules
+from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.shard_record import image_axes, image_bins
+from transforms.shards.shard_stats import shard_stats
+
+RULES = ImageRules(200, 3.0, 1.0, 0.5)
+_OUTCOMES = (KEPT, "fetch_failed", "not_an_image", "too_small", "too_elongated", "unsafe")
+_DETAILS = ("dns", "timeout", "http_404", "http_403", "tls")
+
+
+def made_record(random: np.random.Generator, pairs: int, thumbnail: int) -> Record:
+    """A record as of a shard of so many pairs, whose examples have thumbnails of so many bytes,
+    behind one another."""
+    sides = random.lognormal(5.7, 0.7, (2, pairs)).astype(int) + 1
+    shorter, longer = (side.astype(float) for side in (sides.min(axis=0), sides.max(axis=0)))
+    unsafe = random.beta(0.3, 4, pairs)
+    failed = random.random(pairs) < 0.3
+    reasons = np.full(pairs, KEPT, object)
+    reasons[unsafe > RULES.max_unsafe_score] = "unsafe"
+    reasons[longer >= RULES.max_aspect * shorter] = "too_elongated"
+    reasons[shorter <= RULES.min_side] = "too_small"
+    reasons[failed] = "fetch_failed"
+    unsafe[np.isin(reasons, ("too_small", "too_elongated"))] = np.nan
+    axes = image_axes(RULES)
+    bins = image_bins(axes, shorter, longer, unsafe, np.full(pairs, np.nan))
+    outcomes = reasons.tolist()
+    details = [str(random.choice(_DETAILS)) if failed[row] else "" for row in range(pairs)]
+    hosts = [f"host{int(n)}.example" for n in random.zipf(1.3, pairs) % 100_000]
+    ends = [f"{o}: {d}" if d else o for o, d in zip(outcomes, details, strict=True)]
+    words = random.integers(3, 21, pairs)
+    return Record(
+        pairs,
+        nested(zip(outcomes, details, strict=True)),
+        joint_of(axes, [of_axis[~failed] for of_axis in bins]),
+        {
+            "words": histogram(outcomes, words, np.arange(pairs)),
+            "bytes": histogram(outcomes, random.integers(10, 22, pairs), np.flatnonzero(~failed)),
+            "formats": nested((outcome, "jpeg") for outcome in outcomes),
+        },
+        {"hosts": top_of(nested(zip(hosts, ends, strict=True)), 64)},
+        _examples(random, outcomes, (sides, unsafe), thumbnail),
+    )
+
+
+def _examples(
+    random: np.random.Generator, outcomes: Sequence[str], measures: Any, thumbnail: int
+) -> list[Example]:
+    examples = []
+    (width, height), unsafe = measures
+    keys = key_column(random.integers(0, 1 << 64, len(outcomes), np.uint64)).to_pylist()
+    rows_of: dict[str, list[int]] = {}
+    for row, outcome in enumerate(outcomes):
+        rows_of.setdefault(outcome, []).append(row)
+    for outcome, rows in rows_of.items():
+        for row in rows[: 32 if outcome == KEPT else 16]:
+            place = (len(examples) * thumbnail, thumbnail) if outcome != "fetch_failed" else None
+            examples.append(
+                Example(
+                    key=keys[row],
+                    url=f"https://host{row}.example/pictures/{keys[row]}.jpg?size=large",
+                    caption=f"a made alt-text of a picture that nobody took, number {row}",
+                    lists=[outcome, "near:min_image_side"],
+                    reason="" if outcome == KEPT else outcome,
+                    width=int(width[row]),
+                    height=int(height[row]),
+                    words=9,
+                    unsafe=None if np.isnan(unsafe[row]) else round(float(unsafe[row]), 4),
+                    picture=place if thumbnail else None,
+                )
+            )
+    return examples
+
+
+def made_thumbnail(random: np.random.Generator, size: int) -> bytes:
+    """A JPEG of noise, filled up to so many bytes."""
+    file = io.BytesIO()
+    pixels = random.integers(0, 255, (12, 12, 3), np.uint8)
+    PillowImage.fromarray(pixels).resize((96, 72)).save(file, "JPEG", quality=60)
+    return file.getvalue().ljust(size, b"\0")
+
+
+def put_made_set(
+    folder: Path, shards: int, random: np.random.Generator, pairs: int = 10_000
+) -> None:
+    """Writes what the shards of a set that is under way would have recorded."""
+    places, thumbnail = ShardPlaces(str(folder)), 2_600
+    for name in ("shards", "report"):
+        (folder / name).mkdir(parents=True)
+    bodies = [made_thumbnail(random, thumbnail) for _ in range(50)]
+    for shard in range(shards):
+        if shard % (1 + shards // 50) == 0:  # a few dozen differ; the others differ in their keys
+            record = made_record(random, pairs, thumbnail)
+            counts = [0] * len(record.examples)
+        keys = key_column(random.integers(0, 1 << 64, len(counts), np.uint64)).to_pylist()
+        examples = [
+            msgspec.structs.replace(example, key=key)
+            for example, key in zip(record.examples, keys, strict=True)
+        ]
+        Path(places.record(shard)).write_bytes(encode_record(replace(record, examples=examples)))
+        chosen = random.integers(0, len(bodies), len(counts))
+        Path(places.thumbnails(shard)).write_bytes(b"".join(bodies[n] for n in chosen))
+        stats = shard_stats(shard, ["too_small"], [None], size=0, sha256=None)
+        Path(places.stats(shard)).write_bytes(stats.encode())

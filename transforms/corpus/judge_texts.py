@@ -1,0 +1,184 @@
+"""The verdicts on texts: each batch judged, given the corpus-wide counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.columns import reasons as r
+from transforms.columns.hashing import Bools, UInt64s
+from transforms.columns.pair_columns import PAGE_URL
+from transforms.columns.rejects import rejected_rows
+from transforms.corpus.hash_sets import HashSet
+from transforms.corpus.rare_tokens import has_rare_token
+from transforms.corpus.remembered import Remembered, recalled
+from transforms.corpus.text_record import MARKS, Judged, TextPart, TextRecorder, text_axes
+from transforms.pairs.measure_pairs import Pairs, first_of, measure
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """The numbers by which texts are judged; both are inclusive."""
+
+    min_words: int
+    max_words: int
+    min_language_score: float = 0.5
+
+
+class Corpus(NamedTuple):
+    """What the counts over the whole corpus found."""
+
+    frequent_texts: HashSet
+    crowded_images: HashSet
+    vocabulary: HashSet | None  # None where every n-gram is in it
+
+
+def text_reasons(
+    pairs: Pairs,
+    repeated: Bools,
+    foreign: Bools,
+    corpus: Corpus,
+    rules: TextRules,
+    distinct: Sequence[UInt64s] | None = None,
+) -> pa.StringArray:
+    """Why each pair is dropped by its URL and alt-text, or null: string[n]; as `text_faults`."""
+    return first_of(text_faults(pairs, repeated, foreign, corpus, rules, distinct))
+
+
+def text_faults(
+    pairs: Pairs,
+    repeated: Bools,
+    foreign: Bools,
+    corpus: Corpus,
+    rules: TextRules,
+    distinct: Sequence[UInt64s] | None = None,
+) -> dict[str, Bools]:
+    """What is against each pair by its URL and alt-text: bool[n] by reason, in their order.
+
+    Args:
+      pairs: n pairs, measured.
+      repeated: bool[n], whether another row is the one that stands for this pair.
+      foreign: bool[n], whether the text is in a language that is not wanted.
+      corpus: what is frequent and what is rare over the whole corpus.
+      distinct: the pairs' n-grams, where they are known, as in `Remembered`.
+
+    Source: ALIGN (Jia et al., 2021), section 3.
+    """
+    faults = {
+        r.BROKEN_INPUT: _is_one_of(pairs.malformed, r.INPUT_FAULTS),
+        r.BROKEN_PAGE: _is_one_of(pairs.malformed, r.PAGE_FAULTS),
+        r.MALFORMED_PAIR: ~pairs.usable(),
+        r.DUPLICATE_PAIR: repeated,
+        r.WRONG_LANGUAGE: foreign,
+        r.TOO_FEW_WORDS: pairs.word_count < rules.min_words,
+        r.TOO_MANY_WORDS: pairs.word_count > rules.max_words,
+        r.TEXT_ON_TOO_MANY_IMAGES: corpus.frequent_texts.contains(pairs.text_hash),
+        r.IMAGE_WITH_TOO_MANY_TEXTS: corpus.crowded_images.contains(pairs.url_hash),
+    }
+    if corpus.vocabulary is not None:
+        alive = ~np.logical_or.reduce(list(faults.values()))
+        faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary, distinct)
+    return faults
+
+
+def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:
+    """Which rows stand for a file or page that could not be read: bool[n]."""
+    if faults.null_count == len(faults):
+        return np.zeros(len(faults), np.bool_)
+    broken = pc.is_in(faults, value_set=pa.array(names))
+    return broken.to_numpy(zero_copy_only=False)
+
+
+class JudgeBatch:
+    """Judges numbered batches of one split; called from several threads."""
+
+    def __init__(
+        self,
+        rules: TextRules,
+        corpus: Corpus,
+        repeated: npt.NDArray[np.uint32],
+        foreign: pa.RecordBatch,
+    ) -> None:
+        self.rules, self.corpus = rules, corpus
+        self.repeated, self.foreign = repeated, foreign
+        axes = text_axes(rules.min_words, rules.max_words, rules.min_language_score)
+        self.recorder = TextRecorder(axes, rules.min_language_score)
+
+    def __call__(
+        self, numbered: tuple[int, pa.RecordBatch | Remembered]
+    ) -> tuple[int, pa.RecordBatch, pa.RecordBatch, TextPart]:
+        """How many rows there are, the kept, the dropped as they are written down, and what the
+        batch adds to the split's record."""
+        first, item = numbered
+        distinct = None
+        if isinstance(item, Remembered):
+            batch, distinct = item
+            pairs = recalled(batch)
+        else:
+            batch = item
+            pairs = measure(batch)
+        repeated = _within(self.repeated, first, len(batch))
+        foreign, of_language = self._foreign(first, len(batch))
+        faults = text_faults(pairs, repeated, foreign, self.corpus, self.rules, distinct)
+        why = first_of(faults)
+        detail, score = pairs.malformed, None
+        if len(of_language):
+            is_language = pc.equal(why, r.WRONG_LANGUAGE)
+            detail = pc.if_else(is_language, of_language["language"], detail)
+            score = pc.if_else(is_language, of_language["score"], pa.scalar(None, pa.float64()))
+        kept = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
+        if pairs.page is not None:
+            kept[PAGE_URL] = pairs.page
+        for name in batch.schema.names:
+            if name.startswith("source_"):
+                kept[name] = batch[name]
+        shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
+        dropped = rejected_rows(shown, why, detail, {"language_score": score})
+        marks = [faults.get(reason, _none(batch)) for reason in MARKS]
+        part = self.recorder.measure(
+            Judged(
+                shown,
+                why,
+                detail,
+                pairs.word_count,
+                pairs.usable() & ~repeated,
+                foreign,
+                _numbers(of_language["score"]) if len(of_language) else None,
+                (marks[0], marks[1], marks[2]),
+            )
+        )
+        return len(batch), shown.filter(why.is_null()), dropped, part
+
+    def _foreign(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
+        """Which rows of a batch are in another language: bool[size]; and the columns `language` and
+        `score`, null for the others, or no rows where there is none."""
+        rows = self.foreign["row"].to_numpy()
+        low, high = np.searchsorted(rows, [first, first + size])
+        foreign = np.zeros(size, np.bool_)
+        if low == high:
+            return foreign, self.foreign.slice(0, 0)
+        place = np.zeros(size, np.int64)
+        here = rows[low:high].astype(np.int64) - first
+        foreign[here], place[here] = True, np.arange(low, high)
+        return foreign, self.foreign.take(pa.array(place, mask=~foreign))
+
+
+def _none(batch: pa.RecordBatch) -> Bools:
+    return np.zeros(len(batch), np.bool_)
+
+
+def _numbers(column: pa.DoubleArray) -> npt.NDArray[np.float64]:
+    return np.asarray(pc.fill_null(column, np.nan), np.float64)
+
+
+def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
+    low, high = np.searchsorted(rows, [first, first + size])
+    marks = np.zeros(size, np.bool_)
+    marks[rows[low:high].astype(np.int64) - first] = True
+    return marks
