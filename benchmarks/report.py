@@ -3,8 +3,8 @@
   python benchmarks/report.py [--shards=10000] [--keep=FOLDER]
 
 The set is made: what its shards would have recorded, stats and records and thumbnails, and no
-shard. `python -m pipeline.report` then runs as a process of its own. With --chromium=/usr/bin/chromium
-the page is opened, and the time until its script has run is taken.
+shard. `python -m pipeline.report` then runs as a process of its own. With --chromium=PATH a browser
+opens the page, and the time until its script has run is taken.
 """
 
 import argparse

@@ -38,14 +38,14 @@ ROOMS = {
         "images": "",
         "decontamination": "images",
         "safety": "images",
-        "shards": "decontamination fetching images safety",
+        "shards": "decontamination fetching images pairs safety",
     },
     "pipeline": {
         "settings": "",
         "inputs": "settings",
         "runs": "settings inputs",
-        "report": "settings inputs runs",
         "look": "settings runs",
+        "report": "settings inputs runs look",
         "pipeline": "settings inputs runs report",
     },
     "train": {
@@ -199,7 +199,7 @@ WITHOUT_A_TEST = """
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/corpus/remembered
+    transforms/corpus/remembered transforms/corpus/judge_texts
     transforms/fetching/fetch_settings transforms/fetching/host_queue
     transforms/fetching/curl_handle transforms/fetching/curl_multi
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments

@@ -39,7 +39,6 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
     made.add_argument(
         "--output",
         type=_html,
-        default="",
         metavar="FILE",
         help="where the report goes (default: OUT/report.html; of two sets: compare.html)",
     )
@@ -62,9 +61,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         if flags.compare:
             from pipeline.report.comparison import write_comparison
 
-            path = write_comparison(*flags.sets, flags.output or "compare.html")
+            path = write_comparison(flags.sets[0], flags.sets[1], flags.output or "compare.html")
         else:
-            path = write_report(flags.sets[0], flags.output)
+            path = write_report(flags.sets[0], flags.output or "")
     except UsageError as error:
         return _ended(name, error, 2)
     except Exception as error:

@@ -61,6 +61,43 @@ def draw(chart: Chart) -> Markup:
     ).format(WIDTH, HEIGHT, told, Markup("").join(parts))
 
 
+@dataclass(frozen=True)
+class Overlay:
+    """Two sets in the same bins; the first as bars, the second as a line around its own.
+
+    Attributes: as of `Chart`.
+    """
+
+    name: str
+    labels: Sequence[str]
+    ticks: Sequence[str]
+    first: Sequence[int]
+    second: Sequence[int]
+
+
+def draw_overlay(chart: Overlay) -> Markup:
+    """Both as shares of their sets, since one may be much larger."""
+    totals = max(1, sum(chart.first)), max(1, sum(chart.second))
+    shares = [
+        [round(1000 * count / total) for count in counts]
+        for counts, total in zip((chart.first, chart.second), totals, strict=True)
+    ]
+    scale = _Scale(max([*shares[0], *shares[1], 1]), logarithmic=False)
+    step = (WIDTH - _LEFT - _RIGHT) / max(1, len(chart.labels))
+    parts, outline = [_grid(scale, "‰")], []
+    for number, label in enumerate(chart.labels):
+        x = _LEFT + number * step
+        told = f"{label}: {chart.first[number]:,} and {chart.second[number]:,}"
+        parts.append(_bar(scale, x, step, (shares[0][number], 0), label, told))
+        y = scale.y(shares[1][number])
+        outline += [f"{x:.1f},{y:.1f}", f"{x + step:.1f},{y:.1f}"]
+    line = Markup('<polyline class="second" points="{}"/>').format(" ".join(outline))
+    told = f"{chart.name}: {totals[0]:,} and {totals[1]:,} pairs"
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>'
+    ).format(WIDTH, HEIGHT, told, Markup("").join(parts), line, _ticks(chart.ticks, step))
+
+
 class _Scale:
     """Counts to heights, px."""
 
@@ -95,7 +132,7 @@ def _powers(highest: int) -> list[int]:
     return [0, *(10**power for power in range(0, digits, max(1, digits // 4)))]
 
 
-def _grid(scale: _Scale) -> Markup:
+def _grid(scale: _Scale, unit: str = "") -> Markup:
     lines = [
         Markup(
             '<line class="grid" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>'
@@ -104,7 +141,7 @@ def _grid(scale: _Scale) -> Markup:
             _LEFT,
             WIDTH - _RIGHT,
             _LEFT - 6,
-            short(step),
+            short(step) + unit,
             y=scale.y(step),
             below=scale.y(step) + 3.5,
         )
@@ -113,12 +150,18 @@ def _grid(scale: _Scale) -> Markup:
     return Markup("").join(lines)
 
 
-def _bar(scale: _Scale, x: float, step: float, counts: tuple[int, int], label: str) -> Markup:
+def _bar(
+    scale: _Scale, x: float, step: float, counts: tuple[int, int], label: str, told: str = ""
+) -> Markup:
     kept, dropped = counts
     gap = min(2.0, step * 0.15)
-    told = f"{label}: {kept:,} kept, {dropped:,} dropped" if dropped else f"{label}: {kept:,}"
-    if dropped and not kept:
-        told = f"{label}: {dropped:,} dropped"
+    told = told or f"{label}: " + (
+        f"{kept:,} kept, {dropped:,} dropped"
+        if kept and dropped
+        else f"{dropped:,} dropped"
+        if dropped
+        else f"{kept:,}"
+    )
     whole, lower = scale.height(kept + dropped), scale.height(kept)
     parts = []
     for name, height, base in (("k", lower, 0.0), ("d", whole - lower, lower)):

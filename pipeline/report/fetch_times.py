@@ -1,4 +1,4 @@
-"""How fetching went over time: by when each shard's stats were written, since shards hold no clock."""
+"""How fetching went over time, by when each shard's stats were written: shards hold no clock."""
 
 from __future__ import annotations
 

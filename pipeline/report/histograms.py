@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -79,7 +80,7 @@ def _image_charts(facts: Facts) -> Iterator[Chart]:
         ]
         own = facts.rules.get(rule)
         place = axis.edges.index(own) + 1 if own in axis.edges else None
-        labels = _between(axis.edges, "" if axis.name == "side" else "")
+        labels = _between(axis.edges)
         missing = int(counts[~counted].sum())
         note = {
             "unsafe": f"{missing:,} pairs were not scored.",
@@ -97,10 +98,10 @@ def _image_charts(facts: Facts) -> Iterator[Chart]:
         )
 
 
-def _between(edges: Sequence[float], unit: str) -> list[str]:
+def _between(edges: Sequence[float]) -> list[str]:
     ends = [f"{edge:g}" for edge in edges]
-    inner = [f"{low} to {high}{unit}" for low, high in zip(ends, ends[1:], strict=False)]
-    return [f"up to {ends[0]}{unit}", *inner, f"from {ends[-1]}{unit}"]
+    inner = [f"{low} to {high}" for low, high in pairwise(ends)]
+    return [f"up to {ends[0]}", *inner, f"from {ends[-1]}"]
 
 
 def text_counts(facts: Facts, name: str) -> dict[int, int]:
@@ -150,7 +151,7 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
     end = language.edges.index(own) if own in language.edges else None
     yield Chart(
         "Score of the language, of texts dropped for it",
-        _between(language.edges, "")[: len(heights)],
+        _between(language.edges)[: len(heights)],
         [f"{edge:g}" for edge in (0.0, *language.edges)][: len(heights)],
         [0] * len(heights),
         heights,

@@ -62,7 +62,7 @@ def render_page(facts: Facts) -> str:
     texts = facts.records.texts.whole
     frequent = texts.tops.get("frequent_texts", Top())
     kept_texts = images.tops.get("texts", Top())
-    return _render(
+    return render(
         "report.html",
         facts=facts,
         name=printable(facts.out.rstrip("/").rpartition("/")[2] or facts.out),
@@ -77,9 +77,9 @@ def render_page(facts: Facts) -> str:
         failing=failing,
         fetches=tables.detail_rows(facts.details.get(FETCH_FAILED, {})),
         languages=tables.language_rows(facts),
-        frequent_texts=tables.text_rows(frequent),
+        frequent_texts=tables.text_rows(frequent, "d"),
         frequent_note=tables.sampled(frequent, "texts"),
-        kept_texts=tables.text_rows(kept_texts, 2),
+        kept_texts=tables.text_rows(kept_texts, "k", 2),
         kept_note=tables.sampled(kept_texts, "texts"),
         near_duplicates=tables.near_duplicates(facts.funnel),
         times=[Drawn(chart, draw(chart)) for chart in times_chart(facts)],
@@ -188,7 +188,8 @@ def _environment() -> jinja2.Environment:
     return made
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """A page of this folder, with the style, the script and the policy that allows just these."""
     style, script = (_file(name) for name in ("report.css", "report.js"))
     policy = (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "

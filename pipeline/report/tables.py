@@ -171,19 +171,19 @@ def failing_host_rows(facts: Facts) -> list[Row]:
                 printable(host)[:80] or "(none)",
                 failed,
                 f"of {of:,}" if of >= failed else "",
-                more=f"{said} – {hint}" if hint else said,
+                more=f"{said} ({ordered[0][0]}: {hint})" if hint else said,
             )
         )
     return rows
 
 
-def text_rows(top: Top, least: int = 1) -> list[Row]:
-    """The most frequent texts."""
+def text_rows(top: Top, kind: str, least: int = 1) -> list[Row]:
+    """The most frequent texts; kind: of their bars, `k` where they were kept, else `d`."""
     totals = {text: sum(ends.values()) for text, ends in top.counts.items()}
     ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
     most = max(totals.values(), default=1)
     return [
-        Row(printable(text), n, bar=share_bar([("d", n / most)], f"{n:,}"))
+        Row(printable(text), n, bar=share_bar([(kind, n / most)], f"{n:,}"))
         for text, n in ordered[:MOST_ROWS]
         if n >= least
     ]

@@ -124,6 +124,7 @@ FETCH_DAYS = {
 def _without_days(path: Path) -> bytes:
     body = path.read_bytes()
     if path.name == "report.html":
+        body = re.sub(rb"(?s)<figure>\s*<figcaption>Fetches by when.*?</figure>", b"", body)
         return body.replace(str(path.parent).encode(), b"").replace(path.parent.name.encode(), b"")
     return FETCH_DAYS[path.name].sub(b"", body) if path.name in FETCH_DAYS else body
 

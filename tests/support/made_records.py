@@ -2,14 +2,19 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from PIL import Image as PillowImage
 
+from pipeline.rules import Rules
+from pipeline.runs.documents import RunDescription
+from pipeline.runs.work_folder import WorkFolder
+from transforms.columns import reasons as r
 from transforms.columns.records import (
     KEPT,
     Example,
@@ -21,14 +26,48 @@ from transforms.columns.records import (
     top_of,
 )
 from transforms.columns.rejects import key_column
+from transforms.corpus.text_record import Judged, TextRecorder, text_axes
 from transforms.shards.measure_images import ImageRules
 from transforms.shards.shard_places import ShardPlaces
 from transforms.shards.shard_record import image_axes, image_bins
 from transforms.shards.shard_stats import shard_stats
+from transforms.storage.documents import write_document
+from transforms.storage.files import write_atomically
 
 RULES = ImageRules(200, 3.0, 1.0, 0.5)
 _OUTCOMES = (KEPT, "fetch_failed", "not_an_image", "too_small", "too_elongated", "unsafe")
 _DETAILS = ("dns", "timeout", "http_404", "http_403", "tls")
+TEXT_REASONS = (
+    None,
+    r.TOO_FEW_WORDS,
+    r.WRONG_LANGUAGE,
+    r.RARE_TOKEN,
+    r.TEXT_ON_TOO_MANY_IMAGES,
+)
+
+
+def made_judged(size: int, seed: int = 0) -> Judged:
+    """A batch of texts, judged for any of TEXT_REASONS."""
+    random = np.random.default_rng(seed)
+    keys = random.integers(0, 1 << 64, size, np.uint64)
+    why = random.integers(0, len(TEXT_REASONS), size)
+    words = np.where(why == 1, random.integers(0, 3, size), random.integers(3, 60, size))
+    captions = [f"text {n}" for n in random.zipf(2, size) % 50]
+    scores = np.where(why == 2, np.round(random.random(size), 3), np.nan)
+    scores[random.random(size) < 0.05] = np.nan
+    shown = {"key": keys, "url": [f"http://h/{key}" for key in keys], "caption": captions}
+    return Judged(
+        pa.record_batch(shown),
+        pa.array([TEXT_REASONS[n] for n in why], pa.string()),
+        pa.array(
+            [("de", "fr")[key % 2] if n == 2 else None for n, key in zip(why, keys, strict=True)]
+        ),
+        words.astype(np.int32),
+        np.ones(size, np.bool_),
+        why == 2,
+        scores,
+        (why == 4, np.zeros(size, np.bool_), why == 3),
+    )
 
 
 def made_record(random: np.random.Generator, pairs: int, thumbnail: int) -> Record:
@@ -68,7 +107,7 @@ def made_record(random: np.random.Generator, pairs: int, thumbnail: int) -> Reco
 def _examples(
     random: np.random.Generator, outcomes: Sequence[str], measures: Any, thumbnail: int
 ) -> list[Example]:
-    examples = []
+    examples, near = [], ["near:min_image_side"]
     (width, height), unsafe = measures
     keys = key_column(random.integers(0, 1 << 64, len(outcomes), np.uint64)).to_pylist()
     rows_of: dict[str, list[int]] = {}
@@ -82,7 +121,7 @@ def _examples(
                     key=keys[row],
                     url=f"https://host{row}.example/pictures/{keys[row]}.jpg?size=large",
                     caption=f"a made alt-text of a picture that nobody took, number {row}",
-                    lists=[outcome, "near:min_image_side"],
+                    lists=[outcome] + near * (outcome in (KEPT, "too_small")),
                     reason="" if outcome == KEPT else outcome,
                     width=int(width[row]),
                     height=int(height[row]),
@@ -100,6 +139,18 @@ def made_thumbnail(random: np.random.Generator, size: int) -> bytes:
     pixels = random.integers(0, 255, (12, 12, 3), np.uint8)
     PillowImage.fromarray(pixels).resize((96, 72)).save(file, "JPEG", quality=60)
     return file.getvalue().ljust(size, b"\0")
+
+
+def put_run(folder: Path) -> None:
+    """Writes what a run with the usual rules says of itself, and of its texts, while it goes on."""
+    rules = asdict(Rules(min_evaluation_distance=RULES.min_evaluation_distance))
+    job = {"text_only": False, "holdout": 0.0}
+    run = RunDescription(job, rules, {}, {}, [], [], None)
+    write_document(WorkFolder(f"{folder}/_temporary").description, run)
+    recorder = TextRecorder(text_axes(3, 20, 0.5), 0.5)
+    recorder.add(recorder.measure(made_judged(3000)))
+    encoded = encode_record(recorder.record())
+    write_atomically(f"{folder}/report/text-00000.json", lambda sink: sink.write(encoded))
 
 
 def put_made_set(
@@ -124,3 +175,4 @@ def put_made_set(
         Path(places.thumbnails(shard)).write_bytes(b"".join(bodies[n] for n in chosen))
         stats = shard_stats(shard, ["too_small"], [None], size=0, sha256=None)
         Path(places.stats(shard)).write_bytes(stats.encode())
+    put_run(folder)

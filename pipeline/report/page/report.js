@@ -3,7 +3,7 @@
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const CARDS_AT_ONCE = 48;
+const CARDS_AT_ONCE = 24;
 const number = (n) => n.toLocaleString("en-US");
 const byId = (id) => document.getElementById(id);
 
@@ -71,7 +71,7 @@ function cardOf(pair, rule) {
   const body = make("span", "body");
   if (why || value) body.append(make("span", "why", isolated([why, value].filter(Boolean).join(" · "))));
   body.append(make("span", "text", isolated(pair.text || "(no text)")));
-  body.append(make("span", "meta", isolated([pair.host, size].filter(Boolean).join(" · "))));
+  body.append(make("span", "meta", isolated([size, pair.host].filter(Boolean).join(" · "))));
   const card = make("button", isUnsafe(pair) ? "card unsafe" : "card", frame, body);
   card.type = "button";
   card.addEventListener("click", () => openPair(pair));
