@@ -1,6 +1,7 @@
 """Sets that have only what a report reads, stats, records and thumbnails, of any size."""
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -160,19 +161,24 @@ def put_made_set(
     places, thumbnail = ShardPlaces(str(folder)), 2_600
     for name in ("shards", "report"):
         (folder / name).mkdir(parents=True)
+    different = 1 + shards // 50
     bodies = [made_thumbnail(random, thumbnail) for _ in range(50)]
     for shard in range(shards):
-        if shard % (1 + shards // 50) == 0:  # a few dozen differ; the others differ in their keys
+        if shard % different == 0:  # a few dozen differ; the others differ in their keys
             record = made_record(random, pairs, thumbnail)
-            counts = [0] * len(record.examples)
-        keys = key_column(random.integers(0, 1 << 64, len(counts), np.uint64)).to_pylist()
+        size = len(record.examples)
+        keys = key_column(random.integers(0, 1 << 64, size, np.uint64)).to_pylist()
         examples = [
             msgspec.structs.replace(example, key=key)
             for example, key in zip(record.examples, keys, strict=True)
         ]
         Path(places.record(shard)).write_bytes(encode_record(replace(record, examples=examples)))
-        chosen = random.integers(0, len(bodies), len(counts))
-        Path(places.thumbnails(shard)).write_bytes(b"".join(bodies[n] for n in chosen))
+        pictures = Path(places.thumbnails(shard))
+        if shard % different == 0:
+            chosen = random.integers(0, len(bodies), len(keys))
+            pictures.write_bytes(b"".join(bodies[n] for n in chosen))
+        else:  # 10,000 of them would be 2 GB
+            os.link(places.thumbnails(shard - shard % different), pictures)
         stats = shard_stats(shard, ["too_small"], [None], size=0, sha256=None)
         Path(places.stats(shard)).write_bytes(stats.encode())
     put_run(folder)
