@@ -1,6 +1,6 @@
 """What a run costs at 1 million, 100 million and 10 billion pairs, from measured parts.
 
-  python benchmarks/scale.py [--price_vcpu_hour=0.05] [--connections=64] …
+  python benchmarks/scale.py [--price_vcpu_hour=0.05] [--connections=2500] …
 
 `Measured` has the parts, each with the command that measured it; what is not measured is a flag,
 with its default. How a run is cut up is asked of the code itself. Nothing is run here.
@@ -62,8 +62,10 @@ class Measured:
     floor_mib: float = 1001.0  # growth.py: the most of 0.5 to 12.4 million pairs
     memory_per_group: float = 1.54
     vocabulary_mib: float = 1025.0  # HashSet.open of 100 M hashes: 763 mapped, 256 of index
-    fetch_us: float = 541.0  # fetch.py: 1,854 images a CPU-second
-    fetch_peak_mib: float = 417.0  # fetch.py
+    # web.py --urls=100000 --seed=3 --ours=--max_unsafe_score=1: 103.0 CPU-s for 95,071 images of
+    # 2,400 hosts, names and connections included, start too; 541 on fetch.py's one host
+    fetch_us: float = 1083.0
+    fetch_peak_mib: float = 631.0  # the same run, 10 shards
 
 
 def text_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[str, float]:
@@ -141,7 +143,7 @@ def image_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[
         "fetched, GB": fetched_gb,
         **{f"worker hours: {name}": s / HOUR for name, s in bounds.items()},
         "worker hours, the most": worker_h,
-        "disk of a worker, GB": 2 * 10_000 * flags.image_bytes / 1e9,
+        "disk of a worker, GB": 5 * 10_000 * flags.image_bytes / 1e9,
         "memory, MiB": parts.fetch_peak_mib,
         "stored, GB": stored / 1e9,
         "compute, $": 2 * worker_h * flags.price_vcpu_hour,
@@ -163,8 +165,8 @@ ASSUMED = {
     "kept_by_image": (0.7, "share of images that are large enough and new"),
     "image_bytes": (57_000.0, "of an average image; as fetch.py's photographs"),
     "sample_bytes": (3_000.0, "of tar headers, text, JSON and sidecar beside an image"),
-    "seconds_a_fetch": (1.0, "from name look-up to last byte, failures included"),
-    "connections": (64.0, "of a worker: --connections"),
+    "seconds_a_fetch": (2.2, "0.5 of a slow host, and 3 attempts of 10 s at each of 6% silent"),
+    "connections": (2500.0, "that a worker comes to have open of its own accord; web.py: 2,585"),
     "mbit_s": (1000.0, "network of a worker, Mbit/s"),
 }
 

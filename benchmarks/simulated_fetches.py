@@ -1,14 +1,17 @@
 """The real fetcher on a clock of its own: what it takes where answers come after given delays."""
 
 import heapq
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 from unittest import mock
 
-from transforms.fetching import fetch, host_queue
-from transforms.fetching.curl_multi import Ended
-from transforms.fetching.fetch import FetchSettings, fetch_all
+from transforms.fetching import fetcher, host_queue, orders
+from transforms.fetching.curl_handle import Ended
+from transforms.fetching.curl_multi import Transfers
+from transforms.fetching.fetch import FetchSettings
+from transforms.fetching.fetcher import Fetcher
 from transforms.fetching.host_queue import Job
+from transforms.fetching.orders import Order
 
 
 class Answer(NamedTuple):
@@ -26,12 +29,20 @@ class Answer(NamedTuple):
     measured: bool = False
 
 
+class _NoNames:
+    """Hosts' names, which are all known."""
+
+    ended_count = unanswered_count = 0
+
+
 class _Simulated:
     """Stands where the fetcher's transfers and its clock stand."""
 
     def __init__(self, settings: FetchSettings, answers: Sequence[Answer]) -> None:
         self.settings, self.answers, self.now = settings, answers, 0.0
         self.ends: list[tuple[float, int, Job, Answer]] = []
+        self.waited_s, self.stalled = 0.0, 0
+        self.names = _NoNames()
 
     def monotonic(self) -> float:
         return self.now
@@ -40,20 +51,27 @@ class _Simulated:
     def under_way(self) -> int:
         return len(self.ends)
 
-    @property
-    def has_room(self) -> bool:
-        return len(self.ends) < self.settings.connections
+    def process_time(self) -> float:
+        return 0.0
 
-    def start(self, job: Job) -> None:
+    def ring(self) -> None:
+        pass
+
+    def look_for_stalled(self, seconds: float) -> None:
+        """Counts none: all that is under way here brings something in the end."""
+
+    def start(self, job: Job) -> bool:
         answer = self.answers[job.index]
         longest = min(self.settings.timeout_s, self.settings.idle_timeout_s)
         if answer.delay_s > longest and not answer.measured:
             answer = Answer(answer.host, longest, "timeout", silent=True)
         heapq.heappush(self.ends, (self.now + answer.delay_s, job.index, job, answer))
+        return True
 
     def wait(self, at_most_s: float) -> list[Ended]:
-        due = self.now + at_most_s
+        due, before = self.now + at_most_s, self.now
         self.now = min(due, self.ends[0][0]) if self.ends else due
+        self.waited_s += self.now - before
         ended = []
         while self.ends and self.ends[0][0] <= self.now:
             _, _, job, answer = heapq.heappop(self.ends)
@@ -61,22 +79,37 @@ class _Simulated:
             ended.append(Ended(job, body, answer.detail, None, answer.delay_s, answer.silent))
         return ended
 
-    def abandon(self) -> list[Job]:
-        jobs, self.ends = [end[2] for end in self.ends], []
+    def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
+        jobs = [end[2] for end in self.ends if is_meant(end[2])]
+        self.ends = [end for end in self.ends if not is_meant(end[2])]
+        heapq.heapify(self.ends)
         return jobs
 
     def close(self) -> None:
         pass
 
 
+class _NeverBehind(Order):
+    """Of a caller that looks at each result at once."""
+
+    @property
+    def unseen(self) -> int:
+        return 0
+
+
 def shard_seconds(answers: Sequence[Answer], settings: FetchSettings) -> float:
     """How long the fetcher takes until it has all."""
     simulated = _Simulated(settings, answers)
+    order = _NeverBehind([f"http://h{a.host}.example/" for a in answers], settings.shard_timeout_s)
     with (
-        mock.patch.object(fetch, "Transfers", return_value=simulated),
-        mock.patch.object(fetch, "time", simulated),
+        mock.patch.object(fetcher, "time", simulated),
         mock.patch.object(host_queue, "time", simulated),
+        mock.patch.object(orders, "time", simulated),
     ):
-        count = sum(1 for _ in fetch_all([f"http://h{a.host}.example/" for a in answers], settings))
-    assert count == len(answers)
+        order.begin()
+        real = Fetcher(settings, cast(Transfers, simulated))
+        real.add(order)
+        while not order.over:
+            real.turn()
+    assert order.next_index == len(answers)
     return simulated.now

@@ -123,7 +123,7 @@ def step(folder: Path, numbers) -> Iterator:
     import torch
 
     from train.data.inputs import to_inputs
-    from train.data.samples import read_texts
+    from train.data.samples import read_samples
     from train.model.dual_encoder import DualEncoder, new_align
     from train.model.tokenizer import learn_tokenizer
     from train.optim.optimizer import make_optimizer
@@ -132,7 +132,9 @@ def step(folder: Path, numbers) -> Iterator:
     size = numbers.micro_batches(1)[1]
     batch = next(ours(folder, numbers))
     sizes = {"vocabulary_size": numbers.vocabulary_size, "max_tokens": numbers.max_tokens}
-    tokenizer = learn_tokenizer(lambda: read_texts(map(str, sorted(folder.glob("*.tar")))), **sizes)
+    shards = map(str, sorted(folder.glob("*.tar")))
+    texts = [text for _, _, text in read_samples(shards)]
+    tokenizer = learn_tokenizer(lambda: texts, **sizes)
     model = DualEncoder(new_align(numbers, len(tokenizer)), numbers, batch_size=size)
     model.to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, numbers)

@@ -25,7 +25,7 @@ from demo.serve import serving
 from demo.web import build
 
 NEEDED_BYTES = 1 << 30  # the web, the set and the run take 300 MB; the rest is for temporary files
-STEPS = 6
+STEPS = 7
 
 
 class StepError(Exception):
@@ -104,7 +104,7 @@ def prepare_web(web: Path, port: int, *, small: bool) -> None:
         print(f"      it is in {web} already")
         return
     mark.unlink(missing_ok=True)
-    for stale in ("set", "run"):  # they were made of another web
+    for stale in ("set", "run", "index"):  # they were made of another web
         shutil.rmtree(web.parent / stale, ignore_errors=True)
     build(web, small=small, port=port)
     mark.write_text(wanted)
@@ -150,6 +150,25 @@ def tell_retrieval(result: Mapping) -> None:
         )
 
 
+def search_pictures(model: Path, shards: Path, index: Path) -> None:
+    """Makes an index anew, and prints what is nearest to a text, a picture, and their sum."""
+    shutil.rmtree(index, ignore_errors=True)
+    made = command_line("-m", "train.search", "index", "--model", model, "--data", shards)
+    rows = json.loads(run([*made, "--index", str(index)], capture=True))["rows"]
+    print(f"      {rows:,} pictures are in the index")
+    text = ("--text", "three red stars")
+    first = json.loads(search(index, *text, "--format", "json").splitlines()[0])
+    picture = ("--key", first["key"])
+    for terms in (text, picture, (*picture, "--text", "blue", 1, "--text", "red", -1)):
+        print(search(index, *terms, "--format", "table"), end="")
+
+
+def search(index: Path, *flags: object) -> str:
+    """What the command prints of the three nearest pictures."""
+    query = command_line("-m", "train.search", "query", index, *flags, "--n", 3)
+    return run(query, capture=True)
+
+
 def tell_story(output: Path, port: int, *, small: bool) -> None:
     """All steps, one after the other.
 
@@ -188,6 +207,8 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         "Evaluating retrieval among scenes whose combinations of words it never saw", "10 s"
     ):
         tell_retrieval(json.loads(run(command_line(*evaluate), capture=True).splitlines()[-1]))
+    with progress.step("Searching the kept pictures by text, by picture, and by both", "30 s"):
+        search_pictures(training / "model", curated / "shards", output / "index")
     with progress.step("Where to look"):
         print(f"      {output / 'picture.webp'}: the funnel, and some kept and dropped pairs")
         print(f"      {curated / 'funnel.json'}: what each step saw, kept and dropped")
@@ -195,6 +216,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         print(f"      {curated / 'holdout'}: those that the training was validated on")
         print(f"      {curated / 'rejected'}: every dropped pair with its reason")
         print(f"      {training / 'model'}: the model, for transformers.AlignModel.from_pretrained")
+        print(f"      python -m train.search serve {output / 'index'}: the page that searches")
 
 
 def main() -> int:

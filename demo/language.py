@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
 
 from langdetect import DetectorFactory, LangDetectException, detect_langs
 
@@ -27,7 +28,7 @@ class Languages:
     def detect(self, texts: Iterable[str]) -> None:
         """Detects those of the texts that are new, on all cores."""
         new = sorted(set(texts) - self._known.keys())
-        if len(new) < 50:
+        if len(new) < 500:  # in less time than processes take to start
             self._known.update((text, _detect(text)) for text in new)
             return
         with ProcessPoolExecutor(os.cpu_count()) as pool:
@@ -41,8 +42,15 @@ class Languages:
         self.detect([text])
         return self._known[text][1] >= SURE
 
-    def sure_english(self, texts: Iterable[str]) -> list[str]:
-        """Those of the texts that are English beyond doubt, in their order."""
-        texts = list(texts)
+    def sure_english(self, texts: Iterable[str], most: int | None = None) -> list[str]:
+        """Those of the texts that are English beyond doubt, in their order; the first `most`."""
+        if most is None:
+            return self._sure(list(texts))
+        sure, left = [], iter(texts)
+        while len(sure) < most and (batch := list(islice(left, max(50, most - len(sure))))):
+            sure += self._sure(batch)
+        return sure[:most]
+
+    def _sure(self, texts: list[str]) -> list[str]:
         self.detect(texts)
         return [text for text in texts if self.is_english(text) and self.is_sure(text)]

@@ -44,16 +44,15 @@ def add_popular_images(site: Site) -> None:
     photo = PHOTOS[site.plan.photos - 1]
     picture = photo.open()
     popular = site.write("popular/stock.jpg", VARIANTS["original.jpg"](picture))
-    texts = site.languages.sure_english(phrases.sentences(site.rng))
-    for text in texts[: site.plan.texts_of_popular]:
+    sentences = phrases.sentences(site.rng)
+    for text in site.languages.sure_english(sentences, site.plan.texts_of_popular):
         site.add(popular, text, "image_with_too_many_texts")
     allowed = site.write("popular/allowed.jpg", VARIANTS["progressive.jpg"](picture))
     for text in photo.texts:
         site.add(allowed, text)
-    named = [f"{text} called {name}" for text, name in zip(texts, site.new_words, strict=False)]
-    for text in site.languages.sure_english(named)[
-        : site.plan.max_texts_per_image - len(photo.texts)
-    ]:
+    named = (f"{text} called {name}" for text, name in zip(sentences, site.new_words, strict=False))
+    others = site.plan.max_texts_per_image - len(photo.texts)
+    for text in site.languages.sure_english(named, others):
         site.add(allowed, text, "rare_token")
     site.add(allowed, photo.texts[1].capitalize(), "duplicate_pair")
 

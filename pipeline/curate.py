@@ -24,11 +24,12 @@ from pipeline.runs.work_folder import (
     WorkFolder,
     WrittenShard,
 )
+from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent, ReadSplit
 from transforms.corpus.count_spread import add_spreads
 from transforms.corpus.hash_sets import HashFile, WriteHashSets
+from transforms.corpus.judge_batch import Blocking, TextRules
 from transforms.corpus.judge_pairs import JudgePairs
-from transforms.corpus.judge_texts import TextRules
 from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
 from transforms.decontamination.evaluation_files import parts_of
 from transforms.decontamination.evaluation_index import sets_of
@@ -61,12 +62,14 @@ class Places:
       out: the output folder. work: a folder in it, gone when the run ends.
       blocks: how blocks of hashes cross the shuffles.
       fence: what keeps the workers of an earlier start out.
+      blocklists: what must not be in the set.
     """
 
     out: str
     work: WorkFolder
     blocks: Blocks
     fence: Fence
+    blocklists: Blocklists = NO_LISTS
 
 
 def parse_pages(
@@ -138,6 +141,7 @@ def _judge_pairs(
     read: ReadSplit, sets: beam.PCollection, command: Command, places: Places
 ) -> JudgePairs:
     rules = command.rules
+    blocking = Blocking(places.blocklists.of_pairs, command.job.forget_blocked)
     return JudgePairs(
         read=read,
         blocks=places.blocks,
@@ -146,6 +150,7 @@ def _judge_pairs(
         out=places.out,
         work=places.work.path,
         plan=not command.job.text_only,
+        blocking=blocking if places.blocklists.lists else None,
     )
 
 
@@ -245,7 +250,7 @@ def curate_images(
     """
     index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
-    settings = _shard_settings(command, unsafe_model)
+    settings = _shard_settings(command, unsafe_model, places.blocklists)
     stats = (
         numbers
         | "SpreadShards" >> beam.Reshuffle()
@@ -272,11 +277,18 @@ def curate_images(
     }
     counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
     statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
-    sums = {"counts": (counts, add_counts), "statuses": (statuses, add_by_name)}
+    sums = {
+        "counts": (counts, add_counts),
+        "statuses": (statuses, add_by_name),
+        "connections": (stats | "Connections" >> beam.Map(_connections), _most),
+        "limits": (stats | "Limits" >> beam.Map(_limits), add_by_name),
+    }
     pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
 
 
-def _shard_settings(command: Command, unsafe_model: UnsafeModel | None) -> ShardSettings:
+def _shard_settings(
+    command: Command, unsafe_model: UnsafeModel | None, blocklists: Blocklists
+) -> ShardSettings:
     rules = command.rules
     of_images = ImageRules(
         min_side=rules.min_image_side,
@@ -284,8 +296,9 @@ def _shard_settings(command: Command, unsafe_model: UnsafeModel | None) -> Shard
         min_evaluation_distance=rules.min_evaluation_distance,
         max_unsafe_score=rules.max_unsafe_score,
     )
+    forget, how = command.job.forget_blocked, (command.fetch, command.resize)
     thumbnails = command.job.thumbnails
-    return ShardSettings(of_images, command.fetch, command.resize, unsafe_model, thumbnails)
+    return ShardSettings(of_images, *how, unsafe_model, blocklists, forget, thumbnails)
 
 
 def _evaluation_index(
@@ -306,6 +319,18 @@ def _written(stats: ShardStats) -> WrittenShard:
 
 def _holding(stats: ShardStats) -> list[int]:
     return [stats.number] if stats.successes else []
+
+
+def _connections(stats: ShardStats) -> int:
+    return stats.connections or 0
+
+
+def _limits(stats: ShardStats) -> dict[str, int]:
+    return {stats.limited_by: 1} if stats.limited_by else {}
+
+
+def _most(counts: Iterable[int]) -> int:
+    return max(counts, default=0)
 
 
 def _failing(stats: ShardStats) -> list[int]:

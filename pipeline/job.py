@@ -13,12 +13,15 @@ FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS
 MOST_THUMBNAILS = 256  # of a kind, of a shard: 8 MB of each
 OPENNSFW = "opennsfw"  # the classifier that comes with a package
 
-# Reasons that another rule, or another fetch, may undo.
+# Reasons that another rule, or another fetch, may undo. What was taken down stays so.
 RULED = tuple(
     reason
     for reason in r.REASONS
-    if reason not in (r.BROKEN_PAGE, r.BROKEN_INPUT, r.MALFORMED_PAIR, r.DUPLICATE_PAIR)
+    if reason
+    not in (r.BROKEN_PAGE, r.BROKEN_INPUT, r.MALFORMED_PAIR, r.DUPLICATE_PAIR, r.TAKEN_DOWN)
 )
+# What `all` of them is: what was blocked is read again only where that is asked for by its name.
+USUAL = tuple(reason for reason in RULED if reason != r.BLOCKED)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,17 @@ class Job:
     eval_images: str = field(
         default="",
         metadata={"help": "NAME=PATH,...: folders, shards or Parquet of images to keep out"},
+    )
+    blocklist: str = field(
+        default="",
+        metadata={
+            "help": "FILE,...: hosts, domains, URLs, words, and hashes of files and pictures that "
+            "must not be in the set (docs/manners.md)"
+        },
+    )
+    forget_blocked: bool = field(
+        default=False,
+        metadata={"help": "of what a blocklist drops, write neither URL nor text to rejected/"},
     )
     unsafe_model: str = field(
         default=OPENNSFW,
@@ -124,7 +138,7 @@ class Job:
     def rejected_reasons(self) -> tuple[str, ...]:
         """The reasons for which dropped pairs are read again."""
         named = self.also_rejected.split(",") if self.also_rejected else []
-        return RULED if "all" in named else tuple(named)
+        return (*USUAL, *({r.BLOCKED} & {*named})) if "all" in named else tuple(named)
 
     def _check_numbers(self) -> None:
         for name in ("samples_per_shard", "batch_rows"):

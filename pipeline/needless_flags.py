@@ -31,7 +31,7 @@ _OF_IMAGES = (
     *_names(ResizeSettings),
     *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
     *("eval_images", "samples_per_shard", "holdout", "max_unsafe_score", "unsafe_model"),
-    "thumbnails",
+    *("min_blocked_phash_distance", "min_blocked_pdq_distance", "thumbnails"),
     *_names(OverlapSettings),
 )
 _OF_ENCODING = ("encode_format", "encode_quality")
@@ -58,6 +58,9 @@ def _needless(chosen: Chosen) -> Iterator[_Needless]:
     yield from _needless_to_resize(chosen.resize.resize_mode)
     yield from _needless_to_compare(chosen)
     yield from _needless_to_score(chosen)
+    if not chosen.job.blocklist:
+        flags = ("forget_blocked", "min_blocked_phash_distance", "min_blocked_pdq_distance")
+        yield _Needless(flags, "there is no blocklist", "give --blocklist=FILE")
     if not chosen.rules.language:
         yield _Needless(_OF_LANGUAGE, "--language= keeps all languages", "give a --language")
     if chosen.rules.language == ENGLISH:

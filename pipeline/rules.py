@@ -73,12 +73,21 @@ class Rules:
         },
     )
 
+    min_blocked_phash_distance: int = field(
+        default=6,
+        metadata={"help": "bits of 64 to the nearest perceptual hash of a blocklist, at least"},
+    )
+    min_blocked_pdq_distance: int = field(
+        default=32, metadata={"help": "bits of 256 to the nearest PDQ of a blocklist, at least"}
+    )
+
     def __post_init__(self) -> None:
         if self.language and self.language not in LANGUAGES:
             raise ValueError(
                 f"language must be one of {', '.join(LANGUAGES)}; got {self.language!r}"
             )
         self._check_language_scores()
+        self._check_blocked_distances()
         for name in ("max_words", "max_images_per_text", "max_texts_per_image", "vocabulary_size"):
             if getattr(self, name) < 1:
                 raise ValueError(
@@ -120,6 +129,11 @@ class Rules:
                 f"nothing to langdetect; "
                 f"got {self.min_unsure_language_score} and {self.min_language_score}"
             )
+
+    def _check_blocked_distances(self) -> None:
+        for name, bits in (("min_blocked_phash_distance", 64), ("min_blocked_pdq_distance", 256)):
+            if not 0 <= getattr(self, name) <= bits:
+                raise ValueError(f"{name} must be from 0 to {bits}; got {getattr(self, name)}")
 
     @property
     def language_rule(self) -> LanguageRule:

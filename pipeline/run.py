@@ -18,14 +18,14 @@ from pipeline.inputs.whole_input import Input
 from pipeline.options import Command, UsageError
 from pipeline.report.broken_input import refuse_if_all_broken, render_broken
 from pipeline.report.closing import close_run
-from pipeline.report.fetch_report import render_failed
+from pipeline.report.fetch_report import render_connections, render_failed
 from pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
 from pipeline.report.progress import ImageProgress, counted, say, verb_of
 from pipeline.report.scoring_cost import scoring_cost
 from pipeline.retry import retry_failed
-from pipeline.runs.documents import BrokenInput, Funnel
+from pipeline.runs.documents import BrokenInput, Connections, Funnel
 from pipeline.runs.engine import Engine, check_engine, everywhere
 from pipeline.runs.run_folder import RunFolder, describe_run
 from pipeline.runs.stores import check_retry, check_stores, is_dry_run
@@ -69,7 +69,12 @@ def run(command: Command) -> None:
         _translate(command, source)
         return
     description = describe_run(
-        command, source.files, source.evaluation, source.vocabulary, source.unsafe_model
+        command,
+        source.files,
+        source.evaluation,
+        source.vocabulary,
+        source.unsafe_model,
+        source.blocklists,
     )
     folder = RunFolder(job.output, description, retry=bool(job.retry_failed))
     if folder.finished and not job.retry_failed:
@@ -112,7 +117,8 @@ class Run:
         self.command, self.folder, self.source = command, folder, source
         self.engine = Engine(command.beam, folder.fence.token)
         blocks = Blocks(folder.blocks_folder() if self.engine.in_process else None)
-        self.places = Places(everywhere(folder.out), folder.work, blocks, folder.fence)
+        blocklists = source.blocklists.moved(folder.work.blocklists)
+        self.places = Places(everywhere(folder.out), folder.work, blocks, folder.fence, blocklists)
 
     def finish(self) -> Funnel | None:
         """Does what is left to do; None where a job was only handed over."""
@@ -220,13 +226,15 @@ def _tell(funnel: Funnel) -> None:
         print(render_broken(funnel.broken_input))
     if failed := render_failed(funnel.fetch):
         print(failed)
+    if isinstance(funnel.fetch.connections, Connections):
+        print(render_connections(funnel.fetch.connections))
 
 
 def _translate(command: Command, source: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
     out = command.job.output.rstrip("/")
     work = WorkFolder(f"{out}/_temporary")
-    places = Places(out, work, Blocks(), Fence(work.start, "dry"))
+    places = Places(out, work, Blocks(), Fence(work.start, "dry"), source.blocklists)
     engine = Engine(command.beam, "dry")
     splits, made = [*source.splits], 1
     if source.pages:

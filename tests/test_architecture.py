@@ -35,10 +35,11 @@ ROOMS = {
         "pairs": "",
         "corpus": "pairs",
         "fetching": "",
+        "blocklists": "pairs corpus fetching",
         "images": "",
         "decontamination": "images",
         "safety": "images",
-        "shards": "decontamination fetching images pairs safety",
+        "shards": "blocklists decontamination fetching images pairs safety",
     },
     "pipeline": {
         "settings": "",
@@ -46,6 +47,7 @@ ROOMS = {
         "runs": "settings inputs",
         "look": "settings runs",
         "report": "settings inputs runs look",
+        "takedown": "settings inputs runs report",
         "pipeline": "settings inputs runs report",
     },
     "train": {
@@ -55,6 +57,7 @@ ROOMS = {
         "optim": "settings",
         "runs": "settings data model optim",
         "evaluate": "settings data model runs",
+        "search": "settings data model runs",
         "train": "settings data model optim runs evaluate",
         "classify": "settings data model runs",
     },
@@ -199,12 +202,13 @@ WITHOUT_A_TEST = """
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/corpus/remembered transforms/corpus/judge_texts
+    transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/fetching/fetch_settings transforms/fetching/host_queue
-    transforms/fetching/curl_handle transforms/fetching/curl_multi
+    transforms/fetching/curl_multi transforms/fetching/routes
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
     transforms/images/pillow_bounds transforms/shards/build_shard
+    transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
 """
 

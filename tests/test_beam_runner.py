@@ -15,7 +15,16 @@ import pytest
 
 import beam_runner
 from pipeline.runs.beam_patches import quick_imports
-from tests.support.command import ROOT, digests, fates, manifest, run, run_process, succeed
+from tests.support.command import (
+    DOCUMENTS,
+    ROOT,
+    digests,
+    fates,
+    manifest,
+    run,
+    run_process,
+    succeed,
+)
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
 from transforms.columns.reasons import STEP_OF
@@ -37,8 +46,7 @@ def test_a_run_leaves_the_contracts_files_and_no_other(golden: Golden):
     texts = {"rejected/text-00000.parquet", "report/text-00000.json"}
     images = {f"rejected/images-{name}.parquet" for name in shards}
     images |= {f"report/images-{name}{end}" for name in shards for end in (".json", ".thumbnails")}
-    documents = {"README.md", "funnel.json", "manifest.json", "report.html", "vocabulary.u64"}
-    assert digests(golden.output).keys() == parts | texts | images | documents
+    assert digests(golden.output).keys() == parts | texts | images | DOCUMENTS
 
 
 def test_rejected_rows_have_keys_and_steps(golden: Golden):

@@ -38,7 +38,7 @@ FIRST = {
         "steps": "of the whole run",
         "batch_size": "pairs of a step, over all processes",
         "micro_batch_size": "pairs that go through the towers at once",
-        "precision": "fp32 or bf16",
+        "precision": "auto (bf16 on a GPU), bf16, fp32 or highest",
     },
 }
 
@@ -103,10 +103,16 @@ def _run(arguments: list[str], name: str) -> int:
     sets = find_sets(where)
     if settings.validate:
         _check_validate(settings.validate)
+    from train.runs.device import find_device  # brings torch
+
+    # The run's from then on: on another device it would learn something else.
+    settings = settings.on(find_device(settings.device).type)
     first = os.environ.get("RANK", "0") == "0"
     finished = has_ended(run, settings.steps)
     held_out = None
     if first:
+        if not finished:
+            _check_memory(settings)
         if settings.validate and not finished:
             from train.evaluate.validation import read_held_out
 
@@ -132,6 +138,19 @@ def _run(arguments: list[str], name: str) -> int:
     return 0
 
 
+def _check_memory(settings: Settings) -> None:
+    if settings.start_from or not settings.check_memory:  # a model's size is in no setting
+        return
+    from train.memory import check_memory
+    from train.runs.device import find_device, memory_of
+
+    device = find_device(settings.device)
+    available = memory_of(device)
+    if device.type == "cpu":
+        available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    check_memory(settings, int(os.environ.get("WORLD_SIZE", "1")), available, device.type)
+
+
 def _check_validate(where: str) -> None:
     from train.data.find_shards import find_shards
 
@@ -147,10 +166,11 @@ def _train(
 ) -> None:
     from train.loop import train
     from train.runs.allocator import keep_freed_memory
+    from train.runs.device import find_device
     from train.runs.processes import start_processes, stop_processes
 
     keep_freed_memory()
-    start_processes()
+    start_processes(find_device(settings.device).type)
     try:
         train(settings, sets, run, held_out)
     finally:

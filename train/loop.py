@@ -14,6 +14,7 @@ from train.data.inputs import to_inputs
 from train.data.position import Position
 from train.evaluate.validation import HeldOut, Validation
 from train.model.dual_encoder import DualEncoder, compile_towers, export_model
+from train.model.kernels import kernels_of
 from train.optim.guarded_step import GuardedStep
 from train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
 from train.runs import processes
@@ -24,6 +25,8 @@ from train.runs.checkpoints import (
     load_last_checkpoint,
     restore,
 )
+from train.runs.device import find_device, prepare_device
+from train.runs.model_card import write_card
 from train.runs.progress import Progress, StepOutput, measure
 from train.runs.run_folder import cut_metrics
 from train.runs.stopping import StopRequest
@@ -42,10 +45,13 @@ def train(
     """
     rank, count = processes.rank(), processes.count()
     micro_batches, _ = settings.micro_batches(count)  # of each step, on each process
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = find_device(settings.device)
+    prepare_device(device, settings.precision)
     indexes = read_shards(settings, sets, run)
     align, tokenizer = start_model(settings, run)
-    model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
+    kernels = kernels_of(device.type, compiled=settings.compile)
+    share = settings.batch_size // count
+    model = DualEncoder(align, settings, batch_size=share, kernels=kernels)
     model.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(model, settings)
     start, position, skipped = _resume(run, settings, model, optimizer)
@@ -55,7 +61,9 @@ def train(
     replica = processes.replicate(model)
 
     data = TrainingData(sets, settings, rank, count, indexes)
-    prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings)
+    prepare = partial(
+        to_inputs, tokenizer=tokenizer, settings=settings, pinned=device.type == "cuda"
+    )
     inputs = ahead(data.batches(position), 1, prepare)
     progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
     validation = Validation(run, settings, tokenizer, held_out, progress)
@@ -92,7 +100,10 @@ def train(
 
     progress.close()
     if rank == 0:
-        export_model(model, tokenizer, settings, run / "model")
+        card = partial(write_card, run=run, settings=settings, sets=sets)
+        for folder in (run, *run.glob("model-best")):
+            card(folder)
+        export_model(model, tokenizer, settings, run / "model", card)  # the run has ended with it
 
 
 def _resume(

@@ -8,7 +8,8 @@ PAPER = Settings()
 """ALIGN's recipe (Jia et al., 2021, sections 4 and 5): 1.2M steps of 16,384 pairs with LAMB, of
 EfficientNet-L2 + BERT-Large there. Each number's section stands beside it in train/settings.py."""
 
-# Pairs that go through an image tower at once on an 80 GB GPU: a guess, not measured.
+# Pairs that go through an image tower at once on an 80 GB GPU: they fit by computation
+# (docs/memory.md), and how fast they are was not measured.
 _AT_ONCE = {"b1": 256, "b3": 128, "b5": 64, "b7": 64, "l2": 16}
 
 ABLATION = {
@@ -47,10 +48,10 @@ ONE_GPU = replace(
     warmup_steps=1_000,
     steps=50_000,
     batch_size=4_096,
-    micro_batch_size=256,
-    precision="bf16",
+    micro_batch_size=128,
 )
-"""For one GPU of 24 GB or more and some ten million pairs: 200 million pairs seen.
+"""For one GPU of 24 GB or more and some ten million pairs: 200 million pairs seen. By computation
+(docs/memory.md) a step takes 19 GB, and with 256 pairs at once 35 GB.
 
     python -m train --shards OUT/shards --run RUNS/gpu --preset one-gpu
 
@@ -74,6 +75,8 @@ LAPTOP = replace(
     steps=4_000,
     batch_size=256,
     micro_batch_size=64,
+    text_buckets=4,
+    precision="fp32",
     decode_threads=2,
     log_every=20,
     checkpoint_every=100,
@@ -109,6 +112,8 @@ TINY = replace(
     batch_norm_group_size=128,
     shuffle_samples=4_096,
     cached_images=8_000,
+    text_buckets=4,
+    precision="fp32",
     decode_threads=2,
     log_every=50,
     samples_every=200,

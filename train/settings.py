@@ -1,7 +1,7 @@
 """Every number of a training run, in one frozen dataclass."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from train.errors import SettingsError
 from train.ranges import COUNT, FRACTION, MOMENTUM, NOT_NEGATIVE, POSITIVE, check_fields, setting
@@ -52,6 +52,11 @@ class Settings:
     resize_px: int = setting(346, "px, the side of the square that images are resized to")
     crop_px: int = setting(289, "px, the side of the crop that is trained on")
     horizontal_flip: bool = setting(True, "mirror every other image")
+    caption_field: str = setting(
+        "",
+        "field of KEY.json that has the text, or a list of texts, of which an epoch takes one, the "
+        "next the next; empty: KEY.txt has it",
+    )
     caption_lines: bool = setting(
         False, "each line of a text is a caption, of which an epoch takes one, the next the next"
     )
@@ -76,9 +81,15 @@ class Settings:
         told=True,
     )
     text_buckets: int = setting(
-        4, "parts of a micro-batch, sorted by length, whose texts are padded to one length each"
+        0,
+        "parts of a micro-batch, sorted by length, whose texts are padded to one length each; 0: 4 "
+        "on a CPU, 1 on a GPU",
     )
-    precision: str = setting("fp32", "fp32 or bf16")
+    precision: str = setting(
+        "auto",
+        "of the towers: bf16, fp32 (TF32 on a GPU), highest (float32 throughout), or auto: bf16 on "
+        "a GPU, fp32 on a CPU",
+    )
     seed: int = setting(0, "of all random numbers")
     shuffle_samples: int = setting(10_000, "samples out of which the next is drawn")
     # How it is run, not what is learned.
@@ -91,6 +102,10 @@ class Settings:
         20,
         "steps left out because their loss or gradient was not finite, beyond which the run ends",
         free=True,
+    )
+    device: str = setting("auto", "cpu, cuda, or auto: a GPU where there is one", free=True)
+    check_memory: bool = setting(
+        True, "refuse, before it starts, a run whose step does not fit into memory", free=True
     )
     compile: bool = setting(False, "have torch.compile make the step faster", free=True)
     checkpoint_activations: bool = setting(
@@ -135,6 +150,16 @@ class Settings:
                 f"got {self.min_temperature} and {self.temperature}"
             )
 
+    def on(self, device: str) -> "Settings":
+        """These, with all decided that follows the device, "cpu" or "cuda"."""
+        gpu = device == "cuda"
+        following = "bf16" if gpu else "fp32"
+        return replace(
+            self,
+            precision=following if self.precision == "auto" else self.precision,
+            text_buckets=self.text_buckets or (1 if gpu else 4),
+        )
+
     def micro_batches(self, processes: int) -> tuple[int, int]:
         """How many micro-batches one of so many processes takes in a step, and their pairs.
 
@@ -172,17 +197,19 @@ _NAMES: Mapping[str, Collection[str]] = {
     "text_tower": TEXT_TOWERS,
     "freeze": ("", "image", "text"),
     "optimizer": ("lamb", "adamw"),
-    "precision": ("fp32", "bf16"),
+    "precision": ("auto", "bf16", "fp32", "highest"),
+    "device": ("auto", "cpu", "cuda"),
 }
 _RANGES = {
     **dict.fromkeys(("vocabulary_size", "resize_px", "crop_px", "steps", "batch_size"), COUNT),
-    **dict.fromkeys(("micro_batch_size", "batch_norm_group_size", "text_buckets"), COUNT),
+    **dict.fromkeys(("micro_batch_size", "batch_norm_group_size"), COUNT),
     **dict.fromkeys(("shuffle_samples", "decode_threads", "log_every"), COUNT),
     **dict.fromkeys(("checkpoint_every", "keep_checkpoints"), COUNT),
     "tokenizer_texts": COUNT,
     **dict.fromkeys(("validate_every", "validate_pairs"), COUNT),
     **dict.fromkeys(("weight_decay", "warmup_steps", "cached_images", "seed"), NOT_NEGATIVE),
     **dict.fromkeys(("samples_every", "max_gradient_norm", "max_skipped_steps"), NOT_NEGATIVE),
+    "text_buckets": NOT_NEGATIVE,
     **dict.fromkeys(("temperature", "min_temperature", "learning_rate"), POSITIVE),
     **dict.fromkeys(
         ("drop_path", "text_dropout", "label_smoothing", "max_skipped_share"), FRACTION

@@ -29,7 +29,9 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
         indexes, drawn = [], []
         for shard_set in sets:
             share = -(-texts * len(shard_set.shards) // total)
-            of_set, some = read_index(shard_set.shards, texts=share)
+            of_set, some = read_index(
+                shard_set.shards, texts=share, caption_field=settings.caption_field
+            )
             indexes.append(of_set)
             drawn += some
         if learned:

@@ -6,8 +6,9 @@ batch gives the gradient of each embedding. Then embed the same few pairs again,
 and send that gradient back through it. The sum over all is the gradient of the one pass.
 """
 
+import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -15,6 +16,7 @@ from train.data.inputs import Inputs, KeptInputs
 from train.loss import contrastive_loss
 from train.model.batch_norm import frozen_statistics
 from train.runs import processes
+from train.runs.device import free_host_memory, full_precision
 from train.runs.progress import StepOutput
 from train.settings import Settings
 
@@ -39,16 +41,18 @@ def _one_pass(
 ) -> StepOutput:
     (inputs,) = micro_batches
     seed_micro_batch(settings, step, 0)
-    images, texts, temperature = replica(inputs)  # [b, d], [b, d], []
-    loss = contrastive_loss(images, texts, temperature, label_smoothing=settings.label_smoothing)
-    torch.autograd.backward(loss, _one_if_finite(loss))
-    return StepOutput(loss.detach(), images.detach(), texts.detach(), inputs)
+    outputs = replica(inputs)  # [b, d], [b, d], []
+    images, texts, temperature = (part.detach() for part in outputs)
+    loss, *gradients = _loss_gradients(images, texts, temperature, settings)
+    _send_back(outputs, gradients)
+    return StepOutput(loss, images, texts, inputs)
 
 
 def _two_passes(
     replica: torch.nn.Module, micro_batches: Iterable[Inputs], settings: Settings, step: int
 ) -> StepOutput:
-    with KeptInputs() as kept:
+    device = next(replica.parameters()).device
+    with KeptInputs(memory_between_passes(device)) as kept:
         parts = []
         # BatchNorm normalises as in the second pass, but gathers its statistics only there.
         with torch.no_grad(), frozen_statistics(replica):
@@ -56,37 +60,50 @@ def _two_passes(
                 kept.append(inputs)
                 seed_micro_batch(settings, step, i)
                 parts.append(replica(inputs))  # [m, d], [m, d], []
-        images = torch.cat([part[0] for part in parts]).requires_grad_()  # [b, d]
-        texts = torch.cat([part[1] for part in parts]).requires_grad_()  # [b, d]
-        temperature = parts[0][2].clone().requires_grad_()  # []
+        images, texts = (torch.cat([part[side] for part in parts]) for side in range(2))  # [b, d]
+        temperature = parts[0][2].clone()  # []
         m, last = len(parts[0][0]), len(parts) - 1
         del parts
-        loss = contrastive_loss(
-            images, texts, temperature, label_smoothing=settings.label_smoothing
+        loss, of_images, of_texts, of_temperature = _loss_gradients(
+            images, texts, temperature, settings
         )
-        torch.autograd.backward(loss, _one_if_finite(loss))  # no further than the embeddings
-
-        once = [torch.zeros_like(temperature)] * last + [_gradient(temperature)]
-        of_images, of_texts = (torch.split(_gradient(rows), m) for rows in (images, texts))
-        gradients = zip(of_images, of_texts, once, strict=True)
-        for i, (inputs, gradient) in enumerate(zip(kept, gradients, strict=True)):
+        once = [torch.zeros_like(temperature)] * last + [of_temperature]
+        gradients = zip(torch.split(of_images, m), torch.split(of_texts, m), once, strict=True)
+        for i, (inputs, of_part) in enumerate(zip(kept, gradients, strict=True)):
             with processes.unsynchronised(replica, i < last):
                 seed_micro_batch(settings, step, i)  # the same dropout as in the first pass
-                outputs = zip(replica(inputs), gradient, strict=True)
-                trained = [pair for pair in outputs if pair[0].requires_grad]  # no frozen tower's
-                torch.autograd.backward([rows for rows, _ in trained], [of for _, of in trained])
-    return StepOutput(loss.detach(), images.detach(), texts.detach(), inputs)
+                _send_back(replica(inputs), of_part)
+    return StepOutput(loss, images, texts, inputs)
 
 
-def _one_if_finite(loss: torch.Tensor) -> torch.Tensor:
-    """The gradient of a loss; of one that is not finite no number, which then reaches all weights
-    of all processes, whatever the way back through its graph."""
-    return 1 + 0 * loss.detach()
+def _loss_gradients(
+    images: torch.Tensor, texts: torch.Tensor, temperature: torch.Tensor, settings: Settings
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The loss, and its gradients by float[b, d] of images, by those of texts, and by the
+    temperature. Those of a loss that is not finite are no numbers, which then reach all weights of
+    all processes, whatever the way back through its graph."""
+    leaves = [part.detach().requires_grad_() for part in (images, texts, temperature)]
+    with full_precision():
+        loss = contrastive_loss(*leaves, label_smoothing=settings.label_smoothing)
+        of_images, of_texts, of_temperature = torch.autograd.grad(
+            loss, leaves, 1 + 0 * loss.detach()
+        )
+    return loss.detach(), of_images, of_texts, of_temperature
 
 
-def _gradient(leaf: torch.Tensor) -> torch.Tensor:
-    assert leaf.grad is not None  # the loss depends on it
-    return leaf.grad
+def _send_back(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
+    """Through the graph of a model's outputs, which those of a frozen tower have not."""
+    pairs = zip(outputs, gradients, strict=True)
+    trained = [(rows, of_rows) for rows, of_rows in pairs if rows.requires_grad]
+    torch.autograd.backward([rows for rows, _ in trained], [of_rows for _, of_rows in trained])
+
+
+def memory_between_passes(device: torch.device) -> int:
+    """Bytes of pixels that wait in memory: of a GPU's, which are pinned there, a quarter of what
+    the machine has left for each of its processes; on a CPU none."""
+    if device.type != "cuda":
+        return 0
+    return free_host_memory() // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def seed_micro_batch(settings: Settings, step: int, micro_batch: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.inputs.earlier_sets import EarlierSet, earlier_sets
+from pipeline.inputs.find_blocklists import find_blocklists
 from pipeline.inputs.find_evaluation import Evaluation, find_evaluation
 from pipeline.inputs.find_inputs import find_files, find_vocabulary
 from pipeline.inputs.find_splits import find_splits, with_faults
@@ -14,6 +15,7 @@ from pipeline.inputs.splits import InputFile, Split
 from pipeline.inputs.unsafe_model import find_unsafe_model
 from pipeline.job import Job
 from pipeline.rules import Rules
+from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.pages.parse_pages import PageFiles
@@ -36,6 +38,7 @@ class Input:
     vocabulary: HashFile | None
     sets: Sequence[EarlierSet]
     unsafe_model: UnsafeModel | None
+    blocklists: Blocklists = NO_LISTS
 
     @classmethod
     def find(cls, job: Job, rules: Rules, overlap: OverlapSettings) -> Input:
@@ -55,6 +58,9 @@ class Input:
             find_vocabulary(job.vocabulary),
             earlier_sets(files),
             find_unsafe_model(job, rules),
+            find_blocklists(
+                job.blocklist, rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
+            ),
         )
 
     def on_workers(self, everywhere: Callable[[str], str]) -> Input:

@@ -63,10 +63,38 @@ Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3), set as
 - `rejected/*.parquet`: every pair that was dropped, with its step, reason and detail.
 - `funnel.json`: the counts below. `manifest.json`: rules, versions, input
 {%- if filled %}, SHA-256 of each shard{% endif %}.
+- `datasheet.md`: the questions of *Datasheets for Datasets*, answered where the run can tell.
+  `croissant.json`: the same set for machines, as Croissant describes sets.
 
-## Licence and takedown
+![{{ pairs }} pairs were kept: what each step kept and dropped](funnel.svg)
+
+{% if manifest.takedowns -%}
+## Taken down
+Pairs were taken out of this set after it was made. `rejected/` names them as `taken_down`, and
+`taken_down.u64` holds their keys, for whatever was made of the set before.
+{% for taken in manifest.takedowns -%}
+- {{ taken.day }}: {{ n(taken.pairs) }} pairs, by {% for list in taken.lists -%}
+{{ code(list.name) }}{{ ", " if not loop.last }}{% endfor %}
+{% endfor %}
+{% endif -%}
+## Licence, opt-outs and takedown
 **Licence: to be filled by whoever publishes this set.** The images and texts belong to those who
-published them, and nobody was asked. alignset's own licence is that of its code alone.
+published them, and nobody was asked. alignset's own licence is that of its code alone. No
+licence is on record for any of the {{ pairs }} pairs: neither the sources nor the answers of the
+web were asked for one.
+
+{{ heeded }}
+{% if opt_outs -%}
+So many pairs are not in the set since somebody did not want them used:
+
+| how that was said | pairs |
+|---|---|
+{%- for name, count in opt_outs.items() %}
+| `{{ name }}` | {{ n(count) }} |
+{%- endfor %}
+{%- else -%}
+No pair was left out for such a wish.
+{%- endif %}
 
 {% if contact -%}
 To have an image or a text taken out, turn to {{ code(contact) }} and name its URL.
@@ -145,6 +173,19 @@ import duckdb
 print(duckdb.sql("select url, caption from '{{ "pairs" if text_only else "shards" }}/*.parquet'"))
 ```
 {% if not text_only %}
+```python
+import os
+import tempfile
+
+# Or what was unpacked of another set is taken for this one, since only paths are compared.
+os.environ["CROISSANT_CACHE"] = tempfile.mkdtemp()
+
+import mlcroissant
+
+described = mlcroissant.Dataset("croissant.json")
+pair = next(iter(described.records("train")))
+```
+
 `webdataset` reads the tars; 0.2.86 to 1.0.2 were tried. open_clip 3.3 trains on them with the
 `webdataset` that its own pins allow, which is 0.2.86 or older:
 
@@ -181,6 +222,19 @@ Rules that differed:
 {% for line in unfiltered -%}
 - {{ line }}
 {% endfor %}
+## Make it again
+```sh
+{% for command in commands -%}
+{{ command }}
+{% endfor -%}
+```
+
+The same input and the same answers of the web give the same bytes. The files are named without the
+folders that they were in; `manifest.json` has their sizes, and the versions of all that decides:
+{% for name, version in manifest.versions.items() -%}
+{{ name }} {{ version }}{{ ", " if not loop.last else "." }}
+{%- endfor %}
+
 ## Rules
 | rule | value |
 |---|---|
@@ -188,6 +242,14 @@ Rules that differed:
 | `{{ name }}` | {{ value if value != "" else "(all)" }} |
 {%- endfor %}
 
+{% if manifest.blocklists -%}
+## Blocklists
+Pairs on one of these lists were dropped as `blocked`:
+{% for list in manifest.blocklists -%}
+- {{ code(list.name) }}: {% for kind, count in list.entries.items() -%}
+{{ n(count) }} {{ kind }}{{ ", " if not loop.last }}{% endfor %}; SHA-256 {{ list.sha256 }}
+{% endfor %}
+{% endif -%}
 ## Vocabulary
 {% with known = manifest.vocabulary -%}
 {% if manifest.given_vocabulary -%}

@@ -1,25 +1,45 @@
-"""The closing documents of an output: funnel.json, the card, and last of all manifest.json."""
+"""The closing documents of an output: funnel.json, the card and what goes with it, and last of all
+manifest.json."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from msgspec import UNSET, UnsetType
 
 from pipeline.inputs.earlier_sets import EarlierSet
 from pipeline.report.card import dataset_card
 from pipeline.report.contents import fetch_days, look_into
+from pipeline.report.croissant import croissant
+from pipeline.report.datasheet import datasheet
 from pipeline.report.fetch_report import failed_fetches
-from pipeline.report.funnel import check_funnel, funnel
+from pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
+from pipeline.report.funnel_svg import funnel_svg
 from pipeline.report.history import carry_history, earlier_manifests
 from pipeline.report.write_report import write_report
-from pipeline.runs.documents import BrokenInput, Funnel, Manifest, Retry, RunDescription, ShardEntry
+from pipeline.runs.documents import (
+    BrokenInput,
+    Connections,
+    Funnel,
+    Manifest,
+    Retry,
+    RunDescription,
+    ShardEntry,
+)
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.work_folder import ImageSummary, RetryBase, RetryPlan, TextSummary, WrittenShard
-from transforms.columns.reasons import FETCH_FAILED, TEXT_STEPS
+from transforms.columns.reasons import (
+    FETCH_FAILED,
+    IMAGE_STEPS,
+    TAKEDOWN_STEPS,
+    TAKEN_DOWN,
+    TEXT_STEPS,
+)
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularyFile
 from transforms.corpus.vocabulary_file import HASHING, NAME
@@ -60,9 +80,12 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         images = folder.work.find_images() or images
         if images.counts.seen != kept:
             raise RuntimeError(f"the shards were given other pairs than the {kept} that are kept")
-        steps, kept = funnel(_of_both(text.counts, images.counts)), images.counts.kept
+        steps, kept = whole_funnel(text.counts, images.counts), images.counts.kept
         check_funnel(steps, kept)
-    pages, shards = folder.work.find_pages(), _renumbered(folder, images.shards)
+    pages, shards = (
+        folder.work.find_pages(),
+        renumbered(folder.out, folder.work.path, images.shards),
+    )
     manifest = Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
         versions={name: installed()[name] for name in DECIDING},
@@ -70,7 +93,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,
         evaluation_index=Path(images.evaluation_index).name or UNSET,
-        shards=_entries(shards),
+        shards=entries(shards),
         holdout=_held_out(folder, shards),
         fetched=fetch_days(folder.out, shards, folder.description),
     )
@@ -78,7 +101,10 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         history=carry_history(folder.out, sets) or UNSET,
         broken_input=_broken_input(text, folder.description),
         pages=pages.counts if pages else UNSET,
-        fetch=failed_fetches(images.counts.seen, images.statuses, images.hosts),
+        fetch=replace(
+            failed_fetches(images.counts.seen, images.statuses, images.hosts),
+            connections=_connections(images),
+        ),
         pairs=kept,
         steps=steps,
         vocabulary=text.vocabulary,
@@ -87,6 +113,10 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         texts_per_image=text.texts_per_image,
     )
     return _close(folder, manifest, closing)
+
+
+def _connections(images: ImageSummary) -> Connections | UnsetType:
+    return Connections(images.connections, images.limits) if images.connections else UNSET
 
 
 def _broken_input(text: TextSummary, description: RunDescription) -> BrokenInput | UnsetType:
@@ -109,7 +139,8 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     images, manifest = folder.work.find_images(), base.manifest
     assert images is not None, "the image plane has ended"
     # What was tried again is counted where that ended.
-    before, details = _counted(base.funnel), base.funnel.fetch.details
+    texts, before, taken_down = planes_of(base.funnel)
+    details = base.funnel.fetch.details
     failed = before.dropped.get(FETCH_FAILED, 0)
     tried = sum(details[detail] for detail in plan.details)
     if not tried == plan.pairs == images.counts.seen:
@@ -118,12 +149,16 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
             "was a file in rejected/ changed?"
         )
     untouched = replace(before, dropped=before.dropped | {FETCH_FAILED: failed - tried})
-    steps, kept = funnel(_of_both(untouched, images.counts)), manifest.pairs + images.counts.kept
+    steps = whole_funnel(texts, add_counts([untouched, images.counts]), taken_down)
+    kept = manifest.pairs + images.counts.kept
     check_funnel(steps, kept)
     left = {f"{FETCH_FAILED}: {d}": n for d, n in details.items() if d not in plan.details}
     statuses = add_by_name([left, images.statuses])
-    fetch = failed_fetches(base.funnel.fetch.tried, statuses, folder.work.read_retry_hosts())
-    shards = _renumbered(folder, [*_written(manifest), *images.shards])
+    fetch = replace(
+        failed_fetches(base.funnel.fetch.tried, statuses, folder.work.read_retry_hosts()),
+        connections=_connections(images),
+    )
+    shards = renumbered(folder.out, folder.work.path, [*written_of(manifest), *images.shards])
     new = shards[len(manifest.numbers) :]
     added = [shard.number for shard in new if shard.kept and shard.number < HOLDOUT]
     retried = Retry(
@@ -132,12 +167,13 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         shards=(min(added), max(added)) if added else None,
         fetch=folder.description.fetch,
         details=plan.details,
+        blocklists=folder.description.blocklists,
     )
     earlier = [] if isinstance(manifest.retries, UnsetType) else manifest.retries
     manifest = replace(
         manifest,
         pairs=kept,
-        shards=_entries(shards),
+        shards=entries(shards),
         holdout=_held_out(folder, shards),
         retries=[*earlier, retried],
         fetched=fetch_days(folder.out, new, manifest, manifest.fetched),
@@ -147,28 +183,39 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
     return _close(folder, manifest, closing)
 
 
-def _of_both(text: Counts, images: Counts) -> Counts:
-    """The counts of all pairs of both planes: the second sees what the first has kept."""
-    return replace(add_counts([text, images]), seen=text.seen, kept=images.kept)
-
-
-def _counted(before: Funnel) -> Counts:
-    """The counts that a funnel was made of."""
-    dropped = add_counts(Counts(dropped=step.dropped) for step in before.steps).dropped
-    return Counts(before.steps[0].seen, before.pairs, dropped)
+def planes_of(before: Funnel) -> tuple[Counts, Counts, int | None]:
+    """The counts of both planes that a funnel was made of, and how many pairs were taken down
+    since; None where nothing was."""
+    texts, images, later = (
+        counts_of(before.steps, steps) for steps in (TEXT_STEPS, IMAGE_STEPS, TAKEDOWN_STEPS)
+    )
+    return texts, images, later.dropped.get(TAKEN_DOWN)
 
 
 def _close(folder: RunFolder, manifest: Manifest, closing: Funnel) -> Funnel:
+    closing = write_closing(folder.out, manifest, closing)
+    folder.clean()
+    return closing
+
+
+def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
+    """Writes all that tells of a set, the manifest last; returns the funnel as it is written."""
     if not isinstance(manifest.holdout, UnsetType):
         pairs = sum(shard.pairs for shard in manifest.held_out.values())
         closing = replace(closing, holdout=pairs)
-    write_document(f"{folder.out}/funnel.json", closing)
-    contents, earlier = look_into(folder.out, manifest), earlier_manifests(folder.out, closing)
-    card = dataset_card(manifest, closing, contents, earlier).encode()
-    write_atomically(f"{folder.out}/README.md", lambda sink: sink.write(card))
-    write_document(f"{folder.out}/manifest.json", manifest)
-    _report(folder.out)
-    folder.clean()
+    written = replace(closing, fetch=replace(closing.fetch, connections=UNSET))
+    write_document(f"{out}/funnel.json", written)
+    contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
+    files = {
+        "funnel.svg": funnel_svg(closing.steps).encode(),
+        "croissant.json": croissant(manifest, closing),
+        "datasheet.md": datasheet(manifest, closing).encode(),
+        "README.md": dataset_card(manifest, closing, contents, earlier).encode(),
+    }
+    for name, body in files.items():
+        write_atomically(f"{out}/{name}", partial(_write, body))
+    write_document(f"{out}/manifest.json", manifest)
+    _report(out)
     return closing
 
 
@@ -181,6 +228,10 @@ def _report(out: str) -> None:
         LOG.warning("%s has no report: python -m pipeline.report %s writes it", out, out)
 
 
+def _write(body: bytes, sink: BinaryIO) -> None:
+    sink.write(body)
+
+
 def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
     """Brings the vocabulary beside the output; returns what the manifest says of its file."""
     path = file.path
@@ -191,7 +242,7 @@ def _publish(folder: RunFolder, file: HashFile) -> VocabularyFile:
     return VocabularyFile(file.bytes, path, file.sha256, HASHING)
 
 
-def _written(manifest: Manifest) -> list[WrittenShard]:
+def written_of(manifest: Manifest) -> list[WrittenShard]:
     """The shards that an earlier run closed with."""
     return [
         WrittenShard(first + int(name), entry.pairs, entry.sha256)
@@ -200,14 +251,18 @@ def _written(manifest: Manifest) -> list[WrittenShard]:
     ]
 
 
-def _renumbered(folder: RunFolder, shards: list[WrittenShard]) -> list[WrittenShard]:
-    """The shards with the numbers that they have in the end."""
+def renumbered(out: str, work: str, shards: list[WrittenShard]) -> list[WrittenShard]:
+    """The shards with the numbers that they have in the end.
+
+    Args:
+      out: the output folder. work: its work folder.
+    """
     kept = {shard.number: shard.kept for shard in shards}
-    numbers = renumber_shards(folder.out, folder.work.path, kept)
+    numbers = renumber_shards(out, work, kept)
     return [replace(shard, number=numbers.get(shard.number, shard.number)) for shard in shards]
 
 
-def _entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str, ShardEntry]:
+def entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str, ShardEntry]:
     return {
         shard_name(shard.number): ShardEntry(shard.kept, shard.sha256)
         for shard in sorted(shards)
@@ -217,4 +272,4 @@ def _entries(shards: list[WrittenShard], *, held_out: bool = False) -> dict[str,
 
 def _held_out(folder: RunFolder, shards: list[WrittenShard]) -> dict[str, ShardEntry] | UnsetType:
     wanted = folder.description.job.get("holdout")
-    return _entries(shards, held_out=True) if wanted else UNSET
+    return entries(shards, held_out=True) if wanted else UNSET

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from pipeline.runs.documents import FetchReport
+from pipeline.runs.documents import Connections, FetchReport
 from transforms.shards.failed_fetches import FailingHost
 
 _LEAST_SHARE = 0.02  # of all that was tried: a detail that is rarer gets no hint
@@ -47,6 +47,18 @@ def failed_fetches(
             details[detail] += count
     ordered = dict(sorted(details.items(), key=lambda item: (-item[1], item[0])))
     return FetchReport(tried, details.total(), ordered, hosts)
+
+
+def render_connections(connections: Connections) -> str:
+    """As "at most 1,024 connections at once in a worker; limited by CPU (9 shards), hosts (1)"."""
+    most = f"at most {connections.most:,} connections at once in a worker"
+    limits = sorted(connections.limits.items(), key=lambda item: (-item[1], item[0]))
+    named = [(what, n) for what, n in limits if what != "rising"]
+    if not named:
+        return f"{most}; nothing limited them"
+    (first, count), *others = named
+    shards = f"{first} ({count:,} shard{'' if count == 1 else 's'})"
+    return f"{most}; limited by " + ", ".join([shards, *(f"{what} ({n:,})" for what, n in others)])
 
 
 def hint_of(detail: str) -> str:

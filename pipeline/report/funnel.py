@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from msgspec import UnsetType
 
 from pipeline.runs.documents import Step
-from transforms.columns.reasons import STEPS
+from transforms.columns.reasons import IMAGE_STEPS, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.pages.parse_pages import PageCounts
 from transforms.shards.near_duplicates import NearDuplicates
-from transforms.workers.summaries import Counts
+from transforms.workers.summaries import Counts, add_counts
 
 
-def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]] = STEPS) -> list[Step]:
+def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]]) -> list[Step]:
     """The steps in order, each with how many pairs it saw, kept, and dropped for each reason.
 
     Args:
-      counts: of all pairs; what is kept follows from the rest.
+      counts: of the pairs of one plane; what is kept follows from the rest.
       steps: each step's reasons.
     """
     seen, table = counts.seen, []
@@ -28,6 +29,28 @@ def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]] = STEPS) -> list
         table.append(Step(name, seen, kept, dropped))
         seen = kept
     return table
+
+
+def whole_funnel(texts: Counts, images: Counts, taken_down: int | None = None) -> list[Step]:
+    """The steps of both planes, of which the second sees what the first has kept.
+
+    Args:
+      taken_down: how many pairs were taken out after the run; None where nothing was.
+    """
+    table = funnel(texts, TEXT_STEPS)
+    table += funnel(replace(images, seen=table[-1].kept), IMAGE_STEPS)
+    if taken_down is not None:
+        table += funnel(Counts(table[-1].kept, 0, {TAKEN_DOWN: taken_down}), TAKEDOWN_STEPS)
+    return table
+
+
+def counts_of(table: Iterable[Step], steps: Collection[str]) -> Counts:
+    """The counts that some steps of a funnel were made of."""
+    taken = [step for step in table if step.step in steps]
+    if not taken:
+        return Counts()
+    dropped = add_counts(Counts(dropped=step.dropped) for step in taken).dropped
+    return Counts(taken[0].seen, taken[-1].kept, dropped)
 
 
 def check_funnel(table: list[Step], kept: int) -> None:

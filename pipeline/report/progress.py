@@ -13,7 +13,12 @@ from typing import NamedTuple
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from transforms.shards.shard_progress import finished_shards, shards_under_way
+from transforms.shards.shard_progress import (
+    Load,
+    finished_shards,
+    load_of_workers,
+    shards_under_way,
+)
 from transforms.storage.files import is_local
 from transforms.workers.fencing import Fence
 
@@ -24,11 +29,12 @@ LISTING_SHARE = 0.02  # of the time, at most, that goes into listing
 
 
 class Done(NamedTuple):
-    """How much is done at a moment, s."""
+    """How much is done at a moment, s; and the connections of this machine's workers then."""
 
     at: float
     shards: int
     pairs: int
+    load: Load = Load()
 
 
 class Amount:
@@ -49,7 +55,9 @@ class Amount:
 
     def look(self, now: float, *, listing: bool = False) -> Done:
         """What is done. With `listing`, shards are listed, even if that was done just before."""
-        counts = shards_under_way(self._plan, self._token)  # before: they go when a shard is whole
+        # Before: they go when a shard is whole.
+        counts = shards_under_way(self._plan, self._token)
+        load = load_of_workers(self._plan, self._token)
         if listing or now >= self._listed_again:
             with suppress(Exception):  # a store that does not answer: those who write there tell
                 self._list(now)
@@ -59,7 +67,8 @@ class Amount:
                 self._counted[shard] = max(count, self._counted.get(shard, 0))
         for shard in self._whole & self._counted.keys():
             del self._counted[shard]
-        return Done(now, len(self._whole), self._pairs_of_whole + sum(self._counted.values()))
+        pairs = self._pairs_of_whole + sum(self._counted.values())
+        return Done(now, len(self._whole), pairs, load)
 
     def _list(self, now: float) -> None:
         begun = time.monotonic()
@@ -165,7 +174,8 @@ def what_is_left(done: Done, of_all: Done, verb: str) -> str:
 
 
 def progress_line(first: Done, done: Done, of_all: Done) -> str:
-    """As "12 of 40 shards, 118,204 of 400,000 pairs, 812 images/s, 5 min left".
+    """As "12 of 40 shards, 118,204 of 400,000 pairs, 812 images/s, 931 connections (CPU), 5 min
+    left". What stands behind the connections is what limits them.
 
     Args:
       first: when the first of this start's pairs were still to come. done: now. of_all: in the end.
@@ -178,6 +188,9 @@ def progress_line(first: Done, done: Done, of_all: Done) -> str:
     if new > 0 and took_s > 0:
         rate = new / took_s
         parts.append(f"{rate:,.{0 if rate >= 10 else 1}f} images/s")
+        if done.load.open and done.pairs < of_all.pairs:
+            connections = counted(done.load.open, "connection")
+            parts.append(f"{connections} ({done.load.limited_by})")
         if done.pairs < of_all.pairs:
             parts.append(f"{duration((of_all.pairs - done.pairs) / rate)} left")
     elif done.pairs < of_all.pairs:

@@ -27,12 +27,21 @@ Settings = dict[str, Setting]
 
 
 @dataclass(frozen=True)
+class NamedList:
+    """A blocklist: its file's name and SHA-256, and how many entries it has of each kind."""
+
+    name: str
+    sha256: str
+    entries: dict[str, int]
+
+
+@dataclass(frozen=True)
 class RunDescription:
     """All that decides what the output is: `run.json`, and the beginning of the manifest.
 
     Attributes:
       overlap: the measure of overlap and its settings, where there are evaluation images.
-      unsafe_model: where images are scored.
+      unsafe_model: where images are scored. blocklists: where there are some.
     """
 
     job: Settings
@@ -44,6 +53,7 @@ class RunDescription:
     given_vocabulary: HashFile | None
     overlap: Settings | UnsetType = field(default=UNSET, kw_only=True)
     unsafe_model: UnsafeModel | UnsetType = field(default=UNSET, kw_only=True)
+    blocklists: list[NamedList] | UnsetType = field(default=UNSET, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -73,13 +83,26 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Connections:
+    """How many connections a worker had open at once, at most; and at the end of how many shards
+    each thing limited them."""
+
+    most: int
+    limits: dict[str, int]
+
+
+@dataclass(frozen=True)
 class FetchReport:
-    """What funnel.json says of fetching: `details` are counts by detail, most first."""
+    """What funnel.json says of fetching: `details` are counts by detail, most first.
+
+    `connections` are only told, and not written, since they differ from run to run.
+    """
 
     tried: int
     failed: int
     details: dict[str, int]
     hosts: list[FailingHost]
+    connections: Connections | UnsetType = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +160,7 @@ class Retry:
     Attributes:
       shards: the first and the last that it added to those to train on, of those that hold
         something; None where there are none.
-      details: of the failures that were tried again.
+      details: of the failures that were tried again. blocklists: where there were some.
     """
 
     tried: int
@@ -145,6 +168,25 @@ class Retry:
     shards: tuple[int, int] | None
     fetch: Settings
     details: list[str] = field(default_factory=list)
+    blocklists: list[NamedList] | UnsetType = UNSET
+
+
+@dataclass(frozen=True)
+class Takedown:
+    """What the manifest says of a takedown.
+
+    Attributes:
+      day: on which it began, as in 2024-05-18 (UTC).
+      pairs: how many it took out of the set. dropped: how many that were dropped before may not be
+        read again since.
+      forgotten: whether rejected/ holds neither URL nor text of them.
+    """
+
+    day: str
+    lists: list[NamedList]
+    pairs: int
+    dropped: int
+    forgotten: bool
 
 
 @dataclass(frozen=True)
@@ -152,7 +194,7 @@ class Manifest(RunDescription):
     """`manifest.json`; `fetched` where images were fetched, and is all that it knows of a clock.
 
     `holdout` are the shards of what is held out. `evaluation_index` is the name of the index of
-    evaluation images.
+    evaluation images. `takedowns` is there where something was taken out.
     """
 
     versions: dict[str, str]
@@ -164,6 +206,7 @@ class Manifest(RunDescription):
     retries: list[Retry] | UnsetType = UNSET
     fetched: Days | UnsetType = UNSET
     evaluation_index: str | UnsetType = UNSET
+    takedowns: list[Takedown] | UnsetType = UNSET
 
     @property
     def held_out(self) -> dict[str, ShardEntry]:

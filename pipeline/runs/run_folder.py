@@ -12,22 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from apache_beam.io.filesystems import FileSystems
 from msgspec import UNSET, UnsetType
 
 from pipeline.inputs.find_evaluation import Evaluation
 from pipeline.inputs.splits import InputFile
 from pipeline.job import Job
 from pipeline.options import Command, UsageError
-from pipeline.runs.documents import Funnel, Manifest, RunDescription, Settings
+from pipeline.runs.clean import clean_work
+from pipeline.runs.documents import Funnel, Manifest, NamedList, RunDescription, Settings
 from pipeline.runs.engine import everywhere
-from pipeline.runs.run_lock import LOCK, Lock, take_lock
+from pipeline.runs.run_lock import Lock, take_lock
 from pipeline.runs.work_folder import RetryBase, WorkFolder
+from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.corpus.hash_sets import HashFile
 from transforms.safety.model_files import UnsafeModel, open_nsfw_path
 from transforms.shards.renumber_shards import forget_renumbering
 from transforms.storage.documents import DocumentError, read_document, write_document
-from transforms.storage.files import exists, is_local, remove, remove_leftovers
+from transforms.storage.files import exists, is_local, remove
 from transforms.storage.matching import match
 from transforms.workers.fencing import Fence
 
@@ -41,8 +42,14 @@ FETCH_RULES = (
 # What of the job the description has elsewhere, or what changes nothing of the output.
 NOT_DECIDING = (
     *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
-    "unsafe_model",
+    *("unsafe_model", "blocklist"),
 )
+# Of rules that an older version had not, what it did.
+OLDER_RULES = {
+    "max_unsafe_score": 1.0,  # it scored none
+    "min_blocked_phash_distance": 6,
+    "min_blocked_pdq_distance": 32,
+}
 JOB_DEFAULTS = {
     setting.name: setting.default
     for setting in dataclasses.fields(Job)
@@ -56,6 +63,7 @@ def describe_run(
     evaluation: Evaluation,
     vocabulary: HashFile | None = None,
     unsafe_model: UnsafeModel | None = None,
+    blocklists: Blocklists = NO_LISTS,
 ) -> RunDescription:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
     job = dataclasses.asdict(command.job)
@@ -75,7 +83,14 @@ def describe_run(
         given_vocabulary=vocabulary,
         overlap=_overlap(command, evaluation),
         unsafe_model=_named(unsafe_model) if unsafe_model else UNSET,
+        blocklists=named_lists(blocklists),
     )
+
+
+def named_lists(blocklists: Blocklists) -> list[NamedList] | UnsetType:
+    """What documents say of blocklists; UNSET where there are none."""
+    lists = [NamedList(of.name, of.sha256, of.entries) for of in blocklists.lists]
+    return lists or UNSET
 
 
 def _overlap(command: Command, evaluation: Evaluation) -> Settings | UnsetType:
@@ -148,12 +163,15 @@ class RunFolder:
             here = _builtins(self.description)
             for said in (there, here):
                 said["job"] = JOB_DEFAULTS | said["job"]  # an older version had fewer flags
-                said["rules"] = {"max_unsafe_score": 1.0} | said["rules"]  # that one scored none
+                said["rules"] = OLDER_RULES | said["rules"]
+                said.setdefault("blocklists", [])
                 said.get("unsafe_model", {}).pop("path", None)
                 said["fetch"].pop("contact", None)  # hosts are told of it; the set is the same
             if self.retry or here["fetch"] in self._retried_with(finished):
                 # Another way of fetching may have what the first one had not.
                 here["fetch"] = there["fetch"]
+            if self.retry and (here["blocklists"] or not there["blocklists"]):
+                here["blocklists"] = there["blocklists"]  # lists grow
             differ = _differences({name: there.get(name) for name in here}, here)
             if differ:
                 raise UsageError(
@@ -180,6 +198,10 @@ class RunFolder:
             raise UsageError(
                 f"{self.out} holds no finished run; first give the same command without "
                 "--retry_failed"
+            )
+        if exists(self.work.takedown):
+            raise UsageError(
+                f"a takedown of {self.out} was stopped; give it again, and then this command"
             )
         if exists(self.work.retry_base) and not self.retry:
             raise UsageError(
@@ -225,21 +247,8 @@ class RunFolder:
             self._lock = None
 
     def clean(self) -> None:
-        """Takes away what the run worked with, and lets other runs in when that is done: base.json
-        first, or a retry would go on from it, and the lock last."""
-        if is_local(self.work.path):
-            for path in sorted(Path(self.work.path).glob("*"), key=_when_to_go):
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
-            with suppress(OSError):  # not there, or another run's by now
-                Path(self.work.path).rmdir()
-            remove_leftovers(self.out)
-        else:
-            FileSystems.delete(
-                [path for path, _ in match(f"{self.work.path}/")]
-            )  # not what begins in _
+        """Takes away what the run worked with, and lets other runs in when that is done."""
+        clean_work(self.out, self.work.path)
         self.release()
 
     def clean_finished(self) -> None:
@@ -278,7 +287,3 @@ def _read_description(path: str) -> RunDescription:
 
 def _builtins(description: RunDescription) -> dict[str, Any]:
     return msgspec.to_builtins(description)
-
-
-def _when_to_go(path: Path) -> tuple[bool, bool]:
-    return path.name == LOCK, path.name != "base.json"

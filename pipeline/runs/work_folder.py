@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.runs.documents import Funnel, Manifest
+from pipeline.runs.documents import Funnel, Manifest, NamedList
 from transforms.corpus.count_spread import CountSpread
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularySummary
@@ -63,6 +63,8 @@ class ImageSummary:
       hosts: those with the most failures. statuses: all shards' `status_dict`, added up.
       evaluation_images: the evaluation sets, by name. evaluation_index: the place of their index,
         or "".
+      connections: that a worker had open at once, at most. limits: at the end of how many shards
+        each thing limited them.
     """
 
     shards: list[WrittenShard]
@@ -72,6 +74,8 @@ class ImageSummary:
     evaluation_images: dict[str, EvaluationSet]
     evaluation_index: str = ""
     near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
+    connections: int = 0
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,35 @@ class RetryBase:
 
 
 @dataclass(frozen=True)
+class TakedownPlan:
+    """`takedown.json`: what a takedown takes out of a set, written before any of it changes; with
+    the closing documents that it begins from. The pairs are in `takedown.parquet`.
+
+    Attributes:
+      day: on which it began, as in 2024-05-18 (UTC).
+      shards: the numbers of those that hold some of the pairs, or that dropped some that may not be
+        read again. files: the others, below the output, in which such pairs are named.
+    """
+
+    day: str
+    lists: list[NamedList]
+    forget: bool
+    pairs: int
+    shards: list[int]
+    files: list[str]
+    manifest: Manifest
+    funnel: Funnel
+
+
+@dataclass(frozen=True)
+class RewrittenShards:
+    """`takedown_shards.json`: all shards of a set once a takedown has rewritten some of them, and
+    before they get new numbers."""
+
+    shards: list[WrittenShard]
+
+
+@dataclass(frozen=True)
 class WorkFolder:
     """What lies in a run's work folder, `_temporary/`, which goes at its end.
 
@@ -117,6 +150,11 @@ class WorkFolder:
     def plan(self) -> str:
         """The folder of the pairs of each shard."""
         return f"{self.path}/plan"
+
+    @property
+    def blocklists(self) -> str:
+        """The folder of the compiled blocklists."""
+        return f"{self.path}/blocklists"
 
     @property
     def pages(self) -> str:
@@ -139,6 +177,19 @@ class WorkFolder:
     @property
     def image_summary(self) -> str:
         return f"{self.path}/images.json"
+
+    @property
+    def takedown(self) -> str:
+        """The plan of a takedown that has not ended."""
+        return f"{self.path}/takedown.json"
+
+    @property
+    def takedown_shards(self) -> str:
+        return f"{self.path}/takedown_shards.json"
+
+    @property
+    def takedown_pairs(self) -> str:
+        return f"{self.path}/takedown.parquet"
 
     @property
     def retry_plan(self) -> str:

@@ -237,4 +237,6 @@ def test_the_reasons_that_another_run_may_undo():
         "broken_page",
         "malformed_pair",
         "duplicate_pair",
+        "taken_down",
     }
+    assert "blocked" in RULED

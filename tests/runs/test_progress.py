@@ -25,7 +25,8 @@ PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 # Of images/s and what follows it nothing is known here: the machine may be slow.
 LINE = re.compile(
     r"(?:image plane: )?(\d+) of (\d+) shards?, (\d+) of (\d+) pairs?"
-    r"(?:, starting|, [\d,.]+ images/s(?:, [\w ]+ left|, writing the last)?(?:, \d+\.\d s)?)?"
+    r"(?:, starting|, [\d,.]+ images/s(?:, [\d,]+ connections? \([\w -]+\))?"
+    r"(?:, [\w ]+ left|, writing the last)?(?:, \d+\.\d s)?)?"
 )
 COMPILING = "compiling kernels for this machine: about 30 s, once"
 

@@ -26,7 +26,7 @@ from tests.support.reference import Numbers
 from transforms.corpus.count_pairs import counted, distinct_pairs
 from transforms.corpus.hash_counts import frequent_ngrams, runs, sum_by_hash, vocabulary_cut
 from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.judge_texts import Corpus, TextRules, text_reasons
+from transforms.corpus.judge_batch import Corpus, TextRules, text_reasons
 from transforms.corpus.remembered import recalled, remembered
 from transforms.pairs.language import mistaken_for
 from transforms.pairs.measure_pairs import measure

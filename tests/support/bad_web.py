@@ -24,9 +24,10 @@ class BadWeb(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 512
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Connection)
+    def __init__(self, host: str) -> None:
+        super().__init__((host, 0), _Connection)
         self.heads: list[str] = []
+        self.times: list[float] = []  # of the heads
         self.lock = threading.Lock()
         self.most_at_once = self.at_once = 0
 
@@ -49,6 +50,7 @@ class _Connection(socketserver.StreamRequestHandler):
         while head := self._read_head():
             with self.server.lock:
                 self.server.heads.append(head)
+                self.server.times.append(time.monotonic())
                 self.server.at_once += 1
                 self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
             try:
@@ -177,6 +179,6 @@ class _Connection(socketserver.StreamRequestHandler):
         return self.send("301 Moved", b"", f"Location: {target}")
 
 
-def bad_web() -> AbstractContextManager[BadWeb]:
-    """A `BadWeb` that serves while the block runs."""
-    return serving(BadWeb())
+def bad_web(*, everywhere: bool = False) -> AbstractContextManager[BadWeb]:
+    """A `BadWeb` that serves while the block runs, perhaps on all addresses of loopback."""
+    return serving(BadWeb("0.0.0.0" if everywhere else "127.0.0.1"))

@@ -114,9 +114,20 @@ def samples(output: Path) -> dict[str, dict[str, bytes]]:
     return files
 
 
-# The days of a fetch, which the card and the manifest name and nothing else does.
+# What a finished run leaves beside its folders.
+DOCUMENTS = frozenset(
+    {
+        *("README.md", "croissant.json", "datasheet.md", "funnel.json", "funnel.svg"),
+        *("manifest.json", "vocabulary.u64"),
+    }
+)
+# The days of a fetch, which these name and nothing else does.
+_FETCHED = re.compile(rb"(?m)^.*The images were fetched .*$")
+_DAYS = re.compile(rb'(?m)^.*("\d{4}-\d\d-\d\d"|The images were fetched ).*$')
 FETCH_DAYS = {
-    "README.md": re.compile(rb"(?m)^The images were fetched .*$"),
+    "README.md": _FETCHED,
+    "datasheet.md": _FETCHED,
+    "croissant.json": _DAYS,
     "manifest.json": re.compile(rb'(?s)"fetched": {.*?}'),
 }
 

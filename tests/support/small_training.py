@@ -17,6 +17,7 @@ from train.data.images import resize_square
 from train.data.inputs import Inputs, to_inputs
 from train.data.position import Position
 from train.model.dual_encoder import DualEncoder, new_align
+from train.model.kernels import CPU
 from train.model.tokenizer import learn_tokenizer
 from train.presets import TINY
 from train.settings import Settings
@@ -39,11 +40,16 @@ def small_tokenizer() -> BertTokenizerFast:
 
 
 def small_model(
-    settings: Settings = SETTINGS, *, vocabulary_size: int = 100, processes: int = 1
+    settings: Settings = SETTINGS,
+    *,
+    vocabulary_size: int = 100,
+    processes: int = 1,
+    kernels: str = CPU,
 ) -> DualEncoder:
     torch.manual_seed(1)
     align = new_align(settings, vocabulary_size)
-    return DualEncoder(align, settings, batch_size=settings.batch_size // processes)
+    share = settings.batch_size // processes
+    return DualEncoder(align, settings, batch_size=share, kernels=kernels)
 
 
 @contextmanager

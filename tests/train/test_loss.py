@@ -9,19 +9,21 @@ import torch
 from train.loss import contrastive_loss
 
 
-def test_two_pairs_by_hand():
+def test_two_pairs_by_hand(device):
     # Cosines: image 0 with texts 0, 1 is 1, 0; image 1 is 0.6, 0.8. Temperature 0.5 doubles them.
-    images = torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64)
-    texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    images = torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64, device=device)
+    texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64, device=device)
     # Without smoothing a softmax of two costs log(1 + exp(other - right)).
     image_to_text = (math.log1p(math.exp(0 - 2)) + math.log1p(math.exp(1.2 - 1.6))) / 2
     text_to_image = (math.log1p(math.exp(1.2 - 2)) + math.log1p(math.exp(0 - 1.6))) / 2
-    loss = contrastive_loss(images, texts, torch.tensor(0.5), label_smoothing=0.0)
+    loss = contrastive_loss(images, texts, torch.tensor(0.5, device=device), label_smoothing=0.0)
     assert loss.item() == pytest.approx((image_to_text + text_to_image) / 2, abs=1e-12)
     # Smoothing 0.1 over two classes moves 0.05 of the target to the wrong one: it adds 0.05 times
     # (right - other), averaged over both directions: (2, 0.4) and (0.8, 1.6).
     added = 0.05 * ((2 + 0.4) / 2 + (0.8 + 1.6) / 2) / 2
-    smoothed = contrastive_loss(images, texts, torch.tensor(0.5), label_smoothing=0.1)
+    smoothed = contrastive_loss(
+        images, texts, torch.tensor(0.5, device=device), label_smoothing=0.1
+    )
     assert smoothed.item() == pytest.approx(loss.item() + added, abs=1e-12)
 
 
@@ -38,31 +40,32 @@ def numpy_loss(images, texts, temperature, smoothing):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("temperature", [1.0, 0.07])
-def test_equals_numpy_in_float64(smoothing, temperature):
-    images, texts = unit_rows(7, seed=1).double(), unit_rows(7, seed=2).double()
+def test_equals_numpy_in_float64(device, smoothing, temperature):
+    images, texts = (unit_rows(7, seed=seed).double().to(device) for seed in (1, 2))
     loss = contrastive_loss(
-        images, texts, torch.tensor(temperature).double(), label_smoothing=smoothing
+        images, texts, torch.tensor(temperature).double().to(device), label_smoothing=smoothing
     )
-    expected = numpy_loss(images.numpy(), texts.numpy(), np.float32(temperature), smoothing)
+    expected = numpy_loss(
+        images.cpu().numpy(), texts.cpu().numpy(), np.float32(temperature), smoothing
+    )
     assert loss.item() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
-def test_rows_that_are_scored_part_by_part_change_nothing(rows: int, monkeypatch):
-    whole, parts = leaves(), leaves()
+def test_rows_that_are_scored_part_by_part_change_nothing(device, rows: int, monkeypatch):
+    whole, parts = leaves(device), leaves(device)
     contrastive_loss(*whole).backward()
     monkeypatch.setattr("train.loss.ROWS_AT_ONCE", rows)
     loss = contrastive_loss(*parts)
     loss.backward()
-    assert loss.item() == pytest.approx(contrastive_loss(*leaves()).item(), abs=1e-12)
+    assert loss.item() == pytest.approx(contrastive_loss(*leaves(device)).item(), abs=1e-12)
     for of_parts, expected in zip(parts, whole, strict=True):
         assert torch.allclose(of_parts.grad, expected.grad, rtol=0, atol=1e-12)
 
 
-def leaves() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    images, texts = unit_rows(6, seed=1).double(), unit_rows(6, seed=2).double()
-    temperature = torch.tensor(0.2, dtype=torch.float64)
-    return images.requires_grad_(), texts.requires_grad_(), temperature.requires_grad_()
+def leaves(device: torch.device) -> list[torch.Tensor]:
+    whole = unit_rows(6, seed=1), unit_rows(6, seed=2), torch.tensor(0.2)
+    return [part.double().to(device).requires_grad_() for part in whole]
 
 
 def unit_rows(n: int, *, seed: int) -> torch.Tensor:

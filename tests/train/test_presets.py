@@ -91,11 +91,22 @@ def test_micro_batches_by_hand():
     ("numbers", "says"),
     [
         ({"image_tower": "b9"}, "image_tower must be b0, b1"),
-        ({"precision": "fp8"}, "precision must be fp32 or bf16; got 'fp8'"),
+        ({"precision": "fp8"}, "precision must be auto, bf16, fp32 or highest; got 'fp8'"),
         ({"min_temperature": 2.0}, "min_temperature must be at most temperature; got 2.0 and 1.0"),
-        ({"text_buckets": 0}, "text_buckets must be at least 1; got 0"),
+        ({"text_buckets": -1}, "text_buckets must be at least 0 and finite; got -1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(numbers, says):
     with pytest.raises(SettingsError, match=says):
         Settings(**numbers)
+
+
+def test_what_follows_the_device():
+    for name in ("one-gpu", "b7-base", "l2-large", "flickr30k"):
+        there, here = PRESETS[name].on("cuda"), PRESETS[name].on("cpu")
+        assert (there.precision, there.text_buckets) == ("bf16", 1)
+        assert (here.precision, here.text_buckets) == ("fp32", 4)
+    for device in ("cpu", "cuda"):  # what is said holds everywhere
+        assert PRESETS["tiny"].on(device) == PRESETS["tiny"]
+        chosen = Settings(precision="highest", text_buckets=3)
+        assert chosen.on(device) == chosen

@@ -69,6 +69,20 @@ def test_a_run_folder_says_what_made_it(finished: Path, shards: Path):
     assert (finished / "tokenizer" / "tokenizer.json").exists()
 
 
+def test_a_run_on_each_device(device: torch.device, shards: Path, tmp_path: Path):
+    """By a preset for GPUs, in two passes; its model has a card."""
+    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), "--preset=one-gpu", *SMALL]
+    flags += ["--image_tower=tiny", "--text_tower=tiny", "--steps=2", "--micro_batch_size=4"]
+    assert main(flags) == 0
+    decided = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
+    expected = {"cpu": ("fp32", 4), "cuda": ("bf16", 1)}[device.type]
+    assert (decided["precision"], decided["text_buckets"]) == expected
+    for folder in (tmp_path / "run", tmp_path / "run" / "model"):
+        card = (folder / "README.md").read_text()
+        assert f"| `precision` | {expected[0]} |" in card
+        assert (folder / "curve.png").exists()
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_hangs_in_c_is_ended_by_a_signal(
     shards: Path, finished: Path, tmp_path: Path, signum: signal.Signals

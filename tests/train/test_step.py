@@ -50,6 +50,11 @@ def micro_batches(tokenizer, size: int):
         yield to_inputs(batch, tokenizer, BATCH)
 
 
+def model_for(machine, settings, tokenizer):
+    model = small_model(settings, vocabulary_size=len(tokenizer), kernels=machine.kernels)
+    return model.double().to(machine.device).train()
+
+
 def state_after(model, tokenizer, settings):
     outcome = step_gradients(
         model, micro_batches(tokenizer, settings.micro_batch_size), settings, 7
@@ -65,8 +70,8 @@ def assert_equal_gradients(gradients: dict, expected: dict):
         assert (gradients[name] - gradient).abs().max() < allowed, name
 
 
-def test_two_passes_give_the_gradients_of_one_with_the_same_groups(tokenizer):
-    at_once = small_model(BATCH, vocabulary_size=len(tokenizer)).double().train()
+def test_two_passes_give_the_gradients_of_one_with_the_same_groups(machine, tokenizer):
+    at_once = model_for(machine, BATCH, tokenizer)
     in_parts = copy.deepcopy(at_once)
     whole, expected = state_after(
         at_once, tokenizer, replace(BATCH, micro_batch_size=NUMBER * SIZE)
@@ -83,21 +88,21 @@ def test_two_passes_give_the_gradients_of_one_with_the_same_groups(tokenizer):
         assert torch.allclose(dict(in_parts.named_buffers())[name], buffer, rtol=1e-9), name
 
 
-def test_micro_batches_smaller_than_a_group_weigh_the_same_momentum(tokenizer):
+def test_micro_batches_smaller_than_a_group_weigh_the_same_momentum(machine, tokenizer):
     # Their groups are the micro-batches: 4 of 4 images, whatever larger group the settings name.
     buffers = []
     for group_size in (SIZE, 2 * SIZE):
         settings = replace(BATCH, batch_norm_group_size=group_size)
-        model = small_model(settings, vocabulary_size=len(tokenizer)).double().train()
+        model = model_for(machine, settings, tokenizer)
         state_after(model, tokenizer, settings)
         buffers.append(dict(model.named_buffers()))
     for name, buffer in buffers[0].items():
         assert torch.equal(buffers[1][name], buffer), name
 
 
-def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(tokenizer):
+def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(machine, tokenizer):
     settings = replace(BATCH, drop_path=0.5, text_dropout=0.3)
-    model = small_model(settings, vocabulary_size=len(tokenizer)).double().train()
+    model = model_for(machine, settings, tokenizer)
     outcome, gradients = state_after(copy.deepcopy(model), tokenizer, settings)
     # The one pass, by hand: the same random numbers for the same pairs, and all graphs kept.
     parts = []

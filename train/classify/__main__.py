@@ -73,6 +73,7 @@ def _run(arguments: list[str], name: str) -> int:
     from train.classify.labelled_images import find_images
     from train.classify.loop import Job, classify
     from train.model.pretrained import check_pretrained
+    from train.runs.device import find_device
     from train.runs.processes import start_processes, stop_processes
     from train.runs.run_folder import held, open_run
 
@@ -85,7 +86,7 @@ def _run(arguments: list[str], name: str) -> int:
         open_run(run, settings, [], (settings.model,))
     if not (run / "model").exists():
         with held(run, first):
-            start_processes()
+            start_processes(find_device("auto").type)
             try:
                 classify(job)
             finally:

@@ -11,7 +11,8 @@ from train.classify.labelled_images import CENTRAL_RATIO
 from train.classify.settings import ClassifySettings
 from train.model.batch_norm import use_ghost_groups
 from train.model.dual_encoder import use_stochastic_depth
-from train.model.image_tower import tower_blocks, use_fast_layers
+from train.model.image_tower import tower_blocks
+from train.model.kernels import CPU, use_kernels
 from train.model.saved_folders import save_folder
 
 _HEAD = "head.safetensors"
@@ -28,18 +29,20 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.frozen, self.train_statistics = True, True
 
-    def prepare(self, settings: ClassifySettings, *, processes: int = 1) -> None:
+    def prepare(
+        self, settings: ClassifySettings, *, processes: int = 1, kernels: str = CPU
+    ) -> None:
         """Stochastic depth in place of element-wise dropout; BatchNorm as the settings say.
 
         Its momentum is that of a step, of whose batch each of the processes has a part.
         """
         use_stochastic_depth(self.tower, settings.drop_path)
-        use_fast_layers(self.tower)
         size = settings.micro_batch_size
         share = settings.batch_size // processes
         use_ghost_groups(
             self.tower, group_size=size, batch_size=share, momentum=settings.batch_norm_momentum
         )
+        use_kernels(self.tower, kernels)
         self.train_statistics = settings.train_statistics
 
     def freeze(self, frozen: bool) -> None:

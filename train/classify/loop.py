@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from train.classify.classifier import Classifier, save_classifier, to_pixels
 from train.classify.labelled_images import LabelledImages, TrainingBatches, evaluation_batches
 from train.classify.settings import ClassifySettings, Stage
+from train.model.kernels import kernels_of
 from train.model.pretrained import load_pretrained
 from train.runs import processes
 from train.runs.checkpoints import load_last_checkpoint, save_checkpoint
+from train.runs.device import find_device, prepare_device
 from train.runs.progress import Progress, check_finite, gradient_norm
 from train.runs.run_folder import cut_metrics, write_whole
 
@@ -54,13 +56,15 @@ def classify(job: Job) -> None:
     rank, stages = processes.rank(), job.settings.stage_list()
     align, _ = load_pretrained(job.settings.model)
     model = Classifier(align.vision_model, job.images.classes)
-    model.prepare(job.settings, processes=processes.count())
+    device = find_device("auto")
+    prepare_device(device, "fp32")
+    kernels = kernels_of(device.type)
+    model.prepare(job.settings, processes=processes.count(), kernels=kernels)
     last_checkpoint: Checkpoint | None = load_last_checkpoint(job.run / "checkpoints")
     checkpoint: Checkpoint = last_checkpoint or {"step": 0, "results": {}}
     start, results = checkpoint["step"], checkpoint["results"]
     if start:
         model.load_state_dict(checkpoint["model"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     model.to(device).to(memory_format=torch.channels_last)
 
     if rank == 0:

@@ -130,7 +130,7 @@ class TrainingData:
             of_set = tuple(tuple(process[number] for process in each) for each in handovers)
             window = max(1, round(settings.shuffle_samples * share))
             plan = Plan(index, settings.seed, window, of_set)
-            stream = ShuffledStream(plan, self.rank, self.processes)
+            stream = ShuffledStream(plan, self.rank, self.processes, settings.caption_field)
             streams.append(stream.samples(cursors[number]))
         return streams
 
@@ -160,7 +160,7 @@ class TrainingData:
     def _caption(self, cursor: Cursor, sample: Sample) -> str:
         """The text or, where its lines are captions, one of them: in the next epoch the next."""
         assert sample.text is not None  # `_crop` gives no image of one without
-        if not self.settings.caption_lines:
+        if not (self.settings.caption_lines or self.settings.caption_field):
             return sample.text
         lines = caption_lines(sample.text)
         return lines[(zlib.crc32(sample.key.encode()) + cursor.epoch) % len(lines)]

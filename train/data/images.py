@@ -17,7 +17,6 @@ from typing import BinaryIO
 
 import numpy as np
 import simplejpeg
-import torch
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from train.data.samples import LONGEST_IMAGE
@@ -102,6 +101,8 @@ def decode_square(data: bytes, side: int) -> np.ndarray:
 def resize_square(pixels: np.ndarray, side: int) -> np.ndarray:
     """uint8[h, w, 3] -> uint8[side, side, 3]: both sides to `side`, as the paper's 346x346
     (section 5)."""
+    import torch  # here: processes that decode alone would take 3 s and 200 MB for it
+
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # uint8[1, 3, h, w], channels last
     resized = torch.nn.functional.interpolate(
         image, (side, side), mode="bilinear", antialias=True

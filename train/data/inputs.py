@@ -1,7 +1,8 @@
 """What the model is fed: pixels as they were decoded, and texts in buckets of like length."""
 
+import functools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,10 @@ class Texts(NamedTuple):
     buckets: list[tuple[torch.Tensor, torch.Tensor]]  # of (ids, mask), both int64[b_i, t_i]
     place: torch.Tensor  # int64[b]: where in the buckets, put one behind the other, text i is
 
+    def mapped(self, change: "Callable[[torch.Tensor], torch.Tensor]") -> "Texts":
+        buckets = [(change(ids), change(mask)) for ids, mask in self.buckets]
+        return Texts(buckets, change(self.place))
+
 
 class Inputs(NamedTuple):
     """A micro-batch, on the CPU; the model takes it to its device."""
@@ -28,10 +33,43 @@ class Inputs(NamedTuple):
     captions: list[str]  # the texts as they are
     position: Position  # behind the last sample
 
+    def mapped(self, change: "Callable[[torch.Tensor], torch.Tensor]") -> "Inputs":
+        """With each tensor changed."""
+        return self._replace(pixels=change(self.pixels), texts=self.texts.mapped(change))
 
-def to_inputs(batch: Batch, tokenizer: PreTrainedTokenizerFast, settings: Settings) -> Inputs:
+
+def to_inputs(
+    batch: Batch, tokenizer: PreTrainedTokenizerFast, settings: Settings, *, pinned: bool = False
+) -> Inputs:
+    """
+    Args:
+      pinned: in memory that stays where it is, which a GPU reads by itself.
+    """
     texts = encode_texts(batch.texts, tokenizer, settings)
-    return Inputs(torch.from_numpy(batch.pixels), texts, batch.texts, batch.position)
+    inputs = Inputs(torch.from_numpy(batch.pixels), texts, batch.texts, batch.position)
+    return inputs.mapped(torch.Tensor.pin_memory) if pinned else inputs
+
+
+def on_device(inputs: Inputs, device: torch.device) -> Inputs:
+    """Copies of its tensors; on a GPU they are made while it computes what it was asked for
+    before, where the tensors are pinned."""
+    if device.type != "cuda" or inputs.pixels.is_cuda:
+        return inputs.mapped(lambda tensor: tensor.to(device))
+    copying, computing = _copy_stream(device), torch.cuda.current_stream(device)
+    with torch.cuda.stream(copying):
+        copies = inputs.mapped(lambda tensor: tensor.to(device, non_blocking=True))
+    computing.wait_stream(copying)
+
+    def used(tensor: torch.Tensor) -> torch.Tensor:
+        tensor.record_stream(computing)  # its memory is not given away while it is computed with
+        return tensor
+
+    return copies.mapped(used)
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # it has no types
 
 
 def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast, settings: Settings) -> Texts:
@@ -49,22 +87,37 @@ def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast, settings:
 
 
 class KeptInputs:
-    """Micro-batches, to be gone through again: their pixels wait in a temporary file, or memory
-    would grow with the batch (16,384 crops of 289 px are 4.1 GB)."""
+    """Micro-batches, to be gone through again. Their pixels wait in memory as long as there is
+    `memory` for them, and the others in a temporary file, or memory would grow with the batch
+    (16,384 crops of 289 px are 4.1 GB).
+
+    Args:
+      memory: bytes.
+    """
+
+    def __init__(self, memory: int = 0):
+        self._left = memory
 
     def __enter__(self) -> "KeptInputs":
-        self._pixels = tempfile.TemporaryFile()
-        self._rest: list[tuple[Texts, list[str], Position]] = []
+        self._file = tempfile.TemporaryFile()
+        self._kept: list[Inputs] = []  # with pixels, or with none that stand for those in the file
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pixels.close()
+        self._file.close()
+        self._kept.clear()
 
     def append(self, inputs: Inputs) -> None:
-        np.save(self._pixels, inputs.pixels.numpy())
-        self._rest.append((inputs.texts, inputs.captions, inputs.position))
+        self._left -= inputs.pixels.nbytes
+        if self._left < 0:
+            np.save(self._file, inputs.pixels.numpy())
+            inputs = inputs._replace(pixels=torch.empty(0))
+        self._kept.append(inputs)
 
     def __iter__(self) -> Iterator[Inputs]:
-        self._pixels.seek(0)
-        for rest in self._rest:
-            yield Inputs(torch.from_numpy(np.load(self._pixels)), *rest)
+        self._file.seek(0)
+        for inputs in self._kept:
+            if inputs.pixels.numel():
+                yield inputs
+            else:
+                yield inputs._replace(pixels=torch.from_numpy(np.load(self._file)))

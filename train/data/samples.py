@@ -1,5 +1,6 @@
 """Samples out of WebDataset shards: the files of a tar, header by header, and grouped by key."""
 
+import json
 import re
 import struct
 from collections.abc import Iterable, Iterator
@@ -9,9 +10,9 @@ from train.data.shard_streams import ShardStream
 from train.errors import TrainingError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
-_WANTED = (*IMAGE_EXTENSIONS, "txt")
 LONGEST_IMAGE = 1 << 25  # bytes; a larger one is not read
 LONGEST_TEXT = 1 << 14  # bytes of a text that are read: its first 64 tokens are learned from
+LONGEST_JSON = 1 << 20  # bytes; of a longer one nothing is read
 _LONGEST_NAME = 1 << 12  # bytes: as long as a path can be
 _MOST_PARTS = 1 << 20  # keys that are remembered, 70 bytes each
 # Of a tar.
@@ -34,14 +35,19 @@ class Sample(NamedTuple):
     too_large: bool = False  # its image has more than LONGEST_IMAGE bytes
 
 
-def read_samples(shards: Iterable[str]) -> Iterator[tuple[str, bytes, str]]:
+def read_samples(
+    shards: Iterable[str], caption_field: str = ""
+) -> Iterator[tuple[str, bytes, str]]:
     """(key, image bytes, text) of each sample that has both, in the order of the shards.
+
+    Args:
+      caption_field: as `shard_samples` has it.
 
     Raises:
       TrainingError: a shard cannot be read, is no tar file, or ends too early.
     """
     for shard in shards:
-        for sample in shard_samples(shard):
+        for sample in shard_samples(shard, caption_field=caption_field):
             if sample.image is not None and sample.text is not None:
                 yield sample.key, sample.image, sample.text
 
@@ -51,8 +57,27 @@ def caption_lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def json_captions(data: bytes | None, field: str) -> str | None:
+    """The captions in a field of an object, a text or a list of them, one a line; None: none."""
+    try:
+        value = json.loads(data or b"null")
+    except (ValueError, RecursionError):
+        return None
+    value = value.get(field) if isinstance(value, dict) else None
+    texts = value if isinstance(value, list) else [value]
+    lines = [" ".join(text.split()) for text in texts if isinstance(text, str)]
+    # JSON may name halves of characters, which are none.
+    whole = "\n".join(filter(None, lines)).encode("utf-8", "replace")
+    return whole[:LONGEST_TEXT].decode("utf-8", "ignore") or None
+
+
 def shard_samples(
-    shard: str | ShardStream, first: int = 0, *, at: int = 0, starts: list[int] | None = None
+    shard: str | ShardStream,
+    first: int = 0,
+    *,
+    at: int = 0,
+    starts: list[int] | None = None,
+    caption_field: str = "",
 ) -> Iterator[Sample]:
     """The samples of one shard, from a byte on where a sample begins.
 
@@ -63,7 +88,10 @@ def shard_samples(
       shard: by its name, or as a stream that stands at `at`, which is closed.
       first: so many are left out, and only their headers read.
       starts: gets the byte where each sample's headers begin. Images are not read then, and empty.
+      caption_field: of KEY.json, which has the text or a list of texts; empty: KEY.txt has it.
     """
+    text_file = "json" if caption_field else "txt"
+    wanted = (*IMAGE_EXTENSIONS, text_file)
     with ShardStream(shard, at) if isinstance(shard, str) else shard as stream:
         number, key, of = -1, "", 0
         fields: dict[str, bytes | None] = {}
@@ -75,31 +103,37 @@ def shard_samples(
                 continue
             if (folder + slash + stem, tar) != (key, of):
                 if number >= 0:
-                    sample = _sample(key, fields, parts)
+                    sample = _sample(key, fields, parts, caption_field)
                     if number >= first:
                         yield sample
                 number, key, fields, of = number + 1, folder + slash + stem, {}, tar
                 if starts is not None:
                     starts.append(place)
             extension = extension.lower()
-            if extension in _WANTED and extension not in fields:
-                wanted = number >= first and (starts is None or extension == "txt")
-                fields[extension] = _field(stream, extension, size) if wanted else b""
+            if extension in wanted and extension not in fields:
+                read = number >= first and (starts is None or extension == text_file)
+                fields[extension] = _field(stream, extension, size) if read else b""
         if number >= first:
-            yield _sample(key, fields, parts)
+            yield _sample(key, fields, parts, caption_field)
 
 
 def _field(stream: ShardStream, extension: str, size: int) -> bytes | None:
-    """What is used of a file; None of an image that is too large."""
+    """What is used of a file; None of one that is too large."""
     if extension == "txt":
         return _exactly(stream, min(size, LONGEST_TEXT))
-    return _exactly(stream, size) if size <= LONGEST_IMAGE else None
+    longest = LONGEST_JSON if extension == "json" else LONGEST_IMAGE
+    return _exactly(stream, size) if size <= longest else None
 
 
-def _sample(key: str, fields: dict[str, bytes | None], parts: set[int]) -> Sample:
+def _sample(
+    key: str, fields: dict[str, bytes | None], parts: set[int], caption_field: str
+) -> Sample:
     images = [fields[extension] for extension in IMAGE_EXTENSIONS if extension in fields]
-    text = (fields.get("txt") or b"").decode("utf-8", "replace").strip()
-    whole = bool(images) and "txt" in fields
+    if caption_field:
+        text = json_captions(fields.get("json"), caption_field)
+    else:
+        text = (fields.get("txt") or b"").decode("utf-8", "replace").strip()
+    whole = bool(images) and ("json" if caption_field else "txt") in fields
     scattered = not whole and hash(key) in parts
     if not whole and len(parts) < _MOST_PARTS:
         parts.add(hash(key))

@@ -47,7 +47,9 @@ class ShardIndex:
         return int(self.samples.sum())
 
 
-def read_index(shards: Sequence[str], *, texts: int = 0) -> tuple[ShardIndex, list[str]]:
+def read_index(
+    shards: Sequence[str], *, texts: int = 0, caption_field: str = ""
+) -> tuple[ShardIndex, list[str]]:
     """The index of these shards, and about as many of their texts as are asked for.
 
     Each shard is read once, of a file the headers and the texts. Each gives as many texts as the
@@ -58,7 +60,7 @@ def read_index(shards: Sequence[str], *, texts: int = 0) -> tuple[ShardIndex, li
     """
     each = -(-texts // len(shards))
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        scanned = list(pool.map(lambda shard: _scan(shard, each), shards))
+        scanned = list(pool.map(lambda shard: _scan(shard, each, caption_field), shards))
     blocks = [np.insert(part, 0, i, axis=1) for i, (part, _) in enumerate(scanned)]
     columns = np.concatenate(blocks).T.copy()  # int64[4, n]
     if not columns.size:
@@ -66,13 +68,13 @@ def read_index(shards: Sequence[str], *, texts: int = 0) -> tuple[ShardIndex, li
     return ShardIndex(tuple(shards), *columns), [text for _, drawn in scanned for text in drawn]
 
 
-def _scan(shard: str, texts: int) -> tuple[np.ndarray, list[str]]:
+def _scan(shard: str, texts: int, caption_field: str) -> tuple[np.ndarray, list[str]]:
     """int64[n, 3] of a shard's blocks (start, samples, size), and so many of its texts."""
     starts: list[int] = []
     drawn: list[str] = []
     rng, count = random.Random(zlib.crc32(os.path.basename(shard).encode())), 0
     stream = ShardStream(shard)
-    for sample in shard_samples(stream, starts=starts):
+    for sample in shard_samples(stream, starts=starts, caption_field=caption_field):
         if sample.text is None or sample.image is None or not texts:
             continue
         count += 1

@@ -1,14 +1,14 @@
 """One process's share of a set, sample by sample: endless, and gone on with from any place."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, compress, groupby, islice
-
-import numpy as np
 
 from train.data.plan import Cursor, Plan, Window
 from train.data.samples import Sample, shard_samples
 from train.errors import TrainingError
+
+_Unread = deque[tuple[int, int, int]]  # runs: of a block so many samples from one on
 
 
 @dataclass(eq=False)
@@ -20,9 +20,15 @@ class _Block:
 
 @dataclass(eq=False)
 class ShuffledStream:
+    """
+    Args:
+      caption_field: as `shard_samples` has it.
+    """
+
     plan: Plan
     rank: int = 0
     processes: int = 1
+    caption_field: str = ""
     _open: _Block | None = None
 
     def samples(self, cursor: Cursor) -> Iterator[tuple[Cursor, Sample]]:
@@ -33,47 +39,55 @@ class ShuffledStream:
         """
         windows = self.plan.windows(cursor, self.rank, self.processes)
         window = next(windows)
-        held: list[Sample | None] = [*self._read(window)]
+        held: list[Sample | None] = []
+        self._read_all(_unread(window), held)
         self._check(window, held)
         taken = cursor.taken if cursor.epoch == window.epoch else 0
         while True:
             following = next(windows)
-            reading = self._read(following)
-            read: list[Sample | None] = []
+            unread, read = _unread(following), list[Sample | None]()
             for place in window.order[taken - window.begins :].tolist():
-                read.extend(islice(reading, 1))
+                self._read_one(unread, read)
                 sample, held[place] = held[place], None  # what was given is let go
                 assert sample is not None
                 taken += 1
                 yield Cursor(window.epoch, taken), sample
-            read.extend(reading)
+            self._read_all(unread, read)
             self._check(following, read)
             window, held, taken = following, read, following.begins
 
-    def _read(self, window: Window) -> Iterator[Sample]:
-        """Its samples in the order of its runs."""
-        runs = zip(*(column.tolist() for column in window.runs), strict=True)
-        blocks = groupby(runs, key=lambda run: run[0])
-        return chain.from_iterable(self._read_block(block, [*parts]) for block, parts in blocks)
+    def _read_all(self, unread: _Unread, read: list[Sample | None]) -> None:
+        while unread:
+            self._read_one(unread, read)
 
-    def _read_block(self, block: int, runs: list[tuple[int, int, int]]) -> Iterator[Sample]:
-        """Of one block, of which the runs are parts in ascending order. One shard is open at a
-        time, and stays so where the next window goes on in it."""
-        first, stop = runs[0][1], runs[-1][1] + runs[-1][2]
-        index = self.plan.index
-        if self._open is None or self._open.number != block or self._open.next > first:
+    def _read_one(self, unread: _Unread, read: list[Sample | None]) -> None:
+        """Puts the next sample to those that are read, if there is one."""
+        if not unread:
+            return
+        block, number, left = unread.popleft()
+        sample = self._sample(block, number)
+        if sample is None:  # the shard is shorter than it was, as `_check` says
+            unread.clear()
+            return
+        read.append(sample)
+        if left > 1:
+            unread.appendleft((block, number + 1, left - 1))
+
+    def _sample(self, block: int, number: int) -> Sample | None:
+        """One sample of a block. One shard is open at a time, and stays so where the next sample
+        lies behind this one."""
+        if self._open is None or self._open.number != block or self._open.next > number:
+            index = self.plan.index
             shard, at = index.shards[index.shard[block]], int(index.start[block])
             self._open = None  # closes it
-            self._open = _Block(block, first, shard_samples(shard, first, at=at))
-        reading = self._open.samples
-        skipped, self._open.next = first - self._open.next, stop
-        part = islice(reading, skipped, skipped + stop - first)
-        if len(runs) == 1:
-            return part
-        wanted = np.zeros(stop - first, bool)
-        for _, start, samples in runs:
-            wanted[start - first : start - first + samples] = True
-        return compress(part, wanted)
+            samples = shard_samples(shard, number, at=at, caption_field=self.caption_field)
+            self._open = _Block(block, number, samples)
+        opened = self._open
+        while opened.next < number:
+            next(opened.samples, None)
+            opened.next += 1
+        opened.next += 1
+        return next(opened.samples, None)
 
     def _check(self, window: Window, read: list[Sample | None]) -> None:
         if len(read) != window.runs.total:
@@ -83,3 +97,7 @@ class ShuffledStream:
                 f"a shard has other samples than when the run began: one of {len(names)}, from "
                 f"{names[0]} to {names[-1]}; put the old one back, or train in a new --run"
             )
+
+
+def _unread(window: Window) -> _Unread:
+    return deque(zip(*(column.tolist() for column in window.runs), strict=True))

@@ -28,6 +28,7 @@ from train.evaluate.retrieval import retrieval_scores
 from train.model.dual_encoder import DualEncoder, export_model, image_processor
 from train.model.saved_folders import put_back
 from train.runs import processes
+from train.runs.device import full_precision
 from train.runs.progress import Progress
 from train.settings import Settings
 
@@ -56,8 +57,9 @@ def read_held_out(settings: Settings) -> HeldOut:
     Raises:
       SettingsError: there is none. TrainingError: a shard can't be read.
     """
-    split = caption_lines if settings.caption_lines else lambda text: [text]
-    samples = read_samples(find_shards(settings.validate))
+    several = settings.caption_lines or settings.caption_field
+    split = caption_lines if several else lambda text: [text]
+    samples = read_samples(find_shards(settings.validate), settings.caption_field)
     crop = partial(_central_crop, image_processor(settings))
     crops: list[np.ndarray] = []
     captions: list[list[str]] = []
@@ -240,6 +242,7 @@ def validation_loss(
     cross_entropy = partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
     losses = []
     for rows in _parts(len(images) // size * size, size):
-        scores = images[rows] @ texts[rows].T / temperature  # float[size, size]
+        with full_precision():
+            scores = images[rows] @ texts[rows].T / temperature  # float[size, size]
         losses.append((cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2)
     return torch.stack(losses).mean().item()

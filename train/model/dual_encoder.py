@@ -19,10 +19,11 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from train.data.inputs import Inputs, Texts
+from train.data.inputs import Inputs, Texts, on_device
 from train.model.activations import checkpoint_activations
 from train.model.batch_norm import use_ghost_groups
-from train.model.image_tower import draw_first_weights, tower_blocks, use_fast_layers
+from train.model.image_tower import draw_first_weights, tower_blocks
+from train.model.kernels import CPU, use_kernels
 from train.model.saved_folders import save_folder
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
@@ -40,12 +41,14 @@ class DualEncoder(nn.Module):
     `export_model` writes the temperature itself into the AlignModel.
 
     Args:
-      align: changed in place: stochastic depth for element-wise dropout, BatchNorm by groups,
-        and what costs less.
+      align: changed in place: stochastic depth for element-wise dropout, BatchNorm by groups.
       batch_size: pairs of one step, on this process.
+      kernels: which code its layers run, as `train/model/kernels.py` names it.
     """
 
-    def __init__(self, align: AlignModel, settings: Settings, *, batch_size: int):
+    def __init__(
+        self, align: AlignModel, settings: Settings, *, batch_size: int, kernels: str = CPU
+    ):
         super().__init__()
         self.align = align
         self.log_temperature = nn.Parameter(align.temperature.detach().log())
@@ -63,7 +66,7 @@ class DualEncoder(nn.Module):
             momentum=settings.batch_norm_momentum,
         )
         use_stochastic_depth(align.vision_model, settings.drop_path)
-        use_fast_layers(align.vision_model)
+        use_kernels(align, kernels)
         if settings.checkpoint_activations:
             checkpoint_activations(align)
         if tower := self._frozen():
@@ -93,8 +96,9 @@ class DualEncoder(nn.Module):
     def forward(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """b pairs -> float[b, d] of images, float[b, d] of texts, both L2-normalised; float[]."""
         device = self.log_temperature.device
+        inputs = on_device(inputs, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            images = self.embed_images(inputs.pixels.to(device))  # [b, d]
+            images = self.embed_images(inputs.pixels)  # [b, d]
             texts = self.embed_texts(inputs.texts)  # [b, d]
         images, texts = (F.normalize(rows.float(), dim=-1) for rows in (images, texts))
         return images, texts, self.temperature
@@ -105,19 +109,18 @@ class DualEncoder(nn.Module):
         return self.align.get_image_features(scaled).pooler_output
 
     def embed_texts(self, texts: Texts) -> torch.Tensor:  # -> [b, d]
-        device = self.log_temperature.device
         # All words of all buckets at once: the gradient of this embedding has a row for each piece
         # of the vocabulary, 100 MB of zeros for each time that it is looked up.
-        ids = torch.cat([ids.flatten() for ids, _ in texts.buckets]).to(device)  # [tokens]
+        ids = torch.cat([ids.flatten() for ids, _ in texts.buckets])  # [tokens]
         words = self.align.text_model.embeddings.word_embeddings(ids)  # [tokens, hidden]
         parts = words.split([ids.numel() for ids, _ in texts.buckets])
         rows = []
         for part, (_, mask) in zip(parts, texts.buckets, strict=True):
             features = self.align.get_text_features(
-                inputs_embeds=part.view(*mask.shape, -1), attention_mask=mask.to(device)
+                inputs_embeds=part.view(*mask.shape, -1), attention_mask=mask
             )
             rows.append(features.pooler_output)  # [b_i, d]
-        return torch.cat(rows)[texts.place.to(device)]
+        return torch.cat(rows)[texts.place]
 
 
 def use_stochastic_depth(vision_model: AlignVisionModel, drop_path: float) -> None:

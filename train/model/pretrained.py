@@ -17,9 +17,7 @@ _WANTED = "name a folder that save_pretrained wrote, or a published model, as ka
 
 def check_pretrained(name: str) -> None:
     """Raises SettingsError where there is no AlignModel, by the little that its config takes."""
-    with _one_line(name):
-        config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
-    kind = config.get("model_type")
+    config, kind = _config(name)
     if (Path(name) / "model").is_dir():
         raise SettingsError(f"{name!r} is a run's folder: name the model in it, {name}/model")
     if not config:
@@ -28,15 +26,34 @@ def check_pretrained(name: str) -> None:
         raise SettingsError(f"{name!r} is a model of type {kind}: {_WANTED}")
 
 
+def model_type(name: str) -> str:
+    """What a saved model's config says that it is, such as "align" or "clip".
+
+    Raises:
+      SettingsError: there is none.
+    """
+    config, kind = _config(name)
+    if not config:
+        raise SettingsError(f"no model at {name!r} (it has no config.json): {_WANTED}")
+    return str(kind)
+
+
+def _config(name: str) -> tuple[dict[str, Any], object]:
+    with one_line(name):
+        config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
+    return config, config.get("model_type")
+
+
 @contextmanager
-def _one_line(name: str) -> Iterator[None]:
+def one_line(name: str, kind: str = "AlignModel") -> Iterator[None]:
+    """Raises a SettingsError for what goes wrong while a saved model is read."""
     try:
         yield
     # What transformers, its hub (HTTP among it) and files that are cut raise; RuntimeError: weights
     # of other shapes than the config says.
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise SettingsError(f"no AlignModel at {name!r} ({reason:.200}): {_WANTED}") from error
+        raise SettingsError(f"no {kind} at {name!r} ({reason:.200}): {_WANTED}") from error
 
 
 def load_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
@@ -58,19 +75,41 @@ def read_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
     """
     check_pretrained(name)
     local = Path(name).is_dir()
-    with _one_line(name):
+    with one_line(name):
         loaded: Any = AlignModel.from_pretrained(  # a pair, because of output_loading_info
             name, local_files_only=local, output_loading_info=True, dtype="float32"
         )
         model, loading = loaded
         processor = AlignProcessor.from_pretrained(name, local_files_only=local)
+    check_whole(name, "AlignModel", loading)
+    check_tokenizer(name, "AlignModel", processor.tokenizer, model.text_model.config.vocab_size)
+    return model, processor
+
+
+def check_whole(name: str, kind: str, loading: dict[str, Any]) -> None:
+    """Raises SettingsError where weights are missing, by what from_pretrained says of loading."""
     missing = sorted(loading["missing_keys"])
     if missing:
         raise SettingsError(
-            f"the AlignModel at {name!r} lacks {len(missing)} of its weights, the first of them "
+            f"the {kind} at {name!r} lacks {len(missing)} of its weights, the first of them "
             f"{missing[0]}: {_WANTED}"
         )
-    return model, processor
+
+
+def check_tokenizer(name: str, kind: str, tokenizer: Any, vocabulary_size: int) -> None:
+    """Raises SettingsError where there is none, of which transformers makes one without words, or
+    it is another model's."""
+    pieces = tokenizer.get_vocab()
+    if len(pieces) <= len(tokenizer.all_special_tokens):
+        raise SettingsError(
+            f"the {kind} at {name!r} has no tokenizer: put the files of its tokenizer beside its "
+            "weights, as tokenizer.json"
+        )
+    if max(pieces.values()) >= vocabulary_size:
+        raise SettingsError(
+            f"the {kind} at {name!r} has a tokenizer of {len(pieces)} pieces where its text model "
+            f"knows {vocabulary_size}: put the files of its own tokenizer beside its weights"
+        )
 
 
 def _check_pixels(name: str, processor: AlignProcessor) -> None:

@@ -1,4 +1,10 @@
-"""LAMB (You et al., 2020, algorithm 2), over torch's fused Adam."""
+"""LAMB (You et al., 2020, algorithm 2), over torch's fused Adam.
+
+Each weight matrix is moved in Adam's direction, with decay added, by as much as it is long itself,
+times the learning rate. Torch's fused Adam gets -decay * weights to move, at a learning rate of 1,
+and so leaves there the whole move. This is then added to the weights, times the learning rate and
+the ratio of both lengths, which is 1 where one of them is 0.
+"""
 
 from typing import Any
 
@@ -8,10 +14,9 @@ from torch.optim.optimizer import ParamsT
 
 
 class Lamb(torch.optim.Optimizer):
-    """Adam's direction, plus decay, made as long as the weights that it moves: one ratio each.
+    """A group whose `trust_ratio` is false has no such ratio, which is AdamW.
 
-    A group whose `trust_ratio` is false has no such ratio, which is AdamW. A step holds a copy of
-    the largest group.
+    A step holds a copy of the largest group.
     """
 
     def __init__(

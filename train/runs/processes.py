@@ -20,14 +20,18 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _waiting: dist.ProcessGroup | None = None
 
 
-def start_processes() -> None:
-    """Joins the group that torchrun announces in the environment; alone, does nothing."""
+def start_processes(device: str = "cpu") -> None:
+    """Joins the group that torchrun announces in the environment; alone, does nothing.
+
+    Args:
+      device: what each computes on, "cpu" or "cuda": a GPU of its own.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
     end_with_torchrun()
-    if torch.cuda.is_available():
+    if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
     global _waiting
     group = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
     assert isinstance(group, dist.ProcessGroup)  # of all processes, this one too
@@ -102,16 +106,28 @@ def mean(value: torch.Tensor) -> float:
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     """float[b, d] of each process -> float[b * processes, d], in rank order; not differentiable."""
-    parts = [torch.empty_like(rows) for _ in range(count())]
-    dist.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)
+    gathered = rows.new_empty(len(rows) * count(), *rows.shape[1:])
+    dist.all_gather_into_tensor(gathered, rows.contiguous())
+    return gathered
 
 
 def sum_rows(rows: torch.Tensor) -> torch.Tensor:
-    """float[b * processes, d] of each process -> float[b, d]: this one's rows, summed over all."""
+    """float[b * processes, d] of each process -> float[b, d]: this one's rows, summed over all.
+
+    By nccl none gets the others' rows, which halves what is sent. Gloo sends all either way.
+    """
     rows = rows.contiguous()
-    dist.all_reduce(rows)
-    return rows.chunk(count())[rank()]
+    if dist.get_backend() == "gloo":
+        dist.all_reduce(rows)
+        return rows.chunk(count())[rank()]
+    return scatter_sum(rows)
+
+
+def scatter_sum(rows: torch.Tensor) -> torch.Tensor:
+    """The same by a reduce-scatter."""
+    own = rows.new_empty(len(rows) // count(), *rows.shape[1:])
+    dist.reduce_scatter_tensor(own, rows)
+    return own
 
 
 def average_buffers(model: torch.nn.Module) -> None:

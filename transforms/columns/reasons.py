@@ -1,6 +1,7 @@
 """The closed set of reasons for which a pair is dropped, in the order in which they are judged.
 
-A pair that fails several rules gets the first of them.
+A pair that fails several rules gets the first of them. A reason may stand in both planes: one looks
+at URL and text, the other at the image.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ PAGE_FAULTS = (
     "unreadable",  # of either: what nobody foresaw
 )
 MALFORMED_PAIR = "malformed_pair"
+BLOCKED = "blocked"  # the detail is a list and the kind of its entry, "takedowns.txt:host"
 DUPLICATE_PAIR = "duplicate_pair"
 WRONG_LANGUAGE = "wrong_language"
 TOO_FEW_WORDS = "too_few_words"
@@ -32,10 +34,12 @@ TOO_SMALL = "too_small"
 TOO_ELONGATED = "too_elongated"
 UNSAFE = "unsafe"
 EVALUATION_OVERLAP = "evaluation_overlap"
+TAKEN_DOWN = "taken_down"  # out of a finished set; the detail is as that of `blocked`
 
 # Each step of the funnel with the reasons it can give, in order.
 TEXT_STEPS: dict[str, tuple[str, ...]] = {
     "pairs": (BROKEN_INPUT, BROKEN_PAGE, MALFORMED_PAIR),
+    "blocklist": (BLOCKED,),
     "duplicates": (DUPLICATE_PAIR,),
     "language": (WRONG_LANGUAGE,),
     "words": (TOO_FEW_WORDS, TOO_MANY_WORDS),
@@ -46,10 +50,19 @@ TEXT_STEPS: dict[str, tuple[str, ...]] = {
 IMAGE_STEPS: dict[str, tuple[str, ...]] = {
     "fetch": (FETCH_FAILED,),
     "decode": (NOT_AN_IMAGE, UNDECODABLE),
+    "blocked_images": (BLOCKED,),
     "size": (TOO_SMALL, TOO_ELONGATED),
     "safety": (UNSAFE,),
     "evaluation": (EVALUATION_OVERLAP,),
 }
 STEPS = TEXT_STEPS | IMAGE_STEPS
-STEP_OF = {reason: step for step, reasons in STEPS.items() for reason in reasons}
-REASONS = tuple(STEP_OF)
+# What was done to a set after its run; in the funnel of such a set alone.
+TAKEDOWN_STEPS: dict[str, tuple[str, ...]] = {"takedown": (TAKEN_DOWN,)}
+STEP_OF_TAKEDOWNS = {TAKEN_DOWN: "takedown"}
+STEP_OF_TEXTS = {reason: step for step, reasons in TEXT_STEPS.items() for reason in reasons}
+STEP_OF_IMAGES = {reason: step for step, reasons in IMAGE_STEPS.items() for reason in reasons}
+# The first, of a reason that both planes give.
+STEP_OF = STEP_OF_TEXTS | {
+    reason: step for reason, step in STEP_OF_IMAGES.items() if reason not in STEP_OF_TEXTS
+}
+REASONS = (*STEP_OF, TAKEN_DOWN)

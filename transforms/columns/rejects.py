@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from transforms.columns.kernels import kernel
 from transforms.columns.pair_columns import PAGE_URL
-from transforms.columns.reasons import STEP_OF
 
 REJECTED = pa.schema(
     [
@@ -74,6 +73,7 @@ def rejected_rows(
     pairs: pa.RecordBatch,
     reasons: pa.StringArray,
     details: pa.StringArray,
+    steps: Mapping[str, str],
     measured: Mapping[str, pa.Array] | None = None,
 ) -> pa.RecordBatch:
     """The dropped pairs of a batch in the form in which they are written.
@@ -82,19 +82,20 @@ def rejected_rows(
       pairs: columns `key` (uint64[n]), `url`, `caption` and perhaps `page_url`
         (string[n]).
       reasons: string[n], null for the kept. details: string[n] or null.
+      steps: by reason, those of the plane.
       measured: further columns of REJECTED by name, n rows each; those that are not here are null.
     """
     dropped = reasons.is_valid()
     rows = pairs.filter(dropped)
     why = reasons.filter(dropped)
     names = pc.dictionary_encode(why)
-    steps = pa.array([STEP_OF[reason] for reason in names.dictionary.to_pylist()], pa.string())
+    of_reasons = pa.array([steps[reason] for reason in names.dictionary.to_pylist()], pa.string())
     return pa.record_batch(
         [
             key_column(rows["key"].to_numpy()),
             rows["url"],
             rows["caption"],
-            steps.take(names.indices),
+            of_reasons.take(names.indices),
             why,
             details.filter(dropped),
             pages_of(rows),
@@ -102,3 +103,22 @@ def rejected_rows(
         ],
         schema=REJECTED,
     )
+
+
+def without_contents(rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:
+    """Rows of REJECTED, some of them with key, step, reason and detail alone: without URL, text,
+    page or picture.
+
+    Args:
+      which: bool[n].
+    """
+    if not pc.any(which).as_py():
+        return rows
+    kept = ("key", "step", "reason", "detail")
+    columns = [
+        rows[name]
+        if name in kept
+        else pc.if_else(which, pa.scalar(None, rows[name].type), rows[name])
+        for name in rows.schema.names
+    ]
+    return pa.record_batch(columns, schema=rows.schema)

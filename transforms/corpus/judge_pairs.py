@@ -20,10 +20,14 @@ from transforms.columns import reasons as r
 from transforms.columns.batches import numbered
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.columns.records import RECORDS, encode_record
-from transforms.columns.rejects import REJECTED, key_column, pages_of
+from transforms.columns.rejects import (
+    REJECTED,
+    key_column,
+    pages_of,
+)
 from transforms.corpus.count_pairs import ReadSplit
 from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.judge_texts import Corpus, JudgeBatch, TextRules
+from transforms.corpus.judge_batch import Blocking, Corpus, JudgeBatch, TextRules
 from transforms.corpus.remembered import Remembered, recalled_each
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
 from transforms.storage.broken_files import BrokenFile
@@ -42,6 +46,7 @@ class _Judge(ThreadedDoFn):
     def __init__(self, transform: JudgePairs) -> None:
         self.read, self.blocks, self.rules = transform.read, transform.blocks, transform.rules
         self.out, self.plan = transform.out, transform.plan
+        self.blocking = transform.blocking
         self.scratch = transform.work if is_local(transform.out) else None
 
     def take(self, element: tuple[int, Mapping[str, Any]]) -> tuple[int, Mapping[str, Any]]:
@@ -57,18 +62,16 @@ class _Judge(ThreadedDoFn):
             foreign = _by_row(joined["foreign"])
             # By the first reading, where all share a disk; gone where this work is done again.
             measured = next((block for block in joined["measured"] if is_there(block)), None)
-            judge = JudgeBatch(self.rules, corpus, repeated, foreign)
-            recorder = judge.recorder
+            judge = JudgeBatch(self.rules, corpus, repeated, foreign, self.blocking)
             batches = self.read(split) if measured is None else recalled_each(measured)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
             with parquet_file(path, REJECTED, self.scratch) as rejected:
                 kept = self._judged(batches, judge, rejected, counts)
                 yield from self._keep(split_id, kept)
-            record = encode_record(recorder.record())
-            write_atomically(
-                f"{self.out}/{RECORDS}/text-{split_id:05d}.json", partial(_write, record)
-            )
+            record = encode_record(judge.recorder.record())
+            place = f"{self.out}/{RECORDS}/text-{split_id:05d}.json"
+            write_atomically(place, partial(_write, record))
             if measured is not None:
                 remove(measured)  # 200 bytes a pair of cached pages, for the next file to have
             message = "split %d: kept %d of %d by their texts"
@@ -167,6 +170,7 @@ class JudgePairs(beam.PTransform):
       out: the output folder.
       work: a folder in it for files that are being written, where it is local.
       plan: whether kept pairs go on to shards; else they are written to `pairs/`.
+      blocking: None where there is no blocklist.
     """
 
     read: ReadSplit
@@ -176,6 +180,7 @@ class JudgePairs(beam.PTransform):
     out: str
     work: str
     plan: bool
+    blocking: Blocking | None = None
 
     def expand(self, joined: beam.PCollection) -> Any:
         sets = beam.pvalue.AsSingleton(self.sets)

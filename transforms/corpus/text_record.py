@@ -4,7 +4,7 @@ few examples of each reason. Batches of a split add up to the same record howeve
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,7 +77,7 @@ class Judged(NamedTuple):
     judged: Bools
     foreign: Bools
     scores: npt.NDArray[np.float64] | None
-    marks: tuple[Bools, Bools, Bools]
+    marks: Sequence[Bools]
 
 
 class TextPart(NamedTuple):
@@ -200,6 +200,8 @@ def _examples(batch: Judged) -> dict[str, list[tuple[float, Example]]]:
     words = batch.word_count.astype(np.float64)
     lists: dict[str, list[tuple[float, Example]]] = {}
     for place, outcome in enumerate(names.dictionary.to_pylist()):
+        if outcome == r.BLOCKED:
+            continue  # neither its URL nor its text is for the report
         rows = np.flatnonzero(places == place)
         chosen = least_rows(hashes, rows, EXAMPLES).tolist()
         lists[outcome] = [(0.0, _example(batch, row)) for row in chosen]

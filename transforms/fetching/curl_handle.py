@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import certifi
 import pycurl
 
+from transforms.fetching.body_memory import BodyMemory
 from transforms.fetching.fetch_settings import NAMED_STATUSES, FetchSettings
 from transforms.fetching.fetch_target import is_public_address, request_url
 from transforms.fetching.host_queue import Job
@@ -26,12 +27,18 @@ _DETAIL_OF_ERROR: dict[int, str] = {
     pycurl.E_GOT_NOTHING: "reset",
     pycurl.E_SSL_CONNECT_ERROR: "tls",
     pycurl.E_SSL_CIPHER: "tls",
-    pycurl.E_PEER_FAILED_VERIFICATION: "tls",
     pycurl.E_PARTIAL_FILE: "cut_off",
     pycurl.E_FILESIZE_EXCEEDED: "too_large",
     pycurl.E_WRITE_ERROR: "too_large",  # the only reason why Slot.write refuses
     pycurl.E_BAD_CONTENT_ENCODING: "bad_encoding",
     pycurl.E_URL_MALFORMAT: "bad_url",
+}
+# By the code of a certificate that was not taken, OpenSSL's X509_V_ERR_…; 1 where curl itself has
+# compared the name.
+_DETAIL_OF_VERIFYING = {
+    10: "tls_expired",
+    **dict.fromkeys((2, 18, 19, 20, 21), "tls_unknown_issuer"),
+    **dict.fromkeys((1, 62, 64), "tls_wrong_name"),
 }
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -47,6 +54,7 @@ class Ended(NamedTuple):
       took_s: seconds it was under way.
       silent: whether not one byte of an answer came.
       retry_after_s: what the host asks for, in seconds; 0 where it does not.
+      named: nothing was asked for yet; the host's name is known now.
     """
 
     job: Job
@@ -56,19 +64,25 @@ class Ended(NamedTuple):
     took_s: float = 0.0
     silent: bool = False
     retry_after_s: float = 0.0
+    named: bool = False
 
 
 class Slot:
-    """One curl handle, which serves one job after another."""
+    """One curl handle, which serves one job after another.
 
-    def __init__(self, settings: FetchSettings) -> None:
+    Attributes:
+      begun: when the job did. size: bytes of its answer so far.
+    """
+
+    def __init__(self, settings: FetchSettings, memory: BodyMemory) -> None:
         self.job = Job(-1, "", "")
-        self._settings = settings
+        self._settings, self._memory = settings, memory
         self._directives = settings.directives
         self._headers: list[bytes] = []
         self._parts: list[bytes] = []
-        self._size = 0
-        self._begun = 0.0
+        self.size = 0
+        self.begun = 0.0
+        self._named = ""  # the name that curl was last told of
         self._met_forbidden_address = self._met_directive = False
         self.curl = pycurl.Curl()
         for option, value in _curl_options(settings).items():
@@ -80,24 +94,39 @@ class Slot:
 
     def aim(self, job: Job, name: str) -> None:
         """Takes a job; `name` tells where its host's name leads, or is empty."""
-        self.job, self._parts, self._size = job, [], 0
+        self.job, self._parts, self.size = job, [], 0
         self._met_forbidden_address = self._met_directive = False
         self._headers.clear()
-        self._begun = time.monotonic()
+        self.begun = time.monotonic()
         self.curl.setopt(pycurl.URL, job.url)
         if name:
-            self.curl.setopt(pycurl.RESOLVE, [name])
+            # Each transfer looks through all names that curl knows: those of ended ones must go.
+            told = name.split(":", 2)
+            former, self._named = self._named, f"-{told[0][1:]}:{told[1]}"
+            self.curl.setopt(pycurl.RESOLVE, [former, name] if former else [name])
         # curl takes 0 for "no limit".
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, math.ceil(1000 * job.left_s)))
 
     def write(self, data: bytes) -> int:
-        if not self._size and self._is_disallowed():
+        if not self.size and self._is_disallowed():
             return 0
-        self._size += len(data)  # after curl has decoded it, so a gzip bomb ends here
-        if self._size > self._settings.max_image_bytes:
+        # After curl has decoded it, so a gzip bomb ends here.
+        if self.size + len(data) > self._settings.max_image_bytes:
             return 0
+        if not self._memory.admits(self, len(data)):
+            return int(pycurl.WRITEFUNC_PAUSE)
+        self.size += len(data)
         self._parts.append(data)
         return len(data)
+
+    def resume(self) -> None:
+        """Goes on with an answer that had to wait for memory."""
+        self.curl.pause(pycurl.PAUSE_CONT)
+
+    def drop(self) -> None:
+        """Lets go of the answer."""
+        self._memory.ended(self, self.size)
+        self._parts, self.size = [], 0
 
     def _is_disallowed(self) -> bool:
         if self._headers and self.job.robots_of is None:  # a robots.txt itself is never indexed
@@ -119,7 +148,7 @@ class Slot:
 
     def ended(self, error: int) -> Ended:
         """What became of the job, given curl's error."""
-        took_s = time.monotonic() - self._begun
+        took_s = time.monotonic() - self.begun
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status in _REDIRECTS and (location := self.curl.getinfo_raw(pycurl.REDIRECT_URL)):
             return self._redirected(location.decode("utf-8", "replace"), took_s)
@@ -131,7 +160,7 @@ class Slot:
                 took_s=took_s,
                 retry_after_s=float(retry_after_s),
             )
-        if error == pycurl.E_OK and not (self._size == 0 and self._is_disallowed()):
+        if error == pycurl.E_OK and not (self.size == 0 and self._is_disallowed()):
             return Ended(self.job, body=b"".join(self._parts), took_s=took_s)
         silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
         return Ended(self.job, detail=self._detail(error), took_s=took_s, silent=silent)
@@ -144,6 +173,9 @@ class Slot:
                 return "forbidden_address"
             refused = self.curl.getinfo(pycurl.OS_ERRNO) == errno.ECONNREFUSED
             return "refused" if refused else "unreachable"
+        if error == pycurl.E_PEER_FAILED_VERIFICATION:
+            code = self.curl.getinfo(pycurl.SSL_VERIFYRESULT)
+            return _DETAIL_OF_VERIFYING.get(code, "tls")
         return _DETAIL_OF_ERROR.get(error, "bad_answer")
 
     def _redirected(self, location: str, took_s: float) -> Ended:
@@ -180,5 +212,7 @@ def _curl_options(settings: FetchSettings) -> dict[int, Any]:
         pycurl.NETRC: pycurl.NETRC_IGNORED,
         # curl's own default path is that of the machine which built the wheel.
         pycurl.CAINFO: ssl.get_default_verify_paths().cafile or certifi.where(),
+        # Without ML-KEM, which is in the default and takes a sixth of the CPU of a handshake.
+        pycurl.SSL_EC_CURVES: "X25519:P-256:P-384:P-521",
         pycurl.BUFFERSIZE: 128 * 1024,
     }

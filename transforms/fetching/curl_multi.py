@@ -3,11 +3,13 @@
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 
 import pycurl
 
+from transforms.fetching.body_memory import BodyMemory
 from transforms.fetching.curl_handle import Ended, Slot
 from transforms.fetching.fetch_settings import FetchSettings
 from transforms.fetching.host_names import HostNames
@@ -32,65 +34,89 @@ class Transfers:
     third of what the `selectors` module does.
 
     curl's own `select` and `fdset` fail on file descriptors above 1023, which workers do reach.
+
+    Args:
+      sockets: that may be open at once, those of kept connections among them.
+      memory: which counts the bytes of answers.
+
+    Attributes:
+      names: the jobs that wait for their host's name.
+      waited_s: seconds in which there was nothing to do.
+      stalled: how many of those under way had brought nothing when they were looked at last.
     """
 
-    def __init__(self, settings: FetchSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: FetchSettings, sockets: int, memory: BodyMemory) -> None:
+        self._settings, self.memory = settings, memory
         self._epoll = select.epoll()
-        self._names = HostNames(settings.connect_timeout_s)
-        self._epoll.register(self._names.bell, select.EPOLLIN)
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK)
+        self._epoll.register(self._bell, select.EPOLLIN)
         self._watched: set[int] = set()
+        self.names = HostNames(settings.connect_timeout_s, self._watch_events)
         self._curl_due: float | None = None
         self._idle: list[Slot] = []
         self._busy: dict[pycurl.Curl, Slot] = {}
+        self.waited_s, self.stalled = 0.0, 0
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * settings.connections)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, sockets)
+        self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, sockets)
 
     @property
     def under_way(self) -> int:
-        return len(self._busy) + len(self._names)
+        return len(self._busy) + len(self.names)
 
-    @property
-    def has_room(self) -> bool:
-        return self.under_way < self._settings.connections
+    def look_for_stalled(self, seconds: float) -> None:
+        """Counts those that were begun so long ago and have brought nothing."""
+        before = time.monotonic() - seconds
+        begun = takewhile(lambda slot: slot.begun < before, self._busy.values())  # in their order
+        self.stalled = sum(not slot.size for slot in begun) + self.names.waiting_since(before)
 
-    def start(self, job: Job) -> None:
-        """Begins a job, or lets it wait for its host's name; a proxy finds names itself."""
-        name = "" if self._settings.proxies_from_environment else self._names.entry(job)
+    def start(self, job: Job) -> bool:
+        """Begins a job, or lets it wait for its host's name: False. A proxy finds names itself."""
+        name = "" if self._settings.proxies_from_environment else self.names.entry(job)
         if name is None:
-            self._names.add(job)
-            return
-        slot = self._idle.pop() if self._idle else Slot(self._settings)
+            self.names.add(job)
+            return False
+        self._begin(job, name)
+        return True
+
+    def _begin(self, job: Job, name: str) -> None:
+        slot = self._idle.pop() if self._idle else Slot(self._settings, self.memory)
         slot.aim(job, name)
         self._busy[slot.curl] = slot
         self._multi.add_handle(slot.curl)
 
+    def ring(self) -> None:
+        """Ends a wait; on any thread."""
+        os.eventfd_write(self._bell, 1)
+
     def wait(self, at_most_s: float) -> list[Ended]:
         """Waits until something happens; gives what is done."""
-        at_most_s = min(at_most_s, self._names.due_s())
+        at_most_s = min(at_most_s, self.names.due_s())
         if self._curl_due is not None:
             at_most_s = min(at_most_s, max(0.0, self._curl_due - time.monotonic()))
-        for fd, events in self._epoll.poll(at_most_s):
-            if fd == self._names.bell:
+        began = time.monotonic()
+        ready = self._epoll.poll(at_most_s)
+        self.waited_s += time.monotonic() - began
+        for fd, events in ready:
+            if fd == self._bell:
                 os.eventfd_read(fd)
-                continue
-            # An error or a hang-up shows when curl reads.
-            self._multi.socket_action(fd, _ACTION_OF_EVENTS[events & 5] or pycurl.CSELECT_IN)
+            elif fd in self.names.sockets:
+                self.names.process(fd, events)
+            else:  # an error or a hang-up shows when curl reads
+                self._multi.socket_action(fd, _ACTION_OF_EVENTS[events & 5] or pycurl.CSELECT_IN)
         if self._curl_due is not None and self._curl_due <= time.monotonic():
             self._curl_due = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        if self.memory.holds_back:
+            self.memory.resume()
         return [*self._unnamed(), *self._done()]
 
     def _unnamed(self) -> Iterator[Ended]:
-        """Begins the jobs whose host's name is found now; gives the others."""
-        for job, waited_s, detail in self._names.ended():
-            if detail is None:
-                job.left_s = max(0.001, job.left_s - waited_s)
-                self.start(job)
-            else:
-                yield Ended(job, None, detail, took_s=waited_s, silent=True)
+        for job, waited_s, detail in self.names.ended():
+            named, silent = detail is None, detail is not None
+            yield Ended(job, None, detail, took_s=waited_s, silent=silent, named=named)
 
     def _done(self) -> Iterator[Ended]:
         left = 1
@@ -103,18 +129,24 @@ class Transfers:
                 self._idle.append(slot)
                 yield _outcome(slot, error)
 
-    def abandon(self) -> list[Job]:
-        """Ends all that is under way; gives its jobs."""
-        jobs = [*self._names.clear(), *(slot.job for slot in self._busy.values())]
-        for curl, slot in self._busy.items():
-            self._multi.remove_handle(curl)
-            self._idle.append(slot)
-        self._busy.clear()
+    def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
+        """Ends those of the jobs that are under way; gives them."""
+        jobs = self.names.remove(is_meant)
+        for curl, slot in list(self._busy.items()):
+            if is_meant(slot.job):
+                jobs.append(slot.job)
+                self._multi.remove_handle(curl)
+                slot.drop()
+                self._idle.append(self._busy.pop(curl))
         return jobs
 
     def _watch(self, what: int, fd: int, multi: object, data: object) -> None:
+        none = what in (pycurl.POLL_REMOVE, pycurl.POLL_NONE)
+        self._watch_events(fd, 0 if none else _EVENTS_OF_POLL[what])
+
+    def _watch_events(self, fd: int, events: int) -> None:
         watched = fd in self._watched
-        if what in (pycurl.POLL_REMOVE, pycurl.POLL_NONE):
+        if not events:
             self._watched.discard(fd)
             if watched:
                 with suppress(OSError):  # closed already
@@ -122,23 +154,24 @@ class Transfers:
             return
         if watched:
             try:
-                self._epoll.modify(fd, _EVENTS_OF_POLL[what])
+                self._epoll.modify(fd, events)
                 return
             except FileNotFoundError:  # another socket has the number of one that was closed
                 pass
-        self._epoll.register(fd, _EVENTS_OF_POLL[what])
+        self._epoll.register(fd, events)
         self._watched.add(fd)
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._curl_due = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
 
     def close(self) -> None:
-        self.abandon()
+        self.remove(lambda _: True)
         for slot in self._idle:
             slot.curl.close()
         self._multi.close()
-        self._names.close()
+        self.names.close()
         self._epoll.close()
+        os.close(self._bell)
 
 
 def _outcome(slot: Slot, error: int) -> Ended:
@@ -147,3 +180,5 @@ def _outcome(slot: Slot, error: int) -> Ended:
     except Exception as raised:
         tell_once("reading an answer", raised)
         return Ended(slot.job, None, "bad_answer")
+    finally:
+        slot.drop()

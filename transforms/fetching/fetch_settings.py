@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 NAMED_STATUSES = (400, 401, 403, 404, 405, 406, 410, 429, 451, 500, 502, 503, 504)
 FETCH_DETAILS = frozenset(
     {
-        *("dns", "refused", "unreachable", "tls", "timeout", "reset", "cut_off", "too_large"),
+        *("dns", "refused", "unreachable", "timeout", "reset", "cut_off", "too_large"),
+        *("tls", "tls_expired", "tls_wrong_name", "tls_unknown_issuer"),
         *("bad_url", "forbidden_address", "bad_redirect", "too_many_redirects"),
         "bad_encoding",  # the answer's content-encoding is unknown or broken
         "bad_answer",  # what came is no HTTP, or breaks its rules
@@ -27,7 +28,10 @@ TOKEN = "alignset"
 class FetchSettings:
     """How to fetch. The command's flags are derived from these fields."""
 
-    connections: int = field(default=64, metadata={"help": "fetches under way at once, a worker"})
+    connections: int = field(
+        default=4096,
+        metadata={"help": "fetches under way at once, a worker, at most; fewer where more is vain"},
+    )
     connections_per_host: int = field(
         default=8, metadata={"help": "fetches under way at once from one host, at most"}
     )

@@ -1,112 +1,125 @@
-"""Hosts' names, looked up by the system in a thread each, so that none waits for another.
+"""Hosts' names, looked up by c-ares: thousands at once on one thread, each kept for its TTL.
 
-curl looks up 20 at once. A name whose DNS server is silent holds one of its threads for as long as
-the system asks, 10 to 40 s, though the transfer that wanted it has ended: with 20 of them no other
-name was found in time, and curl could not be closed before they ended. Here so many threads are
-allowed that a worker of four shards, each with 64 connections that wait 5 s for names, all of them
-silent for 10 s, needs no more. Beyond, names wait for their turn, and their time begins with it.
+The system's `getaddrinfo` needs a thread for each name, and a silent name server holds it for 10 to
+40 s. c-ares has its own sockets, which the fetcher's loop watches beside those of curl; it reads
+/etc/resolv.conf and /etc/hosts as the system does.
+
+Two of its answers mean little. It gives a name up by the mean time of former answers, 0.25 s after
+those that came within milliseconds. So its time-outs are no verdict: the name is asked for again in
+a channel of its own for slow names, whose mean is theirs, for as long as somebody waits. And it
+says that there is no address where a name lacks those of one kind and the question for the other
+was lost: so each kind is then asked for by itself.
 """
 
+from __future__ import annotations
+
 import heapq
+import itertools
 import math
-import os
 import re
+import select
 import socket
-import threading
 import time
-from collections import deque
-from collections.abc import Iterator
+import uuid
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pycares
 
 from transforms.fetching.host_queue import Job
+from transforms.workers.unexpected import tell_once
 
-LOOKUPS = 512  # at once, of this process: a thread each, some 60 KB
-_KEPT_S = 60.0  # that an answer is used again
-_ADDRESS = re.compile(r"\[.*|[0-9.]+")
-
-
-class _Lookups:
-    """The threads of this process that look names up, and the names that wait for one."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._threads = 0
-        self._waiting: deque[tuple[str, HostNames]] = deque()
-
-    def begin(self, host: str, names: "HostNames") -> bool:
-        """Has a name looked up; False where it waits for its turn."""
-        with self._lock:
-            if self._threads >= LOOKUPS:
-                self._waiting.append((host, names))
-                return False
-            self._threads += 1
-        try:
-            threading.Thread(target=self._work, args=(host, names), daemon=True).start()
-        except RuntimeError:  # the system has no more threads
-            with self._lock:
-                self._threads -= 1
-                if self._threads:
-                    self._waiting.append((host, names))
-                    return False
-            names.tell(host, "")
-        return True
-
-    def _work(self, host: str, names: "HostNames") -> None:
-        following: tuple[str, HostNames] | None = (host, names)
-        while following:
-            host, names = following
-            names.tell(host, _addresses(host))
-            following = self._next()
-            if following:
-                following[1].tell(following[0], None)
-
-    def _next(self) -> "tuple[str, HostNames] | None":
-        """What this thread is to look up now; else it ends, and counts no more."""
-        with self._lock:
-            while self._waiting:
-                host, names = self._waiting.popleft()
-                if not names.closed:
-                    return host, names
-            self._threads -= 1
-            return None
+SERVERS: list[str] = []  # in place of those of /etc/resolv.conf
+MOST_KEPT = 100_000  # names with their addresses, 300 bytes each
+_LEAST_KEPT_S, _LONGEST_KEPT_S = 1.0, 3600.0  # whatever the TTL says
+_FAILED_KEPT_S = 10.0
+# A name server that answers nothing for any name is what is silent, not the names: they are waited
+# for so long.
+PATIENCE_S = 60.0
+_PROBED_S = 1.0
+_TRIES = 1, 2  # of the channel that a name is asked for in first, and of that for slow names
+_AGAIN_S = 0.5  # until c-ares is asked anew
+# What ends in a number is an address in one of its forms, as the WHATWG's rules have it.
+_ADDRESS = re.compile(r"\[.*|(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
+_UNSORTED = 1 << 7  # ARES_AI_NOSORT: curl tries IPv6 and IPv4 side by side; sorting costs sockets
+_RECEIVED = 1 << 22  # bytes of answers that wait for this thread
+_NEXT_FAMILY = {socket.AF_UNSPEC: socket.AF_INET, socket.AF_INET: socket.AF_INET6}
+_UNHEARD = frozenset({pycares.errno.ARES_ECONNREFUSED, pycares.errno.ARES_ETIMEOUT})
 
 
-_LOOKUPS = _Lookups()
+class _Known(NamedTuple):
+    """Where a name leads: until when that holds, and addresses as curl takes them, or "dns"."""
+
+    until: float
+    addresses: str
+    detail: str | None
 
 
-def _addresses(host: str) -> str:
-    """Where a name leads, as curl takes it; empty where it leads nowhere."""
-    try:
-        name = host.partition(":")[0].encode()
-        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except Exception:  # the system says no, in whatever way: its thread must go on
-        return ""
-    addresses = (str(address[0]) for *_, address in answers)
-    return ",".join(f"[{one}]" if ":" in one else one for one in addresses)
+class _Waiting(NamedTuple):
+    job: Job
+    since: float
+    least_s: float  # for which it waits, and longer where the name server is silent
+    until: float
 
 
 class HostNames:
     """The jobs that wait for their host's name, and the answers.
 
+    Args:
+      timeout_s: how long a name is waited for.
+      watch: told which socket is to be watched, for which of epoll's events; 0: no more.
+
     Attributes:
-      bell: a file descriptor that can be read when an answer has come.
+      ended_count, unanswered_count: names that were looked up, and those of which the name server
+        said nothing, or that it cannot tell.
     """
 
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        # All by host, with its port if the URL has one.
-        self._known: dict[str, tuple[float, str]] = {}  # until when, and addresses; oldest first
-        self._waiting: dict[str, list[tuple[Job, float, float]]] = {}  # from when, until when
-        self._untils: list[float] = []  # a heap, with those of jobs that wait no longer
+    def __init__(self, timeout_s: float, watch: Callable[[int, int], None]) -> None:
+        self._timeout_s, self._watch = timeout_s, watch
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._waiting: dict[str, list[_Waiting]] = {}
+        self._asked: dict[str, int] = {}  # names, with the number of their latest question
+        self._again: list[tuple[float, str]] = []  # a heap of when which of them are asked anew
+        # A heap of when which name is waited for no more, with those that have an answer by now.
+        self._untils: list[tuple[float, int, str]] = []
+        self._numbers = itertools.count()
         self._count = 0  # of the jobs that wait
-        self._asked: set[str] = set()
-        self._unbegun: set[str] = set()  # those asked that wait for their turn
-        # What threads tell: None of a name that waited, where its turn has come.
-        self._answers: deque[tuple[str, str | None]] = deque()
-        self._lock, self.closed = threading.Lock(), False
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK)
+        self._answered: deque[str] = deque()  # names with an answer that was not told yet
+        # When the name server said anything, when it was probed last, and first without an answer;
+        # and when it spoke again after a silence.
+        self._heard = self._probed = self._spoke_again = -math.inf
+        self._silent_since = math.inf
+        self._all_again = False
+        self.ended_count = self.unanswered_count = 0
+        self.sockets: dict[int, pycares.Channel] = {}
+        self._channels = [self._channel(tries) for tries in _TRIES]
+
+    def _channel(self, tries: int) -> pycares.Channel:
+        def told(fd: int, readable: bool, writable: bool) -> None:
+            events = select.EPOLLIN * readable | select.EPOLLOUT * writable
+            if events:
+                self.sockets[fd] = channel
+            else:
+                self.sockets.pop(fd, None)
+            self._watch(fd, events)
+
+        channel = pycares.Channel(
+            sock_state_cb=told,
+            servers=SERVERS or None,
+            tries=tries,
+            socket_receive_buffer_size=_RECEIVED,
+        )
+        return channel
 
     def __len__(self) -> int:
         return self._count
+
+    def process(self, fd: int, events: int) -> None:
+        """Reads and writes what a socket is ready for."""
+        bad = pycares.ARES_SOCKET_BAD
+        written = fd if events & select.EPOLLOUT else bad
+        self.sockets[fd].process_fd(fd if events & ~select.EPOLLOUT else bad, written)
 
     def entry(self, job: Job) -> str | None:
         """What tells curl where a job's name leads; empty for an address; None where that is not
@@ -114,83 +127,181 @@ class HostNames:
         name, _, port = job.host.partition(":")
         if _ADDRESS.fullmatch(name):
             return ""
-        known_until, addresses = self._known.get(job.host, (0.0, ""))
-        if known_until <= time.monotonic():
+        known = self._known.get(job.host)
+        if known is None or known.until <= time.monotonic() or known.detail:
             return None
-        return f"+{name}:{port or (443 if job.url.startswith('https') else 80)}:{addresses}"
+        return f"+{name}:{port or (443 if job.url.startswith('https') else 80)}:{known.addresses}"
 
     def add(self, job: Job) -> None:
         """Lets a job wait for its name, which is looked up unless it is already."""
-        if job.host not in self._asked:
-            self._asked.add(job.host)
-            if not _LOOKUPS.begin(job.host, self):
-                self._unbegun.add(job.host)
+        # With its port: a name whose answers may not be kept is asked for anew on another.
+        name, now = job.host, time.monotonic()
+        least_s = min(self._timeout_s, job.left_s)
+        self._wait(name, _Waiting(job, now, least_s, now + least_s))
         self._count += 1
-        self._wait(job, time.monotonic())
+        known = self._known.get(name)
+        if known is not None and known.until > now:  # a failure that was just told
+            self._answered.append(name)
+        elif name not in self._asked:
+            self._ask(name)
 
-    def _wait(self, job: Job, now: float) -> None:
-        until = now + min(self._timeout_s, job.left_s)
-        if job.host in self._unbegun:
-            until = math.inf
-        else:
-            heapq.heappush(self._untils, until)
-        self._waiting.setdefault(job.host, []).append((job, now, until))
+    def _wait(self, name: str, waiting: _Waiting) -> None:
+        self._waiting.setdefault(name, []).append(waiting)
+        heapq.heappush(self._untils, (waiting.until, next(self._numbers), name))
 
-    def tell(self, host: str, addresses: str | None) -> None:
-        """What a thread has found, or None where it begins; on any thread."""
-        with self._lock:
-            if not self.closed:
-                self._answers.append((host, addresses))
-                os.eventfd_write(self.bell, 1)
+    def _ask(
+        self, name: str, family: socket.AddressFamily = socket.AF_UNSPEC, slow: bool = False
+    ) -> None:
+        number = self._asked[name] = next(self._numbers)
+
+        def told(result: Any, error: int | None) -> None:
+            try:
+                if error in _UNHEARD:
+                    if self._asked.get(name) == number:
+                        heapq.heappush(self._again, (time.monotonic() + _AGAIN_S * slow, name))
+                elif error != pycares.errno.ARES_ECANCELLED:
+                    self._told(name, family, result, error)
+            except Exception as raised:  # it would be lost within c-ares
+                tell_once("reading a name server's answer", raised)
+                self._put(name, "", _FAILED_KEPT_S)
+
+        plain, kind = name.partition(":")[0], socket.SOCK_STREAM
+        try:
+            self._channels[slow].getaddrinfo(
+                plain, None, family=family, type=kind, flags=_UNSORTED, callback=told
+            )
+        except Exception as error:  # a name that is none to c-ares
+            tell_once("asking for a name", error)
+            self._put(name, "", _FAILED_KEPT_S)
+
+    def _told(
+        self, name: str, family: socket.AddressFamily, result: Any, error: int | None
+    ) -> None:
+        """What the name server says."""
+        self._hear()
+        if error == pycares.errno.ARES_ENODATA and family in _NEXT_FAMILY:
+            self._ask(name, _NEXT_FAMILY[family], slow=True)
+            return
+        if error is not None:
+            self.unanswered_count += error == pycares.errno.ARES_ESERVFAIL
+            self._put(name, "", _FAILED_KEPT_S)
+            return
+        addresses = [node.addr[0].decode() for node in result.nodes]
+        ttl_s = min([record.ttl for record in (*result.nodes, *result.cnames)], default=0)
+        shown = ",".join(f"[{address}]" if ":" in address else address for address in addresses)
+        self._put(name, shown, min(_LONGEST_KEPT_S, max(_LEAST_KEPT_S, ttl_s)))
+
+    def _put(self, name: str, addresses: str, kept_s: float) -> None:
+        self.ended_count += 1
+        self._asked.pop(name, None)
+        self._known.pop(name, None)
+        detail = None if addresses else "dns"
+        self._known[name] = _Known(time.monotonic() + kept_s, addresses, detail)
+        if len(self._known) > MOST_KEPT:
+            self._known.popitem(last=False)
+        self._answered.append(name)
+
+    def _hear(self) -> None:
+        now = time.monotonic()
+        if self._is_silent(now):
+            self._spoke_again, self._all_again = now, True
+        self._heard, self._silent_since = now, math.inf
+
+    def _is_silent(self, now: float) -> bool:
+        """Whether the name server says nothing at all, though it was probed a while ago."""
+        return now - self._silent_since >= self._timeout_s / 2
+
+    def _probe(self, now: float) -> None:
+        """Asks for a name that there never is, which each name server knows: whether it lives."""
+        if now - max(self._probed, self._heard) < _PROBED_S:
+            return
+
+        def told(_: Any, error: int | None) -> None:
+            if error not in _UNHEARD and error != pycares.errno.ARES_ECANCELLED:
+                self._hear()
+
+        slow = self._silent_since < math.inf
+        self._probed, self._silent_since = now, min(now, self._silent_since)
+        name = f"{uuid.uuid4().hex}.invalid"
+        self._channels[slow].query(name, pycares.QUERY_TYPE_A, callback=told)
 
     def ended(self) -> Iterator[tuple[Job, float, str | None]]:
         """The jobs that wait no longer: for how long they did, and the detail where their name was
         not found."""
         now = time.monotonic()
-        while self._answers:
-            host, addresses = self._answers.popleft()
-            if addresses is None:
-                self._unbegun.discard(host)
-                for job, *_ in self._waiting.pop(host, []):
-                    self._wait(job, now)
-                continue
-            self._asked.discard(host)
-            if addresses:
-                self._known.pop(host, None)
-                self._known[host] = now + _KEPT_S, addresses
-            jobs = self._waiting.pop(host, [])
+        if self._asked:
+            self._probe(now)
+            # For c-ares' own time-outs; it looks at no socket.
+            for channel in self._channels:
+                channel.process_fd(pycares.ARES_SOCKET_BAD, pycares.ARES_SOCKET_BAD)
+        if self._all_again:  # c-ares would wait for twice as long as before its last try
+            self._all_again = False
+            self._again = [(now, name) for name in self._asked]
+        while self._again and self._again[0][0] <= now:
+            name = heapq.heappop(self._again)[1]
+            if name in self._waiting:
+                self._ask(name, slow=True)
+            else:
+                self._asked.pop(name, None)
+        while self._answered:
+            name = self._answered.popleft()
+            known = self._known.get(name)
+            jobs = self._waiting.pop(name, [])
             self._count -= len(jobs)
-            for job, begun, _ in jobs:
-                yield job, now - begun, None if addresses else "dns"
-        if not self.due_s():
-            yield from self._late(now)
-        while self._known and next(iter(self._known.values()))[0] <= now:
-            del self._known[next(iter(self._known))]
+            for waiting in jobs:
+                waited_s = min(now - waiting.since, self._timeout_s)
+                yield waiting.job, waited_s, known.detail if known else "dns"
+        while self._untils and self._untils[0][0] <= now:
+            yield from self._late(heapq.heappop(self._untils)[2], now)
 
-    def _late(self, now: float) -> Iterator[tuple[Job, float, str]]:
-        while self._untils and self._untils[0] <= now:
-            heapq.heappop(self._untils)
-        for jobs in list(self._waiting.values()):
-            late = [one for one in jobs if one[2] <= now]
-            jobs[:] = [one for one in jobs if one[2] > now]
-            self._count -= len(late)
-            for job, begun, _ in late:
-                yield job, now - begun, "timeout"
+    def _late(self, name: str, now: float) -> Iterator[tuple[Job, float, str]]:
+        """Those of a name's jobs that have waited long enough, while the name server spoke."""
+        silent, jobs = self._is_silent(now), self._waiting.pop(name, [])
+        for waiting in jobs:
+            until = waiting.least_s + (now if silent else max(waiting.since, self._spoke_again))
+            if waiting.until > now:
+                self._waiting.setdefault(name, []).append(waiting)
+            elif until > now and now - waiting.since < PATIENCE_S:
+                self._wait(name, waiting._replace(until=until))
+            else:
+                self._count -= 1
+                yield waiting.job, min(now - waiting.since, self._timeout_s), "timeout"
+        if jobs and name not in self._waiting:
+            self._asked.pop(name, None)
+            self.ended_count += 1
+            self.unanswered_count += 1
+
+    def waiting_since(self, before: float) -> int:
+        """How many jobs have waited since a time or longer."""
+        waiting = self._waiting.values()
+        return sum(one.since < before for jobs in waiting for one in jobs)
 
     def due_s(self) -> float:
-        """When the next job may have waited too long."""
-        return max(0.0, self._untils[0] - time.monotonic()) if self._untils else math.inf
+        """When something is to be looked at even if no socket tells: seconds."""
+        if self._answered:
+            return 0.0
+        dues = [self._untils[0][0]] if self._untils else []
+        dues += [self._again[0][0]] if self._again else []
+        due_s = min(dues, default=math.inf) - time.monotonic()
+        if self._asked:  # c-ares has time-outs of its own
+            for channel in self._channels:
+                due_s = min(due_s, channel.timeout(1.0))  # type: ignore[no-untyped-call]
+            probe_s = max(self._probed, self._heard) + _PROBED_S - time.monotonic()
+            due_s = min(due_s, probe_s)
+        return max(0.001, due_s)
 
-    def clear(self) -> list[Job]:
-        """Takes all that waits."""
-        jobs = [job for jobs in self._waiting.values() for job, *_ in jobs]
-        self._waiting.clear()
-        self._untils.clear()
-        self._count = 0
-        return jobs
+    def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
+        """Takes those of the jobs that wait."""
+        removed: list[Job] = []
+        for name, jobs in list(self._waiting.items()):
+            removed += [waiting.job for waiting in jobs if is_meant(waiting.job)]
+            jobs[:] = [waiting for waiting in jobs if not is_meant(waiting.job)]
+            if not jobs:
+                del self._waiting[name]
+        self._count -= len(removed)
+        return removed
 
     def close(self) -> None:
-        """Lookups that are under way end by themselves."""
-        with self._lock:
-            self.closed = True
-            os.close(self.bell)
+        self._watch = lambda fd, events: None  # c-ares closes its sockets later, on another thread
+        for channel in self._channels:
+            channel.close()

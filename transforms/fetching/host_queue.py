@@ -4,10 +4,15 @@ import heapq
 import itertools
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from transforms.fetching.fetch_settings import FetchSettings
+from transforms.fetching.orders import Order
+
+GIVEN_UP_S = 60.0  # then one more attempt is made at a host that was given up
+_SWEPT_HOSTS = 10_000  # with more, those of no more use are looked for now and then
 
 
 @dataclass(slots=True, eq=False)
@@ -18,6 +23,7 @@ class Job:
       url: where it is to be fetched from now, after redirects.
       left_s: seconds left to this attempt; waiting for a host takes none.
       robots_of: the origin whose robots.txt this is; None for an image.
+      order: whose it is; None of a robots.txt, which is everybody's.
     """
 
     index: int
@@ -27,6 +33,7 @@ class Job:
     redirects: int = 0
     attempts: int = 0
     robots_of: str | None = None
+    order: Order | None = None
 
     @property
     def host(self) -> str:
@@ -48,6 +55,7 @@ class _Host:
     offered: bool = False  # whether it stands among the ready or the later ones
     silences: int = 0  # attempts in a row that got no byte
     given_up: str | None = None  # the detail of all further jobs
+    until: float = 0.0  # when it is tried again
 
 
 class HostQueue:
@@ -67,6 +75,7 @@ class HostQueue:
         self._later: list[tuple[float, int, _Host | Job]] = []
         self._count = itertools.count()
         self._waiting = 0
+        self._sweep_at = _SWEPT_HOSTS
         self.refused: deque[tuple[Job, str]] = deque()
 
     def __len__(self) -> int:
@@ -74,6 +83,8 @@ class HostQueue:
 
     def _host(self, name: str) -> _Host:
         if name not in self._hosts:
+            if len(self._hosts) >= self._sweep_at:
+                self._sweep()
             self._hosts[name] = _Host(self._interval_s)
         return self._hosts[name]
 
@@ -93,9 +104,11 @@ class HostQueue:
     def _join(self, job: Job, first: bool = False) -> None:
         host = self._host(job.host)
         if host.given_up is not None:
-            self._waiting -= 1
-            self.refused.append((job, host.given_up))
-            return
+            if time.monotonic() < host.until:
+                self._waiting -= 1
+                self.refused.append((job, host.given_up))
+                return
+            host.given_up, host.silences = None, host.silences - 1
         (host.jobs.appendleft if first else host.jobs.append)(job)
         self._offer(host)
 
@@ -110,7 +123,8 @@ class HostQueue:
             self._ready.append(host)
 
     def take(self) -> Job | None:
-        """The next job that may begin now, which then counts as under way; or None."""
+        """The next job that may begin now, which then counts as under way; or None. Where its
+        request begins, `begun` is to be told, before another is taken."""
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             due = heapq.heappop(self._later)[2]
@@ -128,12 +142,24 @@ class HostQueue:
                 self._offer(host)
                 continue
             host.busy += 1
-            host.free_at = now + host.interval_s
             self._waiting -= 1
             job = host.jobs.popleft()
             self._offer(host)
             return job
         return None
+
+    def begun(self, name: str) -> None:
+        """A request to this host begins."""
+        host = self._hosts[name]
+        host.free_at = max(host.free_at, time.monotonic() + host.interval_s)
+
+    def put_back(self, job: Job) -> None:
+        """A job was under way without a request, since its host's name was not known."""
+        host = self._hosts[job.host]
+        host.busy -= 1
+        host.jobs.appendleft(job)
+        self._waiting += 1
+        self._offer(host)
 
     def ended(self, name: str, *, silent: str | None = None) -> None:
         """A job of this host is no longer under way.
@@ -146,7 +172,7 @@ class HostQueue:
         host.silences = host.silences + 1 if silent else 0
         most = self._settings.max_host_failures
         if silent and most and host.silences >= most:
-            host.given_up = silent
+            host.given_up, host.until = silent, time.monotonic() + GIVEN_UP_S
             self._waiting -= len(host.jobs)
             self.refused.extend((job, silent) for job in host.jobs)
             host.jobs.clear()
@@ -156,6 +182,16 @@ class HostQueue:
             host.jobs or host.busy or host.offered or host.free_at > time.monotonic()
         ):
             del self._hosts[name]
+
+    def _sweep(self) -> None:
+        """Forgets hosts that nothing is known of any more, or nothing that still holds."""
+        now = time.monotonic()
+        self._hosts = {
+            name: host
+            for name, host in self._hosts.items()
+            if host.jobs or host.busy or host.offered or now < max(host.free_at, host.until)
+        }
+        self._sweep_at = max(_SWEPT_HOSTS, 2 * len(self._hosts))
 
     def hold(self, name: str, seconds: float) -> None:
         """No request to this host begins for so long."""
@@ -174,13 +210,16 @@ class HostQueue:
             return 1.0
         return min(1.0, max(0.0, self._later[0][0] - time.monotonic()))
 
-    def clear(self) -> list[Job]:
-        """Takes all that waits."""
-        jobs = [what for _, _, what in self._later if isinstance(what, Job)]
+    def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
+        """Takes those of the jobs that wait."""
+        removed = [what for _, _, what in self._later if isinstance(what, Job) and is_meant(what)]
+        gone = {id(job) for job in removed}
+        self._later = [entry for entry in self._later if id(entry[2]) not in gone]
+        heapq.heapify(self._later)
         for host in self._hosts.values():
-            jobs += host.jobs
-            host.jobs.clear()
-        self._later.clear()
-        self._ready.clear()
-        self._waiting = 0
-        return jobs
+            of_host = [job for job in host.jobs if is_meant(job)]
+            if of_host:
+                host.jobs = deque(job for job in host.jobs if not is_meant(job))
+                removed += of_host
+        self._waiting -= len(removed)
+        return removed

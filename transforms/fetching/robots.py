@@ -21,7 +21,10 @@ _KEPT_CHARACTERS = 1 << 22  # of the rules of all hosts; parsed they take up to 
 # such rules are heeded.
 _MOST_COMPARED = 1 << 25
 # Then the image would fail in the same way, so that tells more than "robots".
-_NO_HOST = frozenset({"dns", "refused", "unreachable", "tls", "timeout", "forbidden_address"})
+_NO_HOST = frozenset(
+    {"dns", "refused", "unreachable", "timeout", "forbidden_address"}
+    | {"tls", "tls_expired", "tls_wrong_name", "tls_unknown_issuer"}
+)
 # Directives whose own value stands behind a colon, where else the name of a fetcher stands.
 _VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 

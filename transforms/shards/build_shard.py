@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.columns import reasons as r
 from transforms.columns.pair_columns import PAGE_URL
-from transforms.columns.rejects import REJECTED, key_column, rejected_rows
+from transforms.columns.rejects import REJECTED, key_column, rejected_rows, without_contents
 from transforms.decontamination.evaluation_index import EvaluationIndex
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
 from transforms.images.examine import Image, turn_of
@@ -35,6 +37,7 @@ from transforms.shards.shard_examples import write_record
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.shards.shard_record import ShardPairs
 from transforms.shards.shard_stats import ShardStats, shard_stats
+from transforms.shards.shared_images import SharedImages, encoded_once, shared_images
 from transforms.storage.parquet_files import parquet_file
 from transforms.workers.threads import in_threads
 from transforms.workers.unexpected import tell_once
@@ -48,6 +51,7 @@ class ShardSettings:
     """How images are fetched, judged and stored; scored where there is a model.
 
     Attributes:
+      forget_blocked: whether the rows of what is on a blocklist hold neither URL nor text.
       thumbnails: examples of each kind that have a picture in the report.
     """
 
@@ -55,6 +59,8 @@ class ShardSettings:
     fetch: FetchSettings
     resize: ResizeSettings
     unsafe_model: UnsafeModel | None = None
+    blocklists: Blocklists = NO_LISTS
+    forget_blocked: bool = False
     thumbnails: int = 0
 
 
@@ -85,6 +91,7 @@ def build_shard(
     evaluation: EvaluationIndex | None,
     folder: Path,
     count: Callable[[int], None],
+    nearly_taken: Event,
 ) -> ShardStats:
     """Fetches, measures, judges and encodes the images of a shard; writes its tar, its sidecar and
     its rejects to a folder. Where nothing is kept, only the rejects are to be published.
@@ -95,27 +102,39 @@ def build_shard(
         stored images, as for `stored_bodies`.
       evaluation: the index of evaluation images, if there are any.
       count: told how many pairs are fetched, or have failed.
+      nearly_taken: set when the next shard may begin.
     """
-    spool = Spool(folder / "spool")
-    bodies, rules = _bodies(pairs, settings.fetch), settings.rules
+    spool, rules = Spool(folder / "spool"), settings.rules
+    # Of a retry, pairs come here that were never asked of its lists.
+    keys = pairs["key"].to_numpy()
+    urls, texts = (pairs[name].combine_chunks() for name in ("url", "caption"))
+    blocked = settings.blocklists.of_pairs(urls, texts, keys)
+    images = shared_images(pairs, blocked.is_null().to_numpy(zero_copy_only=False))
+    asked = len(images.rows)
+    bodies = _bodies(pairs.take(pa.array(images.rows)), settings.fetch, nearly_taken)
+    of_pairs = _Scaled(count, len(pairs), asked)
     size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
-    search = EvaluationSearch(evaluation, len(pairs), **size_rule)
+    search = EvaluationSearch(evaluation, asked, **size_rule)
     with ImageScores(settings.unsafe_model, spool, **size_rule) as scores:
-        measured = measure_images(bodies, len(pairs), spool, count, scores, search)
-        unsafe_scores = scores.finish(measured.columns, lambda waiting: count(len(pairs) - waiting))
+        measured = measure_images(
+            bodies, asked, spool, of_pairs, scores, search, settings.blocklists
+        )
+        unsafe_scores = scores.finish(measured.columns, lambda waiting: of_pairs(asked - waiting))
     judged = judge_images(measured, rules, search, spool, unsafe_scores)
-    shown = pairs.set_column(0, "key", key_column(pairs["key"].to_numpy()))
+    verdicts = _of_pairs(images, blocked, measured, judged)
+    shown = pairs.set_column(0, "key", key_column(keys))
     encoder = _SafeEncoder(settings.resize)
     with (folder / TAR).open("wb") as sink:
         tar = TarWriter(sink)
-        rows, unwritable = _add_samples(tar, shown, measured, judged, spool, encoder)
+        rows, unwritable = _add_samples(tar, shown, images, measured, verdicts, spool, encoder)
         sha256 = tar.finish()
-    reasons, details = judged.reasons.to_pylist(), list(measured.columns["detail"])
+    reasons, details = verdicts.reasons.to_pylist(), verdicts.details.to_pylist()
     for row in unwritable:
         reasons[row], details[row] = r.UNDECODABLE, "unwritable"
-    sizes = {side: pa.array(measured.columns[side], pa.int32()) for side in ("width", "height")}
-    _write_rejects(pairs, reasons, details, judged.measures | sizes, folder)
-    ends = ShardPairs(*_columns(pairs), reasons, details, measured, judged.measures)
+    of_rows = _spread(images, measured)
+    sizes = {side: pa.array(of_rows.columns[side], pa.int32()) for side in ("width", "height")}
+    _write_rejects(pairs, reasons, details, verdicts.measures | sizes, settings, folder)
+    ends = ShardPairs(keys, urls, texts, reasons, details, of_rows, verdicts.measures)
     write_record(ends, rules, spool, settings.thumbnails, folder / RECORD, folder / THUMBNAILS)
     spool.close()
     table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
@@ -125,10 +144,53 @@ def build_shard(
     )
 
 
-def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
+class _Scaled:
+    """Tells how many pairs are done, by how many of their images are."""
+
+    def __init__(self, count: Callable[[int], None], pairs: int, images: int) -> None:
+        self._count, self._pairs, self._images = count, pairs, max(1, images)
+
+    def __call__(self, done: int) -> None:
+        self._count(done * self._pairs // self._images)
+
+
+class _Verdicts(NamedTuple):
+    """What became of each pair, and what was measured of its image, by column."""
+
+    reasons: pa.StringArray
+    details: pa.StringArray
+    measures: dict[str, pa.Array]
+
+
+def _of_pairs(
+    images: SharedImages, blocked: pa.StringArray, measured: Measured, judged: Judged
+) -> _Verdicts:
+    """The verdicts on images as those on pairs; a pair that is on a list by itself is blocked."""
+    on_list = blocked.is_valid()
+    details = images.spread(pa.array(measured.columns["detail"], pa.string()))
+    return _Verdicts(
+        pc.if_else(on_list, r.BLOCKED, images.spread(judged.reasons)),
+        pc.coalesce(blocked, details),
+        {name: images.spread(column) for name, column in judged.measures.items()},
+    )
+
+
+def _spread(images: SharedImages, measured: Measured) -> Measured:
+    """What was measured of images as columns of pairs; None where no image was asked for."""
+    of_pairs = images.of_pairs.tolist()
+    columns = {
+        name: [values[at] if at >= 0 else None for at in of_pairs]
+        for name, values in measured.columns.items()
+        if name in ("image", "width", "height")
+    }
+    places = [measured.places[at] if at >= 0 else (0, 0) for at in of_pairs]
+    return Measured(columns, places, measured.bytes_fetched)
+
+
+def _bodies(pairs: pa.Table, settings: FetchSettings, nearly_taken: Event) -> Iterator[Fetched]:
     """What is stored in shards already, then what is fetched."""
     if "source_path" not in pairs.column_names:
-        yield from fetch_all(pairs["url"].to_pylist(), settings)
+        yield from fetch_all(pairs["url"].to_pylist(), settings, nearly_taken)
         return
     stored = pairs["source_path"].is_valid().to_numpy()
     for rows in filter(len, (np.flatnonzero(stored), np.flatnonzero(~stored))):
@@ -136,16 +198,18 @@ def _bodies(pairs: pa.Table, settings: FetchSettings) -> Iterator[Fetched]:
         if stored[rows[0]]:
             bodies = stored_bodies(part, settings.max_image_bytes)
         else:
-            bodies = fetch_all(part["url"].to_pylist(), settings)
+            bodies = fetch_all(part["url"].to_pylist(), settings, nearly_taken)
         for fetched in bodies:
             yield dataclasses.replace(fetched, index=int(rows[fetched.index]))
+    nearly_taken.set()
 
 
 def _add_samples(
     tar: TarWriter,
     pairs: pa.Table,
+    images: SharedImages,
     measured: Measured,
-    judged: Judged,
+    verdicts: _Verdicts,
     spool: Spool,
     encoder: _SafeEncoder,
 ) -> tuple[list[dict[str, Any]], list[int]]:
@@ -155,13 +219,19 @@ def _add_samples(
       the rows of the sidecar, and the numbers of the pairs whose images cannot be encoded.
     """
     columns = measured.columns
-    kept = np.flatnonzero(judged.reasons.is_null().to_numpy(zero_copy_only=False))
+    kept = np.flatnonzero(verdicts.reasons.is_null().to_numpy(zero_copy_only=False))
     names = [name for name in ("key", "url", "caption", PAGE_URL) if name in pairs.column_names]
     texts = pairs.select(names).take(pa.array(kept)).to_pylist()
-    images = ((columns["image"][row], spool.get(measured.places[row])) for row in kept)
-    measures = [name for name in judged.measures if name in SHARD_SCHEMA.names]
+    measures = [name for name in verdicts.measures if name in SHARD_SCHEMA.names]
+
+    def encode(wanted: Iterable[int]) -> Iterable[Encoded | None]:
+        bodies = ((columns["image"][at], spool.get(measured.places[at])) for at in wanted)
+        return encoder.map(encoder, bodies)
+
+    of_kept = images.of_pairs[kept].tolist()
+    encodings = encoded_once(of_kept, encode, spool)
     rows, unwritable = [], []
-    for row, text, encoded in zip(kept, texts, encoder.map(encoder, images), strict=True):
+    for row, image, text, encoded in zip(kept, of_kept, texts, encodings, strict=True):
         if encoded is None:
             unwritable.append(int(row))
             continue
@@ -173,11 +243,11 @@ def _add_samples(
                 "error_message": None,
                 "width": encoded.width,
                 "height": encoded.height,
-                "original_width": columns["width"][row],
-                "original_height": columns["height"][row],
-                "sha256": columns["sha256"][row],
-                "phash": format(columns["phash"][row], "016x"),
-                **{name: judged.measures[name][row].as_py() for name in measures},
+                "original_width": columns["width"][image],
+                "original_height": columns["height"][image],
+                "sha256": columns["sha256"][image],
+                "phash": format(columns["phash"][image], "016x"),
+                **{name: verdicts.measures[name][row].as_py() for name in measures},
             }
         )
         tar.add_sample(sample, encoded.body, encoded.extension)
@@ -185,19 +255,18 @@ def _add_samples(
     return rows, unwritable
 
 
-def _columns(pairs: pa.Table) -> tuple[npt.NDArray[np.uint64], pa.StringArray, pa.StringArray]:
-    (whole,) = pairs.combine_chunks().to_batches()
-    return whole["key"].to_numpy(), whole["url"], whole["caption"]
-
-
 def _write_rejects(
     pairs: pa.Table,
     reasons: list[str | None],
     details: list[str | None],
     measures: dict[str, pa.Array],
+    settings: ShardSettings,
     folder: Path,
 ) -> None:
     (whole,) = pairs.combine_chunks().to_batches()
     why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
     with parquet_file(str(folder / REJECTS), REJECTED, str(folder)) as rejects:
-        rejects.write(rejected_rows(whole, why, detail, measures))
+        rows = rejected_rows(whole, why, detail, r.STEP_OF_IMAGES, measures)
+        if settings.forget_blocked:
+            rows = without_contents(rows, pc.equal(rows["reason"], r.BLOCKED))
+        rejects.write(rows)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import compress
 from threading import Semaphore
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.columns import reasons as r
 from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
 from transforms.fetching.fetch import Fetched
@@ -20,6 +22,7 @@ from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.image_size import size_reasons
 from transforms.images.thumbnail import thumbnail
 from transforms.safety.unsafe_score import unsafe_reasons
+from transforms.shards.blocked_images import blocked_by
 from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
@@ -30,6 +33,8 @@ from transforms.workers.unexpected import tell_once
 
 # Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
+# Of all shards that are under way: their threads, each THREADS, would hold as many pictures more.
+_TURNS = Semaphore(THREADS)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,9 @@ class _Looks:
         spool: Spool,
         scores: ImageScores,
         search: EvaluationSearch,
+        blocklists: Blocklists,
     ) -> None:
+        self._blocklists = blocklists
         self.columns, self.places = columns, [(0, 0)] * size
         self._spool, self._scores, self._search = spool, scores, search
         self._pool = ThreadPoolExecutor(THREADS)
@@ -125,6 +132,10 @@ class _Looks:
             raise self._errors[0]
 
     def _look_at(self, group: list[Fetched]) -> None:
+        with _TURNS:
+            self._look_in_turn(group)
+
+    def _look_in_turn(self, group: list[Fetched]) -> None:
         try:
             bodies = [fetched.body or b"" for fetched in group]
             images = examine_all(bodies, keep_grey=self._search.index is not None)
@@ -132,7 +143,11 @@ class _Looks:
             for row, body, image in zip(rows, bodies, images, strict=True):
                 self._put(row, body, image)
             self._scores.add(rows, self.columns, self.places)
-            self._search.add(rows, bodies, images)
+            left = [self.columns["reason"][row] is None for row in rows]
+            taken = list(compress(zip(rows, bodies, images, strict=True), left))
+            self._search.add(
+                [row for row, _, _ in taken], [b for _, b, _ in taken], [i for _, _, i in taken]
+            )
         except BaseException as error:  # a full disk; raised again where it is seen
             self._errors.append(error)
         finally:
@@ -140,12 +155,16 @@ class _Looks:
 
     def _put(self, row: int, body: bytes, image: Image | Unusable) -> None:
         columns = self.columns
-        columns["sha256"][row] = hashlib.sha256(body).hexdigest()
+        sha256 = hashlib.sha256(body)
+        columns["sha256"][row] = sha256.hexdigest()
         if isinstance(image, Unusable):
             columns["reason"][row], columns["detail"][row] = image.reason, image.detail
             return
         columns["width"][row], columns["height"][row] = image.width, image.height
         columns["phash"][row] = image.phash
+        if blocked := blocked_by(self._blocklists, body, sha256.digest(), image):
+            columns["reason"][row], columns["detail"][row] = r.BLOCKED, blocked
+            return
         columns["image"][row] = replace(image, grey=None)  # 10,000 of them were 80 MB
         self.places[row] = self._spool.put(body)
 
@@ -157,6 +176,7 @@ def measure_images(
     count: Callable[[int], None],
     scores: ImageScores,
     search: EvaluationSearch,
+    blocklists: Blocklists = NO_LISTS,
 ) -> Measured:
     """Looks at each image as it arrives and puts its bytes aside.
 
@@ -164,11 +184,12 @@ def measure_images(
       size: how many there are. count: told with each how many are done, or have failed.
       scores: what scores those that came, while others still come.
       search: what looks for evaluation images near to them.
+      blocklists: an image on one of them is `blocked`, and neither scored nor compared.
     """
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     bytes_fetched = bytes_held = 0
-    with _Looks(columns, size, spool, scores, search) as looks:
+    with _Looks(columns, size, spool, scores, search, blocklists) as looks:
         group: list[Fetched] = []
         for done, fetched in enumerate(bodies, 1):
             count(done - scores.waiting)

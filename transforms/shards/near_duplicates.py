@@ -55,7 +55,7 @@ def count_near_duplicates(phashes: UInt64s, urls: UInt64s) -> NearDuplicates:
     return NearDuplicates(int(shared.sum()), len(shared))
 
 
-def _images_of(sidecar: str) -> tuple[UInt64s, UInt64s]:
+def images_of(sidecar: str) -> tuple[UInt64s, UInt64s]:
     """uint64[n] perceptual hashes, and uint64[n] hashes of URLs, of a shard's pairs."""
     with open_to_read(sidecar) as source:
         table = pq.read_table(source, columns=["phash", "url"])
@@ -87,7 +87,7 @@ class _ReadHashes(beam.DoFn):
         self.places, self.blocks = ShardPlaces(out), blocks
 
     def process(self, shard: int) -> Iterator[Bucket]:
-        phashes, urls = _images_of(self.places.sidecar(shard))
+        phashes, urls = images_of(self.places.sidecar(shard))
         bucket = (phashes * _MIX >> np.uint64(58)).astype(np.int64)
         numbers = np.unique(bucket).tolist()
         parts = [

@@ -1,4 +1,7 @@
-"""Which pair goes into which shard: a function of the pair's key and of how many are kept."""
+"""Which pair goes into which shard: a function of its image's URL and of how many pairs are kept.
+
+All pairs of one image are in one shard, so that whoever writes it asks for the image once.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.columns.hashing import UInt64s
+from transforms.pairs.urls import url_hashes
 from transforms.shards.shard_places import HOLDOUT, shard_name
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from transforms.storage.files import write_atomically
@@ -31,13 +35,17 @@ def group_count(pairs: int, shards: int) -> int:
     return min(shards, max(MAX_GROUPS, -(-pairs // MAX_PAIRS_PER_GROUP)))
 
 
-def shards_of(keys: UInt64s, shards: int) -> npt.NDArray[np.int64]:
-    """The shard of each key: its place among all 64-bit keys, in `shards` equal parts.
+def shards_of(hashes: UInt64s, shards: int) -> npt.NDArray[np.int64]:
+    """The shard of each image: the place of its URL's hash among all of 64 bits, in `shards` equal
+    parts.
 
-    Keys are hashes, so parts hold the same number of pairs to within the square root of it, and
-    no count over the corpus is needed but the number of pairs.
+    So no count over the corpus is needed but the number of pairs. Parts hold the same number of
+    images to within the square root of it; how far their pairs differ is in docs/scale.md.
+
+    Args:
+      hashes: uint64[n], of the URLs' identities. What is held out follows from their lower bits.
     """
-    high = keys >> np.uint64(32)
+    high = hashes >> np.uint64(32)
     return ((high * np.uint64(shards)) >> np.uint64(32)).astype(np.int64)
 
 
@@ -49,7 +57,7 @@ class _Spread(beam.DoFn):
         rows = unpack(element[1])
         shards = shard_count(kept, self.samples_per_shard)
         groups = group_count(kept, shards)
-        group = shards_of(rows["key"].to_numpy(), shards) * groups // shards
+        group = shards_of(url_hashes(rows["url"])[0], shards) * groups // shards
         order = np.argsort(group, kind="stable")
         edges = np.searchsorted(group[order], np.arange(groups + 1))
         rows = rows.take(pa.array(order))
@@ -66,8 +74,10 @@ class _WritePlan(beam.DoFn):
         self, element: tuple[int, Iterable[pa.RecordBatch]], kept: int
     ) -> Iterator[tuple[int, int]]:
         shards = shard_count(kept, self.samples_per_shard)
-        table = _one_table(element[1]).sort_by("key")
-        place = shards_of(table["key"].to_numpy(), shards)
+        table = _one_table(element[1])
+        place = shards_of(url_hashes(table["url"].combine_chunks())[0], shards)
+        order = np.lexsort((table["key"].to_numpy(), place))
+        table, place = table.take(pa.array(order)), place[order]
         for shard in np.unique(place):
             low, high = np.searchsorted(place, [shard, shard + 1])
             number = self.first + int(shard)

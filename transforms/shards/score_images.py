@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from transforms.workers.threads import THREADS
 # Scores of files that a process has met, over its shards: a file of many URLs is scored once.
 KNOWN: dict[tuple[UnsafeModel, str], float | None] = {}
 _MOST_KNOWN = 1 << 17  # 40 MB
+_TURNS = Semaphore(THREADS)  # of all shards under way, whose threads would hold as many batches
 
 
 class ImageScores:
@@ -104,15 +105,28 @@ class ImageScores:
         if self._errors:
             return
         try:
-            images = [(self._spool.get(place), image) for _, image, place in batch]
-            scores = unsafe_scores(images, self._model)
+            with _TURNS:
+                known = self._known(batch)
+                batch = [entry for entry in batch if entry[0] not in known]
+                images = [(self._spool.get(place), image) for _, image, place in batch]
+                scores = unsafe_scores(images, self._model) if images else []
+            known |= {sha: score for (sha, _, _), score in zip(batch, scores, strict=True)}
             if len(KNOWN) > _MOST_KNOWN:
                 KNOWN.clear()
-            for (sha256, _, _), score in zip(batch, scores, strict=True):
-                self._scores[sha256] = KNOWN[self._model, sha256] = score
+            KNOWN.update({(self._model, sha): score for sha, score in known.items()})
+            self._scores |= known
             self._count(self.waiting)
         except BaseException as error:  # a full disk, no memory; raised again where it is seen
             self._errors.append(error)
+
+    def _known(self, batch: list[tuple[str, Any, tuple[int, int]]]) -> dict[str, float | None]:
+        """Those that another shard has scored by now."""
+        assert self._model is not None
+        known = {}
+        for sha256, *_ in batch:
+            with suppress(KeyError):
+                known[sha256] = KNOWN[self._model, sha256]
+        return known
 
     def finish(self, columns: dict[str, list[Any]], count: Callable[[int], None]) -> pa.DoubleArray:
         """Waits for the rest, and gives an image without a score a reason.

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from transforms.columns import reasons as r
 from transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
@@ -84,6 +85,8 @@ def choose_rows(
     hashes = key_hashes(pairs.keys)
     rows_of: dict[str, list[int]] = {}
     for row, reason in enumerate(pairs.reasons):
+        if reason == r.BLOCKED:
+            continue  # neither its URL nor its text is for the report
         rows_of.setdefault(reason or KEPT, []).append(row)
     lists: dict[int, list[str]] = {}
     for outcome, rows in rows_of.items():

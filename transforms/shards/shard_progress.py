@@ -11,9 +11,10 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -24,7 +25,7 @@ LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"
 PREFIX, NAME = "shard-", "done"  # of an attempt's scratch folder, and of the file in it
 COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
-_LONGEST = 100  # bytes of such a file: a token, a shard, a count
+_LONGEST = 150  # bytes of such a file: a token, a shard, a count, a process and its connections
 
 
 def finished_shards(out: str, planned: Collection[int]) -> set[int]:
@@ -61,12 +62,23 @@ def _scratch(plan: str) -> str:
     return str(Path(plan).parent) if is_local(plan) else tempfile.gettempdir()
 
 
+class Load(NamedTuple):
+    """How many connections are open, and what limits them, as the fetcher has it."""
+
+    open: int = 0
+    limited_by: str = ""
+
+
 class ShardCount:
     """What one attempt has done of a shard, for whoever looks: called with each pair.
 
     Args:
       folder: of the attempt.
       token: of this start of the command. shard: its number. pairs: how many it is given.
+      load: gives this process's connections, and what limits them.
+
+    Attributes:
+      most: connections that were open at once, at most.
     """
 
     def __init__(
@@ -76,9 +88,10 @@ class ShardCount:
         shard: int,
         pairs: int,
         clock: Callable[[], float] = time.monotonic,
+        load: Callable[[], Load] = Load,
     ) -> None:
         self._path, self._head, self._clock = folder / NAME, f"{token} {shard}", clock
-        self._shard, self._pairs = shard, pairs
+        self._shard, self._pairs, self._load, self.most = shard, pairs, load, 0
         self._begun = self._counted = self._said = clock()
 
     def __call__(self, done: int) -> None:
@@ -86,9 +99,12 @@ class ShardCount:
         now = self._clock()
         if now - self._counted < COUNT_S:
             return
-        self._counted = now
+        self._counted, load = now, self._load()
+        self.most = max(self.most, load.open)
         with suppress(OSError):  # a full disk: what is done there says so
-            self._path.write_text(f"{self._head} {done}\n")
+            self._path.write_text(
+                f"{self._head} {done} {os.getpid()} {load.open} {load.limited_by}\n"
+            )
         if now - self._said >= LINE_S:
             self._said, rate = now, done / (now - self._begun)
             line = "shard %s: %d of %d images, %.0f a second"
@@ -103,13 +119,30 @@ def shards_under_way(plan: str, token: str) -> dict[int, int]:
       plan: the folder of the plan. token: of the start of the command.
     """
     done: dict[int, int] = {}
-    for path in Path(_scratch(plan)).glob(f"{PREFIX}*/{NAME}"):
-        words = _head_of(path).split()
-        # One that is just being written is empty.
-        if len(words) == 3 and words[0] == token and words[1].isdecimal() and words[2].isdecimal():
-            shard, count = int(words[1]), int(words[2])
-            done[shard] = max(count, done.get(shard, 0))
+    for shard, count, *_ in _counts(plan, token):
+        done[int(shard)] = max(int(count), done.get(int(shard), 0))
     return done
+
+
+def load_of_workers(plan: str, token: str) -> Load:
+    """The connections of this machine's workers together, and what limits the one that has most."""
+    loads: dict[str, Load] = {}
+    for _, _, process, connections, *words in _counts(plan, token):
+        load = Load(int(connections), " ".join(words))
+        loads[process] = max(load, loads.get(process, Load()))
+    most = max(loads.values(), default=Load())
+    return Load(sum(load.open for load in loads.values()), most.limited_by)
+
+
+def _counts(plan: str, token: str) -> Iterator[list[str]]:
+    """What attempts of a start have written, as words, of which four are numbers."""
+    for path in Path(_scratch(plan)).glob(f"{PREFIX}*/{NAME}"):
+        first, *words = _head_of(path).split() or [""]
+        # One that is just being written is empty.
+        if len(words) == 2:  # of a worker that fetches nothing
+            words += ["0", "0"]
+        if first == token and len(words) >= 4 and all(map(str.isdecimal, words[:4])):
+            yield words
 
 
 def _head_of(path: Path) -> str:

@@ -175,7 +175,15 @@ def _by_host(
         f"{outcome}: {detail}" if detail else outcome
         for outcome, detail in zip(outcomes, details, strict=True)
     )
-    return nested(zip(map(host_of, urls.to_pylist()), ends, strict=True))
+    hosts = map(host_of, urls.to_pylist())
+    # Of what is blocked, not even the host is told.
+    return nested(
+        (host, end) for host, end in zip(hosts, ends, strict=True) if not _is_blocked(end)
+    )
+
+
+def _is_blocked(end: str) -> bool:
+    return end.partition(":")[0] == r.BLOCKED
 
 
 def host_of(url: str) -> str:

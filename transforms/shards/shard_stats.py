@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from msgspec import UNSET, UnsetType
 
@@ -27,6 +27,8 @@ class ShardStats:
       sha256: of the tar, in hex; None where nothing is kept, and so there is none.
       shard: its number in its folder. holdout: true in the folder of what is held out.
       status_dict: how many pairs came to each end: `success`, or `reason: detail`.
+      connections: that the worker had open at once while it wrote the shard; limited_by: what
+        limited them at its end. Neither is in the file, which would differ from run to run.
     """
 
     bytes_downloaded: int
@@ -39,6 +41,8 @@ class ShardStats:
     status_dict: dict[str, int]
     successes: int
     holdout: bool | UnsetType = UNSET
+    connections: int | UnsetType = UNSET
+    limited_by: str | UnsetType = UNSET
 
     @property
     def number(self) -> int:
@@ -51,7 +55,8 @@ class ShardStats:
 
     def encode(self) -> bytes:
         """The bytes of the file, which has no line break at its end."""
-        return encode_document(self).rstrip(b"\n")
+        kept = replace(self, connections=UNSET, limited_by=UNSET)
+        return encode_document(kept).rstrip(b"\n")
 
 
 def shard_stats(

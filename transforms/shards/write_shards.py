@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apache_beam as beam
@@ -16,6 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from transforms.decontamination.overlap_measure import OverlapMeasure
+from transforms.fetching.fetcher import connections_open
 from transforms.shards.build_shard import (
     RECORD,
     REJECTS,
@@ -27,8 +28,9 @@ from transforms.shards.build_shard import (
 )
 from transforms.shards.plan_shards import plan_path
 from transforms.shards.shard_places import ShardPlaces, shard_name
-from transforms.shards.shard_progress import ShardCount, attempt_folder, finished_shards
+from transforms.shards.shard_progress import Load, ShardCount, attempt_folder, finished_shards
 from transforms.shards.shard_stats import ShardStats
+from transforms.shards.shards_under_way import Beginning, ShardsUnderWay
 from transforms.storage.documents import read_document
 from transforms.storage.files import exists, is_local, open_to_read, remove, write_atomically
 from transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
@@ -79,14 +81,17 @@ class ShardWriter:
         """Takes a shard over from another worker, unless that one is faster."""
         LOG.info("shard %s: taken over", shard_name(shard))
         with suppress(ClaimLostError):
-            self.write(shard)
+            self.write(shard, Beginning())
 
     def written(self, shard: int) -> ShardStats:
         """What a finished shard's stats say."""
         return read_document(self.places.stats(shard), ShardStats)
 
-    def write(self, shard: int) -> ShardStats:
+    def write(self, shard: int, beginning: Beginning) -> ShardStats:
         """Builds a shard and publishes it; what another attempt has published by then stays.
+
+        Args:
+          beginning: told of how far it is begun.
 
         Raises:
           ClaimLostError: another attempt began later.
@@ -95,7 +100,7 @@ class ShardWriter:
         begun, plan = time.monotonic(), plan_path(self.plan, shard)
         claim = Claim(f"{plan}.claim", self.fence.token)
         try:
-            return self._write(shard, plan, claim)
+            return self._write(shard, plan, claim, beginning)
         finally:  # in vain, too
             self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
 
@@ -103,20 +108,29 @@ class ShardWriter:
         """Which of these are not finished."""
         return set(shards) - finished_shards(self.out, shards)
 
-    def _write(self, shard: int, plan: str, claim: Claim) -> ShardStats:
+    def _write(self, shard: int, plan: str, claim: Claim, beginning: Beginning) -> ShardStats:
         with open_to_read(plan) as source:
             pairs = pq.read_table(source)
+        beginning.pairs = len(pairs)
         with attempt_folder(self.plan) as name:
             folder = Path(name)
-            count = ShardCount(folder, self.fence.token, shard, len(pairs))
-            stats = build_shard(shard, pairs, self.settings, self.evaluation, folder, count)
+            count = ShardCount(folder, self.fence.token, shard, len(pairs), load=_load)
+            stats = build_shard(
+                shard,
+                pairs,
+                self.settings,
+                self.evaluation,
+                folder,
+                count,
+                beginning.nearly_taken,
+            )
             # Another attempt may have been as far; the web may have given it other images, so the
             # files of two must not be mixed.
             with self.fence.publishing(plan):
                 if self.finished(shard):
                     return self.written(shard)
                 self._publish(stats, folder, claim)
-        return stats
+        return replace(stats, connections=count.most, limited_by=_load().limited_by)
 
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
         shard, places = stats.number, self.places
@@ -135,14 +149,22 @@ class ShardWriter:
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
 
 
+def _load() -> Load:
+    return Load(*connections_open())
+
+
 class ShardDoFn(beam.DoFn):
-    """A shard a call; what another worker holds is told of when the bundle ends, and where all
-    shards are given out at the start, is taken over then."""
+    """A shard a call, which is begun, and told of when it is written: in a later call or when the
+    bundle ends. So a worker has several under way, each on a thread of its own. What another worker
+    holds is told of when the bundle ends, and where all shards are given out at the start, is taken
+    over then."""
 
     def __init__(self, writer: ShardWriter) -> None:
         self.writer = writer
 
     def start_bundle(self) -> None:
+        self.teardown()  # of a bundle that failed, where the runner left that out
+        self.under_way = ShardsUnderWay(self.writer.write)
         self.elsewhere: list[int] = []
         self.given_out: Sequence[int] = ()
 
@@ -153,21 +175,26 @@ class ShardDoFn(beam.DoFn):
         writer.evaluation = open_index(evaluation, writer.measure)
         if writer.finished(shard):
             yield writer.written(shard)
-        elif given_out and writer.begun(shard):
+            return
+        yield from self.under_way.until_room()
+        if given_out and writer.begun(shard):
             self.elsewhere.append(shard)
         else:
-            try:
-                yield writer.write(shard)
-            except ClaimLostError:
-                if not given_out:
-                    raise
-                self.elsewhere.append(shard)
+            self.under_way.begin(shard)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
+        yield from map(GlobalWindows.windowed_value, self.under_way.finish())
+        lost = self.under_way.lost
+        if lost and not self.given_out:
+            raise ClaimLostError(f"another worker has begun shard {lost[0]}; left to it")
         if self.given_out:
             take_over(self.writer.left_of(self.given_out), self.writer)
-        for shard in self.elsewhere:
+        for shard in (*self.elsewhere, *lost):
             yield GlobalWindows.windowed_value(self.writer.written(shard))
+
+    def teardown(self) -> None:
+        if hasattr(self, "under_way"):
+            self.under_way.stop()
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import islice
 from queue import Full, Queue
 from threading import Event, local
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 import apache_beam as beam
@@ -20,7 +20,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 In = TypeVar("In")
 Out = TypeVar("Out")
 _END = object()
-_ALL: WeakSet[_Results] = WeakSet()
+_ALL: WeakSet[Results[Any]] = WeakSet()
 _HERE = local()  # `stopped`: the event of the results that this thread makes, if any
 
 THREADS = max(2, min(4, os.cpu_count() or 2))  # beyond, threads wait for the interpreter's lock
@@ -42,13 +42,22 @@ def in_threads(
     with ThreadPoolExecutor(THREADS) as pool:
         chunks = iter(lambda: list(islice(items, chunk)), [])
         waiting = deque(pool.submit(work, some) for some in islice(chunks, 2 * THREADS))
-        stopped = getattr(_HERE, "stopped", None)
         while waiting:
-            if stopped and stopped.is_set():
-                raise InterruptedError("this work was stopped")
+            check_stopped()
             done = waiting.popleft()
             waiting.extend(pool.submit(work, some) for some in islice(chunks, 1))
             yield from done.result()
+
+
+def check_stopped() -> None:
+    """Returns unless the work of this thread is to end.
+
+    Raises:
+      InterruptedError: it is.
+    """
+    stopped = getattr(_HERE, "stopped", None)
+    if stopped and stopped.is_set():
+        raise InterruptedError("this work was stopped")
 
 
 class ThreadedDoFn(beam.DoFn):
@@ -69,11 +78,11 @@ class ThreadedDoFn(beam.DoFn):
     def start_bundle(self) -> None:
         self.teardown()  # of a bundle that failed, where the runner left that out
         self._pool = ThreadPoolExecutor(THREADS)
-        self._running: deque[_Results] = deque()
+        self._running: deque[Results[Any]] = deque()
 
     def process(self, element, *sides):  # type: ignore[no-untyped-def]  # Beam would read hints
         taken = self.take(element)
-        self._running.append(_Results(self._pool, lambda: self.work(taken, *sides)))
+        self._running.append(Results(self._pool, lambda: self.work(taken, *sides)))
         while len(self._running) > THREADS:
             yield from self._running[0]  # which stays there, to be stopped if this is left
             self._running.popleft()
@@ -92,16 +101,16 @@ class ThreadedDoFn(beam.DoFn):
             results.wait()
 
 
-class _Results:
+class Results(Generic[Out]):
     """What a function yields on another thread, which never runs far ahead."""
 
-    def __init__(self, pool: ThreadPoolExecutor, function: Callable[[], Iterable[Any]]) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, function: Callable[[], Iterable[Out]]) -> None:
         self._queue: Queue[Any] = Queue(maxsize=64)
         self._stopped = Event()
         self._future = pool.submit(self._run, function)
         _ALL.add(self)
 
-    def _run(self, function: Callable[[], Iterable[Any]]) -> None:
+    def _run(self, function: Callable[[], Iterable[Out]]) -> None:
         if self._stopped.is_set():
             return
         _HERE.stopped = self._stopped
@@ -118,13 +127,18 @@ class _Results:
             with suppress(Full):
                 return self._queue.put(value, timeout=0.1)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Out]:
         try:
             while (value := self._queue.get()) is not _END:
                 yield value
             self._future.result()  # raises what the function raised
         finally:
             self.stop()
+
+    @property
+    def done(self) -> bool:
+        """Whether the function has ended; what it yielded may still be asked for."""
+        return self._future.done()
 
     def stop(self) -> None:
         """Lets the thread end at its next value, or its next batch (`in_threads`)."""

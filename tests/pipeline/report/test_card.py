@@ -15,7 +15,7 @@ from pipeline.inputs.splits import InputFile
 from pipeline.report.card import dataset_card, size_category, tar_pattern
 from pipeline.report.contents import Contents
 from pipeline.runs.documents import Days, Funnel, Manifest, Retry, ShardEntry
-from tests.support.command import funnel, manifest
+from tests.support.command import DOCUMENTS, funnel, manifest
 from tests.support.golden_run import Golden
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import CountClass, VocabularyFile, VocabularySummary
@@ -82,18 +82,18 @@ def test_a_vocabulary_that_cuts_nothing(made):
 
 def test_a_given_vocabulary(made):
     described, *rest = made
-    file = VocabularyFile(bytes=8, path="old.u64", sha256="ab12", hashes="")
+    file = VocabularyFile(bytes=8, path="/home/me/old.u64", sha256="ab12", hashes="")
     card = dataset_card(
         replace(
             described,
             vocabulary=VocabularySummary(vocabulary=4321, file=file),
-            given_vocabulary=HashFile("old.u64", 8, "ab12"),
+            given_vocabulary=HashFile("/home/me/old.u64", 8, "ab12"),
         ),
         *rest,
     )
     assert "an earlier run: 4,321 unigrams and bigrams" in card
     assert "ab12" in card
-    assert "old.u64" not in card  # a path of the machine
+    assert "/home/me" not in card
     assert "they occur" not in card
 
 
@@ -190,8 +190,10 @@ def test_the_lines_that_the_card_prints_work_in_the_folder(plain: Golden, tmp_pa
     """Each by itself, and they all see each pair."""
     text = (plain.output / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert len(blocks) == 3
-    script = "\n".join(blocks) + "\nprint(len(pairs), len(frame), len(table), pairs.features)"
+    assert len(blocks) == 4
+    counts = "len(pairs), len(frame), len(table), len([*described.records('train')])"
+    by_the_card_alone = "datasets.load_dataset(os.getcwd())"
+    script = "\n".join([*blocks, f"print({counts}, pairs.features)", f"print({by_the_card_alone})"])
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=plain.output,
@@ -202,10 +204,37 @@ def test_the_lines_that_the_card_prints_work_in_the_folder(plain: Golden, tmp_pa
     )
     assert done.returncode == 0, done.stderr[-2000:]
     count = funnel(plain.output)["pairs"]
-    assert f"\n{count} {count} {count} {{'jpg': Image(" in done.stdout
+    assert f"\n{count} {count} {count} {count} {{'jpg': Image(" in done.stdout
+    assert re.search(
+        rf"DatasetDict\({{\s+train: Dataset\({{\s+features: .*\s+num_rows: {count}\n", done.stdout
+    )
     assert "'page_url': Value('string')" in done.stdout  # though each is null here
-    assert sorted(os.listdir(plain.output)) == sorted(
-        [*("README.md", "funnel.json", "manifest.json", "vocabulary.u64"), "rejected", "shards"]
+    assert {*os.listdir(plain.output)} == DOCUMENTS | {"rejected", "shards"}
+
+
+def test_the_funnel_is_drawn_beside_the_card(golden: Golden):
+    text = (golden.output / "README.md").read_text()
+    kept = funnel(golden.output)["pairs"]
+    assert f"![{kept} pairs were kept: what each step kept and dropped](funnel.svg)" in text
+    assert f"{kept} of 207 pairs" in (golden.output / "funnel.svg").read_text()
+
+
+def test_opt_outs_are_counted_and_what_was_heeded_is_told(made):
+    described, funnel, contents = made
+    card = dataset_card(*made)
+    assert "No pair was left out for such a wish." in card
+    assert "the hosts' `robots.txt` was not asked, and an `X-Robots-Tag` with one of `noai," in card
+    details = funnel.fetch.details | {"x_robots_tag": 1200, "robots": 7}
+    fetch = described.fetch | {"robots_txt": True, "disallowed_header_directives": ""}
+    card = dataset_card(
+        replace(described, fetch=fetch),
+        replace(funnel, fetch=replace(funnel.fetch, details=details)),
+        contents,
+    )
+    assert "`robots.txt` was asked, and an `X-Robots-Tag` was not heeded." in card
+    assert (
+        "| how that was said | pairs |\n|---|---|\n| `robots` | 7 |\n| `x_robots_tag` | 1,200 |"
+        in card
     )
 
 

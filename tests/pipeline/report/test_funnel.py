@@ -5,11 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.report.funnel import check_funnel, funnel, render_funnel, render_vocabulary
+from pipeline.report.funnel import (
+    check_funnel,
+    counts_of,
+    funnel,
+    render_funnel,
+    render_vocabulary,
+    whole_funnel,
+)
 from pipeline.runs.documents import Funnel, Step
 from tests.support.command import manifest
 from tests.support.golden_run import Golden
-from transforms.columns.reasons import STEPS
+from transforms.columns.reasons import IMAGE_STEPS, STEPS, TAKEDOWN_STEPS, TEXT_STEPS
 from transforms.corpus.vocabulary import CountClass, VocabularySummary
 from transforms.storage.documents import read_document
 from transforms.workers.summaries import Counts
@@ -27,10 +34,29 @@ def test_a_step_sees_what_the_one_before_kept():
 
 
 def test_no_pairs_at_all():
-    table = funnel(Counts())
+    table = whole_funnel(Counts(), Counts())
     check_funnel(table, 0)
     assert [step.step for step in table] == list(STEPS)
     assert "0.0%" in render_funnel(table)
+
+
+def test_a_reason_of_both_planes_counts_in_each_and_what_is_taken_down_comes_last():
+    texts = Counts(10, 6, {"blocked": 3, "rare_token": 1})
+    images = Counts(6, 3, {"blocked": 2, "fetch_failed": 1})
+    table = whole_funnel(texts, images, taken_down=2)
+    check_funnel(table, 1)
+    dropped = {
+        step.step: sum(step.dropped.values()) for step in table if any(step.dropped.values())
+    }
+    assert dropped == {
+        **{"blocklist": 3, "rare_tokens": 1, "fetch": 1},
+        **{"blocked_images": 2, "takedown": 2},
+    }
+    assert [
+        counts_of(table, steps).dropped.get("blocked") for steps in (TEXT_STEPS, IMAGE_STEPS)
+    ] == [3, 2]
+    assert counts_of(table, TEXT_STEPS).kept == 6
+    assert counts_of(table[:-1], TAKEDOWN_STEPS) == Counts()
 
 
 @pytest.mark.parametrize(
@@ -102,9 +128,12 @@ def test_one_line_on_the_vocabulary(summary: VocabularySummary, line: str):
 def test_the_golden_run_counts_every_fate(golden: Golden):
     written = read_document(f"{golden.output}/funnel.json", Funnel)
     expected = Counter(fate.reason for fate in golden.fates)
-    dropped = {reason: count for step in written.steps for reason, count in step.dropped.items()}
+    dropped = dict[str, int]()
+    for step in written.steps:
+        dropped |= step.dropped
     assert dropped == {reason: expected[reason] for reasons in STEPS.values() for reason in reasons}
     assert dropped.pop("broken_page") == 0  # of pages alone
+    assert dropped.pop("blocked") == 0  # tests/runs/test_blocklist.py has such pairs
     assert dropped.pop("broken_input") == 0  # of files
     assert dropped.pop("unsafe") == 0  # not scored: tests/runs/test_unsafe.py has such pairs
     assert all(dropped.values()), "the golden set has a pair for each reason"

@@ -4,17 +4,22 @@ import pytest
 from msgspec import UNSET
 
 from pipeline.report.fetch_report import failed_fetches
-from pipeline.report.funnel import funnel
+from pipeline.report.funnel import funnel, whole_funnel
 from pipeline.report.outcome import FLAGS, too_little
 from pipeline.runs.documents import BrokenInput, Funnel
-from transforms.columns.reasons import REASONS, TEXT_STEPS
+from transforms.columns.reasons import IMAGE_STEPS, REASONS, STEP_OF, TEXT_STEPS
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.workers.summaries import Counts
 
 
 def made(seen: int, dropped: dict[str, int], *, text_only: bool = False, **fields) -> Funnel:
     counts = Counts(seen, seen - sum(dropped.values()), dropped)
-    steps = funnel(counts, TEXT_STEPS) if text_only else funnel(counts)
+    texts, images = (
+        {reason: n for reason, n in dropped.items() if STEP_OF[reason] in steps}
+        for steps in (TEXT_STEPS, IMAGE_STEPS)
+    )
+    of_both = Counts(seen, 0, texts), Counts(0, 0, images)
+    steps = funnel(counts, TEXT_STEPS) if text_only else whole_funnel(*of_both)
     failed = {"fetch_failed: dns": dropped.get("fetch_failed", 0)}
     return Funnel(
         fetch=failed_fetches(seen, failed, []),

@@ -13,7 +13,7 @@ from pipeline.runs import run_folder
 from pipeline.runs.documents import RunDescription
 from pipeline.runs.run_folder import RunFolder
 from pipeline.runs.run_lock import LOCK, Lock, take_lock
-from tests.support.command import digests, kept, manifest, run, succeed
+from tests.support.command import DOCUMENTS, digests, kept, manifest, run, succeed
 from tests.support.golden import TEXTS, evaluation_image
 from transforms.storage.documents import read_document
 
@@ -50,9 +50,8 @@ def state(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def test_what_a_text_only_run_leaves(finished: Finished):
-    documents = {"README.md", "funnel.json", "manifest.json", "vocabulary.u64"}
     tables = {"pairs/00000.parquet", "rejected/text-00000.parquet"}
-    assert digests(finished.output).keys() == documents | tables
+    assert digests(finished.output).keys() == DOCUMENTS | tables
     assert {(fate.url, fate.caption) for fate in kept(finished.output)} == {
         (f"http://a.org/{n}", text) for n, text in enumerate(ENOUGH)
     }

@@ -1,6 +1,7 @@
 """Batches: every pixel the same whoever decodes it, sets in their shares, bad samples capped."""
 
 import itertools
+import json
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -231,3 +232,19 @@ def test_each_line_is_a_caption_and_each_epoch_takes_the_next(tmp_path: Path):
         assert set(captions.values()) == {1}
     whole = batches(sets, 1)[0].texts[0]
     assert whole.count("\n") == 4  # without the flag, a text is what it is
+
+
+def test_an_epoch_takes_one_caption_of_a_list_in_json(tmp_path: Path):
+    files = {}
+    for name, data in colour_files(0, 8).items():
+        if name.endswith("txt"):
+            captions = [f"{name[:16]}, line {i}" for i in range(3)]
+            files[name.replace("txt", "json")] = json.dumps({"captions": captions}).encode()
+        elif not name.endswith("json"):
+            files[name] = data
+    sets = find_sets(str(write_tar(tmp_path / "captions.tar", files)))
+    settings = replace(SETTINGS, batch_size=8, caption_field="captions")
+    epochs = [batch.texts for batch in batches(sets, 3, settings=settings)]
+    taken = Counter(text for texts in epochs for text in texts)
+    assert len(taken) == 24
+    assert set(taken.values()) == {1}

@@ -11,7 +11,15 @@ import webdataset as wds
 
 from tests.support.hostile_tars import HOSTILE, header
 from tests.support.train_shards import colour_files, colour_shards, write_tar
-from train.data.samples import LONGEST_IMAGE, LONGEST_TEXT, Sample, read_samples, shard_samples
+from train.data.samples import (
+    LONGEST_IMAGE,
+    LONGEST_JSON,
+    LONGEST_TEXT,
+    Sample,
+    json_captions,
+    read_samples,
+    shard_samples,
+)
 from train.data.shard_streams import ShardStream
 from train.errors import TrainingError
 
@@ -225,3 +233,40 @@ def test_names_longer_than_a_path_can_be_are_no_samples(tmp_path: Path):
     assert [sample.image for sample in shard_samples(shard)] == [b"y"]
     shard = str(write_tar(tmp_path / "1.tar", {f"{'d/' * 2045}b.jpg": b"z"}))
     assert [sample.image for sample in shard_samples(shard)] == [b"z"]
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b'{"c": "two  words\\n"}', "two words"),
+        (b'{"c": ["one", " two\\nlines ", "", 7, null, "three"]}', "one\ntwo lines\nthree"),
+        (b'{"c": []}', None),
+        (b'{"c": 3}', None),
+        (b'{"d": "x"}', None),
+        (b'["c"]', None),
+        (b"{", None),
+        (b"\xff\xfe\xfd", None),
+        (None, None),
+        (b"[" * 500_000, None),
+        (b'{"c": "half a \\ud83d character"}', "half a ? character"),
+        (b'{"c": "' + b"x" * 900_000 + b'"}', "x" * LONGEST_TEXT),
+    ],
+)
+def test_captions_of_a_field(data: bytes | None, text: str | None):
+    assert json_captions(data, "c") == text
+
+
+def test_texts_of_json_in_place_of_txt(tmp_path: Path):
+    files = {
+        **{"a.jpg": b"x", "a.txt": b"not this", "a.json": b'{"c": ["one", "two"]}'},
+        **{"b.jpg": b"y", "b.txt": b"nor this"},
+        **{"c.jpg": b"z", "c.json": b'{"c": "' + bytes(LONGEST_JSON) + b'"}'},
+    }
+    shard = str(write_tar(tmp_path / "0.tar", files))
+    a, b, c = shard_samples(shard, caption_field="c")
+    assert a == Sample("a", b"x", "one\ntwo")
+    assert (b.text, c.text) == (None, None)
+    assert list(read_samples([shard], "c")) == [("a", b"x", "one\ntwo")]
+    starts: list[int] = []
+    texts = [s.text for s in shard_samples(shard, starts=starts, caption_field="c")]
+    assert (texts, len(starts)) == (["one\ntwo", None, None], 3)

@@ -99,7 +99,7 @@ def test_going_on_opens_no_shard_before_the_window(tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(
         "train.data.shuffled_streams.shard_samples",
-        lambda shard, first, at: opened.append((shard, first)) or shard_samples(shard, first),
+        lambda shard, first, **_: opened.append((shard, first)) or shard_samples(shard, first),
     )
     cursor = list(islice(stream_of(shards, 8).samples(Cursor()), 50))[-1][0]
     whole = opened.copy()
@@ -113,7 +113,7 @@ def test_no_more_than_a_window_is_held(tmp_path, monkeypatch):
     stream = stream_of(made(tmp_path, [50, 50]), 20)
     read = 0
 
-    def counted(shard, first, at):
+    def counted(shard, first, at, **_):
         nonlocal read
         for sample in shard_samples(shard, first, at=at):
             read += 1

@@ -5,25 +5,36 @@ import torch
 from torch import nn
 
 from train.model.batch_norm import frozen_statistics, use_ghost_groups
+from train.model.kernels import use_kernels
 
 
-def norm_of_groups(group_size: int, *, batch_size: int = 12, momentum: float = 0.1):
-    model = nn.Sequential(nn.BatchNorm2d(3))
-    nn.init.uniform_(model[0].weight)
-    nn.init.uniform_(model[0].bias)
-    names = list(model.state_dict())
-    sizes = {"group_size": group_size, "batch_size": batch_size}
-    use_ghost_groups(model, **sizes, momentum=momentum)
-    assert list(model.state_dict()) == names
-    return model
+@pytest.fixture
+def norm_of_groups(machine):
+    def make(group_size: int, *, batch_size: int = 12, momentum: float = 0.1) -> nn.Module:
+        model = nn.Sequential(nn.BatchNorm2d(3))
+        nn.init.uniform_(model[0].weight)
+        nn.init.uniform_(model[0].bias)
+        names = list(model.state_dict())
+        sizes = {"group_size": group_size, "batch_size": batch_size}
+        use_ghost_groups(model, **sizes, momentum=momentum)
+        use_kernels(model, machine.kernels)
+        assert list(model.state_dict()) == names
+        return model.to(machine.device)
+
+    return make
 
 
-def images(seed: int = 0) -> torch.Tensor:
+@pytest.fixture
+def images(machine):
+    return lambda seed=0: pictures(seed).to(machine.device)
+
+
+def pictures(seed: int) -> torch.Tensor:
     noise = torch.randn(12, 3, 5, 4, generator=torch.Generator().manual_seed(seed))
     return (noise * torch.arange(1, 13)[:, None, None, None]).to(memory_format=torch.channels_last)
 
 
-def test_each_group_is_normalised_by_itself():
+def test_each_group_is_normalised_by_itself(norm_of_groups, images):
     model, x = norm_of_groups(4), images()
     y = model(x)
     assert y.is_contiguous(memory_format=torch.channels_last)
@@ -36,7 +47,9 @@ def test_each_group_is_normalised_by_itself():
 
 
 @pytest.mark.parametrize("group_size", [4, 12, 16])
-def test_running_statistics_take_a_step_in_with_the_momentum(group_size: int):
+def test_running_statistics_take_a_step_in_with_the_momentum(
+    norm_of_groups, images, group_size: int
+):
     model, x = norm_of_groups(group_size), images()
     model(x)
     groups = x.split(group_size)
@@ -52,7 +65,7 @@ def test_running_statistics_take_a_step_in_with_the_momentum(group_size: int):
     assert torch.allclose(model[0].running_var, 0.9 + 0.1 * x[:4].var(dim=(0, 2, 3)), rtol=1e-5)
 
 
-def test_frozen_statistics_change_the_running_ones_alone():
+def test_frozen_statistics_change_the_running_ones_alone(norm_of_groups, images):
     model, x = norm_of_groups(4), images()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with frozen_statistics(model):
@@ -62,7 +75,7 @@ def test_frozen_statistics_change_the_running_ones_alone():
     assert not torch.equal(model[0].running_mean, before["0.running_mean"])
 
 
-def test_gradients_are_those_of_each_group_by_itself():
+def test_gradients_are_those_of_each_group_by_itself(norm_of_groups, images):
     model, weights = norm_of_groups(5), images(seed=1)  # the last of three groups has two images
     gradients, x = [], images().requires_grad_()
     for together in (True, False):
@@ -75,7 +88,7 @@ def test_gradients_are_those_of_each_group_by_itself():
 
 
 @pytest.mark.parametrize("kind", ["of a larger map", "rows and columns exchanged", "expanded"])
-def test_memory_of_any_kind(kind: str):
+def test_memory_of_any_kind(norm_of_groups, images, kind: str):
     model, x = norm_of_groups(5), images().contiguous()
     if kind == "of a larger map":
         strided = nn.functional.pad(x, (1, 2, 3, 0))[:, :, 3:, 1:-2]
@@ -87,17 +100,17 @@ def test_memory_of_any_kind(kind: str):
     assert torch.allclose(model(strided), model(x), rtol=1e-5, atol=1e-5)
 
 
-def test_a_group_of_one_value_is_refused():
+def test_a_group_of_one_value_is_refused(norm_of_groups, images):
     model = norm_of_groups(1)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         model(images()[:, :, :1, :1])
     assert model[0].running_var.isfinite().all()
 
 
-def test_evaluation_uses_the_running_statistics():
+def test_evaluation_uses_the_running_statistics(norm_of_groups, images):
     model, x = norm_of_groups(4), images()
     model[0].running_mean.fill_(2.0)
     model.eval()
-    plain = nn.BatchNorm2d(3).eval()
+    plain = nn.BatchNorm2d(3).to(x.device).eval()
     plain.load_state_dict(model[0].state_dict())
     assert torch.equal(model(x), plain(x))

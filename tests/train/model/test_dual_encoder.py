@@ -29,6 +29,7 @@ from train.model.dual_encoder import (
     text_config,
     vision_config,
 )
+from train.model.kernels import GPU
 from train.optim.optimizer import make_optimizer
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS
@@ -44,7 +45,14 @@ def model(tokenizer):
     return small_model(vocabulary_size=len(tokenizer))
 
 
-def test_overfits_one_batch(model, tokenizer):
+@pytest.fixture
+def model_there(machine, tokenizer):
+    model = small_model(vocabulary_size=len(tokenizer), kernels=machine.kernels)
+    return model.to(machine.device)
+
+
+def test_overfits_one_batch(model_there, tokenizer):
+    model = model_there
     inputs = small_inputs(tokenizer)
     optimizer = make_optimizer(model.train(), replace(SETTINGS, learning_rate=2e-3))
     first = None
@@ -58,7 +66,8 @@ def test_overfits_one_batch(model, tokenizer):
     assert loss.item() < 0.05
 
 
-def test_every_trained_parameter_gets_a_gradient(model, tokenizer):
+def test_every_trained_parameter_gets_a_gradient(model_there, tokenizer):
+    model = model_there
     # DDP waits for ever for one that gets none.
     contrastive_loss(*model.train()(small_inputs(tokenizer))).backward()
     assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
@@ -169,10 +178,14 @@ def test_configs_say_what_transformers_takes_otherwise_than_named():
     assert image_processor(Settings()).crop_size["height"] == 289
 
 
-def test_bf16_computes_in_bf16_and_scores_in_fp32(tokenizer):
+def test_bf16_computes_in_bf16_and_scores_in_fp32(machine, tokenizer):
     inputs = small_inputs(tokenizer)
-    full = small_model(vocabulary_size=len(tokenizer))
-    half = small_model(replace(SETTINGS, precision="bf16"), vocabulary_size=len(tokenizer))
+    full, half = (
+        small_model(numbers, vocabulary_size=len(tokenizer), kernels=machine.kernels).to(
+            machine.device
+        )
+        for numbers in (SETTINGS, replace(SETTINGS, precision="bf16"))
+    )
     with torch.no_grad():
         (images, texts, _), (images_16, texts_16, _) = full(inputs), half(inputs)  # training mode
     for exact, rounded in ((images, images_16), (texts, texts_16)):
@@ -181,12 +194,13 @@ def test_bf16_computes_in_bf16_and_scores_in_fp32(tokenizer):
         assert (exact * rounded).sum(dim=1).min() > 0.99  # cosine
 
 
-def test_compiled_towers_give_the_same_for_texts_of_any_length(model, tokenizer, monkeypatch):
+def test_compiled_towers_give_the_same_for_texts_of_any_length(tokenizer, monkeypatch):
     # "eager": what is traced is run by Python; to compile it takes minutes.
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    model.train()
+    settings = replace(SETTINGS, batch_norm_group_size=3)  # two groups
+    model = small_model(settings, vocabulary_size=len(tokenizer), kernels=GPU).train()
     several = [[f"{text} {'red ' * n}" for text in TEXTS] for n in (0, 3, 5, 9)]
     inputs = [small_inputs(tokenizer, texts) for texts in several]
     expected = [model(batch) for batch in inputs]

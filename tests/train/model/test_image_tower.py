@@ -1,87 +1,13 @@
-"""Faster layers: the image tower's outputs and gradients are transformers' own."""
+"""The image tower's first weights."""
 
-import copy
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
-from transformers.models.align.modeling_align import AlignVisionDepthwiseConv2d
 
-from tests.support.small_training import SETTINGS, small_model
+from tests.support.small_training import SETTINGS
 from train.model.dual_encoder import new_align
-from train.model.image_tower import (
-    Mean2d,
-    Pad2d,
-    WideDepthwiseConv2d,
-    tower_blocks,
-    use_fast_layers,
-)
-
-
-def seen(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-    """The output, and the gradients of the input and of the parameters."""
-    x = x.clone(memory_format=torch.channels_last).requires_grad_()
-    y = layer(x)
-    weights = torch.arange(y.numel(), dtype=y.dtype).reshape(y.shape).cos()
-    return [y, *torch.autograd.grad((y * weights).sum(), [x, *layer.parameters()])]
-
-
-def images(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-@pytest.mark.parametrize("kernel", [5, 7])
-@pytest.mark.parametrize(("stride", "padding"), [(1, "same"), (2, "valid")])
-@pytest.mark.parametrize("side", [8, 11])
-def test_wide_kernels(kernel: int, stride: int, padding: str, side: int):
-    plain = AlignVisionDepthwiseConv2d(
-        6, kernel_size=kernel, stride=stride, padding=padding, bias=False
-    ).double()
-    fast = copy.deepcopy(plain)
-    fast.__class__ = WideDepthwiseConv2d
-    x = images(3, 6, side, side)
-    for ours, expected in zip(seen(fast, x), seen(plain, x), strict=True):
-        torch.testing.assert_close(ours, expected)
-
-
-def test_maps_that_are_smaller_than_the_kernel():
-    plain = nn.Conv2d(6, 6, 5, padding="same", groups=6, bias=False).double()
-    fast = copy.deepcopy(plain)
-    fast.__class__ = WideDepthwiseConv2d
-    x = images(2, 6, 2, 3)
-    for ours, expected in zip(seen(fast, x), seen(plain, x), strict=True):
-        torch.testing.assert_close(ours, expected)
-
-
-@pytest.mark.parametrize("padding", [(0, 1, 0, 1), (1, 2, 1, 2), (2, 0, 0, 3)])
-def test_padding(padding: tuple[int, int, int, int]):
-    x = images(2, 3, 4, 5)
-    ours, expected = seen(Pad2d(padding), x), seen(nn.ZeroPad2d(padding), x)
-    assert all(torch.equal(*pair) for pair in zip(ours, expected, strict=True))
-    assert ours[0].is_contiguous(memory_format=torch.channels_last)
-
-
-def test_means():
-    x = images(2, 3, 4, 5)
-    for ours, expected in zip(seen(Mean2d(), x), seen(nn.AdaptiveAvgPool2d(1), x), strict=True):
-        torch.testing.assert_close(ours, expected)
-
-
-def test_the_towers_layers_are_those():
-    tower = small_model(vocabulary_size=50).align.vision_model
-    names = list(tower.state_dict())
-    use_fast_layers(tower)
-    assert list(tower.state_dict()) == names
-    kinds = [type(module) for module in tower.modules()]
-    blocks = len(tower.encoder.blocks)
-    wide = [
-        b for b in tower.encoder.blocks if b.depthwise_conv.depthwise_conv.kernel_size == (5, 5)
-    ]
-    assert wide
-    assert (kinds.count(Pad2d), kinds.count(Mean2d)) == (blocks, blocks)
-    assert kinds.count(WideDepthwiseConv2d) == len(wide)
-    assert nn.AdaptiveAvgPool2d not in kinds
+from train.model.image_tower import tower_blocks
 
 
 def test_first_weights_are_those_of_efficientnets_code():

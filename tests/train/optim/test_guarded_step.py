@@ -35,12 +35,12 @@ def everything(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> list
 
 
 @pytest.mark.parametrize("name", ["lamb", "adamw"])
-def test_a_bad_step_leaves_everything_as_it_was(name: str):
+def test_a_bad_step_leaves_everything_as_it_was(device, name: str):
     settings = replace(SETTINGS, optimizer=name, max_skipped_steps=2)
-    model = Model()
+    model = Model().to(device)
     optimizer = make_optimizer(model, settings)
     guard = GuardedStep(model, optimizer, settings)
-    good, bad = torch.randn(5, 3), torch.tensor([[math.inf, 0.0, 1.0]] * 5)
+    good, bad = torch.randn(5, 3).to(device), torch.tensor([[math.inf, 0.0, 1.0]] * 5).to(device)
     plain = copy.deepcopy(model)
     plain_optimizer = make_optimizer(plain, settings)
     for number in range(1, 4):
@@ -57,8 +57,13 @@ def test_a_bad_step_leaves_everything_as_it_was(name: str):
             for value, other in zip(everything(model, optimizer), expected, strict=True):
                 assert torch.equal(value, other)
     assert (guard.skipped, guard.left_out) == (2, False)
-    with pytest.raises(Diverged) as raised:
+
+    def one_too_many() -> None:
         model.step(guard, 9, bad)
+        guard.check(9)  # on a GPU nothing waits for a step
+
+    with pytest.raises(Diverged) as raised:
+        one_too_many()
     assert str(raised.value) == (
         "the loss or the gradient of 3 steps up to step 9 was no finite number (max_skipped_steps "
         "is 2): try a lower --learning_rate or more --warmup_steps, in a new --run"
@@ -77,11 +82,11 @@ def test_two_in_a_row_are_the_weights_fault():
 
 
 @pytest.mark.parametrize("longest", [0.0, 0.5, 1e9])
-def test_a_long_gradient_is_made_shorter(longest: float):
-    model = Model()
+def test_a_long_gradient_is_made_shorter(device, longest: float):
+    model = Model().to(device)
     settings = replace(SETTINGS, max_gradient_norm=longest)
     guard = GuardedStep(model, make_optimizer(model, settings), settings)
-    rows = torch.randn(5, 3)
+    rows = torch.randn(5, 3).to(device)
     model.layer(model.norm(rows)).square().sum().backward()
     before = {name: p.grad.clone() for name, p in model.named_parameters()}
     length = torch.cat([g.flatten() for g in before.values()]).norm()
@@ -93,11 +98,14 @@ def test_a_long_gradient_is_made_shorter(longest: float):
 
 
 @pytest.mark.parametrize("micro_batch_size", [6, 3])
-def test_a_loss_that_is_not_finite_makes_every_gradient_none(micro_batch_size, monkeypatch):
+def test_a_loss_that_is_not_finite_makes_every_gradient_none(
+    machine, micro_batch_size, monkeypatch
+):
     """Also where the way back through the loss would give finite ones."""
     settings = replace(SETTINGS, micro_batch_size=micro_batch_size)
     tokenizer = small_tokenizer()
-    model = small_model(settings, vocabulary_size=len(tokenizer)).train()
+    model = small_model(settings, vocabulary_size=len(tokenizer), kernels=machine.kernels)
+    model.to(machine.device).train()
     monkeypatch.setattr(
         "train.step.contrastive_loss",
         lambda *rows, **how: contrastive_loss(*rows, **how) + math.inf,

@@ -31,10 +31,10 @@ def test_biases_norms_and_temperature_are_exempt_from_decay(name: str):
 
 
 @pytest.mark.parametrize("decay", [0.1, 0.0])
-def test_lamb_by_its_formula(decay: float):
+def test_lamb_by_its_formula(device, decay: float):
     # You et al., 2020, algorithm 2: Adam's direction plus decay, as long as the weights times lr.
     torch.manual_seed(0)
-    model = torch.nn.Linear(4, 3).double()
+    model = torch.nn.Linear(4, 3).double().to(device)
     optimizer = make_optimizer(model, replace(LAMB, weight_decay=decay))
     kept = {name: p.detach().clone() for name, p in model.named_parameters()}
     moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in kept.items()}
@@ -54,17 +54,20 @@ def test_lamb_by_its_formula(decay: float):
         assert torch.allclose(p, kept[name], rtol=0, atol=1e-12), name
 
 
-def test_lamb_moves_weights_of_zero_and_none_without_a_gradient():
-    model = torch.nn.Linear(4, 3)
+def test_lamb_moves_weights_of_zero_and_none_without_a_gradient(device):
+    model = torch.nn.Linear(4, 3, device=device)
     torch.nn.init.zeros_(model.weight)
     optimizer = make_optimizer(model, replace(LAMB, weight_decay=0.0))
-    model.weight.grad, model.bias.grad = torch.ones(3, 4), torch.ones(3)
+    model.weight.grad, model.bias.grad = (
+        torch.ones(3, 4, device=device),
+        torch.ones(3, device=device),
+    )
     optimizer.step()
-    assert torch.allclose(model.weight, torch.full((3, 4), -0.01))
-    untouched = torch.nn.Linear(4, 3)
+    assert torch.allclose(model.weight, torch.full((3, 4), -0.01, device=device))
+    untouched = torch.nn.Linear(4, 3, device=device)
     before = untouched.weight.clone()
     optimizer = make_optimizer(untouched, replace(LAMB, weight_decay=0.0))
-    untouched.weight.grad = torch.zeros(3, 4)
+    untouched.weight.grad = torch.zeros(3, 4, device=device)
     optimizer.step()
     assert torch.equal(untouched.weight, before)
 

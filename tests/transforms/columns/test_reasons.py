@@ -1,3 +1,5 @@
+import pytest
+
 from transforms.columns import reasons
 
 # The contract's order.
@@ -5,6 +7,7 @@ CONTRACT = (
     "broken_input",  # a file
     "broken_page",  # of an input of pages, before there is a pair
     "malformed_pair",
+    "blocked",  # by host, URL or text
     "duplicate_pair",
     "wrong_language",
     "too_few_words",
@@ -19,6 +22,7 @@ CONTRACT = (
     "too_elongated",
     "unsafe",
     "evaluation_overlap",
+    "taken_down",  # after the run
 )
 
 
@@ -26,10 +30,19 @@ def test_reasons_are_those_of_the_contract_in_its_order() -> None:
     assert reasons.REASONS == CONTRACT
 
 
-def test_each_reason_belongs_to_one_step() -> None:
-    of_steps = [reason for its in reasons.STEPS.values() for reason in its]
+@pytest.mark.parametrize("plane", [reasons.TEXT_STEPS, reasons.IMAGE_STEPS])
+def test_each_reason_belongs_to_one_step_of_a_plane(plane: dict[str, tuple[str, ...]]) -> None:
+    of_steps = [reason for its in plane.values() for reason in its]
     assert len(of_steps) == len(set(of_steps))
     assert all(reason in reasons.STEPS[step] for reason, step in reasons.STEP_OF.items())
+
+
+def test_what_may_be_blocked_in_both_planes_is_so_as_the_contract_has_it() -> None:
+    assert reasons.STEP_OF_TEXTS["blocked"] == "blocklist"
+    assert reasons.STEP_OF_IMAGES["blocked"] == "blocked_images"
+    steps = [*reasons.STEPS]
+    assert steps.index("decode") < steps.index("blocked_images") < steps.index("size")
+    assert steps.index("pairs") < steps.index("blocklist") < steps.index("duplicates")
 
 
 def test_each_constant_is_named_after_its_reason() -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.columns.rejects import REJECTED, key_column, rejected_rows
+from transforms.columns.reasons import STEP_OF
+from transforms.columns.rejects import REJECTED, key_column, rejected_rows, without_contents
 
 PAIRS = pa.record_batch(
     {
@@ -32,7 +33,7 @@ def test_keys_read_as_16_hex_digits(keys: list[int]) -> None:
 def test_only_the_dropped_are_written_with_their_step(start: int) -> None:
     reasons = strings(["too_small", None, "duplicate_pair"]).slice(start)
     details = strings(["x", "y", None]).slice(start)
-    rows = rejected_rows(PAIRS.slice(start), reasons, details)
+    rows = rejected_rows(PAIRS.slice(start), reasons, details, STEP_OF)
     assert rows.schema == REJECTED
     expected = [
         ("0000000000000001", "http://a/", "a", "size", "too_small", "x"),
@@ -46,7 +47,7 @@ def test_what_was_measured_of_the_dropped() -> None:
     reasons = strings(["wrong_language", None, "duplicate_pair"])
     scores = pa.array([0.25, 0.75, None], pa.float64())
     measured = {"language_score": scores, "evaluation_set": strings(["a", None, "b"])}
-    rows = rejected_rows(PAIRS, reasons, strings(["fr", None, None]), measured)
+    rows = rejected_rows(PAIRS, reasons, strings(["fr", None, None]), STEP_OF, measured)
     assert rows.schema == REJECTED
     assert rows["language_score"].to_pylist() == [0.25, None]
     assert rows["evaluation_set"].to_pylist() == ["a", "b"]
@@ -55,7 +56,7 @@ def test_what_was_measured_of_the_dropped() -> None:
 def test_the_score_of_an_image() -> None:
     reasons = strings(["unsafe", None, "evaluation_overlap"])
     scores = pa.array([0.9, 0.1, 0.25], pa.float64())
-    rows = rejected_rows(PAIRS, reasons, strings([None] * 3), {"unsafe_score": scores})
+    rows = rejected_rows(PAIRS, reasons, strings([None] * 3), STEP_OF, {"unsafe_score": scores})
     assert rows.schema == REJECTED
     assert rows["unsafe_score"].to_pylist() == [0.9, 0.25]
     assert rows["language_score"].to_pylist() == [None, None]
@@ -64,4 +65,20 @@ def test_the_score_of_an_image() -> None:
 
 def test_a_reason_outside_the_closed_set_raises() -> None:
     with pytest.raises(KeyError):
-        rejected_rows(PAIRS, strings(["no such reason", None, None]), strings([None] * 3))
+        rejected_rows(PAIRS, strings(["no such reason", None, None]), strings([None] * 3), STEP_OF)
+
+
+def test_rows_that_hold_neither_url_nor_text_nor_page_nor_picture() -> None:
+    reasons = strings(["blocked", "blocked", "too_few_words"])
+    pairs = PAIRS.append_column("page_url", strings(["http://p/"] * 3))
+    rows = rejected_rows(pairs, reasons, strings(["a.txt:host"] * 3), STEP_OF)
+    which = pa.array([True, False, False])
+    first, second, third = without_contents(rows, which).to_pylist()
+    assert {name: value for name, value in first.items() if value is not None} == {
+        "key": "0000000000000001",
+        "step": "blocklist",
+        "reason": "blocked",
+        "detail": "a.txt:host",
+    }
+    assert [second, third] == rows.slice(1).to_pylist()
+    assert without_contents(rows, pa.array([False] * 3)) is rows

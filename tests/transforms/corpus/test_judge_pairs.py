@@ -19,8 +19,8 @@ from tests.support.made_batches import (
 )
 from transforms.columns.batches import batch_of
 from transforms.corpus.hash_sets import HashSet
+from transforms.corpus.judge_batch import Corpus, TextRules, text_reasons
 from transforms.corpus.judge_pairs import BATCHES_PER_BLOCKS, JudgePairs
-from transforms.corpus.judge_texts import Corpus, TextRules, text_reasons
 from transforms.corpus.remembered import remembered
 from transforms.pairs.measure_pairs import measure
 from transforms.storage.blocks import Blocks, is_there, remove

@@ -1,41 +1,70 @@
 """Names that are looked up: each by itself, and none for longer than the settings say."""
 
 import dataclasses
+import itertools
 import select
-import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
-from random import Random
 
 import pytest
 
 from tests.support.bad_web import BadWeb, bad_web
+from tests.support.name_server import NameServer, name_server
+from transforms.fetching import host_names
 from transforms.fetching.fetch import FetchSettings, fetch_all
-from transforms.fetching.host_names import LOOKUPS, HostNames
+from transforms.fetching.host_names import HostNames
 from transforms.fetching.host_queue import Job
 
 HOW = FetchSettings(allow_private_addresses=True, connections=100, connect_timeout_s=1.0, retries=0)
 
 
+class Watched:
+    """The names of one loop, and the sockets that it watches."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.poll = select.epoll()
+        self.watched: set[int] = set()
+        self.names = HostNames(timeout_s, self.watch)
+
+    def watch(self, fd: int, events: int) -> None:
+        if events and fd in self.watched:
+            self.poll.modify(fd, events)
+        elif events:
+            self.poll.register(fd, events)
+            self.watched.add(fd)
+        elif fd in self.watched:
+            self.poll.unregister(fd)
+            self.watched.discard(fd)
+
+    def ended(self) -> list[tuple[Job, float, str | None]]:
+        for fd, events in self.poll.poll(min(0.5, self.names.due_s())):
+            self.names.process(fd, events)
+        return list(self.names.ended())
+
+    def look_up(self, jobs: list[Job], at_once: int = 1_000) -> list[tuple[Job, str | None]]:
+        """What becomes of all of them, so many at once."""
+        waiting, found = list(reversed(jobs)), []
+        while len(found) < len(jobs):
+            while waiting and len(self.names) < at_once:
+                self.names.add(waiting.pop())
+            found += [(job, detail) for job, _, detail in self.ended()]
+        return found
+
+
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A resolver of the system that knows all names but `no…`, and never answers for `silent…`."""
-    asked, over, real = [], threading.Event(), socket.getaddrinfo
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+    with name_server() as server:
+        monkeypatch.setattr(host_names, "SERVERS", [server.address])
+        yield server
 
-    def look_up(name: bytes, *args: object, **more: object) -> list:
-        asked.append(name.decode())
-        if name.startswith(b"silent"):
-            over.wait()
-        if name.startswith(b"no"):
-            raise socket.gaierror(socket.EAI_NONAME)
-        return real("127.0.0.1", *args, **more)
 
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    yield asked
-    over.set()
+@pytest.fixture
+def watched(server: NameServer) -> Iterator[Watched]:
+    watched = Watched(timeout_s=1.0)
+    yield watched
+    watched.names.close()
 
 
 @pytest.fixture
@@ -44,135 +73,142 @@ def web() -> Iterator[BadWeb]:
         yield server
 
 
-def test_silent_names_hold_up_no_other(asked: list[str], web: BadWeb):
-    """50 at once: curl's own lookups were 20 threads, and all other names waited behind them."""
+def job(name: str, left_s: float = 30.0) -> Job:
+    return Job(0, "", f"http://{name}/", left_s=left_s)
+
+
+def own(how: FetchSettings, server: NameServer) -> FetchSettings:
+    """Settings that no other test has: their fetcher, which is new, asks this server."""
+    return dataclasses.replace(how, contact=server.address)
+
+
+def test_silent_names_hold_up_no_other(server: NameServer, web: BadWeb):
     port = web.server_address[1]
-    kinds = ["silent", "good", "no"] * 50
+    kinds = ["silent", "good", "no", "servfail"] * 50
     urls = [f"http://{kind}{n}.example:{port}/ok" for n, kind in enumerate(kinds)]
-    # The end does not wait for the silent ones: their lookups last as long as this test.
-    ended = Counter((kinds[end.index], end.detail) for end in fetch_all(urls, HOW))
-    assert ended == {("silent", "timeout"): 50, ("good", None): 50, ("no", "dns"): 50}
-    assert sorted(asked) == sorted(url.split("/")[2].split(":")[0] for url in urls)
+    how = dataclasses.replace(
+        HOW, connect_timeout_s=4.0
+    )  # c-ares asks more than once at a SERVFAIL
+    ended = Counter((kinds[end.index], end.detail) for end in fetch_all(urls, own(how, server)))
+    right = {"silent": "timeout", "good": None, "no": "dns", "servfail": "dns"}
+    assert ended == {(kind, detail): 50 for kind, detail in right.items()}
 
 
-def test_ten_thousand_silent_names_take_no_more_threads_and_lose_no_other(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    """Silent for four times as long as a name is waited for, they keep all threads busy. Then what
-    waits is waiting for its turn, which takes nothing of its time."""
-    busy, most, lock = 0, 0, threading.Lock()
-
-    def look_up(name: bytes, *_: object, **__: object) -> list:
-        nonlocal busy, most
-        with lock:
-            busy += 1
-            most = max(most, busy)
-        silent = name.startswith(b"silent")
-        if silent:
-            time.sleep(0.4)
-        with lock:
-            busy -= 1
-        if silent:
-            raise socket.gaierror(socket.EAI_AGAIN)
-        return [(0, 0, 0, "", ("192.0.2.1", 0))]
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    kinds = ["silent"] * 10_000 + ["good"] * 1_000
-    Random(1).shuffle(kinds)
-    left_s = {"silent": 0.1, "good": 60.0}
-    numbered = enumerate(kinds)
-    jobs = (Job(n, "", f"http://{kind}{n}/", left_s=left_s[kind]) for n, kind in numbered)
-    names, ended, threads = HostNames(timeout_s=60.0), [], threading.active_count()
-    while len(ended) < len(kinds):
-        for job in islice(jobs, 1_000 - len(names)):
-            names.add(job)
-        select.select([names.bell], [], [], min(1.0, names.due_s()))
-        ended += names.ended()
-        assert threading.active_count() - threads <= LOOKUPS
-    names.close()
-    outcomes = Counter((kinds[job.index], detail is None) for job, _, detail in ended)
-    assert outcomes == {("silent", False): 10_000, ("good", True): 1_000}
-    assert most == LOOKUPS
+def test_thousands_of_names_take_no_thread_and_the_silent_ones_lose_no_other(watched: Watched):
+    """Of 1,000 at once; each of the others is found, and none costs a thread."""
+    threads = threading.active_count()
+    kinds = ["good"] * 18 + ["silent", "servfail"]
+    jobs = [job(f"{kind}{n}.example") for n in range(100) for kind in kinds]
+    found = watched.look_up(jobs)
+    assert threading.active_count() <= threads
+    assert {one.host[:4] for one, detail in found if detail is None} == {"good"}
+    assert Counter(detail for _, detail in found) == {None: 1_800, "timeout": 100, "dns": 100}
 
 
-def test_where_the_system_gives_no_thread_a_name_waits_for_another_ones(
-    asked: list[str], monkeypatch: pytest.MonkeyPatch
-):
-    start, started = threading.Thread.start, []
-
-    def only_once(thread: threading.Thread) -> None:
-        if started:
-            raise RuntimeError("can't start new thread")
-        started.append(start(thread))
-
-    monkeypatch.setattr(threading.Thread, "start", only_once)
-    hold, original = threading.Event(), socket.getaddrinfo
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **b: hold.wait() and original(*a, **b))
-    names = HostNames(timeout_s=5.0)
-    for n in range(3):
-        names.add(Job(n, "", f"https://host{n}.example/", left_s=5.0))
-    hold.set()
-    ended = []
-    while len(ended) < 3:
-        ended += names.ended()
-    assert [detail for *_, detail in ended] == [None] * 3
-    names.close()
+def test_a_name_server_that_slows_down_loses_no_name(server: NameServer):
+    """After answers within a millisecond c-ares waits for 0.25 s; recursion may take longer."""
+    watched = Watched(timeout_s=5.0)
+    assert {detail for _, detail in watched.look_up([job(f"a{n}.example") for n in range(50)])} == {
+        None
+    }
+    server.delay_s = 1.5
+    names = [*(f"b{n}.example" for n in range(50)), "no.example"]
+    details = [detail for _, detail in watched.look_up([job(name) for name in names])]
+    watched.names.close()
+    assert Counter(details) == {None: 50, "dns": 1}
 
 
-def test_a_name_that_breaks_the_resolver_leads_nowhere(monkeypatch: pytest.MonkeyPatch):
-    def broken(*_: object, **__: object) -> list:
-        raise UnicodeError("label too long")
-
-    monkeypatch.setattr(socket, "getaddrinfo", broken)
-    names = HostNames(timeout_s=60.0)
-    names.add(Job(0, "", "http://a.example/", left_s=60.0))
-    names.add(Job(1, "", "http://\udc80.example/", left_s=60.0))
-    ended = []
-    while len(ended) < 2:
-        select.select([names.bell], [], [], 1.0)
-        ended += names.ended()
-    assert [detail for *_, detail in ended] == ["dns", "dns"]
-    names.close()
+def test_a_name_that_was_lost_in_time_is_asked_for_again(server: NameServer, watched: Watched):
+    """A time-out is no answer, so it is not kept for the next attempt."""
+    server.is_down = True
+    watched.names.add(job("a.example", left_s=0.1))
+    while not (ended := watched.ended()):
+        pass
+    assert [detail for _, _, detail in ended] == ["timeout"]
+    server.is_down = False
+    assert [detail for _, detail in watched.look_up([job("a.example")])] == [None]
 
 
-def test_a_name_is_looked_up_once_for_many_urls(asked: list[str], web: BadWeb):
+def test_a_name_is_looked_up_once_for_many_urls(server: NameServer, web: BadWeb):
     port = web.server_address[1]
     urls = [f"http://{name}.example:{port}/ok" for name in ("a", "b", "silent") * 20]
-    how = dataclasses.replace(HOW, connections_per_host=5, retries=1, max_host_failures=0)
-    details = Counter(end.detail for end in fetch_all(urls, how))
+    how = dataclasses.replace(HOW, connections_per_host=10, max_host_failures=0)
+    details = Counter(end.detail for end in fetch_all(urls, own(how, server)))
     assert details == {None: 40, "timeout": 20}
-    assert sorted(asked) == ["a.example", "b.example", "silent.example"]
+    assert server.asked["a.example"] == server.asked["b.example"] == 1
 
 
-def test_addresses_are_not_looked_up(asked: list[str], web: BadWeb):
-    urls = [f"{web.url}/ok", f"http://[::1]:{web.server_address[1]}/ok"]
-    assert {end.detail for end in fetch_all(urls, HOW)} == {None, "refused"}
-    assert asked == []
+def test_an_answer_is_kept_across_calls_for_as_long_as_it_says(watched: Watched):
+    names = watched.names
+    watched.look_up([job(n) for n in ("kept.example", "kept.example:81", "short.example")])
+    assert names.entry(job("kept.example:81")) == "+kept.example:81:127.0.0.1"
+    later = time.monotonic() + 2
+    while time.monotonic() < later:
+        watched.ended()
+    assert names.entry(job("kept.example")) is not None
+    assert names.entry(job("short.example")) is None
+    assert names.entry(Job(0, "", "https://kept.example/")).split(":")[1] == "443"
 
 
-def test_where_a_name_leads_is_checked(asked: list[str], web: BadWeb):
+def test_no_more_names_are_kept_than_allowed(watched: Watched, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(host_names, "MOST_KEPT", 10)
+    watched.look_up([job(f"a{n}.example") for n in range(30)])
+    known = [n for n in range(30) if watched.names.entry(job(f"a{n}.example"))]
+    assert len(known) == 10
+
+
+@pytest.mark.parametrize("name", ["a" * 64 + ".example", "a b.example", "\udc80.example", "no.-"])
+def test_a_name_that_is_none_leads_nowhere(watched: Watched, name: str):
+    assert [detail for _, detail in watched.look_up([job(name)])] == ["dns"]
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "0x7f.1", "2130706433", "[::1]", "a.0x7f"])
+def test_addresses_are_not_looked_up(watched: Watched, name: str):
+    assert watched.names.entry(job(name)) == ""
+
+
+def test_what_waited_for_a_name_asks_no_faster_than_allowed(server: NameServer, web: BadWeb):
+    """Five URLs wait for one name, which then leads somewhere for all of them at once."""
+    server.delay_s = 0.6
+    how = dataclasses.replace(HOW, connect_timeout_s=5.0, requests_per_second_per_host=5.0)
+    url = f"http://slow.example:{web.server_address[1]}/ok"
+    assert all(end.body for end in fetch_all([url] * 5, own(how, server)))
+    steps_s = [later - one for one, later in itertools.pairwise(web.times)]
+    assert min(steps_s) > 0.05, steps_s  # 0.2, less what the first connection took
+
+
+def test_where_a_name_leads_is_checked(server: NameServer, web: BadWeb):
     how = dataclasses.replace(HOW, allow_private_addresses=False)
-    (end,) = fetch_all([f"http://good.example:{web.server_address[1]}/ok"], how)
+    url = f"http://good.example:{web.server_address[1]}/ok"
+    (end,) = fetch_all([url], own(how, server))
     assert (end.detail, web.heads) == ("forbidden_address", [])
 
 
-def test_answers_are_forgotten(asked: list[str], monkeypatch: pytest.MonkeyPatch):
-    names = HostNames(timeout_s=5.0)
-    for n in range(3):
-        names.add(Job(n, "", f"https://host{n}.example/", left_s=5.0))
-    ended = []
-    while len(ended) < 3:
-        ended += names.ended()
-    assert [detail for *_, detail in ended] == [None] * 3
-    assert names.entry(ended[0][0]).split(":", 1)[1].startswith("443:127.0.0.1")
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + 61)
-    assert names.entry(ended[0][0]) is None
-    assert list(names.ended()) == []
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    assert names.entry(ended[0][0]) is None  # it is held no more, not only too old
-    names.add(ended[0][0])  # and it is looked up again
-    while len(ended) < 4:
-        ended += names.ended()
-    assert (ended[3][2], len(asked), len(names)) == (None, 4, 0)
-    names.close()
+def test_a_name_server_that_dies_and_comes_back_loses_no_name(server: NameServer, watched: Watched):
+    """It is away for three times as long as a name is waited for; who waits loses no time by it."""
+    server.is_down = True
+    threading.Timer(3.0, setattr, (server, "is_down", False)).start()
+    found = watched.look_up([job(f"good{n}.example") for n in range(200)])
+    assert Counter(detail for _, detail in found) == {None: 200}
+
+
+def test_a_name_server_that_is_dead_is_not_waited_for_without_end(
+    server: NameServer, watched: Watched, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(host_names, "PATIENCE_S", 2.0)
+    server.is_down = True
+    ended: list[tuple[Job, float, str | None]] = []
+    watched.names.add(job("good.example"))
+    while not ended:
+        ended = watched.ended()
+    ((_, waited_s, detail),) = ended
+    assert detail == "timeout"
+    assert waited_s <= 1.0  # as much of the attempt's time as any name takes
+
+
+def test_jobs_that_are_removed_wait_no_more(watched: Watched):
+    for n in range(4):
+        watched.names.add(Job(n, "", f"http://silent{n % 2}.example/", left_s=30.0))
+    removed = watched.names.remove(lambda one: one.index < 2)
+    assert sorted(one.index for one in removed) == [0, 1]
+    assert len(watched.names) == 2

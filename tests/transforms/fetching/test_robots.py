@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.support.small_web import SmallWeb, small_web
-from transforms.fetching import fetch
+from transforms.fetching import routes
 from transforms.fetching.fetch import FetchSettings, fetch_all
 from transforms.fetching.robots import Robots, RobotsCache, is_disallowed, read_robots
 
@@ -26,7 +26,7 @@ DIRECTIVES = FetchSettings().directives
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "ROBOTS", RobotsCache())
+    monkeypatch.setattr(routes, "ROBOTS", RobotsCache())
 
 
 def details(web: SmallWeb, *paths: str, how: FetchSettings = POLITE) -> list[str | None]:

@@ -86,6 +86,24 @@ def test_a_file_is_scored_once(model: UnsafeModel, tmp_path: Path, scored: list[
     assert len(scored) == 2
 
 
+def test_what_another_shard_scores_meanwhile_is_not_scored_again(
+    model: UnsafeModel, tmp_path: Path, scored: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score_images, "THREADS", 1)
+    bodies = [red(0) + bytes(n) for n in range(40)]
+    inner = score_images.unsafe_scores
+
+    def meanwhile(images: list, model: UnsafeModel) -> list:
+        for body in bodies:
+            score_images.KNOWN.setdefault((model, hashlib.sha256(body).hexdigest()), 0.25)
+        return inner(images, model)
+
+    monkeypatch.setattr(score_images, "unsafe_scores", meanwhile)
+    scores, _, _ = scores_of(bodies, model, tmp_path)
+    assert 0 < len(scored) < len(bodies)
+    assert [score == 0.25 for score in scores.to_pylist()] == [b not in scored for b in bodies]
+
+
 def test_what_is_too_small_or_too_long_is_not_scored(
     model: UnsafeModel, tmp_path: Path, scored: list[bytes]
 ) -> None:

@@ -9,9 +9,11 @@ import pytest
 from transforms.shards.shard_places import HOLDOUT
 from transforms.shards.shard_progress import (
     COUNT_S,
+    Load,
     ShardCount,
     attempt_folder,
     finished_shards,
+    load_of_workers,
     shards_under_way,
 )
 from transforms.storage.files import write_atomically
@@ -58,6 +60,31 @@ def test_of_two_attempts_the_farthest_counts(tmp_path: Path):
         for count, done in zip(counts, (40, 12), strict=True):
             count(done)
         assert shards_under_way(plan, "start") == {3: 40}
+
+
+def test_connections_are_those_of_each_process_once(tmp_path: Path):
+    plan = str(tmp_path / "plan")
+    for name, text in {
+        "a": "start 1 5 77 300 CPU",
+        "b": "start 2 5 77 310 CPU",  # of the same process, a moment later
+        "c": "start 3 5 78 90 name server",
+        "d": "earlier 3 5 79 900 memory",
+    }.items():
+        (tmp_path / f"shard-{name}").mkdir()
+        (tmp_path / f"shard-{name}" / "done").write_text(f"{text}\n")
+    assert load_of_workers(plan, "start") == Load(400, "CPU")
+    assert load_of_workers(plan, "no start") == Load(0, "")
+
+
+def test_a_count_tells_of_connections(tmp_path: Path):
+    plan, clock = str(tmp_path / "plan"), Clock()
+    loads = iter([Load(12, "hosts"), Load(7, "name server")])
+    with attempt_folder(plan) as name:
+        count = ShardCount(Path(name), "start", 3, 100, clock, lambda: next(loads))
+        for clock.now in (1.0, 2.0):
+            count(40)
+        assert load_of_workers(plan, "start") == Load(7, "name server")
+        assert count.most == 12
 
 
 @pytest.mark.parametrize(

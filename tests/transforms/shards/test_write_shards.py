@@ -33,9 +33,14 @@ def test_the_golden_run_fills_several_shards_in_the_order_of_keys(golden: Golden
     tars = [path.name for path in sorted(golden.output.glob("shards/*.tar"))]
     assert tars == [f"{number:05d}.tar" for number in range(len(tars))]
     assert len(tars) > 2
-    keys = [row["key"] for row in rows(golden.output)]
-    assert keys == sorted(set(keys))
-    assert keys == list(samples(golden.output))
+    files = sorted(golden.output.glob("shards/*.parquet"))
+    shards = [pq.read_table(file).to_pylist() for file in files]
+    for shard in shards:
+        assert [row["key"] for row in shard] == sorted(row["key"] for row in shard)
+    images = [{row["url"] for row in shard} for shard in shards]
+    assert sum(map(len, images)) == len(set.union(*images))  # each image is in one shard
+    assert len({row["key"] for shard in shards for row in shard}) == sum(map(len, shards))
+    assert [row["key"] for row in rows(golden.output)] == list(samples(golden.output))
 
 
 def test_a_sample_its_row_and_its_json_agree(golden: Golden):
@@ -102,7 +107,9 @@ def test_stats_count_what_the_shard_holds(golden: Golden, web: SmallWeb):
         assert stats["sha256"] == described["sha256"] == hashlib.sha256(tar).hexdigest()
         size += stats["bytes_downloaded"]
         total.update(stats["status_dict"])
-    assert size == sum(len(web.files[fate.url.removeprefix(web.url)]) for fate in fetched)
+    assert size == sum(
+        len(web.files[url.removeprefix(web.url)]) for url in {fate.url for fate in fetched}
+    )
     assert total["success"] == fates[None]
     assert total["fetch_failed: http_404"] == 1
     assert total["undecodable: truncated"] == 2

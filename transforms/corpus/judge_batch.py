@@ -1,8 +1,8 @@
-"""The verdicts on texts: each batch judged, given the corpus-wide counts."""
+"""One batch of pairs, judged by its URLs and alt-texts, given the corpus-wide counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from transforms.columns import reasons as r
 from transforms.columns.hashing import Bools, UInt64s
 from transforms.columns.pair_columns import PAGE_URL
-from transforms.columns.rejects import rejected_rows
+from transforms.columns.rejects import rejected_rows, without_contents
 from transforms.corpus.hash_sets import HashSet
 from transforms.corpus.rare_tokens import has_rare_token
 from transforms.corpus.remembered import Remembered, recalled
@@ -29,6 +29,21 @@ class TextRules:
     min_words: int
     max_words: int
     min_language_score: float = 0.5
+
+
+# Which blocklist each pair is on, or null, string[n]; by URLs and kept texts (string[n], no nulls),
+# keys (uint64[n]) and how many words each text has (int32[n]).
+FindBlocked = Callable[
+    [pa.StringArray, pa.StringArray, UInt64s, "npt.NDArray[np.int32] | None"], pa.StringArray
+]
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """How pairs on a blocklist are found, and whether to write neither their URLs nor texts."""
+
+    find: FindBlocked
+    forget: bool = False
 
 
 class Corpus(NamedTuple):
@@ -46,9 +61,10 @@ def text_reasons(
     corpus: Corpus,
     rules: TextRules,
     distinct: Sequence[UInt64s] | None = None,
+    blocked: Bools | None = None,
 ) -> pa.StringArray:
     """Why each pair is dropped by its URL and alt-text, or null: string[n]; as `text_faults`."""
-    return first_of(text_faults(pairs, repeated, foreign, corpus, rules, distinct))
+    return first_of(text_faults(pairs, repeated, foreign, corpus, rules, distinct, blocked))
 
 
 def text_faults(
@@ -58,6 +74,7 @@ def text_faults(
     corpus: Corpus,
     rules: TextRules,
     distinct: Sequence[UInt64s] | None = None,
+    blocked: Bools | None = None,
 ) -> dict[str, Bools]:
     """What is against each pair by its URL and alt-text: bool[n] by reason, in their order.
 
@@ -67,6 +84,7 @@ def text_faults(
       foreign: bool[n], whether the text is in a language that is not wanted.
       corpus: what is frequent and what is rare over the whole corpus.
       distinct: the pairs' n-grams, where they are known, as in `Remembered`.
+      blocked: bool[n], whether the pair is on a blocklist; None where there is none.
 
     Source: ALIGN (Jia et al., 2021), section 3.
     """
@@ -74,6 +92,7 @@ def text_faults(
         r.BROKEN_INPUT: _is_one_of(pairs.malformed, r.INPUT_FAULTS),
         r.BROKEN_PAGE: _is_one_of(pairs.malformed, r.PAGE_FAULTS),
         r.MALFORMED_PAIR: ~pairs.usable(),
+        r.BLOCKED: np.zeros_like(repeated) if blocked is None else blocked,
         r.DUPLICATE_PAIR: repeated,
         r.WRONG_LANGUAGE: foreign,
         r.TOO_FEW_WORDS: pairs.word_count < rules.min_words,
@@ -104,8 +123,9 @@ class JudgeBatch:
         corpus: Corpus,
         repeated: npt.NDArray[np.uint32],
         foreign: pa.RecordBatch,
+        blocking: Blocking | None = None,
     ) -> None:
-        self.rules, self.corpus = rules, corpus
+        self.rules, self.corpus, self.blocking = rules, corpus, blocking
         self.repeated, self.foreign = repeated, foreign
         axes = text_axes(rules.min_words, rules.max_words, rules.min_language_score)
         self.recorder = TextRecorder(axes, rules.min_language_score)
@@ -125,9 +145,11 @@ class JudgeBatch:
             pairs = measure(batch)
         repeated = _within(self.repeated, first, len(batch))
         foreign, of_language = self._foreign(first, len(batch))
-        faults = text_faults(pairs, repeated, foreign, self.corpus, self.rules, distinct)
+        blocked = self._blocked(pairs)
+        on_list = blocked.is_valid().to_numpy(zero_copy_only=False)
+        faults = text_faults(pairs, repeated, foreign, self.corpus, self.rules, distinct, on_list)
         why = first_of(faults)
-        detail, score = pairs.malformed, None
+        detail, score = pc.coalesce(pairs.malformed, blocked), None
         if len(of_language):
             is_language = pc.equal(why, r.WRONG_LANGUAGE)
             detail = pc.if_else(is_language, of_language["language"], detail)
@@ -139,21 +161,29 @@ class JudgeBatch:
             if name.startswith("source_"):
                 kept[name] = batch[name]
         shown = pa.record_batch([pa.array(c) for c in kept.values()], names=list(kept))
-        dropped = rejected_rows(shown, why, detail, {"language_score": score})
-        marks = [faults.get(reason, _none(batch)) for reason in MARKS]
+        dropped = rejected_rows(shown, why, detail, r.STEP_OF_TEXTS, {"language_score": score})
+        if self.blocking is not None and self.blocking.forget:
+            dropped = without_contents(dropped, pc.equal(dropped["reason"], r.BLOCKED))
+        none = np.zeros(len(batch), np.bool_)
         part = self.recorder.measure(
             Judged(
                 shown,
                 why,
                 detail,
                 pairs.word_count,
-                pairs.usable() & ~repeated,
+                pairs.usable() & ~repeated & ~on_list,
                 foreign,
                 _numbers(of_language["score"]) if len(of_language) else None,
-                (marks[0], marks[1], marks[2]),
+                [faults.get(reason, none) for reason in MARKS],
             )
         )
         return len(batch), shown.filter(why.is_null()), dropped, part
+
+    def _blocked(self, pairs: Pairs) -> pa.StringArray:
+        """Which blocklist each pair is on, or null: string[n]."""
+        if self.blocking is None:
+            return pa.nulls(len(pairs.key), pa.string())
+        return self.blocking.find(pairs.url, pairs.text, pairs.key, pairs.word_count)
 
     def _foreign(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
         """Which rows of a batch are in another language: bool[size]; and the columns `language` and
@@ -167,10 +197,6 @@ class JudgeBatch:
         here = rows[low:high].astype(np.int64) - first
         foreign[here], place[here] = True, np.arange(low, high)
         return foreign, self.foreign.take(pa.array(place, mask=~foreign))
-
-
-def _none(batch: pa.RecordBatch) -> Bools:
-    return np.zeros(len(batch), np.bool_)
 
 
 def _numbers(column: pa.DoubleArray) -> npt.NDArray[np.float64]:

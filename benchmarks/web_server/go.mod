@@ -1,0 +1,3 @@
+module web_server
+
+go 1.21

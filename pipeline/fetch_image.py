@@ -1,0 +1,68 @@
+"""Fetches one picture and writes its bytes to standard output.
+
+It is fetched as those of a run are: from no address that is not public, after each redirect anew,
+within bounds of time and bytes. Commands of other packages get their pictures by it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from stoppable import run_stoppable
+from transforms.fetching.fetch import FetchSettings, fetch_all
+
+NAME = "python -m pipeline.fetch_image"
+_HINTS = {
+    "forbidden_address": "its host is at an address that is not public: save the picture and give "
+    "its file",
+    "bad_url": "it is no URL of http or https",
+    "too_large": "it has more than 20 MB",
+    "dns": "its host has no address: is the name right?",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def main(argv: Sequence[str], name: str = NAME) -> int:
+    """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
+    parser = _Parser(prog=name, description=str(__doc__).partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("url", metavar="URL")
+    parser.add_argument(
+        "--allow_private_addresses",
+        action="store_true",
+        help="fetch from loopback and private addresses too",
+    )
+    flags = parser.parse_args(list(argv))
+    settings = FetchSettings(
+        timeout_s=20.0,
+        shard_timeout_s=60.0,
+        retries=1,
+        max_retry_after_s=5.0,
+        allow_private_addresses=flags.allow_private_addresses,
+    )
+    (fetched,) = fetch_all([flags.url], settings)
+    if fetched.body is None:
+        why = _HINTS.get(str(fetched.detail), "give another URL, or the picture's file")
+        print(
+            f"error: {flags.url[:200]!r} cannot be fetched ({fetched.detail}): {why}",
+            file=sys.stderr,
+        )
+        return 1
+    sys.stdout.buffer.write(fetched.body)
+    return 0
+
+
+def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
+    """`main` in a process that a signal ends within 5 s."""
+    stopped = f"{name}: stopped"
+    return run_stoppable(
+        lambda: main(argv, name), stopped=stopped, stopped_status=1, name=f"{name}: "
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(stoppable_main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""The blocklists that a command names, checked and compiled before anything is run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import lru_cache
+
+from apache_beam.io.filesystem import BeamIOError
+
+from pipeline.options import UsageError
+from transforms.blocklists import kinds as k
+from transforms.blocklists.blocklists import Blocklists
+from transforms.blocklists.compiled_list import CompiledList, compile_list
+from transforms.blocklists.read_list import ListError
+from transforms.images.pdq import is_installed
+from transforms.storage.files import exists
+
+MOST_LISTS = 64  # each is asked of each pair
+
+
+def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: int) -> Blocklists:
+    """The lists of `FILE,...`, compiled to files of this process; none where none is named.
+
+    Raises:
+      UsageError: a list is not there, or an entry is none.
+    """
+    paths = [path for path in blocklist.split(",") if path]
+    if len(paths) > MOST_LISTS:
+        raise UsageError(f"blocklist takes {MOST_LISTS} files; got {len(paths)}: join some of them")
+    lists = tuple(map(_compiled, paths))
+    for place, compiled in enumerate(lists):
+        if compiled.name in {other.name for other in lists[:place]}:
+            raise UsageError(
+                f"two blocklists are called {compiled.name}, by which dropped pairs tell of them: "
+                "give one another name"
+            )
+    found = Blocklists(lists, min_phash_distance, min_pdq_distance)
+    if found.have(k.PDQ) and not is_installed():
+        raise UsageError(
+            "a blocklist has pdq: entries, which need the package pdqhash: pip install pdqhash, or "
+            "leave them out"
+        )
+    return found
+
+
+@lru_cache
+def _folder(pid: int) -> tempfile.TemporaryDirectory[str]:
+    """A folder that ends with the process."""
+    return tempfile.TemporaryDirectory(prefix=f"alignset-blocklists-{pid}-")
+
+
+def _compiled(path: str) -> CompiledList:
+    if not exists(path) or os.path.isdir(path):
+        raise UsageError(f"there is no blocklist {path!r}: give files that exist, comma-separated")
+    try:
+        return compile_list(path, _folder(os.getpid()).name)
+    except ListError as error:
+        raise UsageError(str(error)) from error
+    except (OSError, BeamIOError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the blocklist {path} cannot be read: {reason}") from error

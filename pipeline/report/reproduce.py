@@ -1,0 +1,141 @@
+"""The commands that make a set again, from its manifest."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from msgspec import UnsetType
+
+from pipeline.job import Job
+from pipeline.rules import OPEN, Rules
+from pipeline.runs.documents import Manifest, NamedList
+from transforms.decontamination.copy_overlap import CopyMeasure
+from transforms.decontamination.embedding_overlap import EmbeddingMeasure
+from transforms.decontamination.overlap_settings import OverlapSettings
+from transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from transforms.fetching.fetch import FetchSettings
+from transforms.images.resize import ResizeSettings
+
+_NAMED_FILES = 3  # of the input
+_LINE = 90  # characters
+_USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
+_OWN_DISTANCE = {
+    "copy": CopyMeasure.min_distance,
+    "phash": PerceptualMeasure.min_distance,
+    "embedding": EmbeddingMeasure.min_distance,
+}
+
+
+def commands(manifest: Manifest) -> list[str]:
+    """The command that made a set, those that fetched again, and takedowns, for a shell.
+
+    Each flag that decides what is kept is there if it was not the default. Files are named without
+    the machine's folders. How fast was fetched, and with how many attempts, no manifest tells.
+    """
+    made, retries = ["alignset curate", *_flags(manifest)], manifest.retries or []
+    again = [
+        [*_with_lists(made, retry.blocklists), f"--retry_failed={','.join(retry.details)}"]
+        for retry in retries
+    ]
+    takedowns = [
+        ["alignset takedown OUT", *_with_lists([], taken.lists)]
+        + ["--forget_blocked"] * taken.forgotten
+        for taken in manifest.takedowns or []
+    ]
+    return [_on_lines(words) for words in (made, *again, *takedowns)]
+
+
+def _with_lists(words: Sequence[str], lists: list[NamedList] | UnsetType) -> list[str]:
+    """A command with these blocklists in place of others."""
+    others = [word for word in words if not word.startswith("--blocklist=")]
+    return [*others, _flag("blocklist", ",".join(of.name for of in lists))] if lists else others
+
+
+def _on_lines(words: Sequence[str]) -> str:
+    """A command on as many lines as it needs."""
+    lines, line = [], ""
+    for word in words:
+        if line and len(line) + len(word) > _LINE:
+            lines.append(f"{line} \\")
+            line = f"  {word}"
+        else:
+            line = f"{line} {word}" if line else word
+    return "\n".join([*lines, line])
+
+
+def _flags(manifest: Manifest) -> Iterator[str]:
+    names = sorted({Path(file.path).name for file in manifest.input})
+    more = [f"AND_{len(names) - _NAMED_FILES}_MORE"] if len(names) > _NAMED_FILES else []
+    yield _flag("input", ",".join([*names[:_NAMED_FILES], *more]))
+    yield "--output=OUT"
+    settings = (
+        (Job, manifest.job),
+        (Rules, _rules(manifest)),
+        (ResizeSettings, manifest.resize),
+        (FetchSettings, manifest.fetch),
+    )
+    for kind, values in settings:
+        yield from _changed(kind, values)
+    yield from _files_of_rules(manifest)
+
+
+def _rules(manifest: Manifest) -> dict[str, Any]:
+    """The rules that a flag gave: not a distance that is the measure's own, nor what
+    --decontaminate_only sets."""
+    rules, overlap = dict(manifest.rules), manifest.overlap
+    own = _OWN_DISTANCE.get(str(overlap["measure"])) if overlap else None
+    if not overlap or rules["min_evaluation_distance"] == own:
+        del rules["min_evaluation_distance"]
+    if _is_open(manifest):
+        rules = {name: value for name, value in rules.items() if name not in OPEN}
+    return rules
+
+
+def _is_open(manifest: Manifest) -> bool:
+    return all(manifest.rules.get(name, value) == value for name, value in OPEN.items())
+
+
+def _changed(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
+    """The flags whose values are not the defaults."""
+    for setting in fields(kind):
+        value = values.get(setting.name, setting.default)
+        if value != setting.default:
+            yield f"--{setting.name}" if value is True else _flag(setting.name, str(value))
+
+
+def _files_of_rules(manifest: Manifest) -> Iterator[str]:
+    """What the manifest tells in its own way: a vocabulary, evaluation images, a classifier."""
+    if manifest.blocklists:
+        yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))
+    if manifest.given_vocabulary:
+        yield _flag("vocabulary", Path(manifest.given_vocabulary.path).name)
+    if manifest.overlap:
+        if _is_open(manifest):
+            yield "--decontaminate_only"
+        yield from _changed(OverlapSettings, _overlap(manifest.overlap))
+        sets = {file.name: file.path for file in manifest.evaluation}
+        if sets:
+            named = (f"{name}={Path(path).parent.name or name}" for name, path in sets.items())
+            yield _flag("eval_images", ",".join(named))
+        elif index := manifest.overlap.get("index"):
+            yield _flag("eval_index", str(index))
+    if manifest.job["text_only"] or float(manifest.rules["max_unsafe_score"]) >= 1:
+        return
+    model = Path(manifest.unsafe_model.path).name if manifest.unsafe_model else ""
+    if model != _USUAL_MODEL:
+        yield _flag("unsafe_model", model)
+
+
+def _overlap(overlap: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a measure, as flags have them."""
+    search = {"overlap_search": overlap["search"]} if "search" in overlap else {}
+    return {"overlap_measure": overlap["measure"]} | search
+
+
+def _flag(name: str, value: str) -> str:
+    plain = "".join(c if c.isprintable() else "?" for c in value)
+    return f"--{name}={shlex.quote(plain)}" if plain else f"--{name}="

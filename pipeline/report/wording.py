@@ -1,0 +1,131 @@
+"""What the card, the datasheet and the Croissant file say alike of a set, in plain words."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from operator import attrgetter
+
+from pipeline.report.contents import as_code
+from pipeline.runs.documents import Funnel, Manifest
+from transforms.pages.parse_pages import PageCounts
+
+_NAMED_FILES = 5  # of each format
+# Why an image may not be used, as its host or the image itself says, among the details of fetching.
+_OPT_OUTS = (
+    *("robots", "robots_txt", "x_robots_tag", "tdm_reservation", "content_usage"),
+    *("xmp_data_mining", "c2pa"),
+)
+# Reasons of the funnel that say that somebody did not want a pair here.
+_UNWANTED = ("opted_out", "blocked", "taken_down")
+
+
+def sources(manifest: Manifest) -> list[str]:
+    """The input files by their format, in Markdown: by name, without the machine's folders."""
+    lines = []
+    for kind, group in groupby(sorted(manifest.input, key=attrgetter("format", "path")), _format):
+        files = list(group)
+        names = ", ".join(as_code(file.path.rpartition("/")[2]) for file in files[:_NAMED_FILES])
+        more = len(files) - _NAMED_FILES
+        tail = f", and {more:,} more, which `manifest.json` names" if more > 0 else ""
+        size = sum(file.bytes for file in files)
+        files_of = "1 file" if len(files) == 1 else f"{len(files):,} files"
+        lines.append(
+            f"{files_of} of format {kind if kind.isalnum() else as_code(kind)}, {size:,} bytes: "
+            f"{names}{tail}"
+        )
+    return lines
+
+
+_format = attrgetter("format")
+
+
+def span(first: str, last: str) -> str:
+    """As "on 2024-05-18", or "from 2024-05-18 to 2024-05-30"."""
+    return f"on {first}" if first == last else f"from {first} to {last}"
+
+
+def crawl_days(funnel: Funnel) -> str:
+    """When pages were crawled, as their archives say; "" where these do not."""
+    pages = funnel.pages
+    if not isinstance(pages, PageCounts) or not (pages.first_day and pages.last_day):
+        return ""
+    return span(pages.first_day, pages.last_day)
+
+
+def fetch_span(manifest: Manifest) -> str:
+    """When images were fetched; "" where none was."""
+    return span(manifest.fetched.first, manifest.fetched.last) if manifest.fetched else ""
+
+
+def opt_outs(funnel: Funnel) -> dict[str, int]:
+    """How many pairs are not in the set since somebody did not want them used, by how that was
+    said: details of `fetch_failed`, and reasons of the funnel."""
+    counts = {name: funnel.fetch.details.get(name, 0) for name in _OPT_OUTS}
+    for step in funnel.steps:
+        for reason in _UNWANTED:
+            counts[reason] = counts.get(reason, 0) + step.dropped.get(reason, 0)
+    return {name: count for name, count in counts.items() if count}
+
+
+def heeded(manifest: Manifest) -> str:
+    """Which wishes about the use of images were asked for, as a sentence in Markdown."""
+    if not manifest.fetched:
+        return "No image was fetched, so no host was asked."
+    directives = str(manifest.fetch["disallowed_header_directives"])
+    robots = "" if manifest.fetch["robots_txt"] else "not "
+    heard = f"with one of {as_code(directives)} was heeded" if directives else "was not heeded"
+    return (
+        f"While images were fetched, the hosts' `robots.txt` was {robots}asked, and an "
+        f"`X-Robots-Tag` {heard}."
+    )
+
+
+def contact(manifest: Manifest) -> str:
+    """What the last command gave that fetched anything, for takedowns; "" where none did."""
+    fetches = [manifest.fetch, *(retry.fetch for retry in manifest.retries or [])]
+    return next((str(fetch["contact"]) for fetch in reversed(fetches) if fetch.get("contact")), "")
+
+
+def _of_unsafe_images(manifest: Manifest) -> str:
+    model = manifest.unsafe_model
+    none_looked = "Nobody has looked at the images one by one."
+    if not model:
+        return (
+            "**Unsafe images**: pornographic, violent and otherwise shocking images are not "
+            f"filtered. {none_looked}"
+        )
+    return (
+        f"**Unsafe images that a classifier misses** ({as_code(model.path)}): images with a score "
+        f"above {manifest.rules['max_unsafe_score']} were dropped, and the scores of the others "
+        "are in the sidecars. How many it misses is not known. The usual classifier looks for "
+        f"pornography alone, not for violence or other shocking images. {none_looked}"
+    )
+
+
+def unfiltered(manifest: Manifest, text_only: bool) -> list[str]:
+    """What no rule of this run looked at, in plain words."""
+    rules, fetch = manifest.rules, manifest.fetch
+    of_all = [
+        "**Personal data**: names, faces and addresses in texts and images stay.",
+        "**Hateful, false or otherwise harmful texts**: no rule looks for them.",
+        "**Whether a text describes its image**: no model has compared the two.",
+    ]
+    if rules["language"]:
+        judged = "**Language**: a program judged each text, and errs; some are in other languages."
+    else:
+        judged = "**Language**: there was no rule, and texts of all languages were kept."
+    if text_only:
+        return [*of_all, judged, "**Images**: none was fetched, so no rule saw any."]
+    lines = [
+        _of_unsafe_images(manifest),
+        *of_all,
+        "**Watermarks, logos, placeholders and pictures of text**: no rule looks for them.",
+        "**Copies within the set**: an image that lies at two URLs is in the set twice, and images "
+        "that nearly equal each other stay.",
+        judged,
+    ]
+    if manifest.fetched and not fetch["robots_txt"]:
+        lines.append("**`robots.txt`** of the hosts was not asked.")
+    if manifest.fetched and not fetch["disallowed_header_directives"]:
+        lines.append("**`X-Robots-Tag`** of the answers was not heeded.")
+    return lines

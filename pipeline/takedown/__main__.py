@@ -1,0 +1,114 @@
+"""Takes pairs out of a finished set: those on lists of hosts, URLs, words, hashes.
+
+Only files that hold such a pair are rewritten. In rejected/ it is taken_down
+then, and nothing brings it back. Killed anywhere, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from pipeline.runs.beam_patches import quick_imports
+from stoppable import run_stoppable
+
+if TYPE_CHECKING:
+    from pipeline.takedown.take_down import Outcome
+
+NAME = "python -m pipeline.takedown"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def parser(name: str = NAME) -> argparse.ArgumentParser:
+    """The parser of the command's flags."""
+    usage = "%(prog)s OUT --blocklist=FILE,... [flags]"
+    made = _Parser(prog=name, usage=usage, description=__doc__, allow_abbrev=False)
+    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
+    made.add_argument(
+        "--blocklist",
+        required=True,
+        metavar="FILE,...",
+        help="what goes: see docs/manners.md",
+    )
+    made.add_argument("--dry_run", action="store_true", help="only tell what would go")
+    made.add_argument(
+        "--forget_blocked",
+        action="store_true",
+        help="leave neither URL nor text of what goes in rejected/",
+    )
+    for distance, default in (("phash", 6), ("pdq", 32)):
+        made.add_argument(
+            f"--min_blocked_{distance}_distance",
+            type=int,
+            default=default,
+            metavar="BITS",
+            help=f"least distance to a listed {distance} that stays ({default})",
+        )
+    return made
+
+
+def main(argv: Sequence[str], name: str = NAME) -> int:
+    """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
+    flags = parser(name).parse_args(list(argv))
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with quick_imports(argv):
+        from pipeline.inputs.find_blocklists import find_blocklists
+        from pipeline.options import UsageError
+        from pipeline.rules import Rules
+        from pipeline.takedown.take_down import dry_run, take_down
+    distances = flags.min_blocked_phash_distance, flags.min_blocked_pdq_distance
+    fields = ("min_blocked_phash_distance", "min_blocked_pdq_distance")
+    try:
+        dataclasses.replace(Rules(), **dict(zip(fields, distances, strict=True)))  # checks them
+        lists = find_blocklists(flags.blocklist, *distances)
+        if not lists.lists:
+            raise UsageError("--blocklist is empty; give files with what is to go")
+        do = dry_run if flags.dry_run else take_down
+        outcome = do(flags.set.rstrip("/") or flags.set, lists, forget=flags.forget_blocked)
+    except (UsageError, ValueError) as error:
+        return _ended(name, error, 2)
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+        return _ended(name, f"failed: {lines[-1].strip()}; the same command goes on", 1)
+    print(render(outcome, dry=flags.dry_run))
+    return 0
+
+
+def render(outcome: Outcome, *, dry: bool) -> str:
+    """As "taken down: 3 pairs (list.txt:host 3) of 1 of 100 shards; 2 dropped pairs …"."""
+    if not outcome.pairs and not outcome.dropped:
+        return "nothing in the set is on the list; nothing was changed"
+    kinds = ", ".join(f"{detail} {count:,}" for detail, count in outcome.details.items())
+    said = f"{outcome.pairs:,} pairs{f' ({kinds})' if kinds else ''}"
+    if outcome.of:
+        said += f" in {outcome.shards:,} of {outcome.of:,} shards"
+    said += f"; {outcome.dropped:,} pairs that were dropped before may not be read again"
+    return f"{'would be taken down' if dry else 'taken down'}: {said}"
+
+
+def _ended(name: str, why: object, status: int) -> int:
+    from pipeline.shown_texts import on_one_line
+
+    print(f"{name}: {on_one_line(str(why))}", file=sys.stderr)
+    return status
+
+
+def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
+    """`main` in a process that a signal ends within 5 s."""
+    stopped = f"{name}: stopped; the same command goes on from here"
+    return run_stoppable(
+        lambda: main(argv, name), stopped=stopped, stopped_status=1, name=f"{name}: "
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(stoppable_main(sys.argv[1:]))

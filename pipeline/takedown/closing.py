@@ -1,0 +1,170 @@
+"""The closing documents of a set from which pairs were taken: counted anew from what it dropped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from msgspec import UNSET, UnsetType
+
+from pipeline.report.closing import entries, renumbered, write_closing
+from pipeline.report.fetch_report import failed_fetches
+from pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
+from pipeline.runs.documents import Funnel, Manifest, Step, Takedown
+from pipeline.runs.work_folder import TakedownPlan, WrittenShard
+from pipeline.takedown.find_listed import in_order
+from transforms.columns.reasons import FETCH_FAILED, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
+from transforms.shards.failed_fetches import MOST_HOSTS, FailingHost, failures_by_host
+from transforms.shards.listed_pairs import Taken
+from transforms.shards.near_duplicates import NearDuplicates, count_near_duplicates, images_of
+from transforms.shards.rewrite_shards import batches_of
+from transforms.shards.shard_places import ShardPlaces
+from transforms.storage.matching import match
+from transforms.workers.summaries import Counts, add_by_name
+
+
+@dataclass
+class Recount:
+    """What the files of `rejected/` hold: rows by reason and detail, of each plane."""
+
+    texts: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)  # by detail
+    taken_down: int = 0
+
+    def add(self, name: str, reasons: Counter[str], failures: Counter[str]) -> None:
+        self.taken_down += reasons.pop(TAKEN_DOWN, 0)
+        (self.texts if name.startswith("text-") else self.images).update(reasons)
+        self.failures.update(failures)
+
+
+def _counted(path: str) -> tuple[Counter[str], Counter[str]]:
+    """How many rows of a file have each reason, and how many failed fetches each detail."""
+    reasons, failures = Counter[str](), Counter[str]()
+    for batch in batches_of(path, ["reason", "detail"]):
+        reasons.update(_values(batch["reason"]))
+        failed = batch.filter(pc.equal(batch["reason"], FETCH_FAILED))
+        failures.update(_values(failed["detail"]))
+    return reasons, failures
+
+
+def _values(column: pa.StringArray) -> dict[str, int]:
+    return {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}
+
+
+def recount(out: str) -> Recount:
+    """Counts the rows of `rejected/`."""
+    paths = [path for path, _ in match(f"{out}/rejected")]
+    total = Recount()
+    for path, counts in zip(paths, in_order(_counted, paths), strict=True):
+        total.add(Path(path).name, *counts)
+    return total
+
+
+def close_takedown(
+    out: str, work: str, plan: TakedownPlan, taken: Taken, shards: list[WrittenShard]
+) -> int:
+    """Writes the closing documents, the manifest last; returns how many pairs that were dropped
+    before may not be read again since.
+
+    Args:
+      shards: all of the set, as they are now.
+
+    Raises:
+      RuntimeError: the counts do not add up.
+    """
+    base, counted = plan.manifest, recount(out)
+    earlier = [] if isinstance(base.takedowns, UnsetType) else base.takedowns
+    of_before = counts_of(plan.funnel.steps, TAKEDOWN_STEPS).dropped.get(TAKEN_DOWN, 0)
+    dropped = counted.taken_down - of_before - plan.pairs
+    entry = Takedown(plan.day, plan.lists, plan.pairs, dropped, plan.forget)
+    pairs = base.pairs - plan.pairs
+    steps = _steps(plan.funnel, counted)
+    check_funnel(steps, pairs)
+    numbered = renumbered(out, work, shards)
+    manifest = replace(
+        base,
+        pairs=pairs,
+        shards=entries(numbered),
+        holdout=UNSET if base.holdout is UNSET else entries(numbered, held_out=True),
+        takedowns=[*earlier, entry],
+    )
+    closing = replace(
+        plan.funnel,
+        pairs=pairs,
+        steps=steps,
+        fetch=plan.funnel.fetch,
+        near_duplicates=_near_duplicates(out, plan.funnel, manifest, taken),
+    )
+    if counted.failures.total() != plan.funnel.fetch.failed:
+        failed = {f"{FETCH_FAILED}: {detail}": n for detail, n in counted.failures.items()}
+        hosts = _hosts(out, manifest)
+        closing = replace(closing, fetch=failed_fetches(plan.funnel.fetch.tried, failed, hosts))
+    write_closing(out, manifest, closing)
+    return dropped
+
+
+def _steps(before: Funnel, counted: Recount) -> list[Step]:
+    """The funnel with what was taken out as its last step."""
+    texts = Counts(before.steps[0].seen, 0, dict(counted.texts))
+    if any(step.step not in (*TEXT_STEPS, *TAKEDOWN_STEPS) for step in before.steps):
+        return whole_funnel(texts, Counts(dropped=dict(counted.images)), counted.taken_down)
+    table = funnel(texts, TEXT_STEPS)
+    taken = Counts(table[-1].kept, 0, {TAKEN_DOWN: counted.taken_down})
+    return table + funnel(taken, TAKEDOWN_STEPS)
+
+
+def _near_duplicates(
+    out: str, before: Funnel, manifest: Manifest, taken: Taken
+) -> NearDuplicates | UnsetType:
+    """The count without the images that are gone: only theirs and those like them are looked at."""
+    if isinstance(before.near_duplicates, UnsetType):
+        return UNSET
+    gone, places = taken.rows, ShardPlaces(out)
+    like = pa.array(gone["phash"].unique())
+
+    def left_in(shard: int) -> pa.Table:
+        phashes, urls = images_of(places.sidecar(shard))
+        there = pa.table({"phash": phashes, "url": urls})
+        return there.filter(pc.is_in(there["phash"], value_set=like))
+
+    images = gone.select(["phash", "url"])
+    left = pa.concat_tables([images.slice(0, 0), *in_order(left_in, manifest.holding)])
+    both = pa.concat_tables([left, images])
+    was, is_now = (
+        count_near_duplicates(*(table[name].to_numpy() for name in ("phash", "url")))
+        for table in (both, left)
+    )
+    counted = before.near_duplicates
+    return NearDuplicates(
+        counted.images - was.images + is_now.images, counted.hashes - was.hashes + is_now.hashes
+    )
+
+
+def _hosts(out: str, manifest: Manifest) -> list[FailingHost]:
+    """The hosts with the most failures."""
+    places = ShardPlaces(out)
+
+    def failures(shard: int) -> dict[str, dict[str, int]]:
+        columns = ["url", "reason", "detail"]
+        batches = list(batches_of(places.rejected(shard), columns))
+        return failures_by_host(pa.Table.from_batches(batches)) if batches else {}
+
+    return most_failing(in_order(failures, manifest.numbers))
+
+
+def most_failing(parts: Iterable[dict[str, dict[str, int]]]) -> list[FailingHost]:
+    """The hosts with the most failures, of counts by host and detail."""
+    hosts: dict[str, list[dict[str, int]]] = {}
+    for part in parts:
+        for host, details in part.items():
+            hosts.setdefault(host, []).append(details)
+    listed: Sequence[FailingHost] = [
+        FailingHost(total := add_by_name(details), sum(total.values()), host)
+        for host, details in hosts.items()
+    ]
+    return sorted(listed, key=lambda host: (-host.failed, host.host))[:MOST_HOSTS]

@@ -1,0 +1,96 @@
+"""What of a set is on a list: one pass over its sidecars, and one over what it dropped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pyarrow as pa
+
+from pipeline.runs.documents import Manifest
+from transforms.blocklists.blocklists import Blocklists
+from transforms.shards.listed_pairs import LISTED, Taken, listed_in_shard, listed_texts
+from transforms.shards.rewrite_shards import batches_of, rejected_batches
+from transforms.shards.shard_places import ShardPlaces
+from transforms.storage.matching import match
+
+THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass
+class Listed:
+    """What of a set is on a list.
+
+    Attributes:
+      rows: LISTED, the pairs that it holds.
+      shards: how many pairs each shard holds that are on a list, by its number. texts: the same of
+        files of `pairs/`.
+      dropped: how many rows of each file of `rejected/` name what is on a list, by its path.
+    """
+
+    rows: pa.Table
+    shards: dict[int, int] = field(default_factory=dict)
+    texts: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def details(self) -> dict[str, int]:
+        """How many of the pairs are on each list, by which kind of entry."""
+        return dict(sorted(Counter(self.rows["detail"].to_pylist()).items()))
+
+
+def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, history: bool) -> Listed:
+    """Looks through a finished set; changes nothing.
+
+    Args:
+      history: whether what earlier sets dropped is looked through, too.
+    """
+    places, original = ShardPlaces(out), manifest.resize["resize_mode"] == "original"
+
+    def of_shard(shard: int) -> pa.RecordBatch:
+        return listed_in_shard(places, shard, lists, original=original)
+
+    def of_texts(path: str) -> pa.RecordBatch:
+        parts = [listed_texts(pa.Table.from_batches([batch]), lists) for batch in batches_of(path)]
+        return pa.Table.from_batches(parts, LISTED).combine_chunks()
+
+    holding = manifest.holding
+    texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
+    of_shards = dict(zip(holding, in_order(of_shard, holding), strict=True))
+    of_files = dict(zip(texts, in_order(of_texts, texts), strict=True))
+    tables = [_table(rows) for rows in (*of_shards.values(), *of_files.values())]
+    listed = Listed(pa.concat_tables([LISTED.empty_table(), *tables]).combine_chunks())
+    listed.shards = {shard: len(rows) for shard, rows in of_shards.items() if len(rows)}
+    listed.texts = {path: len(rows) for path, rows in of_files.items() if len(rows)}
+    listed.dropped = _dropped(_rejected_files(out, history=history), Taken(listed.rows, lists))
+    return listed
+
+
+def _table(rows: pa.RecordBatch | pa.Table) -> pa.Table:
+    return rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+
+
+def _rejected_files(out: str, *, history: bool) -> list[str]:
+    of_history = [path for path, _ in match(f"{out}/history") if "/rejected/" in path]
+    of_history = of_history if history else []
+    return [path for path, _ in match(f"{out}/rejected")] + of_history
+
+
+def _dropped(paths: list[str], taken: Taken) -> dict[str, int]:
+    def count(path: str) -> int:
+        rows = (taken.details_of_dropped(batch) for batch in rejected_batches(path))
+        return sum(len(details) - details.null_count for details in rows)
+
+    counts = zip(paths, in_order(count, paths), strict=True)
+    return {path: rows for path, rows in counts if rows}
+
+
+def in_order(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
+    """Maps in a few threads; raises what one of them did."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(work, items)

@@ -1,0 +1,234 @@
+"""A takedown: what is on the lists is found, written down, taken out file by file, and told of.
+
+It holds the output as a run does. Before the first file changes, its plan is in `_temporary/`.
+Killed anywhere after that, the same command goes on from there. The manifest is written last.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from msgspec import UnsetType
+
+from pipeline.options import UsageError
+from pipeline.report.closing import written_of
+from pipeline.runs.clean import clean_work
+from pipeline.runs.documents import Funnel, Manifest
+from pipeline.runs.run_folder import named_lists
+from pipeline.runs.run_lock import Lock, take_lock
+from pipeline.runs.work_folder import RewrittenShards, TakedownPlan, WorkFolder, WrittenShard
+from pipeline.takedown.closing import close_takedown
+from pipeline.takedown.find_listed import Listed, find_listed, in_order
+from transforms.blocklists.blocklists import Blocklists
+from transforms.columns.hashing import UInt64s
+from transforms.shards.forget_examples import forget_examples
+from transforms.shards.listed_pairs import Taken
+from transforms.shards.renumber_shards import forget_renumbering
+from transforms.shards.rewrite_shards import Rewriting
+from transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from transforms.storage.documents import (
+    DocumentError,
+    find_document,
+    read_document,
+    write_document,
+)
+from transforms.storage.files import (
+    exists,
+    open_to_read,
+    remove,
+    write_atomically,
+)
+
+TAKEN = "taken_down.u64"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a takedown has taken out, or would take out.
+
+    Attributes:
+      details: how many pairs are on each list, by which kind of entry.
+      pairs, dropped: how many the set held, and how many rows of what it dropped name such pairs.
+      shards: how many shards hold some, of so many `of`.
+      rewritten: how many files of dropped pairs are written anew, beside those of the shards.
+    """
+
+    details: dict[str, int]
+    pairs: int
+    dropped: int
+    shards: int
+    of: int
+    rewritten: int
+
+
+def read_set(out: str) -> tuple[Manifest, Funnel]:
+    """The documents of a finished set.
+
+    Raises:
+      UsageError: it is none.
+    """
+    if not exists(f"{out}/manifest.json"):
+        raise UsageError(f"{out} holds no finished set: give the --output of a run that has ended")
+    try:
+        manifest = read_document(f"{out}/manifest.json", Manifest)
+        return manifest, read_document(f"{out}/funnel.json", Funnel)
+    except (DocumentError, FileNotFoundError) as error:
+        raise UsageError(f"{out} holds a set of another version of alignset: {error}") from error
+
+
+def dry_run(out: str, lists: Blocklists, *, forget: bool) -> Outcome:
+    """What a takedown would take out; nothing is written."""
+    manifest, _ = read_set(out)
+    listed = find_listed(out, manifest, lists, history=forget)
+    return _outcome(listed, manifest, _plan_of(out, listed)[1])
+
+
+def take_down(out: str, lists: Blocklists, *, forget: bool) -> Outcome:
+    """Takes what is on the lists out of a finished set.
+
+    Args:
+      out: its folder. forget: whether rows of `rejected/` then hold neither URL nor text of it.
+
+    Raises:
+      UsageError: there is no such set, or something else is under way in it.
+    """
+    read_set(out)
+    work = WorkFolder(f"{out}/_temporary")
+    lock = take_lock(work.path)
+    try:
+        return _Takedown(out, work, lists, lock).finish(forget=forget)
+    finally:
+        lock.release()
+        with suppress(OSError):
+            os.rmdir(work.path)
+
+
+class _Takedown:
+    def __init__(self, out: str, work: WorkFolder, lists: Blocklists, lock: Lock) -> None:
+        self.out, self.work, self.lists, self.lock = out, work, lists, lock
+
+    def finish(self, *, forget: bool) -> Outcome:
+        if exists(self.work.retry_base):
+            raise UsageError(
+                f"a --retry_failed of {self.out} was stopped; go on with it, and then give this"
+            )
+        plan = find_document(self.work.takedown, TakedownPlan)
+        if plan is None:
+            manifest = read_set(self.out)[0]
+            listed = find_listed(self.out, manifest, self.lists, history=forget)
+            plan = self._planned(listed, forget=forget)
+            if plan is None:
+                clean_work(self.out, self.work.path)
+                return _outcome(listed, manifest, [])
+        self._check_same(plan, forget=forget)
+        with open_to_read(self.work.takedown_pairs) as source:
+            taken = Taken(pq.read_table(source), self.lists)
+        rewritten = find_document(self.work.takedown_shards, RewrittenShards)
+        if rewritten is None:
+            rewritten = self._rewrite(plan, Rewriting(self.out, taken, self.work.path, forget))
+        self.lock.check()
+        self._tell_indexes(taken)
+        forget_examples(self.out, taken.details_of_dropped)
+        dropped = close_takedown(self.out, self.work.path, plan, taken, rewritten.shards)
+        clean_work(self.out, self.work.path)
+        held = set(plan.shards) & set(plan.manifest.holding)
+        of = len(plan.manifest.holding)
+        details = Listed(taken.rows).details
+        return Outcome(details, plan.pairs, dropped, len(held), of, len(plan.files))
+
+    def _planned(self, listed: Listed, *, forget: bool) -> TakedownPlan | None:
+        """The plan, written down; None where nothing is to be done."""
+        shards, files = _plan_of(self.out, listed)
+        if not shards and not files:
+            return None
+        manifest, funnel = read_set(self.out)
+        lists = named_lists(self.lists)
+        assert not isinstance(lists, UnsetType)
+        day = datetime.now(UTC).date().isoformat()
+        plan = TakedownPlan(day, lists, forget, len(listed.rows), shards, files, manifest, funnel)
+        # Of a command that was killed at its end.
+        forget_renumbering(self.work.path)
+        remove(self.work.takedown_shards)
+        write_atomically(self.work.takedown_pairs, lambda sink: pq.write_table(listed.rows, sink))
+        self.lock.check()
+        write_document(self.work.takedown, plan)
+        return plan
+
+    def _check_same(self, plan: TakedownPlan, *, forget: bool) -> None:
+        if plan.lists != named_lists(self.lists) or plan.forget != forget:
+            names = ", ".join(named.name for named in plan.lists)
+            flag = " --forget_blocked" if plan.forget else ""
+            raise UsageError(
+                f"a takedown of {self.out} with {names}{flag} was stopped; give just that to go "
+                "on with it"
+            )
+
+    def _rewrite(self, plan: TakedownPlan, rewriting: Rewriting) -> RewrittenShards:
+        def shard(number: int) -> WrittenShard:
+            self.lock.check()
+            stats = rewriting.shard(number)
+            return WrittenShard(number, stats.successes, stats.sha256)
+
+        def file(name: str) -> None:
+            self.lock.check()
+            path = f"{self.out}/{name}"
+            if name.startswith("pairs/"):
+                rewriting.texts(path, _rejected_of_texts(self.out, path))
+            else:
+                rewriting.dropped_file(path)
+
+        anew = {written.number: written for written in in_order(shard, plan.shards)}
+        list(in_order(file, plan.files))
+        shards = [anew.get(of.number, of) for of in written_of(plan.manifest)]
+        rewritten = RewrittenShards(shards)
+        write_document(self.work.takedown_shards, rewritten)
+        return rewritten
+
+    def _tell_indexes(self, taken: Taken) -> None:
+        """Adds the keys to those that an index of the set must leave out: ascending, uint64."""
+        path = f"{self.out}/{TAKEN}"
+        before = _keys(path) if exists(path) else np.zeros(0, np.uint64)
+        keys = np.union1d(before, taken.rows["key"].to_numpy()).astype("<u8")
+        write_atomically(path, lambda sink: sink.write(keys.tobytes()))
+
+
+def _keys(path: str) -> UInt64s:
+    with open_to_read(path) as source:
+        return np.frombuffer(source.read(), "<u8")
+
+
+def _rejected_of_texts(out: str, pairs: str) -> str:
+    return f"{out}/rejected/text-{Path(pairs).name}"
+
+
+def _plan_of(out: str, listed: Listed) -> tuple[list[int], list[str]]:
+    """The shards and the other files that are written anew: files below the output."""
+    places, shards = ShardPlaces(out), set(listed.shards)
+    files = set(listed.texts)
+    of_texts = {_rejected_of_texts(out, path) for path in listed.texts}
+    for path in set(listed.dropped) - of_texts:
+        kind, _, number = Path(path).stem.partition("-")
+        first = {"images": 0, "holdout": HOLDOUT}.get(kind)
+        shard = None if first is None or not number.isdigit() else first + int(number)
+        if shard is not None and places.rejected(shard) == path:
+            shards.add(shard)
+        else:
+            files.add(path)
+    return sorted(shards), sorted(path.removeprefix(f"{out}/") for path in files)
+
+
+def _outcome(listed: Listed, manifest: Manifest, files: list[str]) -> Outcome:
+    return Outcome(
+        listed.details,
+        len(listed.rows),
+        sum(listed.dropped.values()),
+        len(listed.shards),
+        len(manifest.holding),
+        len(files),
+    )

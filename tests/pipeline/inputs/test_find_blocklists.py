@@ -1,0 +1,57 @@
+"""Which blocklists a command names."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.inputs.find_blocklists import find_blocklists
+from pipeline.options import UsageError
+
+
+def found(*paths: object):
+    return find_blocklists(",".join(map(str, paths)), 6, 32)
+
+
+def test_none_and_some(tmp_path: Path) -> None:
+    assert found().lists == ()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(f"host:{name[0]}.example\n")
+    lists = find_blocklists(f"{tmp_path}/a.txt,{tmp_path}/b.txt", 5, 30)
+    assert [compiled.name for compiled in lists.lists] == ["a.txt", "b.txt"]
+    assert (lists.min_phash_distance, lists.min_pdq_distance) == (5, 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("gone", None, "there is no blocklist"),
+        ("bad", "example.com\n", "bad, line 1: 'example.com' does not begin with any of host:, "),
+        ("empty", "", "has no entry"),
+        ("pdq", f"pdq:{'0' * 64}", "need the package pdqhash: pip install pdqhash"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(
+    tmp_path: Path, name: str, body: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.inputs.find_blocklists.is_installed", lambda: False)
+    if body is not None:
+        (tmp_path / name).write_text(body)
+    with pytest.raises(UsageError) as error:
+        found(tmp_path / name)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_is_no_list(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no blocklist"):
+        found(tmp_path)
+
+
+def test_two_of_one_name_and_too_many_are_refused(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "l.txt").write_text("host:a.example\n")
+    with pytest.raises(UsageError, match=r"two blocklists are called l\.txt"):
+        found(tmp_path / "a/l.txt", tmp_path / "b/l.txt")
+    with pytest.raises(UsageError, match="takes 64 files; got 65"):
+        found(*["x"] * 65)

@@ -1,0 +1,186 @@
+"""What is on a blocklist is not in the set, and nothing is asked of a blocked host."""
+
+import hashlib
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import imagehash
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image as PillowImage
+
+from tests.support.command import digests, funnel, kept, manifest, run, succeed
+from tests.support.golden import FLAGS, TEXTS
+from tests.support.memory_files import FILES
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb, small_web
+
+COUNT = 24
+ROBOTS = "--robots_txt"
+
+
+class Blocked(NamedTuple):
+    """Pairs on two hosts, and lists that each of some kinds has an entry of."""
+
+    good: SmallWeb
+    bad: SmallWeb
+    folder: Path
+    expected: dict[str, str]  # detail by URL
+
+    @property
+    def source(self) -> Path:
+        return self.folder / "pairs.parquet"
+
+    @property
+    def lists(self) -> str:
+        return f"--blocklist={self.folder}/hosts.csv,{self.folder}/others.txt"
+
+
+def photo(number: int) -> bytes:
+    return encoded(photograph(900 + number), "JPEG")
+
+
+@pytest.fixture(scope="module")
+def blocked(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("blocklist")
+    with small_web() as good, small_web() as bad:
+        good.files |= {f"/g/{n}": photo(n) for n in range(COUNT)}
+        bad.files |= {f"/b/{n}": photo(50 + n) for n in range(3)}
+        named = bad.url.replace("127.0.0.1", "localhost")
+        urls = [f"{good.url}/g/{n}" for n in range(COUNT)] + [f"{named}/b/{n}" for n in range(3)]
+        texts = [*TEXTS[:COUNT], *TEXTS[30:33]]
+        texts[3] = "a photo of a forbidden word in the garden"
+        pq.write_table(pa.table({"url": urls, "caption": texts}), folder / "pairs.parquet")
+        (folder / "hosts.csv").write_text("host,why\nlocalhost,asked for it\n")
+        phash = imagehash.phash(PillowImage.open(io.BytesIO(photo(6))))
+        lines = {
+            1: f"url:{urls[1]}",
+            2: f"prefix:{good.url}/g/2?",
+            3: "text:Forbidden WORD",
+            4: f"sha256:{hashlib.sha256(photo(4)).hexdigest()}",
+            5: f"md5:{hashlib.md5(photo(5)).hexdigest()}",
+            6: f"phash:{phash}",
+        }
+        (folder / "others.txt").write_text("\n".join(lines.values()))
+        hits = {urls[n]: f"others.txt:{line.partition(':')[0]}" for n, line in lines.items()}
+        del hits[urls[2]]  # a prefix that is longer than the URL
+        hits |= dict.fromkeys(urls[COUNT:], "hosts.csv:host")
+        yield Blocked(good, bad, folder, hits)
+
+
+def rows(out: Path) -> list[dict]:
+    return [r for f in sorted(out.glob("rejected/*.parquet")) for r in pq.read_table(f).to_pylist()]
+
+
+def test_planted_matches_are_dropped_and_a_blocked_host_is_never_asked(
+    blocked: Blocked, tmp_path: Path
+) -> None:
+    out, asked = tmp_path / "set", len(blocked.good.requests)
+    succeed(blocked.source, out, *FLAGS, ROBOTS, blocked.lists)
+    assert {row["url"]: row["detail"] for row in rows(out)} == blocked.expected
+    assert {row["reason"] for row in rows(out)} == {"blocked"}
+    assert {row["detail"].partition(":")[2]: row["step"] for row in rows(out)} == {
+        **dict.fromkeys(("host", "url", "text"), "blocklist"),
+        **dict.fromkeys(("sha256", "md5", "phash"), "blocked_images"),
+    }
+    assert all(row["thumbnail"] is None for row in rows(out))
+    assert len(kept(out)) == COUNT + 3 - len(blocked.expected)
+    assert blocked.bad.requests == []  # not even its robots.txt
+    requests = blocked.good.requests[asked:]
+    assert not {"/g/1", "/g/3"} & {*requests}
+    assert "/g/4" in requests
+    dropped = {step["step"]: step["dropped"] for step in funnel(out)["steps"]}
+    assert (dropped["blocklist"], dropped["blocked_images"]) == ({"blocked": 5}, {"blocked": 3})
+    said = manifest(out)["blocklists"]
+    assert [entry["name"] for entry in said] == ["hosts.csv", "others.txt"]
+    body = (blocked.folder / "others.txt").read_bytes()
+    assert said[1]["sha256"] == hashlib.sha256(body).hexdigest()
+    assert said[1]["entries"]["phash"] == 1
+    assert "hosts.csv" in (out / "README.md").read_text()
+    assert not (out / "_temporary").exists()
+
+
+def test_rows_may_be_left_without_what_they_tell(blocked: Blocked, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    succeed(blocked.source, out, *FLAGS, blocked.lists, "--forget_blocked")
+    found = rows(out)
+    assert len(found) == len(blocked.expected)
+    for row in found:
+        assert row["key"]
+        assert row["url"] is row["caption"] is row["page_url"] is None
+    from pipeline.look.__main__ import main as look
+
+    assert look([str(out), "--reason=blocked", f"--output={tmp_path}/look.png"]) == 0
+    again = tmp_path / "again"
+    succeed(out, again, *FLAGS, "--min_image_side=101", "--also_rejected=all")
+    assert len(kept(again)) == len(kept(out))  # `all` does not bring them back
+
+
+def test_lists_in_a_store_and_other_workers_give_the_same_set(
+    blocked: Blocked, tmp_path: Path
+) -> None:
+    FILES.clear()
+    stored = []
+    for name in ("hosts.csv", "others.txt"):
+        FILES[f"mem://lists/{name}"] = (blocked.folder / name).read_bytes()
+        stored.append(f"mem://lists/{name}")
+    succeed(blocked.source, tmp_path / "a", *FLAGS, blocked.lists, "--batch_rows=3")
+    succeed(blocked.source, tmp_path / "b", *FLAGS, f"--blocklist={','.join(stored)}")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
+def test_another_list_is_another_run(blocked: Blocked, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    succeed(blocked.source, out, *FLAGS, blocked.lists)
+    assert "is finished: nothing to do" in succeed(blocked.source, out, *FLAGS, blocked.lists).err
+    for lists in ((), (f"--blocklist={blocked.folder}/hosts.csv",)):
+        ended = run(blocked.source, out, *FLAGS, *lists)
+        assert ended.status == 2
+        assert "other blocklists" in ended.err
+
+
+def test_a_retry_asks_the_lists_that_it_is_given(blocked: Blocked, tmp_path: Path) -> None:
+    out, web = tmp_path / "set", blocked.good
+    lost = {path: web.files.pop(path) for path in ("/g/7", "/g/8", "/g/9")}
+    try:
+        succeed(blocked.source, out, *FLAGS, blocked.lists)
+    finally:
+        web.files |= lost
+    before, retry = len(kept(out)), "--retry_failed=all"
+    assert "other blocklists" in run(blocked.source, out, *FLAGS, retry).err
+    longer = tmp_path / "longer.txt"
+    entries = [f"url:{web.url}/g/7", f"sha256:{hashlib.sha256(photo(8)).hexdigest()}"]
+    longer.write_text("\n".join([(blocked.folder / "others.txt").read_text(), *entries]))
+    asked = len(web.requests)
+    succeed(blocked.source, out, *FLAGS, f"--blocklist={longer}", retry)
+    assert len(kept(out)) == before + 1
+    assert sorted(web.requests[asked:]) == ["/g/8", "/g/9"]
+    details = {row["url"]: row["detail"] for row in rows(out)}
+    assert details[f"{web.url}/g/7"] == "longer.txt:url"
+    assert details[f"{web.url}/g/8"] == "longer.txt:sha256"
+    (retried,) = manifest(out)["retries"]
+    assert [entry["name"] for entry in retried["blocklists"]] == ["longer.txt"]
+    stats = [json.loads(path.read_text()) for path in out.glob("shards/*_stats.json")]
+    assert sum(of["reasons"].get("blocked", 0) for of in stats) == 3 + 2
+    shutil.rmtree(out)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--blocklist=nowhere.txt"], "there is no blocklist 'nowhere.txt'"),
+        (["--forget_blocked"], "has no effect, since there is no blocklist"),
+        (["--min_blocked_phash_distance=3"], "has no effect, since there is no blocklist"),
+    ],
+)
+def test_flags_that_cannot_be_used(
+    blocked: Blocked, tmp_path: Path, flags: list[str], said: str
+) -> None:
+    ended = run(blocked.source, tmp_path / "set", *FLAGS, *flags)
+    assert ended.status == 2
+    assert said in ended.err
+    assert not (tmp_path / "set").exists()

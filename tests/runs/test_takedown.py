@@ -1,0 +1,390 @@
+"""What is taken down is gone from a finished set, wherever the command is killed."""
+
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import tarfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image as PillowImage
+
+from pipeline.takedown.__main__ import main
+from tests.support.command import digests, fates, funnel, kept, manifest, run, samples, succeed
+from tests.support.forks import start
+from tests.support.golden import FLAGS, TEXTS
+from tests.support.picture_files import encoded, photograph
+from tests.support.small_web import SmallWeb, small_web
+
+COUNT, LOST = 100, 95  # pairs, and from where on their images are not there
+SHARDS = "--samples_per_shard=5"
+HELD = (*FLAGS, SHARDS, "--holdout=0.1")
+
+
+class Finished(NamedTuple):
+    """A finished set of some twenty shards, and the web that it is of."""
+
+    web: SmallWeb
+    source: Path
+    out: Path
+
+    def url(self, number: int) -> str:
+        return f"{self.web.url}/t/{number}"
+
+    def copy(self, folder: Path) -> Path:
+        return Path(shutil.copytree(self.out, folder / f"set-{len(list(folder.iterdir()))}"))
+
+
+def photo(number: int) -> bytes:
+    return encoded(photograph(300 + number), "JPEG")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("takedown")
+    with small_web() as web:
+        web.files |= {f"/t/{n}": photo(n) for n in range(LOST)}
+        web.files["/t/3"] = web.files["/t/2"]  # near-duplicates
+        urls = [f"{web.url}/t/{n}" for n in range(COUNT)]
+        pairs = [*zip(urls, TEXTS[:COUNT], strict=True)]
+        pairs += [(urls[7], TEXTS[110]), (urls[7], "the dog"), (urls[8], "too few"), pairs[9]]
+        columns = {"url": [url for url, _ in pairs], "caption": [text for _, text in pairs]}
+        pq.write_table(pa.table(columns), folder / "pairs.parquet")
+        succeed(folder / "pairs.parquet", folder / "set", *HELD)
+        yield Finished(web, folder / "pairs.parquet", folder / "set")
+
+
+def taken(out: Path, folder: Path, *entries: str, flags: tuple[str, ...] = ()) -> int:
+    (folder / "take.txt").write_text("\n".join(entries))
+    return main([str(out), f"--blocklist={folder}/take.txt", *flags])
+
+
+def rows(out: Path) -> list[dict]:
+    return [r for f in sorted(out.glob("rejected/*.parquet")) for r in pq.read_table(f).to_pylist()]
+
+
+def gone(out: Path) -> dict[tuple[str, str], str]:
+    return {
+        (row["url"], row["caption"]): row["detail"]
+        for row in rows(out)
+        if row["reason"] == "taken_down"
+    }
+
+
+def stored(out: Path) -> dict[str, str]:
+    """The keys of all kept pairs, held out or not, with their URLs."""
+    files = [*out.glob("shards/*.parquet"), *out.glob("holdout/*.parquet")]
+    return {row["key"]: row["url"] for f in files for row in pq.read_table(f).to_pylist()}
+
+
+def check(out: Path) -> None:
+    """All documents and files of a set agree."""
+    said, counted = manifest(out), funnel(out)
+    assert said["pairs"] == counted["pairs"] == len(stored(out))
+    seen = counted["steps"][0]["seen"]
+    assert seen == len(stored(out)) + len(rows(out))
+    reasons = Counter(row["reason"] for row in rows(out))
+    told: Counter[str] = Counter()
+    for step in counted["steps"]:
+        told.update({reason: n for reason, n in step["dropped"].items() if n})
+    assert told == reasons
+    failed = Counter(row["detail"] for row in rows(out) if row["reason"] == "fetch_failed")
+    assert counted["fetch"]["details"] == failed
+    for folder, name in (("shards", "shards"), ("holdout", "holdout")):
+        numbers = sorted(number for number, entry in said[name].items() if entry["pairs"])
+        assert [int(number) for number in numbers] == list(range(len(numbers)))
+        assert len(list((out / folder).glob("*.tar"))) == len(numbers)
+        for number, entry in said[name].items():
+            stats = json.loads((out / folder / f"{number}_stats.json").read_text())
+            assert (stats["successes"], stats["sha256"]) == (entry["pairs"], entry["sha256"])
+            if entry["pairs"]:
+                body = (out / folder / f"{number}.tar").read_bytes()
+                assert hashlib.sha256(body).hexdigest() == entry["sha256"]
+                whole(out / folder / number)
+    assert not (out / "_temporary").exists()
+
+
+def whole(stem: Path) -> None:
+    """A reader meets no half of a shard: its tar can be read, and has each key of its sidecar."""
+    with tarfile.open(stem.with_suffix(".tar")) as tar:
+        names = [member.name for member in tar if tar.extractfile(member).read() is not None]
+    keys = Counter(name.partition(".")[0] for name in names)
+    assert set(keys.values()) == {3}
+    assert {*pq.read_table(stem.with_suffix(".parquet"))["key"].to_pylist()} <= keys.keys()
+
+
+def test_one_match_rewrites_one_shard(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = finished.copy(tmp_path)
+    url = finished.url(20)
+    before, already = digests(out), len(finished.web.requests)
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.tar")}
+    assert taken(out, tmp_path, f"url:{url}", flags=("--dry_run",)) == 0
+    assert "would be taken down: 1 pairs (take.txt:url 1) in 1 of " in capsys.readouterr().out
+    assert digests(out) == before
+    assert taken(out, tmp_path, f"url:{url}") == 0
+    assert "taken down: 1 pairs (take.txt:url 1) in 1 of " in capsys.readouterr().out
+    after = digests(out)
+    changed = {name for name in before if after.get(name) != before[name]}
+    stems = {Path(name).name.partition(".")[0].removesuffix("_stats") for name in changed}
+    documents = {"README", "manifest", "funnel", "croissant", "datasheet"}
+    assert len({stem.rpartition("-")[2] for stem in stems - documents}) == 1
+    assert after.keys() - before.keys() == {"taken_down.u64"}
+    rewritten = [path for path, at in times.items() if path.stat().st_mtime_ns != at]
+    assert len(rewritten) == 1
+    assert url not in stored(out).values()
+    assert gone(out) == {(url, TEXTS[20]): "take.txt:url"}
+    check(out)
+    (entry,) = manifest(out)["takedowns"]
+    now = time.time()
+    assert entry["day"] in {time.strftime("%Y-%m-%d", time.gmtime(at)) for at in (now, now - 60)}
+    body = (tmp_path / "take.txt").read_bytes()
+    assert entry["lists"] == [
+        {"name": "take.txt", "sha256": hashlib.sha256(body).hexdigest(), "entries": {"url": 1}}
+    ]
+    assert (entry["pairs"], entry["dropped"], entry["forgotten"]) == (1, 0, False)
+    assert "Taken down" in (out / "README.md").read_text()
+    keys = np.fromfile(out / "taken_down.u64", "<u8")
+    (row,) = [row for row in rows(out) if row["reason"] == "taken_down"]
+    assert [f"{key:016x}" for key in keys] == [row["key"]]
+    assert finished.web.requests[already:] == []
+    # What is left of the shard has the bytes that it would have if the pair had never been there.
+    old, new = samples(finished.out), samples(out)
+    assert new == {key: files for key, files in old.items() if key != row["key"]}
+
+
+def test_each_kind_of_entry(finished: Finished, tmp_path: Path) -> None:
+    out = finished.copy(tmp_path)
+    (key,) = [key for key, url in stored(out).items() if url == finished.url(10)]
+    phash = imagehash.phash(PillowImage.open(io.BytesIO(photo(14))))
+    entries = {
+        10: f"key:{key}",
+        11: f"sha256:{hashlib.sha256(photo(11)).hexdigest()}",
+        12: f"md5:{hashlib.md5(photo(12)).hexdigest()}",
+        13: f"sha1:{hashlib.sha1(photo(13)).hexdigest()}",
+        14: f"phash:{phash}",
+        15: f"text:{TEXTS[15]}",
+        16: f"prefix:{finished.url(16)}",
+    }
+    assert taken(out, tmp_path, *entries.values()) == 0
+    assert gone(out) == {
+        (finished.url(n), TEXTS[n]): f"take.txt:{entry.partition(':')[0]}"
+        for n, entry in entries.items()
+    }
+    check(out)
+
+
+def test_a_host_takes_all_and_nothing_of_it_comes_back(finished: Finished, tmp_path: Path) -> None:
+    out = finished.copy(tmp_path)
+    assert taken(out, tmp_path, "host:127.0.0.1", flags=("--forget_blocked",)) == 0
+    assert stored(out) == {}
+    assert {row["reason"] for row in rows(out)} == {"taken_down"}
+    assert all(row["url"] is row["caption"] is None for row in rows(out))
+    check(out)
+    already = len(finished.web.requests)
+    run(finished.source, out, *HELD, "--retry_failed=all")
+    ended = run(out, tmp_path / "again", *FLAGS, "--also_rejected=all", "--holdout=0.1")
+    assert ended.status != 0
+    assert finished.web.requests[already:] == []
+
+
+def test_other_pairs_of_an_image_that_is_taken_down_go_too(
+    finished: Finished, tmp_path: Path
+) -> None:
+    """Those that other rules had dropped: a looser rule, or another fetch, would bring it back."""
+    out = finished.copy(tmp_path)
+    urls = [finished.url(n) for n in (7, 8, 9, 95)]
+    entries = [f"sha256:{hashlib.sha256(photo(n)).hexdigest()}" for n in (7, 8, 9)]
+    assert taken(out, tmp_path, *entries, f"url:{urls[3]}") == 0
+    assert {url for url, _ in gone(out)} == set(urls)
+    assert len([row for row in rows(out) if row["reason"] == "taken_down"]) == 7 + 1
+    (entry,) = manifest(out)["takedowns"]
+    assert (entry["pairs"], entry["dropped"]) == (4, 4)
+    assert funnel(out)["fetch"]["failed"] == COUNT - LOST - 1
+    assert funnel(out)["fetch"]["hosts"][0]["failed"] == COUNT - LOST - 1
+    check(out)
+    again = tmp_path / "again"
+    succeed(out, again, *HELD, "--min_words=2", "--also_rejected=all")
+    assert not {fate.url for fate in kept(again)} & set(urls)
+    web = finished.web
+    web.files |= {f"/t/{n}": photo(n) for n in range(LOST, COUNT)}
+    try:
+        succeed(finished.source, out, *HELD, "--retry_failed=all")
+    finally:
+        for n in range(LOST, COUNT):
+            del web.files[f"/t/{n}"]
+    assert {url for url, _ in gone(out)} == set(urls)
+    assert len(stored(out)) == manifest(out)["pairs"] == COUNT + 1 - 4 - 1
+    assert len(manifest(out)["takedowns"]) == 1
+
+
+def test_the_pair_alone_goes_where_its_text_is_listed(finished: Finished, tmp_path: Path) -> None:
+    out = finished.copy(tmp_path)
+    assert taken(out, tmp_path, f"text:{TEXTS[110]}") == 0
+    assert gone(out) == {(finished.url(7), TEXTS[110]): "take.txt:text"}
+    assert finished.url(7) in stored(out).values()
+    check(out)
+
+
+def test_near_duplicates_are_counted_without_what_is_gone(
+    finished: Finished, tmp_path: Path
+) -> None:
+    out = finished.copy(tmp_path)
+    before = funnel(out)["near_duplicates"]
+    assert taken(out, tmp_path, f"url:{finished.url(2)}") == 0
+    after = funnel(out)["near_duplicates"]
+    assert after == {"images": before["images"] - 2, "hashes": before["hashes"] - 1}
+    assert taken(out, tmp_path, f"url:{finished.url(30)}") == 0
+    assert funnel(out)["near_duplicates"] == after
+    assert len(manifest(out)["takedowns"]) == 2
+    assert len(np.fromfile(out / "taken_down.u64", "<u8")) == 2
+    check(out)
+
+
+def test_nothing_on_the_list_changes_nothing(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = finished.copy(tmp_path)
+    assert taken(out, tmp_path, "host:elsewhere.example") == 0
+    assert capsys.readouterr().out == "nothing in the set is on the list; nothing was changed\n"
+    assert digests(out) == digests(finished.out)
+
+
+def test_a_set_of_texts_alone(finished: Finished, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    flags = [flag for flag in FLAGS if "_images_per" in flag or "_texts_per" in flag]
+    succeed(finished.source, out, "--text_only", *flags)
+    count = len(fates(out))
+    entries = (f"url:{finished.url(7)}", "text:garden")
+    assert taken(out, tmp_path, *entries, flags=("--forget_blocked",)) == 0
+    left = kept(out)
+    assert left
+    assert not any(f.url == finished.url(7) or "garden" in f.caption for f in left)
+    assert manifest(out)["pairs"] == funnel(out)["pairs"] == len(left)
+    assert len(left) + len(rows(out)) == count == funnel(out)["steps"][0]["seen"]
+    assert funnel(out)["steps"][-1]["step"] == "takedown"
+    assert not any(row["url"] == finished.url(7) for row in rows(out))
+
+
+ENTRIES = tuple(f"prefix:http://127.0.0.1:{{port}}/t/{n}" for n in (1, 5, 95))
+
+
+class Killed(BaseException):
+    """In place of a signal."""
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, when: int) -> Callable[[], int]:
+    """Has the process die before so many changes of the set's files; gives how many there were."""
+    from transforms.storage import files
+
+    changes = 0
+
+    def counted(name: str) -> None:
+        real = getattr(os, name)
+
+        def change(*args, **kwargs):
+            nonlocal changes
+            changes += 1
+            if changes > when:
+                raise Killed(name)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(files.os, name, change)
+
+    counted("replace")
+    return lambda: changes
+
+
+def test_killed_before_any_change_it_goes_on_and_no_reader_meets_half_a_shard(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = str(finished.web.server_port)
+    entries = [entry.replace("{port}", port) for entry in ENTRIES]
+    whole_set = finished.copy(tmp_path)
+    with monkeypatch.context() as patched:
+        changes = dying(patched, 10_000)
+        assert taken(whole_set, tmp_path, *entries) == 0
+    check(whole_set)
+    count, expected = changes(), digests(whole_set)
+    seed = random.randrange(1 << 32)
+    print("seed", seed, "changes", count)
+    moments = {0, 1, 2, 3, count - 1, count - 2, count - 3, count - 4}
+    moments |= {*random.Random(seed).sample(range(count), 8)}
+    for when in sorted(moments):
+        out = finished.copy(tmp_path)
+        with monkeypatch.context() as patched:
+            dying(patched, when)
+            with pytest.raises(Killed):
+                taken(out, tmp_path, *entries)
+        for stem in {*out.glob("*/*.tar")}:
+            whole(stem.with_suffix(""))
+        if (out / "_temporary/takedown.json").exists():
+            ended = run(finished.source, out, *HELD)
+            assert (ended.status, "a takedown of" in ended.err) == (2, True)
+        assert taken(out, tmp_path, *entries) == 0
+        assert digests(out) == expected, when
+        shutil.rmtree(out)
+
+
+def test_killed_by_a_signal(finished: Finished, tmp_path: Path) -> None:
+    port = str(finished.web.server_port)
+    (tmp_path / "take.txt").write_text("\n".join(ENTRIES).replace("{port}", port))
+    flag = f"--blocklist={tmp_path}/take.txt"
+    expected, out = finished.copy(tmp_path), finished.copy(tmp_path)
+    assert main([str(expected), flag]) == 0
+    child = start("pipeline.takedown.__main__:main", str(out), flag)
+    while child.poll() is None and not (out / "_temporary/takedown.json").exists():
+        time.sleep(0.001)
+    if child.poll() is None:
+        os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    assert main([str(out), flag]) == 0
+    assert digests(out) == digests(expected)
+
+
+def test_what_cannot_be_done_is_one_line(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = finished.copy(tmp_path)
+    (tmp_path / "bad.txt").write_text("example.com\n")
+    (tmp_path / "good.txt").write_text("host:a.example\n")
+    good = f"--blocklist={tmp_path}/good.txt"
+    for args, said in (
+        ([str(out), f"--blocklist={tmp_path}/bad.txt"], "does not begin with any of host:"),
+        ([str(out), "--blocklist="], "--blocklist is empty"),
+        ([str(tmp_path / "none"), good], "holds no finished set"),
+        ([str(out), good, "--min_blocked_phash_distance=99"], "must be from 0 to 64"),
+    ):
+        assert main(args) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
+    assert digests(out) == digests(finished.out)
+
+
+def test_another_list_does_not_go_on_with_a_takedown_that_was_stopped(
+    finished: Finished,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    out = finished.copy(tmp_path)
+    with monkeypatch.context() as patched:
+        dying(patched, 4)
+        with pytest.raises(Killed):
+            taken(out, tmp_path, f"url:{finished.url(40)}")
+    assert taken(out, tmp_path, f"url:{finished.url(41)}") == 2
+    assert "with take.txt was stopped; give just that" in capsys.readouterr().err

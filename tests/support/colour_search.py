@@ -1,0 +1,112 @@
+"""A model that knows colours by their names, and a small index of plain pictures by it."""
+
+import contextlib
+import io
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tests.support.train_shards import COLOURS
+from train.search.make_index import Added, Making, add_sources
+from train.search.opened_index import OpenedIndex
+from train.search.pictures import find_sources
+from train.search.serve import Server
+
+WIDTH = 32
+
+
+class ColourModel:
+    """An embedder: a picture is its mean colour, and a text the mean of the colours it names.
+
+    Attributes:
+      calls: how many texts were embedded at once, each time.
+    """
+
+    kind, width = "colours", WIDTH
+
+    def __init__(self, name: str = "colours", seed: int = 0):
+        self.name, self.digest = name, f"{seed:02x}" * 32
+        self.calls: list[int] = []
+        self._axes = np.random.default_rng(seed).normal(size=(3, WIDTH)).astype(np.float32)
+
+    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        means = [np.asarray(image, np.float32).mean(axis=(0, 1)) for image in images]
+        return self._unit(np.stack(means))
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        self.calls.append(len(texts))
+        rows = []
+        for text in texts:
+            named = [rgb for name, rgb in COLOURS.items() if name in text.lower()]
+            rows.append(np.mean(named or [(90, 90, 91)], axis=0))
+        return self._unit(np.array(rows, np.float32))
+
+    def _unit(self, colours: np.ndarray) -> np.ndarray:
+        rows = (colours - 127.5) @ self._axes + 1e-3
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def drawn(
+    colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (120, 90)
+) -> Image.Image:
+    """A plain picture with a few shapes of nearly its colour, which tell pictures apart."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", size, colour)
+    draw = ImageDraw.Draw(image)
+    for _ in range(6):
+        x, y = random.integers(0, size[0] - 20), random.integers(0, size[1] - 20)
+        shade = tuple(
+            int(v) for v in np.clip(np.array(colour) + random.integers(-40, 40, 3), 0, 255)
+        )
+        draw.ellipse((x, y, x + 35, y + 25), fill=shade)
+    return image
+
+
+def picture_bytes(image: Image.Image, kind: str = "JPEG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def picture_folder(folder: Path, each: int = 6) -> Path:
+    """So many pictures of each colour in folders of their names, with captions beside them."""
+    for colour, (name, rgb) in enumerate(COLOURS.items()):
+        (folder / name).mkdir(parents=True)
+        for number in range(each):
+            size = (120, 90) if number % 2 else (80, 130)
+            path = folder / name / f"{number}.jpg"
+            path.write_bytes(picture_bytes(drawn(rgb, 100 * colour + number, size)))
+            path.with_suffix(".txt").write_text(f"a {name} picture, number {number}\nmore\n")
+    return folder
+
+
+def making(**changes: object) -> Making:
+    values = {
+        "batch_size": 8,
+        "thumbnail_px": 64,
+        "threads": 2,
+        "tell": lambda count: None,
+        "say": lambda line: None,
+    }
+    return Making(**(values | changes))  # type: ignore[arg-type]
+
+
+def index_of(data: Path, folder: Path, model: ColourModel | None = None) -> Added:
+    """An index of a folder or of shards, by the model of colours."""
+    return add_sources(folder, find_sources(str(data)), model or ColourModel(), making())
+
+
+@contextlib.contextmanager
+def serving(index: OpenedIndex, *, requests_per_minute: int = 1_000_000) -> Iterator[str]:
+    """The URL of a server of an index, without the slash at its end."""
+    server = Server(index, ColourModel, ("127.0.0.1", 0), requests_per_minute)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.url.rstrip("/")
+    finally:
+        server.stop()
+        thread.join()

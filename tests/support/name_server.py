@@ -1,0 +1,93 @@
+"""A real name server on loopback, which does what the first part of a name says."""
+
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_A = 1
+
+
+class NameServer:
+    """Answers `silent…` never, `servfail…` that it cannot tell, `no…` that there is no such name,
+    and all others with 127.0.0.1; `short…` for a second only.
+
+    Attributes:
+      asked: how often each name was asked for, by A.
+      is_down: whether it answers nobody.
+      delay_s: before each answer.
+    """
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.asked: Counter[str] = Counter()
+        self.is_down = False
+        self.delay_s = delay_s
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._socket.bind(("127.0.0.1", 0))
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def serve(self) -> None:
+        while True:
+            try:
+                data, sender = self._socket.recvfrom(512)
+            except OSError:  # closed
+                return
+            if not data:
+                return
+            answer = self._answer(data)
+            if answer is None:
+                continue
+            if self.delay_s:
+                timer = threading.Timer(self.delay_s, self._send, (answer, sender))
+                timer.daemon = True
+                timer.start()
+            else:
+                self._send(answer, sender)
+
+    def _send(self, answer: bytes, sender: tuple[str, int]) -> None:
+        if self._socket.fileno() >= 0:
+            self._socket.sendto(answer, sender)
+
+    def _answer(self, data: bytes) -> bytes | None:
+        labels, at = [], 12
+        while data[at]:
+            labels.append(data[at + 1 : at + 1 + data[at]])
+            at += 1 + data[at]
+        name = b".".join(labels).decode().lower()
+        (kind,) = struct.unpack(">H", data[at + 1 : at + 3])
+        self.asked[name] += kind == _A
+        if self.is_down or name.startswith("silent"):
+            return None
+        code = 2 if name.startswith("servfail") else 3 if name.startswith("no") else 0
+        if name.endswith(".invalid"):
+            code = 3
+        found = not code and kind == _A
+        head = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, found, 0, 0)
+        ttl = 1 if name.startswith("short") else 300
+        record = struct.pack(">HHHIH", 0xC00C, _A, 1, ttl, 4) + bytes([127, 0, 0, 1])
+        return head + data[12 : at + 5] + (record if found else b"")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextmanager
+def name_server(delay_s: float = 0.0) -> Iterator[NameServer]:
+    """The server while the block runs."""
+    server = NameServer(delay_s)
+    thread = threading.Thread(target=server.serve, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        wake = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        host, port = server.address.split(":")
+        wake.sendto(b"", (host, int(port)))
+        thread.join()
+        server.close()

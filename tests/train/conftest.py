@@ -1,0 +1,49 @@
+"""Where the trainer's tests compute: on the CPU, and those that ask for a device on a GPU too, if
+there is one."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from train.model.kernels import CPU, GPU
+from train.runs import device as devices
+
+
+class Machine(NamedTuple):
+    device: torch.device
+    kernels: str  # which code the layers run
+
+
+GPUS = ["cuda"] if torch.cuda.is_available() else []
+# The kernels for a GPU are right wherever they run.
+MACHINES = [Machine(torch.device("cpu"), CPU), Machine(torch.device("cpu"), GPU)]
+MACHINES += [Machine(torch.device(name), GPU) for name in GPUS]
+
+
+@pytest.fixture(params=["cpu", *GPUS])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Each device that is there, computing as exactly as it can."""
+    return on(torch.device(request.param), monkeypatch)
+
+
+@pytest.fixture(params=MACHINES, ids=lambda machine: f"{machine.device}, {machine.kernels} kernels")
+def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    on(request.param.device, monkeypatch)
+    return request.param
+
+
+def on(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    monkeypatch.setattr(devices, "gpu_is_there", lambda: device.type == "cuda")
+    for setting in ("allow_tf32", "benchmark"):
+        monkeypatch.setattr(torch.backends.cudnn, setting, False)
+    return device
+
+
+@pytest.fixture(scope="session", autouse=True)
+def others_on_the_cpu() -> Iterator[None]:
+    """What runs within a test does not take a GPU that the test did not ask for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "gpu_is_there", lambda: False)
+        yield

@@ -1,0 +1,71 @@
+"""The device of a run: which it is, how exactly it computes, what it can hold."""
+
+import pytest
+import torch
+
+from train.errors import SettingsError
+from train.runs import device as devices
+from train.runs.device import (
+    find_device,
+    free_host_memory,
+    full_precision,
+    memory_of,
+    prepare_device,
+)
+
+
+def test_a_device_by_its_name(device):
+    assert find_device("auto").type == device.type
+    assert find_device("cpu").type == "cpu"
+    if device.type == "cuda":
+        assert find_device("cuda").type == "cuda"
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(SettingsError, match="--device=cuda: torch finds no GPU"):
+        find_device("cuda")
+
+
+@pytest.fixture
+def restored():
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    kept = cudnn.benchmark, cudnn.allow_tf32
+    yield
+    cudnn.benchmark, cudnn.allow_tf32 = kept
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize(
+    ("precision", "of_products"), [("bf16", "high"), ("fp32", "high"), ("highest", "highest")]
+)
+def test_a_gpu_computes_as_exactly_as_is_said(restored, precision: str, of_products: str):
+    prepare_device(torch.device("cuda"), precision)
+    assert torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.allow_tf32 == (precision != "highest")
+    assert torch.get_float32_matmul_precision() == of_products
+    with full_precision():  # as for the loss
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == of_products
+
+
+def test_nothing_is_set_for_a_cpu():
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    prepare_device(torch.device("cpu"), "bf16")
+    assert before == (cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision())
+
+
+def test_memory_of_a_device(device):
+    assert memory_of(device) > 1 << 28
+
+
+def test_memory_of_a_container_is_what_it_may_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "CGROUPS", (tmp_path / "memory.max", tmp_path / "missing"))
+    whole = memory_of(torch.device("cpu"))
+    for said, expected in (("max", whole), ("123456", 123456), (str(1 << 60), whole)):
+        (tmp_path / "memory.max").write_text(said + "\n")
+        assert memory_of(torch.device("cpu")) == expected
+
+
+def test_memory_that_is_left_is_less_than_there_is():
+    assert 0 < free_host_memory() < memory_of(torch.device("cpu")) << 10

@@ -1,0 +1,159 @@
+"""The commands as a user gives them: what they print, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.colour_search import ColourModel, drawn, index_of, picture_bytes, picture_folder
+from tests.support.train_shards import COLOURS
+from train.search import commands
+from train.search.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("index")
+    picture_folder(made / "data", each=3)
+    index_of(made / "data", made / "index")
+    (made / "blue.png").write_bytes(picture_bytes(drawn(COLOURS["blue"], 77), "PNG"))
+    (made / "broken.jpg").write_bytes(b"no picture")
+    return made
+
+
+@pytest.fixture(autouse=True)
+def by_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        commands, "open_embedder", lambda name: ColourModel(name, seed=int(name == "other"))
+    )
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def query(folder: Path, *flags: object) -> int:
+    return main(["query", str(folder / "index"), *map(str, flags)])
+
+
+def test_an_index_is_made_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = picture_folder(tmp_path / "data", each=1)
+    flags = ["--model=colours", f"--data={data}", f"--index={tmp_path / 'index'}"]
+    assert main(["index", *flags]) == 0
+    (told,) = lines(capsys)
+    assert told["rows"] == told["added"] == 8
+    assert (told["search"], told["recall@10"]) == ("exact", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "first"),
+    [
+        (["--text", "something red"], "red"),
+        (["--text", "red", "--text", "blue", "5"], "blue"),
+        (["--image", "BLUE"], "blue"),
+        (["--image", "BLUE", "0.1", "--text", "green"], "green"),
+        (["--key", "yellow/1.jpg"], "yellow"),
+        (["--text", "black", "-1", "--text", "pink"], "white"),
+        (["--text", "red", "--caption", "GREEN picture"], "green"),
+    ],
+)
+def test_queries_find(
+    folder: Path, capsys: pytest.CaptureFixture[str], flags: list[str], first: str
+) -> None:
+    given = [str(folder / "blue.png") if flag == "BLUE" else flag for flag in flags]
+    assert query(folder, *given, "--n", 3) == 0
+    results = lines(capsys)
+    assert len(results) == 3
+    if first != "white":
+        assert f"a {first} picture" in str(results[0]["caption"])
+    else:  # pink without black is as far from black as can be
+        assert "black" not in str([result["caption"] for result in results])
+    assert [result["rank"] for result in results] == [1, 2, 3]
+
+
+def test_a_table_is_of_one_line_a_result(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert query(folder, "--text", "red", "--n", 2, "--format=table") == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert "caption" in head
+    assert len(rows) == 2
+    assert "a red picture" in rows[0]
+
+
+def test_filters_may_leave_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert query(folder, "--text", "red", "--host", "example.org") == 0
+    assert capsys.readouterr().out == ""
+
+
+WRONG = [
+    (["query", "INDEX"], "the query is empty"),
+    (["query", "INDEX", "--text", " "], "an empty text finds nothing"),
+    (["query", "INDEX", "--text", "a", "red", "dog"], "put a text of several words in quotes"),
+    (["query", "INDEX", "--text", "red", "many"], "takes a value and a weight"),
+    (["query", "INDEX", "--text", "red", "0"], "other than 0"),
+    (["query", "INDEX", "--text", "red", "--text", "red", "-1"], "cancel each other out"),
+    (["query", "INDEX", "--image", "none.jpg"], "cannot be read (No such file or directory)"),
+    (["query", "INDEX", "--image", "BROKEN"], "cannot be opened as a picture"),
+    (["query", "INDEX", "--image", "http://127.0.0.1/a.jpg"], "forbidden_address"),
+    (["query", "INDEX", "--key", "none"], "the index has no picture 'none'"),
+    (["query", "INDEX", "--text", "red", "--n", "1001"], "n must be at most 1000"),
+    (["query", "INDEX", "--text", "red", "--n", "0"], "whole number, 1 or more"),
+    (["query", "INDEX", "--text", "red", "--model", "other"], "was made by the model colours"),
+    (["query", "DATA", "--text", "red"], "holds no index: make one"),
+    (["query", "INDEX", "--texts", "red"], "unrecognized arguments"),
+    (["index", "--model=colours", "--data=EMPTY", "--index=NEW"], "neither shards (.tar) nor pic"),
+    (["index", "--model=colours", "--data=MISSING", "--index=NEW"], "captions of 1 pictures that"),
+    (["index", "--model=colours", "--data=nothing/here", "--index=NEW"], "no shards at"),
+    (["index", "--model=other", "--data=DATA", "--index=INDEX"], "was made by the model colours"),
+    (["remove", "INDEX", "--blocklist=none"], "cannot be read as a blocklist"),
+    (["remove", "INDEX", "--blocklist=BROKEN"], "line 1: 'no picture' is none of key, url"),
+    (["serve", "INDEX", "--port=99999"], "port must be from 0 to 65535"),
+    (["serve", "INDEX", "--host=192.0.2.1", "--port=0"], "nothing can listen at 192.0.2.1"),
+    (["serve", "DATA"], "holds no index"),
+    (["find", "INDEX"], "invalid choice: 'find'"),
+    ([], "required: index|query|serve|remove"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), WRONG, ids=lambda value: str(value)[-40:])
+def test_what_is_wrong_is_told_in_one_line(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    missing = tmp_path / "missing"
+    missing.mkdir()
+    (missing / "a.png").write_bytes((folder / "blue.png").read_bytes())
+    (missing / "captions.csv").write_text("file,caption\na.png,blue\nb.png,red\n")
+    places = {
+        "INDEX": folder / "index",
+        "DATA": folder / "data",
+        "BROKEN": folder / "broken.jpg",
+        "EMPTY": tmp_path / "empty",
+        "MISSING": missing,
+        "NEW": tmp_path / "new",
+    }
+    given = []
+    for argument in arguments:
+        flag, equals, value = argument.rpartition("=")
+        given.append(f"{flag}{equals}{places.get(value, value)}")
+    assert main(given) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_removed_keys_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index_of(picture_folder(tmp_path / "data", each=1), tmp_path / "index")
+    (tmp_path / "list").write_text("# asked for by a photographer\nkey:red/0.jpg\npdq:abc\n")
+    flags = ["remove", str(tmp_path / "index"), f"--blocklist={tmp_path / 'list'}"]
+    assert main([*flags, "--dry_run"]) == 0
+    told = capsys.readouterr()
+    assert told.out == "red/0.jpg\n"
+    assert "1 lines tell pictures by what an index does not hold" in told.err
+    assert "1 rows of" in told.err
+    assert main(flags) == 0
+    assert main([*flags, "--dry_run"]) == 0
+    assert "0 rows of" in capsys.readouterr().err

@@ -1,0 +1,139 @@
+"""The nearest rows, exactly and by cells, against numpy."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train.errors import TrainingError
+from train.search import neighbours
+from train.search.neighbours import (
+    Neighbours,
+    add_rows,
+    cells_for,
+    choose_probes,
+    kind_for,
+    read_neighbours,
+    recall_at_10,
+    train_cells,
+    write_neighbours,
+)
+from train.search.vectors import Vectors, nearest_of_all
+
+SEED = 11
+
+
+def unit(random: np.random.Generator, count: int, width: int = 32) -> np.ndarray:
+    centres = np.random.default_rng(SEED).normal(size=(30, width))
+    rows = centres[random.integers(0, 30, count)] + 0.7 * random.normal(size=(count, width))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Vectors:
+    print(f"seed {SEED}")
+    rows = unit(np.random.default_rng(SEED), 4000).astype(np.float16)
+    return Vectors([rows[:1500], rows[1500:1501], rows[1501:]], 32)
+
+
+@pytest.fixture(scope="module")
+def queries() -> np.ndarray:
+    return unit(np.random.default_rng(SEED + 1), 40)
+
+
+def all_of(vectors: Vectors) -> np.ndarray:
+    return vectors.take(np.arange(len(vectors)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        (0, "exact"),
+        (20_000, "exact"),
+        (20_001, "bytes"),
+        (8_000_000, "bytes"),
+        (8_000_001, "codes"),
+    ],
+)
+def test_the_kind_follows_from_the_count(rows: int, kind: str) -> None:
+    assert kind_for(rows) == kind
+
+
+@pytest.mark.parametrize(("rows", "cells"), [(40, 1), (300, 4), (1_000_000, 2048), (10**10, 65536)])
+def test_cells_are_as_many_as_can_be_trained(rows: int, cells: int) -> None:
+    assert cells_for(rows) == cells
+
+
+def test_vectors_are_taken_across_pieces(vectors: Vectors) -> None:
+    whole = np.concatenate([block for _, block in vectors.blocks()])
+    assert np.array_equal(all_of(vectors), whole)
+    rows = np.array([3999, 0, 1500, 1499, 1501, 0])
+    assert np.array_equal(vectors.take(rows), whole[rows])
+    later = [(first, len(block)) for first, block in vectors.blocks(1600)]
+    assert later == [(1600, 2400)]
+    assert vectors.take(np.empty(0, int)).shape == (0, 32)
+
+
+def test_the_exact_search_is_numpys(vectors: Vectors, queries: np.ndarray) -> None:
+    scores = queries @ all_of(vectors).T
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    assert np.array_equal(nearest_of_all(vectors, queries, 10)[1], expected)
+    exact = Neighbours(vectors, None)
+    for query, rows in zip(queries, expected, strict=True):
+        near = exact.nearest(query, 10)
+        assert np.array_equal(near[1], rows)
+        assert np.allclose(near[0], all_of(vectors)[rows] @ query, atol=1e-6)
+    wanted = np.arange(4000) % 7 == 3
+    masked = np.where(wanted, scores, -2)
+    for query, line in zip(queries, masked, strict=True):
+        assert set(exact.nearest(query, 10, wanted)[1]) == set(np.argsort(-line)[:10])
+
+
+@pytest.mark.parametrize("kind", ["bytes", "codes"])
+def test_cells_find_what_the_exact_search_finds(
+    kind: str,
+    vectors: Vectors,
+    queries: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbours, "EXACT_ROWS", 50)
+    index = train_cells(vectors, kind)
+    assert index.nlist == 64
+    add_rows(index, vectors)
+    add_rows(index, vectors)  # which it has
+    assert index.ntotal == 4000
+    probes, recall = choose_probes(vectors, index, queries)
+    assert recall >= (0.97 if kind == "bytes" else 0.6)
+    write_neighbours(tmp_path / "a.faiss", index)
+    found = Neighbours(vectors, read_neighbours(tmp_path / "a.faiss", 4000), probes)
+    right = nearest_of_all(vectors, queries, 10)[1]
+    assert recall_at_10(found, queries, right) == pytest.approx(recall)
+    scores, rows = found.nearest(queries[0], 100)
+    assert np.allclose(scores, vectors.take(rows) @ queries[0], atol=1e-6)
+    assert (np.diff(scores) <= 0).all()
+    assert len(set(rows.tolist())) == len(rows)
+    for share in (2, 100):  # one rows' choice is looked up in the cells, the other row by row
+        wanted = np.arange(4000) % share == 0
+        near = found.nearest(queries[0], 10, wanted)[1]
+        assert wanted[near].all()
+        assert len(near) == 10
+    with pytest.raises(TrainingError, match="does not hold the 7 rows"):
+        read_neighbours(tmp_path / "a.faiss", 7)
+    (tmp_path / "b.faiss").write_bytes((tmp_path / "a.faiss").read_bytes()[:-100])
+    with pytest.raises(TrainingError, match="cannot be read"):
+        read_neighbours(tmp_path / "b.faiss", 4000)
+
+
+def test_the_same_rows_give_the_same_index(vectors: Vectors, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        index = train_cells(vectors, "bytes")
+        add_rows(index, vectors)
+        write_neighbours(tmp_path / name, index)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_no_rows_are_found_where_there_are_none() -> None:
+    empty = Neighbours(Vectors([], 32), None)
+    scores, rows = empty.nearest(np.ones(32, np.float32), 10)
+    assert len(scores) == len(rows) == 0

@@ -1,0 +1,121 @@
+"""The memory of a step: what torch keeps for the way back is what the formula says."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from tests.support.train_shards import colour_shards
+from train.__main__ import main
+from train.data.inputs import Inputs, Texts
+from train.data.position import Position
+from train.errors import SettingsError
+from train.memory import Memory, check_memory, memory_needed
+from train.model.dual_encoder import DualEncoder, new_align
+from train.model.kernels import GPU
+from train.presets import PRESETS
+from train.settings import Settings
+
+B0_MINI = replace(
+    PRESETS["one-gpu"],
+    image_tower="b0",
+    text_tower="mini",
+    vocabulary_size=1_000,
+    batch_size=64,
+    micro_batch_size=64,
+)
+
+
+def kept(model: DualEncoder, settings: Settings, pairs: int) -> int:
+    """Bytes that torch keeps of so many pairs for the way back, of tensors without memory."""
+    shape = pairs, settings.crop_px, settings.crop_px, 3
+    ids = torch.zeros(pairs, settings.max_tokens, dtype=torch.int64, device="cuda")
+    texts = Texts([(ids, torch.ones_like(ids))], torch.arange(pairs, device="cuda"))
+    pixels = torch.zeros(shape, dtype=torch.uint8, device="cuda")
+    own = {StorageWeakRef(parameter.untyped_storage()) for parameter in model.parameters()}
+    memory: dict[StorageWeakRef, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if StorageWeakRef(storage) not in own:
+            memory[StorageWeakRef(storage)] = storage
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = model(Inputs(pixels, texts, [], Position()))
+    del outputs
+    return sum(storage.nbytes() for storage in memory.values())
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_activations_are_those_that_torch_keeps(precision: str, monkeypatch):
+    settings = replace(B0_MINI, precision=precision, text_buckets=1)
+    with FakeTensorMode():
+        torch.set_default_device("cuda")
+        try:
+            align = new_align(settings, settings.vocabulary_size)
+            model = DualEncoder(align, settings, batch_size=64, kernels=GPU).train()
+        finally:
+            torch.set_default_device(None)
+        for name in ("is_available", "is_bf16_supported"):  # or there is no autocast
+            monkeypatch.setattr(torch.cuda, name, lambda *_: True)
+        # Less what does not grow with the pairs, as the weights in bfloat16.
+        a_pair = (kept(model, settings, 48) - kept(model, settings, 32)) / 16
+    computed = memory_needed(settings, 1).activations / 64
+    assert computed == pytest.approx(a_pair, rel=0.06)
+
+
+def test_state_is_twenty_bytes_a_parameter():
+    with torch.device("meta"):
+        align = new_align(B0_MINI, B0_MINI.vocabulary_size)
+    parameters = sum(parameter.numel() for parameter in align.parameters())
+    temperature = 1
+    assert memory_needed(B0_MINI, 1).state == 20 * (parameters - temperature)
+
+
+def test_more_at_once_and_more_pairs_take_more_and_computing_twice_takes_less():
+    base = memory_needed(B0_MINI, 1)
+    more = memory_needed(replace(B0_MINI, batch_size=128, micro_batch_size=128), 1)
+    assert more.activations == 2 * base.activations
+    assert more.batch > base.batch
+    assert more.state == base.state
+    twice = memory_needed(replace(B0_MINI, checkpoint_activations=True), 1)
+    assert twice.activations < 0.5 * base.activations
+    assert Memory(400, 300, 200, 100, own=7).total == 1050 + 7
+
+
+def test_what_does_not_fit_is_refused_with_what_would():
+    settings = replace(B0_MINI, precision="bf16")
+    needed = memory_needed(settings, 1).total
+    check_memory(settings, 1, needed)
+    with pytest.raises(SettingsError) as raised:
+        check_memory(settings, 1, needed - 1)
+    assert str(raised.value) == (
+        f"a step takes about {needed / 1e9:.1f} GB of the {needed / 1e9:.1f} GB that the GPU has: "
+        "with --micro_batch_size=32 it takes "
+        f"{memory_needed(replace(settings, micro_batch_size=32), 1).total / 1e9:.1f} GB"
+    )
+    # BatchNorm's groups of 16 are not cut: what lies within a block is computed twice before.
+    smallest = memory_needed(replace(settings, micro_batch_size=16), 1).total
+    with pytest.raises(
+        SettingsError, match=r"--micro_batch_size=\d+ --checkpoint_activations=true"
+    ):
+        check_memory(settings, 1, smallest - 1)
+    with pytest.raises(SettingsError, match="no smaller micro-batch fits: name smaller towers"):
+        check_memory(settings, 1, 1 << 30)
+
+
+def test_a_run_that_does_not_fit_is_refused_before_it_is_made(tmp_path, capsys, monkeypatch):
+    shards = colour_shards(tmp_path / "shards")
+    monkeypatch.setattr("train.runs.device.memory_of", lambda _: 500_000_000)
+    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), "--steps=1"]
+    flags += ["--crop_px=32", "--resize_px=32", "--batch_size=8"]
+    assert main(flags) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: a step takes about 0.8 GB of the 0.5 GB that each process has")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+    assert main([*flags, "--check_memory=false"]) == 0

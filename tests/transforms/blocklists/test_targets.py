@@ -1,0 +1,85 @@
+"""What URLs ask for, in one form whatever way they are written."""
+
+import random
+
+import pyarrow as pa
+import pytest
+
+from transforms.blocklists.targets import target_of, targets
+
+
+def one_by_one(urls: list[str]) -> list[tuple[str, str]]:
+    """Host and rest of each, as `targets` has them."""
+    made = targets(pa.array(urls, pa.string()))
+    data = made.data.tobytes()
+    spans = zip(made.starts, made.host_ends, made.stops, strict=True)
+    return [(data[a:b].decode(), data[b:c].decode()) for a, b, c in spans]
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("http://a.example/b.jpg", ("a.example", "/b.jpg")),
+        ("https://a.example/b.jpg?x=1&y", ("a.example", "/b.jpg?x=1&y")),
+        ("HTTP://A.Example:80/B.jpg#part", ("a.example", "/B.jpg")),
+        ("https://a.example:443/", ("a.example", "/")),
+        ("http://a.example:443/", ("a.example", ":443/")),
+        ("https://a.example:00080/", ("a.example", ":80/")),
+        ("http://me:secret@a.example./b", ("a.example", "/b")),
+        ("http://a.example", ("a.example", "/")),
+        ("http://a.example?q", ("a.example", "/?q")),
+        ("http://a%2eexample/x/../%62/./c", ("a.example", "/b/c")),
+        ("http://a.example/%7euser%2fx%C3%a9", ("a.example", "/~user%2Fx%C3%A9")),
+        ("http://a.example/a b'é", ("a.example", "/a%20b'%C3%A9")),
+        ("http://ａ.EXAMPLE\\b", ("a.example", "/b")),
+        ("http://bücher.example/", ("xn--bcher-kva.example", "/")),
+        ("http://16909060/", ("1.2.3.4", "/")),
+        ("http://0x1.02.3.4:80/", ("1.2.3.4", "/")),
+        ("http://1.2.3.4/x", ("1.2.3.4", "/x")),
+        ("http://[::0:1]:8080/", ("[::1]", ":8080/")),
+        ("ftp://a.example/", None),
+        ("http:///x", ("x", "/")),  # as browsers have it
+        ("http://", None),
+        ("http://a.example:99999/", None),
+        ("", None),
+    ],
+)
+def test_target_of_a_url(url: str, target: tuple[str, str] | None) -> None:
+    assert target_of(url) == target
+    assert one_by_one(["http://x.example/", url, "http://y.example/"])[1] == (target or ("", ""))
+
+
+def test_the_quick_way_gives_what_the_slow_one_does() -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    draw = random.Random(seed)
+    parts = [
+        *"aZ09.-_~/?#%:@&= \\[]é'",
+        "//",
+        "/.",
+        "/..",
+        "%2e",
+        "a.example",
+        ":80",
+        ":443/",
+        "%41",
+    ]
+    heads = ["http://", "https://", "http://h.example/", "http://1.2.3.4/", "HTTP://a.b/", ""]
+    urls = [
+        draw.choice(heads) + "".join(draw.choices(parts, k=draw.randrange(9))) for _ in range(4000)
+    ]
+    assert one_by_one(urls) == [target_of(url) or ("", "") for url in urls]
+
+
+def test_hosts_that_no_resolver_takes_have_no_end() -> None:
+    long = "a" * 300 + ".example"
+    for url in (f"http://{long}/x", "http://" + "a" * 1_000_000, "http://" + "1." * 500_000 + "/"):
+        target_of(url)
+        one_by_one([url])
+
+
+def test_no_urls_and_a_slice() -> None:
+    assert one_by_one([]) == []
+    column = pa.array(["http://a/", "http://b:8/", "http://c/"]).slice(1)
+    made = targets(column)
+    assert made.data[made.starts[1] : made.stops[1]].tobytes() == b"c/"

@@ -1,0 +1,57 @@
+"""The bytes of answers: never more than allowed but for one answer, and all end."""
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms.fetching.body_memory import MOST_HELD, BodyMemory, memory_for_bodies
+
+
+class Transfer:
+    """An answer that comes in parts, each as soon as it is let."""
+
+    def __init__(self, memory: BodyMemory, parts: list[int]) -> None:
+        self.memory, self.parts, self.had = memory, parts, 0
+        self.held_back = False
+
+    def resume(self) -> None:
+        self.held_back = False
+        self.go_on()
+
+    def go_on(self) -> None:
+        if self.parts and not self.held_back:
+            if self.memory.admits(self, self.parts[0]):
+                self.had += self.parts.pop(0)
+            else:
+                self.held_back = True
+
+
+@given(st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=9), max_size=30), st.integers(0))
+def test_the_bound_holds_and_all_end(answers: list[list[int]], seed: int):
+    memory, random = BodyMemory(100), Random(seed)
+    transfers = [Transfer(memory, list(parts)) for parts in answers]
+    largest = max((sum(parts) for parts in answers), default=0)
+    rounds = 0
+    while transfers:
+        random.choice(transfers).go_on()
+        assert memory.held <= 100 + largest
+        for done in [one for one in transfers if not one.parts]:
+            memory.ended(done, done.had)
+            transfers.remove(done)
+        memory.resume()
+        rounds += 1
+        assert rounds < 20_000
+    assert memory.held == 0
+    assert not memory.holds_back
+
+
+def test_what_is_not_looked_at_yet_counts():
+    memory = BodyMemory(100)
+    assert memory.has_room
+    memory.unseen = 50
+    assert not memory.has_room
+
+
+def test_a_quarter_of_the_memory_at_most():
+    assert 1 << 20 < memory_for_bodies() <= MOST_HELD

@@ -1,0 +1,134 @@
+"""How many connections: what each sight leads to, and where the limit ends up on made lines."""
+
+import dataclasses
+import heapq
+from random import Random
+
+import pytest
+
+from transforms.fetching.connection_limit import FIRST, LIMITS, ConnectionLimit, Interval
+
+GOOD = Interval(
+    seconds=1.0, most=64, answers=100, answer_s=50.0, names=100, wanted=True, cpu_share=0.3
+)
+
+
+def reviewed(cap: int = 4096, sockets: int = 9000, **changes: object) -> ConnectionLimit:
+    """A limit after a good interval and one with these changes."""
+    limit = ConnectionLimit(cap, sockets)
+    for _ in range(500):
+        limit.answered()
+    limit.review(GOOD)
+    limit.review(dataclasses.replace(GOOD, **changes))
+    return limit
+
+
+def test_it_begins_with_few_and_rises_with_each_answer():
+    limit = ConnectionLimit(4096, 9000)
+    assert (limit.now, limit.limited_by) == (FIRST, "rising")
+    for _ in range(10_000):
+        limit.answered()
+    assert limit.now == 4096
+
+
+@pytest.mark.parametrize(
+    ("changes", "limited_by", "falls"),
+    [
+        ({}, "rising", False),
+        ({"cpu_share": 0.89}, "rising", False),
+        ({"cpu_share": 0.9}, "CPU", True),
+        ({"behind": True}, "CPU", True),
+        ({"short_of_memory": True}, "memory", True),
+        ({"wanted": False}, "hosts", False),
+        ({"troubles": 15}, "rising", False),
+        ({"troubles": 18}, "time-outs", True),
+        ({"unnamed": 36}, "rising", False),
+        ({"unnamed": 41}, "name server", True),
+        ({"answers": 5, "troubles": 5}, "rising", False),  # too few to conclude anything
+    ],
+)
+def test_what_limits(changes: dict, limited_by: str, falls: bool):
+    limit = reviewed(**changes)
+    assert limit.limited_by == limited_by
+    assert limit.limited_by in LIMITS
+    assert (limit.now < FIRST + 500) == falls
+
+
+def test_at_the_cap_it_says_whose_it_is():
+    assert reviewed(cap=100).limited_by == "--connections"
+    assert reviewed(cap=100).now == 100
+    assert reviewed(sockets=100).limited_by == "open files"
+    assert reviewed(cap=1).now == 1
+    assert reviewed(cap=1, behind=True).now == 1
+
+
+def test_silent_connections_are_no_reason_to_open_no_others():
+    """2,000 hosts that accept and never answer, at the beginning of a list."""
+    limit, open_now, stalled = ConnectionLimit(4096, 9000), 0, 0
+    for half_second in range(24):
+        open_now = max(open_now, stalled + limit.now)
+        stalled = open_now if half_second % 4 == 3 else stalled
+        limit.review(Interval(0.5, most=open_now - stalled, stalled=stalled, wanted=True))
+    assert stalled >= 2000
+    slow = ConnectionLimit(4096, 9000)
+    for _ in range(24):  # a slow line on which all bring something
+        slow.review(Interval(seconds=0.5, most=slow.now, wanted=True))
+    assert slow.now == FIRST
+
+
+def test_failures_that_a_web_always_has_are_got_used_to():
+    limit = ConnectionLimit(4096, 9000)
+    for share in (3, 6, 9, 12, 15, 15, 15, 15):
+        limit.review(dataclasses.replace(GOOD, troubles=share))
+    assert limit.limited_by == "rising"
+
+
+class Line:
+    """A made web behind a line of so many answers a second: the rest of what is asked queues."""
+
+    def __init__(self, limit: ConnectionLimit, rate: float, latency_s: float) -> None:
+        self.limit, self.rate, self.latency_s = limit, rate, latency_s
+        self.random = Random(1)
+        self.now = 0.0
+        self.ends: list[tuple[float, float]] = []
+
+    def run(self, seconds: float) -> float:
+        """Keeps as many under way as the limit lets; gives the answers a second."""
+        until, seen, reviewed_at, total = self.now + seconds, Interval(wanted=True), self.now, 0
+        while self.now < until:
+            while len(self.ends) < self.limit.now:
+                ready = self.now + self.random.lognormvariate(-0.32, 0.8) * self.latency_s
+                heapq.heappush(self.ends, (ready, self.now))
+            seen.most = max(seen.most, len(self.ends))
+            ready, begun = heapq.heappop(self.ends)
+            self.now = max(ready, self.now + 1 / self.rate)
+            seen.answers, seen.answer_s = seen.answers + 1, seen.answer_s + self.now - begun
+            total += 1
+            self.limit.answered()
+            if self.now - reviewed_at >= self.limit.review_s:
+                seen.seconds, reviewed_at = self.now - reviewed_at, self.now
+                self.limit.review(seen)
+                seen = Interval(wanted=True)
+        return total / seconds
+
+
+def test_where_nothing_queues_it_rises_to_the_cap():
+    limit = ConnectionLimit(4096, 9000)
+    line = Line(limit, rate=1e6, latency_s=0.5)
+    line.run(4)
+    assert (limit.now, limit.limited_by) == (4096, "--connections")
+
+
+@pytest.mark.parametrize("rate", [50, 200, 1000])
+def test_on_a_full_line_it_stays_near_what_the_line_needs(rate: int):
+    """By Little's law the line needs rate * 0.5 s; the line stays full all the same."""
+    limit = ConnectionLimit(4096, 9000)
+    line = Line(limit, rate, latency_s=0.5)
+    line.run(60)
+    most = []
+    for _ in range(30):
+        answered = line.run(2)
+        most.append(limit.now)
+        assert answered >= 0.7 * rate
+    assert sorted(most)[len(most) // 2] <= max(4 * rate * 0.5, FIRST)
+    assert max(most) < 4096

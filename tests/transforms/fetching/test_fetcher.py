@@ -1,0 +1,185 @@
+"""The fetcher of a process: several calls at once, what they share, and that each ends."""
+
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.support.bad_web import BODY, BadWeb, bad_web
+from tests.support.root import ROOT
+from transforms.fetching import connection_limit, fetcher
+from transforms.fetching.connection_limit import ConnectionLimit
+from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
+from transforms.fetching.fetcher import connections_open
+
+HOW = FetchSettings(allow_private_addresses=True, timeout_s=5.0, retries=0)
+
+
+@pytest.fixture
+def web() -> Iterator[BadWeb]:
+    with bad_web() as server:
+        yield server
+
+
+def at_once(calls: list[tuple[list[str], FetchSettings]]) -> list[list[Fetched]]:
+    """What each of several calls gives, each on a thread of its own."""
+    results: list[list[Fetched]] = [[] for _ in calls]
+
+    def call(n: int) -> None:
+        results[n] += fetch_all(*calls[n])
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_a_host_bears_no_more_of_several_calls_than_of_one(web: BadWeb):
+    how = dataclasses.replace(HOW, connections_per_host=3)
+    urls = [f"{web.url}/hang/0.05"] * 20
+    for results in at_once([(urls, how)] * 4):
+        assert sorted(one.index for one in results) == list(range(20))
+        assert all(one.body == BODY for one in results)
+    assert web.most_at_once == 3
+
+
+def test_a_call_that_is_left_takes_nothing_of_another(web: BadWeb):
+    left = fetch_all([f"{web.url}/ok", *[f"{web.url}/hang/3"] * 50], HOW)
+    assert next(left).body == BODY
+    left.close()
+    began = time.monotonic()
+    assert [one.body for one in fetch_all([f"{web.url}/ok"] * 3, HOW)] == [BODY] * 3
+    assert time.monotonic() - began < 3 * 50 / HOW.connections_per_host
+
+
+def test_the_end_of_one_calls_time_ends_no_other(web: BadWeb):
+    settings = dataclasses.replace(HOW, shard_timeout_s=1.5, connections_per_host=100)
+    ended: dict[str, Counter[str | None]] = {}
+
+    def call(name: str, urls: list[str], after_s: float) -> None:
+        time.sleep(after_s)
+        ended[name] = Counter(one.detail for one in fetch_all(urls, settings))
+
+    threads = [
+        threading.Thread(target=call, args=("early", [f"{web.url}/hang/9"] * 9, 0.0)),
+        threading.Thread(target=call, args=("late", [f"{web.url}/hang/1"] * 9, 1.0)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == {"early": {"deadline": 9}, "late": {None: 9}}
+
+
+def test_nearly_taken_is_told_before_the_end(web: BadWeb):
+    nearly, told = threading.Event(), []
+    urls = [f"{web.url}/ok"] * 40
+    for one in fetch_all(urls, dataclasses.replace(HOW, connections=4), nearly):
+        told.append(nearly.is_set())
+        assert one.body == BODY
+    assert told[-1]
+    assert not told[0]
+
+
+def test_what_breaks_the_fetcher_comes_to_every_caller_and_the_next_call_works(
+    web: BadWeb, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(self: ConnectionLimit) -> None:
+        raise RuntimeError("a broken invariant")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ConnectionLimit, "answered", broken)
+        with pytest.raises(RuntimeError, match="a broken invariant"):
+            list(fetch_all([f"{web.url}/ok"], HOW))
+    assert [one.body for one in fetch_all([f"{web.url}/ok"], HOW)] == [BODY]
+
+
+def test_a_fetcher_ends_when_nobody_asks(web: BadWeb, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fetcher, "IDLE_S", 0.2)
+    how = dataclasses.replace(HOW, contact="of-its-own")
+    before = threading.active_count()
+    assert [one.body for one in fetch_all([f"{web.url}/ok"], how)] == [BODY]
+    until = time.monotonic() + 60
+    while threading.active_count() > before:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert [one.body for one in fetch_all([f"{web.url}/ok"], how)] == [BODY]
+
+
+def test_how_many_are_open_is_told(web: BadWeb):
+    fetching = fetch_all([f"{web.url}/ok", *[f"{web.url}/hang/2"] * 5], HOW)
+    next(fetching)
+    count, limited_by = connections_open()
+    assert 1 <= count <= 6
+    assert limited_by
+    fetching.close()
+
+
+def test_hosts_that_accept_and_never_answer_hold_up_no_other(
+    web: BadWeb, monkeypatch: pytest.MonkeyPatch
+):
+    """200 addresses of loopback, before all that is good: more than the limit, which stays low."""
+    monkeypatch.setattr(connection_limit, "LEAST_STALLED_S", 0.2)
+    monkeypatch.setattr(ConnectionLimit, "review", lambda *_: None)
+    how = dataclasses.replace(HOW, timeout_s=8.0)
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.socket())
+        silent.bind(("0.0.0.0", 0))
+        silent.listen(1000)
+        port = silent.getsockname()[1]
+        urls = [f"http://127.0.{n // 100}.{n % 100 + 1}:{port}/" for n in range(200)]
+        ends = list(fetch_all([*urls, *[f"{web.url}/ok"] * 100], how))
+    details = Counter((one.index >= 200, one.detail) for one in ends)
+    assert details == {(False, "timeout"): 200, (True, None): 100}
+    assert all(one.body for one in ends[:100])  # none waited until those had their time
+
+
+FEW_FILES = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+from collections import Counter
+from transforms.fetching.fetch import FetchSettings, fetch_all
+how = FetchSettings(allow_private_addresses=True, retries=0, connections_per_host=8)
+urls = [f"http://127.0.{n % 9}.{n % 200 + 1}:{sys.argv[1]}/hang/0.02" for n in range(1500)]
+print(sorted(Counter(end.detail for end in fetch_all(urls, how)).items(), key=str))
+print(len(os.listdir("/proc/self/fd")) < 256)
+"""
+
+
+def test_a_process_of_256_files_loses_nothing():
+    """Each of 1,500 URLs is on one of 1,800 addresses, whose connections are kept as it can."""
+    with bad_web(everywhere=True) as web:
+        command = [sys.executable, "-c", FEW_FILES, str(web.server_address[1])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[(None, 1500)]", "True"]
+    assert "may open 256 files" in done.stderr
+
+
+def test_no_descriptor_is_left_behind(web: BadWeb):
+    def files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    urls = [f"{web.url}{path}" for path in ("/ok", "/no", "/reset/9", "/cut") * 60]
+    list(fetch_all(urls, HOW))
+    before = files()
+    for _ in range(5):
+        list(fetch_all(urls, HOW))
+    assert files() <= before + HOW.connections_per_host
+
+
+def test_a_clock_that_jumps_changes_nothing(web: BadWeb, monkeypatch: pytest.MonkeyPatch):
+    jumps = iter(range(10**9))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 86_400 * (-1) ** next(jumps) * 1000)
+    urls = [f"{web.url}/ok"] * 50
+    assert all(one.body == BODY for one in fetch_all(urls, HOW))

@@ -1,0 +1,49 @@
+"""Between two threads: what is taken of an order, and what its caller sees."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from transforms.fetching.orders import Fetched, Order
+
+
+def test_results_come_in_the_order_in_which_they_were_given():
+    order = Order(["a", "b"], 60)
+    assert [order.take(), order.take(), order.take()] == [(0, "a"), (1, "b"), None]
+    order.give(Fetched(1, b"xx", None))
+    order.give(Fetched(0, None, "dns"))
+    assert (order.unseen, order.unseen_bytes) == (2, 2)
+    order.end()
+    assert [one.index for one in order.results()] == [1, 0]
+    assert (order.unseen, order.unseen_bytes) == (0, 0)
+    assert order.nearly_taken.is_set()
+
+
+def test_how_many_are_left_is_known_of_a_list():
+    order = Order(["a", "b", "c"], 60)
+    order.take()
+    assert order.left == 2
+    assert Order((url for url in "abc"), 60).left >= 1
+
+
+def test_what_the_urls_raise_comes_to_the_caller():
+    def broken() -> Iterator[str]:
+        yield "a"
+        raise RuntimeError("the list ended badly")
+
+    order = Order(broken(), 60)
+    assert order.take() == (0, "a")
+    assert order.take() is None
+    order.give(Fetched(0, b"", None))
+    order.end()
+    results = order.results()
+    assert next(results).index == 0
+    with pytest.raises(RuntimeError, match="ended badly"):
+        next(results)
+
+
+def test_a_caller_waits_for_another_thread():
+    order = Order(["a"], 60)
+    threading.Timer(0.1, lambda: (order.give(Fetched(0, b"x", None)), order.end())).start()
+    assert [one.body for one in order.results()] == [b"x"]

@@ -1,0 +1,70 @@
+"""Images that are on a list: by their bytes, and by how they look."""
+
+import hashlib
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import imagehash
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from tests.support.picture_files import encoded, photograph
+from transforms.blocklists.blocklists import Blocklists
+from transforms.blocklists.compiled_list import compile_list
+from transforms.images.examine import Image, examine
+from transforms.shards.blocked_images import blocked_by
+
+
+def lists(folder: Path, *entries: str) -> Blocklists:
+    (folder / "l.txt").write_text("\n".join(entries))
+    return Blocklists((compile_list(str(folder / "l.txt"), str(folder)),))
+
+
+def asked(found: Blocklists, body: bytes) -> str | None:
+    image = examine(body)
+    assert isinstance(image, Image)
+    return blocked_by(found, body, hashlib.sha256(body).digest(), image)
+
+
+PHOTO = encoded(photograph(1, 600, 400), "JPEG")
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha1", "sha256"])
+def test_by_its_bytes(tmp_path: Path, kind: str) -> None:
+    found = lists(tmp_path, f"{kind}:{hashlib.new(kind, PHOTO).hexdigest()}")
+    assert asked(found, PHOTO) == f"l.txt:{kind}"
+    assert asked(found, PHOTO + b"\0") is None
+
+
+@pytest.mark.parametrize("size", [(600, 400), (60, 40)])
+def test_by_how_it_looks_as_others_hash_it(tmp_path: Path, size: tuple[int, int]) -> None:
+    """The hash of the plane that a JPEG is hashed from may be far from that of imagehash."""
+    seed = int(np.random.SeedSequence().entropy % 2**32)
+    print("seed", seed)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
+    body = encoded(PillowImage.fromarray(pixels), "JPEG")
+    whole = imagehash.phash(PillowImage.open(io.BytesIO(body)))
+    found = lists(tmp_path, f"phash:{whole}")
+    exact = Blocklists(found.lists, min_phash_distance=1)
+    assert asked(found, body) == asked(exact, body) == "l.txt:phash"
+    assert asked(found, encoded(photograph(2, *size), "PNG")) is None
+
+
+def test_pdq_is_asked_for_where_a_list_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def compute(pixels: np.ndarray) -> tuple[list[int], int]:
+        calls.append(pixels)
+        return [1] * 31 + [0] * 225, 100
+
+    monkeypatch.setitem(sys.modules, "pdqhash", SimpleNamespace(compute=compute))
+    assert asked(lists(tmp_path, f"pdq:{'0' * 64}"), PHOTO) == "l.txt:pdq"  # 31 bits
+    assert asked(lists(tmp_path, f"pdq:{'0' * 63}1"), PHOTO) is None
+    assert len(calls) == 2
+    assert asked(lists(tmp_path, "host:a.example"), PHOTO) is None
+    assert len(calls) == 2

@@ -1,0 +1,110 @@
+"""Several shards of a worker: when the next begins, and what comes of those that fail."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from transforms.shards.shard_stats import ShardStats, shard_stats
+from transforms.shards.shards_under_way import FEW_SHARDS, MOST_PAIRS, Beginning, ShardsUnderWay
+from transforms.workers.claims import ClaimLostError
+from transforms.workers.threads import check_stopped
+
+
+class Writing:
+    """Writes shards, each as long as it is not let go."""
+
+    def __init__(self, pairs: int = 1_000) -> None:
+        self.pairs = pairs
+        self.let_go = threading.Event()
+        self.beginnings: dict[int, Beginning] = {}
+
+    def __call__(self, shard: int, beginning: Beginning) -> ShardStats:
+        beginning.pairs = self.pairs
+        self.beginnings[shard] = beginning
+        while not self.let_go.wait(0.01):
+            check_stopped()
+        return shard_stats(shard, [None], [None], size=1, sha256="00")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.005)
+
+
+def begun(under_way: ShardsUnderWay, writing: Writing, shard: int) -> None:
+    under_way.begin(shard)
+    until(lambda: shard in writing.beginnings)
+
+
+def test_the_next_begins_when_few_urls_are_left():
+    writing = Writing()
+    under_way = ShardsUnderWay(writing)
+    assert under_way.has_room
+    begun(under_way, writing, 0)
+    assert not under_way.has_room
+    writing.beginnings[0].nearly_taken.set()
+    assert under_way.has_room
+    begun(under_way, writing, 1)
+    assert not under_way.has_room
+    writing.let_go.set()
+    assert sorted(stats.number for stats in under_way.finish()) == [0, 1]
+
+
+@pytest.mark.parametrize(("pairs", "more"), [(MOST_PAIRS // FEW_SHARDS, False), (1_000, True)])
+def test_of_large_shards_few_are_under_way(pairs: int, more: bool):
+    writing = Writing(pairs)
+    under_way = ShardsUnderWay(writing)
+    for shard in range(FEW_SHARDS):
+        begun(under_way, writing, shard)
+        writing.beginnings[shard].nearly_taken.set()
+    assert under_way.has_room == more
+    writing.let_go.set()
+    assert len(list(under_way.finish())) == FEW_SHARDS
+
+
+def test_one_that_is_done_makes_room_and_is_given_once():
+    writing = Writing()
+    under_way = ShardsUnderWay(writing)
+    begun(under_way, writing, 3)
+    writing.let_go.set()
+    assert [stats.number for stats in under_way.until_room()] == [3]
+    assert list(under_way.finish()) == []
+
+
+def test_one_that_another_worker_has_begun_is_named():
+    def lost(shard: int, beginning: Beginning) -> ShardStats:
+        raise ClaimLostError("another worker has begun it")
+
+    under_way = ShardsUnderWay(lost)
+    under_way.begin(5)
+    assert list(under_way.finish()) == []
+    assert under_way.lost == [5]
+
+
+def test_what_one_raises_is_raised_and_the_others_are_stopped():
+    writing = Writing()
+
+    def one_fails(shard: int, beginning: Beginning) -> ShardStats:
+        if shard == 1:
+            raise OSError("the disk is full")
+        return writing(shard, beginning)
+
+    under_way = ShardsUnderWay(one_fails)
+    begun(under_way, writing, 0)
+    under_way.begin(1)
+    with pytest.raises(OSError, match="the disk is full"):
+        list(under_way.finish())
+    under_way.stop()  # would wait without end for the first, which nobody lets go
+    assert not writing.let_go.is_set()
+
+
+def test_what_is_stopped_while_it_is_waited_for_is_not_taken_for_written():
+    """A worker that ends stops its shards on another thread than that which waits for them."""
+    writing = Writing()
+    under_way = ShardsUnderWay(writing)
+    begun(under_way, writing, 0)
+    threading.Timer(0.2, under_way.stop).start()
+    with pytest.raises(InterruptedError):
+        list(under_way.finish())

@@ -1,0 +1,74 @@
+"""The curve of a run as a picture: its loss, and what its validations gave."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+_WIDTH, _HEIGHT, _MARGIN = 800, 360, 56  # px
+_LOSS, _RECALL, _INK, _GRID = (31, 119, 180), (214, 96, 20), (60, 60, 60), (225, 225, 225)
+_MOST_POINTS = 2_000  # of a line; of more, some
+Points = list[tuple[int, float]]  # (step, value), by step
+
+
+def read_points(metrics: Path) -> tuple[Points, Points]:
+    """The loss and the mean held-out R@1 (percent) by step, out of a metrics.jsonl."""
+    loss: Points = []
+    recall: Points = []
+    if metrics.exists():
+        for line in metrics.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:  # the line that was being written when a run was killed
+                continue
+            _add(loss, row, "loss")
+            _add(recall, row, "validation/R1")
+    return loss, recall
+
+
+def _add(points: Points, row: Any, name: str) -> None:
+    step, value = (row.get("step"), row.get(name)) if isinstance(row, dict) else (None, None)
+    if isinstance(step, int) and isinstance(value, int | float) and math.isfinite(value):
+        points.append((step, float(value)))
+
+
+def draw_curve(loss: Points, recall: Points, path: Path) -> None:
+    """Writes a PNG: the loss by the scale on the left, R@1 by that on the right, from 0 on."""
+    image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
+    draw = ImageDraw.Draw(image)
+    right, bottom = _WIDTH - _MARGIN, _HEIGHT - _MARGIN
+    last = max((step for step, _ in (*loss, *recall)), default=1)
+    for part in range(5):
+        y = _MARGIN + (bottom - _MARGIN) * part // 4
+        draw.line((_MARGIN, y, right, y), fill=_GRID)
+        x = _MARGIN + (right - _MARGIN) * part // 4
+        draw.text((x, bottom + 8), f"{last * part // 4:,}", fill=_INK, anchor="ma")
+    draw.text(((_MARGIN + right) // 2, bottom + 28), "steps", fill=_INK, anchor="ma")
+    for points, colour, name, left in (
+        (loss, _LOSS, "loss", True),
+        (recall, _RECALL, "held-out R@1, %", False),
+    ):
+        if not points:
+            continue
+        top = max(value for _, value in points) * 1.05 or 1.0
+        at, anchor = (_MARGIN, "l") if left else (right, "r")
+        draw.text((at, _MARGIN - 20), name, fill=colour, anchor=f"{anchor}m")
+        for part in range(5):
+            y = _MARGIN + (bottom - _MARGIN) * part // 4
+            outside = at - 6 if left else at + 6
+            label = f"{top * (4 - part) / 4:.3g}"
+            draw.text((outside, y), label, fill=colour, anchor="rm" if left else "lm")
+        every = -(-len(points) // _MOST_POINTS)
+        line = [
+            (
+                _MARGIN + (right - _MARGIN) * step / last,
+                bottom - (bottom - _MARGIN) * value / top,
+            )
+            for step, value in [*points[::every], points[-1]]
+        ]
+        draw.line(line, fill=colour, width=2)
+        end_x, end_y = line[-1]
+        draw.ellipse((end_x - 3, end_y - 3, end_x + 3, end_y + 3), fill=colour)
+    image.save(path, "PNG")

@@ -1,0 +1,80 @@
+"""What a process computes on, and how exactly."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from train.errors import SettingsError
+
+# Where Linux says what a container may use: control groups of version 2, and of version 1.
+CGROUPS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def gpu_is_there() -> bool:
+    return torch.cuda.is_available()
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name.
+
+    Args:
+      name: auto, cpu or cuda; auto: a GPU where there is one.
+
+    Raises:
+      SettingsError: a GPU is asked for, and there is none.
+    """
+    if name == "cuda" and not gpu_is_there():
+        raise SettingsError("--device=cuda: torch finds no GPU: mend its driver, or leave that out")
+    return torch.device("cuda" if name != "cpu" and gpu_is_there() else "cpu")
+
+
+def prepare_device(device: torch.device, precision: str) -> None:
+    """On a GPU, float32 products are TF32's but with the precision "highest", and cuDNN tries its
+    kernels on the first batch, since all batches have one shape. On a CPU nothing is changed."""
+    if device.type != "cuda":
+        return
+    fast = precision != "highest"
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = fast
+    torch.set_float32_matmul_precision("high" if fast else "highest")
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Within, float32 products are float32's on a GPU too, as the loss needs them. Of TF32's
+    10 bits a cosine may be wrong by 1/2,000, and a score by 1/30 at a temperature of 1/64."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes that a device has; of a CPU the machine's, or those that a container may use."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in CGROUPS:
+        try:
+            limits.append(int(path.read_text()))
+        except (OSError, ValueError):  # there is no such file, or it says "max"
+            continue
+    return min(limits)
+
+
+def free_host_memory() -> int:
+    """Bytes that could be had without swapping, as Linux says; 0 where it doesn't."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        (line,) = [line for line in lines if line.startswith("MemAvailable:")]
+        return int(line.split()[1]) << 10
+    except (OSError, ValueError, IndexError):
+        return 0

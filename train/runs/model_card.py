@@ -1,0 +1,157 @@
+"""A run's README.md, the model card that a hub shows: its data, its settings, how it went."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from train.data.find_shards import ShardSet
+from train.runs.curve import Points, draw_curve, read_points
+from train.settings import Settings
+
+CURVE = "curve.png"
+_MOST_BYTES = 1 << 26  # of a manifest: that of 500,000 shards
+_LONGEST_CELL = 200  # characters
+_BEGIN = """\
+---
+library_name: transformers
+pipeline_tag: zero-shot-image-classification
+tags:
+- align
+- alignset
+- dual-encoder
+---
+# {title}
+
+This is an ALIGN model (Jia et al., 2021): an image tower and a text tower whose embeddings lie near
+each other where an image and a text belong together. It was trained with alignset. Its license, and
+what it may be used for, are not stated here: whoever publishes it has to say.
+
+```python
+from transformers import AlignModel, AlignProcessor
+
+model = AlignModel.from_pretrained("{folder}").eval()
+processor = AlignProcessor.from_pretrained("{folder}")
+inputs = processor(images=image, text=texts, padding=True, truncation=True, return_tensors="pt")
+probabilities = model(**inputs).logits_per_image.softmax(dim=-1)
+```
+"""
+_LIMITS = """
+## Limits
+
+The model has what its pairs have, errors and the biases of where they come from among it. How it
+does on other data than was held out of these was not measured here.
+"""
+
+
+def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]) -> None:
+    """Writes README.md and the curve that it shows.
+
+    Args:
+      folder: of a model, or of the run.
+      run: the run's folder, whose metrics are told.
+      sets: what it was trained on. The manifest of a set that lies on this machine is looked for.
+    """
+    loss, recall = read_points(run / "metrics.jsonl")
+    title = f"ALIGN, EfficientNet {settings.image_tower} and BERT {settings.text_tower}"
+    if settings.start_from:
+        title = f"ALIGN, from {_cell(settings.start_from)}"
+    model = "model" if folder == run else "."
+    parts = [_BEGIN.format(title=title, folder=model), *_data(sets), *_course(loss, recall)]
+    parts += [*_settings(settings), _LIMITS]
+    if loss or recall:
+        draw_curve(loss, recall, folder / CURVE)
+    (folder / "README.md").write_text("".join(parts))
+
+
+def _data(sets: list[ShardSet]) -> Iterator[str]:
+    yield "\n## Data\n"
+    for shard_set in sets:
+        first = shard_set.shards[0]
+        number = len(shard_set.shards)
+        shards = "shard" if number == 1 else "shards"
+        weight = f", weight {shard_set.weight:g}" if len(sets) > 1 else ""
+        yield f"\n{number:,} {shards}, the first of which is `{_cell(Path(first).name)}`{weight}.\n"
+        manifest = _manifest(first)
+        if manifest is None:
+            yield "No manifest of these pairs is at hand.\n"
+            continue
+        path, digest, document = manifest
+        yield (
+            f"Their set's `{path.name}` has the SHA-256 `{digest}`; the set's own card has more.\n"
+        )
+        yield from _table(_told(document))
+
+
+def _manifest(shard: str) -> tuple[Path, str, dict[str, Any]] | None:
+    """That of the set that a shard is of: beside its folder."""
+    path = Path(shard).parent.parent / "manifest.json"
+    try:
+        if "://" in shard or path.stat().st_size > _MOST_BYTES:
+            return None
+        data = path.read_bytes()
+        document = json.loads(data)
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    return path, hashlib.sha256(data).hexdigest(), document
+
+
+def _told(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """What a manifest says that a reader of the card asks first."""
+    for name in ("pairs", "fetched"):
+        if name in document:
+            yield name, document[name]
+    inputs = document.get("input")
+    if isinstance(inputs, list):
+        yield "input files", len(inputs)
+    evaluation = document.get("evaluation_images")
+    if isinstance(evaluation, dict) and evaluation:
+        yield "evaluation images that were kept out", ", ".join(map(str, evaluation))
+    rules = document.get("rules")
+    if isinstance(rules, dict):
+        yield from ((f"rule `{_cell(name)}`", value) for name, value in rules.items())
+
+
+def _course(loss: Points, recall: Points) -> Iterator[str]:
+    yield "\n## How it went\n"
+    if not loss and not recall:
+        yield "\nNothing was measured on the way.\n"
+        return
+    yield f"\n![The loss and what validations gave, by step]({CURVE})\n"
+    rows: list[tuple[str, object]] = []
+    if loss:
+        rows.append(("last loss", f"{loss[-1][1]:.4g}, at step {loss[-1][0]:,}"))
+    if recall:
+        step, best = max(recall, key=lambda point: point[1])
+        rows.append(("held-out R@1 at the end, mean of both directions", f"{recall[-1][1]:.1f} %"))
+        rows.append(("the best, which `model-best` is of", f"{best:.1f} %, at step {step:,}"))
+    else:
+        rows.append(("held-out pairs", "none were validated on"))
+    yield from _table(iter(rows))
+
+
+def _settings(settings: Settings) -> Iterator[str]:
+    yield "\n## Settings\n"
+    fields = dataclasses.fields(settings)
+    learned = [field.name for field in fields if not field.metadata.get("free")]
+    yield from _table((f"`{name}`", getattr(settings, name)) for name in learned)
+
+
+def _table(rows: Iterator[tuple[str, object]]) -> Iterator[str]:
+    yield "\n| | |\n|---|---|\n"
+    for name, value in rows:
+        yield f"| {name} | {_cell(value)} |\n"
+
+
+def _cell(value: object) -> str:
+    """A value as one line of a table that nothing in it can end or make a tag."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = " ".join(text.split())
+    cut = text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + " …"
+    for sign, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;")):
+        cut = cut.replace(sign, escaped)
+    return cut.encode("utf-8", "replace").decode()

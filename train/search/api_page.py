@@ -1,0 +1,156 @@
+"""The server's paths as an OpenAPI document, and the same as a page."""
+
+import html
+from typing import Any
+
+from train.search.decode_pool import MAX_BYTES
+from train.search.find_results import MOST_RESULTS
+from train.search.query_terms import LONGEST_TEXT, MAX_WEIGHT, MOST_TERMS
+from train.search.request_query import MOST_AT_ONCE
+
+_MEANINGS = {
+    "text": f"a text of up to {LONGEST_TEXT} characters; may be given again",
+    "key": "a picture of the index, by the key that a result has; may be given again",
+    "picture": "a picture, by the name that POST /api/pictures gives it; may be given again",
+    "text_weight": f"of each text in its order, -{MAX_WEIGHT:g} to {MAX_WEIGHT:g} (1)",
+    "key_weight": "of each key in its order",
+    "picture_weight": "of each picture in its order",
+    "host": "only pictures of this host and those below it",
+    "caption": "only pictures whose caption contains this, in whatever case",
+    "min_side": "px; the shorter side, at least",
+    "max_side": "px; the shorter side, at most",
+    "fold": "whether pictures that look the same are one result (true)",
+    "offset": f"how many results are passed over, up to {MOST_RESULTS} (0)",
+    "limit": f"how many results are wanted, 1 to {MOST_AT_ONCE} (24)",
+}
+_NUMBERS = {"text_weight", "key_weight", "picture_weight"}
+_COUNTS = {"min_side", "max_side", "offset", "limit"}
+_ERROR = {
+    "description": "what is wrong and what to do",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {"error": {"type": "string"}},
+            }
+        }
+    },
+}
+
+
+def openapi_document() -> dict[str, Any]:
+    """By OpenAPI 3.1."""
+    picture = {"type": "object", "properties": {"picture": {"type": "string"}}}
+    upload = f"any bytes of a picture, at most {MAX_BYTES >> 20} MiB"
+    paths = {
+        "/api/search": {
+            "get": {
+                "operationId": "search",
+                "summary": f"The pictures nearest to the sum of up to {MOST_TERMS} terms.",
+                "parameters": [_parameter(name, text) for name, text in _MEANINGS.items()],
+                "responses": {"200": _json("results, the nearest first", _results())}
+                | _errors("400", "429", "503"),
+            }
+        },
+        "/api/pictures": {
+            "post": {
+                "operationId": "namePicture",
+                "summary": "A name for a picture, which is its embedding; the picture is not kept.",
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/octet-stream": {"schema": {"description": upload}}},
+                },
+                "responses": {"200": _json("its name", picture)}
+                | _errors("400", "408", "413", "415", "429", "503"),
+            }
+        },
+        "/api/index": {
+            "get": {
+                "operationId": "describeIndex",
+                "summary": "How many pictures there are, and how they are searched.",
+                "responses": {"200": _json("the index", {"type": "object"})} | _errors("429"),
+            }
+        },
+        "/thumbnails/{key}": {
+            "get": {
+                "operationId": "thumbnail",
+                "summary": "A picture of the index, drawn small.",
+                "parameters": [
+                    {"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}
+                ],
+                "responses": {
+                    "200": {"description": "the thumbnail", "content": {"image/webp": {}}}
+                }
+                | _errors("404"),
+            }
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "alignset search", "version": "1"},
+        "paths": paths,
+    }
+
+
+def api_page() -> str:
+    """The document as HTML, which needs no script."""
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><title>API of alignset search</title>",
+        "<meta name=viewport content='width=device-width, initial-scale=1'>",
+        "<link rel=icon href=/icon.svg><link rel=stylesheet href=/style.css>",
+        "<main class=api><h1>API of alignset search</h1>",
+        "<p>The page itself uses no other paths. <a href=/api/openapi.json>openapi.json</a> has "
+        "the same for programs, and <a href=/>the page</a> searches.</p>",
+    ]
+    for path, methods in openapi_document()["paths"].items():
+        for method, operation in methods.items():
+            parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>")
+            parts.append(f"<p>{html.escape(operation['summary'])}</p>")
+            rows = [
+                f"<tr><th scope=row><code>{p['name']}</code></th>"
+                f"<td>{html.escape(p.get('description', ''))}</td></tr>"
+                for p in operation.get("parameters", [])
+            ]
+            if rows:
+                parts.append(f"<table>{''.join(rows)}</table>")
+            body = operation.get("requestBody", {}).get("content", {})
+            for kind, of in body.items():
+                told = html.escape(of["schema"]["description"])
+                parts.append(f"<p>Body (<code>{kind}</code>): {told}.</p>")
+    parts.append(
+        "<h2>Examples</h2><pre tabindex=0>curl 'http://127.0.0.1:8080/api/search?text=a+dog&amp;"
+        "text=snow&amp;text_weight=1&amp;text_weight=0.5'\n"
+        "curl --data-binary @cat.jpg http://127.0.0.1:8080/api/pictures</pre></main>"
+    )
+    return "".join(parts)
+
+
+def _parameter(name: str, meaning: str) -> dict[str, Any]:
+    kind = "number" if name in _NUMBERS else "integer" if name in _COUNTS else "string"
+    schema: dict[str, Any] = {"type": "boolean" if name == "fold" else kind}
+    if name in ("text", "key", "picture") or name in _NUMBERS:
+        schema = {"type": "array", "items": schema, "maxItems": MOST_TERMS}
+    return {"name": name, "in": "query", "description": meaning, "schema": schema}
+
+
+def _results() -> dict[str, Any]:
+    texts = {name: {"type": "string"} for name in ("key", "caption", "url", "host", "thumbnail")}
+    numbers = {name: {"type": "integer"} for name in ("width", "height", "folded")}
+    result = texts | numbers | {"score": {"type": "number"}, "unsafe": {"type": "boolean"}}
+    return {
+        "type": "object",
+        "properties": {
+            "results": {"type": "array", "items": {"type": "object", "properties": result}},
+            "next_offset": {"type": ["integer", "null"]},
+            "took_ms": {"type": "number"},
+        },
+    }
+
+
+def _json(meaning: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": meaning, "content": {"application/json": {"schema": schema}}}
+
+
+def _errors(*statuses: str) -> dict[str, Any]:
+    return dict.fromkeys(statuses, _ERROR)

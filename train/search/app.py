@@ -1,0 +1,225 @@
+"""The page's server: what each of its paths answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+import faiss
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from train.errors import SettingsError
+from train.search.api_page import api_page, openapi_document
+from train.search.decode_pool import MAX_BYTES, DecodePool, RefusedPicture
+from train.search.find_results import MOST_RESULTS, Result, find_results, query_vector, sample_of
+from train.search.model_queue import Busy, ModelQueue
+from train.search.opened_index import OpenedIndex
+from train.search.request_query import Asked, identity, parse_query, picture_name
+from train.search.terminal import fields_of
+
+_STATIC = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/search.js": ("search.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_REMEMBERED = 256  # queries, up to 1 MB each where somebody scrolls to the end
+_NO_TEXTS = np.empty((0, 0), np.float32)
+_UPLOAD_S = 30.0  # for the bytes of an upload to arrive
+_SAMPLE = 24  # pictures that are shown before there is a query
+_FIRST_RESULTS = 200  # that are looked for at once: eight pages
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+class SearchApp:
+    """Answers from one index by one model.
+
+    Attributes:
+      asgi: the application, without limits of rate.
+    """
+
+    def __init__(self, index: OpenedIndex, model: ModelQueue, pool: DecodePool):
+        self.index, self.model, self.pool = index, model, pool
+        self._results: OrderedDict[object, tuple[int, list[Result]]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._sample = sample_of(index, _SAMPLE)
+        # faiss would use all cores for one query, and queries that come together would wait.
+        self._threads = ThreadPoolExecutor(
+            os.cpu_count() or 1, "search", initializer=lambda: faiss.omp_set_num_threads(1)
+        )
+        routes = [
+            *(Route(path, _static(*file)) for path, file in _STATIC.items()),
+            Route("/api", _fixed(HTMLResponse, api_page())),
+            Route("/api/openapi.json", _fixed(JSONResponse, openapi_document())),
+            Route("/api/index", self._told(self._describe)),
+            Route("/api/search", self._told(self._search)),
+            Route("/api/pictures", self._told(self._picture), methods=["POST"]),
+            Route("/thumbnails/{key:path}", self._told(self._thumbnail)),
+        ]
+        self.asgi = Starlette(
+            routes=routes,
+            exception_handlers={HTTPException: _http_error, Exception: _unexpected},
+        )
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.pool.close()
+        self.model.close()
+
+    async def _describe(self, request: Request) -> Response:
+        document = self.index.document
+        return JSONResponse(
+            {
+                "pictures": document.total,
+                "model": os.path.basename(document.model.rstrip("/")),
+                "search": document.kind,
+                "recall_at_10": document.recall,
+                "ready": self.model.ready.is_set(),
+                "sample": [_shown(result) | {"score": None} for result in self._sample],
+            }
+        )
+
+    async def _search(self, request: Request) -> Response:
+        document = self.index.document
+        asked = parse_query(request.query_params, document.digest, document.dimensions)
+        start = time.perf_counter()
+        results = await self._results_of(asked)
+        shown = results[asked.offset : asked.offset + asked.limit]
+        end = asked.offset + len(shown)
+        more = end < len(results) and end < MOST_RESULTS
+        return JSONResponse(
+            {
+                "results": [_shown(result) for result in shown],
+                "next_offset": end if more else None,
+                "took_ms": round(1000 * (time.perf_counter() - start), 1),
+            }
+        )
+
+    async def _results_of(self, asked: Asked) -> list[Result]:
+        """All results as far as one more than the asked ones, where there are so many."""
+        name, needed = identity(asked.query), asked.offset + asked.limit + 1
+        with self._lock:
+            count, results = self._results.get(name, (0, []))
+        if count >= min(needed, MOST_RESULTS):
+            return results
+        texts = [term for term in asked.query.terms if term.kind == "text"]
+        vectors = await self.model.texts([term.value for term in texts]) if texts else _NO_TEXTS
+        count = MOST_RESULTS if needed > _FIRST_RESULTS else _FIRST_RESULTS
+
+        def search() -> list[Result]:
+            vector = query_vector(asked.query, self.index, lambda _: vectors)
+            return find_results(vector, asked.query, self.index, count)
+
+        results = await asyncio.get_running_loop().run_in_executor(self._threads, search)
+        with self._lock:
+            self._results[name] = (count, results)
+            while len(self._results) > _REMEMBERED:
+                self._results.popitem(last=False)
+        return results
+
+    async def _picture(self, request: Request) -> Response:
+        if int(request.headers.get("content-length") or 0) > MAX_BYTES:
+            raise _TooLarge
+        try:
+            async with asyncio.timeout(_UPLOAD_S):
+                data = await _body(request)
+        except TimeoutError:
+            return _error(408, f"the picture did not come within {_UPLOAD_S:.0f} s")
+        if not data:
+            raise SettingsError("the picture is empty: send its file as the body")
+        image = await self.pool.decode(data)
+        vector = await self.model.image(image)
+        return JSONResponse({"picture": picture_name(vector, self.index.document.digest)})
+
+    async def _thumbnail(self, request: Request) -> Response:
+        row = self.index.row_of(request.path_params["key"])
+        if row is None:
+            return _error(404, "the index has no such picture")
+        loop = asyncio.get_running_loop()
+        data = await loop.run_in_executor(self._threads, self.index.thumbnail, row)
+        # An hour, since a picture may be taken out of the index.
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(data, media_type="image/webp", headers=headers)
+
+    def _told(self, answer: Answer) -> Answer:
+        """An answer whose refusals are told as JSON."""
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except SettingsError as error:
+                return _error(400, str(error))
+            except RefusedPicture as error:
+                return _error(415, str(error))
+            except _TooLarge:
+                return _error(413, f"the picture has more than {MAX_BYTES >> 20} MiB", close=True)
+            except Busy:
+                return _error(503, "the model is busy: try again", retry_s=2)
+            except ClientDisconnect:
+                return _error(400, "the picture was cut off", close=True)
+
+        return answered
+
+
+class _TooLarge(Exception):
+    """An upload has more than MAX_BYTES."""
+
+
+async def _body(request: Request) -> bytes:
+    """Raises _TooLarge as soon as it is."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MAX_BYTES:
+            raise _TooLarge
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _shown(result: Result) -> dict[str, object]:
+    return {**fields_of(result), "thumbnail": f"/thumbnails/{quote(result.key, safe='')}"}
+
+
+def _static(name: str, kind: str) -> Answer:
+    """A file of the page, read now, so that no path of a request is ever opened."""
+    data = resources.files("train.search").joinpath("page", name).read_bytes()
+    return _fixed(lambda content: Response(content, media_type=kind), data)
+
+
+def _fixed(make: Callable[[Any], Response], content: Any) -> Answer:
+    async def answer(request: Request) -> Response:
+        return make(content)
+
+    return answer
+
+
+def _error(status: int, why: str, *, close: bool = False, retry_s: int = 0) -> Response:
+    headers = {"Connection": "close"} if close else {}
+    if retry_s:
+        headers["Retry-After"] = str(retry_s)
+    return JSONResponse({"error": why}, status, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    logging.getLogger(__name__).error("%s", json.dumps(request.url.path), exc_info=error)
+    return _error(500, "the server failed; its log says how")

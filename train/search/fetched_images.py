@@ -1,0 +1,29 @@
+"""A picture by its URL, through the pipeline's fetcher, which no private address passes.
+
+It is a command of its own, `python -m pipeline.fetch_image URL`, since nothing of the pipeline is
+imported here.
+"""
+
+import subprocess
+import sys
+
+from train.errors import SettingsError
+
+_LONGEST_S = 120  # the fetcher ends by itself before
+
+
+def fetched_image(url: str) -> bytes:
+    """The bytes of a picture.
+
+    Raises:
+      SettingsError: it cannot be fetched, or is at an address that is not public.
+    """
+    command = [sys.executable, "-m", "pipeline.fetch_image", "--", url]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST_S)
+    except subprocess.TimeoutExpired as error:
+        raise SettingsError(f"{url[:200]} did not come within {_LONGEST_S} s") from error
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
+        raise SettingsError(lines[-1].removeprefix("error: "))
+    return done.stdout

@@ -1,0 +1,153 @@
+"""A query answered: its vector, the nearest rows, and duplicates folded into the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from train.search.filters import Filters
+from train.search.opened_index import OpenedIndex
+from train.search.query_terms import Term, added_up, check_terms
+
+MOST_RESULTS = 1000
+UNSAFE_SCORE = 0.5  # above which a picture is shown blurred
+# Two pictures are one where their perceptual hashes differ by as few bits and their embeddings are
+# as near: of the same bits alone, plain pictures would be; and of embeddings alone, two cats.
+_MAX_BITS, _MIN_COSINE = 6, 0.95
+EmbedTexts = Callable[[list[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for.
+
+    Attributes:
+      terms: added up by their weights.
+      fold: whether duplicates are one result.
+    """
+
+    terms: tuple[Term, ...]
+    filters: Filters = field(default_factory=Filters)
+    fold: bool = True
+
+
+class Result(NamedTuple):
+    """A row that was found.
+
+    Attributes:
+      score: the cosine between the query and the picture.
+      folded: how many rows it stands for beside itself, as far as the search went.
+    """
+
+    row: int
+    key: str
+    score: float
+    caption: str
+    url: str
+    host: str
+    width: int
+    height: int
+    unsafe: bool
+    folded: int
+
+
+def query_vector(query: Query, index: OpenedIndex, embed_texts: EmbedTexts) -> np.ndarray:
+    """float32[d], unit length.
+
+    Raises:
+      SettingsError: the query has no terms, a key is none, or they cancel each other out.
+    """
+    check_terms(list(query.terms))
+    texts = [term.value for term in query.terms if term.kind == "text"]
+    embedded = iter(embed_texts(texts) if texts else ())
+    vectors = []
+    for term in query.terms:
+        if term.vector is not None:
+            vectors.append(term.vector)
+        elif term.kind == "key":
+            vectors.append(index.vector_of(term.value))
+        else:
+            vectors.append(next(embedded))
+    return added_up([term.weight for term in query.terms], np.stack(vectors))
+
+
+def find_results(vector: np.ndarray, query: Query, index: OpenedIndex, count: int) -> list[Result]:
+    """Up to `count` results, the nearest first.
+
+    The first `count` of more are the first `count`: a page after another shows nothing twice.
+    """
+    count = min(count, MOST_RESULTS)
+    wanted = index.wanted(query.filters)
+    reach = _reach(count)
+    scores, rows = index.neighbours.nearest(vector, reach, wanted)
+    if not query.fold:
+        return _results(index, scores[:count], rows[:count], np.zeros(len(rows), int))
+    first_of = _folded(index, rows)  # int[m]
+    heads = np.flatnonzero(first_of == np.arange(len(rows)))
+    copies = np.bincount(first_of, minlength=len(rows)) - 1
+    kept = heads[:count]
+    return _results(index, scores[kept], rows[kept], copies[kept])
+
+
+def sample_of(index: OpenedIndex, count: int) -> list[Result]:
+    """Up to `count` rows from all over the index, none of them scored unsafe; their score is 0."""
+    if not len(index):
+        return []
+    rows = np.unique(np.linspace(0, len(index) - 1, 2 * count).astype(int))
+    zeros = np.zeros(len(rows))
+    results = _results(index, zeros, rows, zeros.astype(int))
+    safe = [result for result in results if not result.unsafe]
+    return safe[:: max(1, len(safe) // count)][:count]
+
+
+def _reach(count: int) -> int:
+    """How many rows are looked for, so that enough are left when duplicates are folded: one of few
+    numbers, since another reach may find other rows."""
+    reach = 100
+    while reach < 2 * count and reach < 2 * MOST_RESULTS:
+        reach *= 4
+    return min(reach, 2 * MOST_RESULTS)
+
+
+def _folded(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
+    """int[m]: the place of the first row that shows the same picture; of most, its own."""
+    hashes = index.phashes[rows]  # uint64[m]
+    bits = np.bitwise_count(hashes[:, None] ^ hashes[None])  # uint8[m, m]
+    alike = np.argwhere(np.tril(bits <= _MAX_BITS, -1))  # (later, earlier), in order of later
+    first_of = np.arange(len(rows))
+    if not len(alike):
+        return first_of
+    vectors = index.vectors.take(rows)  # float32[m, d]
+    later, earlier = alike.T
+    near = np.einsum("nd,nd->n", vectors[later], vectors[earlier]) >= _MIN_COSINE
+    for place, other in alike[near].tolist():
+        if first_of[place] == place:
+            first_of[place] = first_of[other]
+    return first_of
+
+
+def _results(
+    index: OpenedIndex, scores: np.ndarray, rows: np.ndarray, copies: np.ndarray
+) -> list[Result]:
+    columns = ("key", "caption", "url", "host", "width", "height", "unsafe_score")
+    fields = index.rows.select(columns).take(rows).to_pylist()
+    return [
+        Result(
+            row,
+            of["key"],
+            round(score, 4),
+            of["caption"],
+            of["url"],
+            of["host"],
+            of["width"],
+            of["height"],
+            (of["unsafe_score"] or 0.0) > UNSAFE_SCORE,
+            copy,
+        )
+        for row, score, of, copy in zip(
+            rows.tolist(), scores.tolist(), fields, copies[: len(rows)].tolist(), strict=True
+        )
+    ]

@@ -1,0 +1,286 @@
+"""An index made, added to, and taken from. `index.json` is written when all else is there, so a
+command that is killed leaves the index that was there before."""
+
+import dataclasses
+import fcntl
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from train.errors import SettingsError, TrainingError
+from train.model.embed import Embedder
+from train.search.blocklist import Blocklist, keep_blocklist, kept_blocklist
+from train.search.index_files import (
+    FORMAT,
+    IndexDocument,
+    part_rows,
+    part_vectors,
+    read_index,
+    read_part,
+    write_document,
+)
+from train.search.neighbours import (
+    add_rows,
+    choose_probes,
+    kind_for,
+    read_neighbours,
+    train_cells,
+    write_neighbours,
+)
+from train.search.part_builder import REASONS, PartBuilder
+from train.search.pictures import Source
+from train.search.thinned_parts import thinned_part
+from train.search.vectors import Vectors, open_vectors
+
+_GROWTH = 1.5  # times the rows that its cells were made of, above which an index gets new cells
+_SAMPLE = 200  # pictures, and as many captions, by which recall is measured
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Making:
+    """How an index is made.
+
+    Attributes:
+      tell: is told how many samples more were read.
+      say: is told what begins.
+    """
+
+    batch_size: int
+    thumbnail_px: int
+    threads: int
+    tell: Callable[[int], None]
+    say: Say
+
+
+@dataclasses.dataclass(frozen=True)
+class Added:
+    """What a command has done: the index, how many rows are new, and what it left out."""
+
+    document: IndexDocument
+    rows: int
+    left_out: dict[str, int]
+
+
+def check_model(document: IndexDocument, model: Embedder, folder: Path) -> None:
+    """Raises SettingsError where an index is of another model."""
+    if document.digest != model.digest:
+        raise SettingsError(
+            f"the index in {str(folder)!r} was made by the model {document.model} "
+            f"({document.digest[:12]}) and not by {model.name} ({model.digest[:12]}): give the "
+            "--model that it was made by, or another --index"
+        )
+
+
+def add_sources(folder: Path, sources: list[Source], model: Embedder, making: Making) -> Added:
+    """Makes an index of these sources, or adds what it lacks of them to the one that is there.
+
+    Raises:
+      SettingsError: the index is of another model, or nothing could be taken in.
+      TrainingError: a source cannot be read, or another command works on the index.
+    """
+    with _only_one(folder):
+        old = read_index(folder) if (folder / "index.json").exists() else None
+        if old is not None:
+            check_model(old, model, folder)
+        names, left_out = _built_parts(folder, sources, model, making, old)
+        rows = [_rows(folder, name) for name in names]
+        if not sum(rows):
+            raise SettingsError(
+                f"nothing could be taken into the index ({_told(left_out)}): name shards or a "
+                "folder of pictures that can be opened"
+            )
+        document = _finish(folder, old, names, rows, model, making.say)
+        return Added(document, document.total - (old.total if old else 0), left_out)
+
+
+def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) -> list[str]:
+    """Takes the rows that are on a list out of an index, from all of its files, and has the index
+    keep the list, so that they never come in again.
+
+    Returns:
+      The keys of these rows.
+    """
+    with _only_one(folder):
+        document = read_index(folder)
+        keys: list[str] = []
+        names: list[str] = []
+        for name in document.parts:
+            thinned = thinned_part(folder, name, blocklist, write=not dry_run)
+            names.append(thinned.name)
+            keys += thinned.keys
+        if dry_run:
+            return keys
+        keep_blocklist(folder, kept_blocklist(folder).joined(blocklist))
+        if keys:
+            rows = [_rows(folder, name) for name in names]
+            _finish(folder, document, names, rows, None, say)
+        else:  # what a killed command has left may hold such rows too
+            _clear(folder, document)
+        return keys
+
+
+def _built_parts(
+    folder: Path,
+    sources: Iterable[Source],
+    model: Embedder,
+    making: Making,
+    old: IndexDocument | None,
+) -> tuple[list[str], dict[str, int]]:
+    """The names of all parts, and what was left out of these sources by reason."""
+    names = [*old.parts] if old else []
+    builder = PartBuilder(
+        folder,
+        model.digest,
+        model.embed_images,
+        kept_blocklist(folder),
+        {re.sub(r"\.\d+$", "", name): name for name in names},
+        {hash_ for name in names for hash_ in _key_hashes(folder, name)},
+        making.batch_size,
+        making.thumbnail_px,
+        making.threads,
+        making.tell,
+    )
+    left_out = dict.fromkeys(REASONS, 0)
+    before = set(names)
+    for source in sources:
+        for name in builder.build(source):
+            if name in before:
+                continue
+            before.add(name)
+            names.append(name)
+            part = read_part(folder, name)
+            for reason, count in (part.left_out if part else {}).items():
+                left_out[reason] = left_out.get(reason, 0) + count
+    return names, left_out
+
+
+def _key_hashes(folder: Path, name: str) -> list[int]:
+    hashes: list[int] = part_rows(folder, name, ["key_hash"])["key_hash"].to_pylist()
+    return hashes
+
+
+def _rows(folder: Path, name: str) -> int:
+    part = read_part(folder, name)
+    if part is None:
+        raise TrainingError(f"{folder}/parts/{name}.json is gone: make the index anew")
+    return part.rows
+
+
+def _finish(
+    folder: Path,
+    old: IndexDocument | None,
+    names: list[str],
+    rows: list[int],
+    model: Embedder | None,
+    say: Say,
+) -> IndexDocument:
+    """Makes what finds the nearest of these parts' rows, writes `index.json`, and clears away what
+    no longer belongs to the index.
+
+    Args:
+      model: None where rows were taken out: the cells and the settings stay.
+    """
+    assert old or model
+    if model is not None:
+        dimensions = next(
+            part_vectors(folder, name).shape[1] for name, n in zip(names, rows, strict=True) if n
+        )
+        named = (model.name, model.digest, dimensions)
+    else:
+        assert old
+        named = (old.model, old.digest, old.dimensions)
+    document = IndexDocument(FORMAT, *named, names, rows, "exact", "", 0, {}, 1.0)
+    kind = kind_for(document.total)
+    if kind != "exact":
+        say(f"sorting {document.total:,} rows into cells")
+        document = _with_neighbours(folder, old, document, kind, model)
+    write_document(folder / "index.json", document)
+    _clear(folder, document)
+    return document
+
+
+def _with_neighbours(
+    folder: Path,
+    old: IndexDocument | None,
+    document: IndexDocument,
+    kind: str,
+    model: Embedder | None,
+) -> IndexDocument:
+    vectors = open_vectors(folder, document)
+    keep = old is not None and old.kind == kind and document.total <= _GROWTH * old.trained_rows
+    if keep:
+        assert old
+        index = read_neighbours(folder / old.neighbours, old.total)
+        if model is None:
+            index.reset()  # its rows have other numbers now; its cells stay
+        trained = old.trained_rows
+    else:
+        index, trained = train_cells(vectors, kind), document.total
+    add_rows(index, vectors)
+    if model is None and keep:
+        assert old
+        settings, recall = old.settings, old.recall
+    else:
+        probes, recall = choose_probes(vectors, index, _queries(folder, document, vectors, model))
+        settings = {"probes": probes}
+    before = int(re.sub(r"\D", "", old.neighbours) or 0) if old else 0
+    name = f"neighbours-{before + 1}.faiss"
+    write_neighbours(folder / name, index)
+    return dataclasses.replace(
+        document,
+        kind=kind,
+        neighbours=name,
+        trained_rows=trained,
+        settings=settings,
+        recall=round(recall, 4),
+    )
+
+
+def _queries(
+    folder: Path, document: IndexDocument, vectors: Vectors, model: Embedder | None
+) -> np.ndarray:
+    """float32[q, d]: pictures of the index, and captions of others of them as texts."""
+    random = np.random.default_rng(0)
+    rows = np.sort(random.choice(len(vectors), min(_SAMPLE, len(vectors)), replace=False))
+    pictures = vectors.take(rows)
+    if model is None:
+        return pictures
+    part = int(random.choice(len(document.parts), p=np.array(document.rows) / document.total))
+    captions = part_rows(folder, document.parts[part], ["caption"])["caption"].to_pylist()
+    texts = [caption for caption in captions if caption.strip()][:_SAMPLE]
+    return np.concatenate([pictures, model.embed_texts(texts)]) if texts else pictures
+
+
+def _clear(folder: Path, document: IndexDocument) -> None:
+    """Deletes the files that an index does not lead to."""
+    for path in folder.glob("neighbours-*.faiss*"):
+        if path.name != document.neighbours:
+            path.unlink()
+    ours = set(document.parts)
+    for path in (folder / "parts").iterdir():
+        name = re.sub(r"(\.thumbnails)?\.(json|npy|parquet)(\.tmp)?$", "", path.name)
+        if name not in ours or path.suffix == ".tmp":
+            path.unlink(missing_ok=True)
+
+
+def _told(left_out: dict[str, int]) -> str:
+    counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+    return counts or "no samples"
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Keeps a second command off an index that is being changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TrainingError(
+                f"another command is changing the index in {str(folder)!r}: wait for it to end"
+            ) from error
+        yield

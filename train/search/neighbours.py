@@ -1,0 +1,183 @@
+"""The nearest rows of a query, without looking at all of them: faiss's inverted file of cells.
+
+A query is compared with the centres of all cells, and then with the rows of the nearest ones
+(`probes`), of which faiss holds a byte a dimension, or a code of a byte for eight of them. The best
+of these are compared once more by their float16 vectors, which are mapped from the index's files.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import faiss as typed_faiss
+import numpy as np
+
+from train.errors import TrainingError
+from train.search.index_files import publish
+from train.search.vectors import Vectors, best, nearest_of_all
+
+faiss: Any = typed_faiss  # its stubs lack much of what it has
+Index = typed_faiss.IndexIVF
+EXACT_ROWS = 20_000  # up to which all are looked at: 5 ms of 640 dimensions on one core
+CODED_ROWS = 8_000_000  # above which a row is held as codes, at a tenth of the memory
+PROBES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+RECALL = 0.97  # for which probes are chosen: the goal is 0.95, and a sample errs by 0.01
+_TRAINING_ROWS_A_CELL = 40  # of a sample; faiss warns below 39
+_MORE = 4  # candidates a result, which are compared once more
+
+
+def kind_for(rows: int) -> str:
+    """Which search so many rows get: "exact", "bytes" or "codes"."""
+    if rows <= EXACT_ROWS:
+        return "exact"
+    return "bytes" if rows <= CODED_ROWS else "codes"
+
+
+def cells_for(rows: int) -> int:
+    """How many cells: a power of two near 2 sqrt(rows), and rows enough to train them on.
+
+    Twice as many would halve the rows that are looked at, and double the time that an index takes.
+    """
+    most = max(1, rows // _TRAINING_ROWS_A_CELL)
+    return min(1 << round(math.log2(2 * math.sqrt(rows))), 1 << int(math.log2(most)), 1 << 16)
+
+
+def train_cells(vectors: Vectors, kind: str, seed: int = 0) -> Index:
+    """An empty index whose cells are made of a sample of the rows.
+
+    Args:
+      kind: "bytes" or "codes".
+    """
+    d, rows = vectors.dimensions, len(vectors)
+    cells = cells_for(rows)
+    centres = faiss.IndexFlatIP(d)
+    if kind == "bytes":
+        index = faiss.IndexIVFScalarQuantizer(
+            centres, d, cells, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        )
+    else:
+        codes = next(n for n in range(max(1, d // 8), 0, -1) if d % n == 0)
+        index = faiss.IndexIVFPQ(centres, d, cells, codes, 8, faiss.METRIC_INNER_PRODUCT)
+    index.cp.niter, index.cp.seed = 8, 1234 + seed
+    count = min(rows, max(_TRAINING_ROWS_A_CELL * cells, 10_000))
+    sample = np.random.default_rng(seed).choice(rows, count, replace=False)
+    index.train(vectors.take(np.sort(sample)))
+    # Python would free the centres, which the index is told to own.
+    centres.this.disown()
+    index.own_fields = True
+    return index
+
+
+def add_rows(index: Index, vectors: Vectors) -> None:
+    """Adds the rows that an index does not have yet."""
+    for _, block in vectors.blocks(index.ntotal):
+        index.add(block)
+
+
+class Neighbours:
+    """The nearest rows of a query, exactly or by an inverted file."""
+
+    def __init__(self, vectors: Vectors, index: Index | None, probes: int = PROBES[0]):
+        self.vectors, self.index, self.probes = vectors, index, probes
+        # All of a small index, since taking them from their files for each query would take longer.
+        self._all = None if index is not None else _all_of(vectors)  # float32[n, d]
+
+    def nearest(
+        self, query: np.ndarray, k: int, wanted: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest rows, the nearest first.
+
+        Args:
+          query: float32[d], unit length.
+          wanted: bool[n], the rows that may be found; None: all.
+
+        Returns:
+          float32[m] of cosines and int64[m] of rows, m <= k.
+        """
+        if self.index is None:
+            return self._among(query, k, None if wanted is None else np.flatnonzero(wanted))
+        probes, parameters = self.probes, {}
+        if wanted is not None:
+            rows = int(np.count_nonzero(wanted))
+            if rows <= EXACT_ROWS:
+                return self._among(query, k, np.flatnonzero(wanted))
+            # Fewer rows of each cell are wanted: more cells are looked into.
+            probes = math.ceil(min(probes * len(wanted) / rows, 8 * probes))
+            bits = np.packbits(wanted, bitorder="little")
+            parameters["sel"] = faiss.IDSelectorBitmap(bits)
+        # A query that wants many results is as if it were more difficult.
+        probes = min(self.index.nlist, max(probes, math.ceil(probes * k / 100)))
+        search = faiss.SearchParametersIVF(nprobe=probes, **parameters)
+        candidates = self.index.search(query[None], max(_MORE * k, 40), params=search)[1][0]
+        return self._among(query, k, candidates[candidates >= 0])
+
+    def _among(
+        self, query: np.ndarray, k: int, rows: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same of some rows, by their own vectors; None: of all, which are in memory."""
+        if self._all is not None:
+            scores = self._all @ query
+            scores = scores if rows is None else scores[rows]
+        else:
+            assert rows is not None
+            scores = self.vectors.take(rows) @ query
+        rows = np.arange(len(scores)) if rows is None else rows
+        if not len(rows):
+            return scores, rows
+        ordered = best(scores[None], rows[None], min(k, len(rows)))
+        return ordered[0][0], ordered[1][0]
+
+
+def _all_of(vectors: Vectors) -> np.ndarray:
+    """float32[n, d]."""
+    return np.concatenate(
+        [np.empty((0, vectors.dimensions), np.float32), *(block for _, block in vectors.blocks())]
+    )
+
+
+def choose_probes(vectors: Vectors, index: Index, queries: np.ndarray) -> tuple[int, float]:
+    """The fewest probes with a recall@10 of RECALL, or the most, and their recall@10.
+
+    Args:
+      queries: float32[q, d], unit length.
+    """
+    right = nearest_of_all(vectors, queries, 10)[1]
+    recall, probes = 0.0, 0
+    for probes in PROBES:
+        recall = recall_at_10(Neighbours(vectors, index, probes), queries, right)
+        if recall >= RECALL:
+            break
+    return probes, recall
+
+
+def recall_at_10(neighbours: Neighbours, queries: np.ndarray, right: np.ndarray) -> float:
+    """How many of the exact ten nearest are among the ten found, 0 to 1, over all queries.
+
+    Args:
+      queries: float32[q, d]. right: int64[q, up to 10].
+    """
+    hits = sum(
+        len(np.intersect1d(neighbours.nearest(query, 10)[1], rows))
+        for query, rows in zip(queries, right, strict=True)
+    )
+    return hits / right.size
+
+
+def write_neighbours(path: Path, index: Index) -> None:
+    publish(path, lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)))
+
+
+def read_neighbours(path: Path, rows: int) -> Index:
+    """The index in a file. Raises TrainingError where it is not one of so many rows."""
+    try:
+        index = faiss.read_index(str(path))
+    except RuntimeError as error:
+        reason = str(error).rpartition(": ")[2].strip()
+        raise TrainingError(
+            f"{path} cannot be read ({reason:.120}): the index is damaged, make it anew"
+        ) from error
+    if not isinstance(index, faiss.IndexIVF) or index.ntotal != rows:
+        raise TrainingError(
+            f"{path} does not hold the {rows} rows of the index: it is damaged, make it anew"
+        )
+    return index

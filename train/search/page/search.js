@@ -1,0 +1,345 @@
+"use strict";
+
+// The query is a list of terms, each {kind: "text" | "key" | "picture", value, weight, image}. The
+// first text is what stands in the large field; the others are chips. A link has all of them.
+const $ = (id) => document.getElementById(id);
+const PAGE = 24;
+const FILTERS = ["host", "caption", "min_side"];
+const state = { terms: [], next: null, asked: 0, shown: new Set(), parameters: "" };
+
+function make(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+function say(text, wrong = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("wrong", wrong);
+}
+
+// Between the fields, the terms and the link.
+
+function mainTerm() {
+  const value = $("text").value.trim();
+  return value ? [{ kind: "text", value, weight: 1 }] : [];
+}
+
+function parametersOf(terms) {
+  const parameters = new URLSearchParams();
+  for (const { kind, value, weight } of terms) {
+    parameters.append(kind, value);
+    parameters.append(`${kind}_weight`, String(weight));
+  }
+  for (const name of FILTERS) {
+    const value = $(name).value.trim();
+    if (value) parameters.set(name, value);
+  }
+  if ($("all").checked) parameters.set("fold", "false");
+  return parameters;
+}
+
+function readLink() {
+  const parameters = new URLSearchParams(location.search);
+  const terms = [];
+  for (const kind of ["text", "key", "picture"]) {
+    const weights = parameters.getAll(`${kind}_weight`);
+    parameters.getAll(kind).forEach((value, number) => {
+      const weight = Number(weights[number] ?? 1);
+      const known = state.terms.find((term) => term.value === value);
+      terms.push({ kind, value, weight: Number.isFinite(weight) ? weight : 1, image: known?.image });
+    });
+  }
+  const first = terms.findIndex((term) => term.kind === "text" && term.weight === 1);
+  $("text").value = first < 0 ? "" : terms[first].value;
+  state.terms = terms.filter((_, number) => number !== first);
+  for (const name of FILTERS) $(name).value = parameters.get(name) ?? "";
+  $("all").checked = parameters.get("fold") === "false";
+  $("filters").open = $("all").checked || FILTERS.some((name) => $(name).value);
+  drawTerms();
+}
+
+function drawTerms() {
+  $("terms").replaceChildren(...state.terms.map(chip));
+}
+
+function nameOf(term) {
+  return term.kind === "text" ? term.value : term.name || "a picture";
+}
+
+function chip(term) {
+  const item = make("li", { className: term.weight < 0 ? "away" : "" });
+  const sign = make("span", { className: "sign", textContent: term.weight < 0 ? "−" : "+" });
+  sign.setAttribute("aria-hidden", "true");
+  item.append(sign);
+  const source = term.kind === "key" ? `/thumbnails/${encodeURIComponent(term.value)}` : term.image;
+  if (source) item.append(make("img", { src: source, alt: "" }));
+  item.append(make("span", { className: "name", textContent: nameOf(term), title: nameOf(term) }));
+  const weight = make("input", { type: "number", min: -10, max: 10, step: 0.25, value: term.weight });
+  weight.setAttribute("aria-label", `Weight of ${nameOf(term)}`);
+  weight.addEventListener("change", () => {
+    const value = Number(weight.value);
+    if (!value || Math.abs(value) > 10) {
+      weight.value = term.weight;
+      say("A weight is a number other than 0 from -10 to 10.", true);
+      return;
+    }
+    term.weight = value;
+    search();
+  });
+  const remove = make("button", { type: "button", textContent: "×" });
+  remove.setAttribute("aria-label", `Remove ${nameOf(term)}`);
+  remove.addEventListener("click", () => {
+    state.terms = state.terms.filter((other) => other !== term);
+    $("text").focus();
+    search();
+  });
+  item.append(weight, remove);
+  return item;
+}
+
+// Asking the server.
+
+async function asked(url, options) {
+  const response = await fetch(url, options);
+  let answer;
+  try {
+    answer = await response.json();
+  } catch {
+    answer = { error: `the server answered with status ${response.status}` };
+  }
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+function search({ keepLink = false } = {}) {
+  const terms = [...mainTerm(), ...state.terms];
+  drawTerms();
+  state.asked += 1;
+  state.next = null;
+  state.shown.clear();
+  $("more").hidden = true;
+  if (!terms.length) {
+    if (!keepLink) history.pushState(null, "", "/");
+    document.title = "Search pictures";
+    welcome(state.asked);
+    return;
+  }
+  const parameters = parametersOf(terms);
+  state.parameters = parameters.toString();
+  if (!keepLink) history.pushState(null, "", `/?${state.parameters}`);
+  document.title = `${terms.map(nameOf).join(", ")} – search`;
+  $("hint").hidden = true;
+  say("Searching …");
+  load(0, state.asked);
+}
+
+async function welcome(number) {
+  $("hint").hidden = false;
+  $("results").replaceChildren();
+  say("");
+  try {
+    const { sample } = await described;
+    if (number === state.asked) $("results").replaceChildren(...sample.map(card));
+  } catch (error) {
+    if (number === state.asked) say(`${error.message}.`, true);
+  }
+}
+
+async function load(offset, number) {
+  state.next = null;
+  try {
+    const answer = await asked(`/api/search?${state.parameters}&offset=${offset}&limit=${PAGE}`);
+    if (number !== state.asked) return; // another search has begun
+    const items = answer.results.filter(({ key }) => !state.shown.has(key)).map(card);
+    answer.results.forEach(({ key }) => state.shown.add(key));
+    if (offset) $("results").append(...items);
+    else {
+      $("results").replaceChildren(...items);
+      scrollTo(0, 0);
+    }
+    state.next = answer.next_offset;
+    $("more").hidden = state.next === null;
+    const count = $("results").children.length;
+    say(count ? `${count}${state.next === null ? "" : "+"} pictures, in ${Math.max(1, Math.round(answer.took_ms))} ms`
+              : "Nothing fits these filters: leave one out.");
+    if (state.next !== null && nearEnd()) load(state.next, number);
+  } catch (error) {
+    if (number !== state.asked) return;
+    if (!offset) $("results").replaceChildren();
+    say(`${error.message}.`.replace(/\.\.$/, "."), true);
+    $("more").hidden = !offset;
+    state.next = offset || null;
+  }
+}
+
+// What is shown.
+
+function card(result) {
+  const caption = result.caption || "without a caption";
+  const item = make("li");
+  item.style.setProperty("--ratio", Math.min(2.4, Math.max(0.7, result.width / result.height)).toFixed(3));
+  const button = make("button", { type: "button", className: `picture${result.unsafe ? " unsafe" : ""}` });
+  button.append(make("img", { src: result.thumbnail, alt: "", loading: "lazy", decoding: "async" }));
+  const label = () => button.setAttribute("aria-label",
+    button.classList.contains("unsafe") ? "Show a picture that may be unsafe" : `More like: ${caption}`);
+  if (result.unsafe) button.append(make("span", { className: "veil", textContent: "may be unsafe: click to show" }));
+  label();
+  button.addEventListener("click", () => {
+    if (button.classList.contains("unsafe")) {
+      button.classList.remove("unsafe");
+      label();
+      return;
+    }
+    $("text").value = "";
+    state.terms = [{ kind: "key", value: result.key, weight: 1, name: caption }];
+    search();
+  });
+  const steer = make("div", { className: "steer" });
+  for (const [sign, weight, meaning] of [["+", 1, "Add this picture to the query"], ["−", -1, "Take this picture away from the query"]]) {
+    const one = make("button", { type: "button", textContent: sign, title: meaning });
+    one.setAttribute("aria-label", `${meaning}: ${caption}`);
+    one.addEventListener("click", () => add({ kind: "key", value: result.key, weight, name: caption }));
+    steer.append(one);
+  }
+  const facts = make("span", { className: "facts" }, make("span", { textContent: result.score?.toFixed(3) ?? "", title: "cosine", hidden: result.score === null }));
+  if (result.folded) facts.append(make("span", { textContent: `and ${result.folded} like it` }));
+  if (/^https?:\/\//i.test(result.url)) {
+    facts.append(make("a", { href: result.url, textContent: result.host || "source", target: "_blank", rel: "noopener noreferrer" }));
+  }
+  const text = make("span", { className: "caption", textContent: result.caption, title: result.caption, dir: "auto" });
+  item.append(make("figure", {}, button, make("figcaption", {}, text, facts)), steer);
+  return item;
+}
+
+function add(term) {
+  state.terms = [...state.terms.filter(({ value }) => value !== term.value), term];
+  search();
+}
+
+function refine(weight) {
+  const value = $("refinement").value.trim();
+  if (!value) {
+    $("refinement").focus();
+    say("Write what to add or to take away, such as snow.", true);
+    return;
+  }
+  $("refinement").value = "";
+  add({ kind: "text", value, weight });
+}
+
+async function searchByPicture(file) {
+  if (!file.type.startsWith("image/")) {
+    say("That is no picture: give a JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP.", true);
+    return;
+  }
+  if (file.size > 16 * 1024 * 1024) {
+    say("The picture has more than 16 MiB: give a smaller one.", true);
+    return;
+  }
+  say("Looking at the picture …");
+  state.asked += 1;
+  const number = state.asked;
+  try {
+    const options = { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } };
+    const { picture } = await asked("/api/pictures", options);
+    if (number !== state.asked) return;
+    const image = URL.createObjectURL(file);
+    state.terms = [...state.terms.filter(({ kind }) => kind === "text"), { kind: "picture", value: picture, weight: 1, image, name: file.name }];
+    search();
+  } catch (error) {
+    if (number === state.asked) say(`${error.message}.`, true);
+  }
+}
+
+// Hands and keys.
+
+function nearEnd() {
+  return innerHeight + scrollY > document.documentElement.scrollHeight - 700;
+}
+
+function loadMore() {
+  if (state.next !== null) load(state.next, state.asked);
+}
+
+function moveFocus(event) {
+  const pictures = [...document.querySelectorAll(".picture")];
+  const here = pictures.indexOf(document.activeElement);
+  if (here < 0) {
+    if (event.key === "ArrowDown" && pictures.length && document.activeElement.id === "text") pictures[0].focus();
+    else return;
+    event.preventDefault();
+    return;
+  }
+  const box = pictures[here].getBoundingClientRect();
+  const middle = (node) => { const b = node.getBoundingClientRect(); return b.left + b.width / 2; };
+  let target;
+  if (event.key === "ArrowRight") target = pictures[here + 1];
+  else if (event.key === "ArrowLeft") target = pictures[here - 1];
+  else {
+    const down = event.key === "ArrowDown";
+    const beyond = pictures.filter((node) => { const top = node.getBoundingClientRect().top; return down ? top > box.top + 20 : top < box.top - 20; });
+    const edge = beyond.length && (down ? Math.min : Math.max)(...beyond.map((node) => node.getBoundingClientRect().top));
+    const line = beyond.filter((node) => Math.abs(node.getBoundingClientRect().top - edge) < 20);
+    target = line.sort((a, b) => Math.abs(middle(a) - middle(pictures[here])) - Math.abs(middle(b) - middle(pictures[here])))[0];
+    if (!target && !down) target = $("text");
+  }
+  if (!target) return;
+  event.preventDefault();
+  target.focus();
+}
+
+$("query").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (document.activeElement === $("refinement")) { refine(1); return; }
+  if (document.activeElement.closest("#terms")) return; // a weight's own event has begun a search
+  if (!mainTerm().length && !state.terms.length) {
+    say("The query is empty: describe a picture, or give one.", true);
+    $("text").focus();
+    return;
+  }
+  search();
+});
+$("plus").addEventListener("click", () => refine(1));
+$("minus").addEventListener("click", () => refine(-1));
+$("choose").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", () => {
+  if ($("file").files.length) searchByPicture($("file").files[0]);
+  $("file").value = "";
+});
+for (const name of [...FILTERS, "all"]) {
+  $(name).addEventListener("change", () => { if (mainTerm().length || state.terms.length) search(); });
+}
+$("more").addEventListener("click", loadMore);
+new IntersectionObserver((entries) => { if (entries[0].isIntersecting) loadMore(); }, { rootMargin: "700px" }).observe($("more"));
+addEventListener("popstate", () => { readLink(); search({ keepLink: true }); });
+addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
+  if (file) { event.preventDefault(); searchByPicture(file); }
+});
+addEventListener("dragenter", (event) => { if (event.dataTransfer.types.includes("Files")) $("drop").hidden = false; });
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("drop").hidden = true;
+  const [file] = event.dataTransfer.files;
+  if (file) searchByPicture(file);
+  else say("Only files can be dropped: save the picture first.", true);
+});
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const writing = event.target.matches("input, textarea");
+  if (event.key === "/" && !writing) { event.preventDefault(); $("text").focus(); $("text").select(); }
+  else if (event.key === "Escape" && !writing) $("text").focus();
+  else if (event.key.startsWith("Arrow") && (!writing || (event.key === "ArrowDown" && event.target.id === "text"))) moveFocus(event);
+});
+
+const described = asked("/api/index");
+described.then(({ pictures, model, search: kind, recall_at_10: recall }) => {
+  const how = kind === "exact" ? "searched exactly" : `recall@10 ${recall.toFixed(3)}`;
+  $("about").textContent = `${pictures.toLocaleString("en")} pictures · ${model} · ${how}`;
+}).catch(() => {});
+readLink();
+search({ keepLink: true });
+if (!location.search) $("text").focus();

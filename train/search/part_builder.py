@@ -1,0 +1,216 @@
+"""Pictures to the parts of an index: decoded, measured, embedded, and drawn small."""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from train.data.images import decode_image
+from train.errors import TrainingError
+from train.search.blocklist import Blocklist
+from train.search.index_files import ROWS, PartDocument, part_rows, read_part, write_part
+from train.search.pictures import Picture, Source
+
+PART_SAMPLES = 2048  # samples that a kill costs at most: a minute of a B7 on 2 cores
+_HELD_PIXELS = 1 << 27  # of decoded pictures at once: 400 MB
+REASONS = ("no_image", "undecodable", "repeated_key", "blocked")
+Embed = Callable[[list[Image.Image]], np.ndarray]
+
+
+class _Decoded(NamedTuple):
+    image: Image.Image
+    thumbnail: bytes
+    phash: int
+
+
+@dataclass(frozen=True)
+class PartBuilder:
+    """Makes the parts of an index.
+
+    Attributes:
+      folder: of the index.
+      digest: of the model, by whose embeddings another model's parts are never taken up.
+      embed: up to `batch_size` pictures -> float32[n, d].
+      names: of the parts that the index has, by the names that they were built under.
+      keys: hashes of the keys that the index has; gets those that come in.
+      tell: is told how many samples were read, after each batch.
+    """
+
+    folder: Path
+    digest: str
+    embed: Embed
+    blocklist: Blocklist
+    names: dict[str, str]
+    keys: set[int]
+    batch_size: int
+    thumbnail_px: int
+    threads: int
+    tell: Callable[[int], None]
+
+    def build(self, source: Source) -> Iterator[str]:
+        """The names of the parts of a source, each as soon as it is there.
+
+        Parts that an earlier command has left are taken as they are.
+
+        Raises:
+          TrainingError: the source cannot be read, or an embedding has no length.
+        """
+        told = f"{source.identity}\0{self.digest}"
+        stem = hashlib.sha256(told.encode(errors="replace")).hexdigest()[:16]
+        number, samples = 0, 0
+        pictures: Iterator[Picture] | None = None
+        while True:
+            name = f"{stem}-{number:05d}"
+            name = self.names.get(name, name)
+            part = read_part(self.folder, name)
+            if part is None:
+                if pictures is None:
+                    pictures = source.pictures(samples)
+                part = self._build_part(name, source, pictures, samples)
+            else:
+                hashes = part_rows(self.folder, name, ["key_hash"])["key_hash"]
+                self.keys.update(hashes.to_pylist())
+                self.tell(part.samples - samples)
+            samples, number = part.samples, number + 1
+            yield name
+            if part.last:
+                return
+
+    def _build_part(
+        self, name: str, source: Source, pictures: Iterator[Picture], before: int
+    ) -> PartDocument:
+        left_out = dict.fromkeys(REASONS, 0)
+        rows: list[dict[str, object]] = []
+        thumbnails: list[bytes] = []
+        vectors: list[np.ndarray] = []
+        samples = before
+        last = False
+        while samples < before + PART_SAMPLES and not last:
+            wanted = min(self.batch_size, before + PART_SAMPLES - samples)
+            batch = list(islice(pictures, wanted))
+            last = len(batch) < wanted
+            samples += len(batch)
+            for few in self._decoded(batch, left_out):
+                embedded = self._embedded([decoded.image for _, decoded in few], source)
+                vectors.append(embedded)
+                rows += [_row(picture, decoded) for picture, decoded in few]
+                thumbnails += [decoded.thumbnail for _, decoded in few]
+            self.tell(len(batch))
+        table = pa.Table.from_pylist(rows, schema=ROWS)
+        all_vectors = np.concatenate(vectors) if vectors else np.empty((0, 0), np.float16)
+        document = PartDocument(source.identity, samples, len(rows), last, left_out)
+        write_part(self.folder, name, document, (table, thumbnails, all_vectors))
+        return document
+
+    def _decoded(
+        self, batch: list[Picture], left_out: dict[str, int]
+    ) -> Iterator[list[tuple[Picture, _Decoded]]]:
+        """The pictures of a batch that are kept, in as many lists as their pixels need."""
+        kept = []
+        for picture in batch:
+            reason = self._refusal(picture)
+            if reason:
+                left_out[reason] += 1
+            else:
+                kept.append(picture)
+        held: list[tuple[Picture, _Decoded]] = []
+        pixels = 0
+        with ThreadPoolExecutor(self.threads) as pool:
+            for few in (kept[at : at + 8] for at in range(0, len(kept), 8)):
+                for picture, decoded in zip(few, pool.map(self._decode, few), strict=True):
+                    if decoded is None:
+                        left_out["undecodable"] += 1
+                        continue
+                    self.keys.add(key_hash(picture.key))
+                    held.append((picture, decoded))
+                    pixels += decoded.image.width * decoded.image.height
+                if pixels > _HELD_PIXELS:
+                    yield held
+                    held, pixels = [], 0
+        if held:
+            yield held
+
+    def _refusal(self, picture: Picture) -> str | None:
+        if picture.data is None:
+            return "no_image"
+        if key_hash(picture.key) in self.keys:
+            return "repeated_key"
+        host = host_of(picture.url)
+        return "blocked" if self.blocklist.blocks(picture, host) else None
+
+    def _decode(self, picture: Picture) -> _Decoded | None:
+        assert picture.data is not None
+        try:
+            image = decode_image(picture.data)
+            return _Decoded(image, thumbnail_of(image, self.thumbnail_px), perceptual_hash(image))
+        except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
+            return None
+
+    def _embedded(self, images: list[Image.Image], source: Source) -> np.ndarray:
+        """float16[n, d], unit length."""
+        vectors = np.asarray(self.embed(images), np.float32)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+            raise TrainingError(
+                f"the model gives an embedding of {source.where} that is no direction: it "
+                "diverged, take an earlier one"
+            )
+        return (vectors / lengths).astype(np.float16)
+
+
+def _row(picture: Picture, decoded: _Decoded) -> dict[str, object]:
+    assert picture.data is not None
+    return {
+        "key": picture.key,
+        "key_hash": key_hash(picture.key),
+        "caption": picture.caption,
+        "url": picture.url,
+        "host": host_of(picture.url),
+        "width": decoded.image.width,
+        "height": decoded.image.height,
+        "unsafe_score": picture.unsafe_score,
+        "phash": decoded.phash,
+        "md5": hashlib.md5(picture.data, usedforsecurity=False).digest(),
+        "sha1": hashlib.sha1(picture.data, usedforsecurity=False).digest(),
+        "sha256": hashlib.sha256(picture.data).digest(),
+    }
+
+
+def key_hash(key: str) -> int:
+    """64 bits by which a key is looked up; equal ones are told apart by the keys themselves."""
+    data = key.encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def host_of(url: str) -> str:
+    """In lower case, without the port; empty where there is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def perceptual_hash(image: Image.Image) -> int:
+    """imagehash.phash, its bits as one number, the first the highest."""
+    return int(str(imagehash.phash(image)), 16)
+
+
+def thumbnail_of(image: Image.Image, side: int) -> bytes:
+    """WebP, neither side longer than `side` px."""
+    small = (
+        image.copy() if max(image.size) <= 2 * side else image.reduce(max(image.size) // (2 * side))
+    )
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=75, method=2)
+    return file.getvalue()

@@ -1,0 +1,174 @@
+"""Where pictures come from: shards with their sidecars, or a folder of image files."""
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from train.data.find_shards import find_shards
+from train.data.samples import LONGEST_IMAGE, LONGEST_TEXT, shard_samples
+from train.data.shard_streams import fingerprint
+from train.errors import SettingsError, TrainingError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"})
+_CAPTIONS = "captions.csv"
+_OF_SIDECARS = ("key", "url", "unsafe_score")
+
+
+class Picture(NamedTuple):
+    """One picture of a source; `data` is None where it has no image that is read."""
+
+    key: str
+    data: bytes | None
+    caption: str
+    url: str = ""
+    unsafe_score: float | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Pictures in an order that is always the same.
+
+    Attributes:
+      where: a shard's name, or a folder.
+      identity: tells its contents from others, wherever it lies.
+    """
+
+    where: str
+    identity: str
+
+    def pictures(self, first: int = 0) -> Iterator[Picture]:
+        """All pictures from number `first` on.
+
+        Raises:
+          TrainingError: the source cannot be read.
+        """
+        raise NotImplementedError
+
+
+class ShardSource(Source):
+    """A tar of samples, with what its sidecar beside it says of them."""
+
+    def pictures(self, first: int = 0) -> Iterator[Picture]:
+        known = _sidecar(self.where)
+        for sample in shard_samples(self.where, first):
+            url, score = known.get(sample.key.rpartition("/")[2], ("", None))
+            yield Picture(sample.key, sample.image, sample.text or "", url, score)
+
+
+@dataclass(frozen=True)
+class FolderSource(Source):
+    """The image files of a folder and those below it.
+
+    A picture's caption is the row of its path in `captions.csv` (columns `file` and `caption`), or
+    the first line of the text file beside it (`cat.txt` of `cat.png`), or is empty. Its key is its
+    path in the folder.
+    """
+
+    files: tuple[str, ...]
+
+    def pictures(self, first: int = 0) -> Iterator[Picture]:
+        root = Path(self.where)
+        captions = _captions(root, set(self.files))
+        for file in self.files[first:]:
+            path = root / file
+            try:
+                large = path.stat().st_size > LONGEST_IMAGE
+                data = None if large else path.read_bytes()
+            except OSError as error:
+                raise TrainingError(f"{path} cannot be read ({error}): put it right") from error
+            caption = captions[file] if file in captions else _first_line(path.with_suffix(".txt"))
+            yield Picture(file, data, caption)
+
+
+def find_sources(where: str) -> list[Source]:
+    """The sources that `where` names: a folder without shards is one, else each shard is one.
+
+    Raises:
+      SettingsError: it names nothing, or a folder without shards and pictures.
+    """
+    folder = Path(where)
+    if folder.is_dir() and not any(folder.glob("*.tar")):
+        return [_folder_source(folder)]
+    shards = find_shards(where)
+    try:
+        return [ShardSource(shard, f"{shard}:{fingerprint(shard)}") for shard in shards]
+    except TrainingError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _folder_source(folder: Path) -> FolderSource:
+    files = sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
+    if not files:
+        raise SettingsError(
+            f"{str(folder)!r} holds neither shards (.tar) nor pictures: name a folder that does, "
+            "such as OUT/shards"
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file}\0{(folder / file).stat().st_size}\0".encode(errors="replace"))
+    return FolderSource(str(folder), f"folder:{digest.hexdigest()[:32]}", tuple(files))
+
+
+def _sidecar(shard: str) -> dict[str, tuple[str, float | None]]:
+    """(URL, unsafe score) by key, of the Parquet file beside a local shard; empty without one."""
+    path = Path(shard).with_suffix(".parquet")
+    if "://" in shard or not path.exists():
+        return {}
+    try:
+        names = set(pq.read_schema(path).names)
+        table = pq.read_table(path, columns=[n for n in _OF_SIDECARS if n in names])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise TrainingError(
+            f"{path} cannot be read ({str(error)[:150]}): put it right, or take it away"
+        ) from error
+    if "key" not in table.column_names:
+        return {}
+    rows = table.to_pylist()
+    return {str(row["key"]): (str(row.get("url") or ""), row.get("unsafe_score")) for row in rows}
+
+
+def _captions(root: Path, files: set[str]) -> dict[str, str]:
+    """The captions of `captions.csv`, by file; empty where there is none.
+
+    Raises:
+      SettingsError: it lacks a column, or names a file that is not there.
+    """
+    path = root / _CAPTIONS
+    if not path.exists():
+        return {}
+    try:
+        with open(path, newline="", encoding="utf-8") as lines:
+            reader = csv.DictReader(lines)
+            if not {"file", "caption"} <= set(reader.fieldnames or ()):
+                raise SettingsError(
+                    f"{path} needs the columns file and caption; it has {reader.fieldnames}"
+                )
+            captions = {row["file"]: (row["caption"] or "")[:LONGEST_TEXT] for row in reader}
+    except (OSError, ValueError, csv.Error) as error:
+        raise SettingsError(f"{path} cannot be read ({error}): put it right") from error
+    missing = sorted(file for file in captions if file not in files)
+    if missing:
+        raise SettingsError(
+            f"{path} has captions of {len(missing)} pictures that are not there, the first of them "
+            f"{missing[0]!r}: put the pictures there, or take these lines out"
+        )
+    return captions
+
+
+def _first_line(path: Path) -> str:
+    """Of a text file; empty where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.readline(LONGEST_TEXT).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""

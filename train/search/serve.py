@@ -1,0 +1,122 @@
+"""`python -m train.search serve INDEX`: the page and its paths on a port of this machine."""
+
+import argparse
+import ipaddress
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from train.errors import SettingsError
+from train.model.embed import Embedder
+from train.search.app import SearchApp
+from train.search.commands import open_model
+from train.search.decode_pool import DecodePool
+from train.search.model_queue import ModelQueue, why
+from train.search.opened_index import OpenedIndex
+from train.search.served_limits import Guard, RateLimit
+
+_MOST_CONNECTIONS = 512
+_DECODING = 2  # processes
+
+
+class Server:
+    """A server of one index, which listens from the start and answers when `run` is called.
+
+    Attributes:
+      url: of the page.
+    """
+
+    def __init__(
+        self,
+        index: OpenedIndex,
+        load: Callable[[], Embedder],
+        address: tuple[str, int],
+        requests_per_minute: int,
+    ):
+        """Raises SettingsError where nothing can listen at the address."""
+        host, port = address
+        self._socket = _listening(host, port)
+        local = _is_loopback(host)
+        self._failure: str | None = None
+        self._app = SearchApp(index, ModelQueue(load, self._failed), DecodePool(_DECODING))
+        guarded = Guard(self._app.asgi, limit=RateLimit(requests_per_minute), local=local)
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                guarded,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                proxy_headers=False,
+                limit_concurrency=_MOST_CONNECTIONS,
+                timeout_keep_alive=15,
+                timeout_graceful_shutdown=2,
+                h11_max_incomplete_event_size=64 << 10,
+            )
+        )
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"
+
+    def run(self) -> None:
+        """Until a signal or `stop` ends it. Raises SettingsError where there is no model."""
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._app.close()
+            self._socket.close()
+        if self._failure is not None:
+            raise SettingsError(self._failure)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+
+    def _failed(self, error: BaseException) -> None:
+        self._failure = why(error)
+        self.stop()
+
+
+def run_serve(flags: argparse.Namespace) -> int:
+    """Serves until a signal comes."""
+    if not 0 <= flags.port < 1 << 16:
+        raise SettingsError(f"port must be from 0 to 65535; got {flags.port}")
+    index = OpenedIndex(flags.index)
+    server = Server(
+        index,
+        lambda: open_model(flags.model, index.document, flags.index),
+        (flags.host, flags.port),
+        flags.requests_per_minute,
+    )
+    print(f"{len(index):,} pictures at {server.url}", flush=True)
+    if not _is_loopback(flags.host):
+        print(
+            "everybody who reaches this address may search: put a server with TLS before it",
+            file=sys.stderr,
+        )
+    server.run()
+    return 0
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(1024)
+    except OSError as error:
+        raise SettingsError(
+            f"nothing can listen at {host}:{port} ({error.strerror}): choose another --port, or "
+            "0 for a free one"
+        ) from error
+    return made
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,78 @@
+"""A part of an index without the rows that are on a blocklist."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from train.errors import TrainingError
+from train.search.blocklist import DIGESTS, Blocklist
+from train.search.index_files import (
+    part_rows,
+    part_thumbnails,
+    part_vectors,
+    read_part,
+    write_part,
+)
+
+
+class Thinned(NamedTuple):
+    """The name that a part has now, and the keys of the rows that went."""
+
+    name: str
+    keys: list[str]
+
+
+def thinned_part(folder: Path, name: str, blocklist: Blocklist, *, write: bool) -> Thinned:
+    """A part under another name, without the rows that are on the list; where it has none of them,
+    the part as it is.
+
+    Args:
+      write: otherwise nothing is written, and the part keeps its name.
+    """
+    rows = part_rows(folder, name)
+    blocked = _blocked(rows, blocklist)
+    if not blocked.any():
+        return Thinned(name, [])
+    keys: list[str] = rows["key"].filter(pa.array(blocked)).to_pylist()
+    if not write:
+        return Thinned(name, keys)
+    document = read_part(folder, name)
+    if document is None:
+        raise TrainingError(f"{folder}/parts/{name}.json is gone: make the index anew")
+    kept = np.flatnonzero(~blocked)
+    thumbnails = part_thumbnails(folder, name).read()["thumbnail"].take(pa.array(kept)).to_pylist()
+    left_out = dict(document.left_out)
+    left_out["blocked"] = left_out.get("blocked", 0) + len(keys)
+    renamed = _next_name(name)
+    write_part(
+        folder,
+        renamed,
+        dataclasses.replace(document, rows=len(kept), left_out=left_out),
+        (rows.take(pa.array(kept)), thumbnails, part_vectors(folder, name)[kept]),
+    )
+    return Thinned(renamed, keys)
+
+
+def _blocked(rows: pa.Table, blocklist: Blocklist) -> np.ndarray:
+    """bool[n]."""
+    wanted = [kind for kind in DIGESTS if blocklist.values[kind]]
+    columns = [rows[name].to_pylist() for name in ("key", "url", "host", *wanted)]
+    return np.array(
+        [
+            blocklist.blocks_row(
+                key, url, host, {kind: d.hex() for kind, d in zip(wanted, digests, strict=True)}
+            )
+            for key, url, host, *digests in zip(*columns, strict=True)
+        ],
+        bool,
+    )
+
+
+def _next_name(name: str) -> str:
+    """`NAME.1` of `NAME`, `NAME.2` of `NAME.1`."""
+    stem, number = re.fullmatch(r"(.*?)(?:\.(\d+))?", name).groups()  # type: ignore[union-attr]
+    return f"{stem}.{int(number or 0) + 1}"

@@ -1,0 +1,235 @@
+"""The blocklists of a run, as all workers ask them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from transforms.blocklists import kinds as k
+from transforms.blocklists.compiled_list import CompiledList
+from transforms.blocklists.near_hashes import NearHashes, least_distances
+from transforms.blocklists.phrases import has_any_phrase
+from transforms.blocklists.prefixes import begins_with_any
+from transforms.blocklists.targets import Targets, targets
+from transforms.columns.hashing import Bools, UInt64s, xxh64
+from transforms.columns.kernels import kernel
+from transforms.corpus.hash_sets import HashSet, is_member
+from transforms.pairs.texts import Texts, measure_texts
+from transforms.storage.files import carry_file
+
+_DOT = ord(".")
+
+
+@kernel
+def _mark_urls(spans, table, marks):  # type: ignore[no-untyped-def]
+    data, starts, stops = spans
+    for row in range(len(marks)):
+        marks[row] = starts[row] < stops[row] and is_member(
+            table, xxh64(data, starts[row], stops[row])
+        )
+
+
+@kernel
+def _mark_domains(spans, table, marks):  # type: ignore[no-untyped-def]
+    """Marks the hosts that are a member, or end in a dot and a member."""
+    data, starts, stops = spans
+    for row in range(len(marks)):
+        marks[row] = False
+        for at in range(starts[row], stops[row]):
+            begins = at == starts[row] or data[at - 1] == _DOT
+            if begins and is_member(table, xxh64(data, at, stops[row])):
+                marks[row] = True
+                break
+
+
+class Pairs(NamedTuple):
+    """What a blocklist is asked of n pairs.
+
+    Fields:
+      targets: of their URLs. texts: of their alt-texts, with their words; None where no list asks.
+      keys: uint64[n].
+    """
+
+    targets: Targets
+    texts: Texts | None
+    keys: UInt64s
+
+
+class _OpenList:
+    """A list whose arrays are mapped. For all threads."""
+
+    def __init__(self, compiled: CompiledList) -> None:
+        self._compiled = compiled
+        self._sets = {
+            kind: HashSet(compiled.array(kind))
+            for kind in (k.HOST, k.DOMAIN, k.URL, k.TEXT, k.KEY)
+            if kind in compiled.entries
+        }
+        self._near = {
+            kind: NearHashes(*(compiled.array(kind + end) for end in ("", "_members", "_starts")))
+            for kind in k.OF_PICTURES
+            if kind in compiled.entries
+        }
+        self._files = {
+            kind: compiled.array(kind) for kind in k.OF_FILES if kind in compiled.entries
+        }
+
+    def marks(self, pairs: Pairs) -> Iterator[tuple[str, Bools]]:
+        """For each kind of entries of pairs, which of them are on the list: bool[n]."""
+        data, starts, host_ends, stops = pairs.targets
+        for kind in k.OF_PAIRS:
+            if kind not in self._compiled.entries:
+                continue
+            marks = np.zeros(len(starts), np.bool_)
+            if kind == k.HOST:
+                _mark_urls((data, starts, host_ends), self._sets[kind].table, marks)
+            elif kind == k.DOMAIN:
+                _mark_domains((data, starts, host_ends), self._sets[kind].table, marks)
+            elif kind == k.URL:
+                _mark_urls((data, starts, stops), self._sets[kind].table, marks)
+            elif kind == k.PREFIX:
+                prefixes = self._compiled.array("prefix"), self._compiled.array("prefix_ends")
+                marks = begins_with_any((data, starts, stops), prefixes)
+            elif kind == k.KEY:
+                marks = self._sets[kind].contains(pairs.keys)
+            elif pairs.texts is not None:
+                longest = self._compiled.longest_phrase
+                marks = has_any_phrase(pairs.texts, self._sets[kind], longest)
+            yield kind, marks
+
+    def has_file(self, kind: str, digest: bytes) -> bool:
+        """Whether the digest of a file is on the list."""
+        members = self._files.get(kind)
+        if members is None:
+            return False
+        at = int(np.searchsorted(members, np.bytes_(digest)))
+        return at < len(members) and bytes(members[at]) == digest.rstrip(b"\0")
+
+    def distance(self, kind: str, words: UInt64s, most: int) -> int:
+        """How far the nearest of its hashes of pictures is, in bits; more than `most` where none
+        is near."""
+        index = self._near.get(kind)
+        if index is None:
+            return most + 1
+        return int(least_distances(index, words.reshape(1, -1), most)[0])
+
+
+@lru_cache(maxsize=64)
+def _opened(path: str, name: str) -> _OpenList:
+    return _OpenList(_COMPILED[path, name])
+
+
+# What `_opened` opens: a compiled list has dicts, so that it is no key itself.
+_COMPILED: dict[tuple[str, str], CompiledList] = {}
+
+
+def _open(compiled: CompiledList) -> _OpenList:
+    _COMPILED[compiled.path, compiled.name] = compiled
+    return _opened(compiled.path, compiled.name)
+
+
+@dataclass(frozen=True)
+class Blocklists:
+    """The lists of a run, and from which distance on a picture is another.
+
+    Attributes:
+      min_phash_distance, min_pdq_distance: bits; what is nearer to an entry is blocked.
+    """
+
+    lists: tuple[CompiledList, ...] = ()
+    min_phash_distance: int = 6
+    min_pdq_distance: int = 32
+
+    def moved(self, folder: str) -> Blocklists:
+        """The same, with the files of their arrays in a folder that all workers see."""
+        moved = []
+        for compiled in self.lists:
+            path = f"{folder}/{compiled.path.rpartition('/')[2]}"
+            carry_file(compiled.path, path)
+            moved.append(replace(compiled, path=path))
+        return replace(self, lists=tuple(moved))
+
+    def have(self, *kinds: str) -> bool:
+        """Whether any list has entries of any of these kinds."""
+        return any(kind in compiled.entries for compiled in self.lists for kind in kinds)
+
+    def of_pairs(
+        self,
+        urls: pa.StringArray,
+        captions: pa.StringArray,
+        keys: UInt64s,
+        words: npt.NDArray[np.int32] | None = None,
+    ) -> pa.StringArray:
+        """Which list each pair is on, and with which kind of entry, by the first that it is on.
+
+        Args:
+          urls: string[n]. captions: string[n], as they are kept; neither has nulls. keys:
+            uint64[n].
+          words: int32[n], how many words each caption has, where that is known.
+
+        Returns:
+          string[n], such as "takedowns.txt:host", or null.
+        """
+        codes, names = np.zeros(len(urls), np.int32), [None]
+        if self.have(*k.OF_PAIRS) and len(urls):
+            texts = None
+            if self.have(k.TEXT):
+                texts = measure_texts(captions, np.ones(len(urls), np.bool_), words)
+            pairs = Pairs(targets(urls), texts, keys)
+            for compiled in self.lists:
+                for kind, marks in _open(compiled).marks(pairs):
+                    codes[marks & (codes == 0)] = len(names)
+                    names.append(f"{compiled.name}:{kind}")  # type: ignore[arg-type]
+        return pa.array(names, pa.string()).take(pa.array(codes))
+
+    def of_file(self, sha256: bytes, body: bytes | None = None) -> str | None:
+        """Which list a file is on, by its digests.
+
+        Args:
+          body: its bytes, for the digests that are not given; None leaves these out.
+        """
+        found = self._digests(sha256, body)
+        for compiled in self.lists:
+            for kind, digest in found.items():
+                if _open(compiled).has_file(kind, digest):
+                    return f"{compiled.name}:{kind}"
+        return None
+
+    def _digests(self, sha256: bytes, body: bytes | None) -> Mapping[str, bytes]:
+        made = {k.SHA256: sha256} if self.have(k.SHA256) else {}
+        if body is not None:
+            for kind in (k.MD5, k.SHA1):
+                if self.have(kind):
+                    made[kind] = hashlib.new(kind, body, usedforsecurity=False).digest()
+        return made
+
+    def near(self, kind: str, words: UInt64s, slack: int = 0) -> tuple[str, int] | None:
+        """Which list a picture is on, by its hash, and how far it is from the entry.
+
+        Args:
+          kind: `phash` or `pdq`. words: uint64[w], the hash.
+          slack: bits more, within which it is told of, too.
+        """
+        own = self.min_phash_distance if kind == k.PHASH else self.min_pdq_distance
+        most = own - 1 + slack
+        nearest: tuple[str, int] | None = None
+        for compiled in self.lists if most >= 0 else ():
+            bits = _open(compiled).distance(kind, words, most)
+            if bits <= most and (nearest is None or bits < nearest[1]):
+                nearest = f"{compiled.name}:{kind}", bits
+        return nearest
+
+
+NO_LISTS = Blocklists()
+
+
+def word_of(phash: Any) -> UInt64s:
+    """A perceptual hash as `Blocklists.near` takes it."""
+    return np.array([phash], np.uint64)

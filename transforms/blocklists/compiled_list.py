@@ -1,0 +1,157 @@
+"""A blocklist as arrays in one file, which all workers of a machine map and share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from transforms.blocklists import kinds as k
+from transforms.blocklists.list_values import digests, hashed, phrases, prefix_values
+from transforms.blocklists.near_hashes import near_hashes
+from transforms.blocklists.prefixes import without_longer
+from transforms.blocklists.read_list import Entries, Faults, ListError, read_entries
+from transforms.storage.files import PIECE, local_copy, write_atomically
+
+_ALIGNED = 64  # bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an array is in a file: its type, its offset in bytes, its shape."""
+
+    dtype: str
+    at: int
+    shape: list[int]
+
+
+@dataclass(frozen=True)
+class CompiledList:
+    """A list, and where its arrays are.
+
+    Attributes:
+      name: of its file. sha256: of the file as it was given, in hex.
+      entries: how many it has of each kind.
+      path: of the file of its arrays. places: of the arrays, by name.
+      longest_phrase: words.
+    """
+
+    name: str
+    sha256: str
+    entries: dict[str, int]
+    path: str
+    places: dict[str, Place] = field(default_factory=dict)
+    longest_phrase: int = 0
+
+    def array(self, name: str) -> Any:
+        """One of its arrays, mapped."""
+        place = self.places[name]
+        if not all(place.shape):
+            return np.zeros(place.shape, place.dtype)
+        mapped = np.memmap(local_copy(self.path), place.dtype, "r", place.at, tuple(place.shape))
+        return mapped.view(np.ndarray)
+
+
+class _Gathered:
+    """The entries of a list as they are read."""
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self.parts: dict[str, list[Any]] = {}
+        self.entries: Counter[str] = Counter()
+        self.longest_phrase = 0
+
+    def add(self, entries: Entries) -> None:
+        kind, before = entries.kind, self._faults.count
+        if kind == k.PREFIX:
+            part: Any = prefix_values(entries, self._faults)
+        elif kind == k.TEXT:
+            part, longest = phrases(entries, self._faults)
+            self.longest_phrase = max(self.longest_phrase, longest)
+        elif kind in k.DIGEST_BYTES:
+            part = digests(entries, self._faults)
+        else:
+            part = hashed(entries, self._faults)
+        self.entries[kind] += len(entries.values) - (self._faults.count - before)
+        if not self._faults.count:  # else nothing comes of it
+            self.parts.setdefault(kind, []).append(part)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        made: dict[str, np.ndarray] = {}
+        for kind, parts in self.parts.items():
+            if kind == k.PREFIX:
+                whole = without_longer(prefix for part in parts for prefix in part)
+                made["prefix"], made["prefix_ends"] = whole
+                continue
+            rows = np.concatenate(parts)
+            if kind in k.OF_FILES:
+                made[kind] = np.unique(rows.view(f"S{rows.shape[1]}").ravel())
+            elif kind in k.OF_PICTURES:
+                words = rows.view(">u8").astype(np.uint64)
+                hashes, members, starts = near_hashes(words)
+                made |= {kind: hashes, f"{kind}_members": members, f"{kind}_starts": starts}
+            elif kind == k.KEY:
+                made[kind] = np.unique(rows.view(">u8").astype(np.uint64))
+            else:
+                made[kind] = np.unique(rows)
+        return made
+
+
+def compile_list(path: str, folder: str) -> CompiledList:
+    """Reads a list, checks each of its entries, and writes its arrays.
+
+    Args:
+      path: of the list, in a store too. folder: where the file of arrays goes, which is named by
+        the list's SHA-256.
+
+    Raises:
+      ListError: it is no blocklist, or has no entry; says what to do.
+      FileNotFoundError: it is not there.
+    """
+    local = local_copy(path)
+    sha256 = _sha256(local)
+    faults = Faults(path)
+    gathered = _Gathered(faults)
+    for entries in read_entries(path, local, faults):
+        gathered.add(entries)
+    faults.check()
+    if not gathered.entries:
+        raise ListError(f"the blocklist {path} has no entry: leave it out, or write some")
+    arrays = gathered.arrays()
+    file = f"{folder}/{sha256[:32]}.arrays"
+    places = _places(arrays)
+    write_atomically(file, lambda sink: _write(arrays, places, sink))
+    entries_of = {kind: gathered.entries[kind] for kind in k.KINDS if gathered.entries[kind]}
+    name = path.rstrip("/").rpartition("/")[2]
+    return CompiledList(name, sha256, entries_of, file, places, gathered.longest_phrase)
+
+
+def _sha256(local: str) -> str:
+    with Path(local).open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def _places(arrays: Mapping[str, np.ndarray]) -> dict[str, Place]:
+    places, at = {}, 0
+    for name, array in arrays.items():
+        places[name] = Place(array.dtype.str, at, list(array.shape))
+        at += array.nbytes + -array.nbytes % _ALIGNED
+    return places
+
+
+def _write(arrays: Mapping[str, np.ndarray], places: Mapping[str, Place], sink: BinaryIO) -> None:
+    for array in arrays.values():
+        for piece in _pieces(array):
+            sink.write(piece)
+        sink.write(bytes(-array.nbytes % _ALIGNED))
+
+
+def _pieces(array: np.ndarray) -> Iterator[memoryview]:
+    whole = memoryview(np.ascontiguousarray(array).ravel().view(np.uint8).data)
+    for at in range(0, len(whole), PIECE):
+        yield whole[at : at + PIECE]

@@ -1,0 +1,15 @@
+"""The kinds of entries that a blocklist may have."""
+
+from __future__ import annotations
+
+HOST, DOMAIN, URL, PREFIX, TEXT, KEY = "host", "domain", "url", "prefix", "text", "key"
+MD5, SHA1, SHA256 = "md5", "sha1", "sha256"
+PHASH, PDQ = "phash", "pdq"
+
+OF_PAIRS = (HOST, DOMAIN, URL, PREFIX, TEXT, KEY)  # what needs no image
+OF_FILES = (MD5, SHA1, SHA256)
+OF_PICTURES = (PHASH, PDQ)
+KINDS = (*OF_PAIRS, *OF_FILES, *OF_PICTURES)
+
+# How many bytes the values have that are written as hex digits.
+DIGEST_BYTES = {KEY: 8, MD5: 16, SHA1: 20, SHA256: 32, PHASH: 8, PDQ: 32}

@@ -1,0 +1,87 @@
+"""The bytes of answers that a process holds: bounded, however many connections bring some."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+MOST_HELD = 1 << 29  # bytes, at most; less where the machine has less than four times that
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def memory_for_bodies() -> int:
+    """Bytes that answers may take: a quarter of what this process may have, MOST_HELD at most."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # none, or "max"
+        memory = min(memory, int(_CGROUP.read_text()))
+    return min(MOST_HELD, memory // 4)
+
+
+class Receiver(Protocol):
+    """A transfer that can be told to go on."""
+
+    def resume(self) -> None:
+        """Lets its answer go on."""
+
+
+class BodyMemory:
+    """Counts bytes, and holds transfers back where there is no room for more.
+
+    One of those that are held back goes on even so, until it ends: so all end in their turn. At
+    most `most` bytes are held, and that one's.
+
+    Attributes:
+      held: bytes of transfers under way, and of what is done and not yet looked at.
+      was_short: whether anything was held back since it was last set to False.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._under_way = self.unseen = 0
+        self._first: Receiver | None = None
+        self._held_back: deque[Receiver] = deque()
+        self.was_short = False
+
+    @property
+    def held(self) -> int:
+        return self._under_way + self.unseen
+
+    @property
+    def has_room(self) -> bool:
+        """Whether further transfers may begin."""
+        return self.held < self._most // 2
+
+    def admits(self, receiver: Receiver, size: int) -> bool:
+        """Counts bytes that have come; or says that the transfer must wait, and be resumed."""
+        if self.held + size > self._most and self._first is not receiver:
+            self.was_short = True
+            if self._first is not None:
+                self._held_back.append(receiver)
+                return False
+            self._first = receiver
+        self._under_way += size
+        return True
+
+    def ended(self, receiver: Receiver, size: int) -> None:
+        """A transfer is over, with so many bytes counted."""
+        self._under_way -= size
+        if self._first is receiver:
+            self._first = None
+        if receiver in self._held_back:
+            self._held_back.remove(receiver)
+
+    def resume(self) -> None:
+        """Lets those go on that there is room for now, the first first."""
+        waiting, self._held_back = self._held_back, deque()
+        while waiting:
+            if self._first is not None and not self.has_room:
+                self._held_back = waiting + self._held_back
+                return
+            waiting.popleft().resume()
+
+    @property
+    def holds_back(self) -> bool:
+        return bool(self._held_back)

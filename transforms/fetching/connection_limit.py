@@ -1,0 +1,176 @@
+"""How many connections are open at once: as many as answers come from, and no more.
+
+What has brought nothing for a while is not counted: it takes nothing of the line, the cores or
+memory. Else the silent hosts of an old list would hold all places, each for as long as a time-out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+FIRST = 128  # as many as a small line and a small name server bear; from here it rises
+_LEAST = 16
+_SHORTEST_S, _LONGEST_S = 0.5, 2.0  # between two reviews
+_HELD_S = 5.0  # before a limit that was found is tried again
+_FALL, _RISE, _RISE_OF_STALLED = 0.7, 1.1, 1.5
+LEAST_STALLED_S, _STALLED_TIMES = 2.0, 4.0  # without a byte, and times as long as answers take
+_GROWN = 1.4  # times as many connections: then it is asked whether they brought more
+_GAIN = 0.2  # of what as many more connections should have brought, at least
+_MIN_ANSWERS = 20  # in an interval, to conclude anything
+_BUSY = 0.9  # of the cores that this process may use
+# What may limit. "rising": nothing yet. "hosts": their own limits, or that so few are left.
+LIMITS = (
+    *("rising", "CPU", "memory", "open files", "--connections", "bandwidth", "time-outs"),
+    *("name server", "hosts"),
+)
+_SLOWLY = frozenset({"bandwidth", "time-outs", "name server", "memory"})  # risen from step by step
+# Shares that are the web's own, as old lists have them; beyond, it is the line or the name server.
+_USUAL_TROUBLES, _USUAL_UNNAMED = 0.05, 0.15
+
+
+@dataclass(slots=True)
+class Interval:
+    """What was seen since the last review.
+
+    Attributes:
+      seconds: how long it was.
+      most: connections that were in use at once, at most, without those that stalled.
+      stalled: connections that have brought nothing for long, at the end.
+      answers: what came, whatever its status; answer_s: the seconds that all of them took.
+      troubles: time-outs and lost connections of hosts that have answered before.
+      names: those that were looked up; unnamed: those that the name server did not answer for, or
+        could not.
+      wanted: whether further URLs would have begun, had more been allowed.
+      short_of_memory: whether answers had to wait for memory.
+      behind: whether who looks at images is behind, or this thread itself is.
+      cpu_share: of the cores that this process may use.
+    """
+
+    seconds: float = 0.0
+    most: int = 0
+    stalled: int = 0
+    answers: int = 0
+    answer_s: float = 0.0
+    troubles: int = 0
+    names: int = 0
+    unnamed: int = 0
+    wanted: bool = False
+    short_of_memory: bool = False
+    behind: bool = False
+    cpu_share: float = 0.0
+
+
+class ConnectionLimit:
+    """The limit, which rises with each answer while that brings more, and falls where something
+    else than the number of connections is what limits.
+
+    By Little's law as many are needed as answers come a second, times the seconds that an answer
+    takes where nothing queues; twice that leaves room for slow ones.
+
+    Args:
+      cap: of the user. sockets: that this process may open.
+
+    Attributes:
+      now: the limit, of those that are not stalled.
+      ceiling: of all.
+      limited_by: one of LIMITS.
+
+    Source: Little (1961); Chiu and Jain (1989) for rising by addition and falling by a factor.
+    """
+
+    def __init__(self, cap: int, sockets: int) -> None:
+        self.ceiling = min(cap, sockets)
+        self._above = "--connections" if cap <= sockets else "open files"
+        self.now = min(FIRST, self.ceiling)
+        self.limited_by = "rising"
+        self._rising = True  # with each answer
+        self._quickest_s = math.inf
+        self._before: tuple[int, float] | None = None  # connections, and answers a second
+        self._in_vain = 0
+        self._held_s = 0.0
+        self._troubles, self._unnamed = _USUAL_TROUBLES, _USUAL_UNNAMED
+
+    @property
+    def review_s(self) -> float:
+        """Seconds from one review to the next: answers to what has begun must be in it."""
+        if self._quickest_s == math.inf:
+            return _SHORTEST_S
+        return min(_LONGEST_S, max(_SHORTEST_S, 1.5 * self._quickest_s))
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds without a byte after which a connection is not counted."""
+        if self._quickest_s == math.inf:
+            return LEAST_STALLED_S
+        return max(LEAST_STALLED_S, _STALLED_TIMES * self._quickest_s)
+
+    def answered(self) -> None:
+        """An answer came: in its place two may begin, while the limit rises."""
+        if self._rising and self.now < self.ceiling:
+            self.now += 1
+
+    def review(self, seen: Interval) -> None:
+        """Draws the conclusions of an interval."""
+        self._held_s = max(0.0, self._held_s - seen.seconds)
+        if seen.answers >= _MIN_ANSWERS:
+            self._quickest_s = min(1.002 * self._quickest_s, seen.answer_s / seen.answers)
+        if trouble := self._trouble(seen):
+            self._rising, self.limited_by = False, trouble
+            if not self._held_s:
+                self._fall(_FALL * self.now)
+        elif seen.behind or seen.cpu_share >= _BUSY:
+            self._rising, self.limited_by = False, "CPU"
+            self._fall(max(0.9 * self.now, self._needed(seen)), held_s=0.0)
+        elif not seen.wanted:
+            self.limited_by = "hosts"
+        elif self.now >= self.ceiling:
+            self.limited_by = self._above
+        elif not self._held_s:
+            self._rise(seen)
+
+    def _trouble(self, seen: Interval) -> str:
+        if seen.short_of_memory:
+            return "memory"
+        all_ended = seen.answers + seen.troubles
+        if all_ended >= _MIN_ANSWERS:
+            share = seen.troubles / all_ended
+            if share > 2 * self._troubles + 0.05:
+                return "time-outs"
+            self._troubles += 0.1 * (share - self._troubles)
+        if seen.names >= _MIN_ANSWERS:
+            share = seen.unnamed / seen.names
+            if share > 2 * self._unnamed + 0.1:
+                return "name server"
+            self._unnamed += 0.1 * (share - self._unnamed)
+        return ""
+
+    def _needed(self, seen: Interval) -> float:
+        if seen.answers < _MIN_ANSWERS or self._quickest_s == math.inf:
+            return float(self.now)
+        return 2 * seen.answers / seen.seconds * self._quickest_s
+
+    def _fall(self, to: float, held_s: float = _HELD_S) -> None:
+        self.now = min(self.now, max(min(_LEAST, self.ceiling), int(to)))
+        self._before, self._in_vain, self._held_s = None, 0, held_s
+
+    def _rise(self, seen: Interval) -> None:
+        rate = seen.answers / seen.seconds
+        if self._before is None:
+            self._before = seen.most, rate
+        elif seen.most >= _GROWN * self._before[0]:
+            grown = seen.most / max(1, self._before[0])
+            enough = rate >= self._before[1] * (1 + _GAIN * (grown - 1))
+            self._in_vain = 0 if enough else self._in_vain + 1
+            self._before = seen.most, rate
+            if enough:
+                self.limited_by = "rising"
+        if self._in_vain >= 2:
+            self._rising, self.limited_by = False, "bandwidth"
+            self._fall(self._needed(seen))
+        elif self.limited_by in _SLOWLY:
+            self.now = min(self.ceiling, math.ceil(_RISE * self.now))
+        else:
+            self._rising, self.limited_by = True, "rising"
+            if seen.stalled >= seen.most:  # no answer lets it rise, and good hosts wait behind them
+                self.now = min(self.ceiling, math.ceil(_RISE_OF_STALLED * self.now))

@@ -1,0 +1,271 @@
+"""The fetcher of a process: one thread that fetches for all who ask, so that names, connections and
+what hosts bear are known and kept to across shards.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import OrderedDict
+from threading import Lock, Thread
+
+from transforms.fetching.body_memory import BodyMemory, memory_for_bodies
+from transforms.fetching.connection_limit import ConnectionLimit, Interval
+from transforms.fetching.curl_handle import Ended
+from transforms.fetching.curl_multi import Transfers
+from transforms.fetching.fetch_settings import FetchSettings
+from transforms.fetching.host_queue import Job
+from transforms.fetching.open_files import socket_limit
+from transforms.fetching.orders import MOST_UNSEEN, Fetched, Order
+from transforms.fetching.routes import Routes
+
+LOG = logging.getLogger("alignset")
+# URLs that wait for a busy host, so that the others behind them are reached: 300 bytes each.
+_WAITING = 65_536
+IDLE_S = 10.0  # for which connections are kept where nobody asks
+_FULL_S = 0.02  # between two looks whether a caller has caught up
+_KNOWN_HOSTS = 100_000  # that have answered
+_TROUBLES = frozenset({"timeout", "reset", "unreachable"})
+
+
+class Fetcher:
+    """Fetches for several orders at once; the URLs of the first are begun first.
+
+    Args:
+      transfers: which take the place of curl's, in a simulation.
+
+    Attributes:
+      limit: how many connections may be open, and what limits that.
+    """
+
+    def __init__(self, settings: FetchSettings, transfers: Transfers | None = None) -> None:
+        sockets = socket_limit(settings.connections)
+        self._memory = BodyMemory(max(memory_for_bodies(), settings.max_image_bytes))
+        self._transfers = transfers or Transfers(settings, sockets, self._memory)
+        self._routes = Routes(settings)
+        self._waiting = min(_WAITING, 256 * settings.connections)
+        self.limit = ConnectionLimit(settings.connections, sockets)
+        self._interval = Interval()
+        self._reviewed, self._cpu_s, self._waited_s = time.monotonic(), time.process_time(), 0.0
+        self._answered: OrderedDict[str, None] = OrderedDict()  # hosts that did, the latest last
+        self._lock = Lock()
+        self._new: list[Order] = []
+        self._cancelled: list[Order] = []
+        self._orders: list[Order] = []
+        self.is_over = False
+
+    def add(self, order: Order) -> bool:
+        """Takes an order; False where this fetcher takes no more. On any thread."""
+        with self._lock:
+            if self.is_over:
+                return False
+            self._new.append(order)
+            self._transfers.ring()
+            return True
+
+    @property
+    def open(self) -> int:
+        """How many URLs are under way; on any thread."""
+        return self._transfers.under_way
+
+    def cancel(self, order: Order) -> None:
+        """Nobody waits for this order's results any more. On any thread."""
+        with self._lock:
+            if not self.is_over:
+                self._cancelled.append(order)
+                self._transfers.ring()
+
+    def run(self) -> None:
+        """Fetches until nobody has asked for a while."""
+        idle_since = time.monotonic()
+        error: BaseException | None = None
+        try:
+            while True:
+                self.turn()
+                if self._orders:
+                    idle_since = time.monotonic()
+                elif time.monotonic() - idle_since >= IDLE_S and self._close_if_idle():
+                    return
+        except BaseException as raised:
+            error = raised
+            LOG.debug("the fetcher ended", exc_info=True)
+        with self._lock:
+            self.is_over = True
+        for order in (*self._orders, *self._new):
+            order.end(error)
+        self._transfers.close()
+
+    def _close_if_idle(self) -> bool:
+        with self._lock:
+            if self._new:
+                return False
+            self.is_over = True
+        self._transfers.close()
+        return True
+
+    def turn(self) -> None:
+        """Begins what may begin, waits until something has happened, and hands results over."""
+        self._look_at_orders()
+        self._memory.unseen = sum(order.unseen_bytes for order in self._orders)
+        full = self._begin()
+        for order in self._orders:
+            order.hand_over()
+        self._end_orders()
+        for ended in self._transfers.wait(self._wait_s(full)):
+            self._count(ended)
+            if ended.job.order is None or not ended.job.order.over:
+                self._routes.ended(ended)
+        for order in self._orders:
+            order.hand_over()
+        if time.monotonic() - self._reviewed >= self.limit.review_s:
+            self._review()
+
+    def _look_at_orders(self) -> None:
+        with self._lock:
+            new, self._new = self._new, []
+            cancelled, self._cancelled = self._cancelled, []
+        self._orders += new
+        now = time.monotonic()
+        for order in cancelled:
+            self._drop(order)
+        for order in self._orders:
+            if now >= order.due:
+                self._cut_off(order)
+
+    def _begin(self) -> bool:
+        """Begins all that may begin now; says whether callers are behind, or memory is short."""
+        interval, transfers, queue = self._interval, self._transfers, self._routes.queue
+        behind = False
+        while self._has_place and self._memory.has_room:
+            if (job := self._routes.next_job()) is not None:
+                if transfers.start(job):
+                    queue.begun(job.host)
+                continue
+            if len(self._routes) >= self._waiting:
+                break
+            order, behind = self._next_order()
+            if order is None:
+                break
+            if (taken := order.take()) is not None:
+                self._routes.take(order, *taken)
+        interval.behind |= behind
+        interval.most = max(interval.most, transfers.under_way - transfers.stalled)
+        interval.wanted |= not self._has_place and bool(
+            len(queue) or any(not order.exhausted for order in self._orders)
+        )
+        interval.short_of_memory |= not self._memory.has_room and not behind
+        return behind or not self._memory.has_room
+
+    @property
+    def _has_place(self) -> bool:
+        """Whether another URL may be under way."""
+        under_way, limit = self._transfers.under_way, self.limit
+        return under_way - self._transfers.stalled < limit.now and under_way < limit.ceiling
+
+    def _next_order(self) -> tuple[Order | None, bool]:
+        """The first order that a URL may be taken of; and whether one's caller is behind."""
+        behind = False
+        for order in self._orders:
+            if order.left < self.limit.now // 4:
+                order.nearly_taken.set()
+            if order.exhausted:
+                continue
+            if order.unseen < MOST_UNSEEN:
+                return order, behind
+            behind = True
+        return None, behind
+
+    def _wait_s(self, full: bool) -> float:
+        """How long nothing can begin unless something ends, or is asked for: seconds."""
+        may_begin = not full and self._has_place and len(self._routes) < self._waiting
+        if may_begin and any(not order.exhausted for order in self._orders):
+            return 0.0
+        due_s = min((order.due for order in self._orders), default=time.monotonic() + IDLE_S)
+        wait_s = min(1.0, max(0.0, due_s - time.monotonic()))
+        if full:
+            wait_s = min(wait_s, _FULL_S)
+        return min(wait_s, self._routes.queue.due_s())
+
+    def _count(self, ended: Ended) -> None:
+        interval, host = self._interval, ended.job.host
+        if ended.detail in _TROUBLES:
+            interval.troubles += host in self._answered
+        elif not (ended.silent or ended.named or ended.redirect):
+            interval.answers += 1
+            interval.answer_s += ended.took_s
+            self._answered[host] = None
+            self._answered.move_to_end(host)
+            if len(self._answered) > _KNOWN_HOSTS:
+                self._answered.popitem(last=False)
+            self.limit.answered()
+
+    def _review(self) -> None:
+        now, cpu_s, interval = time.monotonic(), time.process_time(), self._interval
+        interval.seconds = now - self._reviewed
+        interval.cpu_share = (cpu_s - self._cpu_s) / interval.seconds / len(os.sched_getaffinity(0))
+        waited_s = self._transfers.waited_s
+        interval.behind |= waited_s - self._waited_s < 0.05 * interval.seconds
+        interval.short_of_memory |= self._memory.was_short
+        self._memory.was_short = False
+        names = self._transfers.names
+        interval.names, interval.unnamed = names.ended_count, names.unanswered_count
+        names.ended_count = names.unanswered_count = 0
+        self._transfers.look_for_stalled(self.limit.stalled_s)
+        interval.stalled = self._transfers.stalled
+        self.limit.review(interval)
+        self._reviewed, self._cpu_s, self._waited_s = now, cpu_s, waited_s
+        self._interval = Interval()
+
+    def _end_orders(self) -> None:
+        for order in self._orders:
+            if order.exhausted and not order.under_way:
+                order.end()
+        self._orders = [order for order in self._orders if not order.over]
+
+    def _cut_off(self, order: Order) -> None:
+        """Ends all of an order that is not done: its time is over."""
+        for job in self._remove(order):
+            order.under_way -= 1
+            order.give(Fetched(job.index, None, "deadline"))
+        while (taken := order.take()) is not None:
+            order.give(Fetched(taken[0], None, "deadline"))
+
+    def _drop(self, order: Order) -> None:
+        if not order.over:
+            self._remove(order)
+            order.end()
+        self._orders = [one for one in self._orders if one is not order]
+
+    def _remove(self, order: Order) -> list[Job]:
+        under_way = self._transfers.remove(lambda job: job.order is order)
+        for job in under_way:
+            self._routes.queue.ended(job.host)
+        return [*under_way, *self._routes.remove(order)]
+
+
+_FETCHERS: dict[FetchSettings, Fetcher] = {}
+_LOCK = Lock()
+os.register_at_fork(after_in_child=_FETCHERS.clear)  # their threads are the parent's
+
+
+def begin(order: Order, settings: FetchSettings) -> Fetcher:
+    """Has this process's fetcher of these settings fetch an order's URLs."""
+    order.begin()
+    with _LOCK:
+        fetcher = _FETCHERS.get(settings)
+        if fetcher is None or not fetcher.add(order):
+            fetcher = _FETCHERS[settings] = Fetcher(settings)
+            fetcher.add(order)
+            Thread(target=fetcher.run, name="fetcher", daemon=True).start()
+        for known in [known for known, one in _FETCHERS.items() if one.is_over]:
+            del _FETCHERS[known]
+    return fetcher
+
+
+def connections_open() -> tuple[int, str]:
+    """How many connections this process has open, and what limits them; on any thread."""
+    with _LOCK:
+        fetchers = [fetcher for fetcher in _FETCHERS.values() if not fetcher.is_over]
+    by_open = sorted((fetcher.open, fetcher.limit.limited_by) for fetcher in fetchers)
+    return sum(count for count, _ in by_open), by_open[-1][1] if by_open else ""

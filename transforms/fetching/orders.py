@@ -1,0 +1,129 @@
+"""What one caller wants fetched, and what has come of it: two threads meet here."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from operator import length_hint
+from queue import Empty, SimpleQueue
+from threading import Event
+
+from transforms.workers.threads import check_stopped
+
+# Results that a caller has not looked at. With more, the caller is what all wait for.
+MOST_UNSEEN = 256
+_LOOK_S = 0.5  # between two looks whether the caller is to stop
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What became of one URL.
+
+    Attributes:
+      index: which of the given URLs.
+      body: decoded bytes of a 200 answer; None where it failed.
+      detail: one of FETCH_DETAILS; None where it worked.
+    """
+
+    index: int
+    body: bytes | None
+    detail: str | None
+
+
+class Order:
+    """The URLs of one caller on their way.
+
+    The fetcher's thread takes URLs and gives results, the caller's thread sees them: each counts on
+    its own side, so no lock is needed.
+
+    Args:
+      urls: taken on the fetcher's thread, so they must come at once.
+      limit_s: seconds after which the rest fails as "deadline".
+      nearly_taken: set when only few URLs are left to be taken.
+    """
+
+    def __init__(
+        self, urls: Iterable[str], limit_s: float, nearly_taken: Event | None = None
+    ) -> None:
+        self._urls = iter(urls)
+        self._limit_s, self.nearly_taken = limit_s, nearly_taken or Event()
+        self.due = math.inf
+        self.next_index = 0
+        self.under_way = 0
+        self.exhausted = self.over = False
+        self.error: BaseException | None = None
+        self._found: list[Fetched] = []
+        self._results: SimpleQueue[list[Fetched] | None] = SimpleQueue()
+        self._given = self._given_bytes = 0  # by the fetcher
+        self._seen = self._seen_bytes = 0  # by the caller
+
+    def begin(self) -> None:
+        self.due = time.monotonic() + self._limit_s
+
+    @property
+    def unseen(self) -> int:
+        """Results that the caller has not looked at."""
+        return self._given - self._seen
+
+    @property
+    def unseen_bytes(self) -> int:
+        return self._given_bytes - self._seen_bytes
+
+    @property
+    def left(self) -> int:
+        """How many URLs are still to be taken, as far as that is known."""
+        return 0 if self.exhausted else length_hint(self._urls, 1)
+
+    def take(self) -> tuple[int, str] | None:
+        """The next URL with its number; None after the last, or after what the URLs raised."""
+        try:
+            url = next(self._urls, None)
+        except BaseException as error:  # the caller's own: raised again where it looks
+            self.error, url = error, None
+        if url is None:
+            self.exhausted = True
+            return None
+        self.next_index += 1
+        return self.next_index - 1, url
+
+    def give(self, fetched: Fetched) -> None:
+        """A result, which the caller sees after `hand_over`."""
+        self._found.append(fetched)
+        self._given += 1
+        self._given_bytes += len(fetched.body or b"")
+
+    def hand_over(self) -> None:
+        if self._found:
+            self._results.put(self._found)
+            self._found = []
+
+    def end(self, error: BaseException | None = None) -> None:
+        """There will be no more results."""
+        self.hand_over()
+        self.over, self.error = True, self.error or error
+        self.nearly_taken.set()
+        self._results.put(None)
+
+    def results(self) -> Iterator[Fetched]:
+        """What the caller sees, in the order of completion.
+
+        Raises:
+          InterruptedError: the caller's work was stopped.
+        """
+        while True:
+            try:
+                some = self._results.get(timeout=_LOOK_S)
+            except Empty:
+                check_stopped()
+                continue
+            if some is None:
+                break
+            for fetched in some:
+                self._seen += 1
+                self._seen_bytes += len(fetched.body or b"")
+                yield fetched
+            check_stopped()
+        if self.error is not None:
+            raise self.error

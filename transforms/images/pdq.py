@@ -1,0 +1,48 @@
+"""PDQ, a perceptual hash of 256 bits that lists of known pictures use, by the package `pdqhash`."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from transforms.images.displayed import displayed
+from transforms.images.examine import Image, open_picture, turn_of
+
+BITS = 256
+_LEAST_QUALITY = 50  # 0 to 100; a picture with less detail than that is like too many others
+_SIDE_PX = 512  # of the longer side, at most: the hash is of 64 px a side
+
+
+def is_installed() -> bool:
+    """Whether pictures can be hashed."""
+    return importlib.util.find_spec("pdqhash") is not None
+
+
+def pdq_words(body: bytes, image: Image) -> npt.NDArray[np.uint64] | None:
+    """The hash of a picture as displayed: uint64[4], the most significant bit first. None where it
+    has too little detail.
+
+    Args:
+      body: the file. image: what `examine` said of it.
+
+    Raises:
+      ModuleNotFoundError: `pdqhash` is not installed.
+      Exception: the picture cannot be decoded after all; Pillow raises many kinds.
+    """
+    import pdqhash  # an extra: only a list with such hashes needs it
+
+    with turn_of(image.width * image.height):
+        picture = open_picture(body, image.format)
+        picture.draft("RGB", (2 * _SIDE_PX, 2 * _SIDE_PX))  # a JPEG decodes at a part of its size
+        small = displayed(picture).convert("RGB")
+        small.thumbnail((_SIDE_PX, _SIDE_PX))
+    bits, quality = pdqhash.compute(np.asarray(small))
+    return None if quality < _LEAST_QUALITY else words_of_bits(bits)
+
+
+def words_of_bits(bits: Any) -> npt.NDArray[np.uint64]:
+    """uint64[4] of 256 zeros and ones, the most significant first."""
+    return np.packbits(np.asarray(bits, np.uint8)).view(">u8").astype(np.uint64)

@@ -1,0 +1,51 @@
+"""Images that are on a blocklist, by the hashes of their files and of their pictures."""
+
+from __future__ import annotations
+
+from transforms.blocklists import kinds as k
+from transforms.blocklists.blocklists import Blocklists, word_of
+from transforms.images.examine import Image, examine
+from transforms.images.pdq import pdq_words
+from transforms.workers.unexpected import tell_once
+
+# Bits by which the perceptual hash of a JPEG's plane may differ from that of its whole picture.
+QUICK_ERROR = 6
+
+
+def blocked_by(lists: Blocklists, body: bytes, sha256: bytes, image: Image) -> str | None:
+    """Which list an image is on, such as "takedowns.txt:sha256", or None. For all threads.
+
+    Args:
+      body: the file. sha256: of it. image: what `examine` said of it.
+    """
+    if not lists.have(*k.OF_FILES, *k.OF_PICTURES):
+        return None
+    return lists.of_file(sha256, body) or _like_one(lists, body, image)
+
+
+def _like_one(lists: Blocklists, body: bytes, image: Image) -> str | None:
+    try:
+        return (_by_phash(lists, body, image) if lists.have(k.PHASH) else None) or (
+            _by_pdq(lists, body, image) if lists.have(k.PDQ) else None
+        )
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # a picture that was decoded before
+        tell_once("comparing an image with a blocklist", error)
+        return None
+
+
+def _by_phash(lists: Blocklists, body: bytes, image: Image) -> str | None:
+    """By the hash of a JPEG's plane, and where that is not far off, of the whole picture."""
+    near = lists.near(k.PHASH, word_of(image.phash), QUICK_ERROR)
+    if near is None or near[1] < lists.min_phash_distance:
+        return near and near[0]
+    whole = examine(body, in_full=True) if image.format == "jpeg" else None
+    near = lists.near(k.PHASH, word_of(whole.phash)) if isinstance(whole, Image) else None
+    return near and near[0]
+
+
+def _by_pdq(lists: Blocklists, body: bytes, image: Image) -> str | None:
+    words = pdq_words(body, image)
+    near = None if words is None else lists.near(k.PDQ, words)
+    return near and near[0]

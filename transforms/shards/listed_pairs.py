@@ -1,0 +1,185 @@
+"""Which pairs of a finished set are on a blocklist: of its shards, and of what it dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.blocklists import kinds as k
+from transforms.blocklists.blocklists import Blocklists, word_of
+from transforms.columns.hashing import Bools, UInt64s, string_hashes
+from transforms.columns.reasons import TAKEN_DOWN
+from transforms.images.examine import Image, examine
+from transforms.images.pdq import pdq_words
+from transforms.pairs.urls import url_hashes
+from transforms.shards.blocked_images import QUICK_ERROR
+from transforms.shards.shard_places import ShardPlaces
+from transforms.storage.files import open_to_read
+from transforms.storage.tar_members import tar_members
+
+# Pairs that are on a list. `image` is the hash of the URL's identity, or 0 where the list tells of
+# the pair alone, so that other pairs of its image stay. `url` is that of the URL itself.
+LISTED = pa.schema(
+    [
+        ("key", pa.uint64()),
+        ("detail", pa.string()),
+        ("image", pa.uint64()),
+        ("url", pa.uint64()),
+        ("phash", pa.uint64()),
+    ]
+)
+_COLUMNS = ("key", "url", "caption", "sha256", "phash")
+_OF_ONE_PAIR = (k.TEXT, k.KEY)
+
+
+def keys_of(column: pa.ChunkedArray | pa.Array) -> UInt64s:
+    """uint64[n] of keys or perceptual hashes that are written as 16 hex digits; 0 of a null."""
+    digits = pc.fill_null(column, "0" * 16).to_pylist()
+    return np.frombuffer(bytes.fromhex("".join(digits)), ">u8").astype(np.uint64)
+
+
+def listed_in_shard(
+    places: ShardPlaces, shard: int, lists: Blocklists, *, original: bool
+) -> pa.RecordBatch:
+    """The pairs of a shard that are on a list, as LISTED.
+
+    Args:
+      original: whether its tar has the files as they were fetched; else their MD5 and SHA-1 are not
+        known.
+    """
+    with open_to_read(places.sidecar(shard)) as source:
+        rows = pq.read_table(source, columns=list(_COLUMNS)).combine_chunks()
+    details = _of_pairs(rows, lists).to_pylist()
+    _by_sidecar(rows, lists, details)
+    unsure = _unsure(rows, lists, details, original=original)
+    if unsure:
+        _by_images(places.tar(shard), unsure, lists, details, original=original)
+    return _listed(rows, details)
+
+
+def listed_texts(rows: pa.Table, lists: Blocklists) -> pa.RecordBatch:
+    """The same of a file of `pairs/`, of a set whose images were not fetched."""
+    return _listed(rows, _of_pairs(rows, lists).to_pylist())
+
+
+def _of_pairs(rows: pa.Table, lists: Blocklists) -> pa.StringArray:
+    urls, captions = (_filled(rows[name]) for name in ("url", "caption"))
+    return lists.of_pairs(urls, captions, keys_of(rows["key"]))
+
+
+def _filled(column: pa.ChunkedArray) -> pa.StringArray:
+    whole = pc.fill_null(column, "")
+    return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+
+
+def _by_sidecar(rows: pa.Table, lists: Blocklists, details: list[str | None]) -> None:
+    if not lists.have(k.SHA256, k.PHASH):
+        return
+    digests, phashes = rows["sha256"].to_pylist(), keys_of(rows["phash"])
+    for row, detail in enumerate(details):
+        if detail is None:
+            near = lists.near(k.PHASH, phashes[row : row + 1]) if lists.have(k.PHASH) else None
+            details[row] = lists.of_file(bytes.fromhex(digests[row] or "")) or (near and near[0])
+
+
+def _unsure(
+    rows: pa.Table, lists: Blocklists, details: list[str | None], *, original: bool
+) -> dict[str, int]:
+    """The rows, by their keys, whose images must be looked at."""
+    left = [row for row, detail in enumerate(details) if detail is None]
+    if not lists.have(k.PDQ) and not (original and lists.have(k.MD5, k.SHA1)):
+        phashes = keys_of(rows["phash"]) if lists.have(k.PHASH) else None
+        left = [
+            row
+            for row in left
+            if phashes is not None and lists.near(k.PHASH, phashes[row : row + 1], QUICK_ERROR)
+        ]
+    keys = rows["key"].to_pylist()
+    return {keys[row]: row for row in left}
+
+
+def _by_images(
+    tar: str,
+    unsure: dict[str, int],
+    lists: Blocklists,
+    details: list[str | None],
+    *,
+    original: bool,
+) -> None:
+    for key, body in stored_images(tar):
+        if key in unsure:
+            details[unsure[key]] = _by_image(body, lists, original=original)
+
+
+def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
+    if original and (detail := lists.of_file(bytes(32), body)):
+        return detail
+    image = examine(body, in_full=True)
+    if not isinstance(image, Image):
+        return None
+    near = lists.near(k.PHASH, word_of(image.phash)) if lists.have(k.PHASH) else None
+    if near is None and lists.have(k.PDQ):
+        words = pdq_words(body, image)
+        near = None if words is None else lists.near(k.PDQ, words)
+    return near and near[0]
+
+
+def stored_images(tar: str) -> Iterator[tuple[str, bytes]]:
+    """The images of a tar of ours, by the keys of their pairs."""
+    with open_to_read(tar) as source:
+        for member in tar_members(source):
+            key, _, extension = member.name.partition(".")
+            if extension not in ("json", "txt"):
+                source.seek(member.at)
+                yield key, source.read(member.size)
+
+
+def _listed(rows: pa.Table, details: list[str | None]) -> pa.RecordBatch:
+    column = pa.array(details, pa.string())
+    rows, column = rows.filter(column.is_valid()), column.drop_null()
+    urls = _filled(rows["url"])
+    images = url_hashes(urls)[0]
+    kinds = [detail.rpartition(":")[2] for detail in column.to_pylist()]
+    images[[kind in _OF_ONE_PAIR for kind in kinds]] = 0
+    phash = rows["phash"] if "phash" in rows.column_names else pa.nulls(len(rows), pa.string())
+    columns = [keys_of(rows["key"]), column, images, string_hashes(urls), keys_of(phash)]
+    return pa.record_batch([pa.array(one) for one in columns], schema=LISTED)
+
+
+class Taken(NamedTuple):
+    """What is taken out of a set.
+
+    Fields:
+      rows: LISTED, of all shards. lists: what they are on.
+    """
+
+    rows: pa.Table
+    lists: Blocklists
+
+    def details_of(self, keys: UInt64s) -> pa.StringArray:
+        """Why each of some kept pairs is taken out, or null: string[n]."""
+        at = pc.index_in(pa.array(keys), self.rows["key"].combine_chunks())
+        return self.rows["detail"].combine_chunks().take(at)
+
+    def details_of_dropped(self, rows: pa.RecordBatch) -> pa.StringArray:
+        """Why each of some rows of `rejected/` may never be read again, or null: string[n]. It is
+        on a list itself, or is of a pair or of an image that is taken out."""
+        keys = keys_of(rows["key"])
+        table = pa.Table.from_batches([rows])
+        own, of_pair = _of_pairs(table, self.lists), self.details_of(keys)
+        images, known = url_hashes(_filled(table["url"]))[0], self.rows["image"].combine_chunks()
+        at = pc.index_in(pa.array(images), known)
+        at = pc.if_else(pa.array(self._is_image(images)), at, pa.scalar(None, at.type))
+        of_image = self.rows["detail"].combine_chunks().take(at)
+        details = pc.coalesce(own, of_pair, of_image)
+        holds = pc.and_(rows["url"].is_valid(), pc.not_equal(rows["reason"], TAKEN_DOWN))
+        return pc.if_else(holds, details, pa.scalar(None, pa.string()))
+
+    @staticmethod
+    def _is_image(images: UInt64s) -> Bools:
+        return images != 0

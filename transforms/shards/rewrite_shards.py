@@ -1,0 +1,241 @@
+"""Finished files of a set written anew without some pairs, so that no reader meets half of one.
+
+What replaces a shard is written aside, read back and compared, and then published file by file:
+first what was dropped, so that no pair is lost where this is killed; then sidecar, tar and stats.
+At any moment a reader finds each key of the sidecar in the tar. Done again, it does what is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from transforms.columns.reasons import STEP_OF_TAKEDOWNS, TAKEN_DOWN
+from transforms.columns.rejects import REJECTED, rejected_rows, without_contents
+from transforms.shards.listed_pairs import Taken, keys_of
+from transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
+from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.shard_stats import ShardStats, shard_stats
+from transforms.storage.documents import read_document
+from transforms.storage.files import (
+    exists,
+    is_local,
+    open_to_read,
+    publish,
+    remove,
+    write_atomically,
+)
+from transforms.storage.parquet_files import parquet_file
+from transforms.storage.tar_members import Member, tar_members
+
+_ROWS = 1 << 15
+
+
+@dataclass(frozen=True)
+class Rewriting:
+    """What is taken out of a set, and how.
+
+    Attributes:
+      scratch: a folder of this machine for what is written aside, on the disk of a local set.
+      forget: whether rows of what is taken out hold neither URL nor text any more.
+    """
+
+    out: str
+    taken: Taken
+    scratch: str
+    forget: bool
+
+    @property
+    def places(self) -> ShardPlaces:
+        return ShardPlaces(self.out)
+
+    def shard(self, shard: int) -> ShardStats:
+        """Takes the pairs out of a shard; returns what its stats say then.
+
+        Raises:
+          RuntimeError: what was written aside is not as it should be; the shard is as it was.
+        """
+        places = self.places
+        old = read_document(places.stats(shard), ShardStats)
+        Path(self.scratch).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="shard-", dir=self.scratch) as name:
+            folder = Path(name)
+            rejected = self._rejected_aside(places, shard, folder)
+            left, sha256 = self._files_aside(places, shard, folder)
+            reasons, details = (rejected[name].to_pylist() for name in ("reason", "detail"))
+            stats = shard_stats(
+                shard,
+                [*reasons, *[None] * left],
+                [*details, *[None] * left],
+                size=old.bytes_downloaded,
+                sha256=sha256,
+            )
+            publish(folder / "rejected", places.rejected(shard))
+            if left:
+                publish(folder / "sidecar", places.sidecar(shard))
+                publish(folder / "tar", places.tar(shard))
+            else:
+                remove(places.sidecar(shard))
+                remove(places.tar(shard))
+        write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
+        return stats
+
+    def _rejected_aside(self, places: ShardPlaces, shard: int, folder: Path) -> pa.Table:
+        with open_to_read(places.rejected(shard)) as source:
+            dropped = pq.read_table(source)
+        kept = self._sidecar(places, shard)
+        rows = self._with_taken(dropped, kept)
+        with parquet_file(str(folder / "rejected"), REJECTED, str(folder)) as file:
+            for batch in rows.to_batches(_ROWS):
+                file.write(batch)
+        return rows
+
+    def _sidecar(self, places: ShardPlaces, shard: int) -> pa.Table:
+        if not exists(places.sidecar(shard)):  # by an attempt that was killed
+            return SHARD_SCHEMA.empty_table()
+        with open_to_read(places.sidecar(shard)) as source:
+            return pq.read_table(source)
+
+    def _with_taken(self, dropped: pa.Table, kept: pa.Table) -> pa.Table:
+        """The rows of `rejected/` with those of the pairs that are taken out of a file behind them,
+        where they are not there yet."""
+        batches = as_rejected(dropped).to_batches(_ROWS)
+        before = _keys_of_taken(batches)
+        marked = map(self.marked, batches)
+        return pa.Table.from_batches([*marked, *self._new_rows(kept, before)], REJECTED)
+
+    def _new_rows(self, kept: pa.Table, before: pa.Array) -> Iterator[pa.RecordBatch]:
+        """The rows of `rejected/` of those of some kept pairs that are taken out.
+
+        Args:
+          before: string[m], the keys of those that are there already.
+        """
+        details = self.taken.details_of(keys_of(kept["key"]))
+        there = pc.is_in(kept["key"], value_set=before)
+        new = kept.filter(pc.and_(details.is_valid(), pc.invert(there)))
+        for batch in new.combine_chunks().to_batches():
+            keys = keys_of(batch["key"])
+            reasons = pa.array([TAKEN_DOWN] * len(batch), pa.string())
+            rows = batch.set_column(0, "key", pa.array(keys))
+            made = rejected_rows(rows, reasons, self.taken.details_of(keys), STEP_OF_TAKEDOWNS)
+            yield self._forgotten(made, pa.array([True] * len(made)))
+
+    def _forgotten(self, rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:
+        return without_contents(rows, which) if self.forget else rows
+
+    def marked(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Rows of `rejected/`, of which those that may not be read again say so."""
+        details = self.taken.details_of_dropped(rows)
+        which = details.is_valid()
+        if not pc.any(which).as_py():
+            return rows
+        said = {
+            "step": pa.scalar(STEP_OF_TAKEDOWNS[TAKEN_DOWN]),
+            "reason": pa.scalar(TAKEN_DOWN),
+            "detail": details,
+            "thumbnail": pa.scalar(None, pa.binary()),
+        }
+        columns = [
+            pc.if_else(which, said[name], rows[name]) if name in said else rows[name]
+            for name in rows.schema.names
+        ]
+        return self._forgotten(pa.record_batch(columns, schema=rows.schema), which)
+
+    def _files_aside(self, places: ShardPlaces, shard: int, folder: Path) -> tuple[int, str | None]:
+        """Writes sidecar and tar; gives how many pairs are left, and the tar's SHA-256."""
+        kept = self._sidecar(places, shard)
+        rows = kept.filter(self.taken.details_of(keys_of(kept["key"])).is_null())
+        if not len(rows):
+            return 0, None
+        pq.write_table(rows.cast(SHARD_SCHEMA), folder / "sidecar", compression="zstd")
+        wanted = set(rows["key"].to_pylist())
+        with open_to_read(places.tar(shard)) as source, (folder / "tar").open("wb") as sink:
+            writer = TarWriter(sink)
+            for member in tar_members(source):
+                if _key(member) in wanted:
+                    source.seek(member.at)
+                    writer.add((member.name, source.read(member.size)))
+            sha256 = writer.finish()
+        _check(folder, wanted, sha256)
+        return len(rows), sha256
+
+    def dropped_file(self, path: str) -> None:
+        """Marks the rows of a file of `rejected/`."""
+        with parquet_file(path, REJECTED, self._aside(path)) as file:
+            for batch in rejected_batches(path):
+                file.write(self.marked(batch))
+
+    def texts(self, pairs: str, rejected: str) -> None:
+        """Takes pairs out of a file of `pairs/`, and adds them to one of `rejected/`."""
+        before = _keys_of_taken(rejected_batches(rejected))
+        with parquet_file(rejected, REJECTED, self._aside(rejected)) as file:
+            for batch in rejected_batches(rejected):
+                file.write(self.marked(batch))
+            for batch in batches_of(pairs):
+                for rows in self._new_rows(pa.Table.from_batches([batch]), before):
+                    file.write(rows)
+        with open_to_read(pairs) as source:
+            schema = pq.read_schema(source)
+        with parquet_file(pairs, schema, self._aside(pairs)) as file:
+            for batch in batches_of(pairs):
+                file.write(batch.filter(self.taken.details_of(keys_of(batch["key"])).is_null()))
+
+    def _aside(self, path: str) -> str | None:
+        return self.scratch if is_local(path) else None
+
+
+def as_rejected(rows: pa.Table) -> pa.Table:
+    """Rows of `rejected/` with all columns that this version has."""
+    columns = [
+        rows[field.name].cast(field.type)
+        if field.name in rows.column_names
+        else pa.nulls(len(rows), field.type)
+        for field in REJECTED
+    ]
+    return pa.table(columns, schema=REJECTED)
+
+
+def batches_of(path: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file, some thousands at a time; all columns where none are named."""
+    with open_to_read(path) as source, pq.ParquetFile(source) as file:
+        yield from file.iter_batches(_ROWS, columns=columns)
+
+
+def rejected_batches(path: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a file of `rejected/`, as `as_rejected` has them."""
+    for batch in batches_of(path):
+        yield from as_rejected(pa.Table.from_batches([batch])).combine_chunks().to_batches()
+
+
+def _keys_of_taken(rejected: Iterable[pa.RecordBatch]) -> pa.Array:
+    """string[n]: the keys of the pairs that were taken out already."""
+    keys = [rows.filter(pc.equal(rows["reason"], TAKEN_DOWN))["key"] for rows in rejected]
+    return pa.concat_arrays(keys) if keys else pa.array([], pa.string())
+
+
+def _key(member: Member) -> str:
+    return member.name.partition(".")[0]
+
+
+def _check(folder: Path, wanted: set[str], sha256: str) -> None:
+    """Reads what was written aside back.
+
+    Raises:
+      RuntimeError: it lacks a pair, or has another, or its bytes are not those that were written.
+    """
+    with (folder / "tar").open("rb") as source:
+        there = hashlib.file_digest(source, "sha256").hexdigest()
+        keys = {_key(member) for member in tar_members(source)}
+    listed = set(pq.read_table(folder / "sidecar", columns=["key"])["key"].to_pylist())
+    if there != sha256 or not keys == listed == wanted:
+        raise RuntimeError(
+            f"a shard was not written as it should be ({len(keys)} and {len(listed)} of "
+            f"{len(wanted)} pairs): look at the disk, and give the same command again"
+        )

@@ -1,0 +1,118 @@
+"""Several shards of one worker at once, so that none of its connections idles while a shard ends.
+
+The next shard begins when few of the URLs of those before are left to be taken: its URLs follow
+theirs, and they end beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Event
+
+from transforms.shards.shard_stats import ShardStats
+from transforms.workers.claims import ClaimLostError
+from transforms.workers.threads import Results
+
+# So many always, and more while these have few pairs: a shard of 1,000 is taken in a second, and
+# its last answer may come half a minute later.
+FEW_SHARDS, MOST_SHARDS, MOST_PAIRS = 4, 24, 40_000
+_LOOK_S = 0.02
+
+
+@dataclass(eq=False)
+class Beginning:
+    """What is known of a shard that was begun.
+
+    Attributes:
+      nearly_taken: set when the next may begin.
+      pairs: how many it has; 0 before that is known.
+    """
+
+    nearly_taken: Event = field(default_factory=Event)
+    pairs: int = 0
+
+
+class ShardsUnderWay:
+    """The shards that a worker is at, each on a thread of its own.
+
+    Args:
+      write: writes a shard; on any thread.
+    """
+
+    def __init__(self, write: Callable[[int, Beginning], ShardStats]) -> None:
+        self._write = write
+        self._pool = ThreadPoolExecutor(MOST_SHARDS, thread_name_prefix="shard")
+        self._running: dict[int, tuple[Beginning, Results[ShardStats | None]]] = {}
+        self.lost: list[int] = []  # which another worker has begun since
+        self._stopped = False
+
+    def begin(self, shard: int) -> None:
+        """Begins a shard."""
+        beginning = Beginning()
+
+        def written() -> Iterator[ShardStats | None]:
+            try:
+                yield self._write(shard, beginning)
+            except ClaimLostError:
+                yield None
+            finally:
+                beginning.nearly_taken.set()
+
+        self._running[shard] = beginning, Results(self._pool, written)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another shard may begin."""
+        running = [beginning for beginning, results in self._running.values() if not results.done]
+        if not running:
+            return True
+        pairs = sum(beginning.pairs for beginning in running)
+        few = len(running) < (MOST_SHARDS if pairs < MOST_PAIRS else FEW_SHARDS)
+        return few and running[-1].nearly_taken.is_set()
+
+    def ended(self) -> Iterator[ShardStats]:
+        """Those that are written since this was asked last.
+
+        Raises:
+          Exception: what writing one of them raised.
+          InterruptedError: they were stopped, on another thread: what is missing is not written.
+        """
+        for shard, (_, results) in list(self._running.items()):
+            done = results.done
+            if self._stopped:  # looked at after `done`: of what was stopped no result may come
+                raise InterruptedError("the shards under way were stopped")
+            if not done:
+                continue
+            del self._running[shard]
+            for stats in results:
+                if stats is None:
+                    self.lost.append(shard)
+                else:
+                    yield stats
+
+    def until_room(self) -> Iterator[ShardStats]:
+        """Waits until another may begin; gives those that are written meanwhile."""
+        yield from self.ended()
+        while not self.has_room:
+            time.sleep(_LOOK_S)
+            yield from self.ended()
+
+    def finish(self) -> Iterator[ShardStats]:
+        """Waits for all."""
+        while self._running:
+            yield from self.ended()
+            time.sleep(_LOOK_S)
+        self._pool.shutdown()
+
+    def stop(self) -> None:
+        """Ends all that is under way, and waits for it."""
+        self._stopped = True
+        running = [results for _, results in self._running.values()]
+        for results in running:
+            results.stop()
+        for results in running:
+            results.wait()
+        self._pool.shutdown()
