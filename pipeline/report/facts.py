@@ -160,6 +160,11 @@ def _what_is_missing(facts: Facts, manifest: Manifest | None) -> list[str]:
             "report: an older version wrote them. Histograms, examples and other thresholds are "
             "of the others."
         )
+    if manifest is not None and not isinstance(manifest.takedowns, UnsetType):
+        notes.append(
+            "Pairs were taken down since the run. The funnel tells of them; histograms, other "
+            "thresholds and the largest hosts still count them. None of them is shown."
+        )
     if manifest is not None and not isinstance(manifest.retries, UnsetType):
         notes.append(
             "Failed fetches were tried again. The table of hosts counts first tries too; the "
