@@ -2,7 +2,8 @@
 # make test   the tests
 # make test-s3   those of object stores, against versitygw (needs Go; make test has moto's server)
 # make lint   what CI checks beside the tests
-# make docs   writes docs/flags.md from the sources
+# make docs   writes the generated pages of docs/ from the sources
+# make search   the page that searches what make demo has trained
 # make flink  a Flink cluster on this machine; make flink-stop ends it
 # make lock   pins all requirements anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -10,11 +11,15 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 DISK_GIB := 8
 
-.PHONY: demo test test-s3 lint docs flink flink-stop lock kernels clean
+.PHONY: demo search test test-s3 lint docs flink flink-stop lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
 	@$(BIN)/python -m demo
+
+search: .venv/ready
+	@test -f out/demo/index/index.json || { echo "There is no index yet: run make demo first" >&2; exit 1; }
+	@$(BIN)/python -m train.search serve out/demo/index
 
 test: .venv/ready .flink/ready
 	@echo "the tests: about 13 minutes on 2 cores, a dot for each that passes"
@@ -34,6 +39,7 @@ lint: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/python docs/write_flags.py
+	$(BIN)/python docs/write_memory.py
 
 # uv inside the environment: a minute where pip takes ten.
 .venv/ready: requirements/uv.txt requirements/train.txt requirements/embeddings.txt requirements/search.txt requirements/dev.txt

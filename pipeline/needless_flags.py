@@ -36,7 +36,7 @@ _OF_IMAGES = (
     *_names(ResizeSettings),
     *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
     *("eval_images", "samples_per_shard", "holdout", "max_unsafe_score", "unsafe_model"),
-    *("min_blocked_phash_distance", "min_blocked_pdq_distance"),
+    *("min_blocked_phash_distance", "min_blocked_pdq_distance", "thumbnails"),
     *_names(OverlapSettings),
 )
 _OF_ENCODING = ("encode_format", "encode_quality")

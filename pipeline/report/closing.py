@@ -3,6 +3,7 @@ manifest.json."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -20,6 +21,7 @@ from pipeline.report.fetch_report import failed_fetches, opt_outs
 from pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
 from pipeline.report.funnel_svg import funnel_svg
 from pipeline.report.history import carry_history, earlier_manifests
+from pipeline.report.write_report import write_report
 from pipeline.runs.documents import (
     BrokenInput,
     Connections,
@@ -55,6 +57,9 @@ from transforms.storage.documents import write_document
 from transforms.storage.files import move, write_atomically
 from transforms.workers.packages import DECIDING, installed
 from transforms.workers.summaries import Counts, add_by_name, add_counts
+from transforms.workers.unexpected import tell_once
+
+LOG = logging.getLogger("alignset")
 
 
 def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
@@ -112,6 +117,8 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         steps=steps,
         vocabulary=text.vocabulary,
         near_duplicates=UNSET if text_only else images.near_duplicates,
+        images_per_text=text.images_per_text,
+        texts_per_image=text.texts_per_image,
     )
     return _close(folder, manifest, closing)
 
@@ -232,7 +239,17 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
     for name, body in files.items():
         write_atomically(f"{out}/{name}", partial(_write, body))
     write_document(f"{out}/manifest.json", manifest)
+    _report(out)
     return closing
+
+
+def _report(out: str) -> None:
+    """Writes the report. The set is finished by now: no fault of a page may make it fail."""
+    try:
+        write_report(out)
+    except Exception as error:
+        tell_once("writing report.html", error)
+        LOG.warning("%s has no report: python -m pipeline.report %s writes it", out, out)
 
 
 def _write(body: bytes, sink: BinaryIO) -> None:

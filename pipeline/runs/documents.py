@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from msgspec import UNSET, UnsetType
 
 from pipeline.inputs.splits import InputFile
+from transforms.corpus.count_spread import CountSpread
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_files import EvaluationFile
@@ -129,6 +130,8 @@ class Funnel:
     Attributes:
       pairs: how many are kept. holdout: how many of them are held out.
       near_duplicates: among the images that are kept.
+      images_per_text, texts_per_image: how many texts and images have which number of them, over
+        the distinct pairs in the wanted language.
     """
 
     history: list[Stage] | UnsetType = UNSET
@@ -141,6 +144,8 @@ class Funnel:
     steps: list[Step]
     vocabulary: VocabularySummary
     near_duplicates: NearDuplicates | UnsetType = UNSET
+    images_per_text: CountSpread | UnsetType = UNSET
+    texts_per_image: CountSpread | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

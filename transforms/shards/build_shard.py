@@ -34,7 +34,9 @@ from transforms.shards.measure_images import (
     stored_bodies,
 )
 from transforms.shards.score_images import ImageScores
+from transforms.shards.shard_examples import write_record
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from transforms.shards.shard_record import ShardPairs
 from transforms.shards.shard_stats import ShardStats, shard_stats
 from transforms.shards.shared_images import SharedImages, encoded_once, shared_images
 from transforms.shards.stated_wishes import (
@@ -49,6 +51,7 @@ from transforms.workers.unexpected import tell_once
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 ANSWERS_FILE = "answers.parquet"
+RECORD, THUMBNAILS = "record.json", "record.thumbnails"
 # What a pair brings with it into its sample.
 _OF_SOURCE = ("key", "url", "caption", PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT)
 
@@ -59,6 +62,7 @@ class ShardSettings:
 
     Attributes:
       forget_blocked: whether the rows of what is on a blocklist hold neither URL nor text.
+      thumbnails: examples of each kind that have a picture in the report.
     """
 
     rules: ImageRules
@@ -67,6 +71,7 @@ class ShardSettings:
     unsafe_model: UnsafeModel | None = None
     blocklists: Blocklists = NO_LISTS
     forget_blocked: bool = False
+    thumbnails: int = 0
 
 
 class _SafeEncoder:
@@ -136,11 +141,15 @@ def build_shard(
         tar = TarWriter(sink)
         rows, unwritable = _add_samples(tar, shown, images, measured, verdicts, spool, encoder)
         sha256 = tar.finish()
-    spool.close()
     reasons, details = verdicts.reasons.to_pylist(), verdicts.details.to_pylist()
     for row in unwritable:
         reasons[row], details[row] = r.UNDECODABLE, "unwritable"
-    _write_rejects(pairs, reasons, details, verdicts.measures, settings, folder)
+    of_rows = _spread(images, measured)
+    sizes = {side: pa.array(of_rows.columns[side], pa.int32()) for side in ("width", "height")}
+    _write_rejects(pairs, reasons, details, verdicts.measures | sizes, settings, folder)
+    ends = ShardPairs(keys, urls, texts, reasons, details, of_rows, verdicts.measures)
+    write_record(ends, rules, spool, settings.thumbnails, folder / RECORD, folder / THUMBNAILS)
+    spool.close()
     table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
     pq.write_table(table, folder / SIDECAR, compression="zstd")
     write_answers([row["answer"] for row in rows if row["answer"]], folder / ANSWERS_FILE)
@@ -179,6 +188,18 @@ def _of_pairs(
         pc.coalesce(blocked, details),
         {name: images.spread(column) for name, column in judged.measures.items()},
     )
+
+
+def _spread(images: SharedImages, measured: Measured) -> Measured:
+    """What was measured of images as columns of pairs; None where no image was asked for."""
+    of_pairs = images.of_pairs.tolist()
+    columns = {
+        name: [values[at] if at >= 0 else None for at in of_pairs]
+        for name, values in measured.columns.items()
+        if name in ("image", "width", "height")
+    }
+    places = [measured.places[at] if at >= 0 else (0, 0) for at in of_pairs]
+    return Measured(columns, places, measured.bytes_fetched)
 
 
 def _bodies(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> Iterator[Fetched]:

@@ -19,9 +19,11 @@ from transforms.decontamination.overlap_measure import OverlapMeasure
 from transforms.fetching.fetcher import connections_open
 from transforms.shards.build_shard import (
     ANSWERS_FILE,
+    RECORD,
     REJECTS,
     SIDECAR,
     TAR,
+    THUMBNAILS,
     ShardSettings,
     build_shard,
 )
@@ -134,6 +136,8 @@ class ShardWriter:
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
         shard, places = stats.number, self.places
         claim.publish(folder / REJECTS, places.rejected(shard))
+        claim.publish(folder / THUMBNAILS, places.thumbnails(shard))
+        claim.publish(folder / RECORD, places.record(shard))
         if stats.successes:
             claim.publish(folder / SIDECAR, places.sidecar(shard))
             claim.publish(folder / TAR, places.tar(shard))
