@@ -274,7 +274,7 @@ class HostNames:
         """When something is to be looked at even if no socket tells: seconds."""
         if self._answered:
             return 0.0
-        dues = [entry[0] for entry in (*self._untils[:1], *self._again[:1])]
+        dues = [due for due, *_ in self._untils[:1]] + [due for due, _ in self._again[:1]]
         due_s = min(dues, default=math.inf) - time.monotonic()
         if self._asked:  # c-ares has time-outs of its own
             for channel in self._channels:
