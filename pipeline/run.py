@@ -18,7 +18,7 @@ from pipeline.inputs.whole_input import Input
 from pipeline.options import Command, UsageError
 from pipeline.report.broken_input import refuse_if_all_broken, render_broken
 from pipeline.report.closing import close_run
-from pipeline.report.fetch_report import render_connections, render_failed
+from pipeline.report.fetch_report import render_connections, render_failed, render_opt_outs
 from pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
@@ -226,6 +226,8 @@ def _tell(funnel: Funnel) -> None:
         print(render_pages(funnel.pages))
     if isinstance(funnel.broken_input, BrokenInput):
         print(render_broken(funnel.broken_input))
+    if funnel.opted_out:
+        print(render_opt_outs(funnel.opted_out))
     if failed := render_failed(funnel.fetch):
         print(failed)
     if isinstance(funnel.fetch.connections, Connections):

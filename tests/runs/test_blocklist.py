@@ -191,7 +191,10 @@ def test_a_retry_asks_the_lists_that_it_is_given(blocked: Blocked, tmp_path: Pat
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--blocklist=nowhere.txt"], "there is no blocklist 'nowhere.txt'"),
+        (
+            ["--blocklist=nowhere.txt"],
+            "the blocklist nowhere.txt cannot be read: there is no such file",
+        ),
         (["--forget_blocked"], "has no effect, since there is no blocklist"),
         (["--min_blocked_phash_distance=3"], "has no effect, since there is no blocklist"),
     ],

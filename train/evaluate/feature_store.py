@@ -18,6 +18,7 @@ from train.errors import SettingsError, TrainingError
 
 KEY_BYTES = 32
 _PARTS = 1 << 14  # rows that are read at once where all are gone through
+_MOST_ADDED = 1 << 16  # keys that are held one by one, at ten times the memory of the others
 
 
 class FeatureStore:
@@ -100,6 +101,9 @@ class FeatureStore:
                     os.fsync(file.fileno())
         numbers = np.arange(count, count + len(keys))
         self._added |= {key[:8]: row for key, row in zip(keys, numbers.tolist(), strict=True)}
+        if len(self._added) > _MOST_ADDED:
+            self._set_keys(self._read_keys(count + len(keys)), np.arange(count + len(keys)))
+            self._added = {}
         return numbers
 
     def rows(self, numbers: npt.NDArray[np.int64]) -> "Features":

@@ -181,7 +181,9 @@ class Blocklists:
         if self.have(*k.OF_PAIRS) and len(urls):
             texts = None
             if self.have(k.TEXT):
-                texts = measure_texts(captions, np.ones(len(urls), np.bool_), words)
+                # Of a malformed pair no words are known, and so there is no room for them.
+                wanted = np.ones(len(urls), np.bool_) if words is None else words > 0
+                texts = measure_texts(captions, wanted, words)
             pairs = Pairs(targets(urls), texts, keys)
             for compiled in self.lists:
                 for kind, marks in _open(compiled).marks(pairs):

@@ -20,7 +20,13 @@ from transforms.fetching.fetch import FetchSettings, fetch_all
 from transforms.fetching.host_names import HostNames
 from transforms.fetching.host_queue import Job
 
-HOW = FetchSettings(allow_private_addresses=True, connections=100, connect_timeout_s=1.0, retries=0)
+HOW = FetchSettings(
+    robots_txt=False,
+    allow_private_addresses=True,
+    connections=100,
+    connect_timeout_s=1.0,
+    retries=0,
+)
 
 
 class Watched:
