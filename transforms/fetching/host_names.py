@@ -46,6 +46,8 @@ _UNSORTED = 1 << 7  # ARES_AI_NOSORT: curl tries IPv6 and IPv4 side by side; sor
 _RECEIVED = 1 << 22  # bytes of answers that wait for this thread
 _NEXT_FAMILY = {socket.AF_UNSPEC: socket.AF_INET, socket.AF_INET: socket.AF_INET6}
 _UNHEARD = frozenset({pycares.errno.ARES_ECONNREFUSED, pycares.errno.ARES_ETIMEOUT})
+_NO_ANSWER = _UNHEARD | {pycares.errno.ARES_ECANCELLED}
+Family = socket.AddressFamily
 
 
 class _Known(NamedTuple):
@@ -86,8 +88,7 @@ class HostNames:
         self._numbers = itertools.count()
         self._count = 0  # of the jobs that wait
         self._answered: deque[str] = deque()  # names with an answer that was not told yet
-        # When the name server said anything, when it was probed last, and first without an answer;
-        # and when it spoke again after a silence.
+        # When the name server said anything, was probed, and spoke again after a silence.
         self._heard = self._probed = self._spoke_again = -math.inf
         self._silent_since = math.inf
         self._all_again = False
@@ -97,18 +98,14 @@ class HostNames:
 
     def _channel(self, tries: int) -> pycares.Channel:
         def told(fd: int, readable: bool, writable: bool) -> None:
-            events = select.EPOLLIN * readable | select.EPOLLOUT * writable
-            if events:
-                self.sockets[fd] = channel
-            else:
-                self.sockets.pop(fd, None)
+            self.sockets[fd] = channel
+            if not (events := select.EPOLLIN * readable | select.EPOLLOUT * writable):
+                del self.sockets[fd]
             self._watch(fd, events)
 
+        servers, size = SERVERS or None, _RECEIVED
         channel = pycares.Channel(
-            sock_state_cb=told,
-            servers=SERVERS or None,
-            tries=tries,
-            socket_receive_buffer_size=_RECEIVED,
+            sock_state_cb=told, servers=servers, tries=tries, socket_receive_buffer_size=size
         )
         return channel
 
@@ -149,18 +146,18 @@ class HostNames:
         self._waiting.setdefault(name, []).append(waiting)
         heapq.heappush(self._untils, (waiting.until, next(self._numbers), name))
 
-    def _ask(
-        self, name: str, family: socket.AddressFamily = socket.AF_UNSPEC, slow: bool = False
-    ) -> None:
+    def _ask(self, name: str, family: Family = socket.AF_UNSPEC, slow: bool = False) -> None:
         number = self._asked[name] = next(self._numbers)
 
         def told(result: Any, error: int | None) -> None:
             try:
-                if error in _UNHEARD:
-                    if self._asked.get(name) == number:
-                        heapq.heappush(self._again, (time.monotonic() + _AGAIN_S * slow, name))
-                elif error != pycares.errno.ARES_ECANCELLED:
-                    self._told(name, family, result, error)
+                is_latest = self._asked.get(name) == number
+                if error in _UNHEARD and is_latest:
+                    heapq.heappush(self._again, (time.monotonic() + _AGAIN_S * slow, name))
+                elif error not in _NO_ANSWER:
+                    self._hear()
+                    if is_latest or error is None:  # a later question may be answered better
+                        self._told(name, family, result, error)
             except Exception as raised:  # it would be lost within c-ares
                 tell_once("reading a name server's answer", raised)
                 self._put(name, "", _FAILED_KEPT_S)
@@ -174,11 +171,8 @@ class HostNames:
             tell_once("asking for a name", error)
             self._put(name, "", _FAILED_KEPT_S)
 
-    def _told(
-        self, name: str, family: socket.AddressFamily, result: Any, error: int | None
-    ) -> None:
+    def _told(self, name: str, family: Family, result: Any, error: int | None) -> None:
         """What the name server says."""
-        self._hear()
         if error == pycares.errno.ARES_ENODATA and family in _NEXT_FAMILY:
             self._ask(name, _NEXT_FAMILY[family], slow=True)
             return
@@ -217,7 +211,7 @@ class HostNames:
             return
 
         def told(_: Any, error: int | None) -> None:
-            if error not in _UNHEARD and error != pycares.errno.ARES_ECANCELLED:
+            if error not in _NO_ANSWER:
                 self._hear()
 
         slow = self._silent_since < math.inf
@@ -280,8 +274,7 @@ class HostNames:
         """When something is to be looked at even if no socket tells: seconds."""
         if self._answered:
             return 0.0
-        dues = [self._untils[0][0]] if self._untils else []
-        dues += [self._again[0][0]] if self._again else []
+        dues = [due for due, *_ in self._untils[:1]] + [due for due, _ in self._again[:1]]
         due_s = min(dues, default=math.inf) - time.monotonic()
         if self._asked:  # c-ares has time-outs of its own
             for channel in self._channels:
