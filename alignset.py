@@ -9,6 +9,7 @@ import sys
 COMMANDS = {
     "curate": ("beam_runner", "image URLs with alt-texts in, filtered WebDataset shards out"),
     "look": ("pipeline.look.__main__", "draw and list some kept or dropped pairs of a set"),
+    "report": ("pipeline.report.__main__", "write report.html of a set, or compare two sets"),
     "takedown": ("pipeline.takedown.__main__", "take listed pairs out of a finished set"),
     "train": ("train.__main__", "train an ALIGN model on shards"),
     "classify": ("train.classify.__main__", "fine-tune an image tower on labelled images"),

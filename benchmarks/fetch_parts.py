@@ -26,6 +26,7 @@ import simplejpeg
 from photo_server import find_nginx, make_photos, serve
 from results import print_results
 
+from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.fetching.fetch import FetchSettings, fetch_all
 from transforms.images.examine import examine_all
 from transforms.images.jpeg_dc import dc_planes
@@ -33,9 +34,11 @@ from transforms.images.jpeg_header import jpeg_header
 from transforms.images.perceptual_hash import plane_hash
 from transforms.images.resize import ResizeSettings
 from transforms.shards.build_shard import ShardSettings
-from transforms.shards.measure_images import IMAGES_AT_ONCE, ImageRules
+from transforms.shards.measure_images import IMAGES_AT_ONCE, ImageRules, Measured
 from transforms.shards.plan_shards import plan_path, write_plan
+from transforms.shards.shard_examples import write_record
 from transforms.shards.shard_files import Spool, TarWriter
+from transforms.shards.shard_record import ShardPairs
 from transforms.shards.write_shards import ShardWriter
 from transforms.workers.fencing import Fence
 
@@ -84,11 +87,39 @@ def plane(urls: list[str], folder: Path, repeats: int) -> float:
         fence = Fence(str(folder / "start"), "benchmark")
         fence.take()
         settings = ShardSettings(rules, SETTINGS, ResizeSettings())
-        stats = ShardWriter(plan, out, settings, fence).write(number)
+        stats = ShardWriter(plan, out, settings, fence, PerceptualMeasure()).write(number)
         if stats.successes != len(urls):
             raise RuntimeError(f"of {len(urls)} images {stats.successes} were kept")
 
     return min(cost_us(once, [n], 1) for n in range(repeats)) / len(urls)
+
+
+def recording(bodies: list[bytes], folder: Path, thumbnails: int, pairs: int = 10_000) -> float:
+    """What a shard of so many of these photographs records for the report, an image."""
+    spool, images = Spool(folder / f"spool-{thumbnails}"), examine_all(bodies)
+    places = [spool.put(body) for body in bodies]
+    rows = [n % len(bodies) for n in range(pairs)]
+    random = np.random.default_rng(0)
+    columns = {
+        "image": [images[row] for row in rows],
+        "width": [images[row].width for row in rows],
+        "height": [images[row].height for row in rows],
+    }
+    of_shard = ShardPairs(
+        random.integers(0, 1 << 64, pairs, np.uint64),
+        pa.array([f"https://host{n % 97}.example/pictures/{n}.jpg" for n in range(pairs)]),
+        pa.array([f"photograph number {n} of the benchmark" for n in range(pairs)]),
+        [(None, "too_small", "too_elongated")[n % 3] for n in range(pairs)],
+        [None] * pairs,
+        Measured(columns, [places[row] for row in rows], 0),
+        {},
+    )
+    rules = ImageRules(min_side=200, max_aspect=3.0, min_evaluation_distance=6)
+    paths = folder / "record.json", folder / "record.thumbnails"
+    return (
+        cost_us(lambda count: write_record(of_shard, rules, spool, count, *paths), [thumbnails], 3)
+        / pairs
+    )
 
 
 def libjpeg_plane(body: bytes) -> np.ndarray:
@@ -150,6 +181,8 @@ def main() -> None:
             everything = cost_us(lambda all_: list(fetch_all(all_, SETTINGS)), [urls], 3)
             parts["fetch"] = everything / len(urls)
             parts["whole image plane"] = plane(urls, folder, 3)
+            parts["record for the report"] = recording(bodies, folder, 16)
+            parts["the same without thumbnails"] = recording(bodies, folder, 0)
     rows = [{"part": part, "CPU us": cost} for part, cost in parts.items()]
     figures = {"benchmark": "fetch_parts", "cores": os.cpu_count(), "rows": rows}
     print_results(rows, figures, PACKAGES)

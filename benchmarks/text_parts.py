@@ -29,7 +29,7 @@ from pipeline.inputs.find_inputs import find_files
 from pipeline.inputs.find_splits import find_splits
 from pipeline.inputs.readers import read_split
 from pipeline.options import parse
-from transforms.corpus import count_pairs, judge_pairs, rare_tokens, vocabulary
+from transforms.corpus import count_pairs, judge_batch, judge_pairs, rare_tokens, vocabulary
 from transforms.pairs import measure_pairs as measure
 from transforms.storage.blocks import Blocks
 
@@ -42,9 +42,9 @@ PARTS = {
     "blocks to files": [(Blocks, "pack")],
     "sum n-grams": [(vocabulary, "sum_by_hash")],
     "add up images and texts": [(count_pairs, "sum_by_hash")],
-    "second reading": [(judge_pairs.JudgeBatch, "__call__")],
-    "second: look n-grams up": [(judge_pairs, "has_rare_token")],
-    "second: dropped rows": [(judge_pairs, "rejected_rows")],
+    "second reading": [(judge_batch.JudgeBatch, "__call__")],
+    "second: look n-grams up": [(judge_batch, "has_rare_token")],
+    "second: dropped rows": [(judge_batch, "rejected_rows")],
     "write Parquet": [(judge_pairs.RowWriter, "finish")],
     "first: texts": [(measure, "measure_texts")],
     "first: URLs": [(measure, "url_hashes")],

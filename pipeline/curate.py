@@ -26,6 +26,7 @@ from pipeline.runs.work_folder import (
 )
 from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent, ReadSplit
+from transforms.corpus.count_spread import add_spreads
 from transforms.corpus.hash_sets import HashFile, WriteHashSets
 from transforms.corpus.judge_batch import Blocking, TextRules
 from transforms.corpus.judge_pairs import JudgePairs
@@ -75,7 +76,8 @@ def parse_pages(
     pipeline: beam.Pipeline, parts: Sequence[PageFiles], command: Command, places: Places
 ) -> None:
     """Web pages to pairs, each page once; what was counted is left beside them."""
-    parse = ParsePages(places.work.pages, skip_broken=command.job.on_broken_input == "skip")
+    skip_broken = command.job.on_broken_input == "skip"
+    parse = ParsePages(places.work.pages, skip_broken, command.fetch)
     numbered = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
     spread = numbered | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
     counts = spread | "CheckParser" >> _check() | parse
@@ -130,6 +132,8 @@ def curate_texts(
         "rows_read": (counted["read"], sum),
         "counts": (judged["counts"], add_counts),
         "broken": (judged["broken"], sum_up),
+        "images_per_text": (corpus.images_per_text, add_spreads),
+        "texts_per_image": (corpus.texts_per_image, add_spreads),
     }
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
@@ -137,11 +141,12 @@ def curate_texts(
 def _judge_pairs(
     read: ReadSplit, sets: beam.PCollection, command: Command, places: Places
 ) -> JudgePairs:
+    rules = command.rules
     blocking = Blocking(places.blocklists.of_pairs, command.job.forget_blocked)
     return JudgePairs(
         read=read,
         blocks=places.blocks,
-        rules=TextRules(command.rules.min_words, command.rules.max_words),
+        rules=TextRules(rules.min_words, rules.max_words, rules.min_language_score),
         sets=sets,
         out=places.out,
         work=places.work.path,
@@ -172,11 +177,14 @@ class _CorpusSets(NamedTuple):
     Fields:
       paths: dict of the files of hashes to judge with. summary: of the vocabulary.
       file: the vocabulary's `HashFile`.
+      images_per_text, texts_per_image: not singletons, the `CountSpread` of each bucket.
     """
 
     paths: beam.PCollection
     summary: beam.PCollection
     file: beam.PCollection
+    images_per_text: beam.PCollection
+    texts_per_image: beam.PCollection
 
 
 def _corpus(
@@ -207,7 +215,8 @@ def _corpus(
         files = pipeline | WriteHashSets(places.work.path, sets, large)
         file = files | "Described" >> beam.Map(lambda files: files["vocabulary"])
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
-    return _CorpusSets(paths, summary, file)
+    spreads = frequent["text_spread"], frequent["image_spread"]
+    return _CorpusSets(paths, summary, file, *spreads)
 
 
 def _check() -> beam.PTransform:
@@ -272,6 +281,7 @@ def curate_images(
     sums = {
         "counts": (counts, add_counts),
         "statuses": (statuses, add_by_name),
+        "reported": (stats | "Reported" >> beam.Map(_reported), add_by_name),
         "connections": (stats | "Connections" >> beam.Map(_connections), _most),
         "limits": (stats | "Limits" >> beam.Map(_limits), add_by_name),
     }
@@ -289,7 +299,8 @@ def _shard_settings(
         max_unsafe_score=rules.max_unsafe_score,
     )
     forget, how = command.job.forget_blocked, (command.fetch, command.resize)
-    return ShardSettings(of_images, *how, unsafe_model, blocklists, forget)
+    thumbnails = command.job.thumbnails
+    return ShardSettings(of_images, *how, unsafe_model, blocklists, forget, thumbnails)
 
 
 def _evaluation_index(
@@ -314,6 +325,10 @@ def _holding(stats: ShardStats) -> list[int]:
 
 def _connections(stats: ShardStats) -> int:
     return stats.connections or 0
+
+
+def _reported(stats: ShardStats) -> dict[str, int]:
+    return stats.opted_out or {}
 
 
 def _limits(stats: ShardStats) -> dict[str, int]:

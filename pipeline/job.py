@@ -10,6 +10,7 @@ from transforms.pages.parse_pages import PAGE_FORMATS
 
 FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 
+MOST_THUMBNAILS = 256  # of a kind, of a shard: 8 MB of each
 OPENNSFW = "opennsfw"  # the classifier that comes with a package
 
 # Reasons that another rule, or another fetch, may undo. What was taken down stays so.
@@ -98,6 +99,17 @@ class Job:
             "to shards/; 1 or more: about so many pairs"
         },
     )
+    quiet: bool = field(
+        default=False,
+        metadata={"help": "say nothing but warnings, errors and, at the end, the funnel"},
+    )
+    thumbnails: int = field(
+        default=16,
+        metadata={
+            "help": "examples of a kind that each shard keeps a small picture of for the report; "
+            "0 keeps none"
+        },
+    )
     batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
 
     def __post_init__(self) -> None:
@@ -136,6 +148,11 @@ class Job:
         for name in ("samples_per_shard", "batch_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
+        if not 0 <= self.thumbnails <= MOST_THUMBNAILS:
+            raise ValueError(
+                f"thumbnails must be from 0, which stores none, to {MOST_THUMBNAILS}; "
+                f"got {self.thumbnails}"
+            )
         if not (0 <= self.holdout < 1 or (1 <= self.holdout < math.inf and self.holdout % 1 == 0)):
             raise ValueError(
                 f"holdout must be a share below 1, such as 0.01, or a number of pairs; "

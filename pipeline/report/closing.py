@@ -3,6 +3,7 @@ manifest.json."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -16,10 +17,11 @@ from pipeline.report.card import dataset_card
 from pipeline.report.contents import fetch_days, look_into
 from pipeline.report.croissant import croissant
 from pipeline.report.datasheet import datasheet
-from pipeline.report.fetch_report import failed_fetches
+from pipeline.report.fetch_report import failed_fetches, opt_outs
 from pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
 from pipeline.report.funnel_svg import funnel_svg
 from pipeline.report.history import carry_history, earlier_manifests
+from pipeline.report.write_report import write_report
 from pipeline.runs.documents import (
     BrokenInput,
     Connections,
@@ -30,7 +32,14 @@ from pipeline.runs.documents import (
     ShardEntry,
 )
 from pipeline.runs.run_folder import RunFolder
-from pipeline.runs.work_folder import ImageSummary, RetryBase, RetryPlan, TextSummary, WrittenShard
+from pipeline.runs.work_folder import (
+    ImageSummary,
+    PageSummary,
+    RetryBase,
+    RetryPlan,
+    TextSummary,
+    WrittenShard,
+)
 from transforms.columns.reasons import (
     FETCH_FAILED,
     IMAGE_STEPS,
@@ -48,6 +57,9 @@ from transforms.storage.documents import write_document
 from transforms.storage.files import move, write_atomically
 from transforms.workers.packages import DECIDING, installed
 from transforms.workers.summaries import Counts, add_by_name, add_counts
+from transforms.workers.unexpected import tell_once
+
+LOG = logging.getLogger("alignset")
 
 
 def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
@@ -100,12 +112,21 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
             failed_fetches(images.counts.seen, images.statuses, images.hosts),
             connections=_connections(images),
         ),
+        opted_out=opt_outs(folder.description.fetch, images, *_of_pages(pages)),
         pairs=kept,
         steps=steps,
         vocabulary=text.vocabulary,
         near_duplicates=UNSET if text_only else images.near_duplicates,
+        images_per_text=text.images_per_text,
+        texts_per_image=text.texts_per_image,
     )
     return _close(folder, manifest, closing)
+
+
+def _of_pages(pages: PageSummary | None) -> list[dict[str, int]]:
+    """How many pairs were dropped for the wishes of their pages, by detail; of none, nothing."""
+    counted = pages.counts.opted_out if pages else UNSET
+    return [] if isinstance(counted, UnsetType) else [counted]
 
 
 def _connections(images: ImageSummary) -> Connections | UnsetType:
@@ -172,7 +193,17 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         fetched=fetch_days(folder.out, new, manifest, manifest.fetched),
     )
     near = images.near_duplicates
-    closing = replace(base.funnel, fetch=fetch, pairs=kept, steps=steps, near_duplicates=near)
+    earlier_wishes = base.funnel.opted_out
+    earlier_opt_outs = [] if isinstance(earlier_wishes, UnsetType) else [earlier_wishes.details]
+    opted_out = opt_outs(folder.description.fetch, images, *earlier_opt_outs)
+    closing = replace(
+        base.funnel,
+        fetch=fetch,
+        opted_out=opted_out,
+        pairs=kept,
+        steps=steps,
+        near_duplicates=near,
+    )
     return _close(folder, manifest, closing)
 
 
@@ -208,7 +239,17 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
     for name, body in files.items():
         write_atomically(f"{out}/{name}", partial(_write, body))
     write_document(f"{out}/manifest.json", manifest)
+    _report(out)
     return closing
+
+
+def _report(out: str) -> None:
+    """Writes the report. The set is finished by now: no fault of a page may make it fail."""
+    try:
+        write_report(out)
+    except Exception as error:
+        tell_once("writing report.html", error)
+        LOG.warning("%s has no report: python -m pipeline.report %s writes it", out, out)
 
 
 def _write(body: bytes, sink: BinaryIO) -> None:

@@ -52,7 +52,7 @@ def look_into(out: str, manifest: Manifest) -> Contents:
     Keys are hashes, so that a few shards, evenly spread, are a random sample of the pairs.
     """
     if manifest.job["text_only"]:
-        names = sorted(file.name for file in _files(f"{out}/pairs"))[:_MOST_SHARDS]
+        names = sorted(file.name for file in files_in(f"{out}/pairs"))[:_MOST_SHARDS]
         return Contents(examples=_examples(_first_rows(f"{out}/pairs/{name}" for name in names)))
     numbers = sorted(number for number, shard in manifest.shards.items() if shard.pairs)
     if not numbers:
@@ -69,7 +69,7 @@ def look_into(out: str, manifest: Manifest) -> Contents:
         len(table),
         {name: _quantiles(values) for name, values in measured.items()},
         _examples(table.slice(0, _EXAMPLES).to_pylist()),
-        sum(file.bytes for file in _files(f"{out}/shards") if file.name.endswith(".tar")),
+        sum(file.bytes for file in files_in(f"{out}/shards") if file.name.endswith(".tar")),
     )
 
 
@@ -79,7 +79,7 @@ class _File(NamedTuple):
     written: float  # seconds since 1970, or 0 where that is not known
 
 
-def _files(folder: str) -> list[_File]:
+def files_in(folder: str) -> list[_File]:
     """The files in a folder; none where there is no such folder."""
     if is_local(folder):
         if not os.path.isdir(folder):
@@ -163,7 +163,7 @@ def fetch_days(
         days += [
             datetime.fromtimestamp(file.written, UTC).date().isoformat()
             for folder in places.folders[: 1 + any(shard.number >= HOLDOUT for shard in shards)]
-            for file in _files(folder)
+            for file in files_in(folder)
             if f"{folder}/{file.name}" in stats and file.written
         ]
     return Days(min(days), max(days)) if days else UNSET

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from msgspec import UNSET, UnsetType
 
 from pipeline.inputs.splits import InputFile
+from transforms.corpus.count_spread import CountSpread
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_files import EvaluationFile
@@ -104,6 +105,16 @@ class FetchReport:
     connections: Connections | UnsetType = UNSET
 
 
+@dataclass(frozen=True)
+class OptOuts:
+    """What funnel.json says of the wishes of owners: what became of the pairs, as `--unwished` has
+    it, and how many state each wish, most first. A pair that is rejected counts once, by the first
+    wish that was found; one that is kept counts with each."""
+
+    unwished: str
+    details: dict[str, int]
+
+
 @dataclass(frozen=True, kw_only=True)
 class BrokenInput(BrokenFiles):
     """What funnel.json says of input files that cannot be read to their end, of so many files."""
@@ -119,17 +130,22 @@ class Funnel:
     Attributes:
       pairs: how many are kept. holdout: how many of them are held out.
       near_duplicates: among the images that are kept.
+      images_per_text, texts_per_image: how many texts and images have which number of them, over
+        the distinct pairs in the wanted language.
     """
 
     history: list[Stage] | UnsetType = UNSET
     broken_input: BrokenInput | UnsetType = UNSET
     pages: PageCounts | UnsetType = UNSET
     fetch: FetchReport
+    opted_out: OptOuts | UnsetType = UNSET
     pairs: int
     holdout: int | UnsetType = UNSET
     steps: list[Step]
     vocabulary: VocabularySummary
     near_duplicates: NearDuplicates | UnsetType = UNSET
+    images_per_text: CountSpread | UnsetType = UNSET
+    texts_per_image: CountSpread | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.runs.documents import Funnel, Manifest, NamedList
+from transforms.corpus.count_spread import CountSpread
 from transforms.corpus.hash_sets import HashFile
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.decontamination.evaluation_index import EvaluationSet
@@ -32,6 +33,7 @@ class TextSummary:
       vocabulary_file: that of the run, or the one that was given.
       shards: how many pairs each of those has that were planned, by its number.
       broken: the input files that cannot be read to their end.
+      images_per_text, texts_per_image: how many texts and images have which number of them.
     """
 
     rows_read: int
@@ -40,6 +42,8 @@ class TextSummary:
     vocabulary_file: HashFile
     shards: dict[int, int] = field(default_factory=dict)
     broken: BrokenFiles = field(default_factory=BrokenFiles)
+    images_per_text: CountSpread = field(default_factory=CountSpread)
+    texts_per_image: CountSpread = field(default_factory=CountSpread)
 
 
 @dataclass(frozen=True, order=True)
@@ -61,6 +65,7 @@ class ImageSummary:
         or "".
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
+      reported: how many kept pairs state each wish that is only reported.
     """
 
     shards: list[WrittenShard]
@@ -72,6 +77,7 @@ class ImageSummary:
     near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
+    reported: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from pipeline.takedown.closing import close_takedown
 from pipeline.takedown.find_listed import Listed, find_listed, in_order
 from transforms.blocklists.blocklists import Blocklists
 from transforms.columns.hashing import UInt64s
+from transforms.shards.forget_examples import forget_examples
 from transforms.shards.listed_pairs import Taken
 from transforms.shards.renumber_shards import forget_renumbering
 from transforms.shards.rewrite_shards import Rewriting
@@ -133,6 +134,7 @@ class _Takedown:
             rewritten = self._rewrite(plan, Rewriting(self.out, taken, self.work.path, forget))
         self.lock.check()
         self._tell_indexes(taken)
+        forget_examples(self.out, taken.details_of_dropped)
         dropped = close_takedown(self.out, self.work.path, plan, taken, rewritten.shards)
         clean_work(self.out, self.work.path)
         held = set(plan.shards) & set(plan.manifest.holding)

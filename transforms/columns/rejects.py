@@ -23,6 +23,8 @@ REJECTED = pa.schema(
         (PAGE_URL, pa.string()),
         # Of doubles: as a float, a score just below the threshold would be shown as the threshold.
         ("language_score", pa.float64()),
+        ("width", pa.int32()),  # px, of an image that could be looked at
+        ("height", pa.int32()),
         ("unsafe_score", pa.float64()),
         ("evaluation_set", pa.string()),
         ("evaluation_image", pa.string()),

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from transforms.columns.batches import batch_of, bucket_order, bucket_slices, numbered, pieces
 from transforms.columns.hashing import Bools, UInt64s, pair_keys
+from transforms.corpus.count_spread import spread_of
 from transforms.corpus.hash_counts import (
     byte_runs,
     count_ngrams,
@@ -271,6 +272,8 @@ class _FindFrequent(OfBucket):
         hashes, sums = sum_by_hash(pieces(element[1], "hash"), pieces(element[1], "count"))
         members = batch_of({"hash": np.sort(hashes[sums > self.limits[kind]])})
         yield beam.pvalue.TaggedOutput(("texts", "images")[kind], (bucket, members))
+        spread = ("text_spread", "image_spread")[kind]
+        yield beam.pvalue.TaggedOutput(spread, spread_of(sums, self.limits[kind]))
 
 
 @dataclass(eq=False)
@@ -281,7 +284,8 @@ class FindFrequent(beam.PTransform):
       buckets: of texts, and of images.
       max_images_per_text, max_texts_per_image: more are too many.
 
-    Outputs: `texts` and `images`, each (bucket, hash).
+    Outputs: `texts` and `images`, each (bucket, hash); `text_spread` and `image_spread`, the
+    `CountSpread` of each bucket: of the images of a text, and of the texts of an image.
 
     Source: ALIGN (Jia et al., 2021), section 3: images with more than 1000 associated texts, texts
     shared by more than 10 images.
@@ -293,7 +297,8 @@ class FindFrequent(beam.PTransform):
 
     def expand(self, partners: beam.PCollection) -> Any:
         limits = self.max_images_per_text, self.max_texts_per_image
-        find = beam.ParDo(_FindFrequent(self.buckets, limits)).with_outputs("texts", "images")
+        tags = ("texts", "images", "text_spread", "image_spread")
+        find = beam.ParDo(_FindFrequent(self.buckets, limits)).with_outputs(*tags)
         outputs = partners | beam.GroupByKey() | find
         for tag in ("texts", "images"):
             outputs[tag].element_type = BUCKET

@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 
 from transforms.columns import reasons as r
 from transforms.columns.hashing import Bools, UInt64s
+from transforms.columns.opt_outs import OPT_OUTS
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.columns.rejects import rejected_rows, without_contents
 from transforms.corpus.hash_sets import HashSet
 from transforms.corpus.rare_tokens import has_rare_token
 from transforms.corpus.remembered import Remembered, recalled
+from transforms.corpus.text_record import MARKS, Judged, TextPart, TextRecorder, text_axes
 from transforms.pairs.measure_pairs import Pairs, first_of, measure
 
 
@@ -27,6 +29,7 @@ class TextRules:
 
     min_words: int
     max_words: int
+    min_language_score: float = 0.5
 
 
 # Which blocklist each pair is on, or null, string[n]; by URLs and kept texts (string[n], no nulls),
@@ -61,7 +64,20 @@ def text_reasons(
     distinct: Sequence[UInt64s] | None = None,
     blocked: Bools | None = None,
 ) -> pa.StringArray:
-    """Why each pair is dropped by its URL and alt-text, or null: string[n].
+    """Why each pair is dropped by its URL and alt-text, or null: string[n]; as `text_faults`."""
+    return first_of(text_faults(pairs, repeated, foreign, corpus, rules, distinct, blocked))
+
+
+def text_faults(
+    pairs: Pairs,
+    repeated: Bools,
+    foreign: Bools,
+    corpus: Corpus,
+    rules: TextRules,
+    distinct: Sequence[UInt64s] | None = None,
+    blocked: Bools | None = None,
+) -> dict[str, Bools]:
+    """What is against each pair by its URL and alt-text: bool[n] by reason, in their order.
 
     Args:
       pairs: n pairs, measured.
@@ -76,6 +92,7 @@ def text_reasons(
     faults = {
         r.BROKEN_INPUT: _is_one_of(pairs.malformed, r.INPUT_FAULTS),
         r.BROKEN_PAGE: _is_one_of(pairs.malformed, r.PAGE_FAULTS),
+        r.OPTED_OUT: _is_one_of(pairs.malformed, OPT_OUTS),
         r.MALFORMED_PAIR: ~pairs.usable(),
         r.BLOCKED: np.zeros_like(repeated) if blocked is None else blocked,
         r.DUPLICATE_PAIR: repeated,
@@ -88,7 +105,7 @@ def text_reasons(
     if corpus.vocabulary is not None:
         alive = ~np.logical_or.reduce(list(faults.values()))
         faults[r.RARE_TOKEN] = has_rare_token(pairs, alive, corpus.vocabulary, distinct)
-    return first_of(faults)
+    return faults
 
 
 def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:
@@ -112,11 +129,14 @@ class JudgeBatch:
     ) -> None:
         self.rules, self.corpus, self.blocking = rules, corpus, blocking
         self.repeated, self.foreign = repeated, foreign
+        axes = text_axes(rules.min_words, rules.max_words, rules.min_language_score)
+        self.recorder = TextRecorder(axes, rules.min_language_score)
 
     def __call__(
         self, numbered: tuple[int, pa.RecordBatch | Remembered]
-    ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
-        """How many rows there are, the kept, and the dropped as they are written down."""
+    ) -> tuple[int, pa.RecordBatch, pa.RecordBatch, TextPart]:
+        """How many rows there are, the kept, the dropped as they are written down, and what the
+        batch adds to the split's record."""
         first, item = numbered
         distinct = None
         if isinstance(item, Remembered):
@@ -129,7 +149,8 @@ class JudgeBatch:
         foreign, of_language = self._foreign(first, len(batch))
         blocked = self._blocked(pairs)
         on_list = blocked.is_valid().to_numpy(zero_copy_only=False)
-        why = text_reasons(pairs, repeated, foreign, self.corpus, self.rules, distinct, on_list)
+        faults = text_faults(pairs, repeated, foreign, self.corpus, self.rules, distinct, on_list)
+        why = first_of(faults)
         detail, score = pc.coalesce(pairs.malformed, blocked), None
         if len(of_language):
             is_language = pc.equal(why, r.WRONG_LANGUAGE)
@@ -145,7 +166,20 @@ class JudgeBatch:
         dropped = rejected_rows(shown, why, detail, r.STEP_OF_TEXTS, {"language_score": score})
         if self.blocking is not None and self.blocking.forget:
             dropped = without_contents(dropped, pc.equal(dropped["reason"], r.BLOCKED))
-        return len(batch), shown.filter(why.is_null()), dropped
+        none = np.zeros(len(batch), np.bool_)
+        part = self.recorder.measure(
+            Judged(
+                shown,
+                why,
+                detail,
+                pairs.word_count,
+                pairs.usable() & ~repeated & ~on_list,
+                foreign,
+                _numbers(of_language["score"]) if len(of_language) else None,
+                [faults.get(reason, none) for reason in MARKS],
+            )
+        )
+        return len(batch), shown.filter(why.is_null()), dropped, part
 
     def _blocked(self, pairs: Pairs) -> pa.StringArray:
         """Which blocklist each pair is on, or null: string[n]."""
@@ -165,6 +199,10 @@ class JudgeBatch:
         here = rows[low:high].astype(np.int64) - first
         foreign[here], place[here] = True, np.arange(low, high)
         return foreign, self.foreign.take(pa.array(place, mask=~foreign))
+
+
+def _numbers(column: pa.DoubleArray) -> npt.NDArray[np.float64]:
+    return np.asarray(pc.fill_null(column, np.nan), np.float64)
 
 
 def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:

@@ -6,9 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from transforms.columns import reasons as r
 from transforms.columns.batches import numbered
 from transforms.columns.pair_columns import PAGE_URL
+from transforms.columns.records import RECORDS, encode_record
 from transforms.columns.rejects import (
     REJECTED,
     key_column,
@@ -30,7 +31,7 @@ from transforms.corpus.judge_batch import Blocking, Corpus, JudgeBatch, TextRule
 from transforms.corpus.remembered import Remembered, recalled_each
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
 from transforms.storage.broken_files import BrokenFile
-from transforms.storage.files import is_local, local_copy
+from transforms.storage.files import is_local, local_copy, write_atomically
 from transforms.storage.parquet_files import RowWriter, parquet_file
 from transforms.workers.summaries import Counts
 from transforms.workers.threads import ThreadedDoFn, in_threads
@@ -68,6 +69,9 @@ class _Judge(ThreadedDoFn):
             with parquet_file(path, REJECTED, self.scratch) as rejected:
                 kept = self._judged(batches, judge, rejected, counts)
                 yield from self._keep(split_id, kept)
+            record = encode_record(judge.recorder.record())
+            place = f"{self.out}/{RECORDS}/text-{split_id:05d}.json"
+            write_atomically(place, partial(_write, record))
             if measured is not None:
                 remove(measured)  # 200 bytes a pair of cached pages, for the next file to have
             message = "split %d: kept %d of %d by their texts"
@@ -84,8 +88,9 @@ class _Judge(ThreadedDoFn):
         counts: _Counting,
     ) -> Iterator[pa.RecordBatch]:
         """The kept rows of each batch; the others are written down, and all are counted."""
-        for size, keep, drop in in_threads(judge, numbered(batches, _rows)):
+        for size, keep, drop, part in in_threads(judge, numbered(batches, _rows)):
             rejected.write(drop)
+            judge.recorder.add(part)
             counts.add(size, keep, drop)
             yield keep
 
@@ -122,6 +127,10 @@ class _Counting:
 
     def total(self) -> Counts:
         return Counts(self.seen, self.kept, dict(self.dropped))
+
+
+def _write(record: bytes, sink: BinaryIO) -> None:
+    sink.write(record)
 
 
 def _rows(batch: pa.RecordBatch | Remembered) -> int:

@@ -8,23 +8,24 @@ from transforms.images.displayed import displayed
 from transforms.images.examine import Image, open_picture, turn_of
 
 SIDE_PX = 192  # of the longer side, at most
-_QUALITY = 80
+QUALITY = 80
 
 
-def thumbnail(body: bytes, image: Image) -> bytes:
+def thumbnail(body: bytes, image: Image, side_px: int = SIDE_PX, quality: int = QUALITY) -> bytes:
     """A JPEG of the picture as displayed.
 
     Args:
       body: the file. image: what `examine` said of it.
+      side_px: of the longer side, at most.
 
     Raises:
       Exception: the picture cannot be decoded after all; Pillow raises many kinds.
     """
     with turn_of(image.width * image.height):
         picture = open_picture(body, image.format)
-        picture.draft("RGB", (2 * SIDE_PX, 2 * SIDE_PX))  # a JPEG decodes at a part of its size
+        picture.draft("RGB", (2 * side_px, 2 * side_px))  # a JPEG decodes at a part of its size
         small = displayed(picture).convert("RGB")
-        small.thumbnail((SIDE_PX, SIDE_PX))
+        small.thumbnail((side_px, side_px))
     file = io.BytesIO()
-    small.save(file, "JPEG", quality=_QUALITY)
+    small.save(file, "JPEG", quality=quality)
     return file.getvalue()

@@ -67,8 +67,8 @@ def renumber_shards(out: str, work: str, kept: Mapping[int, int]) -> dict[int, i
         write_document(marker, wanted)
     _for_all(wanted, lambda old, new: _bring(places, aside, old, new))
     for gone in {old for old, _ in wanted.moves} - {new for _, new in wanted.moves}:
-        remove(places.rejected(gone))
-        remove(places.stats(gone))
+        for path in (*_shared(places, gone), places.stats(gone)):
+            remove(path)
     return dict(wanted.moves)
 
 
@@ -95,8 +95,21 @@ def _for_all(wanted: Renumbering, work: Callable[[int, int], None]) -> None:
         list(pool.map(lambda item: work(*item), wanted.moves))  # raises what one did
 
 
+def _shared(places: ShardPlaces, shard: int) -> tuple[str, ...]:
+    """The files that a shard has, whether it holds something or not, but its stats."""
+    return places.rejected(shard), places.thumbnails(shard), places.record(shard)
+
+
+def _copy_shared(source: ShardPlaces, target: ShardPlaces, old: int, new: int) -> None:
+    for path, place in zip(_shared(source, old), _shared(target, new), strict=True):
+        if path == source.rejected(old) or exists(path):  # older versions recorded nothing
+            copy_file(path, place)
+        else:
+            remove(place)
+
+
 def _put_aside(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
-    copy_file(places.rejected(old), aside.rejected(new))
+    _copy_shared(places, aside, old, new)
     there = read_document(places.stats(old), ShardStats)
     stats = dataclasses.replace(there, shard=new % HOLDOUT)
     write_atomically(aside.stats(new), lambda sink: sink.write(stats.encode()))
@@ -106,7 +119,10 @@ def _bring(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
     if new < old:  # it holds something
         move(places.sidecar(old), places.sidecar(new))
         move(places.tar(old), places.tar(new))
+        if exists(places.answers(old)):
+            move(places.answers(old), places.answers(new))
+            remove(places.answers(old))
         remove(places.sidecar(old))
         remove(places.tar(old))
-    copy_file(aside.rejected(new), places.rejected(new))
+    _copy_shared(aside, places, new, new)
     copy_file(aside.stats(new), places.stats(new))

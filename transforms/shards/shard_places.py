@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from transforms.columns.records import RECORDS
+
 # Shards of pairs that are held out of training are numbered from here on, and their files in a
 # folder of their own from 0.
 HOLDOUT = 1 << 31
@@ -43,8 +45,25 @@ class ShardPlaces:
 
     def rejected(self, shard: int) -> str:
         """Its pairs that were dropped."""
-        kind = "holdout" if shard >= HOLDOUT else "images"
-        return f"{self.out}/rejected/{kind}-{shard_name(shard)}.parquet"
+        return f"{self.out}/rejected/{self._kind(shard)}-{shard_name(shard)}.parquet"
+
+    def record(self, shard: int) -> str:
+        """What it records for the report."""
+        return f"{self.out}/{RECORDS}/{self._kind(shard)}-{shard_name(shard)}.json"
+
+    def thumbnails(self, shard: int) -> str:
+        """The pictures of its examples, behind one another."""
+        return f"{self.out}/{RECORDS}/{self._kind(shard)}-{shard_name(shard)}.thumbnails"
+
+    def _kind(self, shard: int) -> str:
+        return "holdout" if shard >= HOLDOUT else "images"
+
+    def answers(self, shard: int) -> str:
+        """The answers by which its images came. It is in a folder of its own, since readers of
+        sidecars take all of `shards/*.parquet`. A shard of which no kept image was fetched has
+        none."""
+        kind = "holdout-" if shard >= HOLDOUT else ""
+        return f"{self.out}/answers/{kind}{shard_name(shard)}_answers.parquet"
 
     def _stem(self, shard: int) -> str:
         return f"{self.folders[shard >= HOLDOUT]}/{shard_name(shard)}"

@@ -17,7 +17,16 @@ from apache_beam.utils.windowed_value import WindowedValue
 from transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from transforms.decontamination.overlap_measure import OverlapMeasure
 from transforms.fetching.fetcher import connections_open
-from transforms.shards.build_shard import REJECTS, SIDECAR, TAR, ShardSettings, build_shard
+from transforms.shards.build_shard import (
+    ANSWERS_FILE,
+    RECORD,
+    REJECTS,
+    SIDECAR,
+    TAR,
+    THUMBNAILS,
+    ShardSettings,
+    build_shard,
+)
 from transforms.shards.plan_shards import plan_path
 from transforms.shards.shard_places import ShardPlaces, shard_name
 from transforms.shards.shard_progress import Load, ShardCount, attempt_folder, finished_shards
@@ -127,14 +136,19 @@ class ShardWriter:
     def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
         shard, places = stats.number, self.places
         claim.publish(folder / REJECTS, places.rejected(shard))
+        claim.publish(folder / THUMBNAILS, places.thumbnails(shard))
+        claim.publish(folder / RECORD, places.record(shard))
         if stats.successes:
             claim.publish(folder / SIDECAR, places.sidecar(shard))
             claim.publish(folder / TAR, places.tar(shard))
+        if (folder / ANSWERS_FILE).exists():
+            claim.publish(folder / ANSWERS_FILE, places.answers(shard))
         if not is_local(self.out):
             claim.check()
         if not stats.successes:  # a killed attempt may have been given images
             remove(places.sidecar(shard))
             remove(places.tar(shard))
+            remove(places.answers(shard))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
 

@@ -1,0 +1,92 @@
+"""Writes report.html, one file that opens offline: what a run dropped and why, and what is in it.
+
+At any time, of a run that is under way too. With --compare: two sets side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from pipeline.runs.beam_patches import quick_imports
+from stoppable import run_stoppable
+
+NAME = "python -m pipeline.report"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def _html(text: str) -> str:
+    if not text.lower().endswith(".html"):
+        raise argparse.ArgumentTypeError(f"must end in .html; got {text!r}")
+    return text
+
+
+def parser(name: str = NAME) -> argparse.ArgumentParser:
+    """The parser of the command's flags."""
+    made = _Parser(prog=name, description=__doc__, allow_abbrev=False)
+    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made.add_argument(
+        "sets", metavar="OUT", nargs="+", help="the --output of a run; may be s3:// or gs://"
+    )
+    made.add_argument("--compare", action="store_true", help="two sets, side by side")
+    made.add_argument(
+        "--output",
+        type=_html,
+        metavar="FILE",
+        help="where the report goes (default: OUT/report.html; of two sets: compare.html)",
+    )
+    return made
+
+
+def main(argv: Sequence[str], name: str = NAME) -> int:
+    """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
+    made = parser(name)
+    flags = made.parse_args(list(argv))
+    wanted = 2 if flags.compare else 1
+    if len(flags.sets) != wanted:
+        given = f"{len(flags.sets)} are given"
+        made.error(f"--compare takes two sets; {given}" if flags.compare else f"one set; {given}")
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    with quick_imports(argv):
+        from pipeline.options import UsageError
+        from pipeline.report.write_report import write_report
+    try:
+        if flags.compare:
+            from pipeline.report.comparison import write_comparison
+
+            path = write_comparison(flags.sets[0], flags.sets[1], flags.output or "compare.html")
+        else:
+            path = write_report(flags.sets[0], flags.output or "")
+    except UsageError as error:
+        return _ended(name, error, 2)
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+        return _ended(name, f"failed: {lines[-1].strip()}", 1)
+    print(f"the report is in {path}", file=sys.stderr)
+    return 0
+
+
+def _ended(name: str, why: object, status: int) -> int:
+    from pipeline.look.plain_text import printable
+
+    print(f"{name}: {printable(str(why))}", file=sys.stderr)
+    return status
+
+
+def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
+    """`main` in a process that a signal ends within 5 s."""
+    stopped = f"{name}: stopped"
+    return run_stoppable(
+        lambda: main(argv, name), stopped=stopped, stopped_status=1, name=f"{name}: "
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(stoppable_main(sys.argv[1:]))

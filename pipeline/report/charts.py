@@ -1,0 +1,237 @@
+"""Charts as SVG: bars of what was kept and dropped, with the thresholds drawn in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 480, 196
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 26, 34
+_MOST_LABELS = 9
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars side by side, of equal widths.
+
+    Attributes:
+      name: of what is counted, such as "Shorter side, px". unit: what the counts are of.
+      labels: of each bar, what its bin is. ticks: what stands below each, often less.
+      kept, dropped: heights, one on the other.
+      marks: thresholds: before which bar (0 is before the first) and what it says.
+      logarithmic: whether heights are by their logarithms; then there is one series.
+      note: what a reader must know of the counts.
+    """
+
+    name: str
+    labels: Sequence[str]
+    ticks: Sequence[str]
+    kept: Sequence[int]
+    dropped: Sequence[int]
+    marks: Sequence[tuple[int, str]] = ()
+    unit: str = "pairs"
+    logarithmic: bool = False
+    note: str = ""
+    query: str = field(default="")
+
+    @property
+    def total(self) -> int:
+        return sum(self.kept) + sum(self.dropped)
+
+
+def draw(chart: Chart) -> Markup:
+    """The chart as an SVG of its own; its colours are classes of the page."""
+    count = len(chart.labels)
+    wide = WIDTH - _LEFT - _RIGHT
+    step = wide / max(1, count)
+    highest = max([k + d for k, d in zip(chart.kept, chart.dropped, strict=True)] or [0])
+    scale = _Scale(highest, chart.logarithmic)
+    parts = [_grid(scale)]
+    for number, label in enumerate(chart.labels):
+        kept, dropped = chart.kept[number], chart.dropped[number]
+        parts.append(_bar(scale, _LEFT + number * step, step, (kept, dropped), label))
+    parts.append(_ticks(chart.ticks, step))
+    parts += [_mark(_LEFT + place * step, text, count * step) for place, text in chart.marks]
+    told = f"{chart.name}: {chart.total:,} {chart.unit}"
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
+    ).format(WIDTH, HEIGHT, told, Markup("").join(parts))
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """Two sets in the same bins; the first as bars, the second as a line around its own.
+
+    Attributes: as of `Chart`.
+    """
+
+    name: str
+    labels: Sequence[str]
+    ticks: Sequence[str]
+    first: Sequence[int]
+    second: Sequence[int]
+
+
+def draw_overlay(chart: Overlay) -> Markup:
+    """Both as shares of their sets, since one may be much larger."""
+    totals = max(1, sum(chart.first)), max(1, sum(chart.second))
+    shares = [
+        [round(1000 * count / total) for count in counts]
+        for counts, total in zip((chart.first, chart.second), totals, strict=True)
+    ]
+    scale = _Scale(max([*shares[0], *shares[1], 1]), logarithmic=False)
+    step = (WIDTH - _LEFT - _RIGHT) / max(1, len(chart.labels))
+    parts, outline = [_grid(scale, "‰")], []
+    for number, label in enumerate(chart.labels):
+        x = _LEFT + number * step
+        told = f"{label}: {chart.first[number]:,} and {chart.second[number]:,}"
+        parts.append(_bar(scale, x, step, (shares[0][number], 0), label, told))
+        y = scale.y(shares[1][number])
+        outline += [f"{x:.1f},{y:.1f}", f"{x + step:.1f},{y:.1f}"]
+    line = Markup('<polyline class="second" points="{}"/>').format(" ".join(outline))
+    told = f"{chart.name}: {totals[0]:,} and {totals[1]:,} pairs"
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>'
+    ).format(WIDTH, HEIGHT, told, Markup("").join(parts), line, _ticks(chart.ticks, step))
+
+
+class _Scale:
+    """Counts to heights, px."""
+
+    def __init__(self, highest: int, logarithmic: bool) -> None:
+        self._logarithmic = logarithmic
+        self.steps = _powers(highest) if logarithmic else _round_steps(highest)
+        self._top = self._of(max(self.steps[-1], highest, 1))
+
+    def _of(self, count: float) -> float:
+        return math.log10(1 + count) if self._logarithmic else count
+
+    def height(self, count: float) -> float:
+        return (HEIGHT - _TOP - _BOTTOM) * self._of(count) / self._top
+
+    def y(self, count: float) -> float:
+        return HEIGHT - _BOTTOM - self.height(count)
+
+
+def _round_steps(highest: int) -> list[int]:
+    """Zero and three or four round numbers up to about the highest."""
+    if highest <= 0:
+        return [0]
+    rough = highest / 3
+    power = 10 ** math.floor(math.log10(rough)) if rough >= 1 else 1
+    step = next((int(power * n) for n in (1, 2, 2.5, 5, 10) if power * n >= rough), 1)
+    step = max(1, step)
+    return [step * n for n in range(highest // step + 1)]
+
+
+def _powers(highest: int) -> list[int]:
+    digits = len(str(max(1, highest)))
+    return [0, *(10**power for power in range(0, digits, max(1, digits // 4)))]
+
+
+def _grid(scale: _Scale, unit: str = "") -> Markup:
+    lines = [
+        Markup(
+            '<line class="grid" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            '<text class="tick end" x="{}" y="{below:.1f}">{}</text>'
+        ).format(
+            _LEFT,
+            WIDTH - _RIGHT,
+            _LEFT - 6,
+            short(step) + unit,
+            y=scale.y(step),
+            below=scale.y(step) + 3.5,
+        )
+        for step in scale.steps
+    ]
+    return Markup("").join(lines)
+
+
+def _bar(
+    scale: _Scale, x: float, step: float, counts: tuple[int, int], label: str, told: str = ""
+) -> Markup:
+    kept, dropped = counts
+    gap = min(2.0, step * 0.15)
+    told = told or f"{label}: " + (
+        f"{kept:,} kept, {dropped:,} dropped"
+        if kept and dropped
+        else f"{dropped:,} dropped"
+        if dropped
+        else f"{kept:,}"
+    )
+    whole, lower = scale.height(kept + dropped), scale.height(kept)
+    parts = []
+    for name, height, base in (("k", lower, 0.0), ("d", whole - lower, lower)):
+        if height > 0:
+            parts.append(
+                Markup(
+                    '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
+                ).format(
+                    name,
+                    x + gap / 2,
+                    HEIGHT - _BOTTOM - base - max(height, 0.8),
+                    step - gap,
+                    max(height, 0.8),
+                )
+            )
+    hover = Markup('<rect class="hover" x="{:.1f}" y="{}" width="{:.1f}" height="{}"/>').format(
+        x, _TOP, step, HEIGHT - _TOP - _BOTTOM
+    )
+    return Markup("<g>{}{}<title>{}</title></g>").format(Markup("").join(parts), hover, told)
+
+
+def _ticks(ticks: Sequence[str], step: float) -> Markup:
+    every = max(1, math.ceil(len(ticks) / _MOST_LABELS))
+    shown = [
+        Markup('<text class="tick mid" x="{:.1f}" y="{}">{}</text>').format(
+            _LEFT + (number + 0.5) * step, HEIGHT - _BOTTOM + 15, tick
+        )
+        for number, tick in enumerate(ticks)
+        if number % every == 0
+    ]
+    return Markup("").join(shown)
+
+
+def _mark(x: float, text: str, wide: float) -> Markup:
+    """A threshold's line, with its name on the side where there is room."""
+    left = x > _LEFT + wide * 0.6
+    return Markup(
+        '<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>'
+        '<text class="marked {side}" x="{at:.1f}" y="{text_y}">{text}</text>'
+    ).format(
+        x=x,
+        top=_TOP - 8,
+        bottom=HEIGHT - _BOTTOM,
+        side="end" if left else "start",
+        at=x - 5 if left else x + 5,
+        text_y=_TOP - 9,
+        text=text,
+    )
+
+
+def short(number: float) -> str:
+    """A count in few characters: 950, 12k, 3.4M, 1.2B."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            digits = f"{number / size:.1f}" if number < 10 * size else f"{number / size:.0f}"
+            return digits.removesuffix(".0") + letter
+    return f"{number:g}"
+
+
+def share_bar(parts: Sequence[tuple[str, float]], told: str) -> Markup:
+    """One bar of several parts, each (class, share of the whole); 100 units wide."""
+    rects, x = [], 0.0
+    for name, share in parts:
+        rects.append(
+            Markup('<rect class="{}" x="{:.3f}" y="0" width="{:.3f}" height="10"/>').format(
+                name, 100 * x, max(100 * share, 0.15 if share > 0 else 0)
+            )
+        )
+        x += share
+    return Markup(
+        '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
+        'aria-label="{}">{}</svg>'
+    ).format(escape(told), Markup("").join(rects))

@@ -1,0 +1,173 @@
+"""Two sets side by side: their steps, histograms over each other, and what only one keeps."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from pipeline.look.plain_text import printable
+from pipeline.look.set_files import SetFiles, find_set
+from pipeline.look.stored_images import stored_picture
+from pipeline.options import UsageError
+from pipeline.report.charts import Overlay, draw_overlay
+from pipeline.report.facts import Facts, find_facts
+from pipeline.report.histograms import image_verdicts
+from pipeline.report.kept_keys import NOWHERE, OnlyOne, kept_keys, only_in
+from pipeline.report.page import render
+from pipeline.report.page_data import NEVER_SHOWN, shown
+from pipeline.report.tables import percent
+from transforms.columns.records import KEPT, Joint
+from transforms.storage.files import write_atomically
+
+_PICTURE_PX = 96
+_AXES = {
+    "side": "Shorter side of the image, px",
+    "aspect": "Longer side / shorter side",
+    "unsafe": "Unsafe score",
+    "distance": "Distance to the nearest evaluation image",
+}
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A count in both sets. level: 0 for a step, 1 for one of its reasons."""
+
+    name: str
+    first: int
+    second: int
+    level: int = 0
+
+    @property
+    def change(self) -> str:
+        difference = self.second - self.first
+        return f"{difference:+,}" if difference else "0"
+
+
+def write_comparison(first: str, second: str, path: str) -> str:
+    """Writes the comparison of two sets; returns where it is.
+
+    Raises:
+      UsageError: one of them is no set of ours, or holds no pairs by their keys.
+    """
+    facts = find_facts(first), find_facts(second)
+    for of_set in facts:
+        if of_set.state == "foreign":
+            raise UsageError(
+                f"{of_set.out!r} is a set of img2dataset, which has no keys to compare"
+            )
+    files = find_set(first), find_set(second)
+    keys = kept_keys(files[0]), kept_keys(files[1])
+    both = len(np.intersect1d(*keys, assume_unique=True))
+    sides = [
+        only_in(files[0], keys[0], files[1], keys[1]),
+        only_in(files[1], keys[1], files[0], keys[0]),
+    ]
+    page = render(
+        "compare.html",
+        names=[printable(of_set.out) for of_set in facts],
+        facts=facts,
+        both=both,
+        rules=list(rule_differences(*facts)),
+        steps=list(step_deltas(*facts)),
+        charts=[(chart, draw_overlay(chart)) for chart in overlays(*facts)],
+        sides=[_Side(of_files, told) for of_files, told in zip(files, sides, strict=True)],
+        percent=percent,
+    )
+    encoded = page.encode("utf-8", "replace")
+    write_atomically(path, lambda sink: sink.write(encoded))
+    return path
+
+
+class _Side:
+    """What only one set keeps, as the page shows it."""
+
+    def __init__(self, files: SetFiles, told: OnlyOne) -> None:
+        self.pairs = told.pairs
+        self.reasons = [(printable(name), n) for name, n in told.reasons.most_common()]
+        self.nowhere = NOWHERE
+        self.examples = [
+            shown(example, _picture(files, told.files[example.key], example.key))
+            | {"unsafe": (example.unsafe or 0) > 0.5}
+            for example in told.examples
+            if example.reason not in NEVER_SHOWN
+        ]
+
+
+def _picture(files: SetFiles, sidecar: str, key: str) -> str:
+    """A thumbnail of a stored image in base64; empty where there is none."""
+    stem = sidecar.removesuffix(".parquet")
+    if stem not in files.tars:
+        return ""
+    picture = stored_picture(f"{stem}.tar", files.tars[stem], key, (_PICTURE_PX, _PICTURE_PX))
+    if not isinstance(picture, PillowImage.Image):
+        return ""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=75)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def rule_differences(first: Facts, second: Facts) -> Iterator[tuple[str, str, str]]:
+    """The rules that the sets do not share: name, and the value of each."""
+    ours, theirs = (of_set.run.rules if of_set.run else {} for of_set in (first, second))
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            yield printable(name), *(printable(str(of.get(name, "–"))) for of in (ours, theirs))  # type: ignore[misc]
+
+
+def step_deltas(first: Facts, second: Facts) -> Iterator[Delta]:
+    """The kept pairs of each step, and the dropped ones of each reason."""
+    ours, theirs = ({step.step: step for step in of_set.steps} for of_set in (first, second))
+    yield Delta("pairs at the start", first.seen, second.seen)
+    for name in ours | theirs:
+        one, other = ours.get(name), theirs.get(name)
+        yield Delta(printable(name), one.kept if one else 0, other.kept if other else 0)
+        dropped = [step.dropped if step else {} for step in (one, other)]
+        for reason in dropped[0] | dropped[1]:
+            counts = [of_step.get(reason, 0) for of_step in dropped]
+            if any(counts):
+                yield Delta(printable(reason), counts[0], counts[1], 1)
+
+
+def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
+    """Histograms of what both keep, in the bins that both have."""
+    joints = [of_set.records.images.whole.joint for of_set in (first, second)]
+    for name, title in _AXES.items():
+        edges = sorted(set(_edges(joints[0], name)) & set(_edges(joints[1], name)))
+        if edges:
+            heights = [kept_between(of_set, name, edges) for of_set in (first, second)]
+            inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+            labels = [f"up to {edges[0]:g}", *inner, f"from {edges[-1]:g}"]
+            yield Overlay(title, labels, [f"{edge:g}" for edge in (0, *edges)], *heights)
+    words = [
+        of_set.records.images.whole.histograms.get("words", {}).get(KEPT, {})
+        for of_set in (first, second)
+    ]
+    if all(words):
+        span = range(max(int(number) for of_set in words for number in of_set) + 1)
+        heights = [[of_set.get(str(number), 0) for number in span] for of_set in words]
+        labels = [f"{number} words" for number in span]
+        yield Overlay("Words of the text", labels, [str(n) for n in span], *heights)
+
+
+def _edges(joint: Joint, name: str) -> list[float]:
+    return next((axis.edges for axis in joint.axes if axis.name == name), [])
+
+
+def kept_between(facts: Facts, name: str, edges: list[float]) -> list[int]:
+    """How many kept pairs are between edges of an axis, which are some of its own."""
+    joint = facts.records.images.whole.joint
+    kept, counts = image_verdicts(joint, facts.rules), np.array(joint.counts, np.int64)
+    for axis, bins in zip(joint.axes, joint.bins(), strict=True):
+        if axis.name == name:
+            coarse = np.searchsorted(edges, axis.edges, "right")  # of the bin behind each edge
+            places = np.concatenate([[0], coarse])
+            counted = kept & (bins != axis.no_value)
+            heights = np.bincount(places[bins[counted]], counts[counted], len(edges) + 1)
+            return [int(height) for height in heights]
+    return [0] * (len(edges) + 1)

@@ -1,0 +1,157 @@
+"""Sets of img2dataset: what their stats and sidecars tell."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.report.set_records import SetRecords
+from pipeline.runs.documents import Step
+from transforms.columns.hashing import string_hashes
+from transforms.columns.records import (
+    KEPT,
+    LONGEST_TEXT,
+    LONGEST_URL,
+    LONGEST_WORD,
+    Example,
+    Record,
+    Top,
+    cut,
+    nested,
+    top_of,
+)
+from transforms.columns.rejects import key_column
+from transforms.shards.shard_record import MOST_HOSTS, host_of
+from transforms.storage.files import open_to_read
+from transforms.storage.matching import match
+
+_STATS = "_stats.json"
+_SAMPLED_SHARDS, _SAMPLED_ROWS, _MOST_STATS_BYTES = 16, 20_000, 1 << 22
+_DOWNLOAD, _RESIZE = "failed_to_download", "failed_to_resize"
+
+
+@dataclass
+class ForeignSet:
+    """What is known of a set of img2dataset; as `Facts`."""
+
+    shards: int = 0
+    kept: int = 0
+    steps: list[Step] = field(default_factory=list)
+    details: dict[str, dict[str, int]] = field(default_factory=dict)
+    records: SetRecords = field(default_factory=SetRecords)
+    notes: list[str] = field(default_factory=list)
+
+
+def is_foreign(out: str) -> bool:
+    """Whether a folder has shards as img2dataset writes them: their stats are in it itself."""
+    return any(Path(path).parent == Path(out) for path in _stats(out))
+
+
+def find_foreign(out: str) -> ForeignSet:
+    """What the stats of all shards tell, and of a sample of them the sidecars."""
+    stats = _stats(out)
+    totals: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    unread = 0
+    for path in stats:
+        said = _read_stats(path)
+        unread += said is None
+        for name in ("count", "successes", _DOWNLOAD, _RESIZE):
+            totals[name] += _count((said or {}).get(name))
+        of_stats = (said or {}).get("status_dict")
+        if isinstance(of_stats, dict):
+            for end, count in of_stats.items():
+                ends[cut(str(end), LONGEST_WORD)] += _count(count)
+    fetched = max(0, totals["count"] - totals[_DOWNLOAD])
+    kept = max(0, fetched - totals[_RESIZE])
+    foreign = ForeignSet(len(stats), kept)
+    foreign.steps = [
+        Step("fetch", totals["count"], fetched, {_DOWNLOAD: totals[_DOWNLOAD]}),
+        Step("resize", fetched, kept, {_RESIZE: totals[_RESIZE]}),
+    ]
+    failed = {end: n for end, n in ends.most_common(200) if end not in ("success", _RESIZE)}
+    foreign.details = {_DOWNLOAD: failed} if failed else {}
+    foreign.notes = [
+        "This is a set of img2dataset, which records no rules and no dropped texts: the report "
+        "tells what its stats and its Parquet files do."
+    ]
+    if unread:
+        foreign.notes.append(f"{unread:,} of {len(stats):,} stats cannot be read.")
+    chosen = stats[:: max(1, len(stats) // _SAMPLED_SHARDS)][:_SAMPLED_SHARDS]
+    foreign.records.images.add(list(_sampled(chosen, foreign.notes)), {})
+    return foreign
+
+
+def _stats(out: str) -> list[str]:
+    return [path for path, _ in match(out) if path.endswith(_STATS)]
+
+
+def _read_stats(path: str) -> dict[str, Any] | None:
+    try:
+        with open_to_read(path) as source:
+            said = json.loads(source.read(_MOST_STATS_BYTES))
+    except (ValueError, RecursionError, OSError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 1 << 60 else 0
+
+
+def _sampled(stats: Sequence[str], notes: list[str]) -> Iterator[Record]:
+    """Records of the sidecars beside some stats: hosts and examples of their first rows."""
+    rows_read = 0
+    for path in stats:
+        sidecar = path.removesuffix(_STATS) + ".parquet"
+        try:
+            with open_to_read(sidecar) as source:
+                file = pq.ParquetFile(source)
+                names = [n for n in _COLUMNS if n in file.schema_arrow.names]
+                batch = next(file.iter_batches(_SAMPLED_ROWS, columns=names), None)
+        except (OSError, pa.ArrowException):
+            continue
+        if batch is not None and len(batch):
+            rows_read += len(batch)
+            yield _record(batch, Path(sidecar).stem)
+    notes.append(f"Hosts and examples are a sample: {rows_read:,} rows of {len(stats):,} shards.")
+
+
+_COLUMNS = (
+    *("key", "url", "caption", "status", "error_message", "original_width", "original_height"),
+)
+
+
+def _record(batch: pa.RecordBatch, shard: str) -> Record:
+    rows = batch.to_pylist()
+    examples = []
+    hosts: list[tuple[str, str]] = []
+    urls = pa.array([str(row.get("url") or "") for row in rows], pa.string())
+    keys = key_column(string_hashes(urls)).to_pylist()
+    for key, row in zip(keys, rows, strict=True):
+        reason = {"success": "", _RESIZE: _RESIZE}.get(str(row.get("status")), _DOWNLOAD)
+        detail = cut(str(row.get("error_message") or ""), LONGEST_WORD) if reason else ""
+        url = str(row.get("url") or "")
+        hosts.append((host_of(url), f"{reason}: {detail}" if reason else KEPT))
+        examples.append(
+            Example(
+                key=key,
+                url=cut(url, LONGEST_URL),
+                caption=cut(str(row.get("caption") or ""), LONGEST_TEXT),
+                lists=[reason or KEPT],
+                reason=reason,
+                detail=detail,
+                width=_count(row.get("original_width")),
+                height=_count(row.get("original_height")),
+                shard=f"{row.get('key')} of {shard}"[:60],
+            )
+        )
+    tops = {"hosts": top_of(nested(hosts), MOST_HOSTS), "texts": Top()}
+    return Record(pairs=len(rows), tops=tops, examples=sorted(examples, key=lambda e: e.hash)[:200])

@@ -1,0 +1,255 @@
+"""The report's histograms, out of what the shards recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from pipeline.report.charts import Chart, short
+from pipeline.report.facts import Facts
+from transforms.columns.records import KEPT, Axis, Ints, Joint
+from transforms.corpus.count_spread import CountSpread
+from transforms.corpus.vocabulary import VocabularySummary
+from transforms.shards.shard_record import MOST_WORDS
+
+# The rules of each joint histogram, in their order: the axis, and whether what passes an edge is
+# kept.
+IMAGE_RULES = {
+    "min_image_side": ("side", True),
+    "max_image_aspect": ("aspect", False),
+    "max_unsafe_score": ("unsafe", False),
+    "min_evaluation_distance": ("distance", True),
+}
+_SHOWN_WORDS = 30
+
+
+def charts_of(facts: Facts) -> list[Chart]:
+    """The charts that there is something to draw of."""
+    charts = [
+        *_image_charts(facts),
+        *_text_charts(facts),
+        *_corpus_charts(facts),
+        *_file_charts(facts),
+    ]
+    return [chart for chart in charts if chart.total]
+
+
+def passes(axis: Axis, bins: Ints, edge: float, beyond: bool) -> np.ndarray:
+    """Which bins a rule keeps whose threshold is an edge; what has no value is kept."""
+    if edge not in axis.edges:
+        return np.ones(len(bins), np.bool_)
+    place = axis.edges.index(edge)
+    kept = bins > place if beyond else bins <= place
+    return kept | (bins == axis.no_value)
+
+
+def image_verdicts(joint: Joint, rules: Mapping[str, float]) -> np.ndarray:
+    """Which cells of an images' joint histogram are kept: bool[cells]."""
+    kept = np.ones(len(joint.cells), np.bool_)
+    axes = {axis.name: (axis, bins) for axis, bins in zip(joint.axes, joint.bins(), strict=True)}
+    for rule, (name, beyond) in IMAGE_RULES.items():
+        if name in axes and rule in rules:
+            kept &= passes(*axes[name], rules[rule], beyond)
+    return kept
+
+
+def _image_charts(facts: Facts) -> Iterator[Chart]:
+    joint = facts.records.images.whole.joint
+    if not joint.axes:
+        return
+    kept, counts = image_verdicts(joint, facts.rules), np.array(joint.counts, np.int64)
+    named = {
+        "side": ("Shorter side of the image, px", "min_image_side"),
+        "aspect": ("Longer side / shorter side", "max_image_aspect"),
+        "unsafe": ("Unsafe score", "max_unsafe_score"),
+        "distance": ("Distance to the nearest evaluation image", "min_evaluation_distance"),
+    }
+    for axis, bins in zip(joint.axes, joint.bins(), strict=True):
+        if axis.name not in named or not len(bins):
+            continue
+        name, rule = named[axis.name]
+        counted = bins != axis.no_value
+        if not counted.any():
+            continue
+        heights = [
+            np.bincount(bins[counted & side], counts[counted & side], len(axis.edges) + 1)
+            for side in (kept, ~kept)
+        ]
+        own = facts.rules.get(rule)
+        place = axis.edges.index(own) + 1 if own in axis.edges else None
+        labels = _between(axis.edges)
+        missing = int(counts[~counted].sum())
+        note = {
+            "unsafe": f"{missing:,} pairs were not scored.",
+            "distance": f"{missing:,} pairs have no evaluation image near, or were not compared.",
+        }
+        yield Chart(
+            name,
+            labels,
+            [f"{edge:g}" for edge in (0.0 if axis.name != "aspect" else 1.0, *axis.edges)],
+            heights[0].astype(int).tolist(),
+            heights[1].astype(int).tolist(),
+            [(place, f"--{rule}={own:g}")] if place is not None and own is not None else [],
+            logarithmic=axis.name == "unsafe",
+            note=note.get(axis.name, "") if missing else "",
+        )
+
+
+def _between(edges: Sequence[float]) -> list[str]:
+    ends = [f"{edge:g}" for edge in edges]
+    inner = [f"{low} to {high}" for low, high in pairwise(ends)]
+    return [f"up to {ends[0]}", *inner, f"from {ends[-1]}"]
+
+
+def text_counts(facts: Facts, name: str) -> dict[int, int]:
+    """How many distinct, well-formed pairs are in each bin of an axis of the text plane."""
+    joint = facts.records.texts.whole.joint
+    for axis, bins in zip(joint.axes, joint.bins(), strict=True):
+        if axis.name == name:
+            totals = np.bincount(bins, joint.counts, axis.bins).astype(int)
+            return {place: int(n) for place, n in enumerate(totals.tolist()) if n}
+    return {}
+
+
+def _text_charts(facts: Facts) -> Iterator[Chart]:
+    joint = facts.records.texts.whole.joint
+    if not joint.axes:
+        return
+    words, language = joint.axes[0], joint.axes[1]
+    of_all = np.zeros(_SHOWN_WORDS + 1, np.int64)
+    for place, count in text_counts(facts, "words").items():
+        least = int(words.edges[place - 1]) if place else 0
+        of_all[min(least, _SHOWN_WORDS)] += count
+    kept = np.zeros(_SHOWN_WORDS + 1, np.int64)
+    for number, count in (
+        facts.records.images.whole.histograms.get("words", {}).get(KEPT, {}).items()
+    ):
+        kept[min(int(number), _SHOWN_WORDS, MOST_WORDS)] += count
+    if facts.text_only:
+        kept = np.minimum(of_all, kept)
+    labels = [f"{n} words" for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
+    low, high = facts.rules.get("min_words", 0), facts.rules.get("max_words", 0)
+    marks = [(int(low), f"--min_words={low:g}")] if 0 < low <= _SHOWN_WORDS else []
+    marks += [(int(high) + 1, f"--max_words={high:g}")] if high < _SHOWN_WORDS else []
+    yield Chart(
+        "Words of the text",
+        labels,
+        [str(n) for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS}+"],
+        kept.tolist(),
+        np.maximum(0, of_all - kept).tolist(),
+        marks,
+        note="Of all distinct, well-formed pairs; what was dropped may have gone for any reason.",
+    )
+    heights = [0] * len(language.edges)
+    for bin_, count in text_counts(facts, "language").items():
+        if bin_ < len(language.edges):
+            heights[bin_] += count
+    own = facts.rules.get("min_language_score")
+    end = language.edges.index(own) if own in language.edges else None
+    yield Chart(
+        "Score of the language, of texts dropped for it",
+        _between(language.edges)[: len(heights)],
+        [f"{edge:g}" for edge in (0.0, *language.edges)][: len(heights)],
+        [0] * len(heights),
+        heights,
+        [(end + 1, f"--min_language_score={own:g}")] if end is not None and own else [],
+        note="Scores of texts that were kept are not recorded.",
+    )
+
+
+def _corpus_charts(facts: Facts) -> Iterator[Chart]:
+    if facts.funnel is None:
+        return
+    for name, rule, spread in (
+        ("Images that share one text", "max_images_per_text", facts.funnel.images_per_text),
+        ("Texts of one image", "max_texts_per_image", facts.funnel.texts_per_image),
+    ):
+        if isinstance(spread, CountSpread) and spread.least:
+            yield _spread_chart(name, rule, spread, facts.rules.get(rule))
+    yield from _ngram_chart(facts.funnel.vocabulary)
+
+
+def _spread_chart(name: str, rule: str, spread: CountSpread, limit: float | None) -> Chart:
+    above = [limit is not None and least > limit for least in spread.least]
+    place = above.index(True) if True in above else None
+    what = "texts" if rule == "max_images_per_text" else "images"
+    ends = [*spread.least[1:], 0]
+    labels = [
+        f"{least:,}" if end == least + 1 else f"{least:,} and more"
+        for least, end in zip(spread.least, ends, strict=True)
+    ]
+    return Chart(
+        name,
+        labels,
+        [short(least) for least in spread.least],
+        [0 if far else n for far, n in zip(above, spread.things, strict=True)],
+        [n if far else 0 for far, n in zip(above, spread.things, strict=True)],
+        [(place, f"--{rule}={limit:g}")] if place is not None and limit is not None else [],
+        unit=what,
+        logarithmic=True,
+        note="Counted over all distinct pairs in the wanted language, before any other rule. Both "
+        "scales are logarithmic.",
+    )
+
+
+def _ngram_chart(vocabulary: VocabularySummary) -> Iterator[Chart]:
+    by_count = vocabulary.by_count
+    if not isinstance(by_count, list) or not by_count:
+        return
+    labels = [
+        f"occur {bin_.min_count:,}"
+        + ("" if bin_.max_count == bin_.min_count else f" to {bin_.max_count:,}")
+        for bin_ in by_count
+    ]
+    cut = vocabulary.cut_off_count if isinstance(vocabulary.cut_off_count, int) else 0
+    place = next((n for n, bin_ in enumerate(by_count) if bin_.max_count >= cut), 0)
+    yield Chart(
+        "How often n-grams occur",
+        labels,
+        [short(bin_.min_count) for bin_ in by_count],
+        [bin_.ngrams for bin_ in by_count],
+        [0] * len(by_count),
+        [(place, f"cut within {cut:,}")] if cut else [],
+        unit="n-grams",
+        logarithmic=True,
+        note="" if cut else "Nothing was cut off: the vocabulary has room for all of them.",
+    )
+
+
+def _file_charts(facts: Facts) -> Iterator[Chart]:
+    histograms = facts.records.images.whole.histograms
+    of_bytes = histograms.get("bytes", {})
+    places = sorted({int(place) for counts in of_bytes.values() for place in counts})
+    if places:
+        span = range(places[0], places[-1] + 1)
+        labels = [f"{_size(1 << max(0, n - 1))} to {_size(1 << n)}" for n in span]
+        yield Chart(
+            "Size of the file",
+            labels,
+            [_size(1 << max(0, n - 1)) for n in span],
+            [of_bytes.get(KEPT, {}).get(str(n), 0) for n in span],
+            [
+                sum(counts.get(str(n), 0) for name, counts in of_bytes.items() if name != KEPT)
+                for n in span
+            ],
+        )
+    formats = histograms.get("formats", {})
+    names = sorted(
+        {name for counts in formats.values() for name in counts},
+        key=lambda name: -sum(counts.get(name, 0) for counts in formats.values()),
+    )[:8]
+    yield Chart(
+        "Format of the file",
+        names,
+        names,
+        [formats.get(KEPT, {}).get(name, 0) for name in names],
+        [sum(c.get(name, 0) for out, c in formats.items() if out != KEPT) for name in names],
+    )
+
+
+def _size(size: float) -> str:
+    power = min(4, int(math.log(max(1, size), 1024)))
+    return f"{size / 1024**power:g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

@@ -1,0 +1,361 @@
+// The report's own script: sliders, examples and their filter. It loads nothing, and no text of a
+// pair becomes markup: all of it goes through textContent.
+"use strict";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const CARDS_AT_ONCE = 24;
+const number = (n) => n.toLocaleString("en-US");
+const byId = (id) => document.getElementById(id);
+
+/** An element with its class and its children, which are elements or plain texts. */
+function make(name, className, ...children) {
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  element.append(...children);
+  return element;
+}
+
+function isolated(text) {
+  const element = make("bdi", "", text);
+  element.dir = "auto";
+  return element;
+}
+
+// ---- One pair -----------------------------------------------------------------------------
+
+const isUnsafe = (pair) => pair.reason === "unsafe" || (pair.unsafe || 0) > 0.5;
+
+function whyOf(pair) {
+  if (!pair.reason) return "";
+  return pair.detail ? `${pair.reason}: ${pair.detail}` : pair.reason;
+}
+
+/** The measured value that a list is about, in a few words. */
+function measureOf(pair, rule) {
+  const values = {
+    min_image_side: pair.width && `${Math.min(pair.width, pair.height)} px`,
+    max_image_aspect: pair.width && aspectOf(pair).toFixed(2),
+    max_unsafe_score: pair.unsafe,
+    min_evaluation_distance: pair.distance,
+    min_words: pair.words !== undefined && `${pair.words} words`,
+    max_words: pair.words !== undefined && `${pair.words} words`,
+    min_language_score: pair.score,
+  };
+  return values[rule] === undefined || values[rule] === false ? "" : String(values[rule]);
+}
+
+const aspectOf = (pair) =>
+  Math.max(pair.width, pair.height) / Math.max(1, Math.min(pair.width, pair.height));
+
+const RULE_OF = {
+  too_small: "min_image_side", too_elongated: "max_image_aspect", unsafe: "max_unsafe_score",
+  evaluation_overlap: "min_evaluation_distance", too_few_words: "min_words",
+  too_many_words: "max_words", wrong_language: "min_language_score",
+};
+
+function pictureOf(pair) {
+  const image = document.createElement("img");
+  image.src = `data:image/jpeg;base64,${pair.picture}`;
+  image.alt = "";
+  image.decoding = "async";
+  return image;
+}
+
+function cardOf(pair, rule) {
+  const frame = make("span", "frame");
+  if (pair.picture) frame.append(pictureOf(pair));
+  else frame.append(pair.reason ? "no picture is kept" : "no thumbnail");
+  const why = whyOf(pair);
+  const value = measureOf(pair, rule || RULE_OF[pair.reason]);
+  const size = pair.width ? `${pair.width}×${pair.height}` : "";
+  const body = make("span", "body");
+  if (why || value) body.append(make("span", "why", isolated([why, value].filter(Boolean).join(" · "))));
+  body.append(make("span", "text", isolated(pair.text || "(no text)")));
+  body.append(make("span", "meta", isolated([size, pair.host].filter(Boolean).join(" · "))));
+  const card = make("button", isUnsafe(pair) ? "card unsafe" : "card", frame, body);
+  card.type = "button";
+  card.addEventListener("click", () => openPair(pair));
+  return card;
+}
+
+function rowsOf(pair) {
+  const bytes = pair.bytes && `${number(pair.bytes)} bytes${pair.format ? `, ${pair.format}` : ""}`;
+  return [
+    ["text", pair.text], ["dropped for", whyOf(pair)], ["URL", pair.url], ["key", pair.key],
+    ["words", pair.words], ["size", pair.width && `${pair.width}×${pair.height} px`],
+    ["shorter side", pair.width && `${Math.min(pair.width, pair.height)} px`],
+    ["aspect", pair.width && aspectOf(pair).toFixed(3)], ["file", bytes],
+    ["language score", pair.score], ["unsafe score", pair.unsafe],
+    ["evaluation image", pair.near], ["distance to it", pair.distance], ["recorded in", pair.shard],
+  ].filter(([, value]) => value !== undefined && value !== "" && value !== false);
+}
+
+const quoted = (text) => `'${text.replace(/'/g, "''")}'`;
+
+/** Where the very pair is: a query and a line of Python. */
+function waysTo(pair) {
+  const [kind, shard] = (pair.shard || "").split("-");
+  const folder = { images: "shards", holdout: "holdout" }[kind];
+  if (!folder && kind !== "text") return [];
+  if (pair.reason || kind === "text") {
+    const file = kind === "text" && !pair.reason ? `pairs/${shard}` : `rejected/${pair.shard}`;
+    const path = `${data.out}/${file}.parquet`;
+    return [["DuckDB", `select * from ${quoted(path)} where key = '${pair.key}';`]];
+  }
+  const stem = `${data.out}/${folder}/${shard}`;
+  return [
+    ["DuckDB", `select * from ${quoted(`${stem}.parquet`)} where key = '${pair.key}';`],
+    ["Python", `import tarfile; print(tarfile.open(${JSON.stringify(`${stem}.tar`)}).extractfile("${pair.key}.txt").read().decode())`],
+  ];
+}
+
+function copyButton(text, label) {
+  const button = make("button", "small", label);
+  button.type = "button";
+  button.addEventListener("click", () => copy(text(), button));
+  return button;
+}
+
+/** Copies a text; from file: some browsers have no clipboard, so the old way is tried too. */
+async function copy(text, button) {
+  const before = button.textContent;
+  let done = true;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const area = make("textarea", "", text);
+    (document.querySelector("dialog[open]") || document.body).append(area);
+    area.select();
+    done = document.execCommand("copy");
+    area.remove();
+  }
+  button.textContent = done ? "Copied" : "Select it and copy";
+  setTimeout(() => { button.textContent = before; }, 1200);
+}
+
+function openPair(pair) {
+  const dialog = byId("pair");
+  const title = make("h2", "", pair.reason ? "A dropped pair" : "A kept pair");
+  title.id = "pair-title";
+  const close = make("button", "small", "Close");
+  close.type = "button";
+  close.addEventListener("click", () => dialog.close());
+  const values = make("dl", "values");
+  for (const [name, value] of rowsOf(pair)) {
+    values.append(make("dt", "", name), make("dd", "", isolated(String(value))));
+  }
+  const right = make("div", "", values, make("p", "row", copyButton(() => pair.key, "Copy the key"), copyButton(() => pair.url, "Copy the URL")));
+  for (const [name, line] of waysTo(pair)) {
+    right.append(make("p", "eyebrow", name), make("pre", "", line), copyButton(() => line, `Copy for ${name}`));
+  }
+  const left = make("div", "", pair.picture ? pictureOf(pair) : "");
+  dialog.replaceChildren(make("header", "", title, close), make("div", "one", left, right));
+  dialog.showModal();
+}
+
+// ---- Lists of pairs -----------------------------------------------------------------------
+
+const listed = (name) => (data.lists[name] || []).map((place) => data.examples[place]);
+
+/** Shows pairs in a grid, a screenful at a time. */
+function fill(grid, more, pairs, rule) {
+  let shown = 0;
+  const next = () => {
+    const part = pairs.slice(shown, shown + CARDS_AT_ONCE);
+    shown += part.length;
+    grid.append(...part.map((pair) => cardOf(pair, rule)));
+    if (more) more.hidden = shown >= pairs.length;
+  };
+  grid.replaceChildren();
+  if (more) more.onclick = next;
+  next();
+}
+
+function showNear() {
+  const chosen = byId("near-rule").selectedOptions[0];
+  const grids = byId("near").querySelectorAll(".cards");
+  [chosen.dataset.kept, chosen.dataset.dropped].forEach((name, side) => {
+    const pairs = listed(name);
+    fill(grids[side], null, pairs, chosen.value);
+    if (!pairs.length) grids[side].append(make("p", "about", "None was recorded on this side."));
+  });
+}
+
+const reasonsOf = () =>
+  Object.keys(data.lists).filter((name) => !name.startsWith("near:") && data.lists[name].length);
+
+function fillReasons() {
+  const select = byId("why");
+  select.append(new Option("everything", ""));
+  for (const name of reasonsOf()) {
+    select.append(new Option(`${name} (${data.lists[name].length})`, name));
+  }
+}
+
+function filter() {
+  const why = byId("why").value;
+  const words = byId("words").value.toLowerCase();
+  const host = byId("host").value.toLowerCase();
+  const pairs = (why ? listed(why) : data.examples).filter((pair) =>
+    (!words || `${pair.text}\n${pair.url}\n${pair.key}`.toLowerCase().includes(words)) &&
+    (!host || (pair.host || "").includes(host)));
+  byId("matched").textContent = `${number(pairs.length)} of ${number(data.examples.length)} examples`;
+  fill(byId("matches"), byId("matches-more"), pairs);
+}
+
+function showReason(name) {
+  byId("why").value = name;
+  byId("words").value = byId("host").value = "";
+  filter();
+  byId("examples").scrollIntoView();
+  byId("why").focus({ preventScroll: true });
+}
+
+// ---- Other thresholds ---------------------------------------------------------------------
+
+/** The bins of each cell of a joint histogram, axis by axis. */
+function binsOf(joint) {
+  const sizes = joint.axes.map((axis) => axis.edges.length + 2);
+  return joint.cells.map((cell) => {
+    const bins = new Array(sizes.length);
+    let left = cell;
+    for (let axis = sizes.length - 1; axis >= 0; axis -= 1) {
+      bins[axis] = left % sizes[axis];
+      left = Math.floor(left / sizes[axis]);
+    }
+    return bins;
+  });
+}
+
+function planeOf(element) {
+  const joint = data[element.dataset.plane];
+  const plane = { element, joint, isTexts: element.dataset.plane === "texts", bins: binsOf(joint) };
+  plane.place = Object.fromEntries(joint.axes.map((axis, place) => [axis.name, place]));
+  plane.sliders = [...element.querySelectorAll("input")].map((input) => ({
+    input,
+    rule: input.dataset.rule,
+    axis: plane.place[input.dataset.axis],
+    edges: input.dataset.edges.split(" ").map(Number),
+    own: Number(input.getAttribute("value")),
+  }));
+  return plane;
+}
+
+/** Whether a bin passes a rule whose threshold is the edge at this place. */
+function passes(plane, slider, bin, place) {
+  const last = plane.joint.axes[slider.axis].edges.length;
+  if (slider.rule === "min_words") return bin > place;
+  if (slider.rule === "max_words") return bin <= place;
+  if (slider.rule === "min_language_score") return bin > place && bin <= last;
+  if (bin > last) return true; // an image that was not scored, or has nothing near it
+  return data.imageRules[slider.rule][1] ? bin > place : bin <= place;
+}
+
+/** Counts the pairs that pass at these places of the sliders; `unsure` were not judged further. */
+function countAt(plane, places) {
+  const total = { kept: 0, unsure: 0 };
+  const { counts } = plane.joint;
+  const unscored = data.scored && plane.place.unsafe;
+  plane.bins.forEach((bins, cell) => {
+    if (!plane.sliders.every((s, n) => passes(plane, s, bins[s.axis], places[n]))) return;
+    if (plane.isTexts && !passesCorpus(plane, bins)) return;
+    total.kept += counts[cell];
+    const passed = plane.sliders.every((s) => passes(plane, s, bins[s.axis], s.own));
+    const open = plane.isTexts
+      ? bins[plane.place.rare_token] > 1
+      : !passed && (unscored === false || unscored === undefined || bins[unscored] > plane.joint.axes[unscored].edges.length);
+    if (open) total.unsure += counts[cell];
+  });
+  return total;
+}
+
+const passesCorpus = (plane, bins) =>
+  bins[plane.place.text_on_too_many_images] === 0 &&
+  bins[plane.place.image_with_too_many_texts] === 0 && bins[plane.place.rare_token] !== 1;
+
+const AGAIN = {
+  min_image_side: "too_small", max_image_aspect: "too_elongated", max_unsafe_score: "unsafe",
+  min_evaluation_distance: "evaluation_overlap", min_words: "too_few_words",
+  max_words: "too_many_words", min_language_score: "wrong_language",
+};
+const isMinimum = (rule) => rule.startsWith("min_");
+
+function commandOf(moved) {
+  const names = moved.map(({ rule }) => rule);
+  const kept = data.command.split(" ").filter((word) => !names.some((name) => word.startsWith(`--${name}=`)));
+  const loosened = moved.filter(({ rule, input, own }) => isMinimum(rule) === input.value < own);
+  const again = loosened.map(({ rule }) => AGAIN[rule]);
+  const flags = moved.map(({ rule, edges, input }) => `--${rule}=${edges[input.value]}`);
+  if (again.length) flags.unshift(`--also_rejected=${again.join(",")}`);
+  return { line: [...kept, ...flags].join(" "), loosened: again.length > 0 };
+}
+
+function update(plane) {
+  const places = plane.sliders.map(({ input }) => Number(input.value));
+  const own = plane.sliders.map((slider) => slider.own);
+  plane.sliders.forEach((slider) => {
+    const value = slider.edges[slider.input.value];
+    slider.input.previousElementSibling.textContent = value;
+    slider.input.setAttribute("aria-valuetext", String(value));
+  });
+  const before = countAt(plane, own);
+  const now = countAt(plane, places);
+  const change = now.kept - before.kept;
+  const moved = plane.sliders.filter(({ input, own: place }) => Number(input.value) !== place);
+  const [big, soft] = plane.element.querySelectorAll(".outcome p");
+  const what = plane.isTexts ? "pairs would go on to be fetched" : "pairs would be kept";
+  const most = now.unsure ? "up to " : "";
+  big.textContent = moved.length ? `${most}${number(now.kept)} ${what}` : `${number(now.kept)} ${plane.isTexts ? "pairs went on to be fetched" : "pairs are kept"}`;
+  soft.textContent = moved.length ? toldOf(plane, change, before.kept, now.unsure) : "These are the run's own thresholds.";
+  const { line, loosened } = commandOf(moved);
+  const pre = plane.element.querySelector("pre");
+  pre.textContent = moved.length ? line : "";
+  pre.hidden = plane.element.querySelector(".outcome .row").hidden = !moved.length;
+  if (moved.length) soft.textContent += loosened ? " What comes back is fetched again; what is stored is read from the shards." : " Nothing is fetched: the images are read from the shards.";
+}
+
+function toldOf(plane, change, before, unsure) {
+  const share = before ? ` (${(100 * change / before).toFixed(1)} %)` : "";
+  const sign = change > 0 ? "+" : "";
+  let told = `${sign}${number(change)}${share} against the run.`;
+  if (unsure) {
+    told += plane.isTexts
+      ? ` Rare tokens were not looked for in ${number(unsure)} of them.`
+      : ` ${number(unsure)} of them were not scored or compared yet, so some may still go.`;
+  } else told += " The count is exact.";
+  if (plane.isTexts) told += " The rules of images come after.";
+  return told;
+}
+
+function startPlane(element) {
+  const plane = planeOf(element);
+  plane.sliders.forEach(({ input }) => input.addEventListener("input", () => update(plane)));
+  element.querySelector("[data-reset]").addEventListener("click", () => {
+    plane.sliders.forEach((slider) => { slider.input.value = slider.own; });
+    update(plane);
+  });
+  const button = element.querySelector("[data-copy]");
+  button.addEventListener("click", () => copy(element.querySelector("pre").textContent, button));
+  update(plane);
+}
+
+// ---- Begin --------------------------------------------------------------------------------
+
+for (const button of document.querySelectorAll("[data-list]")) {
+  button.addEventListener("click", () => showReason(button.dataset.list));
+}
+for (const element of document.querySelectorAll("[data-plane]")) {
+  if (data[element.dataset.plane].cells) startPlane(element);
+  else element.hidden = true;
+}
+if (byId("near-rule")) {
+  byId("near-rule").addEventListener("change", showNear);
+  showNear();
+}
+fill(byId("grid"), byId("grid-more"), listed("kept").slice(0, 96));
+fillReasons();
+for (const id of ["why", "words", "host"]) byId(id).addEventListener("input", filter);
+byId("pair").addEventListener("click", (event) => {
+  if (event.target === byId("pair")) byId("pair").close();
+});
+filter();

@@ -1,0 +1,267 @@
+"""The report's tables and sentences, out of what is known of a set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from markupsafe import Markup
+
+from pipeline.look.plain_text import printable
+from pipeline.report.charts import share_bar
+from pipeline.report.facts import Facts
+from pipeline.report.fetch_report import hint_of
+from pipeline.report.histograms import IMAGE_RULES, image_verdicts
+from pipeline.report.outcome import FLAGS
+from pipeline.runs.documents import Funnel
+from transforms.columns.reasons import FETCH_FAILED, WRONG_LANGUAGE
+from transforms.columns.records import KEPT, Top
+from transforms.shards.near_duplicates import NearDuplicates
+
+MOST_ROWS = 15
+NO_BAR = Markup("")
+_DETAILS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its name, counts, and a bar of shares.
+
+    Attributes:
+      share: of `count` in the whole, as text. more: what is said of it in words.
+      key: by which the page's script knows it, such as a reason.
+    """
+
+    name: str
+    count: int
+    share: str = ""
+    bar: Markup = NO_BAR
+    more: str = ""
+    key: str = ""
+    other: int = 0
+
+
+@dataclass(frozen=True)
+class FunnelStep:
+    """A step of the funnel with its reasons."""
+
+    name: str
+    seen: int
+    kept: int
+    share: str
+    bar: Markup
+    reasons: list[Row] = field(default_factory=list)
+
+
+def percent(part: float, whole: float) -> str:
+    """A share as it is read: 12 %, 1.2 %, 0.03 %."""
+    if not whole:
+        return "–"
+    share = 100 * part / whole
+    if share and share < 0.01:
+        return "< 0.01 %"
+    digits = 0 if share >= 99.95 or not share else 1 if share >= 1 else 2
+    return f"{share:.{digits}f} %"
+
+
+def funnel_table(facts: Facts, listed: Mapping[str, object]) -> list[FunnelStep]:
+    """The funnel's steps in order.
+
+    Args:
+      listed: the lists of examples by name.
+    """
+    total, steps = max(1, facts.seen), []
+    for step in facts.steps:
+        reasons = [
+            Row(
+                printable(reason),
+                count,
+                percent(count, total),
+                more=_most_details(facts.details.get(reason, {})),
+                key=reason if reason in listed else "",
+            )
+            for reason, count in step.dropped.items()
+            if count
+        ]
+        before, now = step.seen / total, step.kept / total
+        bar = share_bar(
+            [("k", now), ("d", before - now), ("o", max(0.0, 1 - before))],
+            f"{step.step}: {step.kept:,} of {step.seen:,} kept",
+        )
+        share = percent(step.kept, total)
+        steps.append(FunnelStep(printable(step.step), step.seen, step.kept, share, bar, reasons))
+    return steps
+
+
+def _most_details(details: Mapping[str, int]) -> str:
+    named = [(printable(name), n) for name, n in details.items() if name]
+    shown = [f"{name} {n:,}" for name, n in named[:_DETAILS_SHOWN]]
+    if len(named) > _DETAILS_SHOWN:
+        shown.append(f"{len(named) - _DETAILS_SHOWN:,} more")
+    return ", ".join(shown)
+
+
+def detail_rows(details: Mapping[str, int]) -> list[Row]:
+    """Details of a reason, the most frequent first, with hints."""
+    whole = sum(details.values())
+    most = max(details.values(), default=1)
+    return [
+        Row(
+            printable(name) or "(no detail)",
+            count,
+            percent(count, whole),
+            share_bar([("d", count / most)], f"{printable(name)}: {count:,}"),
+            hint_of(name),
+        )
+        for name, count in list(details.items())[:MOST_ROWS]
+    ]
+
+
+def host_rows(facts: Facts) -> tuple[list[Row], str]:
+    """The hosts with the most pairs, and how many were kept; and what is to be said of that."""
+    top = facts.records.images.whole.tops.get("hosts", Top())
+    totals = {host: sum(ends.values()) for host, ends in top.counts.items()}
+    whole = sum(totals.values()) + top.others
+    rows = []
+    for host, total in sorted(totals.items(), key=lambda item: (-item[1], item[0]))[:MOST_ROWS]:
+        kept = top.counts[host].get(KEPT, 0)
+        bar = share_bar(
+            [("k", kept / total), ("d", 1 - kept / total)], f"{printable(host)}: {kept:,} kept"
+        )
+        rows.append(Row(printable(host) or "(none)", total, percent(total, whole), bar, other=kept))
+    return rows, sampled(top, "hosts")
+
+
+def sampled(top: Top, things: str) -> str:
+    """What is to be said of counts that are of the most frequent of some things."""
+    if not top.counts:
+        return ""
+    if not top.others:
+        return f"All {len(top.counts):,} {things} were counted."
+    return (
+        f"Each shard recorded its largest {things}: counts are at least these. Of other {things} "
+        f"are {top.others:,} pairs."
+    )
+
+
+def failing_host_rows(facts: Facts) -> list[Row]:
+    """The hosts with the most failed fetches, with why."""
+    if facts.funnel is not None:
+        hosts = [(host.host, host.details) for host in facts.funnel.fetch.hosts]
+    else:
+        prefix = f"{FETCH_FAILED}: "
+        top = facts.records.images.whole.tops.get("hosts", Top())
+        hosts = [
+            (host, {e.removeprefix(prefix): n for e, n in ends.items() if e.startswith(prefix)})
+            for host, ends in top.counts.items()
+        ]
+    tries = facts.records.images.whole.tops.get("hosts", Top()).counts
+    rows = []
+    for host, details in sorted(hosts, key=lambda item: -sum(item[1].values()))[:MOST_ROWS]:
+        failed = sum(details.values())
+        if not failed:
+            continue
+        ordered = sorted(details.items(), key=lambda item: (-item[1], item[0]))
+        said = ", ".join(f"{printable(name)} {n:,}" for name, n in ordered[:_DETAILS_SHOWN])
+        hint = hint_of(ordered[0][0])
+        of = sum(tries.get(host, {}).values())
+        rows.append(
+            Row(
+                printable(host)[:80] or "(none)",
+                failed,
+                f"of {of:,}" if of >= failed else "",
+                more=f"{said} ({ordered[0][0]}: {hint})" if hint else said,
+            )
+        )
+    return rows
+
+
+def text_rows(top: Top, kind: str, least: int = 1) -> list[Row]:
+    """The most frequent texts; kind: of their bars, `k` where they were kept, else `d`."""
+    totals = {text: sum(ends.values()) for text, ends in top.counts.items()}
+    ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+    most = max(totals.values(), default=1)
+    return [
+        Row(printable(text), n, bar=share_bar([(kind, n / most)], f"{n:,}"))
+        for text, n in ordered[:MOST_ROWS]
+        if n >= least
+    ]
+
+
+def language_rows(facts: Facts) -> list[Row]:
+    """The languages of the texts that were dropped for theirs."""
+    return detail_rows(facts.details.get(WRONG_LANGUAGE, {}))
+
+
+def near_duplicates(funnel: Funnel | None) -> str:
+    """How many images look like another of the set."""
+    if funnel is None or not isinstance(funnel.near_duplicates, NearDuplicates):
+        return ""
+    near = funnel.near_duplicates
+    if not near.images:
+        return "No two images of the set share a perceptual hash."
+    return (
+        f"{near.images:,} images share their perceptual hash with another, in {near.hashes:,} "
+        "groups. The paper keeps such near-duplicates, and so does this set."
+    )
+
+
+def answers(facts: Facts, failing: Sequence[Row]) -> list[tuple[str, str]]:
+    """What a reader asks first, each with its answer."""
+    told = []
+    dropped = facts.dropped
+    if dropped:
+        reason, count = next(iter(dropped.items()))
+        flag = FLAGS.get(reason, "").partition(",")[0]
+        by = f" The rule's flag is {flag}." if flag else ""
+        told.append(
+            (
+                "What cost most",
+                f"{printable(reason)} dropped {count:,} pairs, {percent(count, facts.seen)} of "
+                f"all.{by}",
+            )
+        )
+    if side := _smaller_side(facts):
+        told.append(("A smaller least side", side))
+    if failing:
+        worst = failing[0]
+        told.append(
+            ("Where fetching failed most", f"{worst.name}: {worst.count:,} failed. {worst.more}.")
+        )
+    return told
+
+
+def _smaller_side(facts: Facts) -> str:
+    """What a least side of about three quarters would bring."""
+    joint = facts.records.images.whole.joint
+    own = facts.rules.get("min_image_side")
+    if not joint.axes or own is None:
+        return ""
+    lower = [edge for edge in joint.axes[0].edges if edge <= 0.8 * own]
+    if not lower:
+        return ""
+    counts = np.array(joint.counts, np.int64)
+    now = int(counts[image_verdicts(joint, facts.rules)].sum())
+    then = int(counts[image_verdicts(joint, facts.rules | {"min_image_side": lower[-1]})].sum())
+    return (
+        f"--min_image_side={lower[-1]:g} would bring up to {then - now:,} pairs more "
+        f"({percent(then - now, now)}), --min_image_side={own:g} keeps {now:,}."
+    )
+
+
+def rule_names() -> dict[str, str]:
+    """What each rule of the sliders is, in words."""
+    assert set(IMAGE_RULES) <= set(_RULE_NAMES)
+    return _RULE_NAMES
+
+
+_RULE_NAMES = {
+    "min_image_side": "Shorter side, px, larger than",
+    "max_image_aspect": "Longer side / shorter side, smaller than",
+    "max_unsafe_score": "Unsafe score, at most",
+    "min_evaluation_distance": "Distance to an evaluation image, at least",
+    "min_words": "Words of the text, at least",
+    "max_words": "Words of the text, at most",
+    "min_language_score": "Score of the language, at least",
+}

@@ -1,0 +1,24 @@
+"""The report's files, written."""
+
+from __future__ import annotations
+
+from pipeline.report.facts import find_facts
+from pipeline.report.page import render_page
+from transforms.storage.files import write_atomically
+
+REPORT = "report.html"
+
+
+def write_report(out: str, path: str = "") -> str:
+    """Writes the report of a set; returns where it is.
+
+    Args:
+      path: where it goes; beside the set where it is empty.
+
+    Raises:
+      UsageError: there is no such set.
+    """
+    path = path or f"{out.rstrip('/')}/{REPORT}"
+    page = render_page(find_facts(out)).encode("utf-8", "replace")
+    write_atomically(path, lambda sink: sink.write(page))
+    return path

@@ -1,0 +1,90 @@
+"""Two sets side by side: what only one keeps is counted by keys, with the other's reasons."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.look.set_files import find_set
+from pipeline.options import UsageError
+from pipeline.report.comparison import write_comparison
+from pipeline.report.kept_keys import NOWHERE, kept_keys, key_numbers, only_in
+from tests.support.small_sets import image, keys, put, put_rejected, put_shard, put_table
+from transforms.columns.rejects import REJECTED
+from transforms.shards.shard_files import SHARD_SCHEMA
+
+
+def test_keys_are_their_hex_digits_as_numbers():
+    own = [*keys(0, 50), "0" * 16, "f" * 16]
+    assert key_numbers(pa.array(own)).tolist() == [int(key, 16) for key in own]
+    odd = pa.array(["", "xyz", None, "g" * 16, "00000000000000A1", "é" * 8])
+    assert key_numbers(odd).tolist() == [0] * 6
+    assert len(key_numbers(pa.array([], pa.string()))) == 0
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str], list[str]]:
+    """A holds shards 0 and 1, B shards 1 and 2, and dropped all but one of shard 0 for reasons."""
+    first, second = (tmp_path_factory.mktemp(name) for name in ("a", "b"))
+    only_first = put_shard(str(first), 0, 12)
+    put_shard(str(first), 1, 5)
+    put_shard(str(second), 1, 5)
+    only_second = put_shard(str(second), 2, 7)
+    rows = [
+        {"key": key, "url": f"http://h/{key}", "caption": key, "reason": "too_small"}
+        for key in only_first[:11]
+    ]
+    rows[0] |= {"reason": "fetch_failed", "detail": "dns"}
+    rows.insert(0, rows[3] | {"reason": "duplicate_pair"})  # another row of a pair that was judged
+    put_table(f"{second}/rejected/text-00000.parquet", pa.Table.from_pylist(rows, REJECTED))
+    return first, second, only_first, only_second
+
+
+def test_what_only_one_keeps_and_why_the_other_does_not(sets):
+    first, second, only_first, only_second = sets
+    files = find_set(str(first)), find_set(str(second))
+    held = [kept_keys(of_set) for of_set in files]
+    told = only_in(files[0], held[0], files[1], held[1])
+    assert told.pairs == 12
+    assert told.reasons == {"too_small": 10, "fetch_failed": 1, NOWHERE: 1}
+    assert {example.key for example in told.examples} == set(only_first)
+    reasons = {example.key: example.reason for example in told.examples}
+    assert reasons[only_first[0]] == "fetch_failed"
+    assert reasons[only_first[3]] == "too_small"
+    assert reasons[only_first[11]] == NOWHERE
+    other = only_in(files[1], held[1], files[0], held[0])
+    assert (other.pairs, other.reasons) == (7, {NOWHERE: 7})
+    assert {example.key for example in other.examples} == set(only_second)
+
+
+def test_a_set_against_itself(sets):
+    files = find_set(str(sets[0]))
+    held = kept_keys(files)
+    assert only_in(files, held, files, held).pairs == 0
+    assert np.all(np.diff(held.astype(object)) > 0)
+
+
+def test_the_page(sets, tmp_path: Path):
+    path = tmp_path / "compare.html"
+    assert write_comparison(str(sets[0]), str(sets[1]), str(path)) == str(path)
+    page = path.read_text()
+    assert "12 pairs that A keeps and B does not" in page
+    assert "7 pairs that B keeps and A does not" in page
+    assert page.count('src="data:image/jpeg;base64,') == 19
+    assert image(0, 0)[:2] == b"\xff\xd8"
+    assert "<script" not in page
+
+
+def test_a_set_of_others_cannot_be_compared(sets, tmp_path: Path):
+    put(f"{tmp_path}/00000_stats.json", b'{"count": 1}')
+    row = dict.fromkeys(SHARD_SCHEMA.names) | {"key": "000000000"}
+    put_table(f"{tmp_path}/00000.parquet", pa.Table.from_pylist([row], SHARD_SCHEMA))
+    with pytest.raises(UsageError, match="is a set of img2dataset"):
+        write_comparison(str(tmp_path), str(sets[0]), str(tmp_path / "c.html"))
+
+
+def test_rejects_of_another_name_are_read_too(tmp_path: Path):
+    """Of a set that holds nothing."""
+    put_rejected(str(tmp_path), "text-00000", [("too_few_words", None)])
+    assert len(kept_keys(find_set(str(tmp_path)))) == 0

@@ -1,0 +1,205 @@
+"""The report of a real run: its numbers are the funnel's, DuckDB's, and the web's."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from pipeline.report.__main__ import main
+from pipeline.report.facts import find_facts
+from pipeline.report.histograms import image_verdicts
+from pipeline.report.page_data import all_lists, read_pictures
+from pipeline.report.tables import funnel_table
+from tests.support.command import funnel, manifest
+from tests.support.golden_run import Golden
+from tests.support.small_sets import put, put_table
+
+
+def queried(query: str) -> list[tuple]:
+    return duckdb.sql(query).fetchall()
+
+
+def test_the_steps_are_the_funnels_and_the_details_duckdbs(golden: Golden):
+    facts = find_facts(str(golden.output))
+    assert (facts.state, facts.notes) == ("finished", [])
+    steps = funnel(golden.output)["steps"]
+    told = funnel_table(facts, {})
+    assert [(s.name, s.seen, s.kept) for s in told] == [
+        (s["step"], s["seen"], s["kept"]) for s in steps
+    ]
+    rejected = f"'{golden.output}/rejected/*.parquet'"
+    by_reason = dict(queried(f"select reason, count(*) from {rejected} group by all"))
+    assert {row.name: row.count for step in told for row in step.reasons} == by_reason
+    details = queried(f"select reason, coalesce(detail, ''), count(*) from {rejected} group by all")
+    assert {(why, d): n for why, counts in facts.details.items() for d, n in counts.items()} == {
+        (why, detail): count for why, detail, count in details
+    }
+
+
+def test_records_count_the_pairs_of_the_shards(golden: Golden):
+    facts = find_facts(str(golden.output))
+    texts, images = facts.records.texts.whole, facts.records.images.whole
+    assert texts.kept == images.pairs
+    assert images.kept == manifest(golden.output)["pairs"] == funnel(golden.output)["pairs"]
+    sidecars = f"'{golden.output}/shards/*.parquet'"
+    hosts = queried(
+        f"select regexp_extract(url, '://([^/]*)', 1), count(*) from {sidecars} group by all"
+    )
+    kept = {host: n["kept"] for host, n in images.tops["hosts"].counts.items() if "kept" in n}
+    assert kept == dict(hosts)
+    assert images.tops["hosts"].others == 0
+    words = queried(f"select len(string_split(caption, ' ')), count(*) from {sidecars} group by 1")
+    assert sum(n for _, n in words) == sum(images.histograms["words"]["kept"].values())
+
+
+@pytest.mark.parametrize("side", [0, 64, 128, 160, 208, 512])
+@pytest.mark.parametrize("aspect", [1.5, 2, 3])
+def test_other_thresholds_keep_what_duckdb_counts(golden: Golden, side: int, aspect: float):
+    facts = find_facts(str(golden.output))
+    joint = facts.records.images.whole.joint
+    rules = facts.rules | {"min_image_side": float(side), "max_image_aspect": float(aspect)}
+    if side == 0:
+        rules["min_image_side"] = min(joint.axes[0].edges)
+    verdicts = image_verdicts(joint, rules)
+    counted = sum(n for n, kept in zip(joint.counts, verdicts.tolist(), strict=True) if kept)
+    out = golden.output
+    least = int(rules["min_image_side"])
+    passed = f"""least(width, height) > {least}
+        and greatest(width, height) < least(width, height) * {aspect}"""
+    (kept,) = queried(
+        f"select count(*) from (select original_width width, original_height height "
+        f"from '{out}/shards/*.parquet') where {passed}"
+    )[0]
+    (back,) = queried(
+        f"select count(*) from '{out}/rejected/*.parquet' "
+        f"where reason in ('too_small', 'too_elongated') and {passed}"
+    )[0]
+    assert counted == kept + back
+
+
+def test_each_example_is_where_it_says_and_most_have_a_picture(golden: Golden):
+    facts = find_facts(str(golden.output))
+    lists = all_lists(facts)
+    rejected = queried(f"select key, reason from '{golden.output}/rejected/*.parquet'")
+    kept = {key for (key,) in queried(f"select key from '{golden.output}/shards/*.parquet'")}
+    examples = [e for name, own in lists.items() if not name.startswith("near:") for e in own]
+    for example in examples:
+        if example.reason:
+            assert (example.key, example.reason) in rejected
+        else:
+            assert example.key in kept
+    reasons = Counter(reason for _, reason in rejected)
+    assert lists.keys() >= reasons.keys()
+    pictured = [e for e in examples if e.reason in ("", "too_small", "too_elongated")]
+    assert all(read_pictures(str(golden.output), pictured))
+
+
+def test_the_run_left_the_page_and_the_command_writes_it_again(golden: Golden, tmp_path: Path):
+    left = (golden.output / "report.html").read_text()
+    path = tmp_path / "again.html"
+    assert main([str(golden.output), f"--output={path}"]) == 0
+    assert path.read_text() == left
+    data = json.loads(re.search(r'id="data">(.*?)</script>', left, re.DOTALL)[1])
+    assert {example["key"] for example in data["examples"]}
+    assert "Content-Security-Policy" in left
+    assert not re.search(r"(src|href)=\"?(https?:)?//", left)
+
+
+def test_a_run_that_is_under_way(golden: Golden, tmp_path: Path, capsys):
+    """As after a kill: no closing documents, and one shard less."""
+    out = tmp_path / "set"
+    shutil.copytree(golden.output, out)
+    for name in ("manifest.json", "funnel.json", "report.html", "README.md"):
+        (out / name).unlink()
+    whole = find_facts(str(golden.output))
+    for end in ("shards/00000_stats.json", "report/images-00000.json"):
+        (out / end).unlink()
+    facts = find_facts(str(out))
+    assert facts.state == "under way"
+    assert 0 < facts.kept < whole.kept
+    assert facts.steps[:7] == whole.steps[:7]
+    assert facts.waiting > 0
+    assert main([str(out)]) == 0
+    assert "under way" in (out / "report.html").read_text()
+
+
+def test_a_set_of_an_older_version_says_what_is_missing(golden: Golden, tmp_path: Path):
+    out = tmp_path / "set"
+    shutil.copytree(golden.output, out)
+    shutil.rmtree(out / "report")
+    facts = find_facts(str(out))
+    assert facts.steps == find_facts(str(golden.output)).steps
+    assert "recorded nothing for a report" in facts.notes[0]
+    assert main([str(out)]) == 0
+
+
+def test_a_record_cut_in_the_middle_is_left_out_and_told_of(golden: Golden, tmp_path: Path):
+    out = tmp_path / "set"
+    shutil.copytree(golden.output, out)
+    path = out / "report/images-00001.json"
+    path.write_bytes(path.read_bytes()[:1000])
+    (out / "report/images-00000.thumbnails").write_bytes(b"")
+    facts = find_facts(str(out))
+    assert "images-00001.json" in facts.notes[0]
+    assert main([str(out)]) == 0
+
+
+def test_sidecars_of_img2dataset(tmp_path: Path, golden: Golden):
+    rows = [
+        ("0", "http://a.example/1.jpg", "a dog <script>", "success", None, 300, 200),
+        ("1", "http://b.example/2.jpg", "gone", "failed_to_download", "HTTP Error 404", None, None),
+    ]
+    names = (
+        "key",
+        "url",
+        "caption",
+        "status",
+        "error_message",
+        "original_width",
+        "original_height",
+    )
+    table = pa.table({name: [row[n] for row in rows] for n, name in enumerate(names)})
+    put_table(f"{tmp_path}/00000.parquet", table)
+    stats = {
+        "count": 2,
+        "successes": 1,
+        "failed_to_download": 1,
+        "failed_to_resize": 0,
+        "status_dict": {"success": 1, "HTTP Error 404": 1},
+    }
+    put(f"{tmp_path}/00000_stats.json", json.dumps(stats).encode())
+    put(f"{tmp_path}/00001_stats.json", b"not JSON")
+    facts = find_facts(str(tmp_path))
+    assert (facts.state, facts.kept, facts.seen) == ("foreign", 1, 2)
+    assert facts.details == {"failed_to_download": {"HTTP Error 404": 1}}
+    assert main([str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "img2dataset" in page
+    assert "a dog \\u003cscript\\u003e" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "there is no folder 'nowhere'"),
+        (["EMPTY"], "is no set, or its run has written nothing yet"),
+        (["EMPTY", "--output=report.txt"], "must end in .html"),
+        (["EMPTY", "EMPTY"], "one set; 2 are given"),
+        (["EMPTY", "--compare"], "--compare takes two sets; 1 are given"),
+        ([], "the following arguments are required: OUT"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], said: str, tmp_path: Path, capsys):
+    try:
+        status = main([word.replace("EMPTY", str(tmp_path)) for word in arguments])
+    except SystemExit as error:
+        status = int(error.code or 0)
+    assert status == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert len(told.splitlines()) == 1

@@ -1,0 +1,184 @@
+"""Sets that have only what a report reads, stats, records and thumbnails, of any size."""
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from PIL import Image as PillowImage
+
+from pipeline.rules import Rules
+from pipeline.runs.documents import RunDescription
+from pipeline.runs.work_folder import WorkFolder
+from transforms.columns import reasons as r
+from transforms.columns.records import (
+    KEPT,
+    Example,
+    Record,
+    encode_record,
+    histogram,
+    joint_of,
+    nested,
+    top_of,
+)
+from transforms.columns.rejects import key_column
+from transforms.corpus.text_record import Judged, TextRecorder, text_axes
+from transforms.shards.measure_images import ImageRules
+from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.shard_record import image_axes, image_bins
+from transforms.shards.shard_stats import shard_stats
+from transforms.storage.documents import write_document
+from transforms.storage.files import write_atomically
+
+RULES = ImageRules(200, 3.0, 1.0, 0.5)
+_OUTCOMES = (KEPT, "fetch_failed", "not_an_image", "too_small", "too_elongated", "unsafe")
+_DETAILS = ("dns", "timeout", "http_404", "http_403", "tls")
+TEXT_REASONS = (
+    None,
+    r.TOO_FEW_WORDS,
+    r.WRONG_LANGUAGE,
+    r.RARE_TOKEN,
+    r.TEXT_ON_TOO_MANY_IMAGES,
+)
+
+
+def made_judged(size: int, seed: int = 0) -> Judged:
+    """A batch of texts, judged for any of TEXT_REASONS."""
+    random = np.random.default_rng(seed)
+    keys = random.integers(0, 1 << 64, size, np.uint64)
+    why = random.integers(0, len(TEXT_REASONS), size)
+    words = np.where(why == 1, random.integers(0, 3, size), random.integers(3, 60, size))
+    captions = [f"text {n}" for n in random.zipf(2, size) % 50]
+    scores = np.where(why == 2, np.round(random.random(size), 3), np.nan)
+    scores[random.random(size) < 0.05] = np.nan
+    shown = {"key": keys, "url": [f"http://h/{key}" for key in keys], "caption": captions}
+    return Judged(
+        pa.record_batch(shown),
+        pa.array([TEXT_REASONS[n] for n in why], pa.string()),
+        pa.array(
+            [("de", "fr")[key % 2] if n == 2 else None for n, key in zip(why, keys, strict=True)]
+        ),
+        words.astype(np.int32),
+        np.ones(size, np.bool_),
+        why == 2,
+        scores,
+        (why == 4, np.zeros(size, np.bool_), why == 3),
+    )
+
+
+def made_record(random: np.random.Generator, pairs: int, thumbnail: int) -> Record:
+    """A record as of a shard of so many pairs, whose examples have thumbnails of so many bytes,
+    behind one another."""
+    sides = random.lognormal(5.7, 0.7, (2, pairs)).astype(int) + 1
+    shorter, longer = (side.astype(float) for side in (sides.min(axis=0), sides.max(axis=0)))
+    unsafe = random.beta(0.3, 4, pairs)
+    failed = random.random(pairs) < 0.3
+    reasons = np.full(pairs, KEPT, object)
+    reasons[unsafe > RULES.max_unsafe_score] = "unsafe"
+    reasons[longer >= RULES.max_aspect * shorter] = "too_elongated"
+    reasons[shorter <= RULES.min_side] = "too_small"
+    reasons[failed] = "fetch_failed"
+    unsafe[np.isin(reasons, ("too_small", "too_elongated"))] = np.nan
+    axes = image_axes(RULES)
+    bins = image_bins(axes, shorter, longer, unsafe, np.full(pairs, np.nan))
+    outcomes = reasons.tolist()
+    details = [str(random.choice(_DETAILS)) if failed[row] else "" for row in range(pairs)]
+    hosts = [f"host{int(n)}.example" for n in random.zipf(1.3, pairs) % 100_000]
+    ends = [f"{o}: {d}" if d else o for o, d in zip(outcomes, details, strict=True)]
+    words = random.integers(3, 21, pairs)
+    return Record(
+        pairs,
+        nested(zip(outcomes, details, strict=True)),
+        joint_of(axes, [of_axis[~failed] for of_axis in bins]),
+        {
+            "words": histogram(outcomes, words, np.arange(pairs)),
+            "bytes": histogram(outcomes, random.integers(10, 22, pairs), np.flatnonzero(~failed)),
+            "formats": nested((outcome, "jpeg") for outcome in outcomes),
+        },
+        {"hosts": top_of(nested(zip(hosts, ends, strict=True)), 64)},
+        _examples(random, outcomes, (sides, unsafe), thumbnail),
+    )
+
+
+def _examples(
+    random: np.random.Generator, outcomes: Sequence[str], measures: Any, thumbnail: int
+) -> list[Example]:
+    examples, near = [], ["near:min_image_side"]
+    (width, height), unsafe = measures
+    keys = key_column(random.integers(0, 1 << 64, len(outcomes), np.uint64)).to_pylist()
+    rows_of: dict[str, list[int]] = {}
+    for row, outcome in enumerate(outcomes):
+        rows_of.setdefault(outcome, []).append(row)
+    for outcome, rows in rows_of.items():
+        for row in rows[: 32 if outcome == KEPT else 16]:
+            place = (len(examples) * thumbnail, thumbnail) if outcome != "fetch_failed" else None
+            examples.append(
+                Example(
+                    key=keys[row],
+                    url=f"https://host{row}.example/pictures/{keys[row]}.jpg?size=large",
+                    caption=f"a made alt-text of a picture that nobody took, number {row}",
+                    lists=[outcome] + near * (outcome in (KEPT, "too_small")),
+                    reason="" if outcome == KEPT else outcome,
+                    width=int(width[row]),
+                    height=int(height[row]),
+                    words=9,
+                    unsafe=None if np.isnan(unsafe[row]) else round(float(unsafe[row]), 4),
+                    picture=place if thumbnail else None,
+                )
+            )
+    return examples
+
+
+def made_thumbnail(random: np.random.Generator, size: int) -> bytes:
+    """A JPEG of noise, filled up to so many bytes."""
+    file = io.BytesIO()
+    pixels = random.integers(0, 255, (12, 12, 3), np.uint8)
+    PillowImage.fromarray(pixels).resize((96, 72)).save(file, "JPEG", quality=60)
+    return file.getvalue().ljust(size, b"\0")
+
+
+def put_run(folder: Path) -> None:
+    """Writes what a run with the usual rules says of itself, and of its texts, while it goes on."""
+    rules = asdict(Rules(min_evaluation_distance=RULES.min_evaluation_distance))
+    job = {"text_only": False, "holdout": 0.0}
+    run = RunDescription(job, rules, {}, {}, [], [], None)
+    write_document(WorkFolder(f"{folder}/_temporary").description, run)
+    recorder = TextRecorder(text_axes(3, 20, 0.5), 0.5)
+    recorder.add(recorder.measure(made_judged(3000)))
+    encoded = encode_record(recorder.record())
+    write_atomically(f"{folder}/report/text-00000.json", lambda sink: sink.write(encoded))
+
+
+def put_made_set(
+    folder: Path, shards: int, random: np.random.Generator, pairs: int = 10_000
+) -> None:
+    """Writes what the shards of a set that is under way would have recorded."""
+    places, thumbnail = ShardPlaces(str(folder)), 2_600
+    for name in ("shards", "report"):
+        (folder / name).mkdir(parents=True)
+    different = 1 + shards // 50
+    bodies = [made_thumbnail(random, thumbnail) for _ in range(50)]
+    for shard in range(shards):
+        if shard % different == 0:  # a few dozen differ; the others differ in their keys
+            record = made_record(random, pairs, thumbnail)
+        size = len(record.examples)
+        keys = key_column(random.integers(0, 1 << 64, size, np.uint64)).to_pylist()
+        examples = [
+            msgspec.structs.replace(example, key=key)
+            for example, key in zip(record.examples, keys, strict=True)
+        ]
+        Path(places.record(shard)).write_bytes(encode_record(replace(record, examples=examples)))
+        pictures = Path(places.thumbnails(shard))
+        if shard % different == 0:
+            chosen = random.integers(0, len(bodies), len(keys))
+            pictures.write_bytes(b"".join(bodies[n] for n in chosen))
+        else:  # 10,000 of them would be 2 GB
+            os.link(places.thumbnails(shard - shard % different), pictures)
+        stats = shard_stats(shard, ["too_small"], [None], size=0, sha256=None)
+        Path(places.stats(shard)).write_bytes(stats.encode())
+    put_run(folder)

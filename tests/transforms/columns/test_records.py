@@ -1,0 +1,154 @@
+"""What is recorded adds up however it is cut, and examples are chosen by their keys alone."""
+
+import dataclasses
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from transforms.columns.records import (
+    Axis,
+    Example,
+    Joint,
+    Record,
+    RecordError,
+    Top,
+    add_joints,
+    add_nested,
+    add_tops,
+    by_turns,
+    cut,
+    decode_record,
+    encode_record,
+    histogram,
+    joint_of,
+    key_hashes,
+    least_rows,
+    nearest_rows,
+    nested,
+    top_of,
+)
+
+AXES = [Axis("side", [1.0, 5.0, 9.0]), Axis("score", [0.5])]
+
+
+def bins(random: np.random.Generator, count: int) -> list[np.ndarray]:
+    return [random.integers(0, axis.bins, count) for axis in AXES]
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_a_joint_histogram_is_that_of_its_parts(count: int):
+    random = np.random.default_rng(count)
+    of_all = bins(random, count)
+    whole = joint_of(AXES, of_all)
+    parts = [joint_of(AXES, [b[start::3] for b in of_all]) for start in range(3)]
+    assert add_joints(parts) == whole
+    assert whole.cells == sorted(set(whole.cells))
+    expected = Counter(zip(*(b.tolist() for b in of_all), strict=True))
+    told = zip(*(b.tolist() for b in whole.bins()), strict=True)
+    assert dict(zip(told, whole.counts, strict=True)) == expected
+
+
+def test_joint_histograms_of_other_axes_are_left_out():
+    other = joint_of([Axis("side", [2.0])], [np.array([1])])
+    whole = joint_of(AXES, [np.array([1]), np.array([0])])
+    assert add_joints([whole, other]) == whole
+    assert add_joints([]) == Joint()
+
+
+@pytest.mark.parametrize(("size", "count"), [(0, 4), (3, 4), (100, 4), (5000, 16)])
+def test_examples_are_those_with_the_smallest_hashes(size: int, count: int):
+    random = np.random.default_rng(size)
+    keys = random.integers(0, 1 << 64, size, np.uint64)
+    if size > 50:
+        keys[10:40] = keys[:30]  # repeated pairs are shown once
+    rows = np.flatnonzero(random.random(size) < 0.8)
+    hashes = key_hashes(keys)
+    first = {int(hashes[row]): int(row) for row in rows[::-1]}
+    assert least_rows(hashes, rows, count).tolist() == [first[h] for h in sorted(first)[:count]]
+
+
+def test_the_same_few_keys_many_times_are_found_beyond_the_first_bound():
+    hashes = key_hashes(np.array([1] * 500 + [2] * 500 + [3] * 500, np.uint64))
+    rows = np.arange(1500)
+    assert set(least_rows(hashes, rows, 3).tolist()) == {0, 500, 1000}
+
+
+def test_the_nearest_come_first_and_equal_ones_by_their_hashes():
+    ranks = np.array([3.0, np.nan, 1.0, 1.0, 0.5, 9.0])
+    hashes = np.array([0, 0, 8, 7, 9, 0], np.uint64)
+    assert nearest_rows(ranks, hashes, np.arange(6), 3).tolist() == [4, 3, 2]
+    assert nearest_rows(ranks, hashes, np.arange(6), 9).tolist() == [4, 3, 2, 0, 5]
+    assert nearest_rows(ranks, hashes, np.array([1]), 9).tolist() == []
+
+
+def test_the_most_frequent_names_add_up_with_those_that_are_not_listed():
+    counts = {
+        "a": {"kept": 5},
+        "b": {"kept": 1, "too_small": 3},
+        "c": {"kept": 4},
+        "d": {"kept": 1},
+    }
+    top = top_of(counts, 2)
+    assert top == Top({"a": {"kept": 5}, "b": {"kept": 1, "too_small": 3}}, 5)
+    both = add_tops([top, Top({"c": {"kept": 9}})], 1)
+    assert both == Top({"c": {"kept": 9}}, 14)
+
+
+def test_counts_by_two_names():
+    assert nested([("b", "x"), ("a", "y"), ("b", "x")]) == {"a": {"y": 1}, "b": {"x": 2}}
+    assert add_nested([{"a": {"x": 1}}, {"a": {"x": 2, "y": 1}}]) == {"a": {"x": 3, "y": 1}}
+    outcomes = ["kept", "kept", "too_small", "kept"]
+    counted = histogram(outcomes, np.array([3, 0, 3, 3]), np.array([0, 1, 2]))
+    assert counted == {"kept": {"0": 1, "3": 1}, "too_small": {"3": 1}}
+
+
+def test_long_texts_are_cut():
+    assert (cut("abc", 3), cut("abcd", 3), cut(None, 3)) == ("abc", "ab…", "")
+
+
+def test_lists_by_turns():
+    examples = [Example(f"{n:016x}", "u", "c", []) for n in range(3)]
+    assert by_turns([examples[:1], [], examples[1:]]) == examples
+
+
+def record() -> Record:
+    example = Example("0123456789abcdef", "http://a/", "text", ["kept"], width=3, picture=(0, 9))
+    joint = joint_of(AXES, [np.array([1]), np.array([2])])
+    return Record(1, {"kept": {"": 1}}, joint, {"words": {"kept": {"3": 1}}}, {}, [example])
+
+
+def test_a_record_is_read_as_it_was_written():
+    encoded = encode_record(record())
+    assert decode_record(encoded, "x.json") == record()
+    assert b"\n" not in encoded
+    assert "reason" not in json.loads(encoded)["examples"][0]  # what is not known takes no room
+
+
+def changed(**parts: object) -> bytes:
+    return encode_record(dataclasses.replace(record(), **parts))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b'{"pairs": "many"}',
+        b'{"joint": {"axes": [], "cells": [1], "counts": []}}',
+        changed(joint=Joint(AXES, [99], [1])),
+        changed(joint=Joint(AXES, [-1], [1])),
+        changed(joint=Joint([Axis("side", [2.0, 1.0])], [0], [1])),
+        changed(joint=Joint([Axis("side", [float(n) for n in range(300)])], [0], [1])),
+        changed(joint=Joint([Axis(str(n), [1.0]) for n in range(9)], [0], [1])),
+        changed(examples=[Example("../../etc/passwd", "", "", [])]),
+        changed(examples=[Example("0123456789ABCDEF", "", "", [])]),
+        b" " * ((1 << 24) + 1),
+    ],
+    ids=lambda encoded: encoded[:30].decode(),
+)
+def test_what_is_no_record_is_refused_by_name(encoded: bytes):
+    with pytest.raises(RecordError, match=r"^x\.json "):
+        decode_record(encoded, "x.json")

@@ -1,0 +1,45 @@
+"""What is taken down is in no record, and the other thumbnails are where they are said to be."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from transforms.columns.records import Example, Record, Top, decode_record, encode_record
+from transforms.shards.forget_examples import forget_examples
+
+KEYS = [f"{n:016x}" for n in range(4)]
+
+
+def taken(rows: pa.RecordBatch) -> pa.StringArray:
+    """The first two, and one host and one text."""
+    wanted = (*KEYS[:2], "http://evil.example/", "a text")
+    named = [[row["key"], row["url"], row["caption"]] for row in rows.to_pylist()]
+    return pa.array(["list" if {*names} & {*wanted} else None for names in named], pa.string())
+
+
+def test_examples_go_with_their_thumbnails(tmp_path: Path):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    places = [(0, 2), None, (2, 3), (5, 1)]
+    examples = [
+        Example(key, "http://h/", "text", ["kept"], picture=place)
+        for key, place in zip(KEYS, places, strict=True)
+    ]
+    tops = {
+        "hosts": Top({"evil.example": {"kept": 2}, "h": {"kept": 3}}, 4),
+        "texts": Top({"a text": {"kept": 1}, "text": {"kept": 2}}),
+    }
+    record = Record(9, {"kept": {"": 9}}, tops=tops, examples=examples)
+    for name in ("images-00000", "images-00001"):
+        (folder / f"{name}.json").write_bytes(encode_record(record))
+        (folder / f"{name}.thumbnails").write_bytes(b"aabbbc")
+    (folder / "text-00000.json").write_bytes(encode_record(Record(1)))
+    assert forget_examples(str(tmp_path), taken) == 2
+    for name in ("images-00000", "images-00001"):
+        left = decode_record((folder / f"{name}.json").read_bytes(), "")
+        assert [(e.key, e.picture) for e in left.examples] == [(KEYS[2], (2, 3)), (KEYS[3], (5, 1))]
+        assert (folder / f"{name}.thumbnails").read_bytes() == b"\0\0bbbc"
+        assert left.pairs == 9
+        assert left.tops["hosts"] == Top({"h": {"kept": 3}}, 6)
+        assert left.tops["texts"] == Top({"text": {"kept": 2}}, 1)
+    assert forget_examples(str(tmp_path), taken) == 0

@@ -1,0 +1,298 @@
+"""What a shard, or a split of the text plane, records of its pairs for the report: counts in fixed
+bins, which add up over shards, and a few examples, chosen by the hashes of their keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from transforms.columns.hashing import UInt64s
+
+RECORDS = "report"  # the folder of an output that they are in
+KEPT = "kept"  # the outcome of a pair that was dropped for no reason
+LONGEST_TEXT, LONGEST_URL, LONGEST_WORD = 300, 500, 120  # characters that are recorded
+MOST_BYTES = 1 << 24  # of a record; usual ones have 60 KB
+_MOST_AXES, _MOST_EDGES = 8, 256
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: a shard's keys share their top bits
+
+Ints = npt.NDArray[np.int64]
+Outcomes = dict[str, int]
+
+
+class RecordError(ValueError):
+    """A file is no record; the message names it and what is wrong."""
+
+
+class Axis(msgspec.Struct, frozen=True):
+    """One measure of a joint histogram.
+
+    Attributes:
+      edges: ascending. A value's bin is how many edges it passes, in the sense of its rule; the bin
+        after the last is of what has no such value.
+    """
+
+    name: str
+    edges: list[float]
+
+    @property
+    def bins(self) -> int:
+        return len(self.edges) + 2
+
+    @property
+    def no_value(self) -> int:
+        """The bin of what has no value."""
+        return len(self.edges) + 1
+
+
+class Joint(msgspec.Struct, frozen=True):
+    """How many pairs there are in each cell of several axes; cells without any are left out.
+
+    Attributes:
+      cells: ascending; the bins of a cell are its digits, the first axis the most significant.
+      counts: of each cell.
+    """
+
+    axes: list[Axis] = []
+    cells: list[int] = []
+    counts: list[int] = []
+
+    def bins(self) -> list[Ints]:
+        """int64[cells] bins, by axis."""
+        left, digits = np.array(self.cells, np.int64), []
+        for axis in reversed(self.axes):
+            left, digit = np.divmod(left, axis.bins)
+            digits.append(digit)
+        return digits[::-1]
+
+
+class Top(msgspec.Struct, frozen=True):
+    """The most frequent names, each with how often it came to which outcome.
+
+    Attributes:
+      counts: by name, then by outcome. others: pairs of names that are not listed.
+    """
+
+    counts: dict[str, Outcomes] = {}
+    others: int = 0
+
+
+class Example(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A pair that is shown; what is not known of it is left out.
+
+    Attributes:
+      lists: what it is an example of: `kept`, a reason, or `near:` and the name of a rule.
+      reason: empty where it was kept. score: of its language.
+      words: unigrams of its text; -1 where they were not counted.
+      near: the nearest evaluation image, as set/name; distance: to it.
+      picture: where its thumbnail is in the shard's file: offset, bytes.
+      shard: whose it is, as in `images-00000`; filled in by whoever reads the record.
+    """
+
+    key: str
+    url: str
+    caption: str
+    lists: list[str]
+    reason: str = ""
+    detail: str = ""
+    width: int = 0
+    height: int = 0
+    words: int = -1
+    score: float | None = None
+    unsafe: float | None = None
+    distance: float | None = None
+    near: str = ""
+    format: str = ""
+    bytes: int = 0
+    picture: tuple[int, int] | None = None
+    shard: str = ""
+
+    @property
+    def hash(self) -> int:
+        """By which it was chosen."""
+        return int(self.key, 16) * int(_MIX) & (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is recorded of some pairs.
+
+    Attributes:
+      pairs: how many there are. outcomes: how many of them were `kept`, or dropped for a reason, by
+        detail, which may be empty.
+      joint: of those that the rules on its axes judge.
+      histograms: by name, outcome, and bin.
+      tops: by name.
+    """
+
+    pairs: int = 0
+    outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
+    joint: Joint = field(default_factory=Joint)
+    histograms: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    tops: dict[str, Top] = field(default_factory=dict)
+    examples: list[Example] = field(default_factory=list)
+
+    @property
+    def kept(self) -> int:
+        return sum(self.outcomes.get(KEPT, {}).values())
+
+
+def encode_record(record: Record) -> bytes:
+    """The bytes of a record's file: one line of JSON."""
+    return msgspec.json.encode(record)
+
+
+def decode_record(encoded: bytes, path: str) -> Record:
+    """The record in a file, which anybody may have written.
+
+    Raises:
+      RecordError: it is none.
+    """
+    if len(encoded) > MOST_BYTES:
+        raise RecordError(f"{path} has {len(encoded):,} bytes, which no record of a shard has")
+    try:
+        record = msgspec.json.decode(encoded, type=Record)
+        _check(record)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is not as it was written: {error}") from error
+    return record
+
+
+def _check(record: Record) -> None:
+    joint = record.joint
+    if len(joint.cells) != len(joint.counts) or len(joint.axes) > _MOST_AXES:
+        raise ValueError("its joint histogram has other cells than counts")
+    size = 1
+    for axis in joint.axes:
+        if len(axis.edges) > _MOST_EDGES or axis.edges != sorted(set(axis.edges)):
+            raise ValueError(f"the edges of {axis.name!r} do not ascend")
+        size *= axis.bins
+    if size > 1 << 60 or any(not 0 <= cell < size for cell in joint.cells):
+        raise ValueError("a cell of its joint histogram is on none of its axes")
+    for example in record.examples:
+        if len(example.key) != 16 or not set(example.key) <= set("0123456789abcdef"):
+            raise ValueError(f"{example.key[:20]!r} is no key")
+
+
+def key_hashes(keys: UInt64s) -> UInt64s:
+    """uint64[n], by which examples are chosen: the smallest are, on every engine."""
+    return keys * _MIX
+
+
+def joint_of(axes: Sequence[Axis], bins: Sequence[Ints]) -> Joint:
+    """Counts of pairs by the bins that they are in.
+
+    Args:
+      bins: of each axis, int64[n].
+    """
+    cells = np.zeros(len(bins[0]), np.int64)
+    for axis, of_axis in zip(axes, bins, strict=True):
+        cells = cells * axis.bins + of_axis
+    filled, counts = np.unique(cells, return_counts=True)
+    return Joint(list(axes), filled.tolist(), counts.tolist())
+
+
+def add_joints(joints: Iterable[Joint]) -> Joint:
+    """Adds up those that have the axes of the first; the others are left out."""
+    axes: list[Axis] = []
+    total: Counter[int] = Counter()
+    for joint in joints:
+        axes = axes or joint.axes
+        if joint.axes == axes:
+            total.update(dict(zip(joint.cells, joint.counts, strict=True)))
+    cells = sorted(total)
+    return Joint(axes, cells, [total[cell] for cell in cells])
+
+
+def add_nested(parts: Iterable[Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, int]]:
+    """Adds up counts by two names."""
+    total: dict[str, Counter[str]] = {}
+    for part in parts:
+        for name, counts in part.items():
+            total.setdefault(name, Counter()).update(counts)
+    return {name: dict(sorted(counts.items())) for name, counts in sorted(total.items())}
+
+
+def nested(pairs: Iterable[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """How often each pair of two names stands there, by the first and then the second."""
+    counts: dict[str, dict[str, int]] = {}
+    for (name, other), count in sorted(Counter(pairs).items()):
+        counts.setdefault(name, {})[other] = count
+    return counts
+
+
+def histogram(outcomes: Sequence[str], bins: Ints, rows: Ints) -> dict[str, dict[str, int]]:
+    """How many of some rows are in each bin, by outcome.
+
+    Args:
+      outcomes: of each row, n of them. bins: int64[n], 0 or more. rows: int64[m].
+    """
+    names = sorted(set(outcomes))
+    places = {name: place for place, name in enumerate(names)}
+    size = int(bins[rows].max(initial=0)) + 1
+    codes = np.array([places[outcomes[row]] for row in rows], np.int64) * size + bins[rows]
+    counted: dict[str, dict[str, int]] = {}
+    for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
+        counted.setdefault(names[code // size], {})[str(code % size)] = int(count)
+    return counted
+
+
+def top_of(counts: Mapping[str, Mapping[str, int]], most: int) -> Top:
+    """The names with the largest totals; of equal ones those that are first by name."""
+    totals = {name: sum(outcomes.values()) for name, outcomes in counts.items()}
+    names = sorted(totals, key=lambda name: (-totals[name], name))
+    listed = {name: dict(sorted(counts[name].items())) for name in names[:most]}
+    return Top(listed, sum(totals[name] for name in names[most:]))
+
+
+def add_tops(tops: Sequence[Top], most: int) -> Top:
+    """Adds up; what a part has not listed is counted as others, so a count is one at least."""
+    whole = top_of(add_nested(top.counts for top in tops), most)
+    return Top(whole.counts, whole.others + sum(top.others for top in tops))
+
+
+def least_rows(hashes: UInt64s, rows: Ints, count: int) -> Ints:
+    """Those of some rows with the smallest hashes, in the order of these; of equal ones the first.
+
+    Args:
+      hashes: uint64[n], of all rows. rows: int64[m]. count: at most so many.
+    """
+    of_rows = hashes[rows]
+    if len(rows) > 8 * count:
+        bound = np.partition(of_rows, 4 * count)[4 * count]
+        near = np.flatnonzero(of_rows <= bound)
+        _, first = np.unique(of_rows[near], return_index=True)
+        if len(first) >= count:
+            return rows[near[first[:count]]]
+    _, first = np.unique(of_rows, return_index=True)
+    return rows[first[:count]]
+
+
+def nearest_rows(ranks: npt.NDArray[np.float64], hashes: UInt64s, rows: Ints, count: int) -> Ints:
+    """Those of some rows with the smallest ranks; of equal ranks those with the smallest hashes.
+
+    Args:
+      ranks: float64[n]; a row without one (NaN) is never chosen.
+    """
+    rows = rows[~np.isnan(ranks[rows])]
+    if len(rows) > count:
+        bound = np.partition(ranks[rows], count)[count]
+        rows = rows[ranks[rows] <= bound]
+    order = np.lexsort((hashes[rows], ranks[rows]))
+    return rows[order[:count]]
+
+
+def cut(text: str | None, longest: int) -> str:
+    """A text as it is recorded: of a very long one the beginning."""
+    text = text or ""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def by_turns(lists: Iterable[Sequence[Example]]) -> list[Example]:
+    """The examples of several lists by turns: what is first in each comes first."""
+    return [example for turn in zip_longest(*lists) for example in turn if example is not None]

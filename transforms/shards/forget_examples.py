@@ -1,0 +1,79 @@
+"""Takes pairs out of what shards recorded for the report: what is taken down must not be shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pyarrow as pa
+
+from transforms.columns.records import RECORDS, Top, decode_record, encode_record
+from transforms.columns.rejects import REJECTED
+from transforms.storage.files import exists, open_to_read, write_atomically
+from transforms.storage.matching import match
+
+# Why each of some rows, in the form of `rejected/`, may not be shown any more, or null: string[n].
+FindTaken = Callable[[pa.RecordBatch], pa.StringArray]
+_ENDING = ".json"
+_THREADS = 16  # since a store answers slowly
+
+
+def forget_examples(out: str, find: FindTaken) -> int:
+    """Takes the examples that are taken down, their thumbnails, and the names of hosts and texts
+    that are, out of all records of a set; done again it does nothing. The counts stay those of the
+    run.
+
+    Args:
+      out: the output folder.
+
+    Returns:
+      how many records were written anew.
+
+    Raises:
+      RecordError: a file is no record.
+    """
+    paths = [path for path, _ in match(f"{out}/{RECORDS}") if path.endswith(_ENDING)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return sum(pool.map(partial(_forget, find=find), paths))
+
+
+def _forget(path: str, find: FindTaken) -> bool:
+    with open_to_read(path) as source:
+        record = decode_record(source.read(), path)
+    rows = [(e.key, e.url, e.caption, e.reason) for e in record.examples]
+    taken = [why is not None for why in find(_rows(rows)).to_pylist()]
+    tops = {name: _left(top, name, find) for name, top in record.tops.items()}
+    if not any(taken) and tops == record.tops:
+        return False
+    pictures = path.removesuffix(_ENDING) + ".thumbnails"
+    if exists(pictures):
+        with open_to_read(pictures) as source:
+            bodies = bytearray(source.read())
+        for example, is_taken in zip(record.examples, taken, strict=True):
+            if is_taken and example.picture:
+                at, size = example.picture  # the others stay where they are said to be
+                bodies[at : at + size] = bytes(size)
+        write_atomically(pictures, lambda sink: sink.write(bodies))
+    left = [e for e, is_taken in zip(record.examples, taken, strict=True) if not is_taken]
+    encoded = encode_record(dataclasses.replace(record, examples=left, tops=tops))
+    write_atomically(path, lambda sink: sink.write(encoded))
+    return True
+
+
+def _left(top: Top, name: str, find: FindTaken) -> Top:
+    """The names that may be shown; what the others counted is of others then."""
+    names = [*top.counts]
+    hosts = name == "hosts"
+    rows = [("0" * 16, f"http://{n}/" if hosts else "", "" if hosts else n, "") for n in names]
+    taken = find(_rows(rows)).to_pylist()
+    left = {n: top.counts[n] for n, why in zip(names, taken, strict=True) if why is None}
+    gone = sum(sum(counts.values()) for n, counts in top.counts.items() if n not in left)
+    return Top(left, top.others + gone)
+
+
+def _rows(rows: Sequence[tuple[str, str, str, str]]) -> pa.RecordBatch:
+    names = ("key", "url", "caption", "reason")
+    columns = [dict(zip(names, row, strict=True)) for row in rows]
+    return pa.RecordBatch.from_pylist(columns, REJECTED)
