@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from docs import write_memory
 from tests.support.train_shards import colour_shards
 from train.__main__ import main
 from train.data.inputs import Inputs, Texts
@@ -119,3 +120,7 @@ def test_a_run_that_does_not_fit_is_refused_before_it_is_made(tmp_path, capsys, 
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
     assert main([*flags, "--check_memory=false"]) == 0
+
+
+def test_the_page_is_current():
+    assert write_memory.page() == write_memory.PAGE.read_text(), "make docs writes it"
