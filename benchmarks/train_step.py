@@ -56,7 +56,7 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
 
     keep_freed_memory()
     torch.manual_seed(0)
-    numbers, gpu = settings(flags, optimizer), flags.device == "cuda"
+    numbers, gpu = settings(flags, optimizer), 0 if flags.device == "cuda" else None
     prepare_device(torch.device(flags.device), numbers.precision)
     model = DualEncoder(
         new_align(numbers, VOCABULARY),
@@ -75,7 +75,7 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     for step in range(1, WARM_UP + flags.steps + 1):
         start = flags.clock()
         optimize.zero_grad()
-        inputs = (to_inputs(batch, pieces, numbers, pinned=gpu) for _ in range(number))
+        inputs = (to_inputs(batch, pieces, numbers, gpu=gpu) for _ in range(number))
         step_gradients(model, inputs, numbers, step)
         set_learning_rate(optimize, step, numbers)
         optimize.step()

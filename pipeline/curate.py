@@ -76,7 +76,8 @@ def parse_pages(
     pipeline: beam.Pipeline, parts: Sequence[PageFiles], command: Command, places: Places
 ) -> None:
     """Web pages to pairs, each page once; what was counted is left beside them."""
-    parse = ParsePages(places.work.pages, skip_broken=command.job.on_broken_input == "skip")
+    skip_broken = command.job.on_broken_input == "skip"
+    parse = ParsePages(places.work.pages, skip_broken, command.fetch)
     numbered = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
     spread = numbered | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
     counts = spread | "CheckParser" >> _check() | parse
@@ -280,6 +281,7 @@ def curate_images(
     sums = {
         "counts": (counts, add_counts),
         "statuses": (statuses, add_by_name),
+        "reported": (stats | "Reported" >> beam.Map(_reported), add_by_name),
         "connections": (stats | "Connections" >> beam.Map(_connections), _most),
         "limits": (stats | "Limits" >> beam.Map(_limits), add_by_name),
     }
@@ -323,6 +325,10 @@ def _holding(stats: ShardStats) -> list[int]:
 
 def _connections(stats: ShardStats) -> int:
     return stats.connections or 0
+
+
+def _reported(stats: ShardStats) -> dict[str, int]:
+    return stats.opted_out or {}
 
 
 def _limits(stats: ShardStats) -> dict[str, int]:

@@ -99,6 +99,10 @@ class Job:
             "to shards/; 1 or more: about so many pairs"
         },
     )
+    quiet: bool = field(
+        default=False,
+        metadata={"help": "say nothing but warnings, errors and, at the end, the funnel"},
+    )
     thumbnails: int = field(
         default=16,
         metadata={

@@ -26,8 +26,13 @@ def _names(settings: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(settings))
 
 
+_OF_PAGES = (
+    *("user_agent_token", "disallowed_page_directives", "tdm_reservation", "content_usage"),
+    "unwished",
+)
 _OF_IMAGES = (
-    *(name for name in _names(FetchSettings) if name != "contact"),  # the card names it
+    # The card names the contact, and pages have wishes too.
+    *(name for name in _names(FetchSettings) if name not in ("contact", *_OF_PAGES)),
     *_names(ResizeSettings),
     *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
     *("eval_images", "samples_per_shard", "holdout", "max_unsafe_score", "unsafe_model"),

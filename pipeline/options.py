@@ -17,7 +17,7 @@ from command_help import add_help
 from pipeline.job import Job
 from pipeline.needless_flags import Chosen, needless_flag
 from pipeline.peer_flags import instead_of
-from pipeline.rules import OPEN, Rules
+from pipeline.rules import OPEN, REPORTED, Rules
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
@@ -148,7 +148,7 @@ def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
             _settings(Job, flags),
             _settings(Rules, OPEN | flags if overlap.decontaminate_only else flags),
             overlap,
-            _settings(FetchSettings, flags),
+            _settings(FetchSettings, REPORTED | flags if overlap.decontaminate_only else flags),
             _settings(ResizeSettings, flags),
             beam_options,
         )

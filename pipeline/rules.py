@@ -20,6 +20,7 @@ OPEN = {
     "max_image_aspect": 1e9,
     "max_unsafe_score": 1.0,
 }
+REPORTED = {"unwished": "report"}  # with it too
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,16 @@ ROOMS = {
         "storage": "columns",
         "workers": "columns storage",
         # Each of those below may import the three above.
-        "pages": "",
+        "images": "",
+        "wishes": "images",
+        "pages": "wishes",
         "pairs": "",
         "corpus": "pairs",
-        "fetching": "",
+        "fetching": "wishes",
         "blocklists": "pairs corpus fetching",
-        "images": "",
         "decontamination": "images",
         "safety": "images",
-        "shards": "blocklists decontamination fetching images pairs safety",
+        "shards": "blocklists decontamination fetching images pairs safety wishes",
     },
     "pipeline": {
         "settings": "",
@@ -199,12 +200,13 @@ def test_tests_are_in_tests_alone() -> None:
 
 # Modules that are tested through those that use them.
 WITHOUT_A_TEST = """
+    transforms/columns/opt_outs transforms/wishes/embedded
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
     transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/fetching/fetch_settings transforms/fetching/host_queue
-    transforms/fetching/curl_multi transforms/fetching/routes
+    transforms/fetching/curl_multi
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
     transforms/images/pillow_bounds transforms/shards/build_shard

@@ -61,9 +61,8 @@ def train(
     replica = processes.replicate(model)
 
     data = TrainingData(sets, settings, rank, count, indexes)
-    prepare = partial(
-        to_inputs, tokenizer=tokenizer, settings=settings, pinned=device.type == "cuda"
-    )
+    gpu = torch.cuda.current_device() if device.type == "cuda" else None
+    prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu)
     inputs = ahead(data.batches(position), 1, prepare)
     progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
     validation = Validation(run, settings, tokenizer, held_out, progress)

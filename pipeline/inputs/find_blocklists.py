@@ -14,7 +14,7 @@ from transforms.blocklists.blocklists import Blocklists
 from transforms.blocklists.compiled_list import CompiledList, compile_list
 from transforms.blocklists.read_list import ListError
 from transforms.images.pdq import is_installed
-from transforms.storage.files import exists
+from transforms.storage.files import exists, is_local
 
 MOST_LISTS = 64  # each is asked of each pair
 
@@ -51,12 +51,14 @@ def _folder(pid: int) -> tempfile.TemporaryDirectory[str]:
 
 
 def _compiled(path: str) -> CompiledList:
-    if not exists(path) or os.path.isdir(path):
-        raise UsageError(f"there is no blocklist {path!r}: give files that exist, comma-separated")
     try:
+        if not exists(path) or (is_local(path) and not os.path.isfile(path)):  # a folder, a device
+            raise FileNotFoundError("there is no such file")
         return compile_list(path, _folder(os.getpid()).name)
     except ListError as error:
         raise UsageError(str(error)) from error
     except (OSError, BeamIOError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"the blocklist {path} cannot be read: {reason}") from error
+        raise UsageError(
+            f"the blocklist {path} cannot be read: {reason}; give files, comma-separated"
+        ) from error

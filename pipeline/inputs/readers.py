@@ -20,6 +20,7 @@ from pipeline.inputs.text_headers import HEAD
 from pipeline.inputs.whole_lines import LONGEST_ROW
 from transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from transforms.images.file_formats import IMAGE_EXTENSIONS
+from transforms.pages.parse_pages import SAID
 from transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from transforms.storage.files import is_local, open_to_read
 from transforms.storage.tar_members import BrokenTar, tar_members
@@ -143,7 +144,9 @@ def _parquet(split: Split, batch_rows: int, told: list[BrokenFile]) -> Iterator[
     Each group is read by itself, in steps that do not depend on `batch_rows` or on the split.
     """
     names = [split.url_column, split.text_column, *filter(None, [split.page_column])]
-    others = ["malformed"] if split.format == "pages" else ["reason"] if split.reasons else []
+    others = (
+        ["malformed", *SAID] if split.format == "pages" else ["reason"] if split.reasons else []
+    )
     # Arrow's own file does not wait for the interpreter's lock.
     with pa.OSFile(split.path) if is_local(split.path) else open_to_read(split.path) as source:
         groups = RowGroups(source, names, others)

@@ -17,7 +17,7 @@ from pipeline.report.card import dataset_card
 from pipeline.report.contents import fetch_days, look_into
 from pipeline.report.croissant import croissant
 from pipeline.report.datasheet import datasheet
-from pipeline.report.fetch_report import failed_fetches
+from pipeline.report.fetch_report import failed_fetches, opt_outs
 from pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
 from pipeline.report.funnel_svg import funnel_svg
 from pipeline.report.history import carry_history, earlier_manifests
@@ -32,7 +32,14 @@ from pipeline.runs.documents import (
     ShardEntry,
 )
 from pipeline.runs.run_folder import RunFolder
-from pipeline.runs.work_folder import ImageSummary, RetryBase, RetryPlan, TextSummary, WrittenShard
+from pipeline.runs.work_folder import (
+    ImageSummary,
+    PageSummary,
+    RetryBase,
+    RetryPlan,
+    TextSummary,
+    WrittenShard,
+)
 from transforms.columns.reasons import (
     FETCH_FAILED,
     IMAGE_STEPS,
@@ -105,6 +112,7 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
             failed_fetches(images.counts.seen, images.statuses, images.hosts),
             connections=_connections(images),
         ),
+        opted_out=opt_outs(folder.description.fetch, images, *_of_pages(pages)),
         pairs=kept,
         steps=steps,
         vocabulary=text.vocabulary,
@@ -113,6 +121,12 @@ def close_run(folder: RunFolder, sets: Sequence[EarlierSet] = ()) -> Funnel:
         texts_per_image=text.texts_per_image,
     )
     return _close(folder, manifest, closing)
+
+
+def _of_pages(pages: PageSummary | None) -> list[dict[str, int]]:
+    """How many pairs were dropped for the wishes of their pages, by detail; of none, nothing."""
+    counted = pages.counts.opted_out if pages else UNSET
+    return [] if isinstance(counted, UnsetType) else [counted]
 
 
 def _connections(images: ImageSummary) -> Connections | UnsetType:
@@ -179,7 +193,17 @@ def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:
         fetched=fetch_days(folder.out, new, manifest, manifest.fetched),
     )
     near = images.near_duplicates
-    closing = replace(base.funnel, fetch=fetch, pairs=kept, steps=steps, near_duplicates=near)
+    earlier_wishes = base.funnel.opted_out
+    earlier_opt_outs = [] if isinstance(earlier_wishes, UnsetType) else [earlier_wishes.details]
+    opted_out = opt_outs(folder.description.fetch, images, *earlier_opt_outs)
+    closing = replace(
+        base.funnel,
+        fetch=fetch,
+        opted_out=opted_out,
+        pairs=kept,
+        steps=steps,
+        near_duplicates=near,
+    )
     return _close(folder, manifest, closing)
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from pipeline.runs.documents import Connections, FetchReport
+from msgspec import UNSET, UnsetType
+
+from pipeline.runs.documents import Connections, FetchReport, OptOuts, Settings
+from pipeline.runs.work_folder import ImageSummary
+from transforms.columns.reasons import OPTED_OUT
 from transforms.shards.failed_fetches import FailingHost
 
 _LEAST_SHARE = 0.02  # of all that was tried: a detail that is rarer gets no hint
@@ -20,8 +24,7 @@ HINTS = {
     "cut_off": "hosts that hang up: fewer --connections_per_host",
     "too_large": "a larger --max_image_bytes, if such images are wanted",
     "forbidden_address": "private addresses, left alone without --allow_private_addresses",
-    "robots": "the hosts' wish",
-    "x_robots_tag": "the owners' wish; see --disallowed_header_directives",
+    "no_robots_txt": "hosts whose robots.txt cannot be had just now: --retry_failed later",
     "deadline": "shards took too long: a longer --shard_timeout_s",
     "http_403": "hosts that refuse robots: give a --contact; do not press",
     "http_404": "images that are gone",
@@ -47,6 +50,33 @@ def failed_fetches(
             details[detail] += count
     ordered = dict(sorted(details.items(), key=lambda item: (-item[1], item[0])))
     return FetchReport(tried, details.total(), ordered, hosts)
+
+
+def opt_outs(
+    fetch: Settings, images: ImageSummary, *others: Mapping[str, int]
+) -> OptOuts | UnsetType:
+    """What funnel.json says of the wishes of owners; nothing where none was met.
+
+    Args:
+      fetch: the settings. images: what the image plane has counted.
+      others: counts by detail, of pages or of earlier runs.
+    """
+    details = Counter[str]()
+    for counts in (images.reported, *others):
+        details.update(counts)
+    for status, count in images.statuses.items():
+        reason, _, detail = status.partition(": ")
+        if reason == OPTED_OUT:
+            details[detail] += count
+    ordered = dict(sorted(details.items(), key=lambda item: (-item[1], item[0])))
+    return OptOuts(str(fetch["unwished"]), ordered) if ordered else UNSET
+
+
+def render_opt_outs(opted_out: OptOuts) -> str:
+    """One line on what owners do not want used."""
+    became = "dropped" if opted_out.unwished == "reject" else "kept, with it in `opted_out`"
+    told = ", ".join(f"{detail} {count:,}" for detail, count in opted_out.details.items())
+    return f"not wanted by its owner, {became}: {told}; see docs/opt_outs.md"
 
 
 def render_connections(connections: Connections) -> str:

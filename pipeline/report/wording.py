@@ -74,9 +74,14 @@ def heeded(manifest: Manifest) -> str:
     directives = str(manifest.fetch["disallowed_header_directives"])
     robots = "" if manifest.fetch["robots_txt"] else "not "
     heard = f"with one of {as_code(directives)} was heeded" if directives else "was not heeded"
+    reported = (
+        " What owners do not want used was kept, and is told in `opted_out` of the sidecars."
+        if manifest.fetch.get("unwished") == "report"
+        else ""
+    )
     return (
         f"While images were fetched, the hosts' `robots.txt` was {robots}asked, and an "
-        f"`X-Robots-Tag` {heard}."
+        f"`X-Robots-Tag` {heard}.{reported}"
     )
 
 

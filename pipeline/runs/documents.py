@@ -105,6 +105,16 @@ class FetchReport:
     connections: Connections | UnsetType = UNSET
 
 
+@dataclass(frozen=True)
+class OptOuts:
+    """What funnel.json says of the wishes of owners: what became of the pairs, as `--unwished` has
+    it, and how many state each wish, most first. A pair that is rejected counts once, by the first
+    wish that was found; one that is kept counts with each."""
+
+    unwished: str
+    details: dict[str, int]
+
+
 @dataclass(frozen=True, kw_only=True)
 class BrokenInput(BrokenFiles):
     """What funnel.json says of input files that cannot be read to their end, of so many files."""
@@ -128,6 +138,7 @@ class Funnel:
     broken_input: BrokenInput | UnsetType = UNSET
     pages: PageCounts | UnsetType = UNSET
     fetch: FetchReport
+    opted_out: OptOuts | UnsetType = UNSET
     pairs: int
     holdout: int | UnsetType = UNSET
     steps: list[Step]

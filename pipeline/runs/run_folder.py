@@ -30,19 +30,20 @@ from transforms.shards.renumber_shards import forget_renumbering
 from transforms.storage.documents import DocumentError, read_document, write_document
 from transforms.storage.files import exists, is_local, remove
 from transforms.storage.matching import match
+from transforms.wishes.wish_settings import WishSettings
 from transforms.workers.fencing import Fence
 
 # What of fetching decides whether a URL can be had at all.
 FETCH_RULES = (
     *("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent"),
-    *("user_agent_token", "robots_txt", "disallowed_header_directives"),
+    *(setting.name for setting in dataclasses.fields(WishSettings)),
 )
 
 
 # What of the job the description has elsewhere, or what changes nothing of the output.
 NOT_DECIDING = (
     *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
-    *("unsafe_model", "blocklist"),
+    *("unsafe_model", "blocklist", "quiet"),
 )
 # Of rules that an older version had not, what it did.
 OLDER_RULES = {

@@ -65,6 +65,7 @@ class ImageSummary:
         or "".
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
+      reported: how many kept pairs state each wish that is only reported.
     """
 
     shards: list[WrittenShard]
@@ -76,6 +77,7 @@ class ImageSummary:
     near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
     connections: int = 0
     limits: dict[str, int] = field(default_factory=dict)
+    reported: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,8 @@ def check(out: Path) -> None:
                 body = (out / folder / f"{number}.tar").read_bytes()
                 assert hashlib.sha256(body).hexdigest() == entry["sha256"]
                 whole(out / folder / number)
+    answers = [pq.read_table(file)["key"].to_pylist() for file in out.glob("answers/*.parquet")]
+    assert sorted(key for keys in answers for key in keys) == sorted(stored(out))
     assert not (out / "_temporary").exists()
 
 

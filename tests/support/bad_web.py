@@ -98,6 +98,13 @@ class _Connection(socketserver.StreamRequestHandler):
         """A good answer with the argument as its X-Robots-Tag."""
         return self.send("200 OK", BODY, f"X-Robots-Tag: {argument}")
 
+    def _says(self, argument: str, query: dict[str, str]) -> bool:
+        """A good answer with the query as further fields of its header; a redirect with `to`."""
+        fields = [f"{name}: {value}" for name, value in query.items() if name != "to"]
+        if "to" in query:
+            return self.send("302 Found", b"moved", f"Location: {query['to']}", *fields)
+        return self.send("200 OK", BODY, *fields)
+
     def _after(self, argument: str, query: dict[str, str]) -> bool:
         """Asks for some seconds, then works."""
         if self.server.requests_of(self.path) > 1:

@@ -12,7 +12,7 @@ _A = 1
 
 class NameServer:
     """Answers `silent…` never, `servfail…` that it cannot tell, `no…` that there is no such name,
-    and all others with 127.0.0.1; `short…` for a second only.
+    that `bare…` has no address, and all others with 127.0.0.1; `short…` for a second only.
 
     Attributes:
       asked: how often each name was asked for, by A.
@@ -67,7 +67,7 @@ class NameServer:
         code = 2 if name.startswith("servfail") else 3 if name.startswith("no") else 0
         if name.endswith(".invalid"):
             code = 3
-        found = not code and kind == _A
+        found = not code and kind == _A and not name.startswith("bare")
         head = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, found, 0, 0)
         ttl = 1 if name.startswith("short") else 300
         record = struct.pack(">HHHIH", 0xC00C, _A, 1, ttl, 4) + bytes([127, 0, 0, 1])

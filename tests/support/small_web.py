@@ -12,7 +12,9 @@ class SmallWeb(ThreadingHTTPServer):
 
     Attributes:
       files: path to body. Each is said to be a JPEG, as much of the web says of anything.
-      requests: the paths asked for, in order.
+      headers: path to further headers. moved: path to where it leads instead.
+      requests: the paths asked for, in order, but for
+      wishes_asked: those of files in which a host says what it wishes, which every run asks for.
       delay_s: how long every answer waits.
     """
 
@@ -23,7 +25,10 @@ class SmallWeb(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files: dict[str, bytes] = {}
+        self.headers: dict[str, dict[str, str]] = {}
+        self.moved: dict[str, str] = {}
         self.requests: list[str] = []
+        self.wishes_asked: list[str] = []
         self.delay_s = 0.0
 
     @property
@@ -40,12 +45,19 @@ class _Handler(BaseHTTPRequestHandler):
     server: SmallWeb
 
     def do_GET(self) -> None:
-        self.server.requests.append(self.path)
+        of_wishes = self.path in ("/robots.txt", "/.well-known/tdmrep.json")
+        (self.server.wishes_asked if of_wishes else self.server.requests).append(self.path)
         time.sleep(self.server.delay_s)
         body = self.server.files.get(self.path)
-        self.send_response(404 if body is None else 200)
+        if target := self.server.moved.get(self.path):
+            self.send_response(302)
+            self.send_header("Location", target)
+        else:
+            self.send_response(404 if body is None else 200)
         self.send_header("Content-Type", "image/jpeg")
         self.send_header("Content-Length", str(len(body or b"")))
+        for name, value in self.server.headers.get(self.path, {}).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body or b"")
 

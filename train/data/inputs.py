@@ -39,15 +39,19 @@ class Inputs(NamedTuple):
 
 
 def to_inputs(
-    batch: Batch, tokenizer: PreTrainedTokenizerFast, settings: Settings, *, pinned: bool = False
+    batch: Batch, tokenizer: PreTrainedTokenizerFast, settings: Settings, *, gpu: int | None = None
 ) -> Inputs:
     """
     Args:
-      pinned: in memory that stays where it is, which a GPU reads by itself.
+      gpu: the number of the GPU that they are for, which reads them by itself: they are then in
+        memory that stays where it is (pinned).
     """
     texts = encode_texts(batch.texts, tokenizer, settings)
     inputs = Inputs(torch.from_numpy(batch.pixels), texts, batch.texts, batch.position)
-    return inputs.mapped(torch.Tensor.pin_memory) if pinned else inputs
+    if gpu is None:
+        return inputs
+    with torch.cuda.device(gpu):  # a thread begins with the first one, and would take memory there
+        return inputs.mapped(torch.Tensor.pin_memory)
 
 
 def on_device(inputs: Inputs, device: torch.device) -> Inputs:

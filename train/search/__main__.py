@@ -12,23 +12,25 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from stoppable import run_stoppable
 from train.errors import SettingsError
-from train.runs.flags import Parser, exit_status, stoppable
-
-if TYPE_CHECKING:
-    pass
+from train.runs.flags import Parser, exit_status
 
 NAME = "python -m train.search"
+_STOPPED = "stopped; an index that was being made goes on by the same command"
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
-    return exit_status(lambda: _run(arguments, name))
+    try:
+        return exit_status(lambda: _run(arguments, name))
+    except Stopped:
+        print(_STOPPED, file=sys.stderr)
+        return 130
 
 
 def stoppable_main(arguments: list[str], name: str = NAME) -> int:
-    return stoppable(lambda: main(arguments, name))
+    return run_stoppable(lambda: main(arguments, name), stopped=_STOPPED, stopped_status=130)
 
 
 def parser(name: str = NAME) -> Parser:
@@ -151,8 +153,21 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+class Stopped(BaseException):
+    """A signal came; `exit_status` would tell of a run's checkpoints."""
+
+
 def _run(arguments: list[str], name: str) -> int:
     flags = parser(name).parse_args(arguments)
+    try:
+        return _run_command(flags)
+    except KeyboardInterrupt:
+        if flags.command == "serve":  # it is how a server ends
+            return 0
+        raise Stopped from None
+
+
+def _run_command(flags: argparse.Namespace) -> int:
     # Only now: torch and faiss take seconds, and a wrong flag should not.
     from train.search import commands
 

@@ -104,6 +104,7 @@ def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) 
     Returns:
       The keys of these rows.
     """
+    read_index(folder)  # before a folder is made for its lock
     with _only_one(folder):
         document = read_index(folder)
         keys: list[str] = []

@@ -97,9 +97,15 @@ def find_sources(where: str) -> list[Source]:
         return [_folder_source(folder)]
     shards = find_shards(where)
     try:
-        return [ShardSource(shard, f"{shard}:{fingerprint(shard)}") for shard in shards]
+        return [ShardSource(shard, _identity(shard)) for shard in shards]
     except TrainingError as error:
         raise SettingsError(str(error)) from error
+
+
+def _identity(shard: str) -> str:
+    """The same wherever a shard lies, if both of its ends can be read."""
+    mark = fingerprint(shard)
+    return mark if mark.count(":") == 1 else f"{shard}:{mark}"
 
 
 def _folder_source(folder: Path) -> FolderSource:

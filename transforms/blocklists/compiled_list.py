@@ -19,6 +19,7 @@ from transforms.blocklists.read_list import Entries, Faults, ListError, read_ent
 from transforms.storage.files import PIECE, local_copy, write_atomically
 
 _ALIGNED = 64  # bytes
+_FORMAT = "1"  # of the arrays: a run that another version began has other files
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def compile_list(path: str, folder: str) -> CompiledList:
     if not gathered.entries:
         raise ListError(f"the blocklist {path} has no entry: leave it out, or write some")
     arrays = gathered.arrays()
-    file = f"{folder}/{sha256[:32]}.arrays"
+    file = f"{folder}/{_FORMAT}-{sha256[:32]}.arrays"
     places = _places(arrays)
     write_atomically(file, lambda sink: _write(arrays, places, sink))
     entries_of = {kind: gathered.entries[kind] for kind in k.KINDS if gathered.entries[kind]}

@@ -18,6 +18,7 @@ PAGE_FAULTS = (
     *("bad_http", "bad_encoding", "too_large", "long_url", "bad_json"),  # of the page in it
     "unreadable",  # of either: what nobody foresaw
 )
+OPTED_OUT = "opted_out"  # its owner does not want this use; the detail is one of OPT_OUTS
 MALFORMED_PAIR = "malformed_pair"
 BLOCKED = "blocked"  # the detail is a list and the kind of its entry, "takedowns.txt:host"
 DUPLICATE_PAIR = "duplicate_pair"
@@ -38,7 +39,7 @@ TAKEN_DOWN = "taken_down"  # out of a finished set; the detail is as that of `bl
 
 # Each step of the funnel with the reasons it can give, in order.
 TEXT_STEPS: dict[str, tuple[str, ...]] = {
-    "pairs": (BROKEN_INPUT, BROKEN_PAGE, MALFORMED_PAIR),
+    "pairs": (BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT, MALFORMED_PAIR),
     "blocklist": (BLOCKED,),
     "duplicates": (DUPLICATE_PAIR,),
     "language": (WRONG_LANGUAGE,),
@@ -49,6 +50,7 @@ TEXT_STEPS: dict[str, tuple[str, ...]] = {
 }
 IMAGE_STEPS: dict[str, tuple[str, ...]] = {
     "fetch": (FETCH_FAILED,),
+    "wishes": (OPTED_OUT,),
     "decode": (NOT_AN_IMAGE, UNDECODABLE),
     "blocked_images": (BLOCKED,),
     "size": (TOO_SMALL, TOO_ELONGATED),

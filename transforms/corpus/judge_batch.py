@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from transforms.columns import reasons as r
 from transforms.columns.hashing import Bools, UInt64s
+from transforms.columns.opt_outs import OPT_OUTS
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.columns.rejects import rejected_rows, without_contents
 from transforms.corpus.hash_sets import HashSet
@@ -91,6 +92,7 @@ def text_faults(
     faults = {
         r.BROKEN_INPUT: _is_one_of(pairs.malformed, r.INPUT_FAULTS),
         r.BROKEN_PAGE: _is_one_of(pairs.malformed, r.PAGE_FAULTS),
+        r.OPTED_OUT: _is_one_of(pairs.malformed, OPT_OUTS),
         r.MALFORMED_PAIR: ~pairs.usable(),
         r.BLOCKED: np.zeros_like(repeated) if blocked is None else blocked,
         r.DUPLICATE_PAIR: repeated,

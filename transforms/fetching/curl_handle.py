@@ -16,7 +16,9 @@ from transforms.fetching.body_memory import BodyMemory
 from transforms.fetching.fetch_settings import NAMED_STATUSES, FetchSettings
 from transforms.fetching.fetch_target import is_public_address, request_url
 from transforms.fetching.host_queue import Job
-from transforms.fetching.robots import is_disallowed
+from transforms.fetching.orders import Answer
+from transforms.fetching.robots import READ_BYTES
+from transforms.wishes.answer_headers import field_values, header_opt_outs
 
 _DETAIL_OF_ERROR: dict[int, str] = {
     pycurl.E_COULDNT_RESOLVE_HOST: "dns",
@@ -43,6 +45,7 @@ _DETAIL_OF_VERIFYING = {
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
+_LONGEST_FIELD = 1_000  # characters of a header's field that are kept
 # An answer slower than this stands still.
 _IDLE_BYTES_PER_S = 100
 
@@ -54,6 +57,8 @@ class Ended(NamedTuple):
       took_s: seconds it was under way.
       silent: whether not one byte of an answer came.
       retry_after_s: what the host asks for, in seconds; 0 where it does not.
+      opted_out: the wishes in the answer's header, where these are only reported.
+      answer: what that header says, where there is a body.
       named: nothing was asked for yet; the host's name is known now.
     """
 
@@ -65,6 +70,8 @@ class Ended(NamedTuple):
     silent: bool = False
     retry_after_s: float = 0.0
     named: bool = False
+    opted_out: tuple[str, ...] = ()
+    answer: Answer | None = None
 
 
 class Slot:
@@ -83,20 +90,27 @@ class Slot:
         self.size = 0
         self.begun = 0.0
         self._named = ""  # the name that curl was last told of
-        self._met_forbidden_address = self._met_directive = False
+        self._met_forbidden_address = False
+        self._opted_out: tuple[str, ...] | None = None  # before anybody has looked
+        self._limit = settings.max_image_bytes
         self.curl = pycurl.Curl()
         for option, value in _curl_options(settings).items():
             self.curl.setopt(option, value)
         self.curl.setopt(pycurl.WRITEFUNCTION, self.write)
-        if self._directives:
-            self.curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
+        self.curl.setopt(pycurl.HEADERFUNCTION, self._headers.append)
         self.curl.setopt(pycurl.OPENSOCKETFUNCTION, self.open_socket)
 
     def aim(self, job: Job, name: str) -> None:
         """Takes a job; `name` tells where its host's name leads, or is empty."""
         self.job, self._parts, self.size = job, [], 0
-        self._met_forbidden_address = self._met_directive = False
+        self._met_forbidden_address, self._opted_out = False, None
         self._headers.clear()
+        limit = READ_BYTES if job.robots_of else self._settings.max_image_bytes
+        if limit != self._limit:
+            # Of a longer robots.txt the beginning counts; curl takes 0 for "no limit".
+            self._limit = limit
+            announced = 0 if job.robots_of else limit
+            self.curl.setopt(pycurl.MAXFILESIZE_LARGE, announced)
         self.begun = time.monotonic()
         self.curl.setopt(pycurl.URL, job.url)
         if name:
@@ -108,16 +122,19 @@ class Slot:
         self.curl.setopt(pycurl.TIMEOUT_MS, max(1, math.ceil(1000 * job.left_s)))
 
     def write(self, data: bytes) -> int:
-        if not self.size and self._is_disallowed():
+        if not self.size and self._is_refused():
             return 0
         # After curl has decoded it, so a gzip bomb ends here.
-        if self.size + len(data) > self._settings.max_image_bytes:
-            return 0
+        taken, room = len(data), self._limit - self.size
+        if taken > room:
+            if not self.job.robots_of:
+                return 0
+            data, taken = data[:room], 0
         if not self._memory.admits(self, len(data)):
             return int(pycurl.WRITEFUNC_PAUSE)
         self.size += len(data)
         self._parts.append(data)
-        return len(data)
+        return taken
 
     def resume(self) -> None:
         """Goes on with an answer that had to wait for memory."""
@@ -128,11 +145,18 @@ class Slot:
         self._memory.ended(self, self.size)
         self._parts, self.size = [], 0
 
-    def _is_disallowed(self) -> bool:
-        if self._headers and self.job.robots_of is None:  # a robots.txt itself is never indexed
-            token = self._settings.user_agent_token
-            self._met_directive = is_disallowed(self._headers, token, self._directives)
-        return self._met_directive
+    def _wishes(self) -> tuple[str, ...]:
+        """Those in the header, which is whole; a policy's own file has none."""
+        if self._opted_out is None:
+            self._opted_out = ()
+            if self._headers and self.job.robots_of is None:
+                self._opted_out = header_opt_outs(
+                    self._headers, self._settings, self._directives, self.job.reserved
+                )
+        return self._opted_out
+
+    def _is_refused(self) -> bool:
+        return self._settings.rejects and bool(self._wishes())
 
     def open_socket(self, purpose: int, address: Any) -> Any:
         checked = not (
@@ -150,6 +174,8 @@ class Slot:
         """What became of the job, given curl's error."""
         took_s = time.monotonic() - self.begun
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
+        if status in _REDIRECTS and self._is_refused():
+            return Ended(self.job, detail=self._wishes()[0], took_s=took_s)
         if status in _REDIRECTS and (location := self.curl.getinfo_raw(pycurl.REDIRECT_URL)):
             return self._redirected(location.decode("utf-8", "replace"), took_s)
         if status >= 200 and status != 200:
@@ -160,14 +186,15 @@ class Slot:
                 took_s=took_s,
                 retry_after_s=float(retry_after_s),
             )
-        if error == pycurl.E_OK and not (self.size == 0 and self._is_disallowed()):
-            return Ended(self.job, body=b"".join(self._parts), took_s=took_s)
+        was_cut = bool(self.job.robots_of) and self.size == self._limit
+        if was_cut or (error == pycurl.E_OK and not (self.size == 0 and self._is_refused())):
+            return self._came(status, took_s)
         silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
         return Ended(self.job, detail=self._detail(error), took_s=took_s, silent=silent)
 
     def _detail(self, error: int) -> str:
-        if self._met_directive:
-            return "x_robots_tag"
+        if self._opted_out and self._settings.rejects:
+            return self._opted_out[0]
         if error == pycurl.E_COULDNT_CONNECT:
             if self._met_forbidden_address:
                 return "forbidden_address"
@@ -184,7 +211,22 @@ class Slot:
             return Ended(self.job, detail="bad_redirect", took_s=took_s)
         if self.job.redirects >= self._settings.max_redirects:
             return Ended(self.job, detail="too_many_redirects", took_s=took_s)
-        return Ended(self.job, redirect=target, took_s=took_s)
+        return Ended(self.job, redirect=target, took_s=took_s, opted_out=self._wishes())
+
+    def _came(self, status: int, took_s: float) -> Ended:
+        ended = Ended(self.job, body=b"".join(self._parts), took_s=took_s)
+        if self.job.robots_of:
+            return ended
+        return ended._replace(opted_out=self._wishes(), answer=self._answer(status))
+
+    def _answer(self, status: int) -> Answer:
+        """What the header of the last answer says, which others, 1xx, may have come before."""
+        begins = [at for at, line in enumerate(self._headers) if line[:5] == b"HTTP/"]
+        lines = self._headers[begins[-1] + 1 :] if begins else self._headers
+        kinds = (b"content-type", b"etag", b"last-modified")
+        values = (next(field_values(lines, kind), b"") for kind in kinds)
+        shown = (value[:_LONGEST_FIELD].decode("latin-1") or None for value in values)
+        return Answer(self.job.url, status, time.time(), *shown)
 
 
 def _status_detail(status: int) -> str:

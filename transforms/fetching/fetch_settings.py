@@ -1,8 +1,9 @@
 """What a user may set about fetching, and the closed set of ways in which a fetch fails."""
 
 import math
-import re
 from dataclasses import dataclass, field
+
+from transforms.wishes.wish_settings import TOKEN, WishSettings
 
 NAMED_STATUSES = (400, 401, 403, 404, 405, 406, 410, 429, 451, 500, 502, 503, 504)
 FETCH_DETAILS = frozenset(
@@ -12,8 +13,7 @@ FETCH_DETAILS = frozenset(
         *("bad_url", "forbidden_address", "bad_redirect", "too_many_redirects"),
         "bad_encoding",  # the answer's content-encoding is unknown or broken
         "bad_answer",  # what came is no HTTP, or breaks its rules
-        "robots",  # robots.txt forbids it, or could not be had
-        "x_robots_tag",  # the answer says that the image is not for this use
+        "no_robots_txt",  # the host has a robots.txt that could not be had, and so allows nothing
         "deadline",  # the shard's time was over
         "input_gone",  # an image that lies in a shard of the input, which cannot be read any more
         *(f"http_{status}" for status in NAMED_STATUSES),
@@ -21,12 +21,11 @@ FETCH_DETAILS = frozenset(
     }
 )
 GONE = frozenset({"http_404", "http_410"})  # the host says that there is no such image
-TOKEN = "alignset"
 
 
 @dataclass(frozen=True)
-class FetchSettings:
-    """How to fetch. The command's flags are derived from these fields."""
+class FetchSettings(WishSettings):
+    """How to fetch, and what not to. The command's flags are derived from these fields."""
 
     connections: int = field(
         default=4096,
@@ -77,17 +76,6 @@ class FetchSettings:
         default="",
         metadata={"help": "where a host's owner reaches you, a page or an address; in user_agent"},
     )
-    user_agent_token: str = field(
-        default=TOKEN,
-        metadata={"help": "your name in robots.txt and X-Robots-Tag"},
-    )
-    robots_txt: bool = field(
-        default=False, metadata={"help": "fetch only what each host's robots.txt allows"}
-    )
-    disallowed_header_directives: str = field(
-        default="noai,noimageai,noindex,noimageindex",
-        metadata={"help": "an image with one of these in X-Robots-Tag is not used; empty: any is"},
-    )
     allow_private_addresses: bool = field(
         default=False, metadata={"help": "fetch from loopback and private addresses too"}
     )
@@ -100,6 +88,7 @@ class FetchSettings:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("connections", "connections_per_host", "max_image_bytes"):
             self._check(name, getattr(self, name) >= 1, ">= 1")
         for name in ("retries", "max_redirects", "max_host_failures"):
@@ -112,17 +101,6 @@ class FetchSettings:
             value = getattr(self, name)
             readable = value.isascii() and (value.isprintable() or not value)
             self._check(name, readable, "of printable ASCII characters")
-        token = re.fullmatch(r"[A-Za-z0-9_.-]+", self.user_agent_token)
-        self._check("user_agent_token", bool(token), "of letters, digits, '-', '_' and '.'")
-
-    def _check(self, name: str, holds: bool, must_be: str) -> None:
-        if not holds:
-            raise ValueError(f"{name} must be {must_be}; got {getattr(self, name)!r}")
-
-    @property
-    def directives(self) -> frozenset[str]:
-        """The X-Robots-Tag directives that are honoured, in lower case."""
-        return frozenset(re.findall(r"[a-z_-]+", self.disallowed_header_directives.lower()))
 
     @property
     def said_user_agent(self) -> str:

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from transforms.fetching.fetch_settings import FetchSettings
 from transforms.fetching.orders import Order
@@ -22,7 +21,11 @@ class Job:
     Attributes:
       url: where it is to be fetched from now, after redirects.
       left_s: seconds left to this attempt; waiting for a host takes none.
-      robots_of: the origin whose robots.txt this is; None for an image.
+      robots_of: the origin whose robots.txt, or other policy, this is; None for an image.
+      policy: the path of that file.
+      opted_out: the wishes against the image's use that are known by now.
+      reserved: whether the host's tdmrep.json reserves the rights of `url`; first_reserved: of
+        `first_url`.
       order: whose it is; None of a robots.txt, which is everybody's.
     """
 
@@ -33,6 +36,10 @@ class Job:
     redirects: int = 0
     attempts: int = 0
     robots_of: str | None = None
+    policy: str = ""
+    opted_out: tuple[str, ...] = ()
+    reserved: bool = False
+    first_reserved: bool = False
     order: Order | None = None
 
     @property
@@ -42,8 +49,7 @@ class Job:
 
     @property
     def origin(self) -> str:
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc}"
+        return self.url[: self.url.index("/", len("https://"))]
 
 
 @dataclass(slots=True, eq=False)

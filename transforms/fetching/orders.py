@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from operator import length_hint
 from queue import Empty, SimpleQueue
 from threading import Event
+from typing import NamedTuple
 
 from transforms.workers.threads import check_stopped
 
 # Results that a caller has not looked at. With more, the caller is what all wait for.
 MOST_UNSEEN = 256
 _LOOK_S = 0.5  # between two looks whether the caller is to stop
+
+
+class Answer(NamedTuple):
+    """What an answer's header says of where an image is from.
+
+    Fields:
+      url: that gave it, after redirects. came_at: seconds since 1970, by this machine's clock.
+      content_type, etag, last_modified: as the header has them.
+    """
+
+    url: str
+    status: int
+    came_at: float
+    content_type: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +41,27 @@ class Fetched:
     Attributes:
       index: which of the given URLs.
       body: decoded bytes of a 200 answer; None where it failed.
-      detail: one of FETCH_DETAILS; None where it worked.
+      detail: one of FETCH_DETAILS, or of OPT_OUTS where the image is not wanted to be used; None
+        where it worked.
+      listed: the blocklist that a redirect's target is on, which was not followed.
+      opted_out: the wishes against its use, where these are only reported.
+      answer: of the host that gave the image; None where it was stored.
     """
 
     index: int
     body: bytes | None
     detail: str | None
+    listed: str | None = None
+    opted_out: tuple[str, ...] = ()
+    answer: Answer | None = field(default=None, compare=False)  # it has a clock
+
+
+# Which blocklist a URL is on, or None.
+FindListed = Callable[[str], str | None]
+
+
+def listed_nowhere(url: str) -> None:
+    """Where there is no blocklist."""
 
 
 class Order:
@@ -42,11 +74,17 @@ class Order:
       urls: taken on the fetcher's thread, so they must come at once.
       limit_s: seconds after which the rest fails as "deadline".
       nearly_taken: set when only few URLs are left to be taken.
+      listed: asked of the URLs that are redirected to; on the fetcher's thread.
     """
 
     def __init__(
-        self, urls: Iterable[str], limit_s: float, nearly_taken: Event | None = None
+        self,
+        urls: Iterable[str],
+        limit_s: float,
+        nearly_taken: Event | None = None,
+        listed: FindListed = listed_nowhere,
     ) -> None:
+        self.listed = listed
         self._urls = iter(urls)
         self._limit_s, self.nearly_taken = limit_s, nearly_taken or Event()
         self.due = math.inf

@@ -1,32 +1,32 @@
-"""What hosts say that a fetcher may have: robots.txt and X-Robots-Tag."""
+"""What a host says in robots.txt that a fetcher may have, and for which use."""
 
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
 from threading import Lock
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from protego import Protego
 
+from transforms.columns.opt_outs import CONTENT_USAGE, ROBOTS_TXT
+from transforms.wishes.content_usage import combined, usage_allowed
 from transforms.workers.unexpected import tell_once
 
+NO_ROBOTS_TXT = "no_robots_txt"
 # RFC 9309: a cached file is not used for longer than a day, and 500 KiB of it are read.
 _KEPT_S = 24 * 3600.0
-_READ_BYTES = 512_000
+READ_BYTES = 512_000
 _KEPT_HOSTS = 20_000
 _KEPT_CHARACTERS = 1 << 22  # of the rules of all hosts; parsed they take up to 50 times as much
 # A URL's length times that of all rules with a wildcard: a rule such as `/*aa…ab` may be compared
 # at each place of the URL, 30 ms for so many. Of 150 characters are most URLs, so that 200 KB of
 # such rules are heeded.
 _MOST_COMPARED = 1 << 25
-# Then the image would fail in the same way, so that tells more than "robots".
+# Then the image would fail in the same way, so that tells more than "no_robots_txt".
 _NO_HOST = frozenset(
     {"dns", "refused", "unreachable", "timeout", "forbidden_address"}
     | {"tls", "tls_expired", "tls_wrong_name", "tls_unknown_issuer"}
 )
-# Directives whose own value stands behind a colon, where else the name of a fetcher stands.
-_VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 
 
 class Robots(NamedTuple):
@@ -36,24 +36,37 @@ class Robots(NamedTuple):
       rules: for one fetcher; None where there are none.
       refusal: why nothing of the origin may be had, where the file could not be had.
       size: characters of the rules. wildcards: of those that have one.
+      uses: rules in which what is not offered for the use is disallowed; None where there are none.
     """
 
     rules: Protego | None
     refusal: str | None = None
     size: int = 0
     wildcards: int = 0
+    uses: Protego | None = None
+
+    @property
+    def passing(self) -> bool:
+        """Whether the file may soon be there again."""
+        return self.refusal is not None
 
     def refusal_of(self, url: str) -> str | None:
-        """The detail for which this URL may not be fetched, or None."""
-        if self.refusal or self.rules is None:
-            return self.refusal
+        """The first detail for which this URL may not be fetched or used, or None."""
+        return self.refusal or next(iter(self.opt_outs(url)), None)
+
+    def opt_outs(self, url: str) -> tuple[str, ...]:
+        """What is said against fetching this URL, or against its use: details of `opted_out`."""
+        if self.rules is None:
+            return ()
         if len(url) * self.wildcards > _MOST_COMPARED:
-            return "robots"  # nobody can say that it is allowed
+            return (ROBOTS_TXT,)  # nobody can say that it is allowed
         try:
-            return None if self.rules.can_fetch(url, "*") else "robots"
+            forbidden = not self.rules.can_fetch(url, "*")
+            unoffered = self.uses is not None and not self.uses.can_fetch(url, "*")
         except Exception as error:
             tell_once("asking a robots.txt", error)
-            return "robots"
+            return (ROBOTS_TXT,)
+        return (ROBOTS_TXT,) * forbidden + (CONTENT_USAGE,) * unoffered
 
     def crawl_delay_s(self) -> float:
         """Seconds that the origin asks for between requests; 0 where it does not."""
@@ -64,7 +77,8 @@ class Robots(NamedTuple):
 _AGENT = frozenset({"user-agent", "useragent", "user agent"})
 _OF_SITE = frozenset({"sitemap", "sitemaps", "site-map", "host"})
 _DISALLOW = frozenset({"disallow", "dissallow", "dissalow", "disalow", "diasllow", "disallaw"})
-_RULES = _DISALLOW | {"allow", "crawl-delay", "crawl delay"}
+_CONTENT_USAGE = "content-usage"
+_RULES = _DISALLOW | {"allow", "crawl-delay", "crawl delay", _CONTENT_USAGE}
 _FIELDS = _AGENT | _OF_SITE | _RULES
 _FIELDS |= {"request-rate", "request rate", "visit-time", "visit time"}
 
@@ -117,70 +131,93 @@ def _rules_for(text: str, token: str) -> list[str]:
     return of_agents.get(best, [])
 
 
-def read_robots(body: bytes | None, detail: str | None, token: str) -> Robots:
+def read_robots(
+    body: bytes | None, detail: str | None, token: str, categories: frozenset[str] = frozenset()
+) -> Robots:
     """What the answer to a request for robots.txt means for the fetcher of this name.
 
     Args:
       body: of a 200 answer. detail: else one of FETCH_DETAILS.
+      categories: of Content-Usage, that are honoured.
 
-    Source: RFC 9309, section 2.3.1: a 4xx allows all, what cannot be reached allows nothing.
+    Source: RFC 9309, section 2.3.1: a 4xx allows all, what cannot be reached allows nothing, and
+    what is not reached after five redirects may be taken for a 4xx.
     """
     if body is not None:
         try:
-            rules = _rules_for(body[:_READ_BYTES].decode("utf-8", "replace"), token)
-            parsed = Protego.parse("\n".join(["user-agent: *", *rules]))
+            lines = _rules_for(body[:READ_BYTES].decode("utf-8", "replace"), token)
+            rules = [line for line in lines if not line.startswith(_CONTENT_USAGE)]
+            uses = _uses(lines, categories) if categories and len(rules) < len(lines) else []
         except Exception as error:  # nobody can say that anything is allowed
             tell_once("reading a robots.txt", error)
-            return Robots(None, "robots")
-        wildcards = sum(len(rule) for rule in rules if "*" in rule)
-        return Robots(parsed, None, sum(map(len, rules)), wildcards)
+            return Robots(None, NO_ROBOTS_TXT)
+        wildcards = sum(len(rule) for rule in (*rules, *uses) if "*" in rule)
+        size = sum(map(len, (*rules, *uses)))
+        return Robots(_parsed(rules), None, size, wildcards, _parsed(uses) if uses else None)
     assert detail is not None
-    if detail.startswith("http_4") and detail != "http_429":
+    if detail == "too_many_redirects" or (detail.startswith("http_4") and detail != "http_429"):
         return Robots(None)
-    return Robots(None, detail if detail in _NO_HOST else "robots")
+    return Robots(None, detail if detail in _NO_HOST else NO_ROBOTS_TXT)
 
 
-_NOTHING = Robots(None)
+def _parsed(rules: list[str]) -> Protego:
+    return Protego.parse("\n".join(["user-agent: *", *rules]))
 
 
-class RobotsCache:
-    """What is known of origins, for all threads of a process."""
+def _uses(lines: list[str], categories: frozenset[str]) -> list[str]:
+    """Rules by which what must not be used must not be fetched: of the rules for Content-Usage the
+    longest that fits counts, as of others, and of several for one path the most restrictive.
+
+    Source: draft-ietf-aipref-attach-05, section 3.
+    """
+    stated: dict[str, list[bool | None]] = {}
+    for line in lines:
+        field, _, value = line.partition(": ")
+        if field == _CONTENT_USAGE:
+            path, *rest = value.split(None, 1) if value.startswith("/") else ("", value)
+            statement = rest[0].strip() if rest else ""
+            allowed = usage_allowed(statement.encode(), categories)
+            stated.setdefault(path, []).append(allowed)
+    if "" in stated:  # which fits all, and is shorter than "/"
+        stated.setdefault("/", stated.pop(""))
+    return [
+        f"{'disallow' if combined(allowed) is False else 'allow'}: {path}"
+        for path, allowed in stated.items()
+    ]
+
+
+class _Policy(Protocol):
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def passing(self) -> bool: ...
+
+
+P = TypeVar("P", bound=_Policy)
+
+
+class PolicyCache(Generic[P]):
+    """What files of origins say, for all threads of a process."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str], tuple[float, Robots]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], tuple[float, P]] = OrderedDict()
         self._size = 0
         self._lock = Lock()
 
-    def get(self, origin: str, token: str) -> Robots | None:
-        """What its robots.txt says to a fetcher, or None where that has to be asked for (again)."""
+    def get(self, origin: str, reader: str) -> P | None:
+        """What its file says to a fetcher, or None where that has to be asked for (again)."""
         with self._lock:
-            until, robots = self._known.get((origin, token), (0.0, _NOTHING))
-            return robots if time.monotonic() < until else None
+            until, policy = self._known.get((origin, reader), (0.0, None))
+            return policy if time.monotonic() < until else None
 
-    def put(self, origin: str, token: str, robots: Robots) -> None:
+    def put(self, origin: str, reader: str, policy: P) -> None:
         # What could not be had may soon be there again.
-        kept_s = _KEPT_S if robots.refusal is None else 60.0
+        kept_s = 60.0 if policy.passing else _KEPT_S
         with self._lock:
-            self._size += robots.size - self._known.pop((origin, token), (0.0, _NOTHING))[1].size
-            self._known[origin, token] = (time.monotonic() + kept_s, robots)
+            if (origin, reader) in self._known:
+                self._size -= self._known.pop((origin, reader))[1].size
+            self._size += policy.size
+            self._known[origin, reader] = (time.monotonic() + kept_s, policy)
             while len(self._known) > _KEPT_HOSTS or self._size > _KEPT_CHARACTERS:
                 self._size -= self._known.popitem(last=False)[1][1].size
-
-
-def is_disallowed(headers: Sequence[bytes], token: str, directives: frozenset[str]) -> bool:
-    """Whether an X-Robots-Tag among the header lines has one of these directives for everybody or
-    for this token."""
-    if b"x-robots-tag" not in b"".join(headers).lower():  # as in nearly all answers
-        return False
-    for line in headers:
-        name, _, value = line.partition(b":")
-        if name.strip().lower() != b"x-robots-tag":
-            continue
-        meant = True
-        for part in value.decode("latin-1").lower().split(","):
-            before, colon, directive = (word.strip() for word in part.partition(":"))
-            if colon and before not in _VALUED:
-                meant, before = before == token.lower(), directive
-            if meant and before in directives:
-                return True
-    return False

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 
+from transforms.columns.opt_outs import OPT_OUTS
 from transforms.fetching.curl_handle import Ended
 from transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
 from transforms.fetching.fetch_target import request_url
 from transforms.fetching.host_queue import HostQueue, Job
 from transforms.fetching.orders import Fetched, Order
-from transforms.fetching.robots import Robots, RobotsCache, read_robots
+from transforms.fetching.robots import PolicyCache, Robots, read_robots
+from transforms.wishes import tdm_reservation
+from transforms.wishes.tdm_reservation import TdmRules, read_tdmrep
 from transforms.workers.unexpected import tell_once
 
 # What may have passed in a second. A host without a name rarely gets one, so "dns" is not here.
@@ -17,7 +20,11 @@ _TRANSIENT = frozenset({"timeout", "refused", "unreachable", "reset", "cut_off",
     detail for detail in FETCH_DETAILS if detail.startswith("http_5")
 }
 _FIRST_RETRY_AFTER_S = 0.5
-ROBOTS = RobotsCache()  # of this process, shard after shard
+ROBOTS_PATH, TDMREP_PATH = "/robots.txt", tdm_reservation.PATH
+# Of this process, shard after shard.
+ROBOTS = PolicyCache[Robots]()
+TDMREP = PolicyCache[TdmRules]()
+_NO_ROBOTS, _NO_RESERVATIONS = Robots(None), TdmRules()
 
 
 class Routes:
@@ -25,13 +32,16 @@ class Routes:
 
     Attributes:
       queue: what waits for its host.
-      asked: how many wait for an origin's robots.txt.
+      asked: how many wait for a file of an origin's wishes.
     """
 
     def __init__(self, settings: FetchSettings) -> None:
         self._settings = settings
         self.queue = HostQueue(settings)
-        self._asking: dict[str, list[Job]] = {}  # jobs that wait for an origin's robots.txt
+        self._token = settings.user_agent_token
+        # By whom the caches are asked: to others a file may say other things.
+        self._reader = f"{self._token} {settings.content_usage}"
+        self._asking: dict[str, list[Job]] = {}  # jobs that wait for a file of wishes, by its URL
         self.asked = 0
 
     def __len__(self) -> int:
@@ -59,36 +69,51 @@ class Routes:
         return job
 
     def _add(self, job: Job, *, first: bool = False) -> None:
-        """Takes a job: to its host's queue, or to wait for what robots.txt says."""
-        if not self._settings.robots_txt or job.robots_of:
+        """Takes a job: to its host's queue, or to wait for what its host wishes."""
+        if job.robots_of:
             self.queue.add(job, first=first)
             return
-        origin = job.origin
-        robots = ROBOTS.get(origin, self._settings.user_agent_token)
-        if robots is not None:
-            self._admit(job, robots)
+        robots: Robots | None = _NO_ROBOTS
+        if self._settings.robots_txt and (robots := ROBOTS.get(job.origin, self._reader)) is None:
+            self._ask(job, ROBOTS_PATH)
             return
-        self.asked += 1
-        if origin in self._asking:
-            self._asking[origin].append(job)
+        rules: TdmRules | None = _NO_RESERVATIONS
+        if self._settings.tdmrep_json and (rules := TDMREP.get(job.origin, self._reader)) is None:
+            self._ask(job, TDMREP_PATH)
             return
-        self._asking[origin] = [job]
-        url = f"{origin}/robots.txt"
-        self.queue.add(self._ready(Job(-1, url, url, robots_of=origin)), first=True)
+        assert robots is not None
+        assert rules is not None
+        self._admit(job, robots, rules, first)
 
-    def _admit(self, job: Job, robots: Robots) -> None:
-        refusal = robots.refusal_of(job.url)
+    def _ask(self, job: Job, path: str) -> None:
+        """Lets a job wait for a file of its origin, which the first that needs it asks for."""
+        self.asked += 1
+        origin = job.origin
+        url = origin + path
+        if url in self._asking:
+            self._asking[url].append(job)
+            return
+        self._asking[url] = [job]
+        self.queue.add(self._ready(Job(-1, url, url, robots_of=origin, policy=path)), first=True)
+
+    def _admit(self, job: Job, robots: Robots, rules: TdmRules, first: bool) -> None:
+        opt_outs = robots.opt_outs(job.url)
+        refusal = robots.refusal or (self._settings.rejects and next(iter(opt_outs), None))
         if refusal:
             self._fail(job, refusal)
             return
+        job.opted_out += opt_outs
+        job.reserved = rules.reserves(job.url)
+        if not job.redirects:
+            job.first_reserved = job.reserved
         if delay_s := robots.crawl_delay_s():
             self.queue.slow_down(job.host, delay_s)
-        self.queue.add(job)
+        self.queue.add(job, first=first)
 
     def _ready(self, job: Job) -> Job:
         """A job before its next attempt."""
         job.url, job.redirects, job.attempts = job.first_url, 0, job.attempts + 1
-        job.left_s = self._settings.timeout_s
+        job.left_s, job.reserved = self._settings.timeout_s, job.first_reserved
         return job
 
     def ended(self, ended: Ended) -> None:
@@ -101,8 +126,11 @@ class Routes:
         self.queue.ended(job.host, silent=detail if ended.silent else None)
         if ended.retry_after_s:
             self.queue.hold(job.host, min(ended.retry_after_s, self._settings.max_retry_after_s))
-        if ended.redirect is not None:
+        if ended.redirect is not None and (listed := _listed(job, ended.redirect)):
+            _give(job, Fetched(job.index, None, None, listed))
+        elif ended.redirect is not None:
             job.url, job.redirects = ended.redirect, job.redirects + 1
+            job.opted_out += ended.opted_out
             job.left_s = max(0.001, job.left_s - ended.took_s)
             self._add(job, first=True)
         elif detail in _TRANSIENT and self._may_try_again(ended):
@@ -111,9 +139,12 @@ class Routes:
         elif detail is not None:
             self._fail(job, detail)
         elif job.robots_of:
-            self._answer(job.robots_of, ended.body)
+            self._answer(job, ended.body)
         else:
-            _give(job, ended.body, None)
+            stated = {*job.opted_out, *ended.opted_out}
+            opted_out = tuple(wish for wish in OPT_OUTS if wish in stated)
+            came = Fetched(job.index, ended.body, None, None, opted_out, ended.answer)
+            _give(job, came)
 
     def _may_try_again(self, ended: Ended) -> bool:
         in_time = ended.retry_after_s <= self._settings.max_retry_after_s
@@ -121,31 +152,43 @@ class Routes:
 
     def _fail(self, job: Job, detail: str) -> None:
         if job.robots_of:
-            self._answer(job.robots_of, None, detail)
+            # Where it leads astray, that is no fault of the host's other files.
+            astray = job.redirects and detail != "too_many_redirects"
+            self._answer(job, None, "bad_redirect" if astray else detail)
         else:
-            _give(job, None, detail)
+            _give(job, Fetched(job.index, None, detail))
 
-    def _answer(self, origin: str, body: bytes | None, detail: str | None = None) -> None:
-        token = self._settings.user_agent_token
-        robots = read_robots(body, detail, token)
-        ROBOTS.put(origin, token, robots)
-        waiting = self._asking.pop(origin, [])
+    def _answer(self, asked: Job, body: bytes | None, detail: str | None = None) -> None:
+        """Lets the jobs go on that wait for this file, of which a 200 answer has a body."""
+        assert asked.robots_of is not None
+        if asked.policy == ROBOTS_PATH:
+            robots = read_robots(body, detail, self._token, self._settings.usage_categories)
+            ROBOTS.put(asked.robots_of, self._reader, robots)
+        else:
+            rules = read_tdmrep(body)._replace(passing=detail in _TRANSIENT)
+            TDMREP.put(asked.robots_of, self._reader, rules)
+        waiting = self._asking.pop(asked.first_url, [])
         self.asked -= len(waiting)
         for job in waiting:
-            self._admit(job, robots)
+            self._add(job)
 
     def remove(self, order: Order) -> list[Job]:
         """Takes all that waits of an order."""
         jobs = self.queue.remove(lambda job: job.order is order)
-        for origin, waiting in self._asking.items():
+        for url, waiting in self._asking.items():
             mine = [job for job in waiting if job.order is order]
-            self._asking[origin] = [job for job in waiting if job.order is not order]
+            self._asking[url] = [job for job in waiting if job.order is not order]
             self.asked -= len(mine)
             jobs += mine
         return jobs
 
 
-def _give(job: Job, body: bytes | None, detail: str | None) -> None:
+def _listed(job: Job, url: str) -> str | None:
+    """The blocklist that the target of a redirect is on, or None."""
+    return None if job.order is None else job.order.listed(url)
+
+
+def _give(job: Job, fetched: Fetched) -> None:
     assert job.order is not None
     job.order.under_way -= 1
-    job.order.give(Fetched(job.index, body, detail))
+    job.order.give(fetched)

@@ -1,4 +1,5 @@
-"""The few tags of a page that lead to images, picked out by the tokenizer of the HTML standard.
+"""The few tags of a page that lead to images, or say what they may be used for, picked out by the
+tokenizer of the HTML standard.
 
 A page is some thousand tags, of which a parser makes a tree; the tags wanted here are a few. One
 walk over the bytes finds them where a browser would: not in comments, scripts or other raw text.
@@ -10,6 +11,7 @@ Source: https://html.spec.whatwg.org/multipage/parsing.html#tokenization
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -23,6 +25,7 @@ _NAMES = (
     *("img", "source", "picture", "base", "link"),
     *("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes"),
     *("plaintext", "svg", "math"),
+    *("meta", "a"),  # which are told apart, where they say something
 )
 _WANTED, _RAW, _PLAINTEXT, _SVG = 5, 13, 13, 14
 _LONGEST = 10
@@ -36,6 +39,11 @@ _SCRIPT = _NAMES.index("script")
 _IMG = _NAMES.index("img")
 _PICTURE = _NAMES.index("picture")
 _LINK = _NAMES.index("link")
+_META = _NAMES.index("meta")
+_MOST_TOLD = 1 << 16  # bytes of tags that say something
+_LICENSE, _NO_AI, _NO_IMAGE, _TDM = (
+    np.frombuffer(word, np.uint8) for word in (b"licen", b"noai", b"noima", b"tdm-r")
+)
 
 
 @njit(inline="always")
@@ -194,10 +202,46 @@ def _after_declaration(data, at, stop, foreign):  # type: ignore[no-untyped-def]
     return _after(data, at, stop, ord(">"))
 
 
+@njit(inline="always")
+def _is_at(data, at, word):  # type: ignore[no-untyped-def]
+    """Whether a word of lower case stands there, in letters of any case."""
+    same = True
+    for place in range(len(word)):
+        same &= (data[at + place] | 32) == word[place]
+    return same
+
+
 @allocating_kernel
-def _pick(data, out, links, table, sizes):  # type: ignore[no-untyped-def]  # noqa: C901, a machine of states
-    """Copies the wanted tags, links only if so; returns how many bytes."""
-    at, stop, used = 0, len(data), 0
+def _says(data, at, stop, number):  # type: ignore[no-untyped-def]
+    """Whether a tag may state a licence, or of a `meta` a wish."""
+    while at + 5 <= stop:
+        c = data[at] | 32
+        if number != _META:
+            if c == ord("l") and _is_at(data, at, _LICENSE):
+                return True
+        elif c == ord("n"):
+            if _is_at(data, at, _NO_AI) or _is_at(data, at, _NO_IMAGE):
+                return True
+        elif c == ord("t") and _is_at(data, at, _TDM):
+            return True
+        at += 1
+    return False
+
+
+@allocating_kernel
+def _copy(data, at, stop, out, used):  # type: ignore[no-untyped-def]
+    """Appends a tag without what it ends with; returns the new end."""
+    size = stop - at
+    out[used : used + size] = data[at:stop]
+    out[used + size] = ord(">")
+    return used + size + 1
+
+
+@allocating_kernel
+def _pick(data, out, said, links, table, sizes):  # type: ignore[no-untyped-def]  # noqa: C901, a machine of states
+    """Copies the wanted tags, links only if so, and those that say something; returns how many
+    bytes of each."""
+    at, stop, used, told = 0, len(data), 0, 0
     foreign = False
     while True:
         at = _next(data, at, stop, ord("<"))
@@ -220,16 +264,21 @@ def _pick(data, out, links, table, sizes):  # type: ignore[no-untyped-def]  # no
         number, at = _name_at(data, at, stop, table, sizes)
         while at < stop and not _ends_name(data[at]):
             at += 1
+        name_end = at
         at, empty, kept = _after_attributes(data, at, stop)
         if at < 0:
             break
+        if number >= _META or number == _LINK:
+            room = told + kept - begin < len(said)
+            if not closes and not foreign and room and _says(data, name_end, kept, number):
+                told = _copy(data, begin, kept, said, told)
+            if number >= _META:
+                continue
         if number < 0 or (number == _LINK and not links):
             continue
         if number < _WANTED:
             if not closes or number == _PICTURE:
-                out[used : used + kept - begin] = data[begin:kept]
-                out[used + kept - begin] = ord(">")
-                used += kept - begin + 1
+                used = _copy(data, begin, kept, out, used)
             foreign &= number != _IMG  # as in a browser, an image ends what is no HTML
         elif number >= _SVG:
             foreign = not closes and not empty
@@ -237,7 +286,7 @@ def _pick(data, out, links, table, sizes):  # type: ignore[no-untyped-def]  # no
             if number == _PLAINTEXT:
                 break
             at = _raw_text_end(data, at, stop, number, table, sizes)
-    return used
+    return used, told
 
 
 @allocating_kernel
@@ -265,8 +314,20 @@ def pieces(tags: bytes, least: int = PIECE) -> Iterator[bytes]:
         at = end
 
 
-def image_tags(page: bytes | memoryview, *, links: bool = False) -> bytes:
-    """The tags `img`, `source`, `picture` (also its end), `base` of a page, in order.
+class PickedTags(NamedTuple):
+    """Tags of a page, each kind in order.
+
+    Fields:
+      images: `img`, `source`, `picture` (also its end), `base`, and `link` if it is wanted.
+      said: `meta`, `a` and `link` that may state a wish or a licence, of 64 KiB at most.
+    """
+
+    images: bytes
+    said: bytes
+
+
+def picked_tags(page: bytes | memoryview, *, links: bool = False) -> PickedTags:
+    """The tags of a page that matter.
 
     Args:
       page: HTML in an encoding in which ASCII's bytes are ASCII's characters.
@@ -274,5 +335,11 @@ def image_tags(page: bytes | memoryview, *, links: bool = False) -> bytes:
     """
     data = np.frombuffer(page, np.uint8)
     data.setflags(write=False)  # or the kernel is compiled once more for pages that could change
-    out = np.empty(len(data), np.uint8)
-    return out[: _pick(data, out, links, _TABLE, _SIZES)].tobytes()
+    out, said = np.empty(len(data), np.uint8), np.empty(_MOST_TOLD, np.uint8)
+    used, told = _pick(data, out, said, links, _TABLE, _SIZES)
+    return PickedTags(out[:used].tobytes(), said[:told].tobytes())
+
+
+def image_tags(page: bytes | memoryview, *, links: bool = False) -> bytes:
+    """Those of `picked_tags` that lead to images."""
+    return picked_tags(page, links=links).images

@@ -13,6 +13,7 @@ from zlib_ng import zlib_ng
 
 from transforms.pages.archive_members import Broken
 from transforms.pages.archives import Record
+from transforms.wishes.answer_headers import states_wish
 
 BAD_HTTP, BAD_ENCODING, TOO_LARGE = "bad_http", "bad_encoding", "too_large"
 LONG_URL = "long_url"
@@ -40,11 +41,13 @@ class Page(NamedTuple):
 
     Fields:
       url: of the page. body: its bytes, decoded. charset: as HTTP declares it, or empty.
+      header: the lines of the answer's header where one states a wish.
     """
 
     url: str
     body: bytes | memoryview
     charset: str
+    header: tuple[bytes, ...] = ()
 
 
 def page_of(record: Record) -> Page | Broken | str:
@@ -68,7 +71,10 @@ def page_of(record: Record) -> Page | Broken | str:
     fields: dict[bytes, bytes] = {}
     for name, value in _FIELD.findall(head[2]):
         fields.setdefault(name.lower(), value.strip())
-    return _page(record, fields, record.block[head.end() :])
+    page = _page(record, fields, record.block[head.end() :])
+    if isinstance(page, Page) and states_wish(head[2]):
+        return page._replace(header=tuple(head[2].splitlines()))
+    return page
 
 
 def _page(

@@ -15,9 +15,11 @@ from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from transforms.pages.archive_members import Broken, unreadable
-from transforms.pages.html_tags import image_tags, pieces
+from transforms.pages.html_tags import picked_tags, pieces
 from transforms.pages.http_pages import MAX_URL, Page
+from transforms.pages.page_words import HONOURED, SILENT, PageWords, words_of_tags
 from transforms.pages.srcset import srcset_candidates
+from transforms.wishes.wish_settings import WishSettings
 
 # Where pages that load images late keep their URL, the most usual first.
 LAZY_ATTRIBUTES = (
@@ -66,12 +68,27 @@ class Found(NamedTuple):
     text: str
     page: str
 
+    def said(self, words: PageWords) -> FoundImage:
+        """The same with what its page says."""
+        return self if words == SILENT else Spoken(self, words)
+
+
+class Spoken(NamedTuple):
+    """An image whose page says something of its use."""
+
+    image: Found
+    words: PageWords
+
+
+FoundImage = Found | Spoken
+
 
 class Tags(NamedTuple):
     """What is left of a page: the tags that lead to images, or a piece of them."""
 
     base: Base  # the same of all its pieces
     tags: str
+    words: PageWords = SILENT
 
 
 def encoding_of(body: bytes | memoryview, declared: str) -> str:
@@ -114,15 +131,20 @@ def _is_utf8(body: bytes | memoryview) -> bool:
     return True
 
 
-def tags_of(page: Page) -> Iterator[Tags]:
-    """The tags of a page that lead to images, decoded, in pieces; none where there are none."""
-    base = None
-    for piece in _tags_of(page):
-        base = base or Base(page.url)
-        yield Tags(base, piece)
+def tags_of(page: Page, how: WishSettings = HONOURED) -> Iterator[Tags]:
+    """The tags of a page that lead to images, decoded, in pieces; none where there are none.
+
+    Args:
+      how: which wishes of the page are honoured.
+    """
+    base, words = None, SILENT
+    for piece, said in _tags_of(page):
+        if base is None:
+            base, words = Base(page.url), words_of_tags(page.url, page.header, said, how)
+        yield Tags(base, piece, words)
 
 
-def _tags_of(page: Page) -> Iterator[str]:
+def _tags_of(page: Page) -> Iterator[tuple[str, str]]:
     body: bytes | memoryview = page.body
     marked = bytes(body[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     declared = _python_name(page.charset) if page.charset else ""
@@ -130,11 +152,11 @@ def _tags_of(page: Page) -> Iterator[str]:
         name = encoding_of(body, page.charset)
         if name in _NOT_ASCII:
             body = str(body, name, "replace").encode("utf-8", "replace")
-            page = Page(page.url, body, "utf-8")
-    tags = image_tags(body, links=not page.url)
+            page = page._replace(body=body, charset="utf-8")
+    tags, said = picked_tags(body, links=not page.url)
     name = "ascii" if tags.isascii() else encoding_of(body, page.charset)
     for piece in pieces(tags):
-        yield piece.decode(name, "replace")
+        yield piece.decode(name, "replace"), said.decode("ascii", "replace")
 
 
 def _has_escapes(body: bytes | memoryview) -> bool:
@@ -142,7 +164,7 @@ def _has_escapes(body: bytes | memoryview) -> bool:
     return b"iso-2022-jp" in bytes(body[:_BYTES_OF_META]).lower()
 
 
-def images_of(pages: Sequence[Tags]) -> Iterator[Found | Broken]:
+def images_of(pages: Sequence[Tags]) -> Iterator[FoundImage | Broken]:
     """The images with alt-texts of some pages, and what of them made our code raise.
 
     All are parsed as one document, since to make one costs more than to parse these tags; `hr`,
@@ -161,16 +183,17 @@ def images_of(pages: Sequence[Tags]) -> Iterator[Found | Broken]:
     yield from _images(nodes, iter(pages))
 
 
-def _images(nodes: list[LexborNode], pages: Iterator[Tags]) -> Iterator[Found | Broken]:
-    base, pictures = Base(""), _Pictures()
+def _images(nodes: list[LexborNode], pages: Iterator[Tags]) -> Iterator[FoundImage | Broken]:
+    base, words, pictures = Base(""), SILENT, _Pictures()
     for node in nodes:
         tag = node.tag
         try:
             if tag == "img":
                 if image := _image(node, pictures):
-                    yield Found(base.join(image[0]), image[1], base.page)
+                    yield Found(base.join(image[0]), image[1], base.page).said(words)
             elif tag == "hr":
-                base, pictures = next(pages).base, _Pictures()
+                base, _, words = next(pages)
+                pictures = _Pictures()
             elif tag == "base":
                 base.set(node.attributes.get("href"))
             elif tag == "link":

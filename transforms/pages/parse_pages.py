@@ -19,27 +19,33 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET, UnsetType
 
-from transforms.columns.pair_columns import PAGE_URL
+from transforms.columns.opt_outs import OPT_OUTS
+from transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
 from transforms.columns.reasons import PAGE_FAULTS
 from transforms.pages.archive_members import Broken, to_the_end, unreadable
 from transforms.pages.archives import Record, read_records
 from transforms.pages.html_tags import PIECE
 from transforms.pages.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page, page_of
-from transforms.pages.page_images import Found, Tags, images_of, tags_of
+from transforms.pages.page_images import FoundImage, Spoken, Tags, images_of, tags_of
 from transforms.pages.page_tally import PageTally
+from transforms.pages.page_words import HONOURED, SILENT
 from transforms.pages.wat import read_wat
 from transforms.pages.wat_links import Images
 from transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from transforms.storage.files import exists, is_local, open_to_read
 from transforms.storage.parquet_files import parquet_file
+from transforms.wishes.wish_settings import WishSettings
 from transforms.workers.summaries import add_by_name
 
 LOG = logging.getLogger("alignset")
 PAGE_FORMATS = ("warc", "wat", "html")
-PAGE_PAIRS = pa.schema([(n, pa.string()) for n in ("url", "caption", "malformed", PAGE_URL)])
+SAID = (SOURCE_LICENSE, SOURCE_OPTED_OUT)
+PAGE_PAIRS = pa.schema(
+    [(name, pa.string()) for name in ("url", "caption", "malformed", PAGE_URL, *SAID)]
+)
 PAGES_AT_ONCE = 256
 ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
-Pairs = Found | Images | Broken | BrokenFile
+Pairs = FoundImage | Images | Broken | BrokenFile
 T = TypeVar("T")
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
 
@@ -50,6 +56,7 @@ class PageCounts:
 
     Attributes:
       first_day, last_day: on which the archives say that the pages were crawled.
+      opted_out: pairs that are dropped for a wish of their pages, by detail.
     """
 
     broken: int = 0
@@ -61,14 +68,21 @@ class PageCounts:
     records: int = 0
     first_day: str | UnsetType = UNSET
     last_day: str | UnsetType = UNSET
+    opted_out: dict[str, int] | UnsetType = UNSET
 
 
 def add_page_counts(counts: Iterable[PageCounts]) -> PageCounts:
     """The sum of the counts of parts, and the days that all of them span."""
     parts = [msgspec.to_builtins(part) for part in counts]
     days = [(part.pop("first_day"), part.pop("last_day")) for part in parts if "first_day" in part]
+    opted_out = add_by_name(part.pop("opted_out", {}) for part in parts)
     firsts, lasts = zip(*days, strict=True) if days else ([UNSET], [UNSET])
-    return PageCounts(**add_by_name(parts), first_day=min(firsts), last_day=max(lasts))
+    return PageCounts(
+        **add_by_name(parts),
+        first_day=min(firsts),
+        last_day=max(lasts),
+        opted_out=opted_out or UNSET,
+    )
 
 
 @dataclass(frozen=True)
@@ -87,12 +101,16 @@ class PageFiles:
         return PageFiles(self.format, tuple((place(path), url) for path, url in self.files))
 
 
-def pairs_of(part: PageFiles, tally: PageTally) -> Iterator[Pairs]:
+def pairs_of(part: PageFiles, tally: PageTally, how: WishSettings = HONOURED) -> Iterator[Pairs]:
     """The pairs of some pages, and which pages, records and files are broken; counts what it
-    sees."""
+    sees.
+
+    Args:
+      how: which wishes of pages are honoured.
+    """
     if part.format == "wat":
         for path, _ in part.files:
-            yield from _while_readable(path, _wat_pairs(path, tally))
+            yield from _while_readable(path, _wat_pairs(path, tally, how))
         return
     pages = _html_pages(part) if part.format == "html" else _warc_pages(part, tally)
     waiting: list[Tags] = []
@@ -102,7 +120,7 @@ def pairs_of(part: PageFiles, tally: PageTally) -> Iterator[Pairs]:
             yield page
             continue
         tally["pages"] += 1
-        for tags in to_the_end(tags_of(page), page.url):
+        for tags in to_the_end(tags_of(page, how), page.url):
             if isinstance(tags, Broken):
                 yield tags
                 continue
@@ -125,9 +143,11 @@ def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
         yield broken
 
 
-def _wat_pairs(path: str, tally: PageTally) -> Iterator[Found | Images | Broken]:
+def _wat_pairs(
+    path: str, tally: PageTally, how: WishSettings
+) -> Iterator[FoundImage | Images | Broken]:
     with open_to_read(path) as source:
-        yield from to_the_end(read_wat(source, tally))
+        yield from to_the_end(read_wat(source, tally, how))
 
 
 def _warc_pages(part: PageFiles, tally: PageTally) -> Iterator[Page | Broken | BrokenFile]:
@@ -169,32 +189,43 @@ def _html_page(path: str, url: str) -> Iterator[Page | Broken]:
     yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
 
 
-def rows_of(pairs: Iterable[Pairs]) -> Iterator[pa.RecordBatch]:
+def rows_of(pairs: Iterable[Pairs], how: WishSettings = HONOURED) -> Iterator[pa.RecordBatch]:
     """Rows in batches; a broken page is a row without a URL and text, and a broken file has its
-    path and its fault there."""
-    columns: tuple[list[str | None], ...] = ([], [], [], [])
+    path and its fault there. A pair whose page is opted out is `malformed` with that detail, unless
+    such wishes are only reported."""
+    columns = _no_rows()
     size = 0
     row: tuple[str | None, ...]
     for item in pairs:
         if isinstance(item, Images):
             none = pa.nulls(len(item.url), pa.string())
-            yield pa.record_batch([item.url, item.text, none, item.page], schema=PAGE_PAIRS)
+            silent = [none] * len(SAID)
+            images = [item.url, item.text, none, item.page, *silent]
+            yield pa.record_batch(images, schema=PAGE_PAIRS)
             continue
         if isinstance(item, BrokenFile):
             path = item.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            row = (path, item.fault, item.detail, "")
+            row = (path, item.fault, item.detail, "", None, None)
         elif isinstance(item, Broken):
-            row = (None, None, item.detail, item.page)
+            row = (None, None, item.detail, item.page, None, None)
             size += len(item.page)
         else:
-            row = (item.url, item.text, None, item.page)
-            size += len(item.url) + len(item.text) + len(item.page)
+            image, words = item if isinstance(item, Spoken) else (item, SILENT)
+            opted_out = words.opt_outs
+            fault = opted_out[0] if opted_out and how.rejects else None
+            said = words.license, ",".join(opted_out) or None
+            row = (image.url, image.text, fault, image.page, *said)
+            size += len(image.url) + len(image.text) + len(image.page)
         for column, value in zip(columns, row, strict=True):
             column.append(value)
         if len(columns[0]) == ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
             yield pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=PAGE_PAIRS)
-            columns, size = ([], [], [], []), 0
+            columns, size = _no_rows(), 0
     yield pa.record_batch([pa.array(c, pa.string()) for c in columns], schema=PAGE_PAIRS)
+
+
+def _no_rows() -> tuple[list[str | None], ...]:
+    return tuple([] for _ in PAGE_PAIRS)
 
 
 def parsed_path(folder: str, number: int) -> str:
@@ -203,8 +234,8 @@ def parsed_path(folder: str, number: int) -> str:
 
 
 class _Parse(beam.DoFn):
-    def __init__(self, folder: str, skip_broken: bool) -> None:
-        self.folder, self.skip_broken = folder, skip_broken
+    def __init__(self, folder: str, skip_broken: bool, how: WishSettings) -> None:
+        self.folder, self.skip_broken, self.how = folder, skip_broken, how
         self.scratch = str(Path(folder).parent) if is_local(folder) else None
 
     def process(self, element: tuple[int, PageFiles]) -> Iterator[PageCounts]:
@@ -216,25 +247,35 @@ class _Parse(beam.DoFn):
                     pq.read_metadata(source).metadata[COUNTS], type=PageCounts
                 )
             return
-        tally = PageTally()
+        tally, opted_out = PageTally(), dict[str, int]()
         with parquet_file(path, PAGE_PAIRS, self.scratch) as file:
-            for batch in rows_of(self._pairs_of(part, tally)):
+            for batch in rows_of(self._pairs_of(part, tally), self.how):
                 file.write(batch)
-                tally["pairs"] += batch["malformed"].null_count
+                unwished = _opted_out(batch["malformed"])
+                opted_out = add_by_name([opted_out, unwished])
+                tally["pairs"] += batch["malformed"].null_count + sum(unwished.values())
                 faults = pc.is_in(batch["malformed"], value_set=pa.array(PAGE_FAULTS))
                 tally["broken"] += faults.true_count
             counted = PageCounts(
-                **tally, first_day=tally.first_day or UNSET, last_day=tally.last_day or UNSET
+                **tally,
+                first_day=tally.first_day or UNSET,
+                last_day=tally.last_day or UNSET,
+                opted_out=opted_out or UNSET,
             )
             file.note({COUNTS: msgspec.json.encode(counted)})
         LOG.info("pages %d: %d pairs of %d pages", number, counted.pairs, counted.pages)
         yield counted
 
     def _pairs_of(self, part: PageFiles, tally: PageTally) -> Iterator[Pairs]:
-        for item in pairs_of(part, tally):
+        for item in pairs_of(part, tally, self.how):
             if isinstance(item, BrokenFile) and not self.skip_broken:
                 raise BrokenInputError.not_skipped(item)
             yield item
+
+
+def _opted_out(faults: pa.StringArray) -> dict[str, int]:
+    counts = pc.value_counts(faults.drop_null()).to_pylist()
+    return {of["values"]: of["counts"] for of in counts if of["values"] in OPT_OUTS}
 
 
 @dataclass(eq=False)
@@ -243,10 +284,14 @@ class ParsePages(beam.PTransform):
 
     A file that is there is not made again. An input file that cannot be read is a row, or where it
     is not to be skipped raises BrokenInputError.
+
+    Args:
+      how: which wishes of pages are honoured.
     """
 
     folder: str
     skip_broken: bool = False
+    how: WishSettings = HONOURED
 
     def expand(self, parts: beam.PCollection) -> Any:
-        return parts | beam.ParDo(_Parse(self.folder, self.skip_broken))
+        return parts | beam.ParDo(_Parse(self.folder, self.skip_broken, self.how))

@@ -16,9 +16,11 @@ from selectolax.lexbor import LexborHTMLParser
 from transforms.pages.archive_members import Broken, to_the_end, unreadable
 from transforms.pages.archives import Record, read_members_or_records, records_of
 from transforms.pages.http_pages import LONG_URL, MAX_URL, NO_RESPONSE, NOT_HTML, NOT_OK, TOO_LARGE
-from transforms.pages.page_images import Base, Found, usable_url
+from transforms.pages.page_images import Base, Found, FoundImage, usable_url
 from transforms.pages.page_tally import PageTally, date_in_wat
+from transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
 from transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, Links, look
+from transforms.wishes.wish_settings import WishSettings
 
 BAD_JSON = "bad_json"
 _PATH = "IMG@/src"
@@ -28,10 +30,12 @@ _NOT_AS_IT_SHOULD = ValueError, LookupError, RecursionError, AttributeError, Typ
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 T = TypeVar("T")
-Told = Iterable[Found | Broken] | Broken | str
+Told = Iterable[FoundImage | Broken] | Broken | str
 
 
-def read_wat(source: BinaryIO, tally: PageTally) -> Iterator[Images | Found | Broken]:
+def read_wat(
+    source: BinaryIO, tally: PageTally, how: WishSettings = HONOURED
+) -> Iterator[Images | FoundImage | Broken]:
     """The images with alt-texts of the pages that the records tell of, of many pages at once as far
     as they are usual; and what is broken. Counts the records, and which are of no page."""
     waiting: list[bytearray] = []
@@ -42,16 +46,16 @@ def read_wat(source: BinaryIO, tally: PageTally) -> Iterator[Images | Found | Br
             size += len(item)
             if size < BYTES_AT_ONCE:
                 continue
-        yield from images_of_members(waiting, tally)
+        yield from images_of_members(waiting, tally, how)
         waiting, size = [], 0
         if not isinstance(item, bytearray):
-            yield from _counted(item, tally)
-    yield from images_of_members(waiting, tally)
+            yield from _counted(item, tally, how)
+    yield from images_of_members(waiting, tally, how)
 
 
 def images_of_members(
-    members: list[bytearray], tally: PageTally
-) -> Iterator[Images | Found | Broken]:
+    members: list[bytearray], tally: PageTally, how: WishSettings = HONOURED
+) -> Iterator[Images | FoundImage | Broken]:
     """The same of whole members; parses only what is not as usual."""
     looked = look(members)
     pages, none = (int(np.count_nonzero(looked.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
@@ -66,17 +70,20 @@ def images_of_members(
             odd.append(links)
     for links in (*odd, *looked.odd):
         yield from _odd_images(links)
-    yield from _parsed_images((members[at] for at in np.flatnonzero(looked.kinds == ODD)), tally)
+    odd_members = (members[at] for at in np.flatnonzero(looked.kinds == ODD))
+    yield from _parsed_images(odd_members, tally, how)
 
 
-def _odd_images(links: Links) -> Iterator[Found | Broken]:
+def _odd_images(links: Links) -> Iterator[FoundImage | Broken]:
     """By a parser of each link alone."""
     for url, of_page in groupby(links.objects(), key=itemgetter(0)):
         base = Base(url.decode("utf-8", "replace").strip("<>"))
         yield from _images((link for _, link in of_page), base, _loads)
 
 
-def _images(links: Iterable[T], base: Base, parse: Callable[[T], Any]) -> Iterator[Found | Broken]:
+def _images(
+    links: Iterable[T], base: Base, parse: Callable[[T], Any], words: PageWords = SILENT
+) -> Iterator[FoundImage | Broken]:
     """The images among a page's links, and one `bad_json` where any is not as it should be."""
     broken = False
     for link in links:
@@ -90,17 +97,21 @@ def _images(links: Iterable[T], base: Base, parse: Callable[[T], Any]) -> Iterat
             yield unreadable(error, base.page)
         else:
             if image:
-                yield image
+                yield image.said(words)
 
 
-def _parsed_images(members: Iterable[bytearray], tally: PageTally) -> Iterator[Found | Broken]:
+def _parsed_images(
+    members: Iterable[bytearray], tally: PageTally, how: WishSettings
+) -> Iterator[FoundImage | Broken]:
     for member in members:
         for record in records_of(member):
-            yield from _counted(record, tally)
+            yield from _counted(record, tally, how)
 
 
-def _counted(read: Record | Broken, tally: PageTally) -> Iterator[Found | Broken]:
-    images = images_of_wat(read)
+def _counted(
+    read: Record | Broken, tally: PageTally, how: WishSettings
+) -> Iterator[FoundImage | Broken]:
+    images = images_of_wat(read, how)
     tally["records"] += 1
     if isinstance(images, str):
         tally[images] += 1
@@ -113,7 +124,7 @@ def _counted(read: Record | Broken, tally: PageTally) -> Iterator[Found | Broken
         yield from to_the_end(images, "" if isinstance(read, Broken) else read.target)
 
 
-def images_of_wat(record: Record | Broken) -> Told:
+def images_of_wat(record: Record | Broken, how: WishSettings = HONOURED) -> Told:
     """The same of one record, whose JSON is parsed."""
     if isinstance(record, Broken):
         return record
@@ -122,7 +133,7 @@ def images_of_wat(record: Record | Broken) -> Told:
     if not record.whole or len(record.block) > _MOST_PARSED:
         return Broken(TOO_LARGE, record.target)
     try:
-        return _parsed(_loads(record.block), record.target)
+        return _parsed(_loads(record.block), record.target, how)
     except _NOT_AS_IT_SHOULD:
         return Broken(BAD_JSON, record.target)
     except Exception as error:
@@ -137,7 +148,7 @@ def _loads(block: bytes | memoryview) -> Any:
         return json.loads(_SURROGATE.sub("\ufffd", text))
 
 
-def _parsed(whole: Any, target: str) -> Told:
+def _parsed(whole: Any, target: str, how: WishSettings) -> Told:
     envelope = whole["Envelope"]
     head = envelope.get("WARC-Header-Metadata") or {}
     if head.get("WARC-Type") != "response":
@@ -153,7 +164,25 @@ def _parsed(whole: Any, target: str) -> Told:
         return Broken(LONG_URL, target)
     base = Base(url)
     base.set((page.get("Head") or {}).get("Base"))
-    return _images(iter(page.get("Links") or ()), base, lambda link: link)
+    words = _words(url, response.get("Headers"), page, how)
+    return _images(iter(page.get("Links") or ()), base, lambda link: link, words)
+
+
+def _words(url: str, headers: Any, page: dict[str, Any], how: WishSettings) -> PageWords:
+    """What the page says, where that is as it should be; what is not says nothing."""
+    head = page.get("Head")
+    head = head if isinstance(head, dict) else {}
+    lines = []
+    for name, values in headers.items() if isinstance(headers, dict) else ():
+        for value in values if isinstance(values, list) else [values]:
+            lines.append(f"{name}: {value}".encode("utf-8", "replace"))
+    metas: list[dict[str, Any]] = []
+    links: list[dict[str, Any]] = []
+    for kind, listed in enumerate((head.get("Metas"), head.get("Link"), page.get("Links"))):
+        for element in listed if isinstance(listed, list) else ():
+            if isinstance(element, dict):
+                (links if kind else metas).append(element | {"href": element.get("url")})
+    return page_words(url, tuple(lines), metas, links, how)
 
 
 def _image(link: dict[str, Any], base: Base) -> Found | None:

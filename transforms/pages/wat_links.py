@@ -41,6 +41,13 @@ _KIND, _TARGET, _RESPONSE = map(word, (b"WARC-Type", b"WARC-Target-URI", b"respo
 # What is searched for: first and sixth byte are rare together.
 _HEADER, _STATUS, _TEXT = word(b'WARC-Header-Metadata":{'), word(b'"Status"'), word(b':"')
 _HTML, _IMAGE, _BASE = map(word, (b'HTML-Metadata":{', b'MG@/src"', b'Base"'))
+_HEAD, _LINKS, _LICENSE, _HEADERS = map(
+    word, (b'"Head":{', b'"Links":[', b'"rel":"license"', b'"Headers":{')
+)
+# What states a wish, in letters of any case.
+_NO_AI, _NO_IMAGE, _TDM, _USAGE, _TAG = map(
+    word, (b"noai", b"noima", b"tdm-r", b"content-usage", b"x-robots-tag")
+)
 # Bytes that are no part of white space, in UTF-8.
 _LETTER = ~np.isin(np.arange(256), [ord(" "), *range(0x80, 0xC0), 0xC2, 0xE1, 0xE2, 0xE3])
 # Where the parts of a link are: the URL of its page, whose part before `base_end` is put before
@@ -223,7 +230,39 @@ def _kind(data, at, stop, fields):  # type: ignore[no-untyped-def]
         return ODD, html
     if find(data, status, html, _STATUS, _STATUS) < html or fields[3] - fields[2] > _LONGEST_PAGE:
         return ODD, html
+    if _says(data, after, html, stop):
+        return ODD, html
     return PAGE, html
+
+
+@kernel
+def _says(data, at, html, stop):  # type: ignore[no-untyped-def]
+    """Whether the header of an answer, or the head of its page, may state a wish, or any link a
+    licence."""
+    behind = html + len(_HTML)
+    last = find(data, html, stop, _LINKS, _LINKS) if is_at(data, behind, _HEAD) else stop
+    if find(data, html, stop, _LICENSE, _HEADERS) < stop:
+        return True
+    while at < last:
+        c = data[at] | 32
+        if c == ord("n"):
+            if _stands(data, at, _NO_AI) or _stands(data, at, _NO_IMAGE):
+                return True
+        elif c == ord("t"):
+            if _stands(data, at, _TDM):
+                return True
+        elif c == ord("c"):
+            if _stands(data, at, _USAGE):
+                return True
+        elif c == ord("x") and _stands(data, at, _TAG):
+            return True
+        at += 1
+    return False
+
+
+@kernel
+def _stands(data, at, name):  # type: ignore[no-untyped-def]
+    return is_name(data, at, at + len(name), name)
 
 
 @kernel

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.columns.hashing import Bools, UInt64s, pair_keys, string_buffers, string_hashes
-from transforms.columns.pair_columns import PAGE_URL
+from transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
 from transforms.pairs.texts import measure_texts
 from transforms.pairs.urls import has_blank_edges, url_hashes
 
@@ -40,6 +40,7 @@ class Pairs(NamedTuple):
       word_count: int32[n]; a malformed pair has no words.
       page: string[n], URL of the page that each pair is from, or null; None where none is known.
       ngrams: None where they were used up, or are not remembered.
+      said: string[n], all that each pair's page says of its use; None where none says anything.
     """
 
     url: pa.StringArray
@@ -52,6 +53,7 @@ class Pairs(NamedTuple):
     word_count: npt.NDArray[np.int32]
     page: pa.StringArray | None = None
     ngrams: NGrams | None = None
+    said: pa.StringArray | None = None
 
     def usable(self) -> npt.NDArray[np.bool_]:
         """bool[n]: which pairs are not malformed."""
@@ -63,7 +65,9 @@ class Pairs(NamedTuple):
         spelled = np.flatnonzero(~self.own_url)
         url_hash[spelled] = string_hashes(self.url.take(pa.array(spelled)))
         strings = pair_keys(url_hash, string_hashes(self.text))
-        return strings if self.page is None else pair_keys(strings, string_hashes(self.page))
+        for more in (self.page, self.said):
+            strings = strings if more is None else pair_keys(strings, string_hashes(more))
+        return strings
 
 
 def _without_nulls(values: pa.BinaryArray) -> pa.BinaryArray:
@@ -118,6 +122,15 @@ def _pages(batch: pa.RecordBatch) -> pa.StringArray | None:
     return pc.if_else(pc.equal(pages, ""), pa.scalar(None, pa.string()), pages)
 
 
+def _said(batch: pa.RecordBatch) -> pa.StringArray | None:
+    if SOURCE_LICENSE not in batch.schema.names:
+        return None
+    columns = [batch[name] for name in (SOURCE_LICENSE, SOURCE_OPTED_OUT)]
+    if all(column.null_count == len(batch) for column in columns):
+        return None
+    return pc.binary_join_element_wise(*columns, " ", null_handling="replace")
+
+
 def measure(batch: pa.RecordBatch) -> Pairs:
     """Measures a batch of pairs as they were read.
 
@@ -156,4 +169,5 @@ def measure(batch: pa.RecordBatch) -> Pairs:
         word_count=text.word_count,
         page=_pages(batch),
         ngrams=NGrams(text.ngrams, text.first_ngram),
+        said=_said(batch),
     )

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec import UNSET
 
 from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.columns import reasons as r
-from transforms.columns.pair_columns import PAGE_URL
+from transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
 from transforms.columns.rejects import REJECTED, key_column, rejected_rows, without_contents
 from transforms.decontamination.evaluation_index import EvaluationIndex
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
@@ -38,12 +39,21 @@ from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.shards.shard_record import ShardPairs
 from transforms.shards.shard_stats import ShardStats, shard_stats
 from transforms.shards.shared_images import SharedImages, encoded_once, shared_images
+from transforms.shards.stated_wishes import (
+    StatedWishes,
+    joined_opt_outs,
+    reported_opt_outs,
+    write_answers,
+)
 from transforms.storage.parquet_files import parquet_file
 from transforms.workers.threads import in_threads
 from transforms.workers.unexpected import tell_once
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
+ANSWERS_FILE = "answers.parquet"
 RECORD, THUMBNAILS = "record.json", "record.thumbnails"
+# What a pair brings with it into its sample.
+_OF_SOURCE = ("key", "url", "caption", PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT)
 
 
 @dataclass(frozen=True)
@@ -94,12 +104,13 @@ def build_shard(
     nearly_taken: Event,
 ) -> ShardStats:
     """Fetches, measures, judges and encodes the images of a shard; writes its tar, its sidecar and
-    its rejects to a folder. Where nothing is kept, only the rejects are to be published.
+    its rejects to a folder, and the answers by which kept images came. Where nothing is kept, only
+    the rejects are to be published.
 
     Args:
       number: of the shard.
-      pairs: columns key (uint64, ascending), url, caption, and perhaps page_url and the places of
-        stored images, as for `stored_bodies`.
+      pairs: columns key (uint64, ascending), url, caption, and perhaps page_url, what the page
+        states, and the places of stored images, as for `stored_bodies`.
       evaluation: the index of evaluation images, if there are any.
       count: told how many pairs are fetched, or have failed.
       nearly_taken: set when the next shard may begin.
@@ -111,16 +122,18 @@ def build_shard(
     blocked = settings.blocklists.of_pairs(urls, texts, keys)
     images = shared_images(pairs, blocked.is_null().to_numpy(zero_copy_only=False))
     asked = len(images.rows)
-    bodies = _bodies(pairs.take(pa.array(images.rows)), settings.fetch, nearly_taken)
+    bodies = _bodies(pairs.take(pa.array(images.rows)), settings, nearly_taken)
     of_pairs = _Scaled(count, len(pairs), asked)
     size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
     search = EvaluationSearch(evaluation, asked, **size_rule)
+    wishes = StatedWishes(settings.fetch, asked)
     with ImageScores(settings.unsafe_model, spool, **size_rule) as scores:
         measured = measure_images(
-            bodies, asked, spool, of_pairs, scores, search, settings.blocklists
+            bodies, spool, of_pairs, scores, search, wishes, settings.blocklists
         )
         unsafe_scores = scores.finish(measured.columns, lambda waiting: of_pairs(asked - waiting))
     judged = judge_images(measured, rules, search, spool, unsafe_scores)
+    judged.measures.update(wishes.columns())
     verdicts = _of_pairs(images, blocked, measured, judged)
     shown = pairs.set_column(0, "key", key_column(keys))
     encoder = _SafeEncoder(settings.resize)
@@ -139,9 +152,11 @@ def build_shard(
     spool.close()
     table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
     pq.write_table(table, folder / SIDECAR, compression="zstd")
-    return shard_stats(
+    write_answers([row["answer"] for row in rows if row["answer"]], folder / ANSWERS_FILE)
+    stats = shard_stats(
         number, reasons, details, size=measured.bytes_fetched, sha256=sha256 if rows else None
     )
+    return dataclasses.replace(stats, opted_out=reported_opt_outs(rows) or UNSET)
 
 
 class _Scaled:
@@ -187,18 +202,19 @@ def _spread(images: SharedImages, measured: Measured) -> Measured:
     return Measured(columns, places, measured.bytes_fetched)
 
 
-def _bodies(pairs: pa.Table, settings: FetchSettings, nearly_taken: Event) -> Iterator[Fetched]:
+def _bodies(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> Iterator[Fetched]:
     """What is stored in shards already, then what is fetched."""
+    how = settings.fetch, nearly_taken, settings.blocklists.of_url
     if "source_path" not in pairs.column_names:
-        yield from fetch_all(pairs["url"].to_pylist(), settings, nearly_taken)
+        yield from fetch_all(pairs["url"].to_pylist(), *how)
         return
     stored = pairs["source_path"].is_valid().to_numpy()
     for rows in filter(len, (np.flatnonzero(stored), np.flatnonzero(~stored))):
         part = pairs.take(pa.array(rows))
         if stored[rows[0]]:
-            bodies = stored_bodies(part, settings.max_image_bytes)
+            bodies = stored_bodies(part, settings.fetch.max_image_bytes)
         else:
-            bodies = fetch_all(part["url"].to_pylist(), settings, nearly_taken)
+            bodies = fetch_all(part["url"].to_pylist(), *how)
         for fetched in bodies:
             yield dataclasses.replace(fetched, index=int(rows[fetched.index]))
     nearly_taken.set()
@@ -220,9 +236,9 @@ def _add_samples(
     """
     columns = measured.columns
     kept = np.flatnonzero(verdicts.reasons.is_null().to_numpy(zero_copy_only=False))
-    names = [name for name in ("key", "url", "caption", PAGE_URL) if name in pairs.column_names]
+    names = [name for name in _OF_SOURCE if name in pairs.column_names]
     texts = pairs.select(names).take(pa.array(kept)).to_pylist()
-    measures = [name for name in verdicts.measures if name in SHARD_SCHEMA.names]
+    measures = [name for name in verdicts.measures if name in (*SHARD_SCHEMA.names, "answer")]
 
     def encode(wanted: Iterable[int]) -> Iterable[Encoded | None]:
         bodies = ((columns["image"][at], spool.get(measured.places[at])) for at in wanted)
@@ -236,7 +252,7 @@ def _add_samples(
             unwritable.append(int(row))
             continue
         sample = (
-            {PAGE_URL: None}
+            dict.fromkeys(_OF_SOURCE)
             | text
             | {
                 "status": "success",
@@ -250,9 +266,19 @@ def _add_samples(
                 **{name: verdicts.measures[name][row].as_py() for name in measures},
             }
         )
+        _add_statements(sample)
         tar.add_sample(sample, encoded.body, encoded.extension)
         rows.append(sample)
     return rows, unwritable
+
+
+def _add_statements(sample: dict[str, Any]) -> None:
+    """Completes what is stated of a sample: by its page, and of where its image is from."""
+    sample["page_license"] = sample.pop(SOURCE_LICENSE)
+    opt_outs = (sample.pop(SOURCE_OPTED_OUT), sample["opted_out"])
+    sample["opted_out"] = joined_opt_outs(",".join(filter(None, opt_outs)).split(","))
+    if sample["answer"]:
+        sample["answer"] |= {"key": sample["key"], "url": sample["url"]}
 
 
 def _write_rejects(

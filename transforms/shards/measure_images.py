@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.columns import reasons as r
+from transforms.columns.opt_outs import OPT_OUTS
 from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import Image, Unusable, examine, examine_all
@@ -26,6 +27,7 @@ from transforms.shards.blocked_images import blocked_by
 from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
+from transforms.shards.stated_wishes import StatedWishes
 from transforms.storage.broken_files import broken_file
 from transforms.storage.files import open_to_read
 from transforms.workers.threads import THREADS
@@ -101,8 +103,10 @@ class _Looks:
         spool: Spool,
         scores: ImageScores,
         search: EvaluationSearch,
+        wishes: StatedWishes,
         blocklists: Blocklists,
     ) -> None:
+        self._wishes = wishes
         self._blocklists = blocklists
         self.columns, self.places = columns, [(0, 0)] * size
         self._spool, self._scores, self._search = spool, scores, search
@@ -137,6 +141,7 @@ class _Looks:
 
     def _look_in_turn(self, group: list[Fetched]) -> None:
         try:
+            group = [fetched for fetched in group if self._is_wanted(fetched)]
             bodies = [fetched.body or b"" for fetched in group]
             images = examine_all(bodies, keep_grey=self._search.index is not None)
             rows = [fetched.index for fetched in group]
@@ -152,6 +157,14 @@ class _Looks:
             self._errors.append(error)
         finally:
             self._room.release()
+
+    def _is_wanted(self, fetched: Fetched) -> bool:
+        """Whether nothing is known of an owner who does not want this image used."""
+        opt_out = self._wishes.note(fetched)
+        if opt_out:
+            self.columns["reason"][fetched.index] = r.OPTED_OUT
+            self.columns["detail"][fetched.index] = opt_out
+        return not opt_out
 
     def _put(self, row: int, body: bytes, image: Image | Unusable) -> None:
         columns = self.columns
@@ -171,31 +184,33 @@ class _Looks:
 
 def measure_images(
     bodies: Iterable[Fetched],
-    size: int,
     spool: Spool,
     count: Callable[[int], None],
     scores: ImageScores,
     search: EvaluationSearch,
+    wishes: StatedWishes,
     blocklists: Blocklists = NO_LISTS,
 ) -> Measured:
     """Looks at each image as it arrives and puts its bytes aside.
 
     Args:
-      size: how many there are. count: told with each how many are done, or have failed.
+      count: told with each how many are done, or have failed.
       scores: what scores those that came, while others still come.
       search: what looks for evaluation images near to them.
+      wishes: of so many images; what their owners state is noted there.
       blocklists: an image on one of them is `blocked`, and neither scored nor compared.
     """
     names = ("width", "height", "phash", "sha256", "reason", "detail", "image")
+    size = wishes.size
     columns: dict[str, list[Any]] = {name: [None] * size for name in names}
     bytes_fetched = bytes_held = 0
-    with _Looks(columns, size, spool, scores, search, blocklists) as looks:
+    with _Looks(columns, size, spool, scores, search, wishes, blocklists) as looks:
         group: list[Fetched] = []
         for done, fetched in enumerate(bodies, 1):
             count(done - scores.waiting)
             if fetched.body is None:
-                columns["reason"][fetched.index] = r.FETCH_FAILED
-                columns["detail"][fetched.index] = fetched.detail
+                columns["reason"][fetched.index] = _why_missing(fetched)
+                columns["detail"][fetched.index] = fetched.listed or fetched.detail
                 continue
             group.append(fetched)
             bytes_held += len(fetched.body)
@@ -206,6 +221,12 @@ def measure_images(
             looks.take(group)
         looks.finish()
     return Measured(columns, looks.places, bytes_fetched + bytes_held)
+
+
+def _why_missing(fetched: Fetched) -> str:
+    if fetched.listed:
+        return r.BLOCKED
+    return r.OPTED_OUT if fetched.detail in OPT_OUTS else r.FETCH_FAILED
 
 
 class Judged(NamedTuple):

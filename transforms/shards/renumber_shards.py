@@ -119,6 +119,9 @@ def _bring(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
     if new < old:  # it holds something
         move(places.sidecar(old), places.sidecar(new))
         move(places.tar(old), places.tar(new))
+        if exists(places.answers(old)):
+            move(places.answers(old), places.answers(new))
+            remove(places.answers(old))
         remove(places.sidecar(old))
         remove(places.tar(old))
     _copy_shared(aside, places, new, new)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec import UNSET
 
 from transforms.columns.reasons import STEP_OF_TAKEDOWNS, TAKEN_DOWN
 from transforms.columns.rejects import REJECTED, rejected_rows, without_contents
@@ -23,6 +24,7 @@ from transforms.shards.listed_pairs import Taken, keys_of
 from transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from transforms.shards.shard_places import ShardPlaces
 from transforms.shards.shard_stats import ShardStats, shard_stats
+from transforms.shards.stated_wishes import reported_opt_outs
 from transforms.storage.documents import read_document
 from transforms.storage.files import (
     exists,
@@ -69,23 +71,39 @@ class Rewriting:
             folder = Path(name)
             rejected = self._rejected_aside(places, shard, folder)
             left, sha256 = self._files_aside(places, shard, folder)
+            opted_out = reported_opt_outs(left.select(["opted_out"]).to_pylist())
             reasons, details = (rejected[name].to_pylist() for name in ("reason", "detail"))
             stats = shard_stats(
                 shard,
-                [*reasons, *[None] * left],
-                [*details, *[None] * left],
+                [*reasons, *[None] * len(left)],
+                [*details, *[None] * len(left)],
                 size=old.bytes_downloaded,
                 sha256=sha256,
             )
+            stats = replace(stats, opted_out=opted_out or UNSET)
             publish(folder / "rejected", places.rejected(shard))
-            if left:
+            if len(left):
                 publish(folder / "sidecar", places.sidecar(shard))
                 publish(folder / "tar", places.tar(shard))
             else:
                 remove(places.sidecar(shard))
                 remove(places.tar(shard))
+            self._rewrite_answers(places.answers(shard), folder / "answers")
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         return stats
+
+    def _rewrite_answers(self, path: str, aside: Path) -> None:
+        """Takes out where the images of the pairs are from."""
+        if not exists(path):
+            return
+        with open_to_read(path) as source:
+            answers = pq.read_table(source)
+        left = answers.filter(self.taken.details_of(keys_of(answers["key"])).is_null())
+        if not len(left):
+            remove(path)
+        elif len(left) < len(answers):
+            pq.write_table(left, aside, compression="zstd")
+            publish(aside, path)
 
     def _rejected_aside(self, places: ShardPlaces, shard: int, folder: Path) -> pa.Table:
         with open_to_read(places.rejected(shard)) as source:
@@ -148,13 +166,16 @@ class Rewriting:
         ]
         return self._forgotten(pa.record_batch(columns, schema=rows.schema), which)
 
-    def _files_aside(self, places: ShardPlaces, shard: int, folder: Path) -> tuple[int, str | None]:
-        """Writes sidecar and tar; gives how many pairs are left, and the tar's SHA-256."""
+    def _files_aside(
+        self, places: ShardPlaces, shard: int, folder: Path
+    ) -> tuple[pa.Table, str | None]:
+        """Writes sidecar and tar; gives the rows that are left, and the tar's SHA-256."""
         kept = self._sidecar(places, shard)
         rows = kept.filter(self.taken.details_of(keys_of(kept["key"])).is_null())
+        rows = as_columns(rows, SHARD_SCHEMA)
         if not len(rows):
-            return 0, None
-        pq.write_table(rows.cast(SHARD_SCHEMA), folder / "sidecar", compression="zstd")
+            return rows, None
+        pq.write_table(rows, folder / "sidecar", compression="zstd")
         wanted = set(rows["key"].to_pylist())
         with open_to_read(places.tar(shard)) as source, (folder / "tar").open("wb") as sink:
             writer = TarWriter(sink)
@@ -164,7 +185,7 @@ class Rewriting:
                     writer.add((member.name, source.read(member.size)))
             sha256 = writer.finish()
         _check(folder, wanted, sha256)
-        return len(rows), sha256
+        return rows, sha256
 
     def dropped_file(self, path: str) -> None:
         """Marks the rows of a file of `rejected/`."""
@@ -193,13 +214,18 @@ class Rewriting:
 
 def as_rejected(rows: pa.Table) -> pa.Table:
     """Rows of `rejected/` with all columns that this version has."""
+    return as_columns(rows, REJECTED)
+
+
+def as_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows of this or an older version with all columns of a schema; null where they have none."""
     columns = [
         rows[field.name].cast(field.type)
         if field.name in rows.column_names
         else pa.nulls(len(rows), field.type)
-        for field in REJECTED
+        for field in schema
     ]
-    return pa.table(columns, schema=REJECTED)
+    return pa.table(columns, schema=schema)
 
 
 def batches_of(path: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

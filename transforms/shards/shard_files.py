@@ -32,6 +32,10 @@ SHARD_SCHEMA = pa.schema(
         ("evaluation_set", pa.string()),
         ("evaluation_image", pa.string()),
         ("evaluation_distance", pa.float64()),
+        ("page_license", pa.string()),
+        ("web_statement", pa.string()),
+        ("usage_terms", pa.string()),
+        ("opted_out", pa.string()),  # details, comma-separated, where these are only reported
     ]
 )
 # What KEY.json has.

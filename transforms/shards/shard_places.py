@@ -58,5 +58,12 @@ class ShardPlaces:
     def _kind(self, shard: int) -> str:
         return "holdout" if shard >= HOLDOUT else "images"
 
+    def answers(self, shard: int) -> str:
+        """The answers by which its images came. It is in a folder of its own, since readers of
+        sidecars take all of `shards/*.parquet`. A shard of which no kept image was fetched has
+        none."""
+        kind = "holdout-" if shard >= HOLDOUT else ""
+        return f"{self.out}/answers/{kind}{shard_name(shard)}_answers.parquet"
+
     def _stem(self, shard: int) -> str:
         return f"{self.folders[shard >= HOLDOUT]}/{shard_name(shard)}"

@@ -27,6 +27,7 @@ class ShardStats:
       sha256: of the tar, in hex; None where nothing is kept, and so there is none.
       shard: its number in its folder. holdout: true in the folder of what is held out.
       status_dict: how many pairs came to each end: `success`, or `reason: detail`.
+      opted_out: how many that are kept state each wish that is only reported.
       connections: that the worker had open at once while it wrote the shard; limited_by: what
         limited them at its end. Neither is in the file, which would differ from run to run.
     """
@@ -41,6 +42,7 @@ class ShardStats:
     status_dict: dict[str, int]
     successes: int
     holdout: bool | UnsetType = UNSET
+    opted_out: dict[str, int] | UnsetType = UNSET
     connections: int | UnsetType = UNSET
     limited_by: str | UnsetType = UNSET
 

@@ -18,6 +18,7 @@ from transforms.decontamination.evaluation_index import EvaluationIndex, open_in
 from transforms.decontamination.overlap_measure import OverlapMeasure
 from transforms.fetching.fetcher import connections_open
 from transforms.shards.build_shard import (
+    ANSWERS_FILE,
     RECORD,
     REJECTS,
     SIDECAR,
@@ -140,11 +141,14 @@ class ShardWriter:
         if stats.successes:
             claim.publish(folder / SIDECAR, places.sidecar(shard))
             claim.publish(folder / TAR, places.tar(shard))
+        if (folder / ANSWERS_FILE).exists():
+            claim.publish(folder / ANSWERS_FILE, places.answers(shard))
         if not is_local(self.out):
             claim.check()
         if not stats.successes:  # a killed attempt may have been given images
             remove(places.sidecar(shard))
             remove(places.tar(shard))
+            remove(places.answers(shard))
         write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
 

@@ -24,7 +24,7 @@ def test_none_and_some(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "body", "said"),
     [
-        ("gone", None, "there is no blocklist"),
+        ("gone", None, "cannot be read: there is no such file; give files"),
         ("bad", "example.com\n", "bad, line 1: 'example.com' does not begin with any of host:, "),
         ("empty", "", "has no entry"),
         ("pdq", f"pdq:{'0' * 64}", "need the package pdqhash: pip install pdqhash"),
@@ -43,8 +43,9 @@ def test_what_cannot_be_used_is_one_line(
 
 
 def test_a_folder_is_no_list(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no blocklist"):
-        found(tmp_path)
+    for path in (tmp_path, "/dev/zero"):
+        with pytest.raises(UsageError, match="there is no such file"):
+            found(path)
 
 
 def test_two_of_one_name_and_too_many_are_refused(tmp_path: Path) -> None:

@@ -73,10 +73,10 @@ def test_kept_inputs_come_back_in_order_and_twice(tokenizer, fitting: int):
 
 
 def test_inputs_reach_their_device_whole(device, tokenizer):
-    gpu = device.type == "cuda"
+    gpu = 0 if device.type == "cuda" else None
     batch = Batch(np.zeros((6, 4, 4, 3), np.uint8), TEXTS, Position())
-    inputs = to_inputs(batch, tokenizer, SETTINGS, pinned=gpu)
-    assert inputs.pixels.is_pinned() == gpu
+    inputs = to_inputs(batch, tokenizer, SETTINGS, gpu=gpu)
+    assert inputs.pixels.is_pinned() == (gpu is not None)
     placed = on_device(inputs, device)
     for theirs, ours in ((placed, inputs), (on_device(placed, device), placed)):
         assert torch.equal(theirs.pixels.cpu(), ours.pixels.cpu())

@@ -73,6 +73,8 @@ def test_texts_and_keys(lists: Blocklists) -> None:
     assert lists.of_pairs(urls, texts, keys).to_pylist() == expected
     words = np.array([4, 3, 1, 1], np.int32)
     assert lists.of_pairs(urls, texts, keys, words).to_pylist() == expected
+    words[0] = 0  # of a malformed pair, whose text is not looked at
+    assert lists.of_pairs(urls, texts, keys, words).to_pylist() == [None, *expected[1:]]
     assert lists.of_pairs(urls.slice(4), texts.slice(4), keys[4:]).to_pylist() == []
 
 

@@ -6,6 +6,7 @@ from transforms.columns import reasons
 CONTRACT = (
     "broken_input",  # a file
     "broken_page",  # of an input of pages, before there is a pair
+    "opted_out",  # of a page or an image
     "malformed_pair",
     "blocked",  # by host, URL or text
     "duplicate_pair",
@@ -53,6 +54,13 @@ def test_each_constant_is_named_after_its_reason() -> None:
     }
     assert {name: name.lower() for name in constants} == constants
     assert set(constants.values()) == set(reasons.REASONS)
+
+
+def test_what_owners_do_not_want_used_is_so_in_both_planes() -> None:
+    assert reasons.STEP_OF_TEXTS["opted_out"] == "pairs"
+    assert reasons.STEP_OF_IMAGES["opted_out"] == "wishes"
+    steps = [*reasons.STEPS]
+    assert steps.index("fetch") < steps.index("wishes") < steps.index("decode")
 
 
 def test_details_of_broken_input_are_those_that_are_given() -> None:

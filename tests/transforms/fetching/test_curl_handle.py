@@ -13,7 +13,7 @@ from tests.support.certificates import Authority
 from tests.support.serving import serving
 from transforms.fetching.fetch import FETCH_DETAILS, FetchSettings, fetch_all
 
-HOW = FetchSettings(allow_private_addresses=True, timeout_s=10.0, retries=0)
+HOW = FetchSettings(robots_txt=False, allow_private_addresses=True, timeout_s=10.0, retries=0)
 
 
 class _Hello(http.server.BaseHTTPRequestHandler):

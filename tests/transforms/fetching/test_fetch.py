@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.serving import serving
+from transforms.columns.opt_outs import OPT_OUTS
 from transforms.fetching import curl_handle as transfer
 from transforms.fetching.fetch import FETCH_DETAILS, Fetched, FetchSettings, fetch_all
 
 QUICK = FetchSettings(
-    allow_private_addresses=True, timeout_s=1.0, retries=0, max_image_bytes=50_000
+    robots_txt=False, allow_private_addresses=True, timeout_s=1.0, retries=0, max_image_bytes=50_000
 )
 WIDE = dataclasses.replace(QUICK, connections=16, connections_per_host=16)
 WIDE_PATIENT = dataclasses.replace(WIDE, retries=1, connections_per_host=1, timeout_s=3.0)
@@ -31,7 +32,7 @@ def web() -> Iterator[BadWeb]:
 def fetch_one(url: str, how: FetchSettings = QUICK) -> Fetched:
     [fetched] = fetch_all([url], how)
     assert fetched.index == 0
-    assert (fetched.body is None) == (fetched.detail in FETCH_DETAILS)
+    assert (fetched.body is None) == (fetched.detail in {*FETCH_DETAILS, *OPT_OUTS})
     return fetched
 
 

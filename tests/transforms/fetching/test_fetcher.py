@@ -20,7 +20,7 @@ from transforms.fetching.connection_limit import ConnectionLimit
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
 from transforms.fetching.fetcher import connections_open
 
-HOW = FetchSettings(allow_private_addresses=True, timeout_s=5.0, retries=0)
+HOW = FetchSettings(robots_txt=False, allow_private_addresses=True, timeout_s=5.0, retries=0)
 
 
 @pytest.fixture
@@ -149,9 +149,9 @@ import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 from collections import Counter
 from transforms.fetching.fetch import FetchSettings, fetch_all
-how = FetchSettings(allow_private_addresses=True, retries=0, connections_per_host=8)
+how = dict(robots_txt=False, allow_private_addresses=True, retries=0, connections_per_host=8)
 urls = [f"http://127.0.{n % 9}.{n % 200 + 1}:{sys.argv[1]}/hang/0.02" for n in range(1500)]
-print(sorted(Counter(end.detail for end in fetch_all(urls, how)).items(), key=str))
+print(sorted(Counter(end.detail for end in fetch_all(urls, FetchSettings(**how))).items(), key=str))
 print(len(os.listdir("/proc/self/fd")) < 256)
 """
 

@@ -3,11 +3,14 @@
 import dataclasses
 import itertools
 import select
+import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
+import pycares
 import pytest
 
 from tests.support.bad_web import BadWeb, bad_web
@@ -17,7 +20,13 @@ from transforms.fetching.fetch import FetchSettings, fetch_all
 from transforms.fetching.host_names import HostNames
 from transforms.fetching.host_queue import Job
 
-HOW = FetchSettings(allow_private_addresses=True, connections=100, connect_timeout_s=1.0, retries=0)
+HOW = FetchSettings(
+    robots_txt=False,
+    allow_private_addresses=True,
+    connections=100,
+    connect_timeout_s=1.0,
+    retries=0,
+)
 
 
 class Watched:
@@ -116,6 +125,43 @@ def test_a_name_server_that_slows_down_loses_no_name(server: NameServer):
     details = [detail for _, detail in watched.look_up([job(name) for name in names])]
     watched.names.close()
     assert Counter(details) == {None: 50, "dns": 1}
+
+
+class OneKind:
+    """Stands where c-ares stands, which says that there is no address of any kind where the name
+    server said so of one, and the question for the other was lost."""
+
+    family: socket.AddressFamily | None = None  # of the name's address
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def getaddrinfo(self, *_: object, family: int, callback: Callable, **__: object) -> None:
+        if family != self.family:
+            callback(None, pycares.errno.ARES_ENODATA)
+            return
+        node = SimpleNamespace(addr=(b"127.0.0.1", 0), ttl=300)
+        callback(SimpleNamespace(nodes=[node], cnames=[]), None)
+
+    def query(self, *_: object, **__: object) -> None:
+        pass
+
+    process_fd = close = query
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, None])
+def test_each_kind_of_address_is_asked_for_before_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, family: socket.AddressFamily | None
+):
+    monkeypatch.setattr(OneKind, "family", family)
+    monkeypatch.setattr(host_names.pycares, "Channel", OneKind)
+    watched = Watched(timeout_s=1.0)
+    ((_, detail),) = watched.look_up([job("a.example")])
+    assert detail == (None if family else "dns")
+
+
+def test_a_name_without_an_address_leads_nowhere(watched: Watched):
+    assert [detail for _, detail in watched.look_up([job("bare.example")])] == ["dns"]
 
 
 def test_a_name_that_was_lost_in_time_is_asked_for_again(server: NameServer, watched: Watched):

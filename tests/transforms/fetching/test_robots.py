@@ -1,4 +1,4 @@
-"""robots.txt and X-Robots-Tag: what they mean, and that the fetcher asks and obeys."""
+"""robots.txt: what it means, and that the fetcher asks and obeys."""
 
 import dataclasses
 import socket
@@ -9,7 +9,7 @@ import pytest
 from tests.support.small_web import SmallWeb, small_web
 from transforms.fetching import routes
 from transforms.fetching.fetch import FetchSettings, fetch_all
-from transforms.fetching.robots import Robots, RobotsCache, is_disallowed, read_robots
+from transforms.fetching.robots import PolicyCache, Robots, read_robots
 
 POLITE = FetchSettings(
     allow_private_addresses=True, robots_txt=True, retries=0, timeout_s=2.0, connections_per_host=2
@@ -21,12 +21,11 @@ Allow: /private/open
 User-agent: *
 Disallow: /
 """
-DIRECTIVES = FetchSettings().directives
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "ROBOTS", RobotsCache())
+    monkeypatch.setattr(routes, "ROBOTS", PolicyCache[Robots]())
 
 
 def details(web: SmallWeb, *paths: str, how: FetchSettings = POLITE) -> list[str | None]:
@@ -38,9 +37,9 @@ def test_rules_are_asked_for_once_and_obeyed() -> None:
     with small_web() as web:
         web.files = {"/robots.txt": RULES, "/a": b"x", "/private/a": b"x", "/private/open": b"x"}
         asked = details(web, "/a", "/private/a", "/private/open", "/a?1", "/private/b")
-        assert asked == [None, "robots", None, "http_404", "robots"]
-        assert details(web, "/private/c", "/a") == ["robots", None]  # another shard
-        assert web.requests.count("/robots.txt") == 1
+        assert asked == [None, "robots_txt", None, "http_404", "robots_txt"]
+        assert details(web, "/private/c", "/a") == ["robots_txt", None]  # another shard
+        assert web.wishes_asked == ["/robots.txt"]
         assert not any("/private/a" in path or "/private/b" in path for path in web.requests)
 
 
@@ -48,7 +47,7 @@ def test_another_token_is_another_fetcher() -> None:
     with small_web() as web:
         web.files = {"/robots.txt": RULES, "/a": b"x"}
         other = dataclasses.replace(POLITE, user_agent_token="other")
-        assert details(web, "/a", how=other) == ["robots"]
+        assert details(web, "/a", how=other) == ["robots_txt"]
 
 
 def test_without_the_flag_nobody_asks() -> None:
@@ -57,7 +56,7 @@ def test_without_the_flag_nobody_asks() -> None:
         assert details(web, "/private/a", how=dataclasses.replace(POLITE, robots_txt=False)) == [
             None
         ]
-        assert web.requests == ["/private/a"]
+        assert (web.requests, web.wishes_asked) == (["/private/a"], [])
 
 
 def test_no_rules_allow_all_and_a_host_that_is_not_there_keeps_its_own_detail() -> None:
@@ -87,7 +86,7 @@ def test_the_rules_of_the_host_that_a_redirect_leads_to() -> None:
         target = second.url.replace("/", "%2F")
         urls = [f"{first.url}/to/{target}%2Fprivate%2Fa", f"{first.url}/to/{target}%2Fa"]
         ended = {end.index: end.detail for end in fetch_all(urls, POLITE)}
-        assert ended == {0: "robots", 1: None}
+        assert ended == {0: "robots_txt", 1: None}
         assert "/private/a" not in second.requests
 
 
@@ -101,7 +100,7 @@ def test_a_way_up_and_down_is_the_folder_that_it_leads_to() -> None:
     with small_web() as web:
         web.files = {"/robots.txt": RULES, "/private/a": b"x", "/a": b"x"}
         asked = details(web, "/x/../private/a", "/x/%2e%2e/private/a", "/private/../a")
-        assert asked == ["robots", "robots", None]
+        assert asked == ["robots_txt", "robots_txt", None]
 
 
 def test_a_crawl_delay_is_kept() -> None:
@@ -117,9 +116,10 @@ def test_a_crawl_delay_is_kept() -> None:
     [
         *((f"http_{status}", None) for status in (400, 401, 403, 404, 410, 451)),
         *(
-            (detail, "robots")
-            for detail in ("http_429", "http_500", "http_503", "reset", "too_large")
+            (detail, "no_robots_txt")
+            for detail in ("http_429", "http_500", "http_503", "reset", "bad_redirect")
         ),
+        ("too_many_redirects", None),
         *((detail, detail) for detail in ("dns", "refused", "timeout", "tls", "forbidden_address")),
     ],
 )
@@ -150,7 +150,7 @@ def test_rubbish_forbids_nothing(body: bytes) -> None:
 )
 def test_which_group_counts(text: str, forbidden: bool) -> None:
     robots = read_robots(text.encode(), None, "AlignSet")
-    assert robots.refusal_of("http://a.org/x") == ("robots" if forbidden else None)
+    assert robots.refusal_of("http://a.org/x") == ("robots_txt" if forbidden else None)
 
 
 def test_the_rules_of_others_are_not_kept() -> None:
@@ -161,7 +161,7 @@ def test_the_rules_of_others_are_not_kept() -> None:
     robots = read_robots((mine + names + rules).encode(), None, "alignset")
     assert robots.size == len("disallow: /mine" + "disallow: /more")
     robots = read_robots((names + "User-agent: alignset\n" + rules).encode(), None, "alignset")
-    assert robots.refusal_of("http://a.org/7") == "robots"
+    assert robots.refusal_of("http://a.org/7") == "robots_txt"
     assert robots.refusal_of("http://a.org/x") is None
 
 
@@ -169,18 +169,18 @@ def test_more_wildcards_than_can_be_looked_for() -> None:
     rule = "Allow: /*" + "a" * 90 + "b"
     robots = read_robots("\n".join(["User-agent: *", *[rule] * 2000]).encode(), None, "alignset")
     assert robots.refusal_of("http://a.org/" + "a" * 100) is None
-    assert robots.refusal_of("http://a.org/" + "a" * 1000) == "robots"
+    assert robots.refusal_of("http://a.org/" + "a" * 1000) == "robots_txt"
 
 
 def test_only_the_first_500_kib_are_read() -> None:
     text = b"User-agent: *\nDisallow: /a\n" + b"\n" * 512_000 + b"Disallow: /b\n"
     robots = read_robots(text, None, "alignset")
-    assert robots.refusal_of("http://a.org/a") == "robots"
+    assert robots.refusal_of("http://a.org/a") == "robots_txt"
     assert robots.refusal_of("http://a.org/b") is None
 
 
 def test_a_cache_that_forgets() -> None:
-    cache = RobotsCache()
+    cache = PolicyCache[Robots]()
     assert cache.get("http://a", "alignset") is None
     cache.put("http://a", "alignset", Robots(None))
     assert cache.get("http://a", "alignset") == Robots(None)
@@ -192,7 +192,7 @@ def test_a_cache_that_forgets() -> None:
 
 def test_a_cache_of_long_files() -> None:
     """20,000 of 500 KiB would take 400 GB, parsed; what is put again counts once."""
-    cache = RobotsCache()
+    cache = PolicyCache[Robots]()
     long = Robots(None, size=512_000)
     for number in [0] * 20 + [*range(20)]:
         cache.put(str(number), "alignset", long)
@@ -204,32 +204,43 @@ def test_a_cache_of_long_files() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "disallowed"),
+    ("path", "refusal"),
     [
-        ("X-Robots-Tag: noai", True),
-        ("x-robots-tag:NoImageAI", True),
-        ("X-Robots-Tag: nofollow, noindex", True),
-        ("X-Robots-Tag: noimageindex", True),
-        ("X-Robots-Tag: alignset: noai", True),
-        ("X-Robots-Tag: AlignSet: nofollow, noai", True),
-        ("X-Robots-Tag: otherbot: noai", False),
-        ("X-Robots-Tag: otherbot: noai, alignset: noindex", True),
-        ("X-Robots-Tag: alignset: all, otherbot: noai", False),
-        ("X-Robots-Tag: unavailable_after: 25 Jun 2026 15:00:00 PST, noai", True),
-        ("X-Robots-Tag: max-snippet: 20", False),
-        ("X-Robots-Tag: nofollow", False),
-        ("X-Robots-Tag:", False),
-        ("X-Robots: noai", False),
-        ("X-Other: noai", False),
+        ("/test", "content_usage"),
+        ("/never/test", "robots_txt"),
+        ("/ai-ok/test", None),
+        ("/ai-ok/not/test", "content_usage"),
+        ("/unknown/test", None),
+        ("/both/test", "content_usage"),
+        ("/x.gif", "content_usage"),
     ],
 )
-def test_x_robots_tag(header: str, disallowed: bool) -> None:
-    lines = [b"HTTP/1.1 200 OK\r\n", header.encode() + b"\r\n", b"\r\n"]
-    assert is_disallowed(lines, "alignset", DIRECTIVES) == disallowed
+def test_content_usage_of_the_longest_path(path: str, refusal: str | None) -> None:
+    text = """User-Agent: *
+Allow: /
+Disallow: /never/
+Content-Usage: train-ai=n
+Content-Usage: /ai-ok/ train-ai=y
+CONTENT-USAGE : /ai-ok/not/\ttrain-ai=n # for now
+Content-Usage: /unknown/ search=n
+Content-Usage: /both/ train-ai=y
+Content-Usage: /both/ train-ai=n
+
+User-Agent: other
+Content-Usage: train-ai=y
+"""
+    robots = read_robots(text.encode(), None, "alignset", frozenset({"train-ai"}))
+    assert robots.refusal_of(f"http://a.org{path}") == refusal
+    fetched = None if refusal == "content_usage" else refusal
+    assert read_robots(text.encode(), None, "alignset").refusal_of(f"http://a.org{path}") == fetched
+    other = read_robots(text.encode(), None, "other", frozenset({"train-ai"}))
+    assert other.refusal_of(f"http://a.org{path}") is None
 
 
-def test_the_directives_of_the_flag() -> None:
-    assert {"noai", "noimageai", "noindex", "noimageindex"} == DIRECTIVES
-    assert FetchSettings(disallowed_header_directives="").directives == frozenset()
-    as_img2dataset_has_it = FetchSettings(disallowed_header_directives='["noai", "noimageai"]')
-    assert as_img2dataset_has_it.directives == {"noai", "noimageai"}
+@pytest.mark.parametrize(
+    "rule", ["train-ai=n,", "Train-AI=n", "/x", "/x train-ai", "train-ai", "", "train-ai = n"]
+)
+def test_a_content_usage_that_breaks_the_grammar_says_nothing(rule: str) -> None:
+    text = f"User-Agent: *\nContent-Usage: {rule}\n".encode()
+    robots = read_robots(text, None, "alignset", frozenset({"train-ai"}))
+    assert robots.refusal_of("http://a.org/x") is None

@@ -18,6 +18,8 @@ from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.measure_images import ImageRules, judge_images, measure_images, stored_bodies
 from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
+from transforms.shards.stated_wishes import StatedWishes
+from transforms.wishes.wish_settings import WishSettings
 
 MEASURE = PerceptualMeasure()
 RULES = ImageRules(min_side=200, max_aspect=3.0, min_evaluation_distance=1)
@@ -52,7 +54,8 @@ def judged(bodies: list[Fetched], evaluation: list[int], folder: Path):
     size = {"min_side": RULES.min_side, "max_aspect": RULES.max_aspect}
     search = EvaluationSearch(index, len(bodies), **size)
     with ImageScores(None, spool, **size) as scores:
-        measured = measure_images(bodies, len(bodies), spool, lambda done: None, scores, search)
+        wishes = StatedWishes(WishSettings(), len(bodies))
+        measured = measure_images(bodies, spool, lambda done: None, scores, search, wishes)
         unsafe = scores.finish(measured.columns, lambda waiting: None)
     result = judge_images(measured, RULES, search, spool, unsafe)
     spool.close()

@@ -1,0 +1,164 @@
+"""What hosts wish, asked of real servers: robots.txt, tdmrep.json and the headers of answers."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import quote
+
+import pytest
+
+from tests.support.bad_web import BODY, BadWeb, bad_web
+from tests.support.small_web import SmallWeb, small_web
+from transforms.fetching import routes
+from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
+from transforms.fetching.robots import PolicyCache
+
+HOW = FetchSettings(allow_private_addresses=True, retries=0, timeout_s=5.0)
+REPORT = replace(HOW, unwished="report")
+TDMREP = replace(HOW, tdmrep_json=True)
+WISHES = (routes.ROBOTS_PATH, routes.TDMREP_PATH)
+RULES = b"User-agent: *\nDisallow: /private/\nContent-Usage: /art/ train-ai=n\n"
+RESERVED = json.dumps([{"location": "/r/", "tdm-reservation": 1}]).encode()
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "ROBOTS", PolicyCache())
+    monkeypatch.setattr(routes, "TDMREP", PolicyCache())
+
+
+@pytest.fixture(scope="module")
+def bad() -> Iterator[BadWeb]:
+    with bad_web() as server:
+        yield server
+
+
+@pytest.fixture
+def web() -> Iterator[SmallWeb]:
+    with small_web() as server:
+        server.files = {"/robots.txt": RULES, "/.well-known/tdmrep.json": RESERVED}
+        server.files |= dict.fromkeys(("/a", "/private/a", "/art/a", "/r/a", "/r/free"), b"x")
+        server.headers = {"/r/free": {"TDM-Reservation": "0"}}
+        yield server
+
+
+def fetched(urls: list[str], how: FetchSettings = HOW) -> list[Fetched]:
+    return sorted(fetch_all(urls, how), key=lambda one: one.index)
+
+
+def outcomes(web: SmallWeb, how: FetchSettings) -> dict[str, str | None]:
+    paths = [path for path in web.files if path not in WISHES]
+    ends = fetched([web.url + path for path in paths], how)
+    return {path: one.detail for path, one in zip(paths, ends, strict=True)}
+
+
+SAID = [
+    ("X-Robots-Tag=noai", "x_robots_tag"),
+    ("x-robots-tag=alignset%3A+noindex", "x_robots_tag"),
+    ("X-Robots-Tag=bot%3A+noai", None),
+    ("tdm-reservation=1", "tdm_reservation"),
+    ("tdm-reservation=0", None),
+    ("Content-Usage=train-ai%3Dn", "content_usage"),
+    ("Content-Usage=train-ai%3Dn%2C", None),
+    ("Content-Usage=search%3Dn", None),
+]
+
+
+@pytest.mark.parametrize(("query", "detail"), SAID)
+def test_headers_of_an_answer_and_of_a_redirect(
+    bad: BadWeb, query: str, detail: str | None
+) -> None:
+    urls = [f"{bad.url}/says?{query}", f"{bad.url}/says?{query}&to={quote(bad.url)}/ok"]
+    assert [one.detail for one in fetched(urls)] == [detail] * 2
+    reported = fetched(urls, REPORT)
+    assert [(one.body, one.detail) for one in reported] == [(BODY, None)] * 2
+    assert [one.opted_out for one in reported] == [(detail,) if detail else ()] * 2
+    off = replace(HOW, disallowed_header_directives="", tdm_reservation=False, content_usage="")
+    assert [one.detail for one in fetched(urls, off)] == [None] * 2
+
+
+def test_what_is_no_image_anyway_keeps_its_own_detail(bad: BadWeb) -> None:
+    assert [one.detail for one in fetched([f"{bad.url}/status/404?x"])] == ["http_404"]
+
+
+def test_by_default_robots_txt_is_asked_for_once_and_tdmrep_json_not_at_all(web: SmallWeb) -> None:
+    ends = {"/a": None, "/private/a": "robots_txt", "/art/a": "content_usage"}
+    assert outcomes(web, HOW) == {**ends, "/r/a": None, "/r/free": None}
+    assert web.wishes_asked == ["/robots.txt"]
+    assert sorted(web.requests) == ["/a", "/r/a", "/r/free"]
+    assert outcomes(web, HOW) == {**ends, "/r/a": None, "/r/free": None}  # another shard
+    assert web.wishes_asked == ["/robots.txt"]
+
+
+def test_tdmrep_json_is_asked_for_once_and_an_answer_comes_before_it(web: SmallWeb) -> None:
+    ended = outcomes(web, TDMREP)
+    assert (ended["/r/a"], ended["/r/free"], ended["/a"]) == ("tdm_reservation", None, None)
+    outcomes(web, TDMREP)
+    assert web.wishes_asked == ["/robots.txt", "/.well-known/tdmrep.json"]
+
+
+def test_each_wish_has_a_flag(web: SmallWeb) -> None:
+    none = replace(HOW, robots_txt=False, tdm_reservation=False)
+    assert set(outcomes(web, none).values()) == {None}
+    assert web.wishes_asked == []
+    unread = replace(HOW, content_usage="")
+    assert outcomes(web, unread)["/art/a"] is None
+    assert outcomes(web, unread)["/private/a"] == "robots_txt"
+
+
+def test_what_is_only_reported_is_fetched_with_all_its_wishes(web: SmallWeb) -> None:
+    web.headers |= {"/private/a": {"X-Robots-Tag": "noai"}}
+    paths = ["/a", "/private/a", "/art/a", "/r/a", "/r/free"]
+    how = replace(REPORT, tdmrep_json=True)
+    ends = fetched([web.url + path for path in paths], how)
+    assert [one.opted_out for one in ends] == [
+        *((), ("robots_txt", "x_robots_tag"), ("content_usage",), ("tdm_reservation",), ())
+    ]
+    assert all(one.body == b"x" for one in ends)
+
+
+def test_the_answer_of_an_image(bad: BadWeb) -> None:
+    to = f"{bad.url}/says?ETag=%22a%3Ab%22&Last-Modified=yesterday&Content-Type=image/png"
+    [one] = fetched([f"{bad.url}/to/{quote(to, safe='')}"])
+    assert one.answer is not None
+    assert one.answer.url == to
+    assert one.answer[1::2] == (200, "image/png", "yesterday")
+    assert one.answer.etag == '"a:b"'
+    assert one.answer.came_at > 1.7e9
+
+
+@pytest.mark.parametrize("path", WISHES)
+def test_files_of_wishes_that_never_end_are_read_as_far_as_they_count(path: str) -> None:
+    rules = {"/robots.txt": RULES, "/.well-known/tdmrep.json": b"[" + b" " * 9}
+    with small_web() as web:
+        web.files = {"/a": b"x", "/private/a": b"x", path: rules[path] + b"\n" * 30_000_000}
+        ended = outcomes(web, TDMREP)
+        assert ended["/a"] is None
+        assert ended["/private/a"] == ("robots_txt" if path == "/robots.txt" else None)
+
+
+@pytest.mark.parametrize("kind", ["endless", "drip", "announce/2000000000", "gzip/50000000"])
+def test_endless_and_hostile_files_of_wishes_end(bad: BadWeb, kind: str) -> None:
+    with small_web() as web:
+        web.files = {"/a": b"x"}
+        target = f"{bad.url}/{kind}"
+        how = replace(TDMREP, timeout_s=2.0)
+        web.moved = dict.fromkeys(WISHES, target)
+        details = {one.detail for one in fetched([f"{web.url}/a"], how)}
+        assert details <= {None, "no_robots_txt"}
+
+
+def test_a_redirect_inside_is_not_followed_and_the_host_is_not_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from transforms.fetching import curl_handle
+
+    with bad_web() as inside, small_web() as web:
+        web.files = {"/a": b"x"}
+        web.moved = {path: f"http://127.0.0.2:{inside.server_address[1]}/ok" for path in WISHES}
+        monkeypatch.setattr(curl_handle, "is_public_address", "127.0.0.1".__eq__)
+        guarded = replace(TDMREP, allow_private_addresses=False)
+        assert [one.detail for one in fetched([f"{web.url}/a"], guarded)] == ["no_robots_txt"]
+        unasked = replace(guarded, robots_txt=False)
+        assert [one.detail for one in fetched([f"{web.url}/a"], unasked)] == [None]
+        assert inside.heads == []

@@ -1,0 +1,170 @@
+"""What pages say of their use, in their elements and in the header of their answer: read from HTML,
+from WARC and from WAT."""
+
+import io
+
+import pytest
+
+from tests.support.page_archives import record, response
+from transforms.pages.archives import Record, read_records
+from transforms.pages.http_pages import Page, page_of
+from transforms.pages.page_images import Spoken, images_of, tags_of
+from transforms.pages.page_tally import PageTally
+from transforms.pages.page_words import SILENT, PageWords
+from transforms.pages.parse_pages import rows_of
+from transforms.pages.wat import images_of_members
+from transforms.wishes.wish_settings import WishSettings
+
+HOW = WishSettings()
+IMAGE = '<img src="a.jpg" alt="a dog in the garden">'
+URL = "https://p.example/x/"
+
+
+def words_of(head: str, body: str = "", how: WishSettings = HOW, header: tuple = ()) -> PageWords:
+    html = f"<html><head>{head}</head><body>{IMAGE}{body}</body></html>".encode()
+    pieces = list(tags_of(Page(URL, html, "", header), how))
+    (image,) = images_of(pieces)
+    return image.words if isinstance(image, Spoken) else SILENT
+
+
+@pytest.mark.parametrize(
+    ("head", "opt_outs"),
+    [
+        ('<meta name="robots" content="noai">', ("meta_robots",)),
+        ("<META NAME=ROBOTS CONTENT='NOINDEX, NoImageAI'>", ("meta_robots",)),
+        ('<meta content="noimageindex" name="robots">', ("meta_robots",)),
+        ('<meta name="alignset" content="noai">', ("meta_robots",)),
+        ('<meta name="otherbot" content="noai">', ()),
+        ('<meta name="robots" content="noindex, nofollow">', ()),
+        ('<meta name="description" content="noai">', ()),
+        ('<!-- <meta name="robots" content="noai"> -->', ()),
+        ('<script>"<meta name=robots content=noai>"</script>', ()),
+        ('<meta name="tdm-reservation" content="1">', ("tdm_reservation",)),
+        ('<meta name="TDM-Reservation" content=" 1 ">', ("tdm_reservation",)),
+        ('<meta name="tdm-reservation" content="0">', ()),
+        (
+            '<meta name="robots" content="noai"><meta name="tdm-reservation" content="1">',
+            ("meta_robots", "tdm_reservation"),
+        ),
+    ],
+)
+def test_elements(head: str, opt_outs: tuple[str, ...]) -> None:
+    assert words_of(head).opt_outs == opt_outs
+    off = WishSettings(disallowed_page_directives="", tdm_reservation=False)
+    assert words_of(head, how=off).opt_outs == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "head", "opt_outs"),
+    [
+        (b"X-Robots-Tag: noai", "", ("x_robots_tag",)),
+        (b"X-Robots-Tag: noindex", "", ()),  # of the page, which is not what is used
+        (b"tdm-reservation: 1", "", ("tdm_reservation",)),
+        (b"tdm-reservation: 1", '<meta name="tdm-reservation" content="0">', ()),
+        (b"tdm-reservation: 0", '<meta name="tdm-reservation" content="1">', ("tdm_reservation",)),
+        (b"Content-Usage: train-ai=n", "", ("content_usage",)),
+    ],
+)
+def test_headers_come_before_no_element(line: bytes, head: str, opt_outs: tuple[str, ...]) -> None:
+    assert words_of(head, header=(line,)).opt_outs == opt_outs
+
+
+@pytest.mark.parametrize(
+    ("body", "licence"),
+    [
+        ('<a rel="license" href="https://l.example/by">CC</a>', "https://l.example/by"),
+        ('<a href="/by" rel="nofollow License">CC</a>', "https://p.example/by"),
+        ("<link rel=license href=by>", "https://p.example/x/by"),
+        ('<a rel="license">CC</a><a rel=license href=by>', "https://p.example/x/by"),
+        ('<a rel="license" href="http://[">CC</a>', None),
+        ('<a href="/license">the license</a>', None),
+        ('<svg><a rel="license" href="by"></a></svg>', None),
+    ],
+)
+def test_licences(body: str, licence: str | None) -> None:
+    assert words_of("", body).license == licence
+
+
+def test_a_page_that_says_nothing_is_silent() -> None:
+    assert words_of('<meta charset="utf-8"><link rel="icon" href="i">', "<a href=b>c</a>") is SILENT
+
+
+def test_more_than_is_read_of_what_pages_say() -> None:
+    many = '<a rel="license" href="' + "x" * 100 + '">' * 5000
+    assert len(words_of("", many).license or "") > 100
+    assert words_of("", "<a rel=license href=" + "x" * 70_000 + ">").license is None
+
+
+def test_the_answer_of_a_page_in_a_warc() -> None:
+    told = response(IMAGE.encode(), "X-Robots-Tag: otherbot: noai", "x-robots-tag: noai")
+    (answer,) = read_records(io.BytesIO(record(URL, told)))
+    page = page_of(answer) if isinstance(answer, Record) else None
+    assert isinstance(page, Page)
+    (image,) = images_of(list(tags_of(page, HOW)))
+    assert image == Spoken(image.image, PageWords(("x_robots_tag",)))
+
+
+def test_rows_are_opted_out_or_only_say_so() -> None:
+    head = '<meta name="robots" content="noai"><meta name="tdm-reservation" content="1">'
+    page = Page(URL, f"{head}{IMAGE}<link rel=license href=by>".encode(), "")
+    (image,) = images_of(list(tags_of(page, HOW)))
+    (batch,) = rows_of([image], HOW)
+    assert batch["malformed"].to_pylist() == ["meta_robots"]
+    (batch,) = rows_of([image], WishSettings(unwished="report"))
+    assert batch["malformed"].to_pylist() == [None]
+    assert batch["source_opted_out"].to_pylist() == ["meta_robots,tdm_reservation"]
+    assert batch["source_license"].to_pylist() == ["https://p.example/x/by"]
+
+
+RESERVED, LICENSED = PageWords(("tdm_reservation",)), PageWords((), URL + "by")
+WORDS = [
+    ({}, {}, [], PageWords()),
+    ({"X-Robots-Tag": "noai"}, {}, [], PageWords(("x_robots_tag",))),
+    ({"x-robots-tag": ["none", "NOAI"]}, {}, [], PageWords(("x_robots_tag",))),
+    ({"TDM-Reservation": "1"}, {}, [], PageWords(("tdm_reservation",))),
+    ({"content-usage": "train-ai=n"}, {}, [], PageWords(("content_usage",))),
+    ({}, {"Metas": [{"name": "ROBOTS", "content": "NoAI"}]}, [], PageWords(("meta_robots",))),
+    ({}, {"Metas": [{"content": "1", "name": "tdm-reservation"}]}, [], RESERVED),
+    ({}, {"Metas": [{"name": "description", "content": "noai"}]}, [], PageWords()),
+    (
+        {},
+        {"Link": [{"path": "LINK@/href", "rel": "license", "url": "by"}]},
+        [],
+        PageWords((), URL + "by"),
+    ),
+    (
+        {},
+        {},
+        [{"path": "A@/href", "rel": "license", "url": "/by"}],
+        PageWords((), "https://p.example/by"),
+    ),
+    ({}, {"Metas": 7, "Link": [3]}, [], PageWords()),
+]
+
+
+@pytest.mark.parametrize(("headers", "head", "links", "words"), WORDS)
+@pytest.mark.parametrize("links_first", [False, True])
+def test_wat(headers: dict, head: dict, links: list, words: PageWords, links_first: bool) -> None:
+    from tests.transforms.pages.test_wat import compact, member
+
+    image = {"path": "IMG@/src", "url": "a.jpg", "alt": "a dog in the garden"}
+    html = {"Head": head, "Links": [*links, image]}
+    if links_first:
+        html = dict(reversed(html.items()))
+    whole = {
+        "Envelope": {
+            "WARC-Header-Metadata": {"WARC-Type": "response", "WARC-Target-URI": URL},
+            "Payload-Metadata": {
+                "HTTP-Response-Metadata": {
+                    "Response-Message": {"Status": "200"},
+                    "Headers": headers,
+                    "HTML-Metadata": html,
+                }
+            },
+        }
+    }
+    images = images_of_members([member(compact(whole))], PageTally())
+    (batch,) = (rows for rows in rows_of(images) if len(rows))
+    assert batch["url"].to_pylist() == ["https://p.example/x/a.jpg"]
+    assert batch["malformed"].to_pylist() == [next(iter(words.opt_outs), None)]
+    assert batch["source_license"].to_pylist() == [words.license]

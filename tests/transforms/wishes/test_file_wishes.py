@@ -1,0 +1,111 @@
+"""Wishes in the bytes of images, in every format, and what hostile bytes cost."""
+
+import io
+import random
+import struct
+import time
+import zlib
+
+import pytest
+from PIL import Image
+
+from tests.support import stating_files as made
+from transforms.wishes.embedded import embedded
+from transforms.wishes.file_wishes import FileWishes, file_wishes
+from transforms.wishes.wish_settings import WishSettings
+
+HOW = WishSettings()
+MAKERS = {
+    "JPEG": made.jpeg_with,
+    "PNG": made.png_with,
+    "WEBP": made.webp_with,
+    "GIF": made.gif_with,
+    "AVIF": made.avif_with,
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_wishes_in_each_format(name: str) -> None:
+    plain, put = made.picture(name), MAKERS[name]
+    prohibited, store = made.xmp(made.PROHIBITED), made.forbidding_store()
+    assert file_wishes(plain, HOW) == FileWishes()
+    for body, opt_outs in (
+        (put(plain, prohibited), ("xmp_data_mining",)),
+        (put(plain, made.xmp(made.ALLOWED)), ()),
+        (put(plain, store=store), ("c2pa",)),
+        (put(plain, store=made.manifest_store({"cawg.ai_training": {"use": "allowed"}})), ()),
+        (put(plain, prohibited, store), ("xmp_data_mining", "c2pa")),
+    ):
+        Image.open(io.BytesIO(body)).load()  # it is still a picture
+        assert file_wishes(body, HOW).opt_outs == opt_outs
+    off = WishSettings(xmp_data_mining=False, c2pa=False)
+    assert file_wishes(put(plain, prohibited, store), off).opt_outs == ()
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_licences_in_each_format(name: str) -> None:
+    packet = made.xmp("", "https://a.example/licence?a=1&amp;b=2", "Free for\n all &lt;uses&gt;")
+    stated = file_wishes(MAKERS[name](made.picture(name), packet), HOW)
+    assert stated == FileWishes((), "https://a.example/licence?a=1&b=2", "Free for all <uses>")
+
+
+def test_xmp_that_pillow_writes_and_in_the_longer_packet() -> None:
+    packet = made.xmp(made.PROHIBITED, as_elements=False)
+    for name in ("JPEG", "PNG", "WEBP", "AVIF"):
+        written = made.picture(name, xmp=packet)
+        if b"DataMining" in written:  # not each version writes it for each format
+            assert file_wishes(written, HOW).opt_outs == ("xmp_data_mining",)
+    assert b"DataMining" in made.picture("JPEG", xmp=packet)
+    long = made.xmp() + b" " * 70_000 + packet
+    body = made.jpeg_with(made.picture("JPEG"), made.xmp(), extended=long)
+    assert file_wishes(body, HOW).opt_outs == ("xmp_data_mining",)
+    squeezed = made.png_with(made.picture("PNG"), packet, squeeze=True)
+    assert b"DataMining" not in squeezed
+    assert file_wishes(squeezed, HOW).opt_outs == ("xmp_data_mining",)
+
+
+def test_hostile_bytes_cost_little_and_say_nothing() -> None:
+    jpeg, png = made.picture("JPEG"), made.picture("PNG")
+    bomb = made.png_with(png, b" " * 50_000_000 + made.xmp(made.PROHIBITED), squeeze=True)
+    assert len(embedded(bomb).xmp) == 1 << 20
+    many = b"DataMining" * 3_000_000
+    for body in (
+        bomb,
+        made.webp_with(made.picture("WEBP"), many),
+        made.webp_with(made.picture("WEBP"), b":WebStatement=" * 100_000),
+        made.png_with(png, store=b"\xff\xff\xff\xffjumb" + b"training-mining" * 9),
+        made.png_with(
+            png, store=made.box(b"jumb", b"\0\0\0\1jumb" + b"\xff" * 8) + b"training-mining"
+        ),
+        made.png_with(png, store=b"training-mining" + struct.pack(">I4s", 8, b"free") * 1_000_000),
+        made.jpeg_with(jpeg, b"<" * 60_000),
+        png[:33] + b"\xff\xff\xff\xffiTXtXML:com.adobe.xmp\0\1\0\0\0x",
+        png[:33] + b"\0\0\0\0junk\0\0\0\0" * 1_000_000,
+    ):
+        began = time.process_time()
+        assert file_wishes(body, HOW) == FileWishes()
+        assert time.process_time() - began < 30
+
+
+def test_damaged_files_raise_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    store = made.forbidding_store()
+    wholes = [
+        put(made.picture(name), made.xmp(made.PROHIBITED), store) for name, put in MAKERS.items()
+    ]
+    for _ in range(300):
+        body = bytearray(chance.choice(wholes))
+        for _ in range(chance.randrange(1, 6)):
+            body[chance.randrange(len(body))] = chance.randrange(256)
+        file_wishes(bytes(body[: chance.randrange(len(body))]), HOW)
+    assert "looking for wishes" not in capfd.readouterr().err
+
+
+def test_a_squeezed_packet_that_is_broken() -> None:
+    packet = zlib.compress(made.xmp(made.PROHIBITED))[:-40]
+    broken = b"XML:com.adobe.xmp\0\1\0\0\0" + b"\xff" + packet
+    body = made.picture("PNG")
+    chunk = struct.pack(">I", len(broken)) + b"iTXt" + broken + bytes(4)
+    assert file_wishes(body[:33] + chunk + body[33:], HOW) == FileWishes()

@@ -1,0 +1,26 @@
+import pytest
+
+from transforms.wishes.robots_tags import has_directive
+from transforms.wishes.wish_settings import WishSettings
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("noai", True),
+        ("NoImageAI", True),
+        ("nofollow, noindex", True),
+        ("noimageindex", True),
+        ("alignset: noai", True),
+        ("AlignSet: nofollow, noai", True),
+        ("otherbot: noai", False),
+        ("otherbot: noai, alignset: noindex", True),
+        ("alignset: all, otherbot: noai", False),
+        ("unavailable_after: 25 Jun 2026 15:00:00 PST, noai", True),
+        ("max-snippet: 20", False),
+        ("nofollow", False),
+        ("", False),
+    ],
+)
+def test_directives(value: str, said: bool) -> None:
+    assert has_directive(value, "alignset", WishSettings().directives) == said

@@ -1,0 +1,97 @@
+"""What owners of a shard's images state of their use, and where the images are from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.columns.opt_outs import OPT_OUTS
+from transforms.fetching.orders import Answer, Fetched
+from transforms.wishes.file_wishes import file_wishes
+from transforms.wishes.wish_settings import WishSettings
+
+# One row a kept pair whose image was fetched. Apart from the shard's other files: its times differ
+# from run to run.
+ANSWERS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("url", pa.string()),
+        ("final_url", pa.string()),
+        ("status", pa.int16()),
+        ("date", pa.timestamp("ms", "UTC")),
+        ("content_type", pa.string()),
+        ("etag", pa.string()),
+        ("last_modified", pa.string()),
+    ]
+)
+_ANSWER = pa.struct([ANSWERS.field(at) for at in range(2, len(ANSWERS))])
+
+
+class StatedWishes:
+    """What is stated of each image of a shard; noted by several threads, each in rows of its own.
+
+    Attributes:
+      size: how many images there are.
+    """
+
+    def __init__(self, settings: WishSettings, size: int) -> None:
+        self._settings, self.size = settings, size
+        self._opted_out: list[str | None] = [None] * size
+        self._web_statements: list[str | None] = [None] * size
+        self._usage_terms: list[str | None] = [None] * size
+        self._answers: list[Answer | None] = [None] * size
+
+    def note(self, fetched: Fetched) -> str | None:
+        """Notes what is stated of an image that came; returns the detail by which it is dropped,
+        None where it is not."""
+        row, stated = fetched.index, file_wishes(fetched.body or b"", self._settings)
+        self._answers[row] = fetched.answer
+        self._web_statements[row], self._usage_terms[row] = stated.web_statement, stated.usage_terms
+        opt_outs = fetched.opted_out + stated.opt_outs
+        if opt_outs and self._settings.rejects:
+            return opt_outs[0]
+        self._opted_out[row] = joined_opt_outs(opt_outs)
+        return None
+
+    def columns(self) -> dict[str, pa.Array]:
+        """What was noted, by column, n rows each; `answer` is a struct."""
+        answers = [answer and _answer_row(answer) for answer in self._answers]
+        return {
+            "opted_out": pa.array(self._opted_out, pa.string()),
+            "web_statement": pa.array(self._web_statements, pa.string()),
+            "usage_terms": pa.array(self._usage_terms, pa.string()),
+            "answer": pa.array(answers, _ANSWER),
+        }
+
+
+def _answer_row(answer: Answer) -> dict[str, Any]:
+    row = answer._asdict()
+    return row | {"final_url": row.pop("url"), "date": int(1000 * row.pop("came_at"))}
+
+
+def joined_opt_outs(details: Iterable[str]) -> str | None:
+    """Details in their order, each once, comma-separated; None where there are none."""
+    told = set(details)
+    return ",".join(detail for detail in OPT_OUTS if detail in told) or None
+
+
+def reported_opt_outs(samples: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """How many samples state each wish that is only reported."""
+    counts = Counter[str]()
+    for sample in samples:
+        counts.update((sample["opted_out"] or "").split(","))
+    del counts[""]
+    return dict(sorted(counts.items()))
+
+
+def write_answers(answers: list[dict[str, Any]], path: Path) -> bool:
+    """Writes the answers by which kept images came, in the order of their keys; says whether there
+    are any."""
+    if answers:
+        pq.write_table(pa.Table.from_pylist(answers, ANSWERS), path, compression="zstd")
+    return bool(answers)
