@@ -104,14 +104,30 @@ def _between(edges: Sequence[float]) -> list[str]:
     return [f"up to {ends[0]}", *inner, f"from {ends[-1]}"]
 
 
-def text_counts(facts: Facts, name: str) -> dict[int, int]:
-    """How many distinct, well-formed pairs are in each bin of an axis of the text plane."""
+def text_counts(facts: Facts, name: str, *, kept: bool = False) -> dict[int, int]:
+    """How many distinct, well-formed pairs are in each bin of an axis of the text plane.
+
+    Args:
+      kept: only those that passed all rules of texts: in them a rare token was looked for in vain.
+    """
     joint = facts.records.texts.whole.joint
+    counts = np.array(joint.counts, np.int64)
+    if kept and joint.axes:
+        counts = np.where(joint.bins()[-1] == 0, counts, 0)
     for axis, bins in zip(joint.axes, joint.bins(), strict=True):
         if axis.name == name:
-            totals = np.bincount(bins, joint.counts, axis.bins).astype(int)
+            totals = np.bincount(bins, counts, axis.bins).astype(int)
             return {place: int(n) for place, n in enumerate(totals.tolist()) if n}
     return {}
+
+
+def _words(facts: Facts, edges: Sequence[float], *, kept: bool = False) -> Ints:
+    """int64[_SHOWN_WORDS + 1], pairs by their words, by the text plane."""
+    heights = np.zeros(_SHOWN_WORDS + 1, np.int64)
+    for place, count in text_counts(facts, "words", kept=kept).items():
+        least = int(edges[place - 1]) if place else 0
+        heights[min(least, _SHOWN_WORDS)] += count
+    return heights
 
 
 def _text_charts(facts: Facts) -> Iterator[Chart]:
@@ -119,17 +135,14 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
     if not joint.axes:
         return
     words, language = joint.axes[0], joint.axes[1]
-    of_all = np.zeros(_SHOWN_WORDS + 1, np.int64)
-    for place, count in text_counts(facts, "words").items():
-        least = int(words.edges[place - 1]) if place else 0
-        of_all[min(least, _SHOWN_WORDS)] += count
-    kept = np.zeros(_SHOWN_WORDS + 1, np.int64)
-    for number, count in (
-        facts.records.images.whole.histograms.get("words", {}).get(KEPT, {}).items()
-    ):
-        kept[min(int(number), _SHOWN_WORDS, MOST_WORDS)] += count
+    of_all = _words(facts, words.edges)
     if facts.text_only:
-        kept = np.minimum(of_all, kept)
+        kept = _words(facts, words.edges, kept=True)
+    else:
+        kept = np.zeros(_SHOWN_WORDS + 1, np.int64)
+        of_kept = facts.records.images.whole.histograms.get("words", {}).get(KEPT, {})
+        for number, count in of_kept.items():
+            kept[min(int(number), _SHOWN_WORDS, MOST_WORDS)] += count
     labels = [f"{n} words" for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
     low, high = facts.rules.get("min_words", 0), facts.rules.get("max_words", 0)
     marks = [(int(low), f"--min_words={low:g}")] if 0 < low <= _SHOWN_WORDS else []

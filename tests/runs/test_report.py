@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.report.__main__ import main
 from pipeline.report.facts import find_facts
-from pipeline.report.histograms import image_verdicts
+from pipeline.report.histograms import charts_of, image_verdicts
 from pipeline.report.page_data import all_lists, read_pictures
 from pipeline.report.tables import funnel_table
-from tests.support.command import funnel, manifest
+from tests.support.command import funnel, manifest, succeed
 from tests.support.golden_run import Golden
 from tests.support.small_sets import put, put_table
 
@@ -203,3 +203,18 @@ def test_bad_input_is_one_line(arguments: list[str], said: str, tmp_path: Path, 
     told = capsys.readouterr().err
     assert said in told
     assert len(told.splitlines()) == 1
+
+
+def test_a_set_of_texts_alone(tmp_path: Path):
+    texts = ["a dog in a garden", "a cat", "the cat that sleeps", "a dog in a garden"]
+    urls = [f"http://a.example/{n}" for n in (0, 1, 2, 0)]
+    put_table(f"{tmp_path}/pairs.parquet", pa.table({"url": urls, "caption": texts}))
+    succeed(tmp_path / "pairs.parquet", tmp_path / "set", "--text_only")
+    facts = find_facts(str(tmp_path / "set"))
+    assert (facts.state, facts.kept, facts.notes) == ("finished", 2, [])
+    (words,) = (chart for chart in charts_of(facts) if chart.name == "Words of the text")
+    assert (words.kept[4], words.kept[5], words.dropped[2]) == (1, 1, 1)
+    assert sum(words.kept) == 2
+    page = (tmp_path / "set/report.html").read_text()
+    assert "the cat that sleeps" in page
+    assert "too_few_words" in page

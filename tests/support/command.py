@@ -118,7 +118,7 @@ def samples(output: Path) -> dict[str, dict[str, bytes]]:
 DOCUMENTS = frozenset(
     {
         *("README.md", "croissant.json", "datasheet.md", "funnel.json", "funnel.svg"),
-        *("manifest.json", "vocabulary.u64"),
+        *("manifest.json", "report.html", "vocabulary.u64"),
     }
 )
 # The days of a fetch, which these name and nothing else does.

@@ -209,7 +209,7 @@ def test_the_lines_that_the_card_prints_work_in_the_folder(plain: Golden, tmp_pa
         rf"DatasetDict\({{\s+train: Dataset\({{\s+features: .*\s+num_rows: {count}\n", done.stdout
     )
     assert "'page_url': Value('string')" in done.stdout  # though each is null here
-    assert {*os.listdir(plain.output)} == DOCUMENTS | {"rejected", "shards"}
+    assert {*os.listdir(plain.output)} == DOCUMENTS | {"rejected", "report", "shards"}
 
 
 def test_the_funnel_is_drawn_beside_the_card(golden: Golden):
