@@ -71,7 +71,8 @@ def run_stoppable(
     if status >= 0:
         return status
     why = f"failed: {signal.strsignal(-status)} (signal {-status}); the same command goes on"
-    clear = "\r\033[K" if sys.stderr.isatty() else ""  # the command may have been drawing a line
+    # The command may have been drawing lines, and is then at the first of them.
+    clear = "\r\033[J" if sys.stderr.isatty() else ""
     print(f"{clear}{stopped}" if asked else f"{clear}{name}{why}", file=sys.stderr)
     return stopped_status if asked else 128 - status
 

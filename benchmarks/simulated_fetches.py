@@ -60,12 +60,13 @@ class _Simulated:
     def look_for_stalled(self, seconds: float) -> None:
         """Counts none: all that is under way here brings something in the end."""
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job) -> bool:
         answer = self.answers[job.index]
         longest = min(self.settings.timeout_s, self.settings.idle_timeout_s)
         if answer.delay_s > longest and not answer.measured:
             answer = Answer(answer.host, longest, "timeout", silent=True)
         heapq.heappush(self.ends, (self.now + answer.delay_s, job.index, job, answer))
+        return True
 
     def wait(self, at_most_s: float) -> list[Ended]:
         due, before = self.now + at_most_s, self.now

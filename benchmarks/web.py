@@ -2,7 +2,7 @@
 
   python benchmarks/web.py [--urls=12000] [--web=slow|old] [--tls] [--repeats=1]
                            [--sides=ours,img2dataset] [--ours=--connections=256]
-                           [--samples_per_shard=10000] [--bandwidth=0]
+                           [--samples_per_shard=10000] [--bandwidth=0] [--names_away_s=0]
 
 The web is in a network namespace of its own: thousands of addresses, a name server that takes its
 time, TLS by an authority of its own, answers after a lognormal delay. Linux; needs user namespaces
@@ -19,6 +19,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from web_urls import OLD, SLOW, Verdict, judged, make_urls, our_outcomes, their_
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("apache-beam", "pycurl", "pycares", "img2dataset")
+NAMES_GO_S = 6.0  # after the start of a side, with --names_away_s
 WEBS = {"slow": SLOW, "old": OLD}
 
 
@@ -77,12 +79,15 @@ def measure(side: str, flags: argparse.Namespace, folder: Path) -> dict[str, Any
     urls = make_urls(web, pictures.names, flags.urls, flags.seed)
     line = Line(bandwidth=flags.bandwidth)
     with serve_web(flags.cache / "web_server", pictures.folder, folder, line) as server:
+        timers = take_names_away(server, flags.names_away_s)
         usage, verdict = fetch(side, urls, server, folder, flags)
+        for timer in timers:
+            timer.cancel()
     print(side, json.dumps(dict(verdict.ends.most_common(12))), file=sys.stderr)
     print(side, json.dumps(server.seen), file=sys.stderr)
     if side == "ours":
         print("\n".join(verdict.examples), file=sys.stderr)
-        print((folder / "log.txt").read_text()[-6000:], file=sys.stderr)
+        print((folder / "log.txt").read_text()[-1500:], file=sys.stderr)
     return {
         "side": side,
         "wall s": usage.wall_s,
@@ -99,6 +104,17 @@ def measure(side: str, flags: argparse.Namespace, folder: Path) -> dict[str, Any
     }
 
 
+def take_names_away(server: WebServer, seconds: float) -> list[threading.Timer]:
+    """Silences the name server a while after the start, for so long."""
+    if not seconds:
+        return []
+    plan = {NAMES_GO_S: False, NAMES_GO_S + seconds: True}
+    timers = [threading.Timer(at, server.name_server, kwargs={"up": up}) for at, up in plan.items()]
+    for timer in timers:
+        timer.start()
+    return timers
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--urls", type=int, default=12_000)
@@ -111,6 +127,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--theirs", default="", help="further flags of img2dataset")
     parser.add_argument("--samples_per_shard", type=int, default=10_000)
     parser.add_argument("--bandwidth", type=float, default=0, help="bytes a second; 0: any")
+    parser.add_argument("--names_away_s", type=float, default=0, help="of silence of all names")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="for pictures and the servers")
     return parser.parse_args()
@@ -127,7 +144,17 @@ def main() -> None:
         for side in flags.sides.split(","):
             with tempfile.TemporaryDirectory(prefix="alignset-web-") as folder:
                 rows.append(measure(side, flags, Path(folder)))
-    names = ("web", "urls", "tls", "samples_per_shard", "ours", "theirs", "bandwidth", "seed")
+    names = (
+        "web",
+        "urls",
+        "tls",
+        "samples_per_shard",
+        "ours",
+        "theirs",
+        "bandwidth",
+        "names_away_s",
+        "seed",
+    )
     figures = {"benchmark": "web", **{name: getattr(flags, name) for name in names}}
     print_results(rows, {**figures, "rows": rows}, PACKAGES)
 

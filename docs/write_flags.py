@@ -32,8 +32,8 @@ the flags that are wanted first, and `--help=all` every flag.
   the values below are the paper's.
 - `python -m train.classify`, or `alignset classify`, fine-tunes an image tower on labelled images.
 - `--help` lists the few flags of `python -m train.evaluate` (`alignset evaluate`), of `python -m
-  train.search` (`alignset search`, whose commands have a `--help` of their own) and of `python -m
-  pipeline.look` (`alignset look`).
+  train.search` (`alignset search`, whose commands have a `--help` of their own), of `python -m
+  pipeline.look` (`alignset look`) and of `python -m pipeline.takedown` (`alignset takedown`).
 """
 FROM_IMG2DATASET = """
 ## From img2dataset's flags to ours

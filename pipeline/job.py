@@ -98,6 +98,10 @@ class Job:
             "to shards/; 1 or more: about so many pairs"
         },
     )
+    quiet: bool = field(
+        default=False,
+        metadata={"help": "say nothing but warnings, errors and, at the end, the funnel"},
+    )
     batch_rows: int = field(default=131_072, metadata={"help": "rows measured at once"})
 
     def __post_init__(self) -> None:

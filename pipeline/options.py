@@ -56,7 +56,6 @@ FIRST = {
         "input": "files, globs or folders, comma-separated (required)",
         "output": "a folder for the set (required)",
         "eval_images": "NAME=PATH,...: images to keep out of the set",
-        "blocklist": "FILE,...: hosts, URLs, words, hashes to keep out of the set",
         "holdout": "this share of the images goes to holdout/, to validate on",
         "retry_failed": "fetch again what a finished run could not",
     },

@@ -1,7 +1,7 @@
 """`--retry_failed`: what could not be fetched is tried again, and joins the same set.
 
 A finished run's shards stay as they are, byte for byte. The pairs whose fetch failed are planned as
-a run plans its own: by key, into shards of their own, numbered on from the last. When these are
+a run plans its own: by URL, into shards of their own, numbered on from the last. When these are
 whole, the pairs are taken out of the old shards' `rejected/`, numbers in whose shards nothing is
 kept are filled, and the closing documents are written anew, the manifest last. Killed anywhere, the
 same command goes on.

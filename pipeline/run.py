@@ -22,7 +22,8 @@ from pipeline.report.fetch_report import render_connections, render_failed
 from pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
-from pipeline.report.progress import ImageProgress, counted, say, verb_of
+from pipeline.report.progress import ImageProgress, be_quiet, say
+from pipeline.report.progress_text import counted, verb_of
 from pipeline.report.scoring_cost import scoring_cost
 from pipeline.retry import retry_failed
 from pipeline.runs.documents import BrokenInput, Connections, Funnel
@@ -55,6 +56,7 @@ def run(command: Command) -> None:
       TooLittleKeptError: it has ended, and nothing or almost nothing was kept.
     """
     job = command.job
+    be_quiet(job.quiet)
     FileSystems.set_options(command.beam)  # Beam does it where a pipeline is made
     check_retry(command)
     check_stores(command)

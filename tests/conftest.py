@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from tests.support.small_web import SmallWeb, small_web
 
 # Three workers on two cores; and several threads may share a sum out differently from run to run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Embeddings that tests make stay out of the user's cache.
+CACHE = tempfile.TemporaryDirectory(prefix="alignset-tests-")
+os.environ["ALIGNSET_CACHE"] = CACHE.name
 # Without a deadline: the first call of a kernel compiles it.
 settings.register_profile("alignset", deadline=None, print_blob=True)
 settings.load_profile("alignset")

@@ -31,6 +31,7 @@ LONG_S = 120  # for what takes some seconds and, where it does not end, takes fo
 FORMS = {
     "curate": ("beam_runner.py",),
     "look": ("-m", "pipeline.look"),
+    "takedown": ("-m", "pipeline.takedown"),
     "train": ("-m", "train"),
     "classify": ("-m", "train.classify"),
     "evaluate": ("-m", "train.evaluate"),
@@ -152,8 +153,8 @@ def test_alone_it_lists_the_commands(flags: tuple[str, ...]):
     ("name", "said"),
     [
         ("curat", "did you mean curate?"),
-        ("report", "there are curate, look, train, classify, evaluate, search"),
-        ("a\x1b[1m", "there are curate, look, train, classify, evaluate, search"),
+        ("report", "there are curate, look, takedown, train, classify, evaluate, search"),
+        ("a\x1b[1m", "there are curate, look, takedown, train, classify, evaluate, search"),
     ],
 )
 def test_an_unknown_command_is_refused(name: str, said: str):

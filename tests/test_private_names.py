@@ -20,6 +20,7 @@ OF_OTHERS = {
     "_current_frames": "of sys, and documented",
     "_catalog": "of gettext: all messages of a catalogue",
     "_dynamo": "of torch: how many graphs were compiled",
+    "_subclasses": "of torch: tensors of a GPU that is not there, documented as FakeTensorMode",
     "_safe_read": "of Pillow: how much it reads of a file",
     "_pipeline_options": "of Beam: the options of file systems, to be set back",
     "_Credentials": "of google.auth's use by Beam: whether it has looked for credentials",

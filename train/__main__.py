@@ -107,11 +107,12 @@ def _run(arguments: list[str], name: str) -> int:
 
     # The run's from then on: on another device it would learn something else.
     settings = settings.on(find_device(settings.device).type)
-    _check_memory(settings)
     first = os.environ.get("RANK", "0") == "0"
     finished = has_ended(run, settings.steps)
     held_out = None
     if first:
+        if not finished:
+            _check_memory(settings)
         if settings.validate and not finished:
             from train.evaluate.validation import read_held_out
 
@@ -138,9 +139,7 @@ def _run(arguments: list[str], name: str) -> int:
 
 
 def _check_memory(settings: Settings) -> None:
-    if (
-        settings.start_from or not settings.check_memory
-    ):  # of what is gone on with, no size is named
+    if settings.start_from or not settings.check_memory:  # a model's size is in no setting
         return
     from train.memory import check_memory
     from train.runs.device import find_device, memory_of

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
-from transformers import AlignModel
+from transformers import AlignTextModel, AlignVisionModel
 
 from train.errors import SettingsError
 from train.loss import ROWS_AT_ONCE
-from train.model.dual_encoder import new_align
+from train.model.dual_encoder import pooled_width, text_config, vision_config
 from train.model.image_tower import tower_blocks
 from train.settings import Settings
+from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 # What CUDA and cuDNN take, or on a CPU Python with its packages, and what lies between tensors: a
 # guess on a GPU, not measured.
@@ -50,13 +51,17 @@ def memory_needed(settings: Settings, processes: int, device: str = "cuda") -> M
       settings: with what follows the device decided (`Settings.on`).
       device: "cuda" or "cpu".
     """
-    align = _without_memory(settings.image_tower, settings.text_tower, settings.vocabulary_size)
+    image_tower = _image_tower(settings.image_tower)
+    text_tower = _text_tower(settings.text_tower, settings.vocabulary_size)
     _, pairs = settings.micro_batches(processes)
-    images, largest = _image_values(align, settings)
+    images, largest = _image_values(image_tower, settings)
     width = 2 if settings.precision == "bf16" else 4
-    texts = _text_bytes(align, settings, width)
-    parameters = sum(parameter.numel() for parameter in align.parameters())
-    share, d = settings.batch_size // processes, align.text_projection.weight.shape[0]
+    texts = _text_bytes(text_tower, settings, width)
+    share, d = settings.batch_size // processes, pooled_width(IMAGE_TOWERS[settings.image_tower])
+    # The linear layer behind the text tower is d x its width.
+    parameters = d * (text_tower.config.hidden_size + 1) + sum(
+        parameter.numel() for tower in (image_tower, text_tower) for parameter in tower.parameters()
+    )
     scores = 6 * min(ROWS_AT_ONCE, share) * settings.batch_size
     embeddings = 2 * d * (4 * share + 3 * settings.batch_size)
     return Memory(
@@ -68,21 +73,26 @@ def memory_needed(settings: Settings, processes: int, device: str = "cuda") -> M
     )
 
 
-@lru_cache(8)
-def _without_memory(image_tower: str, text_tower: str, vocabulary_size: int) -> AlignModel:
-    """The model's shapes alone."""
+@lru_cache(16)
+def _image_tower(name: str) -> AlignVisionModel:
+    """Its shapes alone, without memory."""
     with torch.device("meta"):
-        towers = Settings(image_tower=image_tower, text_tower=text_tower)
-        return new_align(towers, vocabulary_size)
+        return AlignVisionModel(vision_config(IMAGE_TOWERS[name], Settings()))
 
 
-def _image_values(align: AlignModel, settings: Settings) -> tuple[int, int]:
+@lru_cache(16)
+def _text_tower(name: str, vocabulary_size: int) -> AlignTextModel:
+    with torch.device("meta"):
+        return AlignTextModel(text_config(TEXT_TOWERS[name], Settings(), vocabulary_size))
+
+
+def _image_values(tower: AlignVisionModel, settings: Settings) -> tuple[int, int]:
     """How many values the image tower keeps of one image, and how many its largest map has."""
     side, blocks = -(-settings.crop_px // 2), []
-    stem = align.vision_model.embeddings.convolution.out_channels
+    stem = tower.embeddings.convolution.out_channels
     # The pixels; the convolution's output and BatchNorm's.
     kept, largest = 3 * settings.crop_px**2 + 2 * stem * side**2, stem * side**2
-    for block in tower_blocks(align.vision_model):
+    for block in tower_blocks(tower):
         depthwise, entry = block.depthwise_conv.depthwise_conv, side
         inner, stride = depthwise.in_channels, depthwise.stride[0]
         side = -(-entry // stride)
@@ -101,9 +111,9 @@ def _image_values(align: AlignModel, settings: Settings) -> tuple[int, int]:
     return kept + inputs + inner_values, largest
 
 
-def _text_bytes(align: AlignModel, settings: Settings, width: int) -> int:
+def _text_bytes(tower: AlignTextModel, settings: Settings, width: int) -> int:
     """What the text tower keeps of one text of as many tokens as there may be."""
-    config = align.text_model.config
+    config = tower.config
     hidden, inner = config.hidden_size, config.intermediate_size
     # Attention: the input of queries, keys and values (in bfloat16 a copy for each), these, what
     # comes of them, twice; the inner layer's output and what gelu makes of it. Masks of dropout are

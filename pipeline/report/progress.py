@@ -1,20 +1,26 @@
-"""One line on standard error while the image plane runs: what is done, how fast, what is left."""
+"""The live view on standard error while the image plane runs: a few lines that are drawn again and
+again on a terminal, a line now and then in a log, nothing with --quiet."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from threading import Event, Thread
-from typing import NamedTuple
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from pipeline.report.process_memory import Memory, memory_of_processes
+from pipeline.report.progress_text import Done, progress_line, screen_lines, what_is_left
+from pipeline.report.shard_tallies import ShardTallies
+from pipeline.report.time_left import Attempt, TimeLeft
 from transforms.shards.shard_progress import (
-    Load,
+    UnderWay,
     finished_shards,
     load_of_workers,
     shards_under_way,
@@ -22,19 +28,15 @@ from transforms.shards.shard_progress import (
 from transforms.storage.files import is_local
 from transforms.workers.fencing import Fence
 
-REDRAWN_S = 1.0  # between two looks, and on a terminal between two drawings of the line
+REDRAWN_S = 1.0  # between two looks
 LINE_S = 30.0  # between two lines where standard error is no terminal, as a log
 LISTED_S = 30.0  # at least, between two listings of a store
-LISTING_SHARE = 0.02  # of the time, at most, that goes into listing
+MEMORY_S = 5.0  # between two looks at the memory, which take 1 ms
+LISTING_SHARE = 0.005  # of the time, at most, that goes into listing and reading stats
+READING_S = 0.05  # of a look, at most, that goes into reading stats
+LAST_READING_S = 2.0  # at the end
 
-
-class Done(NamedTuple):
-    """How much is done at a moment, s; and the connections of this machine's workers then."""
-
-    at: float
-    shards: int
-    pairs: int
-    load: Load = Load()
+_QUIET = Event()
 
 
 class Amount:
@@ -50,39 +52,78 @@ class Amount:
         self._out, self._plan, self._token, self._sizes = out, plan, token, shards
         self._whole: set[int] = set()
         self._pairs_of_whole = 0
-        self._counted: dict[int, int] = {}
-        self._listed_again = 0.0
+        self._under_way: dict[int, UnderWay] = {}
+        self._bytes = 0
+        self._listed, self._listed_again, self._memory_again = False, 0.0, 0.0
+        self._memory = Memory()
+        self._tallies = ShardTallies(out)
+        self._time_left: TimeLeft | None = None
+        self._first = Done(0.0, 0, 0)
 
-    def look(self, now: float, *, listing: bool = False) -> Done:
-        """What is done. With `listing`, shards are listed, even if that was done just before."""
-        # Before: they go when a shard is whole.
-        counts = shards_under_way(self._plan, self._token)
-        load = load_of_workers(self._plan, self._token)
+    def look(self, now: float, *, listing: bool = False, reading_s: float = READING_S) -> Done:
+        """What is done. With `listing`, shards are listed, even if that was done just before.
+
+        Args:
+          reading_s: that reading the stats of whole shards may take.
+        """
+        # Before they are listed: attempts go when a shard is whole.
+        attempts, new = shards_under_way(self._plan, self._token), set[int]()
         if listing or now >= self._listed_again:
-            with suppress(Exception):  # a store that does not answer: those who write there tell
-                self._list(now)
-        for shard, count in counts.items():
-            if shard in self._sizes:
-                count = min(count, self._sizes[shard])
-                self._counted[shard] = max(count, self._counted.get(shard, 0))
-        for shard in self._whole & self._counted.keys():
-            del self._counted[shard]
-        pairs = self._pairs_of_whole + sum(self._counted.values())
-        return Done(now, len(self._whole), pairs, load)
+            new = self._list(now, reading_s)
+        for shard, attempt in attempts.items():
+            if shard in self._sizes and shard not in self._whole:
+                attempt = attempt._replace(pairs=min(attempt.pairs, self._sizes[shard]))
+                self._under_way[shard] = max(attempt, self._under_way.get(shard, attempt))
+        for shard in new:
+            self._under_way.pop(shard, None)
+        pairs = self._pairs_of_whole + sum(way.pairs for way in self._under_way.values())
+        if self._time_left is None:  # what earlier starts have done is no speed of this one
+            self._first = Done(now, len(self._whole), pairs)
+            self._time_left = TimeLeft(self._sizes, now, new) if self._listed else None
+        else:
+            attempts_now = {n: Attempt(*way[:2]) for n, way in self._under_way.items()}
+            self._time_left.look(now, new, attempts_now)
+        fetched = self._tallies.of_this_start.bytes
+        self._bytes = max(self._bytes, fetched + sum(w.bytes for w in self._under_way.values()))
+        if now >= self._memory_again:
+            self._memory, self._memory_again = memory_of_processes(), now + MEMORY_S
+        return Done(
+            now,
+            len(self._whole),
+            pairs,
+            self._bytes,
+            self._tallies.of_all,
+            self._tallies.of_this_start,
+            self._memory,
+            self._time_left.seconds if self._time_left else None,
+            load_of_workers(attempts.values()),
+        )
 
-    def _list(self, now: float) -> None:
-        begun = time.monotonic()
-        new = finished_shards(self._out, self._sizes.keys()) - self._whole
+    @property
+    def first(self) -> Done:
+        """What was done when this start's first worker began."""
+        begun = self._time_left.begun if self._time_left else self._first.at
+        return self._first._replace(at=begun)
+
+    def _list(self, now: float, reading_s: float) -> set[int]:
+        """Finds the shards that are whole by now; returns the new ones of them."""
+        begun, new = time.monotonic(), set[int]()
+        with suppress(Exception):  # a store that does not answer: those who write there tell
+            new = finished_shards(self._out, self._sizes.keys()) - self._whole
+            self._listed = True
+            self._whole |= new
+            self._pairs_of_whole += sum(self._sizes[shard] for shard in new)
+            self._tallies.add(new, earlier=self._time_left is None)
+            self._tallies.read(reading_s)
         took_s = time.monotonic() - begun
-        self._whole |= new
-        self._pairs_of_whole += sum(self._sizes[shard] for shard in new)
         least_s = 0.0 if is_local(self._out) else LISTED_S
         self._listed_again = now + max(least_s, took_s / LISTING_SHARE)
+        return new
 
 
 class ImageProgress:
-    """Shows how far the image plane is while its block runs: on a terminal a line that is drawn
-    again and again, else a line now and then, and one at the end.
+    """Shows how far the image plane is while its block runs: on a terminal some lines that are
+    drawn again and again, else a line now and then, and one at the end.
 
     Args:
       out: the output folder. plan: the folder of the plan. fence: of this start of the command.
@@ -106,123 +147,88 @@ class ImageProgress:
         self._over = Event()
 
     def __enter__(self) -> None:
+        if _QUIET.is_set():
+            return
         self._begun = time.monotonic()
-        self._first = self._amount.look(self._begun, listing=True)
-        say(what_is_left(self._first, self._all, self._verb))
+        first = self._amount.look(self._begun, listing=True)
+        say(what_is_left(first, self._all, self._verb))
         self._stack = ExitStack()
-        bar = None
+        show: Callable[[Done], None] = self._write_lines
         if is_terminal():
-            bar = tqdm(
-                desc=progress_line(self._first, self._first, self._all),
-                total=self._all.pairs,
-                bar_format="{desc} |{bar}|",  # where a terminal is narrow, the bar is what is cut
-                leave=False,
-                dynamic_ncols=True,
-            )
-            self._stack.enter_context(bar)
-            self._stack.enter_context(logging_redirect_tqdm())  # warnings stand above the line
-        self._thread = Thread(target=self._show, args=(bar,), name="progress", daemon=True)
+            screen = Screen(self._all.pairs, screen_lines(first, first, self._all))
+            self._stack.callback(screen.close)
+            self._stack.enter_context(logging_redirect_tqdm())  # warnings stand above the lines
+            show = partial(self._draw, screen)
+        self._said = self._begun
+        self._thread = Thread(target=self._watch, args=(show,), name="progress", daemon=True)
         self._thread.start()
 
     def __exit__(self, error: object, *_: object) -> None:
+        if _QUIET.is_set():
+            return
         self._over.set()
         self._thread.join()
         self._stack.close()
         if error is not None:
             return
-        done = self._amount.look(time.monotonic(), listing=True)
+        done = self._amount.look(time.monotonic(), listing=True, reading_s=LAST_READING_S)
         if done.shards == self._all.shards:  # a job that was only handed over has done nothing
-            line = progress_line(self._first, done, self._all)
+            line = progress_line(self._amount.first, done, self._all)
             say(f"image plane: {line}, {done.at - self._begun:.1f} s")
 
-    def _show(self, bar: tqdm | None) -> None:
-        first, said = self._first, self._begun
+    def _watch(self, show: Callable[[Done], None]) -> None:
         while not self._over.wait(REDRAWN_S):
-            now = time.monotonic()
-            if bar is None and now - said < self._line_s:
-                continue
-            done = self._amount.look(now)
-            if done.pairs == first.pairs:  # workers still start: that is no time of theirs
-                first = self._first = done
-            line = progress_line(first, done, self._all)
-            if bar is None:
-                say(f"image plane: {line}")
-                said = now
-            else:
-                bar.n = done.pairs
-                bar.set_description_str(line)
+            show(self._amount.look(time.monotonic()))
+
+    def _draw(self, screen: Screen, done: Done) -> None:
+        screen.draw(done.pairs, screen_lines(self._amount.first, done, self._all))
+
+    def _write_lines(self, done: Done) -> None:
+        if done.at - self._said >= self._line_s:
+            self._said = done.at
+            say(f"image plane: {progress_line(self._amount.first, done, self._all)}")
 
 
-def verb_of(formats: Collection[str]) -> str:
-    """What the image plane does with pairs of such input formats: those of shards are stored."""
-    stored = {name == "webdataset" for name in formats}
-    return {(True,): "read", (False, True): "read or fetch"}.get(tuple(sorted(stored)), "fetch")
-
-
-def what_is_left(done: Done, of_all: Done, verb: str) -> str:
-    """What there is to do, as "40 shards, 4,000 pairs to fetch"; after a resume, of how much."""
-    if not of_all.shards:
-        return f"no pair is left to {verb}"
-    if done.shards == of_all.shards:
-        return f"{counted(done.shards, 'shard')}, each of them whole: what is left is to add up"
-    shards, pairs = of_all.shards - done.shards, of_all.pairs - done.pairs
-    if not done.shards:
-        return f"{counted(shards, 'shard')}, {counted(pairs, 'pair')} to {verb}"
-    verb_left = "is" if shards == 1 else "are"
-    left = f"{shards:,} of {counted(of_all.shards, 'shard')} {verb_left} left"
-    return f"{left}, {pairs:,} of {counted(of_all.pairs, 'pair')} to {verb}"
-
-
-def progress_line(first: Done, done: Done, of_all: Done) -> str:
-    """As "12 of 40 shards, 118,204 of 400,000 pairs, 812 images/s, 931 connections (CPU), 5 min
-    left". What stands behind the connections is what limits them.
+class Screen:
+    """Lines at the lower end of a terminal, each drawn again in its place, the first with a bar;
+    they go when it is closed. Where the terminal is narrow they are cut.
 
     Args:
-      first: when the first of this start's pairs were still to come. done: now. of_all: in the end.
+      total: how much the bar is of. lines: the first drawing.
     """
-    parts = [
-        f"{done.shards:,} of {counted(of_all.shards, 'shard')}",
-        f"{done.pairs:,} of {counted(of_all.pairs, 'pair')}",
-    ]
-    new, took_s = done.pairs - first.pairs, done.at - first.at
-    if new > 0 and took_s > 0:
-        rate = new / took_s
-        parts.append(f"{rate:,.{0 if rate >= 10 else 1}f} images/s")
-        if done.load.open and done.pairs < of_all.pairs:
-            connections = counted(done.load.open, "connection")
-            parts.append(f"{connections} ({done.load.limited_by})")
-        if done.pairs < of_all.pairs:
-            parts.append(f"{duration((of_all.pairs - done.pairs) / rate)} left")
-    elif done.pairs < of_all.pairs:
-        parts.append("starting")
-    if done.pairs == of_all.pairs and done.shards < of_all.shards:
-        parts.append("writing the last")
-    return ", ".join(parts)
 
+    def __init__(self, total: int, lines: list[str]) -> None:
+        shape = {"leave": False, "dynamic_ncols": True, "total": total}
+        first, *others = lines
+        self._bars = [tqdm(desc=first, bar_format="{desc} |{bar}|", position=0, **shape)]
+        for place, line in enumerate(others, 1):
+            self._bars.append(tqdm(desc=line, bar_format="{desc}", position=place, **shape))
 
-def duration(seconds: float) -> str:
-    """A time in one or two units: "45 s", "12 min", "2 h 5 min", "3 d 4 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24:,} d {hours % 24} h"
+    def draw(self, done: int, lines: list[str]) -> None:
+        """Draws all lines anew."""
+        for bar, line in zip(self._bars, lines, strict=True):
+            bar.n = done
+            bar.set_description_str(line)
 
-
-def counted(number: int, thing: str) -> str:
-    """As "1 shard" and "4,000 shards"."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+    def close(self) -> None:
+        """Takes the lines away."""
+        for bar in reversed(self._bars):
+            bar.close()
 
 
 def is_terminal() -> bool:
-    """Whether a line on standard error can be drawn again."""
+    """Whether lines on standard error can be drawn again."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
+def be_quiet(quiet: bool) -> None:
+    """Has nothing be said from here on but warnings and errors, or undoes that."""
+    (_QUIET.set if quiet else _QUIET.clear)()
+    if quiet and not os.environ.get("ALIGNSET_LOG_LEVEL"):
+        logging.getLogger("alignset").setLevel("WARNING")
+
+
 def say(line: str) -> None:
-    """Writes a line on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    """Writes a line on standard error, unless all is quiet."""
+    if not _QUIET.is_set():
+        print(line, file=sys.stderr, flush=True)

@@ -42,7 +42,7 @@ FETCH_RULES = (
 # What of the job the description has elsewhere, or what changes nothing of the output.
 NOT_DECIDING = (
     *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
-    *("unsafe_model", "blocklist"),
+    *("unsafe_model", "blocklist", "quiet"),
 )
 # Of rules that an older version had not, what it did.
 OLDER_RULES = {

@@ -1,8 +1,7 @@
-"""Takes pairs out of a finished set: those on a list of hosts, URLs, words, keys or hashes.
+"""Takes pairs out of a finished set: those on lists of hosts, URLs, words, hashes.
 
-Only the files that hold such a pair are rewritten. The pairs are then rows of
-rejected/ as taken_down, and neither --retry_failed nor --also_rejected brings them
-back. Killed anywhere, the same command goes on.
+Only files that hold such a pair are rewritten. In rejected/ it is taken_down
+then, and nothing brings it back. Killed anywhere, the same command goes on.
 """
 
 from __future__ import annotations
@@ -30,14 +29,15 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
-    made = _Parser(prog=name, description=__doc__, allow_abbrev=False)
+    usage = "%(prog)s OUT --blocklist=FILE,... [flags]"
+    made = _Parser(prog=name, usage=usage, description=__doc__, allow_abbrev=False)
     made.formatter_class = argparse.RawDescriptionHelpFormatter
     made.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
     made.add_argument(
         "--blocklist",
         required=True,
         metavar="FILE,...",
-        help="what goes, as curation's --blocklist has it (docs/manners.md)",
+        help="what goes: see docs/manners.md",
     )
     made.add_argument("--dry_run", action="store_true", help="only tell what would go")
     made.add_argument(
@@ -51,7 +51,7 @@ def parser(name: str = NAME) -> argparse.ArgumentParser:
             type=int,
             default=default,
             metavar="BITS",
-            help=f"to the nearest {distance} of a list, at least, to stay (default: {default})",
+            help=f"least distance to a listed {distance} that stays ({default})",
         )
     return made
 

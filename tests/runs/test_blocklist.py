@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
+from tests.support.bad_web import bad_web
 from tests.support.command import digests, funnel, kept, manifest, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.memory_files import FILES
@@ -102,6 +103,24 @@ def test_planted_matches_are_dropped_and_a_blocked_host_is_never_asked(
     assert said[1]["entries"]["phash"] == 1
     assert "hosts.csv" in (out / "README.md").read_text()
     assert not (out / "_temporary").exists()
+
+
+def test_a_redirect_to_a_blocked_host_is_not_followed(tmp_path: Path) -> None:
+    with bad_web() as web, small_web() as there:
+        there.files["/a"] = photo(1)
+        target = there.url.replace("127.0.0.1", "localhost")
+        urls = [
+            f"{web.url}/to/{to.replace('/', '%2F')}" for to in (f"{target}/a", f"{there.url}/a")
+        ]
+        columns = {"url": urls, "caption": TEXTS[:2]}
+        pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
+        (tmp_path / "hosts.txt").write_text("host:localhost\n")
+        lists = f"--blocklist={tmp_path}/hosts.txt"
+        succeed(tmp_path / "pairs.parquet", tmp_path / "set", *FLAGS, ROBOTS, lists)
+        assert [row["url"] for row in rows(tmp_path / "set")] == urls[:1]
+        assert rows(tmp_path / "set")[0]["detail"] == "hosts.txt:host"
+        assert there.requests.count("/a") == 1
+        assert [fate.url for fate in kept(tmp_path / "set")] == urls[1:]
 
 
 def test_rows_may_be_left_without_what_they_tell(blocked: Blocked, tmp_path: Path) -> None:

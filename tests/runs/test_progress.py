@@ -22,11 +22,16 @@ from tests.support.terminal import GIVE_UP_S, Terminal
 pytestmark = pytest.mark.timeout(900)
 STOPPED = "beam_runner.py: stopped; the same command goes on from here"
 PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
-# Of images/s and what follows it nothing is known here: the machine may be slow.
+# Of the speeds and what follows them nothing is known here: the machine may be slow.
+PARTS = (
+    *("starting", "writing the last", r"[\w ]+ left", r"\d+\.\d s"),
+    *(r"[\d,.]+ (?:pairs|images|[kM]B)/s", r"[\d.]+% kept", r"[\d.]+ GB(?: in \d+ processes)?"),
+    r"[\d,]+ connections? \([\w -]+\)",
+    *(r"failed [\d.]+%(?: \([^)]*\))?", r"dropped \w+ [\d.]+%(?:, \w+ [\d.]+%)*"),
+)
 LINE = re.compile(
     r"(?:image plane: )?(\d+) of (\d+) shards?, (\d+) of (\d+) pairs?"
-    r"(?:, starting|, [\d,.]+ images/s(?:, [\d,]+ connections? \([\w -]+\))?"
-    r"(?:, [\w ]+ left|, writing the last)?(?:, \d+\.\d s)?)?"
+    f"(?:, (?:{'|'.join(PARTS)}))*"
 )
 COMPILING = "compiling kernels for this machine: about 30 s, once"
 
@@ -81,9 +86,19 @@ def test_after_a_kill_the_line_counts_what_is_done_and_what_is_left(
     assert numbers(lines[-1]) == [3, 3, total, total]
     assert end == f"done: {output}"
     assert ended.out  # the funnel, and nothing of the progress
-    assert "images/s" not in ended.out
+    assert "pairs/s" not in ended.out
     assert not re.search(r"[\r\x1b]", ended.err)
     assert digests(output) == digests(plain.output)
+
+
+def test_a_quiet_run_says_nothing_but_its_funnel(plain: Golden, tmp_path: Path):
+    ended = run_args(*flags_of(plain, tmp_path / "set"), "--quiet")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.startswith("step ")
+    assert digests(tmp_path / "set") == digests(plain.output)
+    ended = run_args(*flags_of(plain, tmp_path / "set"), "--quiet", "--min_words=4")
+    assert ended.status == 2
+    assert ended.err.startswith("beam_runner.py: ")
 
 
 def test_where_nothing_is_fetched_it_says_read(plain: Golden, tmp_path: Path):
@@ -125,19 +140,20 @@ def test_a_terminal_shows_pairs_of_a_shard_that_is_not_whole(
     flags = [flag for flag in plain.flags if not flag.startswith("--samples_per_shard")]
     args = (f"--input={plain.pairs}", f"--output={tmp_path / 'set'}", *flags, "--connections=4")
     with Terminal(*args) as terminal:
-        terminal.wait_for("images/s")
+        terminal.wait_for("pairs/s")
         slow_web.delay_s = 0
         assert terminal.end() == 0, terminal.screen
-    (drawn,) = [line for line in terminal.screen.replace("\r\n", "\n").split("\n") if "\r" in line]
-    texts = [part.partition(" |")[0] for part in drawn.split("\r")]
-    shown = [numbers(text) for text in texts if "images/s" in text]
+    drawn = re.findall(r"images   (.*?) \|", terminal.screen)
+    shown = [numbers(text) for text in drawn if "starting" not in text]
     total = sum(pairs_of_shards(plain.output).values())
     assert shown[0][:2] == [0, 1]
     assert 0 < shown[0][2] < total == shown[0][3]
     assert shown == sorted(shown)
     final = [line for line in terminal.lines() if line.startswith("image plane: ")]
     assert [numbers(line) for line in final] == [[1, 1, total, total]]
-    assert len(texts[-1]) < 120
+    for name in ("speed    ", "kept     -", "memory   "):
+        assert name in terminal.screen
+    assert not [line for line in terminal.lines() if line.startswith(("images ", "speed "))]
 
 
 def workers_of(group: int) -> list[int]:
@@ -163,14 +179,14 @@ def child_of(process: int) -> int:
 def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_path: Path):
     args = (*flags_of(plain, tmp_path / "set"), "--connections=2")
     with Terminal(*args, *PROCESSES) as terminal:
-        terminal.wait_for("images/s")
+        terminal.wait_for("pairs/s")
         group = child_of(terminal.process)
         assert len(workers_of(group)) >= 2
         terminal.press_control_c()
         assert terminal.end() == 1, terminal.screen
     assert workers_of(group) == []
-    *before, last, empty = terminal.lines()
-    assert (last, empty) == (STOPPED, "")
+    *before, last = terminal.lines()
+    assert last == STOPPED
     said = [line for line in before if line not in (COMPILING, "")]
     assert [line.partition(" ")[0] for line in said] == ["reading", "text", "3"], said
     slow_web.delay_s = 0

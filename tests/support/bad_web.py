@@ -27,6 +27,7 @@ class BadWeb(socketserver.ThreadingTCPServer):
     def __init__(self, host: str) -> None:
         super().__init__((host, 0), _Connection)
         self.heads: list[str] = []
+        self.times: list[float] = []  # of the heads
         self.lock = threading.Lock()
         self.most_at_once = self.at_once = 0
 
@@ -49,6 +50,7 @@ class _Connection(socketserver.StreamRequestHandler):
         while head := self._read_head():
             with self.server.lock:
                 self.server.heads.append(head)
+                self.server.times.append(time.monotonic())
                 self.server.at_once += 1
                 self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
             try:

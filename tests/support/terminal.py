@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import termios
@@ -62,9 +63,28 @@ class Terminal:
         return self._command.wait()
 
     def lines(self) -> list[str]:
-        """What a person sees at last: of a line that was drawn again, the last drawing."""
-        lines = self.screen.replace("\r\n", "\n").replace("\x1b[K", "").split("\n")
-        return [line.rpartition("\r")[2] for line in lines]
+        """What a person sees at last, and what has scrolled away above it; no empty lines below."""
+        rows, row, column = [""], 0, 0
+        for part in re.split(r"(\x1b\[\d*[A-Za-z]|[\r\n])", self.screen):
+            if part == "\r":
+                column = 0
+            elif part == "\n":
+                row += 1
+                rows += [""] * (row + 1 - len(rows))
+            elif part == "\x1b[A":
+                row -= 1
+            elif part == "\x1b[J":
+                rows[row:] = [rows[row][:column]]
+            elif part == "\x1b[K":
+                rows[row] = rows[row][:column]
+            else:
+                assert not part.startswith("\x1b"), part
+                rows[row] = (
+                    rows[row][:column].ljust(column) + part + rows[row][column + len(part) :]
+                )
+                column += len(part)
+        lines = [text.rstrip() for text in rows]
+        return lines[: max((n for n, line in enumerate(lines, 1) if line), default=0)]
 
     def _read(self) -> bool:
         """Takes what is there, or waits a little for it; False where the command has ended."""

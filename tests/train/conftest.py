@@ -1,6 +1,7 @@
 """Where the trainer's tests compute: on the CPU, and those that ask for a device on a GPU too, if
 there is one."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -40,8 +41,9 @@ def on(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     return device
 
 
-@pytest.fixture(autouse=True)
-def other_tests_on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs within a test does not take a GPU that another was not told of."""
-    if not {"device", "machine"} & {*request.fixturenames}:
-        monkeypatch.setattr(devices, "gpu_is_there", lambda: False)
+@pytest.fixture(scope="session", autouse=True)
+def others_on_the_cpu() -> Iterator[None]:
+    """What runs within a test does not take a GPU that the test did not ask for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "gpu_is_there", lambda: False)
+        yield

@@ -69,7 +69,7 @@ def on_device(inputs: Inputs, device: torch.device) -> Inputs:
 
 @functools.cache
 def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # it has no types
 
 
 def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast, settings: Settings) -> Texts:

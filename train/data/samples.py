@@ -78,6 +78,7 @@ def shard_samples(
     at: int = 0,
     starts: list[int] | None = None,
     caption_field: str = "",
+    text_file: str = "txt",
 ) -> Iterator[Sample]:
     """The samples of one shard, from a byte on where a sample begins.
 
@@ -88,9 +89,10 @@ def shard_samples(
       shard: by its name, or as a stream that stands at `at`, which is closed.
       first: so many are left out, and only their headers read.
       starts: gets the byte where each sample's headers begin. Images are not read then, and empty.
-      caption_field: of KEY.json, which has the text or a list of texts; empty: KEY.txt has it.
+      caption_field: of KEY.json, which has the text or a list of texts; empty: `text_file` has it.
+      text_file: the extension of the file that is a sample's text, as cls for its class's number.
     """
-    text_file = "json" if caption_field else "txt"
+    text_file = "json" if caption_field else text_file
     wanted = (*IMAGE_EXTENSIONS, text_file)
     with ShardStream(shard, at) if isinstance(shard, str) else shard as stream:
         number, key, of = -1, "", 0
@@ -103,7 +105,7 @@ def shard_samples(
                 continue
             if (folder + slash + stem, tar) != (key, of):
                 if number >= 0:
-                    sample = _sample(key, fields, parts, caption_field)
+                    sample = _sample(key, fields, parts, text_file, caption_field)
                     if number >= first:
                         yield sample
                 number, key, fields, of = number + 1, folder + slash + stem, {}, tar
@@ -114,26 +116,30 @@ def shard_samples(
                 read = number >= first and (starts is None or extension == text_file)
                 fields[extension] = _field(stream, extension, size) if read else b""
         if number >= first:
-            yield _sample(key, fields, parts, caption_field)
+            yield _sample(key, fields, parts, text_file, caption_field)
 
 
 def _field(stream: ShardStream, extension: str, size: int) -> bytes | None:
     """What is used of a file; None of one that is too large."""
-    if extension == "txt":
+    if extension not in (*IMAGE_EXTENSIONS, "json"):
         return _exactly(stream, min(size, LONGEST_TEXT))
     longest = LONGEST_JSON if extension == "json" else LONGEST_IMAGE
     return _exactly(stream, size) if size <= longest else None
 
 
 def _sample(
-    key: str, fields: dict[str, bytes | None], parts: set[int], caption_field: str
+    key: str,
+    fields: dict[str, bytes | None],
+    parts: set[int],
+    text_file: str,
+    caption_field: str,
 ) -> Sample:
     images = [fields[extension] for extension in IMAGE_EXTENSIONS if extension in fields]
     if caption_field:
         text = json_captions(fields.get("json"), caption_field)
     else:
-        text = (fields.get("txt") or b"").decode("utf-8", "replace").strip()
-    whole = bool(images) and ("json" if caption_field else "txt") in fields
+        text = (fields.get(text_file) or b"").decode("utf-8", "replace").strip()
+    whole = bool(images) and text_file in fields
     scattered = not whole and hash(key) in parts
     if not whole and len(parts) < _MOST_PARTS:
         parts.add(hash(key))

@@ -1,23 +1,18 @@
-"""python -m train.evaluate retrieval --model RUN/model --data SHARDS
+"""python -m train.evaluate TASK --model RUN --data DATA
 
-Prints one JSON object.
+Prints one JSON object; --page=FILE writes pictures beside it.
 """
 
-from __future__ import annotations
-
-import hashlib
+import difflib
 import json
 import sys
-from collections.abc import Iterator
-from itertools import islice
-from typing import TYPE_CHECKING
+from argparse import Namespace
+from functools import cache
+from typing import Any
 
 from train.errors import SettingsError
-from train.runs.flags import Parser, boolean, exit_status, stoppable
-
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
+from train.evaluate.task_flags import TASKS, overview, task_parser
+from train.runs.flags import exit_status, stoppable
 
 NAME = "python -m train.evaluate"
 
@@ -31,109 +26,51 @@ def stoppable_main(arguments: list[str], name: str = NAME) -> int:
 
 
 def _run(arguments: list[str], name: str) -> int:
-    parser = Parser(prog=name, description=str(__doc__).replace(NAME, name))
-    parser.add_argument("task", choices=("retrieval",))
-    parser.add_argument("--model", required=True, help="a saved AlignModel, or a published name")
-    parser.add_argument("--data", required=True, help="shards, named as train's --shards has them")
-    parser.add_argument(
-        "--caption_lines",
-        type=boolean,
-        default=False,
-        metavar="BOOL",
-        help="each line of a text is a caption of its image, as in Flickr30K and MSCOCO",
-    )
-    parser.add_argument("--batch_size", type=int, default=64, help="pairs embedded at once")
-    flags = parser.parse_args(arguments)
-    if flags.batch_size < 1:
-        raise SettingsError(f"batch_size must be at least 1; got {flags.batch_size}")
-    # Only now: torch takes seconds, and a wrong flag should not.
-    from train.data.find_shards import find_shards
-    from train.data.samples import caption_lines, read_samples
-    from train.evaluate.retrieval import retrieval_scores
-
-    shards = find_shards(flags.data)
-    samples, skipped = read_samples(shards), [0]
-    identities: list[bytes] = []
-    split = caption_lines if flags.caption_lines else lambda text: [text]
-    pairs = ((image, split(text)) for image, text in _decodable(samples, identities, skipped))
-    embedded = embed_pairs(flags.model, pairs, flags.batch_size)
-    result = retrieval_scores(*embedded, identities=identities)
-    print(json.dumps({"task": "retrieval", "unit": "percent", **result, "skipped": skipped[0]}))
+    task, *rest = arguments or ["--help"]
+    if task in ("-h", "--help"):
+        print(overview(name))
+        return 0
+    if task.startswith("-"):
+        raise SettingsError(f"name a task first: {', '.join(TASKS)} ({name} --help)")
+    if task not in TASKS:
+        near = difflib.get_close_matches(task, TASKS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TASKS)}"
+        raise SettingsError(f"there is no task {task!r}; {hint}")
+    flags = task_parser(name, task).parse_args(rest)
+    print(json.dumps(evaluate(task, flags)))
     return 0
 
 
-def embed_pairs(
-    model_name: str, pairs: Iterator[tuple[Image.Image, list[str]]], batch_size: int
-) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
-    """float32[n, d] of images, float32[m, d] of all their m captions, and these by image.
+def evaluate(task: str, flags: Namespace) -> dict[str, Any]:
+    """What a task prints; writes its page where one is asked for.
 
-    The images and texts go through the saved AlignProcessor and AlignModel, as any user's would.
+    Raises:
+      SettingsError: a flag, a model or a set is wrong. TrainingError: a model or a shard is broken.
     """
-    import numpy as np
-    import torch
+    # Only now: torch takes seconds, and a wrong flag should not.
+    from train.evaluate.embedding import Embedding
+    from train.evaluate.outcome import whole_result
+    from train.evaluate.page import check_page, write_page
+    from train.evaluate.task_runs import check_flags, run_task
+    from train.model.embed import open_embedder
 
-    from train.model.pretrained import read_pretrained
+    check_flags(flags)
+    check_page(flags.page)
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, processor = read_pretrained(model_name)
-    model.to(device).eval()  # type: ignore[arg-type]  # transformers' decorator loses `self`
-    max_tokens = min(
-        processor.tokenizer.model_max_length, model.text_model.config.max_position_embeddings
-    )
-    images: list[np.ndarray] = []
-    texts: list[np.ndarray] = []
-    captions: list[list[str]] = []
-    while batch := _next_batch(pairs, batch_size):
-        pictures, batch_captions = zip(*batch, strict=True)
-        inputs = processor(
-            images=list(pictures),
-            text=[caption for own in batch_captions for caption in own],
-            padding=True,
-            truncation=True,
-            max_length=max_tokens,
-            return_tensors="pt",
-        ).to(device)
-        with torch.inference_mode():
-            outputs = model(**inputs)
-        images.append(outputs.image_embeds.float().cpu().numpy())
-        texts.append(outputs.text_embeds.float().cpu().numpy())
-        captions += batch_captions
-        if sys.stderr.isatty():
-            print(f"\r{len(captions)} images", end="", file=sys.stderr)
-    if not captions:
-        raise SettingsError("no pair with a readable image in --data")
-    return np.concatenate(images), np.concatenate(texts), captions
+    @cache  # what is wrong with a set is told before a model is read
+    def open_embedding() -> Embedding:
+        return Embedding(open_embedder(flags.model), flags.cache, flags.batch_size)
 
-
-def _next_batch(
-    pairs: Iterator[tuple[Image.Image, list[str]]], size: int
-) -> list[tuple[Image.Image, list[str]]]:
-    """So many pairs, or fewer where their images are large."""
-    from train.data.images import MAX_PIXELS
-
-    batch, pixels = [], 0
-    for image, captions in islice(pairs, size):
-        batch.append((image, captions))
-        pixels += image.width * image.height
-        if pixels > MAX_PIXELS:
-            break
-    return batch
-
-
-def _decodable(
-    samples: Iterator[tuple[str, bytes, str]], identities: list[bytes], skipped: list[int]
-) -> Iterator[tuple[Image.Image, str]]:
-    """Pairs whose image opens, its hash added to `identities`; counts the others in skipped[0]."""
-    from train.data.images import decode_image
-
-    for _, data, text in samples:
-        try:
-            image = decode_image(data)
-        except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
-            skipped[0] += 1
-            continue
-        identities.append(hashlib.sha256(data).digest())
-        yield image, text
+    outcome = run_task(task, flags, open_embedding)
+    data = {
+        name: value
+        for name, value in vars(flags).items()
+        if name not in ("model", "page", "cache", "batch_size") and value not in ("", None)
+    }
+    result = whole_result(task, open_embedding(), data, outcome)
+    if flags.page:
+        write_page(flags.page, result, outcome)
+    return result
 
 
 if __name__ == "__main__":

@@ -1,16 +1,25 @@
-"""Retrieval of texts by images and of images by texts: embeddings in, recalls out."""
+"""Retrieval of texts by images and of images by texts: embeddings in, recalls out.
+
+Nothing here is as large as all queries times all candidates, unless that is small.
+"""
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 
 from train.errors import TrainingError
+from train.evaluate.feature_store import Features
 
 KS = (1, 5, 10)
+_AT_ONCE, _WIDEST = 1 << 24, 1 << 17  # scores: of all queries, of one of them
 
 Recalls = dict[str, float]  # R@k, in percent
+Rows = npt.NDArray[np.floating] | Features
+Ints = npt.NDArray[np.int64]
 
 
 class _Counts(TypedDict):
@@ -25,6 +34,71 @@ class _Directions(TypedDict):
 
 class RetrievalScores(_Counts, _Directions):
     chance: _Directions
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Images and the texts that are right for them.
+
+    Attributes:
+      images: float[n, d], L2-normalised.
+      texts: float[m, d], L2-normalised.
+      image_of: int64[m], ascending: of each text its image.
+      number_of: int64[m]: equal texts have equal numbers, 0 to their count.
+    """
+
+    images: Rows
+    texts: Rows
+    image_of: Ints
+    number_of: Ints
+
+    def right(self) -> tuple["Right", "Right"]:
+        """Which texts are right for an image, and which images for a text. A text of another image
+        is as right as one of the image's own that equals it."""
+        n, m = len(self.images), len(self.texts)
+        pairs = np.unique(np.stack([self.image_of, self.number_of]), axis=1)  # of image and number
+        texts_of = Right.of(self.number_of, np.arange(m), self.number_of.max() + 1)
+        images_of = Right.of(pairs[1], pairs[0], self.number_of.max() + 1)
+        of_image = Right.of(pairs[0], pairs[1], n)
+        return of_image.through(texts_of), Right.of(np.arange(m), self.number_of, m).through(
+            images_of
+        )
+
+
+@dataclass(frozen=True)
+class Right:
+    """For each of several queries the candidates that are right: those of query i are
+    candidates[starts[i] : starts[i + 1]]."""
+
+    starts: Ints
+    candidates: Ints
+
+    @classmethod
+    def of(cls, queries: Ints, candidates: Ints, count: int) -> "Right":
+        order = np.argsort(queries, kind="stable")
+        starts = np.searchsorted(queries[order], np.arange(count + 1))
+        return cls(starts, candidates[order])
+
+    def counts(self) -> Ints:
+        return np.diff(self.starts)
+
+    def through(self, other: "Right") -> "Right":
+        """What is right for the candidates, as queries of `other`."""
+        lengths = other.counts()[self.candidates]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        # For each of them its place within its candidate's own.
+        within = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
+        candidates = other.candidates[np.repeat(other.starts[self.candidates], lengths) + within]
+        return Right(starts[self.starts], candidates)
+
+    def mask(self, rows: slice, columns: slice) -> npt.NDArray[np.bool_]:
+        """bool[rows, columns]: of these queries, which of these candidates are right."""
+        mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+        queries = np.repeat(np.arange(len(mask)), self.counts()[rows])
+        candidates = self.candidates[self.starts[rows.start] : self.starts[rows.stop]]
+        inside = (candidates >= columns.start) & (candidates < columns.stop)
+        mask[queries[inside], candidates[inside] - columns.start] = True
+        return mask
 
 
 def retrieval_scores(
@@ -51,67 +125,133 @@ def retrieval_scores(
     Raises:
       TrainingError: an embedding has a number that is not finite.
     """
-    if identities is not None:
-        images, texts, captions = _merged(images, texts, captions, identities)
-    scores = images @ texts.T  # float[n, m]
+    return scores_of(captioned(images, texts, captions, identities=identities))
+
+
+def scores_of(pairs: Captioned) -> RetrievalScores:
+    """`retrieval_scores` of what `captioned` made."""
+    of_images, of_texts = pairs.right()
+    ranks_of_images, ranks_of_texts = both_ranks(pairs)
+    n, m = len(pairs.images), len(pairs.texts)
+    counts: _Counts = {"n": n, "captions": m} if m > n else {"n": n}
+    return {
+        **counts,
+        "image_to_text": recalls(ranks_of_images),
+        "text_to_image": recalls(ranks_of_texts),
+        "chance": {
+            "image_to_text": chance(of_images.counts(), m),
+            "text_to_image": chance(of_texts.counts(), n),
+        },
+    }
+
+
+def captioned(
+    images: Rows,
+    texts: Rows,
+    captions: Sequence[Sequence[str]],
+    *,
+    identities: Sequence[Hashable] | None = None,
+) -> Captioned:
+    """Images, each once, with all their texts; the arguments are those of `retrieval_scores`."""
+    image_of = np.repeat(np.arange(len(captions)), [len(own) for own in captions])
+    numbers: dict[str, int] = {}
+    number_of = np.array(
+        [numbers.setdefault(text, len(numbers)) for own in captions for text in own], np.int64
+    )
+    if identities is None:
+        return Captioned(images, texts, image_of, number_of)
+    first_of: dict[Hashable, int] = {}
+    merged = np.array([first_of.setdefault(name, len(first_of)) for name in identities], np.int64)
+    firsts = np.unique(merged, return_index=True)[1]
+    order = np.argsort(merged[image_of], kind="stable")
+    return Captioned(
+        _taken(images, firsts),
+        _taken(texts, order),
+        merged[image_of][order],
+        number_of[order],
+    )
+
+
+def _taken(rows: Rows, numbers: Ints) -> Rows:
+    return rows.take(numbers) if isinstance(rows, Features) else rows[numbers]
+
+
+def both_ranks(pairs: Captioned) -> tuple[Ints, Ints]:
+    """int64[n] of images, int64[m] of texts: how many wrong candidates are before the best right
+    one. A wrong one that ties goes first, so that embeddings which are all equal score nothing.
+
+    Raises:
+      TrainingError: an embedding has a number that is not finite.
+    """
+    of_images, of_texts = pairs.right()
+    return (
+        ranks(pairs.images, pairs.texts, of_images),
+        ranks(pairs.texts, pairs.images, of_texts),
+    )
+
+
+def ranks(queries: Rows, candidates: Rows, right: Right, left_out: Right | None = None) -> Ints:
+    """int64[q]: as `both_ranks`, of one direction.
+
+    Args:
+      left_out: for each query the candidates that are no candidates for it, such as itself.
+    """
+    result = np.zeros(len(queries), np.int64)
+    for rows in _slices(len(queries), max(1, _AT_ONCE // _WIDEST)):
+        best = np.full((rows.stop - rows.start, 1), -np.inf)
+        blocks = _slices(len(candidates), _WIDEST)
+
+        def scores_of_block(columns: slice, rows: slice = rows) -> np.ndarray:
+            scores = _scores(queries[rows], candidates[columns])
+            if left_out is not None:
+                scores = np.where(left_out.mask(rows, columns), -np.inf, scores)
+            return scores
+
+        only = scores_of_block(blocks[0]) if len(blocks) == 1 else None
+        # Twice through all: how good the best right one is, then how many wrong ones are as good.
+        for columns in blocks:
+            scores = scores_of_block(columns) if only is None else only
+            hits = np.where(right.mask(rows, columns), scores, -np.inf)
+            best = np.maximum(best, hits.max(axis=1, keepdims=True))
+        for columns in blocks:
+            scores = scores_of_block(columns) if only is None else only
+            wrong = np.where(right.mask(rows, columns), -np.inf, scores)
+            result[rows] += (wrong >= best).sum(axis=1)
+    return result
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _scores(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    scores: np.ndarray = queries @ candidates.T
     if not np.isfinite(scores).all():
         raise TrainingError(
             "the model's embeddings are not all finite numbers: it diverged, take an earlier one"
         )
-    all_captions = np.array([text for own in captions for text in own], dtype=object).astype(str)
-    numbers = np.unique(all_captions, return_inverse=True)[1]  # int[m]
-    image_of = np.repeat(np.arange(len(captions)), [len(own) for own in captions])  # int[m]
-    has = np.zeros((len(captions), numbers.max() + 1), bool)
-    has[image_of, numbers] = True
-    right = has[:, numbers]  # bool[n, m]
-    counts: _Counts = {"n": len(captions)}
-    if len(numbers) > len(captions):
-        counts["captions"] = len(numbers)
-    return {
-        **counts,
-        "image_to_text": recalls(scores, right),
-        "text_to_image": recalls(scores.T, right.T),
-        "chance": {"image_to_text": chance(right), "text_to_image": chance(right.T)},
-    }
+    return scores
 
 
-def _merged(
-    images: np.ndarray,
-    texts: np.ndarray,
-    captions: list[list[str]],
-    identities: Sequence[Hashable],
-) -> tuple[np.ndarray, np.ndarray, list[list[str]]]:
-    """The same with each image once, where it comes first, and all its texts there."""
-    rows_of: dict[Hashable, list[int]] = {}
-    for row, identity in enumerate(identities):
-        rows_of.setdefault(identity, []).append(row)
-    firsts = [rows[0] for rows in rows_of.values()]
-    texts_of = np.split(texts, np.cumsum([len(own) for own in captions])[:-1])
-    ordered = [texts_of[row] for rows in rows_of.values() for row in rows]
-    merged = [[text for row in rows for text in captions[row]] for rows in rows_of.values()]
-    return images[firsts], np.concatenate(ordered), merged
-
-
-def recalls(scores: np.ndarray, right: np.ndarray) -> Recalls:
+def recalls(ranks: Ints) -> Recalls:
     """R@k in percent: the share of queries with a right candidate among their k best.
 
     Args:
-      scores: float[n, m] of m candidates for each of n queries.
-      right: bool[n, m], at least one true in each row. A wrong candidate that ties goes first, so
-        that embeddings which are all equal score nothing.
+      ranks: int64[n]: of each query's best right candidate, 0 is first.
     """
-    best = np.where(right, scores, -np.inf).max(axis=1)  # float[n]
-    rank = (np.where(right, -np.inf, scores) >= best[:, None]).sum(axis=1)  # int[n], 0 is first
-    return {f"R@{k}": round(100 * float((rank < k).mean()), 3) for k in KS}
+    return {f"R@{k}": round(100 * float((ranks < k).mean()), 3) for k in KS}
 
 
-def chance(right: np.ndarray) -> Recalls:
-    """The R@k of a random order, in percent: 1 - C(m - r, k) / C(m, k) for r right of m."""
-    m = right.shape[1]
-    counts, queries = np.unique(right.sum(axis=1), return_counts=True)
+def chance(counts: Ints, m: int) -> Recalls:
+    """The R@k of a random order, in percent: 1 - C(m - r, k) / C(m, k) for r right of m.
+
+    Args:
+      counts: int64[n]: of each query, how many candidates are right.
+    """
+    kinds, queries = np.unique(counts, return_counts=True)
     result = {}
     for k in KS:
         k_ = min(k, m)
-        missed = [math.comb(m - r, k_) / math.comb(m, k_) for r in counts.tolist()]
+        missed = [math.comb(m - r, k_) / math.comb(m, k_) for r in kinds.tolist()]
         result[f"R@{k}"] = round(100 * (1 - float(np.average(missed, weights=queries))), 3)
     return result

@@ -69,6 +69,6 @@ def draw_curve(loss: Points, recall: Points, path: Path) -> None:
             for step, value in [*points[::every], points[-1]]
         ]
         draw.line(line, fill=colour, width=2)
-        x, y = line[-1]
-        draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=colour)
+        end_x, end_y = line[-1]
+        draw.ellipse((end_x - 3, end_y - 3, end_x + 3, end_y + 3), fill=colour)
     image.save(path, "PNG")

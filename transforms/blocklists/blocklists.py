@@ -54,12 +54,12 @@ class Pairs(NamedTuple):
 
     Fields:
       targets: of their URLs. texts: of their alt-texts, with their words; None where no list asks.
-      keys: uint64[n].
+      keys: uint64[n]; None where no list is to be asked.
     """
 
     targets: Targets
     texts: Texts | None
-    keys: UInt64s
+    keys: UInt64s | None
 
 
 class _OpenList:
@@ -97,9 +97,9 @@ class _OpenList:
             elif kind == k.PREFIX:
                 prefixes = self._compiled.array("prefix"), self._compiled.array("prefix_ends")
                 marks = begins_with_any((data, starts, stops), prefixes)
-            elif kind == k.KEY:
+            elif kind == k.KEY and pairs.keys is not None:
                 marks = self._sets[kind].contains(pairs.keys)
-            elif pairs.texts is not None:
+            elif kind == k.TEXT and pairs.texts is not None:
                 longest = self._compiled.longest_phrase
                 marks = has_any_phrase(pairs.texts, self._sets[kind], longest)
             yield kind, marks
@@ -188,6 +188,17 @@ class Blocklists:
                     codes[marks & (codes == 0)] = len(names)
                     names.append(f"{compiled.name}:{kind}")  # type: ignore[arg-type]
         return pa.array(names, pa.string()).take(pa.array(codes))
+
+    def of_url(self, url: str) -> str | None:
+        """Which list a URL is on, such as one that a host redirects to. For all threads."""
+        if not self.have(*k.OF_URLS):
+            return None
+        pairs = Pairs(targets(pa.array([url], pa.string())), None, None)
+        for compiled in self.lists:
+            for kind, marks in _open(compiled).marks(pairs):
+                if marks[0]:
+                    return f"{compiled.name}:{kind}"
+        return None
 
     def of_file(self, sha256: bytes, body: bytes | None = None) -> str | None:
         """Which list a file is on, by its digests.

@@ -6,7 +6,8 @@ HOST, DOMAIN, URL, PREFIX, TEXT, KEY = "host", "domain", "url", "prefix", "text"
 MD5, SHA1, SHA256 = "md5", "sha1", "sha256"
 PHASH, PDQ = "phash", "pdq"
 
-OF_PAIRS = (HOST, DOMAIN, URL, PREFIX, TEXT, KEY)  # what needs no image
+OF_URLS = (HOST, DOMAIN, URL, PREFIX)
+OF_PAIRS = (*OF_URLS, TEXT, KEY)  # what needs no image
 OF_FILES = (MD5, SHA1, SHA256)
 OF_PICTURES = (PHASH, PDQ)
 KINDS = (*OF_PAIRS, *OF_FILES, *OF_PICTURES)

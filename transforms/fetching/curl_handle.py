@@ -54,6 +54,7 @@ class Ended(NamedTuple):
       took_s: seconds it was under way.
       silent: whether not one byte of an answer came.
       retry_after_s: what the host asks for, in seconds; 0 where it does not.
+      named: nothing was asked for yet; the host's name is known now.
     """
 
     job: Job
@@ -63,6 +64,7 @@ class Ended(NamedTuple):
     took_s: float = 0.0
     silent: bool = False
     retry_after_s: float = 0.0
+    named: bool = False
 
 
 class Slot:

@@ -72,13 +72,14 @@ class Transfers:
         begun = takewhile(lambda slot: slot.begun < before, self._busy.values())  # in their order
         self.stalled = sum(not slot.size for slot in begun) + self.names.waiting_since(before)
 
-    def start(self, job: Job) -> None:
-        """Begins a job, or lets it wait for its host's name; a proxy finds names itself."""
+    def start(self, job: Job) -> bool:
+        """Begins a job, or lets it wait for its host's name: False. A proxy finds names itself."""
         name = "" if self._settings.proxies_from_environment else self.names.entry(job)
         if name is None:
             self.names.add(job)
-        else:
-            self._begin(job, name)
+            return False
+        self._begin(job, name)
+        return True
 
     def _begin(self, job: Job, name: str) -> None:
         slot = self._idle.pop() if self._idle else Slot(self._settings, self.memory)
@@ -113,13 +114,9 @@ class Transfers:
         return [*self._unnamed(), *self._done()]
 
     def _unnamed(self) -> Iterator[Ended]:
-        """Begins the jobs whose host's name is found now; gives the others."""
-        for job, waited_s, detail in list(self.names.ended()):
-            if detail is None:
-                job.left_s = max(0.001, job.left_s - waited_s)
-                self.start(job)
-            else:
-                yield Ended(job, None, detail, took_s=waited_s, silent=True)
+        for job, waited_s, detail in self.names.ended():
+            named, silent = detail is None, detail is not None
+            yield Ended(job, None, detail, took_s=waited_s, silent=silent, named=named)
 
     def _done(self) -> Iterator[Ended]:
         left = 1

@@ -139,7 +139,8 @@ class Fetcher:
         behind = False
         while self._has_place and self._memory.has_room:
             if (job := self._routes.next_job()) is not None:
-                transfers.start(job)
+                if transfers.start(job):
+                    queue.begun(job.host)
                 continue
             if len(self._routes) >= self._waiting:
                 break
@@ -190,7 +191,7 @@ class Fetcher:
         interval, host = self._interval, ended.job.host
         if ended.detail in _TROUBLES:
             interval.troubles += host in self._answered
-        elif not ended.silent and ended.redirect is None:
+        elif not (ended.silent or ended.named or ended.redirect):
             interval.answers += 1
             interval.answer_s += ended.took_s
             self._answered[host] = None

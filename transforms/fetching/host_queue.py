@@ -123,7 +123,8 @@ class HostQueue:
             self._ready.append(host)
 
     def take(self) -> Job | None:
-        """The next job that may begin now, which then counts as under way; or None."""
+        """The next job that may begin now, which then counts as under way; or None. Where its
+        request begins, `begun` is to be told, before another is taken."""
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             due = heapq.heappop(self._later)[2]
@@ -141,12 +142,24 @@ class HostQueue:
                 self._offer(host)
                 continue
             host.busy += 1
-            host.free_at = now + host.interval_s
             self._waiting -= 1
             job = host.jobs.popleft()
             self._offer(host)
             return job
         return None
+
+    def begun(self, name: str) -> None:
+        """A request to this host begins."""
+        host = self._hosts[name]
+        host.free_at = max(host.free_at, time.monotonic() + host.interval_s)
+
+    def put_back(self, job: Job) -> None:
+        """A job was under way without a request, since its host's name was not known."""
+        host = self._hosts[job.host]
+        host.busy -= 1
+        host.jobs.appendleft(job)
+        self._waiting += 1
+        self._offer(host)
 
     def ended(self, name: str, *, silent: str | None = None) -> None:
         """A job of this host is no longer under way.

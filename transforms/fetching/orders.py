@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import length_hint
 from queue import Empty, SimpleQueue
@@ -25,11 +25,21 @@ class Fetched:
       index: which of the given URLs.
       body: decoded bytes of a 200 answer; None where it failed.
       detail: one of FETCH_DETAILS; None where it worked.
+      listed: the blocklist that a redirect's target is on, which was not followed.
     """
 
     index: int
     body: bytes | None
     detail: str | None
+    listed: str | None = None
+
+
+# Which blocklist a URL is on, or None.
+FindListed = Callable[[str], str | None]
+
+
+def listed_nowhere(url: str) -> None:
+    """Where there is no blocklist."""
 
 
 class Order:
@@ -42,11 +52,17 @@ class Order:
       urls: taken on the fetcher's thread, so they must come at once.
       limit_s: seconds after which the rest fails as "deadline".
       nearly_taken: set when only few URLs are left to be taken.
+      listed: asked of the URLs that are redirected to; on the fetcher's thread.
     """
 
     def __init__(
-        self, urls: Iterable[str], limit_s: float, nearly_taken: Event | None = None
+        self,
+        urls: Iterable[str],
+        limit_s: float,
+        nearly_taken: Event | None = None,
+        listed: FindListed = listed_nowhere,
     ) -> None:
+        self.listed = listed
         self._urls = iter(urls)
         self._limit_s, self.nearly_taken = limit_s, nearly_taken or Event()
         self.due = math.inf

@@ -94,10 +94,16 @@ class Routes:
     def ended(self, ended: Ended) -> None:
         """Sends a job whose transfer has ended on its further way."""
         job, detail = ended.job, ended.detail
+        if ended.named:
+            job.left_s = max(0.001, job.left_s - ended.took_s)
+            self.queue.put_back(job)
+            return
         self.queue.ended(job.host, silent=detail if ended.silent else None)
         if ended.retry_after_s:
             self.queue.hold(job.host, min(ended.retry_after_s, self._settings.max_retry_after_s))
-        if ended.redirect is not None:
+        if ended.redirect is not None and (listed := _listed(job, ended.redirect)):
+            _give(job, None, None, listed)
+        elif ended.redirect is not None:
             job.url, job.redirects = ended.redirect, job.redirects + 1
             job.left_s = max(0.001, job.left_s - ended.took_s)
             self._add(job, first=True)
@@ -141,7 +147,12 @@ class Routes:
         return jobs
 
 
-def _give(job: Job, body: bytes | None, detail: str | None) -> None:
+def _listed(job: Job, url: str) -> str | None:
+    """The blocklist that the target of a redirect is on, or None."""
+    return None if job.order is None else job.order.listed(url)
+
+
+def _give(job: Job, body: bytes | None, detail: str | None, listed: str | None = None) -> None:
     assert job.order is not None
     job.order.under_way -= 1
-    job.order.give(Fetched(job.index, body, detail))
+    job.order.give(Fetched(job.index, body, detail, listed))

@@ -106,7 +106,7 @@ def build_shard(
     blocked = settings.blocklists.of_pairs(urls, texts, keys)
     images = shared_images(pairs, blocked.is_null().to_numpy(zero_copy_only=False))
     asked = len(images.rows)
-    bodies = _bodies(pairs.take(pa.array(images.rows)), settings.fetch, nearly_taken)
+    bodies = _bodies(pairs.take(pa.array(images.rows)), settings, nearly_taken)
     of_pairs = _Scaled(count, len(pairs), asked)
     size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
     search = EvaluationSearch(evaluation, asked, **size_rule)
@@ -166,18 +166,19 @@ def _of_pairs(
     )
 
 
-def _bodies(pairs: pa.Table, settings: FetchSettings, nearly_taken: Event) -> Iterator[Fetched]:
+def _bodies(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> Iterator[Fetched]:
     """What is stored in shards already, then what is fetched."""
+    how = settings.fetch, nearly_taken, settings.blocklists.of_url
     if "source_path" not in pairs.column_names:
-        yield from fetch_all(pairs["url"].to_pylist(), settings, nearly_taken)
+        yield from fetch_all(pairs["url"].to_pylist(), *how)
         return
     stored = pairs["source_path"].is_valid().to_numpy()
     for rows in filter(len, (np.flatnonzero(stored), np.flatnonzero(~stored))):
         part = pairs.take(pa.array(rows))
         if stored[rows[0]]:
-            bodies = stored_bodies(part, settings.max_image_bytes)
+            bodies = stored_bodies(part, settings.fetch.max_image_bytes)
         else:
-            bodies = fetch_all(part["url"].to_pylist(), settings, nearly_taken)
+            bodies = fetch_all(part["url"].to_pylist(), *how)
         for fetched in bodies:
             yield dataclasses.replace(fetched, index=int(rows[fetched.index]))
     nearly_taken.set()

@@ -194,8 +194,8 @@ def measure_images(
         for done, fetched in enumerate(bodies, 1):
             count(done - scores.waiting)
             if fetched.body is None:
-                columns["reason"][fetched.index] = r.FETCH_FAILED
-                columns["detail"][fetched.index] = fetched.detail
+                columns["reason"][fetched.index] = r.BLOCKED if fetched.listed else r.FETCH_FAILED
+                columns["detail"][fetched.index] = fetched.listed or fetched.detail
                 continue
             group.append(fetched)
             bytes_held += len(fetched.body)

@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,8 @@ from transforms.storage.files import is_local
 
 LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"
-PREFIX, NAME = "shard-", "done"  # of an attempt's scratch folder, and of the file in it
+# Of an attempt's scratch folder, of the count in it, and of the images that it has put aside.
+PREFIX, NAME, SPOOL = "shard-", "done", "spool"
 COUNT_S, LINE_S = 0.5, 10.0  # between two counts, and between two lines in a worker's log
 _LONGEST = 150  # bytes of such a file: a token, a shard, a count, a process and its connections
 
@@ -93,6 +94,7 @@ class ShardCount:
         self._path, self._head, self._clock = folder / NAME, f"{token} {shard}", clock
         self._shard, self._pairs, self._load, self.most = shard, pairs, load, 0
         self._begun = self._counted = self._said = clock()
+        self._write(0, Load())  # that it is begun
 
     def __call__(self, done: int) -> None:
         """Says how many pairs are fetched, or have failed; at most twice a second it is written."""
@@ -101,48 +103,66 @@ class ShardCount:
             return
         self._counted, load = now, self._load()
         self.most = max(self.most, load.open)
-        with suppress(OSError):  # a full disk: what is done there says so
-            self._path.write_text(
-                f"{self._head} {done} {os.getpid()} {load.open} {load.limited_by}\n"
-            )
+        self._write(done, load)
         if now - self._said >= LINE_S:
             self._said, rate = now, done / (now - self._begun)
             line = "shard %s: %d of %d images, %.0f a second"
             LOG.info(line, shard_name(self._shard), done, self._pairs, rate)
 
+    def _write(self, done: int, load: Load) -> None:
+        with suppress(OSError):  # a full disk: what is done there says so
+            self._path.write_text(
+                f"{self._head} {done} {os.getpid()} {load.open} {load.limited_by}\n"
+            )
 
-def shards_under_way(plan: str, token: str) -> dict[int, int]:
-    """How many pairs are done of the shards that this machine's workers are at; of several attempts
-    at a shard, by the one that is farthest.
+
+class UnderWay(NamedTuple):
+    """A shard that a worker of this machine is at.
+
+    Attributes:
+      pairs: that are done. process: the worker's number.
+      bytes: of the images that it has put aside. load: of the whole process.
+    """
+
+    pairs: int
+    process: str = ""
+    bytes: int = 0
+    load: Load = Load()
+
+
+def shards_under_way(plan: str, token: str) -> dict[int, UnderWay]:
+    """The shards that this machine's workers are at; of several attempts at a shard, the one that
+    is farthest.
 
     Args:
       plan: the folder of the plan. token: of the start of the command.
     """
-    done: dict[int, int] = {}
-    for shard, count, *_ in _counts(plan, token):
-        done[int(shard)] = max(int(count), done.get(int(shard), 0))
-    return done
+    under_way: dict[int, UnderWay] = {}
+    for path in Path(_scratch(plan)).glob(f"{PREFIX}*/{NAME}"):
+        first, *words = _head_of(path).split() or [""]
+        # One that is just being written is empty.
+        if first == token and len(words) >= 4 and all(map(str.isdecimal, words[:4])):
+            shard, pairs, process, connections, *limited_by = words
+            load = Load(int(connections), " ".join(limited_by))
+            attempt = UnderWay(int(pairs), process, _size_of(path.with_name(SPOOL)), load)
+            under_way[int(shard)] = max(attempt, under_way.get(int(shard), attempt))
+    return under_way
 
 
-def load_of_workers(plan: str, token: str) -> Load:
-    """The connections of this machine's workers together, and what limits the one that has most."""
+def load_of_workers(under_way: Iterable[UnderWay]) -> Load:
+    """The connections of workers together, and what limits the one that has most."""
     loads: dict[str, Load] = {}
-    for _, _, process, connections, *words in _counts(plan, token):
-        load = Load(int(connections), " ".join(words))
-        loads[process] = max(load, loads.get(process, Load()))
+    for attempt in under_way:
+        loads[attempt.process] = max(attempt.load, loads.get(attempt.process, Load()))
     most = max(loads.values(), default=Load())
     return Load(sum(load.open for load in loads.values()), most.limited_by)
 
 
-def _counts(plan: str, token: str) -> Iterator[list[str]]:
-    """What attempts of a start have written, as words, of which four are numbers."""
-    for path in Path(_scratch(plan)).glob(f"{PREFIX}*/{NAME}"):
-        first, *words = _head_of(path).split() or [""]
-        # One that is just being written is empty.
-        if len(words) == 2:  # of a worker that fetches nothing
-            words += ["0", "0"]
-        if first == token and len(words) >= 4 and all(map(str.isdecimal, words[:4])):
-            yield words
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # not there yet, or gone by now
+        return 0
 
 
 def _head_of(path: Path) -> str:

@@ -47,6 +47,7 @@ class ShardsUnderWay:
         self._pool = ThreadPoolExecutor(MOST_SHARDS, thread_name_prefix="shard")
         self._running: dict[int, tuple[Beginning, Results[ShardStats | None]]] = {}
         self.lost: list[int] = []  # which another worker has begun since
+        self._stopped = False
 
     def begin(self, shard: int) -> None:
         """Begins a shard."""
@@ -77,9 +78,13 @@ class ShardsUnderWay:
 
         Raises:
           Exception: what writing one of them raised.
+          InterruptedError: they were stopped, on another thread: what is missing is not written.
         """
         for shard, (_, results) in list(self._running.items()):
-            if not results.done:
+            done = results.done
+            if self._stopped:  # looked at after `done`: of what was stopped no result may come
+                raise InterruptedError("the shards under way were stopped")
+            if not done:
                 continue
             del self._running[shard]
             for stats in results:
@@ -104,10 +109,10 @@ class ShardsUnderWay:
 
     def stop(self) -> None:
         """Ends all that is under way, and waits for it."""
+        self._stopped = True
         running = [results for _, results in self._running.values()]
         for results in running:
             results.stop()
         for results in running:
             results.wait()
-        self._running.clear()
         self._pool.shutdown()

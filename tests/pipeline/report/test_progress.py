@@ -1,128 +1,19 @@
-"""The line of progress: its words, and that its numbers are right whatever was done before."""
+"""The live view: that its numbers are right whatever was done before, on a terminal, in a log, with
+a store that does not answer; and that it costs next to nothing."""
 
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.report.progress import (
-    Amount,
-    Done,
-    ImageProgress,
-    counted,
-    duration,
-    progress_line,
-    verb_of,
-    what_is_left,
-)
+from pipeline.report.progress import Amount, ImageProgress, be_quiet
 from tests.support.memory_files import FILES
+from transforms.shards.shard_stats import shard_stats
 from transforms.workers.fencing import Fence
 
-ALL = Done(0.0, 40, 400_000)
 SIZES = {0: 100, 1: 90, 5: 110}
-
-
-@pytest.mark.parametrize(
-    ("first", "done", "line"),
-    [
-        (
-            Done(0.0, 0, 0),
-            Done(100.0, 12, 118_204),
-            "12 of 40 shards, 118,204 of 400,000 pairs, 1,182 images/s, 4 min left",
-        ),
-        (  # after a resume: the rate is of this start alone, and so is what is left
-            Done(10.0, 11, 110_000),
-            Done(110.0, 12, 118_000),
-            "12 of 40 shards, 118,000 of 400,000 pairs, 80 images/s, 59 min left",
-        ),
-        (
-            Done(0.0, 0, 0),
-            Done(100.0, 0, 990),
-            "0 of 40 shards, 990 of 400,000 pairs, 9.9 images/s, 11 h 12 min left",
-        ),
-        (
-            Done(0.0, 11, 110_000),
-            Done(0.0, 11, 110_000),
-            "11 of 40 shards, 110,000 of 400,000 pairs, starting",
-        ),
-        (
-            Done(0.0, 0, 0),
-            Done(100.0, 39, 400_000),
-            "39 of 40 shards, 400,000 of 400,000 pairs, 4,000 images/s, writing the last",
-        ),
-        (
-            Done(0.0, 0, 0),
-            Done(100.0, 40, 400_000),
-            "40 of 40 shards, 400,000 of 400,000 pairs, 4,000 images/s",
-        ),
-        (
-            Done(0.0, 40, 400_000),
-            Done(1.0, 40, 400_000),
-            "40 of 40 shards, 400,000 of 400,000 pairs",
-        ),
-    ],
-)
-def test_the_line(first: Done, done: Done, line: str):
-    assert progress_line(first, done, ALL) == line
-
-
-@pytest.mark.parametrize(
-    ("done", "of_all", "line"),
-    [
-        (Done(0, 0, 0), ALL, "40 shards, 400,000 pairs to fetch"),
-        (Done(0, 0, 0), Done(0, 1, 1), "1 shard, 1 pair to fetch"),
-        (
-            Done(0, 36, 361_000),
-            ALL,
-            "4 of 40 shards are left, 39,000 of 400,000 pairs to fetch",
-        ),
-        (Done(0, 39, 390_000), ALL, "1 of 40 shards is left, 10,000 of 400,000 pairs to fetch"),
-        (Done(0, 40, 400_000), ALL, "40 shards, each of them whole: what is left is to add up"),
-        (Done(0, 0, 0), Done(0, 0, 0), "no pair is left to fetch"),
-    ],
-)
-def test_what_is_left(done: Done, of_all: Done, line: str):
-    assert what_is_left(done, of_all, "fetch") == line
-
-
-@pytest.mark.parametrize(
-    ("formats", "verb"),
-    [
-        ({"parquet"}, "fetch"),
-        ({"webdataset"}, "read"),
-        ({"csv", "webdataset"}, "read or fetch"),
-        ({"csv", "tsv"}, "fetch"),
-        (set(), "fetch"),
-    ],
-)
-def test_stored_images_are_read_and_others_fetched(formats: set[str], verb: str):
-    assert verb_of(formats) == verb
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.2, "0 s"),
-        (89.4, "89 s"),
-        (90, "2 min"),
-        (5369, "89 min"),
-        (5400, "1 h 30 min"),
-        (172_700, "47 h 58 min"),
-        (172_800, "2 d 0 h"),
-        (1e8, "1,157 d 9 h"),
-    ],
-)
-def test_durations(seconds: float, text: str):
-    assert duration(seconds) == text
-
-
-def test_counted():
-    assert [counted(number, "pair") for number in (0, 1, 1000)] == [
-        "0 pairs",
-        "1 pair",
-        "1,000 pairs",
-    ]
 
 
 def finish(out: Path, shard: int) -> None:
@@ -133,22 +24,27 @@ def finish(out: Path, shard: int) -> None:
 def count(out: Path, attempt: str, shard: int, done: int, token: str = "now") -> None:
     folder = out / "_temporary" / f"shard-{attempt}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "done").write_text(f"{token} {shard} {done}\n")
+    (folder / "done").write_text(f"{token} {shard} {done} 4711 0\n")
 
 
 def amount_of(out: Path) -> Amount:
     return Amount(str(out), f"{out}/_temporary/plan", "now", SIZES)
 
 
+def done(amount: Amount, now: float, *, listing: bool = True) -> tuple[int, int]:
+    """Shards and pairs that are done."""
+    return amount.look(now, listing=listing)[1:3]
+
+
 def test_whole_shards_and_counted_pairs_are_done(tmp_path: Path):
     amount = amount_of(tmp_path)
-    assert amount.look(1.0) == Done(1.0, 0, 0)
+    assert done(amount, 1.0) == (0, 0)
     finish(tmp_path, 1)
     finish(tmp_path, 9)  # of the run that a retry goes on from
     count(tmp_path, "a", 0, 60)
     count(tmp_path, "b", 9, 50)
     count(tmp_path, "c", 5, 30, token="before")
-    assert amount.look(2.0, listing=True) == Done(2.0, 1, 150)
+    assert done(amount, 2.0) == (1, 150)
 
 
 def test_no_pair_is_counted_twice_and_none_is_lost(tmp_path: Path):
@@ -160,23 +56,23 @@ def test_no_pair_is_counted_twice_and_none_is_lost(tmp_path: Path):
     count(tmp_path, "a", 0, 500)
     assert amount.look(3.0, listing=True).pairs == 100
     finish(tmp_path, 0)  # whole, and its attempt still there
-    assert amount.look(4.0, listing=True) == Done(4.0, 1, 100)
+    assert done(amount, 4.0) == (1, 100)
     (tmp_path / "_temporary" / "shard-a" / "done").unlink()
     finish(tmp_path, 1)
-    assert amount.look(5.0, listing=True) == Done(5.0, 2, 190)
+    assert done(amount, 5.0) == (2, 190)
 
 
 def test_a_shard_that_is_whole_before_a_store_is_listed_stays_counted(tmp_path: Path):
     amount = Amount("mem://bucket/set", f"{tmp_path}/_temporary/plan", "now", SIZES)
-    assert amount.look(0.0) == Done(0.0, 0, 0)  # listed, and not again for a while
+    assert done(amount, 0.0, listing=False) == (0, 0)  # listed, and not again for a while
     count(tmp_path, "a", 5, 110)
     assert amount.look(1.0).pairs == 110
     (tmp_path / "_temporary" / "shard-a" / "done").unlink()
-    assert amount.look(2.0) == Done(2.0, 0, 110)
+    assert done(amount, 2.0, listing=False) == (0, 110)
     for path in ("shards/00005_stats.json", "shards/00000_stats.json"):
         FILES[f"mem://bucket/set/{path}"] = b"{}"
-    assert amount.look(3.0) == Done(3.0, 0, 110)
-    assert amount.look(31.0) == Done(31.0, 2, 210)
+    assert done(amount, 3.0, listing=False) == (0, 110)
+    assert done(amount, 31.0, listing=False) == (2, 210)
 
 
 def test_a_store_that_does_not_answer_ends_no_run(
@@ -203,7 +99,7 @@ def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.Capture
     with progress:
         count(tmp_path, "a", 0, 60)
         until = time.monotonic() + 120
-        while "images/s" not in said:
+        while "pairs/s" not in said:
             assert time.monotonic() < until
             time.sleep(0.05)
             said += capsys.readouterr().err
@@ -211,9 +107,9 @@ def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.Capture
             finish(tmp_path, shard)
     first, *lines = (said + capsys.readouterr().err).splitlines()
     assert first == "2 of 3 shards are left, 210 of 300 pairs to fetch"
-    line = r"image plane: 1 of 3 shards, 150 of 300 pairs, [\d,.]+ images/s, \d+ s left"
+    line = r"image plane: 1 of 3 shards, 150 of 300 pairs, [\d,.]+ pairs/s, [\d.]+ GB.*, \d+ s left"
     assert any(re.fullmatch(line, told) for told in lines), lines
-    end = r"image plane: 3 of 3 shards, 300 of 300 pairs, [\d,.]+ images/s, \d+\.\d s"
+    end = r"image plane: 3 of 3 shards, 300 of 300 pairs, [\d,.]+ pairs/s, [\d.]+ GB.*, \d+\.\d s"
     assert re.fullmatch(end, lines[-1]), lines
 
 
@@ -225,3 +121,93 @@ def test_nothing_is_said_at_the_end_of_what_failed_or_is_still_to_be_done(
     with progress_of(tmp_path):
         pass
     assert capsys.readouterr().err == "3 shards, 300 pairs to fetch\n" * 2
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    be_quiet(True)
+    yield
+    be_quiet(False)
+
+
+@pytest.mark.usefixtures("quiet")
+def test_nothing_is_said_where_all_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture):
+    progress = progress_of(tmp_path, line_s=0.0)
+    with progress:
+        for shard in SIZES:
+            finish(tmp_path, shard)
+    assert capsys.readouterr().err == ""
+
+
+def test_after_a_resume_the_speed_is_of_this_start_alone(tmp_path: Path):
+    finish(tmp_path, 1)
+    amount = amount_of(tmp_path)
+    assert done(amount, 100.0) == (1, 90)
+    assert amount.first[:3] == (100.0, 1, 90)
+    assert done(amount, 130.0) == (1, 90)  # workers start
+    count(tmp_path, "a", 0, 0)
+    amount.look(140.0)
+    count(tmp_path, "a", 0, 50)
+    assert done(amount, 150.0) == (1, 140)
+    assert amount.first[:3] == (130.0, 1, 90)
+
+
+def test_workers_out_of_sight_have_worked_since_the_start(tmp_path: Path):
+    amount = amount_of(tmp_path)
+    amount.look(0.0)
+    amount.look(50.0)
+    finish(tmp_path, 0)
+    assert done(amount, 60.0) == (1, 100)
+    assert amount.first[:3] == (0.0, 0, 0)
+
+
+def test_what_a_store_tells_of_earlier_starts_only_later_is_no_speed_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    amount, listed = amount_of(tmp_path), [OSError("503"), OSError("503"), {0, 1}, {0, 1}]
+
+    def answer(*_: object) -> set[int]:
+        if isinstance(listed[0], OSError):
+            raise listed.pop(0)
+        return listed.pop(0)
+
+    monkeypatch.setattr("pipeline.report.progress.finished_shards", answer)
+    assert done(amount, 1.0) == (0, 0)
+    assert done(amount, 31.0) == (0, 0)
+    assert amount.look(61.0, listing=True)[1:3] == (2, 190)
+    assert amount.first[:3] == (61.0, 2, 190)
+    last = amount.look(91.0, listing=True)
+    assert (last.left_s, last.new.pairs) == (None, 0)
+
+
+def test_bytes_are_those_put_aside_until_the_stats_tell(tmp_path: Path):
+    amount = amount_of(tmp_path)
+    count(tmp_path, "a", 0, 60)
+    (tmp_path / "_temporary" / "shard-a" / "spool").write_bytes(bytes(70_000))
+    assert amount.look(1.0, listing=True).bytes == 70_000
+    (tmp_path / "_temporary" / "shard-a" / "done").unlink()
+    ends = [(None, None)] * 60 + [("fetch_failed", "dns")] * 40
+    stats = shard_stats(0, *zip(*ends, strict=True), size=90_000, sha256="ab")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "00000_stats.json").write_bytes(stats.encode())
+    last = amount.look(2.0, listing=True)
+    assert (last.pairs, last.bytes, last.tally.kept, last.new.arrived) == (100, 90_000, 60, 60)
+
+
+def test_looking_costs_less_than_a_hundredth_of_the_time(tmp_path: Path):
+    """A look a second at 3,000 shards, of which 30 a second are whole, in CPU time."""
+    ends = [(None, None)] * 60 + [("fetch_failed", "dns")] * 40
+    body = shard_stats(0, *zip(*ends, strict=True), size=90_000, sha256="ab").encode()
+    sizes, spent_s = dict.fromkeys(range(3000), 10_000), 0.0
+    amount = Amount(str(tmp_path), f"{tmp_path}/_temporary/plan", "now", sizes)
+    (tmp_path / "shards").mkdir()
+    for now in range(100):
+        for shard in range(30 * now, 30 * now + 30):
+            (tmp_path / "shards" / f"{shard:05d}_stats.json").write_bytes(body)
+            (tmp_path / "shards" / f"{shard:05d}.tar").touch()
+        begun = time.process_time()
+        amount.look(float(now))
+        spent_s += time.process_time() - begun
+    print(f"{spent_s:.3f} s of CPU in 100 s")
+    assert spent_s < 1.0
+    assert done(amount, 200.0) == (3000, 30_000_000)

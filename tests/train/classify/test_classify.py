@@ -95,6 +95,11 @@ def test_results_are_those_of_both_stages(finished: Path, data: Path, capsys):
     )
 
 
+def test_a_stage_on_each_device(device: torch.device, data: Path, tmp_path: Path, capsys):
+    assert main(arguments(data, tmp_path / "run", "--epochs=2")) == 0
+    assert set(json.loads(capsys.readouterr().out)) > {"frozen", "fine_tuned"}
+
+
 def test_the_classifier_loads_as_documented(finished: Path, data: Path):
     model = load_classifier(finished / "model")
     assert model.classes == ["black", "blue", "red", "white"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from train.errors import TrainingError
-from train.evaluate.retrieval import chance, recalls, retrieval_scores
+from train.evaluate.retrieval import Right, chance, ranks, recalls, retrieval_scores
 
 
 def test_recalls_by_hand():
@@ -14,7 +14,10 @@ def test_recalls_by_hand():
     for query, better in enumerate((0, 1, 5, 11)):
         scores[query, query] = 0.5
         scores[query, [c for c in range(12) if c != query][:better]] = 0.9
-    assert recalls(scores, np.eye(4, 12, dtype=bool)) == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0}
+    of_itself = Right.of(np.arange(4), np.arange(4), 4)
+    ranked = ranks(np.eye(4), scores.T, of_itself)
+    assert ranked.tolist() == [0, 1, 5, 11]
+    assert recalls(ranked) == {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0}
 
 
 def test_image_to_text_and_text_to_image_are_not_mixed_up():
@@ -62,10 +65,9 @@ def test_chance_is_of_each_direction():
 
 
 def test_chance_by_hand():
-    assert chance(np.eye(200, dtype=bool)) == {"R@1": 0.5, "R@5": 2.5, "R@10": 5.0}
+    assert chance(np.ones(200, int), 200) == {"R@1": 0.5, "R@5": 2.5, "R@10": 5.0}
     # Two right ones of 4: the first is right half of the time; 4 candidates hold both.
-    right = np.kron(np.eye(2, dtype=bool), np.ones((2, 2), bool))
-    assert chance(right) == {"R@1": 50.0, "R@5": 100.0, "R@10": 100.0}
+    assert chance(np.full(4, 2), 4) == {"R@1": 50.0, "R@5": 100.0, "R@10": 100.0}
 
 
 def test_not_a_number_is_refused():

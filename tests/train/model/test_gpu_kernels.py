@@ -12,7 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.support.small_training import (
     SETTINGS,
-    in_float64,
     small_inputs,
     small_model,
     small_tokenizer,
@@ -21,7 +20,7 @@ from train.loss import contrastive_loss
 from train.model.batch_norm import frozen_statistics, use_ghost_groups
 from train.model.dual_encoder import DualEncoder, new_align
 from train.model.gpu_kernels import FusedSelfAttention, GpuGhostBatchNorm2d
-from train.model.kernels import CPU, GPU, PLAIN, kernels_of, use_kernels
+from train.model.kernels import GPU, PLAIN, use_kernels
 
 
 def norms(*, momentum: float = 0.1) -> tuple[nn.Module, nn.Module]:
@@ -80,30 +79,6 @@ def test_statistics_of_bfloat16_are_float32(device):
     for ours, wanted in zip(rest, expected[2:], strict=True):  # of which none is rounded to 8 bits
         assert ours.dtype == (torch.int64 if ours.ndim == 0 else torch.float32)
         torch.testing.assert_close(ours.to(wanted.dtype), wanted, rtol=1e-5, atol=1e-4)
-
-
-@pytest.mark.parametrize("kernels", [CPU, GPU])
-def test_a_model_has_the_embeddings_and_gradients_of_the_plain_one(device, kernels: str):
-    """Of texts of different lengths, so that attention has padding to leave out."""
-    if kernels == CPU and device.type != "cpu":
-        kernels = GPU
-    settings = replace(SETTINGS, batch_norm_group_size=3, text_buckets=1, drop_path=0.0)
-    tokenizer = small_tokenizer()
-    inputs = small_inputs(tokenizer, settings=settings)
-    after = []
-    with in_float64():
-        for of_model in (PLAIN, kernels):
-            model = small_model(settings, vocabulary_size=len(tokenizer), kernels=of_model)
-            model.double().to(device).to(memory_format=torch.channels_last).train()
-            outputs = model(inputs)
-            contrastive_loss(*outputs).backward()
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            after.append([*outputs, *gradients, *model.buffers()])
-    kinds = {type(module) for module in model.modules()}
-    assert ({FusedSelfAttention, GpuGhostBatchNorm2d} <= kinds) == (kernels == GPU)
-    for ours, expected in zip(after[1], after[0], strict=True):
-        # transformers' softmax is float32's whatever it is given.
-        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_attention_by_its_formula(device):
@@ -179,8 +154,3 @@ def test_a_pass_forward_has_all_its_tensors_on_the_gpu(monkeypatch):
         assert tensor.device.type == "cuda"
         assert tensor.dtype == torch.float32
     assert {*widths} == {torch.bfloat16}
-
-
-def test_each_device_has_its_kernels():
-    assert kernels_of("cpu") == CPU
-    assert kernels_of("cuda") == kernels_of("cpu", compiled=True) == GPU

@@ -1,6 +1,7 @@
 """Names that are looked up: each by itself, and none for longer than the settings say."""
 
 import dataclasses
+import itertools
 import select
 import threading
 import time
@@ -164,6 +165,16 @@ def test_a_name_that_is_none_leads_nowhere(watched: Watched, name: str):
 @pytest.mark.parametrize("name", ["127.0.0.1", "0x7f.1", "2130706433", "[::1]", "a.0x7f"])
 def test_addresses_are_not_looked_up(watched: Watched, name: str):
     assert watched.names.entry(job(name)) == ""
+
+
+def test_what_waited_for_a_name_asks_no_faster_than_allowed(server: NameServer, web: BadWeb):
+    """Five URLs wait for one name, which then leads somewhere for all of them at once."""
+    server.delay_s = 0.6
+    how = dataclasses.replace(HOW, connect_timeout_s=5.0, requests_per_second_per_host=5.0)
+    url = f"http://slow.example:{web.server_address[1]}/ok"
+    assert all(end.body for end in fetch_all([url] * 5, own(how, server)))
+    steps_s = [later - one for one, later in itertools.pairwise(web.times)]
+    assert min(steps_s) > 0.05, steps_s  # 0.2, less what the first connection took
 
 
 def test_where_a_name_leads_is_checked(server: NameServer, web: BadWeb):

@@ -98,3 +98,13 @@ def test_what_one_raises_is_raised_and_the_others_are_stopped():
         list(under_way.finish())
     under_way.stop()  # would wait without end for the first, which nobody lets go
     assert not writing.let_go.is_set()
+
+
+def test_what_is_stopped_while_it_is_waited_for_is_not_taken_for_written():
+    """A worker that ends stops its shards on another thread than that which waits for them."""
+    writing = Writing()
+    under_way = ShardsUnderWay(writing)
+    begun(under_way, writing, 0)
+    threading.Timer(0.2, under_way.stop).start()
+    with pytest.raises(InterruptedError):
+        list(under_way.finish())

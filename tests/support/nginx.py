@@ -1,0 +1,74 @@
+"""A real nginx on loopback over a folder of files, with its access log."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+_CONFIG = """\
+daemon off;
+master_process off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections 512; }}
+http {{
+  log_format paths '$request_method $request_uri $status';
+  access_log {folder}/access.log paths;
+  types {{ image/jpeg jpg; }}
+  {temporary}
+  server {{ listen 127.0.0.1:{port}; root {files}; }}
+}}
+"""
+_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """A server that runs.
+
+    Attributes:
+      folder: of its log. files: what it serves.
+    """
+
+    url: str
+    folder: Path
+    files: Path
+
+    def requests(self) -> Counter[str]:
+        """How often each path was asked for, as the access log has it."""
+        lines = (self.folder / "access.log").read_text().splitlines()
+        return Counter(line.split()[1] for line in lines)
+
+
+@contextlib.contextmanager
+def nginx(folder: Path) -> Iterator[Nginx]:
+    """A server over `folder/files`, while the block runs."""
+    files = folder / "files"
+    files.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    temporary = " ".join(f"{name}_temp_path {folder}/{name};" for name in _TEMPORARY)
+    config = _CONFIG.format(folder=folder, port=port, files=files, temporary=temporary)
+    (folder / "nginx.conf").write_text(config)
+    command = [NGINX, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", "stderr"]
+    with subprocess.Popen(command) as server:
+        try:
+            _until_it_answers(server, port)
+            yield Nginx(f"http://127.0.0.1:{port}", folder, files)
+        finally:
+            server.terminate()
+
+
+def _until_it_answers(server: subprocess.Popen, port: int) -> None:
+    while True:
+        assert server.poll() is None, "nginx has ended"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)

@@ -1,0 +1,96 @@
+"""Images with captions, in each of their forms."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.train_shards import write_tar
+from train.errors import SettingsError
+from train.evaluate.sets.captioned import Caption, find_captioned
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "val2014").mkdir(parents=True)
+    for name in ("1.jpg", "2.jpg", "val2014/3.jpg"):
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def entry(name: str, split: str, *texts: str, **more: object) -> dict:
+    sentences = [{"raw": text, "sentid": i} for i, text in enumerate(texts)]
+    return {"filename": name, "split": split, "sentences": sentences, **more}
+
+
+def write_splits(path: Path, *entries: dict) -> str:
+    path.write_text(json.dumps({"dataset": "any", "images": entries}))
+    return str(path)
+
+
+def test_karpathys_splits(tmp_path: Path, images: Path):
+    data = write_splits(
+        tmp_path / "a.json",
+        entry("1.jpg", "test", "one ", "two", "three"),
+        entry("2.jpg", "train", "four"),
+        entry("3.jpg", "test", "five", filepath="val2014"),
+    )
+    found = find_captioned(data, images=str(images))
+    for _ in range(2):  # as often as it is asked
+        assert [(i.data, [c.text for c in i.captions]) for i in found] == [
+            (b"1.jpg", ["one", "two", "three"]),
+            (b"val2014/3.jpg", ["five"]),
+        ]
+    two = find_captioned(data, images=str(images), most=2)
+    assert [len(image.captions) for image in two] == [2, 1]
+    assert len(list(find_captioned(data, images=str(images), split=""))) == 3
+    assert [i.name for i in find_captioned(data, images=str(images), split="train")] == ["2.jpg"]
+    assert next(iter(found)).captions[1] == Caption("two", name="1")
+
+
+def test_a_table_with_languages(tmp_path: Path, images: Path):
+    data = images / "a.csv"
+    data.write_text("image,caption,lang\n1.jpg,one,en\n2.jpg,zwei,de\n1.jpg,eins,de\n")
+    assert [image.captions for image in find_captioned(str(data))] == [
+        [Caption("one", "en"), Caption("eins", "de")],
+        [Caption("zwei", "de")],
+    ]
+
+
+def test_shards(tmp_path: Path):
+    tar = write_tar(tmp_path / "a.tar", {"k.png": b"1", "k.txt": b"one\ntwo"})
+    for lines, texts in ((False, ["one\ntwo"]), (True, ["one", "two"])):
+        (image,) = find_captioned(str(tar), lines=lines)
+        assert ([c.text for c in image.captions], image.name) == (texts, "k")
+    tar = write_tar(tmp_path / "b.tar", {"k.png": b"1", "k.json": b'{"c": ["one", "two"]}'})
+    (image,) = find_captioned(str(tar), field="c")
+    assert [c.text for c in image.captions] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{}", "no file of captions"),
+        ("[1]", "no file of captions"),
+        ('{"images": [{"filename": "1.jpg"}]}', "no file of captions.*split"),
+        ('{"images": [{"filename": "1.jpg", "split": "test", "sentences": [{}]}]}', "raw"),
+        ('{"images": []}', "no captions in the split 'test'"),
+        ("no json", "no file of captions"),
+        (json.dumps({"images": [entry("9.jpg", "test", "a")]}), "1 of the images .*'9.jpg'"),
+    ],
+)
+def test_what_is_no_such_file_is_told_in_a_line(
+    tmp_path: Path, images: Path, content: str, says: str
+):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(SettingsError, match=says) as error:
+        find_captioned(str(tmp_path / "a.json"), images=str(images))
+    assert "\n" not in str(error.value)
+
+
+def test_flags_that_go_with_others(tmp_path: Path):
+    with pytest.raises(SettingsError, match="--images goes with a file"):
+        find_captioned(str(tmp_path), images="x")
+    with pytest.raises(SettingsError, match="there is no file"):
+        find_captioned(str(tmp_path / "a.csv"))

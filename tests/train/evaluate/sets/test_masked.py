@@ -1,0 +1,56 @@
+"""Images with masks, and masks that are none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from train.errors import SettingsError
+from train.evaluate.sets.masked import find_masked, read_mask
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[str, str]:
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for name in ("a", "x/b"):
+        for part in ("images", "masks"):
+            (tmp_path / part / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 3)).save(tmp_path / "images" / f"{name}.jpg")
+        Image.fromarray(values).save(tmp_path / "masks" / f"{name}.png")
+    return str(tmp_path / "images"), str(tmp_path / "masks")
+
+
+def test_masks_are_found_by_the_images_names(folders):
+    masked = find_masked(*folders)
+    for _ in range(2):
+        assert [image.name for image in masked] == ["a.jpg", "b.jpg"]
+    assert next(iter(masked)).mask.tolist() == np.arange(12).reshape(3, 4).tolist()
+
+
+def test_a_palette_and_16_bits_are_numbers(tmp_path: Path):
+    image = Image.new("P", (2, 1), 3)
+    image.putpalette([0, 0, 0, 9, 9, 9, 1, 2, 3, 255, 0, 0])
+    image.save(tmp_path / "p.png")
+    assert read_mask(tmp_path / "p.png").tolist() == [[3, 3]]
+    Image.fromarray(np.array([[700]], np.uint16)).save(tmp_path / "w.png")
+    assert read_mask(tmp_path / "w.png").tolist() == [[700]]
+
+
+def test_what_is_missing_or_no_mask_is_told_in_a_line(folders, tmp_path: Path):
+    images, masks = folders
+    (tmp_path / "empty").mkdir()
+    (Path(images) / "c.png").write_bytes(b"")
+    Image.new("RGB", (2, 2)).save(tmp_path / "colours.png")
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    for find, says in (
+        (lambda: find_masked(images, masks), "1 images of .* have no mask .* the first 'c'"),
+        (lambda: find_masked(str(tmp_path / "no"), masks), "name one with --data"),
+        (lambda: find_masked(images, str(tmp_path / "no")), "name one with --masks"),
+        (lambda: find_masked(str(tmp_path / "empty"), masks), "has no image"),
+        (lambda: read_mask(tmp_path / "colours.png"), "has colours"),
+        (lambda: read_mask(tmp_path / "bad.png"), "can't be read"),
+    ):
+        with pytest.raises(SettingsError, match=says) as error:
+            find()
+        assert "\n" not in str(error.value)

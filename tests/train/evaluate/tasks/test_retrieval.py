@@ -1,0 +1,111 @@
+"""The task as a user runs it: tables and Karpathy's splits of coloured pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.evaluations import colour_folders, evaluated, refused
+from tests.support.train_shards import COLOURS, encoded
+from train.evaluate.retrieval import captioned
+from train.evaluate.tasks.retrieval import scores
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Path:
+    return colour_folders(tmp_path_factory.mktemp("retrieval") / "colours", each=2)
+
+
+def test_karpathys_splits(folders: Path, tmp_path: Path, capsys):
+    images = [
+        {
+            "filename": "0.png",
+            "filepath": name,
+            "split": "test",
+            "sentences": [{"raw": f"a {name} thing"}, {"raw": f"{name} {i}"}],
+        }
+        for i, name in enumerate(COLOURS)
+    ]
+    (tmp_path / "splits.json").write_text(json.dumps({"images": images}))
+    page = tmp_path / "page.html"
+    flags = (f"--data={tmp_path / 'splits.json'}", f"--images={folders}", f"--page={page}")
+    result = evaluated(capsys, "retrieval", *flags)
+    assert (result["n"], result["captions"], result["skipped"]) == (8, 16, 0)
+    assert result["mean_recall"] == 100
+    assert result["median_rank"] == {"image_to_text": 1, "text_to_image": 1}
+    assert result["intervals"]["mean_recall"] == [100, 100]
+    assert result["clip_benchmark"]["image_retrieval"]["R@1"] == 100
+    html = page.read_text()
+    assert html.count("<img ") == 16
+    assert "its own: a red thing" in html
+    one = evaluated(capsys, "retrieval", *flags, "--captions_per_image=1")
+    assert "captions" not in one
+
+
+def test_languages_are_each_by_themselves(folders: Path, tmp_path: Path, capsys):
+    rows = [f"{name}/0.png,a {name} thing,en\n" for name in COLOURS]
+    rows += [f"{name}/1.png,ein {name} Ding,de\n" for name in list(COLOURS)[:4]]
+    rows += ["red/1.png,green,en\n"]
+    (tmp_path / "t.csv").write_text("image,caption,language\n" + "".join(rows))
+    flags = (f"--data={tmp_path / 't.csv'}", f"--images={folders}")
+    result = evaluated(capsys, "retrieval", *flags)
+    assert {name: of["n"] for name, of in result["languages"].items()} == {"en": 9, "de": 4}
+    means = {name: of["mean_recall"] for name, of in result["languages"].items()}
+    assert means["de"] == 100 > means["en"]
+    assert result["mean_recall"] == pytest.approx((means["de"] + means["en"]) / 2, abs=1e-3)
+
+
+def test_equal_images_are_one_and_bad_ones_are_skipped(tmp_path: Path, capsys):
+    for name, colour in (("a", "red"), ("b", "red"), ("c", "blue")):
+        (tmp_path / f"{name}.png").write_bytes(encoded(Image.new("RGB", (9, 9), COLOURS[colour])))
+    (tmp_path / "d.png").write_bytes(b"no image")
+    (tmp_path / "t.csv").write_text(
+        "image,caption\na.png,red one\nb.png,red two\nc.png,blue\nd.png,green\n"
+    )
+    result = evaluated(capsys, "retrieval", f"--data={tmp_path / 't.csv'}")
+    assert (result["n"], result["captions"], result["skipped"]) == (2, 3, 1)
+    assert result["image_to_text"]["R@1"] == 100
+    # There each file is an image, and of two equal ones only one can be first.
+    assert result["clip_benchmark"]["image_retrieval"]["R@1"] < 100
+
+
+def test_a_second_time_nothing_goes_through_the_model(folders: Path, tmp_path: Path, capsys):
+    rows = [f"{name}/0.png,a {name} thing\n" for name in COLOURS]
+    (tmp_path / "t.csv").write_text("image,caption\n" + "".join(rows))
+    flags = (f"--data={tmp_path / 't.csv'}", f"--images={folders}")
+    first = evaluated(capsys, "retrieval", *flags, cache=tmp_path / "cache")
+    sizes = {path: path.stat().st_size for path in tmp_path.glob("cache/*/*/*")}
+    assert sum(sizes.values()) == 16 * (32 + 32)  # 8 images, 8 texts: a key and 8 floats each
+    assert evaluated(capsys, "retrieval", *flags, cache=tmp_path / "cache") == first
+    assert {path: path.stat().st_size for path in tmp_path.glob("cache/*/*/*")} == sizes
+
+
+def test_bad_input_is_one_line(folders: Path, tmp_path: Path, capsys):
+    (tmp_path / "t.csv").write_text("image,caption\nred/9.png,a\n")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_bytes(b"no image")
+    (tmp_path / "bad" / "t.csv").write_text("image,caption\na.png,a\n")
+    for flags, says in (
+        ((f"--data={tmp_path / 't.csv'}", f"--images={folders}"), "1 of the images"),
+        ((f"--data={tmp_path / 'bad' / 't.csv'}",), "no pair with a readable image"),
+        ((f"--data={tmp_path / 'x.json'}",), "there is no file"),
+    ):
+        assert says in refused(capsys, "retrieval", *flags)
+
+
+def test_intervals_are_of_images_with_all_their_captions():
+    rng = np.random.default_rng(2)
+    images, noise = rng.normal(size=(60, 8)), rng.normal(size=(180, 8))
+    texts = images.repeat(3, axis=0) + noise
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts)]
+    names = [[f"{i} {j}" for j in range(3)] for i in range(60)]
+    result = scores(captioned(unit[0], unit[1], names))
+    low, high = result["intervals"]["text_to_image"]["R@5"]
+    assert low < result["text_to_image"]["R@5"] < high
+    width = 100 * 1.96 * 2 * (0.25 / 180) ** 0.5
+    assert width / 3 < high - low < 2 * width
+    for way in ("image_to_text", "text_to_image"):
+        low, high = result["intervals"]["median_rank"][way]
+        assert low <= result["median_rank"][way] <= high

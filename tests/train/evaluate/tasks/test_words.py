@@ -1,0 +1,52 @@
+"""The task as a user runs it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from tests.support.evaluations import evaluated, refused
+from tests.support.word_embedder import WordEmbedder
+from train.errors import SettingsError
+from train.evaluate.tasks.words import read_words
+
+ROWS = [
+    *(("red", "a red", "A", 9.5), ("blue", "pink", "A", 1.2), ("green", "green here", "N", 8)),
+    *(("grey", "black", "N", 2.5), ("white", "whitish", "N", 4), ("yellow", "the yellow", "A", 8)),
+]
+
+
+def write(path: Path, rows: list) -> Path:
+    lines = ["word1\tword2\tPOS\tSimLex999\tconc(w1)"]
+    lines += ["\t".join([*map(str, row), "1"]) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_as_simlex_is_distributed(tmp_path: Path, capsys):
+    file, page = write(tmp_path / "SimLex-999.txt", ROWS), tmp_path / "page.html"
+    result = evaluated(capsys, "words", f"--data={file}", f"--page={page}")
+    rows = [WordEmbedder().embed_texts([row[i] for row in ROWS]) for i in (0, 1)]
+    expected = scipy.stats.spearmanr((rows[0] * rows[1]).sum(axis=1), [row[3] for row in ROWS])
+    assert result["n"] == 6
+    assert result["spearman"] == pytest.approx(100 * expected.statistic, abs=1e-3)
+    assert result["parts_of_speech"]["A"]["n"] == 3
+    low, high = result["intervals"]["spearman"]
+    assert -100 <= low < high <= 100
+    assert "blue and pink" in page.read_text()
+
+
+def test_bad_input_is_one_line(tmp_path: Path, capsys):
+    for rows, says in (
+        ([("a", "b", "N", "much")], "row 2 of .* 'much' is no number"),
+        ([("a", "b", "N", 1)], "1 pairs"),
+        ([("a", "b", "N", 1), ("c", "d", "N", "nan")], "2 pairs"),
+    ):
+        file = write(tmp_path / "a.tsv", rows)
+        with pytest.raises(SettingsError, match=says):
+            read_words(file)
+        refused(capsys, "words", f"--data={file}")
+    file = write(tmp_path / "a.tsv", ROWS)
+    assert "--prompt has one {}" in refused(capsys, "words", f"--data={file}", "--prompt=a")
+    assert np.isfinite(read_words(file)[1]).all()

@@ -1,0 +1,79 @@
+"""The task as a user runs it: folders, shards and tables of colours, told by their names."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.evaluations import colour_folders, evaluated, refused
+from tests.support.train_shards import COLOURS, write_tar
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Path:
+    return colour_folders(tmp_path_factory.mktemp("zero_shot") / "colours")
+
+
+def test_folders(folders: Path, tmp_path: Path, capsys):
+    page = tmp_path / "page.html"
+    result = evaluated(capsys, "zero_shot", f"--data={folders}", f"--page={page}")
+    assert (result["n"], result["classes"], result["top1"], result["skipped"]) == (24, 8, 100, 0)
+    assert result["mean_per_class"] == result["top5"] == 100
+    assert result["intervals"]["top1"] == [100, 100]
+    assert result["chance"] == {"top1": 12.5, "top5": 62.5}
+    assert result["confused"] == []
+    assert result["model"]["kind"] == "test"
+    assert {"torch", "python"} <= result["versions"].keys()
+    html = page.read_text()
+    assert html.count("data:image/jpeg;base64,") == 24
+    assert "Furthest off" in html
+
+
+def test_wrong_names_make_wrong_answers(folders: Path, tmp_path: Path, capsys):
+    names = dict(zip(COLOURS, COLOURS, strict=True)) | {"red": "green", "green": "red"}
+    file = tmp_path / "names"
+    file.write_text("".join(f"{label}\tthe {name} one\n" for label, name in names.items()))
+    page = tmp_path / "page.html"
+    flags = (f"--data={folders}", f"--classes={file}", "--prompts={} here", f"--page={page}")
+    result = evaluated(capsys, "zero_shot", *flags)
+    assert result["top1"] == 75
+    taken = {each["class"]: (each["taken_for"], each["images"]) for each in result["confused"]}
+    assert taken == {
+        "the red one": ("the green one", 3),
+        "the green one": ("the red one", 3),
+    }
+    assert "the green one, taken for the red one (3)" in page.read_text()
+
+
+def test_shards_and_tables(folders: Path, tmp_path: Path, capsys):
+    files = {}
+    for number, name in enumerate(COLOURS):
+        files |= {f"{name}.png": (folders / name / "0.png").read_bytes()}
+        files |= {f"{name}.cls": str(number).encode()}
+    files |= {"bad.png": b"no image", "bad.cls": b"1"}
+    write_tar(tmp_path / "0.tar", files)
+    (tmp_path / "names").write_text("\n".join(COLOURS))
+    flags = (f"--data={tmp_path}", f"--classes={tmp_path / 'names'}", "--prompts=a {}")
+    result = evaluated(capsys, "zero_shot", *flags)
+    assert (result["n"], result["top1"], result["skipped"]) == (8, 100, 1)
+    rows = "".join(f"{name}/1.png,{name}\n" for name in COLOURS)
+    (tmp_path / "t.csv").write_text(f"image,label\n{rows}")
+    flags = (f"--data={tmp_path / 't.csv'}", f"--images={folders}", "--prompts=a {}")
+    assert evaluated(capsys, "zero_shot", *flags)["top1"] == 100
+
+
+def test_bad_input_is_one_line(folders: Path, tmp_path: Path, capsys):
+    (tmp_path / "two").write_text("red\ngreen\n")
+    (tmp_path / "empty" / "a").mkdir(parents=True)
+    data = f"--data={folders}"
+    for flags, says in (
+        ((data, f"--classes={tmp_path / 'two'}"), "'black' of --data is no class of"),
+        ((f"--data={tmp_path / 'empty'}",), "has no image"),
+        ((data, "--prompts=nothing"), "no prompts at 'nothing'"),
+        ((data, "--classes=imagenet-a"), "no class of imagenet-a"),
+        ((data, f"--page={tmp_path / 'no' / 'page.html'}"), "--page="),
+        ((data, "--batch_size=0"), "batch_size must be at least 1"),
+        ((data, "--cache=/proc/nothing"), "--cache"),
+        ((data, "--colour=red"), "--colour"),
+        ((), "--data"),
+    ):
+        assert says in refused(capsys, "zero_shot", *flags)

@@ -1,0 +1,55 @@
+"""The page: one file that needs nothing beside itself, whatever the captions say."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.support.train_shards import encoded
+from train.errors import SettingsError
+from train.evaluate.outcome import Card, Outcome, Section
+from train.evaluate.page import check_page, numbers, write_page
+
+RESULT = {
+    "task": "retrieval",
+    "n": 3,
+    "image_to_text": {"R@1": 50.0},
+    "intervals": {"image_to_text": {"R@1": [40.0, 60.0]}},
+    "bootstrap": {"seed": 0},
+    "model": {"name": "<i>m", "kind": "AlignModel", "sha256": "a" * 64},
+    "data": {"data": "x"},
+}
+
+
+def test_hostile_captions_are_text(tmp_path: Path):
+    image = encoded(Image.new("RGB", (900, 300), "red"))
+    lines = ("<script>alert(1)</script>", "x" * 5000, "\ud800")
+    outcome = Outcome(
+        {},
+        [Section("<b>", [Card(1, lines, False), Card(-1, ("a",))])],
+        lambda: [
+            b"no image, and nobody asks for it",
+            image,
+        ],
+    )
+    page = tmp_path / "page.html"
+    write_page(str(page), RESULT, outcome)
+    html = page.read_text()
+    assert "<script>" not in html
+    assert "&lt;script&gt;" in html
+    assert "x" * 301 not in html
+    assert html.count("<img ") == 1
+    assert "http" not in html.replace("http-equiv", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_numbers_stand_beside_their_intervals():
+    assert numbers(RESULT) == [("n", "3", ""), ("image_to_text R@1", "50", " 40 to 60 ")]
+
+
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_computed(tmp_path: Path):
+    check_page("")
+    check_page(str(tmp_path / "a.html"))
+    for page in (tmp_path, tmp_path / "no" / "a.html"):
+        with pytest.raises(SettingsError, match="--page"):
+            check_page(str(page))

@@ -1,0 +1,92 @@
+"""95 % intervals by the bootstrap, over what was drawn independently: images, mostly.
+
+Each has 1,000 resamples from one seed, so that the same numbers have the same interval. Resampling
+n things is drawing how often each kind of them comes: rows that are equal count as one kind, and
+all resamples are one multinomial draw, of two kinds for a million right and wrong answers.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES, SEED = 1000, 0
+_AT_ONCE = 1 << 22  # counts that are held at once
+
+Interval = tuple[float, float]
+Floats = npt.NDArray[np.floating]
+
+
+def settings() -> dict[str, object]:
+    """What is said beside the intervals."""
+    return {"resamples": RESAMPLES, "seed": SEED, "percent": 95}
+
+
+def interval(
+    rows: Floats, statistic: Callable[[Floats, Floats], Floats], *, seed: int = SEED
+) -> Interval:
+    """The central 95 % of a statistic's resamples.
+
+    Args:
+      rows: float[n, k]: what the statistic needs of each of the n things that are resampled.
+      statistic: of how often each kind comes, float[r, kinds], and the kinds' rows, float[kinds,
+        k], the statistic of each resample, float[r].
+    """
+    kinds, counts = np.unique(rows, axis=0, return_counts=True)
+    rng = np.random.default_rng(seed)
+    shares = counts / counts.sum()
+    size = max(1, _AT_ONCE // len(kinds))
+    values = [
+        statistic(
+            rng.multinomial(len(rows), shares, min(size, RESAMPLES - first)).astype(float), kinds
+        )
+        for first in range(0, RESAMPLES, size)
+    ]
+    low, high = np.nanpercentile(np.concatenate(values), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def mean_interval(values: Floats) -> Interval:
+    """Of the mean of float[n]."""
+    return ratio_interval(values, np.ones(len(values)))
+
+
+def ratio_interval(numerators: Floats, denominators: Floats) -> Interval:
+    """Of sum(numerators) / sum(denominators), float[n] each: such as hits and captions of images,
+    where the images are resampled with all their captions."""
+
+    def ratio(times: Floats, kinds: Floats) -> Floats:
+        sums: Floats = times @ kinds  # float[r, 2]
+        return sums[:, 0] / sums[:, 1]
+
+    return interval(np.stack([numerators, denominators], axis=1), ratio)
+
+
+def median_interval(values: Floats) -> Interval:
+    """Of the lower median of float[n]."""
+
+    def median(times: Floats, kinds: Floats) -> Floats:  # kinds are in order
+        halves = (len(values) + 1) // 2
+        middle: Floats = kinds[(times.cumsum(axis=1) < halves).sum(axis=1), 0]
+        return middle
+
+    return interval(np.asarray(values)[:, None], median)
+
+
+def class_mean_interval(labels: npt.NDArray[np.integer], right: npt.NDArray[np.bool_]) -> Interval:
+    """Of the mean of the classes' accuracies. A class that a resample lacks is not in its mean.
+
+    Args:
+      labels: int[n], of each thing its class.
+      right: bool[n], whether it was told.
+    """
+
+    def class_mean(times: Floats, kinds: Floats) -> Floats:
+        classes = np.unique(kinds[:, 0])
+        of_class = kinds[:, :1] == classes  # bool[kinds, c]
+        all_, hits = times @ of_class, times @ (of_class & (kinds[:, 1:] > 0))  # float[r, c]
+        with np.errstate(invalid="ignore"):
+            means: Floats = np.nanmean(hits / all_, axis=1)
+        return means
+
+    return interval(np.stack([labels, right], axis=1).astype(float), class_mean)

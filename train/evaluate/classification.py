@@ -1,0 +1,110 @@
+"""Images told among classes: scores in, top-1, top-5 and the mean of the classes' accuracies out.
+
+As clip_benchmark computes them, ties too: of classes that tie, torch.topk takes for top-1 and top-5
+what it takes, and the mean over the classes takes the first.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from train.evaluate import bootstrap
+from train.evaluate.feature_store import Features
+from train.evaluate.outcome import percent, percents
+from train.evaluate.retrieval import Rows
+
+TOP = 5
+_AT_ONCE = 1 << 22  # scores
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a model told of n images.
+
+    Attributes:
+      labels: int64[n], the classes that are right.
+      best: int64[n, k]: the classes that score best, the best one first; k is 5, or 1 of fewer.
+      chosen: int64[n]: the first of the classes that score best.
+      margins: float32[n]: how much better the best class scores than the right one; of an image
+        that was told right, how much better than the next one, and below zero.
+    """
+
+    labels: Ints
+    best: Ints
+    chosen: Ints
+    margins: npt.NDArray[np.float32]
+
+    def hits(self, k: int) -> npt.NDArray[np.bool_]:
+        right: npt.NDArray[np.bool_] = (self.best[:, :k] == self.labels[:, None]).any(axis=1)
+        return right
+
+
+def told(
+    features: Rows, labels: Ints, score: Callable[[torch.Tensor], torch.Tensor], classes: int
+) -> Told:
+    """Goes through features in parts.
+
+    Args:
+      score: float32[m, d] -> float[m, classes].
+    """
+    best, chosen, margins = [], [], []
+    for first, part in parts(features, max(1, _AT_ONCE // classes)):
+        scores = score(torch.from_numpy(part))
+        of_part = torch.from_numpy(labels[first : first + len(part)])
+        best.append(scores.topk(TOP if classes >= TOP else 1, dim=1)[1].numpy())
+        chosen.append(scores.argmax(dim=1).numpy())
+        margins.append(_margins(scores, of_part).numpy())
+    return Told(labels, np.concatenate(best), np.concatenate(chosen), np.concatenate(margins))
+
+
+def parts(features: Rows, size: int) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    if isinstance(features, Features):
+        yield from features.parts(size)
+        return
+    for first in range(0, len(features), size):
+        yield first, np.ascontiguousarray(features[first : first + size], np.float32)
+
+
+def _margins(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    right = scores.gather(1, labels[:, None])[:, 0]
+    others = scores.scatter(1, labels[:, None], -torch.inf).max(dim=1)[0]
+    return (others - right).float()
+
+
+def class_scores(told_: Told, classes: int) -> dict[str, Any]:
+    """Of these images, in percent and with intervals over them."""
+    ks = (1, TOP) if classes >= TOP else (1,)
+    right = told_.chosen == told_.labels
+    result: dict[str, Any] = {"n": len(told_.labels), "classes": classes}
+    result |= {f"top{k}": percent(float(told_.hits(k).mean())) for k in ks}
+    result["mean_per_class"] = percent(float(_class_accuracies(told_.labels, right).mean()))
+    result["chance"] = {f"top{k}": percent(k / classes) for k in ks}
+    result["intervals"] = {
+        **{f"top{k}": percents(bootstrap.mean_interval(told_.hits(k).astype(float))) for k in ks},
+        "mean_per_class": percents(bootstrap.class_mean_interval(told_.labels, right)),
+    }
+    return result
+
+
+def _class_accuracies(labels: Ints, right: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """float64[c] of the classes that have an image."""
+    classes, of_class, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    accuracies: npt.NDArray[np.float64] = (
+        np.bincount(of_class, weights=right, minlength=len(classes)) / counts
+    )
+    return accuracies
+
+
+def confused(told_: Told, most: int) -> list[tuple[int, int, int]]:
+    """(right class, class that was told, how often), the most frequent first."""
+    wrong = told_.chosen != told_.labels
+    pairs, counts = np.unique(
+        np.stack([told_.labels[wrong], told_.chosen[wrong]], axis=1), axis=0, return_counts=True
+    )
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [(*map(int, pairs[i]), int(counts[i])) for i in order]  # type: ignore[misc]

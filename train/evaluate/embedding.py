@@ -1,0 +1,183 @@
+"""What is evaluated on goes through a model once: streamed, in batches, kept by its content."""
+
+import hashlib
+import io
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from train.data.images import FORMATS, check_cost, decode_image
+from train.evaluate.feature_store import Features, FeatureStore
+from train.model.embed import Embedder
+
+_TEXTS_AT_ONCE = 256
+MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more
+
+
+@dataclass
+class EmbeddedImages:
+    """The images that could be decoded, in their order.
+
+    Attributes:
+      places: int64[n]; of each, which of all images it was.
+      identities: of each image's file, its SHA-256.
+      skipped: how many could not be decoded.
+    """
+
+    features: Features
+    places: npt.NDArray[np.int64]
+    identities: list[bytes]
+    skipped: int
+
+
+@dataclass
+class Embedding:
+    """A model and the folder in which its embeddings are kept.
+
+    Args:
+      batch_size: images of one forward pass.
+    """
+
+    embedder: Embedder
+    cache: Path
+    batch_size: int = 64
+    computed: int = field(default=0, init=False)  # images and texts that went through the model
+
+    def images(self, files: Iterable[bytes]) -> EmbeddedImages:
+        """Embeds images by their files. In memory are some of them, and 48 bytes for each.
+
+        Raises:
+          TrainingError: an embedding is not finite.
+        """
+        store = self._store("images")
+        rows: list[npt.NDArray[np.int64]] = []
+        identities: list[bytes] = []
+        bar = _Progress("images")
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool:
+            for part in _decoded_ahead(files, store, pool, self.batch_size):
+                identities += part.keys
+                rows.append(self._rows_of(store, part))
+                bar.show(len(identities))
+        bar.close()
+        numbers = np.concatenate([np.zeros(0, np.int64), *rows])
+        places = np.flatnonzero(numbers >= 0)
+        return EmbeddedImages(
+            store.rows(numbers[places]),
+            places,
+            [identities[place] for place in places],
+            len(numbers) - len(places),
+        )
+
+    def texts(self, texts: Sequence[str]) -> Features:
+        """Embeds texts; equal ones once."""
+        store = self._store("texts")
+        rows = []
+        bar = _Progress("texts")
+        for first in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = texts[first : first + _TEXTS_AT_ONCE]
+            keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in part]
+            numbers = store.find(keys)
+            missing = {keys[i]: part[i] for i in np.flatnonzero(numbers < 0).tolist()}
+            if missing:
+                store.add([*missing], self.embedder.embed_texts([*missing.values()]))
+                self.computed += len(missing)
+                numbers = store.find(keys)
+            rows.append(numbers)
+            bar.show(sum(map(len, rows)))
+        bar.close()
+        return store.rows(np.concatenate([np.zeros(0, np.int64), *rows]))
+
+    def _store(self, kind: str) -> FeatureStore:
+        return FeatureStore(self.cache / self.embedder.digest[:32] / kind, self.embedder.width)
+
+    def _rows_of(self, store: FeatureStore, part: "_Part") -> npt.NDArray[np.int64]:
+        """int64[n]; -1 where an image can't be decoded."""
+        numbers = store.find(part.keys)  # the part before may have had some of them
+        pictures: dict[bytes, Image.Image] = {}
+        for place, future in part.decoded.items():
+            picture = future.result()
+            if picture is not None and numbers[place] < 0:
+                pictures[part.keys[place]] = picture
+        if not pictures:
+            return numbers
+        store.add([*pictures], self.embedder.embed_images([*pictures.values()]))
+        self.computed += len(pictures)
+        return store.find(part.keys)
+
+
+@dataclass
+class _Part:
+    keys: list[bytes]
+    decoded: dict[int, "Future[Image.Image | None]"]  # by place, of those that are not stored
+
+
+def _decoded_ahead(
+    files: Iterable[bytes], store: FeatureStore, pool: ThreadPoolExecutor, size: int
+) -> Iterator[_Part]:
+    """Parts of the images, of which one is decoded while the one before is embedded."""
+    ahead: deque[_Part] = deque()
+    for part in _parts(files, size):
+        keys = [hashlib.sha256(data).digest() for data in part]
+        missing = np.flatnonzero(store.find(keys) < 0).tolist()
+        first_of = {keys[i]: i for i in reversed(missing)}
+        decoded = {i: pool.submit(_decode, part[i]) for i in sorted(first_of.values())}
+        ahead.append(_Part(keys, decoded))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+    yield from ahead
+
+
+def _parts(files: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    """So many images, or fewer where these are large: decoded, a part takes 1 GB at most."""
+    part: list[bytes] = []
+    pixels = 0
+    for data in files:
+        part.append(data)
+        pixels += _pixels(data)
+        if len(part) == size or pixels > MOST_PIXELS:
+            yield part
+            part, pixels = [], 0
+    if part:
+        yield part
+
+
+def _pixels(data: bytes) -> int:
+    """As its header has it; 0 where there is none, and it won't be decoded."""
+    try:
+        check_cost(data)
+        width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
+    except Exception:  # Pillow raises many kinds
+        return 0
+    return width * height
+
+
+def _decode(data: bytes) -> Image.Image | None:
+    try:
+        return decode_image(data)
+    except Exception:  # as above; one bad image is no reason to stop
+        return None
+
+
+class _Progress:
+    """A count on the terminal, if there is one, four times a second."""
+
+    def __init__(self, what: str):
+        self._what, self._shown = what, 0.0
+
+    def show(self, count: int) -> None:
+        if sys.stderr.isatty() and time.monotonic() > self._shown + 0.25:
+            self._shown = time.monotonic()
+            print(f"\r{count} {self._what}", end="", file=sys.stderr)
+
+    def close(self) -> None:
+        if self._shown:
+            print("\r\033[K", end="", file=sys.stderr)

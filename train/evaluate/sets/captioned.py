@@ -1,0 +1,139 @@
+"""Images with captions: Karpathy's JSON, a table beside a folder of images, shards."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from train.data.find_shards import find_shards
+from train.data.samples import caption_lines, read_samples
+from train.errors import SettingsError
+from train.evaluate.sets.tables import IMAGE_COLUMNS, TABLES, check_images, image_file, read_table
+
+CAPTION_COLUMNS = ("caption", "text", "title", "sentence", "raw", "comment")
+_LANGUAGES = ("language", "lang", "")
+_SPLITS = ("split", "")
+
+
+class Caption(NamedTuple):
+    text: str
+    language: str = ""  # empty where the set doesn't say
+    name: str = ""  # as Crisscrossed Captions names it
+
+
+class CaptionedImage(NamedTuple):
+    data: bytes
+    captions: list[Caption]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class CaptionedFiles:
+    """Images in a folder. Goes through them as often as it is asked to.
+
+    Attributes:
+      captions: of each image, by its name in the folder.
+    """
+
+    folder: Path
+    captions: dict[str, list[Caption]]
+
+    def __iter__(self) -> Iterator[CaptionedImage]:
+        for name, captions in self.captions.items():
+            yield CaptionedImage(image_file(self.folder / name), captions, name)
+
+
+@dataclass(frozen=True)
+class CaptionedShards:
+    """Pairs in WebDataset shards. Goes through them as often as it is asked to.
+
+    Attributes:
+      lines: each line of a text is a caption.
+      field: of KEY.json, in which the captions are; empty: they are in KEY.txt.
+    """
+
+    shards: tuple[str, ...]
+    lines: bool
+    field: str = ""
+
+    def __iter__(self) -> Iterator[CaptionedImage]:
+        for key, data, text in read_samples(self.shards, self.field):
+            texts = caption_lines(text) if self.lines else [text]
+            yield CaptionedImage(data, [Caption(each) for each in texts], key)
+
+
+CaptionedSet = CaptionedFiles | CaptionedShards
+
+
+def find_captioned(
+    data: str,
+    *,
+    images: str = "",
+    split: str = "test",
+    lines: bool = False,
+    field: str = "",
+    most: int = 0,
+) -> CaptionedSet:
+    """The set that `data` names: a .json as Karpathy's, a table, else shards.
+
+    Args:
+      images: the folder of the images that a file names; empty: the file's own folder.
+      split: which of a file's splits, where it has any; empty: all.
+      lines: of shards, whether each line of a text is a caption.
+      field: of shards, in which field of KEY.json the captions are; empty: in KEY.txt.
+      most: captions of an image that are used, the first ones; 0: all.
+
+    Raises:
+      SettingsError: there is no such set, or an image is missing.
+    """
+    path = Path(data)
+    if path.suffix.lower() not in (".json", *TABLES):
+        if images:
+            raise SettingsError(f"--images goes with a file of captions; {data!r} is none")
+        return CaptionedShards(tuple(find_shards(data)), lines or bool(field), field)
+    if not path.is_file():
+        raise SettingsError(f"there is no file {data}: name a file of captions, or shards")
+    read = _read_karpathy if path.suffix.lower() == ".json" else _read_table
+    captions = read(path, split)
+    if most:
+        captions = {name: own[:most] for name, own in captions.items()}
+    if not captions:
+        raise SettingsError(f"{data} has no captions in the split {split!r}: see --split")
+    folder = Path(images) if images else path.parent
+    check_images(folder, [*captions], path)
+    return CaptionedFiles(folder, captions)
+
+
+def _read_table(path: Path, split: str) -> dict[str, list[Caption]]:
+    captions: dict[str, list[Caption]] = {}
+    columns = (IMAGE_COLUMNS, CAPTION_COLUMNS, _LANGUAGES, _SPLITS)
+    for image, text, language, of_split in read_table(path, *columns):
+        if image and text and (not of_split or not split or of_split == split):
+            captions.setdefault(image, []).append(Caption(text, language))
+    return captions
+
+
+def _read_karpathy(path: Path, split: str) -> dict[str, list[Caption]]:
+    """`dataset_flickr30k.json` and `dataset_coco.json`, as they are distributed."""
+    try:
+        entries: list[dict[str, Any]] = json.loads(path.read_bytes())["images"]
+        return {
+            _karpathy_name(entry): [
+                Caption(str(sentence["raw"]).strip(), name=str(sentence.get("sentid", "")))
+                for sentence in entry["sentences"]
+            ]
+            for entry in entries
+            if not split or entry["split"] == split
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(
+            f"{path} is no file of captions ({error!r:.120}): it must have images, each with "
+            "filename, split and sentences, as Karpathy's splits do"
+        ) from error
+
+
+def _karpathy_name(entry: dict[str, Any]) -> str:
+    """MSCOCO's have a folder, such as val2014."""
+    folder = entry.get("filepath", "")
+    return f"{folder}/{entry['filename']}" if folder else str(entry["filename"])

@@ -1,0 +1,113 @@
+"""Images with classes: a folder for each class, a table beside a folder of images, shards."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from train.data.find_shards import find_shards
+from train.data.samples import shard_samples
+from train.errors import SettingsError
+from train.evaluate.sets.tables import IMAGE_COLUMNS, TABLES, check_images, image_file, read_table
+
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "wnid")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
+
+
+class LabelledImage(NamedTuple):
+    data: bytes
+    label: str  # as the set has it: a folder's name, a number, a name
+    name: str
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """Images in a folder. Goes through them as often as it is asked to.
+
+    Attributes:
+      labels: of each image, by its name in the folder.
+    """
+
+    folder: Path
+    labels: dict[str, str]
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        for name, label in self.labels.items():
+            yield LabelledImage(image_file(self.folder / name), label, name)
+
+    def names(self) -> list[str] | None:
+        """The classes in order."""
+        return sorted(set(self.labels.values()))
+
+
+@dataclass(frozen=True)
+class LabelledShards:
+    """KEY.jpg and KEY.cls, the number of its class, in WebDataset shards."""
+
+    shards: tuple[str, ...]
+
+    def __iter__(self) -> Iterator[LabelledImage]:
+        for shard in self.shards:
+            for sample in shard_samples(shard, text_file="cls"):
+                if sample.image is not None and sample.text is not None:
+                    yield LabelledImage(sample.image, sample.text, sample.key)
+
+    def names(self) -> list[str] | None:
+        """Only going through all of them would tell."""
+        return None
+
+
+LabelledSet = LabelledFiles | LabelledShards
+
+
+def find_labelled(data: str, *, images: str = "", split: str = "") -> LabelledSet:
+    """The set that `data` names.
+
+    Args:
+      images: the folder of the images that a table names; empty: the table's own folder.
+      split: which of a table's splits, where it has any; empty: all.
+
+    Raises:
+      SettingsError: there is none, a folder has no image, or an image is missing.
+    """
+    path = Path(data)
+    if path.suffix.lower() in TABLES:
+        return _labelled_table(path, images, split)
+    if images:
+        raise SettingsError(f"--images goes with a table of classes; {data!r} is none")
+    if path.is_dir() and not any(path.glob("*.tar")):
+        return _labelled_folders(path)
+    return LabelledShards(tuple(find_shards(data)))
+
+
+def _labelled_table(path: Path, images: str, split: str) -> LabelledFiles:
+    if not path.is_file():
+        raise SettingsError(f"there is no file {path}: name a table of images and their classes")
+    labels = {
+        image: label
+        for image, label, of_split in read_table(path, IMAGE_COLUMNS, LABEL_COLUMNS, ("split", ""))
+        if image and label and (not of_split or not split or of_split == split)
+    }
+    if not labels:
+        raise SettingsError(f"{path} has no image with a class: see --split")
+    folder = Path(images) if images else path.parent
+    check_images(folder, [*labels], path)
+    return LabelledFiles(folder, labels)
+
+
+def _labelled_folders(root: Path) -> LabelledFiles:
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not folders:
+        raise SettingsError(
+            f"no images in {str(root)!r}: name a folder that has one of images for each class, a "
+            "table, or shards"
+        )
+    labels: dict[str, str] = {}
+    for folder in folders:
+        files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
+        if not files:
+            raise SettingsError(
+                f"the class folder {str(folder)!r} has no image: put some in, or take it out"
+            )
+        labels |= {str(file.relative_to(root)): folder.name for file in files}
+    return LabelledFiles(root, labels)

@@ -1,0 +1,85 @@
+"""Images and, for each, a mask that says of which class each pixel is."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from train.data.images import check_cost
+from train.errors import SettingsError
+from train.evaluate.sets.labelled import IMAGES
+from train.evaluate.sets.tables import image_file
+
+_MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
+_GREY = ("L", "P", "I", "I;16", "I;16B", "1")
+
+
+class MaskedImage(NamedTuple):
+    data: bytes
+    mask: npt.NDArray[np.int64]  # [h, w], the values as the file has them
+    name: str
+
+
+@dataclass(frozen=True)
+class MaskedSet:
+    """Goes through its images as often as it is asked to."""
+
+    pairs: tuple[tuple[Path, Path], ...]  # an image and its mask
+
+    def __iter__(self) -> Iterator[MaskedImage]:
+        for image, mask in self.pairs:
+            yield MaskedImage(image_file(image), read_mask(mask), image.name)
+
+
+def find_masked(images: str, masks: str) -> MaskedSet:
+    """The images of a folder, each with the mask of another folder that is called like it.
+
+    Raises:
+      SettingsError: a folder is missing, has no image, or an image has no mask.
+    """
+    folders = Path(images), Path(masks)
+    for folder, flag in zip(folders, ("--data", "--masks"), strict=True):
+        if not folder.is_dir():
+            raise SettingsError(f"there is no folder {str(folder)!r}: name one with {flag}")
+    files = sorted(p for p in folders[0].rglob("*") if p.suffix.lower() in IMAGES and p.is_file())
+    if not files:
+        raise SettingsError(f"the folder {images!r} has no image: name one that has some")
+    of_stem = {
+        str(path.relative_to(folders[1]).with_suffix("")): path
+        for path in folders[1].rglob("*")
+        if path.suffix.lower() in _MASKS
+    }
+    names = [str(file.relative_to(folders[0]).with_suffix("")) for file in files]
+    missing = [name for name in names if name not in of_stem]
+    if missing:
+        raise SettingsError(
+            f"{len(missing)} images of {images!r} have no mask in {masks!r}, the first "
+            f"{missing[0]!r}: put a .png of that name there, or take the images out"
+        )
+    return MaskedSet(tuple(zip(files, (of_stem[name] for name in names), strict=True)))
+
+
+def read_mask(path: Path) -> npt.NDArray[np.int64]:
+    """int64[h, w], the values of its pixels.
+
+    Raises:
+      SettingsError: it can't be read, or its pixels are colours.
+    """
+    data = image_file(path)
+    try:
+        check_cost(data)
+        mask = Image.open(io.BytesIO(data), formats=("PNG", "BMP", "TIFF", "GIF"))
+        values = np.asarray(mask)
+        mode = mask.mode
+    except Exception as error:  # Pillow raises many kinds
+        raise SettingsError(f"the mask {path} can't be read ({error!r:.80}): replace it") from error
+    if mode not in _GREY or values.ndim != 2:
+        raise SettingsError(
+            f"the mask {path} has colours (mode {mode}): its pixels must be numbers of classes"
+        )
+    return values.astype(np.int64)

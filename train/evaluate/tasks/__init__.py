@@ -1,0 +1,1 @@
+"""A file for each task of `python -m train.evaluate`: what it reads, computes and says."""

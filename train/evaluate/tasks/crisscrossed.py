@@ -1,0 +1,196 @@
+"""Crisscrossed Captions: MSCOCO's test images and captions with people's judgements of other pairs
+too, of images and texts, of texts, and of images.
+
+`sits_SPLIT.csv`, `sts_SPLIT.csv` and `sis_SPLIT.csv` are the set's own, of Parekh et al., 2020.
+"""
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from train.errors import SettingsError
+from train.evaluate import bootstrap
+from train.evaluate.correlation import bootstrap_correlation
+from train.evaluate.embedding import Embedding
+from train.evaluate.feature_store import Features
+from train.evaluate.outcome import Outcome, percent, percents
+from train.evaluate.retrieval import KS, Right, chance, ranks, recalls
+from train.evaluate.sets.captioned import find_captioned
+from train.evaluate.sets.tables import read_table
+from train.evaluate.tasks.retrieval import EmbeddedCaptions, embed_captioned
+
+# By file: its two columns, and from which score on a pair is right, 0 to 5.
+FILES = {
+    "sits": (("caption", "image"), 3.0),
+    "sts": (("caption1", "caption2"), 3.0),
+    "sis": (("image1", "image2"), 2.5),
+}
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Pairs that people judged; int64[n] rows of both sides, float64[n] scores."""
+
+    first: Ints
+    second: Ints
+    scores: npt.NDArray[np.float64]
+
+    def right(self, least: float) -> tuple[Ints, Ints]:
+        chosen = self.scores >= least
+        return self.first[chosen], self.second[chosen]
+
+
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+    """The task, by its flags.
+
+    Raises:
+      SettingsError: a file can't be read, or names an image or a caption that is not in the split.
+    """
+    folder = Path(flags.data)
+    paths = {kind: folder / f"{kind}_{flags.split}.csv" for kind in FILES}
+    for path in paths.values():
+        if not path.is_file():
+            raise SettingsError(f"there is no file {path}: --data is the folder of the set's files")
+    captioned = find_captioned(flags.captions, images=flags.images, split=flags.split)
+    embedded = embed_captioned(captioned, open_embedding(), flags.captions)
+    if embedded.images.skipped:
+        raise SettingsError(
+            f"{embedded.images.skipped} images of {flags.images or flags.captions} can't be "
+            "decoded: the set's judgements need all of them"
+        )
+    judged = {kind: _read(path, kind, embedded) for kind, path in paths.items()}
+    result: dict[str, Any] = {
+        "n": len(embedded.captions),
+        "captions": len(embedded.texts),
+        "retrieval": _retrieval(embedded, judged),
+        "correlation": _correlations(embedded, judged),
+    }
+    intervals = {
+        kind: {way: of.pop("intervals") for way, of in result[kind].items()}
+        for kind in ("retrieval", "correlation")
+    }
+    return Outcome({**result, "intervals": intervals})
+
+
+def _read(path: Path, kind: str, embedded: EmbeddedCaptions) -> Judged:
+    rows_of = _rows_of_images(embedded) | _rows_of_captions(embedded)
+    first, second, scores = [], [], []
+    columns = FILES[kind][0]
+    for *names, score in read_table(path, (columns[0],), (columns[1],), ("agg_score", "score")):
+        try:
+            rows = [rows_of[name] for name in names]
+            scores.append(float(score))
+        except KeyError as error:
+            raise SettingsError(
+                f"{path} names {error.args[0]!r}, which is not in the split of --captions: give "
+                "the split that it was made of"
+            ) from error
+        except ValueError as error:
+            raise SettingsError(f"{path}: {score!r} is no number") from error
+        first.append(rows[0])
+        second.append(rows[1])
+    if len(scores) < 2:
+        raise SettingsError(f"{path} has {len(scores)} pairs: there must be two")
+    return Judged(np.array(first), np.array(second), np.array(scores))
+
+
+def _rows_of_images(embedded: EmbeddedCaptions) -> dict[str, int]:
+    return {Path(name).name: row for row, name in enumerate(embedded.names)}
+
+
+def _rows_of_captions(embedded: EmbeddedCaptions) -> dict[str, int]:
+    """Named by the folder of their image and their sentid, as COCO_val2014:sentid:7321."""
+    names = [
+        f"{Path(name).name.rpartition('_')[0]}:sentid:{caption.name}"
+        for name, own in zip(embedded.names, embedded.captions, strict=True)
+        for caption in own
+    ]
+    return {name: row for row, name in enumerate(names)}
+
+
+def _retrieval(embedded: EmbeddedCaptions, judged: dict[str, Judged]) -> dict[str, Any]:
+    """Right are an image's own captions and the pairs that people judged near. An image and a text
+    are not among their own candidates."""
+    images, texts = embedded.images.features, embedded.texts
+    image_of = np.repeat(np.arange(len(images)), [len(own) for own in embedded.captions])
+    rows = np.arange(len(texts))
+    near = {kind: of.right(FILES[kind][1]) for kind, of in judged.items()}
+    texts_near, images_near = near["sits"]
+    pairs = np.concatenate([rows, texts_near]), np.concatenate([image_of, images_near])
+    own = Right.of(image_of, rows, len(images))
+    co_captions = Right.of(rows, image_of, len(rows)).through(own)
+    of_texts = np.repeat(rows, co_captions.counts()), co_captions.candidates
+    others = of_texts[0] != of_texts[1]
+    text_pairs = _both_ways(
+        np.concatenate([of_texts[0][others], near["sts"][0]]),
+        np.concatenate([of_texts[1][others], near["sts"][1]]),
+    )
+    return {
+        "image_to_text": _recalls(images, texts, pairs[1], pairs[0], alike=False),
+        "text_to_image": _recalls(texts, images, pairs[0], pairs[1], alike=False),
+        "text_to_text": _recalls(texts, texts, *text_pairs, alike=True),
+        "image_to_image": _recalls(images, images, *_both_ways(*near["sis"]), alike=True),
+    }
+
+
+def _both_ways(first: Ints, second: Ints) -> tuple[Ints, Ints]:
+    return np.concatenate([first, second]), np.concatenate([second, first])
+
+
+def _recalls(
+    queries: Features, candidates: Features, of: Ints, right: Ints, *, alike: bool
+) -> dict[str, Any]:
+    """Of the queries for which something is right.
+
+    Args:
+      of, right: int64[p]: pairs of a query and what is right for it; some of them may be equal.
+      alike: the candidates are the queries themselves.
+    """
+    of, right = np.unique(np.stack([of, right]), axis=1)
+    if alike:
+        of, right = of[of != right], right[of != right]
+    asked, numbers = np.unique(of, return_inverse=True)
+    if not len(asked):
+        raise SettingsError("no pair of a file is judged near: its scores are from 0 to 5")
+    pairs = Right.of(numbers, right, len(asked))
+    itself = Right.of(np.arange(len(asked)), asked, len(asked)) if alike else None
+    ranked = ranks(queries.take(asked), candidates, pairs, itself)
+    return {
+        "n": len(asked),
+        **recalls(ranked),
+        "chance": chance(pairs.counts(), len(candidates) - alike),
+        "intervals": {
+            f"R@{k}": percents(bootstrap.mean_interval((ranked < k).astype(float))) for k in KS
+        },
+    }
+
+
+def _correlations(embedded: EmbeddedCaptions, judged: dict[str, Judged]) -> dict[str, Any]:
+    images, texts = embedded.images.features, embedded.texts
+    sides = {"sits": (texts, images), "sts": (texts, texts), "sis": (images, images)}
+    result = {}
+    for kind, (first, second) in sides.items():
+        pairs = judged[kind]
+        cosines = _cosines(first, second, pairs)
+        mean, deviation, interval = bootstrap_correlation(pairs.first, pairs.scores, cosines)
+        result[kind] = {
+            "n": len(pairs.scores),
+            "spearman": percent(mean),
+            "deviation": percent(deviation),
+            "intervals": {"spearman": percents(interval)},
+        }
+    return result
+
+
+def _cosines(first: Features, second: Features, pairs: Judged) -> npt.NDArray[np.float32]:
+    result = np.empty(len(pairs.scores), np.float32)
+    for start in range(0, len(result), size := 1 << 14):
+        rows = slice(start, start + size)
+        result[rows] = (first[pairs.first[rows]] * second[pairs.second[rows]]).sum(axis=1)
+    return result

@@ -1,0 +1,98 @@
+"""Classes by the nearest labelled images, as COYO-ALIGN reports ImageNet: one neighbour, cosine."""
+
+from argparse import Namespace
+from collections.abc import Callable
+
+import numpy as np
+
+from train.errors import SettingsError
+from train.evaluate import bootstrap
+from train.evaluate.classes import Classes, find_classes
+from train.evaluate.embedding import Embedding
+from train.evaluate.neighbours import neighbours, votes
+from train.evaluate.outcome import Card, Outcome, Section, percent, percents
+from train.evaluate.sets.labelled import LabelledSet, find_labelled
+from train.evaluate.tasks.zero_shot import EmbeddedLabels, embed_labelled
+
+_SHOWN = 12  # pictures of a section
+
+
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+    """The task, by its flags.
+
+    Raises:
+      SettingsError: a set can't be read, k is too large, the temperature is not above 0.
+    """
+    if flags.k < 1 or flags.temperature <= 0:
+        raise SettingsError(
+            f"k must be at least 1 and temperature above 0; got {flags.k} and {flags.temperature}"
+        )
+    train_set = find_labelled(flags.data)
+    test_set = find_labelled(flags.test)
+    classes = both_classes(flags.classes, train_set, test_set)
+    embedding = open_embedding()
+    train = embed_labelled(train_set, classes, embedding, flags.data)
+    test = embed_labelled(test_set, classes, embedding, flags.test)
+    if flags.k > len(train.labels):
+        raise SettingsError(f"k must be at most the {len(train.labels)} images; got {flags.k}")
+    near, cosines = neighbours(test.images.features, train.images.features, flags.k)
+    ranked = votes(near, cosines, train.labels, len(classes.names), flags.temperature)
+    result = ranked_scores(ranked, test, len(classes.names))
+    skipped = train.images.skipped + test.images.skipped
+    return Outcome(
+        result | {"k": flags.k, "labelled": len(train.labels), "skipped": skipped},
+        sections(ranked[:, 0], test, classes) if flags.page else [],
+        lambda: (image.data for image in test_set),
+    )
+
+
+def both_classes(where: str, train_set: LabelledSet, *others: LabelledSet) -> Classes:
+    """The classes of the set that is learned from, of which the others have some, or all."""
+    classes = find_classes(where, train_set.names())
+    for other in others:
+        for label in other.names() or ():
+            classes.number(label)
+    return classes
+
+
+def ranked_scores(ranked: np.ndarray, test: EmbeddedLabels, classes: int) -> dict[str, object]:
+    """Of int64[n, k] classes in the order in which they were told: as zero_shot's."""
+    right = ranked[:, 0] == test.labels
+    hits = {1: right}
+    if classes >= 5:
+        hits[5] = (ranked[:, :5] == test.labels[:, None]).any(axis=1)
+    kinds = np.unique(test.labels)
+    means = [right[test.labels == kind].mean() for kind in kinds.tolist()]
+    return {
+        "n": len(test.labels),
+        "classes": classes,
+        **{f"top{k}": percent(float(hit.mean())) for k, hit in hits.items()},
+        "mean_per_class": percent(float(np.mean(means))),
+        "chance": {f"top{k}": percent(k / classes) for k in hits},
+        "intervals": {
+            **{
+                f"top{k}": percents(bootstrap.mean_interval(hit.astype(float)))
+                for k, hit in hits.items()
+            },
+            "mean_per_class": percents(bootstrap.class_mean_interval(test.labels, right)),
+        },
+    }
+
+
+def sections(chosen: np.ndarray, test: EmbeddedLabels, classes: Classes) -> list[Section]:
+    """Some images that were told wrong, and some that were told right, spread over the set."""
+
+    def card(row: int) -> Card:
+        right, told = int(test.labels[row]), int(chosen[row])
+        lines = [classes.names[right]]
+        lines += [f"taken for {classes.names[told]}"] if told != right else []
+        return Card(int(test.images.places[row]), (*lines, test.names[row]), told == right)
+
+    shown = []
+    for title, rows in (
+        ("Told wrong", np.flatnonzero(chosen != test.labels)),
+        ("Told right", np.flatnonzero(chosen == test.labels)),
+    ):
+        spread = rows[np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int)]
+        shown.append(Section(title, [card(row) for row in spread.tolist()]))
+    return shown

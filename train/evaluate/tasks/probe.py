@@ -1,0 +1,101 @@
+"""A linear classifier over frozen features. Its strength is chosen on images that are neither those
+that it is trained on nor those that it is tested on."""
+
+from argparse import Namespace
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from train.errors import SettingsError
+from train.evaluate.classification import class_scores, told
+from train.evaluate.embedding import Embedding
+from train.evaluate.feature_store import Features
+from train.evaluate.linear_probe import choose_strength, fit
+from train.evaluate.outcome import Outcome, percent
+from train.evaluate.sets.labelled import find_labelled
+from train.evaluate.tasks.knn import both_classes
+from train.evaluate.tasks.zero_shot import (
+    EmbeddedLabels,
+    confused_names,
+    embed_labelled,
+    sections,
+)
+
+_VALIDATION_SHARE = 5  # a fifth of each class
+Labelled = tuple[Features, npt.NDArray[np.int64]]
+
+
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+    """The task, by its flags.
+
+    Raises:
+      SettingsError: a set can't be read, or has too few images to choose a strength with.
+    """
+    train_set, test_set = find_labelled(flags.data), find_labelled(flags.test)
+    validation_set = find_labelled(flags.validation) if flags.validation else None
+    others = [other for other in (test_set, validation_set) if other is not None]
+    classes = both_classes(flags.classes, train_set, *others)
+    embedding = open_embedding()
+    train = embed_labelled(train_set, classes, embedding, flags.data)
+    test = embed_labelled(test_set, classes, embedding, flags.test)
+    both = train.images.features, train.labels
+    validation: Labelled
+    if validation_set is not None:
+        held = embed_labelled(validation_set, classes, embedding, flags.validation)
+        learned, validation = both, (held.images.features, held.labels)
+    else:
+        learned, validation = _split(train)
+    shared = _shared(train, test)
+    count = len(classes.names)
+    strength, accuracies = choose_strength(learned, validation, count)
+    probe = fit(*both, count, strength)
+    answers = told(test.images.features, test.labels, probe.scores, count)
+    result = class_scores(answers, count) | {
+        "strength": strength,
+        "validation": {f"{key:g}": percent(value) for key, value in accuracies.items()},
+        "trained_on": len(train.labels),
+        "validated_on": len(validation[1]),
+        "also_trained_on": shared,
+        "confused": confused_names(answers, classes),
+        "skipped": train.images.skipped + test.images.skipped,
+    }
+    return Outcome(
+        result,
+        sections(answers, classes, test) if flags.page else [],
+        lambda: (image.data for image in test_set),
+    )
+
+
+def _split(train: EmbeddedLabels) -> tuple[Labelled, Labelled]:
+    """Of each class every fifth image, in the order of their files' hashes, is for validation: the
+    same images whatever their names. Equal images are on one side."""
+    identities = np.array([name.hex() for name in train.images.identities])
+    numbers = np.unique(identities, return_inverse=True)[1]
+    held = np.zeros(len(numbers), bool)
+    for label in np.unique(train.labels).tolist():
+        rows = np.flatnonzero(train.labels == label)
+        kinds = np.unique(numbers[rows])
+        held[rows] = np.isin(numbers[rows], kinds[_VALIDATION_SHARE - 1 :: _VALIDATION_SHARE])
+    if not held.any():
+        raise SettingsError(
+            f"--data has fewer than {_VALIDATION_SHARE} images of each class, so that none can be "
+            "set aside to choose the strength: name some with --validation"
+        )
+    learned, validation = np.flatnonzero(~held), np.flatnonzero(held)
+    features = train.images.features
+    return (
+        (features.take(learned), train.labels[learned]),
+        (features.take(validation), train.labels[validation]),
+    )
+
+
+def _shared(train: EmbeddedLabels, test: EmbeddedLabels) -> int:
+    """How many images of the test are trained on. Raises SettingsError where all are."""
+    trained_on = set(train.images.identities)
+    shared = sum(name in trained_on for name in test.images.identities)
+    if shared == len(test.images.identities):
+        raise SettingsError(
+            "all images of --test are in --data: name images that the probe is not trained on"
+        )
+    return shared

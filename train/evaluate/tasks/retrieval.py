@@ -1,0 +1,224 @@
+"""Texts by images and images by texts, as the paper's tables 2 to 4 have them."""
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from train.errors import SettingsError
+from train.evaluate import bootstrap
+from train.evaluate.embedding import EmbeddedImages, Embedding
+from train.evaluate.feature_store import Features
+from train.evaluate.outcome import Card, Outcome, Section, percent, percents
+from train.evaluate.peer_recalls import peer_recalls
+from train.evaluate.retrieval import KS, Captioned, both_ranks, captioned, chance, recalls
+from train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
+
+_SHOWN = 12  # pictures of a section
+WAYS = ("image_to_text", "text_to_image")
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass
+class EmbeddedCaptions:
+    """A set that went through a model.
+
+    Attributes:
+      captions: of each image that could be decoded.
+      names: of these images.
+    """
+
+    images: EmbeddedImages
+    texts: Features
+    captions: list[list[Caption]]
+    names: list[str]
+
+
+@dataclass
+class _Heard:
+    """What a set says beside its images, which go through one at a time."""
+
+    captioned: CaptionedSet
+    captions: list[list[Caption]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    def files(self) -> Iterator[bytes]:
+        for image in self.captioned:
+            if image.captions:
+                self.captions.append(image.captions)
+                self.names.append(image.name)
+                yield image.data
+
+
+def embed_captioned(
+    captioned_set: CaptionedSet, embedding: Embedding, where: str
+) -> EmbeddedCaptions:
+    """Raises SettingsError where no image with a caption can be decoded."""
+    heard = _Heard(captioned_set)
+    images = embedding.images(heard.files())
+    if not len(images.features):
+        raise SettingsError(f"no pair with a readable image in {where}: --data must name some")
+    captions = [heard.captions[place] for place in images.places]
+    texts = embedding.texts([caption.text for own in captions for caption in own])
+    return EmbeddedCaptions(
+        images, texts, captions, [heard.names[place] for place in images.places]
+    )
+
+
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+    """The task, by its flags.
+
+    Raises:
+      SettingsError: the set can't be read. TrainingError: the model diverged.
+    """
+    captioned_set = find_captioned(
+        flags.data,
+        images=flags.images,
+        split=flags.split,
+        lines=flags.caption_lines,
+        field=flags.caption_field,
+        most=flags.captions_per_image,
+    )
+    embedded = embed_captioned(captioned_set, open_embedding(), flags.data)
+    languages = sorted({caption.language for own in embedded.captions for caption in own})
+    if len(languages) > 1:
+        result = _by_language(embedded, languages)
+        return Outcome({**result, "skipped": embedded.images.skipped})
+    pairs = _pairs(embedded)
+    result = scores(pairs) | {"clip_benchmark": _as_clip_benchmark(embedded)}
+    if languages != [""]:
+        result["language"] = languages[0]
+    sections = _sections(pairs, embedded) if flags.page else []
+    return Outcome(
+        result | {"skipped": embedded.images.skipped},
+        sections,
+        lambda: (image.data for image in captioned_set if image.captions),
+    )
+
+
+def _pairs(embedded: EmbeddedCaptions, language: str | None = None) -> Captioned:
+    """The pairs of one language, or all."""
+    if language is None:
+        chosen = embedded.captions
+    else:
+        chosen = [[c for c in own if c.language == language] for own in embedded.captions]
+    counts = np.array([len(own) for own in chosen])
+    rows = np.flatnonzero(counts)
+    spoken = [language in (None, caption.language) for own in embedded.captions for caption in own]
+    return captioned(
+        embedded.images.features.take(rows),
+        embedded.texts.take(np.flatnonzero(spoken)),
+        [[caption.text for caption in chosen[row]] for row in rows.tolist()],
+        identities=[embedded.images.identities[row] for row in rows.tolist()],
+    )
+
+
+def _by_language(embedded: EmbeddedCaptions, languages: Sequence[str]) -> dict[str, Any]:
+    """Each language by itself, as Multi30K is reported: images among those that have a caption in
+    it; and the mean of the languages' mean recalls."""
+    of_each = {language: scores(_pairs(embedded, language)) for language in languages}
+    mean = np.mean([of["mean_recall"] for of in of_each.values()])
+    return {
+        "n": len(embedded.captions),
+        "mean_recall": round(float(mean), 3),
+        "languages": of_each,
+    }
+
+
+def scores(pairs: Captioned) -> dict[str, Any]:
+    """R@1, 5 and 10, their mean, the median rank (1 is first), with intervals over images."""
+    of_images, of_texts = pairs.right()
+    ranked = both_ranks(pairs)
+    n, m = len(pairs.images), len(pairs.texts)
+    hits = _hits_of_images(pairs, *ranked)
+    both = [recalls(each) for each in ranked]
+    result: dict[str, Any] = {"n": n} | ({"captions": m} if m > n else {})
+    result |= dict(zip(WAYS, both, strict=True))
+    result["mean_recall"] = round(float(np.mean([r for way in both for r in way.values()])), 3)
+    medians = [int(np.sort(each)[(len(each) - 1) // 2]) + 1 for each in ranked]
+    result["median_rank"] = dict(zip(WAYS, medians, strict=True))
+    result["chance"] = {
+        "image_to_text": chance(of_images.counts(), m),
+        "text_to_image": chance(of_texts.counts(), n),
+    }
+    result["intervals"] = {
+        **{
+            way: {f"R@{k}": percents(_recall_interval(hits, 2 * i + w)) for i, k in enumerate(KS)}
+            for w, way in enumerate(WAYS)
+        },
+        "mean_recall": percents(bootstrap.interval(hits, _mean_recall)),
+        "median_rank": {
+            way: [int(end) + 1 for end in bootstrap.median_interval(each.astype(float))]
+            for way, each in zip(WAYS, ranked, strict=True)
+        },
+    }
+    return result
+
+
+def _hits_of_images(pairs: Captioned, of_images: Ints, of_texts: Ints) -> bootstrap.Floats:
+    """float[n, 8]: of each image, for each k: 1 where it found a text, how many of its texts found
+    it; then 1, and how many texts it has."""
+    n = len(pairs.images)
+    columns = []
+    for k in KS:
+        columns += [
+            of_images < k,
+            np.bincount(pairs.image_of, weights=of_texts < k, minlength=n),
+        ]
+    texts = np.bincount(pairs.image_of, minlength=n)
+    return np.stack([*columns, np.ones(n), texts], axis=1).astype(float)
+
+
+def _recall_interval(hits: bootstrap.Floats, column: int) -> bootstrap.Interval:
+    return bootstrap.ratio_interval(hits[:, column], hits[:, 6 + column % 2])
+
+
+def _mean_recall(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.Floats:
+    sums = times @ kinds  # float[r, 8]
+    means: bootstrap.Floats = (sums[:, :6] / np.tile(sums[:, 6:], 3)).mean(axis=1)
+    return means
+
+
+def _as_clip_benchmark(embedded: EmbeddedCaptions) -> dict[str, Any]:
+    image_of = np.repeat(np.arange(len(embedded.captions)), [len(own) for own in embedded.captions])
+    return peer_recalls(embedded.images.features, embedded.texts, image_of)
+
+
+def _sections(pairs: Captioned, embedded: EmbeddedCaptions) -> list[Section]:
+    """Images that find their texts surest, and those whose texts come last."""
+    of_images = both_ranks(pairs)[0]
+    names, firsts = np.unique(np.array(embedded.images.identities), return_index=True)
+    texts = [caption.text for own in embedded.captions for caption in own]
+    order = np.sort(firsts)  # of each image that is kept its place among those that were decoded
+    all_texts = _texts_in_order(embedded, texts)
+    card = partial(_card, pairs, all_texts, of_images, embedded.images.places[order])
+    by_rank = np.argsort(of_images, kind="stable")
+    assert len(names) == len(order)
+    return [
+        Section("Found first", [card(row) for row in by_rank[:_SHOWN].tolist()]),
+        Section("Found last", [card(row) for row in by_rank[::-1][:_SHOWN].tolist()]),
+    ]
+
+
+def _texts_in_order(embedded: EmbeddedCaptions, texts: list[str]) -> list[str]:
+    """The texts as `captioned` orders them: by image, in the order of the images' first files."""
+    first_of: dict[bytes, int] = {}
+    merged = [first_of.setdefault(name, len(first_of)) for name in embedded.images.identities]
+    image_of = np.repeat(merged, [len(own) for own in embedded.captions])
+    return [texts[i] for i in np.argsort(image_of, kind="stable")]
+
+
+def _card(
+    pairs: Captioned, texts: list[str], ranks_of_images: Ints, places: Ints, row: int
+) -> Card:
+    scores_of = pairs.texts[:] @ pairs.images[row : row + 1][0]
+    best = np.argsort(-scores_of, kind="stable")[:3]
+    own = np.flatnonzero(pairs.image_of == row)
+    rank = int(ranks_of_images[row])
+    lines = [f"its text is number {rank + 1}", f"its own: {texts[own[0]]}"]
+    lines += [f"{percent(float(scores_of[i]) / 100):.2f}  {texts[i]}" for i in best]
+    return Card(int(places[row]), tuple(lines), rank == 0)

@@ -1,0 +1,143 @@
+"""Pixels told by the classes' names alone, as the paper's table on ADE20K.
+
+An image is squeezed to the model's square. Each place of EfficientNet's last map, before it is
+pooled, is L2-normalised and scored against the classes' text embeddings; the scores are upsampled
+bilinearly to the mask's size, and each pixel is of the class that scores best there.
+"""
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from train.data.images import decode_image
+from train.errors import SettingsError, TrainingError
+from train.evaluate import bootstrap
+from train.evaluate.classes import Classes, find_classes
+from train.evaluate.embedding import Embedding
+from train.evaluate.outcome import Card, Outcome, Section, percent, percents
+from train.evaluate.prompts import PLAIN, find_prompts
+from train.evaluate.segmentation import mean_iou, overlap, tell_pixels
+from train.evaluate.sets.masked import MaskedImage, MaskedSet, find_masked
+from train.evaluate.zero_shot import class_weights
+from train.model.embed import DenseEmbedder
+
+_AT_ONCE = 8  # images
+_SHOWN = 12  # pictures of a section
+Overlaps = npt.NDArray[np.float64]
+
+
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+    """The task, by its flags.
+
+    Raises:
+      SettingsError: the set can't be read, or the model has no map of an image.
+    """
+    masked = find_masked(flags.data, flags.masks)
+    classes = find_classes(flags.classes, [])
+    prompts = find_prompts(flags.prompts or PLAIN)
+    embedding = open_embedding()
+    if not isinstance(embedding.embedder, DenseEmbedder):
+        raise SettingsError(
+            f"a {embedding.embedder.kind} has no map of an image whose places are embeddings: "
+            "segmentation is of an AlignModel, or of the stand-in"
+        )
+    weights = class_weights(embedding, classes.names, prompts)
+    told = _Told(masked, len(classes.names), flags.first_value)
+    told.go_through(embedding.embedder, weights)
+    result = _scores(told.overlaps(), classes) | {"prompts": len(prompts), "skipped": told.skipped}
+    return Outcome(
+        result,
+        _sections(told, classes) if flags.page else [],
+        lambda: (image.data for image in masked),
+    )
+
+
+class _Told:
+    """What was told of a set's pixels."""
+
+    def __init__(self, masked: MaskedSet, classes: int, first_value: int):
+        self._masked, self._classes, self._first = masked, classes, first_value
+        self.rows: list[npt.NDArray[np.int64]] = []  # [2, classes] of each image
+        self.places: list[int] = []
+        self.names: list[str] = []
+        self.skipped = 0
+
+    def overlaps(self) -> Overlaps:
+        """float64[n, 2, classes]: intersections and unions."""
+        if not self.rows:
+            raise SettingsError("no image of --data can be decoded: name some that can")
+        return np.stack(self.rows).astype(float)
+
+    def go_through(self, model: DenseEmbedder, weights: npt.NDArray[np.float32]) -> None:
+        images = enumerate(self._masked)
+        while part := [*islice(images, _AT_ONCE)]:
+            decoded = [*self._decoded(part)]
+            if not decoded:
+                continue
+            maps = model.embed_parts([picture for *_, picture in decoded]) @ weights
+            if not np.isfinite(maps).all():
+                raise TrainingError("the model's embeddings are not all finite numbers")
+            for scores, (place, image, _) in zip(maps, decoded, strict=True):
+                truth = image.mask - self._first
+                both = overlap(tell_pixels(scores, *truth.shape), truth, self._classes)
+                self.rows.append(np.stack([both.intersection, both.union]))
+                self.places.append(place)
+                self.names.append(image.name)
+
+    def _decoded(
+        self, part: list[tuple[int, MaskedImage]]
+    ) -> Iterator[tuple[int, MaskedImage, Image.Image]]:
+        for place, image in part:
+            try:
+                picture = decode_image(image.data)
+            except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
+                self.skipped += 1
+                continue
+            # All models squeeze it; eight large ones need not be held.
+            picture.thumbnail((1 << 11, 1 << 11))
+            yield place, image, picture
+
+
+def _scores(overlaps: Overlaps, classes: Classes) -> dict[str, Any]:
+    n, _, count = overlaps.shape
+    sums = overlaps.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        of_class = sums[0] / sums[1]
+
+    def resampled(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.Floats:
+        return mean_iou((times @ kinds).reshape(-1, 2, count))
+
+    return {
+        "n": n,
+        "classes": count,
+        "mean_iou": percent(float(mean_iou(sums))),
+        "iou": {
+            name: percent(float(value))
+            for name, value in zip(classes.names, of_class, strict=True)
+            if np.isfinite(value)
+        },
+        "intervals": {
+            "mean_iou": percents(bootstrap.interval(overlaps.reshape(n, -1), resampled)),
+        },
+    }
+
+
+def _sections(told: _Told, classes: Classes) -> list[Section]:
+    overlaps = told.overlaps()
+    of_image = mean_iou(overlaps)
+    order = np.argsort(-of_image, kind="stable").tolist()
+
+    def card(row: int) -> Card:
+        name = classes.names[int(overlaps[row, 0].argmax())]
+        lines = f"mean IoU {percent(float(of_image[row])):g}", f"most of it: {name}"
+        return Card(told.places[row], (*lines, told.names[row]))
+
+    return [
+        Section("Told best", [card(row) for row in order[:_SHOWN]]),
+        Section("Told worst", [card(row) for row in order[::-1][:_SHOWN]]),
+    ]

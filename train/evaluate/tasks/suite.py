@@ -1,0 +1,202 @@
+"""All tasks over a YAML of data sets, with one table at the end beside what was published."""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from train.errors import SettingsError, TrainingError
+from train.evaluate.embedding import Embedding
+from train.evaluate.outcome import Outcome, whole_result
+from train.evaluate.published import MODELS, PUBLISHED
+from train.evaluate.task_flags import TASKS, suite_flags
+from train.evaluate.task_runs import check_flags, run_task
+
+_NO_MATTER = ("model", "cache", "batch_size", "page")  # for a result; the model is told by itself
+_LARGEST = 1 << 20  # bytes of the file
+_FORM = "a list under `sets`, each with name, task, and that task's flags, as data"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set of a suite.
+
+    Attributes:
+      published: the name by which published results of it are known; its own, if it has none.
+    """
+
+    name: str
+    task: str
+    flags: Namespace
+    published: str
+
+    def digest(self, model: str) -> str:
+        """Tells results of these flags and this model from others."""
+        flags = sorted((k, str(v)) for k, v in vars(self.flags).items() if k not in _NO_MATTER)
+        told = [self.task, model, flags]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def read_suite(path: Path, shared: dict[str, str]) -> list[Entry]:
+    """The data sets of a YAML file. Its paths are from where the command runs.
+
+    Args:
+      shared: flags of the suite that each task takes too.
+
+    Raises:
+      SettingsError: it can't be read, or an entry is no task, lacks a flag or has another.
+    """
+    try:
+        with path.open("rb") as file:
+            content = yaml.safe_load(file.read(_LARGEST))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SettingsError(f"{path} can't be read as YAML ({reason:.120})") from error
+    entries = content.get("sets") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise SettingsError(f"{path} has no data sets: it must have {_FORM}")
+    suite = [_entry(path, entry, shared) for entry in entries]
+    names = [entry.name for entry in suite]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise SettingsError(f"{path} has two sets called {twice!r}: give each a name of its own")
+    return suite
+
+
+def _entry(path: Path, entry: object, shared: dict[str, str]) -> Entry:
+    if not isinstance(entry, dict) or not {"name", "task"} <= entry.keys():
+        raise SettingsError(f"{path}: each set must have a name and a task; got {entry!r:.80}")
+    given = {str(key): value for key, value in entry.items()}
+    name, task = str(given.pop("name")), str(given.pop("task"))
+    published = str(given.pop("published", name))
+    if task not in TASKS or task == "suite":
+        raise SettingsError(f"{path}: {name} has the task {task!r}; there are {', '.join(TASKS)}")
+    if "/" in name or name in ("", ".", ".."):
+        raise SettingsError(f"{path}: {name!r} can't be the name of a file: give it another name")
+    words = [f"--{key}={_word(value)}" for key, value in (given | shared).items()]
+    try:
+        flags = suite_flags(task, words)
+        check_flags(flags)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {name}: {error}") from error
+    return Entry(name, task, flags, published)
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+    """Runs what has no result yet in the folder --out; one that fails is told, and the others run.
+
+    Raises:
+      SettingsError: the file or the folder is wrong. TrainingError: a set failed; the others have
+        their results.
+    """
+    shared = {"model": flags.model, "cache": flags.cache, "batch_size": flags.batch_size}
+    suite = read_suite(Path(flags.data), {key: str(value) for key, value in shared.items()})
+    folder = Path(flags.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out={folder} can't be made ({error.strerror})") from error
+    embedding = open_embedding()
+    results: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    for entry in suite:
+        try:
+            results[entry.name] = _result(entry, folder, embedding)
+        except (SettingsError, TrainingError) as error:
+            failed[entry.name] = str(error)
+            print(f"{entry.name}: {error}", file=sys.stderr)
+    table = markdown(suite, results)
+    _write(folder / "table.md", table)
+    print(table, end="", file=sys.stderr)
+    if failed:
+        raise TrainingError(
+            f"{len(failed)} of {len(suite)} sets failed ({', '.join(failed)}): the same command "
+            f"runs these again; the others are in {folder}"
+        )
+    return Outcome({"sets": results})
+
+
+def _result(entry: Entry, folder: Path, embedding: Embedding) -> dict[str, Any]:
+    """What lies in the folder, if it is of the same model and flags, else the task's."""
+    path = folder / f"{entry.name}.json"
+    digest = entry.digest(embedding.embedder.digest)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        record = json.loads(path.read_text())
+        if record["digest"] == digest:
+            return dict(record["result"])
+    print(f"{entry.name}: {entry.task}", file=sys.stderr)
+    outcome = run_task(entry.task, entry.flags, lambda: embedding)
+    result = whole_result(entry.task, embedding, {"data": entry.flags.data}, outcome)
+    _write(path, json.dumps({"digest": digest, "result": result}, indent=1) + "\n")
+    return result
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+# Of each task what its row says, by the path to it in the result.
+_METRICS = {
+    "retrieval": ("image_to_text R@1", "text_to_image R@1", "mean_recall"),
+    "zero_shot": ("top1", "mean_per_class"),
+    "knn": ("top1",),
+    "probe": ("top1", "mean_per_class"),
+    "segmentation": ("mean_iou",),
+    "words": ("spearman",),
+    "crisscrossed": (
+        "retrieval image_to_text R@1",
+        "retrieval text_to_image R@1",
+        "retrieval text_to_text R@1",
+        "retrieval image_to_image R@1",
+        "correlation sts spearman",
+        "correlation sis spearman",
+        "correlation sits spearman",
+    ),
+}
+
+
+def markdown(suite: list[Entry], results: dict[str, Any]) -> str:
+    """The table: a row for each metric of each set, this model's and the published ones."""
+    lines = [
+        "| set | task | metric | this model | 95 % | " + " | ".join(MODELS) + " |",
+        "|---|---|---|---|---|" + "---|" * len(MODELS),
+    ]
+    for entry in suite:
+        result = results.get(entry.name)
+        if result is None:
+            continue
+        published = PUBLISHED.get((entry.task, entry.published), {})
+        for metric in _METRICS[entry.task]:
+            value = _at(result, metric)
+            if value is None:
+                continue
+            low, high = _at(result["intervals"], metric) or ("", "")
+            cells = [str(published.get(metric, {}).get(model, "")) for model in MODELS]
+            interval = f"{low:g} to {high:g}" if low != "" else ""
+            row = [entry.name, entry.task, metric, f"{value:g}", interval, *cells]
+            lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _at(tree: dict[str, Any], path: str) -> Any:
+    """What is there, or None."""
+    value: Any = tree
+    for name in path.split(" "):
+        if not isinstance(value, dict) or name not in value:
+            return None
+        value = value[name]
+    return value

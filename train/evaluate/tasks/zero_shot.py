@@ -1,0 +1,120 @@
+"""Classes told by their names alone, as the paper's table 4."""
+
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from train.errors import SettingsError
+from train.evaluate.classes import IMAGENETS, Classes, find_classes
+from train.evaluate.classification import Told, class_scores, confused, told
+from train.evaluate.embedding import EmbeddedImages, Embedding
+from train.evaluate.outcome import Card, Outcome, Section
+from train.evaluate.prompts import PLAIN, find_prompts
+from train.evaluate.sets.labelled import LabelledSet, find_labelled
+from train.evaluate.zero_shot import class_weights, logits
+
+_SHOWN = 12  # pictures of a section
+_PAIRS = 10  # of classes that are confused
+
+
+@dataclass
+class EmbeddedLabels:
+    """A set that went through a model.
+
+    Attributes:
+      labels: int64[n]: of each image that could be decoded its class.
+      names: of these images.
+    """
+
+    images: EmbeddedImages
+    labels: npt.NDArray[np.int64]
+    names: list[str]
+
+
+@dataclass
+class _Heard:
+    """What a set says beside its images, which go through one at a time."""
+
+    labelled: LabelledSet
+    classes: Classes
+    labels: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+
+    def files(self) -> Iterator[bytes]:
+        for image in self.labelled:
+            self.labels.append(self.classes.number(image.label))
+            self.names.append(image.name)
+            yield image.data
+
+
+def embed_labelled(
+    labelled: LabelledSet, classes: Classes, embedding: Embedding, where: str
+) -> EmbeddedLabels:
+    """Raises SettingsError where no image can be decoded, or one's class is none."""
+    heard = _Heard(labelled, classes)
+    images = embedding.images(heard.files())
+    if not len(images.features):
+        raise SettingsError(f"no image with a class in {where} can be decoded: name some that can")
+    labels = np.array(heard.labels, np.int64)[images.places]
+    return EmbeddedLabels(images, labels, [heard.names[place] for place in images.places])
+
+
+def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outcome:
+    """The task, by its flags.
+
+    Raises:
+      SettingsError: the set, its classes or the prompts can't be read.
+    """
+    labelled = find_labelled(flags.data, images=flags.images, split=flags.split)
+    classes = find_classes(flags.classes, labelled.names())
+    prompts = find_prompts(flags.prompts or _usual_prompts(classes))
+    embedding = open_embedding()
+    weights = class_weights(embedding, classes.names, prompts)
+    embedded = embed_labelled(labelled, classes, embedding, flags.data)
+    score = partial(logits, weights=weights)
+    answers = told(embedded.images.features, embedded.labels, score, len(classes.names))
+    result = class_scores(answers, len(classes.names))
+    result |= {"prompts": len(prompts), "confused": confused_names(answers, classes)}
+    return Outcome(
+        result | {"skipped": embedded.images.skipped},
+        sections(answers, classes, embedded) if flags.page else [],
+        lambda: (image.data for image in labelled),
+    )
+
+
+def _usual_prompts(classes: Classes) -> str:
+    return "imagenet" if classes.of in IMAGENETS or "ImageNet" in classes.of else PLAIN
+
+
+def confused_names(answers: Told, classes: Classes) -> list[dict[str, object]]:
+    """The pairs of classes that are most often taken for each other."""
+    return [
+        {"class": classes.names[right], "taken_for": classes.names[chosen], "images": count}
+        for right, chosen, count in confused(answers, _PAIRS)
+    ]
+
+
+def sections(answers: Told, classes: Classes, embedded: EmbeddedLabels) -> list[Section]:
+    """Images that were told surest, those that are furthest off, and the classes most confused."""
+    order = np.argsort(answers.margins, kind="stable")
+
+    def card(row: int) -> Card:
+        right, chosen = int(answers.labels[row]), int(answers.chosen[row])
+        lines = [f"{classes.names[right]}"]
+        lines += [f"taken for {classes.names[chosen]}"] if chosen != right else []
+        lines += [embedded.names[row]]
+        return Card(int(embedded.images.places[row]), tuple(lines), chosen == right)
+
+    shown = [
+        Section("Told surest", [card(row) for row in order[:_SHOWN].tolist()]),
+        Section("Furthest off", [card(row) for row in order[::-1][:_SHOWN].tolist()]),
+    ]
+    for right, chosen, count in confused(answers, 3):
+        rows = np.flatnonzero((answers.labels == right) & (answers.chosen == chosen))
+        title = f"{classes.names[right]}, taken for {classes.names[chosen]} ({count})"
+        shown.append(Section(title, [card(row) for row in rows[: _SHOWN // 2].tolist()]))
+    return shown
