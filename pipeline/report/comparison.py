@@ -92,7 +92,8 @@ class _Side:
         self.reasons = [(printable(name), n) for name, n in told.reasons.most_common()]
         self.nowhere = NOWHERE
         self.examples = [
-            shown(example, _picture(files, told.files[example.key], example.key))
+            {"picture": "", "detail": "", "text": "", "host": ""}
+            | shown(example, _picture(files, told.files[example.key], example.key))
             | {"unsafe": (example.unsafe or 0) > 0.5}
             for example in told.examples
             if example.reason not in NEVER_SHOWN

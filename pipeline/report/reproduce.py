@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import UnsetType
 
 from pipeline.job import Job
-from pipeline.rules import OPEN, Rules
+from pipeline.rules import OPEN, REPORTED, Rules
 from pipeline.runs.documents import Manifest, NamedList
 from transforms.decontamination.copy_overlap import CopyMeasure
 from transforms.decontamination.embedding_overlap import EmbeddingMeasure
@@ -96,7 +96,9 @@ def _rules(manifest: Manifest) -> dict[str, Any]:
 
 
 def _is_open(manifest: Manifest) -> bool:
-    return all(manifest.rules.get(name, value) == value for name, value in OPEN.items())
+    rules, fetch = manifest.rules, manifest.fetch
+    opened = all(rules.get(name, value) == value for name, value in OPEN.items())
+    return opened and all(fetch.get(name) == value for name, value in REPORTED.items())
 
 
 def _changed(kind: type, values: Mapping[str, Any]) -> Iterator[str]:

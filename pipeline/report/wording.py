@@ -5,18 +5,22 @@ from __future__ import annotations
 from itertools import groupby
 from operator import attrgetter
 
+from msgspec import UnsetType
+
 from pipeline.report.contents import as_code
 from pipeline.runs.documents import Funnel, Manifest
 from transforms.pages.parse_pages import PageCounts
 
 _NAMED_FILES = 5  # of each format
-# Why an image may not be used, as its host or the image itself says, among the details of fetching.
-_OPT_OUTS = (
-    *("robots", "robots_txt", "x_robots_tag", "tdm_reservation", "content_usage"),
-    *("xmp_data_mining", "c2pa"),
-)
-# Reasons of the funnel that say that somebody did not want a pair here.
-_UNWANTED = ("opted_out", "blocked", "taken_down")
+# Reasons of the funnel, beside what owners wish, that say that a pair is not wanted here.
+_UNWANTED = ("blocked", "taken_down")
+# By flag, how an owner says it.
+_OTHER_WISHES = {
+    "tdm_reservation": "TDM reservations",
+    "content_usage": "AI preferences (`Content-Usage`)",
+    "xmp_data_mining": "`DataMining` in XMP",
+    "c2pa": "C2PA's assertion on training",
+}
 
 
 def sources(manifest: Manifest) -> list[str]:
@@ -59,8 +63,10 @@ def fetch_span(manifest: Manifest) -> str:
 
 def opt_outs(funnel: Funnel) -> dict[str, int]:
     """How many pairs are not in the set since somebody did not want them used, by how that was
-    said: details of `fetch_failed`, and reasons of the funnel."""
-    counts = {name: funnel.fetch.details.get(name, 0) for name in _OPT_OUTS}
+    said: details of `opted_out`, and reasons of the funnel."""
+    wishes = funnel.opted_out
+    rejected = not isinstance(wishes, UnsetType) and wishes.unwished == "reject"
+    counts = dict(wishes.details) if rejected else {}
     for step in funnel.steps:
         for reason in _UNWANTED:
             counts[reason] = counts.get(reason, 0) + step.dropped.get(reason, 0)
@@ -71,17 +77,20 @@ def heeded(manifest: Manifest) -> str:
     """Which wishes about the use of images were asked for, as a sentence in Markdown."""
     if not manifest.fetched:
         return "No image was fetched, so no host was asked."
-    directives = str(manifest.fetch["disallowed_header_directives"])
-    robots = "" if manifest.fetch["robots_txt"] else "not "
+    fetch = manifest.fetch
+    directives = str(fetch["disallowed_header_directives"])
+    robots = "" if fetch["robots_txt"] else "not "
     heard = f"with one of {as_code(directives)} was heeded" if directives else "was not heeded"
+    others = [name for flag, name in _OTHER_WISHES.items() if fetch.get(flag)]
+    also = f" Heeded were also {', '.join(others)}." if others else ""
     reported = (
         " What owners do not want used was kept, and is told in `opted_out` of the sidecars."
-        if manifest.fetch.get("unwished") == "report"
+        if fetch.get("unwished") == "report"
         else ""
     )
     return (
         f"While images were fetched, the hosts' `robots.txt` was {robots}asked, and an "
-        f"`X-Robots-Tag` {heard}.{reported}"
+        f"`X-Robots-Tag` {heard}.{also}{reported}"
     )
 
 

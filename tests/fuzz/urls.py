@@ -14,10 +14,13 @@ from protego import Protego
 
 from tests.support import reference
 from tests.support.made_batches import in_the_middle, xxh
+from transforms.columns.opt_outs import ROBOTS_TXT, X_ROBOTS_TAG
 from transforms.fetching.fetch_target import is_public_address, request_url
-from transforms.fetching.robots import is_disallowed, read_robots
+from transforms.fetching.robots import read_robots
 from transforms.pairs.measure_pairs import measure
 from transforms.pairs.urls import url_hashes
+from transforms.wishes.answer_headers import header_opt_outs
+from transforms.wishes.wish_settings import WishSettings
 
 SCHEMES = ["http://", "https://", "HTTP://", "hTTpS://", "http:\\\\", "http:/\\/", "http:", "//"]
 PIECES = [
@@ -100,7 +103,7 @@ def _check_robots(random: Random, urls: list[str]) -> None:
     robots = read_robots(text.encode(), None, token)
     assert robots.crawl_delay_s() == float(whole.crawl_delay(token) or 0.0)
     for url in [*filter(None, map(request_url, urls)), "http://a.example/a", "http://a.example/b/"]:
-        assert robots.refusal_of(url) == (None if whole.can_fetch(url, token) else "robots")
+        assert robots.refusal_of(url) == (None if whole.can_fetch(url, token) else ROBOTS_TXT)
 
 
 def check(random: Random) -> None:
@@ -113,7 +116,7 @@ def check(random: Random) -> None:
     header = f"X-Robots-Tag: {random.choice(urls)}, {random.choice(RULES)}".encode(
         "utf-8", "replace"
     )
-    assert is_disallowed([header], "alignset", frozenset({"noai"})) in (True, False)
+    assert header_opt_outs([header], WishSettings(), {"noai"}) in ((), (X_ROBOTS_TAG,))
 
 
 def _hashed(body: bytes) -> object:

@@ -14,7 +14,7 @@ from huggingface_hub import DatasetCard
 from pipeline.inputs.splits import InputFile
 from pipeline.report.card import dataset_card, size_category, tar_pattern
 from pipeline.report.contents import Contents
-from pipeline.runs.documents import Days, Funnel, Manifest, Retry, ShardEntry
+from pipeline.runs.documents import Days, Funnel, Manifest, OptOuts, Retry, ShardEntry
 from tests.support.command import DOCUMENTS, funnel, manifest
 from tests.support.golden_run import Golden
 from transforms.corpus.hash_sets import HashFile
@@ -209,7 +209,7 @@ def test_the_lines_that_the_card_prints_work_in_the_folder(plain: Golden, tmp_pa
         rf"DatasetDict\({{\s+train: Dataset\({{\s+features: .*\s+num_rows: {count}\n", done.stdout
     )
     assert "'page_url': Value('string')" in done.stdout  # though each is null here
-    assert {*os.listdir(plain.output)} == DOCUMENTS | {"rejected", "report", "shards"}
+    assert {*os.listdir(plain.output)} == DOCUMENTS | {"answers", "rejected", "report", "shards"}
 
 
 def test_the_funnel_is_drawn_beside_the_card(golden: Golden):
@@ -223,17 +223,19 @@ def test_opt_outs_are_counted_and_what_was_heeded_is_told(made):
     described, funnel, contents = made
     card = dataset_card(*made)
     assert "No pair was left out for such a wish." in card
-    assert "the hosts' `robots.txt` was not asked, and an `X-Robots-Tag` with one of `noai," in card
-    details = funnel.fetch.details | {"x_robots_tag": 1200, "robots": 7}
-    fetch = described.fetch | {"robots_txt": True, "disallowed_header_directives": ""}
+    assert "the hosts' `robots.txt` was asked, and an `X-Robots-Tag` with one of `noai," in card
+    assert "Heeded were also TDM reservations, AI preferences" in card
+    unheeded = dict.fromkeys(("robots_txt", "tdm_reservation", "xmp_data_mining", "c2pa"), False)
+    unheeded |= {"content_usage": "", "disallowed_header_directives": ""}
+    wishes = OptOuts("reject", {"x_robots_tag": 1200, "robots_txt": 7})
     card = dataset_card(
-        replace(described, fetch=fetch),
-        replace(funnel, fetch=replace(funnel.fetch, details=details)),
+        replace(described, fetch=described.fetch | unheeded),
+        replace(funnel, opted_out=wishes),
         contents,
     )
-    assert "`robots.txt` was asked, and an `X-Robots-Tag` was not heeded." in card
+    assert "`robots.txt` was not asked, and an `X-Robots-Tag` was not heeded.\n" in card
     assert (
-        "| how that was said | pairs |\n|---|---|\n| `robots` | 7 |\n| `x_robots_tag` | 1,200 |"
+        "| how that was said | pairs |\n|---|---|\n| `x_robots_tag` | 1,200 |\n| `robots_txt` | 7 |"
         in card
     )
 

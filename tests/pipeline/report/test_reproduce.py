@@ -9,7 +9,7 @@ import pytest
 from pipeline.inputs.splits import InputFile
 from pipeline.options import Command, parse
 from pipeline.report.reproduce import commands
-from pipeline.rules import OPEN, Rules
+from pipeline.rules import OPEN, REPORTED, Rules
 from pipeline.runs.documents import Manifest, Retry
 from pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
 from tests.support.golden_run import Golden
@@ -84,7 +84,8 @@ def test_each_setting_comes_back(described: Manifest, part: str, changed: dict):
 def test_decontamination_alone_is_one_flag(described: Manifest):
     rules = dataclasses.asdict(Rules(**OPEN)) | {"min_evaluation_distance": 6.0}
     overlap = {"measure": "phash", "hash": "imagehash.phash, 8 x 8"}
-    opened = replace(described, rules=rules, overlap=overlap)
+    fetch = described.fetch | REPORTED
+    opened = replace(described, rules=rules, overlap=overlap, fetch=fetch)
     (command,) = commands(opened)
     assert "--decontaminate_only" in command
     assert "--overlap_measure=phash" in command
