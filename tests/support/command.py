@@ -136,7 +136,9 @@ def _without_days(path: Path) -> bytes:
     body = path.read_bytes()
     if path.name == "report.html":
         body = re.sub(rb"(?s)<figure>\s*<figcaption>Fetches by when.*?</figure>", b"", body)
-        return body.replace(str(path.parent).encode(), b"").replace(path.parent.name.encode(), b"")
+        name = re.escape(path.parent.name.encode())
+        title = b">" + name + rb"(?= \xe2\x80\x93 report of a set<|</bdi></h1>)"
+        return re.sub(title, b">", body.replace(str(path.parent).encode(), b""))
     return FETCH_DAYS[path.name].sub(b"", body) if path.name in FETCH_DAYS else body
 
 

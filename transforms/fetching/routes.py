@@ -39,8 +39,9 @@ class Routes:
         self._settings = settings
         self.queue = HostQueue(settings)
         self._token = settings.user_agent_token
-        # By whom the caches are asked: to others a file may say other things.
-        self._reader = f"{self._token} {settings.content_usage}"
+        # By whom the caches are asked: to others a file may say other things, or not be had at all.
+        private = settings.allow_private_addresses
+        self._reader = f"{self._token} {settings.content_usage} {private}"
         self._asking: dict[str, list[Job]] = {}  # jobs that wait for a file of wishes, by its URL
         self.asked = 0
 

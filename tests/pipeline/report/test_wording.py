@@ -3,22 +3,25 @@
 from dataclasses import replace
 
 from pipeline.report.wording import opt_outs, span
-from pipeline.runs.documents import FetchReport, Funnel, Step
+from pipeline.runs.documents import FetchReport, Funnel, OptOuts, Step
 from transforms.corpus.vocabulary import VocabularySummary
 
-FETCH = FetchReport(10, 6, {"dns": 3, "robots_txt": 2, "c2pa": 1}, [])
+FETCH = FetchReport(10, 6, {"dns": 3}, [])
 FUNNEL = Funnel(fetch=FETCH, pairs=4, steps=[], vocabulary=VocabularySummary())
 
 
-def test_opt_outs_are_details_of_fetching_and_reasons_of_any_step():
-    assert opt_outs(FUNNEL) == {"robots_txt": 2, "c2pa": 1}
+def test_opt_outs_are_the_wishes_that_were_honoured_and_reasons_of_any_step():
+    assert opt_outs(FUNNEL) == {}
+    wishes = {"robots_txt": 2, "c2pa": 1}
     steps = [
         Step("blocklist", 20, 17, {"blocked": 3}),
         Step("fetch", 17, 11, {"fetch_failed": 6}),
         Step("decode", 11, 9, {"blocked": 1, "opted_out": 1, "undecodable": 0}),
     ]
-    expected = {"robots_txt": 2, "c2pa": 1, "opted_out": 1, "blocked": 4}
-    assert opt_outs(replace(FUNNEL, steps=steps)) == expected
+    honoured = replace(FUNNEL, steps=steps, opted_out=OptOuts("reject", wishes))
+    assert opt_outs(honoured) == wishes | {"blocked": 4}
+    kept = replace(FUNNEL, opted_out=OptOuts("report", wishes))
+    assert opt_outs(kept) == {}
 
 
 def test_a_span_of_one_day_is_a_day():
