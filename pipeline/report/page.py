@@ -53,9 +53,14 @@ class Slider(NamedTuple):
     plane: str
 
 
-def render_page(facts: Facts) -> str:
-    """The whole page."""
-    data = page_data(facts)
+def render_page(facts: Facts, place: str = "") -> str:
+    """The whole page.
+
+    Args:
+      place: where the set is; empty where the page lies in its folder. Such a page tells no path,
+        finds the folder by its own address, and is the same wherever the set lies.
+    """
+    data = page_data(facts) | {"out": printable(place), "command": command(facts)}
     failing = tables.failing_host_rows(facts)
     hosts, hosts_note = tables.host_rows(facts)
     images = facts.records.images.whole
@@ -65,7 +70,7 @@ def render_page(facts: Facts) -> str:
     return render(
         "report.html",
         facts=facts,
-        name=printable(facts.out.rstrip("/").rpartition("/")[2] or facts.out),
+        name=printable(place.rstrip("/").rpartition("/")[2]) or "Image and alt-text pairs",
         figures=list(_figures(facts)),
         answers=tables.answers(facts, failing),
         steps=tables.funnel_table(facts, data["lists"]),
@@ -84,7 +89,7 @@ def render_page(facts: Facts) -> str:
         near_duplicates=tables.near_duplicates(facts.funnel),
         times=[Drawn(chart, draw(chart)) for chart in times_chart(facts)],
         near=near_lists(data["lists"]),
-        data=Markup(encode_for_page(data | {"command": command(facts)})),
+        data=Markup(encode_for_page(data)),
     )
 
 
@@ -160,7 +165,8 @@ def near_lists(lists: dict[str, list[int]]) -> list[tuple[str, str, str]]:
 
 
 def command(facts: Facts) -> str:
-    """The command that makes a set of this one, but for the thresholds that are chosen."""
+    """The command that makes a set of this one, which is OUT, but for the thresholds that are
+    chosen."""
     defaults = {field.name: field.default for field in dataclasses.fields(Rules)}
     rules = facts.run.rules if facts.run else {}
     # The n-grams keep their verdicts by the set's own vocabulary.
@@ -171,7 +177,7 @@ def command(facts: Facts) -> str:
         if rule != "min_evaluation_distance"
     ]
     holdout = ["--holdout=" + str(facts.run.job["holdout"])] if needs_holdout(facts.run) else []  # type: ignore[union-attr]
-    words = [f"--input={facts.out}", "--output=NEW", f"--vocabulary={facts.out}", *holdout, *others]
+    words = ["--input=OUT", "--output=NEW", "--vocabulary=OUT", *holdout, *others]
     return "alignset curate " + shlex.join(printable(word) for word in words)
 
 

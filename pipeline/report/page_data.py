@@ -64,7 +64,6 @@ def page_data(facts: Facts) -> dict[str, Any]:
     places = {which: place for place, which in enumerate(chosen)}
     pictures = read_pictures(facts.out, list(chosen.values()))
     return {
-        "out": printable(facts.out),
         "examples": [
             shown(example, picture)
             for example, picture in zip(chosen.values(), pictures, strict=True)

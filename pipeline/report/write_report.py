@@ -18,7 +18,8 @@ def write_report(out: str, path: str = "") -> str:
     Raises:
       UsageError: there is no such set.
     """
+    place = out if path else ""
     path = path or f"{out.rstrip('/')}/{REPORT}"
-    page = render_page(find_facts(out)).encode("utf-8", "replace")
+    page = render_page(find_facts(out), place).encode("utf-8", "replace")
     write_atomically(path, lambda sink: sink.write(page))
     return path

@@ -135,17 +135,13 @@ FETCH_DAYS = {
 def _without_days(path: Path) -> bytes:
     body = path.read_bytes()
     if path.name == "report.html":
-        body = re.sub(rb"(?s)<figure>\s*<figcaption>Fetches by when.*?</figure>", b"", body)
-        name = re.escape(path.parent.name.encode())
-        title = b">" + name + rb"(?= \xe2\x80\x93 report of a set<|</bdi></h1>)"
-        return re.sub(title, b">", body.replace(str(path.parent).encode(), b""))
+        return re.sub(rb"(?s)<figure>\s*<figcaption>Fetches by when.*?</figure>", b"", body)
     return FETCH_DAYS[path.name].sub(b"", body) if path.name in FETCH_DAYS else body
 
 
 def digests(output: Path, but: Iterable[str] = ()) -> dict[str, str]:
     """SHA-256 of every file under a folder, hidden ones too; without the days of a fetch, or what
-    is compared at midnight would differ, without the answers, which have the time of each, and
-    without the report's own path, which it names."""
+    is compared at midnight would differ, and without the answers, which have the time of each."""
     files = [path for path in sorted(output.rglob("*")) if path.is_file()]
     files = [path for path in files if not path.name.endswith("_answers.parquet")]
     named = {str(path.relative_to(output)): path for path in files}

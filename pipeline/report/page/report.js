@@ -3,6 +3,9 @@
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
+// A page in the folder of its set knows by its own address where that is.
+const here = location.protocol === "file:" && decodeURIComponent(location.pathname.replace(/\/[^/]*$/, ""));
+const OUT = data.out || here || "OUT";
 const CARDS_AT_ONCE = 24;
 const number = (n) => n.toLocaleString("en-US");
 const byId = (id) => document.getElementById(id);
@@ -99,10 +102,10 @@ function waysTo(pair) {
   if (!folder && kind !== "text") return [];
   if (pair.reason || kind === "text") {
     const file = kind === "text" && !pair.reason ? `pairs/${shard}` : `rejected/${pair.shard}`;
-    const path = `${data.out}/${file}.parquet`;
+    const path = `${OUT}/${file}.parquet`;
     return [["DuckDB", `select * from ${quoted(path)} where key = '${pair.key}';`]];
   }
-  const stem = `${data.out}/${folder}/${shard}`;
+  const stem = `${OUT}/${folder}/${shard}`;
   return [
     ["DuckDB", `select * from ${quoted(`${stem}.parquet`)} where key = '${pair.key}';`],
     ["Python", `import tarfile; print(tarfile.open(${JSON.stringify(`${stem}.tar`)}).extractfile("${pair.key}.txt").read().decode())`],
@@ -282,7 +285,9 @@ const isMinimum = (rule) => rule.startsWith("min_");
 
 function commandOf(moved) {
   const names = moved.map(({ rule }) => rule);
-  const kept = data.command.split(" ").filter((word) => !names.some((name) => word.startsWith(`--${name}=`)));
+  const inShell = /^[\w@%+=:,.\/-]+$/.test(OUT) ? OUT : `'${OUT.replace(/'/g, `'"'"'`)}'`;
+  const words = data.command.split(" ").map((word) => word.replace(/=OUT$/, () => `=${inShell}`));
+  const kept = words.filter((word) => !names.some((name) => word.startsWith(`--${name}=`)));
   const loosened = moved.filter(({ rule, input, own }) => isMinimum(rule) === input.value < own);
   const again = loosened.map(({ rule }) => AGAIN[rule]);
   const flags = moved.map(({ rule, edges, input }) => `--${rule}=${edges[input.value]}`);

@@ -90,9 +90,19 @@ def cards(page: Page, grid: str) -> int:
     return page.locator(f"{grid} .card").count()
 
 
-def test_the_title_is_the_sets_name_as_text(shown: Shown):
-    assert shown.page.locator("h1").inner_text() == "a <b>set & more"
+def test_in_its_set_it_tells_no_path_and_finds_the_folder(shown: Shown, made_set: Path):
+    assert shown.page.locator("h1").inner_text() == "Image and alt-text pairs"
     assert "report of a set" in shown.page.title()
+    assert str(made_set) not in (made_set / "report.html").read_text()
+    assert shown.page.evaluate("OUT") == str(made_set)
+
+
+def test_elsewhere_the_title_is_the_sets_name_as_text(browser: Browser, made_set: Path):
+    page = browser.new_page()
+    page.set_content(render_page(find_facts(str(made_set)), str(made_set)))
+    assert page.locator("h1").inner_text() == "a <b>set & more"
+    assert page.evaluate("OUT") == str(made_set)
+    page.close()
 
 
 def test_a_record_that_is_none_is_told_of(shown: Shown):
