@@ -78,7 +78,7 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         for flag in brought:
             if flags.get(brings) and flag in flags:
                 raise SettingsError(f"--{flag} is what --{brings} brings: leave it out")
-    for flag in ("validate_every", "validate_pairs"):
+    for flag in ("validate_every", "validate_pairs", "validate_classes"):
         if flag in flags and not flags.get("validate"):
             raise SettingsError(f"--{flag} is of no use without --validate=SHARDS: add that")
     return take_settings(flags, PRESETS), flags["shards"], flags["run"]

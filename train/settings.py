@@ -137,6 +137,12 @@ class Settings:
     validate_pairs: int = setting(
         1_000, "pairs that are validated on, at most: the first of --validate", free=True
     )
+    validate_classes: str = setting(
+        "",
+        "a folder that has one of images for each class, or a table of images and their classes: "
+        "at each validation they are told by the classes' names alone; empty: none",
+        free=True,
+    )
 
     def __post_init__(self) -> None:
         check_fields(self, _RANGES, _NAMES)

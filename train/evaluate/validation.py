@@ -24,6 +24,7 @@ from train.data.inputs import to_inputs
 from train.data.position import Position
 from train.data.samples import caption_lines, read_samples
 from train.errors import SettingsError
+from train.evaluate.held_out_classes import HeldOutClasses, read_classes, zero_shot_scores
 from train.evaluate.retrieval import retrieval_scores
 from train.model.dual_encoder import DualEncoder, export_model, image_processor
 from train.model.saved_folders import put_back
@@ -43,6 +44,7 @@ class HeldOut:
     captions: list[list[str]]  # of each image, one or more
     identities: list[bytes]  # of each image's file
     skipped: int  # whose images can't be decoded
+    classes: HeldOutClasses | None = None
 
     def digest(self) -> str:
         """Tells these pairs from others."""
@@ -83,7 +85,8 @@ def read_held_out(settings: Settings) -> HeldOut:
             f"--validate: no pair with a readable image in {settings.validate!r}: name shards that "
             "have some, such as OUT/holdout"
         )
-    return HeldOut(np.stack(crops), captions, identities, skipped)
+    classes = read_classes(settings, crop) if settings.validate_classes else None
+    return HeldOut(np.stack(crops), captions, identities, skipped, classes)
 
 
 def _central_crop(processor: EfficientNetImageProcessor, data: bytes) -> np.ndarray | None:
@@ -181,9 +184,10 @@ def validation_scores(
 
     Returns:
       By name, with "validation/" before it: n, the images; captions, where they are more; R@1, 5
-      and 10 of both directions; R1, the mean of both R@1; and loss.
+      and 10 of both directions; R1, the mean of both R@1; loss; and those of `zero_shot_scores`
+      where there are classes.
     """
-    images, texts, temperature = _embed(model, held_out, tokenizer, settings)
+    images, texts, temperature, of_classes = _embed(model, held_out, tokenizer, settings)
     counts = [len(own) for own in held_out.captions]
     firsts = np.cumsum([0, *counts[:-1]])  # int[n]: each image's first text
     loss = validation_loss(images, texts[firsts], temperature, settings)
@@ -200,6 +204,7 @@ def validation_scores(
     for way, recalls in ways.items():
         numbers |= {f"{way}_{name.replace('@', '')}": value for name, value in recalls.items()}
     numbers |= {"R1": sum(recalls["R@1"] for recalls in ways.values()) / 2, "loss": loss}
+    numbers |= of_classes
     return {f"validation/{name}": value for name, value in numbers.items()}
 
 
@@ -209,9 +214,11 @@ def _embed(
     held_out: HeldOut,
     tokenizer: PreTrainedTokenizerFast,
     settings: Settings,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """float[n, d] of images, float[m, d] of all their texts, L2-normalised, and float[]."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, float]]:
+    """float[n, d] of images, float[m, d] of all their texts, L2-normalised, and float[]; and what
+    the classes give."""
     images, texts = [], []
+    of_classes: dict[str, float] = {}
     model.eval()
     # Of a compiled model too: other shapes and another mode would be compiled for minutes.
     eager = torch.compiler.set_stance("force_eager") if settings.compile else nullcontext()
@@ -222,8 +229,10 @@ def _embed(
             of_images, of_texts, temperature = model(to_inputs(batch, tokenizer, settings))
             images.append(of_images)
             texts.append(of_texts)
+        if held_out.classes is not None:
+            of_classes = zero_shot_scores(model, held_out.classes, tokenizer, settings)
     model.train()
-    return torch.cat(images), torch.cat(texts), temperature
+    return torch.cat(images), torch.cat(texts), temperature, of_classes
 
 
 def _parts(n: int, size: int) -> Iterator[slice]:

@@ -4,10 +4,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from train.evaluate.classes import IMAGENETS, Classes
 from train.evaluate.embedding import Embedding
 from train.evaluate.feature_store import Features
+from train.evaluate.prompts import PLAIN
 
 LOGIT_SCALE = 100.0  # changes no order; clip_benchmark multiplies by it, and so rounds as we do
+
+
+def usual_prompts(classes: Classes) -> str:
+    """Which prompts a set's classes get where none are asked for, by a name of `find_prompts`."""
+    return "imagenet" if classes.of in IMAGENETS or "ImageNet" in classes.of else PLAIN
 
 
 def class_weights(

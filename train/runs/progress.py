@@ -141,11 +141,15 @@ class Progress:
         self._since += seconds
         both = (numbers[f"validation/{way}_R1"] for way in ("image_to_text", "text_to_image"))
         shown = "held-out R@1 {:.1f} / {:.1f} %".format(*both)
-        self._validated = f" {shown}"
+        top1 = numbers.get("validation/zero_shot_top1")
+        zero_shot = "" if top1 is None else f" zero-shot {top1:.1f} %"
+        self._validated = f" {shown}{zero_shot}"
         self.bar.set_postfix_str(self._shown + self._validated)
         if self.bar.disable:
             loss, n = numbers["validation/loss"], numbers["validation/n"]
-            told = f"{shown} (image to text / text to image, {n:,} images) loss {loss:.3f}"
+            told = (
+                f"{shown} (image to text / text to image, {n:,} images){zero_shot} loss {loss:.3f}"
+            )
             praise = ", the best so far" if best else ""
             self.say(f"step {step}/{self.steps} {told} in {seconds:.1f} s{praise}")
         self._write(step, numbers | {"validation/seconds": round(seconds, 3)})

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from train.errors import SettingsError
-from train.evaluate.classes import IMAGENETS, Classes, find_classes
+from train.evaluate.classes import Classes, find_classes
 from train.evaluate.classification import Told, class_scores, confused, told
 from train.evaluate.embedding import EmbeddedImages, Embedding
 from train.evaluate.outcome import Card, Outcome, Section
-from train.evaluate.prompts import PLAIN, find_prompts
+from train.evaluate.prompts import find_prompts
 from train.evaluate.sets.labelled import LabelledSet, find_labelled
-from train.evaluate.zero_shot import class_weights, logits
+from train.evaluate.zero_shot import class_weights, logits, usual_prompts
 
 _SHOWN = 12  # pictures of a section
 _PAIRS = 10  # of classes that are confused
@@ -71,7 +71,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     """
     labelled = find_labelled(flags.data, images=flags.images, split=flags.split)
     classes = find_classes(flags.classes, labelled.names())
-    prompts = find_prompts(flags.prompts or _usual_prompts(classes))
+    prompts = find_prompts(flags.prompts or usual_prompts(classes))
     embedding = open_embedding()
     weights = class_weights(embedding, classes.names, prompts)
     embedded = embed_labelled(labelled, classes, embedding, flags.data)
@@ -84,10 +84,6 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
         sections(answers, classes, embedded) if flags.page else [],
         lambda: (image.data for image in labelled),
     )
-
-
-def _usual_prompts(classes: Classes) -> str:
-    return "imagenet" if classes.of in IMAGENETS or "ImageNet" in classes.of else PLAIN
 
 
 def confused_names(answers: Told, classes: Classes) -> list[dict[str, object]]:

@@ -1,0 +1,125 @@
+"""Images of classes that a model is told apart by names alone, while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedTokenizerFast
+
+from train.data.inputs import encode_texts
+from train.errors import SettingsError
+from train.evaluate.classes import find_classes
+from train.evaluate.classification import told
+from train.evaluate.outcome import percent
+from train.evaluate.prompts import find_prompts
+from train.evaluate.sets.labelled import LabelledFiles, find_labelled
+from train.evaluate.sets.tables import image_file
+from train.evaluate.zero_shot import logits, mean_weights, usual_prompts
+from train.model.dual_encoder import DualEncoder
+from train.settings import Settings
+
+Crop = Callable[[bytes], "np.ndarray | None"]
+
+
+@dataclass(frozen=True)
+class HeldOutClasses:
+    """Images with classes, as an evaluation sees them.
+
+    Attributes:
+      pixels: uint8[n, crop_px, crop_px, 3]. labels: int64[n].
+      names: of the classes. prompts: what their names are put into.
+      skipped: images that can't be decoded.
+    """
+
+    pixels: np.ndarray
+    labels: npt.NDArray[np.int64]
+    names: list[str]
+    prompts: tuple[str, ...]
+    skipped: int
+
+
+def read_classes(settings: Settings, crop: Crop) -> HeldOutClasses:
+    """`validate_pairs` images of `validate_classes` at most, of each class as many as there are.
+
+    Args:
+      crop: makes uint8[crop_px, crop_px, 3] of a file; None of one that can't be decoded.
+
+    Raises:
+      SettingsError: there is none, or what is named has no names of classes.
+    """
+    where = settings.validate_classes
+    labelled = find_labelled(where)
+    if not isinstance(labelled, LabelledFiles):
+        raise SettingsError(
+            f"--validate_classes: {where!r} are shards, which have no names of classes: name a "
+            "folder that has one of images for each class, or a table"
+        )
+    classes = find_classes("", labelled.names())
+    files = _by_turns(labelled.labels)[: settings.validate_pairs]
+    with ThreadPoolExecutor(settings.decode_threads) as pool:
+        crops = [*pool.map(lambda name: crop(image_file(labelled.folder / name)), files)]
+    pairs = [
+        (pixels, name) for pixels, name in zip(crops, files, strict=True) if pixels is not None
+    ]
+    if not pairs:
+        raise SettingsError(f"--validate_classes: no image in {where!r} can be decoded")
+    labels = [classes.number(labelled.labels[name]) for _, name in pairs]
+    return HeldOutClasses(
+        np.stack([pixels for pixels, _ in pairs]),
+        np.array(labels, np.int64),
+        classes.names,
+        find_prompts(usual_prompts(classes)),
+        len(files) - len(decoded),
+    )
+
+
+def _by_turns(labels: dict[str, str]) -> list[str]:
+    """The first image of each class, then the second of each, and so on."""
+    turn: dict[str, int] = {}
+    turns = {}
+    for name, label in labels.items():
+        turns[name] = turn[label] = turn.get(label, -1) + 1
+    return sorted(labels, key=lambda name: (turns[name], labels[name]))
+
+
+@torch.no_grad()
+def zero_shot_scores(
+    model: DualEncoder,
+    classes: HeldOutClasses,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Settings,
+) -> dict[str, float]:
+    """As `train.evaluate zero_shot` has them: zero_shot_n, the images, and zero_shot_top1 and, of
+    five classes or more, zero_shot_top5, in percent. The model is in its mode for evaluation."""
+    device, size = model.log_temperature.device, settings.micro_batch_size
+    texts = [prompt.replace("{}", name) for name in classes.names for prompt in classes.prompts]
+
+    def embedded(n: int, embed: Callable[[slice], torch.Tensor]) -> npt.NDArray[np.float32]:
+        rows = []
+        for first in range(0, n, size):
+            with torch.autocast(device.type, torch.bfloat16, enabled=model.bf16):
+                features = embed(slice(first, first + size))
+            rows.append(F.normalize(features.float(), dim=-1).cpu())
+        features_of_all: npt.NDArray[np.float32] = torch.cat(rows).numpy()
+        return features_of_all
+
+    def of_images(rows: slice) -> torch.Tensor:
+        return model.embed_images(torch.from_numpy(classes.pixels[rows]).to(device))
+
+    def of_texts(rows: slice) -> torch.Tensor:
+        encoded = encode_texts(texts[rows], tokenizer, settings)
+        return model.embed_texts(encoded.mapped(lambda tensor: tensor.to(device)))
+
+    weights = mean_weights(embedded(len(texts), of_texts), len(classes.prompts))
+    images = embedded(len(classes.pixels), of_images)
+    answers = told(images, classes.labels, lambda part: logits(part, weights), len(classes.names))
+    scores = {"zero_shot_n": float(len(images)), "zero_shot_top1": percent(answers.hits(1).mean())}
+    if len(classes.names) >= 5:
+        scores["zero_shot_top5"] = percent(answers.hits(5).mean())
+    return scores
