@@ -65,8 +65,9 @@ def opt_outs(funnel: Funnel) -> dict[str, int]:
     """How many pairs are not in the set since somebody did not want them used, by how that was
     said: details of `opted_out`, and reasons of the funnel."""
     wishes = funnel.opted_out
-    rejected = not isinstance(wishes, UnsetType) and wishes.unwished == "reject"
-    counts = dict(wishes.details) if rejected else {}
+    counts: dict[str, int] = {}
+    if not isinstance(wishes, UnsetType) and wishes.unwished == "reject":
+        counts |= wishes.details
     for step in funnel.steps:
         for reason in _UNWANTED:
             counts[reason] = counts.get(reason, 0) + step.dropped.get(reason, 0)

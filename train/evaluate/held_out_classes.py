@@ -64,14 +64,14 @@ def read_classes(settings: Settings, crop: Crop) -> HeldOutClasses:
     files = _by_turns(labelled.labels)[: settings.validate_pairs]
     with ThreadPoolExecutor(settings.decode_threads) as pool:
         crops = [*pool.map(lambda name: crop(image_file(labelled.folder / name)), files)]
-    pairs = [
-        (pixels, name) for pixels, name in zip(crops, files, strict=True) if pixels is not None
-    ]
-    if not pairs:
+    decoded = {
+        name: pixels for name, pixels in zip(files, crops, strict=True) if pixels is not None
+    }
+    if not decoded:
         raise SettingsError(f"--validate_classes: no image in {where!r} can be decoded")
-    labels = [classes.number(labelled.labels[name]) for _, name in pairs]
+    labels = [classes.number(labelled.labels[name]) for name in decoded]
     return HeldOutClasses(
-        np.stack([pixels for pixels, _ in pairs]),
+        np.stack([*decoded.values()]),
         np.array(labels, np.int64),
         classes.names,
         find_prompts(usual_prompts(classes)),
