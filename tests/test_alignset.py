@@ -153,8 +153,8 @@ def test_alone_it_lists_the_commands(flags: tuple[str, ...]):
     ("name", "said"),
     [
         ("curat", "did you mean curate?"),
-        ("report", "there are curate, look, takedown, train, classify, evaluate, search"),
-        ("a\x1b[1m", "there are curate, look, takedown, train, classify, evaluate, search"),
+        ("publish", f"there are {', '.join(COMMANDS)}"),
+        ("a\x1b[1m", f"there are {', '.join(COMMANDS)}"),
     ],
 )
 def test_an_unknown_command_is_refused(name: str, said: str):

@@ -101,9 +101,12 @@ def test_each_example_is_where_it_says_and_most_have_a_picture(golden: Golden):
 
 def test_the_run_left_the_page_and_the_command_writes_it_again(golden: Golden, tmp_path: Path):
     left = (golden.output / "report.html").read_text()
-    path = tmp_path / "again.html"
-    assert main([str(golden.output), f"--output={path}"]) == 0
-    assert path.read_text() == left
+    shutil.copytree(golden.output, tmp_path / "set")
+    (tmp_path / "set/report.html").unlink()
+    assert main([str(tmp_path / "set")]) == 0
+    assert (tmp_path / "set/report.html").read_text() == left  # it tells no path
+    assert main([str(golden.output), f"--output={tmp_path}/again.html"]) == 0
+    assert f'"out":"{golden.output}"' in (tmp_path / "again.html").read_text()
     data = json.loads(re.search(r'id="data">(.*?)</script>', left, re.DOTALL)[1])
     assert {example["key"] for example in data["examples"]}
     assert "Content-Security-Policy" in left

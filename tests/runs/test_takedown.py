@@ -142,7 +142,7 @@ def test_one_match_rewrites_one_shard(
     after = digests(out)
     changed = {name for name in before if after.get(name) != before[name]}
     stems = {Path(name).name.partition(".")[0].removesuffix("_stats") for name in changed}
-    documents = {"README", "manifest", "funnel", "croissant", "datasheet"}
+    documents = {"README", "manifest", "funnel", "croissant", "datasheet", "report"}
     assert len({stem.rpartition("-")[2] for stem in stems - documents}) == 1
     assert after.keys() - before.keys() == {"taken_down.u64"}
     rewritten = [path for path, at in times.items() if path.stat().st_mtime_ns != at]

@@ -20,6 +20,7 @@ from transforms.workers.threads import Results
 # its last answer may come half a minute later.
 FEW_SHARDS, MOST_SHARDS, MOST_PAIRS = 4, 24, 40_000
 _LOOK_S = 0.02
+GONE_S = 3.0  # until a process that is told to end has ended
 
 
 @dataclass(eq=False)
@@ -83,6 +84,9 @@ class ShardsUnderWay:
         for shard, (_, results) in list(self._running.items()):
             done = results.done
             if self._stopped:  # looked at after `done`: of what was stopped no result may come
+                # The process is told to end, and so is its command: within this time both are gone,
+                # and nobody hears of an error that is none.
+                time.sleep(GONE_S)
                 raise InterruptedError("the shards under way were stopped")
             if not done:
                 continue
