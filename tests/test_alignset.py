@@ -31,6 +31,7 @@ LONG_S = 120  # for what takes some seconds and, where it does not end, takes fo
 FORMS = {
     "curate": ("beam_runner.py",),
     "look": ("-m", "pipeline.look"),
+    "report": ("-m", "pipeline.report"),
     "takedown": ("-m", "pipeline.takedown"),
     "train": ("-m", "train"),
     "classify": ("-m", "train.classify"),

@@ -12,6 +12,7 @@ from train.data.batches import TrainingData
 from train.data.find_shards import ShardSet
 from train.data.inputs import to_inputs
 from train.data.position import Position
+from train.errors import SettingsError
 from train.evaluate.validation import HeldOut, Validation
 from train.model.dual_encoder import DualEncoder, compile_towers, export_model
 from train.model.kernels import kernels_of
@@ -115,6 +116,11 @@ def _resume(
         cut_metrics(run / "metrics.jsonl", checkpoint["step"] if checkpoint else 0)
     if checkpoint is None:
         return 0, Position(), 0
+    if checkpoint["step"] > settings.steps:
+        raise SettingsError(
+            f"{run} has gone {checkpoint['step']} steps, and --steps={settings.steps} is less: "
+            "give as many or more, or another --run"
+        )
     start, position = restore(checkpoint, model, optimizer)
     before, count = len(checkpoint["processes"]), processes.count()
     others = f", with {count} processes, which were {before}" if before != count else ""

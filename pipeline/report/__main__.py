@@ -1,6 +1,7 @@
-"""Writes report.html, one file that opens offline: what a run dropped and why, and what is in it.
+"""Writes report.html, one file that opens offline.
 
-At any time, of a run that is under way too. With --compare: two sets side by side.
+It shows what a run dropped and why, and what is in its set, while the run is
+under way too. With --compare: two sets side by side.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ _KINDS = {
     "tokenizer": "a BERT's tokenizer",
 }
 
+_EPSILON = 1e-3  # of BatchNorm, in EfficientNet's own code
+
 
 @contextmanager
 def _one_line(flag: str, name: str) -> Iterator[None]:
@@ -116,8 +118,19 @@ def _image_state(name: str, ours: dict[str, Tensor]) -> dict[str, Tensor]:
 
     place = f"local-dir:{name}" if folder.is_dir() else f"hf-hub:{name}" if "/" in name else name
     # Its modules stand in the same order, under other names.
-    values = timm.create_model(place, pretrained=True).state_dict().values()
-    return dict(zip(ours, values, strict=False))
+    model = timm.create_model(place, pretrained=True)
+    _check_computes_alike(name, model)
+    return dict(zip(ours, model.state_dict().values(), strict=False))
+
+
+def _check_computes_alike(name: str, model: Any) -> None:
+    """Models of timm without "tf_" pad on both sides and divide by other deviations: with the same
+    weights the features of B0 differ by 145 %."""
+    if model.bn1.eps != _EPSILON or type(model.conv_stem) is torch.nn.Conv2d:
+        raise SettingsError(
+            f"--image_weights={name} pads or normalises in another way than EfficientNet's own "
+            "code: name the model of timm that begins with tf_"
+        )
 
 
 def _put(tower: torch.nn.Module, state: dict[str, Tensor], flag: str, size: str) -> None:

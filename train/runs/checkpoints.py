@@ -94,8 +94,20 @@ def restore(
         _set_random_state(captured[rank]["random"])
         own = captured[rank].get("statistics", {})
         model.load_state_dict(own, strict=False)
+    elif "statistics" in captured[0]:  # of a stop, where each process had its own
+        model.load_state_dict(_means([of["statistics"] for of in captured]), strict=False)
     positions = [Position.from_state(process["position"]) for process in captured]
     return state["step"], position_of(rank, processes.count(), positions)
+
+
+def _means(statistics: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """All processes' means of BatchNorm's statistics; counts are the first process's."""
+    return {
+        name: torch.stack([of[name] for of in statistics]).mean(dim=0)
+        if first.is_floating_point()
+        else first
+        for name, first in statistics[0].items()
+    }
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:

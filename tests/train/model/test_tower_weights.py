@@ -85,6 +85,16 @@ def test_an_efficientnet_of_timm(tmp_path: Path):
     assert torch.allclose(found, expected, atol=1e-5)
 
 
+def test_a_model_of_timm_that_computes_otherwise_is_refused(tmp_path: Path):
+    theirs = timm.create_model("efficientnet_b0", pretrained=False, num_classes=3)
+    config = {"architecture": "efficientnet_b0", "num_classes": 3, "pretrained_cfg": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    settings = replace(SETTINGS, image_tower="b0", image_weights=str(tmp_path))
+    with pytest.raises(SettingsError, match="begins with tf_"):
+        load_towers(new_align(settings, 100), settings)
+
+
 def test_a_bert_brings_its_tokenizer_and_a_frozen_tower_stays_put(
     efficientnet: Path, bert: Path, shards: Path, tmp_path: Path
 ):

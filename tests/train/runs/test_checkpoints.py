@@ -101,3 +101,14 @@ def test_all_that_the_next_step_depends_on_comes_back(tmp_path: Path):
         for o, p in ((optimizer, model.weight), (other_optimizer, restored.weight))
     ]
     assert torch.equal(*moments)
+
+
+def test_with_other_processes_statistics_are_the_mean_of_those_that_stopped():
+    model = torch.nn.BatchNorm2d(3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    state = capture(3, model, optimizer, Position(), averaged=False)
+    other = {**state["processes"][0], "statistics": dict(state["processes"][0]["statistics"])}
+    other["statistics"]["running_mean"] = torch.full((3,), 8.0)
+    state["processes"].append(other)
+    restore(state, model, optimizer)
+    assert model.running_mean.tolist() == [4.0] * 3
