@@ -105,8 +105,9 @@ def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):
         # twice for the card (their days, their bytes), what is cleaned up at the end, and five for
         # the report (records, shards, what is held out and rejected).
         assert len(proxy.listings()) <= 13, proxy.listings()
-        # A sidecar is read for its perceptual hashes: three requests a shard.
-        assert len(proxy.requests) < 400, len(proxy.requests)
+        # A sidecar is read for its perceptual hashes, and the report reads a shard's record and its
+        # pictures: three requests each. Six shards of 25 pairs and their rejects took 604.
+        assert len(proxy.requests) < 700, len(proxy.requests)
 
 
 def test_killed_and_started_again(s3: Store, plain: Golden, web: SmallWeb, tmp_path: Path):
