@@ -19,7 +19,8 @@ _WORD = b"training-mining"  # in each of them
 _USES = ("data_mining", "ai_training", "ai_generative_training")
 # What is constrained needs leave, which nobody has given.
 _REFUSALS = ("notallowed", "constrained")
-_MOST_BOXES, _DEEPEST, _LONGEST = 10_000, 8, 1 << 16
+_MOST_BOXES, _DEEPEST = 10_000, 8
+_MOST_BYTES = 1 << 16  # of all assertions, which have some hundred each; CBOR takes 1 us a byte
 
 
 def forbids_training(store: bytes) -> bool:
@@ -27,7 +28,7 @@ def forbids_training(store: bytes) -> bool:
     or data mining. The manifests of ingredients count too, since these are in the picture."""
     if _WORD not in store:
         return False
-    waiting, left = [(0, len(store), 0)], _MOST_BOXES
+    waiting, left, unread = [(0, len(store), 0)], _MOST_BOXES, _MOST_BYTES
     while waiting:
         begin, end, depth = waiting.pop()
         children = []
@@ -38,6 +39,9 @@ def forbids_training(store: bytes) -> bool:
             children.append(child)
         label = _label(store, children)
         if label.partition(b"__")[0] in _LABELS:
+            unread -= sum(stop - at for _, at, stop in children)
+            if unread < 0:
+                return False
             if any(_refuses(store, child) for child in children):
                 return True
         elif depth < _DEEPEST:
@@ -69,7 +73,7 @@ def _label(data: bytes, children: list[tuple[bytes, int, int]]) -> bytes:
 
 def _refuses(data: bytes, child: tuple[bytes, int, int]) -> bool:
     kind, begin, end = child
-    if kind not in (b"cbor", b"json") or end - begin > _LONGEST:
+    if kind not in (b"cbor", b"json"):
         return False
     try:
         content = data[begin:end]

@@ -14,6 +14,9 @@ _BREAK = object()
 def decode_cbor(data: bytes) -> Any:
     """The first value in these bytes: texts, numbers, lists, dicts; None for what is none of these.
 
+    Of a map is kept what has a text or a number as its key: the text of a map that is a key may
+    double with each map that it lies in.
+
     Raises:
       ValueError: they are no CBOR, end too early, or are nested too deep.
     """
@@ -78,4 +81,5 @@ class _Reader:
 def _joined(kind: int, items: list[Any]) -> Any:
     if kind == 4:
         return items
-    return {str(name): value for name, value in zip(items[::2], items[1::2], strict=False)}
+    pairs = zip(items[::2], items[1::2], strict=False)
+    return {str(name): value for name, value in pairs if isinstance(name, str | int)}

@@ -18,6 +18,7 @@ _BEFORE_LONGER = len(_LONGER_XMP) + 32 + 8  # its digest, the length of all, the
 _APP1, _APP11 = 0xE1, 0xEB
 _PNG_XMP = b"XML:com.adobe.xmp\0"
 _MOST_CHUNKS = 20_000
+_MOST_BLOCKS = 200_000  # of a GIF, of 255 bytes each where nobody is hostile
 _AVIF_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _PACKETS = (b"<x:xmpmeta", b"<?xpacket begin", b"<rdf:RDF")
 
@@ -65,18 +66,18 @@ def _of_jpeg(body: bytes) -> Embedded:
 
 
 def _of_png(body: bytes) -> Embedded:
-    xmp = c2pa = b""
+    text = c2pa = b""
     at = 8
     for _ in range(_MOST_CHUNKS):
         size, kind = int.from_bytes(body[at : at + 4], "big"), body[at + 4 : at + 8]
         if kind == b"iTXt" and body.startswith(_PNG_XMP, at + 8):
-            xmp = _international_text(body[at + 8 + len(_PNG_XMP) : at + 8 + size])
+            text = body[at + 8 + len(_PNG_XMP) : at + 8 + size]
         elif kind == b"caBX":
             c2pa = body[at + 8 : at + 8 + size]
         at += size + 12
         if at >= len(body):
             break
-    return Embedded(xmp, c2pa)
+    return Embedded(_international_text(text), c2pa)  # of one: each may be 1 KB of a MiB
 
 
 def _international_text(data: bytes) -> bytes:
@@ -112,11 +113,13 @@ def _gif_c2pa(body: bytes) -> bytes:
     at = body.find(b"\x21\xff\x0bC2PA_GIF")
     if at < 0:
         return b""
-    parts, at = [], at + 14
-    while at < len(body) and (size := body[at]):
-        parts.append(body[at + 1 : at + 1 + size])
+    joined, at = bytearray(), at + 14
+    for _ in range(_MOST_BLOCKS):
+        if at >= len(body) or not (size := body[at]):
+            break
+        joined += body[at + 1 : at + 1 + size]
         at += 1 + size
-    return b"".join(parts)
+    return bytes(joined)
 
 
 def _avif_c2pa(body: bytes) -> bytes:

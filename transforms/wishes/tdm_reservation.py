@@ -19,9 +19,11 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 
 
 def is_reserved(value: object) -> bool | None:
-    """Whether a value of `tdm-reservation` reserves the rights; None where it is neither 0 nor
-    1."""
-    return {"1": True, "0": False}.get(str(value).strip()) if not isinstance(value, bool) else None
+    """Whether a value of `tdm-reservation` reserves the rights; None where it is neither 0 nor 1,
+    as number or text."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    return {"1": True, "0": False}.get(str(value).strip())
 
 
 class _Rule(NamedTuple):

@@ -59,6 +59,13 @@ def test_nested_deeper_and_more_boxes_than_are_looked_at() -> None:
     assert not forbids_training(box(b"free", b"") * 20_000 + inner)
 
 
+def test_more_assertions_than_are_read() -> None:
+    forbids = manifest_store({"c2pa.ai_training": {"use": "notAllowed"}})
+    other = superbox(b"c2pa.training-mining", box(b"json", b"1" + b" " * 1_000))
+    assert forbids_training(superbox(b"c2pa", forbids + 60 * other))
+    assert not forbids_training(superbox(b"c2pa", forbids + 70 * other))
+
+
 def test_boxes_end_where_what_they_lie_in_does() -> None:
     huge = b"\xff\xff\xff\xffjumb" + b"ab"
     assert list(boxes(huge, 0, len(huge))) == [(b"jumb", 8, 10)]

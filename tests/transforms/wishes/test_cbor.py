@@ -38,6 +38,13 @@ def test_what_is_none(data: str) -> None:
         decode_cbor(bytes.fromhex(data))
 
 
+def test_maps_as_keys_are_left_out() -> None:
+    text = b"\\" * 1000  # whose written form is twice as long, in each map that has it as a key
+    data = b"\xa1" * 12 + b"\x79" + len(text).to_bytes(2, "big") + text + b"\xf6" * 12
+    assert decode_cbor(data) == {}
+    assert decode_cbor(b"\xa2\xa1\x61a\x01\x02\x61b\x03") == {"b": 3}
+
+
 def test_nested_too_deep_and_too_long() -> None:
     for data in (b"\x81" * 100_000, b"\xbb" + b"\xff" * 8, b"\x9b" + b"\xff" * 8 + b"\0" * 9):
         with pytest.raises(ValueError, match=r"deep|early"):

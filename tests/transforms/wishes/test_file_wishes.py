@@ -69,8 +69,10 @@ def test_hostile_bytes_cost_little_and_say_nothing() -> None:
     bomb = made.png_with(png, b" " * 50_000_000 + made.xmp(made.PROHIBITED), squeeze=True)
     assert len(embedded(bomb).xmp) == 1 << 20
     many = b"DataMining" * 3_000_000
+    squeezed = made.png_with(png, bytes(1 << 20), squeeze=True)[33 : 33 - len(png)]
     for body in (
         bomb,
+        png[:33] + squeezed * 20_000,  # 20 MB, of which one MiB is unpacked
         made.webp_with(made.picture("WEBP"), many),
         made.webp_with(made.picture("WEBP"), b":WebStatement=" * 100_000),
         made.png_with(png, store=b"\xff\xff\xff\xffjumb" + b"training-mining" * 9),
@@ -85,6 +87,11 @@ def test_hostile_bytes_cost_little_and_say_nothing() -> None:
         began = time.process_time()
         assert file_wishes(body, HOW) == FileWishes()
         assert time.process_time() - began < 30
+
+
+def test_blocks_of_a_gif_that_are_looked_at() -> None:
+    body = b"GIF89a" + bytes(7) + b"\x21\xff\x0bC2PA_GIF\1\0\0" + b"\1j" * 1_000_000
+    assert embedded(body).c2pa == b"j" * 200_000
 
 
 def test_damaged_files_raise_nothing(capfd: pytest.CaptureFixture[str]) -> None:

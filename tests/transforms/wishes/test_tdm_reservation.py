@@ -68,6 +68,7 @@ def test_patterns(pattern: str, path: str, fits: bool) -> None:
         b'[{"location": "/", "tdm-reservation": true}]',
         b'[{"location": 1, "tdm-reservation": 1}]',
         b'[{"location": "/"}]',
+        b'[{"location": "/", "tdm-reservation": ' + b"[" * 1_000 + b"]" * 1_000 + b"}]",
         b'[{"location": "/", "tdm-reservation": 1}',  # the beginning of a longer one
         b"\xff\xfe",
     ],
