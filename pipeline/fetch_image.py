@@ -4,12 +4,10 @@ It is fetched as those of a run are: from no address that is not public, after e
 within bounds of time and bytes. Commands of other packages get their pictures by it.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from stoppable import run_stoppable
+from pipeline.command_line import CommandParser, run_command
 from transforms.fetching.fetch import FetchSettings, fetch_all
 
 NAME = "python -m pipeline.fetch_image"
@@ -22,14 +20,9 @@ _HINTS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
-
-
 def main(argv: Sequence[str], name: str = NAME) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags."""
-    parser = _Parser(prog=name, description=str(__doc__).partition("\n")[0], allow_abbrev=False)
+    parser = CommandParser(prog=name, description=str(__doc__).partition("\n")[0])
     parser.add_argument("url", metavar="URL")
     parser.add_argument(
         "--allow_private_addresses",
@@ -58,10 +51,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
     """`main` in a process that a signal ends within 5 s."""
-    stopped = f"{name}: stopped"
-    return run_stoppable(
-        lambda: main(argv, name), stopped=stopped, stopped_status=1, name=f"{name}: "
-    )
+    return run_command(lambda: main(argv, name), name)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import pyarrow as pa
 from pipeline.curate import Places, curate_images
 from pipeline.inputs.find_evaluation import Evaluation
 from pipeline.options import Command, UsageError
-from pipeline.report.closing import close_retry
 from pipeline.report.progress import ImageProgress, say
+from pipeline.report.retry_closing import close_retry
 from pipeline.report.scoring_cost import scoring_cost
 from pipeline.runs.documents import Funnel
 from pipeline.runs.engine import Engine

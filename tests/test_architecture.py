@@ -65,7 +65,15 @@ ROOMS = {
 }
 GROUND = {"columns", "storage", "workers"}
 BASE = {
-    "pipeline": {"rules", "job", "options", "shown_texts", "needless_flags", "peer_flags"},
+    "pipeline": {
+        "rules",
+        "job",
+        "options",
+        "command_line",
+        "shown_texts",
+        "needless_flags",
+        "peer_flags",
+    },
     "train": {"settings", "ranges", "errors", "presets", "towers"},
 }
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}

@@ -14,21 +14,16 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from pipeline.command_line import CommandParser, ended, failed, run_command
 from pipeline.runs.beam_patches import quick_imports
-from stoppable import run_stoppable
 
 if TYPE_CHECKING:
     from pipeline.look.described import Look
 
 NAME = "python -m pipeline.look"
 MOST_PAIRS = 200
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
 def _count(text: str) -> int:
@@ -45,8 +40,7 @@ def _png(text: str) -> str:
 
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
-    made = _Parser(prog=name, description=__doc__, allow_abbrev=False)
-    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made = CommandParser(prog=name, description=__doc__)
     made.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
     made.add_argument(
         "--reason",
@@ -78,20 +72,12 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     try:
         _show(find_look(flags.set, flags.reason, flags.n), flags.output)
     except UsageError as error:
-        return _ended(name, error, 2)
+        return ended(name, error, 2)
     except NothingToShow as error:
-        return _ended(name, error, 1)
+        return ended(name, error, 1)
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-        return _ended(name, f"failed: {lines[-1].strip()}", 1)
+        return failed(name, error)
     return 0
-
-
-def _ended(name: str, why: object, status: int) -> int:
-    from pipeline.look.plain_text import printable
-
-    print(f"{name}: {printable(str(why))}", file=sys.stderr)
-    return status
 
 
 def _show(look: Look, output: str) -> None:
@@ -109,10 +95,7 @@ def _show(look: Look, output: str) -> None:
 
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
     """`main` in a process that a signal ends within 5 s."""
-    stopped = f"{name}: stopped"
-    return run_stoppable(
-        lambda: main(argv, name), stopped=stopped, stopped_status=1, name=f"{name}: "
-    )
+    return run_command(lambda: main(argv, name), name)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,11 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from pipeline.command_line import CommandParser, ended, failed, run_command
 from pipeline.runs.beam_patches import quick_imports
-from stoppable import run_stoppable
 
 NAME = "python -m pipeline.report"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
 def _html(text: str) -> str:
@@ -31,8 +25,7 @@ def _html(text: str) -> str:
 
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
-    made = _Parser(prog=name, description=__doc__, allow_abbrev=False)
-    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made = CommandParser(prog=name, description=__doc__)
     made.add_argument(
         "sets", metavar="OUT", nargs="+", help="the --output of a run; may be s3:// or gs://"
     )
@@ -66,27 +59,16 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         else:
             path = write_report(flags.sets[0], flags.output or "")
     except UsageError as error:
-        return _ended(name, error, 2)
+        return ended(name, error, 2)
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-        return _ended(name, f"failed: {lines[-1].strip()}", 1)
+        return failed(name, error)
     print(f"the report is in {path}", file=sys.stderr)
     return 0
 
 
-def _ended(name: str, why: object, status: int) -> int:
-    from pipeline.look.plain_text import printable
-
-    print(f"{name}: {printable(str(why))}", file=sys.stderr)
-    return status
-
-
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
     """`main` in a process that a signal ends within 5 s."""
-    stopped = f"{name}: stopped"
-    return run_stoppable(
-        lambda: main(argv, name), stopped=stopped, stopped_status=1, name=f"{name}: "
-    )
+    return run_command(lambda: main(argv, name), name)
 
 
 if __name__ == "__main__":

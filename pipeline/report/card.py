@@ -9,7 +9,8 @@ from typing import Any
 import jinja2
 import pyarrow as pa
 
-from pipeline.report.card_text import BODY, FRONT
+from pipeline.report.card_front import FRONT
+from pipeline.report.card_text import BODY
 from pipeline.report.contents import QUANTILES, Contents, as_code
 from pipeline.report.funnel import render_funnel
 from pipeline.report.history import all_stages

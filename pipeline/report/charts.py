@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
@@ -35,7 +35,6 @@ class Chart:
     unit: str = "pairs"
     logarithmic: bool = False
     note: str = ""
-    query: str = field(default="")
 
     @property
     def total(self) -> int:

@@ -17,8 +17,8 @@ from pipeline.look.stored_images import stored_picture
 from pipeline.options import UsageError
 from pipeline.report.charts import Overlay, draw_overlay
 from pipeline.report.facts import Facts, find_facts
-from pipeline.report.histograms import image_verdicts
-from pipeline.report.kept_keys import NOWHERE, OnlyOne, kept_keys, only_in
+from pipeline.report.histograms import AXIS_NAMES, image_verdicts
+from pipeline.report.kept_keys import OnlyOne, kept_keys, only_in
 from pipeline.report.page import render
 from pipeline.report.page_data import NEVER_SHOWN, shown
 from pipeline.report.tables import percent
@@ -26,12 +26,6 @@ from transforms.columns.records import KEPT, Joint
 from transforms.storage.files import write_atomically
 
 _PICTURE_PX = 96
-_AXES = {
-    "side": "Shorter side of the image, px",
-    "aspect": "Longer side / shorter side",
-    "unsafe": "Unsafe score",
-    "distance": "Distance to the nearest evaluation image",
-}
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,6 @@ class _Side:
     def __init__(self, files: SetFiles, told: OnlyOne) -> None:
         self.pairs = told.pairs
         self.reasons = [(printable(name), n) for name, n in told.reasons.most_common()]
-        self.nowhere = NOWHERE
         self.examples = [
             {"picture": "", "detail": "", "text": "", "host": ""}
             | shown(example, _picture(files, told.files[example.key], example.key))
@@ -138,7 +131,7 @@ def step_deltas(first: Facts, second: Facts) -> Iterator[Delta]:
 def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
     """Histograms of what both keep, in the bins that both have."""
     joints = [of_set.records.images.whole.joint for of_set in (first, second)]
-    for name, title in _AXES.items():
+    for name, title in AXIS_NAMES.items():
         edges = sorted(set(_edges(joints[0], name)) & set(_edges(joints[1], name)))
         if edges:
             heights = [kept_between(of_set, name, edges) for of_set in (first, second)]

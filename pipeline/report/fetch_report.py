@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from pipeline.runs.documents import Connections, FetchReport, OptOuts, Settings
 from pipeline.runs.work_folder import ImageSummary
-from transforms.columns.reasons import OPTED_OUT
+from transforms.columns.reasons import FETCH_FAILED, OPTED_OUT
 from transforms.shards.failed_fetches import FailingHost
 
 _LEAST_SHARE = 0.02  # of all that was tried: a detail that is rarer gets no hint
@@ -43,13 +43,8 @@ def failed_fetches(
       tried: how many there were. statuses: all shards' `status_dict`, added up.
       hosts: those with the most failures.
     """
-    details = Counter[str]()
-    for status, count in statuses.items():
-        reason, _, detail = status.partition(": ")
-        if reason == "fetch_failed":
-            details[detail] += count
-    ordered = dict(sorted(details.items(), key=lambda item: (-item[1], item[0])))
-    return FetchReport(tried, details.total(), ordered, hosts)
+    details = details_of(FETCH_FAILED, statuses)
+    return FetchReport(tried, details.total(), _most_first(details), hosts)
 
 
 def opt_outs(
@@ -61,15 +56,20 @@ def opt_outs(
       fetch: the settings. images: what the image plane has counted.
       others: counts by detail, of pages or of earlier runs.
     """
-    details = Counter[str]()
+    details = details_of(OPTED_OUT, images.statuses)
     for counts in (images.reported, *others):
         details.update(counts)
-    for status, count in images.statuses.items():
-        reason, _, detail = status.partition(": ")
-        if reason == OPTED_OUT:
-            details[detail] += count
-    ordered = dict(sorted(details.items(), key=lambda item: (-item[1], item[0])))
-    return OptOuts(str(fetch["unwished"]), ordered) if ordered else UNSET
+    return OptOuts(str(fetch["unwished"]), _most_first(details)) if details else UNSET
+
+
+def details_of(reason: str, statuses: Mapping[str, int]) -> Counter[str]:
+    """How many pairs were dropped for a reason, by detail, as a `status_dict` tells."""
+    ends = ((status.partition(": "), count) for status, count in statuses.items())
+    return Counter({detail: count for (of, _, detail), count in ends if of == reason})
+
+
+def _most_first(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def render_opt_outs(opted_out: OptOuts) -> str:
@@ -82,8 +82,8 @@ def render_opt_outs(opted_out: OptOuts) -> str:
 def render_connections(connections: Connections) -> str:
     """As "at most 1,024 connections at once in a worker; limited by CPU (9 shards), hosts (1)"."""
     most = f"at most {connections.most:,} connections at once in a worker"
-    limits = sorted(connections.limits.items(), key=lambda item: (-item[1], item[0]))
-    named = [(what, n) for what, n in limits if what != "rising"]
+    limits = _most_first(connections.limits)
+    named = [(what, n) for what, n in limits.items() if what != "rising"]
     if not named:
         return f"{most}; nothing limited them"
     (first, count), *others = named

@@ -15,7 +15,7 @@ _HEAD_HEIGHT, _STEP_HEIGHT, _REASON_HEIGHT = 58, 30, 17
 _LEAST_PX = 1.5  # of a bar of a pair among a billion
 
 # Blue and orange are told apart by everybody; each is dark enough on its ground for 3:1.
-STYLE = """\
+_STYLE = """\
 .ground { fill: #ffffff; stroke: #d8dce2 }
 .funnel text { font: 13px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif;
   fill: #1c2733; font-variant-numeric: tabular-nums }
@@ -50,13 +50,11 @@ class _Row:
         return _STEP_HEIGHT + _REASON_HEIGHT * len(self.reasons)
 
 
-def funnel_svg(steps: Sequence[Step], *, standalone: bool = True) -> str:
+def funnel_svg(steps: Sequence[Step]) -> str:
     """The picture of a funnel.
 
     Args:
       steps: in order, at least one, as `funnel` gives them.
-      standalone: as a file of its own, with a ground and with STYLE; otherwise whoever puts it into
-        a page has STYLE there.
 
     Returns:
       an `svg` element WIDTH px wide; the same steps give the same bytes.
@@ -73,9 +71,7 @@ def funnel_svg(steps: Sequence[Step], *, standalone: bool = True) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" class="funnel" role="img" '
         f'viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}">'
     )
-    parts = [head, f"<title>{told}</title>"]
-    if standalone:
-        parts += [f"<style>{STYLE}</style>", _ground(height)]
+    parts = [head, f"<title>{told}</title>", f"<style>{_STYLE}</style>", _ground(height)]
     parts += _head_line(told)
     for row in rows:
         parts += _row_parts(row, max(1, total))

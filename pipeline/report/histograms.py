@@ -23,6 +23,14 @@ IMAGE_RULES = {
     "max_unsafe_score": ("unsafe", False),
     "min_evaluation_distance": ("distance", True),
 }
+# What stands above the histogram of each axis of images.
+AXIS_NAMES = {
+    "side": "Shorter side of the image, px",
+    "aspect": "Longer side / shorter side",
+    "unsafe": "Unsafe score",
+    "distance": "Distance to the nearest evaluation image",
+}
+_RULE_OF = {axis: rule for rule, (axis, _) in IMAGE_RULES.items()}
 _SHOWN_WORDS = 30
 
 
@@ -61,16 +69,10 @@ def _image_charts(facts: Facts) -> Iterator[Chart]:
     if not joint.axes:
         return
     kept, counts = image_verdicts(joint, facts.rules), np.array(joint.counts, np.int64)
-    named = {
-        "side": ("Shorter side of the image, px", "min_image_side"),
-        "aspect": ("Longer side / shorter side", "max_image_aspect"),
-        "unsafe": ("Unsafe score", "max_unsafe_score"),
-        "distance": ("Distance to the nearest evaluation image", "min_evaluation_distance"),
-    }
     for axis, bins in zip(joint.axes, joint.bins(), strict=True):
-        if axis.name not in named or not len(bins):
+        if axis.name not in AXIS_NAMES:
             continue
-        name, rule = named[axis.name]
+        rule = _RULE_OF[axis.name]
         counted = bins != axis.no_value
         if not counted.any():
             continue
@@ -87,7 +89,7 @@ def _image_charts(facts: Facts) -> Iterator[Chart]:
             "distance": f"{missing:,} pairs have no evaluation image near, or were not compared.",
         }
         yield Chart(
-            name,
+            AXIS_NAMES[axis.name],
             labels,
             [f"{edge:g}" for edge in (0.0 if axis.name != "aspect" else 1.0, *axis.edges)],
             heights[0].astype(int).tolist(),

@@ -19,7 +19,7 @@ from pipeline.report import tables
 from pipeline.report.charts import Chart, draw
 from pipeline.report.facts import Facts, needs_holdout
 from pipeline.report.fetch_times import times_chart
-from pipeline.report.histograms import charts_of
+from pipeline.report.histograms import IMAGE_RULES, charts_of
 from pipeline.report.history import all_stages
 from pipeline.report.page_data import encode_for_page, page_data
 from pipeline.rules import Rules
@@ -116,8 +116,7 @@ def sliders(facts: Facts) -> Iterator[Slider]:
     """The rules that another threshold can be chosen for."""
     images, texts = facts.records.images.whole.joint, facts.records.texts.whole.joint
     axes = {axis.name: axis for axis in (*images.axes, *texts.axes)}
-    names = tables.rule_names()
-    for rule, name in names.items():
+    for rule, name in tables.RULE_NAMES.items():
         axis = axes.get(_AXES[rule])
         own = facts.rules.get(rule)
         if axis is None or own is None:
@@ -134,10 +133,7 @@ def sliders(facts: Facts) -> Iterator[Slider]:
 
 
 _AXES = {
-    "min_image_side": "side",
-    "max_image_aspect": "aspect",
-    "max_unsafe_score": "unsafe",
-    "min_evaluation_distance": "distance",
+    **{rule: axis for rule, (axis, _) in IMAGE_RULES.items()},
     "min_words": "words",
     "max_words": "words",
     "min_language_score": "language",
@@ -160,7 +156,7 @@ def near_lists(lists: dict[str, list[int]]) -> list[tuple[str, str, str]]:
         if name.startswith("near:"):
             rule, _, outcome = name.removeprefix("near:").partition(" ")
             sides.setdefault(rule, {})["kept" if outcome == "kept" else "dropped"] = name
-    order = [rule for rule in tables.rule_names() if rule in sides]
+    order = [rule for rule in tables.RULE_NAMES if rule in sides]
     return [(rule, sides[rule].get("kept", ""), sides[rule].get("dropped", "")) for rule in order]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from pipeline.report.fetch_report import details_of
 from transforms.columns.reasons import FETCH_FAILED
 from transforms.shards.shard_places import ShardPlaces
 from transforms.shards.shard_stats import ShardStats
@@ -33,15 +34,13 @@ class Tally:
 
     def with_stats(self, stats: ShardStats) -> Tally:
         """The sum with those of one more shard."""
-        ends = ((status.partition(": "), n) for status, n in stats.status_dict.items())
-        failures = {detail: n for (reason, _, detail), n in ends if reason == FETCH_FAILED}
         return Tally(
             self.pairs + stats.count,
             self.kept + stats.successes,
             self.arrived + stats.count - stats.failed_to_download,
             self.bytes + stats.bytes_downloaded,
             self.reasons + Counter(stats.reasons),
-            self.failures + Counter(failures),
+            self.failures + details_of(FETCH_FAILED, stats.status_dict),
         )
 
 

@@ -12,7 +12,7 @@ from pipeline.look.plain_text import printable
 from pipeline.report.charts import share_bar
 from pipeline.report.facts import Facts
 from pipeline.report.fetch_report import hint_of
-from pipeline.report.histograms import IMAGE_RULES, image_verdicts
+from pipeline.report.histograms import image_verdicts
 from pipeline.report.outcome import FLAGS
 from pipeline.runs.documents import Funnel
 from transforms.columns.reasons import FETCH_FAILED, WRONG_LANGUAGE
@@ -39,7 +39,6 @@ class Row:
     bar: Markup = NO_BAR
     more: str = ""
     key: str = ""
-    other: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def host_rows(facts: Facts) -> tuple[list[Row], str]:
         bar = share_bar(
             [("k", kept / total), ("d", 1 - kept / total)], f"{printable(host)}: {kept:,} kept"
         )
-        rows.append(Row(printable(host) or "(none)", total, percent(total, whole), bar, other=kept))
+        rows.append(Row(printable(host) or "(none)", total, percent(total, whole), bar))
     return rows, sampled(top, "hosts")
 
 
@@ -250,13 +249,8 @@ def _smaller_side(facts: Facts) -> str:
     )
 
 
-def rule_names() -> dict[str, str]:
-    """What each rule of the sliders is, in words."""
-    assert set(IMAGE_RULES) <= set(_RULE_NAMES)
-    return _RULE_NAMES
-
-
-_RULE_NAMES = {
+# What each rule of the sliders is, in words.
+RULE_NAMES = {
     "min_image_side": "Shorter side, px, larger than",
     "max_image_aspect": "Longer side / shorter side, smaller than",
     "max_unsafe_score": "Unsafe score, at most",

@@ -11,10 +11,10 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from pipeline.command_line import CommandParser, ended, failed, run_command
 from pipeline.runs.beam_patches import quick_imports
-from stoppable import run_stoppable
 
 if TYPE_CHECKING:
     from pipeline.takedown.take_down import Outcome
@@ -22,16 +22,10 @@ if TYPE_CHECKING:
 NAME = "python -m pipeline.takedown"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help\n")
-
-
 def parser(name: str = NAME) -> argparse.ArgumentParser:
     """The parser of the command's flags."""
     usage = "%(prog)s OUT --blocklist=FILE,... [flags]"
-    made = _Parser(prog=name, usage=usage, description=__doc__, allow_abbrev=False)
-    made.formatter_class = argparse.RawDescriptionHelpFormatter
+    made = CommandParser(prog=name, usage=usage, description=__doc__)
     made.add_argument("set", metavar="OUT", help="the --output of a run; may be s3:// or gs://")
     made.add_argument(
         "--blocklist",
@@ -75,10 +69,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         do = dry_run if flags.dry_run else take_down
         outcome = do(flags.set.rstrip("/") or flags.set, lists, forget=flags.forget_blocked)
     except (UsageError, ValueError) as error:
-        return _ended(name, error, 2)
+        return ended(name, error, 2)
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-        return _ended(name, f"failed: {lines[-1].strip()}; the same command goes on", 1)
+        return failed(name, error, "; the same command goes on")
     print(render(outcome, dry=flags.dry_run))
     return 0
 
@@ -95,19 +88,9 @@ def render(outcome: Outcome, *, dry: bool) -> str:
     return f"{'would be taken down' if dry else 'taken down'}: {said}"
 
 
-def _ended(name: str, why: object, status: int) -> int:
-    from pipeline.shown_texts import on_one_line
-
-    print(f"{name}: {on_one_line(str(why))}", file=sys.stderr)
-    return status
-
-
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
     """`main` in a process that a signal ends within 5 s."""
-    stopped = f"{name}: stopped; the same command goes on from here"
-    return run_stoppable(
-        lambda: main(argv, name), stopped=stopped, stopped_status=1, name=f"{name}: "
-    )
+    return run_command(lambda: main(argv, name), name, "; the same command goes on from here")
 
 
 if __name__ == "__main__":

@@ -276,11 +276,7 @@ const passesCorpus = (plane, bins) =>
   bins[plane.place.text_on_too_many_images] === 0 &&
   bins[plane.place.image_with_too_many_texts] === 0 && bins[plane.place.rare_token] !== 1;
 
-const AGAIN = {
-  min_image_side: "too_small", max_image_aspect: "too_elongated", max_unsafe_score: "unsafe",
-  min_evaluation_distance: "evaluation_overlap", min_words: "too_few_words",
-  max_words: "too_many_words", min_language_score: "wrong_language",
-};
+const REASON_OF = Object.fromEntries(Object.entries(RULE_OF).map(([reason, rule]) => [rule, reason]));
 const isMinimum = (rule) => rule.startsWith("min_");
 
 function commandOf(moved) {
@@ -289,7 +285,7 @@ function commandOf(moved) {
   const words = data.command.split(" ").map((word) => word.replace(/=OUT$/, () => `=${inShell}`));
   const kept = words.filter((word) => !names.some((name) => word.startsWith(`--${name}=`)));
   const loosened = moved.filter(({ rule, input, own }) => isMinimum(rule) === input.value < own);
-  const again = loosened.map(({ rule }) => AGAIN[rule]);
+  const again = loosened.map(({ rule }) => REASON_OF[rule]);
   const flags = moved.map(({ rule, edges, input }) => `--${rule}=${edges[input.value]}`);
   if (again.length) flags.unshift(`--also_rejected=${again.join(",")}`);
   return { line: [...kept, ...flags].join(" "), loosened: again.length > 0 };

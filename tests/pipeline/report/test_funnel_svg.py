@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from pipeline.report.funnel import funnel
-from pipeline.report.funnel_svg import STYLE, WIDTH, funnel_svg
+from pipeline.report.funnel_svg import WIDTH, funnel_svg
 from pipeline.runs.documents import Step
 from transforms.columns.reasons import STEPS
 from transforms.workers.summaries import Counts
@@ -72,7 +72,9 @@ def test_words_of_somebody_else_are_text_alone():
     assert hostile in texts(picture)
 
 
-def test_within_a_page_the_style_is_the_pages():
-    drawn = funnel_svg(funnel(COUNTS, STEPS), standalone=False)
-    assert "<style" not in drawn
-    assert f"<style>{STYLE}</style>" in funnel_svg(funnel(COUNTS, STEPS))
+def test_the_picture_brings_its_own_style_and_ground():
+    picture = ET.fromstring(funnel_svg(funnel(COUNTS, STEPS)))
+    style = picture.findtext(f"{SVG}style")
+    classes = {rect.get("class") for rect in picture.iter(f"{SVG}rect")}
+    assert classes == {"ground", "kept", "dropped"}
+    assert all(f".{name} {{ fill" in style for name in classes)

@@ -1,0 +1,53 @@
+"""What the commands around a set share: `report`, `look`, `takedown` and `fetch_image` take their
+flags, and end, alike."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from pipeline.shown_texts import on_one_line
+from stoppable import run_stoppable
+
+_LONGEST = 1000  # characters of a message, which may quote what a file holds
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Tells a wrong flag in one line, and ends the program with status 2. No flag can be
+    abbreviated, and the description stays as it was written."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
+def ended(name: str, why: object, status: int) -> int:
+    """Tells on standard error, in one line, why a command ends; returns the status."""
+    print(f"{name}: {on_one_line(str(why)[:_LONGEST])}", file=sys.stderr)
+    return status
+
+
+def failed(name: str, error: Exception, advice: str = "") -> int:
+    """Tells that a command failed by an error that nobody expected; returns the status 1.
+
+    Args:
+      advice: what is to be done, behind the error's last line.
+    """
+    lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    return ended(name, f"failed: {lines[-1].strip()[: _LONGEST // 2]}{advice}", 1)
+
+
+def run_command(command: Callable[[], int], name: str, advice: str = "") -> int:
+    """Runs a command in a process that a signal ends within 5 s; returns its status.
+
+    Args:
+      advice: what is said behind "stopped".
+    """
+    stopped = f"{name}: stopped{advice}"
+    return run_stoppable(command, stopped=stopped, stopped_status=1, name=f"{name}: ")

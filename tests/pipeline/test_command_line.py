@@ -1,0 +1,30 @@
+import pytest
+
+from pipeline.command_line import CommandParser, ended, failed
+
+
+@pytest.mark.parametrize("flags", [["--siz=1"], ["--size=x"], ["--nothing"]])
+def test_a_wrong_flag_is_one_line_and_status_2(flags, capsys):
+    parser = CommandParser(prog="alignset look")
+    parser.add_argument("--size", type=int)
+    with pytest.raises(SystemExit) as end:
+        parser.parse_args(flags)
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("alignset look: ")
+    assert told.endswith("; see --help\n")
+    assert told.count("\n") == 1
+
+
+def test_what_is_told_gives_a_terminal_no_commands(capsys):
+    assert ended("look", "no \x1b[2J set\nhere", 1) == 1
+    assert capsys.readouterr().err == "look: no \\x1b[2J set\\nhere\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("first\n\n the cause \n", "the cause"), ("", "OSError('')"), ("x" * 5000, "x" * 500)],
+)
+def test_a_failure_is_its_last_line_with_advice_behind_it(text, told, capsys):
+    assert failed("takedown", OSError(text), "; the same command goes on") == 1
+    assert capsys.readouterr().err == f"takedown: failed: {told}; the same command goes on\n"
