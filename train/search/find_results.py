@@ -122,7 +122,9 @@ def _folded(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
         return first_of
     shown, places = np.unique(alike, return_inverse=True)
     vectors = index.vectors.take(rows[shown])  # float32[s, d]
-    cosines = vectors @ vectors.T  # of all at once: of 2,000 equal hashes the pairs' rows take 10 GB
+    cosines = (
+        vectors @ vectors.T
+    )  # of all at once: of 2,000 equal hashes the pairs' rows take 10 GB
     later, earlier = places.reshape(alike.shape).T
     near = alike[cosines[later, earlier] >= _MIN_COSINE]
     for place, at in zip(*np.unique(near[:, 0], return_index=True), strict=True):

@@ -54,8 +54,14 @@ def test_both_the_hash_and_the_embedding_have_to_be_near() -> None:
 def test_a_copy_of_a_copy_is_one_of_the_first() -> None:
     # 2 is near 1 and not 0, by its hash; 1 is near 0.
     assert folded([0.0, 0.1, 0.2, 0.3], [0, 0b1111, 0b11111111, 0xFFFF << 40]) == [(0, 2), (3, 0)]
-    # 2 is as near to 0 as to 1, which are two pictures: it is the first one's.
-    assert folded([0.0, 0.33, 0.17], [0, 0, 0]) == [(0, 1), (1, 0)]
+    # 1 is near 2 and not 0, by its embedding; 2 is near 0.
+    assert folded([0.0, 0.33, 0.17], [0, 0, 0]) == [(0, 2)]
+    # 3 is near 1 and 2, which are two pictures: it is the nearer one's to the query.
+    assert folded([0.0, 0.5, 0.8, 0.81], [1 << 60, 0, 0b1111111, 0b1111]) == [
+        (0, 0),
+        (1, 1),
+        (2, 0),
+    ]
 
 
 def test_pages_of_equal_hashes_are_told_apart_by_their_embeddings() -> None:
