@@ -87,7 +87,7 @@ class Blocklist:
 
     @cached_property
     def _prefixes(self) -> list[str]:
-        """Those that none of the others begins, in order: of a URL's own the one right before it."""
+        """Sorted, without those that begin with another: the one before a URL alone may be its."""
         shortest: list[str] = []
         for prefix in sorted(self.values["prefix"]):
             if not shortest or not prefix.startswith(shortest[-1]):
