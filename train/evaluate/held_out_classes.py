@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from train.data.inputs import encode_texts
 from train.errors import SettingsError
 from train.evaluate.classes import find_classes
-from train.evaluate.classification import told
+from train.evaluate.classification import TOP, told
 from train.evaluate.outcome import percent
 from train.evaluate.prompts import find_prompts
 from train.evaluate.sets.labelled import LabelledFiles, find_labelled
@@ -120,6 +120,6 @@ def zero_shot_scores(
     images = embedded(len(classes.pixels), of_images)
     answers = told(images, classes.labels, lambda part: logits(part, weights), len(classes.names))
     scores = {"zero_shot_n": float(len(images)), "zero_shot_top1": percent(answers.hits(1).mean())}
-    if len(classes.names) >= 5:
-        scores["zero_shot_top5"] = percent(answers.hits(5).mean())
+    if len(classes.names) >= TOP:
+        scores["zero_shot_top5"] = percent(answers.hits(TOP).mean())
     return scores

@@ -25,29 +25,42 @@ def usual_cache() -> Path:
     return Path(os.environ.get("ALIGNSET_CACHE") or Path(cache) / "alignset") / "features"
 
 
+def _text(
+    parser: argparse.ArgumentParser, name: str, meaning: str, default: str | None = ""
+) -> None:
+    """A flag that is a text; without a default it must be given."""
+    parser.add_argument(f"--{name}", required=default is None, default=default, help=meaning)
+
+
+def _number(parser: argparse.ArgumentParser, name: str, meaning: str, default: float) -> None:
+    parser.add_argument(f"--{name}", type=type(default), default=default, help=meaning)
+
+
 def add_usual_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="a run's folder; a saved AlignModel, CLIPModel or SiglipModel, or a published one's "
-        "name; open_clip:NAME@WEIGHTS; stand-in",
+    _text(
+        parser,
+        "model",
+        "a run's folder; a saved AlignModel, CLIPModel or SiglipModel, or a published one's name; "
+        "open_clip:NAME@WEIGHTS; stand-in",
+        None,
     )
     parser.add_argument("--page", metavar="FILE", default="", help="also writes pictures, as HTML")
     parser.add_argument(
         "--cache", type=Path, default=usual_cache(), metavar="FOLDER", help="keeps embeddings here"
     )
-    parser.add_argument("--batch_size", type=int, default=64, help="images embedded at once")
+    _number(parser, "batch_size", "images embedded at once", 64)
 
 
 def retrieval(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        required=True,
-        help="shards, named as train's --shards has them; a .json as Karpathy's splits; or a .csv "
-        "or .tsv with columns image, caption, and if need be language and split",
+    _text(
+        parser,
+        "data",
+        "shards, named as train's --shards has them; a .json as Karpathy's splits; or a .csv or "
+        ".tsv with columns image, caption, and if need be language and split",
+        None,
     )
-    parser.add_argument("--images", default="", help="the folder of the images that a file names")
-    parser.add_argument("--split", default="test", help="of a file with splits; empty: all (test)")
+    _text(parser, "images", "the folder of the images that a file names")
+    _text(parser, "split", "of a file with splits; empty: all (test)", "test")
     parser.add_argument(
         "--caption_lines",
         type=boolean,
@@ -57,102 +70,92 @@ def retrieval(parser: argparse.ArgumentParser) -> None:
         metavar="BOOL",
         help="each line of a shard's text is a caption of its image",
     )
-    parser.add_argument(
-        "--caption_field",
-        default="",
-        help="of a shard's KEY.json, which has the caption or a list of them; empty: KEY.txt",
+    _text(
+        parser,
+        "caption_field",
+        "of a shard's KEY.json, which has the caption or a list of them; empty: KEY.txt",
     )
-    parser.add_argument(
-        "--captions_per_image", type=int, default=0, help="only so many, the first; 0: all"
-    )
+    _number(parser, "captions_per_image", "only so many, the first; 0: all", 0)
 
 
 def zero_shot(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        required=True,
-        help="a folder of images for each class; a .csv or .tsv with columns image and label; or "
-        "shards with KEY.cls",
+    _text(
+        parser,
+        "data",
+        "a folder of images for each class; a .csv or .tsv with columns image and label; or shards "
+        "with KEY.cls",
+        None,
     )
-    parser.add_argument("--images", default="", help="the folder of the images that a table names")
-    parser.add_argument("--split", default="", help="of a table with splits; empty: all")
-    parser.add_argument(
-        "--classes",
-        default="",
-        help="a file with a line NAME, or LABEL, a tab, NAME, for each class; or imagenet, "
-        "imagenet-a, imagenet-r, imagenet-v2, imagenet-sketch; empty: the folders' names",
+    _text(parser, "images", "the folder of the images that a table names")
+    _text(parser, "split", "of a table with splits; empty: all")
+    _text(
+        parser,
+        "classes",
+        "a file with a line NAME, or LABEL, a tab, NAME, for each class; or imagenet, imagenet-a, "
+        "imagenet-r, imagenet-v2, imagenet-sketch; empty: the folders' names",
     )
-    parser.add_argument(
-        "--prompts",
-        default="",
-        help="a sentence with {}; a file of such lines; or a set's of CLIP, as imagenet (80), "
-        "food101, pets; empty: imagenet for its classes, else 'a photo of a {}.'",
+    _text(
+        parser,
+        "prompts",
+        "a sentence with {}; a file of such lines; or a set's of CLIP, as imagenet (80), food101, "
+        "pets; empty: imagenet for its classes, else 'a photo of a {}.'",
     )
 
 
 def _labelled_sets(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", required=True, help="images with classes to learn from, as zero_shot has them"
-    )
-    parser.add_argument("--test", required=True, help="images with classes to be told")
-    parser.add_argument(
-        "--classes", default="", help="their names, as of zero_shot; shards must have them"
-    )
+    _text(parser, "data", "images with classes to learn from, as zero_shot has them", None)
+    _text(parser, "test", "images with classes to be told", None)
+    _text(parser, "classes", "their names, as of zero_shot; shards must have them")
 
 
 def knn(parser: argparse.ArgumentParser) -> None:
     _labelled_sets(parser)
-    parser.add_argument("--k", type=int, default=1, help="nearest images that vote (1)")
-    parser.add_argument(
-        "--temperature", type=float, default=0.07, help="a vote is exp(cosine / this) (0.07)"
-    )
+    _number(parser, "k", "nearest images that vote (1)", 1)
+    _number(parser, "temperature", "a vote is exp(cosine / this) (0.07)", 0.07)
 
 
 def probe(parser: argparse.ArgumentParser) -> None:
     _labelled_sets(parser)
-    parser.add_argument(
-        "--validation",
-        default="",
-        help="images with classes to choose the strength with; empty: a fifth of each class",
+    _text(
+        parser,
+        "validation",
+        "images with classes to choose the strength with; empty: a fifth of each class",
     )
 
 
 def segmentation(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="a folder of images")
-    parser.add_argument(
-        "--masks", required=True, help="a folder with a .png of the same name for each image"
+    _text(parser, "data", "a folder of images", None)
+    _text(parser, "masks", "a folder with a .png of the same name for each image", None)
+    _text(parser, "classes", "a file with a line for each class", None)
+    _number(
+        parser,
+        "first_value",
+        "the mask's value of the first class; those of none do not count (0; ADE20K: 1)",
+        0,
     )
-    parser.add_argument("--classes", required=True, help="a file with a line for each class")
-    parser.add_argument(
-        "--first_value",
-        type=int,
-        default=0,
-        help="the mask's value of the first class; those of none do not count (0; ADE20K: 1)",
-    )
-    parser.add_argument("--prompts", default="", help="as of zero_shot; empty: 'a photo of a {}.'")
+    _text(parser, "prompts", "as of zero_shot; empty: 'a photo of a {}.'")
 
 
 def words(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        required=True,
-        help="a .csv or .tsv with columns word1, word2, and SimLex999, score or similarity",
+    _text(
+        parser,
+        "data",
+        "a .csv or .tsv with columns word1, word2, and SimLex999, score or similarity",
+        None,
     )
-    parser.add_argument("--prompt", default="{}", help="what is embedded of a word ({})")
+    _text(parser, "prompt", "what is embedded of a word ({})", "{}")
 
 
 def crisscrossed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", required=True, help="the folder with sits_test.csv, sts_test.csv, sis_test.csv"
-    )
-    parser.add_argument("--captions", required=True, help="Karpathy's dataset_coco.json")
-    parser.add_argument("--images", default="", help="the folder of MSCOCO's images")
-    parser.add_argument("--split", default="test", help="test or val (test)")
+    _text(parser, "data", "the folder with sits_test.csv, sts_test.csv, sis_test.csv", None)
+    _text(parser, "captions", "Karpathy's dataset_coco.json", None)
+    _text(parser, "images", "the folder of MSCOCO's images")
+    _text(parser, "split", "test or val (test)", "test")
 
 
 def suite(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", required=True, help="a YAML with the data sets and their tasks")
-    parser.add_argument("--out", required=True, help="a folder for the results and the table")
+    _text(parser, "data", "a YAML with the data sets and their tasks", None)
+    _text(parser, "out", "a folder for the results and the table", None)
 
 
 TASKS = {

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +79,20 @@ class Blocklist:
             return True
         if values["domain"] and any(name in values["domain"] for name in _names_above(host)):
             return True
-        return bool(values["prefix"]) and url.startswith(tuple(values["prefix"]))
+        return self._has_prefix(url)
+
+    def _has_prefix(self, url: str) -> bool:
+        at = bisect_right(self._prefixes, url)
+        return at > 0 and url.startswith(self._prefixes[at - 1])
+
+    @cached_property
+    def _prefixes(self) -> list[str]:
+        """Sorted, without those that begin with another: the one before a URL alone may be its."""
+        shortest: list[str] = []
+        for prefix in sorted(self.values["prefix"]):
+            if not shortest or not prefix.startswith(shortest[-1]):
+                shortest.append(prefix)
+        return shortest
 
 
 def _names_above(host: str) -> list[str]:
@@ -94,7 +109,7 @@ def read_blocklist(path: str | Path) -> Blocklist:
     try:
         if Path(path).stat().st_size > _LONGEST_FILE:
             raise SettingsError(f"{path} has more than 1 GiB: split it, and give one after another")
-        with open(path, encoding="utf-8") as lines:
+        with open(path, encoding="utf-8-sig") as lines:
             blocklist = parse_blocklist(lines, str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read as a blocklist ({error})") from error

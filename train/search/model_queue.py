@@ -8,7 +8,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -80,8 +82,9 @@ class ModelQueue:
             raise Busy from error
 
     def close(self) -> None:
-        """Ends the thread, after what waits."""
-        self._waiting.put(None)
+        """Ends the thread, after what waits, or leaves it where that takes longer than 5 s."""
+        with suppress(queue.Full):  # as it stays where no model came to answer
+            self._waiting.put(None, timeout=5.0 if self._thread.is_alive() else 0.0)
         self._thread.join(timeout=5.0)
 
     def _work(self) -> None:
@@ -123,16 +126,15 @@ class ModelQueue:
         return np.stack([vectors[text] for text in texts])
 
     def _answer(self, wanted: list[_Wanted], embed: Callable[[], np.ndarray]) -> None:
-        going = [of for of in wanted if of.answer.set_running_or_notify_cancel()]
+        going = [of.answer.set_running_or_notify_cancel() for of in wanted]
         try:
             vectors = _checked(embed())
         except BaseException as error:
-            for of in going:
+            for of in compress(wanted, going):
                 of.answer.set_exception(error)
             return
-        for of, vector in zip(wanted, vectors, strict=True):
-            if of in going:
-                of.answer.set_result(vector)
+        for of, vector in compress(zip(wanted, vectors, strict=True), going):
+            of.answer.set_result(vector)
 
 
 def _checked(vectors: np.ndarray) -> np.ndarray:

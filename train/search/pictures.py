@@ -153,7 +153,7 @@ def _captions(root: Path, files: set[str]) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        with open(path, newline="", encoding="utf-8") as lines:
+        with open(path, newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
             if not {"file", "caption"} <= set(reader.fieldnames or ()):
                 raise SettingsError(

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -57,6 +58,24 @@ def test_a_list_is_kept_with_the_index(tmp_path: Path) -> None:
     first, second = (parse_blocklist([line], "list") for line in ("key:k", "host:a.example"))
     keep_blocklist(tmp_path, first.joined(second))
     assert kept_blocklist(tmp_path).lines() == ["host:a.example", "key:k"]
+
+
+def test_prefixes_are_looked_up_as_startswith_has_them() -> None:
+    seed = 3
+    print("seed", seed)
+    random = Random(seed)
+    for _ in range(200):
+        prefixes = ["".join(random.choices("ab/", k=random.randint(1, 4))) for _ in range(5)]
+        blocklist = parse_blocklist([f"prefix: {prefix}" for prefix in prefixes], "list")
+        for _ in range(20):
+            url = "".join(random.choices("ab/", k=random.randint(0, 6)))
+            blocked = blocklist.blocks_row("", url, "", {})
+            assert blocked is url.startswith(tuple(prefixes)), (prefixes, url)
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("key:k1\n", encoding="utf-8-sig")
+    assert read_blocklist(tmp_path / "list").lines() == ["key:k1"]
 
 
 def test_a_list_that_says_nothing_is_refused(tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 
 from train.errors import SettingsError
-from train.evaluate import bootstrap
 from train.evaluate.classes import Classes, find_classes
+from train.evaluate.classification import Told, class_scores
 from train.evaluate.embedding import Embedding
 from train.evaluate.neighbours import neighbours, votes
-from train.evaluate.outcome import Card, Outcome, Section, percent, percents
+from train.evaluate.outcome import Card, Outcome, Section
 from train.evaluate.sets.labelled import LabelledSet, find_labelled
 from train.evaluate.tasks.zero_shot import EmbeddedLabels, embed_labelled
 
@@ -37,7 +37,8 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
         raise SettingsError(f"k must be at most the {len(train.labels)} images; got {flags.k}")
     near, cosines = neighbours(test.images.features, train.images.features, flags.k)
     ranked = votes(near, cosines, train.labels, len(classes.names), flags.temperature)
-    result = ranked_scores(ranked, test, len(classes.names))
+    answers = Told(test.labels, ranked, ranked[:, 0], margins=np.zeros(len(ranked), np.float32))
+    result = class_scores(answers, len(classes.names))
     skipped = train.images.skipped + test.images.skipped
     return Outcome(
         result | {"k": flags.k, "labelled": len(train.labels), "skipped": skipped},
@@ -53,30 +54,6 @@ def both_classes(where: str, train_set: LabelledSet, *others: LabelledSet) -> Cl
         for label in other.names() or ():
             classes.number(label)
     return classes
-
-
-def ranked_scores(ranked: np.ndarray, test: EmbeddedLabels, classes: int) -> dict[str, object]:
-    """Of int64[n, k] classes in the order in which they were told: as zero_shot's."""
-    right = ranked[:, 0] == test.labels
-    hits = {1: right}
-    if classes >= 5:
-        hits[5] = (ranked[:, :5] == test.labels[:, None]).any(axis=1)
-    kinds = np.unique(test.labels)
-    means = [right[test.labels == kind].mean() for kind in kinds.tolist()]
-    return {
-        "n": len(test.labels),
-        "classes": classes,
-        **{f"top{k}": percent(float(hit.mean())) for k, hit in hits.items()},
-        "mean_per_class": percent(float(np.mean(means))),
-        "chance": {f"top{k}": percent(k / classes) for k in hits},
-        "intervals": {
-            **{
-                f"top{k}": percents(bootstrap.mean_interval(hit.astype(float)))
-                for k, hit in hits.items()
-            },
-            "mean_per_class": percents(bootstrap.class_mean_interval(test.labels, right)),
-        },
-    }
 
 
 def sections(chosen: np.ndarray, test: EmbeddedLabels, classes: Classes) -> list[Section]:

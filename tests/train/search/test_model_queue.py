@@ -1,0 +1,79 @@
+"""The queue of a server's model: what waits, what is given up, and its end."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from tests.support.colour_search import ColourModel
+from train.errors import TrainingError
+from train.search.model_queue import Busy, ModelQueue
+
+
+def told(error: BaseException) -> None:
+    raise AssertionError(error)
+
+
+def test_a_queue_that_is_full_without_a_model_ends() -> None:
+    reason = ValueError("no weights")
+    failures: list[BaseException] = []
+    begin = threading.Event()
+
+    def load() -> ColourModel:
+        begin.wait()
+        raise reason
+
+    model = ModelQueue(load, failures.append)
+
+    async def fill() -> None:
+        waiting = [asyncio.ensure_future(model.texts([f"text {n}"])) for n in range(256)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await model.texts(["one more"])
+        for request in waiting:
+            request.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(fill())
+    begin.set()
+    model.close()
+    assert failures == [reason]
+
+
+def test_a_request_that_was_given_up_leaves_the_others_their_answers() -> None:
+    begin = threading.Event()
+    colours = ColourModel()
+
+    def load() -> ColourModel:
+        begin.wait()
+        return colours
+
+    model = ModelQueue(load, told)
+
+    async def ask() -> list[object]:
+        waiting = [asyncio.ensure_future(model.texts([text])) for text in ("red", "red", "blue")]
+        await asyncio.sleep(0.01)  # each has put its own
+        waiting[0].cancel()
+        await asyncio.sleep(0.01)
+        begin.set()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    given_up, red, blue = asyncio.run(ask())
+    model.close()
+    assert isinstance(given_up, asyncio.CancelledError)
+    assert np.array_equal(red, colours.embed_texts(["red"]))  # type: ignore[arg-type]
+    assert np.array_equal(blue, colours.embed_texts(["blue"]))  # type: ignore[arg-type]
+
+
+def test_a_model_that_diverged_says_so_and_answers_the_next() -> None:
+    class Diverged(ColourModel):
+        def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+            return super().embed_texts(texts) * (np.nan if "nan" in texts else 1)
+
+    model = ModelQueue(Diverged, told)
+    with pytest.raises(TrainingError, match="not finite"):
+        asyncio.run(model.texts(["nan"]))
+    assert asyncio.run(model.texts(["red"])).shape == (1, 32)
+    model.close()
