@@ -64,7 +64,7 @@ def classify(job: Job) -> None:
     checkpoint: Checkpoint = last_checkpoint or {"step": 0, "results": {}}
     start, results = checkpoint["step"], checkpoint["results"]
     if start:
-        model.load_state_dict(checkpoint["model"])
+        model.load_state_dict(checkpoint.pop("model"))  # or it would stay in memory to the end
     model.to(device).to(memory_format=torch.channels_last)
 
     if rank == 0:
@@ -96,8 +96,9 @@ def _train_stage(
     start = max(before, checkpoint["step"])
     model.freeze(stage.frozen)
     optimizer = _make_optimizer(model, settings)
+    state = checkpoint.pop("optimizer", {})
     if start > before:
-        optimizer.load_state_dict(checkpoint["optimizer"])
+        optimizer.load_state_dict(state)
     replica = processes.replicate(model.train())
     share = rank, processes.count()
     batches = TrainingBatches(job.images, settings, stage.train_px, *share).after(start)

@@ -70,6 +70,8 @@ def as_seen(image: Image.Image) -> Image.Image:
         top, wide = values.max(initial=0.0), image.mode.startswith("I;16")
         values *= 255 / (65_535 if wide or top > 255 else 255 if top > 1 else 1)
         grey = np.nan_to_num(values, copy=False).clip(0, 255).round().astype(np.uint8)
+        if wide and "transparency" in image.info:  # a PNG's value that is transparent
+            grey[np.array(image) == image.info["transparency"]] = 255
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")

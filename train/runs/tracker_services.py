@@ -7,20 +7,21 @@ import numpy as np
 
 
 class Wandb:
-    """Weights & Biases: one run of the run folder's name, gone on with where it is there."""
+    """Weights & Biases. `RUN/wandb_run_id` names the run that is gone on with."""
 
     def __init__(self, run: Path, settings: dict[str, Any], first_step: int):
         import wandb
 
-        self._image = wandb.Image
+        self._image, started = wandb.Image, run / "wandb_run_id"
         self._run = wandb.init(
             project="alignset",
             name=run.name,
-            id=run.name,
+            id=started.read_text() if started.exists() else None,
             dir=str(run),
             resume="allow",
             config=settings,
         )
+        started.write_text(self._run.id)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         self._run.log(values, step=step)
@@ -39,13 +40,12 @@ class MLflow:
     def __init__(self, run: Path, settings: dict[str, Any], first_step: int):
         import mlflow
 
-        self._mlflow, known = mlflow, run / "mlflow_run_id"
+        self._mlflow, started = mlflow, run / "mlflow_run_id"
         mlflow.set_experiment("alignset")
-        if known.exists():
-            mlflow.start_run(run_id=known.read_text())
+        if started.exists():
+            mlflow.start_run(run_id=started.read_text())
             return
-        started = mlflow.start_run(run_name=run.name)
-        known.write_text(started.info.run_id)
+        started.write_text(mlflow.start_run(run_name=run.name).info.run_id)
         mlflow.log_params(settings)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:

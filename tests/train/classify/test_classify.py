@@ -18,6 +18,7 @@ from PIL import Image
 from torch import nn
 from transformers import AlignVisionModel, AutoImageProcessor
 
+import train.classify.loop
 from tests.support.forks import Forked, start
 from tests.support.small_training import SETTINGS, small_model, small_tokenizer
 from tests.support.train_shards import COLOURS
@@ -178,7 +179,7 @@ def command(data: Path, run: Path, **environment: str) -> Forked:
     return start(main, *arguments(data, run), env=os.environ | environment)
 
 
-def test_killed_in_the_second_stage_it_goes_on_bit_equal(data: Path, tmp_path: Path):
+def test_killed_in_the_second_stage_it_goes_on_bit_equal(data: Path, tmp_path: Path, monkeypatch):
     torch.set_num_threads(1)
     assert main(arguments(data, tmp_path / "whole")) == 0
     process = command(data, tmp_path / "killed")
@@ -189,7 +190,13 @@ def test_killed_in_the_second_stage_it_goes_on_bit_equal(data: Path, tmp_path: P
         time.sleep(0.002)
     process.wait()
     assert not (tmp_path / "killed" / "model").exists()
+    loaded = []
+    load = train.classify.loop.load_last_checkpoint
+    monkeypatch.setattr(
+        train.classify.loop, "load_last_checkpoint", lambda at: loaded.append(load(at)) or loaded[0]
+    )
     assert main(arguments(data, tmp_path / "killed")) == 0
+    assert set(loaded[0]) == {"step", "results"}  # no second model stays in memory
     for name in ("model.safetensors", "head.safetensors"):
         whole, killed = ((tmp_path / r / "model" / name).read_bytes() for r in ("whole", "killed"))
         assert whole == killed

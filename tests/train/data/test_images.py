@@ -231,6 +231,15 @@ def test_what_is_transparent_is_white(mode: str):
         assert (pixels[20, pixels.shape[1] // 2] == 0).all()
 
 
+def test_a_transparent_value_of_sixteen_bits_is_white():
+    """PNG says it by its tRNS chunk; 1 is as dark as 0 in 8 bits, and is to be seen."""
+    data = encoded(Image.fromarray(np.array([[0, 1, 65_535]], np.uint16)), "PNG")
+    body = b"tRNS\0\0"
+    chunk = struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
+    decoded = np.asarray(decode_image(data[:33] + chunk + data[33:]))
+    assert decoded[0, :, 0].tolist() == [255, 0, 255]
+
+
 def test_half_transparent_is_half_white():
     data = encoded(Image.new("RGBA", (9, 9), (255, 0, 0, 51)), "PNG")
     assert np.asarray(decode_image(data))[4, 4].tolist() == [255, 204, 204]

@@ -18,6 +18,9 @@ class Image:
         self.shape, self.caption = data_or_path.shape, caption
 
 class Run:
+    def __init__(self, id):
+        self.id = id
+
     def log(self, data, step=None, commit=None):
         CALLS.append(("log", data, step))
 
@@ -25,8 +28,8 @@ class Run:
         CALLS.append(("finish",))
 
 def init(entity=None, project=None, dir=None, id=None, name=None, config=None, resume=None):
-    CALLS.append(("init", project, id, dir, config["steps"], resume))
-    return Run()
+    CALLS.append(("init", project, name, id, dir, config["steps"], resume))
+    return Run(id or f"made{len(CALLS)}")
 """
 MLFLOW = """
 from types import SimpleNamespace
@@ -76,11 +79,23 @@ def test_wandb(calls, tmp_path: Path):
     tracker.samples(4, PIXELS, ["a", "b"])
     tracker.close()
     init, log, samples, finish = calls()
-    assert init == ("init", "alignset", tmp_path.name, str(tmp_path), SETTINGS.steps, "allow")
+    told = (str(tmp_path), SETTINGS.steps, "allow")
+    assert init == ("init", "alignset", tmp_path.name, None, *told)
     assert log == ("log", {"loss": 1.5}, 3)
     shown = [(image.shape, image.caption) for image in samples[1]["samples"]]
     assert (shown, samples[2]) == ([((8, 8, 3), "a"), ((8, 8, 3), "b")], 4)
     assert finish == ("finish",)
+    open_trackers("wandb", tmp_path, SETTINGS, 5)
+    assert calls()[-1] == ("init", "alignset", tmp_path.name, "made1", *told)
+
+
+@pytest.mark.parametrize("calls", [("wandb", WANDB)], indirect=True)
+def test_folders_of_one_name_are_two_runs_of_wandb(calls, tmp_path: Path):
+    for experiment in ("A", "B", "A", "B"):
+        run = tmp_path / experiment / "run"
+        run.mkdir(parents=True, exist_ok=True)
+        open_trackers("wandb", run, SETTINGS, 1)
+    assert [call[3] for call in calls()] == [None, None, "made1", "made2"]
 
 
 @pytest.mark.parametrize("calls", [("mlflow", MLFLOW)], indirect=True)
