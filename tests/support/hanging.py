@@ -35,7 +35,8 @@ def _hang_at(place: str, how: str) -> None:
     forever = globals()[how]  # here: what Beam pickles of a function in a function has no globals
 
     def hang(*_: object, **__: object) -> None:
-        print("hangs", flush=True)
+        sys.stdout.write("hangs\n")  # in one piece: another thread may hang at the same moment
+        sys.stdout.flush()
         forever()
 
     class Finder:
