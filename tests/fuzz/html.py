@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 from transforms.pages.archive_members import Broken
-from transforms.pages.html_tags import image_tags, pieces
+from transforms.pages.html_tags import picked_tags, pieces
 from transforms.pages.http_pages import Page
 from transforms.pages.page_images import images_of, tags_of
 
@@ -156,9 +156,11 @@ def check(random: Random) -> None:
     bodies = [soup(random) for _ in range(4)]
     for body in bodies:
         links = random.random() < 0.5
-        tags = image_tags(body, links=links)
+        tags = picked_tags(body, links=links).images
         assert tags == reference(body, links), body
-        assert image_tags(tags, links=links) == tags == b"".join(pieces(tags, least=20)), body
+        assert picked_tags(tags, links=links).images == tags == b"".join(pieces(tags, least=20)), (
+            body
+        )
     urls = ["http://a.example/b/", "", "no URL", "https://c.example/?d#e"]
     charsets = ["", "utf-16le", "shift_jis", "latin1", "utf-8", "iso-2022-jp"]
     pages = [Page(random.choice(urls), body, random.choice(charsets)) for body in bodies]
@@ -166,11 +168,11 @@ def check(random: Random) -> None:
 
 
 def _within(before: bytes) -> Callable[[bytes], object]:
-    return lambda body: image_tags(before + body)
+    return lambda body: picked_tags(before + body).images
 
 
 def _pieces(body: bytes) -> None:
-    b"".join(pieces(image_tags(body, links=True), least=64))
+    b"".join(pieces(picked_tags(body, links=True).images, least=64))
 
 
 PLACES = {"page": b"", "script": b"<script><!--", "style": b"<style>", "tag": b"<a b=c"}

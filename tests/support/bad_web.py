@@ -105,6 +105,11 @@ class _Connection(socketserver.StreamRequestHandler):
             return self.send("302 Found", b"moved", f"Location: {query['to']}", *fields)
         return self.send("200 OK", BODY, *fields)
 
+    def _hinted(self, argument: str, query: dict[str, str]) -> bool:
+        """Hints before a good answer, with an ETag of their own."""
+        self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nETag: early\r\n\r\n")
+        return self.send("200 OK", BODY, "ETag: late")
+
     def _after(self, argument: str, query: dict[str, str]) -> bool:
         """Asks for some seconds, then works."""
         if self.server.requests_of(self.path) > 1:

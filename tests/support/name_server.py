@@ -12,7 +12,8 @@ _A = 1
 
 class NameServer:
     """Answers `silent…` never, `servfail…` that it cannot tell, `no…` that there is no such name,
-    that `bare…` has no address, and all others with 127.0.0.1; `short…` for a second only.
+    that `bare…` has no address, `many…` with 70, and all others with 127.0.0.1; `short…` for a
+    second only.
 
     Attributes:
       asked: how often each name was asked for, by A.
@@ -68,10 +69,12 @@ class NameServer:
         if name.endswith(".invalid"):
             code = 3
         found = not code and kind == _A and not name.startswith("bare")
-        head = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, found, 0, 0)
+        count = found * (70 if name.startswith("many") else 1)
+        head = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, count, 0, 0)
         ttl = 1 if name.startswith("short") else 300
-        record = struct.pack(">HHHIH", 0xC00C, _A, 1, ttl, 4) + bytes([127, 0, 0, 1])
-        return head + data[12 : at + 5] + (record if found else b"")
+        record = struct.pack(">HHHIH", 0xC00C, _A, 1, ttl, 4)
+        records = (record + bytes([127, 0, 0, 1 + number]) for number in range(count))
+        return head + data[12 : at + 5] + b"".join(records)
 
     def close(self) -> None:
         self._socket.close()

@@ -32,6 +32,7 @@ from transforms.workers.unexpected import tell_once
 
 SERVERS: list[str] = []  # in place of those of /etc/resolv.conf
 MOST_KEPT = 100_000  # names with their addresses, 300 bytes each
+_MOST_ADDRESSES = 64  # of a name, in the order of the answer, which may have 4,000
 _LEAST_KEPT_S, _LONGEST_KEPT_S = 1.0, 3600.0  # whatever the TTL says
 _FAILED_KEPT_S = 10.0
 # A name server that answers nothing for any name is what is silent, not the names: they are waited
@@ -180,7 +181,7 @@ class HostNames:
             self.unanswered_count += error == pycares.errno.ARES_ESERVFAIL
             self._put(name, "", _FAILED_KEPT_S)
             return
-        addresses = [node.addr[0].decode() for node in result.nodes]
+        addresses = [node.addr[0].decode() for node in result.nodes[:_MOST_ADDRESSES]]
         ttl_s = min([record.ttl for record in (*result.nodes, *result.cnames)], default=0)
         shown = ",".join(f"[{address}]" if ":" in address else address for address in addresses)
         self._put(name, shown, min(_LONGEST_KEPT_S, max(_LEAST_KEPT_S, ttl_s)))
@@ -267,8 +268,7 @@ class HostNames:
 
     def waiting_since(self, before: float) -> int:
         """How many jobs have waited since a time or longer."""
-        waiting = self._waiting.values()
-        return sum(one.since < before for jobs in waiting for one in jobs)
+        return sum(job.since < before for jobs in self._waiting.values() for job in jobs)
 
     def due_s(self) -> float:
         """When something is to be looked at even if no socket tells: seconds."""

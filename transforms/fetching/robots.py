@@ -50,10 +50,6 @@ class Robots(NamedTuple):
         """Whether the file may soon be there again."""
         return self.refusal is not None
 
-    def refusal_of(self, url: str) -> str | None:
-        """The first detail for which this URL may not be fetched or used, or None."""
-        return self.refusal or next(iter(self.opt_outs(url)), None)
-
     def opt_outs(self, url: str) -> tuple[str, ...]:
         """What is said against fetching this URL, or against its use: details of `opted_out`."""
         if self.rules is None:

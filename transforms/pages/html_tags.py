@@ -338,8 +338,3 @@ def picked_tags(page: bytes | memoryview, *, links: bool = False) -> PickedTags:
     out, said = np.empty(len(data), np.uint8), np.empty(_MOST_TOLD, np.uint8)
     used, told = _pick(data, out, said, links, _TABLE, _SIZES)
     return PickedTags(out[:used].tobytes(), said[:told].tobytes())
-
-
-def image_tags(page: bytes | memoryview, *, links: bool = False) -> bytes:
-    """Those of `picked_tags` that lead to images."""
-    return picked_tags(page, links=links).images

@@ -10,9 +10,9 @@ from transforms.wishes.robots_tags import has_directive
 from transforms.wishes.tdm_reservation import is_reserved
 from transforms.wishes.wish_settings import WishSettings
 
-_X_ROBOTS_TAG, _TDM_RESERVATION, _CONTENT_USAGE = (
-    *(b"x-robots-tag", b"tdm-reservation", b"content-usage"),
-)
+_X_ROBOTS_TAG = b"x-robots-tag"
+_TDM_RESERVATION = b"tdm-reservation"
+_CONTENT_USAGE = b"content-usage"
 _MOST_LINES = 1_000
 
 

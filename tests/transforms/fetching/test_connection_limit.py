@@ -132,3 +132,11 @@ def test_on_a_full_line_it_stays_near_what_the_line_needs(rate: int):
         assert answered >= 0.7 * rate
     assert sorted(most)[len(most) // 2] <= max(4 * rate * 0.5, FIRST)
     assert max(most) < 4096
+
+
+@pytest.mark.parametrize(("answer_s", "stalled_s"), [(0.1, 2.0), (1.5, 6.0)])
+def test_what_is_stalled_follows_from_how_long_answers_take(answer_s: float, stalled_s: float):
+    limit = ConnectionLimit(4096, 9000)
+    assert limit.stalled_s == 2.0
+    limit.review(dataclasses.replace(GOOD, answer_s=GOOD.answers * answer_s))
+    assert limit.stalled_s == stalled_s

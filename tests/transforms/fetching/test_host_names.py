@@ -114,6 +114,14 @@ def test_thousands_of_names_take_no_thread_and_the_silent_ones_lose_no_other(wat
     assert Counter(detail for _, detail in found) == {None: 1_800, "timeout": 100, "dns": 100}
 
 
+def test_of_many_addresses_the_first_are_kept(watched: Watched):
+    many = job("many.example")
+    assert watched.look_up([many]) == [(many, None)]
+    entry = watched.names.entry(many)
+    assert entry is not None
+    assert [entry.count(","), entry.count("127.0.0.64"), entry.count("127.0.0.65")] == [63, 1, 0]
+
+
 def test_a_name_server_that_slows_down_loses_no_name(server: NameServer):
     """After answers within a millisecond c-ares waits for 0.25 s; recursion may take longer."""
     watched = Watched(timeout_s=5.0)

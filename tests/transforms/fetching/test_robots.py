@@ -14,6 +14,13 @@ from transforms.fetching.robots import PolicyCache, Robots, read_robots
 POLITE = FetchSettings(
     allow_private_addresses=True, robots_txt=True, retries=0, timeout_s=2.0, connections_per_host=2
 )
+
+
+def refusal_of(robots: Robots, url: str) -> str | None:
+    """The first detail for which a URL may not be fetched or used, or None."""
+    return robots.refusal or next(iter(robots.opt_outs(url)), None)
+
+
 RULES = b"""User-agent: alignset
 Disallow: /private/
 Allow: /private/open
@@ -124,14 +131,14 @@ def test_a_crawl_delay_is_kept() -> None:
     ],
 )
 def test_answers_that_are_no_rules(detail: str, expected: str | None) -> None:
-    assert read_robots(None, detail, "alignset").refusal_of("http://a.org/b") == expected
+    assert refusal_of(read_robots(None, detail, "alignset"), "http://a.org/b") == expected
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"\0\xff\xfe", b"<html>", b"Disallow: /", b"User-agent\n" * 99]
 )
 def test_rubbish_forbids_nothing(body: bytes) -> None:
-    assert read_robots(body, None, "alignset").refusal_of("http://a.org/b") is None
+    assert refusal_of(read_robots(body, None, "alignset"), "http://a.org/b") is None
 
 
 @pytest.mark.parametrize(
@@ -150,7 +157,7 @@ def test_rubbish_forbids_nothing(body: bytes) -> None:
 )
 def test_which_group_counts(text: str, forbidden: bool) -> None:
     robots = read_robots(text.encode(), None, "AlignSet")
-    assert robots.refusal_of("http://a.org/x") == ("robots_txt" if forbidden else None)
+    assert refusal_of(robots, "http://a.org/x") == ("robots_txt" if forbidden else None)
 
 
 def test_the_rules_of_others_are_not_kept() -> None:
@@ -161,22 +168,22 @@ def test_the_rules_of_others_are_not_kept() -> None:
     robots = read_robots((mine + names + rules).encode(), None, "alignset")
     assert robots.size == len("disallow: /mine" + "disallow: /more")
     robots = read_robots((names + "User-agent: alignset\n" + rules).encode(), None, "alignset")
-    assert robots.refusal_of("http://a.org/7") == "robots_txt"
-    assert robots.refusal_of("http://a.org/x") is None
+    assert refusal_of(robots, "http://a.org/7") == "robots_txt"
+    assert refusal_of(robots, "http://a.org/x") is None
 
 
 def test_more_wildcards_than_can_be_looked_for() -> None:
     rule = "Allow: /*" + "a" * 90 + "b"
     robots = read_robots("\n".join(["User-agent: *", *[rule] * 2000]).encode(), None, "alignset")
-    assert robots.refusal_of("http://a.org/" + "a" * 100) is None
-    assert robots.refusal_of("http://a.org/" + "a" * 1000) == "robots_txt"
+    assert refusal_of(robots, "http://a.org/" + "a" * 100) is None
+    assert refusal_of(robots, "http://a.org/" + "a" * 1000) == "robots_txt"
 
 
 def test_only_the_first_500_kib_are_read() -> None:
     text = b"User-agent: *\nDisallow: /a\n" + b"\n" * 512_000 + b"Disallow: /b\n"
     robots = read_robots(text, None, "alignset")
-    assert robots.refusal_of("http://a.org/a") == "robots_txt"
-    assert robots.refusal_of("http://a.org/b") is None
+    assert refusal_of(robots, "http://a.org/a") == "robots_txt"
+    assert refusal_of(robots, "http://a.org/b") is None
 
 
 def test_a_cache_that_forgets() -> None:
@@ -230,11 +237,13 @@ User-Agent: other
 Content-Usage: train-ai=y
 """
     robots = read_robots(text.encode(), None, "alignset", frozenset({"train-ai"}))
-    assert robots.refusal_of(f"http://a.org{path}") == refusal
+    assert refusal_of(robots, f"http://a.org{path}") == refusal
     fetched = None if refusal == "content_usage" else refusal
-    assert read_robots(text.encode(), None, "alignset").refusal_of(f"http://a.org{path}") == fetched
+    assert (
+        refusal_of(read_robots(text.encode(), None, "alignset"), f"http://a.org{path}") == fetched
+    )
     other = read_robots(text.encode(), None, "other", frozenset({"train-ai"}))
-    assert other.refusal_of(f"http://a.org{path}") is None
+    assert refusal_of(other, f"http://a.org{path}") is None
 
 
 @pytest.mark.parametrize(
@@ -243,4 +252,4 @@ Content-Usage: train-ai=y
 def test_a_content_usage_that_breaks_the_grammar_says_nothing(rule: str) -> None:
     text = f"User-Agent: *\nContent-Usage: {rule}\n".encode()
     robots = read_robots(text, None, "alignset", frozenset({"train-ai"}))
-    assert robots.refusal_of("http://a.org/x") is None
+    assert refusal_of(robots, "http://a.org/x") is None

@@ -10,7 +10,9 @@ import pytest
 from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.small_web import SmallWeb, small_web
 from transforms.fetching import routes
+from transforms.fetching.curl_handle import Ended
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
+from transforms.fetching.orders import Order
 from transforms.fetching.robots import PolicyCache
 
 HOW = FetchSettings(allow_private_addresses=True, retries=0, timeout_s=5.0)
@@ -117,6 +119,17 @@ def test_what_is_only_reported_is_fetched_with_all_its_wishes(web: SmallWeb) -> 
     assert all(one.body == b"x" for one in ends)
 
 
+def test_where_a_redirect_leads_goes_before_what_waits() -> None:
+    ways, order = routes.Routes(replace(HOW, robots_txt=False)), Order([], 60.0)
+    for number in range(3):
+        ways.take(order, number, f"http://a.example/{number}")
+    job = ways.next_job()
+    assert job is not None
+    ways.ended(Ended(job, redirect="http://a.example/new"))
+    assert ways.next_job() is job
+    assert job.url == "http://a.example/new"
+
+
 def test_the_answer_of_an_image(bad: BadWeb) -> None:
     to = f"{bad.url}/says?ETag=%22a%3Ab%22&Last-Modified=yesterday&Content-Type=image/png"
     [one] = fetched([f"{bad.url}/to/{quote(to, safe='')}"])
@@ -125,6 +138,12 @@ def test_the_answer_of_an_image(bad: BadWeb) -> None:
     assert one.answer[1::2] == (200, "image/png", "yesterday")
     assert one.answer.etag == '"a:b"'
     assert one.answer.came_at > 1.7e9
+
+
+def test_the_header_is_that_of_the_last_answer(bad: BadWeb) -> None:
+    [one] = fetched([f"{bad.url}/hinted"])
+    assert one.answer is not None
+    assert (one.answer.status, one.answer.etag) == (200, "late")
 
 
 @pytest.mark.parametrize("path", WISHES)

@@ -5,9 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
-from transforms.pages.html_tags import image_tags, pieces
+from transforms.pages.html_tags import picked_tags, pieces
 
 IMG = "<img src=a>"
+
+
+def image_tags(page: bytes, *, links: bool = False) -> bytes:
+    return picked_tags(page, links=links).images
 
 
 @pytest.mark.parametrize(

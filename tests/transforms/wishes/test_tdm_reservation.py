@@ -92,6 +92,11 @@ def test_more_rules_than_are_read() -> None:
     assert read.reserves("http://a.example/7/" + "ab" * 20)
 
 
+def test_short_rules_count_for_the_memory_that_they_take() -> None:
+    rules = [{"location": "/", "tdm-reservation": 1}] * 1_000
+    assert read_tdmrep(json.dumps(rules).encode()).size == 11 * 1_000
+
+
 def test_values() -> None:
     assert [is_reserved(value) for value in (1, "1", " 1 ", 0, "0", 2, "yes", None, True)] == [
         *(True, True, True, False, False, None, None, None, None)
