@@ -26,6 +26,7 @@ from transforms.columns.records import KEPT, Joint
 from transforms.storage.files import write_atomically
 
 _PICTURE_PX = 96
+_MOST_REASONS = 100  # that are shown; there are some 40, but a set may be anybody's
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class _Side:
 
     def __init__(self, files: SetFiles, told: OnlyOne) -> None:
         self.pairs = told.pairs
-        self.reasons = [(printable(name), n) for name, n in told.reasons.most_common()]
+        self.reasons = [(printable(name), n) for name, n in told.reasons.most_common(_MOST_REASONS)]
         self.examples = [
             {"picture": "", "detail": "", "text": "", "host": ""}
             | shown(example, _picture(files, told.files[example.key], example.key))

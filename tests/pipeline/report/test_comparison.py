@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.look.set_files import find_set
@@ -21,6 +22,7 @@ def test_keys_are_their_hex_digits_as_numbers():
     odd = pa.array(["", "xyz", None, "g" * 16, "00000000000000A1", "é" * 8])
     assert key_numbers(odd).tolist() == [0] * 6
     assert len(key_numbers(pa.array([], pa.string()))) == 0
+    assert key_numbers(pa.array(own)[3:7]).tolist() == [int(key, 16) for key in own[3:7]]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,26 @@ def test_what_only_one_keeps_and_why_the_other_does_not(sets):
     other = only_in(files[1], held[1], files[0], held[0])
     assert (other.pairs, other.reasons) == (7, {NOWHERE: 7})
     assert {example.key for example in other.examples} == set(only_second)
+
+
+def test_files_of_anybody_repeat_keys_and_have_reasons_without_end(sets, tmp_path: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    own = sorted(put_shard(str(first), 0, 150))
+    put_shard(str(second), 1, 3)
+    sidecar = first / "shards" / "00000.parquet"
+    table = pq.read_table(sidecar)
+    put_table(str(sidecar), pa.concat_tables([table] * 600))  # more than is read at once
+    rows = [{"key": key, "reason": f"reason_{key}"} for key in own for _ in range(2)]
+    put_table(f"{second}/rejected/text-00000.parquet", pa.Table.from_pylist(rows, REJECTED))
+    files = find_set(str(first)), find_set(str(second))
+    held = [kept_keys(of_set) for of_set in files]
+    assert held[0].tolist() == [int(key, 16) for key in own]
+    told = only_in(files[0], held[0], files[1], held[1])
+    assert told.reasons == {f"reason_{key}": 1 for key in own}
+    assert len(told.examples) == len({example.key for example in told.examples}) == 24
+    page = tmp_path / "compare.html"
+    write_comparison(str(first), str(second), str(page))
+    assert page.read_text().count("<td>reason_") == 100
 
 
 def test_a_set_against_itself(sets):
