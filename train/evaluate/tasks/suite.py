@@ -74,7 +74,7 @@ def read_suite(path: Path, shared: dict[str, str]) -> list[Entry]:
 
 def _entry(path: Path, entry: object, shared: dict[str, str]) -> Entry:
     if not isinstance(entry, dict) or not {"name", "task"} <= entry.keys():
-        # Not all of it: a YAML of 1 KB may name a list of lists of lists that is larger than memory.
+        # Not all of it: a YAML of 1 KB may name a list that is larger than memory.
         raise SettingsError(
             f"{path}: each set must have a name and a task; got {reprlib.repr(entry):.80}"
         )
