@@ -64,7 +64,7 @@ def bootstrap_correlation(
       judged: float[n], people's scores.
       similar: float[n], the model's similarities.
 
-    Source: Parekh et al., 2020, section 5.
+    Source: Parekh et al., 2020, from memory: see `train/evaluate/tasks/crisscrossed.py`.
     """
     order = np.argsort(queries, kind="stable")
     starts = np.searchsorted(queries[order], np.arange(queries.max() + 2))

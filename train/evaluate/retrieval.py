@@ -5,7 +5,7 @@ Nothing here is as large as all queries times all candidates, unless that is sma
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -52,17 +52,13 @@ class Captioned:
     image_of: Ints
     number_of: Ints
 
-    def right(self) -> tuple["Right", "Right"]:
+    def right(self) -> tuple["RightByText", "RightByText"]:
         """Which texts are right for an image, and which images for a text. A text of another image
         is as right as one of the image's own that equals it."""
-        n, m = len(self.images), len(self.texts)
         pairs = np.unique(np.stack([self.image_of, self.number_of]), axis=1)  # of image and number
-        texts_of = Right.of(self.number_of, np.arange(m), self.number_of.max() + 1)
         images_of = Right.of(pairs[1], pairs[0], self.number_of.max() + 1)
-        of_image = Right.of(pairs[0], pairs[1], n)
-        return of_image.through(texts_of), Right.of(np.arange(m), self.number_of, m).through(
-            images_of
-        )
+        of_texts = RightByText(self.number_of, images_of, len(self.images))
+        return replace(of_texts, of_images=True), of_texts
 
 
 @dataclass(frozen=True)
@@ -99,6 +95,40 @@ class Right:
         inside = (candidates >= columns.start) & (candidates < columns.stop)
         mask[queries[inside], candidates[inside] - columns.start] = True
         return mask
+
+
+@dataclass(frozen=True)
+class RightByText:
+    """For each text the images that are right, or for each image the texts. The pairs are not held:
+    of n images with one and the same caption they would be n * n.
+
+    Attributes:
+      number_of: int64[m], of each text; equal texts have equal numbers.
+      images_of: of each number its images.
+      images: how many there are.
+      of_images: the queries are the images, and the candidates the texts.
+    """
+
+    number_of: Ints
+    images_of: Right
+    images: int
+    of_images: bool = False
+
+    def counts(self) -> Ints:
+        images = self.images_of.counts()
+        if not self.of_images:
+            return images[self.number_of]
+        texts = np.bincount(self.number_of, minlength=len(images))
+        counts = np.bincount(self.images_of.candidates, np.repeat(texts, images), self.images)
+        return counts.astype(np.int64)
+
+    def mask(self, rows: slice, columns: slice) -> npt.NDArray[np.bool_]:
+        """As `Right.mask`."""
+        texts, images = (columns, rows) if self.of_images else (rows, columns)
+        numbers, again = np.unique(self.number_of[texts], return_inverse=True)
+        each = Right.of(np.arange(len(numbers)), numbers, len(numbers)).through(self.images_of)
+        mask = each.mask(slice(0, len(numbers)), images)[again]
+        return mask.T if self.of_images else mask
 
 
 def retrieval_scores(
@@ -190,7 +220,9 @@ def both_ranks(pairs: Captioned) -> tuple[Ints, Ints]:
     )
 
 
-def ranks(queries: Rows, candidates: Rows, right: Right, left_out: Right | None = None) -> Ints:
+def ranks(
+    queries: Rows, candidates: Rows, right: Right | RightByText, left_out: Right | None = None
+) -> Ints:
     """int64[q]: as `both_ranks`, of one direction.
 
     Args:

@@ -41,55 +41,57 @@ _ERROR = {
 
 def openapi_document() -> dict[str, Any]:
     """By OpenAPI 3.1."""
-    picture = {"type": "object", "properties": {"picture": {"type": "string"}}}
-    upload = f"any bytes of a picture, at most {MAX_BYTES >> 20} MiB"
-    paths = {
-        "/api/search": {
-            "get": {
-                "operationId": "search",
-                "summary": f"The pictures nearest to the sum of up to {MOST_TERMS} terms.",
-                "parameters": [_parameter(name, text) for name, text in _MEANINGS.items()],
-                "responses": {"200": _json("results, the nearest first", _results())}
-                | _errors("400", "429", "503"),
-            }
-        },
-        "/api/pictures": {
-            "post": {
-                "operationId": "namePicture",
-                "summary": "A name for a picture, which is its embedding; the picture is not kept.",
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/octet-stream": {"schema": {"description": upload}}},
-                },
-                "responses": {"200": _json("its name", picture)}
-                | _errors("400", "408", "413", "415", "429", "503"),
-            }
-        },
-        "/api/index": {
-            "get": {
-                "operationId": "describeIndex",
-                "summary": "How many pictures there are, and how they are searched.",
-                "responses": {"200": _json("the index", {"type": "object"})} | _errors("429"),
-            }
-        },
-        "/thumbnails/{key}": {
-            "get": {
-                "operationId": "thumbnail",
-                "summary": "A picture of the index, drawn small.",
-                "parameters": [
-                    {"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}
-                ],
-                "responses": {
-                    "200": {"description": "the thumbnail", "content": {"image/webp": {}}}
-                }
-                | _errors("404"),
-            }
-        },
-    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "alignset search", "version": "1"},
-        "paths": paths,
+        "paths": {
+            "/api/search": {"get": _search()},
+            "/api/pictures": {"post": _name_picture()},
+            "/api/index": {
+                "get": {
+                    "operationId": "describeIndex",
+                    "summary": "How many pictures there are, and how they are searched.",
+                    "responses": {"200": _json("the index", {"type": "object"})} | _errors("429"),
+                }
+            },
+            "/thumbnails/{key}": {"get": _thumbnail()},
+        },
+    }
+
+
+def _search() -> dict[str, Any]:
+    return {
+        "operationId": "search",
+        "summary": f"The pictures nearest to the sum of up to {MOST_TERMS} terms.",
+        "parameters": [_parameter(name, text) for name, text in _MEANINGS.items()],
+        "responses": {"200": _json("results, the nearest first", _results())}
+        | _errors("400", "429", "503"),
+    }
+
+
+def _name_picture() -> dict[str, Any]:
+    upload = f"any bytes of a picture, at most {MAX_BYTES >> 20} MiB"
+    picture = {"type": "object", "properties": {"picture": {"type": "string"}}}
+    return {
+        "operationId": "namePicture",
+        "summary": "A name for a picture, which is its embedding; the picture is not kept.",
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"description": upload}}},
+        },
+        "responses": {"200": _json("its name", picture)}
+        | _errors("400", "408", "413", "415", "429", "503"),
+    }
+
+
+def _thumbnail() -> dict[str, Any]:
+    key = {"name": "key", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "operationId": "thumbnail",
+        "summary": "A picture of the index, drawn small.",
+        "parameters": [key],
+        "responses": {"200": {"description": "the thumbnail", "content": {"image/webp": {}}}}
+        | _errors("404"),
     }
 
 

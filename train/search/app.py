@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import faiss
 import numpy as np
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -38,9 +39,10 @@ _STATIC = {
     "/search.js": ("search.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_REMEMBERED = 256  # queries, up to 1 MB each where somebody scrolls to the end
+_REMEMBERED = 256  # queries; of captions of 100 letters up to 1 MB each, at 1,000 results
 _NO_TEXTS = np.empty((0, 0), np.float32)
 _UPLOAD_S = 30.0  # for the bytes of an upload to arrive
+MOST_HELD = 1 << 29  # bytes of uploads at once, which 512 connections could send 16 times
 _SAMPLE = 24  # pictures that are shown before there is a query
 # Results that are looked for at once: 48 are the first two pages, and of 100 rows; a query for
 # 200 takes three times as long.
@@ -59,6 +61,7 @@ class SearchApp:
         self.index, self.model, self.pool = index, model, pool
         self._results: OrderedDict[object, tuple[int, list[Result]]] = OrderedDict()
         self._lock = threading.Lock()
+        self._held = 0  # bytes of uploads
         self._sample = sample_of(index, _SAMPLE)
         # faiss would use all cores for one query, and queries that come together would wait.
         self._threads = ThreadPoolExecutor(
@@ -138,15 +141,30 @@ class SearchApp:
         if int(request.headers.get("content-length") or 0) > MAX_BYTES:
             raise _TooLarge
         try:
-            async with asyncio.timeout(_UPLOAD_S):
-                data = await _body(request)
+            image = await self._uploaded(request)
         except TimeoutError:
-            return _error(408, f"the picture did not come within {_UPLOAD_S:.0f} s")
-        if not data:
-            raise SettingsError("the picture is empty: send its file as the body")
-        image = await self.pool.decode(data)
+            return _error(408, f"the picture did not come within {_UPLOAD_S:.0f} s", close=True)
         vector = await self.model.image(image)
         return JSONResponse({"picture": picture_name(vector, self.index.document.digest)})
+
+    async def _uploaded(self, request: Request) -> Image.Image:
+        """Raises TimeoutError, or what `_told` tells of."""
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(_UPLOAD_S):
+                async for part in request.stream():
+                    size += len(part)
+                    self._held += len(part)
+                    if size > MAX_BYTES:
+                        raise _TooLarge
+                    if self._held > MOST_HELD:
+                        raise _TooMany
+                    parts.append(part)
+            if not size:
+                raise SettingsError("the picture is empty: send its file as the body")
+            return await self.pool.decode(b"".join(parts))
+        finally:
+            self._held -= size
 
     async def _thumbnail(self, request: Request) -> Response:
         row = self.index.row_of(request.path_params["key"])
@@ -170,6 +188,9 @@ class SearchApp:
                 return _error(415, str(error))
             except _TooLarge:
                 return _error(413, f"the picture has more than {MAX_BYTES >> 20} MiB", close=True)
+            except _TooMany:
+                why = "too many pictures come at once: try again"
+                return _error(503, why, close=True, retry_s=2)
             except Busy:
                 return _error(503, "the model is busy: try again", retry_s=2)
             except ClientDisconnect:
@@ -182,15 +203,8 @@ class _TooLarge(Exception):
     """An upload has more than MAX_BYTES."""
 
 
-async def _body(request: Request) -> bytes:
-    """Raises _TooLarge as soon as it is."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BYTES:
-            raise _TooLarge
-        parts.append(part)
-    return b"".join(parts)
+class _TooMany(Exception):
+    """All uploads have more than MOST_HELD."""
 
 
 def _shown(result: Result) -> dict[str, object]:

@@ -54,6 +54,28 @@ def test_an_image_with_several_captions():
     assert result["chance"]["text_to_image"]["R@1"] == 50.0
 
 
+def test_recalls_are_those_of_all_pairs_one_by_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("train.evaluate.retrieval._AT_ONCE", 12)
+    monkeypatch.setattr("train.evaluate.retrieval._WIDEST", 4)  # blocks of 3 queries, 4 candidates
+    rng = np.random.default_rng(5)
+    for _ in range(10):
+        n = int(rng.integers(12, 20))
+        captions = [[str(t) for t in rng.integers(0, 8, rng.integers(1, 4))] for _ in range(n)]
+        texts = [text for own in captions for text in own]
+        a, b = rng.normal(size=(n, 5)), rng.normal(size=(len(texts), 5))
+        right = np.array([[text in own for text in texts] for own in captions])
+        result = retrieval_scores(a, b, captions)
+        for way, scores, hits in (
+            ("image_to_text", a @ b.T, right),
+            ("text_to_image", b @ a.T, right.T),
+        ):
+            best = np.where(hits, scores, -np.inf).max(axis=1, keepdims=True)
+            before = ((scores >= best) & ~hits).sum(axis=1)
+            for k in (1, 5, 10):
+                assert result[way][f"R@{k}"] == pytest.approx(100 * (before < k).mean(), abs=1e-3)
+            assert result["chance"][way]["R@1"] == pytest.approx(100 * hits.mean(), abs=1e-3)
+
+
 def test_chance_is_of_each_direction():
     captions = [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g"]]
     chance = retrieval_scores(np.eye(6), np.eye(6)[[0, 0, 1, 2, 3, 4, 5]], captions)["chance"]

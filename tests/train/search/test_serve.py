@@ -5,6 +5,7 @@ import json
 import socket
 import struct
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -374,6 +375,27 @@ def test_an_upload_without_an_end_is_cut_off(site: str) -> None:
             head = connection.recv(1 << 16)
             assert not head or b" 413 " in head.partition(b"\r\n")[0]
     assert answer(f"{site}/api/search?text=red")[0] == 200
+
+
+def test_more_uploads_than_are_held_at_once_are_told_to_come_again(
+    site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = picture_bytes(drawn(COLOURS["red"], 5))
+    host, port = site.removeprefix("http://").split(":")
+    head = f"POST /api/pictures HTTP/1.1\r\nHost: {host}:{port}\r\n".encode()
+    monkeypatch.setattr("train.search.app.MOST_HELD", 2 * len(picture) - 1)
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % (len(picture) + 1) + picture)
+        for _ in range(600):  # until the server has the bytes of the first, which lacks its last
+            got, told = answer(f"{site}/api/pictures", data=picture, method="POST")
+            if got == 503:
+                break
+            time.sleep(0.1)
+        assert got == 503
+        assert "too many pictures" in told["error"]
+        connection.sendall(b"\0")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+    assert answer(f"{site}/api/pictures", data=picture, method="POST")[0] == 200
 
 
 QUERIES = {

@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
+import reprlib
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,17 +66,25 @@ def read_suite(path: Path, shared: dict[str, str]) -> list[Entry]:
     if not isinstance(entries, list) or not entries:
         raise SettingsError(f"{path} has no data sets: it must have {_FORM}")
     suite = [_entry(path, entry, shared) for entry in entries]
-    names = [entry.name for entry in suite]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise SettingsError(f"{path} has two sets called {twice!r}: give each a name of its own")
+    name, count = Counter(entry.name for entry in suite).most_common(1)[0]
+    if count > 1:
+        raise SettingsError(f"{path} has {count} sets called {name!r}: give each a name of its own")
     return suite
 
 
 def _entry(path: Path, entry: object, shared: dict[str, str]) -> Entry:
     if not isinstance(entry, dict) or not {"name", "task"} <= entry.keys():
-        raise SettingsError(f"{path}: each set must have a name and a task; got {entry!r:.80}")
-    given = {str(key): value for key, value in entry.items()}
+        # Not all of it: a YAML of 1 KB may name a list that is larger than memory.
+        raise SettingsError(
+            f"{path}: each set must have a name and a task; got {reprlib.repr(entry):.80}"
+        )
+    for key, value in entry.items():
+        if not isinstance(key, str) or isinstance(value, list | tuple | dict | set):
+            raise SettingsError(
+                f"{path}: {reprlib.repr(key):.80} must be a text and have one value: write the "
+                "flags of a task as its command has them"
+            )
+    given = dict(entry)
     name, task = str(given.pop("name")), str(given.pop("task"))
     published = str(given.pop("published", name))
     if task not in TASKS or task == "suite":

@@ -90,11 +90,20 @@ def test_one_that_fails_stops_no_other(suite: dict, tmp_path: Path, capsys):
         ({"sets": [{"name": "../a", "task": "words", "data": "x"}]}, "can't be the name of a file"),
         ({"sets": [{"name": "a", "task": "words"}]}, "a: the following arguments are required"),
         ({"sets": [{"name": "a", "task": "words", "data": "x", "k": 1}]}, "unrecognized"),
-        ({"sets": [{"name": "a", "task": "words", "data": "x"}] * 2}, "two sets called 'a'"),
+        ({"sets": [{"name": "a", "task": "words", "data": "x"}] * 2}, "2 sets called 'a'"),
     ],
 )
 def test_a_file_that_is_none_is_told_in_a_line(suite: object, says: str, tmp_path: Path, capsys):
     assert says in refused(capsys, "suite", *flags_of(tmp_path, suite))
+
+
+@pytest.mark.parametrize("entry", ["*l30", "{name: *l30, task: words, data: x}"])
+def test_a_list_that_is_larger_than_memory_is_not_written_out(entry: str, tmp_path: Path, capsys):
+    flags = flags_of(tmp_path, {})
+    lists = ["l0: &l0 [x]", *(f"l{n}: &l{n} [*l{n - 1}, *l{n - 1}]" for n in range(1, 31))]
+    lists.append(f"sets: [{entry}]")
+    (tmp_path / "suite.yaml").write_text("\n".join(lists))
+    assert "must" in refused(capsys, "suite", *flags)
 
 
 def test_what_is_no_yaml(tmp_path: Path, capsys):
