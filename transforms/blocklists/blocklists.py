@@ -202,21 +202,22 @@ class Blocklists:
                     return f"{compiled.name}:{kind}"
         return None
 
-    def of_file(self, sha256: bytes, body: bytes | None = None) -> str | None:
+    def of_file(self, sha256: bytes | None, body: bytes | None = None) -> str | None:
         """Which list a file is on, by its digests.
 
         Args:
+          sha256: None where it is not known, or was asked for before.
           body: its bytes, for the digests that are not given; None leaves these out.
         """
-        found = self._digests(sha256, body)
+        digests = self._digests(sha256, body)
         for compiled in self.lists:
-            for kind, digest in found.items():
+            for kind, digest in digests.items():
                 if _open(compiled).has_file(kind, digest):
                     return f"{compiled.name}:{kind}"
         return None
 
-    def _digests(self, sha256: bytes, body: bytes | None) -> Mapping[str, bytes]:
-        made = {k.SHA256: sha256} if self.have(k.SHA256) else {}
+    def _digests(self, sha256: bytes | None, body: bytes | None) -> Mapping[str, bytes]:
+        made = {k.SHA256: sha256} if sha256 and self.have(k.SHA256) else {}
         if body is not None:
             for kind in (k.MD5, k.SHA1):
                 if self.have(kind):

@@ -132,16 +132,20 @@ def _of_lines(source: BinaryIO, faults: Faults) -> Iterator[Entries]:
         else:
             left += rest
         if len(left) > _LONGEST_LINE:
-            _too_long(faults, done, left)
-            faults.check()
+            _refuse_long(pa.array([left.decode("utf-8", "replace")]), pa.array([done + 1]), faults)
     if left:
         yield from _of_kinds([left], done, faults)
 
 
-def _too_long(faults: Faults, done: int, line: bytes) -> None:
-    shown = line[:_SHOWN].decode("utf-8", "replace")
-    what = f"begins a line of more than {_LONGEST_LINE:,} bytes, which is no entry"
-    faults.add(pa.array([shown]), pa.array([done + 1]), what)
+def _refuse_long(values: pa.StringArray, places: pa.Int64Array, faults: Faults) -> None:
+    """Raises ListError where a value is longer than any entry, since what follows is none either.
+    One that has not ended yet is the last."""
+    if not len(values) or pc.max(pc.binary_length(values)).as_py() <= _LONGEST_LINE:
+        return
+    long = pc.greater(pc.binary_length(values), _LONGEST_LINE)
+    what = f"begins a {faults.unit} of more than {_LONGEST_LINE:,} bytes, which is no entry"
+    faults.add(values.filter(long), places.filter(long), what)
+    faults.check()
 
 
 def _of_kinds(lines: list[bytes], done: int, faults: Faults) -> Iterator[Entries]:
@@ -154,6 +158,7 @@ def _of_kinds(lines: list[bytes], done: int, faults: Faults) -> Iterator[Entries
     else:
         broken = np.zeros(len(lines), np.bool_)
     places = pa.array(np.arange(done + 1, done + 1 + len(lines)))
+    _refuse_long(text, places, faults)
     text = pc.utf8_trim_whitespace(text)
     passed = pc.or_(pc.equal(text, ""), pc.starts_with(text, "#")).to_numpy(zero_copy_only=False)
     broken &= ~passed

@@ -131,7 +131,7 @@ def _mark_plain(data, offsets, tables, spans, plain):  # type: ignore[no-untyped
 
 
 def targets(urls: pa.StringArray) -> Targets:
-    """The targets of URLs; 40 ns for one of the usual form, some us for others.
+    """The targets of URLs; those of the usual form are found by a kernel, others one by one.
 
     Args:
       urls: string[n], no nulls, valid UTF-8.

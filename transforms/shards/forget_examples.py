@@ -9,7 +9,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from transforms.columns.records import RECORDS, Top, decode_record, encode_record
+from transforms.columns.records import MOST_BYTES, RECORDS, Top, decode_record, encode_record
 from transforms.columns.rejects import REJECTED
 from transforms.storage.files import exists, open_to_read, write_atomically
 from transforms.storage.matching import match
@@ -41,7 +41,7 @@ def forget_examples(out: str, find: FindTaken) -> int:
 
 def _forget(path: str, find: FindTaken) -> bool:
     with open_to_read(path) as source:
-        record = decode_record(source.read(), path)
+        record = decode_record(source.read(MOST_BYTES + 1), path)
     rows = [(e.key, e.url, e.caption, e.reason) for e in record.examples]
     taken = [why is not None for why in find(_rows(rows)).to_pylist()]
     tops = {name: _left(top, name, find) for name, top in record.tops.items()}
@@ -53,8 +53,9 @@ def _forget(path: str, find: FindTaken) -> bool:
             bodies = bytearray(source.read())
         for example, is_taken in zip(record.examples, taken, strict=True):
             if is_taken and example.picture:
-                at, size = example.picture  # the others stay where they are said to be
-                bodies[at : at + size] = bytes(size)
+                place = slice(example.picture[0], sum(example.picture))
+                size = len(bodies[place])  # never more than there is, whatever the record says
+                bodies[place] = bytes(size)  # the others stay where they are said to be
         write_atomically(pictures, lambda sink: sink.write(bodies))
     left = [e for e, is_taken in zip(record.examples, taken, strict=True) if not is_taken]
     encoded = encode_record(dataclasses.replace(record, examples=left, tops=tops))

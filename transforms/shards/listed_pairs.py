@@ -117,7 +117,7 @@ def _by_images(
 
 
 def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
-    if original and (detail := lists.of_file(bytes(32), body)):
+    if original and (detail := lists.of_file(None, body)):
         return detail
     image = examine(body, in_full=True)
     if not isinstance(image, Image):

@@ -89,6 +89,9 @@ def test_files(lists: Blocklists) -> None:
     assert lists.of_file(hashlib.sha256(b"m").digest()) is None  # whose bytes are not there
     assert lists.of_file(bytes(32)) == "second.txt:sha256"
     assert lists.of_file(bytes(31) + b"\1") is None
+    # A list with the digest of nothing but zeros does not take what has no digest.
+    assert lists.of_file(None, b"y") is None
+    assert lists.of_file(b"", b"y") is None
 
 
 def test_pictures(lists: Blocklists) -> None:

@@ -76,6 +76,7 @@ def test_parquet_of_strings_bytes_numbers_and_nulls(tmp_path: Path) -> None:
         (b"host:a\nhost:\n", "line 2: '' has nothing behind host:"),
         (b"host:\xff\xfe\n", "line 1: 'host:\ufffd\ufffd' is no UTF-8"),
         (b"host:" + b"a" * 70_000, "begins a line of more than 65,536 bytes"),
+        (b"host:a\nurl:b/" + b"a" * 70_000 + b"\nhost:b\n", "line 2: 'url:b/"),
         (bytes(200_000), "begins a line of more than"),
     ],
 )
