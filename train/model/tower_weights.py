@@ -191,13 +191,13 @@ def _check_alike(
 ) -> None:
     """Raises SettingsError where weights are of other sizes than a tower, or compute otherwise."""
     for name, ours in tower.state_dict().items():
-        theirs = tuple(state[name].shape) if name in state else "nothing"
-        if theirs != tuple(ours.shape):
-            raise _other(kind, size, theirs, tuple(ours.shape), name)
+        shape = tuple(state[name].shape) if name in state else "nothing"
+        if shape != tuple(ours.shape):
+            raise _other(kind, size, shape, tuple(ours.shape), name)
     for name in _COMPUTED[kind] if config else ():
-        both = [_meant(getattr(of, name)) for of in (config, tower.config)]
-        if both[0] != both[1]:
-            raise _other(kind, size, *both, name)
+        theirs, own = (_meant(getattr(of, name)) for of in (config, tower.config))
+        if theirs != own:
+            raise _other(kind, size, theirs, own, name)
 
 
 def _meant(value: object) -> object:
