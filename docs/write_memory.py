@@ -42,6 +42,7 @@ The sum of these, 5 % for what lies between tensors, and 2 GiB for CUDA and cuDN
   r² + o r²` values. A layer of the text tower with the width `h` keeps `44 h` bytes of each token
   in bfloat16, and `70 h` in float32, of `--max_tokens` tokens. With `--checkpoint_activations` each
   block keeps its input, and one block all.
+- **A frozen tower** (`--freeze`) has its weights alone, 4 bytes a parameter, and keeps nothing.
 - **Working memory**: three float32 copies of the image tower's largest map, in BatchNorm.
 - **Batch**: float32 scores of 512 rows with all pairs, six times (24 bytes for each of 512 x
   `--batch_size`), and the embeddings of all pairs and their gradients.

@@ -121,7 +121,9 @@ def _run(arguments: list[str], name: str) -> int:
             from train.model.pretrained import check_pretrained
 
             check_pretrained(settings.start_from)
-        elif settings.image_weights or settings.text_weights or settings.tokenizer:
+        elif not finished and (
+            settings.image_weights or settings.text_weights or settings.tokenizer
+        ):
             from train.model.tower_weights import check_tower_weights
 
             check_tower_weights(settings)

@@ -1,16 +1,18 @@
 """The training loop: read it top to bottom."""
 
 import sys
+from collections.abc import Generator, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from train.data.ahead import ahead
-from train.data.batches import TrainingData
+from train.data.batches import Batch, TrainingData
 from train.data.find_shards import ShardSet
-from train.data.inputs import to_inputs
+from train.data.inputs import Inputs, to_inputs
 from train.data.position import Position
 from train.errors import SettingsError
 from train.evaluate.validation import HeldOut, Validation
@@ -49,25 +51,15 @@ def train(
     device = find_device(settings.device)
     prepare_device(device, settings.precision)
     indexes = read_shards(settings, sets, run)
-    align, tokenizer = start_model(settings, run)
-    kernels = kernels_of(device.type, compiled=settings.compile)
-    share = settings.batch_size // count
-    model = DualEncoder(align, settings, batch_size=share, kernels=kernels)
-    model.to(device).to(memory_format=torch.channels_last).train()
+    model, tokenizer = _make_model(settings, run, device)
     optimizer = make_optimizer(model, settings)
     start, position, skipped = _resume(run, settings, model, optimizer)
     guard = GuardedStep(model, optimizer, settings, skipped=skipped)
-    if settings.compile:
-        compile_towers(model.align)
     replica = processes.replicate(model)
-
     data = TrainingData(sets, settings, rank, count, indexes)
-    gpu = torch.cuda.current_device() if device.type == "cuda" else None
-    prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu)
-    inputs = ahead(data.batches(position), 1, prepare)
+    inputs = _inputs_ahead(data.batches(position), tokenizer, settings, device)
     progress = Progress(run, settings, start=start, steps=settings.steps, quiet=rank > 0)
     validation = Validation(run, settings, tokenizer, held_out, progress)
-
     keep = settings.keep_checkpoints
     with StopRequest() as stop, CheckpointWriter(run / "checkpoints", keep) as writer:
         for step in range(start + 1, settings.steps + 1):
@@ -80,19 +72,14 @@ def train(
             stopped = stop.after_step()
             saved = step == settings.steps or step % settings.checkpoint_every == 0
             validated = validation.due(step)
-            rest = {
-                "learning_rate": learning_rate(step, settings),
-                "epoch": output.inputs.position.epoch,
-                **output.inputs.position.counts(),
-            }
             # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
             measured = partial(measure, step, output, model, guard)
-            progress.step(step, measured, rest, check=saved or validated)
+            course = _course(step, settings, output)
+            progress.step(step, measured, course, check=saved or validated)
             progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
             if validated:  # before the checkpoint: what that has is not done again
                 validation.after(step, model)
-            # Not of a step that was left out, or its weights might be what is wrong.
-            if (saved or stopped) and not guard.left_out:
+            if (saved or stopped) and not guard.left_out:  # whose weights might be what is wrong
                 _save(writer, model, optimizer, guard, output, step, averaged=saved)
             if stopped:
                 writer.wait()
@@ -100,10 +87,53 @@ def train(
 
     progress.close()
     if rank == 0:
-        card = partial(write_card, run=run, settings=settings, sets=sets)
-        for folder in (run, *run.glob("model-best")):
-            card(folder)
-        export_model(model, tokenizer, settings, run / "model", card)  # the run has ended with it
+        _finish(model, tokenizer, settings, sets, run)
+
+
+def _make_model(
+    settings: Settings, run: Path, device: torch.device
+) -> tuple[DualEncoder, PreTrainedTokenizerFast]:
+    """As it is before the first step, on the device, and the run's tokenizer."""
+    align, tokenizer = start_model(settings, run)
+    kernels = kernels_of(device.type, compiled=settings.compile)
+    share = settings.batch_size // processes.count()
+    model = DualEncoder(align, settings, batch_size=share, kernels=kernels)
+    model.to(device).to(memory_format=torch.channels_last).train()
+    if settings.compile:
+        compile_towers(model.align)
+    return model, tokenizer
+
+
+def _inputs_ahead(
+    batches: Generator[Batch, None, None],
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Settings,
+    device: torch.device,
+) -> Iterator[Inputs]:
+    """Micro-batches, of which a thread makes the next."""
+    gpu = torch.cuda.current_device() if device.type == "cuda" else None
+    return ahead(batches, 1, partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu))
+
+
+def _course(step: int, settings: Settings, output: StepOutput) -> dict[str, float]:
+    """Where a step is in the run: its learning rate, and how far the data has come."""
+    position = output.inputs.position
+    rate = learning_rate(step, settings)
+    return {"learning_rate": rate, "epoch": position.epoch, **position.counts()}
+
+
+def _finish(
+    model: DualEncoder,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Settings,
+    sets: list[ShardSet],
+    run: Path,
+) -> None:
+    """Writes the cards, and then the model, with which the run has ended."""
+    card = partial(write_card, run=run, settings=settings, sets=sets)
+    for folder in (run, *run.glob("model-best")):
+        card(folder)
+    export_model(model, tokenizer, settings, run / "model", card)
 
 
 def _resume(

@@ -41,9 +41,10 @@ def memory_needed(settings: Settings, processes: int, device: str = "cuda") -> M
     """Bytes that each of so many processes needs for one step.
 
     - State: a float32 weight, its gradient and two averages, 16 bytes a parameter; 4 more while
-      LAMB has the moves of all, or while the towers have their weights in bfloat16.
+      LAMB has the moves of all, or while the towers have their weights in bfloat16. Of a frozen
+      tower the weight alone.
     - Activations: what each layer keeps for the way back, of a micro-batch. Where they are computed
-      twice, the inputs of all blocks and what the largest block keeps.
+      twice, the inputs of all blocks and what the largest block keeps. A frozen tower keeps none.
     - Working memory: float32 copies of the largest map in BatchNorm, three at a time.
     - Batch: scores of 512 rows with all pairs, and the embeddings of all pairs.
 
@@ -58,15 +59,20 @@ def memory_needed(settings: Settings, processes: int, device: str = "cuda") -> M
     width = 2 if settings.precision == "bf16" else 4
     texts = _text_bytes(text_tower, settings, width)
     share, d = settings.batch_size // processes, pooled_width(IMAGE_TOWERS[settings.image_tower])
-    # The linear layer behind the text tower is d x its width.
-    parameters = d * (text_tower.config.hidden_size + 1) + sum(
-        parameter.numel() for tower in (image_tower, text_tower) for parameter in tower.parameters()
-    )
+    # The linear layer behind the text tower is d x its width, and trained with either.
+    trained, frozen = d * (text_tower.config.hidden_size + 1), 0
+    for name, tower in (("image", image_tower), ("text", text_tower)):
+        parameters = sum(parameter.numel() for parameter in tower.parameters())
+        if settings.freeze == name:
+            frozen += parameters
+        else:
+            trained += parameters
+    activations = {"image": width * images, "text": texts} | {settings.freeze: 0}
     scores = 6 * min(ROWS_AT_ONCE, share) * settings.batch_size
     embeddings = 2 * d * (4 * share + 3 * settings.batch_size)
     return Memory(
-        state=5 * _FLOAT * parameters,
-        activations=pairs * (width * images + texts),
+        state=_FLOAT * (5 * trained + frozen),
+        activations=pairs * sum(activations.values()),
         working=pairs * 3 * _FLOAT * largest,
         batch=_FLOAT * (scores + embeddings),
         own=_OWN[device],

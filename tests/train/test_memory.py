@@ -51,10 +51,9 @@ def kept(model: DualEncoder, settings: Settings, pairs: int) -> int:
     return sum(storage.nbytes() for storage in memory.values())
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_activations_are_those_that_torch_keeps(precision: str, monkeypatch):
-    settings = replace(B0_MINI, precision=precision, text_buckets=1)
-    with FakeTensorMode():
+def kept_of_a_pair(settings: Settings, monkeypatch) -> float:
+    """Bytes, less what does not grow with the pairs, as the weights in bfloat16."""
+    with FakeTensorMode(), monkeypatch.context() as patched:
         torch.set_default_device("cuda")
         try:
             align = new_align(settings, settings.vocabulary_size)
@@ -62,19 +61,39 @@ def test_activations_are_those_that_torch_keeps(precision: str, monkeypatch):
         finally:
             torch.set_default_device(None)
         for name in ("is_available", "is_bf16_supported"):  # or there is no autocast
-            monkeypatch.setattr(torch.cuda, name, lambda *_: True)
-        # Less what does not grow with the pairs, as the weights in bfloat16.
-        a_pair = (kept(model, settings, 48) - kept(model, settings, 32)) / 16
-    computed = memory_needed(settings, 1).activations / 64
-    assert computed == pytest.approx(a_pair, rel=0.06)
+            patched.setattr(torch.cuda, name, lambda *_: True)
+        return (kept(model, settings, 48) - kept(model, settings, 32)) / 16
 
 
-def test_state_is_twenty_bytes_a_parameter():
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_activations_are_those_that_torch_keeps(precision: str, monkeypatch):
+    settings = replace(B0_MINI, precision=precision, text_buckets=1)
+    computed, of_torch = {}, {}
+    for freeze in ("", "image"):
+        frozen = replace(settings, freeze=freeze)
+        computed[freeze] = memory_needed(frozen, 1).activations / 64
+        of_torch[freeze] = kept_of_a_pair(frozen, monkeypatch)
+    assert computed[""] == pytest.approx(of_torch[""], rel=0.06)
+    # What is left is not compared: without a GPU torch keeps the weights of attention, too.
+    saved = computed[""] - computed["image"]
+    assert saved == pytest.approx(of_torch[""] - of_torch["image"], rel=0.03)
+
+
+def test_state_is_twenty_bytes_a_trained_parameter():
     with torch.device("meta"):
         align = new_align(B0_MINI, B0_MINI.vocabulary_size)
     parameters = sum(parameter.numel() for parameter in align.parameters())
     temperature = 1
     assert memory_needed(B0_MINI, 1).state == 20 * (parameters - temperature)
+    activations = 0
+    for freeze, tower in (("image", align.vision_model), ("text", align.text_model)):
+        frozen = sum(parameter.numel() for parameter in tower.parameters())
+        trained = parameters - temperature - frozen
+        memory = memory_needed(replace(B0_MINI, freeze=freeze), 1)
+        assert memory.state == 20 * trained + 4 * frozen
+        assert memory.activations > 0
+        activations += memory.activations
+    assert activations == memory_needed(B0_MINI, 1).activations
 
 
 def test_more_at_once_and_more_pairs_take_more_and_computing_twice_takes_less():

@@ -1,25 +1,28 @@
 """Towers that somebody has trained by themselves: an EfficientNet, a BERT, a BERT's tokenizer."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn import Module
 
 # Its stubs lack this one of its names.
 from transformers import (
     AlignModel,
     BertModel,
+    EfficientNetImageProcessor,
     EfficientNetModel,
     PretrainedConfig,
     PreTrainedTokenizerFast,
 )
+from transformers.activations import ACT2FN
 
 from train.errors import SettingsError
+from train.model.dual_encoder import MEAN, STD, new_align
 from train.model.tokenizer import load_tokenizer
 from train.settings import Settings
 
@@ -30,14 +33,21 @@ _KINDS = {
 }
 
 _EPSILON = 1e-3  # of BatchNorm, in EfficientNet's own code
+# What a config says of a tower that the shapes of its weights don't tell. EfficientNet's padding is
+# left out: it follows from the size of the images.
+_COMPUTED = {
+    "image": ("strides", "hidden_act", "batch_norm_eps"),
+    "text": ("num_attention_heads", "hidden_act", "layer_norm_eps"),
+}
 
 
 @contextmanager
 def _one_line(flag: str, name: str) -> Iterator[None]:
     try:
         yield
-    # What transformers, timm, their hub (HTTP among it) and files that are cut raise.
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except SettingsError:
+        raise
+    except Exception as error:  # transformers, timm, their hub and files that are cut raise many
         reason = str(error).strip().partition("\n")[0]
         raise SettingsError(
             f"--{flag}={name}: it cannot be loaded ({reason:.200}): name a folder, or a published "
@@ -46,13 +56,18 @@ def _one_line(flag: str, name: str) -> Iterator[None]:
 
 
 def check_tower_weights(settings: Settings) -> None:
-    """Raises SettingsError where what is named is no such model, by the little its config takes."""
+    """Raises SettingsError where what is named is no such model, or does not fit the towers."""
     for flag, kind in (("image_weights", "efficientnet"), ("text_weights", "bert")):
         name = getattr(settings, flag)
         if name and (found := _kind(flag, name)) != kind:
             raise SettingsError(f"--{flag}={name} is of type {found}: name {_KINDS[flag]}")
-    if settings.tokenizer:
-        load_own_tokenizer(settings.tokenizer, settings.max_tokens)
+    pieces = 1  # which are compared only where a BERT brings them
+    if brought := settings.tokenizer or settings.text_weights:
+        pieces = len(load_own_tokenizer(brought, settings.max_tokens))
+    with torch.device("meta"):  # shapes alone, without memory
+        align = new_align(settings, pieces)
+    for _ in _states(align, settings):
+        pass
 
 
 def _kind(flag: str, name: str) -> str:
@@ -61,8 +76,9 @@ def _kind(flag: str, name: str) -> str:
         return "efficientnet" if "efficientnet" in name else "unknown"  # a name of timm's
     with _one_line(flag, name):
         config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
-    architecture = config.get("architecture", "")  # as timm calls it
-    return str(config.get("model_type") or architecture.partition("_b")[0].removeprefix("tf_"))
+    if architecture := config.get("architecture"):  # timm's, whatever transformers wraps it into
+        return str(architecture).partition("_b")[0].removeprefix("tf_")
+    return str(config.get("model_type"))
 
 
 def load_own_tokenizer(name: str, max_tokens: int) -> PreTrainedTokenizerFast:
@@ -91,20 +107,37 @@ def load_towers(align: AlignModel, settings: Settings) -> None:
     Raises:
       SettingsError: they can't be had, or are of other sizes than the towers.
     """
+    for tower, state in _states(align, settings):
+        tower.load_state_dict(state)
+
+
+def _states(align: AlignModel, settings: Settings) -> Iterator[tuple[Module, dict[str, Tensor]]]:
+    """Each tower that begins as another's, with its weights by our names."""
     if name := settings.image_weights:
+        tower = align.vision_model
         with _one_line("image_weights", name):
-            state = _image_state(name, align.vision_model.state_dict())
-        _put(align.vision_model, state, "image_weights", settings.image_tower)
+            state, config = _image_state(name, settings.freeze == "image", tower)
+        _check_alike("image", settings.image_tower, tower, state, config)
+        yield tower, state
     if name := settings.text_weights:
         with _one_line("text_weights", name):
             local = Path(name).is_dir()
             bert = BertModel.from_pretrained(name, local_files_only=local, dtype="float32")
         state = bert.state_dict()
-        _put(align.text_model, state, "text_weights", settings.text_tower)
+        _check_alike("text", settings.text_tower, align.text_model, state, bert.config)
+        yield align.text_model, state
 
 
-def _image_state(name: str, ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """By our names; what lies behind the last block is left out, since ALIGN has none of it."""
+def _image_state(
+    name: str, frozen: bool, tower: Module
+) -> tuple[dict[str, Tensor], PretrainedConfig | None]:
+    """By our names, with the config of one of transformers; what lies behind the last block is
+    left out, since ALIGN has none of it.
+
+    Args:
+      frozen: whether its pixels have to be ours, since it can't get used to them.
+    """
+    ours = tower.state_dict()
     folder = Path(name)
     config: dict[str, Any] = {}
     if (folder / "config.json").exists():
@@ -113,14 +146,30 @@ def _image_state(name: str, ours: dict[str, Tensor]) -> dict[str, Tensor]:
         loaded: Any = EfficientNetModel.from_pretrained(
             name, local_files_only=folder.is_dir(), dtype="float32"
         )
-        return {name: value for name, value in loaded.state_dict().items() if name in ours}
+        if frozen and (not folder.is_dir() or (folder / "preprocessor_config.json").exists()):
+            images = EfficientNetImageProcessor.from_pretrained(
+                name, local_files_only=folder.is_dir()
+            )
+            _check_pixels(name, images.image_mean, images.image_std)
+        return {k: value for k, value in loaded.state_dict().items() if k in ours}, loaded.config
     import timm  # here, because it takes 5 s to import
 
     place = f"local-dir:{name}" if folder.is_dir() else f"hf-hub:{name}" if "/" in name else name
     # Its modules stand in the same order, under other names.
-    model = timm.create_model(place, pretrained=True)
+    model: Any = timm.create_model(place, pretrained=True)
     _check_computes_alike(name, model)
-    return dict(zip(ours, model.state_dict().values(), strict=False))
+    if frozen:
+        _check_pixels(name, model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
+    return dict(zip(ours, model.state_dict().values(), strict=False)), None
+
+
+def _check_pixels(name: str, mean: Collection[float], std: Collection[float]) -> None:
+    if (tuple(mean), tuple(std)) != (MEAN, STD):
+        raise SettingsError(
+            f"--image_weights={name} was trained on pixels of mean {list(mean)} and deviation "
+            f"{list(std)}, and gets them in [-1, 1]: leave out --freeze=image, so that it can get "
+            "used to them, or name one that was trained on such"
+        )
 
 
 def _check_computes_alike(name: str, model: Any) -> None:
@@ -133,13 +182,33 @@ def _check_computes_alike(name: str, model: Any) -> None:
         )
 
 
-def _put(tower: torch.nn.Module, state: dict[str, Tensor], flag: str, size: str) -> None:
-    kind = flag.partition("_")[0]
+def _check_alike(
+    kind: str,
+    size: str,
+    tower: Module,
+    state: dict[str, Tensor],
+    config: PretrainedConfig | None,
+) -> None:
+    """Raises SettingsError where weights are of other sizes than a tower, or compute otherwise."""
     for name, ours in tower.state_dict().items():
-        theirs = tuple(state[name].shape) if name in state else "nothing"
-        if theirs != tuple(ours.shape):
-            raise SettingsError(
-                f"--{flag} has {theirs} where the {kind} tower {size} has {tuple(ours.shape)} "
-                f"({name}): name the --{kind}_tower that it is of"
-            )
-    tower.load_state_dict({name: state[name] for name in tower.state_dict()})
+        shape = tuple(state[name].shape) if name in state else "nothing"
+        if shape != tuple(ours.shape):
+            raise _other(kind, size, shape, tuple(ours.shape), name)
+    for name in _COMPUTED[kind] if config else ():
+        theirs, own = (_meant(getattr(of, name)) for of in (config, tower.config))
+        if theirs != own:
+            raise _other(kind, size, theirs, own, name)
+
+
+def _meant(value: object) -> object:
+    """What a config's value stands for: functions may have two names."""
+    if isinstance(value, str) and value in ACT2FN:
+        return type(ACT2FN[value]).__name__.removesuffix("Activation")
+    return value
+
+
+def _other(kind: str, size: str, theirs: object, ours: object, name: str) -> SettingsError:
+    return SettingsError(
+        f"--{kind}_weights has {theirs} where the {kind} tower {size} has {ours} "
+        f"({name}): name the --{kind}_tower that it is of"
+    )

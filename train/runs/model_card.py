@@ -3,17 +3,19 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from train.data.find_shards import ShardSet
+from train.data.shard_streams import PIPE
 from train.runs.curve import Points, draw_curve, read_points
 from train.settings import Settings
 
 CURVE = "curve.png"
 _MOST_BYTES = 1 << 26  # of a manifest: that of 500,000 shards
 _LONGEST_CELL = 200  # characters
+_Manifest = tuple[str, dict[str, Any]]  # its SHA-256, and what it says
 _BEGIN = """\
 ---
 library_name: transformers
@@ -52,7 +54,7 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
     Args:
       folder: of a model, or of the run.
       run: the run's folder, whose metrics are told.
-      sets: what it was trained on. The manifest of a set that lies on this machine is looked for.
+      sets: what it was trained on. The manifests of shards that lie on this machine are looked for.
     """
     loss, recall = read_points(run / "metrics.jsonl")
     title = f"ALIGN, EfficientNet {settings.image_tower} and BERT {settings.text_tower}"
@@ -69,35 +71,58 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
 def _data(sets: list[ShardSet]) -> Iterator[str]:
     yield "\n## Data\n"
     for shard_set in sets:
-        first = shard_set.shards[0]
-        number = len(shard_set.shards)
-        shards = "shard" if number == 1 else "shards"
         weight = f", weight {shard_set.weight:g}" if len(sets) > 1 else ""
-        yield f"\n{number:,} {shards}, the first of which is `{_cell(Path(first).name)}`{weight}.\n"
-        manifest = _manifest(first)
+        for of_folder, manifest in _by_manifest(shard_set.shards):
+            shards = "shard" if len(of_folder) == 1 else "shards"
+            first = _cell(Path(of_folder[0]).name)
+            yield f"\n{len(of_folder):,} {shards}, the first of which is `{first}`{weight}.\n"
+            if manifest is None:
+                yield "No manifest of these pairs is at hand.\n"
+                continue
+            digest, document = manifest
+            yield (
+                f"Their set's `manifest.json` has the SHA-256 `{digest}`; the set's own card has "
+                "more.\n"
+            )
+            yield from _table(_told(document))
+
+
+def _by_manifest(shards: Iterable[str]) -> Iterator[tuple[list[str], _Manifest | None]]:
+    """The shards of each folder that a manifest tells of, and then all others together."""
+    folders: dict[Path, list[str]] = {}
+    others: list[str] = []
+    for shard in shards:
+        if shard.startswith(PIPE) or "://" in shard:
+            others.append(shard)
+        else:
+            folders.setdefault(Path(shard).absolute().parent, []).append(shard)
+    for of_folder in folders.values():
+        manifest = _manifest(Path(of_folder[0]).absolute())
         if manifest is None:
-            yield "No manifest of these pairs is at hand.\n"
-            continue
-        path, digest, document = manifest
-        yield (
-            f"Their set's `{path.name}` has the SHA-256 `{digest}`; the set's own card has more.\n"
-        )
-        yield from _table(_told(document))
+            others += of_folder
+        else:
+            yield of_folder, manifest
+    if others:
+        yield others, None
 
 
-def _manifest(shard: str) -> tuple[Path, str, dict[str, Any]] | None:
-    """That of the set that a shard is of: beside its folder."""
-    path = Path(shard).parent.parent / "manifest.json"
+def _manifest(shard: Path) -> _Manifest | None:
+    """That of the set that a shard is of: beside its folder, and with its SHA-256 in it, since any
+    file may have this name."""
+    path = shard.parent.parent / "manifest.json"
     try:
-        if "://" in shard or path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > _MOST_BYTES:
             return None
         data = path.read_bytes()
         document = json.loads(data)
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict):
-        return None
-    return path, hashlib.sha256(data).hexdigest(), document
+        entries = [document.get(part, {}).get(shard.stem) for part in ("shards", "holdout")]
+        with open(shard, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest not in [entry["sha256"] for entry in entries if entry]:
+            return None
+    except (OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        return None  # it is not there, or no manifest
+    return hashlib.sha256(data).hexdigest(), document
 
 
 def _told(document: dict[str, Any]) -> Iterator[tuple[str, object]]:

@@ -38,7 +38,22 @@ def open_run(
     Raises:
       SettingsError: it holds another run, or something that is no run.
     """
-    config: dict[str, Any] = {
+    config, path = _config(settings, sets, models), run / "config.json"
+    if path.exists():
+        _check_same(run, settings, config)
+        return
+    # A kill, or a full disk, may have left the start of a config.
+    if run.exists() and (not run.is_dir() or {*run.iterdir()} - {_aside(path)}):
+        raise SettingsError(f"{run} holds something else than a run: name a new --run")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        _write_config(path, config)
+    except OSError as error:
+        raise SettingsError(f"{run} cannot be made ({error}): name another --run") from error
+
+
+def _config(settings: AnySettings, sets: list[ShardSet], models: Iterable[str]) -> dict[str, Any]:
+    return {
         "settings": dataclasses.asdict(settings),
         "sets": _identities(sets),
         "weights": [
@@ -49,17 +64,14 @@ def open_run(
         ],
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
+
+
+def _write_config(path: Path, config: dict[str, Any]) -> None:
+    write_whole(path, json.dumps(config, indent=2) + "\n")
+
+
+def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> None:
     path = run / "config.json"
-    if not path.exists():
-        # A kill, or a full disk, may have left the start of a config.
-        if run.exists() and (not run.is_dir() or {*run.iterdir()} - {_aside(path)}):
-            raise SettingsError(f"{run} holds something else than a run: name a new --run")
-        try:
-            run.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(config, indent=2) + "\n")
-        except OSError as error:
-            raise SettingsError(f"{run} cannot be made ({error}): name another --run") from error
-        return
     try:
         before = json.loads(path.read_text())
         differing = _differences(before["settings"], settings, told=False)
@@ -81,7 +93,7 @@ def open_run(
         print(f"{run} goes on with other settings: {'; '.join(changed)}", file=sys.stderr)
         if more:
             shutil.rmtree(run / "model", ignore_errors=True)  # before it is one of so many steps
-        write_whole(path, json.dumps(config, indent=2) + "\n")
+        _write_config(path, config)
 
 
 def has_ended(run: Path, steps: int) -> bool:

@@ -1,6 +1,7 @@
 """Towers that begin as others' models, made on the spot; towers that are not trained."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.support.train_shards import colour_shards
 from train.__main__ import main
 from train.errors import SettingsError
 from train.model.dual_encoder import new_align, text_config, vision_config
-from train.model.tower_weights import load_towers
+from train.model.tower_weights import check_tower_weights, load_towers
 from train.step import step_gradients
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
@@ -160,6 +161,8 @@ def test_a_tokenizer_of_ones_own(bert: Path, shards: Path, tmp_path: Path):
         (["--tokenizer={efficientnet}"], "it holds no tokenizer"),
         (["--text_weights={bert}", "--vocabulary_size=9"], "is what --text_weights brings"),
         (["--freeze=both"], "freeze must be"),
+        (["--image_weights={efficientnet}", "--image_tower=b0"], "where the image tower b0 has"),
+        (["--text_weights={bert}", "--text_tower=mini"], "where the text tower mini has"),
     ],
 )
 def test_what_is_no_such_model_is_refused(
@@ -182,3 +185,61 @@ def test_other_sizes_are_refused(efficientnet: Path, bert: Path):
         settings = replace(SETTINGS, **tower, **{flag: str(at)})
         with pytest.raises(SettingsError, match=f"--{flag} has .* where the {flag[:4]}"):
             load_towers(new_align(settings, len(small_tokenizer())), settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed"),
+    [
+        ("text", {"num_attention_heads": 4}),
+        ("text", {"hidden_act": "relu"}),
+        ("text", {"layer_norm_eps": 1e-5}),
+        ("image", {"strides": [2, 2, 1, 2]}),
+        ("image", {"hidden_act": "relu"}),
+        ("image", {"batch_norm_eps": 1e-5}),
+        ("text", {"hidden_act": "none such"}),
+        ("image", {"hidden_act": "silu"}),  # as swish is called, too
+    ],
+)
+def test_weights_that_compute_otherwise_are_refused(
+    kind: str, changed: dict, efficientnet: Path, bert: Path, tmp_path: Path
+):
+    at = shutil.copytree(efficientnet if kind == "image" else bert, tmp_path / "other")
+    config = json.loads((at / "config.json").read_text())
+    (at / "config.json").write_text(json.dumps(config | changed))
+    settings = replace(SETTINGS, **{f"{kind}_weights": str(at)})
+    align = new_align(settings, len(small_tokenizer()))
+    if "silu" in changed.values():
+        load_towers(align, settings)
+        return
+    says = rf"--{kind}_weights has .*\({next(iter(changed))}\)"
+    if "none such" in changed.values():
+        says = "it cannot be loaded"
+    with pytest.raises(SettingsError, match=says):
+        load_towers(align, settings)
+
+
+@pytest.mark.parametrize("library", ["transformers", "timm"])
+@pytest.mark.parametrize("mean", [0.5, 0.485])
+def test_a_frozen_tower_gets_the_pixels_that_it_knows(
+    library: str, mean: float, efficientnet: Path, tmp_path: Path
+):
+    pixels = {"mean": [mean] * 3, "std": [0.5] * 3}
+    at, tower = tmp_path / "other", "tiny"
+    if library == "transformers":
+        shutil.copytree(efficientnet, at)
+        processor = {f"image_{name}": value for name, value in pixels.items()}
+        (at / "preprocessor_config.json").write_text(json.dumps(processor))
+    else:
+        at.mkdir()
+        tower = "b0"
+        theirs = timm.create_model("tf_efficientnet_b0", pretrained=False, num_classes=3)
+        save_file(theirs.state_dict(), at / "model.safetensors")
+        config = {"architecture": "tf_efficientnet_b0", "num_classes": 3, "pretrained_cfg": pixels}
+        (at / "config.json").write_text(json.dumps(config))
+    settings = replace(SETTINGS, image_tower=tower, image_weights=str(at))
+    check_tower_weights(settings)
+    if mean == 0.5:
+        check_tower_weights(replace(settings, freeze="image"))
+        return
+    with pytest.raises(SettingsError, match="leave out --freeze=image"):
+        check_tower_weights(replace(settings, freeze="image"))

@@ -20,16 +20,28 @@ METRICS = [
 ]
 
 
-def made(tmp_path: Path, manifest: object = None, metrics: list | None = None) -> tuple:
-    run, out = tmp_path / "run", tmp_path / "OUT"
-    for folder in (run, out / "shards"):
-        folder.mkdir(parents=True)
+def made_set(out: Path, manifest: object = None) -> tuple[str, ...]:
+    """Two shards, and a manifest that has the sums of them where it is a dictionary."""
+    (out / "shards").mkdir(parents=True)
+    sums = {}
+    for name in ("00000", "00001"):
+        data = f"{out.name}/{name}".encode()
+        (out / "shards" / f"{name}.tar").write_bytes(data)
+        sums[name] = {"pairs": 3, "sha256": hashlib.sha256(data).hexdigest()}
+    if isinstance(manifest, dict):
+        manifest = json.dumps({"shards": sums} | manifest)
     if manifest is not None:
         text = manifest if isinstance(manifest, str) else json.dumps(manifest)
         (out / "manifest.json").write_text(text)
+    return tuple(str(out / "shards" / f"{name}.tar") for name in sums)
+
+
+def made(tmp_path: Path, manifest: object = None, metrics: list | None = None) -> tuple:
+    run = tmp_path / "run"
+    run.mkdir()
     if metrics is not None:
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
-    return run, [ShardSet((str(out / "shards" / "00000.tar"), str(out / "shards" / "00001.tar")))]
+    return run, [ShardSet(made_set(tmp_path / "OUT", manifest))]
 
 
 def test_a_card_tells_data_settings_and_course(tmp_path: Path):
@@ -95,3 +107,32 @@ def test_sets_with_weights_and_shards_elsewhere(tmp_path: Path):
     card = (run / "README.md").read_text()
     assert "1 shard, the first of which is `00000.tar`, weight 3." in card
     assert "# ALIGN, from a&#124;b" in card
+
+
+def test_each_folder_of_a_set_has_its_own_manifest(tmp_path: Path):
+    run, (of_a,) = made(tmp_path, {"pairs": 111})
+    of_b = made_set(tmp_path / "B", {"pairs": 222})
+    of_c = made_set(tmp_path / "C")
+    write_card(run, run, SETTINGS, [ShardSet((*of_a.shards, *of_b, *of_c))])
+    card = (run / "README.md").read_text()
+    assert [card.count(told) for told in ("| pairs | 111 |", "| pairs | 222 |")] == [1, 1]
+    assert card.count("2 shards, the first of which is `00000.tar`.") == 3
+    assert card.count("No manifest") == 1
+
+
+def test_a_manifest_of_other_shards_is_not_told(tmp_path: Path, monkeypatch):
+    run, (of_a,) = made(tmp_path, {"pairs": 111})
+    monkeypatch.chdir(tmp_path / "OUT" / "shards")
+    (tmp_path / "OUT" / "shards" / "manifest.json").write_text('{"pairs": 222}')
+    commands = ("pipe:cat 00000.tar", "pipe:cat shards/00000.tar")
+    for shards, pairs in (
+        (("00000.tar",), [1, 0]),  # as its manifest is in the folder above
+        (commands, [0, 0]),
+        (of_a.shards, [1, 0]),
+    ):
+        write_card(run, run, SETTINGS, [ShardSet(shards)])
+        card = (run / "README.md").read_text()
+        assert [card.count(f"| pairs | {n} |") for n in (111, 222)] == pairs
+    Path(of_a.shards[0]).write_bytes(b"of another set")
+    write_card(run, run, SETTINGS, [of_a])
+    assert "No manifest" in (run / "README.md").read_text()
