@@ -17,6 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from train.data.plan import shuffled_apart
 from transforms.shards.plan_shards import shard_count, shards_of
 
 MOST_TEXTS = 1000
@@ -59,19 +60,36 @@ def spread(kind: str, pairs: int, per_shard: int, rng: np.random.Generator) -> N
         )
 
 
-def ours(shard: np.ndarray, keys: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The pairs in the order of an epoch: blocks in any order, shuffled within windows."""
+def windows_of(shard: np.ndarray, keys: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """The pairs of an epoch in windows: blocks in any order, of all shards."""
     stored = np.lexsort((keys, shard))
     starts = np.searchsorted(shard[stored], np.arange(shard.max() + 2))
     bounds = [[*range(a, b, BLOCK), b] for a, b in pairwise(starts)]
     blocks = [stored[a:b] for of in bounds for a, b in pairwise(of)]
     order = np.concatenate([blocks[at] for at in rng.permutation(len(blocks))])
-    parts = [rng.permutation(order[at : at + WINDOW]) for at in range(0, len(order), WINDOW)]
-    return np.concatenate(parts)
+    return [order[at : at + WINDOW] for at in range(0, len(order), WINDOW)]
 
 
-def buffered(shard: np.ndarray, keys: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The same of a reader that reads shard after shard, and draws from a buffer."""
+def apart(
+    image: np.ndarray, shard: np.ndarray, keys: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """The order of this project's trainer: in each window the pairs of an image far apart."""
+    size = rng.integers(0, 1 << 16, image.max() + 1)[image]  # a file's size, of which it knows
+    windows = windows_of(shard, keys, rng)
+    return np.concatenate([window[shuffled_apart(size[window], rng)] for window in windows])
+
+
+def at_random(
+    image: np.ndarray, shard: np.ndarray, keys: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """The same with windows in a random order."""
+    return np.concatenate([rng.permutation(window) for window in windows_of(shard, keys, rng)])
+
+
+def buffered(
+    image: np.ndarray, shard: np.ndarray, keys: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """The order of a reader that reads shard after shard, and draws from a buffer."""
     place = rng.permutation(shard.max() + 1)[shard]
     stored, draws = np.lexsort((keys, place)), rng.random(len(shard))
     buffer, order = stored[:BUFFER].tolist(), np.empty_like(stored)
@@ -106,8 +124,8 @@ def main() -> None:
         spread(kind, asked.pairs, asked.samples_per_shard, rng)
     for kind in asked.kinds.split(","):
         for plan, image, shard, keys in planned(kind, asked.pairs, asked.samples_per_shard, rng):
-            for reader in (ours, buffered):
-                order = reader(shard, keys, rng)
+            for reader in (apart, at_random, buffered):
+                order = reader(image, shard, keys, rng)
                 print(f"{kind} {plan}, read {reader.__name__}: {repeats(image, order)}", flush=True)
 
 

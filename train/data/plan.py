@@ -70,9 +70,9 @@ class Plan:
     """The order of one set.
 
     Each epoch has an order of all blocks of its own, which is cut into as many parts of equal size
-    as there are processes. A part is cut into windows, and each window is shuffled. So an epoch has
-    each sample once over all processes, and none of them is a sample ahead of another, but for
-    those that can't be used.
+    as there are processes. A part is cut into windows, and each window is shuffled, with the
+    samples of one image far apart. So an epoch has each sample once over all processes, and none of
+    them is a sample ahead of another, but for those that can't be used.
 
     Where other processes went on within an epoch, what those before had left of it is cut anew.
     """
@@ -142,7 +142,27 @@ class Plan:
     ) -> Window:
         runs = share.cut(edges[at], edges[at + 1])
         rng = np.random.default_rng([self.seed, epoch, at, *whose])
-        return Window(epoch, edges[at], runs, rng.permutation(runs.total))
+        each = runs.chosen(np.arange(runs.total))
+        before = np.cumsum(self.index.samples) - self.index.samples
+        images = self.index.image[before[each.block] + each.first]
+        return Window(epoch, edges[at], runs, shuffled_apart(images, rng))
+
+
+def shuffled_apart(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An order int64[n] of samples, random but for those of one image, which are evenly apart.
+
+    A sample's time is random between 0 and 1. The k-th of an image's c samples, counted in a random
+    order, has (k + u) / c, with one random u for each image.
+    """
+    shuffled = rng.permutation(len(images))
+    of_image = images[shuffled]
+    by_image = np.argsort(of_image, kind="stable")
+    _, firsts, group, counts = np.unique(
+        of_image[by_image], return_index=True, return_inverse=True, return_counts=True
+    )
+    number = np.arange(len(images)) - firsts[group]
+    times = (number + rng.random(len(counts))[group]) / counts[group]
+    return shuffled[by_image[np.argsort(times, kind="stable")]]
 
 
 def _window_at(edges: list[int], taken: int) -> int:

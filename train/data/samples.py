@@ -4,6 +4,7 @@ import json
 import re
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from train.data.shard_streams import ShardStream
@@ -33,6 +34,14 @@ class Sample(NamedTuple):
     text: str | None
     scattered: bool = False  # its key was there before, and neither part is whole
     too_large: bool = False  # its image has more than LONGEST_IMAGE bytes
+
+
+@dataclass
+class Scan:
+    """What is noted of each sample while a shard is read without its images."""
+
+    starts: list[int] = field(default_factory=list)  # the byte where its headers begin
+    image_bytes: list[int] = field(default_factory=list)  # 0: it has no image
 
 
 def read_samples(
@@ -76,7 +85,7 @@ def shard_samples(
     first: int = 0,
     *,
     at: int = 0,
-    starts: list[int] | None = None,
+    scan: Scan | None = None,
     caption_field: str = "",
     text_file: str = "txt",
 ) -> Iterator[Sample]:
@@ -88,7 +97,7 @@ def shard_samples(
     Args:
       shard: by its name, or as a stream that stands at `at`, which is closed.
       first: so many are left out, and only their headers read.
-      starts: gets the byte where each sample's headers begin. Images are not read then, and empty.
+      scan: is filled. Images are not read then, and empty.
       caption_field: of KEY.json, which has the text or a list of texts; empty: `text_file` has it.
       text_file: the extension of the file that is a sample's text, as cls for its class's number.
     """
@@ -109,11 +118,14 @@ def shard_samples(
                     if number >= first:
                         yield sample
                 number, key, fields, of = number + 1, folder + slash + stem, {}, tar
-                if starts is not None:
-                    starts.append(place)
+                if scan is not None:
+                    scan.starts.append(place)
+                    scan.image_bytes.append(0)
             extension = extension.lower()
             if extension in wanted and extension not in fields:
-                read = number >= first and (starts is None or extension == text_file)
+                if scan is not None and extension != text_file:
+                    scan.image_bytes[-1] = size
+                read = number >= first and (scan is None or extension == text_file)
                 fields[extension] = _field(stream, extension, size) if read else b""
         if number >= first:
             yield _sample(key, fields, parts, text_file, caption_field)

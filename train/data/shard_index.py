@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.data.samples import shard_samples
+from train.data.samples import Scan, shard_samples
 from train.data.shard_streams import ShardStream
 from train.errors import SettingsError
 
@@ -33,6 +33,8 @@ class ShardIndex:
       start: int64[n], bytes: where it begins.
       samples: int64[n], all larger than 0.
       size: int64[n], bytes.
+      image: uint16[total], of each sample: a hash of its image file's size. Samples of one image
+        have the same, and few others: it costs no reading, and keeps them apart (plan.py).
     """
 
     shards: tuple[str, ...]
@@ -40,6 +42,7 @@ class ShardIndex:
     start: np.ndarray
     samples: np.ndarray
     size: np.ndarray
+    image: np.ndarray
 
     @property
     def total(self) -> int:
@@ -61,20 +64,24 @@ def read_index(
     each = -(-texts // len(shards))
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
         scanned = list(pool.map(lambda shard: _scan(shard, each, caption_field), shards))
-    blocks = [np.insert(part, 0, i, axis=1) for i, (part, _) in enumerate(scanned)]
+    blocks = [np.insert(part, 0, i, axis=1) for i, (part, _, _) in enumerate(scanned)]
     columns = np.concatenate(blocks).T.copy()  # int64[4, n]
     if not columns.size:
         raise SettingsError(f"no sample in {len(shards)} shards, such as {shards[0]}")
-    return ShardIndex(tuple(shards), *columns), [text for _, drawn in scanned for text in drawn]
+    image = np.concatenate([part for _, part, _ in scanned])
+    drawn = [text for _, _, texts_of in scanned for text in texts_of]
+    shard, start, samples, size = columns
+    return ShardIndex(tuple(shards), shard, start, samples, size, image), drawn
 
 
-def _scan(shard: str, texts: int, caption_field: str) -> tuple[np.ndarray, list[str]]:
-    """int64[n, 3] of a shard's blocks (start, samples, size), and so many of its texts."""
-    starts: list[int] = []
+def _scan(shard: str, texts: int, caption_field: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """int64[n, 3] of a shard's blocks (start, samples, size); of its samples uint16[m] as
+    `ShardIndex.image` has it; and so many of its texts."""
+    scan = Scan()
     drawn: list[str] = []
     rng, count = random.Random(zlib.crc32(os.path.basename(shard).encode())), 0
     stream = ShardStream(shard)
-    for sample in shard_samples(stream, starts=starts, caption_field=caption_field):
+    for sample in shard_samples(stream, scan=scan, caption_field=caption_field):
         if sample.text is None or sample.image is None or not texts:
             continue
         count += 1
@@ -82,26 +89,45 @@ def _scan(shard: str, texts: int, caption_field: str) -> tuple[np.ndarray, list[
             drawn.append(sample.text)
         elif (place := rng.randrange(count)) < texts:  # all are as likely to be left
             drawn[place] = sample.text
-    block = len(starts)
+    starts, block = scan.starts, len(scan.starts)
     if stream.seeks:
         block = REMOTE_BLOCK if "://" in shard else LOCAL_BLOCK
     firsts = np.arange(0, len(starts), max(1, block))
     edges = np.array([*starts[:: max(1, block)], stream.at], np.int64)
     samples = np.diff(firsts, append=len(starts))
-    return np.stack([edges[:-1], samples, np.diff(edges)], axis=1).astype(np.int64), drawn
+    blocks = np.stack([edges[:-1], samples, np.diff(edges)], axis=1).astype(np.int64)
+    # Knuth's multiplicative hash, modulo 2**64.
+    images = np.array(scan.image_bytes, np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return blocks, (images >> np.uint64(48)).astype(np.uint16), drawn
 
 
 def save_indexes(indexes: list[ShardIndex], path: Path) -> None:
     """Writes them, whole or not at all; the names of the shards are not in it."""
-    columns = [np.stack([i.shard, i.start, i.samples, i.size]) for i in indexes]
+    arrays = []
+    for index in indexes:
+        arrays += [np.stack([index.shard, index.start, index.samples, index.size]), index.image]
     buffer = io.BytesIO()
-    np.savez(buffer, *columns)
+    np.savez(buffer, *arrays)
     aside = path.with_suffix(".tmp")
     aside.write_bytes(buffer.getvalue())
     os.replace(aside, path)
 
 
 def load_indexes(path: Path, shards: list[tuple[str, ...]]) -> list[ShardIndex]:
-    """The reverse of `save_indexes`, of sets of the same shards wherever they are now."""
-    with np.load(path) as columns:
-        return [ShardIndex(names, *columns[f"arr_{number}"]) for number, names in enumerate(shards)]
+    """The reverse of `save_indexes`, of sets of the same shards wherever they are now.
+
+    Raises:
+      SettingsError: an older version wrote it.
+    """
+    with np.load(path) as file:
+        arrays = [file[name] for name in file.files]
+    if len(arrays) != 2 * len(shards):
+        raise SettingsError(
+            f"{path.parent} was begun by an older version, which has another order of samples: "
+            "name a new --run"
+        )
+    indexes = []
+    for names, blocks, image in zip(shards, arrays[::2], arrays[1::2], strict=True):
+        shard, start, samples, size = blocks
+        indexes.append(ShardIndex(names, shard, start, samples, size, image))
+    return indexes

@@ -23,7 +23,8 @@ def index_of(counts: list[int], *, block: int = 64, image: int = 1_000) -> Shard
     ]
     shard, start, samples = np.array(rows, np.int64).T
     names = tuple(f"{i}.tar" for i in range(len(counts)))
-    return ShardIndex(names, shard, start, samples, samples * image)
+    images = np.random.default_rng(sum(counts)).integers(0, 1 << 16, sum(counts), np.uint16)
+    return ShardIndex(names, shard, start, samples, samples * image, images)
 
 
 def taken(plan: Plan, cursor: Cursor, rank: int, processes: int):
@@ -147,6 +148,25 @@ def test_orders_follow_from_seed_and_epoch():
     assert len({tuple(first(seed, epoch)) for seed in (1, 2) for epoch in (0, 1, 2)}) == 6
 
 
+@pytest.mark.parametrize("processes", [1, 3])
+def test_samples_of_one_image_are_far_apart(processes: int):
+    """Of windows of 1,000, those of an image that it has twice are half a window apart."""
+    rng = np.random.default_rng(4)
+    image = np.concatenate([np.arange(8_000), np.repeat(np.arange(8_000, 9_000), 2), [9_999] * 9])
+    index = replace(index_of([len(image)]), image=rng.permutation(image).astype(np.uint16))
+    before = np.cumsum(index.samples) - index.samples
+    for rank in range(processes):
+        windows = Plan(index, 1, 1_000).windows(Cursor(), rank, processes)
+        for window in itertools.takewhile(lambda window: window.epoch == 0, windows):
+            assert sorted(window.order.tolist()) == list(range(window.runs.total))
+            order = window.runs.chosen(window.order)
+            images = index.image[before[order.block] + order.first]
+            for value, count in Counter(images.tolist()).items():
+                if count > 1:
+                    apart = np.diff(np.flatnonzero(images == value)).min()
+                    assert apart > 0.8 * window.runs.total / count, (value, count, apart)
+
+
 def test_windows_of_large_images_have_fewer():
     small, large = index_of([64 * 4], image=1 << 19), index_of([64 * 4], image=1 << 22)
     both = ShardIndex(
@@ -155,6 +175,7 @@ def test_windows_of_large_images_have_fewer():
         np.concatenate([small.start, large.start]),
         np.concatenate([small.samples, large.samples]),
         np.concatenate([small.size, large.size]),
+        np.concatenate([small.image, large.image]),
     )
     windows = itertools.takewhile(
         lambda window: window.epoch == 0, Plan(both, 0, 100).windows(Cursor(), 0, 1)

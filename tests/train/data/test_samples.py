@@ -16,6 +16,7 @@ from train.data.samples import (
     LONGEST_JSON,
     LONGEST_TEXT,
     Sample,
+    Scan,
     json_captions,
     read_samples,
     shard_samples,
@@ -267,6 +268,7 @@ def test_texts_of_json_in_place_of_txt(tmp_path: Path):
     assert a == Sample("a", b"x", "one\ntwo")
     assert (b.text, c.text) == (None, None)
     assert list(read_samples([shard], "c")) == [("a", b"x", "one\ntwo")]
-    starts: list[int] = []
-    texts = [s.text for s in shard_samples(shard, starts=starts, caption_field="c")]
-    assert (texts, len(starts)) == (["one\ntwo", None, None], 3)
+    scan = Scan()
+    texts = [s.text for s in shard_samples(shard, scan=scan, caption_field="c")]
+    assert (texts, len(scan.starts)) == (["one\ntwo", None, None], 3)
+    assert scan.image_bytes == [1, 1, 1]

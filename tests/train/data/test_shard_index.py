@@ -80,5 +80,21 @@ def test_saved_and_loaded_wherever_the_shards_are(shards, tmp_path):
     loaded = load_indexes(tmp_path / "shards.npz", [("/x/0.tar", "/x/1.tar"), ("/y/2.tar",)])
     assert [index.shards for index in loaded] == [("/x/0.tar", "/x/1.tar"), ("/y/2.tar",)]
     for index, again in zip(indexes, loaded, strict=True):
-        for column in ("shard", "start", "samples", "size"):
+        for column in ("shard", "start", "samples", "size", "image"):
             assert np.array_equal(getattr(index, column), getattr(again, column))
+
+
+def test_an_index_of_an_older_version_is_refused(tmp_path):
+    np.savez(tmp_path / "shards.npz", np.zeros((4, 1), np.int64))
+    with pytest.raises(SettingsError, match="older version"):
+        load_indexes(tmp_path / "shards.npz", [("/x/0.tar",)])
+
+
+def test_samples_of_one_image_file_are_alike(tmp_path):
+    sizes = [5, 600, 5, 0, 70_000, 600, 601]
+    files = {f"{n}.jpg": bytes(size) for n, size in enumerate(sizes)}
+    index, _ = read_index([str(write_tar(tmp_path / "0.tar", files | {"7.txt": b"no image"}))])
+    assert index.image.dtype == np.uint16
+    alike = dict(zip(sizes, index.image.tolist(), strict=False))
+    assert index.image.tolist() == [alike[size] for size in [*sizes, 0]]
+    assert len(set(alike.values())) == len(alike)
