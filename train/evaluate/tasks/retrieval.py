@@ -1,7 +1,7 @@
 """Texts by images and images by texts, as the paper's tables 2 to 4 have them."""
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from train.errors import SettingsError
 from train.evaluate import bootstrap
+from train.evaluate.classification import parts
 from train.evaluate.embedding import EmbeddedImages, Embedding
 from train.evaluate.feature_store import Features
 from train.evaluate.outcome import Card, Outcome, Section, percent, percents
@@ -19,6 +20,7 @@ from train.evaluate.retrieval import KS, Captioned, both_ranks, captioned, chanc
 from train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
 
 _SHOWN = 12  # pictures of a section
+_TEXTS_AT_ONCE = 1 << 14
 WAYS = ("image_to_text", "text_to_image")
 Ints = npt.NDArray[np.int64]
 
@@ -86,13 +88,16 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     embedded = embed_captioned(captioned_set, open_embedding(), flags.data)
     languages = sorted({caption.language for own in embedded.captions for caption in own})
     if len(languages) > 1:
-        result = _by_language(embedded, languages)
-        return Outcome({**result, "skipped": embedded.images.skipped})
-    pairs = _pairs(embedded)
-    result = scores(pairs) | {"clip_benchmark": _as_clip_benchmark(embedded)}
-    if languages != [""]:
-        result["language"] = languages[0]
-    sections = _sections(pairs, embedded) if flags.page else []
+        spoken = {language: _in_language(embedded, language) for language in languages}
+        result, sections = _by_language(spoken, with_pictures=bool(flags.page))
+        result["n"] = len(embedded.captions)
+    else:
+        pairs = _pairs(embedded)
+        ranked = both_ranks(pairs)
+        result = scores(pairs, ranked) | {"clip_benchmark": _as_clip_benchmark(embedded)}
+        if languages != [""]:
+            result["language"] = languages[0]
+        sections = _sections(pairs, ranked[0], embedded) if flags.page else []
     return Outcome(
         result | {"skipped": embedded.images.skipped},
         sections,
@@ -100,39 +105,83 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     )
 
 
-def _pairs(embedded: EmbeddedCaptions, language: str | None = None) -> Captioned:
-    """The pairs of one language, or all."""
-    if language is None:
-        chosen = embedded.captions
-    else:
-        chosen = [[c for c in own if c.language == language] for own in embedded.captions]
-    counts = np.array([len(own) for own in chosen])
-    rows = np.flatnonzero(counts)
-    spoken = [language in (None, caption.language) for own in embedded.captions for caption in own]
-    return captioned(
-        embedded.images.features.take(rows),
+def _in_language(embedded: EmbeddedCaptions, language: str) -> EmbeddedCaptions:
+    """The captions of one language, and the images that have some."""
+    chosen = [[c for c in own if c.language == language] for own in embedded.captions]
+    rows = np.flatnonzero([len(own) for own in chosen])
+    spoken = [caption.language == language for own in embedded.captions for caption in own]
+    images = embedded.images
+    return EmbeddedCaptions(
+        EmbeddedImages(
+            images.features.take(rows),
+            images.places[rows],
+            [images.identities[row] for row in rows.tolist()],
+            images.skipped,
+        ),
         embedded.texts.take(np.flatnonzero(spoken)),
-        [[caption.text for caption in chosen[row]] for row in rows.tolist()],
-        identities=[embedded.images.identities[row] for row in rows.tolist()],
+        [chosen[row] for row in rows.tolist()],
+        [embedded.names[row] for row in rows.tolist()],
     )
 
 
-def _by_language(embedded: EmbeddedCaptions, languages: Sequence[str]) -> dict[str, Any]:
+def _pairs(embedded: EmbeddedCaptions) -> Captioned:
+    return captioned(
+        embedded.images.features,
+        embedded.texts,
+        [[caption.text for caption in own] for own in embedded.captions],
+        identities=embedded.images.identities,
+    )
+
+
+def _by_language(
+    spoken: dict[str, EmbeddedCaptions], *, with_pictures: bool
+) -> tuple[dict[str, Any], list[Section]]:
     """Each language by itself, as Multi30K is reported: images among those that have a caption in
-    it; and the mean of the languages' mean recalls."""
-    of_each = {language: scores(_pairs(embedded, language)) for language in languages}
+    it; and the mean of the languages' mean recalls. Its interval is over images, which have their
+    captions in all languages."""
+    of_each: dict[str, Any] = {}
+    sections: list[Section] = []
+    hits: dict[str, tuple[list[bytes], bootstrap.Floats]] = {}
+    for language, embedded in spoken.items():
+        pairs = _pairs(embedded)
+        ranked = both_ranks(pairs)
+        of_each[language] = scores(pairs, ranked)
+        images = [*dict.fromkeys(embedded.images.identities)]
+        hits[language] = images, _hits_of_images(pairs, *ranked)
+        if with_pictures:
+            for section in _sections(pairs, ranked[0], embedded):
+                sections.append(Section(f"{section.title}: {language}", section.cards))
     mean = np.mean([of["mean_recall"] for of in of_each.values()])
-    return {
-        "n": len(embedded.captions),
-        "mean_recall": round(float(mean), 3),
-        "languages": of_each,
+    intervals = {
+        "mean_recall": percents(bootstrap.interval(_side_by_side(hits), _mean_recall)),
+        "languages": {language: of.pop("intervals") for language, of in of_each.items()},
     }
+    result = {"mean_recall": round(float(mean), 3), "languages": of_each, "intervals": intervals}
+    return result, sections
 
 
-def scores(pairs: Captioned) -> dict[str, Any]:
-    """R@1, 5 and 10, their mean, the median rank (1 is first), with intervals over images."""
+def _side_by_side(hits: dict[str, tuple[list[bytes], bootstrap.Floats]]) -> bootstrap.Floats:
+    """float[n, 8 * languages] of all images, zeros where an image has no caption in a language.
+
+    Args:
+      hits: of each language the identities of its images, and what `_hits_of_images` gives.
+    """
+    every = {name: row for row, name in enumerate({n for names, _ in hits.values() for n in names})}
+    columns = []
+    for names, of_language in hits.values():
+        column = np.zeros((len(every), of_language.shape[1]))
+        column[[every[name] for name in names]] = of_language
+        columns.append(column)
+    return np.concatenate(columns, axis=1)
+
+
+def scores(pairs: Captioned, ranked: tuple[Ints, Ints]) -> dict[str, Any]:
+    """R@1, 5 and 10, their mean, the median rank (1 is first), with intervals over images.
+
+    Args:
+      ranked: what `both_ranks` gives.
+    """
     of_images, of_texts = pairs.right()
-    ranked = both_ranks(pairs)
     n, m = len(pairs.images), len(pairs.texts)
     hits = _hits_of_images(pairs, *ranked)
     both = [recalls(each) for each in ranked]
@@ -178,8 +227,12 @@ def _recall_interval(hits: bootstrap.Floats, column: int) -> bootstrap.Interval:
 
 
 def _mean_recall(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.Floats:
-    sums = times @ kinds  # float[r, 8]
-    means: bootstrap.Floats = (sums[:, :6] / np.tile(sums[:, 6:], 3)).mean(axis=1)
+    """The mean over the languages of their mean recalls, of float[kinds, 8 * languages]. A language
+    of which a resample has no image is not in its mean."""
+    sums = (times @ kinds).reshape(len(times), -1, 8)  # float[r, languages, 8]
+    with np.errstate(invalid="ignore"):
+        shares = sums[..., :6] / np.tile(sums[..., 6:], 3)
+    means: bootstrap.Floats = np.nanmean(shares.mean(axis=2), axis=1)
     return means
 
 
@@ -188,9 +241,8 @@ def _as_clip_benchmark(embedded: EmbeddedCaptions) -> dict[str, Any]:
     return peer_recalls(embedded.images.features, embedded.texts, image_of)
 
 
-def _sections(pairs: Captioned, embedded: EmbeddedCaptions) -> list[Section]:
+def _sections(pairs: Captioned, of_images: Ints, embedded: EmbeddedCaptions) -> list[Section]:
     """Images that find their texts surest, and those whose texts come last."""
-    of_images = both_ranks(pairs)[0]
     names, firsts = np.unique(np.array(embedded.images.identities), return_index=True)
     texts = [caption.text for own in embedded.captions for caption in own]
     order = np.sort(firsts)  # of each image that is kept its place among those that were decoded
@@ -215,7 +267,8 @@ def _texts_in_order(embedded: EmbeddedCaptions, texts: list[str]) -> list[str]:
 def _card(
     pairs: Captioned, texts: list[str], ranks_of_images: Ints, places: Ints, row: int
 ) -> Card:
-    scores_of = pairs.texts[:] @ pairs.images[row : row + 1][0]
+    image = pairs.images[row : row + 1][0]
+    scores_of = np.concatenate([part @ image for _, part in parts(pairs.texts, _TEXTS_AT_ONCE)])
     best = np.argsort(-scores_of, kind="stable")[:3]
     own = np.flatnonzero(pairs.image_of == row)
     rank = int(ranks_of_images[row])

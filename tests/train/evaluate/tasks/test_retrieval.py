@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.support.evaluations import colour_folders, evaluated, refused
 from tests.support.train_shards import COLOURS, encoded
-from train.evaluate.retrieval import captioned
+from train.evaluate.retrieval import both_ranks, captioned
 from train.evaluate.tasks.retrieval import scores
 
 
@@ -49,9 +49,17 @@ def test_languages_are_each_by_themselves(folders: Path, tmp_path: Path, capsys)
     rows += [f"{name}/1.png,ein {name} Ding,de\n" for name in list(COLOURS)[:4]]
     rows += ["red/1.png,green,en\n"]
     (tmp_path / "t.csv").write_text("image,caption,language\n" + "".join(rows))
-    flags = (f"--data={tmp_path / 't.csv'}", f"--images={folders}")
+    page = tmp_path / "page.html"
+    flags = (f"--data={tmp_path / 't.csv'}", f"--images={folders}", f"--page={page}")
     result = evaluated(capsys, "retrieval", *flags)
     assert {name: of["n"] for name, of in result["languages"].items()} == {"en": 9, "de": 4}
+    low, high = result["intervals"]["mean_recall"]
+    assert low < result["mean_recall"] < high <= 100
+    assert result["intervals"]["languages"]["de"]["mean_recall"] == [100, 100]
+    html = page.read_text()
+    assert "Found last: en" in html
+    assert "its own: ein red Ding" in html
+    assert html.count("<img ") == 2 * (9 + 4)
     means = {name: of["mean_recall"] for name, of in result["languages"].items()}
     assert means["de"] == 100 > means["en"]
     assert result["mean_recall"] == pytest.approx((means["de"] + means["en"]) / 2, abs=1e-3)
@@ -101,7 +109,8 @@ def test_intervals_are_of_images_with_all_their_captions():
     texts = images.repeat(3, axis=0) + noise
     unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts)]
     names = [[f"{i} {j}" for j in range(3)] for i in range(60)]
-    result = scores(captioned(unit[0], unit[1], names))
+    pairs = captioned(unit[0], unit[1], names)
+    result = scores(pairs, both_ranks(pairs))
     low, high = result["intervals"]["text_to_image"]["R@5"]
     assert low < result["text_to_image"]["R@5"] < high
     width = 100 * 1.96 * 2 * (0.25 / 180) ** 0.5

@@ -16,6 +16,12 @@ def suite(tmp_path: Path) -> dict:
     test = colour_folders(tmp_path / "test", each=1, first=6)
     rows = "".join(f"{name}/0.png,a {name} thing\n" for name in COLOURS)
     (tmp_path / "captions.csv").write_text("image,caption\n" + rows)
+    languages = "".join(
+        f"colours/{name}/0.png,{word} {name} thing,{language}\n"
+        for name in COLOURS
+        for word, language in (("a", "en"), ("ein", "de"))
+    )
+    (tmp_path / "languages.csv").write_text("image,caption,language\n" + languages)
     (tmp_path / "words.csv").write_text("word1,word2,score\nred,a red,9\nred,blue,1\nx,y,2\n")
     return {
         "sets": [
@@ -29,6 +35,7 @@ def suite(tmp_path: Path) -> dict:
             {"name": "mine", "task": "zero_shot", "data": str(folders), "published": "imagenet"},
             {"name": "knn", "task": "knn", "data": str(folders), "test": str(test), "k": 3},
             {"name": "probe", "task": "probe", "data": str(folders), "test": str(test)},
+            {"name": "speech", "task": "retrieval", "data": str(tmp_path / "languages.csv")},
             {"name": "words", "task": "words", "data": str(tmp_path / "words.csv")},
         ]
     }
@@ -42,7 +49,7 @@ def flags_of(tmp_path: Path, suite: object) -> list[str]:
 def test_it_runs_all_and_goes_on_where_it_was_left(suite: dict, tmp_path: Path, capsys):
     flags = flags_of(tmp_path, suite)
     result = evaluated(capsys, "suite", *flags, cache=tmp_path / "cache")
-    assert [*result["sets"]] == ["flickr30k", "mine", "knn", "probe", "words"]
+    assert [*result["sets"]] == ["flickr30k", "mine", "knn", "probe", "speech", "words"]
     assert result["sets"]["mine"]["top1"] == 100
     table = (tmp_path / "out" / "table.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
@@ -58,10 +65,11 @@ def test_it_runs_all_and_goes_on_where_it_was_left(suite: dict, tmp_path: Path, 
         "COYO-ALIGN B7-Base": "88.1",
     }
     assert ["mine", "zero_shot", "top1", "100", "100 to 100", "76.4", "", ""] in rows
+    assert [row[3] for row in rows if row[0] == "speech"] == ["100"]
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
     (tmp_path / "out" / "knn.json").unlink()
     suite["sets"][3]["classes"] = ""
-    suite["sets"][4]["prompt"] = "the {}"
+    suite["sets"][5]["prompt"] = "the {}"
     assert evaluated(capsys, "suite", *flags_of(tmp_path, suite), cache=tmp_path / "cache")
     again = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
     changed = {name for name, time in again.items() if times[name] != time}
@@ -72,10 +80,17 @@ def test_one_that_fails_stops_no_other(suite: dict, tmp_path: Path, capsys):
     suite["sets"][0]["data"] = str(tmp_path / "nothing.csv")
     assert run("suite", *flags_of(tmp_path, suite)) == 1
     said = capsys.readouterr().err
-    assert "1 of 5 sets failed (flickr30k)" in said.splitlines()[-1]
+    assert "1 of 6 sets failed (flickr30k)" in said.splitlines()[-1]
     assert "flickr30k: there is no file" in said
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"mine.json", "knn.json", "probe.json", "words.json", "table.md"}
+    assert written == {
+        "mine.json",
+        "knn.json",
+        "probe.json",
+        "speech.json",
+        "words.json",
+        "table.md",
+    }
     assert json.loads((tmp_path / "out" / "knn.json").read_text())["result"]["top1"] == 100
 
 
