@@ -28,7 +28,8 @@ class Told:
 
     Attributes:
       labels: int64[n], the classes that are right.
-      best: int64[n, k]: the classes that score best, the best one first; k is 5, or 1 of fewer.
+      best: int64[n, k]: the classes that score best, the best one first, -1 where there are no
+        more; k is 5, or 1 where fewer can be told.
       chosen: int64[n]: the first of the classes that score best.
       margins: float32[n]: how much better the best class scores than the right one; of an image
         that was told right, how much better than the next one, and below zero.
@@ -78,7 +79,7 @@ def _margins(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def class_scores(told_: Told, classes: int) -> dict[str, Any]:
     """Of these images, in percent and with intervals over them."""
-    ks = (1, TOP) if classes >= TOP else (1,)
+    ks = (1, TOP) if told_.best.shape[1] >= TOP else (1,)
     right = told_.chosen == told_.labels
     result: dict[str, Any] = {"n": len(told_.labels), "classes": classes}
     result |= {f"top{k}": percent(float(told_.hits(k).mean())) for k in ks}

@@ -37,10 +37,10 @@ def neighbours(queries: Features, labelled: Features, k: int) -> tuple[Ints, Cos
 
 
 def votes(near: Ints, cosines: Cosines, labels: Ints, classes: int, temperature: float) -> Ints:
-    """int64[n, classes or 5]: the classes in the order of their votes, the best first.
+    """int64[n, classes or 5]: the classes in the order of their votes, the best first; -1 where no
+    more classes have a vote.
 
-    A neighbour votes for its class with exp(cosine / temperature); of one neighbour its class
-    comes first whatever it is. A tie is for the lower class.
+    A neighbour votes for its class with exp(cosine / temperature). A tie is for the lower class.
 
     Args:
       labels: int64[m] of the labelled images.
@@ -52,5 +52,6 @@ def votes(near: Ints, cosines: Cosines, labels: Ints, classes: int, temperature:
         of_classes = np.zeros((len(near[rows]), classes))
         places = np.broadcast_to(np.arange(len(near[rows]))[:, None], near[rows].shape)
         np.add.at(of_classes, (places, labels[near[rows]]), weights[rows])
-        ranked[rows] = np.argsort(-of_classes, axis=1, kind="stable")[:, : ranked.shape[1]]
+        order = np.argsort(-of_classes, axis=1, kind="stable")[:, : ranked.shape[1]]
+        ranked[rows] = np.where(np.take_along_axis(of_classes, order, axis=1) > 0, order, -1)
     return ranked

@@ -7,7 +7,7 @@ import numpy as np
 
 from train.errors import SettingsError
 from train.evaluate.classes import Classes, find_classes
-from train.evaluate.classification import Told, class_scores
+from train.evaluate.classification import TOP, Told, class_scores
 from train.evaluate.embedding import Embedding
 from train.evaluate.neighbours import neighbours, votes
 from train.evaluate.outcome import Card, Outcome, Section
@@ -35,13 +35,21 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     test = embed_labelled(test_set, classes, embedding, flags.test)
     if flags.k > len(train.labels):
         raise SettingsError(f"k must be at most the {len(train.labels)} images; got {flags.k}")
+    shared = shared_images(train, test)
     near, cosines = neighbours(test.images.features, train.images.features, flags.k)
     ranked = votes(near, cosines, train.labels, len(classes.names), flags.temperature)
-    answers = Told(test.labels, ranked, ranked[:, 0], margins=np.zeros(len(ranked), np.float32))
+    most = TOP if min(flags.k, len(classes.names)) >= TOP else 1  # fewer than five can't vote for 5
+    answers = Told(test.labels, ranked[:, :most], ranked[:, 0], np.zeros(len(ranked), np.float32))
     result = class_scores(answers, len(classes.names))
     skipped = train.images.skipped + test.images.skipped
     return Outcome(
-        result | {"k": flags.k, "labelled": len(train.labels), "skipped": skipped},
+        result
+        | {
+            "k": flags.k,
+            "labelled": len(train.labels),
+            "also_labelled": shared,
+            "skipped": skipped,
+        },
         sections(ranked[:, 0], test, classes) if flags.page else [],
         lambda: (image.data for image in test_set),
     )
@@ -54,6 +62,17 @@ def both_classes(where: str, train_set: LabelledSet, *others: LabelledSet) -> Cl
         for label in other.names() or ():
             classes.number(label)
     return classes
+
+
+def shared_images(train: EmbeddedLabels, test: EmbeddedLabels) -> int:
+    """How many images of the test are learned from. Raises SettingsError where all are."""
+    learned_from = set(train.images.identities)
+    shared = sum(name in learned_from for name in test.images.identities)
+    if shared == len(test.images.identities):
+        raise SettingsError(
+            "all images of --test are in --data: name images that are not learned from"
+        )
+    return shared
 
 
 def sections(chosen: np.ndarray, test: EmbeddedLabels, classes: Classes) -> list[Section]:

@@ -14,7 +14,7 @@ from train.evaluate.feature_store import Features
 from train.evaluate.linear_probe import choose_strength, fit
 from train.evaluate.outcome import Outcome, percent
 from train.evaluate.sets.labelled import find_labelled
-from train.evaluate.tasks.knn import both_classes
+from train.evaluate.tasks.knn import both_classes, shared_images
 from train.evaluate.tasks.zero_shot import (
     EmbeddedLabels,
     confused_names,
@@ -30,7 +30,8 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     """The task, by its flags.
 
     Raises:
-      SettingsError: a set can't be read, or has too few images to choose a strength with.
+      SettingsError: a set can't be read, has too few images to choose a strength with, or images
+        of the test are those to choose it with.
     """
     train_set, test_set = find_labelled(flags.data), find_labelled(flags.test)
     validation_set = find_labelled(flags.validation) if flags.validation else None
@@ -43,10 +44,11 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     validation: Labelled
     if validation_set is not None:
         held = embed_labelled(validation_set, classes, embedding, flags.validation)
+        _check_apart(held, test)
         learned, validation = both, (held.images.features, held.labels)
     else:
-        learned, validation = _split(train)
-    shared = _shared(train, test)
+        learned, validation = _split(train, set(test.images.identities))
+    shared = shared_images(train, test)
     count = len(classes.names)
     strength, accuracies = choose_strength(learned, validation, count)
     probe = fit(*both, count, strength)
@@ -67,9 +69,19 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     )
 
 
-def _split(train: EmbeddedLabels) -> tuple[Labelled, Labelled]:
+def _check_apart(held: EmbeddedLabels, test: EmbeddedLabels) -> None:
+    shared = set(held.images.identities) & set(test.images.identities)
+    if shared:
+        raise SettingsError(
+            f"{len(shared)} images of --validation are in --test, on which the strength must not "
+            "be chosen: take them out of one"
+        )
+
+
+def _split(train: EmbeddedLabels, tested: set[bytes]) -> tuple[Labelled, Labelled]:
     """Of each class every fifth image, in the order of their files' hashes, is for validation: the
-    same images whatever their names. Equal images are on one side."""
+    same images whatever their names. Equal images are on one side, and none that is tested is for
+    validation."""
     identities = np.array([name.hex() for name in train.images.identities])
     numbers = np.unique(identities, return_inverse=True)[1]
     held = np.zeros(len(numbers), bool)
@@ -77,10 +89,11 @@ def _split(train: EmbeddedLabels) -> tuple[Labelled, Labelled]:
         rows = np.flatnonzero(train.labels == label)
         kinds = np.unique(numbers[rows])
         held[rows] = np.isin(numbers[rows], kinds[_VALIDATION_SHARE - 1 :: _VALIDATION_SHARE])
+    held &= [name not in tested for name in train.images.identities]
     if not held.any():
         raise SettingsError(
-            f"--data has fewer than {_VALIDATION_SHARE} images of each class, so that none can be "
-            "set aside to choose the strength: name some with --validation"
+            f"--data has fewer than {_VALIDATION_SHARE} images of each class, or all are in --test, "
+            "so that none can be set aside to choose the strength: name some with --validation"
         )
     learned, validation = np.flatnonzero(~held), np.flatnonzero(held)
     features = train.images.features
@@ -88,14 +101,3 @@ def _split(train: EmbeddedLabels) -> tuple[Labelled, Labelled]:
         (features.take(learned), train.labels[learned]),
         (features.take(validation), train.labels[validation]),
     )
-
-
-def _shared(train: EmbeddedLabels, test: EmbeddedLabels) -> int:
-    """How many images of the test are trained on. Raises SettingsError where all are."""
-    trained_on = set(train.images.identities)
-    shared = sum(name in trained_on for name in test.images.identities)
-    if shared == len(test.images.identities):
-        raise SettingsError(
-            "all images of --test are in --data: name images that the probe is not trained on"
-        )
-    return shared

@@ -13,21 +13,37 @@ def folders(tmp_path_factory) -> Path:
 
 
 def test_its_strength_is_chosen_on_a_fifth(folders: Path, tmp_path: Path, capsys):
+    """Of eight images that would be set aside, three are tested."""
     test = colour_folders(tmp_path / "test", each=2, first=5)
     (test / "red" / "8.png").write_bytes(b"no image")
     result = evaluated(capsys, "probe", f"--data={folders}", f"--test={test}")
-    assert (result["n"], result["trained_on"], result["validated_on"]) == (16, 48, 8)
+    assert (result["n"], result["trained_on"], result["validated_on"]) == (16, 48, 5)
     assert (result["top1"], result["skipped"], result["also_trained_on"]) == (100, 1, 8)
     assert f"{result['strength']:g}" in result["validation"]
 
 
 def test_with_images_to_validate_on(folders: Path, tmp_path: Path, capsys):
-    flags = (f"--data={folders}", f"--test={colour_folders(tmp_path / 'test', each=7)}")
+    flags = (f"--data={folders}", f"--test={colour_folders(tmp_path / 'test', each=7, first=1)}")
     held = colour_folders(tmp_path / "held", each=1)
     page = tmp_path / "page.html"
     result = evaluated(capsys, "probe", *flags, f"--validation={held}", f"--page={page}")
     assert (result["trained_on"], result["validated_on"]) == (48, 8)
     assert page.read_text().count("<img ") == 24
+
+
+def test_its_strength_is_never_chosen_on_the_test(folders: Path, tmp_path: Path, capsys):
+    held = colour_folders(tmp_path / "held", each=2, first=6)
+    test = colour_folders(tmp_path / "test", each=2, first=7)
+    flags = (f"--data={folders}", f"--test={test}", f"--validation={held}")
+    assert "8 images of --validation are in --test" in refused(capsys, "probe", *flags)
+    # Without --validation an image that is tested is not set aside either.
+    some = [path for path in sorted(folders.rglob("*.png")) if path.name in ("0.png", "1.png")]
+    for path in some:
+        (test / path.parent.name / f"of-data-{path.name}").write_bytes(path.read_bytes())
+    aside = evaluated(capsys, "probe", f"--data={folders}", f"--test={test}")
+    assert aside["also_trained_on"] == 16
+    every = evaluated(capsys, "probe", f"--data={folders}", f"--test={held}")
+    assert aside["validated_on"] < every["validated_on"] == 8
 
 
 def test_bad_input_is_one_line(folders: Path, tmp_path: Path, capsys):
