@@ -4,7 +4,6 @@ Prints one JSON object; --page=FILE writes pictures beside it.
 """
 
 import difflib
-import json
 import sys
 from argparse import Namespace
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any
 
 from train.errors import SettingsError
 from train.evaluate.task_flags import TASKS, overview, task_parser
+from train.evaluate.written_json import as_json
 from train.runs.flags import exit_status, stoppable
 
 NAME = "python -m train.evaluate"
@@ -37,7 +37,8 @@ def _run(arguments: list[str], name: str) -> int:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TASKS)}"
         raise SettingsError(f"there is no task {task!r}; {hint}")
     flags = task_parser(name, task).parse_args(rest)
-    print(json.dumps(evaluate(task, flags)))
+    result = evaluate(task, flags)
+    print(as_json(result))
     return 0
 
 
@@ -62,12 +63,7 @@ def evaluate(task: str, flags: Namespace) -> dict[str, Any]:
         return Embedding(open_embedder(flags.model), flags.cache, flags.batch_size)
 
     outcome = run_task(task, flags, open_embedding)
-    data = {
-        name: value
-        for name, value in vars(flags).items()
-        if name not in ("model", "page", "cache", "batch_size") and value not in ("", None)
-    }
-    result = whole_result(task, open_embedding(), data, outcome)
+    result = whole_result(task, open_embedding(), flags, outcome)
     if flags.page:
         write_page(flags.page, result, outcome)
     return result

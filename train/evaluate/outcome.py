@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from argparse import Namespace
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from train.evaluate import bootstrap
 from train.evaluate.embedding import Embedding
 
+NO_MATTER = ("model", "page", "cache", "batch_size")  # flags without which a result is the same
 _PACKAGES = ("torch", "transformers", "numpy", "pillow")
 
 
@@ -49,9 +51,13 @@ class Outcome:
 
 
 def whole_result(
-    task: str, embedding: Embedding, data: dict[str, Any], outcome: Outcome
+    task: str, embedding: Embedding, flags: Namespace, outcome: Outcome
 ) -> dict[str, Any]:
-    """The object that is printed: the task's numbers, and what they are of."""
+    """The object that is printed: the task's numbers, and what they are of.
+
+    Args:
+      flags: the task's. Those that say what is measured are in it; no path of the cache is.
+    """
     model = embedding.embedder
     return {
         "task": task,
@@ -59,7 +65,11 @@ def whole_result(
         **outcome.result,
         "bootstrap": bootstrap.settings(),
         "model": {"name": model.name, "kind": model.kind, "sha256": model.digest},
-        "data": data,
+        "data": {
+            name: value
+            for name, value in vars(flags).items()
+            if name not in NO_MATTER and value not in ("", None)
+        },
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -56,8 +56,9 @@ def overlap(told: Ints, truth: Ints, classes: int) -> Overlap:
 
 def mean_iou(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """float64[...] of float64[..., 2, classes], sums of intersections and unions: the mean over the
-    classes that occur, in a mask or in what was told."""
+    classes that occur, in a mask or in what was told; nan where none does."""
     with np.errstate(invalid="ignore", divide="ignore"):
         of_class = sums[..., 0, :] / sums[..., 1, :]
-        result: npt.NDArray[np.float64] = np.nanmean(of_class, axis=-1)
+        occur = np.isfinite(of_class)
+        result: npt.NDArray[np.float64] = np.where(occur, of_class, 0).sum(-1) / occur.sum(-1)
     return result

@@ -9,11 +9,19 @@ from typing import Any, NamedTuple
 from train.data.find_shards import find_shards
 from train.data.samples import caption_lines, read_samples
 from train.errors import SettingsError
-from train.evaluate.sets.tables import IMAGE_COLUMNS, TABLES, check_images, image_file, read_table
+from train.evaluate.sets.tables import (
+    IMAGE_COLUMNS,
+    TABLES,
+    check_images,
+    check_split,
+    image_file,
+    read_table,
+)
 
 CAPTION_COLUMNS = ("caption", "text", "title", "sentence", "raw", "comment")
 _LANGUAGES = ("language", "lang", "")
 _SPLITS = ("split", "")
+_USUAL_SPLIT = "test"
 
 
 class Caption(NamedTuple):
@@ -51,15 +59,18 @@ class CaptionedShards:
     Attributes:
       lines: each line of a text is a caption.
       field: of KEY.json, in which the captions are; empty: they are in KEY.txt.
+      most: captions of an image, the first ones; 0: all.
     """
 
     shards: tuple[str, ...]
     lines: bool
     field: str = ""
+    most: int = 0
 
     def __iter__(self) -> Iterator[CaptionedImage]:
         for key, data, text in read_samples(self.shards, self.field):
             texts = caption_lines(text) if self.lines else [text]
+            texts = texts[: self.most or None]
             yield CaptionedImage(data, [Caption(each) for each in texts], key)
 
 
@@ -70,7 +81,7 @@ def find_captioned(
     data: str,
     *,
     images: str = "",
-    split: str = "test",
+    split: str = _USUAL_SPLIT,
     lines: bool = False,
     field: str = "",
     most: int = 0,
@@ -85,13 +96,18 @@ def find_captioned(
       most: captions of an image that are used, the first ones; 0: all.
 
     Raises:
-      SettingsError: there is no such set, or an image is missing.
+      SettingsError: there is no such set, an image is missing, `most` is below 0, or there are no
+        splits to choose from.
     """
+    if most < 0:
+        raise SettingsError(f"--captions_per_image must be 0 (all) or more; got {most}")
     path = Path(data)
     if path.suffix.lower() not in (".json", *TABLES):
         if images:
             raise SettingsError(f"--images goes with a file of captions; {data!r} is none")
-        return CaptionedShards(tuple(find_shards(data)), lines or bool(field), field)
+        if split not in ("", _USUAL_SPLIT):
+            raise SettingsError(f"shards have no splits: name those of {split!r}, without --split")
+        return CaptionedShards(tuple(find_shards(data)), lines or bool(field), field, most)
     if not path.is_file():
         raise SettingsError(f"there is no file {data}: name a file of captions, or shards")
     read = _read_karpathy if path.suffix.lower() == ".json" else _read_table
@@ -108,7 +124,10 @@ def find_captioned(
 def _read_table(path: Path, split: str) -> dict[str, list[Caption]]:
     captions: dict[str, list[Caption]] = {}
     columns = (IMAGE_COLUMNS, CAPTION_COLUMNS, _LANGUAGES, _SPLITS)
-    for image, text, language, of_split in read_table(path, *columns):
+    rows = [*read_table(path, *columns)]
+    if split != _USUAL_SPLIT:
+        check_split(path, split, [of_split for *_, of_split in rows])
+    for image, text, language, of_split in rows:
         if image and text and (not of_split or not split or of_split == split):
             captions.setdefault(image, []).append(Caption(text, language))
     return captions

@@ -8,7 +8,14 @@ from typing import NamedTuple
 from train.data.find_shards import find_shards
 from train.data.samples import shard_samples
 from train.errors import SettingsError
-from train.evaluate.sets.tables import IMAGE_COLUMNS, TABLES, check_images, image_file, read_table
+from train.evaluate.sets.tables import (
+    IMAGE_COLUMNS,
+    TABLES,
+    check_images,
+    check_split,
+    image_file,
+    read_table,
+)
 
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "wnid")
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
@@ -75,6 +82,8 @@ def find_labelled(data: str, *, images: str = "", split: str = "") -> LabelledSe
         return _labelled_table(path, images, split)
     if images:
         raise SettingsError(f"--images goes with a table of classes; {data!r} is none")
+    if split:
+        raise SettingsError(f"--split goes with a table of classes; {data!r} is none")
     if path.is_dir() and not any(path.glob("*.tar")):
         return _labelled_folders(path)
     return LabelledShards(tuple(find_shards(data)))
@@ -83,9 +92,11 @@ def find_labelled(data: str, *, images: str = "", split: str = "") -> LabelledSe
 def _labelled_table(path: Path, images: str, split: str) -> LabelledFiles:
     if not path.is_file():
         raise SettingsError(f"there is no file {path}: name a table of images and their classes")
+    rows = [*read_table(path, IMAGE_COLUMNS, LABEL_COLUMNS, ("split", ""))]
+    check_split(path, split, [of_split for *_, of_split in rows])
     labels = {
         image: label
-        for image, label, of_split in read_table(path, IMAGE_COLUMNS, LABEL_COLUMNS, ("split", ""))
+        for image, label, of_split in rows
         if image and label and (not of_split or not split or of_split == split)
     }
     if not labels:

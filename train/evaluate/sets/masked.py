@@ -21,7 +21,7 @@ _GREY = ("L", "P", "I", "I;16", "I;16B", "1")
 
 class MaskedImage(NamedTuple):
     data: bytes
-    mask: npt.NDArray[np.int64]  # [h, w], the values as the file has them
+    mask: npt.NDArray[np.generic]  # [h, w], the values in the type that the file has them in
     name: str
 
 
@@ -64,8 +64,8 @@ def find_masked(images: str, masks: str) -> MaskedSet:
     return MaskedSet(tuple(zip(files, (of_stem[name] for name in names), strict=True)))
 
 
-def read_mask(path: Path) -> npt.NDArray[np.int64]:
-    """int64[h, w], the values of its pixels.
+def read_mask(path: Path) -> npt.NDArray[np.generic]:
+    """[h, w], the values of its pixels: of most files uint8, an eighth of int64.
 
     Raises:
       SettingsError: it can't be read, or its pixels are colours.
@@ -82,4 +82,4 @@ def read_mask(path: Path) -> npt.NDArray[np.int64]:
         raise SettingsError(
             f"the mask {path} has colours (mode {mode}): its pixels must be numbers of classes"
         )
-    return values.astype(np.int64)
+    return values

@@ -78,6 +78,15 @@ def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
         )
 
 
+def check_split(path: Path, split: str, of_rows: Sequence[str]) -> None:
+    """Raises SettingsError where a split is asked for of a table that says of no row which it is
+    of."""
+    if split and not any(of_rows):
+        raise SettingsError(
+            f"{path} has no column split, or it is empty: leave --split={split} out"
+        )
+
+
 def image_file(path: Path) -> bytes:
     """The bytes of an image; of one that is larger than is ever decoded, none."""
     try:

@@ -92,8 +92,9 @@ def _split(train: EmbeddedLabels, tested: set[bytes]) -> tuple[Labelled, Labelle
     held &= [name not in tested for name in train.images.identities]
     if not held.any():
         raise SettingsError(
-            f"--data has fewer than {_VALIDATION_SHARE} images of each class, or all are in --test, "
-            "so that none can be set aside to choose the strength: name some with --validation"
+            f"--data has fewer than {_VALIDATION_SHARE} images of each class, or they are in "
+            "--test, so that none can be set aside to choose the strength: name some with "
+            "--validation"
         )
     learned, validation = np.flatnonzero(~held), np.flatnonzero(held)
     features = train.images.features

@@ -71,7 +71,13 @@ class _Told:
         """float64[n, 2, classes]: intersections and unions."""
         if not self.rows:
             raise SettingsError("no image of --data can be decoded: name some that can")
-        return np.stack(self.rows).astype(float)
+        overlaps = np.stack(self.rows).astype(float)
+        if not overlaps.any():
+            raise SettingsError(
+                f"no pixel of the masks is a class of --classes: their values are {self._first} to "
+                f"{self._first + self._classes - 1}, where --first_value says what the first is"
+            )
+        return overlaps
 
     def go_through(self, model: DenseEmbedder, weights: npt.NDArray[np.float32]) -> None:
         images = enumerate(self._masked)
@@ -83,7 +89,7 @@ class _Told:
             if not np.isfinite(maps).all():
                 raise TrainingError("the model's embeddings are not all finite numbers")
             for scores, (place, image, _) in zip(maps, decoded, strict=True):
-                truth = image.mask - self._first
+                truth = image.mask.astype(np.int64) - self._first
                 both = overlap(tell_pixels(scores, *truth.shape), truth, self._classes)
                 self.rows.append(np.stack([both.intersection, both.union]))
                 self.places.append(place)
@@ -129,8 +135,8 @@ def _scores(overlaps: Overlaps, classes: Classes) -> dict[str, Any]:
 
 def _sections(told: _Told, classes: Classes) -> list[Section]:
     overlaps = told.overlaps()
-    of_image = mean_iou(overlaps)
-    order = np.argsort(-of_image, kind="stable").tolist()
+    of_image = mean_iou(overlaps)  # nan of an image without a class
+    order = [row for row in np.argsort(-of_image, kind="stable").tolist() if overlaps[row].any()]
 
     def card(row: int) -> Card:
         name = classes.names[int(overlaps[row, 0].argmax())]

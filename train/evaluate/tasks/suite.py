@@ -17,12 +17,13 @@ import yaml
 
 from train.errors import SettingsError, TrainingError
 from train.evaluate.embedding import Embedding
-from train.evaluate.outcome import Outcome, whole_result
+from train.evaluate.outcome import NO_MATTER, Outcome, whole_result
+from train.evaluate.page import check_page, write_page
 from train.evaluate.published import MODELS, PUBLISHED
 from train.evaluate.task_flags import TASKS, suite_flags
 from train.evaluate.task_runs import check_flags, run_task
+from train.evaluate.written_json import as_json
 
-_NO_MATTER = ("model", "cache", "batch_size", "page")  # for a result; the model is told by itself
 _LARGEST = 1 << 20  # bytes of the file
 _FORM = "a list under `sets`, each with name, task, and that task's flags, as data"
 
@@ -42,7 +43,7 @@ class Entry:
 
     def digest(self, model: str) -> str:
         """Tells results of these flags and this model from others."""
-        flags = sorted((k, str(v)) for k, v in vars(self.flags).items() if k not in _NO_MATTER)
+        flags = sorted((k, str(v)) for k, v in vars(self.flags).items() if k not in NO_MATTER)
         told = [self.task, model, flags]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
@@ -91,10 +92,13 @@ def _entry(path: Path, entry: object, shared: dict[str, str]) -> Entry:
         raise SettingsError(f"{path}: {name} has the task {task!r}; there are {', '.join(TASKS)}")
     if "/" in name or name in ("", ".", ".."):
         raise SettingsError(f"{path}: {name!r} can't be the name of a file: give it another name")
+    if clash := sorted(given.keys() & shared.keys()):
+        raise SettingsError(f"{path}: {name}: {clash[0]} is a flag of the suite: give it there")
     words = [f"--{key}={_word(value)}" for key, value in (given | shared).items()]
     try:
         flags = suite_flags(task, words)
         check_flags(flags)
+        check_page(flags.page)
     except SettingsError as error:
         raise SettingsError(f"{path}: {name}: {error}") from error
     return Entry(name, task, flags, published)
@@ -124,9 +128,9 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     for entry in suite:
         try:
             results[entry.name] = _result(entry, folder, embedding)
-        except (SettingsError, TrainingError) as error:
-            failed[entry.name] = str(error)
-            print(f"{entry.name}: {error}", file=sys.stderr)
+        except Exception as error:  # whatever it is, the others may be well
+            failed[entry.name] = told = _why(error)
+            print(f"{entry.name}: {told}", file=sys.stderr)
     table = markdown(suite, results)
     _write(folder / "table.md", table)
     print(table, end="", file=sys.stderr)
@@ -138,18 +142,27 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     return Outcome({"sets": results})
 
 
+def _why(error: Exception) -> str:
+    if isinstance(error, SettingsError | TrainingError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"[:300].replace("\n", " ")
+
+
 def _result(entry: Entry, folder: Path, embedding: Embedding) -> dict[str, Any]:
-    """What lies in the folder, if it is of the same model and flags, else the task's."""
+    """What lies in the folder, if it is of the same model and flags and its page is there, else
+    the task's."""
     path = folder / f"{entry.name}.json"
-    digest = entry.digest(embedding.embedder.digest)
+    digest, page = entry.digest(embedding.embedder.digest), entry.flags.page
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         record = json.loads(path.read_text())
-        if record["digest"] == digest:
+        if record["digest"] == digest and (not page or os.path.exists(page)):
             return dict(record["result"])
     print(f"{entry.name}: {entry.task}", file=sys.stderr)
     outcome = run_task(entry.task, entry.flags, lambda: embedding)
-    result = whole_result(entry.task, embedding, {"data": entry.flags.data}, outcome)
-    _write(path, json.dumps({"digest": digest, "result": result}, indent=1) + "\n")
+    result = whole_result(entry.task, embedding, entry.flags, outcome)
+    if page:
+        write_page(page, result, outcome)
+    _write(path, as_json({"digest": digest, "result": result}, indent=1) + "\n")
     return result
 
 

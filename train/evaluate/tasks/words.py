@@ -53,15 +53,24 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
         raise SettingsError(f"--prompt has one {{}}, where a word goes; got {flags.prompt!r}")
     rows = open_embedding().texts(texts)[:]
     cosines = (rows[::2] * rows[1::2]).sum(axis=1)
+    if not _differ(cosines):
+        raise SettingsError(
+            "all pairs of words are equally near for this model, which gives them no order: see "
+            "whether --model is trained and --data in its language"
+        )
     result = _scores(scores, cosines)
     if len(set(kinds)) > 1:
         parts = {kind: np.array(kinds) == kind for kind in sorted(set(kinds))}
         result["parts_of_speech"] = {
             kind: _scores(scores[rows], cosines[rows])
             for kind, rows in parts.items()
-            if rows.sum() > 2
+            if rows.sum() > 2 and _differ(scores[rows]) and _differ(cosines[rows])
         }
     return Outcome(result, _sections(pairs, scores, cosines) if flags.page else [])
+
+
+def _differ(values: np.ndarray) -> bool:
+    return bool((values != values[0]).any())
 
 
 def _scores(scores: np.ndarray, cosines: np.ndarray) -> dict[str, object]:

@@ -66,6 +66,20 @@ def test_shards(tmp_path: Path):
     tar = write_tar(tmp_path / "b.tar", {"k.png": b"1", "k.json": b'{"c": ["one", "two"]}'})
     (image,) = find_captioned(str(tar), field="c")
     assert [c.text for c in image.captions] == ["one", "two"]
+    (image,) = find_captioned(str(tar), field="c", most=1)
+    assert [c.text for c in image.captions] == ["one"]
+
+
+def test_what_has_no_effect_is_refused(tmp_path: Path, images: Path):
+    write_tar(tmp_path / "a.tar", {"k.png": b"1", "k.txt": b"one"})
+    (images / "a.csv").write_text("image,caption\n1.jpg,one\n")
+    for data, flags, says in (
+        (tmp_path / "a.tar", {"split": "val"}, "shards have no splits"),
+        (images / "a.csv", {"split": "val"}, "no column split"),
+        (images / "a.csv", {"most": -1}, "--captions_per_image must be 0"),
+    ):
+        with pytest.raises(SettingsError, match=says):
+            find_captioned(str(data), **flags)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,16 @@ def test_coloured_halves(halves, tmp_path: Path, capsys):
     assert shifted["mean_iou"] < 20
 
 
+def test_masks_without_a_class_are_told(halves, tmp_path: Path, capsys):
+    flags = (*halves[:3], "--first_value=100")
+    assert "no pixel of the masks is a class" in refused(capsys, "segmentation", *flags)
+    blank = np.zeros((32, 48), np.uint8)
+    Image.fromarray(blank).save(tmp_path / "masks" / "0.png")
+    page = f"--page={tmp_path / 'page.html'}"
+    result = evaluated(capsys, "segmentation", *halves, "--prompts=a {}", page)
+    assert (result["n"], result["mean_iou"]) == (6, 100)
+
+
 def test_bad_input_is_one_line(halves, tmp_path: Path, capsys):
     (tmp_path / "masks" / "0.png").unlink()
     assert "have no mask" in refused(capsys, "segmentation", *halves)

@@ -76,6 +76,38 @@ def test_it_runs_all_and_goes_on_where_it_was_left(suite: dict, tmp_path: Path, 
     assert changed == {"knn.json", "words.json"}
 
 
+def test_its_sets_have_pages_and_their_flags_are_in_their_results(
+    suite: dict, tmp_path: Path, capsys
+):
+    page = tmp_path / "knn.html"
+    sets = {"sets": [suite["sets"][2] | {"page": str(page)}]}
+    for _ in range(2):  # the second time only the page is missing
+        assert evaluated(capsys, "suite", *flags_of(tmp_path, sets), cache=tmp_path / "cache")
+        assert page.read_text().count("<img ") == 8
+        page.unlink()
+    told = json.loads((tmp_path / "out" / "knn.json").read_text())["result"]["data"]
+    assert (told["k"], told["test"]) == (3, str(tmp_path / "test"))
+    sets["sets"][0]["page"] = str(tmp_path / "nowhere" / "a.html")
+    assert "can't be written" in refused(capsys, "suite", *flags_of(tmp_path, sets))
+    sets["sets"][0] |= {"page": "", "batch_size": 4}
+    assert "batch_size is a flag of the suite" in refused(
+        capsys, "suite", *flags_of(tmp_path, sets)
+    )
+
+
+def test_an_error_that_nobody_foresaw_stops_no_other(
+    suite: dict, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a\nb")
+
+    monkeypatch.setattr("train.evaluate.tasks.knn.neighbours", broken)
+    assert run("suite", *flags_of(tmp_path, suite)) == 1
+    said = capsys.readouterr().err
+    assert "1 of 6 sets failed (knn)" in said.splitlines()[-1]
+    assert "knn: ZeroDivisionError: a b\n" in said
+
+
 def test_one_that_fails_stops_no_other(suite: dict, tmp_path: Path, capsys):
     suite["sets"][0]["data"] = str(tmp_path / "nothing.csv")
     assert run("suite", *flags_of(tmp_path, suite)) == 1

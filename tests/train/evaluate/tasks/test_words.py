@@ -50,3 +50,12 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys):
     file = write(tmp_path / "a.tsv", ROWS)
     assert "--prompt has one {}" in refused(capsys, "words", f"--data={file}", "--prompt=a")
     assert np.isfinite(read_words(file)[1]).all()
+    same = [("red", "blue", "N", score) for score in (1, 2, 3)]
+    file = write(tmp_path / "same.tsv", same)
+    assert "equally near" in refused(capsys, "words", f"--data={file}")
+
+
+def test_a_part_of_speech_without_an_order_has_no_number(tmp_path: Path, capsys):
+    rows = [*ROWS, *(("red", word, "V", 5) for word in ("red", "blue", "pink"))]
+    result = evaluated(capsys, "words", f"--data={write(tmp_path / 'a.tsv', rows)}")
+    assert [*result["parts_of_speech"]] == ["A", "N"]
