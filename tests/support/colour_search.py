@@ -2,9 +2,13 @@
 
 import contextlib
 import io
+import json
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -100,9 +104,16 @@ def index_of(data: Path, folder: Path, model: ColourModel | None = None) -> Adde
 
 
 @contextlib.contextmanager
-def serving(index: OpenedIndex, *, requests_per_minute: int = 1_000_000) -> Iterator[str]:
+def serving(
+    index: OpenedIndex,
+    *,
+    requests_per_minute: int = 1_000_000,
+    host: str = "127.0.0.1",
+    trusted_proxy: str = "",
+    model: type[ColourModel] = ColourModel,
+) -> Iterator[str]:
     """The URL of a server of an index, without the slash at its end."""
-    server = Server(index, ColourModel, ("127.0.0.1", 0), requests_per_minute)
+    server = Server(index, model, (host, 0), requests_per_minute, trusted_proxy)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -110,3 +121,13 @@ def serving(index: OpenedIndex, *, requests_per_minute: int = 1_000_000) -> Iter
     finally:
         server.stop()
         thread.join()
+
+
+def answer(url: str, **options: Any) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of one request."""
+    request = urllib.request.Request(url, **options)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)

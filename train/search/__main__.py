@@ -117,6 +117,12 @@ def _add_serve(flags: Parser) -> None:
         default=600,
         help="of one address, behind which it gets 429 (600)",
     )
+    flags.add_argument(
+        "--trusted_proxy",
+        default="",
+        metavar="ADDRESS",
+        help="of a proxy before it, whose X-Forwarded-For tells the address of a request",
+    )
 
 
 class _Terms(argparse.Action):

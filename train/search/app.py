@@ -17,19 +17,18 @@ from urllib.parse import quote
 
 import faiss
 import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from train.errors import SettingsError
+from train.errors import SettingsError, TrainingError
 from train.search.api_page import api_page, openapi_document
 from train.search.decode_pool import MAX_BYTES, DecodePool, RefusedPicture
 from train.search.find_results import MOST_RESULTS, Result, find_results, query_vector, sample_of
-from train.search.model_queue import Busy, ModelQueue
-from train.search.opened_index import OpenedIndex
+from train.search.model_queue import MOST_PICTURES, Busy, ModelQueue
+from train.search.opened_index import OpenedIndex, changed
 from train.search.request_query import Asked, identity, parse_query, picture_name
 from train.search.terminal import fields_of
 
@@ -42,6 +41,7 @@ _STATIC = {
 _REMEMBERED = 256  # queries; of captions of 100 letters up to 1 MB each, at 1,000 results
 _NO_TEXTS = np.empty((0, 0), np.float32)
 _UPLOAD_S = 30.0  # for the bytes of an upload to arrive
+PICTURE_S = 20.0  # for it to be decoded and embedded, with what is before it
 MOST_HELD = 1 << 29  # bytes of uploads at once, which 512 connections could send 16 times
 _SAMPLE = 24  # pictures that are shown before there is a query
 # Results that are looked for at once: 48 are the first two pages, and of 100 rows; a query for
@@ -58,10 +58,11 @@ class SearchApp:
     """
 
     def __init__(self, index: OpenedIndex, model: ModelQueue, pool: DecodePool):
-        self.index, self.model, self.pool = index, model, pool
+        self.model, self.pool = model, pool
+        self._index, self._reopening = index, asyncio.Lock()
         self._results: OrderedDict[object, tuple[int, list[Result]]] = OrderedDict()
         self._lock = threading.Lock()
-        self._held = 0  # bytes of uploads
+        self._held = self._pictures = 0  # bytes of uploads; pictures that are looked at
         self._sample = sample_of(index, _SAMPLE)
         # faiss would use all cores for one query, and queries that come together would wait.
         self._threads = ThreadPoolExecutor(
@@ -86,8 +87,32 @@ class SearchApp:
         self.pool.close()
         self.model.close()
 
+    async def _opened(self) -> OpenedIndex:
+        """The index as it is now: `remove` and `index` may have changed it.
+
+        Raises:
+          TrainingError: it is of another model now, is gone, or cannot be read.
+        """
+        if changed(self._index):
+            async with self._reopening:
+                if changed(self._index):
+                    await asyncio.get_running_loop().run_in_executor(self._threads, self._reopen)
+        return self._index
+
+    def _reopen(self) -> None:
+        try:
+            index = OpenedIndex(self._index.folder)
+        except SettingsError as error:
+            raise TrainingError(str(error)) from error
+        if index.document.digest != self._index.document.digest:
+            raise TrainingError("the index is of another model now: start the server again")
+        sample = sample_of(index, _SAMPLE)
+        with self._lock:
+            self._index, self._sample = index, sample
+            self._results.clear()
+
     async def _describe(self, request: Request) -> Response:
-        document = self.index.document
+        document = (await self._opened()).document
         return JSONResponse(
             {
                 "pictures": document.total,
@@ -100,10 +125,11 @@ class SearchApp:
         )
 
     async def _search(self, request: Request) -> Response:
-        document = self.index.document
+        index = await self._opened()
+        document = index.document
         asked = parse_query(request.query_params, document.digest, document.dimensions)
         start = time.perf_counter()
-        results = await self._results_of(asked)
+        results = await self._results_of(asked, index)
         shown = results[asked.offset : asked.offset + asked.limit]
         end = asked.offset + len(shown)
         more = end < len(results) and end < MOST_RESULTS
@@ -115,9 +141,9 @@ class SearchApp:
             }
         )
 
-    async def _results_of(self, asked: Asked) -> list[Result]:
+    async def _results_of(self, asked: Asked, index: OpenedIndex) -> list[Result]:
         """All results as far as one more than the asked ones, where there are so many."""
-        name, needed = identity(asked.query), asked.offset + asked.limit + 1
+        name, needed = (index.mark, identity(asked.query)), asked.offset + asked.limit + 1
         with self._lock:
             count, results = self._results.get(name, (0, []))
         if count >= min(needed, MOST_RESULTS):
@@ -127,8 +153,8 @@ class SearchApp:
         count = next(count for count in _COUNTS if count >= min(needed, MOST_RESULTS))
 
         def search() -> list[Result]:
-            vector = query_vector(asked.query, self.index, lambda _: vectors)
-            return find_results(vector, asked.query, self.index, count)
+            vector = query_vector(asked.query, index, lambda _: vectors)
+            return find_results(vector, asked.query, index, count)
 
         results = await asyncio.get_running_loop().run_in_executor(self._threads, search)
         with self._lock:
@@ -140,15 +166,15 @@ class SearchApp:
     async def _picture(self, request: Request) -> Response:
         if int(request.headers.get("content-length") or 0) > MAX_BYTES:
             raise _TooLarge
+        index = await self._opened()
         try:
-            image = await self._uploaded(request)
+            vector = await self._uploaded(request)
         except TimeoutError:
             return _error(408, f"the picture did not come within {_UPLOAD_S:.0f} s", close=True)
-        vector = await self.model.image(image)
-        return JSONResponse({"picture": picture_name(vector, self.index.document.digest)})
+        return JSONResponse({"picture": picture_name(vector, index.document.digest)})
 
-    async def _uploaded(self, request: Request) -> Image.Image:
-        """Raises TimeoutError, or what `_told` tells of."""
+    async def _uploaded(self, request: Request) -> np.ndarray:
+        """float32[d] of the picture. Raises TimeoutError, or what `_told` tells of."""
         parts, size = [], 0
         try:
             async with asyncio.timeout(_UPLOAD_S):
@@ -162,16 +188,30 @@ class SearchApp:
                     parts.append(part)
             if not size:
                 raise SettingsError("the picture is empty: send its file as the body")
-            return await self.pool.decode(b"".join(parts))
+            return await self._vector_of(b"".join(parts))
         finally:
             self._held -= size
 
+    async def _vector_of(self, data: bytes) -> np.ndarray:
+        """Raises Busy where too many pictures wait, or this one has waited for too long."""
+        if self._pictures >= MOST_PICTURES:
+            raise Busy
+        self._pictures += 1
+        try:
+            async with asyncio.timeout(PICTURE_S):
+                return await self.model.image(await self.pool.decode(data))
+        except TimeoutError as error:
+            raise Busy from error
+        finally:
+            self._pictures -= 1
+
     async def _thumbnail(self, request: Request) -> Response:
-        row = self.index.row_of(request.path_params["key"])
+        index = await self._opened()
+        row = index.row_of(request.path_params["key"])
         if row is None:
             return _error(404, "the index has no such picture")
         loop = asyncio.get_running_loop()
-        data = await loop.run_in_executor(self._threads, self.index.thumbnail, row)
+        data = await loop.run_in_executor(self._threads, index.thumbnail, row)
         # An hour, since a picture may be taken out of the index.
         headers = {"Cache-Control": "private, max-age=3600"}
         return Response(data, media_type="image/webp", headers=headers)
@@ -193,6 +233,10 @@ class SearchApp:
                 return _error(503, why, close=True, retry_s=2)
             except Busy:
                 return _error(503, "the model is busy: try again", retry_s=2)
+            except TrainingError as error:
+                logging.getLogger(__name__).error("%s", error)
+                why = "the index is being changed, or is damaged: try again"
+                return _error(503, why, retry_s=2)
             except ClientDisconnect:
                 return _error(400, "the picture was cut off", close=True)
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from functools import partial
-from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +16,12 @@ from PIL import Image
 from train.errors import SettingsError, TrainingError
 from train.model.embed import Embedder
 
-_MOST_WAITING = 256  # requests
+_MOST_TEXTS = 256  # that wait
+MOST_PICTURES = 16  # that wait
 _AT_ONCE = 32  # texts: a batch of 32 takes 5 times as long as one
 _REMEMBERED = 4096  # texts, 1.5 to 2.5 KB each
 READY_S = 60.0  # how long a request waits for a model that is being read
+ANSWER_S = 30.0  # and for one that is there
 
 
 class Busy(Exception):
@@ -47,9 +46,11 @@ class ModelQueue:
           failed: is told why there is no model, from the model's thread.
         """
         self._load, self._failed = load, failed
-        self._waiting: queue.Queue[_Wanted | None] = queue.Queue(_MOST_WAITING)
+        self._texts: deque[_Wanted] = deque()
+        self._images: deque[_Wanted] = deque()
+        self._closed = False
+        self._changed = threading.Condition()  # of all of these, and of what is remembered
         self._remembered: OrderedDict[str, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
         self.ready = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True, name="model")
         self._thread.start()
@@ -60,22 +61,25 @@ class ModelQueue:
 
     async def image(self, image: Image.Image) -> np.ndarray:
         """float32[d], unit length. Raises Busy where too many wait."""
-        return await self._put(None, image)
+        return await self._put(self._images, MOST_PICTURES, None, image)
 
     async def _text(self, text: str) -> np.ndarray:
-        with self._lock:
+        with self._changed:
             if text in self._remembered:
                 self._remembered.move_to_end(text)
                 return self._remembered[text]
-        return await self._put(text, None)
+        return await self._put(self._texts, _MOST_TEXTS, text, None)
 
-    async def _put(self, text: str | None, image: Image.Image | None) -> np.ndarray:
+    async def _put(
+        self, queue: deque[_Wanted], most: int, text: str | None, image: Image.Image | None
+    ) -> np.ndarray:
         answer: Future[np.ndarray] = Future()
-        try:
-            self._waiting.put_nowait(_Wanted(text, image, answer))
-        except queue.Full as error:
-            raise Busy from error
-        limit_s = None if self.ready.is_set() else READY_S
+        with self._changed:
+            if len(queue) >= most:
+                raise Busy
+            queue.append(_Wanted(text, image, answer))
+            self._changed.notify()
+        limit_s = ANSWER_S if self.ready.is_set() else READY_S
         try:
             return await asyncio.wait_for(asyncio.wrap_future(answer), limit_s)
         except TimeoutError as error:
@@ -83,8 +87,9 @@ class ModelQueue:
 
     def close(self) -> None:
         """Ends the thread, after what waits, or leaves it where that takes longer than 5 s."""
-        with suppress(queue.Full):  # as it stays where no model came to answer
-            self._waiting.put(None, timeout=5.0 if self._thread.is_alive() else 0.0)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         self._thread.join(timeout=5.0)
 
     def _work(self) -> None:
@@ -94,47 +99,51 @@ class ModelQueue:
             self._failed(error)
             return
         self.ready.set()
-        while True:
-            batch = self._next_batch()
-            texts = [wanted for wanted in batch if wanted is not None and wanted.text is not None]
-            images = [wanted for wanted in batch if wanted is not None and wanted.image is not None]
+        while batch := self._next_batch():
+            texts = [wanted for wanted in batch if wanted.text is not None]
             if texts:
-                self._answer(texts, partial(self._embedded_texts, model, texts))
-            for wanted in images:
-                assert wanted.image is not None
-                self._answer([wanted], partial(model.embed_images, [wanted.image]))
-            if None in batch:
-                return
+                self._answer(texts, partial(self._embedded_texts, model))
+            for wanted in batch:
+                if wanted.image is not None:
+                    self._answer([wanted], partial(_embedded_image, model))
 
-    def _next_batch(self) -> list[_Wanted | None]:
-        batch = [self._waiting.get()]
-        while len(batch) < _AT_ONCE and batch[-1] is not None:
-            try:
-                batch.append(self._waiting.get_nowait())
-            except queue.Empty:
-                break
+    def _next_batch(self) -> list[_Wanted]:
+        """Texts that wait, and one picture, which takes longer than all of them: nobody's text
+        waits for many pictures. Empty where there is no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._texts or self._images or self._closed)
+            batch = [self._texts.popleft() for _ in range(min(_AT_ONCE, len(self._texts)))]
+            if self._images:
+                batch.append(self._images.popleft())
         return batch
 
     def _embedded_texts(self, model: Embedder, wanted: list[_Wanted]) -> np.ndarray:
         texts = [str(of.text) for of in wanted]
         unique = list(dict.fromkeys(texts))
         vectors = dict(zip(unique, model.embed_texts(unique), strict=True))
-        with self._lock:
+        with self._changed:
             self._remembered.update(vectors)
             while len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
         return np.stack([vectors[text] for text in texts])
 
-    def _answer(self, wanted: list[_Wanted], embed: Callable[[], np.ndarray]) -> None:
-        going = [of.answer.set_running_or_notify_cancel() for of in wanted]
+    def _answer(self, wanted: list[_Wanted], embed: Callable[[list[_Wanted]], np.ndarray]) -> None:
+        """What nobody waits for any more is not embedded."""
+        wanted = [of for of in wanted if of.answer.set_running_or_notify_cancel()]
+        if not wanted:
+            return
         try:
-            vectors = _checked(embed())
+            vectors = _checked(embed(wanted))
         except BaseException as error:
-            for of in compress(wanted, going):
+            for of in wanted:
                 of.answer.set_exception(error)
             return
-        for of, vector in compress(zip(wanted, vectors, strict=True), going):
+        for of, vector in zip(wanted, vectors, strict=True):
             of.answer.set_result(vector)
+
+
+def _embedded_image(model: Embedder, wanted: list[_Wanted]) -> np.ndarray:
+    return model.embed_images([of.image for of in wanted if of.image is not None])
 
 
 def _checked(vectors: np.ndarray) -> np.ndarray:

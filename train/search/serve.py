@@ -15,7 +15,7 @@ from train.search.commands import open_model
 from train.search.decode_pool import DecodePool
 from train.search.model_queue import ModelQueue, why
 from train.search.opened_index import OpenedIndex
-from train.search.served_limits import Guard, RateLimit
+from train.search.served_limits import LOCAL_NAMES, Guard, RateLimit
 
 _MOST_CONNECTIONS = 512
 _DECODING = 2  # processes
@@ -34,14 +34,25 @@ class Server:
         load: Callable[[], Embedder],
         address: tuple[str, int],
         requests_per_minute: int,
+        trusted_proxy: str = "",
     ):
-        """Raises SettingsError where nothing can listen at the address."""
+        """
+        Args:
+          trusted_proxy: an address or a network, from which what X-Forwarded-For says is held for
+            the address of a request. Then any Host is answered, since the proxy shows the page.
+
+        Raises:
+          SettingsError: nothing can listen at the address, or the proxy is no address.
+        """
+        _check_proxy(trusted_proxy)
         host, port = address
+        shown = f"[{host}]" if ":" in host else host
         self._socket = _listening(host, port)
-        local = _is_loopback(host)
+        own = _is_loopback(host) and not trusted_proxy
+        names = LOCAL_NAMES | {shown.lower()} if own else None
         self._failure: str | None = None
         self._app = SearchApp(index, ModelQueue(load, self._failed), DecodePool(_DECODING))
-        guarded = Guard(self._app.asgi, limit=RateLimit(requests_per_minute), local=local)
+        guarded = Guard(self._app.asgi, limit=RateLimit(requests_per_minute), names=names)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 guarded,
@@ -49,14 +60,14 @@ class Server:
                 access_log=False,
                 server_header=False,
                 lifespan="off",
-                proxy_headers=False,
+                proxy_headers=bool(trusted_proxy),
+                forwarded_allow_ips=trusted_proxy,
                 limit_concurrency=_MOST_CONNECTIONS,
                 timeout_keep_alive=15,
                 timeout_graceful_shutdown=2,
                 h11_max_incomplete_event_size=64 << 10,
             )
         )
-        shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"
 
     def run(self) -> None:
@@ -87,6 +98,7 @@ def run_serve(flags: argparse.Namespace) -> int:
         lambda: open_model(flags.model, index.document, flags.index),
         (flags.host, flags.port),
         flags.requests_per_minute,
+        flags.trusted_proxy,
     )
     print(f"{len(index):,} pictures at {server.url}", flush=True)
     if not _is_loopback(flags.host):
@@ -113,6 +125,17 @@ def _listening(host: str, port: int) -> socket.socket:
             "0 for a free one"
         ) from error
     return made
+
+
+def _check_proxy(address: str) -> None:
+    try:
+        if address:
+            ipaddress.ip_network(address)
+    except ValueError as error:
+        raise SettingsError(
+            f"--trusted_proxy must be an address or a network, such as 127.0.0.1 or 10.0.0.0/8; "
+            f"got {address!r} ({error})"
+        ) from error
 
 
 def _is_loopback(host: str) -> bool:

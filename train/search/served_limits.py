@@ -21,7 +21,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _MOST_ADDRESSES = 10_000  # that are remembered
 _BURST_S = 10.0  # a minute's requests may come within a sixth of it
 
@@ -64,10 +64,13 @@ class Guard:
 
     Of a server that listens on loopback, requests for another host's name are refused: by a name
     that leads to 127.0.0.1, any web page could read what is served here.
+
+    Args:
+      names: to which the server answers; None: all.
     """
 
-    def __init__(self, app: ASGIApp, *, limit: RateLimit, local: bool):
-        self._app, self._limit, self._local = app, limit, local
+    def __init__(self, app: ASGIApp, *, limit: RateLimit, names: frozenset[str] | None):
+        self._app, self._limit, self._names = app, limit, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,7 +90,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         host = Headers(scope=scope).get("host", "").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if self._local and name not in _LOCAL_NAMES:
+        if self._names is not None and name not in self._names:
             said = "this server is for its own machine: ask for http://127.0.0.1, or start it with "
             return JSONResponse({"error": f"{said}--host"}, 421)
         if scope["path"].startswith("/api/"):

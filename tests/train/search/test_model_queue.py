@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support.colour_search import ColourModel
 from train.errors import TrainingError
-from train.search.model_queue import Busy, ModelQueue
+from train.search.model_queue import MOST_PICTURES, Busy, ModelQueue
 
 
 def told(error: BaseException) -> None:
@@ -40,6 +41,42 @@ def test_a_queue_that_is_full_without_a_model_ends() -> None:
     begin.set()
     model.close()
     assert failures == [reason]
+
+
+def test_texts_go_before_pictures_that_wait() -> None:
+    begin = threading.Event()
+    order: list[str] = []
+
+    class Noted(ColourModel):
+        def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+            order.append(f"{len(texts)} texts")
+            return super().embed_texts(texts)
+
+        def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+            order.append(f"{len(images)} picture")
+            return super().embed_images(images)
+
+    def load() -> ColourModel:
+        begin.wait()
+        return Noted()
+
+    model = ModelQueue(load, told)
+
+    async def ask() -> None:
+        picture = Image.new("RGB", (9, 9))
+        waiting = [asyncio.ensure_future(model.image(picture)) for _ in range(MOST_PICTURES)]
+        await asyncio.sleep(0)
+        with pytest.raises(Busy):
+            await model.image(picture)
+        waiting[0].cancel()  # nobody waits for this one any more
+        waiting += [asyncio.ensure_future(model.texts([f"text {n}"])) for n in range(40)]
+        await asyncio.sleep(0.01)
+        begin.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(ask())
+    model.close()
+    assert order == ["32 texts", "8 texts", *["1 picture"] * (MOST_PICTURES - 1)]
 
 
 def test_a_request_that_was_given_up_leaves_the_others_their_answers() -> None:

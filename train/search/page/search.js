@@ -2,10 +2,13 @@
 
 // The query is a list of terms, each {kind: "text" | "key" | "picture", value, weight, image}. The
 // first text is what stands in the large field; the others are chips. A link has all of them.
+// `unsafe` has, by key, whether a picture of the index is: a chip shows those alone that are not.
 const $ = (id) => document.getElementById(id);
 const PAGE = 24;
-const FILTERS = ["host", "caption", "min_side"];
-const state = { terms: [], next: null, asked: 0, shown: new Set(), parameters: "" };
+const FILTERS = ["host", "caption", "min_side", "max_side"];
+const state = {
+  terms: [], next: null, asked: 0, shown: new Set(), unsafe: new Map(), parameters: "",
+};
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -47,7 +50,8 @@ function readLink() {
     parameters.getAll(kind).forEach((value, number) => {
       const weight = Number(weights[number] ?? 1);
       const known = state.terms.find((term) => term.value === value);
-      terms.push({ kind, value, weight: Number.isFinite(weight) ? weight : 1, image: known?.image });
+      const { image, name } = known ?? {};
+      terms.push({ kind, value, weight: Number.isFinite(weight) ? weight : 1, image, name });
     });
   }
   const first = terms.findIndex((term) => term.kind === "text" && term.weight === 1);
@@ -67,15 +71,21 @@ function nameOf(term) {
   return term.kind === "text" ? term.value : term.name || "a picture";
 }
 
+function imageOf(term) {
+  if (term.kind !== "key") return term.image;
+  return state.unsafe.get(term.value) === false && `/thumbnails/${encodeURIComponent(term.value)}`;
+}
+
 function chip(term) {
   const item = make("li", { className: term.weight < 0 ? "away" : "" });
   const sign = make("span", { className: "sign", textContent: term.weight < 0 ? "−" : "+" });
   sign.setAttribute("aria-hidden", "true");
   item.append(sign);
-  const source = term.kind === "key" ? `/thumbnails/${encodeURIComponent(term.value)}` : term.image;
+  const source = imageOf(term);
   if (source) item.append(make("img", { src: source, alt: "" }));
   item.append(make("span", { className: "name", textContent: nameOf(term), title: nameOf(term) }));
-  const weight = make("input", { type: "number", min: -10, max: 10, step: 0.25, value: term.weight });
+  const numbers = { min: -10, max: 10, step: 0.25, value: term.weight };
+  const weight = make("input", { type: "number", ...numbers });
   weight.setAttribute("aria-label", `Weight of ${nameOf(term)}`);
   weight.addEventListener("change", () => {
     const value = Number(weight.value);
@@ -140,10 +150,19 @@ async function welcome(number) {
   say("");
   try {
     const { sample } = await described;
+    note(sample);
     if (number === state.asked) $("results").replaceChildren(...sample.map(card));
   } catch (error) {
     if (number === state.asked) say(`${error.message}.`, true);
   }
+}
+
+// What the server says of pictures: chips that had to wait for it get their images.
+function note(results) {
+  const waits = (term) => term.kind === "key" && !state.unsafe.has(term.value);
+  const waiting = state.terms.filter(waits);
+  results.forEach(({ key, unsafe }) => state.unsafe.set(key, unsafe));
+  if (waiting.some((term) => !waits(term))) drawTerms();
 }
 
 async function load(offset, number) {
@@ -151,6 +170,7 @@ async function load(offset, number) {
   try {
     const answer = await asked(`/api/search?${state.parameters}&offset=${offset}&limit=${PAGE}`);
     if (number !== state.asked) return; // another search has begun
+    note(answer.results);
     const items = answer.results.filter(({ key }) => !state.shown.has(key)).map(card);
     answer.results.forEach(({ key }) => state.shown.add(key));
     if (offset) $("results").append(...items);
@@ -161,8 +181,9 @@ async function load(offset, number) {
     state.next = answer.next_offset;
     $("more").hidden = state.next === null;
     const count = $("results").children.length;
-    say(count ? `${count}${state.next === null ? "" : "+"} pictures, in ${Math.max(1, Math.round(answer.took_ms))} ms`
-              : "Nothing fits these filters: leave one out.");
+    const ms = Math.max(1, Math.round(answer.took_ms));
+    say(count ? `${count}${state.next === null ? "" : "+"} pictures, in ${ms} ms`
+      : "Nothing fits these filters: leave one out.");
     if (state.next !== null && nearEnd()) load(state.next, number);
   } catch (error) {
     if (number !== state.asked) return;
@@ -178,12 +199,24 @@ async function load(offset, number) {
 function card(result) {
   const caption = result.caption || "without a caption";
   const item = make("li");
-  item.style.setProperty("--ratio", Math.min(2.4, Math.max(0.7, result.width / result.height)).toFixed(3));
-  const button = make("button", { type: "button", className: `picture${result.unsafe ? " unsafe" : ""}` });
-  button.append(make("img", { src: result.thumbnail, alt: "", loading: "lazy", decoding: "async" }));
-  const label = () => button.setAttribute("aria-label",
-    button.classList.contains("unsafe") ? "Show a picture that may be unsafe" : `More like: ${caption}`);
-  if (result.unsafe) button.append(make("span", { className: "veil", textContent: "may be unsafe: click to show" }));
+  const ratio = Math.min(2.4, Math.max(0.7, result.width / result.height));
+  item.style.setProperty("--ratio", ratio.toFixed(3));
+  item.append(make("figure", {}, pictureOf(result, caption), factsOf(result)));
+  item.append(steering(result, caption));
+  return item;
+}
+
+function pictureOf(result, caption) {
+  const className = `picture${result.unsafe ? " unsafe" : ""}`;
+  const button = make("button", { type: "button", className });
+  const lazy = { alt: "", loading: "lazy", decoding: "async" };
+  button.append(make("img", { src: result.thumbnail, ...lazy }));
+  const label = () => button.setAttribute("aria-label", button.classList.contains("unsafe")
+    ? "Show a picture that may be unsafe" : `More like: ${caption}`);
+  if (result.unsafe) {
+    const textContent = "may be unsafe: click to show";
+    button.append(make("span", { className: "veil", textContent }));
+  }
   label();
   button.addEventListener("click", () => {
     if (button.classList.contains("unsafe")) {
@@ -195,21 +228,34 @@ function card(result) {
     state.terms = [{ kind: "key", value: result.key, weight: 1, name: caption }];
     search();
   });
+  return button;
+}
+
+function steering({ key }, caption) {
   const steer = make("div", { className: "steer" });
-  for (const [sign, weight, meaning] of [["+", 1, "Add this picture to the query"], ["−", -1, "Take this picture away from the query"]]) {
+  for (const [sign, weight, meaning] of [
+    ["+", 1, "Add this picture to the query"], ["−", -1, "Take this picture away from the query"],
+  ]) {
     const one = make("button", { type: "button", textContent: sign, title: meaning });
     one.setAttribute("aria-label", `${meaning}: ${caption}`);
-    one.addEventListener("click", () => add({ kind: "key", value: result.key, weight, name: caption }));
+    one.addEventListener("click", () => add({ kind: "key", value: key, weight, name: caption }));
     steer.append(one);
   }
-  const facts = make("span", { className: "facts" }, make("span", { textContent: result.score?.toFixed(3) ?? "", title: "cosine", hidden: result.score === null }));
-  if (result.folded) facts.append(make("span", { textContent: `and ${result.folded} like it` }));
-  if (/^https?:\/\//i.test(result.url)) {
-    facts.append(make("a", { href: result.url, textContent: result.host || "source", target: "_blank", rel: "noopener noreferrer" }));
+  return steer;
+}
+
+function factsOf({ caption, score, folded, url, host }) {
+  const facts = make("span", { className: "facts" });
+  if (score !== null) {
+    facts.append(make("span", { textContent: score.toFixed(3), title: "cosine" }));
   }
-  const text = make("span", { className: "caption", textContent: result.caption, title: result.caption, dir: "auto" });
-  item.append(make("figure", {}, button, make("figcaption", {}, text, facts)), steer);
-  return item;
+  if (folded) facts.append(make("span", { textContent: `and ${folded} like it` }));
+  if (/^https?:\/\//i.test(url)) {
+    const aside = { target: "_blank", rel: "noopener noreferrer" };
+    facts.append(make("a", { href: url, textContent: host || "source", ...aside }));
+  }
+  const text = { className: "caption", textContent: caption, title: caption, dir: "auto" };
+  return make("figcaption", {}, make("span", text), facts);
 }
 
 function add(term) {
@@ -241,11 +287,12 @@ async function searchByPicture(file) {
   state.asked += 1;
   const number = state.asked;
   try {
-    const options = { method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" } };
-    const { picture } = await asked("/api/pictures", options);
+    const headers = { "Content-Type": "application/octet-stream" };
+    const { picture } = await asked("/api/pictures", { method: "POST", body: file, headers });
     if (number !== state.asked) return;
     const image = URL.createObjectURL(file);
-    state.terms = [...state.terms.filter(({ kind }) => kind === "text"), { kind: "picture", value: picture, weight: 1, image, name: file.name }];
+    const term = { kind: "picture", value: picture, weight: 1, image, name: file.name };
+    state.terms = [...state.terms.filter(({ kind }) => kind === "text"), term];
     search();
   } catch (error) {
     if (number === state.asked) say(`${error.message}.`, true);
@@ -262,28 +309,32 @@ function loadMore() {
   if (state.next !== null) load(state.next, state.asked);
 }
 
+// Of the line of pictures below or above one, the picture that is nearest to it.
+function nextLine(pictures, from, down) {
+  const boxes = pictures.map((node) => ({ node, box: node.getBoundingClientRect() }));
+  const { top, left, width } = from.getBoundingClientRect();
+  const beyond = boxes.filter(({ box }) => down ? box.top > top + 20 : box.top < top - 20);
+  const edge = (down ? Math.min : Math.max)(...beyond.map(({ box }) => box.top));
+  const away = ({ box }) => Math.abs(box.left + box.width / 2 - left - width / 2);
+  const line = beyond.filter(({ box }) => Math.abs(box.top - edge) < 20);
+  return line.sort((a, b) => away(a) - away(b))[0]?.node;
+}
+
 function moveFocus(event) {
   const pictures = [...document.querySelectorAll(".picture")];
   const here = pictures.indexOf(document.activeElement);
   if (here < 0) {
-    if (event.key === "ArrowDown" && pictures.length && document.activeElement.id === "text") pictures[0].focus();
-    else return;
+    const begins = event.key === "ArrowDown" && document.activeElement.id === "text";
+    if (!begins || !pictures.length) return;
     event.preventDefault();
+    pictures[0].focus();
     return;
   }
-  const box = pictures[here].getBoundingClientRect();
-  const middle = (node) => { const b = node.getBoundingClientRect(); return b.left + b.width / 2; };
+  const down = event.key === "ArrowDown";
   let target;
   if (event.key === "ArrowRight") target = pictures[here + 1];
   else if (event.key === "ArrowLeft") target = pictures[here - 1];
-  else {
-    const down = event.key === "ArrowDown";
-    const beyond = pictures.filter((node) => { const top = node.getBoundingClientRect().top; return down ? top > box.top + 20 : top < box.top - 20; });
-    const edge = beyond.length && (down ? Math.min : Math.max)(...beyond.map((node) => node.getBoundingClientRect().top));
-    const line = beyond.filter((node) => Math.abs(node.getBoundingClientRect().top - edge) < 20);
-    target = line.sort((a, b) => Math.abs(middle(a) - middle(pictures[here])) - Math.abs(middle(b) - middle(pictures[here])))[0];
-    if (!target && !down) target = $("text");
-  }
+  else target = nextLine(pictures, pictures[here], down) ?? (down ? null : $("text"));
   if (!target) return;
   event.preventDefault();
   target.focus();
@@ -308,18 +359,25 @@ $("file").addEventListener("change", () => {
   $("file").value = "";
 });
 for (const name of [...FILTERS, "all"]) {
-  $(name).addEventListener("change", () => { if (mainTerm().length || state.terms.length) search(); });
+  $(name).addEventListener("change", () => {
+    if (mainTerm().length || state.terms.length) search();
+  });
 }
 $("more").addEventListener("click", loadMore);
-new IntersectionObserver((entries) => { if (entries[0].isIntersecting) loadMore(); }, { rootMargin: "700px" }).observe($("more"));
+const soon = (entries) => { if (entries[0].isIntersecting) loadMore(); };
+new IntersectionObserver(soon, { rootMargin: "700px" }).observe($("more"));
 addEventListener("popstate", () => { readLink(); search({ keepLink: true }); });
 addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
   if (file) { event.preventDefault(); searchByPicture(file); }
 });
-addEventListener("dragenter", (event) => { if (event.dataTransfer.types.includes("Files")) $("drop").hidden = false; });
+addEventListener("dragenter", (event) => {
+  if (event.dataTransfer.types.includes("Files")) $("drop").hidden = false;
+});
 addEventListener("dragover", (event) => event.preventDefault());
-addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) $("drop").hidden = true;
+});
 addEventListener("drop", (event) => {
   event.preventDefault();
   $("drop").hidden = true;
@@ -330,9 +388,14 @@ addEventListener("drop", (event) => {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const writing = event.target.matches("input, textarea");
-  if (event.key === "/" && !writing) { event.preventDefault(); $("text").focus(); $("text").select(); }
-  else if (event.key === "Escape" && !writing) $("text").focus();
-  else if (event.key.startsWith("Arrow") && (!writing || (event.key === "ArrowDown" && event.target.id === "text"))) moveFocus(event);
+  if (event.key === "/" && !writing) {
+    event.preventDefault();
+    $("text").focus();
+    $("text").select();
+  } else if (event.key === "Escape" && !writing) $("text").focus();
+  else if (event.key.startsWith("Arrow") && (!writing || event.target.id === "text")) {
+    if (!writing || event.key === "ArrowDown") moveFocus(event);
+  }
 });
 
 const described = asked("/api/index");
