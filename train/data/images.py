@@ -160,6 +160,17 @@ def check_cost(data: bytes) -> None:
             raise Image.DecompressionBombError("a JPEG of too many scans")
 
 
+def header_pixels(data: bytes) -> int:
+    """How many pixels an image's header says that it has; 0 where there is none that is read, so
+    that it won't be decoded."""
+    try:
+        check_cost(data)
+        width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
+    except Exception:  # Pillow raises many kinds
+        return 0
+    return width * height
+
+
 def _has_too_many_scans(data: bytes) -> bool:
     at, scans, most = 2, 0, _MAX_SCANS
     while scans <= most and (match := _MARKER.search(data, at)):

@@ -1,7 +1,6 @@
 """What is evaluated on goes through a model once: streamed, in batches, kept by its content."""
 
 import hashlib
-import io
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from train.data.images import FORMATS, check_cost, decode_image
+from train.data.images import decode_image, header_pixels
 from train.evaluate.feature_store import Features, FeatureStore
 from train.model.embed import Embedder
 
@@ -142,7 +141,7 @@ def _parts(files: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
     pixels = 0
     for data in files:
         part.append(data)
-        pixels += _pixels(data)
+        pixels += header_pixels(data)
         if len(part) == size or pixels > MOST_PIXELS:
             yield part
             part, pixels = [], 0
@@ -150,20 +149,10 @@ def _parts(files: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
         yield part
 
 
-def _pixels(data: bytes) -> int:
-    """As its header has it; 0 where there is none, and it won't be decoded."""
-    try:
-        check_cost(data)
-        width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
-    except Exception:  # Pillow raises many kinds
-        return 0
-    return width * height
-
-
 def _decode(data: bytes) -> Image.Image | None:
     try:
         return decode_image(data)
-    except Exception:  # as above; one bad image is no reason to stop
+    except Exception:  # Pillow raises many kinds; one bad image is no reason to stop
         return None
 
 

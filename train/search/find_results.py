@@ -13,6 +13,7 @@ from train.search.opened_index import OpenedIndex
 from train.search.query_terms import Term, added_up, check_terms
 
 MOST_RESULTS = 1000
+REACHES = (100, 400, 2 * MOST_RESULTS)  # how many rows a search looks for
 UNSAFE_SCORE = 0.5  # above which a picture is shown blurred
 # Two pictures are one where their perceptual hashes differ by as few bits and their embeddings are
 # as near: of the same bits alone, plain pictures would be; and of embeddings alone, two cats.
@@ -77,12 +78,13 @@ def query_vector(query: Query, index: OpenedIndex, embed_texts: EmbedTexts) -> n
 def find_results(vector: np.ndarray, query: Query, index: OpenedIndex, count: int) -> list[Result]:
     """Up to `count` results, the nearest first.
 
-    The first `count` of more are the first `count`: a page after another shows nothing twice.
+    The first of more are the first of fewer: a page after another shows nothing twice. A search for
+    more looks into more cells, and may find a row there that is nearer than some of the first; that
+    row stands behind them.
     """
     count = min(count, MOST_RESULTS)
     wanted = index.wanted(query.filters)
-    reach = _reach(count)
-    scores, rows = index.neighbours.nearest(vector, reach, wanted)
+    scores, rows = _nearest(vector, index, count, wanted)
     if not query.fold:
         return _results(index, scores[:count], rows[:count], np.zeros(len(rows), int))
     first_of = _folded(index, rows)  # int[m]
@@ -103,13 +105,20 @@ def sample_of(index: OpenedIndex, count: int) -> list[Result]:
     return safe[:: max(1, len(safe) // count)][:count]
 
 
-def _reach(count: int) -> int:
-    """How many rows are looked for, so that enough are left when duplicates are folded: one of few
-    numbers, since another reach may find other rows."""
-    reach = 100
-    while reach < 2 * count and reach < 2 * MOST_RESULTS:
-        reach *= 4
-    return min(reach, 2 * MOST_RESULTS)
+def _nearest(
+    vector: np.ndarray, index: OpenedIndex, count: int, wanted: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and rows, so many that enough are left when duplicates are folded. A search that
+    reaches further begins with what those find that reach less far."""
+    scores, rows = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    needed = next(reach for reach in REACHES if reach >= 2 * min(count, MOST_RESULTS))
+    exact = index.neighbours.index is None
+    for reach in (needed,) if exact else REACHES[: REACHES.index(needed) + 1]:
+        more_scores, more_rows = index.neighbours.nearest(vector, reach, wanted)
+        new = ~np.isin(more_rows, rows)
+        scores = np.concatenate([scores, more_scores[new]])
+        rows = np.concatenate([rows, more_rows[new]])
+    return scores, rows
 
 
 def _folded(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
@@ -122,9 +131,8 @@ def _folded(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
         return first_of
     shown, places = np.unique(alike, return_inverse=True)
     vectors = index.vectors.take(rows[shown])  # float32[s, d]
-    cosines = (
-        vectors @ vectors.T
-    )  # of all at once: of 2,000 equal hashes the pairs' rows take 10 GB
+    # Of all at once: of 2,000 equal hashes the pairs' rows take 10 GB.
+    cosines = vectors @ vectors.T
     later, earlier = places.reshape(alike.shape).T
     near = alike[cosines[later, earlier] >= _MIN_COSINE]
     for place, at in zip(*np.unique(near[:, 0], return_index=True), strict=True):

@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from train.data.images import decode_image
+from train.data.images import decode_image, header_pixels
 from train.errors import TrainingError
 from train.search.blocklist import Blocklist
 from train.search.index_files import ROWS, PartDocument, part_rows, read_part, write_part
 from train.search.pictures import Picture, Source
 
 PART_SAMPLES = 2048  # samples that a kill costs at most: a minute of a B7 on 2 cores
-_HELD_PIXELS = 1 << 27  # of decoded pictures at once: 400 MB
+HELD_PIXELS = 1 << 27  # of decoded pictures at once: 400 MB
 REASONS = ("no_image", "undecodable", "repeated_key", "blocked")
 Embed = Callable[[list[Image.Image]], np.ndarray]
 
@@ -115,7 +115,8 @@ class PartBuilder:
     def _decoded(
         self, batch: list[Picture], left_out: dict[str, int]
     ) -> Iterator[list[tuple[Picture, _Decoded]]]:
-        """The pictures of a batch that are kept, in as many lists as their pixels need."""
+        """The pictures of a batch that are kept, in as many lists as their pixels need: what is
+        decoded together has HELD_PIXELS at most, or is one picture."""
         kept = []
         for picture in batch:
             reason = self._refusal(picture)
@@ -123,22 +124,17 @@ class PartBuilder:
                 left_out[reason] += 1
             else:
                 kept.append(picture)
-        held: list[tuple[Picture, _Decoded]] = []
-        pixels = 0
         with ThreadPoolExecutor(self.threads) as pool:
-            for few in (kept[at : at + 8] for at in range(0, len(kept), 8)):
+            for few in _by_pixels(kept):
+                held: list[tuple[Picture, _Decoded]] = []
                 for picture, decoded in zip(few, pool.map(self._decode, few), strict=True):
                     if decoded is None:
                         left_out["undecodable"] += 1
                         continue
                     self.keys.add(key_hash(picture.key))
                     held.append((picture, decoded))
-                    pixels += decoded.image.width * decoded.image.height
-                if pixels > _HELD_PIXELS:
+                if held:
                     yield held
-                    held, pixels = [], 0
-        if held:
-            yield held
 
     def _refusal(self, picture: Picture) -> str | None:
         if picture.data is None:
@@ -166,6 +162,22 @@ class PartBuilder:
                 "diverged, take an earlier one"
             )
         return (vectors / lengths).astype(np.float16)
+
+
+def _by_pixels(pictures: list[Picture]) -> Iterator[list[Picture]]:
+    """In their order, so many that their headers have HELD_PIXELS together, or one of more."""
+    few: list[Picture] = []
+    pixels = 0
+    for picture in pictures:
+        assert picture.data is not None
+        own = header_pixels(picture.data)
+        if few and pixels + own > HELD_PIXELS:
+            yield few
+            few, pixels = [], 0
+        few.append(picture)
+        pixels += own
+    if few:
+        yield few
 
 
 def _row(picture: Picture, decoded: _Decoded) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,10 +120,24 @@ def _folder_source(folder: Path) -> FolderSource:
             f"{str(folder)!r} holds neither shards (.tar) nor pictures: name a folder that does, "
             "such as OUT/shards"
         )
+    odd = [file for file in files if not _is_utf8(file)]
+    if odd:
+        raise SettingsError(
+            f"{len(odd)} pictures in {str(folder)!r} have names that are no UTF-8, the first "
+            f"{os.fsencode(odd[0])!r}: rename them, since an index tells pictures by their names"
+        )
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file}\0{(folder / file).stat().st_size}\0".encode(errors="replace"))
     return FolderSource(str(folder), f"folder:{digest.hexdigest()[:32]}", tuple(files))
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sidecar(shard: str) -> dict[str, tuple[str, float | None]]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from train.search.filters import Filters
 from train.search.find_results import Query, find_results
-from train.search.neighbours import Neighbours
+from train.search.neighbours import Neighbours, add_rows, train_cells
 from train.search.query_terms import Term
 from train.search.vectors import Vectors
 
@@ -32,6 +32,30 @@ class MadeIndex:
 
     def wanted(self, filters: Filters) -> None:
         return None
+
+
+def test_the_first_of_more_are_the_first_of_fewer_though_more_cells_are_looked_into() -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(8000, 16))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    vectors = Vectors([rows.astype(np.float16)], 16)
+    index = MadeIndex(vectors, rng.integers(0, 1 << 63, 8000).astype(np.uint64))
+    cells = train_cells(vectors, "bytes")
+    add_rows(cells, vectors)
+    index.neighbours = Neighbours(vectors, cells, probes=8)
+    query = Query((Term("text", "a"),))
+    of_few = 0
+    for vector in rows[:20].astype(np.float32):
+        few, more, most = (
+            find_results(vector, query, index, count)  # type: ignore[arg-type]
+            for count in (48, 200, 1000)
+        )
+        assert [len(few), len(more), len(most)] == [48, 200, 1000]
+        assert [of.row for of in more[:48]] == [of.row for of in few]
+        assert [of.row for of in most[:200]] == [of.row for of in more]
+        assert len({of.row for of in most}) == 1000
+        of_few += max(of.score for of in most[48:]) > few[-1].score
+    assert of_few  # some of these were found only later
 
 
 def folded(angles: list[float], hashes: list[int], count: int = 10) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,31 @@ def captions_for(folder: Path, text: str, count: int = 5) -> list[str]:
 
 def files_of(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_large_pictures_are_never_decoded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = picture_folder(tmp_path / "data", each=2)  # 120 x 90 and 80 x 130 px by turns
+    monkeypatch.setattr(part_builder, "HELD_PIXELS", 3 * 120 * 90)
+    at_once: list[int] = []
+
+    class Counted(ColourModel):
+        def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+            at_once.append(sum(image.width * image.height for image in images))
+            return super().embed_images(images)
+
+    index_of(data, tmp_path / "index", Counted())
+    assert sum(at_once) == 8 * (120 * 90 + 80 * 130)
+    assert max(at_once) <= part_builder.HELD_PIXELS
+    assert len(at_once) < 16
+
+
+def test_a_name_that_is_no_utf8_is_told(tmp_path: Path) -> None:
+    picture = picture_folder(tmp_path / "data", each=1) / "red" / "0.jpg"
+    shutil.copy(picture, os.fsdecode(bytes(tmp_path / "data") + b"/caf\xe9.jpg"))
+    with pytest.raises(SettingsError, match=r"1 pictures .* no UTF-8, the first b'caf\\xe9.jpg'"):
+        find_sources(str(tmp_path / "data"))
 
 
 def test_an_index_of_shards_finds_what_is_asked_for(tmp_path: Path) -> None:
