@@ -44,9 +44,9 @@ _UPLOAD_S = 30.0  # for the bytes of an upload to arrive
 PICTURE_S = 20.0  # for it to be decoded and embedded, with what is before it
 MOST_HELD = 1 << 29  # bytes of uploads at once, which 512 connections could send 16 times
 _SAMPLE = 24  # pictures that are shown before there is a query
-# Results that are looked for at once: 48 are the first two pages, and of 100 rows; a query for
-# 200 takes three times as long.
-_COUNTS = (48, 200, MOST_RESULTS)
+# Results that are looked for at once: 50 are the first two pages and whether there is a third, of
+# one search for 100 rows. For 200 there is another one, which takes twice as long.
+_COUNTS = (50, 200, MOST_RESULTS)
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -252,7 +252,9 @@ class _TooMany(Exception):
 
 
 def _shown(result: Result) -> dict[str, object]:
-    return {**fields_of(result), "thumbnail": f"/thumbnails/{quote(result.key, safe='')}"}
+    key = result.key
+    name = key if key.isascii() and key.isalnum() else quote(key, safe="")
+    return {**fields_of(result), "thumbnail": f"/thumbnails/{name}"}
 
 
 def _static(name: str, kind: str) -> Answer:

@@ -97,7 +97,7 @@ def test_cells_find_what_the_exact_search_finds(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(neighbours, "EXACT_ROWS", 50)
+    monkeypatch.setattr(neighbours, "FILTERED_ROWS", 50)
     index = train_cells(vectors, kind)
     assert index.nlist == 64
     add_rows(index, vectors)
@@ -118,6 +118,12 @@ def test_cells_find_what_the_exact_search_finds(
         near = found.nearest(queries[0], 10, wanted)[1]
         assert wanted[near].all()
         assert len(near) == 10
+    # Those that pass may lie far from what is looked for, all of them.
+    far = np.argsort(vectors.take(np.arange(4000)) @ queries[0])[:400]
+    wanted = np.isin(np.arange(4000), far)
+    near = Neighbours(vectors, index, 1).nearest(queries[0], 100, wanted)[1]
+    assert len(near) == 100
+    assert wanted[near].all()
     with pytest.raises(TrainingError, match="does not hold the 7 rows"):
         read_neighbours(tmp_path / "a.faiss", 7)
     (tmp_path / "b.faiss").write_bytes((tmp_path / "a.faiss").read_bytes()[:-100])
