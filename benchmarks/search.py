@@ -1,28 +1,30 @@
 """Search over a million vectors: build, recall, latency, load, memory and start.
 
-`python -m benchmarks.search` makes 1,000,000 vectors of 640 dimensions in out/search, builds an
-index of them as `train.search index` does, and measures it. `--peer` also builds what autofaiss
-would choose for clip-retrieval's default of 4 GB (HNSW with 32 links, of float32), by faiss alone.
+`python -m benchmarks.search` makes 1,000,000 vectors of 640 dimensions in out/search, in parts as
+`train.search index` writes them, builds an index of them as that does, and measures it. How many
+cells are looked into is chosen by other queries than those that are measured. `--peer` also has
+autofaiss choose an index of the same vectors, as clip-retrieval does, and asks it the same queries.
 `benchmarks/search_vectors.py` says what the vectors are.
 """
 
 import argparse
-import asyncio
 import json
+import os
 import resource
-import subprocess
-import sys
 import time
-import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 
 import faiss
 import numpy as np
 
-from benchmarks.search_vectors import DIMENSIONS, QUERIES, make_parts, queries
+from benchmarks.search_load import load, serve
+from benchmarks.search_peer import autofaiss, autofaiss_choice
+from benchmarks.search_vectors import SIDES, make_parts, queries
+from train.search.filters import Filters
+from train.search.find_results import Query, find_results
 from train.search.index_files import IndexDocument, write_document
 from train.search.neighbours import (
-    Neighbours,
     add_rows,
     choose_probes,
     recall_at_10,
@@ -30,9 +32,16 @@ from train.search.neighbours import (
     write_neighbours,
 )
 from train.search.opened_index import OpenedIndex
+from train.search.query_terms import Term
 from train.search.vectors import Vectors, nearest_of_all, open_vectors
 
-USERS, REQUESTS = 50, 20
+# What a user asks for: how many results at once, and by which filters.
+ASKED = {
+    "first and second page": (50, Filters()),
+    "third page": (200, Filters()),
+    "a tenth of the rows": (50, Filters(min_side=SIDES[1])),
+    "one host of 997": (50, Filters(host="images7.example.org")),
+}
 
 
 def build(folder: Path, document: IndexDocument, vectors: Vectors) -> dict[str, float]:
@@ -42,7 +51,7 @@ def build(folder: Path, document: IndexDocument, vectors: Vectors) -> dict[str, 
     trained = time.process_time()
     add_rows(index, vectors)
     added = time.process_time()
-    sample = np.concatenate([made[:100] for made in queries().values()])
+    sample = np.concatenate([*queries(seed=100).values()])
     probes, recall = choose_probes(vectors, index, sample)
     write_neighbours(folder / "neighbours-1.faiss", index)
     fields = vars(document) | {
@@ -60,15 +69,17 @@ def build(folder: Path, document: IndexDocument, vectors: Vectors) -> dict[str, 
         "cpu_s_rows": added - trained,
         "cells": index.nlist,
         "probes": probes,
+        "recall@10 of the queries that they were chosen by": recall,
     }
 
 
-def latencies(neighbours: Neighbours, asked: np.ndarray) -> dict[str, float]:
+def latencies(asked: np.ndarray, answer: Callable[[np.ndarray], object]) -> dict[str, float]:
     """Of one query after another, in one thread: wall and CPU, ms."""
+    answer(asked[0])
     walls, cpus = [], []
     for query in asked:
         wall, cpu = time.perf_counter(), time.thread_time()
-        neighbours.nearest(query, 100)
+        answer(query)
         walls.append(1e3 * (time.perf_counter() - wall))
         cpus.append(1e3 * (time.thread_time() - cpu))
     return {
@@ -86,131 +97,38 @@ def exact_rows(folder: Path, vectors: Vectors, kind: str, asked: np.ndarray) -> 
     return np.load(path)
 
 
-class MadeModel:
-    """A model that takes no time: each text is one of the made queries."""
-
-    name, kind, digest, width = "made", "made", "00" * 32, DIMENSIONS
-
-    def __init__(self) -> None:
-        self._texts = queries()["texts"]
-
-    def embed_texts(self, texts: list[str]) -> np.ndarray:
-        return np.stack([self._texts[int(text) % QUERIES] for text in texts])
-
-
-def serve(folder: Path) -> None:
-    """Serves until it is killed; prints the URL, the seconds that it took, and the memory."""
-    from train.search.serve import Server
-
-    start = time.perf_counter()
-    index = OpenedIndex(folder)
-    server = Server(index, MadeModel, ("127.0.0.1", 0), 1_000_000)
-    print(json.dumps({"url": server.url, "opened_s": time.perf_counter() - start}), flush=True)
-    server.run()
+def measure(index: OpenedIndex, kind: str, asked: np.ndarray) -> None:
+    """Prints how long each of ASKED takes, with what is told of a result, and the recall of those
+    with a filter."""
+    for what, (count, filters) in ASKED.items():
+        query = Query((Term("text", kind),), filters)
+        numbers = latencies(asked, lambda v, q=query, n=count: find_results(v, q, index, n))
+        wanted = index.wanted(filters)
+        if wanted is not None:
+            rows = np.flatnonzero(wanted)
+            right = rows[nearest_of_all(_part(index.vectors, rows), asked, 10)[1]]
+            near = [index.neighbours.nearest(v, 10, wanted)[1] for v in asked]
+            hits = sum(len(np.intersect1d(a, b)) for a, b in zip(near, right, strict=True))
+            numbers |= {"rows": len(rows), "recall@10": hits / right.size}
+        tell(f"{kind}, {what}", numbers)
 
 
-def load(folder: Path) -> dict[str, float]:
-    """A server of its own: its start, and 50 users who each ask 20 times, without a pause."""
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks.search", "--serve", f"--folder={folder}"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        told = json.loads(server.stdout.readline())
-        started_s = time.perf_counter() - start
-        asyncio.run(_users(told["url"], 5, 4, 10_000))  # the model and the files are there then
-        cpu = _cpu_s(server.pid)
-        begun = time.perf_counter()
-        times, wrong = asyncio.run(_users(told["url"], USERS, REQUESTS, 0))
-        took = time.perf_counter() - begun
-        status = Path(f"/proc/{server.pid}/status").read_text()
-        memory = {
-            key: int(line.split()[1]) / 1024
-            for line in status.splitlines()
-            for key in ("VmRSS", "RssAnon", "RssFile")
-            if line.startswith(f"{key}:")
-        }
-        return {
-            "process_start_s": started_s,
-            "opened_s": told["opened_s"],
-            "users": USERS,
-            "requests": len(times),
-            "errors": wrong,
-            "requests_per_s": len(times) / took,
-            "server_cpu_ms_a_request": 1e3 * (_cpu_s(server.pid) - cpu) / len(times),
-            "ms_p50": float(np.percentile(times, 50)),
-            "ms_p99": float(np.percentile(times, 99)),
-            **{f"{name}_mib": value for name, value in memory.items()},
-        }
-    finally:
-        server.kill()
-        server.wait()
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
-async def _users(url: str, users: int, requests: int, first: int) -> tuple[list[float], int]:
-    parts = urllib.parse.urlsplit(url)
-    times: list[float] = []
-    wrong = 0
-
-    async def user(number: int) -> None:
-        nonlocal wrong
-        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        for at in range(requests):
-            text = first + number * requests + at  # each another, so that none is remembered
-            start = time.perf_counter()
-            asked = f"GET /api/search?text={text} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n"
-            writer.write(asked.encode())
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-            await reader.readexactly(length)
-            times.append(1e3 * (time.perf_counter() - start))
-            wrong += b" 200 " not in head[:16]
-        writer.close()
-
-    await asyncio.gather(*(user(number) for number in range(users)))
-    return times, wrong
-
-
-def peer(vectors: Vectors, folder: Path, efforts: tuple[int, ...]) -> dict[str, object]:
-    """HNSW of float32 with 32 links: what autofaiss takes where the memory allows it."""
-    cpu = time.process_time()
-    index = faiss.IndexHNSWFlat(DIMENSIONS, 32, faiss.METRIC_INNER_PRODUCT)
-    for _, block in vectors.blocks():
-        index.add(block)
-    told: dict[str, object] = {"cpu_s": time.process_time() - cpu}
-    faiss.omp_set_num_threads(1)
-    for effort in efforts:
-        parameters = faiss.SearchParametersHNSW(efSearch=effort)
-        for kind, asked in queries().items():
-            right, cpus, hits = exact_rows(folder, vectors, kind, asked), [], 0
-            for query, rows in zip(asked, right, strict=True):
-                start = time.thread_time()
-                near = index.search(query[None], 10, params=parameters)[1][0]
-                cpus.append(1e3 * (time.thread_time() - start))
-                hits += len(np.intersect1d(near, rows))
-            told[f"efSearch={effort} {kind}"] = {
-                "recall@10": hits / right.size,
-                "cpu_ms_p50": float(np.percentile(cpus, 50)),
-                "cpu_ms_p99": float(np.percentile(cpus, 99)),
-            }
-    return told
+def _part(vectors: Vectors, rows: np.ndarray) -> Vectors:
+    return Vectors([vectors.take(rows).astype(np.float16)], vectors.dimensions)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", "--vectors", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, default=Path("out/search"))
-    parser.add_argument("--peer", action="store_true", help="HNSW as autofaiss would choose it")
+    parser.add_argument("--peer", action="store_true", help="beside what autofaiss chooses")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.serve:
         serve(flags.folder)
         return
+    if flags.peer:
+        autofaiss()  # before anything takes time
     flags.folder.mkdir(parents=True, exist_ok=True)
     document = make_parts(flags.folder, flags.rows)
     vectors = open_vectors(flags.folder, document)
@@ -218,16 +136,19 @@ def main() -> None:
         tell("build", build(flags.folder, document, vectors))
     faiss.omp_set_num_threads(1)
     index = OpenedIndex(flags.folder)
+    if len(index) != flags.rows:
+        raise SystemExit(f"{flags.folder} has {len(index)} vectors: name another --folder")
+    exact = {}
     for kind, asked in queries().items():
-        right = exact_rows(flags.folder, vectors, kind, asked)
-        recall = recall_at_10(index.neighbours, asked, right)
-        tell(kind, {"recall@10": recall, **latencies(index.neighbours, asked)})
+        exact[kind] = asked, exact_rows(flags.folder, vectors, kind, asked)
+        tell(kind, {"recall@10": recall_at_10(index.neighbours, *exact[kind])})
+        measure(index, kind, asked)
     del index
     tell("load", load(flags.folder))
     tell("own peak", {"mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
     if flags.peer:
-        faiss.omp_set_num_threads(2)
-        tell("HNSW32", peer(vectors, flags.folder, (32, 64, 128, 256, 512)))
+        faiss.omp_set_num_threads(os.cpu_count() or 1)
+        tell("autofaiss", autofaiss_choice(vectors, exact, os.cpu_count() or 1))
 
 
 def tell(what: str, numbers: object) -> None:

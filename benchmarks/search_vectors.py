@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from train.search.index_files import FORMAT, ROWS, IndexDocument, PartDocument, write_part
+from train.search.part_builder import PART_SAMPLES
 
 DIMENSIONS, DIRECTIONS, CENTRES = 640, 128, 20_000
-PART = 50_000
 QUERIES = 200
+SIDES = 480, 960  # px of the shorter side: of nine rows, and of the tenth
+_AT_ONCE = 24 * PART_SAMPLES  # vectors that are made together, since each time takes 0.1 s more
 
 
 def made_vectors(count: int, seed: int, *, gap: float = 0.0, spread: float = 1.0) -> np.ndarray:
@@ -36,23 +38,35 @@ def made_vectors(count: int, seed: int, *, gap: float = 0.0, spread: float = 1.0
     return vectors
 
 
-def queries() -> dict[str, np.ndarray]:
+def queries(seed: int = 2) -> dict[str, np.ndarray]:
+    """float32[200, 640] of each kind."""
     return {
-        "pictures": made_vectors(QUERIES, 2),
-        "texts": made_vectors(QUERIES, 3, gap=1.0, spread=1.3),
+        "pictures": made_vectors(QUERIES, seed),
+        "texts": made_vectors(QUERIES, seed + 1, gap=1.0, spread=1.3),
     }
 
 
 def make_parts(folder: Path, rows: int) -> IndexDocument:
-    """An index without neighbours, whose rows have captions and URLs of usual lengths."""
-    names = [f"made-{first // PART:05d}" for first in range(0, rows, PART)]
-    counts = [min(PART, rows - first) for first in range(0, rows, PART)]
-    for part, (name, count) in enumerate(zip(names, counts, strict=True)):
-        if not (folder / "parts" / f"{name}.json").exists():
-            numbers = np.arange(count) + part * PART
-            vectors = made_vectors(count, 1000 + part).astype(np.float16)
+    """An index without neighbours, in parts as `train.search index` writes them, whose rows have
+    captions and URLs of usual lengths."""
+    firsts = range(0, rows, PART_SAMPLES)
+    names = [f"made-{first // PART_SAMPLES:05d}" for first in firsts]
+    counts = [min(PART_SAMPLES, rows - first) for first in firsts]
+    parts = [*zip(names, firsts, counts, strict=True)]
+    for block in range(0, rows, _AT_ONCE):
+        lacking = [
+            part
+            for part in parts[block // PART_SAMPLES :][: _AT_ONCE // PART_SAMPLES]
+            if not (folder / "parts" / f"{part[0]}.json").exists()
+        ]
+        if not lacking:
+            continue
+        vectors = made_vectors(min(_AT_ONCE, rows - block), 1000 + block).astype(np.float16)
+        for name, first, count in lacking:
             document = PartDocument(name, count, count, True, {})
-            write_part(folder, name, document, (_rows(numbers), [b""] * count, vectors))
+            own = vectors[first - block :][:count]
+            numbers = np.arange(first, first + count)
+            write_part(folder, name, document, (_rows(numbers), [b""] * count, own))
     return IndexDocument(
         FORMAT, "made", "00" * 32, DIMENSIONS, names, counts, "exact", "", 0, {}, 1.0
     )
@@ -66,8 +80,8 @@ def _rows(numbers: np.ndarray) -> pa.Table:
         "caption": [f"picture {k} of a brown dog in a garden with some flowers" for k in keys],
         "url": [f"https://images{n % 997}.example.org/photos/{n:012d}.jpg" for n in numbers],
         "host": [f"images{n % 997}.example.org" for n in numbers],
-        "width": np.full(len(keys), 640, np.int32),
-        "height": np.full(len(keys), 480, np.int32),
+        "width": np.full(len(keys), 1280, np.int32),
+        "height": np.where(numbers % 10 == 9, SIDES[1], SIDES[0]).astype(np.int32),
         "unsafe_score": np.zeros(len(keys), np.float32),
         "phash": numbers.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03),
         "md5": pa.array([b"\0" * 16] * len(keys), pa.binary(16)),
