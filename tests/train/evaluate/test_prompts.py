@@ -10,7 +10,20 @@ import pytest
 from train.errors import SettingsError
 from train.evaluate.prompts import PLAIN, find_prompts, published_prompts
 
-OTHER_NAMES = {"imagenet": "imagenet1k", "cifar": "cifar100", "aircraft": "fgvc_aircraft"}
+OTHER_NAMES = {
+    "imagenet": "imagenet1k",
+    "cifar": "cifar100",
+    "aircraft": "fgvc_aircraft",
+    "sst2": "renderedsst2",
+}
+# Of the sets that clip_benchmark does not have, or has other prompts for: how many, and the last.
+NOT_THEIRS = {
+    "birdsnap": (1, "a photo of a {}, a type of bird."),
+    "ucf101": (48, "a demonstration of the person practicing {}."),
+    "kinetics": (28, "a demonstration of a person practicing {}."),
+    "clevr": (1, "a photo of {} objects."),
+    "hateful-memes": (1, "a {}."),
+}
 
 
 def test_the_published_ones_are_clips():
@@ -21,6 +34,10 @@ def test_the_published_ones_are_clips():
     text = importlib.resources.files("clip_benchmark").joinpath(file).read_text()
     theirs = json.loads(text)
     for name, prompts in published_prompts().items():
+        assert len(set(prompts)) == len(prompts)
+        if name in NOT_THEIRS:
+            assert (len(prompts), prompts[-1]) == NOT_THEIRS[name]
+            continue
         expected = theirs[OTHER_NAMES.get(name, name)]
         assert list(prompts) == [prompt.replace("{c}", "{}") for prompt in expected]
     assert all(prompt.count("{}") == 1 for own in published_prompts().values() for prompt in own)

@@ -173,7 +173,7 @@ def _write(path: Path, text: str) -> None:
 
 
 # Of each task what its row says, by the path to it in the result.
-_METRICS = {
+METRICS = {
     "retrieval": ("image_to_text R@1", "text_to_image R@1", "mean_recall"),
     "zero_shot": ("top1", "mean_per_class"),
     "knn": ("top1",),
@@ -203,7 +203,7 @@ def markdown(suite: list[Entry], results: dict[str, Any]) -> str:
         if result is None:
             continue
         published = PUBLISHED.get((entry.task, entry.published), {})
-        for metric in _METRICS[entry.task]:
+        for metric in METRICS[entry.task]:
             value = _at(result, metric)
             if value is None:
                 continue

@@ -8,6 +8,8 @@ import yaml
 
 from tests.support.evaluations import colour_folders, evaluated, refused, run
 from tests.support.train_shards import COLOURS
+from train.evaluate.task_flags import TASKS
+from train.evaluate.tasks.suite import METRICS
 
 
 @pytest.fixture
@@ -106,6 +108,10 @@ def test_an_error_that_nobody_foresaw_stops_no_other(
     said = capsys.readouterr().err
     assert "1 of 6 sets failed (knn)" in said.splitlines()[-1]
     assert "knn: ZeroDivisionError: a b\n" in said
+
+
+def test_each_task_has_rows_in_the_table():
+    assert METRICS.keys() == TASKS.keys() - {"suite"}
 
 
 def test_one_that_fails_stops_no_other(suite: dict, tmp_path: Path, capsys):
