@@ -9,6 +9,7 @@ import sys
 
 from train.errors import SettingsError
 
+COMMAND = (sys.executable, "-m", "pipeline.fetch_image")
 _LONGEST_S = 120  # the fetcher ends by itself before
 
 
@@ -18,9 +19,10 @@ def fetched_image(url: str) -> bytes:
     Raises:
       SettingsError: it cannot be fetched, or is at an address that is not public.
     """
-    command = [sys.executable, "-m", "pipeline.fetch_image", "--", url]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST_S)
+        done = subprocess.run(
+            [*COMMAND, "--", url], capture_output=True, check=False, timeout=_LONGEST_S
+        )
     except subprocess.TimeoutExpired as error:
         raise SettingsError(f"{url[:200]} did not come within {_LONGEST_S} s") from error
     if done.returncode:

@@ -1,13 +1,15 @@
 """The commands as a user gives them: what they print, and what they refuse."""
 
+import http.server
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support.colour_search import ColourModel, drawn, index_of, picture_bytes, picture_folder
 from tests.support.train_shards import COLOURS
-from train.search import commands
+from train.search import commands, fetched_images
 from train.search.__main__ import main
 
 
@@ -69,6 +71,31 @@ def test_queries_find(
     else:  # pink without black is as far from black as can be
         assert "black" not in str([result["caption"] for result in results])
     assert [result["rank"] for result in results] == [1, 2, 3]
+
+
+def test_a_picture_is_fetched_by_its_url(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Site(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(folder))  # type: ignore[arg-type]
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/blue.png"
+        try:
+            command = (*fetched_images.COMMAND, "--allow_private_addresses")
+            monkeypatch.setattr(fetched_images, "COMMAND", command)
+            assert query(folder, "--image", url, "--n", 1) == 0
+        finally:
+            server.shutdown()
+            thread.join()
+    (result,) = lines(capsys)
+    assert "a blue picture" in str(result["caption"])
 
 
 def test_a_table_is_of_one_line_a_result(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

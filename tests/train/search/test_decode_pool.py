@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import multiprocessing
 import time
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.picture_files import photograph
+from train.search import decode_worker
 from train.search.decode_pool import DecodePool, RefusedPicture
 from train.search.decode_worker import MAX_SIDE, decoded
 
@@ -55,11 +57,41 @@ def test_a_decoder_that_takes_too_long_is_killed_and_replaced() -> None:
         pool.close()
 
 
+def with_comment(gif: bytes, size: int) -> bytes:
+    """A GIF with a comment before its picture."""
+    table = 3 << ((gif[10] & 7) + 1) if gif[10] & 0x80 else 0
+    comment = b"!\xfe" + (b"\xff" + b"c" * 255) * (size // 255) + b"\0"
+    return gif[: 13 + table] + comment + gif[13 + table :]
+
+
 def test_files_that_cost_more_than_they_should_are_refused_at_once() -> None:
+    gif = with_comment(encoded(photograph(0), "GIF"), 5 << 20)
     start = time.process_time()
-    gif = encoded(photograph(0), "GIF", comment=b"c" * (5 << 20))
     for data, text in ((gif, "too long to open"), (b"\xff\xd8" + b"\xff\xda\0\2" * 5000, "")):
         what, _, why = decoded(data)
         assert what == "refused"
         assert text in str(why)
-    print(time.process_time() - start, "CPU-s")
+    took = time.process_time() - start
+    print(took, "CPU-s")
+    assert took < 1  # without the refusal the GIF takes 3.6 s
+
+
+def test_a_decoder_has_no_more_memory_than_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, since the limit stays."""
+    monkeypatch.setattr(decode_worker, "decode_image", lambda data, draft_px: bytearray(3 << 30))
+    good = encoded(photograph(0), "PNG")
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=decode_worker.work, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        ours.send_bytes(good)
+        kind, _, why = ours.recv()
+    finally:
+        process.kill()  # it holds our end of the pipe too, and would wait for ever
+        process.join()
+    assert (kind, why) == (
+        "refused",
+        "the picture takes too much memory to open: give a smaller one",
+    )
