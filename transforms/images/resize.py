@@ -23,6 +23,9 @@ _QUALITIES = {"jpg": range(0, 101), "png": range(0, 10), "webp": range(1, 102)}
 # One name for every original, as img2dataset has it where it does not encode: `datasets` takes the
 # fields of a set's first five samples for those of all. Decoders go by the bytes.
 _ANY = "jpg"
+# Of a PNG that takes the place of a GIF, BMP or AVIF: a quarter of the time of Pillow's 6, for files
+# that are 7 to 17 % larger.
+_COMPRESSION = 1
 
 
 class EncodingError(ValueError):
@@ -119,11 +122,11 @@ class Encoder:
         if self._resizer is None:
             if image.plain:
                 return Encoded(body, _ANY, image.width, image.height)
-            return _as_png(body, image, compress_level=6)
+            return _as_png(body, image)
         return self._resizer(body, image)
 
 
-def _as_png(body: bytes, image: Image, *, compress_level: int) -> Encoded:
+def _as_png(body: bytes, image: Image) -> Encoded:
     try:
         opened = open_picture(body, image.format)
         picture = displayed(opened)
@@ -131,7 +134,7 @@ def _as_png(body: bytes, image: Image, *, compress_level: int) -> Encoded:
         # Nothing else of the file's metadata: a time stamp there would change the bytes.
         profile = opened.info.get("icc_profile")
         picture.info = {}
-        picture.save(png, "PNG", compress_level=compress_level, icc_profile=profile)
+        picture.save(png, "PNG", compress_level=_COMPRESSION, icc_profile=profile)
     except Exception as error:  # as in `examine`: Pillow raises many kinds
         raise EncodingError(f"a {image.format} cannot become a PNG: {error}") from error
     return Encoded(png.getvalue(), _ANY, picture.width, picture.height)
@@ -183,7 +186,7 @@ def _exact_resizer(settings: ResizeSettings) -> Callable[[bytes, Image], Encoded
 
     def encoded(body: bytes, image: Image) -> Encoded:
         if not _opencv_shows_it_right(body, image):
-            body = _as_png(body, image, compress_level=1).body
+            body = _as_png(body, image).body
         resized, width, height, _, _, error = resize(io.BytesIO(body))
         if error is not None:
             raise EncodingError(f"img2dataset cannot resize a {image.format}: {error}")
