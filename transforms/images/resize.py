@@ -23,8 +23,8 @@ _QUALITIES = {"jpg": range(0, 101), "png": range(0, 10), "webp": range(1, 102)}
 # One name for every original, as img2dataset has it where it does not encode: `datasets` takes the
 # fields of a set's first five samples for those of all. Decoders go by the bytes.
 _ANY = "jpg"
-# Of a PNG that takes the place of a GIF, BMP or AVIF: a quarter of the time of Pillow's 6, for files
-# that are 7 to 17 % larger.
+# Of a PNG that takes the place of a GIF, BMP or AVIF: a quarter of the time of Pillow's 6, for
+# files that are 7 to 17 % larger.
 _COMPRESSION = 1
 
 
