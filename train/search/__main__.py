@@ -93,6 +93,7 @@ def _add_query(flags: Parser) -> None:
     flags.add_argument("--caption", default="", metavar="PART", help="whose caption contains this")
     flags.add_argument("--min_side", type=int, default=0, help="px of the shorter side, at least")
     flags.add_argument("--max_side", type=int, default=0, help="px of the shorter side, at most")
+    flags.add_argument("--safe", action="store_true", help="without what was scored unsafe")
     flags.add_argument("--all", action="store_true", help="do not fold duplicates into one result")
     flags.add_argument(
         "--format",

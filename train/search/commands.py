@@ -54,7 +54,7 @@ def run_index(flags: argparse.Namespace) -> int:
 
 def run_query(flags: argparse.Namespace) -> int:
     """Prints the results of a query."""
-    filters = Filters(flags.host, flags.caption, flags.min_side, flags.max_side)
+    filters = Filters(flags.host, flags.caption, flags.min_side, flags.max_side, flags.safe)
     if flags.n > MOST_RESULTS:
         raise SettingsError(f"n must be at most {MOST_RESULTS}; got {flags.n}")
     kinds = {"image": "picture"}

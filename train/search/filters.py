@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from train.errors import SettingsError
 
 LONGEST = 200  # characters of a host or a part of a caption
+UNSAFE_SCORE = 0.5  # above which a picture may be unsafe
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Filters:
       host: this host or one below it: example.org has img.example.org too. Empty: any.
       caption: what the caption contains, in whatever case. Empty: anything.
       min_side, max_side: px of the shorter side; 0: any.
+      safe: without those whose unsafe score is above UNSAFE_SCORE. Ones without a score stay.
     """
 
     host: str = ""
     caption: str = ""
     min_side: int = 0
     max_side: int = 0
+    safe: bool = False
 
     def __post_init__(self) -> None:
         for name in ("host", "caption"):
@@ -42,7 +45,7 @@ class Filters:
         """bool[n]; None: all.
 
         Args:
-          rows: has the columns host, caption, width and height.
+          rows: has the columns host, caption, width, height and unsafe_score.
         """
         masks = []
         if self.host:
@@ -56,6 +59,9 @@ class Filters:
             masks.append(pc.greater_equal(shorter, self.min_side))
             if self.max_side:
                 masks.append(pc.less_equal(shorter, self.max_side))
+        if self.safe:
+            unsafe = pc.greater(rows["unsafe_score"], UNSAFE_SCORE)
+            masks.append(pc.invert(pc.fill_null(unsafe, False)))
         if not masks:
             return None
         return np.logical_and.reduce([mask.combine_chunks().to_numpy(False) for mask in masks])

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.search.filters import Filters
+from train.search.filters import UNSAFE_SCORE, Filters
 from train.search.opened_index import OpenedIndex
 from train.search.query_terms import Term, added_up, check_terms
 
 MOST_RESULTS = 1000
 REACHES = (100, 400, 2 * MOST_RESULTS)  # how many rows a search looks for
-UNSAFE_SCORE = 0.5  # above which a picture is shown blurred
 # Two pictures are one where their perceptual hashes differ by as few bits and their embeddings are
 # as near: of the same bits alone, plain pictures would be; and of embeddings alone, two cats.
 _MAX_BITS, _MIN_COSINE = 6, 0.95

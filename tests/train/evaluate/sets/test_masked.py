@@ -25,7 +25,9 @@ def test_masks_are_found_by_the_images_names(folders):
     masked = find_masked(*folders)
     for _ in range(2):
         assert [image.name for image in masked] == ["a.jpg", "b.jpg"]
-    assert next(iter(masked)).mask.tolist() == np.arange(12).reshape(3, 4).tolist()
+    mask = next(iter(masked)).mask
+    assert mask.tolist() == np.arange(12).reshape(3, 4).tolist()
+    assert mask.itemsize == 1  # eight of them are held
 
 
 def test_a_palette_and_16_bits_are_numbers(tmp_path: Path):
