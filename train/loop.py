@@ -69,6 +69,7 @@ def train(
             guard.step(step)
             model.clamp_temperature()
 
+            writer.check()
             stopped = stop.after_step()
             saved = step == settings.steps or step % settings.checkpoint_every == 0
             validated = validation.due(step)
