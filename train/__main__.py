@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 from command_help import add_help
 from train.errors import SettingsError
 from train.presets import PRESETS
-from train.runs.flags import Parser, add_settings, exit_status, stoppable, take_settings
+from train.runs.flags import (
+    Parser,
+    add_settings,
+    exit_status,
+    local_folder,
+    stoppable,
+    take_settings,
+)
 from train.settings import GROUPS, Settings
 
 if TYPE_CHECKING:
@@ -70,7 +77,7 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         required=True,
         help="folders, files, globs, URLs of .tar shards, comma-separated; A::2,B::1 weighs sets",
     )
-    parser.add_argument("--run", required=True, type=Path, help="folder of this run")
+    parser.add_argument("--run", required=True, type=local_folder, help="folder of this run")
     add_help(parser, FIRST, {"preset": "tiny", **dataclasses.asdict(PRESETS["tiny"])})
     add_settings(parser, PRESETS, "tiny", GROUPS)
     flags = vars(parser.parse_args(arguments))

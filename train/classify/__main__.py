@@ -15,7 +15,14 @@ from pathlib import Path
 from command_help import add_help
 from train.classify.settings import GROUPS, PRESETS, ClassifySettings
 from train.errors import SettingsError
-from train.runs.flags import Parser, add_settings, exit_status, stoppable, take_settings
+from train.runs.flags import (
+    Parser,
+    add_settings,
+    exit_status,
+    local_folder,
+    stoppable,
+    take_settings,
+)
 
 NAME = "python -m train.classify"
 # What the short help says, a line a flag.
@@ -48,7 +55,7 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[ClassifySetting
         description=str(__doc__).replace(NAME, name),
         add_help=False,
     )
-    parser.add_argument("--run", required=True, type=Path, help="folder of this run")
+    parser.add_argument("--run", required=True, type=local_folder, help="folder of this run")
     add_help(parser, FIRST, {"preset": "tiny", **dataclasses.asdict(PRESETS["tiny"])})
     add_settings(parser, PRESETS, "tiny", GROUPS)
     flags = vars(parser.parse_args(arguments))

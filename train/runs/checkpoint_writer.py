@@ -10,8 +10,8 @@ from train.runs.checkpoints import Checkpoint, save_checkpoint
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time in a thread. What it meets, as a full disk, is raised once, by
-    the next call; leaving it waits for the last one."""
+    """Writes one checkpoint at a time in a thread. What it meets, as a full disk, the next call
+    raises; leaving it waits for the last one."""
 
     def __init__(self, folder: Path, keep: int):
         self._folder, self._keep = folder, keep

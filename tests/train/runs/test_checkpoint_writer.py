@@ -1,4 +1,4 @@
-"""Checkpoints written beside the training: a copy, one at a time, and what goes wrong told early."""
+"""Checkpoints written beside the training: a copy, one at a time; what goes wrong is told early."""
 
 import errno
 import threading
