@@ -14,11 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support.forks import start
+from tests.support.killed_runs import end
+from tests.support.killed_runs import start as fork_run
 from tests.support.root import ROOT
 from tests.support.train_shards import COLOURS, colour_files, colour_shards, write_tar
 from train.__main__ import main
 from train.evaluate.__main__ import main as evaluate
-from train.runs.run_folder import held
+from train.runs import processes
+from train.runs.run_folder import held, open_run
 
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=12", "--warmup_steps=2"),
@@ -262,3 +265,23 @@ def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
     positions = [part["position"] for part in state["processes"]]
     assert [(p["samples"], p["cursors"]) for p in positions] == [(48, [(3, 12)])] * 2
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+
+
+def test_processes_meet_before_one_works_for_all(shards: Path, tmp_path: Path, monkeypatch):
+    """As it looks at all shards; and where it refuses, its line is the only one."""
+    met = tmp_path / "met"
+
+    def open_and_tell(*arguments: object) -> None:
+        met.write_text(str(processes.count()))
+        open_run(*arguments)
+
+    monkeypatch.setattr("train.runs.run_folder.open_run", open_and_tell)
+    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--trackers="]
+    log = tmp_path / "log"
+    assert end(fork_run([*flags, "--steps=1"], 2, log)) == [0, 0], log.read_text()
+    assert met.read_text() == "2"
+    log.unlink()
+    assert end(fork_run([*flags, "--steps=2", "--seed=1"], 2, log)) == [2, 1]
+    (line,) = [line for line in log.read_text().splitlines() if "[W" not in line]
+    assert line.startswith("error: ")
+    assert "seed was 0, is 1" in line

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from stoppable import run_stoppable
-from train.errors import Diverged, SettingsError, TrainingError
+from train.errors import SettingsError, SharedError, TrainingError
 
 STOPPED = "stopped; the same command goes on from the last checkpoint"
 
@@ -92,7 +92,7 @@ def exit_status(command: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except TrainingError as error:
-        if os.environ.get("RANK", "0") == "0" or not isinstance(error, Diverged):
+        if os.environ.get("RANK", "0") == "0" or not isinstance(error, SharedError):
             print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:

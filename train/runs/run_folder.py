@@ -110,15 +110,12 @@ def has_ended(run: Path, steps: int) -> bool:
 
 
 @contextmanager
-def held(run: Path, yes: bool = True) -> Iterator[None]:
+def held(run: Path) -> Iterator[None]:
     """Within, no other start trains this run. The system lets go of it when the process ends.
 
     Raises:
       SettingsError: one does already.
     """
-    if not yes:
-        yield
-        return
     with open(run / "config.json", "a") as file:
         with suppress(OSError):  # a file system that has no locks
             _lock(file, run)
