@@ -113,7 +113,7 @@ def _train(job: "Job") -> None:
     from train.runs.device import find_device
     from train.runs.run_folder import held
 
-    processes.start_processes(find_device("auto").type)
+    processes.start_processes(find_device(job.settings.device).type)
     try:
         with ExitStack() as stack:
             with processes.failing_together():

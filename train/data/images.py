@@ -67,7 +67,8 @@ def as_seen(image: Image.Image) -> Image.Image:
     colour a pixel has where nothing of it is to be seen."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         values = np.array(image, np.float32)  # [h, w]
-        top, wide = values.max(initial=0.0), image.mode.startswith("I;16")
+        top = values.max(initial=0.0, where=np.isfinite(values))
+        wide = image.mode.startswith("I;16")
         values *= 255 / (65_535 if wide or top > 255 else 255 if top > 1 else 1)
         grey = np.nan_to_num(values, copy=False).clip(0, 255).round().astype(np.uint8)
         if wide and "transparency" in image.info:  # a PNG's value that is transparent
@@ -116,7 +117,8 @@ def random_crop(pixels: np.ndarray, side: int, rng: random.Random, *, flip: bool
     """uint8[s, s, 3] -> uint8[side, side, 3], from anywhere; half of them mirrored if `flip`."""
     top, left = (rng.randint(0, len(pixels) - side) for _ in range(2))
     crop = pixels[top : top + side, left : left + side]
-    return crop[:, ::-1] if flip and rng.random() < 0.5 else crop
+    mirrored = flip and rng.random() < 0.5
+    return (crop[:, ::-1] if mirrored else crop).copy()  # a view would hold all pixels
 
 
 def _upright_jpeg(data: bytes, min_px: int) -> np.ndarray | None:

@@ -143,8 +143,7 @@ class Plan:
         runs = share.cut(edges[at], edges[at + 1])
         rng = np.random.default_rng([self.seed, epoch, at, *whose])
         each = runs.chosen(np.arange(runs.total))
-        before = np.cumsum(self.index.samples) - self.index.samples
-        images = self.index.image[before[each.block] + each.first]
+        images = self.index.image[self.index.before[each.block] + each.first]
         return Window(epoch, edges[at], runs, shuffled_apart(images, rng))
 
 

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +55,11 @@ class ShardIndex:
     def total(self) -> int:
         """Of all samples."""
         return int(self.samples.sum())
+
+    @cached_property
+    def before(self) -> np.ndarray:
+        """int64[n], of each block: how many samples are in those before it."""
+        return np.cumsum(self.samples) - self.samples
 
 
 class _Scanned(NamedTuple):

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from train.errors import SharedError
 
 T = TypeVar("T")
-# gloo gives up on a process after 30 minutes, nccl after 10; learning a vocabulary reads all texts.
+# gloo gives up on a process after 30 minutes, nccl after 10; the first one reads all shards.
 _LONGEST_WAIT = timedelta(days=30)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _waiting: dist.ProcessGroup | None = None

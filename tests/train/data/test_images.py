@@ -1,6 +1,7 @@
 """Images of samples: upright, RGB, squared as Pillow does it, cropped inside."""
 
 import io
+import math
 import random
 import struct
 import tracemalloc
@@ -96,6 +97,7 @@ def test_resize_squares_and_crop_stays_inside():
     rng = random.Random(1)
     tops = {int(random_crop(pixels, 16, rng, flip=False)[0, 0, 0]) for _ in range(60)}
     assert tops == {int(pixels[top, 0, 0]) for top in range(5)}  # every offset, none beyond
+    assert random_crop(pixels, 16, rng, flip=True).base is None  # a view would hold all pixels
     wide = np.arange(16, dtype=np.uint8)[None, :, None] * np.ones((16, 16, 3), np.uint8)
     firsts = {int(random_crop(wide, 16, rng, flip=True)[0, 0, 0]) for _ in range(40)}
     assert firsts == {0, 15}
@@ -246,10 +248,16 @@ def test_half_transparent_is_half_white():
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"), [((0.0, 0.5, 1.0), (0, 128, 255)), ((0, 100, 255), (0, 100, 255))]
+    ("values", "expected"),
+    [
+        ((0.0, 0.5, 1.0), (0, 128, 255)),
+        ((0, 100, 255), (0, 100, 255)),
+        ((0.0, math.nan, 200.0, 1_000.0), (0, 0, 1, 4)),
+        ((-math.inf, 0.5, math.inf, 1.0), (0, 128, 255, 255)),
+    ],
 )
 def test_numbers_that_are_no_bytes(values, expected):
-    image = Image.fromarray(np.array([values], np.float32 if values[1] < 1 else np.int32))
+    image = Image.fromarray(np.array([values], np.int32 if values[1] == 100 else np.float32))
     assert np.asarray(as_seen(image))[0, :, 2].tolist() == list(expected)
 
 
