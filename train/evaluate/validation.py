@@ -29,6 +29,7 @@ from train.evaluate.retrieval import retrieval_scores
 from train.model.dual_encoder import DualEncoder, export_model, image_processor
 from train.model.saved_folders import put_back
 from train.runs import processes
+from train.runs.curve import CURVE, draw_curve, read_points
 from train.runs.device import full_precision
 from train.runs.progress import Progress
 from train.settings import Settings
@@ -140,6 +141,7 @@ class Validation:
                     self._keep(step, model, scores)
                 seconds = time.perf_counter() - start
                 self.progress.validated(step, scores, seconds=seconds, best=better)
+                draw_curve(*read_points(self.progress.metrics), self.best.with_name(CURVE))
             processes.wait_for_all()
 
     def _keep(self, step: int, model: DualEncoder, scores: dict[str, float]) -> None:

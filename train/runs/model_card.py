@@ -9,10 +9,9 @@ from typing import Any
 
 from train.data.find_shards import ShardSet
 from train.data.shard_streams import PIPE
-from train.runs.curve import Points, draw_curve, read_points
+from train.runs.curve import CURVE, Points, draw_curve, read_points
 from train.settings import Settings
 
-CURVE = "curve.png"
 _MOST_BYTES = 1 << 26  # of a manifest: that of 500,000 shards
 _LONGEST_CELL = 200  # characters
 _Manifest = tuple[str, dict[str, Any]]  # its SHA-256, and what it says
