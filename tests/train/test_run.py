@@ -36,6 +36,11 @@ def shards(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def holdout(tmp_path_factory) -> Path:
+    return colour_shards(tmp_path_factory.mktemp("held"), shards=1)
+
+
+@pytest.fixture(scope="module")
 def finished(shards, tmp_path_factory) -> Path:
     """A run that nobody disturbed, as a user starts it."""
     run = tmp_path_factory.mktemp("runs") / "whole"
@@ -84,6 +89,29 @@ def test_a_run_on_each_device(device: torch.device, shards: Path, tmp_path: Path
         card = (folder / "README.md").read_text()
         assert f"| `precision` | {expected[0]} |" in card
         assert (folder / "curve.png").exists()
+
+
+def test_a_compiled_run_learns_the_same(shards: Path, holdout: Path, tmp_path: Path, monkeypatch):
+    """With torch's own tracing, and the traced operations run as they are: compiling them for a CPU
+    takes minutes."""
+    backends: list[str] = []
+    compile_ = torch.compile
+
+    def traced(model, **options):
+        backends.append("eager")
+        return compile_(model, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    losses = []
+    for compiled in ("false", "true"):
+        run = tmp_path / compiled
+        flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--trackers=", "--steps=3"]
+        flags += ["--log_every=1", "--drop_path=0", "--text_dropout=0", f"--compile={compiled}"]
+        assert main([*flags, f"--validate={holdout}"]) == 0
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses.append([row.get("loss", row.get("validation/loss")) for row in rows])
+        assert len(backends) == (2 if compiled == "true" else 0)  # both towers
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
