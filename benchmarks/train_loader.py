@@ -124,7 +124,7 @@ def step(folder: Path, numbers) -> Iterator:
     import torch
 
     from train.data.inputs import to_inputs
-    from train.data.samples import read_samples
+    from train.data.pairs import read_pairs
     from train.model.dual_encoder import DualEncoder, new_align
     from train.model.tokenizer import learn_tokenizer
     from train.optim.guarded_step import GuardedStep
@@ -135,7 +135,7 @@ def step(folder: Path, numbers) -> Iterator:
     batch = next(ours(folder, numbers))
     sizes = {"vocabulary_size": numbers.vocabulary_size, "max_tokens": numbers.max_tokens}
     shards = map(str, sorted(folder.glob("*.tar")))
-    texts = [text for _, _, text in read_samples(shards)]
+    texts = [text for _, _, text in read_pairs(shards)]
     tokenizer = learn_tokenizer(lambda: texts, **sizes)
     model = DualEncoder(new_align(numbers, len(tokenizer)), numbers, batch_size=size)
     model.to(memory_format=torch.channels_last).train()

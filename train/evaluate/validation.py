@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from transformers import EfficientNetImageProcessor, PreTrainedTokenizerFast
 
 from train.data.batches import Batch
+from train.data.captions import caption_lines
 from train.data.find_shards import find_shards
 from train.data.images import decode_image
 from train.data.inputs import to_inputs
+from train.data.pairs import read_pairs
 from train.data.position import Position
-from train.data.samples import caption_lines, read_samples
 from train.errors import SettingsError
 from train.evaluate.held_out_classes import HeldOutClasses, read_classes, zero_shot_scores
 from train.evaluate.retrieval import retrieval_scores
@@ -62,7 +63,7 @@ def read_held_out(settings: Settings) -> HeldOut:
     """
     several = settings.caption_lines or settings.caption_field
     split = caption_lines if several else lambda text: [text]
-    samples = read_samples(find_shards(settings.validate), settings.caption_field)
+    samples = read_pairs(find_shards(settings.validate), settings.caption_field)
     crop = partial(_central_crop, image_processor(settings))
     crops: list[np.ndarray] = []
     captions: list[list[str]] = []

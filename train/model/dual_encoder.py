@@ -19,11 +19,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from train.data.inputs import Inputs, Texts, on_device
+from train.data.inputs import Inputs, Texts
 from train.model.activations import checkpoint_activations
 from train.model.batch_norm import use_ghost_groups
 from train.model.image_tower import draw_first_weights, tower_blocks
 from train.model.kernels import CPU, attention_mask, use_kernels
+from train.model.on_device import on_device
 from train.model.saved_folders import save_folder
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower

@@ -13,7 +13,7 @@ from train.model.saved_folders import save_folder
 
 # What bounds the memory that learning takes, whatever the texts are.
 _LONGEST_WORD = 100  # letters; BERT's tokenizers give longer ones no pieces
-_MOST_WORDS = 4_000_000  # that are counted at once
+MOST_WORDS = 4_000_000  # that are counted at once
 _REPEATED = 10_000  # copies of a word that are handed over as one text
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -52,8 +52,8 @@ def _words(texts: Iterable[str], tokenizer: tokenizers.Tokenizer) -> Counter[str
         normal = tokenizer.normalizer.normalize_str(text)
         pieces = tokenizer.pre_tokenizer.pre_tokenize_str(normal)
         words.update(word for word, _ in pieces if len(word) <= _LONGEST_WORD)
-        if len(words) > _MOST_WORDS:
-            words = Counter(dict(words.most_common(_MOST_WORDS // 2)))
+        if len(words) > MOST_WORDS:
+            words = Counter(dict(words.most_common(MOST_WORDS // 2)))
     return words
 
 

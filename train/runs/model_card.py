@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from train.data.find_shards import ShardSet
-from train.data.shard_streams import PIPE
+from train.data.shard_sources import PIPE
 from train.runs.curve import CURVE, Points, draw_curve, read_points
 from train.settings import Settings
 

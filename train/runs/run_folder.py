@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from train.data.find_shards import ShardSet
-from train.data.shard_streams import PIPE, fingerprint
+from train.data.fingerprint import fingerprint
+from train.data.shard_sources import PIPE
 from train.errors import SettingsError
 from train.runs.flags import AnySettings
 

@@ -62,7 +62,7 @@ def test_memory_is_that_of_the_different_words(monkeypatch):
     peak(1)
     assert abs(peak(400) - peak(200)) < 200_000  # the texts of one of both words have 400 KB more
 
-    monkeypatch.setattr("train.model.tokenizer._MOST_WORDS", 10)
+    monkeypatch.setattr("train.model.tokenizer.MOST_WORDS", 10)
     rare = [f"star {chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(300)]
     long = ["x" * 101] * 900
     pieces = learn_tokenizer(lambda: rare + long, vocabulary_size=120, max_tokens=8).get_vocab()
