@@ -67,6 +67,19 @@ def test_other_versions_are_told_in_a_line(shards, tmp_path, capsys, monkeypatch
     assert json.loads((run / "config.json").read_text())["versions"]["torch"] == "torch 0"
 
 
+def test_a_setting_that_an_older_version_did_not_know_had_its_default(shards, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(shards, run, "--steps=1") == 0
+    config = json.loads((run / "config.json").read_text())
+    del config["settings"]["schedule"]
+    (run / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert train(shards, run, "--steps=2", "--schedule=cosine") == 2
+    assert "(schedule was 'linear', is 'cosine')" in capsys.readouterr().err
+    assert train(shards, run, "--steps=2") == 0
+    assert "schedule" not in capsys.readouterr().err
+
+
 def test_a_kill_between_more_steps_and_the_first_of_them_loses_none(shards, tmp_path, monkeypatch):
     run = tmp_path / "run"
     assert train(shards, run, "--steps=2") == 0

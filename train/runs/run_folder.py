@@ -179,9 +179,11 @@ def _identities(sets: list[ShardSet]) -> list[dict[str, object]]:
 
 
 def _differences(before: dict[str, object], settings: AnySettings, *, told: bool) -> list[str]:
-    """The settings that differ: those that may although it matters, or those that may not."""
+    """The settings that differ: those that may although it matters, or those that may not. One that
+    an older version did not know had what is its default now."""
     now = dataclasses.asdict(settings)
     known = dataclasses.fields(settings)
+    before = {field.name: field.default for field in known} | before
     free = {field.name for field in known if field.metadata.get("free")}
     may = {field.name for field in known if field.metadata.get("told")}
     names = [name for name in (now | before) if name not in free and (name in may) == told]
