@@ -42,6 +42,7 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
         if brought and not tokenizer.exists():
             save_tokenizer(load_own_tokenizer(brought, settings.max_tokens), tokenizer)
         save_indexes(indexes, index)
+    if processes.rank() == 0:
         shutil.rmtree(run / _PARTS, ignore_errors=True)
     processes.wait_for_all()
     return load_indexes(index, [shard_set.shards for shard_set in sets])

@@ -75,6 +75,7 @@ def test_a_run_folder_says_what_made_it(finished: Path, shards: Path):
     names = sorted(path.name for path in (finished / "checkpoints").glob("*.pt"))
     assert names == ["step_000000009.pt", "step_000000012.pt"]
     assert (finished / "tokenizer" / "tokenizer.json").exists()
+    assert not (finished / "shards.parts").exists()
 
 
 def test_a_run_on_each_device(device: torch.device, shards: Path, tmp_path: Path):
