@@ -16,11 +16,11 @@ from pipeline.rules import Rules
 from pipeline.runs.documents import RunDescription
 from pipeline.runs.work_folder import WorkFolder
 from transforms.columns import reasons as r
+from transforms.columns.record_files import encode_record
 from transforms.columns.records import (
     KEPT,
     Example,
     Record,
-    encode_record,
     histogram,
     joint_of,
     nested,

@@ -14,7 +14,7 @@ from pipeline.report.facts import Facts, find_facts
 from pipeline.report.histograms import image_verdicts
 from pipeline.report.page import render_page
 from tests.support.made_records import put_made_set
-from transforms.columns.records import decode_record, encode_record
+from transforms.columns.record_files import decode_record, encode_record
 
 CHROMIUM = "/usr/bin/chromium"
 PROBE = "document.documentElement.dataset.hacked = 'yes'"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from transforms.columns.records import Example, Record, Top, decode_record, encode_record
+from transforms.columns.record_files import decode_record, encode_record
+from transforms.columns.records import Example, Record, Top
 from transforms.shards.forget_examples import forget_examples
 
 KEYS = [f"{n:016x}" for n in range(1, 5)]
