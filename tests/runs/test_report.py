@@ -35,10 +35,12 @@ def test_the_steps_are_the_funnels_and_the_details_duckdbs(golden: Golden):
     rejected = f"'{golden.output}/rejected/*.parquet'"
     by_reason = dict(queried(f"select reason, count(*) from {rejected} group by all"))
     assert {row.name: row.count for step in told for row in step.reasons} == by_reason
-    details = queried(f"select reason, coalesce(detail, ''), count(*) from {rejected} group by all")
-    assert {(why, d): n for why, counts in facts.details.items() for d, n in counts.items()} == {
-        (why, detail): count for why, detail, count in details
-    }
+    details = queried(f"""select
+        if(filename like '%/text-%', 'texts', 'images'), reason, coalesce(detail, ''), count(*)
+        from read_parquet({rejected}, filename = true) group by all""")
+    assert {
+        (*which, d): n for which, counts in facts.details.items() for d, n in counts.items()
+    } == {(plane, why, detail): count for plane, why, detail, count in details}
 
 
 def test_records_count_the_pairs_of_the_shards(golden: Golden):
@@ -137,7 +139,8 @@ def test_a_set_of_an_older_version_says_what_is_missing(golden: Golden, tmp_path
     shutil.rmtree(out / "report")
     facts = find_facts(str(out))
     assert facts.steps == find_facts(str(golden.output)).steps
-    assert "recorded nothing for a report" in facts.notes[0]
+    assert "The text rules recorded nothing that can be read" in facts.notes[0]
+    assert "recorded nothing for a report, as older versions do not" in facts.notes[1]
     assert main([str(out)]) == 0
 
 
@@ -179,7 +182,7 @@ def test_sidecars_of_img2dataset(tmp_path: Path, golden: Golden):
     put(f"{tmp_path}/00001_stats.json", b"not JSON")
     facts = find_facts(str(tmp_path))
     assert (facts.state, facts.kept, facts.seen) == ("foreign", 1, 2)
-    assert facts.details == {"failed_to_download": {"HTTP Error 404": 1}}
+    assert facts.details == {("images", "failed_to_download"): {"HTTP Error 404": 1}}
     assert main([str(tmp_path)]) == 0
     page = (tmp_path / "report.html").read_text()
     assert "img2dataset" in page

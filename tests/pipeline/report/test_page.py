@@ -212,7 +212,8 @@ def test_a_slider_of_texts(shown: Shown):
     page = shown.page
     slide(page, "min_words", 5)
     told = page.locator("[data-plane=texts] .outcome").inner_text()
-    assert "pairs would go on to be fetched" in told
+    assert "pairs would pass all rules of texts" in told
+    assert "The rules of images come after." in told
     assert "The count is exact" in told
     slide(page, "min_words", 2)
     told = page.locator("[data-plane=texts] .outcome").inner_text()

@@ -41,9 +41,8 @@ def changed(**parts: object) -> bytes:
 
 
 def with_example(**parts: object) -> bytes:
-    return changed(
-        examples=[Example(**{"key": KEY, "url": "", "caption": "", "lists": []} | parts)]
-    )  # type: ignore[arg-type]
+    example = {"key": KEY, "url": "", "caption": "", "lists": []} | parts
+    return changed(examples=[Example(**example)])  # type: ignore[arg-type]
 
 
 def with_edges(*edges: float) -> bytes:
