@@ -173,7 +173,7 @@ def read_records(out: str, thresholds: dict[str, float]) -> SetRecords:
     with ThreadPoolExecutor(_THREADS) as pool:
         for plane, kinds in ((TEXTS, ("text",)), (IMAGES, ("images", "holdout"))):
             own = [(path, size) for path, size in files if Path(path).name.split("-")[0] in kinds]
-            for paths in _parts(own):
+            for paths in in_parts(own):
                 read = zip(paths, pool.map(_read, paths), strict=True)
                 part = dict(_decoded(read, plane, records.broken))
                 total = records.texts if plane == TEXTS else records.images
@@ -234,7 +234,7 @@ def _named(record: Record, shard: str) -> Record:
     return dataclasses.replace(record, examples=examples)
 
 
-def _parts(files: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+def in_parts(files: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
     """Files that are read together: a few dozen, or one that is large."""
     part, total = list[str](), 0
     for path, size in files:
