@@ -107,9 +107,9 @@ def _settings(run: RunDescription, *changed: Mapping[str, Any]) -> Iterator[str]
 def _rules(manifest: RunDescription) -> dict[str, Any]:
     """The rules that a flag gave: not a distance that is the measure's own."""
     rules, overlap = dict(manifest.rules), manifest.overlap
-    own = _OWN_DISTANCE.get(str(overlap["measure"])) if overlap else None
-    if not overlap or rules["min_evaluation_distance"] == own:
-        del rules["min_evaluation_distance"]
+    own = _OWN_DISTANCE.get(str(overlap.get("measure"))) if overlap else None
+    if not overlap or rules.get("min_evaluation_distance") == own:
+        rules.pop("min_evaluation_distance", None)
     return rules
 
 
@@ -144,7 +144,8 @@ def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
             yield _flag("eval_images", ",".join(named))
         elif index := manifest.overlap.get("index"):
             yield _flag("eval_index", str(index))
-    if manifest.job["text_only"] or float(manifest.rules["max_unsafe_score"]) >= 1:
+    score = manifest.rules.get("max_unsafe_score", 0)
+    if manifest.job.get("text_only") or not isinstance(score, int | float) or score >= 1:
         return
     model = Path(manifest.unsafe_model.path).name if manifest.unsafe_model else ""
     if model != _USUAL_MODEL:
@@ -154,7 +155,7 @@ def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
 def _overlap(overlap: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a measure, as flags have them."""
     search = {"overlap_search": overlap["search"]} if "search" in overlap else {}
-    return {"overlap_measure": overlap["measure"]} | search
+    return {"overlap_measure": overlap.get("measure", "")} | search
 
 
 def _flag(name: str, value: str) -> str:

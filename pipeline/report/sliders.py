@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ class Slider(NamedTuple):
 
     Fields:
       axis: of the joint histogram. edges: the thresholds that can be chosen. place: of the run's
-        own. plane: images or texts.
+        own. first: the place on the axis of the first. plane: images or texts.
     """
 
     rule: str
@@ -27,6 +28,7 @@ class Slider(NamedTuple):
     axis: str
     edges: list[float]
     place: int
+    first: int
     plane: str
 
 
@@ -40,12 +42,23 @@ def sliders(facts: Facts) -> Iterator[Slider]:
         own = facts.rules.get(rule)
         if axis is None or own is None:
             continue
-        edges = [edge - (rule == "max_words") for edge in axis.edges]
-        if rule == "min_language_score":
-            edges = [edge for edge in edges if edge <= own]
+        edges = _edges(rule, axis.edges, facts.rules)
         if own not in edges or not _is_judged(facts, rule, own):
             continue
-        yield Slider(rule, name, axis.name, edges, edges.index(own), of.plane)
+        first = axis.edges.index(edges[0] + (rule == "max_words"))
+        yield Slider(rule, name, axis.name, edges, edges.index(own), first, of.plane)
+
+
+def _edges(rule: str, edges: list[float], rules: dict[str, float]) -> list[float]:
+    """The thresholds of a rule that a run takes, and whose counts are recorded."""
+    least, most = rules.get("min_words", 0), rules.get("max_words", math.inf)
+    if rule == "min_words":
+        return [edge for edge in edges if edge <= most]
+    if rule == "max_words":  # the bin of a text is how many edges are at or below its words
+        return [edge - 1 for edge in edges if edge - 1 >= max(1, least)]
+    if rule == "min_language_score":
+        return [edge for edge in edges if edge <= rules.get(rule, 0)]
+    return edges
 
 
 def _is_judged(facts: Facts, rule: str, own: float) -> bool:

@@ -71,21 +71,32 @@ def made_judged(size: int, seed: int = 0) -> Judged:
     )
 
 
-def made_record(random: np.random.Generator, pairs: int, thumbnail: int) -> Record:
+def made_record(
+    random: np.random.Generator, pairs: int, thumbnail: int, *, compared: bool = False
+) -> Record:
     """A record as of a shard of so many pairs, whose examples have thumbnails of so many bytes,
-    behind one another."""
+    behind one another.
+
+    Args:
+      compared: whether some have an evaluation image near.
+    """
     sides = random.lognormal(5.7, 0.7, (2, pairs)).astype(int) + 1
     shorter, longer = (side.astype(float) for side in (sides.min(axis=0), sides.max(axis=0)))
     unsafe = random.beta(0.3, 4, pairs)
     failed = random.random(pairs) < 0.3
     reasons = np.full(pairs, KEPT, object)
+    distance = np.full(pairs, np.nan)
+    if compared:
+        distance[::5] = 2 * RULES.min_evaluation_distance * random.random(len(distance[::5]))
+        reasons[distance < RULES.min_evaluation_distance] = "evaluation_overlap"
     reasons[unsafe > RULES.max_unsafe_score] = "unsafe"
     reasons[longer >= RULES.max_aspect * shorter] = "too_elongated"
     reasons[shorter <= RULES.min_side] = "too_small"
     reasons[failed] = "fetch_failed"
     unsafe[np.isin(reasons, ("too_small", "too_elongated"))] = np.nan
+    distance[~np.isin(reasons, (KEPT, "evaluation_overlap"))] = np.nan
     axes = image_axes(RULES)
-    bins = image_bins(axes, shorter, longer, unsafe, np.full(pairs, np.nan))
+    bins = image_bins(axes, shorter, longer, unsafe, distance)
     outcomes = reasons.tolist()
     details = [str(random.choice(_DETAILS)) if failed[row] else "" for row in range(pairs)]
     hosts = [f"host{int(n)}.example" for n in random.zipf(1.3, pairs) % 100_000]
@@ -142,11 +153,15 @@ def made_thumbnail(random: np.random.Generator, size: int) -> bytes:
     return file.getvalue().ljust(size, b"\0")
 
 
-def put_run(folder: Path) -> None:
-    """Writes what a run with the usual rules says of itself, and of its texts, while it goes on."""
+def put_run(folder: Path, **parts: Any) -> None:
+    """Writes what a run with the usual rules says of itself, and of its texts, while it goes on.
+
+    Args:
+      parts: of its description that are others.
+    """
     rules = asdict(Rules(min_evaluation_distance=RULES.min_evaluation_distance))
     job = {"text_only": False, "holdout": 0.0}
-    run = RunDescription(job, rules, {}, {}, [], [], None)
+    run = replace(RunDescription(job, rules, {}, {}, [], [], None), **parts)
     write_document(WorkFolder(f"{folder}/_temporary").description, run)
     recorder = TextRecorder(text_axes(3, 20, 0.5), 0.5)
     recorder.add(recorder.measure(made_judged(3000)))
@@ -155,7 +170,12 @@ def put_run(folder: Path) -> None:
 
 
 def put_made_set(
-    folder: Path, shards: int, random: np.random.Generator, pairs: int = 10_000
+    folder: Path,
+    shards: int,
+    random: np.random.Generator,
+    pairs: int = 10_000,
+    *,
+    compared: bool = False,
 ) -> None:
     """Writes what the shards of a set that is under way would have recorded."""
     places, thumbnail = ShardPlaces(str(folder)), 2_600
@@ -165,7 +185,7 @@ def put_made_set(
     bodies = [made_thumbnail(random, thumbnail) for _ in range(50)]
     for shard in range(shards):
         if shard % different == 0:  # a few dozen differ; the others differ in their keys
-            record = made_record(random, pairs, thumbnail)
+            record = made_record(random, pairs, thumbnail, compared=compared)
         size = len(record.examples)
         keys = key_column(random.integers(0, 1 << 64, size, np.uint64)).to_pylist()
         examples = [

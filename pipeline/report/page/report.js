@@ -315,13 +315,15 @@ function planeOf(element) {
     rule: input.dataset.rule,
     axis: plane.place[input.dataset.axis],
     edges: input.dataset.edges.split(" ").map(Number),
+    first: Number(input.dataset.first),
     own: Number(input.getAttribute("value")),
   }));
   return plane;
 }
 
-/** Whether a bin passes a rule whose threshold is the edge at this place. */
-function passes(plane, slider, bin, place) {
+/** Whether a bin passes a rule whose threshold is at this place of its slider. */
+function passes(plane, slider, bin, at) {
+  const place = at + slider.first;
   const last = plane.joint.axes[slider.axis].edges.length;
   const { plane: of, beyond } = data.thresholds[slider.rule];
   // An image that was not scored, or has nothing near it, passes; a text in no known language does not.
@@ -381,11 +383,15 @@ function update(plane) {
   const what = goesOn ? ["pass all rules of texts", "would pass all rules of texts"] : ["are kept", "would be kept"];
   big.textContent = `${most}${number(now.kept)} pairs ${what[moved.length ? 1 : 0]}`;
   soft.textContent = moved.length ? toldOf(plane, change, before.kept, now.unsure) : "These are the run's own thresholds.";
+  const valueOf = (name) => plane.sliders.filter(({ rule }) => rule === name).map((s) => s.edges[s.input.value])[0];
+  const crossed = valueOf("min_words") > valueOf("max_words");
+  if (crossed) soft.textContent = "No text has so many words and so few: no run takes these thresholds.";
   const { line, loosened } = commandOf(moved);
   const pre = plane.element.querySelector("pre");
   pre.textContent = moved.length ? line : "";
   for (const part of plane.element.querySelectorAll(".outcome pre, .outcome .row, [data-note]")) part.hidden = !moved.length;
-  if (!moved.length || data.textOnly) return;
+  pre.hidden = pre.hidden || crossed;
+  if (!moved.length || crossed || data.textOnly) return;
   soft.textContent += loosened ? " What comes back is fetched again; what is stored is read from the shards." : " Nothing is fetched: the images are read from the shards.";
 }
 
