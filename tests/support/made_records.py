@@ -16,10 +16,11 @@ from pipeline.rules import Rules
 from pipeline.runs.documents import RunDescription
 from pipeline.runs.work_folder import WorkFolder
 from transforms.columns import reasons as r
-from transforms.columns.record_files import encode_record
+from transforms.columns.record_files import decode_record, encode_record
 from transforms.columns.records import (
     KEPT,
     Example,
+    Joint,
     Record,
     histogram,
     joint_of,
@@ -202,3 +203,41 @@ def put_made_set(
         stats = shard_stats(shard, ["too_small"], [None], size=0, sha256=None)
         Path(places.stats(shard)).write_bytes(stats.encode())
     put_run(folder)
+
+
+def put_largest_set(folder: Path, random: np.random.Generator) -> None:
+    """Writes what makes the page as large as it can get: more kinds of examples than it has room
+    for, long texts, pictures without end, and histograms with almost all cells that a page takes.
+    """
+    put_made_set(folder, 2, random, pairs=2_000)
+    body, thumbnail = made_thumbnail(random, 4_000), 4_000
+    axes = image_axes(RULES)
+    cells = random.choice(int(np.prod([axis.bins for axis in axes])), 55_000, replace=False)
+    counts = random.integers(1, 1 << 40, len(cells))
+    for shard in range(40):
+        keys = key_column(random.integers(0, 1 << 64, 120, np.uint64)).to_pylist()
+        examples = [
+            Example(
+                key=key,
+                url=f"https://host{place}.example/{key}/" + "p" * 400,
+                caption="alt & text " * 27,
+                lists=[f"reason_{place}"],
+                reason=f"reason_{place}",
+                width=640,
+                height=480,
+                words=54,
+                bytes=100_000,
+                format="jpeg",
+                picture=(place * thumbnail, thumbnail),
+            )
+            for place, key in enumerate(keys)
+        ]
+        joint = Joint(axes, np.sort(cells).tolist(), counts.tolist()) if not shard else Joint()
+        record = Record(120, {"kept": {"": 120}}, joint, examples=examples)
+        stem = f"{folder}/report/images-{90000 + shard}"
+        Path(f"{stem}.json").write_bytes(encode_record(record))
+        Path(f"{stem}.thumbnails").write_bytes(body * len(keys))
+    for number in range(2):  # their histograms are others, which would be added up
+        path = Path(f"{folder}/report/images-{number:05d}.json")
+        record = decode_record(path.read_bytes(), path.name)
+        path.write_bytes(encode_record(replace(record, joint=Joint())))

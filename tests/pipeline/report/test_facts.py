@@ -15,7 +15,7 @@ from pipeline.report.page import render_page
 from pipeline.report.page_data import all_lists, page_data
 from pipeline.report.tables import answers, blocked_rows, funnel_table, wish_rows
 from pipeline.runs.documents import Step
-from tests.support.made_records import made_record, put_made_set
+from tests.support.made_records import made_record, put_largest_set, put_made_set
 from transforms.columns.record_files import decode_record, encode_record
 from transforms.columns.records import Axis, Joint, Record
 from transforms.columns.thresholds import AXES, IMAGES, TEXTS
@@ -294,3 +294,13 @@ def test_a_table_that_ends_says_of_how_many(made_set: Path):
 def test_the_made_record_is_one_that_is_read(made_set: Path):
     record = made_record(np.random.default_rng(0), 100, 0)
     assert decode_record(encode_record(record), "") == record
+
+
+def test_the_largest_page_has_12_megabytes_at_most(tmp_path: Path):
+    put_largest_set(tmp_path / "set", np.random.default_rng(0))
+    facts = find_facts(str(tmp_path / "set"))
+    assert facts.records.broken == []
+    page = render_page(facts).encode()
+    assert 10_000_000 < len(page) <= 12_000_000
+    assert b"more examples are left out" in page
+    assert b"pictures are left out" in page
