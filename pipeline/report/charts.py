@@ -236,6 +236,12 @@ def short(number: float) -> str:
     return f"{number:g}"
 
 
+def size_of(size: float) -> str:
+    """Bytes as they are read, as in "2 KiB"."""
+    power = min(4, int(math.log(max(1, size), 1024)))
+    return f"{size / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
 def share_bar(parts: Sequence[tuple[str, float]], told: str) -> Markup:
     """One bar of several parts, each (class, share of the whole); 100 units wide."""
     rects, x = [], 0.0

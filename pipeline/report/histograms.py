@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from pipeline.look.plain_text import printable
-from pipeline.report.charts import Chart, short
+from pipeline.report.charts import Chart, short, size_of
 from pipeline.report.facts import Facts
 from transforms.columns.records import KEPT, Axis, Ints, Joint
 from transforms.columns.thresholds import OF_IMAGES
@@ -295,9 +294,3 @@ def _file_charts(facts: Facts) -> Iterator[Chart]:
         [formats.get(KEPT, {}).get(name, 0) for name in names],
         [sum(c.get(name, 0) for out, c in formats.items() if out != KEPT) for name in names],
     )
-
-
-def size_of(size: float) -> str:
-    """Bytes as they are read, as in "2 KiB"."""
-    power = min(4, int(math.log(max(1, size), 1024)))
-    return f"{size / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 from pipeline.look.plain_text import printable
 from pipeline.report import tables
-from pipeline.report.charts import Chart, draw
+from pipeline.report.charts import Chart, draw, size_of
 from pipeline.report.facts import Facts
 from pipeline.report.fetch_times import times_chart
-from pipeline.report.histograms import charts_of, size_of
+from pipeline.report.histograms import charts_of
 from pipeline.report.history import all_stages
 from pipeline.report.page_data import encode_for_page, page_data
 from pipeline.report.sliders import command, command_note, near_lists, sliders

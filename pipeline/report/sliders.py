@@ -8,9 +8,18 @@ from typing import NamedTuple
 
 from pipeline.report.facts import Facts
 from pipeline.report.reproduce import flags_on_set
-from pipeline.report.tables import RULE_NAMES
 from transforms.columns.thresholds import THRESHOLDS
 
+# What each rule of the sliders is, in words.
+RULE_NAMES = {
+    "min_image_side": "Shorter side, px, larger than",
+    "max_image_aspect": "Longer side / shorter side, smaller than",
+    "max_unsafe_score": "Unsafe score, at most",
+    "min_evaluation_distance": "Distance to an evaluation image, at least",
+    "min_words": "Words of the text, at least",
+    "max_words": "Words of the text, at most",
+    "min_language_score": "Score of the language, at least",
+}
 # Flags that name files, of which no report tells the folder.
 _FILES = ("vocabulary", "blocklist", "eval_images", "eval_index", "overlap_model", "unsafe_model")
 

@@ -290,15 +290,3 @@ def _smaller_side(facts: Facts) -> str:
         f"--min_image_side={lower[-1]:g} would bring up to {then - now:,} pairs more "
         f"({percent(then - now, now)}), --min_image_side={own:g} keeps {now:,}."
     )
-
-
-# What each rule of the sliders is, in words.
-RULE_NAMES = {
-    "min_image_side": "Shorter side, px, larger than",
-    "max_image_aspect": "Longer side / shorter side, smaller than",
-    "max_unsafe_score": "Unsafe score, at most",
-    "min_evaluation_distance": "Distance to an evaluation image, at least",
-    "min_words": "Words of the text, at least",
-    "max_words": "Words of the text, at most",
-    "min_language_score": "Score of the language, at least",
-}
