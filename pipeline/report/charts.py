@@ -239,7 +239,9 @@ def short(number: float) -> str:
 def size_of(size: float) -> str:
     """Bytes as they are read, as in "2 KiB"."""
     power = min(4, int(math.log(max(1, size), 1024)))
-    return f"{size / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+    number = size / 1024**power
+    digits = f"{number:.3g}" if number < 100 else f"{number:.0f}"
+    return f"{digits} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
 
 
 def share_bar(parts: Sequence[tuple[str, float]], told: str) -> Markup:

@@ -108,7 +108,7 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
         share = tables.percent(fetch.kept, fetch.seen)
         yield "Pairs fetched", f"{fetch.kept:,}", f"{share}; {failed:,} failed"
     if facts.records.images.whole.bytes:
-        yield "Bytes of images", size_of(facts.records.images.whole.bytes), "before any was dropped"
+        yield "Bytes of images", size_of(facts.records.images.whole.bytes), "as they were fetched"
     if facts.waiting:
         yield "Waiting", f"{facts.waiting:,}", "pairs of shards to come"
     top = facts.records.images.whole.tops.get("hosts", Top())
