@@ -210,7 +210,7 @@ function recall() {
   planes.forEach(update);
   if (byId("near-rule")) showNear();
   filter();
-  if (byId(section)) byId(section).scrollIntoView();
+  if (byId(section)) byId(section).scrollIntoView({ behavior: "instant" });
   const pair = said.has("pair") && data.examples.find((example) => idOf(example) === said.get("pair"));
   if (pair) openPair(pair);
 }

@@ -617,3 +617,16 @@ def test_the_comparison_runs_and_loads_nothing_and_axe_is_content(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert violations(page) == []
     page.close()
+
+
+def test_of_a_set_of_texts_alone_nothing_is_said_of_fetching(browser: Browser, made_set: Path):
+    facts = find_facts(str(made_set))
+    facts.text_only = True
+    page = browser.new_page()
+    page.set_content(render_page(facts))
+    slide(page, "min_words", 5)
+    told = page.locator("[data-plane=texts] .outcome").inner_text()
+    assert "pairs would be kept" in told
+    assert "fetch" not in told.partition("alignset curate")[0]
+    assert "images come after" not in told
+    page.close()
