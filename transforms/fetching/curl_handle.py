@@ -7,6 +7,7 @@ import math
 import socket
 import ssl
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import certifi
@@ -138,7 +139,10 @@ class Slot:
 
     def resume(self) -> None:
         """Goes on with an answer that had to wait for memory."""
-        self.curl.pause(pycurl.PAUSE_CONT)
+        # The bytes that waited come within the call. Where `write` refuses them it fails, and so
+        # does the transfer, which ends as any other.
+        with suppress(pycurl.error):
+            self.curl.pause(pycurl.PAUSE_CONT)
 
     def drop(self) -> None:
         """Lets go of the answer."""

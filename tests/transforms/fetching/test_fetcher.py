@@ -183,3 +183,19 @@ def test_a_clock_that_jumps_changes_nothing(web: BadWeb, monkeypatch: pytest.Mon
     monkeypatch.setattr(time, "time", lambda: real() + 86_400 * (-1) ** next(jumps) * 1000)
     urls = [f"{web.url}/ok"] * 50
     assert all(one.body == BODY for one in fetch_all(urls, HOW))
+
+
+def test_one_answer_that_is_too_long_ends_no_other(web: BadWeb, monkeypatch: pytest.MonkeyPatch):
+    """What had to wait for memory goes on within a call of curl's, and may be refused there."""
+    monkeypatch.setattr(fetcher, "memory_for_bodies", lambda: 300_000)
+    how = dataclasses.replace(
+        HOW, max_image_bytes=250_000, connections_per_host=32, contact="of-little-memory"
+    )
+    kinds = ["endless", "gzip/1000000", "ok"] * 20
+    ends = list(fetch_all([f"{web.url}/{kind}" for kind in kinds], how))
+    details = Counter((kinds[one.index], one.detail) for one in ends)
+    assert details == {
+        ("endless", "too_large"): 20,
+        ("gzip/1000000", "too_large"): 20,
+        ("ok", None): 20,
+    }
