@@ -3,7 +3,8 @@
 // A path is /KIND/FILE?d=MS&...: KIND is what becomes of the request (ok, 404, 503, 429, reset,
 // cut, drip), FILE one of -files, and d the milliseconds before the answer. The first label of a
 // host's name up to its hyphen says what its name and its certificate are worth: gone (no such
-// name), servfail, quiet (its name server never answers), slowdns (after two seconds), silent
+// name), servfail, busy (it fails at first), quiet (its name server never answers), slowdns (after two
+// seconds), silent
 // (accepts and never answers), expired, wrongname, unknown (by an issuer that nobody trusts).
 // Every name is one address of -network, for its hash.
 //

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.bad_web import BadWeb, bad_web
 from tests.support.name_server import NameServer, name_server
-from transforms.fetching import host_names
+from transforms.fetching import host_names, name_questions
 from transforms.fetching.fetch import FetchSettings, fetch_all
 from transforms.fetching.host_names import HostNames
 from transforms.fetching.host_queue import Job
@@ -65,7 +65,7 @@ class Watched:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     with name_server() as server:
-        monkeypatch.setattr(host_names, "SERVERS", [server.address])
+        monkeypatch.setattr(name_questions, "SERVERS", [server.address])
         yield server
 
 
@@ -95,9 +95,7 @@ def test_silent_names_hold_up_no_other(server: NameServer, web: BadWeb):
     port = web.server_address[1]
     kinds = ["silent", "good", "no", "servfail"] * 50
     urls = [f"http://{kind}{n}.example:{port}/ok" for n, kind in enumerate(kinds)]
-    how = dataclasses.replace(
-        HOW, connect_timeout_s=4.0
-    )  # c-ares asks more than once at a SERVFAIL
+    how = dataclasses.replace(HOW, connect_timeout_s=4.0)  # of a SERVFAIL it is asked again
     ended = Counter((kinds[end.index], end.detail) for end in fetch_all(urls, own(how, server)))
     right = {"silent": "timeout", "good": None, "no": "dns", "servfail": "dns"}
     assert ended == {(kind, detail): 50 for kind, detail in right.items()}
@@ -148,7 +146,7 @@ class OneKind:
         if family != self.family:
             callback(None, pycares.errno.ARES_ENODATA)
             return
-        node = SimpleNamespace(addr=(b"127.0.0.1", 0), ttl=300)
+        node = SimpleNamespace(addr=(b"127.0.0.1", 0), ttl=300, family=family)
         callback(SimpleNamespace(nodes=[node], cnames=[]), None)
 
     def query(self, *_: object, **__: object) -> None:
@@ -162,10 +160,42 @@ def test_each_kind_of_address_is_asked_for_before_there_is_none(
     monkeypatch: pytest.MonkeyPatch, family: socket.AddressFamily | None
 ):
     monkeypatch.setattr(OneKind, "family", family)
-    monkeypatch.setattr(host_names.pycares, "Channel", OneKind)
+    monkeypatch.setattr(name_questions.pycares, "Channel", OneKind)
     watched = Watched(timeout_s=1.0)
     ((_, detail),) = watched.look_up([job("a.example")])
     assert detail == (None if family else "dns")
+
+
+@pytest.mark.parametrize(
+    ("name", "addresses", "is_kept"),
+    [
+        ("six.example", "127.0.0.1,[::1]", True),
+        ("sixonly.example", "[::1]", True),
+        ("sixlost.example", "[::1]", False),
+        ("sixfail.example", "[::1]", False),
+    ],
+)
+def test_what_was_lost_of_an_answer_is_asked_for_by_itself(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch, name: str, addresses: str, is_kept: bool
+):
+    """A machine without IPv6 would lose the host for as long as the TTL of the other half."""
+    watched = Watched(timeout_s=4.0)
+    assert [detail for _, detail in watched.look_up([job(name)])] == [None]
+    assert watched.names.entry(job(name)) == f"+{name}:80:{addresses}"
+    later = time.monotonic() + 60
+    monkeypatch.setattr(host_names.time, "monotonic", lambda: later)
+    assert (watched.names.entry(job(name)) is not None) == is_kept
+    watched.names.close()
+
+
+def test_a_name_server_that_cannot_tell_is_asked_again_but_not_without_end(server: NameServer):
+    watched = Watched(timeout_s=4.0)
+    jobs = [job(f"{kind}{n}.example") for kind in ("busy", "servfail") for n in range(50)]
+    details = Counter((one.host[:4], detail) for one, detail in watched.look_up(jobs))
+    assert details == {("busy", None): 50, ("serv", "dns"): 50}
+    assert watched.names.unanswered_count == 50
+    assert max(server.questions[f"servfail{n}.example"] for n in range(50)) <= 2 * (1 + 2 + 2)
+    watched.names.close()
 
 
 def test_a_name_without_an_address_leads_nowhere(watched: Watched):
