@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from threading import Lock, Thread
 
-from transforms.fetching.body_memory import BodyMemory, memory_for_bodies
+from transforms.fetching.body_memory import BodyMemory, TakenBytes, memory_for_bodies
 from transforms.fetching.connection_limit import ConnectionLimit, Interval
 from transforms.fetching.curl_handle import Ended
 from transforms.fetching.curl_multi import Transfers
@@ -107,7 +107,8 @@ class Fetcher:
     def turn(self) -> None:
         """Begins what may begin, waits until something has happened, and hands results over."""
         self._look_at_orders()
-        self._memory.unseen = sum(order.unseen_bytes for order in self._orders)
+        unseen = sum(order.unseen_bytes for order in self._orders)
+        self._memory.unseen = unseen + TakenBytes.of_all
         full = self._begin()
         for order in self._orders:
             order.hand_over()
@@ -149,13 +150,15 @@ class Fetcher:
                 break
             if (taken := order.take()) is not None:
                 self._routes.take(order, *taken)
+        is_short = not self._memory.has_room
+        behind |= is_short and self._memory.is_mostly_unseen
         interval.behind |= behind
         interval.most = max(interval.most, transfers.under_way - transfers.stalled)
         interval.wanted |= not self._has_place and bool(
             len(queue) or any(not order.exhausted for order in self._orders)
         )
-        interval.short_of_memory |= not self._memory.has_room and not behind
-        return behind or not self._memory.has_room
+        interval.short_of_memory |= is_short and not behind
+        return behind or is_short
 
     @property
     def _has_place(self) -> bool:
