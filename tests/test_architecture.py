@@ -213,7 +213,7 @@ WITHOUT_A_TEST = """
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
     transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
-    transforms/fetching/fetch_settings transforms/fetching/host_queue
+    transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure

@@ -42,7 +42,7 @@ def _host(url: str) -> object:
 
 def _robots(text: str) -> object:
     robots = read_robots(f"User-agent: *\n{text}".encode(), None, "alignset")
-    return [robots.refusal_of(f"http://a.example/{'a' * size}") for size in (10, 1000)]
+    return [robots.opt_outs(f"http://a.example/{'a' * size}") for size in (10, 1000)]
 
 
 def _header(value: str) -> object:

@@ -103,7 +103,7 @@ def _check_robots(random: Random, urls: list[str]) -> None:
     robots = read_robots(text.encode(), None, token)
     assert robots.crawl_delay_s() == float(whole.crawl_delay(token) or 0.0)
     for url in [*filter(None, map(request_url, urls)), "http://a.example/a", "http://a.example/b/"]:
-        assert robots.refusal_of(url) == (None if whole.can_fetch(url, token) else ROBOTS_TXT)
+        assert robots.opt_outs(url) == (() if whole.can_fetch(url, token) else (ROBOTS_TXT,))
 
 
 def check(random: Random) -> None:

@@ -15,7 +15,7 @@ from train.errors import TrainingError
 from train.evaluate.feature_store import Features
 
 KS = (1, 5, 10)
-_AT_ONCE, _WIDEST = 1 << 24, 1 << 17  # scores: of all queries, of one of them
+AT_ONCE, WIDEST = 1 << 24, 1 << 17  # scores: of all queries, of one of them
 
 Recalls = dict[str, float]  # R@k, in percent
 Rows = npt.NDArray[np.floating] | Features
@@ -229,9 +229,9 @@ def ranks(
       left_out: for each query the candidates that are no candidates for it, such as itself.
     """
     result = np.zeros(len(queries), np.int64)
-    for rows in _slices(len(queries), max(1, _AT_ONCE // _WIDEST)):
+    for rows in _slices(len(queries), max(1, AT_ONCE // WIDEST)):
         best = np.full((rows.stop - rows.start, 1), -np.inf)
-        blocks = _slices(len(candidates), _WIDEST)
+        blocks = _slices(len(candidates), WIDEST)
 
         def scores_of_block(columns: slice, rows: slice = rows) -> np.ndarray:
             scores = _scores(queries[rows], candidates[columns])

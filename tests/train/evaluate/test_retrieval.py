@@ -55,8 +55,8 @@ def test_an_image_with_several_captions():
 
 
 def test_recalls_are_those_of_all_pairs_one_by_one(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("train.evaluate.retrieval._AT_ONCE", 12)
-    monkeypatch.setattr("train.evaluate.retrieval._WIDEST", 4)  # blocks of 3 queries, 4 candidates
+    monkeypatch.setattr("train.evaluate.retrieval.AT_ONCE", 12)
+    monkeypatch.setattr("train.evaluate.retrieval.WIDEST", 4)  # blocks of 3 queries, 4 candidates
     rng = np.random.default_rng(5)
     for _ in range(10):
         n = int(rng.integers(12, 20))
