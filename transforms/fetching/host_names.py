@@ -71,7 +71,7 @@ class HostNames:
     def entry(self, job: Job) -> str | None:
         """What tells curl where a job's name leads; empty for an address; None where that is not
         known."""
-        name, _, port = job.host.partition(":")
+        name, _, port = job.authority.partition(":")  # with its last dot, by which curl looks
         if _ADDRESS.fullmatch(name):
             return ""
         known = self._known.get(job.host)

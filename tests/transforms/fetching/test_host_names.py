@@ -261,6 +261,15 @@ def test_what_waited_for_a_name_asks_no_faster_than_allowed(server: NameServer, 
     assert min(steps_s) > 0.05, steps_s  # 0.2, less what the first connection took
 
 
+def test_an_absolute_name_bears_no_more_than_the_host_that_it_is(server: NameServer, web: BadWeb):
+    port = web.server_address[1]
+    urls = [f"http://{name}:{port}/hang/0.1" for name in ("good.example", "good.example.") * 10]
+    how = dataclasses.replace(HOW, connections_per_host=2)
+    assert [end.detail for end in fetch_all(urls, own(how, server))] == [None] * 20
+    assert web.most_at_once == 2
+    assert server.asked["good.example"] == 1
+
+
 def test_where_a_name_leads_is_checked(server: NameServer, web: BadWeb):
     how = dataclasses.replace(HOW, allow_private_addresses=False)
     url = f"http://good.example:{web.server_address[1]}/ok"
