@@ -2,10 +2,10 @@
 
   python benchmarks/names.py [--names=10000] [--at_once=1000] [--dns_latency_ms=50]
 
-90% of the names have an address, 5% are never answered, of 2.5% the server says that it cannot tell,
-and of 2.5% it says so at first and tells when it is asked again.
-The server is that of `web_server/`, on loopback; needs Go. Each name's outcome is compared with its
-truth. The server's CPU is in no figure, but on the same cores.
+90% of the names have an address, 5% are never answered. Of 2.5% the server says that it cannot
+tell, and of 2.5% it says so at first and tells when it is asked again. The server is that of
+`web_server/`, on loopback; needs Go. Each name's outcome is compared with its truth. The server's
+CPU is in no figure, but on the same cores.
 """
 
 import argparse
