@@ -14,13 +14,12 @@ from threading import Event
 
 from transforms.shards.shard_stats import ShardStats
 from transforms.workers.claims import ClaimLostError
-from transforms.workers.threads import Results
+from transforms.workers.threads import Results, leave_stopped
 
 # So many always, and more while these have few pairs: a shard of 1,000 is taken in a second, and
 # its last answer may come half a minute later.
 FEW_SHARDS, MOST_SHARDS, MOST_PAIRS = 4, 24, 40_000
 _LOOK_S = 0.02
-GONE_S = 3.0  # until a process that is told to end has ended
 
 
 @dataclass(eq=False)
@@ -84,10 +83,7 @@ class ShardsUnderWay:
         for shard, (_, results) in list(self._running.items()):
             done = results.done
             if self._stopped:  # looked at after `done`: of what was stopped no result may come
-                # The process is told to end, and so is its command: within this time both are gone,
-                # and nobody hears of an error that is none.
-                time.sleep(GONE_S)
-                raise InterruptedError("the shards under way were stopped")
+                leave_stopped()
             if not done:
                 continue
             del self._running[shard]
