@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from contextlib import suppress
-from pathlib import Path
 from threading import Lock
 from typing import ClassVar, Protocol
 
+from transforms.workers.usable_machine import usable_memory
+
 MOST_HELD = 1 << 29  # bytes, at most; less where the machine has less than four times that
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def memory_for_bodies() -> int:
     """Bytes that answers may take: a quarter of what this process may have, MOST_HELD at most."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):  # none, or "max"
-        memory = min(memory, int(_CGROUP.read_text()))
-    return min(MOST_HELD, memory // 4)
+    return min(MOST_HELD, usable_memory() // 4)
 
 
 class Receiver(Protocol):

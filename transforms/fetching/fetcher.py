@@ -19,6 +19,7 @@ from transforms.fetching.host_queue import Job
 from transforms.fetching.open_files import socket_limit
 from transforms.fetching.orders import MOST_UNSEEN, Fetched, Order
 from transforms.fetching.routes import Routes
+from transforms.workers.usable_machine import usable_cores
 
 LOG = logging.getLogger("alignset")
 # URLs that wait for a busy host, so that the others behind them are reached: 300 bytes each.
@@ -47,6 +48,7 @@ class Fetcher:
         self._waiting = min(_WAITING, 256 * settings.connections)
         self.limit = ConnectionLimit(settings.connections, sockets)
         self._interval = Interval()
+        self._cores = usable_cores()
         self._reviewed, self._cpu_s, self._waited_s = time.monotonic(), time.process_time(), 0.0
         self._answered: OrderedDict[str, None] = OrderedDict()  # hosts that did, the latest last
         self._lock = Lock()
@@ -206,7 +208,7 @@ class Fetcher:
     def _review(self) -> None:
         now, cpu_s, interval = time.monotonic(), time.process_time(), self._interval
         interval.seconds = now - self._reviewed
-        interval.cpu_share = (cpu_s - self._cpu_s) / interval.seconds / len(os.sched_getaffinity(0))
+        interval.cpu_share = (cpu_s - self._cpu_s) / interval.seconds / self._cores
         waited_s = self._transfers.waited_s
         interval.behind |= waited_s - self._waited_s < 0.05 * interval.seconds
         interval.short_of_memory |= self._memory.was_short
