@@ -50,7 +50,10 @@ class Job:
     @property
     def host(self) -> str:
         """The same without the last dot of an absolute name, which makes no other host of it."""
-        return self.authority.replace(".:", ":").removesuffix(".")
+        host = self.url.split("/", 3)[2]
+        if host[-1] == "." or ".:" in host:
+            host = host.replace(".:", ":").removesuffix(".")
+        return host
 
     @property
     def origin(self) -> str:

@@ -36,6 +36,8 @@ _MOST_ADDRESSES = 64  # of a name, in the order of the answer, which may have 4,
 _LEAST_KEPT_S, _LONGEST_KEPT_S = 1.0, 3600.0  # whatever the TTL says
 _FAILED_KEPT_S = 10.0
 _TRIES = 1, 2  # of the channel that a name is asked for in first, and of that for slow names
+_LOOK_S = 0.01  # between two looks at c-ares' time-outs
+_SHORTEST_S = 0.25  # of its time-outs
 _AGAIN_S = 0.5  # until c-ares is asked anew
 _UNSORTED = 1 << 7  # ARES_AI_NOSORT: curl tries IPv6 and IPv4 side by side; sorting costs sockets
 _RECEIVED = 1 << 22  # bytes of answers that wait for this thread
@@ -102,6 +104,7 @@ class NameQuestions:
         self._asked: dict[str, _Asked] = {}
         self._again: list[tuple[float, str]] = []  # a heap of when which of them are asked anew
         self._numbers = itertools.count()
+        self._look_at = self._time_out_at = -math.inf  # of c-ares
         self.silence = ServerSilence(silent_s)
         self._all_again = False
         self.sockets: dict[int, pycares.Channel] = {}
@@ -154,6 +157,7 @@ class NameQuestions:
         number = next(self._numbers)
         asked = self._asked.setdefault(name, _Asked())
         asked.number, asked.family = number, family
+        self._time_out_at = min(self._time_out_at, time.monotonic() + _SHORTEST_S)
 
         def told(result: Any, error: int | None) -> None:
             try:
@@ -229,9 +233,8 @@ class NameQuestions:
         now = time.monotonic()
         if self._asked:
             self._probe(now)
-            # For c-ares' own time-outs; it looks at no socket.
-            for channel in self._channels:
-                channel.process_fd(pycares.ARES_SOCKET_BAD, pycares.ARES_SOCKET_BAD)
+            if now >= self._look_at:
+                self._look_at_time_outs(now)
         if self._all_again:  # c-ares would wait for twice as long as before its last try
             self._all_again = False
             self._again = [(now, name) for name in self._asked]
@@ -242,6 +245,13 @@ class NameQuestions:
                 self._ask(name, asked.family if asked else socket.AF_UNSPEC, slow=True)
             else:
                 self._asked.pop(name, None)
+
+    def _look_at_time_outs(self, now: float) -> None:
+        """Lets c-ares see to its own; it looks at no socket."""
+        for channel in self._channels:
+            channel.process_fd(pycares.ARES_SOCKET_BAD, pycares.ARES_SOCKET_BAD)
+        left_s = [channel.timeout(1.0) for channel in self._channels]  # type: ignore[no-untyped-call]
+        self._look_at, self._time_out_at = now + _LOOK_S, now + min(left_s)
 
     def _hear(self) -> None:
         self._all_again |= self.silence.hear(time.monotonic())
@@ -263,11 +273,8 @@ class NameQuestions:
     def due(self) -> float:
         """When `turn` is to be called even if no socket tells."""
         due = self._again[0][0] if self._again else math.inf
-        if self._asked:  # c-ares has time-outs of its own
-            now = time.monotonic()
-            for channel in self._channels:
-                due = min(due, now + channel.timeout(1.0))  # type: ignore[no-untyped-call]
-            due = min(due, self.silence.due())
+        if self._asked:
+            due = min(due, max(self._look_at, self._time_out_at), self.silence.due())
         return due
 
     def close(self) -> None:
