@@ -138,7 +138,7 @@ def scaling_corpora(plane: str) -> Iterator[list[Corpus]]:
             for count in (few, many):
                 path = folder / f"{count}.parquet"
                 if url:
-                    write_list(path, url, PHOTOS, count)
+                    write_list(path, url, [f"{n}.jpg" for n in range(PHOTOS)], count)
                     connections = ("--connections=128", "--connections_per_host=128")
                     flags = ("--allow_private_addresses", "--max_unsafe_score=1")
                     flags = (*flags, "--samples_per_shard=500", *connections)

@@ -1,14 +1,18 @@
-"""Photographs from nginx on loopback: our whole command against img2dataset.
+"""Pictures from nginx on loopback: our whole command against img2dataset, and against Daft.
 
   python benchmarks/fetch.py [--few=4000] [--many=20000] [--repeats=3] [--cheapest] [--resized]
-                            [--libjpeg]
+                            [--libjpeg] [--daft] [--pictures=photographs|mixed|FOLDER]
   python benchmarks/fetch.py --mode=small [--few=400] [--repeats=3]
 
 Ours keeps the originals and does all its checks: cut file, size, aspect, perceptual hash, sha256.
 img2dataset runs in its default mode (border, 256 px, webdataset); with --cheapest also in the one
 that decodes nothing, with --resized ours in img2dataset's default mode, and with --libjpeg ours
-with all grey planes by libjpeg (ALIGNSET_FAST_JPEG=0). Same list and 64 connections for all: theirs
-are 64 threads in one process.
+with all grey planes by libjpeg (ALIGNSET_FAST_JPEG=0). With --daft also Daft, which downloads,
+decodes, filters by size, and writes Parquet (benchmarks/daft_fetch.py). Same list and 64
+connections for all: img2dataset's are 64 threads in one process.
+
+The pictures are photographs of 57 KB, or a mix of JPEG, WebP, PNG, GIF and AVIF of many sizes, or
+the image files of a folder, of which some may be no good: how many each side kept is told.
 
 The marginal cost is the user + system time of all processes of a command for --many photographs
 less that for --few, so that start-up is not counted. nginx is no child of a command, so its time
@@ -23,13 +27,16 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from measured import Usage, check_descendants_count, run_measured
 from photo_server import find_nginx, make_photos, serve, write_list
 from results import print_results
+from web_pictures import make_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 CONNECTIONS = 64
+ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "avif", "bmp")
 PACKAGES = ("apache-beam", "pycurl", "pillow", "img2dataset", "opencv-python-headless")
 # What each side is told beside the list, and the flag that asks for it.
 SIDES = {
@@ -37,11 +44,24 @@ SIDES = {
     "ours, by libjpeg": ([], "libjpeg"),
     "ours, resized": (["--resize_mode=border", "--image_size=256"], "resized"),
     "img2dataset": ([], ""),
+    "Daft": ([], "daft"),
     "img2dataset, cheapest": (
         ["--resize_mode=no", "--disable_all_reencoding=True"],
         "cheapest",
     ),
 }
+
+
+class Pictures(NamedTuple):
+    """Image files that are served.
+
+    Attributes:
+      whole: whether each side must keep every one of them.
+    """
+
+    folder: Path
+    names: list[str]
+    whole: bool
 
 
 def command_of(side: str, listed: Path, out: Path) -> list[str]:
@@ -54,6 +74,9 @@ def command_of(side: str, listed: Path, out: Path) -> list[str]:
         planes = f"ALIGNSET_FAST_JPEG={0 if side.endswith('libjpeg') else 1}"
         run = ["env", planes, sys.executable, str(ROOT / "beam_runner.py")]
         return [*run, *paths, *keep_all, *SIDES[side][0]]
+    if side == "Daft":
+        script = str(ROOT / "benchmarks" / "daft_fetch.py")
+        return [sys.executable, script, str(listed), str(out), str(CONNECTIONS)]
     flags = {
         "url_list": listed,
         "input_format": "parquet",
@@ -75,24 +98,28 @@ def arrived(out: Path) -> int:
     return sum(json.loads(file.read_text())["successes"] for file in files)
 
 
-def fetch(side: str, count: int, server: str, photos: int, folder: Path) -> Usage:
-    """Runs one side over a list of `count` URLs.
+def fetch(side: str, count: int, server: str, web: Pictures, folder: Path) -> tuple[Usage, int]:
+    """Runs one side over a list of `count` URLs; its cost, and how many images it kept.
 
     Raises:
-      RuntimeError: an image is missing.
+      RuntimeError: a photograph is missing.
     """
     listed, out = folder / "list.parquet", folder / "out"
-    write_list(listed, server, photos, count)
+    write_list(listed, server, web.names, count)
     usage = run_measured(command_of(side, listed, out), folder / "log.txt")
-    if arrived(out) != count:
-        raise RuntimeError(f"{side}: of {count} images {arrived(out)} arrived")
+    kept = arrived(out)
+    if web.whole and kept != count:
+        raise RuntimeError(f"{side}: of {count} images {kept} arrived")
     shutil.rmtree(out)
-    print(f"{side}: {count:,} in {usage.wall_s:.1f} s, {usage.cpu_s:.1f} CPU-s", file=sys.stderr)
-    return usage
+    print(
+        f"{side}: {count:,} in {usage.wall_s:.1f} s, {usage.cpu_s:.1f} CPU-s, kept {kept:,}",
+        file=sys.stderr,
+    )
+    return usage, kept
 
 
 def marginal(few: Usage, many: Usage, images: int) -> dict[str, float]:
-    """What `images` further images cost."""
+    """What `images` further images cost, those that were not kept among them."""
     cpu_s = many.cpu_s - few.cpu_s
     return {
         "images per CPU-s": images / cpu_s,
@@ -111,20 +138,23 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
     return {name: median(run[name] for run in runs) for name in runs[0]}
 
 
-def compare(flags: argparse.Namespace, server: str, folder: Path) -> list[dict[str, float | str]]:
+def compare(
+    flags: argparse.Namespace, server: str, web: Pictures, folder: Path
+) -> list[dict[str, float | str]]:
     """Runs the sides by turns; the rows of the table, ours first."""
     sides = [side for side, (_, flag) in SIDES.items() if not flag or getattr(flags, flag)]
     runs: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for side in sides:  # compiles what has not been compiled yet
-        fetch(side, 10, server, flags.photos, folder)
+        fetch(side, 10, server, web, folder)
     for _ in range(flags.repeats):
         for side in sides:
-            few = fetch(side, flags.few, server, flags.photos, folder)
+            few, _ = fetch(side, flags.few, server, web, folder)
             if flags.mode == "small":
                 runs[side].append(whole(few))
                 continue
-            many = fetch(side, flags.many, server, flags.photos, folder)
-            runs[side].append(marginal(few, many, flags.many - flags.few))
+            many, kept = fetch(side, flags.many, server, web, folder)
+            costs = marginal(few, many, flags.many - flags.few)
+            runs[side].append({**costs, "kept": kept})
     ratio_of = "wall s" if flags.mode == "small" else "images per CPU-s"
     rows = []
     for side in sides:
@@ -144,6 +174,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cheapest", action="store_true", help="also img2dataset's cheapest mode")
     parser.add_argument("--resized", action="store_true", help="also ours with its resize on")
     parser.add_argument("--libjpeg", action="store_true", help="also ours without its own planes")
+    parser.add_argument("--daft", action="store_true", help="also Daft, where it is installed")
+    parser.add_argument("--pictures", default="photographs", help="mixed, or a folder of images")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
     flags = parser.parse_args()
@@ -153,18 +185,35 @@ def parse() -> argparse.Namespace:
     return flags
 
 
+def pictures_of(flags: argparse.Namespace) -> Pictures:
+    """The pictures that --pictures names, in a folder of their own."""
+    if flags.pictures == "photographs":
+        make_photos(flags.cache / "photos", flags.photos)
+        names = [f"{number}.jpg" for number in range(flags.photos)]
+        return Pictures(flags.cache / "photos", names, whole=True)
+    if flags.pictures == "mixed":
+        mixed = make_pictures(flags.cache / "mixed", uniform=False)
+        return Pictures(mixed.folder, mixed.names, whole=False)
+    folder = Path(tempfile.mkdtemp(prefix="alignset-bench-pictures-"))
+    paths = sorted(p for p in Path(flags.pictures).rglob("*") if p.suffix[1:].lower() in ENDINGS)
+    if not paths:
+        raise SystemExit(f"{flags.pictures} has no image files: name another folder")
+    for number, path in enumerate(paths):
+        shutil.copy(path, folder / f"{number}{path.suffix.lower()}")
+    return Pictures(folder, sorted(path.name for path in folder.iterdir()), whole=False)
+
+
 def main() -> None:
     flags = parse()
     find_nginx()
     check_descendants_count()
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # img2dataset's import else asks the network
-    photos = flags.cache / "photos"
-    make_photos(photos, flags.photos)
+    web = pictures_of(flags)
     with tempfile.TemporaryDirectory(prefix="alignset-bench-") as folder:
         (Path(folder) / "nginx").mkdir()
-        with serve(photos, Path(folder) / "nginx") as server:
-            rows = compare(flags, server, Path(folder))
-    names = ("mode", "few", "many", "repeats", "photos")
+        with serve(web.folder, Path(folder) / "nginx") as server:
+            rows = compare(flags, server, web, Path(folder))
+    names = ("pictures", "mode", "few", "many", "repeats", "photos")
     figures = {"benchmark": "fetch", **{name: getattr(flags, name) for name in names}}
     print_results(rows, {**figures, "rows": rows}, PACKAGES)
 

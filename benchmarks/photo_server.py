@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,8 +143,8 @@ def _await_port(port: int, server: subprocess.Popen, log: Path) -> None:
     raise RuntimeError(f"nginx does not serve: {log.read_text() if log.exists() else 'no log'}")
 
 
-def write_list(path: Path, server: str, photos: int, count: int) -> None:
+def write_list(path: Path, server: str, names: Sequence[str], count: int) -> None:
     """A Parquet list of `count` different URLs (by their query) with different alt-texts."""
-    urls = [f"{server}/{n % photos}.jpg?n={n}" for n in range(count)]
+    urls = [f"{server}/{names[n % len(names)]}?n={n}" for n in range(count)]
     captions = [f"photograph number {n} of the benchmark" for n in range(count)]
     pq.write_table(pa.table({"url": urls, "caption": captions}), path)

@@ -39,7 +39,7 @@ _OF_IMAGES = (
     *("min_blocked_phash_distance", "min_blocked_pdq_distance", "thumbnails"),
     *_names(OverlapSettings),
 )
-_OF_ENCODING = ("encode_format", "encode_quality")
+_OF_ENCODING = ("encode_format", "encode_quality", "exact_resize")
 _OF_SIZE = (
     *("image_size", "resize_only_if_bigger", "upscale_interpolation", "downscale_interpolation"),
 )

@@ -36,8 +36,9 @@ from transforms.images.file_formats import (
 )
 from transforms.images.jpeg_dc import Plane, dc_planes
 from transforms.images.jpeg_header import JpegHeader, grey_plane, has_too_many_scans, jpeg_header
-from transforms.images.perceptual_hash import picture_hash, plane_hash
+from transforms.images.perceptual_hash import grey_hash, picture_hash, plane_hash
 from transforms.images.pillow_bounds import bound_exif
+from transforms.images.png_pixels import png_grey
 from transforms.workers.unexpected import tell_once
 
 bound_exif()
@@ -241,6 +242,9 @@ def _decode(
     if fault := file_fault(body, name):
         return Unusable("undecodable", fault, width, height)
     plain = name in ("jpeg", "png", "webp") and not picture.mode.startswith("I")
+    if name == "png" and (plane := png_grey(body)) is not None:
+        grey = small_grey(PillowImage.fromarray(plane)) if wanted.keep_grey else None
+        return Image(name, width, height, grey_hash(plane), plain, grey)
     picture.load()
     if name == "png" and _may_lack_rows(picture, body) and png_lacks_pixels(body):
         return Unusable("undecodable", "truncated", width, height)

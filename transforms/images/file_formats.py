@@ -120,6 +120,12 @@ def _png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
         at = end + 4
 
 
+def png_chunk_kinds(body: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The kind and the first 32 bytes of the data of each whole chunk of a PNG."""
+    for kind, begin, end in _png_chunks(body):
+        yield kind, body[begin : min(end, begin + 32)]
+
+
 def _png_fault(body: bytes) -> str | None:
     view = memoryview(body)
     for kind, begin, end in _png_chunks(body):

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 
-from transforms.columns.kernels import kernel
 from transforms.images.displayed import displayed
 from transforms.images.examine import Image, open_picture, turn_of
 from transforms.images.jpeg_header import jpeg_header
+from transforms.images.png_pixels import png_pixels
+from transforms.images.resampling import Pixels, resampled, weights_of
 
-Pixels = npt.NDArray[np.uint8]
-
-_PRECISION = 22  # bits behind the point of Pillow's weights for 8-bit samples: 32 - 8 - 2
-_HALF = 1 << (_PRECISION - 1)
 # Of either side of what is squashed, below: a strip of 1 x 1,000,000 px is a file of 2 KB, and its
 # lines of 224 samples take 0.7 GB.
 _MOST_PX = 1 << 16
@@ -46,6 +39,10 @@ def _decoded(body: bytes, image: Image, smallest_px: int) -> Pixels:
         pixels = _scaled_jpeg(body, smallest_px)
         if pixels is not None:
             return pixels
+    if image.format == "png" and max(image.width, image.height) < _MOST_PX:
+        shown_png = png_pixels(body)
+        if shown_png is not None:
+            return shown_png if shown_png.ndim == 3 else np.dstack([shown_png] * 3)
     shown = displayed(open_picture(body, image.format)).convert("RGB")
     across, down = (1 + side // _MOST_PX for side in shown.size)
     return np.asarray(shown.reduce((across, down)) if max(across, down) > 1 else shown)
@@ -74,63 +71,6 @@ def _scaled_jpeg(body: bytes, smallest_px: int) -> Pixels | None:
         return None
 
 
-class _Weights(NamedTuple):
-    """Which samples of a line each new sample is made of, from `first` on, and how they weigh."""
-
-    first: npt.NDArray[np.int32]  # int32[size]
-    weights: npt.NDArray[np.int32]  # int32[size, taps], zero behind the last
-
-
-@lru_cache(maxsize=256)
-def _weights(samples: int, resize: int, size: int) -> _Weights:
-    """Of Pillow's BILINEAR, `samples` to `resize`, of which the middle `size` are wanted."""
-    scale = samples / resize
-    support = max(scale, 1.0)
-    centres = (np.arange(size) + (resize - size) // 2 + 0.5) * scale
-    first = np.maximum((centres - support + 0.5).astype(np.int64), 0)
-    last = np.minimum((centres + support + 0.5).astype(np.int64), samples)
-    taps = np.arange((last - first).max())
-    at = np.abs(first[:, None] + taps - centres[:, None] + 0.5) / support
-    weights = np.where(taps < (last - first)[:, None], np.maximum(1.0 - at, 0.0), 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    fixed = np.floor(weights * (1 << _PRECISION) + 0.5).astype(np.int32)
-    # No window may reach over the end: such are moved back, and their weights with them.
-    over = np.maximum(first + len(taps) - samples, 0)
-    for row in np.flatnonzero(over):
-        fixed[row] = np.roll(fixed[row], over[row])
-    return _Weights((first - over).astype(np.int32), fixed)
-
-
-@kernel
-def _squash_rows(pixels, first, weights, wide):  # type: ignore[no-untyped-def]
-    for row in range(wide.shape[0]):
-        line, out = pixels[row], wide[row]
-        for x in range(out.shape[0]):
-            red = green = blue = np.int32(_HALF)
-            for tap in range(weights.shape[1]):
-                at, weight = first[x] + tap, weights[x, tap]
-                red += weight * np.int32(line[at, 0])
-                green += weight * np.int32(line[at, 1])
-                blue += weight * np.int32(line[at, 2])
-            out[x, 0], out[x, 1] = np.uint8(red >> _PRECISION), np.uint8(green >> _PRECISION)
-            out[x, 2] = np.uint8(blue >> _PRECISION)
-
-
-@kernel
-def _squash_columns(wide, first, weights, sums, small):  # type: ignore[no-untyped-def]
-    for y in range(small.shape[0]):
-        out = small[y]
-        for at in range(sums.shape[0]):
-            sums[at] = np.int32(_HALF)
-        for tap in range(weights.shape[1]):
-            weight = weights[y, tap]
-            line = wide[first[y] + tap]
-            for at in range(sums.shape[0]):
-                sums[at] += weight * np.int32(line[at])
-        for at in range(sums.shape[0]):
-            out[at] = np.uint8(sums[at] >> _PRECISION)
-
-
 def squashed(pixels: Pixels, resize: int, size: int) -> Pixels:
     """What Pillow gives for `resize((resize, resize), BILINEAR)` and a crop of the middle.
 
@@ -144,11 +84,8 @@ def squashed(pixels: Pixels, resize: int, size: int) -> Pixels:
     Returns:
       uint8[size, size, 3].
     """
-    pixels = np.ascontiguousarray(pixels)
     height, width = pixels.shape[:2]
-    across, down = _weights(width, resize, size), _weights(height, resize, size)
-    wide = np.empty((height, size, 3), np.uint8)
-    _squash_rows(pixels, *across, wide)
-    small, sums = np.empty((size, size * 3), np.uint8), np.empty(size * 3, np.int32)
-    _squash_columns(wide.reshape(height, size * 3), *down, sums, small)
-    return small.reshape(size, size, 3)
+    begin = (resize - size) // 2
+    window = (resize, begin, begin + size)
+    across, down = (weights_of("bilinear", side, *window) for side in (width, height))
+    return resampled(pixels, across, down)

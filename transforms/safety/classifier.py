@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from transforms.images.small_pixels import Pixels
+from transforms.images.resampling import Pixels
 from transforms.safety.model_files import ModelError, ModelInput, UnsafeModel, model_bytes
 
 # Images that go through the model at once. On a CPU the score of an image is the same bits in any

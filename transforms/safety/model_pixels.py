@@ -8,7 +8,8 @@ import simplejpeg
 from PIL import Image as PillowImage
 
 from transforms.images.examine import Image
-from transforms.images.small_pixels import Pixels, small_pixels
+from transforms.images.resampling import Pixels
+from transforms.images.small_pixels import small_pixels
 from transforms.safety.model_files import ModelInput
 
 

