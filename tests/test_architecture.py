@@ -215,7 +215,6 @@ WITHOUT_A_TEST = """
     transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
-    transforms/fetching/name_questions
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
     transforms/images/pillow_bounds transforms/shards/build_shard
