@@ -18,8 +18,8 @@ from PIL import Image as PillowImage
 from tests.support.picture_files import encoded, good_files, photograph
 from transforms.images.displayed import displayed
 from transforms.images.examine import Image, Unusable, examine, examine_all, open_picture
+from transforms.images.fast_decode import fast_pixels
 from transforms.images.file_formats import file_fault, signature_format
-from transforms.images.png_pixels import png_pixels
 from transforms.images.resize import Encoder, EncodingError, ResizeSettings
 
 MOST_PIXELS = 10**7  # 0.1 s
@@ -121,21 +121,21 @@ def with_right_sums(png: bytes) -> bytes:
     return bytes(body)
 
 
-def check_pixels(body: bytes) -> None:
-    """What the fast decoder makes of a PNG is what Pillow makes of it.
+def check_pixels(body: bytes, kind: str) -> None:
+    """What a fast decoder makes of a file is what Pillow makes of it.
 
-    Pillow looks at the sum at the end of the stream too, and the other does not.
+    Of a PNG Pillow looks at the sum at the end of the stream too, and the other does not.
     """
-    pixels = None if file_fault(body, "png") else png_pixels(body)
+    pixels = None if file_fault(body, kind) else fast_pixels(body, kind)
     if pixels is None:
         return
     try:
-        expected = np.asarray(displayed(open_picture(body, "png")))
+        expected = np.asarray(displayed(open_picture(body, kind)))
     except OSError as error:
-        assert "broken data stream" in str(error), error  # noqa: PT017
+        assert (kind, "broken data stream" in str(error)) == ("png", True), error  # noqa: PT017
         SEEN["png of a wrong sum"] += 1
         return
-    SEEN["png by both decoders"] += 1
+    SEEN[f"{kind} by both decoders"] += 1
     assert np.array_equal(pixels, expected)
 
 
@@ -145,8 +145,9 @@ def check(random: Random) -> None:
     assert not any(isinstance(s, Unusable) and s.detail == "unexpected" for s in said), said
     for (name, body), image in zip(files, said, strict=True):
         SEEN[f"{name.split()[0]} {type(image).__name__}"] += 1
-        if name.startswith("png") and signature_format(body) == "png":
-            check_pixels(body)
+        kind = signature_format(body)
+        if kind in ("png", "webp"):
+            check_pixels(body, kind)
         if isinstance(image, Unusable):
             continue
         for encoder in encoders():

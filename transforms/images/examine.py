@@ -26,6 +26,7 @@ from PIL import (
 from PIL import Image as PillowImage
 
 from transforms.images.displayed import TURNS, displayed, orientation, small_grey
+from transforms.images.fast_decode import fast_grey
 from transforms.images.file_formats import (
     file_fault,
     foreign_kind,
@@ -38,7 +39,6 @@ from transforms.images.jpeg_dc import Plane, dc_planes
 from transforms.images.jpeg_header import JpegHeader, grey_plane, has_too_many_scans, jpeg_header
 from transforms.images.perceptual_hash import grey_hash, picture_hash, plane_hash
 from transforms.images.pillow_bounds import bound_exif
-from transforms.images.png_pixels import png_grey
 from transforms.workers.unexpected import tell_once
 
 bound_exif()
@@ -242,7 +242,7 @@ def _decode(
     if fault := file_fault(body, name):
         return Unusable("undecodable", fault, width, height)
     plain = name in ("jpeg", "png", "webp") and not picture.mode.startswith("I")
-    if name == "png" and (plane := png_grey(body)) is not None:
+    if (plane := fast_grey(body, name)) is not None:
         grey = small_grey(PillowImage.fromarray(plane)) if wanted.keep_grey else None
         return Image(name, width, height, grey_hash(plane), plain, grey)
     picture.load()

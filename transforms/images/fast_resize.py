@@ -13,8 +13,8 @@ import simplejpeg
 
 from transforms.images.displayed import displayed, orientation
 from transforms.images.examine import Image, open_picture
+from transforms.images.fast_decode import fast_pixels
 from transforms.images.jpeg_header import jpeg_header
-from transforms.images.png_pixels import png_pixels
 from transforms.images.resampling import Pixels, area_resampled
 from transforms.images.resize import Encoded, EncodingError, ResizeSettings
 
@@ -74,7 +74,7 @@ class FastResizer:
         height) of the whole picture, of which a JPEG's pixels may be a part."""
         if image.format == "jpeg" and (pixels := self._decoded_jpeg(body)) is not None:
             return pixels, (image.width, image.height)
-        whole = png_pixels(body) if image.format == "png" else None
+        whole = fast_pixels(body, image.format)
         if whole is None:
             whole = np.asarray(displayed(open_picture(body, image.format)))
         return whole, (whole.shape[1], whole.shape[0])

@@ -13,6 +13,7 @@ IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 _JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 _GIFS = (b"GIF87a", b"GIF89a")
 _GIF_TRAILER, _GIF_EXTENSION, _GIF_IMAGE, _GIF_CONTROL = 0x3B, 0x21, 0x2C, b"\xf9"
+_MOST_CHUNKS = 64  # of a WebP that is no animation
 _AVIF_BRANDS = (b"avif", b"avis")
 _BMP_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
 # TIFF, ICO, PSD, JPEG XL, JPEG 2000, Flash, Ogg, Matroska; HEIC and MP4 are told by their "ftyp".
@@ -81,6 +82,17 @@ def webp_canvas(body: bytes) -> tuple[int, int]:
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     width, height = struct.unpack("<HH", data[6:10])
     return width & 0x3FFF, height & 0x3FFF
+
+
+def is_tidy_webp(body: bytes) -> bool:
+    """Whether a few chunks fill a WebP to its last byte."""
+    at = 12
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(body):
+            break
+        size = int.from_bytes(body[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    return at == len(body)
 
 
 def file_fault(body: bytes, name: str) -> str | None:

@@ -7,8 +7,8 @@ import simplejpeg
 
 from transforms.images.displayed import displayed
 from transforms.images.examine import Image, open_picture, turn_of
+from transforms.images.fast_decode import fast_pixels
 from transforms.images.jpeg_header import jpeg_header
-from transforms.images.png_pixels import png_pixels
 from transforms.images.resampling import Pixels, resampled, weights_of
 
 # Of either side of what is squashed, below: a strip of 1 x 1,000,000 px is a file of 2 KB, and its
@@ -39,10 +39,10 @@ def _decoded(body: bytes, image: Image, smallest_px: int) -> Pixels:
         pixels = _scaled_jpeg(body, smallest_px)
         if pixels is not None:
             return pixels
-    if image.format == "png" and max(image.width, image.height) < _MOST_PX:
-        shown_png = png_pixels(body)
-        if shown_png is not None:
-            return shown_png if shown_png.ndim == 3 else np.dstack([shown_png] * 3)
+    if max(image.width, image.height) < _MOST_PX:
+        fast = fast_pixels(body, image.format)
+        if fast is not None:
+            return fast if fast.ndim == 3 else np.dstack([fast] * 3)
     shown = displayed(open_picture(body, image.format)).convert("RGB")
     across, down = (1 + side // _MOST_PX for side in shown.size)
     return np.asarray(shown.reduce((across, down)) if max(across, down) > 1 else shown)

@@ -1,4 +1,4 @@
-"""PNG files by another decoder: the same pixels as Pillow's, or none at all."""
+"""PNG and WebP files by other decoders: the same pixels as Pillow's, or none at all."""
 
 import io
 import itertools
@@ -8,12 +8,12 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
-from PIL import PngImagePlugin
+from PIL import PngImagePlugin, WebPImagePlugin
 
 from tests.support.picture_files import encoded, photograph, transparent
 from transforms.images.displayed import displayed
 from transforms.images.examine import Image, Unusable, examine
-from transforms.images.png_pixels import png_grey, png_pixels
+from transforms.images.fast_decode import fast_grey, fast_pixels
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -44,8 +44,8 @@ def test_each_filter_gives_pillows_pixels(colour: int, samples: int, filtered: i
     rows[:, 0] = filtered if filtered < 5 else rng.integers(0, 5, 37)
     body = png(41, 37, colour, rows.tobytes())
     expected = by_pillow(body)
-    assert np.array_equal(png_pixels(body), np.asarray(expected))
-    assert np.array_equal(png_grey(body), np.asarray(expected.convert("L")))
+    assert np.array_equal(fast_pixels(body, "png"), np.asarray(expected))
+    assert np.array_equal(fast_grey(body, "png"), np.asarray(expected.convert("L")))
 
 
 def test_each_sample_over_white_with_each_alpha():
@@ -53,8 +53,8 @@ def test_each_sample_over_white_with_each_alpha():
     pixels = np.stack([pairs[:, 0], pairs[:, 0][::-1], pairs[:, 1], pairs[:, 1]], axis=1)
     body = encoded(PillowImage.fromarray(pixels.reshape(256, 256, 4)), "PNG")
     expected = by_pillow(body)
-    assert np.array_equal(png_pixels(body), np.asarray(expected))
-    assert np.array_equal(png_grey(body), np.asarray(expected.convert("L")))
+    assert np.array_equal(fast_pixels(body, "png"), np.asarray(expected))
+    assert np.array_equal(fast_grey(body, "png"), np.asarray(expected.convert("L")))
 
 
 ROWS = bytes(10 * (1 + 30))
@@ -77,15 +77,56 @@ ANOTHER_DECODER = {
 
 @pytest.mark.parametrize("kind", ANOTHER_DECODER)
 def test_another_decoder_must_look_at(kind: str):
-    assert png_pixels(ANOTHER_DECODER[kind]) is png_grey(ANOTHER_DECODER[kind]) is None
+    assert (
+        fast_pixels(ANOTHER_DECODER[kind], "png") is fast_grey(ANOTHER_DECODER[kind], "png") is None
+    )
+
+
+EXIF = PillowImage.Exif()
+EXIF[0x0112] = 6
+WEBPS = {
+    "lossy": encoded(photograph(), "WEBP"),
+    "lossless": encoded(photograph(), "WEBP", lossless=True),
+    "of even tones": encoded(photograph().convert("L"), "WEBP", quality=100),
+    "transparent": encoded(transparent(), "WEBP"),
+    "transparent and lossless": encoded(transparent(), "WEBP", lossless=True),
+    "with a profile": encoded(photograph(), "WEBP", icc_profile=b"a colour profile"),
+}
+OTHER_WEBPS = {
+    "turned": encoded(photograph(), "WEBP", exif=EXIF),
+    "with XMP": encoded(photograph(), "WEBP", xmp=b"<x/>"),
+    "animated": encoded(
+        photograph(), "WEBP", save_all=True, append_images=[photograph().rotate(90)]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WEBPS)
+def test_webps_have_pillows_pixels(kind: str):
+    expected = displayed(WebPImagePlugin.WebPImageFile(io.BytesIO(WEBPS[kind])))
+    assert np.array_equal(fast_pixels(WEBPS[kind], "webp"), np.asarray(expected))
+    assert np.array_equal(fast_grey(WEBPS[kind], "webp"), np.asarray(expected.convert("L")))
+
+
+@pytest.mark.parametrize("kind", OTHER_WEBPS)
+def test_pillow_must_look_at_webps_that_are(kind: str):
+    assert fast_pixels(OTHER_WEBPS[kind], "webp") is None
+
+
+def test_broken_webps_are_left_to_pillow_without_a_word(capfd: pytest.CaptureFixture[str]):
+    for body in WEBPS.values():
+        for end in range(0, len(body), 97):
+            whole = body[:4] + struct.pack("<I", end) + body[8 : end + 8]
+            assert fast_pixels(whole, "webp") is None
+    assert capfd.readouterr() == ("", "")
 
 
 def test_examined_as_with_pillow_alone(monkeypatch: pytest.MonkeyPatch):
-    files = [encoded(transparent(), "PNG"), encoded(photograph(), "PNG"), *ANOTHER_DECODER.values()]
-    cut = [body[: len(body) * share // 10] for body in files[:2] for share in range(10)]
-    files += cut
+    files = [*WEBPS.values(), encoded(transparent(), "PNG"), encoded(photograph(), "PNG")]
+    cut = [body[: len(body) * share // 10] for body in files for share in range(10)]
+    files += [*cut, *ANOTHER_DECODER.values(), *OTHER_WEBPS.values()]
     ours = [examine(body, keep_grey=True) for body in files]
-    monkeypatch.setattr("transforms.images.examine.png_grey", lambda body: None)
+    monkeypatch.setattr("transforms.images.examine.fast_grey", lambda body, name: None)
     pillows = [examine(body, keep_grey=True) for body in files]
     assert ours == pillows
     assert {type(image) for image in ours} == {Image, Unusable}
@@ -96,7 +137,7 @@ def test_examined_as_with_pillow_alone(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_sum_of_a_chunk_counts_and_that_of_its_stream_does_not():
     wrong_stream = png(10, 10, 2, ROWS, checksum=1)
-    assert np.array_equal(png_pixels(wrong_stream), np.zeros((10, 10, 3)))
+    assert np.array_equal(fast_pixels(wrong_stream, "png"), np.zeros((10, 10, 3)))
     wrong_chunk = bytearray(png(10, 10, 2, ROWS))
     wrong_chunk[-20] ^= 1
     assert examine(bytes(wrong_chunk)) == Unusable("undecodable", "broken", 10, 10)
