@@ -190,7 +190,11 @@ def test_one_answer_that_is_too_long_ends_no_other(web: BadWeb, monkeypatch: pyt
     """What had to wait for memory goes on within a call of curl's, and may be refused there."""
     monkeypatch.setattr(fetcher, "memory_for_bodies", lambda: 300_000)
     how = dataclasses.replace(
-        HOW, max_image_bytes=250_000, connections_per_host=32, contact="of-little-memory"
+        HOW,
+        timeout_s=120.0,  # they go on one after another
+        max_image_bytes=250_000,
+        connections_per_host=32,
+        contact="of-little-memory",
     )
     kinds = ["endless", "gzip/1000000", "ok"] * 20
     ends = list(fetch_all([f"{web.url}/{kind}" for kind in kinds], how))
