@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from train.data.images import FORMATS, check_cost, decode_image
+from train.data.image_limits import check_cost
+from train.data.images import FORMATS, decode_image
 from train.evaluate.feature_store import Features, FeatureStore
 from train.model.embed import Embedder
 
