@@ -65,6 +65,8 @@ class Measured:
     # web.py --urls=100000 --seed=3 --ours=--max_unsafe_score=1: 103.0 CPU-s for 95,071 images of
     # 2,400 hosts, names and connections included, start too; 541 on fetch.py's one host
     fetch_us: float = 1083.0
+    # unsafe.py on a quiet machine; 17,900 beside much other work
+    score_us: float = 14_000.0
     fetch_peak_mib: float = 631.0  # the same run, 10 shards
 
 
@@ -132,10 +134,12 @@ def image_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[
     cpu_s = images * parts.fetch_us / 1e6
     bounds = {
         "CPU": cpu_s / parts.cores_used,
+        "scores": images * flags.scored * parts.score_us / 1e6 / parts.cores_used,
         "waiting": fetches * flags.seconds_a_fetch / flags.connections,
         "network": images * flags.image_bytes * 8 / (flags.mbit_s * 1e6),
     }
-    worker_h = max(bounds.values()) / HOUR
+    # Scores are made on the same cores; all else waits beside them.
+    worker_h = max(bounds["CPU"] + bounds["scores"], bounds["waiting"], bounds["network"]) / HOUR
     fetched_gb = images * flags.image_bytes / 1e9
     return {
         "shards": shard_count(int(fetches), 10_000),
@@ -163,6 +167,7 @@ ASSUMED = {
     "kept_by_text": (0.55, "share; 0.52 and 0.57 of the synthetic corpora"),
     "failed": (0.3, "share of fetches that bring no image"),
     "kept_by_image": (0.7, "share of images that are large enough and new"),
+    "scored": (1.0, "share of images that are scored; 0 with --max_unsafe_score=1"),
     "image_bytes": (57_000.0, "of an average image; as fetch.py's photographs"),
     "sample_bytes": (3_000.0, "of tar headers, text, JSON and sidecar beside an image"),
     "seconds_a_fetch": (2.2, "0.5 of a slow host, and 3 attempts of 10 s at each of 6% silent"),

@@ -3,6 +3,7 @@
   python benchmarks/web.py [--urls=12000] [--web=slow|old] [--tls] [--repeats=1]
                            [--sides=ours,img2dataset] [--ours=--connections=256]
                            [--samples_per_shard=10000] [--bandwidth=0] [--names_away_s=0]
+                           [--distinct] [--robots_share=0] [--policy_ms=500] [--hosts=0]
 
 The web is in a network namespace of its own: thousands of addresses, a name server that takes its
 time, TLS by an authority of its own, answers after a lognormal delay. Linux; needs user namespaces
@@ -10,16 +11,26 @@ time, TLS by an authority of its own, answers after a lognormal delay. Linux; ne
 gone; `old` is what a list of some years' age is like. Each side runs as it comes, nothing decoded
 by img2dataset. The servers' CPU is in no side's figures, but on the same cores.
 
-Each URL's outcome is compared with its truth; what the servers saw is printed, too.
+Each URL's outcome is compared with its truth; what the servers saw is printed, too. Where ours lost
+a good image, told a wrong outcome, asked for what a robots.txt forbids, or asked a host for more at
+once or a second than its flags allow, the last line says so, and the exit status is 1. The servers
+may count one too many: the client begins its next request while they note the end of the last.
+
+The web has 400 pictures, and a file is scored once, so the scores of most URLs cost nothing. With
+--distinct each URL's JPEG has bytes of its own. --robots_share is of the hosts: these have a
+robots.txt that forbids 3% of the paths, which comes after --policy_ms, as do all hosts' answers to
+such questions.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +38,27 @@ from measured import Usage, check_descendants_count, run_measured
 from results import print_results
 from web_network import Line, WebServer, build_server, enter_network, serve_web
 from web_pictures import make_pictures
-from web_urls import OLD, SLOW, Verdict, judged, make_urls, our_outcomes, their_outcomes, write_urls
+from web_urls import (
+    OLD,
+    SLOW,
+    Verdict,
+    judged,
+    make_urls,
+    our_outcomes,
+    their_outcomes,
+    with_robots,
+    write_urls,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("apache-beam", "pycurl", "pycares", "img2dataset")
 NAMES_GO_S = 6.0  # after the start of a side, with --names_away_s
 WEBS = {"slow": SLOW, "old": OLD}
+# Flags of ours, and what the servers count of a host.
+LIMITS = {
+    "connections_per_host": (8.0, "at once of a host"),
+    "requests_per_second_per_host": (0.0, "a second of a host"),
+}
 
 
 def command_of(side: str, listed: Path, out: Path, flags: argparse.Namespace) -> list[str]:
@@ -76,8 +102,14 @@ def measure(side: str, flags: argparse.Namespace, folder: Path) -> dict[str, Any
     web = WEBS[flags.web]
     if flags.tls:
         web = web._replace(secure=1.0)
+    if flags.hosts:
+        web = web._replace(hosts=flags.hosts)
+    if flags.robots_share:
+        web = with_robots(web, flags.robots_share)
     urls = make_urls(web, pictures.names, flags.urls, flags.seed)
-    line = Line(bandwidth=flags.bandwidth)
+    line = Line(
+        bandwidth=flags.bandwidth, policy_latency_ms=flags.policy_ms, distinct=flags.distinct
+    )
     with serve_web(flags.cache / "web_server", pictures.folder, folder, line) as server:
         timers = take_names_away(server, flags.names_away_s)
         usage, verdict = fetch(side, urls, server, folder, flags)
@@ -101,7 +133,32 @@ def measure(side: str, flags: argparse.Namespace, folder: Path) -> dict[str, Any
         "servers' CPU s": server.seen["server_cpu_s"],
         "connections": server.seen["most_connections"],
         "at once of a host": server.seen["most_at_once_of_a_host"],
+        "a second of a host": server.seen["most_a_second_of_a_host"],
+        "policies": server.seen["policies"],
+        "disregarded": server.seen["disregarded"],
     }
+
+
+def faults(rows: Sequence[Mapping[str, Any]], ours: str) -> list[str]:
+    """What must not be of our rows.
+
+    Args:
+      ours: the flags of our command.
+    """
+    limits = {"lost": 0.0, "wrong": 0.0, "disregarded": 0.0}
+    for flag, (default, name) in LIMITS.items():
+        given = re.search(rf"--{flag}[= ]([0-9.]+)", ours)
+        if limit := float(given[1]) if given else default:
+            limits[name] = limit + 1
+    if "--robots_txt=false" in ours:
+        del limits["disregarded"]
+    return [
+        f"{name}: {row[name]}, where {limit:g} is the most"
+        for row in rows
+        if row["side"] == "ours"
+        for name, limit in limits.items()
+        if row[name] > limit
+    ]
 
 
 def take_names_away(server: WebServer, seconds: float) -> list[threading.Timer]:
@@ -128,6 +185,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--samples_per_shard", type=int, default=10_000)
     parser.add_argument("--bandwidth", type=float, default=0, help="bytes a second; 0: any")
     parser.add_argument("--names_away_s", type=float, default=0, help="of silence of all names")
+    parser.add_argument("--distinct", action="store_true", help="no two URLs give the same JPEG")
+    parser.add_argument("--hosts", type=int, default=0, help="0: as the web has them")
+    parser.add_argument("--robots_share", type=float, default=0, help="of hosts, 0 to 1")
+    parser.add_argument("--policy_ms", type=int, default=500, help="before a robots.txt")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="for pictures and the servers")
     return parser.parse_args()
@@ -153,10 +214,16 @@ def main() -> None:
         "theirs",
         "bandwidth",
         "names_away_s",
+        "distinct",
+        "hosts",
+        "robots_share",
+        "policy_ms",
         "seed",
     )
     figures = {"benchmark": "web", **{name: getattr(flags, name) for name in names}}
     print_results(rows, {**figures, "rows": rows}, PACKAGES)
+    if faulty := faults(rows, flags.ours):
+        raise SystemExit("\n".join(faulty))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,11 +92,14 @@ class Line(NamedTuple):
     Fields:
       dns_latency_ms: of an answer of the name server. ttl_s: of its answers.
       bandwidth: bytes a second of all answers together; 0: any.
+      policy_latency_ms: of a robots.txt. distinct: whether each URL's JPEG has bytes of its own.
     """
 
     dns_latency_ms: int = 50
     ttl_s: int = 300
     bandwidth: float = 0.0
+    policy_latency_ms: int = 0
+    distinct: bool = False
 
 
 @contextmanager
@@ -108,7 +112,8 @@ def serve_web(server: Path, files: Path, folder: Path, line: Line) -> Iterator[W
     authority, trusted = folder / "authority.pem", folder / "trusted.pem"
     flags = [f"-files={files}", f"-authority={authority}", f"-network={NETWORK}"]
     flags += [f"-dns_latency={line.dns_latency_ms}ms", f"-ttl={line.ttl_s}"]
-    flags.append(f"-bandwidth={line.bandwidth}")
+    flags += [f"-bandwidth={line.bandwidth}", f"-policy_latency={line.policy_latency_ms}ms"]
+    flags.append(f"-distinct={str(line.distinct).lower()}")
     command: Sequence[str] = [str(server), *flags]
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
@@ -117,7 +122,7 @@ def serve_web(server: Path, files: Path, folder: Path, line: Line) -> Iterator[W
         if process.stdout.readline() != "ready\n":
             raise RuntimeError(f"{server} does not serve")
         while not authority.exists():
-            pass
+            time.sleep(0.01)
         trusted.write_text(Path(certifi.where()).read_text() + authority.read_text())
         web = WebServer(process, trusted)
         yield web

@@ -23,6 +23,7 @@ RIGHT_OF_HOST = {
 }
 RIGHT_OF_PATH = {
     "ok": {KEPT},
+    "private": {KEPT},
     "404": {"http_404"},
     "503": {"http_503"},
     "429": {"http_429"},
@@ -30,6 +31,8 @@ RIGHT_OF_PATH = {
     "cut": {"cut_off"},
     "drip": {"timeout"},
 }
+# Of a host with a robots.txt this path is forbidden; of others it is a good one.
+WITH_ROBOTS, PRIVATE, PRIVATE_SHARE = "robots", "private", 0.03
 
 
 class Web(NamedTuple):
@@ -64,6 +67,14 @@ OLD = Web(
     {"404": 0.12, "reset": 0.03},
     0.7,
 )
+
+
+def with_robots(web: Web, share: float) -> Web:
+    """The same with a robots.txt on a share of its hosts, which forbids a share of all paths."""
+    return web._replace(
+        of_hosts=web.of_hosts | {WITH_ROBOTS: share},
+        of_paths=web.of_paths | {PRIVATE: PRIVATE_SHARE},
+    )
 
 
 def _kinds(
@@ -119,7 +130,10 @@ def right_outcomes(url: str) -> set[str]:
     _, _, host, path, *_ = url.split("/")
     delay_ms = int(url.partition("?d=")[2].partition("&")[0])
     late = {"timeout"} if delay_ms > IDLE_MS else set()
-    return (RIGHT_OF_HOST.get(host.split("-")[0]) or RIGHT_OF_PATH[path]) | late
+    kind = host.split("-")[0]
+    if path == PRIVATE and kind == WITH_ROBOTS:
+        return {"robots_txt"}
+    return (RIGHT_OF_HOST.get(kind) or RIGHT_OF_PATH[path]) | late
 
 
 def our_outcomes(out: Path) -> Iterator[tuple[str, str]]:

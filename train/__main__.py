@@ -7,13 +7,21 @@ On several processes: torchrun --nproc_per_node=2 -m -- train --shards ...
 import dataclasses
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from command_help import add_help
 from train.errors import SettingsError
 from train.presets import PRESETS
-from train.runs.flags import Parser, add_settings, exit_status, stoppable, take_settings
+from train.runs.flags import (
+    Parser,
+    add_settings,
+    exit_status,
+    local_folder,
+    stoppable,
+    take_settings,
+)
 from train.settings import GROUPS, Settings
 
 if TYPE_CHECKING:
@@ -70,7 +78,7 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         required=True,
         help="folders, files, globs, URLs of .tar shards, comma-separated; A::2,B::1 weighs sets",
     )
-    parser.add_argument("--run", required=True, type=Path, help="folder of this run")
+    parser.add_argument("--run", required=True, type=local_folder, help="folder of this run")
     add_help(parser, FIRST, {"preset": "tiny", **dataclasses.asdict(PRESETS["tiny"])})
     add_settings(parser, PRESETS, "tiny", GROUPS)
     flags = vars(parser.parse_args(arguments))
@@ -98,7 +106,7 @@ def _run(arguments: list[str], name: str) -> int:
     settings.micro_batches(int(os.environ.get("WORLD_SIZE", "1")))
     # Only now: torch and transformers take seconds, and a wrong flag should not.
     from train.data.find_shards import find_sets
-    from train.runs.run_folder import has_ended, held, open_run
+    from train.runs.run_folder import has_ended
 
     sets = find_sets(where)
     if settings.validate:
@@ -109,35 +117,47 @@ def _run(arguments: list[str], name: str) -> int:
     settings = settings.on(find_device(settings.device).type)
     first = os.environ.get("RANK", "0") == "0"
     finished = has_ended(run, settings.steps)
-    held_out = None
-    if first:
-        if not finished:
-            _check_memory(settings)
-        if settings.validate and not finished:
-            from train.evaluate.validation import read_held_out
-
-            held_out = read_held_out(settings)
-        if settings.start_from:  # before the folder is made: the right name could not go on in it
-            from train.model.pretrained import check_pretrained
-
-            check_pretrained(settings.start_from)
-        elif not finished and (
-            settings.image_weights or settings.text_weights or settings.tokenizer
-        ):
-            from train.model.tower_weights import check_tower_weights
-
-            check_tower_weights(settings)
-        models = settings.start_from, settings.image_weights, settings.text_weights
-        open_run(run, settings, sets, models)
     if not finished:
-        with held(run, first):
-            _train(settings, sets, run, held_out)
+        _train(settings, sets, run)
+    elif first:
+        _open(settings, sets, run)
     if first:
         begun = f"{run} is finished: its" if finished else "done: the"
         best = run / "model-best"
         also = f", and the best of its validations in {best}" if best.exists() else ""
         print(f"{begun} model is in {run / 'model'}{also}", file=sys.stderr)
     return 0
+
+
+def _open(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
+    from train.runs.run_folder import open_run
+
+    if settings.start_from:  # before the folder is made: the right name could not go on in it
+        from train.model.pretrained import check_pretrained
+
+        check_pretrained(settings.start_from)
+    open_run(
+        run, settings, sets, (settings.start_from, settings.image_weights, settings.text_weights)
+    )
+
+
+def _begin(settings: Settings, sets: "list[ShardSet]", run: Path) -> "HeldOut | None":
+    """What the first process does alone: refuses what can't be trained, reads what is validated
+    on, and opens the run's folder."""
+    _check_memory(settings)
+    held_out = None
+    if settings.validate:
+        from train.evaluate.validation import read_held_out
+
+        held_out = read_held_out(settings)
+    if not settings.start_from and (
+        settings.image_weights or settings.text_weights or settings.tokenizer
+    ):
+        from train.model.tower_weights import check_tower_weights
+
+        check_tower_weights(settings)
+    _open(settings, sets, run)
+    return held_out
 
 
 def _check_memory(settings: Settings) -> None:
@@ -163,20 +183,26 @@ def _check_validate(where: str) -> None:
         raise SettingsError(f"--validate: {error} ({made})") from error
 
 
-def _train(
-    settings: Settings, sets: "list[ShardSet]", run: Path, held_out: "HeldOut | None"
-) -> None:
+def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
     from train.loop import train
+    from train.runs import processes
     from train.runs.allocator import keep_freed_memory
     from train.runs.device import find_device
-    from train.runs.processes import start_processes, stop_processes
+    from train.runs.run_folder import held
 
     keep_freed_memory()
-    start_processes(find_device(settings.device).type)
+    # First of all: who waits here for one that reads or fetches gives up after half an hour.
+    processes.start_processes(find_device(settings.device).type)
+    held_out = None
     try:
-        train(settings, sets, run, held_out)
+        with ExitStack() as stack:
+            with processes.failing_together():
+                if processes.rank() == 0:
+                    held_out = _begin(settings, sets, run)
+                    stack.enter_context(held(run))
+            train(settings, sets, run, held_out)
     finally:
-        stop_processes()
+        processes.stop_processes()
 
 
 if __name__ == "__main__":

@@ -9,5 +9,9 @@ class TrainingError(Exception):
     """The run cannot go on; the message is one line that says what to try."""
 
 
-class Diverged(TrainingError):
-    """What is learned has become useless; all processes of a run see it, and one says so."""
+class SharedError(TrainingError):
+    """All processes of a run see it, and the first says so."""
+
+
+class Diverged(SharedError):
+    """What is learned has become useless."""

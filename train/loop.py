@@ -69,6 +69,7 @@ def train(
             guard.step(step)
             model.clamp_temperature()
 
+            writer.check()
             stopped = stop.after_step()
             saved = step == settings.steps or step % settings.checkpoint_every == 0
             validated = validation.due(step)
@@ -79,7 +80,7 @@ def train(
             progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
             if validated:  # before the checkpoint: what that has is not done again
                 validation.after(step, model)
-            if (saved or stopped) and not guard.left_out:  # whose weights might be what is wrong
+            if saved or stopped:  # where the step was left out, it is as behind the one before
                 _save(writer, model, optimizer, guard, output, step, averaged=saved)
             if stopped:
                 writer.wait()

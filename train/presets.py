@@ -124,8 +124,8 @@ TINY = replace(
 
     python -m train --shards OUT/shards --run RUNS/tiny --preset tiny
 
-Seen on the demo's 3,771 kept pairs: R@1 85.5 in both directions among 200 unseen combinations
-(chance 0.5). Where things lie is not learned: a text beat its twin with the opposite relation
+Seen with `make demo`: R@1 77.0 and 74.5 among 200 unseen combinations (chance 0.5). Where things
+lie is not learned: on an earlier web of the demo, a text beat its twin with the opposite relation
 ("above" for "below") for 91 of 200 images.
 
 No flip: "left of" and "right of" would change places. BatchNorm's momentum is not the paper's 0.01,

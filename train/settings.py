@@ -69,6 +69,9 @@ class Settings:
     # Optimiser (section 5).
     optimizer: str = setting("lamb", "lamb or adamw")
     learning_rate: float = setting(1e-3, "at the end of the warm-up; then it falls to zero")
+    schedule: str = setting("linear", "how it falls: linear or cosine")
+    beta1: float = setting(0.9, "of lamb and adamw: what is kept of the mean of gradients")
+    beta2: float = setting(0.0, "likewise of their squares; 0: 0.999 for lamb, 0.98 for adamw")
     weight_decay: float = setting(1e-5, "of all weights but biases and normalisations")
     max_gradient_norm: float = setting(0.0, "a longer gradient is made this long; 0: none is")
     warmup_steps: int = setting(10_000, "steps in which the learning rate rises from zero")
@@ -203,6 +206,7 @@ _NAMES: Mapping[str, Collection[str]] = {
     "text_tower": TEXT_TOWERS,
     "freeze": ("", "image", "text"),
     "optimizer": ("lamb", "adamw"),
+    "schedule": ("linear", "cosine"),
     "precision": ("auto", "bf16", "fp32", "highest"),
     "device": ("auto", "cpu", "cuda"),
 }
@@ -218,7 +222,8 @@ _RANGES = {
     "text_buckets": NOT_NEGATIVE,
     **dict.fromkeys(("temperature", "min_temperature", "learning_rate"), POSITIVE),
     **dict.fromkeys(
-        ("drop_path", "text_dropout", "label_smoothing", "max_skipped_share"), FRACTION
+        ("drop_path", "text_dropout", "label_smoothing", "max_skipped_share", "beta1", "beta2"),
+        FRACTION,
     ),
     "max_tokens": (3, 513, "3 to 512"),
     "batch_norm_momentum": MOMENTUM,

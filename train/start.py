@@ -1,5 +1,10 @@
 """What a run has before its first step: where its samples lie, its tokenizer, its first weights."""
 
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -14,6 +19,9 @@ from train.model.tower_weights import load_own_tokenizer, load_towers
 from train.runs import processes
 from train.settings import Settings
 
+_PARTS = "shards.parts"  # below the run's folder, until all shards are read
+_SAID_EVERY_S = 30.0
+
 
 def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[ShardIndex]:
     """The index of each set; the run's first process reads the shards, once, when it isn't there.
@@ -24,16 +32,7 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
     if processes.rank() == 0 and not index.exists():
         brought = settings.tokenizer or settings.text_weights
         learned = not settings.start_from and not brought and not tokenizer.exists()
-        texts = settings.tokenizer_texts if learned else 0
-        total = sum(len(shard_set.shards) for shard_set in sets)
-        indexes, drawn = [], []
-        for shard_set in sets:
-            share = -(-texts * len(shard_set.shards) // total)
-            of_set, some = read_index(
-                shard_set.shards, texts=share, caption_field=settings.caption_field
-            )
-            indexes.append(of_set)
-            drawn += some
+        indexes, drawn = _read(settings, sets, run, settings.tokenizer_texts if learned else 0)
         if learned:
             sizes = {
                 "vocabulary_size": settings.vocabulary_size,
@@ -43,8 +42,54 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
         if brought and not tokenizer.exists():
             save_tokenizer(load_own_tokenizer(brought, settings.max_tokens), tokenizer)
         save_indexes(indexes, index)
+    if processes.rank() == 0:
+        shutil.rmtree(run / _PARTS, ignore_errors=True)
     processes.wait_for_all()
     return load_indexes(index, [shard_set.shards for shard_set in sets])
+
+
+def _read(
+    settings: Settings, sets: list[ShardSet], run: Path, texts: int
+) -> tuple[list[ShardIndex], list[str]]:
+    """The index of each set, and so many texts of all. What a killed run had read of the same is
+    not read again."""
+    total = sum(len(shard_set.shards) for shard_set in sets)
+    done = _told(total)
+    indexes, drawn = [], []
+    for number, shard_set in enumerate(sets):
+        index, of_set = read_index(
+            shard_set.shards,
+            texts=-(-texts * len(shard_set.shards) // total),
+            caption_field=settings.caption_field,
+            kept=_kept(run, number, texts),
+            done=done,
+        )
+        indexes.append(index)
+        drawn += of_set
+    return indexes, drawn
+
+
+def _kept(run: Path, of_set: int, texts: int) -> Path:
+    """The folder of what was read of a set, with so many texts of all sets."""
+    (run / _PARTS).mkdir(exist_ok=True)
+    return run / _PARTS / f"{of_set}-{texts}"
+
+
+def _told(total: int) -> Callable[[], None]:
+    """Says that so many shards are read, and then, at times, for how much longer."""
+    print(f"reading {total} shards once, for where their samples begin", file=sys.stderr)
+    begun = said = time.monotonic()
+    read = 0
+
+    def done() -> None:
+        nonlocal read, said
+        read, now = read + 1, time.monotonic()
+        if now - said > _SAID_EVERY_S and read < total:
+            said = now
+            left = timedelta(seconds=round((now - begun) / read * (total - read)))
+            print(f"{read} of {total} shards are read, {left} left", file=sys.stderr)
+
+    return done
 
 
 def start_model(settings: Settings, run: Path) -> tuple[AlignModel, PreTrainedTokenizerFast]:

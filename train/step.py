@@ -6,13 +6,15 @@ batch gives the gradient of each embedding. Then embed the same few pairs again,
 and send that gradient back through it. The sum over all is the gradient of the one pass.
 """
 
+import functools
 import os
 import zlib
 from collections.abc import Iterable, Sequence
 
 import torch
 
-from train.data.inputs import Inputs, KeptInputs
+from train.data.inputs import Inputs
+from train.kept_inputs import KeptInputs
 from train.loss import contrastive_loss
 from train.model.batch_norm import frozen_statistics
 from train.runs import processes
@@ -98,9 +100,11 @@ def _send_back(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor
     torch.autograd.backward([rows for rows, _ in trained], [of_rows for _, of_rows in trained])
 
 
+@functools.cache
 def memory_between_passes(device: torch.device) -> int:
     """Bytes of pixels that wait in memory: of a GPU's, which are pinned there, a quarter of what
-    the machine has left for each of its processes; on a CPU none."""
+    the machine has left for each of its processes; on a CPU none. It is asked before the first
+    step alone, since what waits then is kept for the next one."""
     if device.type != "cuda":
         return 0
     return free_host_memory() // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

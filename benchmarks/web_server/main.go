@@ -1,9 +1,11 @@
 // A web on loopback: HTTP, TLS and DNS servers that do what a URL and a host's name say.
 //
-// A path is /KIND/FILE?d=MS&...: KIND is what becomes of the request (ok, 404, 503, 429, reset,
-// cut, drip), FILE one of -files, and d the milliseconds before the answer. The first label of a
+// A path is /KIND/FILE?d=MS&n=N: KIND is what becomes of the request (ok, private, 404, 503, 429,
+// reset, cut, drip), FILE one of -files, d the milliseconds before the answer, and N the number that
+// -distinct writes into a JPEG. The first label of a
 // host's name up to its hyphen says what its name and its certificate are worth: gone (no such
-// name), servfail, quiet (its name server never answers), slowdns (after two seconds), silent
+// name), servfail, busy (it fails at first), quiet (its name server never answers), slowdns (after two
+// seconds), robots (its robots.txt forbids what is private), silent
 // (accepts and never answers), expired, wrongname, unknown (by an issuer that nobody trusts).
 // Every name is one address of -network, for its hash.
 //
@@ -14,6 +16,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"flag"
 	"io"
 	"log"
@@ -22,17 +25,30 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 )
 
 type web struct {
-	files map[string][]byte
-	pace  *pace
-	seen  *seen
+	files        map[string][]byte
+	pace         *pace
+	seen         *seen
+	distinct     bool
+	policiesTake time.Duration
 }
+
+// What a request says.
+type request struct{ path, name string }
+
+// A connection, and what has come over it.
+type line struct {
+	net.Conn
+	raw    net.Conn
+	reader *bufio.Reader
+}
+
+// Until a request counts as under way: so long may it take to see that a client has hung up on those
+// before, since it may begin others in their place at once.
+const grace = 20 * time.Millisecond
 
 func readFiles(folder string) map[string][]byte {
 	files := map[string][]byte{}
@@ -50,92 +66,6 @@ func readFiles(folder string) map[string][]byte {
 	return files
 }
 
-// A bucket of bytes that all answers share: the bandwidth of the line.
-type pace struct {
-	mutex sync.Mutex
-	rate  float64 // bytes a second; 0: any
-	free  time.Time
-}
-
-func (p *pace) wait(size int) {
-	if p.rate == 0 {
-		return
-	}
-	p.mutex.Lock()
-	now := time.Now()
-	if p.free.Before(now) {
-		p.free = now
-	}
-	p.free = p.free.Add(time.Duration(float64(size) / p.rate * 1e9))
-	until := p.free
-	p.mutex.Unlock()
-	time.Sleep(until.Sub(now))
-}
-
-// What was asked, and how much of it at once.
-type host struct{ atOnce, most, inSecond, mostInSecond, second, requests int64 }
-
-type seen struct {
-	mutex                            sync.Mutex
-	hosts                            map[string]*host
-	requests, open, mostOpen         atomic.Int64
-	connections, handshakes, resumed atomic.Int64
-	questions, bytes                 atomic.Int64
-}
-
-func (s *seen) begin(name string) *host {
-	s.requests.Add(1)
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	one := s.hosts[name]
-	if one == nil {
-		one = &host{}
-		s.hosts[name] = one
-	}
-	one.requests++
-	one.atOnce++
-	one.most = max(one.most, one.atOnce)
-	if now := time.Now().Unix(); now != one.second {
-		one.second, one.inSecond = now, 0
-	}
-	one.inSecond++
-	one.mostInSecond = max(one.mostInSecond, one.inSecond)
-	return one
-}
-
-func (s *seen) end(one *host) {
-	s.mutex.Lock()
-	one.atOnce--
-	s.mutex.Unlock()
-}
-
-func (s *seen) opened() {
-	s.connections.Add(1)
-	now := s.open.Add(1)
-	for most := s.mostOpen.Load(); now > most && !s.mostOpen.CompareAndSwap(most, now); {
-		most = s.mostOpen.Load()
-	}
-}
-
-func (s *seen) document() map[string]any {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	var most, mostInSecond int64
-	for _, one := range s.hosts {
-		most, mostInSecond = max(most, one.most), max(mostInSecond, one.mostInSecond)
-	}
-	var usage syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
-	cpu := float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e9
-	return map[string]any{
-		"requests": s.requests.Load(), "connections": s.connections.Load(),
-		"most_connections": s.mostOpen.Load(), "handshakes": s.handshakes.Load(),
-		"resumed": s.resumed.Load(), "questions": s.questions.Load(), "hosts": len(s.hosts),
-		"most_at_once_of_a_host": most, "most_a_second_of_a_host": mostInSecond,
-		"bytes": s.bytes.Load(), "server_cpu_s": cpu,
-	}
-}
-
 func (w *web) accept(listener net.Listener, config *tls.Config) {
 	for {
 		connection, err := listener.Accept()
@@ -150,7 +80,7 @@ func (w *web) serve(raw net.Conn, config *tls.Config) {
 	w.seen.opened()
 	defer w.seen.open.Add(-1)
 	defer raw.Close()
-	connection := raw
+	connection := line{raw, raw, nil}
 	if config != nil {
 		secure := tls.Server(raw, config)
 		if secure.Handshake() != nil {
@@ -160,42 +90,51 @@ func (w *web) serve(raw net.Conn, config *tls.Config) {
 		if secure.ConnectionState().DidResume {
 			w.seen.resumed.Add(1)
 		}
-		connection = secure
+		connection.Conn = secure
 	}
-	reader := bufio.NewReaderSize(connection, 2048)
+	connection.reader = bufio.NewReaderSize(connection, 2048)
+	var of *host
 	for {
-		path, name, err := readRequest(reader)
+		asked, err := readRequest(connection.reader)
 		if err != nil {
 			return
 		}
-		one := w.seen.begin(name)
-		// Before the last byte goes out: after it, the client may have begun another.
-		end := sync.OnceFunc(func() { w.seen.end(one) })
-		again := w.answer(connection, raw, path, name, end)
-		end()
-		if !again {
+		if of == nil {
+			of = w.seen.join(asked.name)
+			defer w.seen.leave(of)
+		}
+		if !w.answer(connection, asked) {
 			return
 		}
 	}
 }
 
-func readRequest(reader *bufio.Reader) (path, name string, err error) {
+// Waits; false where the client hangs up meanwhile.
+func (l line) waits(duration time.Duration) bool {
+	_ = l.SetReadDeadline(time.Now().Add(duration))
+	_, err := l.reader.Peek(1)
+	_ = l.SetReadDeadline(time.Time{})
+	var late net.Error
+	return err == nil || errors.As(err, &late) && late.Timeout()
+}
+
+func readRequest(reader *bufio.Reader) (asked request, err error) {
 	line, err := reader.ReadString('\n')
 	if err != nil {
 		return
 	}
 	words := strings.Split(line, " ")
 	if len(words) < 3 {
-		return "", "", io.ErrUnexpectedEOF
+		return asked, io.ErrUnexpectedEOF
 	}
-	path = words[1]
+	asked.path = words[1]
 	for {
 		line, err = reader.ReadString('\n')
 		if err != nil || len(line) <= 2 {
 			return
 		}
 		if len(line) > 6 && strings.EqualFold(line[:5], "host:") {
-			name = strings.TrimSpace(line[5:])
+			asked.name = strings.TrimSpace(line[5:])
 		}
 	}
 }
@@ -205,38 +144,73 @@ var statuses = map[string]string{
 }
 
 // Whether the connection lives on.
-func (w *web) answer(connection, raw net.Conn, path, name string, end func()) bool {
-	path, query, _ := strings.Cut(path, "?")
+func (w *web) answer(connection line, asked request) bool {
+	path, query, _ := strings.Cut(asked.path, "?")
 	parts := strings.SplitN(strings.TrimPrefix(path, "/"), "/", 2)
+	var delay time.Duration
 	if ms, err := strconv.Atoi(strings.TrimPrefix(strings.SplitN(query, "&", 2)[0], "d=")); err == nil {
-		time.Sleep(time.Duration(ms) * time.Millisecond)
+		delay = time.Duration(ms) * time.Millisecond
 	}
-	if strings.HasPrefix(name, "silent-") {
-		end()                           // when the client gives up is not known in time
-		_, _ = io.Copy(io.Discard, raw) // until the other side hangs up
+	isPolicy := path == "/robots.txt" || path == "/.well-known/tdmrep.json"
+	if isPolicy {
+		w.seen.policies.Add(1)
+		delay = w.policiesTake
+	}
+	if strings.HasPrefix(asked.name, "silent-") {
+		delay = 24 * time.Hour // until the client hangs up
+	}
+	w.seen.arrived(asked.name)
+	if !connection.waits(min(delay, grace)) {
 		return false
 	}
+	one := w.seen.begin(asked.name)
+	defer w.seen.end(one)
+	if delay > grace && !connection.waits(delay-grace) {
+		return false
+	}
+	hasRobots := strings.HasPrefix(asked.name, "robots-")
+	if path == "/robots.txt" && hasRobots {
+		return writes(connection, "200 OK", "User-agent: *\nDisallow: /private/\n")
+	}
+	if hasRobots && parts[0] == "private" {
+		w.seen.disregarded.Add(1)
+	}
 	if status, ok := statuses[parts[0]]; ok {
-		end()
-		_, err := io.WriteString(connection, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
-		return err == nil
+		return writes(connection, status, "")
 	}
 	if len(parts) < 2 || w.files[parts[1]] == nil {
-		end()
-		_, err := io.WriteString(connection, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-		return err == nil
+		return writes(connection, "404 Not Found", "")
 	}
 	if parts[0] == "reset" {
-		if tcp, ok := raw.(*net.TCPConn); ok {
+		if tcp, ok := connection.raw.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}
 		return false
 	}
-	return w.send(connection, parts[0], parts[1], end)
+	return w.send(connection, parts[0], parts[1], query)
 }
 
-func (w *web) send(connection net.Conn, kind, file string, end func()) bool {
+func writes(connection line, status, body string) bool {
+	_, err := io.WriteString(connection, "HTTP/1.1 "+status+"\r\nContent-Length: "+
+		strconv.Itoa(len(body))+"\r\n\r\n"+body)
+	return err == nil
+}
+
+// A JPEG with a comment behind its first marker, so that no other URL has these bytes.
+func commented(body []byte, comment string) []byte {
+	if len(body) < 2 || body[0] != 0xff || body[1] != 0xd8 {
+		return body
+	}
+	size := len(comment) + 2
+	marked := append([]byte{0xff, 0xd8, 0xff, 0xfe, byte(size >> 8), byte(size)}, comment...)
+	return append(marked, body[2:]...)
+}
+
+func (w *web) send(connection line, kind, file, query string) bool {
 	body := w.files[file]
+	if w.distinct {
+		body = commented(body, query)
+	}
 	head := "HTTP/1.1 200 OK\r\nContent-Type: " + contentType(file) + "\r\nContent-Length: " +
 		strconv.Itoa(len(body)) + "\r\n\r\n"
 	data := append([]byte(head), body...)
@@ -250,15 +224,12 @@ func (w *web) send(connection net.Conn, kind, file string, end func()) bool {
 	for at := 0; at < len(data); at += step {
 		part := data[at:min(at+step, len(data))]
 		w.pace.wait(len(part))
-		if at+step >= len(data) {
-			end()
-		}
 		if _, err := connection.Write(part); err != nil {
 			return false
 		}
 		w.seen.bytes.Add(int64(len(part)))
-		if kind == "drip" {
-			time.Sleep(time.Second)
+		if kind == "drip" && !connection.waits(time.Second) {
+			return false
 		}
 	}
 	return kind != "cut"
@@ -290,10 +261,13 @@ func main() {
 	latency := flag.Duration("dns_latency", 50*time.Millisecond, "of an answer of the name server")
 	ttl := flag.Uint("ttl", 300, "seconds, of the name server's answers")
 	rate := flag.Float64("bandwidth", 0, "bytes a second of all answers; 0: any")
+	distinct := flag.Bool("distinct", false, "each URL's JPEG has bytes of its own")
+	policies := flag.Duration("policy_latency", 0, "of robots.txt and tdmrep.json")
 	flag.Parse()
 	w := &web{
-		files: readFiles(*files), pace: &pace{rate: *rate},
-		seen: &seen{hosts: map[string]*host{}},
+		files: readFiles(*files), pace: &pace{rate: *rate}, distinct: *distinct,
+		policiesTake: *policies,
+		seen:         &seen{hosts: map[string]*host{}},
 	}
 	if *secure != 0 {
 		go w.accept(listen(net.JoinHostPort(*listened, strconv.Itoa(*secure))), certificates(*authority))

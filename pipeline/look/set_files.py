@@ -6,17 +6,14 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from pipeline.options import UsageError
 from pipeline.runs.documents import Funnel, Manifest
 from transforms.columns.reasons import IMAGE_STEPS, TEXT_STEPS
 from transforms.decontamination.evaluation_files import EvaluationFile
-from transforms.storage.documents import DocumentError, find_document
+from transforms.storage.documents import readable_document
 from transforms.storage.files import is_local
 from transforms.storage.matching import match
-
-Document = TypeVar("Document")
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def find_set(out: str) -> SetFiles:
     tables = [path for path, _ in shards if path.endswith(".parquet")]
     kept = [path for path in tables if path.removesuffix(".parquet") in finished]
     kept = kept or [path for path, _ in pairs if path.endswith(".parquet")]
-    manifest = _find(f"{out}/manifest.json", Manifest)
+    manifest = readable_document(f"{out}/manifest.json", Manifest)
     return SetFiles(
         out,
         in_order(kept),
@@ -88,7 +85,7 @@ def find_set(out: str) -> SetFiles:
             if path.endswith(".parquet") and _shard_of(out, path) in finished | {""}
         ),
         {path.removesuffix(".tar"): size for path, size in shards if path.endswith(".tar")},
-        _find(f"{out}/funnel.json", Funnel),
+        readable_document(f"{out}/funnel.json", Funnel),
         manifest.evaluation if manifest else [],
     )
 
@@ -103,10 +100,3 @@ def _shard_of(out: str, rejected: str) -> str:
     kind, _, number = Path(rejected).stem.partition("-")
     folder = {"images": "shards", "holdout": "holdout"}.get(kind, "")
     return f"{out}/{folder}/{number}" if folder else ""
-
-
-def _find(path: str, kind: type[Document]) -> Document | None:
-    try:
-        return find_document(path, kind)
-    except DocumentError:
-        return None

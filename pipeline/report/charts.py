@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+Bar = tuple[int, int, int]  # kept, dropped, waiting
+
 WIDTH, HEIGHT = 480, 196
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 26, 34
 _MOST_LABELS = 9
@@ -24,6 +26,9 @@ class Chart:
       marks: thresholds: before which bar (0 is before the first) and what it says.
       logarithmic: whether heights are by their logarithms; then there is one series.
       note: what a reader must know of the counts.
+      waiting: heights on top of both, of what was not judged yet.
+      axis: the measure of an example that the bins are of, and its `spans` in them, from and to,
+        both included; the page filters its examples by them.
     """
 
     name: str
@@ -35,10 +40,18 @@ class Chart:
     unit: str = "pairs"
     logarithmic: bool = False
     note: str = ""
+    waiting: Sequence[int] = ()
+    axis: str = ""
+    spans: Sequence[tuple[float, float]] = ()
 
     @property
     def total(self) -> int:
-        return sum(self.kept) + sum(self.dropped)
+        return sum(self.kept) + sum(self.dropped) + sum(self.waiting)
+
+    def bar(self, number: int) -> Bar:
+        """The heights of one bar, from its foot on."""
+        waiting = self.waiting[number] if self.waiting else 0
+        return self.kept[number], self.dropped[number], waiting
 
 
 def draw(chart: Chart) -> Markup:
@@ -46,18 +59,25 @@ def draw(chart: Chart) -> Markup:
     count = len(chart.labels)
     wide = WIDTH - _LEFT - _RIGHT
     step = wide / max(1, count)
-    highest = max([k + d for k, d in zip(chart.kept, chart.dropped, strict=True)] or [0])
+    highest = max([sum(chart.bar(number)) for number in range(count)] or [0])
     scale = _Scale(highest, chart.logarithmic)
     parts = [_grid(scale)]
     for number, label in enumerate(chart.labels):
-        kept, dropped = chart.kept[number], chart.dropped[number]
-        parts.append(_bar(scale, _LEFT + number * step, step, (kept, dropped), label))
+        bar, span = chart.bar(number), chart.spans[number] if chart.spans else None
+        parts.append(_bar(scale, _LEFT + number * step, step, bar, _told(label, bar), span))
     parts.append(_ticks(chart.ticks, step))
     parts += [_mark(_LEFT + place * step, text, count * step) for place, text in chart.marks]
     told = f"{chart.name}: {chart.total:,} {chart.unit}"
     return Markup(
-        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
-    ).format(WIDTH, HEIGHT, told, Markup("").join(parts))
+        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}" data-measure="{}">'
+        "{}</svg>"
+    ).format(WIDTH, HEIGHT, told, chart.axis, Markup("").join(parts))
+
+
+def _told(label: str, bar: Bar) -> str:
+    names = zip(("kept", "dropped", "not judged yet"), bar, strict=True)
+    counts = ", ".join(f"{count:,} {name}" for name, count in names if count)
+    return f"{label}: {counts or 0}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +107,7 @@ def draw_overlay(chart: Overlay) -> Markup:
     for number, label in enumerate(chart.labels):
         x = _LEFT + number * step
         told = f"{label}: {chart.first[number]:,} and {chart.second[number]:,}"
-        parts.append(_bar(scale, x, step, (shares[0][number], 0), label, told))
+        parts.append(_bar(scale, x, step, (shares[0][number], 0, 0), told))
         y = scale.y(shares[1][number])
         outline += [f"{x:.1f},{y:.1f}", f"{x + step:.1f},{y:.1f}"]
     line = Markup('<polyline class="second" points="{}"/>').format(" ".join(outline))
@@ -150,36 +170,32 @@ def _grid(scale: _Scale, unit: str = "") -> Markup:
 
 
 def _bar(
-    scale: _Scale, x: float, step: float, counts: tuple[int, int], label: str, told: str = ""
+    scale: _Scale,
+    x: float,
+    step: float,
+    counts: Bar,
+    told: str,
+    span: tuple[float, float] | None = None,
 ) -> Markup:
-    kept, dropped = counts
-    gap = min(2.0, step * 0.15)
-    told = told or f"{label}: " + (
-        f"{kept:,} kept, {dropped:,} dropped"
-        if kept and dropped
-        else f"{dropped:,} dropped"
-        if dropped
-        else f"{kept:,}"
-    )
-    whole, lower = scale.height(kept + dropped), scale.height(kept)
+    gap, below = min(2.0, step * 0.15), 0
     parts = []
-    for name, height, base in (("k", lower, 0.0), ("d", whole - lower, lower)):
-        if height > 0:
+    for name, count in zip("kdw", counts, strict=True):
+        base = scale.height(below)
+        below += count
+        if count > 0:
+            height = max(scale.height(below) - base, 0.8)
             parts.append(
                 Markup(
                     '<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>'
-                ).format(
-                    name,
-                    x + gap / 2,
-                    HEIGHT - _BOTTOM - base - max(height, 0.8),
-                    step - gap,
-                    max(height, 0.8),
-                )
+                ).format(name, x + gap / 2, HEIGHT - _BOTTOM - base - height, step - gap, height)
             )
     hover = Markup('<rect class="hover" x="{:.1f}" y="{}" width="{:.1f}" height="{}"/>').format(
         x, _TOP, step, HEIGHT - _TOP - _BOTTOM
     )
-    return Markup("<g>{}{}<title>{}</title></g>").format(Markup("").join(parts), hover, told)
+    filters = Markup(' data-from="{:.12g}" data-to="{:.12g}"').format(*span) if span else ""
+    return Markup("<g{}>{}{}<title>{}</title></g>").format(
+        filters, Markup("").join(parts), hover, told
+    )
 
 
 def _ticks(ticks: Sequence[str], step: float) -> Markup:
@@ -218,6 +234,14 @@ def short(number: float) -> str:
             digits = f"{number / size:.1f}" if number < 10 * size else f"{number / size:.0f}"
             return digits.removesuffix(".0") + letter
     return f"{number:g}"
+
+
+def size_of(size: float) -> str:
+    """Bytes as they are read, as in "2 KiB"."""
+    power = min(4, int(math.log(max(1, size), 1024)))
+    number = size / 1024**power
+    digits = f"{number:.3g}" if number < 100 else f"{number:.0f}"
+    return f"{digits} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
 
 
 def share_bar(parts: Sequence[tuple[str, float]], told: str) -> Markup:

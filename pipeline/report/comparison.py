@@ -20,9 +20,10 @@ from pipeline.report.facts import Facts, find_facts
 from pipeline.report.histograms import AXIS_NAMES, image_verdicts
 from pipeline.report.kept_keys import OnlyOne, kept_keys, only_in
 from pipeline.report.page import render
-from pipeline.report.page_data import NEVER_SHOWN, shown
+from pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, shown
 from pipeline.report.tables import percent
-from transforms.columns.records import KEPT, Joint
+from transforms.columns.records import KEPT, Example, Joint
+from transforms.shards.shard_record import MOST_WORDS
 from transforms.storage.files import write_atomically
 
 _PICTURE_PX = 96
@@ -83,15 +84,20 @@ class _Side:
     """What only one set keeps, as the page shows it."""
 
     def __init__(self, files: SetFiles, told: OnlyOne) -> None:
-        self.pairs = told.pairs
+        self.pairs, self._files = told.pairs, told.files
         self.reasons = [(printable(name), n) for name, n in told.reasons.most_common(_MOST_REASONS)]
         self.examples = [
             {"picture": "", "detail": "", "text": "", "host": ""}
-            | shown(example, _picture(files, told.files[example.key], example.key))
-            | {"unsafe": (example.unsafe or 0) > 0.5}
+            | shown(example)
+            | {"picture": self._picture(files, example), "unsafe": (example.unsafe or 0) > 0.5}
             for example in told.examples
             if example.reason not in NEVER_SHOWN
         ]
+
+    def _picture(self, files: SetFiles, example: Example) -> str:
+        if example.reason in NEVER_PICTURED:
+            return ""
+        return _picture(files, self._files[example.key], example.key)
 
 
 def _picture(files: SetFiles, sidecar: str, key: str) -> str:
@@ -144,7 +150,7 @@ def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
         for of_set in (first, second)
     ]
     if all(words):
-        span = range(max(int(number) for of_set in words for number in of_set) + 1)
+        span = range(min(MOST_WORDS, max(int(n) for of_set in words for n in of_set)) + 1)
         heights = [[of_set.get(str(number), 0) for number in span] for of_set in words]
         labels = [f"{number} words" for number in span]
         yield Overlay("Words of the text", labels, [str(n) for n in span], *heights)

@@ -3,6 +3,7 @@ recorded, and what is missing."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import TypeVar
 
 from msgspec import UnsetType
 
-from pipeline.job import Job
 from pipeline.options import UsageError
 from pipeline.report.foreign_sets import find_foreign, is_foreign
 from pipeline.report.funnel import funnel as steps_of
@@ -20,15 +20,16 @@ from pipeline.runs.documents import Funnel, Manifest, RunDescription, Step
 from pipeline.runs.work_folder import TextSummary, WorkFolder
 from transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS, TEXT_STEPS
 from transforms.columns.records import KEPT
+from transforms.columns.thresholds import IMAGES, TEXTS
 from transforms.storage.documents import DocumentError, find_document
-from transforms.storage.files import is_local
+from transforms.storage.files import exists, is_local
 from transforms.storage.matching import match
 from transforms.workers.summaries import Counts
 
 Document = TypeVar("Document")
 Numbers = dict[str, float]
 RULES = tuple(Rules.__dataclass_fields__)
-_TEXT_REASONS = {reason for reasons in TEXT_STEPS.values() for reason in reasons}
+_MOST_TOLD = 5  # of records that cannot be read
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Facts:
       steps: of the funnel. waiting: pairs that no shard has yet.
       kept: pairs in the set. shards: how many are whole; planned: of how many.
       rules: those that are numbers, by name. language: that is kept.
-      details: by outcome and detail, of all pairs.
+      details: of all pairs that were dropped, by plane and reason, then by detail.
       notes: what is missing, or counted otherwise, in whole sentences.
     """
 
@@ -54,7 +55,7 @@ class Facts:
     rules: Numbers = field(default_factory=dict)
     language: str = ""
     text_only: bool = False
-    details: dict[str, dict[str, int]] = field(default_factory=dict)
+    details: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     records: SetRecords = field(default_factory=SetRecords)
     funnel: Funnel | None = None
@@ -67,9 +68,21 @@ class Facts:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many pairs were dropped for each reason that was given, the most first."""
-        items = [(reason, n) for step in self.steps for reason, n in step.dropped.items() if n]
+        """How many pairs were dropped for each reason, by either plane, the most first."""
+        total: Counter[str] = Counter()
+        for step in self.steps:
+            total.update(step.dropped)
+        items = [(reason, n) for reason, n in total.items() if n]
         return dict(sorted(items, key=lambda item: (-item[1], item[0])))
+
+    def find(self, name: str, kind: type[Document]) -> Document | None:
+        """A document of the set; of one that cannot be read there is a note."""
+        try:
+            return find_document(f"{self.out}/{name}", kind)
+        except (DocumentError, OSError) as error:
+            why = str(error).replace(f"{self.out}/", "").removeprefix(f"{name} ")
+            self.notes.append(f"{name} cannot be read, and what it tells is missing: {why[:300]}.")
+            return None
 
 
 def find_facts(out: str) -> Facts:
@@ -81,9 +94,11 @@ def find_facts(out: str) -> Facts:
     out = out.rstrip("/") or out
     if is_local(out) and not Path(out).is_dir():
         raise UsageError(f"there is no folder {out!r}: give the --output of a run")
-    manifest = _find(f"{out}/manifest.json", Manifest)
-    work = WorkFolder(f"{out}/_temporary")
-    run = manifest or _find(work.description, RunDescription)
+    facts = Facts(out)
+    facts.state = "finished" if exists(f"{out}/manifest.json") else "under way"
+    manifest = facts.find("manifest.json", Manifest)
+    work = WorkFolder("_temporary")
+    run = manifest or facts.find(work.description, RunDescription)
     stats = [path for name in ("shards", "holdout") for path in _stats(f"{out}/{name}")]
     if run is None and not stats and not match(f"{out}/rejected"):
         if is_foreign(out):
@@ -92,27 +107,32 @@ def find_facts(out: str) -> Facts:
             f"{out!r} is no set, or its run has written nothing yet: it has no manifest.json, "
             "shards/ or rejected/; give the --output of a run"
         )
-    facts = Facts(out, run=run, shards=len(stats))
-    if run is not None:
-        numbers = {n: v for n, v in run.rules.items() if isinstance(v, int | float) and n in RULES}
-        facts.rules = {name: float(value) for name, value in numbers.items()}
-        facts.language = str(run.rules.get("language", ""))
-        facts.text_only = bool(run.job.get("text_only"))
+    facts.shards = facts.planned = len(stats)
+    _tell_rules(facts, run)
     facts.records = read_records(out, facts.rules)
-    facts.funnel = _find(f"{out}/funnel.json", Funnel) if manifest else None
+    finished = facts.state == "finished"
+    facts.funnel = facts.find("funnel.json", Funnel) if finished else None
     if facts.funnel is not None:
         facts.steps, facts.kept = facts.funnel.steps, facts.funnel.pairs
-        facts.planned = facts.shards
     else:
-        _count_so_far(facts, _find(work.text_summary, TextSummary))
+        _count_by_records(facts, facts.find(work.text_summary, TextSummary))
     _tell_details(facts)
     facts.notes += _what_is_missing(facts, manifest)
     return facts
 
 
-def _count_so_far(facts: Facts, text: TextSummary | None) -> None:
-    """The funnel of a run that has not ended, by what its splits and shards recorded."""
-    facts.state = "under way"
+def _tell_rules(facts: Facts, run: RunDescription | None) -> None:
+    if run is None:
+        return
+    facts.run, facts.language = run, str(run.rules.get("language", ""))
+    facts.text_only = bool(run.job.get("text_only"))
+    for name, value in run.rules.items():
+        if name in RULES and isinstance(value, int | float) and abs(value) <= 1e15:
+            facts.rules[name] = float(value)
+
+
+def _count_by_records(facts: Facts, text: TextSummary | None) -> None:
+    """The funnel by what splits and shards recorded: of a run that has not ended, for one."""
     texts, images = facts.records.texts.whole, facts.records.images.whole
     counts = text.counts if text else _counts(texts.pairs, texts.kept, texts.outcomes)
     of_images = _counts(images.pairs, images.kept, images.outcomes)
@@ -122,8 +142,9 @@ def _count_so_far(facts: Facts, text: TextSummary | None) -> None:
         return
     facts.steps += steps_of(of_images, IMAGE_STEPS)
     facts.kept = of_images.kept
-    facts.waiting = max(0, counts.kept - of_images.seen)
-    facts.planned = len(text.shards) if text else 0
+    if facts.state == "under way":
+        facts.waiting = max(0, counts.kept - of_images.seen)
+        facts.planned = len(text.shards) if text else 0
 
 
 def _counts(pairs: int, kept: int, outcomes: Mapping[str, Mapping[str, int]]) -> Counts:
@@ -133,33 +154,23 @@ def _counts(pairs: int, kept: int, outcomes: Mapping[str, Mapping[str, int]]) ->
 
 def _tell_details(facts: Facts) -> None:
     """The details of each outcome; of fetches by the funnel, which counts a retried one once."""
-    texts, images = facts.records.texts.whole.outcomes, facts.records.images.whole.outcomes
+    planes = ((TEXTS, facts.records.texts.whole), (IMAGES, facts.records.images.whole))
     facts.details = {
-        name: dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-        for name, counts in [*texts.items(), *images.items()]
+        (plane, name): dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        for plane, whole in planes
+        for name, counts in whole.outcomes.items()
         if name != KEPT
     }
     if facts.funnel is not None and facts.funnel.fetch.failed:
-        facts.details[FETCH_FAILED] = dict(facts.funnel.fetch.details)
+        facts.details[IMAGES, FETCH_FAILED] = dict(facts.funnel.fetch.details)
 
 
 def _what_is_missing(facts: Facts, manifest: Manifest | None) -> list[str]:
-    notes = [f"A record cannot be read and is left out: {why}." for why in facts.records.broken[:5]]
-    if facts.state == "under way":
-        if not facts.planned and not facts.text_only and not facts.shards:
-            notes.append(
-                "The text rules have not ended: the counts are of the splits that are done."
-            )
-        elif not facts.text_only:
-            of = f"{facts.shards:,} of {facts.planned:,}" if facts.planned else f"{facts.shards:,}"
-            notes.append(f"The run has not ended: the counts are of {of} shards.")
-    recorded = facts.records.images.records
-    if recorded < facts.shards:
-        notes.append(
-            f"{facts.shards - recorded:,} of {facts.shards:,} shards recorded nothing for a "
-            "report: an older version wrote them. Histograms, examples and other thresholds are "
-            "of the others."
-        )
+    broken = facts.records.broken
+    notes = [f"A record cannot be read and is left out: {why}." for why in broken[:_MOST_TOLD]]
+    if len(broken) > _MOST_TOLD:
+        notes.append(f"{len(broken) - _MOST_TOLD:,} more records cannot be read.")
+    notes += _how_far(facts) if facts.state == "under way" else _what_is_of_others(facts)
     if manifest is not None and not isinstance(manifest.takedowns, UnsetType):
         notes.append(
             "Pairs were taken down since the run. The funnel tells of them; histograms, other "
@@ -173,25 +184,47 @@ def _what_is_missing(facts: Facts, manifest: Manifest | None) -> list[str]:
     return notes
 
 
+def _how_far(facts: Facts) -> list[str]:
+    """How much of a run that has not ended is counted."""
+    if facts.text_only:
+        return []
+    if not facts.planned and not facts.shards:
+        return ["The text rules have not ended: the counts are of the splits that are done."]
+    of = f"{facts.shards:,} of {facts.planned:,}" if facts.planned else f"{facts.shards:,}"
+    return [f"The run has not ended: the counts are of {of} shards."]
+
+
+def _what_is_of_others(facts: Facts) -> list[str]:
+    """What a finished set has no records of."""
+    notes = []
+    if facts.funnel is None:
+        notes.append(
+            "The run has ended, but its funnel.json tells nothing: the counts are of what its "
+            "splits and shards recorded."
+        )
+    elif not facts.records.texts.records and facts.seen:
+        notes.append(
+            "The text rules recorded nothing that can be read: there are no histograms, examples "
+            "or other thresholds of texts that were dropped."
+        )
+    broken = sum(not name.startswith("text-") for name in facts.records.broken)
+    missing = facts.shards - facts.records.images.records - broken
+    if missing > 0:
+        notes.append(
+            f"{missing:,} of {facts.shards:,} shards recorded nothing for a report, as older "
+            "versions do not. Histograms, examples and other thresholds are of the others."
+        )
+    return notes
+
+
 def _foreign_facts(out: str) -> Facts:
     foreign = find_foreign(out)
     facts = Facts(out, "foreign", shards=foreign.shards, planned=foreign.shards)
-    facts.steps, facts.kept, facts.details = foreign.steps, foreign.kept, foreign.details
+    facts.steps, facts.kept = foreign.steps, foreign.kept
+    facts.details = {(IMAGES, reason): counts for reason, counts in foreign.details.items()}
     facts.records, facts.notes = foreign.records, foreign.notes
     return facts
 
 
 def _stats(folder: str) -> list[str]:
     return [path for path, _ in match(folder) if path.endswith("_stats.json")]
-
-
-def _find(path: str, kind: type[Document]) -> Document | None:
-    try:
-        return find_document(path, kind)
-    except DocumentError:
-        return None
-
-
-def needs_holdout(run: RunDescription | None) -> bool:
-    """Whether a set holds pairs out, which an `--input` reads with `--holdout` alone."""
-    return bool(run and run.job.get("holdout", Job.__dataclass_fields__["holdout"].default))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from transforms.columns.records import (
 )
 from transforms.columns.rejects import key_column
 from transforms.shards.shard_record import MOST_HOSTS, host_of
-from transforms.storage.files import open_to_read
+from transforms.storage.files import is_local, open_to_read
 from transforms.storage.matching import match
 
 _STATS = "_stats.json"
@@ -54,7 +55,7 @@ class ForeignSet:
 
 def is_foreign(out: str) -> bool:
     """Whether a folder has shards as img2dataset writes them: their stats are in it itself."""
-    return any(Path(path).parent == Path(out) for path in _stats(out))
+    return bool(_stats(out))
 
 
 def find_foreign(out: str) -> ForeignSet:
@@ -93,7 +94,9 @@ def find_foreign(out: str) -> ForeignSet:
 
 
 def _stats(out: str) -> list[str]:
-    return [path for path, _ in match(out) if path.endswith(_STATS)]
+    """Those of the folder alone: it may be anybody's, of any depth."""
+    folder = glob.escape(out) if is_local(out) else out
+    return [path for path, _ in match(f"{folder}/*{_STATS}")]
 
 
 def _read_stats(path: str) -> dict[str, Any] | None:

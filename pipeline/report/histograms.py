@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
-from pipeline.report.charts import Chart, short
+from pipeline.look.plain_text import printable
+from pipeline.report.charts import Chart, short, size_of
 from pipeline.report.facts import Facts
 from transforms.columns.records import KEPT, Axis, Ints, Joint
+from transforms.columns.thresholds import OF_IMAGES
 from transforms.corpus.count_spread import CountSpread
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.shards.shard_record import MOST_WORDS
 
-# The rules of each joint histogram, in their order: the axis, and whether what passes an edge is
-# kept.
-IMAGE_RULES = {
-    "min_image_side": ("side", True),
-    "max_image_aspect": ("aspect", False),
-    "max_unsafe_score": ("unsafe", False),
-    "min_evaluation_distance": ("distance", True),
-}
 # What stands above the histogram of each axis of images.
 AXIS_NAMES = {
     "side": "Shorter side of the image, px",
@@ -30,8 +23,13 @@ AXIS_NAMES = {
     "unsafe": "Unsafe score",
     "distance": "Distance to the nearest evaluation image",
 }
-_RULE_OF = {axis: rule for rule, (axis, _) in IMAGE_RULES.items()}
+_RULE_OF = {of.axis: rule for rule, of in OF_IMAGES.items()}
+_MISSING = {
+    "unsafe": " {:,} more were not scored.",
+    "distance": " {:,} more have no evaluation image near, or were not compared.",
+}
 _SHOWN_WORDS = 30
+_HIGHEST = 1e12  # the end of a bin that has none
 
 
 def charts_of(facts: Facts) -> list[Chart]:
@@ -58,9 +56,9 @@ def image_verdicts(joint: Joint, rules: Mapping[str, float]) -> np.ndarray:
     """Which cells of an images' joint histogram are kept: bool[cells]."""
     kept = np.ones(len(joint.cells), np.bool_)
     axes = {axis.name: (axis, bins) for axis, bins in zip(joint.axes, joint.bins(), strict=True)}
-    for rule, (name, beyond) in IMAGE_RULES.items():
-        if name in axes and rule in rules:
-            kept &= passes(*axes[name], rules[rule], beyond)
+    for rule, of in OF_IMAGES.items():
+        if of.axis in axes and rule in rules:
+            kept &= passes(*axes[of.axis], rules[rule], of.beyond)
     return kept
 
 
@@ -84,10 +82,9 @@ def _image_charts(facts: Facts) -> Iterator[Chart]:
         place = axis.edges.index(own) + 1 if own in axis.edges else None
         labels = _between(axis.edges)
         missing = int(counts[~counted].sum())
-        note = {
-            "unsafe": f"{missing:,} pairs were not scored.",
-            "distance": f"{missing:,} pairs have no evaluation image near, or were not compared.",
-        }
+        note = f"Of {int(counts[counted].sum()):,} pairs whose image these rules judged."
+        if missing:
+            note += _MISSING.get(axis.name, "").format(missing)
         yield Chart(
             AXIS_NAMES[axis.name],
             labels,
@@ -96,8 +93,16 @@ def _image_charts(facts: Facts) -> Iterator[Chart]:
             heights[1].astype(int).tolist(),
             [(place, f"--{rule}={own:g}")] if place is not None and own is not None else [],
             logarithmic=axis.name == "unsafe",
-            note=note.get(axis.name, "") if missing else "",
+            note=note,
+            axis=axis.name,
+            spans=_spans(axis),
         )
+
+
+def _spans(axis: Axis) -> list[tuple[float, float]]:
+    """The values in each bin but that of none. Sides are whole: an edge is of the bin before it."""
+    step = 1.0 if axis.name == "side" else 0.0
+    return [(low + step, high) for low, high in pairwise([0.0, *axis.edges, _HIGHEST])]
 
 
 def _between(edges: Sequence[float]) -> list[str]:
@@ -137,14 +142,13 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
     if not joint.axes:
         return
     words, language = joint.axes[0], joint.axes[1]
-    of_all = _words(facts, words.edges)
-    if facts.text_only:
-        kept = _words(facts, words.edges, kept=True)
-    else:
-        kept = np.zeros(_SHOWN_WORDS + 1, np.int64)
-        of_kept = facts.records.images.whole.histograms.get("words", {}).get(KEPT, {})
-        for number, count in of_kept.items():
-            kept[min(int(number), _SHOWN_WORDS, MOST_WORDS)] += count
+    of_all, passed = (_words(facts, words.edges, kept=kept) for kept in (False, True))
+    kept, waiting = passed, np.zeros_like(passed)
+    if not facts.text_only:
+        of_images = facts.records.images.whole.histograms.get("words", {})
+        kept = _shown_words({KEPT: of_images.get(KEPT, {})})
+        if facts.waiting:
+            waiting = np.maximum(0, passed - _shown_words(of_images))
     labels = [f"{n} words" for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
     low, high = facts.rules.get("min_words", 0), facts.rules.get("max_words", 0)
     marks = [(int(low), f"--min_words={low:g}")] if 0 < low <= _SHOWN_WORDS else []
@@ -154,10 +158,26 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
         labels,
         [str(n) for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS}+"],
         kept.tolist(),
-        np.maximum(0, of_all - kept).tolist(),
+        np.maximum(0, of_all - kept - waiting).tolist(),
         marks,
         note="Of all distinct, well-formed pairs; what was dropped may have gone for any reason.",
+        waiting=waiting.tolist(),
+        axis="words",
+        spans=[*((n, n) for n in range(_SHOWN_WORDS)), (_SHOWN_WORDS, _HIGHEST)],
     )
+    yield from _language_chart(facts, language)
+
+
+def _shown_words(by_outcome: Mapping[str, Mapping[str, int]]) -> Ints:
+    """int64[_SHOWN_WORDS + 1], pairs by their words, by the image plane."""
+    heights = np.zeros(_SHOWN_WORDS + 1, np.int64)
+    for counts in by_outcome.values():
+        for number, count in counts.items():
+            heights[min(int(number), _SHOWN_WORDS, MOST_WORDS)] += count
+    return heights
+
+
+def _language_chart(facts: Facts, language: Axis) -> Iterator[Chart]:
     heights = [0] * len(language.edges)
     for bin_, count in text_counts(facts, "language").items():
         if bin_ < len(language.edges):
@@ -172,6 +192,8 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
         heights,
         [(end + 1, f"--min_language_score={own:g}")] if end is not None and own else [],
         note="Scores of texts that were kept are not recorded.",
+        axis="language",
+        spans=_spans(language)[: len(heights)],
     )
 
 
@@ -221,16 +243,22 @@ def _ngram_chart(vocabulary: VocabularySummary) -> Iterator[Chart]:
     ]
     cut = vocabulary.cut_off_count if isinstance(vocabulary.cut_off_count, int) else 0
     place = next((n for n, bin_ in enumerate(by_count) if bin_.max_count >= cut), 0)
+    left, kept = vocabulary.vocabulary, list[int]()
+    for bin_ in reversed(by_count):  # the most frequent are the vocabulary's
+        kept.append(min(left, bin_.ngrams))
+        left -= kept[-1]
     yield Chart(
         "How often n-grams occur",
         labels,
         [short(bin_.min_count) for bin_ in by_count],
-        [bin_.ngrams for bin_ in by_count],
-        [0] * len(by_count),
+        kept[::-1],
+        [bin_.ngrams - n for bin_, n in zip(by_count, reversed(kept), strict=True)],
         [(place, f"cut within {cut:,}")] if cut else [],
         unit="n-grams",
         logarithmic=True,
-        note="" if cut else "Nothing was cut off: the vocabulary has room for all of them.",
+        note="Kept are those of the vocabulary. Both scales are logarithmic."
+        if cut
+        else "Nothing was cut off: the vocabulary has room for all of them.",
     )
 
 
@@ -240,31 +268,29 @@ def _file_charts(facts: Facts) -> Iterator[Chart]:
     places = sorted({int(place) for counts in of_bytes.values() for place in counts})
     if places:
         span = range(places[0], places[-1] + 1)
-        labels = [f"{_size(1 << max(0, n - 1))} to {_size(1 << n)}" for n in span]
+        labels = [f"{size_of(1 << max(0, n - 1))} to {size_of(1 << n)}" for n in span]
         yield Chart(
             "Size of the file",
             labels,
-            [_size(1 << max(0, n - 1)) for n in span],
+            [size_of(1 << max(0, n - 1)) for n in span],
             [of_bytes.get(KEPT, {}).get(str(n), 0) for n in span],
             [
                 sum(counts.get(str(n), 0) for name, counts in of_bytes.items() if name != KEPT)
                 for n in span
             ],
+            axis="bytes",
+            spans=[(1 << max(0, n - 1), (1 << n) - 1) for n in span],
         )
     formats = histograms.get("formats", {})
     names = sorted(
         {name for counts in formats.values() for name in counts},
         key=lambda name: -sum(counts.get(name, 0) for counts in formats.values()),
     )[:8]
+    shown = [printable(name) for name in names]
     yield Chart(
         "Format of the file",
-        names,
-        names,
+        shown,
+        shown,
         [formats.get(KEPT, {}).get(name, 0) for name in names],
         [sum(c.get(name, 0) for out, c in formats.items() if out != KEPT) for name in names],
     )
-
-
-def _size(size: float) -> str:
-    power = min(4, int(math.log(max(1, size), 1024)))
-    return f"{size / 1024**power:g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"

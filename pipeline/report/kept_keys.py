@@ -49,9 +49,11 @@ class OnlyOne:
 
 
 def kept_keys(files: SetFiles) -> UInt64s:
-    """The keys of all pairs that a set holds, those held out too: uint64[n], ascending."""
+    """The keys of all pairs that a set holds, those held out too: uint64[n], ascending; what is no
+    key is left out."""
     parts = [_keys_of(path) for path in files.kept]
-    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
+    keys = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
+    return keys[keys != 0]
 
 
 def _keys_of(path: str) -> UInt64s:

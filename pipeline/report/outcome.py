@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from pipeline.report.fetch_report import hint_of
 from pipeline.runs.documents import BrokenInput, Funnel, Step
+from transforms.columns import reasons as r
 from transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS
+from transforms.columns.thresholds import RULE_OF
 from transforms.fetching.fetch_settings import GONE
 
 LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
 MOST_BROKEN = 0.5  # of the input files
 
 # Which flag another threshold is given by, for each reason of a rule.
-FLAGS = {
-    "wrong_language": "--language",
-    "too_few_words": "--min_words",
-    "too_many_words": "--max_words",
-    "text_on_too_many_images": "--max_images_per_text",
-    "image_with_too_many_texts": "--max_texts_per_image",
-    "rare_token": "--vocabulary_size, or --vocabulary of a larger set",
-    "too_small": "--min_image_side",
-    "too_elongated": "--max_image_aspect",
-    "unsafe": "--max_unsafe_score",
-    "evaluation_overlap": "--min_evaluation_distance",
+FLAGS = {reason: f"--{rule}" for reason, rule in RULE_OF.items()} | {
+    r.WRONG_LANGUAGE: "--language",
+    r.TEXT_ON_TOO_MANY_IMAGES: "--max_images_per_text",
+    r.IMAGE_WITH_TOO_MANY_TEXTS: "--max_texts_per_image",
+    r.RARE_TOKEN: "--vocabulary_size, or --vocabulary of a larger set",
 }
 
 

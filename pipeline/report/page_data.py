@@ -14,7 +14,7 @@ from PIL import JpegImagePlugin
 
 from pipeline.look.plain_text import printable
 from pipeline.report.facts import Facts
-from pipeline.report.histograms import IMAGE_RULES
+from transforms.columns import reasons as r
 from transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
@@ -24,63 +24,96 @@ from transforms.columns.records import (
     Joint,
     by_turns,
 )
+from transforms.columns.thresholds import IMAGES, TEXTS, THRESHOLDS, list_name
 from transforms.shards.shard_examples import SIDE_PX
 from transforms.shards.shard_record import host_of
 from transforms.storage.files import open_to_read
 
 # What is never shown, whatever a record holds: what a list, or its owner's notice, keeps out.
-NEVER_SHOWN = frozenset({"blocked", "taken_down"})
-# Reasons after which a pair may be shown with its picture.
-_PICTURED = frozenset({"", "too_small", "too_elongated", "unsafe", "evaluation_overlap"})
-MOST_PICTURE_BYTES = 6 << 20  # of all; base64 makes four bytes of three
+NEVER_SHOWN = frozenset({r.BLOCKED, r.TAKEN_DOWN})
+NEVER_PICTURED = NEVER_SHOWN | {r.OPTED_OUT}
+# Of the page, which is to have 12 MB at most: all that the script reads; in it the examples without
+# their pictures; and these, of which base64 makes four bytes of three.
+MOST_BYTES, MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 11_000_000, 2_500_000, 6 << 20
 MOST_EXAMPLES = 3_000
 _LARGEST_PICTURE = 1 << 13
 _THREADS = 16
-_MOST_CELLS = 60_000  # of a joint histogram in the page: 0.7 MB
+MOST_CELLS = 60_000  # of a joint histogram in the page: 0.7 MB
 Lists = dict[str, list[Example]]
+Which = tuple[str, str, str]
 
 
 def all_lists(facts: Facts) -> Lists:
-    """The examples by what they are of; those of texts that were kept only where there are no
-    images."""
+    """The examples by what they are of, as `list_name` has it; those of texts that were kept only
+    where there are no images."""
     texts, images = facts.records.texts.examples(), facts.records.images.examples()
     if images:
         texts = {name: examples for name, examples in texts.items() if name.split()[-1] != KEPT}
-    lists = {**texts, **images}
     return {
-        name: [e for e in examples if e.reason not in NEVER_SHOWN]
+        printable(list_name(plane, name)): [e for e in examples if e.reason not in NEVER_SHOWN]
+        for plane, lists in ((TEXTS, texts), (IMAGES, images))
         for name, examples in lists.items()
         if name not in NEVER_SHOWN
     }
 
 
 def page_data(facts: Facts) -> dict[str, Any]:
-    """What the script reads, out of JSON."""
+    """What the script reads, out of JSON: at most `MOST_BYTES`. `left_out` counts the examples, and
+    the pictures, that had no room."""
     lists = all_lists(facts)
-    chosen: dict[tuple[str, str], Example] = {}
-    for example in by_turns(lists.values()):
-        if len(chosen) < MOST_EXAMPLES:
-            chosen.setdefault((example.key, example.reason), example)
-    places = {which: place for place, which in enumerate(chosen)}
-    pictures = read_pictures(facts.out, list(chosen.values()))
-    return {
-        "examples": [
-            shown(example, picture)
-            for example, picture in zip(chosen.values(), pictures, strict=True)
-        ],
-        "lists": {
-            name: [places[e.key, e.reason] for e in examples if (e.key, e.reason) in places]
-            for name, examples in lists.items()
-        },
+    data: dict[str, Any] = {
         "images": _joint(facts.records.images.whole.joint),
         "texts": _joint(facts.records.texts.whole.joint),
-        "imageRules": {rule: [name, beyond] for rule, (name, beyond) in IMAGE_RULES.items()},
+        "thresholds": {rule: of._asdict() for rule, of in THRESHOLDS.items()},
         "rules": facts.rules,
         "scored": facts.rules.get("max_unsafe_score", 1.0) < 1,
+        "textOnly": facts.text_only,
+    }
+    chosen, examples, size = _with_room(lists)
+    size += len(encode_for_page(data).encode())
+    bodies = read_pictures(facts.out, chosen)
+    pictures = _encoded(bodies, min(MOST_PICTURE_BYTES, (MOST_BYTES - size) * 3 // 4))
+    places = {_which(example): place for place, example in enumerate(chosen)}
+    all_of_them = {_which(example) for of_list in lists.values() for example in of_list}
+    return data | {
+        "examples": [
+            example | ({"picture": picture} if picture else {})
+            for example, picture in zip(examples, pictures, strict=True)
+        ],
+        "lists": {
+            name: [places[_which(e)] for e in of_list if _which(e) in places]
+            for name, of_list in lists.items()
+        },
+        "left_out": [
+            len(all_of_them) - len(chosen),
+            sum(map(bool, bodies)) - sum(map(bool, pictures)),
+        ],
     }
 
 
-def shown(example: Example, picture: str) -> dict[str, Any]:
+def _with_room(lists: Lists) -> tuple[list[Example], list[dict[str, Any]], int]:
+    """The examples that the page has room for, of each list by turns, as they are and as they are
+    shown; and the bytes of these."""
+    chosen: dict[Which, Example] = {}
+    examples, size = list[dict[str, Any]](), 0
+    for example in by_turns(lists.values()):
+        if _which(example) in chosen:
+            continue
+        as_shown = shown(example)
+        size += len(encode_for_page(as_shown).encode()) + 1
+        if size > MOST_TEXT_BYTES or len(chosen) >= MOST_EXAMPLES:
+            break
+        chosen[_which(example)] = example
+        examples.append(as_shown)
+    return [*chosen.values()], examples, size
+
+
+def _which(example: Example) -> Which:
+    """What tells an example from all others; a pair may be of both planes."""
+    return example.key, example.reason, example.shard
+
+
+def shown(example: Example) -> dict[str, Any]:
     """An example as the script shows it: no text in it gives a page, or a reader, commands."""
     values: dict[str, Any] = {
         "key": example.key,
@@ -89,10 +122,9 @@ def shown(example: Example, picture: str) -> dict[str, Any]:
         "text": printable(example.caption[:LONGEST_TEXT]),
         "reason": printable(example.reason),
         "detail": printable(example.detail),
-        "shard": example.shard,
+        "shard": printable(example.shard),
         "near": printable(example.near),
         "format": printable(example.format),
-        "picture": picture,
     }
     numbers = {
         "width": example.width or None,
@@ -107,12 +139,11 @@ def shown(example: Example, picture: str) -> dict[str, Any]:
     return {name: value for name, value in (values | rounded).items() if value not in ("", None)}
 
 
-def read_pictures(out: str, examples: Sequence[Example]) -> list[str]:
-    """The thumbnails of examples in base64, empty where there is none, in all no more than
-    `MOST_PICTURE_BYTES`."""
+def read_pictures(out: str, examples: Sequence[Example]) -> list[bytes]:
+    """The thumbnails of examples, empty where there is none."""
     by_shard: dict[str, list[int]] = {}
     for place, example in enumerate(examples):
-        if example.picture and example.reason in _PICTURED:
+        if example.picture and example.reason not in NEVER_PICTURED:
             by_shard.setdefault(example.shard, []).append(place)
     pictures = [b""] * len(examples)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -123,11 +154,17 @@ def read_pictures(out: str, examples: Sequence[Example]) -> list[str]:
         for places, bodies in zip(by_shard.values(), read, strict=True):
             for place, body in zip(places, bodies, strict=True):
                 pictures[place] = body
-    shown, left = [], MOST_PICTURE_BYTES
+    return pictures
+
+
+def _encoded(pictures: Sequence[bytes], room: int) -> list[str]:
+    """Pictures in base64, empty once those before have taken so many bytes."""
+    encoded, left = [], room
     for body in pictures:
-        left -= len(body)
-        shown.append(base64.b64encode(body).decode() if left >= 0 else "")
-    return shown
+        has_room = len(body) + 2 <= left  # base64 fills up to three bytes
+        left -= len(body) + 2 if has_room else 0
+        encoded.append(base64.b64encode(body).decode() if has_room else "")
+    return encoded
 
 
 def _of_shard(out: str, shard: str, examples: Sequence[Example]) -> list[bytes]:
@@ -153,7 +190,7 @@ def is_thumbnail(body: bytes) -> bool:
 
 
 def _joint(joint: Joint) -> dict[str, Any]:
-    if not joint.axes or len(joint.cells) > _MOST_CELLS:
+    if not joint.axes or len(joint.cells) > MOST_CELLS:
         return {}
     return {
         "axes": [{"name": axis.name, "edges": axis.edges} for axis in joint.axes],

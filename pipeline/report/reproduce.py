@@ -12,7 +12,7 @@ from msgspec import UnsetType
 
 from pipeline.job import Job
 from pipeline.rules import OPEN, REPORTED, Rules
-from pipeline.runs.documents import Manifest, NamedList
+from pipeline.runs.documents import Manifest, NamedList, RunDescription
 from transforms.decontamination.copy_overlap import CopyMeasure
 from transforms.decontamination.embedding_overlap import EmbeddingMeasure
 from transforms.decontamination.overlap_settings import OverlapSettings
@@ -22,6 +22,8 @@ from transforms.images.resize import ResizeSettings
 
 _NAMED_FILES = 3  # of the input
 _LINE = 90  # characters
+# Flags of what a set was made of, which are not those of the set.
+_OF_ANOTHER_INPUT = ("input_format", "url_column", "text_column", "base_url", "also_rejected")
 _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
 _OWN_DISTANCE = {
     "copy": CopyMeasure.min_distance,
@@ -72,32 +74,49 @@ def _flags(manifest: Manifest) -> Iterator[str]:
     more = [f"AND_{len(names) - _NAMED_FILES}_MORE"] if len(names) > _NAMED_FILES else []
     yield _flag("input", ",".join([*names[:_NAMED_FILES], *more]))
     yield "--output=OUT"
-    settings = (
-        (Job, manifest.job),
-        (Rules, _rules(manifest)),
-        (ResizeSettings, manifest.resize),
-        (FetchSettings, manifest.fetch),
-    )
-    for kind, values in settings:
-        yield from _changed(kind, values)
-    yield from _files_of_rules(manifest)
-
-
-def _rules(manifest: Manifest) -> dict[str, Any]:
-    """The rules that a flag gave: not a distance that is the measure's own, nor what
-    --decontaminate_only sets."""
-    rules, overlap = dict(manifest.rules), manifest.overlap
-    own = _OWN_DISTANCE.get(str(overlap["measure"])) if overlap else None
-    if not overlap or rules["min_evaluation_distance"] == own:
-        del rules["min_evaluation_distance"]
-    if _is_open(manifest):
+    opened = _is_open(manifest)
+    rules = _rules(manifest)
+    if opened:
         rules = {name: value for name, value in rules.items() if name not in OPEN}
+    yield from _settings(manifest, manifest.job, rules)
+    yield from _files_of_rules(manifest, opened)
+
+
+def flags_on_set(run: RunDescription) -> list[str]:
+    """The flags that give a set's own rules to a run that has the set as its input; all but that,
+    the output, and the vocabulary, which is the set's own.
+
+    Files are named without the machine's folders: whoever runs it gives their paths.
+    """
+    job = {name: value for name, value in run.job.items() if name not in _OF_ANOTHER_INPUT}
+    rules = {name: value for name, value in _rules(run).items() if name != "vocabulary_size"}
+    return [*_settings(run, job, rules), *_files_of_rules(run, False)]
+
+
+def _settings(run: RunDescription, *changed: Mapping[str, Any]) -> Iterator[str]:
+    job, rules = changed
+    for kind, values in (
+        (Job, job),
+        (Rules, rules),
+        (ResizeSettings, run.resize),
+        (FetchSettings, run.fetch),
+    ):
+        yield from _changed(kind, values)
+
+
+def _rules(manifest: RunDescription) -> dict[str, Any]:
+    """The rules that a flag gave: not a distance that is the measure's own."""
+    rules, overlap = dict(manifest.rules), manifest.overlap
+    own = _OWN_DISTANCE.get(str(overlap.get("measure"))) if overlap else None
+    if not overlap or rules.get("min_evaluation_distance") == own:
+        rules.pop("min_evaluation_distance", None)
     return rules
 
 
-def _is_open(manifest: Manifest) -> bool:
+def _is_open(manifest: RunDescription) -> bool:
     rules, fetch = manifest.rules, manifest.fetch
     opened = all(rules.get(name, value) == value for name, value in OPEN.items())
+    opened = opened and bool(manifest.overlap)
     return opened and all(fetch.get(name) == value for name, value in REPORTED.items())
 
 
@@ -109,14 +128,14 @@ def _changed(kind: type, values: Mapping[str, Any]) -> Iterator[str]:
             yield f"--{setting.name}" if value is True else _flag(setting.name, str(value))
 
 
-def _files_of_rules(manifest: Manifest) -> Iterator[str]:
+def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
     """What the manifest tells in its own way: a vocabulary, evaluation images, a classifier."""
     if manifest.blocklists:
         yield _flag("blocklist", ",".join(of.name for of in manifest.blocklists))
     if manifest.given_vocabulary:
         yield _flag("vocabulary", Path(manifest.given_vocabulary.path).name)
     if manifest.overlap:
-        if _is_open(manifest):
+        if opened:
             yield "--decontaminate_only"
         yield from _changed(OverlapSettings, _overlap(manifest.overlap))
         sets = {file.name: file.path for file in manifest.evaluation}
@@ -125,7 +144,8 @@ def _files_of_rules(manifest: Manifest) -> Iterator[str]:
             yield _flag("eval_images", ",".join(named))
         elif index := manifest.overlap.get("index"):
             yield _flag("eval_index", str(index))
-    if manifest.job["text_only"] or float(manifest.rules["max_unsafe_score"]) >= 1:
+    score = manifest.rules.get("max_unsafe_score", 0)
+    if manifest.job.get("text_only") or not isinstance(score, int | float) or score >= 1:
         return
     model = Path(manifest.unsafe_model.path).name if manifest.unsafe_model else ""
     if model != _USUAL_MODEL:
@@ -135,7 +155,7 @@ def _files_of_rules(manifest: Manifest) -> Iterator[str]:
 def _overlap(overlap: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a measure, as flags have them."""
     search = {"overlap_search": overlap["search"]} if "search" in overlap else {}
-    return {"overlap_measure": overlap["measure"]} | search
+    return {"overlap_measure": overlap.get("measure", "")} | search
 
 
 def _flag(name: str, value: str) -> str:

@@ -4,39 +4,41 @@ under way too. No shard is read."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from transforms.columns.reasons import FETCH_FAILED
+from transforms.columns.record_files import MOST_BYTES, RecordError, decode_record
 from transforms.columns.records import (
     KEPT,
-    MOST_BYTES,
+    LONGEST_TEXT,
+    LONGEST_URL,
+    LONGEST_WORD,
     RECORDS,
     Example,
     Record,
-    RecordError,
     Top,
     add_joints,
     add_nested,
     add_tops,
-    decode_record,
+    cut,
 )
+from transforms.columns.thresholds import AXES, IMAGES, TEXTS
 from transforms.storage.files import open_to_read
 from transforms.storage.matching import match
 
-Item = TypeVar("Item")
-
 MOST_KEPT, MOST_OF_A_REASON, MOST_NEAR = 96, 36, 12
 MOST_NAMES = 2_000  # of hosts and texts that are remembered, however many shards have others
-_AT_ONCE = 64  # records that are in memory
+_AT_ONCE, _BYTES_AT_ONCE = 64, MOST_BYTES  # records that are in memory, or one
 _THREADS = 16  # since a store answers slowly
 _MOST_LISTS = 200  # a set has some 40; whoever wrote other records may have named more
+# So many outcomes, details of one, and ends of a host are told apart; the others count as OTHERS.
+_MOST_OUTCOMES, _MOST_DETAILS, _MOST_ENDS = 64, 1024, 128
+OTHERS = "(others)"
 NEAR = "near:"
 
 
@@ -55,13 +57,17 @@ class Sum:
         names = {name for part in parts for name in part.histograms}
         self.whole = Record(
             sum(part.pairs for part in parts),
-            add_nested(part.outcomes for part in parts),
+            _bounded(add_nested(part.outcomes for part in parts)),
             add_joints(part.joint for part in parts if part.joint.axes),
-            {n: add_nested(part.histograms.get(n, {}) for part in parts) for n in sorted(names)},
             {
-                name: add_tops([part.tops.get(name, Top()) for part in parts], MOST_NAMES)
+                name: _bounded(add_nested(part.histograms.get(name, {}) for part in parts))
+                for name in sorted(names)
+            },
+            {
+                name: _added([part.tops.get(name, Top()) for part in parts])
                 for name in sorted({name for part in parts for name in part.tops})
             },
+            bytes=sum(part.bytes for part in parts),
         )
         for record in records:
             self._put(record.examples)
@@ -91,6 +97,29 @@ class Sum:
     def examples(self) -> dict[str, list[Example]]:
         """By list: an outcome, or `near:` with a rule, a space and an outcome."""
         return {name: list(own.values()) for name, own in sorted(self._examples.items())}
+
+
+def _added(tops: Sequence[Top]) -> Top:
+    whole = add_tops(tops, MOST_NAMES)
+    counts = {name: _largest(ends, _MOST_ENDS) for name, ends in whole.counts.items()}
+    return Top(counts, whole.others)
+
+
+def _bounded(counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Counts by two names, of both the most frequent alone where there are very many."""
+    kept = _largest({name: sum(of.values()) for name, of in counts.items()}, _MOST_OUTCOMES)
+    bounded = {name: _largest(of, _MOST_DETAILS) for name, of in counts.items() if name in kept}
+    if len(bounded) < len(counts):
+        bounded[OTHERS] = {"": kept[OTHERS]}
+    return bounded
+
+
+def _largest(counts: Mapping[str, int], most: int) -> dict[str, int]:
+    if len(counts) <= most:
+        return dict(counts)
+    names = sorted(counts, key=lambda name: (name == OTHERS, -counts[name], name))
+    listed = {name: counts[name] for name in sorted(names[: most - 1])}
+    return listed | {OTHERS: sum(counts[name] for name in names[most - 1 :])}
 
 
 def distance_to(example: Example, rule: str, threshold: float | None) -> float:
@@ -141,42 +170,78 @@ def read_records(out: str, thresholds: dict[str, float]) -> SetRecords:
     """
     files = [(path, size) for path, size in match(f"{out}/{RECORDS}") if path.endswith(".json")]
     records = SetRecords()
-    for total, kinds in ((records.texts, ("text",)), (records.images, ("images", "holdout"))):
-        own = [(path, size) for path, size in files if Path(path).name.split("-")[0] in kinds]
-        for part in _parts(_decoded(own, records.broken)):
-            total.add([record for _, record in part], thresholds)
-            if total is records.images:
-                for shard, record in part:
-                    failed = sum(record.outcomes.get(FETCH_FAILED, {}).values())
-                    records.fetched[shard] = record.pairs, failed
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for plane, kinds in ((TEXTS, ("text",)), (IMAGES, ("images", "holdout"))):
+            own = [(path, size) for path, size in files if Path(path).name.split("-")[0] in kinds]
+            for paths in in_parts(own):
+                read = zip(paths, pool.map(_read, paths), strict=True)
+                part = dict(_decoded(read, plane, records.broken))
+                total = records.texts if plane == TEXTS else records.images
+                total.add(list(part.values()), thresholds)
+                if plane == IMAGES:
+                    records.fetched |= {shard: _fetched(record) for shard, record in part.items()}
     return records
 
 
-def _decoded(files: Sequence[tuple[str, int]], broken: list[str]) -> Iterator[tuple[str, Record]]:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for some in _parts(files):
-            for (path, _), encoded in zip(some, pool.map(_read, some), strict=True):
-                try:
-                    shard = Path(path).stem
-                    yield shard, _named(decode_record(encoded, path), shard)
-                except RecordError as error:
-                    broken.append(str(error))
+def _fetched(record: Record) -> tuple[int, int]:
+    return record.pairs, sum(record.outcomes.get(FETCH_FAILED, {}).values())
 
 
-def _read(file: tuple[str, int]) -> bytes:
-    path, size = file
-    if size > MOST_BYTES:
-        return b"too large"
-    with open_to_read(path) as source:
-        return source.read(MOST_BYTES + 1)
+def _decoded(
+    read: Iterable[tuple[str, bytes | OSError]], plane: str, broken: list[str]
+) -> Iterator[tuple[str, Record]]:
+    """The records by their shards; of what is none, `broken` tells why."""
+    for path, encoded in read:
+        name, shard = Path(path).name, Path(path).stem
+        if isinstance(encoded, OSError):
+            broken.append(f"{name} cannot be opened: {encoded.strerror or type(encoded).__name__}")
+            continue
+        try:
+            record = decode_record(encoded, name)
+        except RecordError as error:
+            broken.append(str(error))
+            continue
+        axes = tuple(axis.name for axis in record.joint.axes)
+        if axes and axes != AXES[plane]:
+            broken.append(f"{name} is not as it was written: its axes are not those of {plane}")
+            continue
+        yield shard, _named(record, shard)
+
+
+def _read(path: str) -> bytes | OSError:
+    """A record's bytes, or why there are none: a run removes some while it ends."""
+    try:
+        with open_to_read(path) as source:
+            return source.read(MOST_BYTES + 1)
+    except OSError as error:
+        return error
 
 
 def _named(record: Record, shard: str) -> Record:
-    examples = [msgspec.structs.replace(example, shard=shard) for example in record.examples]
+    """A record whose examples know their shard, and have no longer texts than are recorded."""
+    examples = [
+        msgspec.structs.replace(
+            example,
+            shard=shard,
+            caption=cut(example.caption, LONGEST_TEXT),
+            url=cut(example.url, LONGEST_URL),
+            near=cut(example.near, LONGEST_URL),
+            detail=cut(example.detail, LONGEST_WORD),
+            format=cut(example.format, LONGEST_WORD),
+        )
+        for example in record.examples
+    ]
     return dataclasses.replace(record, examples=examples)
 
 
-def _parts(items: Iterable[Item]) -> Iterator[list[Item]]:
-    left = iter(items)
-    while part := list(islice(left, _AT_ONCE)):
+def in_parts(files: Iterable[tuple[str, int]]) -> Iterator[list[str]]:
+    """Files that are read together: a few dozen, or one that is large."""
+    part, total = list[str](), 0
+    for path, size in files:
+        if part and (len(part) >= _AT_ONCE or total + size > _BYTES_AT_ONCE):
+            yield part
+            part, total = [], 0
+        part.append(path)
+        total += min(size, MOST_BYTES)
+    if part:
         yield part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,9 +15,10 @@ from pipeline.report.facts import Facts
 from pipeline.report.fetch_report import hint_of
 from pipeline.report.histograms import image_verdicts
 from pipeline.report.outcome import FLAGS
-from pipeline.runs.documents import Funnel
-from transforms.columns.reasons import FETCH_FAILED, WRONG_LANGUAGE
+from pipeline.runs.documents import Funnel, OptOuts
+from transforms.columns.reasons import BLOCKED, FETCH_FAILED, OPTED_OUT, WRONG_LANGUAGE
 from transforms.columns.records import KEPT, Top
+from transforms.columns.thresholds import IMAGES, TEXTS, list_name, plane_of
 from transforms.shards.near_duplicates import NearDuplicates
 
 MOST_ROWS = 15
@@ -73,24 +75,38 @@ def funnel_table(facts: Facts, listed: Mapping[str, object]) -> list[FunnelStep]
     total, steps = max(1, facts.seen), []
     for step in facts.steps:
         reasons = [
-            Row(
-                printable(reason),
-                count,
-                percent(count, total),
-                more=_most_details(facts.details.get(reason, {})),
-                key=reason if reason in listed else "",
-            )
+            _reason_row(facts, plane_of(step.step), reason, count, listed)
             for reason, count in step.dropped.items()
             if count
         ]
         before, now = step.seen / total, step.kept / total
+        # Pairs of shards to come were dropped by no step.
+        waiting = facts.waiting / total if plane_of(step.step) == IMAGES else 0.0
         bar = share_bar(
-            [("k", now), ("d", before - now), ("o", max(0.0, 1 - before))],
+            [
+                ("k", now),
+                ("d", before - now),
+                ("w", waiting),
+                ("o", max(0.0, 1 - before - waiting)),
+            ],
             f"{step.step}: {step.kept:,} of {step.seen:,} kept",
         )
         share = percent(step.kept, total)
         steps.append(FunnelStep(printable(step.step), step.seen, step.kept, share, bar, reasons))
     return steps
+
+
+def _reason_row(
+    facts: Facts, plane: str, reason: str, count: int, listed: Mapping[str, object]
+) -> Row:
+    name = printable(list_name(plane, reason))
+    return Row(
+        printable(reason),
+        count,
+        percent(count, max(1, facts.seen)),
+        more=_most_details(facts.details.get((plane, reason), {})),
+        key=name if name in listed else "",
+    )
 
 
 def _most_details(details: Mapping[str, int]) -> str:
@@ -105,7 +121,7 @@ def detail_rows(details: Mapping[str, int]) -> list[Row]:
     """Details of a reason, the most frequent first, with hints."""
     whole = sum(details.values())
     most = max(details.values(), default=1)
-    return [
+    rows = [
         Row(
             printable(name) or "(no detail)",
             count,
@@ -115,6 +131,9 @@ def detail_rows(details: Mapping[str, int]) -> list[Row]:
         )
         for name, count in list(details.items())[:MOST_ROWS]
     ]
+    if others := list(details.values())[MOST_ROWS:]:
+        rows.append(Row(f"({len(others):,} more)", sum(others), percent(sum(others), whole)))
+    return rows
 
 
 def host_rows(facts: Facts) -> tuple[list[Row], str]:
@@ -136,11 +155,12 @@ def sampled(top: Top, things: str) -> str:
     """What is to be said of counts that are of the most frequent of some things."""
     if not top.counts:
         return ""
+    first = f"The first {MOST_ROWS} of {len(top.counts):,}. " * (len(top.counts) > MOST_ROWS)
     if not top.others:
-        return f"All {len(top.counts):,} {things} were counted."
+        return f"{first}All {len(top.counts):,} {things} were counted."
     return (
-        f"Each shard recorded its largest {things}: counts are at least these. Of other {things} "
-        f"are {top.others:,} pairs."
+        f"{first}Each shard recorded its largest {things}: counts are at least these. Of other "
+        f"{things} are {top.others:,} pairs."
     )
 
 
@@ -169,8 +189,8 @@ def failing_host_rows(facts: Facts) -> list[Row]:
             Row(
                 printable(host)[:80] or "(none)",
                 failed,
-                f"of {of:,}" if of >= failed else "",
-                more=f"{said} ({ordered[0][0]}: {hint})" if hint else said,
+                f"{percent(failed, of)} of {of:,}" if of >= failed else "",
+                more=f"{said} ({printable(ordered[0][0])}: {hint})" if hint else said,
             )
         )
     return rows
@@ -190,7 +210,26 @@ def text_rows(top: Top, kind: str, least: int = 1) -> list[Row]:
 
 def language_rows(facts: Facts) -> list[Row]:
     """The languages of the texts that were dropped for theirs."""
-    return detail_rows(facts.details.get(WRONG_LANGUAGE, {}))
+    return detail_rows(facts.details.get((TEXTS, WRONG_LANGUAGE), {}))
+
+
+def wish_rows(facts: Facts) -> list[Row]:
+    """What the owners of images state against their use, by kind; those of kept pairs too."""
+    if facts.funnel is not None and isinstance(facts.funnel.opted_out, OptOuts):
+        return detail_rows(facts.funnel.opted_out.details)
+    return detail_rows(_of_both_planes(facts, OPTED_OUT))
+
+
+def blocked_rows(facts: Facts) -> list[Row]:
+    """The blocklists that kept pairs out, each with the kind of its entry."""
+    return detail_rows(_of_both_planes(facts, BLOCKED))
+
+
+def _of_both_planes(facts: Facts, reason: str) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for plane in (TEXTS, IMAGES):
+        total.update(facts.details.get((plane, reason), {}))
+    return dict(total.most_common())
 
 
 def near_duplicates(funnel: Funnel | None) -> str:
@@ -225,8 +264,12 @@ def answers(facts: Facts, failing: Sequence[Row]) -> list[tuple[str, str]]:
         told.append(("A smaller least side", side))
     if failing:
         worst = failing[0]
+        rate = f", {worst.share}" if worst.share else ""
         told.append(
-            ("Where fetching failed most", f"{worst.name}: {worst.count:,} failed. {worst.more}.")
+            (
+                "Where fetching failed most",
+                f"{worst.name}: {worst.count:,} failed{rate}. {worst.more}.",
+            )
         )
     return told
 
@@ -235,7 +278,7 @@ def _smaller_side(facts: Facts) -> str:
     """What a least side of about three quarters would bring."""
     joint = facts.records.images.whole.joint
     own = facts.rules.get("min_image_side")
-    if not joint.axes or own is None:
+    if not joint.axes or own is None or own not in joint.axes[0].edges:
         return ""
     lower = [edge for edge in joint.axes[0].edges if edge <= 0.8 * own]
     if not lower:
@@ -247,15 +290,3 @@ def _smaller_side(facts: Facts) -> str:
         f"--min_image_side={lower[-1]:g} would bring up to {then - now:,} pairs more "
         f"({percent(then - now, now)}), --min_image_side={own:g} keeps {now:,}."
     )
-
-
-# What each rule of the sliders is, in words.
-RULE_NAMES = {
-    "min_image_side": "Shorter side, px, larger than",
-    "max_image_aspect": "Longer side / shorter side, smaller than",
-    "max_unsafe_score": "Unsafe score, at most",
-    "min_evaluation_distance": "Distance to an evaluation image, at least",
-    "min_words": "Words of the text, at least",
-    "max_words": "Words of the text, at most",
-    "min_language_score": "Score of the language, at least",
-}

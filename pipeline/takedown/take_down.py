@@ -40,6 +40,7 @@ from transforms.storage.documents import (
 )
 from transforms.storage.files import (
     exists,
+    is_local,
     open_to_read,
     remove,
     write_atomically,
@@ -131,7 +132,7 @@ class _Takedown:
             taken = Taken(pq.read_table(source), self.lists)
         rewritten = find_document(self.work.takedown_shards, RewrittenShards)
         if rewritten is None:
-            rewritten = self._rewrite(plan, Rewriting(self.out, taken, self.work.path, forget))
+            rewritten = self._rewrite(plan, Rewriting(self.out, taken, self._scratch, forget))
         self.lock.check()
         self._tell_indexes(taken)
         forget_examples(self.out, taken.details_of_dropped)
@@ -141,6 +142,10 @@ class _Takedown:
         of = len(plan.manifest.holding)
         details = Listed(taken.rows).details
         return Outcome(details, plan.pairs, dropped, len(held), of, len(plan.files))
+
+    @property
+    def _scratch(self) -> str | None:
+        return self.work.path if is_local(self.out) else None
 
     def _planned(self, listed: Listed, *, forget: bool) -> TakedownPlan | None:
         """The plan, written down; None where nothing is to be done."""

@@ -1,7 +1,9 @@
 """The whole command on a real Flink cluster: the same bytes, and the same after a kill."""
 
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,3 +121,7 @@ def test_the_shards_of_a_worker_that_hangs_are_taken_over(
     finally:
         web.delay_s = 0
     assert digests(output) == digests(expected)
+    # The live view counts what the stats of all shards say, whichever worker wrote them.
+    pairs = json.loads((expected / "funnel.json").read_text())["fetch"]["tried"]
+    line = rf"image plane: {shards} of {shards} shards, {pairs} of {pairs} pairs, .* kept"
+    assert re.search(line, log.read_text()), log.read_text()[-3000:]

@@ -21,7 +21,10 @@ from random import Random
 from tests.support.root import ROOT
 from transforms.columns.kernels import sources_digest
 
-TARGETS = ("jpeg", "pictures", "html", "wat", "archives", "texts", "urls", "counts", "shards")
+TARGETS = (
+    *("jpeg", "pictures", "html", "wat", "archives", "texts", "urls", "counts", "shards"),
+    "records",
+)
 
 
 def with_bounds_checks() -> None:

@@ -17,10 +17,12 @@ from PIL import Image, ImageFilter
 from pipeline.inputs.readers import read_split
 from pipeline.inputs.splits import Split
 from tests.support.hostile_tars import END, HOSTILE, binary, header, padded, pax, records
+from train.data.captions import LONGEST_TEXT
 from train.data.images import decode_square
 from train.data.inputs import encode_texts
-from train.data.samples import LONGEST_TEXT, TarMembers, shard_samples
+from train.data.samples import shard_samples
 from train.data.shard_streams import ShardStream
+from train.data.tar_members import TarMembers
 from train.errors import TrainingError
 from train.model.tokenizer import learn_tokenizer
 from train.presets import TINY

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipeline.report.page_data import all_lists, read_pictures
 from pipeline.report.tables import funnel_table
 from tests.support.command import funnel, manifest, succeed
 from tests.support.golden_run import Golden
+from tests.support.memory_files import FILES
 from tests.support.small_sets import put, put_table
 
 
@@ -35,10 +37,12 @@ def test_the_steps_are_the_funnels_and_the_details_duckdbs(golden: Golden):
     rejected = f"'{golden.output}/rejected/*.parquet'"
     by_reason = dict(queried(f"select reason, count(*) from {rejected} group by all"))
     assert {row.name: row.count for step in told for row in step.reasons} == by_reason
-    details = queried(f"select reason, coalesce(detail, ''), count(*) from {rejected} group by all")
-    assert {(why, d): n for why, counts in facts.details.items() for d, n in counts.items()} == {
-        (why, detail): count for why, detail, count in details
-    }
+    details = queried(f"""select
+        if(filename like '%/text-%', 'texts', 'images'), reason, coalesce(detail, ''), count(*)
+        from read_parquet({rejected}, filename = true) group by all""")
+    assert {
+        (*which, d): n for which, counts in facts.details.items() for d, n in counts.items()
+    } == {(plane, why, detail): count for plane, why, detail, count in details}
 
 
 def test_records_count_the_pairs_of_the_shards(golden: Golden):
@@ -55,6 +59,57 @@ def test_records_count_the_pairs_of_the_shards(golden: Golden):
     assert images.tops["hosts"].others == 0
     words = queried(f"select len(string_split(caption, ' ')), count(*) from {sidecars} group by 1")
     assert sum(n for _, n in words) == sum(images.histograms["words"]["kept"].values())
+
+
+def test_bytes_and_formats_are_those_of_the_files(plain: Golden):
+    """Of JPEGs, which stay as they came."""
+    charts = {chart.name: chart for chart in charts_of(find_facts(str(plain.output)))}
+    sizes = Counter[int]()
+    for path in plain.output.glob("shards/*.tar"):
+        with tarfile.open(path) as tar:
+            sizes.update(m.size.bit_length() for m in tar if m.name.endswith(".jpg"))
+    of_size = charts["Size of the file"]
+    spans = [int(low).bit_length() for low, _ in of_size.spans]
+    assert {n: kept for n, kept in zip(spans, of_size.kept, strict=True) if kept} == sizes
+    of_format = charts["Format of the file"]
+    assert dict(zip(of_format.labels, of_format.kept, strict=True))["jpeg"] == sizes.total() > 50
+
+
+def test_texts_distances_and_bytes_are_duckdbs(golden: Golden):
+    facts = find_facts(str(golden.output))
+    sidecars, rejected = (f"'{golden.output}/{name}/*.parquet'" for name in ("shards", "rejected"))
+    texts = dict(queried(f"select caption, count(*) from {sidecars} group by 1"))
+    top = facts.records.images.whole.tops["texts"]
+    assert all(1 <= ends["kept"] <= texts[text] for text, ends in top.counts.items())
+    assert sum(texts.values()) == sum(n["kept"] for n in top.counts.values()) + top.others
+    charts = {chart.name: chart for chart in charts_of(facts)}
+    of_distance = charts["Distance to the nearest evaluation image"]
+    counts = zip(of_distance.spans, of_distance.kept, of_distance.dropped, strict=True)
+    for (low, high), kept, dropped in counts:
+        within = f"where evaluation_distance >= {low} and evaluation_distance < {high}"
+        assert [(kept,)] == queried(f"select count(*) from {sidecars} {within}")
+        why = "and reason = 'evaluation_overlap'"
+        assert [(dropped,)] == queried(f"select count(*) from {rejected} {within} {why}")
+    assert sum(of_distance.dropped) > 0
+    stats = f"read_json_auto('{golden.output}/shards/*_stats.json')"
+    assert queried(f"select sum(bytes_downloaded) from {stats}") == [
+        (facts.records.images.whole.bytes,)
+    ]
+
+
+def test_a_set_in_a_store_gives_the_same_page(golden: Golden, tmp_path: Path, capsys):
+    FILES.clear()
+    for path in golden.output.rglob("*"):
+        if path.is_file() and path.name != "report.html":
+            FILES[f"mem://bucket/set/{path.relative_to(golden.output)}"] = path.read_bytes()
+    assert main(["mem://bucket/set"]) == 0
+    assert "the report is in mem://bucket/set/report.html" in capsys.readouterr().err
+    written = FILES["mem://bucket/set/report.html"]
+    assert written == (golden.output / "report.html").read_bytes()
+    assert main(["mem://bucket/nothing"]) == 2
+    assert main(["mem://bucket/set", f"--output={tmp_path}/here.html"]) == 0
+    assert '"out":"mem://bucket/set"' in (tmp_path / "here.html").read_text()
+    FILES.clear()
 
 
 @pytest.mark.parametrize("side", [0, 64, 128, 160, 208, 512])
@@ -137,7 +192,8 @@ def test_a_set_of_an_older_version_says_what_is_missing(golden: Golden, tmp_path
     shutil.rmtree(out / "report")
     facts = find_facts(str(out))
     assert facts.steps == find_facts(str(golden.output)).steps
-    assert "recorded nothing for a report" in facts.notes[0]
+    assert "The text rules recorded nothing that can be read" in facts.notes[0]
+    assert "recorded nothing for a report, as older versions do not" in facts.notes[1]
     assert main([str(out)]) == 0
 
 
@@ -179,7 +235,7 @@ def test_sidecars_of_img2dataset(tmp_path: Path, golden: Golden):
     put(f"{tmp_path}/00001_stats.json", b"not JSON")
     facts = find_facts(str(tmp_path))
     assert (facts.state, facts.kept, facts.seen) == ("foreign", 1, 2)
-    assert facts.details == {"failed_to_download": {"HTTP Error 404": 1}}
+    assert facts.details == {("images", "failed_to_download"): {"HTTP Error 404": 1}}
     assert main([str(tmp_path)]) == 0
     page = (tmp_path / "report.html").read_text()
     assert "img2dataset" in page

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.runs.work_folder import WorkFolder
+from pipeline.takedown.__main__ import main as take_down
 from tests.support.command import digests, manifest, run, run_args, succeed
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, photograph
@@ -87,6 +88,19 @@ def test_all_in_a_store(store: Store, local: Local, tmp_path: Path):
     assert digests(got, differ) == digests(local.folder / "stricter", differ)
     assert (got / "history/00/manifest.json").exists()
     assert 0 < manifest(got)["pairs"] < manifest(local.folder / "set")["pairs"]
+
+    (tmp_path / "list.txt").write_text(f"url:{kept_urls(local.folder / 'set')[0]}\n")
+    here = shutil.copytree(local.folder / "set", tmp_path / "here")
+    for out in (here, f"{root}/set"):
+        assert take_down([str(out), f"--blocklist={tmp_path}/list.txt"]) == 0
+    got = store.download(f"{root}/set", tmp_path / "taken")
+    assert digests(got, DIFFERENT) == digests(here, DIFFERENT)
+    assert kept_urls(got) == kept_urls(local.folder / "set")[1:]
+
+
+def kept_urls(out: Path) -> list[str]:
+    tables = [pq.read_table(file, columns=["url"]) for file in out.glob("shards/*.parquet")]
+    return sorted(url for table in tables for url in table["url"].to_pylist())
 
 
 def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.report.facts import find_facts
+from pipeline.report.histograms import charts_of
 from tests.support.command import digests, funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.onnx_files import mean_colour, write_model
@@ -88,6 +90,19 @@ def test_the_documents_tell_of_it(red: tuple[Path, Path, float]) -> None:
     card = (output / "README.md").read_text()
     assert "model.onnx" in card
     assert f"above {threshold}" in card
+
+
+def test_the_report_counts_scores_as_the_files_do(red: tuple[Path, Path, float]) -> None:
+    _, output, threshold = red
+    charts = charts_of(find_facts(str(output)))
+    (chart,) = (chart for chart in charts if chart.name == "Unsafe score")
+    sides = (scores(output, "shards"), chart.kept), (scores(output, "rejected"), chart.dropped)
+    for of_side, counts in sides:
+        for (low, high), count in zip(chart.spans, counts, strict=True):
+            # Sidecars have 32 bits of a score: of what is at a threshold either side is right.
+            assert count == sum(low < score <= high for score in of_side.values() if score)
+    assert sum(chart.dropped) == COUNT - len(kept(output)) > 0
+    assert f"--max_unsafe_score={threshold:g}" in [text for _, text in chart.marks]
 
 
 def test_the_same_bytes_in_other_shards_and_by_one_thread(

@@ -16,11 +16,12 @@ from pipeline.rules import Rules
 from pipeline.runs.documents import RunDescription
 from pipeline.runs.work_folder import WorkFolder
 from transforms.columns import reasons as r
+from transforms.columns.record_files import decode_record, encode_record
 from transforms.columns.records import (
     KEPT,
     Example,
+    Joint,
     Record,
-    encode_record,
     histogram,
     joint_of,
     nested,
@@ -71,21 +72,32 @@ def made_judged(size: int, seed: int = 0) -> Judged:
     )
 
 
-def made_record(random: np.random.Generator, pairs: int, thumbnail: int) -> Record:
+def made_record(
+    random: np.random.Generator, pairs: int, thumbnail: int, *, compared: bool = False
+) -> Record:
     """A record as of a shard of so many pairs, whose examples have thumbnails of so many bytes,
-    behind one another."""
+    behind one another.
+
+    Args:
+      compared: whether some have an evaluation image near.
+    """
     sides = random.lognormal(5.7, 0.7, (2, pairs)).astype(int) + 1
     shorter, longer = (side.astype(float) for side in (sides.min(axis=0), sides.max(axis=0)))
     unsafe = random.beta(0.3, 4, pairs)
     failed = random.random(pairs) < 0.3
     reasons = np.full(pairs, KEPT, object)
+    distance = np.full(pairs, np.nan)
+    if compared:
+        distance[::5] = 2 * RULES.min_evaluation_distance * random.random(len(distance[::5]))
+        reasons[distance < RULES.min_evaluation_distance] = "evaluation_overlap"
     reasons[unsafe > RULES.max_unsafe_score] = "unsafe"
     reasons[longer >= RULES.max_aspect * shorter] = "too_elongated"
     reasons[shorter <= RULES.min_side] = "too_small"
     reasons[failed] = "fetch_failed"
     unsafe[np.isin(reasons, ("too_small", "too_elongated"))] = np.nan
+    distance[~np.isin(reasons, (KEPT, "evaluation_overlap"))] = np.nan
     axes = image_axes(RULES)
-    bins = image_bins(axes, shorter, longer, unsafe, np.full(pairs, np.nan))
+    bins = image_bins(axes, shorter, longer, unsafe, distance)
     outcomes = reasons.tolist()
     details = [str(random.choice(_DETAILS)) if failed[row] else "" for row in range(pairs)]
     hosts = [f"host{int(n)}.example" for n in random.zipf(1.3, pairs) % 100_000]
@@ -142,11 +154,15 @@ def made_thumbnail(random: np.random.Generator, size: int) -> bytes:
     return file.getvalue().ljust(size, b"\0")
 
 
-def put_run(folder: Path) -> None:
-    """Writes what a run with the usual rules says of itself, and of its texts, while it goes on."""
+def put_run(folder: Path, **parts: Any) -> None:
+    """Writes what a run with the usual rules says of itself, and of its texts, while it goes on.
+
+    Args:
+      parts: of its description that are others.
+    """
     rules = asdict(Rules(min_evaluation_distance=RULES.min_evaluation_distance))
     job = {"text_only": False, "holdout": 0.0}
-    run = RunDescription(job, rules, {}, {}, [], [], None)
+    run = replace(RunDescription(job, rules, {}, {}, [], [], None), **parts)
     write_document(WorkFolder(f"{folder}/_temporary").description, run)
     recorder = TextRecorder(text_axes(3, 20, 0.5), 0.5)
     recorder.add(recorder.measure(made_judged(3000)))
@@ -155,7 +171,12 @@ def put_run(folder: Path) -> None:
 
 
 def put_made_set(
-    folder: Path, shards: int, random: np.random.Generator, pairs: int = 10_000
+    folder: Path,
+    shards: int,
+    random: np.random.Generator,
+    pairs: int = 10_000,
+    *,
+    compared: bool = False,
 ) -> None:
     """Writes what the shards of a set that is under way would have recorded."""
     places, thumbnail = ShardPlaces(str(folder)), 2_600
@@ -165,7 +186,7 @@ def put_made_set(
     bodies = [made_thumbnail(random, thumbnail) for _ in range(50)]
     for shard in range(shards):
         if shard % different == 0:  # a few dozen differ; the others differ in their keys
-            record = made_record(random, pairs, thumbnail)
+            record = made_record(random, pairs, thumbnail, compared=compared)
         size = len(record.examples)
         keys = key_column(random.integers(0, 1 << 64, size, np.uint64)).to_pylist()
         examples = [
@@ -182,3 +203,41 @@ def put_made_set(
         stats = shard_stats(shard, ["too_small"], [None], size=0, sha256=None)
         Path(places.stats(shard)).write_bytes(stats.encode())
     put_run(folder)
+
+
+def put_largest_set(folder: Path, random: np.random.Generator) -> None:
+    """Writes what makes the page as large as it can get: more kinds of examples than it has room
+    for, long texts, pictures without end, and histograms with almost all cells that a page takes.
+    """
+    put_made_set(folder, 2, random, pairs=2_000)
+    body, thumbnail = made_thumbnail(random, 4_000), 4_000
+    axes = image_axes(RULES)
+    cells = random.choice(int(np.prod([axis.bins for axis in axes])), 55_000, replace=False)
+    counts = random.integers(1, 1 << 40, len(cells))
+    for shard in range(40):
+        keys = key_column(random.integers(0, 1 << 64, 120, np.uint64)).to_pylist()
+        examples = [
+            Example(
+                key=key,
+                url=f"https://host{place}.example/{key}/" + "p" * 400,
+                caption="alt & text " * 27,
+                lists=[f"reason_{place}"],
+                reason=f"reason_{place}",
+                width=640,
+                height=480,
+                words=54,
+                bytes=100_000,
+                format="jpeg",
+                picture=(place * thumbnail, thumbnail),
+            )
+            for place, key in enumerate(keys)
+        ]
+        joint = Joint(axes, np.sort(cells).tolist(), counts.tolist()) if not shard else Joint()
+        record = Record(120, {"kept": {"": 120}}, joint, examples=examples)
+        stem = f"{folder}/report/images-{90000 + shard}"
+        Path(f"{stem}.json").write_bytes(encode_record(record))
+        Path(f"{stem}.thumbnails").write_bytes(body * len(keys))
+    for number in range(2):  # their histograms are others, which would be added up
+        path = Path(f"{folder}/report/images-{number:05d}.json")
+        record = decode_record(path.read_bytes(), path.name)
+        path.write_bytes(encode_record(replace(record, joint=Joint())))

@@ -7,22 +7,25 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_A = 1
+_A, _AAAA = 1, 28
 
 
 class NameServer:
     """Answers `silent…` never, `servfail…` that it cannot tell, `no…` that there is no such name,
     that `bare…` has no address, `many…` with 70, and all others with 127.0.0.1; `short…` for a
-    second only.
+    second only. `busy…` it cannot tell before the third question. `six…` has ::1 as well, and the
+    first question for its other address is lost; `sixonly…` has ::1 alone, and `sixlost…` loses
+    each such question, of `sixfail…` it cannot tell.
 
     Attributes:
-      asked: how often each name was asked for, by A.
+      asked: how often each name was asked for, by A. questions: of any kind.
       is_down: whether it answers nobody.
       delay_s: before each answer.
     """
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.asked: Counter[str] = Counter()
+        self.questions: Counter[str] = Counter()
         self.is_down = False
         self.delay_s = delay_s
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -63,21 +66,40 @@ class NameServer:
         name = b".".join(labels).decode().lower()
         (kind,) = struct.unpack(">H", data[at + 1 : at + 3])
         self.asked[name] += kind == _A
-        if self.is_down or name.startswith("silent"):
+        self.questions[name] += 1
+        if self.is_down or self._is_lost(name, kind):
             return None
-        code = 2 if name.startswith("servfail") else 3 if name.startswith("no") else 0
-        if name.endswith(".invalid"):
-            code = 3
-        found = not code and kind == _A and not name.startswith("bare")
-        count = found * (70 if name.startswith("many") else 1)
-        head = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, count, 0, 0)
+        code = self._code(name, kind)
+        addresses = [] if code else _addresses(name, kind)
+        head = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(addresses), 0, 0)
         ttl = 1 if name.startswith("short") else 300
-        record = struct.pack(">HHHIH", 0xC00C, _A, 1, ttl, 4)
-        records = (record + bytes([127, 0, 0, 1 + number]) for number in range(count))
+        records = (
+            struct.pack(">HHHIH", 0xC00C, kind, 1, ttl, len(address)) + address
+            for address in addresses
+        )
         return head + data[12 : at + 5] + b"".join(records)
+
+    def _is_lost(self, name: str, kind: int) -> bool:
+        first = name.startswith("six.") and self.asked[name] == 1
+        return name.startswith("silent") or (kind == _A and (first or name.startswith("sixlost")))
+
+    def _code(self, name: str, kind: int) -> int:
+        busy = name.startswith("busy") and self.questions[name] <= 2
+        if busy or name.startswith("servfail") or (name.startswith("sixfail") and kind == _A):
+            return 2
+        return 3 if name.startswith("no") or name.endswith(".invalid") else 0
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _addresses(name: str, kind: int) -> list[bytes]:
+    if kind == _AAAA:
+        return [socket.inet_pton(socket.AF_INET6, "::1")] * name.startswith("six")
+    if kind != _A or name.startswith(("bare", "sixonly")):
+        return []
+    count = 70 if name.startswith("many") else 1
+    return [bytes([127, 0, 0, 1 + number]) for number in range(count)]
 
 
 @contextmanager

@@ -41,6 +41,14 @@ def on(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     return device
 
 
+@pytest.fixture(autouse=True)
+def products_as_before() -> Iterator[None]:
+    """A run on a GPU sets how exactly products are computed, for its whole process."""
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def others_on_the_cpu() -> Iterator[None]:
     """What runs within a test does not take a GPU that the test did not ask for."""

@@ -47,8 +47,37 @@ def test_more_steps_and_other_micro_batches_are_told_in_a_line(shards, tmp_path,
     assert json.loads((run / "config.json").read_text())["settings"]["steps"] == 7
     assert train(shards, run, "--steps=7", "--micro_batch_size=6") == 0
     assert "is finished" in capsys.readouterr().err
-    assert train(shards, run, "--steps=3", "--micro_batch_size=6") == 0  # it has had as many
-    assert "is finished" in capsys.readouterr().err
+    config = (run / "config.json").read_bytes()
+    assert train(shards, run, "--steps=3", "--micro_batch_size=12") == 0  # it has had as many
+    assert capsys.readouterr().err.startswith(f"{run} is finished")
+    assert (run / "config.json").read_bytes() == config  # it was made with this
+
+
+def test_other_versions_are_told_in_a_line(shards, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    assert train(shards, run, "--steps=1") == 0
+    monkeypatch.setattr("train.runs.run_folder.version", lambda package: f"{package} 0")
+    assert train(shards, run, "--steps=1") == 0
+    assert "other versions" not in capsys.readouterr().err  # nothing is trained by them
+    assert train(shards, run, "--steps=2") == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[1].startswith(f"{run} goes on with other versions: numpy was '")
+    assert "torch was" in said[1]
+    assert "is 'torch 0'" in said[1]
+    assert json.loads((run / "config.json").read_text())["versions"]["torch"] == "torch 0"
+
+
+def test_a_setting_that_an_older_version_did_not_know_had_its_default(shards, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train(shards, run, "--steps=1") == 0
+    config = json.loads((run / "config.json").read_text())
+    del config["settings"]["schedule"]
+    (run / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert train(shards, run, "--steps=2", "--schedule=cosine") == 2
+    assert "(schedule was 'linear', is 'cosine')" in capsys.readouterr().err
+    assert train(shards, run, "--steps=2") == 0
+    assert "schedule" not in capsys.readouterr().err
 
 
 def test_a_kill_between_more_steps_and_the_first_of_them_loses_none(shards, tmp_path, monkeypatch):

@@ -14,11 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support.forks import start
+from tests.support.killed_runs import end
+from tests.support.killed_runs import start as fork_run
 from tests.support.root import ROOT
 from tests.support.train_shards import COLOURS, colour_files, colour_shards, write_tar
 from train.__main__ import main
 from train.evaluate.__main__ import main as evaluate
-from train.runs.run_folder import held
+from train.runs import processes
+from train.runs.run_folder import held, open_run
 
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=12", "--warmup_steps=2"),
@@ -30,6 +33,11 @@ SMALL = (
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Path:
     return colour_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def holdout(tmp_path_factory) -> Path:
+    return colour_shards(tmp_path_factory.mktemp("held"), shards=1)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +75,7 @@ def test_a_run_folder_says_what_made_it(finished: Path, shards: Path):
     names = sorted(path.name for path in (finished / "checkpoints").glob("*.pt"))
     assert names == ["step_000000009.pt", "step_000000012.pt"]
     assert (finished / "tokenizer" / "tokenizer.json").exists()
+    assert not (finished / "shards.parts").exists()
 
 
 def test_a_run_on_each_device(device: torch.device, shards: Path, tmp_path: Path):
@@ -81,6 +90,29 @@ def test_a_run_on_each_device(device: torch.device, shards: Path, tmp_path: Path
         card = (folder / "README.md").read_text()
         assert f"| `precision` | {expected[0]} |" in card
         assert (folder / "curve.png").exists()
+
+
+def test_a_compiled_run_learns_the_same(shards: Path, holdout: Path, tmp_path: Path, monkeypatch):
+    """With torch's own tracing, and the traced operations run as they are: compiling them for a CPU
+    takes minutes."""
+    backends: list[str] = []
+    compile_ = torch.compile
+
+    def traced(model, **options):
+        backends.append("eager")
+        return compile_(model, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    losses = []
+    for compiled in ("false", "true"):
+        run = tmp_path / compiled
+        flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--trackers=", "--steps=3"]
+        flags += ["--log_every=1", "--drop_path=0", "--text_dropout=0", f"--compile={compiled}"]
+        assert main([*flags, f"--validate={holdout}"]) == 0
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses.append([row.get("loss", row.get("validation/loss")) for row in rows])
+        assert len(backends) == (2 if compiled == "true" else 0)  # both towers
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -262,3 +294,23 @@ def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
     positions = [part["position"] for part in state["processes"]]
     assert [(p["samples"], p["cursors"]) for p in positions] == [(48, [(3, 12)])] * 2
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+
+
+def test_processes_meet_before_one_works_for_all(shards: Path, tmp_path: Path, monkeypatch):
+    """As it looks at all shards; and where it refuses, its line is the only one."""
+    met = tmp_path / "met"
+
+    def open_and_tell(*arguments: object) -> None:
+        met.write_text(str(processes.count()))
+        open_run(*arguments)
+
+    monkeypatch.setattr("train.runs.run_folder.open_run", open_and_tell)
+    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--trackers="]
+    log = tmp_path / "log"
+    assert end(fork_run([*flags, "--steps=1"], 2, log)) == [0, 0], log.read_text()
+    assert met.read_text() == "2"
+    log.unlink()
+    assert end(fork_run([*flags, "--steps=2", "--seed=1"], 2, log)) == [2, 1]
+    (line,) = [line for line in log.read_text().splitlines() if "[W" not in line]
+    assert line.startswith("error: ")
+    assert "seed was 0, is 1" in line

@@ -20,7 +20,7 @@ from train.data.inputs import to_inputs
 from train.data.position import Position
 from train.loss import contrastive_loss
 from train.runs import processes
-from train.step import seed_micro_batch, step_gradients
+from train.step import memory_between_passes, seed_micro_batch, step_gradients
 
 NUMBER, SIZE = 4, 4
 TEXTS = [
@@ -126,3 +126,20 @@ def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatc
     assert drawn(0, 1, 0) == drawn(0, 1, 0)
     others = {drawn(1, 1, 0), drawn(0, 2, 0), drawn(0, 1, 1), drawn(0, 1, 0, rank=1)}
     assert len({drawn(0, 1, 0), *others}) == 5
+
+
+def test_host_memory_is_asked_for_once_a_run(monkeypatch):
+    """Behind the first step it would be less by what waits between the passes."""
+    asked = []
+
+    def free() -> int:
+        asked.append(1)
+        return 1 << 30
+
+    monkeypatch.setattr("train.step.free_host_memory", free)
+    memory_between_passes.cache_clear()
+    gpu = torch.device("cuda", 7)
+    assert [memory_between_passes(gpu) for _ in range(2)] == [1 << 28] * 2
+    assert len(asked) == 1
+    assert memory_between_passes(torch.device("cpu")) == 0
+    memory_between_passes.cache_clear()

@@ -89,9 +89,19 @@ def test_its_numbers_are_those_of_the_evaluation(validated: Path, holdout: Path,
     assert 0 < rows(validated)[-1]["validation/image_to_text_R10"] < 100
 
 
-def test_they_are_shown_written_and_told(shards: Path, holdout: Path, tmp_path: Path, capsys):
+def test_they_are_shown_written_and_told(
+    shards: Path, holdout: Path, tmp_path: Path, monkeypatch, capsys
+):
     run = tmp_path / "run"
+    drawn: list[list[int]] = []
+
+    def draw(loss, recall, path):
+        assert path == run / "curve.png"
+        drawn.append([step for step, _ in recall])
+
+    monkeypatch.setattr("train.evaluate.validation.draw_curve", draw)
     assert train(shards, run, f"--validate={holdout}", "--validate_pairs=5", "--steps=4") == 0
+    assert drawn == [[3], [3, 4]]  # at each of them, not at the end alone
     said = capsys.readouterr().err
     assert "validates on 5 pairs\n" in said
     shown = [line for line in said.splitlines() if "held-out R@1" in line]

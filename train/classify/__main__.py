@@ -10,12 +10,24 @@ classified. Prints one JSON object with the results.
 import dataclasses
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from command_help import add_help
 from train.classify.settings import GROUPS, PRESETS, ClassifySettings
 from train.errors import SettingsError
-from train.runs.flags import Parser, add_settings, exit_status, stoppable, take_settings
+from train.runs.flags import (
+    Parser,
+    add_settings,
+    exit_status,
+    local_folder,
+    stoppable,
+    take_settings,
+)
+
+if TYPE_CHECKING:
+    from train.classify.loop import Job
 
 NAME = "python -m train.classify"
 # What the short help says, a line a flag.
@@ -48,7 +60,7 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[ClassifySetting
         description=str(__doc__).replace(NAME, name),
         add_help=False,
     )
-    parser.add_argument("--run", required=True, type=Path, help="folder of this run")
+    parser.add_argument("--run", required=True, type=local_folder, help="folder of this run")
     add_help(parser, FIRST, {"preset": "tiny", **dataclasses.asdict(PRESETS["tiny"])})
     add_settings(parser, PRESETS, "tiny", GROUPS)
     flags = vars(parser.parse_args(arguments))
@@ -71,30 +83,46 @@ def _run(arguments: list[str], name: str) -> int:
     settings, run = parse_flags(arguments, name)
     # Only now: torch and transformers take seconds, and a wrong flag should not.
     from train.classify.labelled_images import find_images
-    from train.classify.loop import Job, classify
-    from train.model.pretrained import check_pretrained
-    from train.runs.device import find_device
-    from train.runs.processes import start_processes, stop_processes
-    from train.runs.run_folder import held, open_run
+    from train.classify.loop import Job
 
     images = find_images(settings.images)
     job = Job(settings, images, find_images(settings.validation, images.classes), run)
     _check_batch(settings.batch_size, len(images.paths), int(os.environ.get("WORLD_SIZE", "1")))
     first = os.environ.get("RANK", "0") == "0"
-    if first:
-        check_pretrained(settings.model)
-        open_run(run, settings, [], (settings.model,))
     if not (run / "model").exists():
-        with held(run, first):
-            start_processes(find_device("auto").type)
-            try:
-                classify(job)
-            finally:
-                stop_processes()
+        _train(job)
+    elif first:
+        _open(job)
     if first:
         print((run / "results.json").read_text(), end="")
         print(f"done: the classifier is in {run / 'model'}", file=sys.stderr)
     return 0
+
+
+def _open(job: "Job") -> None:
+    from train.model.pretrained import check_pretrained
+    from train.runs.run_folder import open_run
+
+    check_pretrained(job.settings.model)
+    open_run(job.run, job.settings, [], (job.settings.model,))
+
+
+def _train(job: "Job") -> None:
+    from train.classify.loop import classify
+    from train.runs import processes
+    from train.runs.device import find_device
+    from train.runs.run_folder import held
+
+    processes.start_processes(find_device(job.settings.device).type)
+    try:
+        with ExitStack() as stack:
+            with processes.failing_together():
+                if processes.rank() == 0:
+                    _open(job)
+                    stack.enter_context(held(job.run))
+            classify(job)
+    finally:
+        processes.stop_processes()
 
 
 def _check_batch(size: int, number: int, processes: int) -> None:

@@ -56,7 +56,7 @@ def classify(job: Job) -> None:
     rank, stages = processes.rank(), job.settings.stage_list()
     align, _ = load_pretrained(job.settings.model)
     model = Classifier(align.vision_model, job.images.classes)
-    device = find_device("auto")
+    device = find_device(job.settings.device)
     prepare_device(device, "fp32")
     kernels = kernels_of(device.type)
     model.prepare(job.settings, processes=processes.count(), kernels=kernels)

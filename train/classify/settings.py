@@ -60,6 +60,7 @@ class ClassifySettings:
     horizontal_flip: bool = setting(True, "mirror every other image")
     seed: int = setting(0, "of all random numbers")
     # How it is run, not what is learned.
+    device: str = setting("auto", "cpu, cuda, or auto: a GPU where there is one", free=True)
     decode_threads: int = setting(8, "threads that decode images", free=True)
     log_every: int = setting(100, "steps between two reports", free=True)
     samples_every: int = setting(
@@ -101,9 +102,9 @@ GROUPS = {
     "batch_size": "optimizer, SGD",
     "frozen_train_px": "first stage",
     "train_px": "second stage",
-    "decode_threads": "how it is run, not what is learned",
+    "device": "how it is run, not what is learned",
 }
-_NAMES = {"schedule": ("staircase", "cosine")}
+_NAMES = {"schedule": ("staircase", "cosine"), "device": ("auto", "cpu", "cuda")}
 _RANGES = {
     **dict.fromkeys(("batch_size", "micro_batch_size", "epochs", "decay_epochs"), COUNT),
     **dict.fromkeys(("frozen_train_px", "frozen_eval_px", "train_px", "eval_px"), COUNT),

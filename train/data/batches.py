@@ -4,7 +4,7 @@ import random
 import zlib
 from bisect import bisect
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -13,17 +13,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from train.data.captions import caption_lines
 from train.data.find_shards import ShardSet
 from train.data.images import decode_square, random_crop
-from train.data.plan import Cursor, Plan
-from train.data.position import Position
-from train.data.samples import Sample, caption_lines
+from train.data.plan import Cursor, plans_of
+from train.data.position import Position, check_skipped
+from train.data.samples import Sample
 from train.data.shard_index import ShardIndex, read_index
 from train.data.shuffled_streams import ShuffledStream
-from train.errors import TrainingError
 from train.settings import Settings
 
-_FIRST_JUDGED = 1_000  # samples; of fewer, a share says little
 _MAX_AHEAD = 2_048  # samples
 MAX_BYTES_AHEAD = 1 << 30  # of their images
 _GOLDEN = 0.6180339887498949
@@ -80,8 +79,17 @@ class TrainingData:
         _, size = settings.micro_batches(self.processes)
         most = min(settings.batch_size // self.processes, _MAX_AHEAD)
         cursors = list(position.cursors or [Cursor()] * len(self.sets))
-        streams = self._streams(cursors, position.handovers)
-        *bounds, _ = accumulate(self._shares())
+        if self.indexes is None:
+            self.indexes = [read_index(shard_set.shards)[0] for shard_set in self.sets]
+        total = sum(shard_set.weight for shard_set in self.sets)
+        shares = [shard_set.weight / total for shard_set in self.sets]  # of the samples
+        plans = plans_of(self.indexes, shares, settings, position.handovers)
+        share = self.rank, self.processes, settings.caption_field
+        streams = [
+            ShuffledStream(plan, *share).samples(cursor)
+            for plan, cursor in zip(plans, cursors, strict=True)
+        ]
+        *bounds, _ = accumulate(shares)
         taken, samples, reasons = position.samples, position.samples, dict(position.reasons)
         pending: deque[_Pending] = deque()
         held = 0  # bytes
@@ -102,7 +110,7 @@ class TrainingData:
                     image = first.crop.result()
                     if isinstance(image, str):
                         reasons[image] += 1
-                        self._check_skipped(reasons, samples, first.sample.key)
+                        check_skipped(reasons, samples, settings, first.sample.key)
                         continue
                     pixels.append(image)
                     texts.append(self._caption(first.cursor, first.sample))
@@ -112,27 +120,6 @@ class TrainingData:
                         pixels, texts, reasons = [], [], dict(reasons)
             finally:
                 pool.shutdown(cancel_futures=True)
-
-    def _shares(self) -> list[float]:
-        """Of the samples, by set."""
-        total = sum(shard_set.weight for shard_set in self.sets)
-        return [shard_set.weight / total for shard_set in self.sets]
-
-    def _streams(
-        self, cursors: list[Cursor], handovers: tuple[tuple[tuple[Cursor, ...], ...], ...]
-    ) -> list[Iterator[tuple[Cursor, Sample]]]:
-        """Of each set; together their windows hold shuffle_samples, each its share."""
-        settings = self.settings
-        if self.indexes is None:
-            self.indexes = [read_index(shard_set.shards)[0] for shard_set in self.sets]
-        streams = []
-        for number, (index, share) in enumerate(zip(self.indexes, self._shares(), strict=True)):
-            of_set = tuple(tuple(process[number] for process in each) for each in handovers)
-            window = max(1, round(settings.shuffle_samples * share))
-            plan = Plan(index, settings.seed, window, of_set)
-            stream = ShuffledStream(plan, self.rank, self.processes, settings.caption_field)
-            streams.append(stream.samples(cursors[number]))
-        return streams
 
     def _crop(self, cursor: Cursor, sample: Sample) -> np.ndarray | str:
         """uint8[crop_px, crop_px, 3], or why there is none."""
@@ -164,14 +151,3 @@ class TrainingData:
             return sample.text
         lines = caption_lines(sample.text)
         return lines[(zlib.crc32(sample.key.encode()) + cursor.epoch) % len(lines)]
-
-    def _check_skipped(self, reasons: dict[str, int], samples: int, key: str) -> None:
-        total = sum(reasons.values())
-        if total > self.settings.max_skipped_share * max(samples, _FIRST_JUDGED):
-            counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
-            raise TrainingError(
-                f"{total} of {samples} samples cannot be used ({counts}; the last is {key}): look "
-                "at the shards, where an image and its text must follow each other, or raise "
-                "max_skipped_share; "
-                f"it is {self.settings.max_skipped_share}"
-            )

@@ -9,7 +9,7 @@ from pathlib import Path
 # Its stubs lack the error.
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
-from train.data.shard_streams import PIPE, file_system
+from train.data.shard_sources import PIPE, file_system
 from train.errors import SettingsError
 
 _WEIGHT = re.compile(r"(.+)::([^:/,]*)")

@@ -1,37 +1,21 @@
-"""Images of samples: what they may cost, decoded, upright, squared, cropped.
+"""Images of samples: decoded, upright, squared, cropped."""
 
-All beside an image's pixels has to be linear in its file, in time and in memory. Pillow's readers
-are not: 62 KB of EXIF whose fields lie over each other take 72 s and 1 MB many GB, a GIF's comment
-and a JPEG's EXIF in many pieces a minute for 20 MB.
-"""
-
-import functools
 import io
-import os
 import random
-import re
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
-from typing import BinaryIO
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps
 
-from train.data.samples import LONGEST_IMAGE
+from train.data.image_limits import check_cost
+from train.data.rgb import as_seen
 
 assert Image.MAX_IMAGE_PIXELS is not None  # Pillow's default, which nothing here unsets
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # beyond which Pillow refuses; simplejpeg knows no limit
 # As `beam_runner.py` has them, and what else ImageFolder takes; EPS would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "PPM")
-_MAX_GIF_BYTES = 1 << 22  # its comment takes 2.5 s then, and time grows with the square
-# Of a JPEG, each a pass over all pixels, in ten bytes: 100, or fewer of many pixels. 2^30 take 5 s.
-_USUAL_SCANS, _MAX_SCANS, _MAX_SCANNED = 12, 100, 1 << 30
-_MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # of a JPEG, but those that stand in a scan
-_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_EXIF, _MAX_EXIF_PIECES = b"Exif\0\0", 64
-_MAX_OVERLAP = 1 << 16  # bytes that the fields of an EXIF block have beside twice its own
 _ORIENTATION = 0x0112
 # An image of more pixels waits until no other such is being decoded: they take 16 bytes a pixel.
 _MANY_PIXELS = 1 << 24
@@ -59,25 +43,6 @@ def _open(data: bytes, draft_px: int | None) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     return as_seen(ImageOps.exif_transpose(image))
-
-
-def as_seen(image: Image.Image) -> Image.Image:
-    """RGB of an image of any mode, as a person sees it: scaled to 8 bits, over white where it is
-    transparent. Pillow's own conversion clips 16 bits, so that nearly all is white, and leaves what
-    colour a pixel has where nothing of it is to be seen."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        values = np.array(image, np.float32)  # [h, w]
-        top, wide = values.max(initial=0.0), image.mode.startswith("I;16")
-        values *= 255 / (65_535 if wide or top > 255 else 255 if top > 1 else 1)
-        grey = np.nan_to_num(values, copy=False).clip(0, 255).round().astype(np.uint8)
-        if wide and "transparency" in image.info:  # a PNG's value that is transparent
-            grey[np.array(image) == image.info["transparency"]] = 255
-        return Image.fromarray(grey).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
 
 
 def _turn_of(pixels: int) -> AbstractContextManager[object]:
@@ -116,7 +81,8 @@ def random_crop(pixels: np.ndarray, side: int, rng: random.Random, *, flip: bool
     """uint8[s, s, 3] -> uint8[side, side, 3], from anywhere; half of them mirrored if `flip`."""
     top, left = (rng.randint(0, len(pixels) - side) for _ in range(2))
     crop = pixels[top : top + side, left : left + side]
-    return crop[:, ::-1] if flip and rng.random() < 0.5 else crop
+    mirrored = flip and rng.random() < 0.5
+    return (crop[:, ::-1] if mirrored else crop).copy()  # a view would hold all pixels
 
 
 def _upright_jpeg(data: bytes, min_px: int) -> np.ndarray | None:
@@ -144,22 +110,6 @@ def _is_turned(data: bytes) -> bool:
     return Image.open(io.BytesIO(data), formats=FORMATS).getexif().get(_ORIENTATION, 1) != 1
 
 
-def check_cost(data: bytes) -> None:
-    """Raises DecompressionBombError for a file that would take long for what it is."""
-    if len(data) > LONGEST_IMAGE:
-        raise Image.DecompressionBombError(f"{len(data)} bytes")
-    if data.startswith(b"GIF8") and len(data) > _MAX_GIF_BYTES:
-        raise Image.DecompressionBombError(f"a GIF of {len(data)} bytes")
-    if data.startswith(b"\xff\xd8"):
-        codes = np.frombuffer(data, np.uint8)
-        markers = codes[1:][codes[:-1] == 0xFF]  # 8 us for 40 KB, where bytes.count takes 60
-        if np.count_nonzero(markers == 0xE1) > _MAX_EXIF_PIECES < data.count(_EXIF):
-            raise Image.DecompressionBombError("EXIF of too many pieces")
-        # So often it may stand in a film behind the picture; then each marker is looked at.
-        if np.count_nonzero(markers == 0xDA) > _USUAL_SCANS and _has_too_many_scans(data):
-            raise Image.DecompressionBombError("a JPEG of too many scans")
-
-
 def header_pixels(data: bytes) -> int:
     """How many pixels an image's header says that it has; 0 where there is none that is read, so
     that it won't be decoded."""
@@ -169,52 +119,3 @@ def header_pixels(data: bytes) -> int:
     except Exception:  # Pillow raises many kinds
         return 0
     return width * height
-
-
-def _has_too_many_scans(data: bytes) -> bool:
-    at, scans, most = 2, 0, _MAX_SCANS
-    while scans <= most and (match := _MARKER.search(data, at)):
-        marker, at = data[match.start() + 1], match.end()
-        if marker == 0xD9:
-            break
-        if marker in _FRAMES:  # its height and width
-            height, width = (int.from_bytes(data[at + n : at + n + 2]) for n in (3, 5))
-            most = min(most, max(_USUAL_SCANS, _MAX_SCANNED // max(1, height * width)))
-        scans += marker == 0xDA
-        at += int.from_bytes(data[at : at + 2]) if marker != 0xD8 else 0
-    return scans > most
-
-
-class _Metered:
-    """A file of which no more is read than it has, twice over and a little."""
-
-    def __init__(self, file: BinaryIO):
-        self.seek, self.tell, self._read = file.seek, file.tell, file.read
-        here = file.tell()
-        self._left = 2 * file.seek(0, os.SEEK_END) + _MAX_OVERLAP
-        file.seek(here)
-
-    def read(self, count: int) -> bytes:
-        self._left -= count
-        if self._left < 0:
-            raise OSError("its fields lie over each other")
-        return self._read(count)
-
-
-def _limit_exif() -> None:
-    """Has Pillow take what it has read of an EXIF block by then for all of it."""
-    load = TiffImagePlugin.ImageFileDirectory_v2.load
-    if not hasattr(load, "__wrapped__"):
-        # Pillow has no limit of its own that could be set.
-        TiffImagePlugin.ImageFileDirectory_v2.load = _metered(load)  # type: ignore[method-assign]
-
-
-def _metered(load: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(load)
-    def metered(directory: TiffImagePlugin.ImageFileDirectory_v2, file: BinaryIO) -> None:
-        load(directory, _Metered(file))
-
-    return metered
-
-
-_limit_exif()

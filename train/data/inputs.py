@@ -1,8 +1,6 @@
 """What the model is fed: pixels as they were decoded, and texts in buckets of like length."""
 
-import functools
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -54,28 +52,6 @@ def to_inputs(
         return inputs.mapped(torch.Tensor.pin_memory)
 
 
-def on_device(inputs: Inputs, device: torch.device) -> Inputs:
-    """Copies of its tensors; on a GPU they are made while it computes what it was asked for
-    before, where the tensors are pinned."""
-    if device.type != "cuda" or inputs.pixels.is_cuda:
-        return inputs.mapped(lambda tensor: tensor.to(device))
-    copying, computing = _copy_stream(device), torch.cuda.current_stream(device)
-    with torch.cuda.stream(copying):
-        copies = inputs.mapped(lambda tensor: tensor.to(device, non_blocking=True))
-    computing.wait_stream(copying)
-
-    def used(tensor: torch.Tensor) -> torch.Tensor:
-        tensor.record_stream(computing)  # its memory is not given away while it is computed with
-        return tensor
-
-    return copies.mapped(used)
-
-
-@functools.cache
-def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # it has no types
-
-
 def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast, settings: Settings) -> Texts:
     """Wordpieces, at most max_tokens of each text."""
     pieces = tokenizer(texts, truncation=True, max_length=settings.max_tokens)["input_ids"]
@@ -88,40 +64,3 @@ def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerFast, settings:
         ids[mask] = np.concatenate([pieces[i] for i in rows])
         buckets.append((torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64))))
     return Texts(buckets, torch.from_numpy(np.argsort(order)))
-
-
-class KeptInputs:
-    """Micro-batches, to be gone through again. Their pixels wait in memory as long as there is
-    `memory` for them, and the others in a temporary file, or memory would grow with the batch
-    (16,384 crops of 289 px are 4.1 GB).
-
-    Args:
-      memory: bytes.
-    """
-
-    def __init__(self, memory: int = 0):
-        self._left = memory
-
-    def __enter__(self) -> "KeptInputs":
-        self._file = tempfile.TemporaryFile()
-        self._kept: list[Inputs] = []  # with pixels, or with none that stand for those in the file
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._kept.clear()
-
-    def append(self, inputs: Inputs) -> None:
-        self._left -= inputs.pixels.nbytes
-        if self._left < 0:
-            np.save(self._file, inputs.pixels.numpy())
-            inputs = inputs._replace(pixels=torch.empty(0))
-        self._kept.append(inputs)
-
-    def __iter__(self) -> Iterator[Inputs]:
-        self._file.seek(0)
-        for inputs in self._kept:
-            if inputs.pixels.numel():
-                yield inputs
-            else:
-                yield inputs._replace(pixels=torch.from_numpy(np.load(self._file)))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from train.data.shard_index import ShardIndex
+from train.settings import Settings
 
 # Of an image; where those of a window are larger, it has fewer, or memory would have no bound.
 MEAN_BYTES = 1 << 20
@@ -143,8 +144,7 @@ class Plan:
         runs = share.cut(edges[at], edges[at + 1])
         rng = np.random.default_rng([self.seed, epoch, at, *whose])
         each = runs.chosen(np.arange(runs.total))
-        before = np.cumsum(self.index.samples) - self.index.samples
-        images = self.index.image[before[each.block] + each.first]
+        images = self.index.image[self.index.before[each.block] + each.first]
         return Window(epoch, edges[at], runs, shuffled_apart(images, rng))
 
 
@@ -168,3 +168,22 @@ def shuffled_apart(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _window_at(edges: list[int], taken: int) -> int:
     """Which window the next sample is of; one more than there are, where none is left."""
     return int(np.searchsorted(edges, taken, "right")) - 1
+
+
+def plans_of(
+    indexes: list[ShardIndex],
+    shares: list[float],
+    settings: Settings,
+    handovers: tuple[tuple[tuple[Cursor, ...], ...], ...],
+) -> list[Plan]:
+    """Of each set; together their windows hold shuffle_samples, each its share.
+
+    Args:
+      handovers: where processes were, by rank and then set.
+    """
+    plans = []
+    for number, (index, share) in enumerate(zip(indexes, shares, strict=True)):
+        of_set = tuple(tuple(process[number] for process in each) for each in handovers)
+        window = max(1, round(settings.shuffle_samples * share))
+        plans.append(Plan(index, settings.seed, window, of_set))
+    return plans

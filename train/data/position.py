@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from train.data.plan import Cursor
+from train.errors import TrainingError
+from train.settings import Settings
 
 # Why a sample can be left out.
 SKIPPED = (
@@ -13,6 +15,9 @@ SKIPPED = (
     "too_large",
     "undecodable",
 )
+
+
+_FIRST_JUDGED = 1_000  # samples; of fewer, a share says little
 
 
 class PositionState(TypedDict):
@@ -91,3 +96,20 @@ def position_of(rank: int, processes: int, positions: list[Position]) -> Positio
     )
     samples = sum(position.samples for position in positions) // processes
     return Position(starts, samples, reasons, lasting)
+
+
+def check_skipped(reasons: dict[str, int], samples: int, settings: Settings, key: str) -> None:
+    """Raises TrainingError where too many of so many samples can't be used.
+
+    Args:
+      reasons: how many, by why.
+      key: of the last of them.
+    """
+    total, most = sum(reasons.values()), settings.max_skipped_share
+    if total > most * max(samples, _FIRST_JUDGED):
+        counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+        raise TrainingError(
+            f"{total} of {samples} samples cannot be used ({counts}; the last is {key}): look at "
+            "the shards, where an image and its text must follow each other, or raise "
+            f"max_skipped_share; it is {most}"
+        )

@@ -1,24 +1,31 @@
 """Where the samples of a set's shards lie: read once, before the first step."""
 
-import io
+import json
 import os
 import random
+import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from train.data.samples import Scan, shard_samples
 from train.data.shard_streams import ShardStream
-from train.errors import SettingsError
+from train.errors import SettingsError, TrainingError
 
 # Samples that are read at one go. A window of 10,000 is made of 157 or 20 such places. Of a store
 # or a web server each takes a request, of 25 MB where the images have 50 KB.
 LOCAL_BLOCK, REMOTE_BLOCK = 64, 512
 _READ_AT_ONCE = 8  # shards
+_TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of a file cut anywhere
+_LEARNED_FROM = (
+    1_000  # characters of a text, from which a vocabulary is learned; 64 tokens are read
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,34 +56,69 @@ class ShardIndex:
         """Of all samples."""
         return int(self.samples.sum())
 
+    @cached_property
+    def before(self) -> np.ndarray:
+        """int64[n], of each block: how many samples are in those before it."""
+        return np.cumsum(self.samples) - self.samples
+
+
+class _Scanned(NamedTuple):
+    """What is read of a shard."""
+
+    blocks: np.ndarray  # int64[n, 3]: of each its start, its samples and its size
+    images: np.ndarray  # uint16[m], of its samples, as `ShardIndex.image` has it
+    texts: list[str]
+
 
 def read_index(
-    shards: Sequence[str], *, texts: int = 0, caption_field: str = ""
+    shards: Sequence[str],
+    *,
+    texts: int = 0,
+    caption_field: str = "",
+    kept: Path | None = None,
+    done: Callable[[], None] = lambda: None,
 ) -> tuple[ShardIndex, list[str]]:
     """The index of these shards, and about as many of their texts as are asked for.
 
     Each shard is read once, of a file the headers and the texts. Each gives as many texts as the
-    others, drawn evenly from all of it.
+    others, drawn evenly from all of it, and of each text the first 1,000 characters.
+
+    Args:
+      kept: a folder where what was read of each shard is kept: another call reads only the others.
+      done: is called for each shard, in their order.
 
     Raises:
       TrainingError: a shard can't be read. SettingsError: there is no sample.
     """
     each = -(-texts // len(shards))
+
+    def scan(number: int) -> _Scanned:
+        if kept is None:
+            return _scan(shards[number], each, caption_field)
+        part = kept / f"{number}.npz"
+        scanned = _read_part(part)
+        if scanned is None:
+            scanned = _scan(shards[number], each, caption_field)
+            _write_part(part, scanned)
+        return scanned
+
+    parts = []
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        scanned = list(pool.map(lambda shard: _scan(shard, each, caption_field), shards))
-    blocks = [np.insert(part, 0, i, axis=1) for i, (part, _, _) in enumerate(scanned)]
+        for of_shard in pool.map(scan, range(len(shards))):
+            parts.append(of_shard)
+            done()
+    blocks = [np.insert(part.blocks, 0, i, axis=1) for i, part in enumerate(parts)]
     columns = np.concatenate(blocks).T.copy()  # int64[4, n]
     if not columns.size:
         raise SettingsError(f"no sample in {len(shards)} shards, such as {shards[0]}")
-    image = np.concatenate([part for _, part, _ in scanned])
-    drawn = [text for _, _, texts_of in scanned for text in texts_of]
+    image = np.concatenate([part.images for part in parts])
+    drawn = [text for part in parts for text in part.texts]
     shard, start, samples, size = columns
     return ShardIndex(tuple(shards), shard, start, samples, size, image), drawn
 
 
-def _scan(shard: str, texts: int, caption_field: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """int64[n, 3] of a shard's blocks (start, samples, size); of its samples uint16[m] as
-    `ShardIndex.image` has it; and so many of its texts."""
+def _scan(shard: str, texts: int, caption_field: str) -> _Scanned:
+    """Of one shard, with so many of its texts."""
     scan = Scan()
     drawn: list[str] = []
     rng, count = random.Random(zlib.crc32(os.path.basename(shard).encode())), 0
@@ -86,9 +128,9 @@ def _scan(shard: str, texts: int, caption_field: str) -> tuple[np.ndarray, np.nd
             continue
         count += 1
         if len(drawn) < texts:
-            drawn.append(sample.text)
+            drawn.append(sample.text[:_LEARNED_FROM])
         elif (place := rng.randrange(count)) < texts:  # all are as likely to be left
-            drawn[place] = sample.text
+            drawn[place] = sample.text[:_LEARNED_FROM]
     starts, block = scan.starts, len(scan.starts)
     if stream.seeks:
         block = REMOTE_BLOCK if "://" in shard else LOCAL_BLOCK
@@ -98,7 +140,23 @@ def _scan(shard: str, texts: int, caption_field: str) -> tuple[np.ndarray, np.nd
     blocks = np.stack([edges[:-1], samples, np.diff(edges)], axis=1).astype(np.int64)
     # Knuth's multiplicative hash, modulo 2**64.
     images = np.array(scan.image_bytes, np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return blocks, (images >> np.uint64(48)).astype(np.uint16), drawn
+    return _Scanned(blocks, (images >> np.uint64(48)).astype(np.uint16), drawn)
+
+
+def _read_part(path: Path) -> _Scanned | None:
+    """None where it isn't there whole."""
+    try:
+        with np.load(path) as file:
+            texts = json.loads(file["texts"].tobytes())
+            return _Scanned(file["blocks"], file["images"], texts)
+    except _TORN:
+        return None
+
+
+def _write_part(path: Path, scanned: _Scanned) -> None:
+    path.parent.mkdir(exist_ok=True)
+    texts = np.frombuffer(json.dumps(scanned.texts).encode(), np.uint8)
+    _write(path, {"blocks": scanned.blocks, "images": scanned.images, "texts": texts})
 
 
 def save_indexes(indexes: list[ShardIndex], path: Path) -> None:
@@ -106,10 +164,15 @@ def save_indexes(indexes: list[ShardIndex], path: Path) -> None:
     arrays = []
     for index in indexes:
         arrays += [np.stack([index.shard, index.start, index.samples, index.size]), index.image]
-    buffer = io.BytesIO()
-    np.savez(buffer, *arrays)
+    _write(path, {f"arr_{number}": array for number, array in enumerate(arrays)})
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     aside = path.with_suffix(".tmp")
-    aside.write_bytes(buffer.getvalue())
+    with open(aside, "wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave the name on an empty file
     os.replace(aside, path)
 
 
@@ -117,10 +180,16 @@ def load_indexes(path: Path, shards: list[tuple[str, ...]]) -> list[ShardIndex]:
     """The reverse of `save_indexes`, of sets of the same shards wherever they are now.
 
     Raises:
-      SettingsError: an older version wrote it.
+      SettingsError: an older version wrote it. TrainingError: it is not whole.
     """
-    with np.load(path) as file:
-        arrays = [file[name] for name in file.files]
+    try:
+        with np.load(path) as file:
+            arrays = [file[name] for name in file.files]
+    except _TORN as error:
+        raise TrainingError(
+            f"{path} is damaged ({error!s:.100}): remove it, and the same command reads the shards "
+            "anew"
+        ) from error
     if len(arrays) != 2 * len(shards):
         raise SettingsError(
             f"{path.parent} was begun by an older version, which has another order of samples: "

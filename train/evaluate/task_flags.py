@@ -2,11 +2,12 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train.runs.flags import Parser, boolean
+from train.runs.flags import Parser, boolean, local_folder
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,11 @@ class Flag:
     meaning: str
     default: str | float | Path | None = ""
     metavar: str | None = None
+    kind: Callable[[str], Any] | None = None  # its type, where it is another
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        options: dict[str, Any] = {"type": str if self.default is None else type(self.default)}
+        kind = str if self.default is None else type(self.default)
+        options: dict[str, Any] = {"type": self.kind or kind}
         if isinstance(self.default, bool):
             options = {"type": boolean, "nargs": "?", "const": True}
         parser.add_argument(
@@ -55,7 +58,7 @@ def _usual_flags() -> tuple[Flag, ...]:
             None,
         ),
         Flag("page", "also writes pictures, as HTML", metavar="FILE"),
-        Flag("cache", "keeps embeddings here", usual_cache(), "FOLDER"),
+        Flag("cache", "keeps embeddings here", usual_cache(), "FOLDER", local_folder),
         Flag("batch_size", "images embedded at once", 64),
     )
 
@@ -140,7 +143,12 @@ _CRISSCROSSED = (
 )
 _SUITE = (
     Flag("data", "a YAML with the data sets and their tasks", None),
-    Flag("out", "a folder for the results and the table", None),
+    Flag(
+        "out",
+        "a folder for the results and the table",
+        None,
+        kind=lambda folder: str(local_folder(folder)),
+    ),
 )
 
 TASKS = {

@@ -18,17 +18,19 @@ import torch.nn.functional as F
 from transformers import EfficientNetImageProcessor, PreTrainedTokenizerFast
 
 from train.data.batches import Batch
+from train.data.captions import caption_lines
 from train.data.find_shards import find_shards
 from train.data.images import decode_image
 from train.data.inputs import to_inputs
+from train.data.pairs import read_pairs
 from train.data.position import Position
-from train.data.samples import caption_lines, read_samples
 from train.errors import SettingsError
 from train.evaluate.held_out_classes import HeldOutClasses, read_classes, zero_shot_scores
 from train.evaluate.retrieval import retrieval_scores
 from train.model.dual_encoder import DualEncoder, export_model, image_processor
 from train.model.saved_folders import put_back
 from train.runs import processes
+from train.runs.curve import CURVE, draw_curve, read_points
 from train.runs.device import full_precision
 from train.runs.progress import Progress
 from train.settings import Settings
@@ -61,7 +63,7 @@ def read_held_out(settings: Settings) -> HeldOut:
     """
     several = settings.caption_lines or settings.caption_field
     split = caption_lines if several else lambda text: [text]
-    samples = read_samples(find_shards(settings.validate), settings.caption_field)
+    samples = read_pairs(find_shards(settings.validate), settings.caption_field)
     crop = partial(_central_crop, image_processor(settings))
     crops: list[np.ndarray] = []
     captions: list[list[str]] = []
@@ -140,6 +142,7 @@ class Validation:
                     self._keep(step, model, scores)
                 seconds = time.perf_counter() - start
                 self.progress.validated(step, scores, seconds=seconds, best=better)
+                draw_curve(*read_points(self.progress.metrics), self.best.with_name(CURVE))
             processes.wait_for_all()
 
     def _keep(self, step: int, model: DualEncoder, scores: dict[str, float]) -> None:

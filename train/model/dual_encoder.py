@@ -19,11 +19,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from train.data.inputs import Inputs, Texts, on_device
+from train.data.inputs import Inputs, Texts
 from train.model.activations import checkpoint_activations
 from train.model.batch_norm import use_ghost_groups
 from train.model.image_tower import draw_first_weights, tower_blocks
-from train.model.kernels import CPU, use_kernels
+from train.model.kernels import CPU, attention_mask, use_kernels
+from train.model.on_device import on_device
 from train.model.saved_folders import save_folder
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
@@ -67,6 +68,7 @@ class DualEncoder(nn.Module):
         )
         use_stochastic_depth(align.vision_model, settings.drop_path)
         use_kernels(align, kernels)
+        self._mask = attention_mask(kernels)
         if settings.checkpoint_activations:
             checkpoint_activations(align)
         if tower := self._frozen():
@@ -117,7 +119,7 @@ class DualEncoder(nn.Module):
         rows = []
         for part, (_, mask) in zip(parts, texts.buckets, strict=True):
             features = self.align.get_text_features(
-                inputs_embeds=part.view(*mask.shape, -1), attention_mask=mask
+                inputs_embeds=part.view(*mask.shape, -1), attention_mask=self._mask(mask)
             )
             rows.append(features.pooler_output)  # [b_i, d]
         return torch.cat(rows)[texts.place]

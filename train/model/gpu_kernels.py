@@ -23,6 +23,12 @@ def use_gpu_kernels(model: nn.Module) -> None:
             module.__class__ = FusedSelfAttention
 
 
+def fused_mask(mask: torch.Tensor) -> torch.Tensor:
+    """int64[b, t], 1 for a token -> bool[b, 1, 1, t], which transformers hands on as it is. Of the
+    first it asks whether all are tokens, and the host would wait for the GPU at each pass."""
+    return mask[:, None, None, :].bool()
+
+
 class FusedSelfAttention(AlignTextSelfAttention):
     """By torch's scaled-dot-product attention, which keeps no float[b, heads, t, t] of weights."""
 
@@ -32,7 +38,8 @@ class FusedSelfAttention(AlignTextSelfAttention):
         """float[b, t, hidden], the same.
 
         Args:
-          attention_mask: float[b, 1, t, t], added to the scores.
+          attention_mask: bool[b, 1, 1, t], false where nothing is looked at; or of floats, which
+            are added to the scores.
         """
         b, t, _hidden = hidden_states.shape
         query, key, value = (

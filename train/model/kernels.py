@@ -1,9 +1,12 @@
 """Which code the layers of the model run: the one switch between what is plain and what is fast."""
 
+from collections.abc import Callable
+
+import torch
 from torch import nn
 
 from train.model.cpu_kernels import use_cpu_kernels
-from train.model.gpu_kernels import use_gpu_kernels
+from train.model.gpu_kernels import fused_mask, use_gpu_kernels
 
 PLAIN, CPU, GPU = "plain", "cpu", "gpu"
 
@@ -26,3 +29,8 @@ def use_kernels(model: nn.Module, kernels: str) -> None:
         use_cpu_kernels(model)
     elif kernels == GPU:
         use_gpu_kernels(model)
+
+
+def attention_mask(kernels: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What makes of int64[b, t], 1 for a token, the mask that these kernels take."""
+    return fused_mask if kernels == GPU else lambda mask: mask

@@ -1,7 +1,7 @@
 """A BERT wordpiece vocabulary, learned on the texts that are trained on (section 5)."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import tokenizers
@@ -11,6 +11,10 @@ from transformers import BertTokenizerFast, PreTrainedTokenizerFast  # type: ign
 
 from train.model.saved_folders import save_folder
 
+# What bounds the memory that learning takes, whatever the texts are.
+_LONGEST_WORD = 100  # letters; BERT's tokenizers give longer ones no pieces
+MOST_WORDS = 4_000_000  # that are counted at once
+_REPEATED = 10_000  # copies of a word that are handed over as one text
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -20,7 +24,8 @@ def learn_tokenizer(
     """Wordpieces of the texts, lower-cased, accents stripped: BERT's own normalisation.
 
     Args:
-      texts: gives the alt-texts. Their order does not matter.
+      texts: gives the alt-texts. Their order does not matter as long as they have no more than
+        4 million different words; of more, those that are rare by then are forgotten at times.
       vocabulary_size: at most so many pieces, the five special ones among them. Single letters are
         a quarter of them at most, or 128; words with rarer letters teach nothing.
       max_tokens: longer texts are cut there, [CLS] and [SEP] counted.
@@ -36,7 +41,7 @@ def learn_tokenizer(
     trainer = tokenizers.trainers.WordPieceTrainer(
         vocab_size=vocabulary_size, special_tokens=[*SPECIAL, *inner], show_progress=False
     )
-    learned.train_from_iterator((f"{word} " * words[word] for word in sorted(words)), trainer)
+    learned.train_from_iterator(_repeated(words), trainer)
     return BertTokenizerFast(vocab=learned.get_vocab(), model_max_length=max_tokens)
 
 
@@ -45,8 +50,18 @@ def _words(texts: Iterable[str], tokenizer: tokenizers.Tokenizer) -> Counter[str
     words: Counter[str] = Counter()
     for text in texts:
         normal = tokenizer.normalizer.normalize_str(text)
-        words.update(word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal))
+        pieces = tokenizer.pre_tokenizer.pre_tokenize_str(normal)
+        words.update(word for word, _ in pieces if len(word) <= _LONGEST_WORD)
+        if len(words) > MOST_WORDS:
+            words = Counter(dict(words.most_common(MOST_WORDS // 2)))
     return words
+
+
+def _repeated(words: Counter[str]) -> Iterator[str]:
+    """Texts that have each word as often as it was counted."""
+    for word in sorted(words):
+        for done in range(0, words[word], _REPEATED):
+            yield f"{word} " * min(_REPEATED, words[word] - done)
 
 
 def _without_rare_letters(words: Counter[str], vocabulary_size: int) -> Counter[str]:

@@ -1,12 +1,14 @@
 """Towers that somebody has trained by themselves: an EfficientNet, a BERT, a BERT's tokenizer."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import Module
 
@@ -22,7 +24,7 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 from train.errors import SettingsError
-from train.model.dual_encoder import MEAN, STD, new_align
+from train.model.dual_encoder import new_align
 from train.model.tokenizer import load_tokenizer
 from train.settings import Settings
 
@@ -32,6 +34,9 @@ _KINDS = {
     "tokenizer": "a BERT's tokenizer",
 }
 
+# The image tower's first layer: float[channels, 3, h, w], and float[channels].
+_FIRST_KERNEL = "embeddings.convolution.weight"
+_FIRST_MEAN = "embeddings.batchnorm.running_mean"
 _EPSILON = 1e-3  # of BatchNorm, in EfficientNet's own code
 # What a config says of a tower that the shapes of its weights don't tell. EfficientNet's padding is
 # left out: it follows from the size of the images.
@@ -116,7 +121,7 @@ def _states(align: AlignModel, settings: Settings) -> Iterator[tuple[Module, dic
     if name := settings.image_weights:
         tower = align.vision_model
         with _one_line("image_weights", name):
-            state, config = _image_state(name, settings.freeze == "image", tower)
+            state, config = _image_state(name, tower)
         _check_alike("image", settings.image_tower, tower, state, config)
         yield tower, state
     if name := settings.text_weights:
@@ -128,48 +133,62 @@ def _states(align: AlignModel, settings: Settings) -> Iterator[tuple[Module, dic
         yield align.text_model, state
 
 
-def _image_state(
-    name: str, frozen: bool, tower: Module
-) -> tuple[dict[str, Tensor], PretrainedConfig | None]:
-    """By our names, with the config of one of transformers; what lies behind the last block is
-    left out, since ALIGN has none of it.
-
-    Args:
-      frozen: whether its pixels have to be ours, since it can't get used to them.
-    """
+def _image_state(name: str, tower: Module) -> tuple[dict[str, Tensor], PretrainedConfig | None]:
+    """By our names and for our pixels, with the config of one of transformers; what lies behind the
+    last block is left out, since ALIGN has none of it."""
     ours = tower.state_dict()
     folder = Path(name)
     config: dict[str, Any] = {}
     if (folder / "config.json").exists():
         config = json.loads((folder / "config.json").read_text())
     if "model_type" in config or (not folder.is_dir() and "/" in name and "timm" not in name):
+        local = folder.is_dir()
         loaded: Any = EfficientNetModel.from_pretrained(
-            name, local_files_only=folder.is_dir(), dtype="float32"
+            name, local_files_only=local, dtype="float32"
         )
-        if frozen and (not folder.is_dir() or (folder / "preprocessor_config.json").exists()):
-            images = EfficientNetImageProcessor.from_pretrained(
-                name, local_files_only=folder.is_dir()
-            )
-            _check_pixels(name, images.image_mean, images.image_std)
-        return {k: value for k, value in loaded.state_dict().items() if k in ours}, loaded.config
+        state = {k: value for k, value in loaded.state_dict().items() if k in ours}
+        if not local or (folder / "preprocessor_config.json").exists():
+            images = EfficientNetImageProcessor.from_pretrained(name, local_files_only=local)
+            state = for_our_pixels(state, *_black_and_white(images))
+        return state, loaded.config
     import timm  # here, because it takes 5 s to import
 
     place = f"local-dir:{name}" if folder.is_dir() else f"hf-hub:{name}" if "/" in name else name
     # Its modules stand in the same order, under other names.
     model: Any = timm.create_model(place, pretrained=True)
     _check_computes_alike(name, model)
-    if frozen:
-        _check_pixels(name, model.pretrained_cfg["mean"], model.pretrained_cfg["std"])
-    return dict(zip(ours, model.state_dict().values(), strict=False)), None
+    state = dict(zip(ours, model.state_dict().values(), strict=False))
+    mean, std = (torch.tensor(model.pretrained_cfg[of]) for of in ("mean", "std"))
+    return for_our_pixels(state, -mean / std, (1 - mean) / std), None
 
 
-def _check_pixels(name: str, mean: Collection[float], std: Collection[float]) -> None:
-    if (tuple(mean), tuple(std)) != (MEAN, STD):
-        raise SettingsError(
-            f"--image_weights={name} was trained on pixels of mean {list(mean)} and deviation "
-            f"{list(std)}, and gets them in [-1, 1]: leave out --freeze=image, so that it can get "
-            "used to them, or name one that was trained on such"
-        )
+def _black_and_white(processor: EfficientNetImageProcessor) -> tuple[Tensor, Tensor]:
+    """float[3] each: what it makes of them. Its settings alone do not tell: by some it divides by
+    the deviation twice."""
+    sides = (np.full((8, 8, 3), grey, np.uint8) for grey in (0, 255))
+    pixels = (processor(Image.fromarray(side), return_tensors="pt") for side in sides)
+    black, white = (of["pixel_values"].float().mean(dim=(0, 2, 3)) for of in pixels)
+    return black, white
+
+
+def for_our_pixels(state: dict[str, Tensor], black: Tensor, white: Tensor) -> dict[str, Tensor]:
+    """The weights of a tower that gets pixels in [-1, 1], where it had others before.
+
+    What its first layer made of its own pixels it makes of ours, but at the lower and right edge,
+    where zeros stand beside the picture, which are another grey.
+
+    Args:
+      black, white: float[3], what they were before.
+    """
+    scale, shift = (white - black) / 2, (white + black) / 2  # theirs = scale * ours + shift
+    if torch.equal(scale, torch.ones(3)) and torch.equal(shift, torch.zeros(3)):
+        return state
+    kernel, mean = state[_FIRST_KERNEL], state[_FIRST_MEAN]
+    moved = (kernel * shift[:, None, None]).sum(dim=(1, 2, 3))
+    return state | {
+        _FIRST_KERNEL: kernel * scale[:, None, None],
+        _FIRST_MEAN: mean - moved,  # of the normalisation behind it
+    }
 
 
 def _check_computes_alike(name: str, model: Any) -> None:

@@ -6,8 +6,6 @@ from train.errors import Diverged
 from train.settings import Settings
 
 ADVICE = "try a lower --learning_rate or more --warmup_steps, in a new --run"
-# Of steps in a row that could not be taken: one may be a batch's fault, two are the weights'.
-_MOST_IN_A_ROW = 1
 
 
 class GuardedStep:
@@ -53,7 +51,9 @@ class GuardedStep:
         self._optimizer.found_inf = bad  # type: ignore[attr-defined]
         self._optimizer.step()
         for buffer, kept in zip(self._buffers, self._kept, strict=True):
-            buffer.copy_(torch.where(finite, buffer, kept, out=kept))
+            torch.where(finite, buffer, kept, out=kept)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._kept)
         self._skipped += bad
         self._in_a_row = (self._in_a_row + 1) * bad
         if self.norm.device.type == "cpu":
@@ -62,8 +62,8 @@ class GuardedStep:
     @torch.no_grad()
     def keep_statistics(self) -> None:
         """Has to be called where the model's buffers were changed by anything but a step."""
-        for buffer, kept in zip(self._buffers, self._kept, strict=True):
-            kept.copy_(buffer)
+        if self._buffers:
+            torch._foreach_copy_(self._kept, self._buffers)
 
     @property
     def skipped(self) -> int:
@@ -76,14 +76,14 @@ class GuardedStep:
         return bool(self._in_a_row.item() > 0)
 
     def check(self, step: int) -> None:
-        """Raises Diverged, on all processes alike, where too many steps were left out in all, or
-        the last ones; waits for the device."""
-        in_a_row, skipped = int(self._in_a_row.item()), self.skipped
-        most = self._settings.max_skipped_steps
-        if in_a_row <= _MOST_IN_A_ROW and skipped <= most:
+        """Raises Diverged, on all processes alike, where too many steps were left out; waits for
+        the device."""
+        skipped, most = self.skipped, self._settings.max_skipped_steps
+        if skipped <= most:
             return
-        which = f"the last {in_a_row} steps" if in_a_row > _MOST_IN_A_ROW else f"{skipped} steps"
+        in_a_row = int(self._in_a_row.item())
+        last = f", the last {in_a_row} in a row," if in_a_row > 1 else ""
         raise Diverged(
-            f"the loss or the gradient of {which} up to step {step} was no finite number "
-            f"(max_skipped_steps is {most}): {ADVICE}"
+            f"the loss or the gradient of {skipped} steps up to step {step}{last} was no finite "
+            f"number (max_skipped_steps is {most}): {ADVICE}"
         )

@@ -1,5 +1,6 @@
 """LAMB (the paper's) or AdamW, and the learning rate of each step."""
 
+import math
 from typing import Any
 
 import torch
@@ -19,18 +20,24 @@ def make_optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Op
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if settings.optimizer == "lamb":
+    lamb = settings.optimizer == "lamb"
+    betas = settings.beta1, settings.beta2 or (0.999 if lamb else 0.98)
+    if lamb:
         groups[1]["trust_ratio"] = False
-        return Lamb(groups, lr=settings.learning_rate)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+        return Lamb(groups, lr=settings.learning_rate, betas=betas)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)
 
 
 def learning_rate(step: int, settings: Settings) -> float:
-    """Of steps 1, 2, ... `steps`: linear from 0 up to the peak, then linear to 0 (section 5)."""
+    """Of steps 1, 2, ... `steps`: linear from 0 up to the peak, then to 0, linear (section 5) or by
+    half a cosine."""
     warmup = min(settings.warmup_steps, settings.steps)
     if step <= warmup:
         return settings.learning_rate * step / warmup
-    return settings.learning_rate * (settings.steps - step + 1) / (settings.steps - warmup + 1)
+    left = (settings.steps - step + 1) / (settings.steps - warmup + 1)
+    if settings.schedule == "cosine":
+        left = (1 - math.cos(math.pi * left)) / 2
+    return settings.learning_rate * left
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, settings: Settings) -> None:

@@ -10,8 +10,8 @@ from train.runs.checkpoints import Checkpoint, save_checkpoint
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time in a thread. What it meets, as a full disk, is raised by the
-    next call; leaving it waits for the last one."""
+    """Writes one checkpoint at a time in a thread. What it meets, as a full disk, the next call
+    raises; leaving it waits for the last one."""
 
     def __init__(self, folder: Path, keep: int):
         self._folder, self._keep = folder, keep
@@ -39,6 +39,10 @@ class CheckpointWriter:
         if self._thread:
             self._thread.join()
             self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Raises what the last one has met so far; waits for nothing."""
         if self._error:
             error, self._error = self._error, None
             raise error

@@ -207,9 +207,14 @@ def _random_state() -> RandomState:
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss),
         "python": random.getstate(),
     }
-    if torch.cuda.is_available():
+    if _on_a_gpu():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
+
+
+def _on_a_gpu() -> bool:
+    """Whether this process computes on one: one on a CPU takes no memory there by looking."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # it has no types
 
 
 def _set_random_state(state: RandomState) -> None:
@@ -217,5 +222,5 @@ def _set_random_state(state: RandomState) -> None:
     name, keys, place, has_gauss, gauss = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, gauss))
     random.setstate(state["python"])
-    if "cuda" in state and torch.cuda.is_available():
+    if "cuda" in state and _on_a_gpu():
         torch.cuda.set_rng_state(state["cuda"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+CURVE = "curve.png"  # in a run's folder
 _WIDTH, _HEIGHT, _MARGIN = 800, 360, 56  # px
 _LOSS, _RECALL, _INK, _GRID = (31, 119, 180), (214, 96, 20), (60, 60, 60), (225, 225, 225)
 _MOST_POINTS = 2_000  # of a line; of more, some

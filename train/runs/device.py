@@ -9,10 +9,14 @@ import torch
 
 from train.errors import SettingsError
 
-# Where Linux says what a container may use: control groups of version 2, and of version 1.
+# Where Linux says what a container may use, what it uses, and of what, in bytes: control groups of
+# version 2, and of version 1.
 CGROUPS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+    tuple(Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current", "stat")),
+    tuple(
+        Path("/sys/fs/cgroup/memory") / f"memory.{name}"
+        for name in ("limit_in_bytes", "usage_in_bytes", "stat")
+    ),
 )
 
 
@@ -62,19 +66,33 @@ def memory_of(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in CGROUPS:
+    for limit, _, _ in CGROUPS:
         try:
-            limits.append(int(path.read_text()))
+            limits.append(int(limit.read_text()))
         except (OSError, ValueError):  # there is no such file, or it says "max"
             continue
     return min(limits)
 
 
 def free_host_memory() -> int:
-    """Bytes that could be had without swapping, as Linux says; 0 where it doesn't."""
+    """Bytes that could be had without swapping, as Linux says of the machine and of a container;
+    0 where it doesn't."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        (line,) = [line for line in lines if line.startswith("MemAvailable:")]
-        return int(line.split()[1]) << 10
-    except (OSError, ValueError, IndexError):
+        free = _numbers(Path("/proc/meminfo"))["MemAvailable:"] << 10
+    except (OSError, ValueError, KeyError):
         return 0
+    for limit, used, stat in CGROUPS:
+        try:
+            left = int(limit.read_text()) - int(used.read_text())
+            numbers = _numbers(stat)  # files that were read and that nobody asks for any more
+            left += numbers.get("total_inactive_file", numbers.get("inactive_file", 0))
+            free = min(free, max(0, left))
+        except (OSError, ValueError):
+            continue
+    return free
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """The number behind the first word of each line."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1}

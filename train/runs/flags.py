@@ -5,10 +5,11 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from stoppable import run_stoppable
-from train.errors import Diverged, SettingsError, TrainingError
+from train.errors import SettingsError, SharedError, TrainingError
 
 STOPPED = "stopped; the same command goes on from the last checkpoint"
 
@@ -91,7 +92,7 @@ def exit_status(command: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except TrainingError as error:
-        if os.environ.get("RANK", "0") == "0" or not isinstance(error, Diverged):
+        if os.environ.get("RANK", "0") == "0" or not isinstance(error, SharedError):
             print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
@@ -131,6 +132,17 @@ def _refused_by_the_system(error: Exception) -> str | None:
         if isinstance(cause, OSError) and cause.errno:
             return str(cause)
     return str(error) if "(os error " in str(error) else None
+
+
+def local_folder(text: str) -> Path:
+    """What argparse makes of a folder that is written to. A Path of a URL would be one below s3:,
+    without a word."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is a URL, and a folder of this machine is written to: name one, such as "
+            f"{Path(text).name or 'a'}"
+        )
+    return Path(text)
 
 
 def boolean(text: str) -> bool:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from train.data.find_shards import ShardSet
-from train.data.shard_streams import PIPE
-from train.runs.curve import Points, draw_curve, read_points
+from train.data.shard_sources import PIPE
+from train.runs.curve import CURVE, Points, draw_curve, read_points
 from train.settings import Settings
 
-CURVE = "curve.png"
 _MOST_BYTES = 1 << 26  # of a manifest: that of 500,000 shards
 _LONGEST_CELL = 200  # characters
 _Manifest = tuple[str, dict[str, Any]]  # its SHA-256, and what it says
@@ -74,8 +73,8 @@ def _data(sets: list[ShardSet]) -> Iterator[str]:
         weight = f", weight {shard_set.weight:g}" if len(sets) > 1 else ""
         for of_folder, manifest in _by_manifest(shard_set.shards):
             shards = "shard" if len(of_folder) == 1 else "shards"
-            first = _cell(Path(of_folder[0]).name)
-            yield f"\n{len(of_folder):,} {shards}, the first of which is `{first}`{weight}.\n"
+            first = _shard_name(of_folder[0])
+            yield f"\n{len(of_folder):,} {shards}, the first of which is {first}{weight}.\n"
             if manifest is None:
                 yield "No manifest of these pairs is at hand.\n"
                 continue
@@ -85,6 +84,14 @@ def _data(sets: list[ShardSet]) -> Iterator[str]:
                 "more.\n"
             )
             yield from _table(_told(document))
+
+
+def _shard_name(shard: str) -> str:
+    """Without what a command or a URL's query may hold, as a key to a store."""
+    if shard.startswith(PIPE):
+        return "the output of a command"
+    path = shard.partition("?")[0].partition("#")[0] if "://" in shard else shard
+    return f"`{_cell(Path(path).name)}`"
 
 
 def _by_manifest(shards: Iterable[str]) -> Iterator[tuple[list[str], _Manifest | None]]:

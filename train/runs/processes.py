@@ -13,8 +13,10 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from train.errors import SharedError
+
 T = TypeVar("T")
-# gloo gives up on a process after 30 minutes, nccl after 10; learning a vocabulary reads all texts.
+# gloo gives up on a process after 30 minutes, nccl after 10; the first one reads all shards.
 _LONGEST_WAIT = timedelta(days=30)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _waiting: dist.ProcessGroup | None = None
@@ -69,6 +71,22 @@ def wait_for_all() -> None:
     """However long one of them takes; the end of one is the end of all, by torchrun."""
     if grouped():
         dist.barrier(_waiting)
+
+
+@contextmanager
+def failing_together() -> Iterator[None]:
+    """Behind it, all processes have been through it, however long one of them takes.
+
+    Raises:
+      SharedError: it failed on another process, which says why.
+    """
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        if grouped() and ask_any(failed).wait() and not failed:
+            raise SharedError("another process of the run failed, and says why")
 
 
 class Answer:

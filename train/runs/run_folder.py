@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from train.data.find_shards import ShardSet
-from train.data.shard_streams import PIPE, fingerprint
+from train.data.fingerprint import fingerprint
+from train.data.shard_sources import PIPE
 from train.errors import SettingsError
 from train.runs.flags import AnySettings
 
@@ -76,9 +77,9 @@ def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> Non
         before = json.loads(path.read_text())
         differing = _differences(before["settings"], settings, told=False)
         changed = _differences(before["settings"], settings, told=True)
-        more = before["settings"].get("steps", 0) < config["settings"].get("steps", 0)
+        versions = _changes(before["versions"], config["versions"], config["versions"])
         same_data = all(before[name] == config[name] for name in ("sets", "weights"))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"{path} is no run's config ({error!r}): name a new --run") from error
     if differing:
         raise SettingsError(
@@ -89,32 +90,33 @@ def _check_same(run: Path, settings: AnySettings, config: dict[str, Any]) -> Non
             f"{run} is a run on other shards, or with other weights of them, or that started from "
             "another model: name a new --run"
         )
+    if has_ended(run, config["settings"].get("steps", 0)):
+        return  # nothing is trained: it stays what it was made with
+    for what, changes in (("settings", changed), ("versions", versions)):
+        if changes:
+            print(f"{run} goes on with other {what}: {'; '.join(changes)}", file=sys.stderr)
     if changed:
-        print(f"{run} goes on with other settings: {'; '.join(changed)}", file=sys.stderr)
-        if more:
-            shutil.rmtree(run / "model", ignore_errors=True)  # before it is one of so many steps
+        shutil.rmtree(run / "model", ignore_errors=True)  # it is one of fewer steps
+    if changed or versions:
         _write_config(path, config)
 
 
 def has_ended(run: Path, steps: int) -> bool:
-    """Whether its model is there, of so many steps or more."""
+    """Whether its model is there, of so many steps or more; 0 for a run that has no such number."""
     try:
-        before = json.loads((run / "config.json").read_text())["settings"]["steps"]
+        before = json.loads((run / "config.json").read_text())["settings"].get("steps", 0)
         return (run / "model").exists() and bool(before >= steps)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # it is no run, as `open_run` says
 
 
 @contextmanager
-def held(run: Path, yes: bool = True) -> Iterator[None]:
+def held(run: Path) -> Iterator[None]:
     """Within, no other start trains this run. The system lets go of it when the process ends.
 
     Raises:
       SettingsError: one does already.
     """
-    if not yes:
-        yield
-        return
     with open(run / "config.json", "a") as file:
         with suppress(OSError):  # a file system that has no locks
             _lock(file, run)
@@ -177,14 +179,20 @@ def _identities(sets: list[ShardSet]) -> list[dict[str, object]]:
 
 
 def _differences(before: dict[str, object], settings: AnySettings, *, told: bool) -> list[str]:
-    """The settings that differ: those that may although it matters, or those that may not."""
+    """The settings that differ: those that may although it matters, or those that may not. One that
+    an older version did not know had what is its default now."""
     now = dataclasses.asdict(settings)
     known = dataclasses.fields(settings)
+    before = {field.name: field.default for field in known} | before
     free = {field.name for field in known if field.metadata.get("free")}
     may = {field.name for field in known if field.metadata.get("told")}
-    names = [n for n in (now | before) if n not in free and before.get(n) != now.get(n)]
+    names = [name for name in (now | before) if name not in free and (name in may) == told]
+    return _changes(before, now, names)
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], names: Iterable[str]) -> list[str]:
     return [
         f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
         for name in names
-        if (name in may) == told
+        if before.get(name) != now.get(name)
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stoppable import run_stoppable
 from train.errors import SettingsError
-from train.runs.flags import Parser, exit_status
+from train.runs.flags import Parser, exit_status, local_folder
 
 NAME = "python -m train.search"
 _STOPPED = "stopped; an index that was being made goes on by the same command"
@@ -61,7 +61,7 @@ def _add_index(flags: Parser) -> None:
     flags.add_argument(
         "--data", required=True, help="shards, as train's --shards, or a folder of pictures"
     )
-    flags.add_argument("--index", required=True, type=Path, metavar="FOLDER")
+    flags.add_argument("--index", required=True, type=local_folder, metavar="FOLDER")
     flags.add_argument("--batch_size", type=_positive, default=32, help="pictures at once (32)")
     flags.add_argument(
         "--thumbnail_px", type=_positive, default=256, help="longer side of thumbnails (256)"

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from train.data.captions import LONGEST_TEXT
 from train.data.find_shards import find_shards
-from train.data.samples import LONGEST_IMAGE, LONGEST_TEXT, shard_samples
-from train.data.shard_streams import fingerprint
+from train.data.fingerprint import fingerprint
+from train.data.samples import LONGEST_IMAGE, shard_samples
 from train.errors import SettingsError, TrainingError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"})

@@ -17,16 +17,10 @@ from transforms.columns.hashing import UInt64s
 RECORDS = "report"  # the folder of an output that they are in
 KEPT = "kept"  # the outcome of a pair that was dropped for no reason
 LONGEST_TEXT, LONGEST_URL, LONGEST_WORD = 300, 500, 120  # characters that are recorded
-MOST_BYTES = 1 << 24  # of a record; usual ones have 60 KB
-_MOST_AXES, _MOST_EDGES = 8, 256
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: a shard's keys share their top bits
 
 Ints = npt.NDArray[np.int64]
 Outcomes = dict[str, int]
-
-
-class RecordError(ValueError):
-    """A file is no record; the message names it and what is wrong."""
 
 
 class Axis(msgspec.Struct, frozen=True):
@@ -125,7 +119,7 @@ class Record:
     Attributes:
       pairs: how many there are. outcomes: how many of them were `kept`, or dropped for a reason, by
         detail, which may be empty.
-      joint: of those that the rules on its axes judge.
+      joint: of those that the rules on its axes judge. bytes: of all images that were fetched.
       histograms: by name, outcome, and bin.
       tops: by name.
     """
@@ -136,47 +130,11 @@ class Record:
     histograms: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     tops: dict[str, Top] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
+    bytes: int = 0
 
     @property
     def kept(self) -> int:
         return sum(self.outcomes.get(KEPT, {}).values())
-
-
-def encode_record(record: Record) -> bytes:
-    """The bytes of a record's file: one line of JSON."""
-    return msgspec.json.encode(record)
-
-
-def decode_record(encoded: bytes, path: str) -> Record:
-    """The record in a file, which anybody may have written.
-
-    Raises:
-      RecordError: it is none.
-    """
-    if len(encoded) > MOST_BYTES:
-        raise RecordError(f"{path} has {len(encoded):,} bytes, which no record of a shard has")
-    try:
-        record = msgspec.json.decode(encoded, type=Record)
-        _check(record)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not as it was written: {error}") from error
-    return record
-
-
-def _check(record: Record) -> None:
-    joint = record.joint
-    if len(joint.cells) != len(joint.counts) or len(joint.axes) > _MOST_AXES:
-        raise ValueError("its joint histogram has other cells than counts")
-    size = 1
-    for axis in joint.axes:
-        if len(axis.edges) > _MOST_EDGES or axis.edges != sorted(set(axis.edges)):
-            raise ValueError(f"the edges of {axis.name!r} do not ascend")
-        size *= axis.bins
-    if size > 1 << 60 or any(not 0 <= cell < size for cell in joint.cells):
-        raise ValueError("a cell of its joint histogram is on none of its axes")
-    for example in record.examples:
-        if len(example.key) != 16 or not set(example.key) <= set("0123456789abcdef"):
-            raise ValueError(f"{example.key[:20]!r} is no key")
 
 
 def key_hashes(keys: UInt64s) -> UInt64s:

@@ -16,10 +16,11 @@ from transforms.columns.hashing import Bools, UInt64s
 from transforms.columns.opt_outs import OPT_OUTS
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.columns.rejects import rejected_rows, without_contents
+from transforms.columns.thresholds import MARKS
 from transforms.corpus.hash_sets import HashSet
 from transforms.corpus.rare_tokens import has_rare_token
 from transforms.corpus.remembered import Remembered, recalled
-from transforms.corpus.text_record import MARKS, Judged, TextPart, TextRecorder, text_axes
+from transforms.corpus.text_record import Judged, TextPart, TextRecorder, text_axes
 from transforms.pairs.measure_pairs import Pairs, first_of, measure
 
 

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from transforms.columns import reasons as r
 from transforms.columns.batches import numbered
 from transforms.columns.pair_columns import PAGE_URL
-from transforms.columns.records import RECORDS, encode_record
+from transforms.columns.record_files import encode_record
+from transforms.columns.records import RECORDS
 from transforms.columns.rejects import (
     REJECTED,
     key_column,

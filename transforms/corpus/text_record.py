@@ -31,17 +31,15 @@ from transforms.columns.records import (
     nearest_rows,
     top_of,
 )
+from transforms.columns.thresholds import MARKS, RULE_OF
 
 WORDS = range(1, 41)
 SCORES = tuple(round(0.05 * part, 2) for part in range(1, 20))
-# The last axes of `text_axes`.
-MARKS = (r.TEXT_ON_TOO_MANY_IMAGES, r.IMAGE_WITH_TOO_MANY_TEXTS, r.RARE_TOKEN)
 EXAMPLES = 8  # of a kind
 MOST_TEXTS = 32
 # Distinct texts of a split that are counted; of 128 MiB of pairs there are some 30,000 frequent.
 _COUNTED_TEXTS = 1 << 16
 _LONGEST_TABLE = 1 << 12
-_WORDS_OF = {r.TOO_FEW_WORDS: "min_words", r.TOO_MANY_WORDS: "max_words"}
 
 
 def text_axes(min_words: int, max_words: int, min_language_score: float) -> list[Axis]:
@@ -205,12 +203,13 @@ def _examples(batch: Judged) -> dict[str, list[tuple[float, Example]]]:
         rows = np.flatnonzero(places == place)
         chosen = least_rows(hashes, rows, EXAMPLES).tolist()
         lists[outcome] = [(0.0, _example(batch, row)) for row in chosen]
-        rule, ranks = _WORDS_OF.get(outcome, ""), words
-        if outcome == r.TOO_FEW_WORDS:
-            ranks = -words
-        elif outcome == r.WRONG_LANGUAGE and batch.scores is not None:
-            rule, ranks = "min_language_score", -batch.scores
-        if rule:
+        ranks = {
+            r.TOO_FEW_WORDS: -words,
+            r.TOO_MANY_WORDS: words,
+            r.WRONG_LANGUAGE: None if batch.scores is None else -batch.scores,
+        }.get(outcome)
+        if ranks is not None:
+            rule = RULE_OF[outcome]
             near = nearest_rows(ranks, hashes, rows, EXAMPLES).tolist()
             lists[f"near:{rule}"] = [(float(ranks[row]), _example(batch, row)) for row in near]
     return lists

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from contextlib import suppress
-from pathlib import Path
-from typing import Protocol
+from threading import Lock
+from typing import ClassVar, Protocol
+
+from transforms.workers.usable_machine import usable_memory
 
 MOST_HELD = 1 << 29  # bytes, at most; less where the machine has less than four times that
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def memory_for_bodies() -> int:
     """Bytes that answers may take: a quarter of what this process may have, MOST_HELD at most."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):  # none, or "max"
-        memory = min(memory, int(_CGROUP.read_text()))
-    return min(MOST_HELD, memory // 4)
+    return min(MOST_HELD, usable_memory() // 4)
 
 
 class Receiver(Protocol):
@@ -25,6 +22,36 @@ class Receiver(Protocol):
 
     def resume(self) -> None:
         """Lets its answer go on."""
+
+
+class TakenBytes:
+    """The bytes of answers that one caller has taken of the fetcher and not looked at yet. Those of
+    all callers count as the fetcher's own. For all threads.
+
+    Attributes:
+      of_all: bytes of all callers of this process.
+    """
+
+    of_all: ClassVar[int] = 0
+    _lock: ClassVar[Lock] = Lock()
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def __enter__(self) -> TakenBytes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.add(-self._size)
+
+    def add(self, size: int) -> None:
+        """Counts bytes that were taken; negative: that were looked at."""
+        with TakenBytes._lock:
+            self._size += size
+            TakenBytes.of_all += size
+
+
+os.register_at_fork(after_in_child=lambda: setattr(TakenBytes, "of_all", 0))  # the parent's
 
 
 class BodyMemory:
@@ -35,7 +62,9 @@ class BodyMemory:
 
     Attributes:
       held: bytes of transfers under way, and of what is done and not yet looked at.
-      was_short: whether anything was held back since it was last set to False.
+      unseen: the latter alone, which the user sets.
+      was_short: whether anything was held back since it was last set to False, though most was of
+        transfers under way.
     """
 
     def __init__(self, most: int) -> None:
@@ -54,10 +83,15 @@ class BodyMemory:
         """Whether further transfers may begin."""
         return self.held < self._most // 2
 
+    @property
+    def is_mostly_unseen(self) -> bool:
+        """Whether it is rather callers that are to be waited for."""
+        return self.unseen > self._under_way
+
     def admits(self, receiver: Receiver, size: int) -> bool:
         """Counts bytes that have come; or says that the transfer must wait, and be resumed."""
         if self.held + size > self._most and self._first is not receiver:
-            self.was_short = True
+            self.was_short |= not self.is_mostly_unseen
             if self._first is not None:
                 self._held_back.append(receiver)
                 return False

@@ -123,7 +123,7 @@ class ConnectionLimit:
             self._rising, self.limited_by = False, "CPU"
             self._fall(max(0.9 * self.now, self._needed(seen)), held_s=0.0)
         elif not seen.wanted:
-            self.limited_by = "hosts"
+            self._rising, self.limited_by = False, "hosts"
         elif self.now >= self.ceiling:
             self.limited_by = self._above
         elif not self._held_s:

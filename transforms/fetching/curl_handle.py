@@ -7,6 +7,7 @@ import math
 import socket
 import ssl
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import certifi
@@ -48,6 +49,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LONGEST_FIELD = 1_000  # characters of a header's field that are kept
 # An answer slower than this stands still.
 _IDLE_BYTES_PER_S = 100
+_KEPT_BY_CURL_S = 60
 
 
 class Ended(NamedTuple):
@@ -90,6 +92,7 @@ class Slot:
         self.size = 0
         self.begun = 0.0
         self._named = ""  # the name that curl was last told of
+        self._is_named = False  # whether this transfer's was told
         self._met_forbidden_address = False
         self._opted_out: tuple[str, ...] | None = None  # before anybody has looked
         self._limit = settings.max_image_bytes
@@ -113,8 +116,13 @@ class Slot:
             self.curl.setopt(pycurl.MAXFILESIZE_LARGE, announced)
         self.begun = time.monotonic()
         self.curl.setopt(pycurl.URL, job.url)
+        if bool(name) != self._is_named:
+            # Each transfer looks through all names that curl knows, for those that are too old.
+            # None is where we tell them; addresses, and what a proxy finds, are kept by curl.
+            self._is_named = bool(name)
+            self.curl.setopt(pycurl.DNS_CACHE_TIMEOUT, -1 if name else _KEPT_BY_CURL_S)
         if name:
-            # Each transfer looks through all names that curl knows: those of ended ones must go.
+            # What curl is told it keeps: the names of ended transfers must go.
             told = name.split(":", 2)
             former, self._named = self._named, f"-{told[0][1:]}:{told[1]}"
             self.curl.setopt(pycurl.RESOLVE, [former, name] if former else [name])
@@ -138,7 +146,10 @@ class Slot:
 
     def resume(self) -> None:
         """Goes on with an answer that had to wait for memory."""
-        self.curl.pause(pycurl.PAUSE_CONT)
+        # The bytes that waited come within the call. Where `write` refuses them it fails, and so
+        # does the transfer, which ends as any other.
+        with suppress(pycurl.error):
+            self.curl.pause(pycurl.PAUSE_CONT)
 
     def drop(self) -> None:
         """Lets go of the answer."""
@@ -224,7 +235,8 @@ class Slot:
         begins = [at for at, line in enumerate(self._headers) if line[:5] == b"HTTP/"]
         lines = self._headers[begins[-1] + 1 :] if begins else self._headers
         kinds = (b"content-type", b"etag", b"last-modified")
-        values = (next(field_values(lines, kind), b"") for kind in kinds)
+        told = b"".join(lines).lower()
+        values = (next(field_values(lines, kind), b"") if kind in told else b"" for kind in kinds)
         shown = (value[:_LONGEST_FIELD].decode("latin-1") or None for value in values)
         return Answer(self.job.url, status, time.time(), *shown)
 
@@ -244,6 +256,7 @@ def _curl_options(settings: FetchSettings) -> dict[int, Any]:
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
         pycurl.CONNECTTIMEOUT_MS: max(1, round(1000 * settings.connect_timeout_s)),
         pycurl.NOSIGNAL: 1,
+        pycurl.DNS_CACHE_TIMEOUT: _KEPT_BY_CURL_S,
         pycurl.LOW_SPEED_LIMIT: _IDLE_BYTES_PER_S,
         pycurl.LOW_SPEED_TIME: max(1, round(settings.idle_timeout_s)),
         pycurl.MAXFILESIZE_LARGE: settings.max_image_bytes,

@@ -10,7 +10,7 @@ import idna
 
 # A URL of these characters alone goes out as it is; nearly all do, and this check takes 1 µs.
 _PLAIN_URL = re.compile(
-    r"https?://[a-z0-9._-]{1,253}(?::[1-5]?[0-9]{1,4})?/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*"
+    r"https?://[a-z0-9._-]{1,253}/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*"
     r"(?:\?[A-Za-z0-9._~%!$&()*+,;=:@/?-]*)?"
 )
 _ANY_URL = re.compile(r"(https?):[/\\]{2,}([^/\\?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.I | re.S)
@@ -19,6 +19,7 @@ _ASCII_HOST = re.compile(r"[a-z0-9._-]{1,253}")
 # Segments that name no folder, but this one and the one above. curl takes them off, so they must be
 # off before robots.txt is asked.
 _DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:[/?]|$)", re.I)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _LONGEST_HOST = 1024  # characters before they are mapped, some of which may come to nothing
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _C0_AND_SPACE = "".join(map(chr, range(0x21)))
@@ -40,7 +41,7 @@ def request_url(url: str) -> str | None:
     """The URL in the form that goes on the wire, as the WHATWG's URL rules have it, or None.
 
     Spaces and other letters are percent-encoded as UTF-8, the host is in IDNA's ASCII form (UTS 46,
-    as browsers map it), user name, password and fragment are gone.
+    as browsers map it), user name, password, fragment and the scheme's own port are gone.
 
     Returns:
       An absolute http or https URL in ASCII; None where `url` is no such URL.
@@ -55,14 +56,16 @@ def request_url(url: str) -> str | None:
     host_and_port = _HOST_AND_PORT.fullmatch(authority.rpartition("@")[2])
     if not host_and_port:
         return None
-    host, port = _ascii_host(host_and_port[1]), host_and_port[2] or ""
-    if host is None or int(port[:6] or 1) not in range(1, 65536):
+    scheme = scheme.lower()
+    host, own_port = _ascii_host(host_and_port[1]), _DEFAULT_PORTS[scheme]
+    port = int(host_and_port[2].lstrip("0")[:6] or 0) if host_and_port[2] else own_port
+    if host is None or port not in range(1, 65536):
         return None
     path = quote(path.replace("\\", "/") or "/", safe=_SAFE_IN_PATH)
     if _DOTS.search(path):
         path = can_ada.parse(f"http://a{path}").pathname
     query = quote(query or "", safe=_SAFE_IN_QUERY)
-    return f"{scheme.lower()}://{host}{':' if port else ''}{port}{path}{query}"
+    return f"{scheme}://{host}{'' if port == own_port else f':{port}'}{path}{query}"
 
 
 def _ascii_host(host: str) -> str | None:

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from threading import Lock, Thread
 
-from transforms.fetching.body_memory import BodyMemory, memory_for_bodies
+from transforms.fetching.body_memory import BodyMemory, TakenBytes, memory_for_bodies
 from transforms.fetching.connection_limit import ConnectionLimit, Interval
 from transforms.fetching.curl_handle import Ended
 from transforms.fetching.curl_multi import Transfers
@@ -19,6 +19,7 @@ from transforms.fetching.host_queue import Job
 from transforms.fetching.open_files import socket_limit
 from transforms.fetching.orders import MOST_UNSEEN, Fetched, Order
 from transforms.fetching.routes import Routes
+from transforms.workers.usable_machine import usable_cores
 
 LOG = logging.getLogger("alignset")
 # URLs that wait for a busy host, so that the others behind them are reached: 300 bytes each.
@@ -47,6 +48,7 @@ class Fetcher:
         self._waiting = min(_WAITING, 256 * settings.connections)
         self.limit = ConnectionLimit(settings.connections, sockets)
         self._interval = Interval()
+        self._cores = usable_cores()
         self._reviewed, self._cpu_s, self._waited_s = time.monotonic(), time.process_time(), 0.0
         self._answered: OrderedDict[str, None] = OrderedDict()  # hosts that did, the latest last
         self._lock = Lock()
@@ -107,7 +109,8 @@ class Fetcher:
     def turn(self) -> None:
         """Begins what may begin, waits until something has happened, and hands results over."""
         self._look_at_orders()
-        self._memory.unseen = sum(order.unseen_bytes for order in self._orders)
+        unseen = sum(order.unseen_bytes for order in self._orders)
+        self._memory.unseen = unseen + TakenBytes.of_all
         full = self._begin()
         for order in self._orders:
             order.hand_over()
@@ -149,13 +152,15 @@ class Fetcher:
                 break
             if (taken := order.take()) is not None:
                 self._routes.take(order, *taken)
+        is_short = not self._memory.has_room
+        behind |= is_short and self._memory.is_mostly_unseen
         interval.behind |= behind
         interval.most = max(interval.most, transfers.under_way - transfers.stalled)
         interval.wanted |= not self._has_place and bool(
             len(queue) or any(not order.exhausted for order in self._orders)
         )
-        interval.short_of_memory |= not self._memory.has_room and not behind
-        return behind or not self._memory.has_room
+        interval.short_of_memory |= is_short and not behind
+        return behind or is_short
 
     @property
     def _has_place(self) -> bool:
@@ -203,7 +208,7 @@ class Fetcher:
     def _review(self) -> None:
         now, cpu_s, interval = time.monotonic(), time.process_time(), self._interval
         interval.seconds = now - self._reviewed
-        interval.cpu_share = (cpu_s - self._cpu_s) / interval.seconds / len(os.sched_getaffinity(0))
+        interval.cpu_share = (cpu_s - self._cpu_s) / interval.seconds / self._cores
         waited_s = self._transfers.waited_s
         interval.behind |= waited_s - self._waited_s < 0.05 * interval.seconds
         interval.short_of_memory |= self._memory.was_short

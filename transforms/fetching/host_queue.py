@@ -43,9 +43,17 @@ class Job:
     order: Order | None = None
 
     @property
-    def host(self) -> str:
-        """The host, with its port where the URL has one."""
+    def authority(self) -> str:
+        """The host as the URL has it, and its port where that is not the scheme's own."""
         return self.url.split("/", 3)[2]
+
+    @property
+    def host(self) -> str:
+        """The same without the last dot of an absolute name, which makes no other host of it."""
+        host = self.url.split("/", 3)[2]
+        if host[-1] == "." or ".:" in host:
+            host = host.replace(".:", ":").removesuffix(".")
+        return host
 
     @property
     def origin(self) -> str:

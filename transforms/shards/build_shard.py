@@ -21,8 +21,7 @@ from transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPT
 from transforms.columns.rejects import REJECTED, key_column, rejected_rows, without_contents
 from transforms.decontamination.evaluation_index import EvaluationIndex
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
-from transforms.images.examine import Image, turn_of
-from transforms.images.resize import Encoded, Encoder, EncodingError, ResizeSettings
+from transforms.images.resize import Encoded, ResizeSettings
 from transforms.safety.model_files import UnsafeModel
 from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.measure_images import (
@@ -38,7 +37,13 @@ from transforms.shards.shard_examples import write_record
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.shards.shard_record import ShardPairs
 from transforms.shards.shard_stats import ShardStats, shard_stats
-from transforms.shards.shared_images import SharedImages, encoded_once, shared_images
+from transforms.shards.shared_images import (
+    DonePairs,
+    SafeEncoder,
+    SharedImages,
+    encoded_once,
+    shared_images,
+)
 from transforms.shards.stated_wishes import (
     StatedWishes,
     joined_opt_outs,
@@ -46,8 +51,6 @@ from transforms.shards.stated_wishes import (
     write_answers,
 )
 from transforms.storage.parquet_files import parquet_file
-from transforms.workers.threads import in_threads
-from transforms.workers.unexpected import tell_once
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 ANSWERS_FILE = "answers.parquet"
@@ -72,26 +75,6 @@ class ShardSettings:
     blocklists: Blocklists = NO_LISTS
     forget_blocked: bool = False
     thumbnails: int = 0
-
-
-class _SafeEncoder:
-    """Encodes images for the shard. Whatever one makes an encoder raise costs that one alone."""
-
-    def __init__(self, settings: ResizeSettings) -> None:
-        self._encode = Encoder(settings)
-        # Bytes that stay as they are need no second core.
-        self.map = map if settings.resize_mode == "original" else in_threads
-
-    def __call__(self, item: tuple[Image, bytes]) -> Encoded | None:
-        image, body = item
-        try:
-            with turn_of(image.width * image.height):
-                return self._encode(body, image)
-        except EncodingError:
-            return None
-        except Exception as error:
-            tell_once("encoding an image", error)
-            return None
 
 
 def build_shard(
@@ -121,52 +104,60 @@ def build_shard(
     urls, texts = (pairs[name].combine_chunks() for name in ("url", "caption"))
     blocked = settings.blocklists.of_pairs(urls, texts, keys)
     images = shared_images(pairs, blocked.is_null().to_numpy(zero_copy_only=False))
-    asked = len(images.rows)
-    bodies = _bodies(pairs.take(pa.array(images.rows)), settings, nearly_taken)
-    of_pairs = _Scaled(count, len(pairs), asked)
-    size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
-    search = EvaluationSearch(evaluation, asked, **size_rule)
-    wishes = StatedWishes(settings.fetch, asked)
-    with ImageScores(settings.unsafe_model, spool, **size_rule) as scores:
-        measured = measure_images(
-            bodies, spool, of_pairs, scores, search, wishes, settings.blocklists
-        )
-        unsafe_scores = scores.finish(measured.columns, lambda waiting: of_pairs(asked - waiting))
-    judged = judge_images(measured, rules, search, spool, unsafe_scores)
-    judged.measures.update(wishes.columns())
+    asked = pairs.take(pa.array(images.rows))
+    told = DonePairs(count, len(pairs), len(asked))
+    measured, judged = _look_at(asked, settings, evaluation, spool, told, nearly_taken)
     verdicts = _of_pairs(images, blocked, measured, judged)
     shown = pairs.set_column(0, "key", key_column(keys))
-    encoder = _SafeEncoder(settings.resize)
+    encoder = SafeEncoder(settings.resize)
     with (folder / TAR).open("wb") as sink:
         tar = TarWriter(sink)
         rows, unwritable = _add_samples(tar, shown, images, measured, verdicts, spool, encoder)
         sha256 = tar.finish()
-    reasons, details = verdicts.reasons.to_pylist(), verdicts.details.to_pylist()
-    for row in unwritable:
-        reasons[row], details[row] = r.UNDECODABLE, "unwritable"
+    _write_sidecar(rows, folder)
+    reasons, details = _ends(verdicts, unwritable)
     of_rows = _spread(images, measured)
     sizes = {side: pa.array(of_rows.columns[side], pa.int32()) for side in ("width", "height")}
     _write_rejects(pairs, reasons, details, verdicts.measures | sizes, settings, folder)
     ends = ShardPairs(keys, urls, texts, reasons, details, of_rows, verdicts.measures)
     write_record(ends, rules, spool, settings.thumbnails, folder / RECORD, folder / THUMBNAILS)
     spool.close()
-    table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
-    pq.write_table(table, folder / SIDECAR, compression="zstd")
-    write_answers([row["answer"] for row in rows if row["answer"]], folder / ANSWERS_FILE)
     stats = shard_stats(
         number, reasons, details, size=measured.bytes_fetched, sha256=sha256 if rows else None
     )
     return dataclasses.replace(stats, opted_out=reported_opt_outs(rows) or UNSET)
 
 
-class _Scaled:
-    """Tells how many pairs are done, by how many of their images are."""
+def _ends(
+    verdicts: _Verdicts, unwritable: Iterable[int]
+) -> tuple[list[str | None], list[str | None]]:
+    """Reasons and details of all pairs; some turned out not to be writable."""
+    reasons, details = verdicts.reasons.to_pylist(), verdicts.details.to_pylist()
+    for row in unwritable:
+        reasons[row], details[row] = r.UNDECODABLE, "unwritable"
+    return reasons, details
 
-    def __init__(self, count: Callable[[int], None], pairs: int, images: int) -> None:
-        self._count, self._pairs, self._images = count, pairs, max(1, images)
 
-    def __call__(self, done: int) -> None:
-        self._count(done * self._pairs // self._images)
+def _look_at(
+    pairs: pa.Table,
+    settings: ShardSettings,
+    evaluation: EvaluationIndex | None,
+    spool: Spool,
+    count: Callable[[int], None],
+    nearly_taken: Event,
+) -> tuple[Measured, Judged]:
+    """Fetches, measures, scores, compares and judges the image of each of some pairs."""
+    asked, rules = len(pairs), settings.rules
+    size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
+    search = EvaluationSearch(evaluation, asked, **size_rule)
+    wishes = StatedWishes(settings.fetch, asked)
+    bodies = _bodies(pairs, settings, nearly_taken)
+    with ImageScores(settings.unsafe_model, spool, **size_rule) as scores:
+        measured = measure_images(bodies, spool, count, scores, search, wishes, settings.blocklists)
+        unsafe_scores = scores.finish(measured.columns, lambda waiting: count(asked - waiting))
+    judged = judge_images(measured, rules, search, spool, unsafe_scores)
+    judged.measures.update(wishes.columns())
+    return measured, judged
 
 
 class _Verdicts(NamedTuple):
@@ -227,7 +218,7 @@ def _add_samples(
     measured: Measured,
     verdicts: _Verdicts,
     spool: Spool,
-    encoder: _SafeEncoder,
+    encoder: SafeEncoder,
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """Adds the kept images to a tar in the order of their keys.
 
@@ -270,6 +261,13 @@ def _add_samples(
         tar.add_sample(sample, encoded.body, encoded.extension)
         rows.append(sample)
     return rows, unwritable
+
+
+def _write_sidecar(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Writes the sidecar of some samples, and the answers by which they came."""
+    table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
+    pq.write_table(table, folder / SIDECAR, compression="zstd")
+    write_answers([row["answer"] for row in rows if row["answer"]], folder / ANSWERS_FILE)
 
 
 def _add_statements(sample: dict[str, Any]) -> None:

@@ -9,7 +9,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from transforms.columns.records import MOST_BYTES, RECORDS, Top, decode_record, encode_record
+from transforms.columns.record_files import MOST_BYTES, decode_record, encode_record
+from transforms.columns.records import RECORDS, Top
 from transforms.columns.rejects import REJECTED
 from transforms.storage.files import exists, open_to_read, write_atomically
 from transforms.storage.matching import match

@@ -18,6 +18,7 @@ from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.columns import reasons as r
 from transforms.columns.opt_outs import OPT_OUTS
 from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
+from transforms.fetching.body_memory import TakenBytes
 from transforms.fetching.fetch import Fetched
 from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.image_size import size_reasons
@@ -112,6 +113,7 @@ class _Looks:
         self._spool, self._scores, self._search = spool, scores, search
         self._pool = ThreadPoolExecutor(THREADS)
         self._room = Semaphore(2 * THREADS)
+        self._taken = TakenBytes()
         self._errors: list[BaseException] = []
 
     def __enter__(self) -> _Looks:
@@ -119,12 +121,16 @@ class _Looks:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._taken.__exit__()
 
     def take(self, group: list[Fetched]) -> None:
         """Has them looked at; waits where the threads are far behind."""
+        size = sum(len(fetched.body or b"") for fetched in group)
+        # Not before: an unfinished group must not keep the fetcher from what would finish it.
+        self._taken.add(size)
         self._room.acquire()
         self._raise()
-        self._pool.submit(self._look_at, group)
+        self._pool.submit(self._look_at, group, size)
 
     def finish(self) -> None:
         self._pool.shutdown()
@@ -135,9 +141,10 @@ class _Looks:
         if self._errors:
             raise self._errors[0]
 
-    def _look_at(self, group: list[Fetched]) -> None:
+    def _look_at(self, group: list[Fetched], size: int) -> None:
         with _TURNS:
             self._look_in_turn(group)
+        self._taken.add(-size)
 
     def _look_in_turn(self, group: list[Fetched]) -> None:
         try:

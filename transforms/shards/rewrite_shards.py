@@ -28,7 +28,6 @@ from transforms.shards.stated_wishes import reported_opt_outs
 from transforms.storage.documents import read_document
 from transforms.storage.files import (
     exists,
-    is_local,
     open_to_read,
     publish,
     remove,
@@ -45,13 +44,14 @@ class Rewriting:
     """What is taken out of a set, and how.
 
     Attributes:
-      scratch: a folder of this machine for what is written aside, on the disk of a local set.
+      scratch: a folder for what is written aside, on the disk of a local set; None for the
+        system's own.
       forget: whether rows of what is taken out hold neither URL nor text any more.
     """
 
     out: str
     taken: Taken
-    scratch: str
+    scratch: str | None
     forget: bool
 
     @property
@@ -66,7 +66,8 @@ class Rewriting:
         """
         places = self.places
         old = read_document(places.stats(shard), ShardStats)
-        Path(self.scratch).mkdir(parents=True, exist_ok=True)
+        if self.scratch:
+            Path(self.scratch).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="shard-", dir=self.scratch) as name:
             folder = Path(name)
             rejected = self._rejected_aside(places, shard, folder)
@@ -189,14 +190,14 @@ class Rewriting:
 
     def dropped_file(self, path: str) -> None:
         """Marks the rows of a file of `rejected/`."""
-        with parquet_file(path, REJECTED, self._aside(path)) as file:
+        with parquet_file(path, REJECTED, self.scratch) as file:
             for batch in rejected_batches(path):
                 file.write(self.marked(batch))
 
     def texts(self, pairs: str, rejected: str) -> None:
         """Takes pairs out of a file of `pairs/`, and adds them to one of `rejected/`."""
         before = _keys_of_taken(rejected_batches(rejected))
-        with parquet_file(rejected, REJECTED, self._aside(rejected)) as file:
+        with parquet_file(rejected, REJECTED, self.scratch) as file:
             for batch in rejected_batches(rejected):
                 file.write(self.marked(batch))
             for batch in batches_of(pairs):
@@ -204,12 +205,9 @@ class Rewriting:
                     file.write(rows)
         with open_to_read(pairs) as source:
             schema = pq.read_schema(source)
-        with parquet_file(pairs, schema, self._aside(pairs)) as file:
+        with parquet_file(pairs, schema, self.scratch) as file:
             for batch in batches_of(pairs):
                 file.write(batch.filter(self.taken.details_of(keys_of(batch["key"])).is_null()))
-
-    def _aside(self, path: str) -> str | None:
-        return self.scratch if is_local(path) else None
 
 
 def as_rejected(rows: pa.Table) -> pa.Table:

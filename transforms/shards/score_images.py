@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from threading import Lock, Semaphore
 from typing import Any
@@ -16,11 +16,12 @@ from transforms.safety.classifier import open_classifier
 from transforms.safety.model_files import UnsafeModel
 from transforms.safety.unsafe_score import unsafe_scores
 from transforms.shards.shard_files import Spool
-from transforms.workers.threads import THREADS
+from transforms.workers.threads import THREADS, check_stopped
 
 # Scores of files that a process has met, over its shards: a file of many URLs is scored once.
 KNOWN: dict[tuple[UnsafeModel, str], float | None] = {}
 _MOST_KNOWN = 1 << 17  # 40 MB
+_LOOK_S = 0.5  # between two looks whether the work is to end
 _TURNS = Semaphore(THREADS)  # of all shards under way, whose threads would hold as many batches
 
 
@@ -40,6 +41,7 @@ class ImageScores:
     def __init__(self, model: UnsafeModel | None, spool: Spool, **size_rule: Any) -> None:
         self._model, self._spool, self._size_rule = model, spool, size_rule
         self._pool = ThreadPoolExecutor(THREADS)
+        self._futures: list[Future[None]] = []
         self._lock = Lock()
         self._rows: dict[str, list[int]] = {}  # by SHA-256
         self._batch: list[tuple[str, Any, tuple[int, int]]] = []
@@ -98,7 +100,7 @@ class ImageScores:
 
     def _send(self) -> None:
         batch, self._batch = self._batch, []
-        self._pool.submit(self._score, batch)
+        self._futures.append(self._pool.submit(self._score, batch))
 
     def _score(self, batch: list[tuple[str, Any, tuple[int, int]]]) -> None:
         assert self._model is not None
@@ -137,12 +139,16 @@ class ImageScores:
 
         Returns:
           float64[n]; null where there is no score.
+
+        Raises:
+          InterruptedError: the work of this thread was stopped.
         """
         self._count = count
         with self._lock:
             if self._batch:
                 self._send()
-        self._pool.shutdown()
+        while wait(self._futures, timeout=_LOOK_S).not_done:
+            check_stopped()
         if self._errors:
             raise self._errors[0]
         found: list[float | None] = [None] * len(columns["reason"])

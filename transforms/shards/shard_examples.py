@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from transforms.columns import reasons as r
+from transforms.columns.record_files import encode_record
 from transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
@@ -19,23 +20,16 @@ from transforms.columns.records import (
     Example,
     Ints,
     cut,
-    encode_record,
     key_hashes,
     least_rows,
     nearest_rows,
 )
 from transforms.columns.rejects import key_column
+from transforms.columns.thresholds import JUDGED, OF_IMAGES
 from transforms.images.thumbnail import thumbnail
 from transforms.shards.measure_images import ImageRules
 from transforms.shards.shard_files import Spool
-from transforms.shards.shard_record import (
-    JUDGED,
-    OF_IMAGES,
-    Floats,
-    ShardPairs,
-    shard_record,
-    word_counts,
-)
+from transforms.shards.shard_record import Floats, ShardPairs, shard_record, word_counts
 from transforms.workers.unexpected import tell_once
 
 SIDE_PX, QUALITY = 96, 75
@@ -115,7 +109,7 @@ def _ranks(pairs: ShardPairs, rules: ImageRules, words: Ints) -> Iterator[tuple[
         ),
     }
     for rule, ranks in measures.items():
-        yield rule, OF_IMAGES[rule][1], ranks
+        yield rule, OF_IMAGES[rule].reason, ranks
     yield "min_words", "", words.astype(np.float64)
     yield "max_words", "", -words.astype(np.float64)
 

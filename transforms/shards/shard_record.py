@@ -26,6 +26,7 @@ from transforms.columns.records import (
     nested,
     top_of,
 )
+from transforms.columns.thresholds import AXES, IMAGES, JUDGED
 from transforms.pairs.texts import measure_texts
 from transforms.shards.measure_images import ImageRules, Measured
 
@@ -41,14 +42,6 @@ SCORES = (0.01, 0.02, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95)
 DISTANCES = (0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0)
 MOST_HOSTS, MOST_TEXTS = 64, 32
 MOST_WORDS = 99  # texts of more words are in one bin with those of so many
-# The rules, by their names, with the axis and the reason of each.
-OF_IMAGES = {
-    "min_image_side": ("side", r.TOO_SMALL),
-    "max_image_aspect": ("aspect", r.TOO_ELONGATED),
-    "max_unsafe_score": ("unsafe", r.UNSAFE),
-    "min_evaluation_distance": ("distance", r.EVALUATION_OVERLAP),
-}
-JUDGED = (None, *(reason for _, reason in OF_IMAGES.values()))
 
 
 @dataclass(frozen=True)
@@ -88,12 +81,13 @@ class ShardPairs:
 def image_axes(rules: ImageRules) -> list[Axis]:
     """The axes of a shard's joint histogram; each has the run's own threshold among its edges."""
     least = rules.min_evaluation_distance
-    return [
-        Axis("side", _edges(SIDES, rules.min_side)),
-        Axis("aspect", _edges(ASPECTS, rules.max_aspect)),
-        Axis("unsafe", _edges(SCORES, rules.max_unsafe_score)),
-        Axis("distance", _edges([round(part * least, 9) for part in DISTANCES], least)),
-    ]
+    edges = (
+        _edges(SIDES, rules.min_side),
+        _edges(ASPECTS, rules.max_aspect),
+        _edges(SCORES, rules.max_unsafe_score),
+        _edges([round(part * least, 9) for part in DISTANCES], least),
+    )
+    return [Axis(name, of_axis) for name, of_axis in zip(AXES[IMAGES], edges, strict=True)]
 
 
 def _edges(fixed: Sequence[float], own: float) -> list[float]:
@@ -156,6 +150,7 @@ def shard_record(pairs: ShardPairs, rules: ImageRules, words: Ints) -> Record:
             "hosts": top_of(_by_host(pairs.urls, outcomes, details), MOST_HOSTS),
             "texts": top_of(_kept_texts(pairs.captions, outcomes), MOST_TEXTS),
         },
+        bytes=pairs.measured.bytes_fetched,
     )
 
 

@@ -10,17 +10,21 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Event
+from threading import Event, Lock
+from weakref import WeakSet
 
 from transforms.shards.shard_stats import ShardStats
 from transforms.workers.claims import ClaimLostError
-from transforms.workers.threads import Results
+from transforms.workers.threads import Results, leave_stopped
 
-# So many always, and more while these have few pairs: a shard of 1,000 is taken in a second, and
-# its last answer may come half a minute later.
+# Of a process so many always, and more while these have few pairs: a shard of 1,000 is taken in a
+# second, and its last answer may come half a minute later.
 FEW_SHARDS, MOST_SHARDS, MOST_PAIRS = 4, 24, 40_000
 _LOOK_S = 0.02
-GONE_S = 3.0  # until a process that is told to end has ended
+
+
+_ALL: WeakSet[ShardsUnderWay] = WeakSet()  # of this process
+_LOCK = Lock()
 
 
 @dataclass(eq=False)
@@ -37,7 +41,8 @@ class Beginning:
 
 
 class ShardsUnderWay:
-    """The shards that a worker is at, each on a thread of its own.
+    """The shards that a bundle is at, each on a thread of its own. How many there may be is
+    reckoned over all bundles of the process; each may have one.
 
     Args:
       write: writes a shard; on any thread.
@@ -49,6 +54,8 @@ class ShardsUnderWay:
         self._running: dict[int, tuple[Beginning, Results[ShardStats | None]]] = {}
         self.lost: list[int] = []  # which another worker has begun since
         self._stopped = False
+        with _LOCK:
+            _ALL.add(self)
 
     def begin(self, shard: int) -> None:
         """Begins a shard."""
@@ -67,12 +74,19 @@ class ShardsUnderWay:
     @property
     def has_room(self) -> bool:
         """Whether another shard may begin."""
-        running = [beginning for beginning, results in self._running.values() if not results.done]
-        if not running:
+        own = self._not_done()
+        if not own:
             return True
+        with _LOCK:
+            bundles = list(_ALL)
+        running = [beginning for bundle in bundles for beginning in bundle._not_done()]
         pairs = sum(beginning.pairs for beginning in running)
         few = len(running) < (MOST_SHARDS if pairs < MOST_PAIRS else FEW_SHARDS)
-        return few and running[-1].nearly_taken.is_set()
+        return few and own[-1].nearly_taken.is_set()
+
+    def _not_done(self) -> list[Beginning]:
+        running = list(self._running.values())  # another bundle's thread may look
+        return [beginning for beginning, results in running if not results.done]
 
     def ended(self) -> Iterator[ShardStats]:
         """Those that are written since this was asked last.
@@ -84,10 +98,7 @@ class ShardsUnderWay:
         for shard, (_, results) in list(self._running.items()):
             done = results.done
             if self._stopped:  # looked at after `done`: of what was stopped no result may come
-                # The process is told to end, and so is its command: within this time both are gone,
-                # and nobody hears of an error that is none.
-                time.sleep(GONE_S)
-                raise InterruptedError("the shards under way were stopped")
+                leave_stopped()
             if not done:
                 continue
             del self._running[shard]

@@ -11,11 +11,34 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from transforms.columns.hashing import Bools
-from transforms.images.resize import Encoded
+from transforms.images.examine import Image, turn_of
+from transforms.images.resize import Encoded, Encoder, EncodingError, ResizeSettings
 from transforms.pairs.urls import url_hashes
 from transforms.shards.shard_files import Spool
+from transforms.workers.threads import in_threads
+from transforms.workers.unexpected import tell_once
 
 Rows = npt.NDArray[np.int64]
+
+
+class SafeEncoder:
+    """Encodes images for a shard. Whatever one makes an encoder raise costs that one alone."""
+
+    def __init__(self, settings: ResizeSettings) -> None:
+        self._encode = Encoder(settings)
+        # Bytes that stay as they are need no second core.
+        self.map = map if settings.resize_mode == "original" else in_threads
+
+    def __call__(self, item: tuple[Image, bytes]) -> Encoded | None:
+        image, body = item
+        try:
+            with turn_of(image.width * image.height):
+                return self._encode(body, image)
+        except EncodingError:
+            return None
+        except Exception as error:
+            tell_once("encoding an image", error)
+            return None
 
 
 class SharedImages(NamedTuple):
@@ -32,6 +55,16 @@ class SharedImages(NamedTuple):
     def spread(self, column: pa.Array) -> pa.Array:
         """A column of images as one of pairs; null where no image was asked for."""
         return column.take(pa.array(self.of_pairs, mask=self.of_pairs < 0))
+
+
+class DonePairs:
+    """Tells how many pairs are done, by how many of their images are."""
+
+    def __init__(self, count: Callable[[int], None], pairs: int, images: int) -> None:
+        self._count, self._pairs, self._images = count, pairs, max(1, images)
+
+    def __call__(self, done: int) -> None:
+        self._count(done * self._pairs // self._images)
 
 
 def shared_images(pairs: pa.Table, wanted: Bools) -> SharedImages:

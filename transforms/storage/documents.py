@@ -45,3 +45,11 @@ def read_document(path: str, kind: type[Document]) -> Document:
 def find_document(path: str, kind: type[Document]) -> Document | None:
     """The same, or None where there is no such file."""
     return read_document(path, kind) if exists(path) else None
+
+
+def readable_document(path: str, kind: type[Document]) -> Document | None:
+    """The same, or None where what is there is no such document."""
+    try:
+        return find_document(path, kind)
+    except DocumentError:
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
@@ -11,12 +12,21 @@ from apache_beam.io.filesystems import FileSystems
 from transforms.storage.files import is_local
 
 
+def _size(path: str) -> int | None:
+    """Bytes of a file; None where there is none, or none any more: a run may go on here."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 def match(pattern: str) -> list[tuple[str, int]]:
     """The files under a folder, or that a glob or a path names: (path, bytes), sorted."""
     if is_local(pattern):
         folder = Path(pattern).is_dir()
         names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
-        files = [(name, os.path.getsize(name)) for name in names if Path(name).is_file()]
+        files = [(name, size) for name in names if (size := _size(name)) is not None]
     else:
         folder = pattern.endswith("/") or not FileSystems.match([pattern])[0].metadata_list
         spec = f"{pattern.rstrip('/')}/**" if folder else pattern

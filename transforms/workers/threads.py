@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from itertools import islice
-from queue import Full, Queue
-from threading import Event, local
-from typing import Any, Generic, TypeVar
+from queue import Empty, Full, Queue
+from threading import Event, current_thread, local
+from typing import Any, Generic, NoReturn, TypeVar
 from weakref import WeakSet
 
 import apache_beam as beam
@@ -21,6 +21,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 _END = object()
 _ALL: WeakSet[Results[Any]] = WeakSet()
+_LOOK_S = 0.2  # between two looks whether what is waited for was stopped
 _HERE = local()  # `stopped`: the event of the results that this thread makes, if any
 
 THREADS = max(2, min(4, os.cpu_count() or 2))  # beyond, threads wait for the interpreter's lock
@@ -58,6 +59,21 @@ def check_stopped() -> None:
     stopped = getattr(_HERE, "stopped", None)
     if stopped and stopped.is_set():
         raise InterruptedError("this work was stopped")
+
+
+def leave_stopped() -> NoReturn:
+    """Called on a thread that waits for work which another thread has stopped.
+
+    Beam has the threads of its bundles stopped where their process ends, or their pipeline has
+    failed. They are daemons, for which nobody waits, and it would print what they raise: an error
+    that is none. So on such a thread this waits without end.
+
+    Raises:
+      InterruptedError: on any other thread.
+    """
+    if current_thread().daemon:
+        Event().wait()
+    raise InterruptedError("the work that is waited for was stopped")
 
 
 class ThreadedDoFn(beam.DoFn):
@@ -129,11 +145,18 @@ class Results(Generic[Out]):
 
     def __iter__(self) -> Iterator[Out]:
         try:
-            while (value := self._queue.get()) is not _END:
+            while (value := self._next()) is not _END:
                 yield value
             self._future.result()  # raises what the function raised
         finally:
             self.stop()
+
+    def _next(self) -> Any:
+        while True:
+            with suppress(Empty):
+                return self._queue.get(timeout=_LOOK_S)
+            if self._stopped.is_set():  # and so no more comes
+                leave_stopped()
 
     @property
     def done(self) -> bool:

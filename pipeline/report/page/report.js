@@ -33,28 +33,29 @@ function whyOf(pair) {
   return pair.detail ? `${pair.reason}: ${pair.detail}` : pair.reason;
 }
 
-/** The measured value that a list is about, in a few words. */
+const sideOf = (pair) => Math.min(pair.width, pair.height);
+const aspectOf = (pair) => Math.max(pair.width, pair.height) / Math.max(1, sideOf(pair));
+
+/** What is measured of a pair, by axis; undefined where it was not. */
+const VALUES = {
+  side: (pair) => pair.width && sideOf(pair),
+  aspect: (pair) => pair.width && aspectOf(pair),
+  words: (pair) => pair.words,
+  bytes: (pair) => pair.bytes,
+  unsafe: (pair) => pair.unsafe,
+  distance: (pair) => pair.distance,
+  language: (pair) => pair.score,
+};
+const UNITS = { side: " px", words: " words" };
+
+/** The value that a rule judges, in a few words. */
 function measureOf(pair, rule) {
-  const values = {
-    min_image_side: pair.width && `${Math.min(pair.width, pair.height)} px`,
-    max_image_aspect: pair.width && aspectOf(pair).toFixed(2),
-    max_unsafe_score: pair.unsafe,
-    min_evaluation_distance: pair.distance,
-    min_words: pair.words !== undefined && `${pair.words} words`,
-    max_words: pair.words !== undefined && `${pair.words} words`,
-    min_language_score: pair.score,
-  };
-  return values[rule] === undefined || values[rule] === false ? "" : String(values[rule]);
+  const axis = rule && data.thresholds[rule].axis;
+  const value = axis && VALUES[axis](pair);
+  return value === undefined ? "" : `${Number(value.toFixed(axis === "aspect" ? 2 : 4))}${UNITS[axis] || ""}`;
 }
 
-const aspectOf = (pair) =>
-  Math.max(pair.width, pair.height) / Math.max(1, Math.min(pair.width, pair.height));
-
-const RULE_OF = {
-  too_small: "min_image_side", too_elongated: "max_image_aspect", unsafe: "max_unsafe_score",
-  evaluation_overlap: "min_evaluation_distance", too_few_words: "min_words",
-  too_many_words: "max_words", wrong_language: "min_language_score",
-};
+const RULE_OF = Object.fromEntries(Object.values(data.thresholds).map(({ rule, reason }) => [reason, rule]));
 
 function pictureOf(pair) {
   const image = document.createElement("img");
@@ -86,7 +87,7 @@ function rowsOf(pair) {
   return [
     ["text", pair.text], ["dropped for", whyOf(pair)], ["URL", pair.url], ["key", pair.key],
     ["words", pair.words], ["size", pair.width && `${pair.width}×${pair.height} px`],
-    ["shorter side", pair.width && `${Math.min(pair.width, pair.height)} px`],
+    ["shorter side", pair.width && `${sideOf(pair)} px`],
     ["aspect", pair.width && aspectOf(pair).toFixed(3)], ["file", bytes],
     ["language score", pair.score], ["unsafe score", pair.unsafe],
     ["evaluation image", pair.near], ["distance to it", pair.distance], ["recorded in", pair.shard],
@@ -106,9 +107,18 @@ function waysTo(pair) {
     return [["DuckDB", `select * from ${quoted(path)} where key = '${pair.key}';`]];
   }
   const stem = `${OUT}/${folder}/${shard}`;
+  const tar = JSON.stringify(`${stem}.tar`);
+  const opened = OUT.includes("://") ? `fsspec.open(${tar}).open()` : `open(${tar}, "rb")`;
+  const python = [
+    `import io, tarfile${OUT.includes("://") ? ", fsspec" : ""}; from PIL import Image`,
+    `tar = tarfile.open(fileobj=${opened})`,
+    `parts = {m.name.rpartition(".")[2]: tar.extractfile(m).read() for m in tar if m.name.startswith("${pair.key}.")}`,
+    `print(parts.pop("txt").decode(), parts.pop("json").decode())`,
+    `Image.open(io.BytesIO(parts.popitem()[1])).show()`,
+  ];
   return [
     ["DuckDB", `select * from ${quoted(`${stem}.parquet`)} where key = '${pair.key}';`],
-    ["Python", `import tarfile; print(tarfile.open(${JSON.stringify(`${stem}.tar`)}).extractfile("${pair.key}.txt").read().decode())`],
+    ["Python", python.join("; ")],
   ];
 }
 
@@ -153,7 +163,56 @@ function openPair(pair) {
   }
   const left = make("div", "", pair.picture ? pictureOf(pair) : "");
   dialog.replaceChildren(make("header", "", title, close), make("div", "one", left, right));
-  dialog.showModal();
+  opened = pair;
+  if (!dialog.open) dialog.showModal();
+  remember();
+}
+
+// ---- What is chosen stands in the address, so that a link opens it ------------------------
+
+const FIELDS = ["near-rule", "why", "words", "host", "axis", "from", "to", "order"];
+let opened = null; // the pair in the dialog
+let section = "";
+const planes = [];
+const idOf = (pair) => `${pair.key} ${pair.reason || ""} ${pair.shard || ""}`;
+const allSliders = () => planes.flatMap((plane) => plane.sliders);
+
+function remember(of) {
+  section = of || section;
+  const said = new URLSearchParams();
+  for (const id of FIELDS) {
+    const field = byId(id);
+    if (field && field.value && !(id === "near-rule" && !field.selectedIndex)) said.set(id, field.value);
+  }
+  for (const { input, rule, edges, own } of allSliders()) {
+    if (Number(input.value) !== own) said.set(rule, edges[input.value]);
+  }
+  if (opened) said.set("pair", idOf(opened));
+  try {
+    history.replaceState(null, "", `#${section}${said.size ? `?${said}` : ""}`);
+  } catch { /* a page without an address of its own */ }
+}
+
+function recall() {
+  const at = location.hash.indexOf("?");
+  if (at < 0) return;
+  const said = new URLSearchParams(location.hash.slice(at + 1));
+  section = location.hash.slice(1, at);
+  for (const id of FIELDS) {
+    const field = byId(id);
+    if (field) field.value = said.get(id) || (id === "near-rule" ? field.options[0].value : "");
+    if (field && field.selectedIndex === -1) field.selectedIndex = 0;
+  }
+  for (const { input, rule, edges, own } of allSliders()) {
+    const place = said.has(rule) ? edges.indexOf(Number(said.get(rule))) : own;
+    input.value = place < 0 ? own : place;
+  }
+  planes.forEach(update);
+  if (byId("near-rule")) showNear();
+  filter();
+  if (byId(section)) byId(section).scrollIntoView({ behavior: "instant" });
+  const pair = said.has("pair") && data.examples.find((example) => idOf(example) === said.get("pair"));
+  if (pair) openPair(pair);
 }
 
 // ---- Lists of pairs -----------------------------------------------------------------------
@@ -182,6 +241,8 @@ function showNear() {
     fill(grids[side], null, pairs, chosen.value);
     if (!pairs.length) grids[side].append(make("p", "about", "None was recorded on this side."));
   });
+  const [kept, dropped] = [chosen.dataset.kept, chosen.dataset.dropped].map((name) => listed(name).length);
+  byId("near-told").textContent = `${kept} kept and ${dropped} dropped, the nearest first, of those that shards chose.`;
 }
 
 const reasonsOf = () =>
@@ -199,19 +260,34 @@ function filter() {
   const why = byId("why").value;
   const words = byId("words").value.toLowerCase();
   const host = byId("host").value.toLowerCase();
+  const [from, to] = ["from", "to"].map((id) => byId(id).value);
+  const value = VALUES[byId("axis").value];
+  const within = (pair) => value(pair) !== undefined &&
+    (from === "" || value(pair) >= Number(from)) && (to === "" || value(pair) <= Number(to));
   const pairs = (why ? listed(why) : data.examples).filter((pair) =>
     (!words || `${pair.text}\n${pair.url}\n${pair.key}`.toLowerCase().includes(words)) &&
-    (!host || (pair.host || "").includes(host)));
+    (!host || (pair.host || "").includes(host)) && (!value || within(pair)));
+  const order = byId("order").value;
+  if (value && order) pairs.sort((one, other) => (order === "up" ? 1 : -1) * (value(one) - value(other)));
   byId("matched").textContent = `${number(pairs.length)} of ${number(data.examples.length)} examples`;
   fill(byId("matches"), byId("matches-more"), pairs);
 }
 
-function showReason(name) {
-  byId("why").value = name;
-  byId("words").value = byId("host").value = "";
+/** Shows some of the examples: those with these values of the fields, and no others. */
+function showThose(values) {
+  for (const id of FIELDS.slice(1)) byId(id).value = values[id] || "";
   filter();
+  remember("examples");
   byId("examples").scrollIntoView();
   byId("why").focus({ preventScroll: true });
+}
+
+function showBar(event) {
+  const bar = event.target.closest("[data-from]");
+  if (!bar) return;
+  const { from, to } = bar.dataset;
+  const axis = bar.closest("svg").dataset.measure;
+  showThose({ axis, from, to: Number(to) < 1e12 ? to : "" });
 }
 
 // ---- Other thresholds ---------------------------------------------------------------------
@@ -239,19 +315,20 @@ function planeOf(element) {
     rule: input.dataset.rule,
     axis: plane.place[input.dataset.axis],
     edges: input.dataset.edges.split(" ").map(Number),
+    first: Number(input.dataset.first),
     own: Number(input.getAttribute("value")),
   }));
   return plane;
 }
 
-/** Whether a bin passes a rule whose threshold is the edge at this place. */
-function passes(plane, slider, bin, place) {
+/** Whether a bin passes a rule whose threshold is at this place of its slider. */
+function passes(plane, slider, bin, at) {
+  const place = at + slider.first;
   const last = plane.joint.axes[slider.axis].edges.length;
-  if (slider.rule === "min_words") return bin > place;
-  if (slider.rule === "max_words") return bin <= place;
-  if (slider.rule === "min_language_score") return bin > place && bin <= last;
-  if (bin > last) return true; // an image that was not scored, or has nothing near it
-  return data.imageRules[slider.rule][1] ? bin > place : bin <= place;
+  const { plane: of, beyond } = data.thresholds[slider.rule];
+  // An image that was not scored, or has nothing near it, passes; a text in no known language does not.
+  if (bin > last) return of === "images";
+  return beyond ? bin > place : bin <= place;
 }
 
 /** Counts the pairs that pass at these places of the sliders; `unsure` were not judged further. */
@@ -276,16 +353,13 @@ const passesCorpus = (plane, bins) =>
   bins[plane.place.text_on_too_many_images] === 0 &&
   bins[plane.place.image_with_too_many_texts] === 0 && bins[plane.place.rare_token] !== 1;
 
-const REASON_OF = Object.fromEntries(Object.entries(RULE_OF).map(([reason, rule]) => [rule, reason]));
-const isMinimum = (rule) => rule.startsWith("min_");
-
 function commandOf(moved) {
   const names = moved.map(({ rule }) => rule);
   const inShell = /^[\w@%+=:,.\/-]+$/.test(OUT) ? OUT : `'${OUT.replace(/'/g, `'"'"'`)}'`;
-  const words = data.command.split(" ").map((word) => word.replace(/=OUT$/, () => `=${inShell}`));
+  const words = data.command.map((word) => word.replace(/^(--input|--vocabulary)=OUT$/, (_, flag) => `${flag}=${inShell}`));
   const kept = words.filter((word) => !names.some((name) => word.startsWith(`--${name}=`)));
-  const loosened = moved.filter(({ rule, input, own }) => isMinimum(rule) === input.value < own);
-  const again = loosened.map(({ rule }) => REASON_OF[rule]);
+  const loosened = moved.filter(({ rule, input, own }) => data.thresholds[rule].beyond === input.value < own);
+  const again = loosened.map(({ rule }) => data.thresholds[rule].reason);
   const flags = moved.map(({ rule, edges, input }) => `--${rule}=${edges[input.value]}`);
   if (again.length) flags.unshift(`--also_rejected=${again.join(",")}`);
   return { line: [...kept, ...flags].join(" "), loosened: again.length > 0 };
@@ -304,15 +378,21 @@ function update(plane) {
   const change = now.kept - before.kept;
   const moved = plane.sliders.filter(({ input, own: place }) => Number(input.value) !== place);
   const [big, soft] = plane.element.querySelectorAll(".outcome p");
-  const what = plane.isTexts ? "pairs would go on to be fetched" : "pairs would be kept";
-  const most = now.unsure ? "up to " : "";
-  big.textContent = moved.length ? `${most}${number(now.kept)} ${what}` : `${number(now.kept)} ${plane.isTexts ? "pairs went on to be fetched" : "pairs are kept"}`;
+  const goesOn = plane.isTexts && !data.textOnly; // to the rules of images
+  const most = now.unsure && moved.length ? "up to " : "";
+  const what = goesOn ? ["pass all rules of texts", "would pass all rules of texts"] : ["are kept", "would be kept"];
+  big.textContent = `${most}${number(now.kept)} pairs ${what[moved.length ? 1 : 0]}`;
   soft.textContent = moved.length ? toldOf(plane, change, before.kept, now.unsure) : "These are the run's own thresholds.";
+  const valueOf = (name) => plane.sliders.filter(({ rule }) => rule === name).map((s) => s.edges[s.input.value])[0];
+  const crossed = valueOf("min_words") > valueOf("max_words");
+  if (crossed) soft.textContent = "No text has so many words and so few: no run takes these thresholds.";
   const { line, loosened } = commandOf(moved);
   const pre = plane.element.querySelector("pre");
   pre.textContent = moved.length ? line : "";
-  pre.hidden = plane.element.querySelector(".outcome .row").hidden = !moved.length;
-  if (moved.length) soft.textContent += loosened ? " What comes back is fetched again; what is stored is read from the shards." : " Nothing is fetched: the images are read from the shards.";
+  for (const part of plane.element.querySelectorAll(".outcome pre, .outcome .row, [data-note]")) part.hidden = !moved.length;
+  pre.hidden = pre.hidden || crossed;
+  if (!moved.length || crossed || data.textOnly) return;
+  soft.textContent += loosened ? " What comes back is fetched again; what is stored is read from the shards." : " Nothing is fetched: the images are read from the shards.";
 }
 
 function toldOf(plane, change, before, unsure) {
@@ -324,16 +404,18 @@ function toldOf(plane, change, before, unsure) {
       ? ` Rare tokens were not looked for in ${number(unsure)} of them.`
       : ` ${number(unsure)} of them were not scored or compared yet, so some may still go.`;
   } else told += " The count is exact.";
-  if (plane.isTexts) told += " The rules of images come after.";
+  if (plane.isTexts && !data.textOnly) told += " The rules of images come after.";
   return told;
 }
 
 function startPlane(element) {
   const plane = planeOf(element);
-  plane.sliders.forEach(({ input }) => input.addEventListener("input", () => update(plane)));
+  planes.push(plane);
+  const moved = () => { update(plane); remember("thresholds"); };
+  plane.sliders.forEach(({ input }) => input.addEventListener("input", moved));
   element.querySelector("[data-reset]").addEventListener("click", () => {
     plane.sliders.forEach((slider) => { slider.input.value = slider.own; });
-    update(plane);
+    moved();
   });
   const button = element.querySelector("[data-copy]");
   button.addEventListener("click", () => copy(element.querySelector("pre").textContent, button));
@@ -343,20 +425,23 @@ function startPlane(element) {
 // ---- Begin --------------------------------------------------------------------------------
 
 for (const button of document.querySelectorAll("[data-list]")) {
-  button.addEventListener("click", () => showReason(button.dataset.list));
+  button.addEventListener("click", () => showThose({ why: button.dataset.list }));
 }
-for (const element of document.querySelectorAll("[data-plane]")) {
-  if (data[element.dataset.plane].cells) startPlane(element);
-  else element.hidden = true;
-}
+for (const chart of document.querySelectorAll("svg[data-measure]")) chart.addEventListener("click", showBar);
+for (const element of document.querySelectorAll("[data-plane]")) startPlane(element);
 if (byId("near-rule")) {
-  byId("near-rule").addEventListener("change", showNear);
+  byId("near-rule").addEventListener("change", () => { showNear(); remember("thresholds"); });
   showNear();
 }
 fill(byId("grid"), byId("grid-more"), listed("kept").slice(0, 96));
 fillReasons();
-for (const id of ["why", "words", "host"]) byId(id).addEventListener("input", filter);
+for (const id of FIELDS.slice(1)) {
+  byId(id).addEventListener("input", () => { filter(); remember("examples"); });
+}
 byId("pair").addEventListener("click", (event) => {
   if (event.target === byId("pair")) byId("pair").close();
 });
+byId("pair").addEventListener("close", () => { opened = null; remember(); });
+addEventListener("hashchange", recall);
 filter();
+recall();

@@ -1,20 +1,41 @@
 """The page in a real browser, from `file:`: every control, no request, no console error, axe."""
 
+import contextlib
+import io
+import re
+import shlex
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import duckdb
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image as PillowImage
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from pipeline.options import Command, parse
+from pipeline.report.comparison import write_comparison
 from pipeline.report.facts import Facts, find_facts
 from pipeline.report.histograms import image_verdicts
 from pipeline.report.page import render_page
-from tests.support.made_records import put_made_set
-from transforms.columns.records import decode_record, encode_record
+from pipeline.report.page_data import LONGEST_TEXT
+from pipeline.rules import Rules
+from pipeline.runs.documents import NamedList
+from tests.support.golden_run import Golden
+from tests.support.made_records import RULES, put_made_set, put_run
+from tests.support.small_sets import put_shard, put_table
+from transforms.columns.record_files import decode_record, encode_record
+from transforms.columns.rejects import REJECTED
+from transforms.corpus.hash_sets import HashFile
+from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.safety.model_files import ModelInput, UnsafeModel
+from transforms.shards.shard_files import SHARD_SCHEMA
 
 CHROMIUM = "/usr/bin/chromium"
 PROBE = "document.documentElement.dataset.hacked = 'yes'"
@@ -27,7 +48,30 @@ HOSTILE = (
     "\u202egnp.exe\u202c mirrored \u2067and isolated",
     "zalgo " + "h\u0301\u0302\u0303\u0304\u0305" * 50,
     "a\x00b\x1b[31mred\u2028line",
+    "1 MB of <b> & \u202e" + "x" * (1 << 20),
 )
+OWN_MODEL = ModelInput(
+    input="in",
+    layout="NHWC",
+    size=8,
+    channels="RGB",
+    mean=(0, 0, 0),
+    scale=(1, 1, 1),
+    output="out",
+    unsafe_classes=(1,),
+)
+# What a run may have been told besides its rules.
+TOLD: dict[str, Any] = {
+    "job": {"text_only": False, "holdout": 0.05, "input_format": "csv", "url_column": "a b"},
+    "rules": asdict(Rules(min_evaluation_distance=RULES.min_evaluation_distance)),
+    "resize": {"resize_mode": "keep_ratio", "image_size": 300},
+    "fetch": {"user_agent": 'a "b" $HOME', "max_redirects": 2},
+    "evaluation": [EvaluationFile("coco", "/home/me/val/1.jpg")],
+    "given_vocabulary": HashFile("/home/me/old/vocabulary.u64", 8, "ab"),
+    "overlap": {"measure": "phash"},
+    "unsafe_model": UnsafeModel("/home/me/own.onnx", "ab", OWN_MODEL),
+    "blocklists": [NamedList("takedowns.txt", "ab", {"host": 1})],
+}
 
 
 class Shown(NamedTuple):
@@ -51,7 +95,8 @@ def browser() -> Iterator[Browser]:
 def made_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A set of three shards, some of whose texts, hosts, reasons and keys mean harm."""
     folder = tmp_path_factory.mktemp("set") / "a <b>set & more"
-    put_made_set(folder, 3, np.random.default_rng(5), pairs=400)
+    put_made_set(folder, 3, np.random.default_rng(5), pairs=400, compared=True)
+    put_run(folder, **TOLD)
     path = folder / "report/images-00000.json"
     record = decode_record(path.read_bytes(), "")
     for place, text in enumerate(HOSTILE):
@@ -60,7 +105,7 @@ def made_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record.examples[place] = changed
     outcomes = record.outcomes | {f"<b>{PROBE}</b>": {HOSTILE[1]: 3}}
     record.tops["texts"] = msgspec.structs.replace(
-        record.tops["hosts"], counts={text: {"kept": 9} for text in HOSTILE}
+        record.tops["hosts"], counts={text: {"kept": 9} for text in HOSTILE[:-1]}
     )
     object.__setattr__(record, "outcomes", outcomes)
     path.write_bytes(encode_record(record))
@@ -69,7 +114,7 @@ def made_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shown(browser: Browser, made_set: Path) -> Iterator[Shown]:
+def page_of_set(browser: Browser, made_set: Path) -> Iterator[Shown]:
     facts = find_facts(str(made_set))
     path = made_set / "report.html"
     path.write_text(render_page(facts))
@@ -82,8 +127,16 @@ def shown(browser: Browser, made_set: Path) -> Iterator[Shown]:
     page.on("request", lambda request: asked.append(request.url))
     page.goto(path.as_uri())
     page.wait_for_selector("#matches .card")
+    page.set_default_timeout(5000)
     yield Shown(page, facts, said, asked)
     page.close()
+
+
+@pytest.fixture
+def shown(page_of_set: Shown) -> Shown:
+    """The page as it was opened: nothing is chosen."""
+    page_of_set.page.evaluate("byId('pair').close(), location.hash = 'set?', recall()")
+    return page_of_set
 
 
 def cards(page: Page, grid: str) -> int:
@@ -137,9 +190,23 @@ def test_examples_are_filtered_by_text_key_and_host(shown: Shown):
 
 def test_more_examples_on_demand(shown: Shown):
     page = shown.page
-    if total(page) > 24:
-        page.locator("#matches-more").click()
-        assert cards(page, "#matches") == min(48, total(page))
+    assert total(page) > 48
+    page.locator("#matches-more").click()
+    assert cards(page, "#matches") == 48
+
+
+def test_a_text_of_a_megabyte_is_cut(shown: Shown, made_set: Path):
+    assert len((made_set / "report/images-00000.json").read_bytes()) > 1 << 20
+    page = shown.page
+    page.locator("#words").fill("1 MB of")
+    assert cards(page, "#matches") == 1
+    page.locator("#matches .card").click()
+    text = page.locator("#pair dd").first.inner_text()
+    assert text.startswith("1 MB of <b> & ")
+    assert len(text) <= LONGEST_TEXT + len(r"\u202e")
+    page.locator("#pair").get_by_role("button", name="Close").click()
+    page.locator("#words").fill("")
+    assert page.evaluate("document.documentElement.outerHTML.length") < 3 << 20
 
 
 def test_a_pair_opens_with_its_values_and_the_ways_to_it(shown: Shown):
@@ -151,6 +218,7 @@ def test_a_pair_opens_with_its_values_and_the_ways_to_it(shown: Shown):
     key = page.evaluate("data.examples[data.lists.kept[0]].key")
     assert f"key = '{key}'" in told
     assert "tarfile.open(" in told
+    assert "Image.open(" in told
     assert "shards/0000" in told
     dialog.get_by_role("button", name="Copy the key").click()
     dialog.get_by_role("button", name="Copied").wait_for()
@@ -162,9 +230,10 @@ def test_examples_on_either_side_of_a_threshold(shown: Shown):
     page = shown.page
     page.locator("#near-rule").select_option("min_image_side")
     sides = page.locator("#near .cards")
-    for number, near in ((0, [s > 200 for s in side_px(page, 0)]), (1, [])):
-        assert sides.nth(number).locator(".card").count() > 0
-        assert all(near)
+    counts = [sides.nth(number).locator(".card").count() for number in (0, 1)]
+    assert min(counts) > 0
+    said = f"{counts[0]} kept and {counts[1]} dropped, the nearest first"
+    assert said in page.locator("#near-told").inner_text()
     kept = side_px(page, 0)
     assert kept == sorted(kept)
     dropped = side_px(page, 1)
@@ -212,7 +281,8 @@ def test_a_slider_of_texts(shown: Shown):
     page = shown.page
     slide(page, "min_words", 5)
     told = page.locator("[data-plane=texts] .outcome").inner_text()
-    assert "pairs would go on to be fetched" in told
+    assert "pairs would pass all rules of texts" in told
+    assert "The rules of images come after." in told
     assert "The count is exact" in told
     slide(page, "min_words", 2)
     told = page.locator("[data-plane=texts] .outcome").inner_text()
@@ -269,10 +339,16 @@ def test_at_any_width_nothing_is_cut_and_axe_is_content(
     page.goto((made_set / "report.html").as_uri())
     page.wait_for_selector("#matches .card")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    violations = Axe().run(page).response["violations"] if width != 820 else []
-    told = [(v["id"], v["nodes"][0]["html"][:200]) for v in violations]
-    assert told == []
+    assert violations(page) == []
+    page.locator("#grid .card").first.click()
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.close()
+
+
+def violations(page: Page) -> list[tuple[str, str]]:
+    found = Axe().run(page).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"][:200]) for v in found]
 
 
 def test_it_can_be_printed(shown: Shown):
@@ -280,3 +356,277 @@ def test_it_can_be_printed(shown: Shown):
     assert not shown.page.locator("nav").is_visible()
     assert shown.page.locator("#funnel table").is_visible()
     shown.page.emulate_media(media="screen")
+
+
+# ---- The command that is shown ------------------------------------------------------------
+
+
+def test_the_command_of_each_slider_is_one_that_the_command_takes(shown: Shown):
+    page = shown.page
+    rules = page.locator("input[data-rule]").evaluate_all("all => all.map(e => e.dataset.rule)")
+    assert rules == [
+        *("min_image_side", "max_image_aspect", "max_unsafe_score", "min_evaluation_distance"),
+        *("min_words", "max_words", "min_language_score"),
+    ]
+    for rule in rules:
+        edges = page.locator(f"#rule-{rule}").get_attribute("data-edges").split()  # type: ignore[union-attr]
+        own = asdict(Rules(min_evaluation_distance=RULES.min_evaluation_distance))[rule]
+        for edge in {edges[0], edges[-1]} - {f"{own:g}", str(float(own))}:
+            slide(page, rule, float(edge))
+            command = parsed(page, rule)
+            assert getattr(command.rules, rule) == pytest.approx(float(edge))
+            assert command.job.output == "NEW"
+        page.locator(f"[data-plane]:has(#rule-{rule}) [data-reset]").click()
+
+
+def test_no_command_is_shown_for_thresholds_that_no_run_takes(shown: Shown):
+    page = shown.page
+    slide(page, "min_words", 15)
+    slide(page, "max_words", 10)
+    outcome = page.locator("[data-plane=texts] .outcome")
+    assert "0 pairs would pass" in outcome.inner_text()
+    assert "no run takes these thresholds" in outcome.inner_text()
+    assert not outcome.locator("pre").is_visible()
+    slide(page, "min_words", 5)
+    assert parsed(page, "min_words").rules.max_words == 10
+
+
+@pytest.mark.parametrize(("low", "high"), [(5, 20), (3, 8), (7, 12), (3, 3)])
+def test_sliders_of_words_count_what_the_record_does(shown: Shown, low: int, high: int):
+    page = shown.page
+    slide(page, "min_words", low)
+    slide(page, "max_words", high)
+    joint = shown.facts.records.texts.whole.joint
+    bins = dict(zip((axis.name for axis in joint.axes), joint.bins(), strict=True))
+    edges = {axis.name: axis.edges for axis in joint.axes}
+    words = np.array([0.0, *edges["words"]])[bins["words"]]
+    passed = (words >= low) & (words <= high) & (bins["language"] == len(edges["language"]))
+    for mark in ("text_on_too_many_images", "image_with_too_many_texts"):
+        passed &= bins[mark] == 0
+    expected = int(np.array(joint.counts)[passed & (bins["rare_token"] != 1)].sum())
+    told = page.locator("[data-plane=texts] .big").inner_text()
+    assert f"{expected:,} pairs" in told
+
+
+def parsed(page: Page, rule: str) -> Command:
+    """The command that is shown, as the command reads it."""
+    text = page.locator(f"[data-plane]:has(#rule-{rule}) pre").inner_text()
+    program, name, *flags = shlex.split(text)
+    assert (program, name) == ("alignset", "curate")
+    return parse(flags)
+
+
+def test_the_command_has_all_that_the_run_was_told_and_no_path(shown: Shown, made_set: Path):
+    page = shown.page
+    slide(page, "min_evaluation_distance", 1.5)
+    command = parsed(page, "min_evaluation_distance")
+    assert command.job.input == str(made_set)
+    assert (command.job.input_format, command.job.url_column) == ("auto", "")
+    assert command.job.holdout == 0.05
+    assert command.job.eval_images == "coco=val"
+    assert command.job.vocabulary == "vocabulary.u64"
+    assert command.job.blocklist == "takedowns.txt"
+    assert command.job.unsafe_model == "own.onnx"
+    assert command.overlap.overlap_measure == "phash"
+    assert command.fetch.user_agent == 'a "b" $HOME'
+    assert command.resize.resize_mode == "keep_ratio"
+    outcome = page.locator("[data-plane=images] .outcome").inner_text()
+    assert "Give the paths of your own files in --vocabulary and --blocklist" in outcome
+    assert "The images were resized" in outcome
+    assert "/home/me" not in page.content()
+    page.locator("[data-plane=images] [data-reset]").click()
+    assert "Give the paths" not in page.locator("[data-plane=images] .outcome").inner_text()
+
+
+def test_the_command_of_a_real_set(browser: Browser, golden: Golden):
+    page = browser.new_page()
+    page.set_content(render_page(find_facts(str(golden.output)), str(golden.output)))
+    slide(page, "min_image_side", 208)
+    command = parsed(page, "min_image_side")
+    assert command.job.vocabulary == command.job.input == str(golden.output)
+    assert command.rules.max_images_per_text == 3
+    assert "--also_rejected" not in page.locator("[data-plane=images] pre").inner_text()
+    page.close()
+
+
+# ---- What opens the very sample -----------------------------------------------------------
+
+
+def test_the_query_and_the_line_of_python_open_the_very_sample(
+    browser: Browser, golden: Golden, monkeypatch
+):
+    """Of kept pairs and of dropped ones of both planes, as they are copied from the page."""
+    opened: list[PillowImage.Image] = []
+    monkeypatch.setattr(PillowImage.Image, "show", lambda image: opened.append(image))
+    page = browser.new_page()
+    page.set_content(render_page(find_facts(str(golden.output)), str(golden.output)))
+    kept = page.evaluate("listed('kept').slice(0, 3)")
+    dropped = page.evaluate("['too_small', 'too_few_words'].map(name => listed(name)[0])")
+    assert len(kept) == 3
+    for pair in (*kept, *dropped):
+        ways = dict(page.evaluate("pair => waysTo(pair)", pair))
+        row = duckdb.sql(ways["DuckDB"]).fetchall()
+        assert len(row) == 1
+        assert pair["key"] in row[0]
+        assert pair["text"] in row[0]
+        assert ("Python" in ways) == ("reason" not in pair)
+        if "Python" not in ways:
+            continue
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(ways["Python"], {})
+        assert said.getvalue().startswith(pair["text"])
+        assert opened[-1].size == (pair["width"], pair["height"])
+    assert len(opened) == 3
+    page.close()
+
+
+def test_a_sample_of_a_store_is_opened_through_fsspec(browser: Browser, made_set: Path):
+    page = browser.new_page()
+    page.set_content(render_page(find_facts(str(made_set)), "s3://bucket/set"))
+    ways = dict(page.evaluate("waysTo(listed('kept')[0])"))
+    assert 'fsspec.open("s3://bucket/set/shards/0000' in ways["Python"]
+    compile(ways["Python"], "shown", "exec")
+    page.close()
+
+
+# ---- A link to what is chosen -------------------------------------------------------------
+
+
+def test_what_is_chosen_is_in_the_address_and_opens_from_it(
+    browser: Browser, shown: Shown, made_set: Path
+):
+    page = shown.page
+    page.locator("#why").select_option("too_small")
+    page.locator("#axis").select_option("side")
+    page.locator("#from").fill("100")
+    page.locator("#order").select_option("down")
+    slide(page, "min_image_side", 128)
+    page.locator("#near-rule").select_option("min_image_side")
+    page.locator("#matches .card").first.click()
+    key = page.locator("#pair dd.key, #pair dd").nth(3).inner_text()
+    other = browser.new_page()
+    other.goto(page.url)
+    other.wait_for_selector("#pair[open]")
+    assert key in other.locator("#pair").inner_text()
+    other.locator("#pair").get_by_role("button", name="Close").click()
+    for name, value in (("why", "too_small"), ("axis", "side"), ("from", "100"), ("order", "down")):
+        assert other.locator(f"#{name}").input_value() == value
+    assert other.locator("#near-rule").input_value() == "min_image_side"
+    assert "--min_image_side=128" in other.locator("[data-plane=images] pre").inner_text()
+    sides = sizes(other)
+    assert sides == sorted(sides, reverse=True)
+    assert min(sides) >= 100
+    other.goto("about:blank")
+    other.goto((made_set / "report.html").as_uri() + "#examples?why=nothing&axis=x&pair=y&from=z")
+    assert other.locator("#why").input_value() == ""  # what is not there is not chosen
+    assert cards(other, "#matches") == 24
+    other.close()
+    page.locator("#pair").get_by_role("button", name="Close").click()
+    page.locator("[data-plane=images] [data-reset]").click()
+    for name in ("why", "axis", "order"):
+        page.locator(f"#{name}").select_option("")
+    page.locator("#from").fill("")
+
+
+def sizes(page: Page) -> list[int]:
+    """The shorter sides of the examples that are shown, px."""
+    metas = page.locator("#matches .meta").all_inner_texts()
+    return [min(map(int, re.findall(r"\d+", meta.split(" ")[0])[:2])) for meta in metas]
+
+
+def test_a_bar_shows_its_examples(shown: Shown):
+    page = shown.page
+    bars = page.locator('svg[data-measure="side"] g[data-from]')
+    spans = bars.evaluate_all("all => all.map(bar => [+bar.dataset.from, +bar.dataset.to])")
+    place = next(n for n, (_, high) in enumerate(spans) if high == 256)
+    bars.nth(place).locator(".hover").click()
+    assert page.locator("#axis").input_value() == "side"
+    low, high = spans[place]
+    assert (low, high) == (241, 256)
+    shown_sides = sizes(page)
+    assert shown_sides
+    assert all(low <= side <= high for side in shown_sides)
+    all_sides = page.evaluate("data.examples.map(VALUES.side).filter(side => side)")
+    expected = [side for side in all_sides if low <= side <= high]
+    assert page.locator("#matched").inner_text().startswith(f"{len(expected)} of ")
+    for name in ("axis", "why"):
+        page.locator(f"#{name}").select_option("")
+    for name in ("from", "to"):
+        page.locator(f"#{name}").fill("")
+
+
+# ---- Two sets compared --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The comparison of two sets; one has texts that mean harm, and a key that is none."""
+    first, second = (tmp_path_factory.mktemp(name) for name in ("a", "b"))
+    own = put_shard(str(first), 0, 6)
+    put_shard(str(second), 1, 3)
+    sidecar = first / "shards/00000.parquet"
+    rows = pq.read_table(sidecar).to_pylist()
+    for row, text in zip(rows, HOSTILE, strict=False):
+        row["caption"] = text
+    nameless = rows[0] | {"key": None}
+    put_table(str(sidecar), pa.Table.from_pylist([*rows, nameless], SHARD_SCHEMA))
+    whys = [("opted_out", "noai_header"), ("too_small", None), (f"<b>{PROBE}</b>", None)]
+    dropped = [
+        {"key": key, "url": "http://h/", "caption": "", "reason": reason, "detail": detail}
+        for key, (reason, detail) in zip(own, whys, strict=False)
+    ]
+    put_table(f"{second}/rejected/images-00001.parquet", pa.Table.from_pylist(dropped, REJECTED))
+    path = first / "compare.html"
+    write_comparison(str(first), str(second), str(path))
+    return path
+
+
+def test_the_comparison_counts_keys_and_shows_no_picture_of_what_was_opted_out(
+    browser: Browser, compared: Path
+):
+    page = browser.new_page()
+    page.goto(compared.as_uri())
+    assert "6 pairs that A keeps and B does not" in page.locator("body").inner_text()
+    cards_of = page.locator("section:has(h2:text('Only in A')) .card")
+    assert cards_of.count() == 6
+    opted_out = cards_of.filter(has_text="opted_out")
+    assert opted_out.count() == 1
+    assert opted_out.locator("img").count() == 0
+    assert cards_of.locator("img").count() == 5
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 820, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_comparison_runs_and_loads_nothing_and_axe_is_content(
+    browser: Browser, compared: Path, width: int, scheme: Any
+):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(compared.as_uri())
+    assert page.evaluate("document.documentElement.dataset.hacked") is None
+    assert [url for url in asked if not url.startswith("data:image/jpeg")] == [compared.as_uri()]
+    assert said == []
+    assert page.locator("script").count() == 0
+    assert "\u202e" not in page.content()
+    assert "script-src 'sha256-" in page.locator("meta[http-equiv]").get_attribute("content")  # type: ignore[operator]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert violations(page) == []
+    page.close()
+
+
+def test_of_a_set_of_texts_alone_nothing_is_said_of_fetching(browser: Browser, made_set: Path):
+    facts = find_facts(str(made_set))
+    facts.text_only = True
+    page = browser.new_page()
+    page.set_content(render_page(facts))
+    slide(page, "min_words", 5)
+    told = page.locator("[data-plane=texts] .outcome").inner_text()
+    assert "pairs would be kept" in told
+    assert "fetch" not in told.partition("alignset curate")[0]
+    assert "images come after" not in told
+    page.close()

@@ -240,6 +240,8 @@ def test_two_processes_classify_all_images(data: Path, tmp_path: Path):
         (["--model="], "--model is missing"),
         (["--model=nowhere/at/all"], "no AlignModel at 'nowhere/at/all'"),
         (["--epoch=3"], "--epoch"),
+        (["--device=tpu"], "device must be auto, cpu or cuda; got 'tpu'"),
+        (["--device=cuda"], "--device=cuda: torch finds no GPU"),
     ],
 )
 def test_wrong_flags_exit_2_with_one_line(flags, says, data, tmp_path, capsys):

@@ -2,14 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from tests.support.small_training import SETTINGS, TEXTS, small_inputs, small_model, small_tokenizer
-from train.data.batches import Batch
-from train.data.inputs import KeptInputs, encode_texts, on_device, to_inputs
-from train.data.position import Position
+from train.data.inputs import encode_texts
 
 
 @pytest.fixture(scope="module")
@@ -51,39 +48,3 @@ def test_buckets_and_padding_change_no_embedding(tokenizer):
         )
     assert torch.allclose(together, alone, atol=1e-5)
     assert torch.allclose(padded, alone, atol=1e-5)
-
-
-@pytest.mark.parametrize("fitting", [0, 1, 2])  # of two micro-batches, by their pixels
-def test_kept_inputs_come_back_in_order_and_twice(tokenizer, fitting: int):
-    first, second = small_inputs(tokenizer), small_inputs(tokenizer, TEXTS[:3])
-    memory = sum(inputs.pixels.nbytes for inputs in (first, second)[:fitting])
-    with KeptInputs(memory) as kept:
-        kept.append(first)
-        kept.append(second)
-        for _ in range(2):
-            backs = list(kept)
-            for inputs, back in zip((first, second), backs, strict=True):
-                assert torch.equal(inputs.pixels, back.pixels)
-                assert back.texts is inputs.texts
-                assert back.position == inputs.position
-            in_memory = [
-                back.pixels is of.pixels for back, of in zip(backs, (first, second), strict=True)
-            ]
-            assert in_memory == [fitting > 0, fitting > 1]
-
-
-def test_inputs_reach_their_device_whole(device, tokenizer):
-    gpu = 0 if device.type == "cuda" else None
-    batch = Batch(np.zeros((6, 4, 4, 3), np.uint8), TEXTS, Position())
-    inputs = to_inputs(batch, tokenizer, SETTINGS, gpu=gpu)
-    assert inputs.pixels.is_pinned() == (gpu is not None)
-    placed = on_device(inputs, device)
-    for theirs, ours in ((placed, inputs), (on_device(placed, device), placed)):
-        assert torch.equal(theirs.pixels.cpu(), ours.pixels.cpu())
-        pairs = zip(theirs.texts.buckets, ours.texts.buckets, strict=True)
-        for tensors in pairs:
-            for moved, from_there in zip(*tensors, strict=True):
-                assert moved.device.type == device.type
-                assert torch.equal(moved.cpu(), from_there.cpu())
-        assert torch.equal(theirs.texts.place.cpu(), ours.texts.place.cpu())
-        assert (theirs.captions, theirs.position) == (TEXTS, Position())

@@ -155,6 +155,8 @@ def test_samples_of_one_image_are_far_apart(processes: int):
     image = np.concatenate([np.arange(8_000), np.repeat(np.arange(8_000, 9_000), 2), [9_999] * 9])
     index = replace(index_of([len(image)]), image=rng.permutation(image).astype(np.uint16))
     before = np.cumsum(index.samples) - index.samples
+    assert np.array_equal(index.before, before)
+    assert index.before is index.before  # each window needs it, of an index of a million blocks
     for rank in range(processes):
         windows = Plan(index, 1, 1_000).windows(Cursor(), rank, processes)
         for window in itertools.takewhile(lambda window: window.epoch == 0, windows):

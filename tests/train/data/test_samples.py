@@ -11,14 +11,13 @@ import webdataset as wds
 
 from tests.support.hostile_tars import HOSTILE, header
 from tests.support.train_shards import colour_files, colour_shards, write_tar
+from train.data.captions import LONGEST_TEXT
+from train.data.pairs import read_pairs
 from train.data.samples import (
     LONGEST_IMAGE,
     LONGEST_JSON,
-    LONGEST_TEXT,
     Sample,
     Scan,
-    json_captions,
-    read_samples,
     shard_samples,
 )
 from train.data.shard_streams import ShardStream
@@ -78,7 +77,7 @@ def test_what_is_not_wanted_is_not_read(tmp_path: Path, monkeypatch):
 def test_only_pairs_are_read(tmp_path: Path):
     files = {"a.jpg": b"x", "a.txt": b" a  text\n", "b.jpg": b"x", "c.txt": b"y", "d.jpg": b"x"}
     shard = str(write_tar(tmp_path / "0.tar", files | {"d.txt": b"  ", ".hidden": b"", "e": b""}))
-    assert list(read_samples([shard])) == [("a", b"x", "a  text")]
+    assert list(read_pairs([shard])) == [("a", b"x", "a  text")]
     assert [sample.key for sample in shard_samples(shard)] == ["a", "b", "c", "d"]
 
 
@@ -87,7 +86,7 @@ def test_a_cut_off_shard_is_named(tmp_path: Path, left: int):
     path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(TrainingError, match=r"0\.tar is damaged"):
-        list(read_samples([str(path)]))
+        list(read_pairs([str(path)]))
 
 
 @pytest.mark.parametrize("pipe", [False, True])
@@ -115,7 +114,7 @@ def test_a_flipped_header_is_told(tmp_path: Path):
     data[3] ^= 1
     path.write_bytes(data)
     with pytest.raises(TrainingError, match=r"0\.tar is damaged \(no tar header at byte 0\)"):
-        list(read_samples([str(path)]))
+        list(read_pairs([str(path)]))
 
 
 def test_tars_behind_each_other_are_all_read(tmp_path: Path):
@@ -200,7 +199,7 @@ def test_a_large_image_is_not_read_and_said_to_be(tmp_path: Path):
     assert (len(a.image), a.text, a.too_large) == (LONGEST_IMAGE, "x", False)
     assert b == Sample("b", None, "y", too_large=True)
     assert c == Sample("c", b"z", None)
-    assert [key for key, _, _ in read_samples([shard])] == ["a"]
+    assert [key for key, _, _ in read_pairs([shard])] == ["a"]
 
 
 @pytest.mark.parametrize("body", [b"a" * (100 << 20), "é".encode() * LONGEST_TEXT, bytes(1 << 20)])
@@ -236,27 +235,6 @@ def test_names_longer_than_a_path_can_be_are_no_samples(tmp_path: Path):
     assert [sample.image for sample in shard_samples(shard)] == [b"z"]
 
 
-@pytest.mark.parametrize(
-    ("data", "text"),
-    [
-        (b'{"c": "two  words\\n"}', "two words"),
-        (b'{"c": ["one", " two\\nlines ", "", 7, null, "three"]}', "one\ntwo lines\nthree"),
-        (b'{"c": []}', None),
-        (b'{"c": 3}', None),
-        (b'{"d": "x"}', None),
-        (b'["c"]', None),
-        (b"{", None),
-        (b"\xff\xfe\xfd", None),
-        (None, None),
-        (b"[" * 500_000, None),
-        (b'{"c": "half a \\ud83d character"}', "half a ? character"),
-        (b'{"c": "' + b"x" * 900_000 + b'"}', "x" * LONGEST_TEXT),
-    ],
-)
-def test_captions_of_a_field(data: bytes | None, text: str | None):
-    assert json_captions(data, "c") == text
-
-
 def test_texts_of_json_in_place_of_txt(tmp_path: Path):
     files = {
         **{"a.jpg": b"x", "a.txt": b"not this", "a.json": b'{"c": ["one", "two"]}'},
@@ -267,7 +245,7 @@ def test_texts_of_json_in_place_of_txt(tmp_path: Path):
     a, b, c = shard_samples(shard, caption_field="c")
     assert a == Sample("a", b"x", "one\ntwo")
     assert (b.text, c.text) == (None, None)
-    assert list(read_samples([shard], "c")) == [("a", b"x", "one\ntwo")]
+    assert list(read_pairs([shard], "c")) == [("a", b"x", "one\ntwo")]
     scan = Scan()
     texts = [s.text for s in shard_samples(shard, scan=scan, caption_field="c")]
     assert (texts, len(scan.starts)) == (["one\ntwo", None, None], 3)

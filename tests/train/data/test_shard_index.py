@@ -1,5 +1,6 @@
 """The index of shards: blocks that can be read by themselves, texts drawn in the same reading."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,54 @@ def test_samples_of_one_image_file_are_alike(tmp_path):
     alike = dict(zip(sizes, index.image.tolist(), strict=False))
     assert index.image.tolist() == [alike[size] for size in [*sizes, 0]]
     assert len(set(alike.values())) == len(alike)
+
+
+def test_memory_of_the_texts_has_a_bound(tmp_path):
+    """Of texts as long as they are read, 1,000 characters each."""
+
+    def peak(count: int) -> int:
+        files = {f"{n}.{part}": b"a " * 8_192 for n in range(count) for part in ("jpg", "txt")}
+        shard = str(write_tar(tmp_path / f"{count}.tar", files))
+        tracemalloc.start()
+        try:
+            texts = read_index([shard], texts=count)[1]
+            assert {len(text) for text in texts} == {1_000}
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)
+    assert (peak(400) - peak(200)) / 200 < 3_000  # of 16 KiB each
+
+
+def test_what_was_read_before_a_kill_is_not_read_again(shards, tmp_path):
+    kept, whole = tmp_path / "kept", read_index(shards, texts=60)
+    read: list[int] = []
+
+    def killed() -> None:
+        read.append(1)
+        if len(read) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read_index(shards, texts=60, kept=kept, done=killed)
+    first, *others = sorted(kept.glob("*.npz"))
+    assert len(others) == 2
+    first.write_bytes(first.read_bytes()[:100])  # as a power cut may leave it: read anew
+    for shard in shards[1:]:
+        Path(shard).unlink()
+    again = read_index(shards, texts=60, kept=kept)
+    assert again[1] == whole[1]
+    for column in ("shard", "start", "samples", "size", "image"):
+        assert np.array_equal(getattr(again[0], column), getattr(whole[0], column))
+
+
+@pytest.mark.parametrize("size", [0, 10, 300])
+def test_a_torn_index_is_one_line(shards, tmp_path, size):
+    path = tmp_path / "shards.npz"
+    save_indexes([read_index(shards)[0]], path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(
+        TrainingError, match=r"is damaged .*: remove it, and the same command reads"
+    ):
+        load_indexes(path, [tuple(shards)])

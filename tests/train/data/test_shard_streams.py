@@ -8,8 +8,9 @@ import pytest
 
 from tests.support.shard_server import shard_server
 from tests.support.train_shards import colour_files, write_tar
+from train.data.fingerprint import fingerprint
 from train.data.samples import shard_samples
-from train.data.shard_streams import ShardStream, fingerprint
+from train.data.shard_streams import ShardStream
 from train.errors import SettingsError, TrainingError
 
 

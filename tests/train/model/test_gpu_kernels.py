@@ -98,6 +98,36 @@ def test_attention_by_its_formula(device):
     assert not torch.equal(first, second)  # dropout
 
 
+def test_attention_gets_a_mask_that_the_host_does_not_look_into(device, monkeypatch):
+    settings = replace(SETTINGS, text_buckets=1)
+    tokenizer = small_tokenizer()
+    texts = small_inputs(tokenizer, settings=settings).texts.mapped(lambda t: t.to(device))
+    ((_, mask),) = texts.buckets
+    assert not mask.all()
+    plain = small_model(settings, kernels=PLAIN).double().to(device).eval()
+    fast = small_model(settings, kernels=GPU).double().to(device).eval()
+    expected = plain.embed_texts(texts)
+    masks: list[torch.Tensor] = []
+    for module in fast.modules():
+        if isinstance(module, FusedSelfAttention):
+            module.register_forward_pre_hook(
+                lambda _, arguments, named: masks.append((*arguments, *named.values())[1]),
+                with_kwargs=True,
+            )
+
+    def looked_into(*_: object, **__: object) -> None:
+        raise AssertionError("transformers makes a mask, for which it looks into this one")
+
+    monkeypatch.setattr("transformers.masking_utils.sdpa_mask", looked_into)
+    # transformers takes the softmax in float32.
+    torch.testing.assert_close(fast.embed_texts(texts), expected, rtol=1e-5, atol=1e-6)
+    assert masks
+    for got in masks:
+        assert torch.equal(got, mask[:, None, None, :].bool())
+    with pytest.raises(AssertionError, match="transformers makes a mask"):
+        plain.embed_texts(texts)  # the test sees it
+
+
 def operations(model: nn.Module, x: torch.Tensor) -> int:
     """Of what torch.compile is given for a pass forward and back."""
     counts = []

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 from tests.support.root import ROOT
@@ -43,6 +44,30 @@ def test_rare_letters_do_not_eat_the_vocabulary():
     assert len(single) <= 2 * 64
     assert {"star", "##ing"} <= pieces.keys()
     assert tokenizer.tokenize("星 star") == ["[UNK]", "star"]
+
+
+def test_memory_is_that_of_the_different_words(monkeypatch):
+    """Of a word that stands in every text a million times, as of words that stand there once."""
+
+    def peak(texts: int) -> int:
+        tracemalloc.start()
+        try:
+            learn_tokenizer(
+                lambda: ("a b " * 1_000 for _ in range(texts)), vocabulary_size=60, max_tokens=8
+            )
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)
+    assert abs(peak(400) - peak(200)) < 200_000  # the texts of one of both words have 400 KB more
+
+    monkeypatch.setattr("train.model.tokenizer.MOST_WORDS", 10)
+    rare = [f"star {chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(300)]
+    long = ["x" * 101] * 900
+    pieces = learn_tokenizer(lambda: rare + long, vocabulary_size=120, max_tokens=8).get_vocab()
+    assert "star" in pieces
+    assert not any("xx" in piece for piece in pieces)
 
 
 def test_saved_tokenizer_is_the_same_and_cuts_at_max_tokens(tmp_path: Path):

@@ -5,11 +5,19 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, EfficientNetConfig, EfficientNetModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    EfficientNetConfig,
+    EfficientNetImageProcessor,
+    EfficientNetModel,
+)
 
 from tests.support.small_training import SETTINGS, small_inputs, small_model, small_tokenizer
 from tests.support.train_shards import colour_shards
@@ -72,7 +80,8 @@ def test_an_efficientnet_of_transformers(efficientnet: Path):
 def test_an_efficientnet_of_timm(tmp_path: Path):
     torch.manual_seed(6)
     theirs = timm.create_model("tf_efficientnet_b0", pretrained=False, num_classes=3)
-    config = {"architecture": "tf_efficientnet_b0", "num_classes": 3, "pretrained_cfg": {}}
+    config = {"architecture": "tf_efficientnet_b0", "num_classes": 3}
+    config |= {"pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}  # as ours
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file(theirs.state_dict(), tmp_path / "model.safetensors")
     settings = replace(SETTINGS, image_tower="b0", image_weights=str(tmp_path))
@@ -219,27 +228,47 @@ def test_weights_that_compute_otherwise_are_refused(
 
 
 @pytest.mark.parametrize("library", ["transformers", "timm"])
-@pytest.mark.parametrize("mean", [0.5, 0.485])
-def test_a_frozen_tower_gets_the_pixels_that_it_knows(
+@pytest.mark.parametrize("mean", [0.5, 0.3])
+def test_a_tower_makes_of_our_pixels_what_it_made_of_its_own(
     library: str, mean: float, efficientnet: Path, tmp_path: Path
 ):
-    pixels = {"mean": [mean] * 3, "std": [0.5] * 3}
+    """With other means and deviations by colour, but at two edges of the picture; a frozen one."""
+    pixels = {"mean": [mean, 0.5, 0.6], "std": [0.5, 0.229, 0.25]}
+    if mean == 0.5:
+        pixels = {"mean": [0.5] * 3, "std": [0.5] * 3}
     at, tower = tmp_path / "other", "tiny"
     if library == "transformers":
         shutil.copytree(efficientnet, at)
-        processor = {f"image_{name}": value for name, value in pixels.items()}
-        (at / "preprocessor_config.json").write_text(json.dumps(processor))
+        sizes = {"size": {"height": 40, "width": 40}, "do_center_crop": False}
+        processor = EfficientNetImageProcessor(
+            image_mean=pixels["mean"], image_std=pixels["std"], include_top=mean != 0.5, **sizes
+        )
+        processor.save_pretrained(at)
+        theirs = EfficientNetModel.from_pretrained(efficientnet).eval().embeddings
     else:
         at.mkdir()
         tower = "b0"
-        theirs = timm.create_model("tf_efficientnet_b0", pretrained=False, num_classes=3)
-        save_file(theirs.state_dict(), at / "model.safetensors")
+        torch.manual_seed(7)
+        model = timm.create_model("tf_efficientnet_b0", pretrained=False, num_classes=3).eval()
+        model.bn1.running_mean.uniform_(-0.1, 0.1)
+        save_file(model.state_dict(), at / "model.safetensors")
         config = {"architecture": "tf_efficientnet_b0", "num_classes": 3, "pretrained_cfg": pixels}
         (at / "config.json").write_text(json.dumps(config))
-    settings = replace(SETTINGS, image_tower=tower, image_weights=str(at))
+        theirs = torch.nn.Sequential(model.conv_stem, model.bn1)
+    settings = replace(SETTINGS, image_tower=tower, image_weights=str(at), freeze="image")
     check_tower_weights(settings)
-    if mean == 0.5:
-        check_tower_weights(replace(settings, freeze="image"))
-        return
-    with pytest.raises(SettingsError, match="leave out --freeze=image"):
-        check_tower_weights(replace(settings, freeze="image"))
+    align = new_align(settings, 100)
+    load_towers(align, settings)
+    picture = np.random.default_rng(8).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    if library == "transformers":
+        own = processor(Image.fromarray(picture), return_tensors="pt")["pixel_values"]
+    else:
+        means, stds = (torch.tensor(pixels[name])[:, None, None] for name in ("mean", "std"))
+        own = ((torch.from_numpy(picture).permute(2, 0, 1) / 255 - means) / stds)[None]
+    ours = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        expected, outcome = theirs(own), align.vision_model.eval().embeddings(ours)
+    assert expected.shape[-2:] == (20, 20)
+    apart = (outcome - expected).abs()
+    assert apart[..., :-1, :-1].max() < 1e-5
+    assert (apart.max() < 1e-5) == (mean == 0.5)

@@ -70,15 +70,16 @@ def test_a_bad_step_leaves_everything_as_it_was(device, name: str):
     )
 
 
-def test_two_in_a_row_are_the_weights_fault():
+def test_steps_in_a_row_count_like_others():
     model = Model()
-    settings = replace(SETTINGS, max_skipped_steps=100)
+    settings = replace(SETTINGS, max_skipped_steps=10)
     guard = GuardedStep(model, make_optimizer(model, settings), settings, skipped=7)
     bad = torch.full((5, 3), math.nan)
-    model.step(guard, 1, bad)
-    assert guard.skipped == 8
-    with pytest.raises(Diverged, match="gradient of the last 2 steps up to step 2"):
-        model.step(guard, 2, bad)
+    for number in range(1, 4):
+        model.step(guard, number, bad)
+    assert guard.skipped == 10
+    with pytest.raises(Diverged, match="of 11 steps up to step 4, the last 4 in a row, was no"):
+        model.step(guard, 4, bad)
 
 
 @pytest.mark.parametrize("longest", [0.0, 0.5, 1e9])

@@ -1,5 +1,6 @@
 """The optimisers: LAMB against its formula, what is exempt, and the learning rate by hand."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -54,6 +55,15 @@ def test_lamb_by_its_formula(device, decay: float):
         assert torch.allclose(p, kept[name], rtol=0, atol=1e-12), name
 
 
+@pytest.mark.parametrize(("name", "usual"), [("lamb", 0.999), ("adamw", 0.98)])
+def test_betas_by_flag(name: str, usual: float):
+    model = torch.nn.Linear(2, 2)
+    settings = replace(LAMB, optimizer=name)
+    for told, betas in (({}, (0.9, usual)), ({"beta1": 0.8, "beta2": 0.95}, (0.8, 0.95))):
+        optimizer = make_optimizer(model, replace(settings, **told))
+        assert [group["betas"] for group in optimizer.param_groups] == [betas] * 2
+
+
 def test_lamb_moves_weights_of_zero_and_none_without_a_gradient(device):
     model = torch.nn.Linear(4, 3, device=device)
     torch.nn.init.zeros_(model.weight)
@@ -76,6 +86,10 @@ def test_learning_rate_by_hand():
     settings = replace(TINY, learning_rate=1.0, warmup_steps=4, steps=8)
     rates = [learning_rate(step, settings) for step in range(1, 9)]
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 0.8, 0.6, 0.4, 0.2])
+    cosine = [learning_rate(step, replace(settings, schedule="cosine")) for step in range(1, 9)]
+    assert cosine[:4] == rates[:4]
+    halves = [(1 + math.cos(math.pi * part)) / 2 for part in (0.2, 0.4, 0.6, 0.8)]
+    assert cosine[4:] == pytest.approx(halves)
     assert learning_rate(1, replace(settings, warmup_steps=0)) == pytest.approx(8 / 9)
     assert learning_rate(8, replace(settings, warmup_steps=100)) == 1.0
     optimizer = make_optimizer(torch.nn.Linear(2, 2), settings)

@@ -59,12 +59,23 @@ def test_memory_of_a_device(device):
     assert memory_of(device) > 1 << 28
 
 
-def test_memory_of_a_container_is_what_it_may_use(tmp_path, monkeypatch):
-    monkeypatch.setattr(devices, "CGROUPS", (tmp_path / "memory.max", tmp_path / "missing"))
-    whole = memory_of(torch.device("cpu"))
-    for said, expected in (("max", whole), ("123456", 123456), (str(1 << 60), whole)):
-        (tmp_path / "memory.max").write_text(said + "\n")
+@pytest.mark.parametrize("cached", ["inactive_file", "total_inactive_file"])
+def test_memory_of_a_container_is_what_it_may_use(tmp_path, monkeypatch, cached: str):
+    limit, used, stat = (tmp_path / name for name in ("max", "current", "stat"))
+    missing = (tmp_path / "missing",) * 3
+    monkeypatch.setattr(devices, "CGROUPS", ((limit, used, stat), missing))
+    whole, free = memory_of(torch.device("cpu")), free_host_memory()
+    stat.write_text(f"inactive_file 7\n{cached} 1000\nactive_file 9\n")
+    used.write_text("100456\n")
+    for said, expected, left in (
+        ("max", whole, free),
+        ("123456", 123_456, 24_000),
+        ("99000", 99_000, 0),
+        (str(1 << 60), whole, free),
+    ):
+        limit.write_text(said + "\n")
         assert memory_of(torch.device("cpu")) == expected
+        assert free_host_memory() == pytest.approx(left, rel=0.5)
 
 
 def test_memory_that_is_left_is_less_than_there_is():

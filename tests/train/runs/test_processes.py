@@ -132,7 +132,7 @@ def test_running_statistics_are_the_mean_over_processes(outcomes, count: int):
 
 
 def test_waiting_for_the_first_process_has_no_limit():
-    # It reads all texts twice to learn their vocabulary; gloo gives up after 30 minutes, nccl 10.
+    # It reads all shards before the first step; gloo gives up after 30 minutes, nccl after 10.
     mp.start_processes(wait_for_a_slow_one, (free_port(),), nprocs=2, start_method="fork")
 
 

@@ -102,29 +102,56 @@ def test_what_is_worth_nothing_is_refused(numbers, says):
     assert "\n" not in str(raised.value)
 
 
-def test_one_bad_step_does_not_end_a_run(shards, tmp_path, monkeypatch, capsys):
-    """It goes on as if that step had not been, and no checkpoint is made of it."""
+def spoil(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
+    """The gradients of these steps are no numbers."""
 
     def spoiled(replica, micro_batches, settings, step):
         output = step_gradients(replica, micro_batches, settings, step)
-        if step == 4:
+        if step in steps:
             next(p for p in replica.parameters() if p.grad is not None).grad.fill_(math.nan)
         return output
 
     monkeypatch.setattr("train.loop.step_gradients", spoiled)
+
+
+def test_bad_steps_do_not_end_a_run(shards, tmp_path, monkeypatch, capsys):
+    """It goes on as if they had not been, two in a row as well."""
+    spoil(monkeypatch, 3, 4)
     run = tmp_path / "run"
     assert train(shards, run, "--trackers=") == 0
-    assert {path.name for path in (run / "checkpoints").glob("*.pt")} == {
-        "step_000000002.pt",
-        "step_000000006.pt",
-    }
     rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [row.get("skipped_steps") for row in rows] == [None, 1]
+    assert [row.get("skipped_steps") for row in rows] == [1, 2]
     state = torch.load(run / "checkpoints" / "step_000000006.pt")
-    assert state["skipped_steps"] == 1
-    assert {int(s["step"]) for s in state["optimizer"]["state"].values()} == {5}
-    assert train(shards, tmp_path / "strict", "--trackers=", "--max_skipped_steps=0") == 1
-    assert "of 1 steps up to step 4 was no finite number" in capsys.readouterr().err
+    assert state["skipped_steps"] == 2
+    assert {int(s["step"]) for s in state["optimizer"]["state"].values()} == {4}
+    assert train(shards, tmp_path / "strict", "--trackers=", "--max_skipped_steps=1") == 1
+    assert "of 2 steps up to step 4, the last 2 in a row, was no" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_bad_step_is_that_of_the_step_before(shards, tmp_path, monkeypatch):
+    """Where one is due, where the run is stopped, and at the last step, behind which the
+    statistics of all processes are averaged."""
+    spoil(monkeypatch, 4, 6)
+    averaged, run = [], tmp_path / "run"
+    monkeypatch.setattr("train.runs.processes.average_buffers", averaged.append)
+    assert train(shards, run, "--trackers=", "--checkpoint_every=1", "--keep_checkpoints=6") == 0
+    paths = sorted((run / "checkpoints").glob("*.pt"))
+    states = [torch.load(path) for path in paths]
+    assert [state["step"] for state in states] == [*range(1, 7)] == [*range(1, 1 + len(averaged))]
+    for bad in (4, 6):
+        before, behind = states[bad - 2], states[bad - 1]
+        assert all(torch.equal(v, behind["model"][name]) for name, v in before["model"].items())
+        assert behind["processes"][0]["position"]["samples"] == 8 * bad
+
+    stopped = tmp_path / "stopped"
+    asked = iter([False] * 3 + [True])
+    with monkeypatch.context() as patch:
+        patch.setattr("train.runs.stopping.StopRequest.after_step", lambda _: next(asked))
+        assert train(shards, stopped, "--trackers=", "--checkpoint_every=100") == 130
+    (path,) = (stopped / "checkpoints").glob("*.pt")
+    assert path.name == "step_000000004.pt"
+    model = torch.load(path)["model"]
+    assert all(torch.equal(v, model[name]) for name, v in states[3]["model"].items())
 
 
 def test_a_run_is_seen_by_its_trackers(shards, tmp_path, capsys):
@@ -159,7 +186,8 @@ def test_a_diverging_run_stops_with_a_line_and_keeps_no_checkpoint_of_it(shards,
     assert train(shards, run, "--learning_rate=1000") == 1
     error = capsys.readouterr().err
     assert "try a lower --learning_rate or more --warmup_steps, in a new --run" in error
-    assert error.count("\n") == 1
+    assert error.startswith("reading 2 shards once")
+    assert error.count("\n") == 2
     assert not (run / "checkpoints").exists()
     assert not (run / "model").exists()
 

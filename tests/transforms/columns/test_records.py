@@ -1,7 +1,5 @@
 """What is recorded adds up however it is cut, and examples are chosen by their keys alone."""
 
-import dataclasses
-import json
 from collections import Counter
 
 import numpy as np
@@ -11,16 +9,12 @@ from transforms.columns.records import (
     Axis,
     Example,
     Joint,
-    Record,
-    RecordError,
     Top,
     add_joints,
     add_nested,
     add_tops,
     by_turns,
     cut,
-    decode_record,
-    encode_record,
     histogram,
     joint_of,
     key_hashes,
@@ -111,44 +105,3 @@ def test_long_texts_are_cut():
 def test_lists_by_turns():
     examples = [Example(f"{n:016x}", "u", "c", []) for n in range(3)]
     assert by_turns([examples[:1], [], examples[1:]]) == examples
-
-
-def record() -> Record:
-    example = Example("0123456789abcdef", "http://a/", "text", ["kept"], width=3, picture=(0, 9))
-    joint = joint_of(AXES, [np.array([1]), np.array([2])])
-    return Record(1, {"kept": {"": 1}}, joint, {"words": {"kept": {"3": 1}}}, {}, [example])
-
-
-def test_a_record_is_read_as_it_was_written():
-    encoded = encode_record(record())
-    assert decode_record(encoded, "x.json") == record()
-    assert b"\n" not in encoded
-    assert "reason" not in json.loads(encoded)["examples"][0]  # what is not known takes no room
-
-
-def changed(**parts: object) -> bytes:
-    return encode_record(dataclasses.replace(record(), **parts))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "encoded",
-    [
-        b"",
-        b"[]",
-        b"[" * 100_000,
-        b'{"pairs": "many"}',
-        b'{"joint": {"axes": [], "cells": [1], "counts": []}}',
-        changed(joint=Joint(AXES, [99], [1])),
-        changed(joint=Joint(AXES, [-1], [1])),
-        changed(joint=Joint([Axis("side", [2.0, 1.0])], [0], [1])),
-        changed(joint=Joint([Axis("side", [float(n) for n in range(300)])], [0], [1])),
-        changed(joint=Joint([Axis(str(n), [1.0]) for n in range(9)], [0], [1])),
-        changed(examples=[Example("../../etc/passwd", "", "", [])]),
-        changed(examples=[Example("0123456789ABCDEF", "", "", [])]),
-        b" " * ((1 << 24) + 1),
-    ],
-    ids=lambda encoded: encoded[:30].decode(),
-)
-def test_what_is_no_record_is_refused_by_name(encoded: bytes):
-    with pytest.raises(RecordError, match=r"^x\.json "):
-        decode_record(encoded, "x.json")

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.fetching.body_memory import MOST_HELD, BodyMemory, memory_for_bodies
+from transforms.fetching.body_memory import MOST_HELD, BodyMemory, TakenBytes, memory_for_bodies
 
 
 class Transfer:
@@ -51,6 +51,28 @@ def test_what_is_not_looked_at_yet_counts():
     assert memory.has_room
     memory.unseen = 50
     assert not memory.has_room
+
+
+def test_where_callers_are_behind_it_is_not_memory_that_is_short():
+    memory = BodyMemory(100)
+    first, second = Transfer(memory, [70, 50]), Transfer(memory, [60])
+    memory.unseen = 95
+    first.go_on()
+    second.go_on()
+    assert (memory.is_mostly_unseen, memory.holds_back, memory.was_short) == (True, True, False)
+    memory.unseen = 10
+    second.resume()
+    assert (memory.is_mostly_unseen, memory.was_short) == (False, True)
+
+
+def test_what_callers_have_taken_counts_together_and_ends_with_each():
+    before = TakenBytes.of_all
+    with TakenBytes() as one, TakenBytes() as other:
+        one.add(50)
+        other.add(30)
+        one.add(-20)
+        assert TakenBytes.of_all == before + 60
+    assert TakenBytes.of_all == before
 
 
 def test_a_quarter_of_the_memory_at_most():

@@ -54,6 +54,17 @@ def test_what_limits(changes: dict, limited_by: str, falls: bool):
     assert (limit.now < FIRST + 500) == falls
 
 
+def test_where_nothing_more_could_begin_it_stays_and_then_goes_on_rising():
+    limit = reviewed(wanted=False)
+    before = limit.now
+    for _ in range(1_000):
+        limit.answered()
+    assert (limit.now, limit.limited_by) == (before, "hosts")
+    limit.review(GOOD)
+    limit.answered()
+    assert (limit.now, limit.limited_by) == (before + 1, "rising")
+
+
 def test_at_the_cap_it_says_whose_it_is():
     assert reviewed(cap=100).limited_by == "--connections"
     assert reviewed(cap=100).now == 100

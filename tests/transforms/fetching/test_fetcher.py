@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -177,9 +178,29 @@ def test_no_descriptor_is_left_behind(web: BadWeb):
     assert files() <= before + HOW.connections_per_host
 
 
-def test_a_clock_that_jumps_changes_nothing(web: BadWeb, monkeypatch: pytest.MonkeyPatch):
-    jumps = iter(range(10**9))
-    real = time.time
-    monkeypatch.setattr(time, "time", lambda: real() + 86_400 * (-1) ** next(jumps) * 1000)
-    urls = [f"{web.url}/ok"] * 50
-    assert all(one.body == BODY for one in fetch_all(urls, HOW))
+def test_no_clock_that_may_jump_is_asked_but_for_the_date_of_an_answer():
+    """All waiting, and all that is kept for a time, goes by the monotonic clock."""
+    clocks = re.compile(r"time\.time\b|time_ns|datetime|gmtime|localtime|CLOCK_REALTIME")
+    paths = sorted((ROOT / "transforms" / "fetching").glob("*.py"))
+    asked = {path.name: clocks.findall(path.read_text()) for path in paths}
+    assert {name: used for name, used in asked.items() if used} == {"curl_handle.py": ["time.time"]}
+
+
+def test_one_answer_that_is_too_long_ends_no_other(web: BadWeb, monkeypatch: pytest.MonkeyPatch):
+    """What had to wait for memory goes on within a call of curl's, and may be refused there."""
+    monkeypatch.setattr(fetcher, "memory_for_bodies", lambda: 300_000)
+    how = dataclasses.replace(
+        HOW,
+        timeout_s=120.0,  # they go on one after another
+        max_image_bytes=250_000,
+        connections_per_host=32,
+        contact="of-little-memory",
+    )
+    kinds = ["endless", "gzip/1000000", "ok"] * 20
+    ends = list(fetch_all([f"{web.url}/{kind}" for kind in kinds], how))
+    details = Counter((kinds[one.index], one.detail) for one in ends)
+    assert details == {
+        ("endless", "too_large"): 20,
+        ("gzip/1000000", "too_large"): 20,
+        ("ok", None): 20,
+    }

@@ -2,22 +2,18 @@
 
 import dataclasses
 import itertools
-import select
-import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Iterator
 
-import pycares
 import pytest
 
 from tests.support.bad_web import BadWeb, bad_web
 from tests.support.name_server import NameServer, name_server
-from transforms.fetching import host_names
+from tests.support.watched_names import Watched, job
+from transforms.fetching import host_names, name_questions
 from transforms.fetching.fetch import FetchSettings, fetch_all
-from transforms.fetching.host_names import HostNames
 from transforms.fetching.host_queue import Job
 
 HOW = FetchSettings(
@@ -29,43 +25,10 @@ HOW = FetchSettings(
 )
 
 
-class Watched:
-    """The names of one loop, and the sockets that it watches."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self.poll = select.epoll()
-        self.watched: set[int] = set()
-        self.names = HostNames(timeout_s, self.watch)
-
-    def watch(self, fd: int, events: int) -> None:
-        if events and fd in self.watched:
-            self.poll.modify(fd, events)
-        elif events:
-            self.poll.register(fd, events)
-            self.watched.add(fd)
-        elif fd in self.watched:
-            self.poll.unregister(fd)
-            self.watched.discard(fd)
-
-    def ended(self) -> list[tuple[Job, float, str | None]]:
-        for fd, events in self.poll.poll(min(0.5, self.names.due_s())):
-            self.names.process(fd, events)
-        return list(self.names.ended())
-
-    def look_up(self, jobs: list[Job], at_once: int = 1_000) -> list[tuple[Job, str | None]]:
-        """What becomes of all of them, so many at once."""
-        waiting, found = list(reversed(jobs)), []
-        while len(found) < len(jobs):
-            while waiting and len(self.names) < at_once:
-                self.names.add(waiting.pop())
-            found += [(job, detail) for job, _, detail in self.ended()]
-        return found
-
-
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     with name_server() as server:
-        monkeypatch.setattr(host_names, "SERVERS", [server.address])
+        monkeypatch.setattr(name_questions, "SERVERS", [server.address])
         yield server
 
 
@@ -82,10 +45,6 @@ def web() -> Iterator[BadWeb]:
         yield server
 
 
-def job(name: str, left_s: float = 30.0) -> Job:
-    return Job(0, "", f"http://{name}/", left_s=left_s)
-
-
 def own(how: FetchSettings, server: NameServer) -> FetchSettings:
     """Settings that no other test has: their fetcher, which is new, asks this server."""
     return dataclasses.replace(how, contact=server.address)
@@ -95,9 +54,7 @@ def test_silent_names_hold_up_no_other(server: NameServer, web: BadWeb):
     port = web.server_address[1]
     kinds = ["silent", "good", "no", "servfail"] * 50
     urls = [f"http://{kind}{n}.example:{port}/ok" for n, kind in enumerate(kinds)]
-    how = dataclasses.replace(
-        HOW, connect_timeout_s=4.0
-    )  # c-ares asks more than once at a SERVFAIL
+    how = dataclasses.replace(HOW, connect_timeout_s=4.0)  # of a SERVFAIL it is asked again
     ended = Counter((kinds[end.index], end.detail) for end in fetch_all(urls, own(how, server)))
     right = {"silent": "timeout", "good": None, "no": "dns", "servfail": "dns"}
     assert ended == {(kind, detail): 50 for kind, detail in right.items()}
@@ -120,52 +77,6 @@ def test_of_many_addresses_the_first_are_kept(watched: Watched):
     entry = watched.names.entry(many)
     assert entry is not None
     assert [entry.count(","), entry.count("127.0.0.64"), entry.count("127.0.0.65")] == [63, 1, 0]
-
-
-def test_a_name_server_that_slows_down_loses_no_name(server: NameServer):
-    """After answers within a millisecond c-ares waits for 0.25 s; recursion may take longer."""
-    watched = Watched(timeout_s=5.0)
-    assert {detail for _, detail in watched.look_up([job(f"a{n}.example") for n in range(50)])} == {
-        None
-    }
-    server.delay_s = 1.5
-    names = [*(f"b{n}.example" for n in range(50)), "no.example"]
-    details = [detail for _, detail in watched.look_up([job(name) for name in names])]
-    watched.names.close()
-    assert Counter(details) == {None: 50, "dns": 1}
-
-
-class OneKind:
-    """Stands where c-ares stands, which says that there is no address of any kind where the name
-    server said so of one, and the question for the other was lost."""
-
-    family: socket.AddressFamily | None = None  # of the name's address
-
-    def __init__(self, **_: object) -> None:
-        pass
-
-    def getaddrinfo(self, *_: object, family: int, callback: Callable, **__: object) -> None:
-        if family != self.family:
-            callback(None, pycares.errno.ARES_ENODATA)
-            return
-        node = SimpleNamespace(addr=(b"127.0.0.1", 0), ttl=300)
-        callback(SimpleNamespace(nodes=[node], cnames=[]), None)
-
-    def query(self, *_: object, **__: object) -> None:
-        pass
-
-    process_fd = close = query
-
-
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, None])
-def test_each_kind_of_address_is_asked_for_before_there_is_none(
-    monkeypatch: pytest.MonkeyPatch, family: socket.AddressFamily | None
-):
-    monkeypatch.setattr(OneKind, "family", family)
-    monkeypatch.setattr(host_names.pycares, "Channel", OneKind)
-    watched = Watched(timeout_s=1.0)
-    ((_, detail),) = watched.look_up([job("a.example")])
-    assert detail == (None if family else "dns")
 
 
 def test_a_name_without_an_address_leads_nowhere(watched: Watched):
@@ -229,6 +140,15 @@ def test_what_waited_for_a_name_asks_no_faster_than_allowed(server: NameServer, 
     assert all(end.body for end in fetch_all([url] * 5, own(how, server)))
     steps_s = [later - one for one, later in itertools.pairwise(web.times)]
     assert min(steps_s) > 0.05, steps_s  # 0.2, less what the first connection took
+
+
+def test_an_absolute_name_bears_no_more_than_the_host_that_it_is(server: NameServer, web: BadWeb):
+    port = web.server_address[1]
+    urls = [f"http://{name}:{port}/hang/0.1" for name in ("good.example", "good.example.") * 10]
+    how = dataclasses.replace(HOW, connections_per_host=2)
+    assert [end.detail for end in fetch_all(urls, own(how, server))] == [None] * 20
+    assert web.most_at_once == 2
+    assert server.asked["good.example"] == 1
 
 
 def test_where_a_name_leads_is_checked(server: NameServer, web: BadWeb):

@@ -1,7 +1,16 @@
 """In which order a host's jobs begin."""
 
 from transforms.fetching.fetch_settings import FetchSettings
+from transforms.fetching.fetch_target import request_url
 from transforms.fetching.host_queue import HostQueue, Job
+
+
+def test_a_host_is_one_however_a_url_writes_it():
+    urls = ["http://a.example/", "http://a.example:80/", "https://a.example:443/"]
+    urls += ["http://a.example./", "https://a.example.:443/", "http://A.example.:80/"]
+    sent = [request_url(url) for url in urls]
+    assert {Job(0, url, url).host for url in sent} == {"a.example"}
+    assert Job(0, "", "http://a.example.:81/").host == "a.example:81"
 
 
 def test_a_job_that_waited_for_its_name_is_still_the_first():

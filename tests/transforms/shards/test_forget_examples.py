@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from transforms.columns.records import Example, Record, Top, decode_record, encode_record
+from transforms.columns.record_files import decode_record, encode_record
+from transforms.columns.records import Example, Record, Top
 from transforms.shards.forget_examples import forget_examples
 
 KEYS = [f"{n:016x}" for n in range(1, 5)]
@@ -48,7 +49,7 @@ def test_examples_go_with_their_thumbnails(tmp_path: Path):
 def test_a_record_that_says_more_bytes_than_there_are_costs_no_memory(tmp_path: Path):
     folder = tmp_path / "report"
     folder.mkdir()
-    examples = [Example(KEYS[0], "http://h/", "text", ["kept"], picture=(2, 1 << 60))]
+    examples = [Example(KEYS[0], "http://h/", "text", ["kept"], picture=(2, 1 << 53))]
     (folder / "images-00000.json").write_bytes(encode_record(Record(1, examples=examples)))
     (folder / "images-00000.thumbnails").write_bytes(b"aabb")
     assert forget_examples(str(tmp_path), taken) == 1

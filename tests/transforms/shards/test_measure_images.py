@@ -2,18 +2,27 @@
 
 import hashlib
 import io
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imagehash
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image as PillowImage
 
+from tests.support.bad_web import BODY, bad_web
 from transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.fetching.fetch import Fetched
-from transforms.images.examine import examine
+from transforms.fetching import fetcher
+from transforms.fetching.body_memory import TakenBytes
+from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
+from transforms.images.examine import Unusable, examine
+from transforms.shards import measure_images as measure_images_module
 from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.measure_images import ImageRules, judge_images, measure_images, stored_bodies
 from transforms.shards.score_images import ImageScores
@@ -48,13 +57,14 @@ def index_of(evaluation: list[int], folder: Path) -> EvaluationIndex | None:
     return EvaluationIndex(MEASURE, folder)
 
 
-def judged(bodies: list[Fetched], evaluation: list[int], folder: Path):
+def judged(bodies: Iterable[Fetched], evaluation: list[int], folder: Path, size: int | None = None):
     spool = Spool(folder / "spool")
     index = index_of(evaluation, folder)
-    size = {"min_side": RULES.min_side, "max_aspect": RULES.max_aspect}
-    search = EvaluationSearch(index, len(bodies), **size)
-    with ImageScores(None, spool, **size) as scores:
-        wishes = StatedWishes(WishSettings(), len(bodies))
+    count = len(list(bodies)) if size is None else size
+    rule = {"min_side": RULES.min_side, "max_aspect": RULES.max_aspect}
+    search = EvaluationSearch(index, count, **rule)
+    with ImageScores(None, spool, **rule) as scores:
+        wishes = StatedWishes(WishSettings(), count)
         measured = measure_images(bodies, spool, lambda done: None, scores, search, wishes)
         unsafe = scores.finish(measured.columns, lambda waiting: None)
     result = judge_images(measured, RULES, search, spool, unsafe)
@@ -149,3 +159,41 @@ def test_a_stored_image_that_is_there_no_more_costs_itself(tmp_path: Path):
         Fetched(2, None, "input_gone"),
         Fetched(3, None, "input_gone"),
     ]
+
+
+def test_bodies_that_are_not_looked_at_count_over_all_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Six shards whose images nobody comes to look at: the fetcher asks for no more than it may
+    hold, whatever their number, and counts nothing once they are done."""
+    looked = threading.Event()
+
+    def examined(bodies: list[bytes], **_: object) -> list[Unusable]:
+        looked.wait()
+        return [Unusable("not_an_image", "") for _ in bodies]
+
+    monkeypatch.setattr(measure_images_module, "examine_all", examined)
+    monkeypatch.setattr(measure_images_module, "BYTES_AT_ONCE", len(BODY))
+    most = 24 * len(BODY)
+    monkeypatch.setattr(fetcher, "memory_for_bodies", lambda: most)
+    how = FetchSettings(
+        robots_txt=False, allow_private_addresses=True, max_image_bytes=len(BODY), contact="six"
+    )
+
+    def measured(shard: int) -> int:
+        bodies = fetch_all([f"{web.url}/ok"] * 40, how)
+        (tmp_path / str(shard)).mkdir()
+        return judged(bodies, [], tmp_path / str(shard), 40)[0].bytes_fetched
+
+    before = TakenBytes.of_all
+    with bad_web() as web, ThreadPoolExecutor(6) as pool:
+        shards = [pool.submit(measured, shard) for shard in range(6)]
+        while len(web.heads) * len(BODY) < most // 2:
+            time.sleep(0.01)
+        time.sleep(0.5)  # nothing more begins
+        asked = len(web.heads)
+        looked.set()
+        assert [shard.result() for shard in shards] == [40 * len(BODY)] * 6
+    # Half of the memory, what was under way when that was full, and each shard's unfinished group.
+    assert asked * len(BODY) <= most // 2 + (how.connections_per_host + 6) * len(BODY)
+    assert TakenBytes.of_all == before

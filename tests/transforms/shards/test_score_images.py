@@ -1,6 +1,8 @@
 """A shard's scores: each file once, only where the size is right, whoever comes first."""
 
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from PIL import Image as PillowImage
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, good_files
 from transforms.images.examine import Image, examine
+from transforms.safety.classifier import open_classifier
 from transforms.safety.model_files import UnsafeModel, describe_model
 from transforms.shards import score_images
 from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_files import Spool
+from transforms.workers.threads import Results
 
 RULE = {"min_side": 100, "max_aspect": 3.0}
 
@@ -141,3 +145,34 @@ def test_a_failure_of_ours_is_raised(
 def test_what_still_waits_is_told(model: UnsafeModel, tmp_path: Path) -> None:
     told = scores_of([red(n) for n in range(40)], model, tmp_path, at_once=40)[2]
     assert told == [] or min(told) == 0
+
+
+def test_a_shard_that_is_stopped_waits_for_no_more_than_a_batch(
+    model: UnsafeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+
+    def slow(images: list, model: UnsafeModel) -> list[float]:
+        batches.append(len(images))
+        time.sleep(0.1)
+        return [0.5] * len(images)
+
+    monkeypatch.setattr(score_images, "unsafe_scores", slow)
+    bodies = [red(0) + bytes(n) for n in range(400)]
+    raised: list[BaseException] = []
+
+    def shard() -> list[object]:
+        try:
+            scores_of(bodies, model, tmp_path)
+        except InterruptedError as error:
+            raised.append(error)
+        return []
+
+    with ThreadPoolExecutor(1) as pool:
+        results = Results(pool, shard)
+        while not batches:
+            time.sleep(0.01)
+        results.stop()
+        results.wait()
+    assert len(raised) == 1
+    assert len(batches) < 400 / open_classifier(model).batch / 2

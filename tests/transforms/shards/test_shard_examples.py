@@ -10,7 +10,8 @@ from PIL import Image as PillowImage
 
 from tests.support.picture_files import encoded, photograph
 from transforms.columns import reasons as r
-from transforms.columns.records import KEPT, Record, decode_record, key_hashes
+from transforms.columns.record_files import decode_record
+from transforms.columns.records import KEPT, Record, key_hashes
 from transforms.images.examine import examine
 from transforms.shards.measure_images import ImageRules, Measured
 from transforms.shards.shard_examples import LEAST_EXAMPLES, choose_rows, write_record

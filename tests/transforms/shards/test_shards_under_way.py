@@ -64,6 +64,19 @@ def test_of_large_shards_few_are_under_way(pairs: int, more: bool):
     assert len(list(under_way.finish())) == FEW_SHARDS
 
 
+def test_the_bundles_of_a_process_share_what_may_be_under_way():
+    """Each may have one shard, whatever the others have."""
+    writing = Writing(MOST_PAIRS // FEW_SHARDS)
+    bundles = [ShardsUnderWay(writing) for _ in range(3)]
+    for shard in range(FEW_SHARDS):
+        begun(bundles[shard % 2], writing, shard)
+        writing.beginnings[shard].nearly_taken.set()
+    assert [bundle.has_room for bundle in bundles] == [False, False, True]
+    writing.let_go.set()
+    assert sum(len(list(bundle.finish())) for bundle in bundles) == FEW_SHARDS
+    assert all(bundle.has_room for bundle in bundles)
+
+
 def test_one_that_is_done_makes_room_and_is_given_once():
     writing = Writing()
     under_way = ShardsUnderWay(writing)

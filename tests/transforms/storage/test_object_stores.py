@@ -222,8 +222,9 @@ def test_a_store_of_shards_is_trained_on(folder: str, tmp_path: Path, request, m
     from tests.support.stores import KEYS
     from tests.support.train_shards import colour_shards
     from train.data.find_shards import find_shards
+    from train.data.fingerprint import fingerprint
     from train.data.samples import shard_samples
-    from train.data.shard_streams import fingerprint, open_store
+    from train.data.shard_sources import open_store
     from train.errors import SettingsError, TrainingError
 
     variables = {name.upper(): value for name, value in KEYS.items()}

@@ -2,6 +2,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.made_batches import run_in_beam
-from transforms.workers.threads import THREADS, ThreadedDoFn, in_threads, stop_work
+from transforms.workers.threads import THREADS, Results, ThreadedDoFn, in_threads, stop_work
 
 
 @given(st.lists(st.integers()))
@@ -288,3 +289,26 @@ def test_stopped_work_takes_no_further_batch() -> None:
     assert 0 < count < 100
     time.sleep(0.3)
     assert len(taken) == count
+
+
+@pytest.mark.parametrize("is_daemon", [True, False])
+def test_who_waits_for_stopped_work_is_told_but_not_a_bundle_of_beam(is_daemon: bool) -> None:
+    """Whose thread is a daemon: Beam would print an error that is none."""
+    told: list[BaseException] = []
+
+    def waits(results: Results[int]) -> None:
+        try:
+            list(results)
+        except InterruptedError as error:
+            told.append(error)
+
+    let_go = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        results = Results(pool, lambda: [let_go.wait()])
+        thread = threading.Thread(target=waits, args=(results,), daemon=is_daemon)
+        thread.start()
+        threading.Timer(0.3, let_go.set).start()
+        stop_work()
+        thread.join(1.0 if is_daemon else None)
+    assert thread.is_alive() == is_daemon
+    assert len(told) == (not is_daemon)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from train.data.captions import caption_lines
 from train.data.find_shards import find_shards
-from train.data.samples import caption_lines, read_samples
+from train.data.pairs import read_pairs
 from train.errors import SettingsError
 from train.evaluate.sets.tables import (
     IMAGE_COLUMNS,
@@ -68,7 +69,7 @@ class CaptionedShards:
     most: int = 0
 
     def __iter__(self) -> Iterator[CaptionedImage]:
-        for key, data, text in read_samples(self.shards, self.field):
+        for key, data, text in read_pairs(self.shards, self.field):
             texts = caption_lines(text) if self.lines else [text]
             texts = texts[: self.most or None]
             yield CaptionedImage(data, [Caption(each) for each in texts], key)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from train.data.images import check_cost
+from train.data.image_limits import check_cost
 from train.errors import SettingsError
 from train.evaluate.sets.labelled import IMAGES
 from train.evaluate.sets.tables import image_file

@@ -1,0 +1,71 @@
+"""What charts tell beyond the counts of records."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.report.charts import Chart, draw, size_of
+from pipeline.report.facts import Facts, find_facts
+from pipeline.report.histograms import charts_of
+from pipeline.runs.documents import FetchReport, Funnel
+from tests.support.made_records import put_made_set
+from transforms.corpus.vocabulary import CountClass, VocabularySummary
+
+
+def ngram_chart(vocabulary: int, cut: int) -> Chart:
+    by_count = [
+        CountClass(max_count=high, min_count=low, ngrams=ngrams, occurrences=ngrams)
+        for low, high, ngrams in ((1, 1, 50), (2, 2, 20), (3, 10, 6), (11, 100, 2))
+    ]
+    summary = VocabularySummary(by_count=by_count, cut_off_count=cut, vocabulary=vocabulary)
+    funnel = Funnel(fetch=FetchReport(0, 0, {}, []), pairs=0, steps=[], vocabulary=summary)
+    (chart,) = charts_of(Facts("", funnel=funnel))
+    return chart
+
+
+def test_ngrams_below_the_cut_are_dropped_and_those_within_it_in_part():
+    chart = ngram_chart(vocabulary=13, cut=2)
+    assert list(chart.kept) == [0, 5, 6, 2]
+    assert list(chart.dropped) == [50, 15, 0, 0]
+    assert "n-grams" in draw(chart)
+    whole = ngram_chart(vocabulary=78, cut=0)
+    assert list(whole.dropped) == [0, 0, 0, 0]
+    assert whole.note.startswith("Nothing was cut off")
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(1, "1 B"), (1023, "1023 B"), (59_076_000, "56.3 MiB"), (1 << 50, "1024 TiB")],
+)
+def test_bytes_are_short(size: int, said: str):
+    assert size_of(size) == said
+
+
+def test_spans_of_bars_are_the_bins_of_the_record(tmp_path: Path):
+    """Whatever side an example has, it is within the bar that counts it."""
+    put_made_set(tmp_path / "set", 1, np.random.default_rng(2), pairs=500, compared=True)
+    facts = find_facts(str(tmp_path / "set"))
+    charts = {chart.axis: chart for chart in charts_of(facts) if chart.axis}
+    assert charts.keys() == {
+        *("side", "aspect", "unsafe", "distance", "words", "language", "bytes"),
+    }
+    for chart in charts.values():
+        assert len(chart.spans) == len(chart.labels)
+        lows, highs = zip(*chart.spans, strict=True)
+        assert list(lows) == sorted(lows)
+        assert all(low <= high for low, high in chart.spans)
+        assert all(high <= low for high, low in zip(highs, lows[1:], strict=False))
+    axis = next(a for a in facts.records.images.whole.joint.axes if a.name == "side")
+    for side in (1, 16, 17, 199, 200, 201, 2048, 2049):
+        (bar,) = [n for n, (low, high) in enumerate(charts["side"].spans) if low <= side <= high]
+        assert bar == int(np.searchsorted(axis.edges, side, "left"))
+
+
+def test_a_chart_says_what_waits():
+    chart = Chart("Words", ["a", "b"], ["a", "b"], [3, 0], [1, 0], waiting=[2, 0])
+    drawn = draw(chart)
+    assert "a: 3 kept, 1 dropped, 2 not judged yet" in drawn
+    assert "b: 0" in drawn
+    assert drawn.count('<rect class="w"') == 1
+    assert chart.total == 6

@@ -1,0 +1,43 @@
+"""Names that are looked up without a fetcher: a loop that watches their sockets."""
+
+import select
+
+from transforms.fetching.host_names import HostNames
+from transforms.fetching.host_queue import Job
+
+
+class Watched:
+    """The names of one loop, and the sockets that it watches."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.poll = select.epoll()
+        self.watched: set[int] = set()
+        self.names = HostNames(timeout_s, self.watch)
+
+    def watch(self, fd: int, events: int) -> None:
+        if events and fd in self.watched:
+            self.poll.modify(fd, events)
+        elif events:
+            self.poll.register(fd, events)
+            self.watched.add(fd)
+        elif fd in self.watched:
+            self.poll.unregister(fd)
+            self.watched.discard(fd)
+
+    def ended(self) -> list[tuple[Job, float, str | None]]:
+        for fd, events in self.poll.poll(min(0.5, self.names.due_s())):
+            self.names.process(fd, events)
+        return list(self.names.ended())
+
+    def look_up(self, jobs: list[Job], at_once: int = 1_000) -> list[tuple[Job, str | None]]:
+        """What becomes of all of them, so many at once."""
+        waiting, found = list(reversed(jobs)), []
+        while len(found) < len(jobs):
+            while waiting and len(self.names) < at_once:
+                self.names.add(waiting.pop())
+            found += [(job, detail) for job, _, detail in self.ended()]
+        return found
+
+
+def job(name: str, left_s: float = 30.0) -> Job:
+    return Job(0, "", f"http://{name}/", left_s=left_s)

@@ -1,0 +1,294 @@
+"""Hosts' names, looked up by c-ares: thousands at once on one thread.
+
+The system's `getaddrinfo` needs a thread for each name, and a silent name server holds it for 10 to
+40 s. c-ares has its own sockets, which the fetcher's loop watches beside those of curl; it reads
+/etc/resolv.conf and /etc/hosts as the system does.
+
+Some of its answers mean little. It gives a name up by the mean time of former answers, 0.25 s after
+those that came within milliseconds. So its time-outs are no verdict: the name is asked for again in
+a channel of its own for slow names, whose mean is theirs, for as long as somebody waits. It says
+that there is no address where a name lacks those of one kind and the question for the other was
+lost: so each kind is then asked for by itself. It tells IPv6 addresses alone where the question for
+the others was lost: so these are then asked for by themselves, since many machines have no IPv6.
+And a name server that cannot tell, or will not, often can a moment later: it is asked twice more.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import select
+import socket
+import time
+import uuid
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pycares
+
+from transforms.fetching.server_silence import ServerSilence
+from transforms.workers.unexpected import tell_once
+
+SERVERS: list[str] = []  # in place of those of /etc/resolv.conf
+_MOST_ADDRESSES = 64  # of a name, in the order of the answer, which may have 4,000
+_LEAST_KEPT_S, _LONGEST_KEPT_S = 1.0, 3600.0  # whatever the TTL says
+_FAILED_KEPT_S = 10.0
+_TRIES = 1, 2  # of the channel that a name is asked for in first, and of that for slow names
+_LOOK_S = 0.01  # between two looks at c-ares' time-outs
+_SHORTEST_S = 0.25  # of its time-outs
+_AGAIN_S = 0.5  # until c-ares is asked anew
+_UNSORTED = 1 << 7  # ARES_AI_NOSORT: curl tries IPv6 and IPv4 side by side; sorting costs sockets
+_RECEIVED = 1 << 22  # bytes of answers that wait for this thread
+_NEXT_FAMILY = {socket.AF_UNSPEC: socket.AF_INET, socket.AF_INET: socket.AF_INET6}
+_UNHEARD = frozenset({pycares.errno.ARES_ECONNREFUSED, pycares.errno.ARES_ETIMEOUT})
+_NO_ANSWER = _UNHEARD | {pycares.errno.ARES_ECANCELLED}
+# The server cannot tell, or will not; until it is asked again, each time.
+_CANNOT_TELL = frozenset({pycares.errno.ARES_ESERVFAIL, pycares.errno.ARES_EREFUSED})
+_CANNOT_TELL_AGAIN_S = 0.5, 1.0
+Family = socket.AddressFamily
+
+
+class Told(NamedTuple):
+    """What is said of a name.
+
+    Fields:
+      addresses: as curl takes them; empty where there is none.
+      kept_s: seconds for which that holds.
+      unsure: whether the name server could not tell.
+    """
+
+    addresses: str
+    kept_s: float
+    unsure: bool = False
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What was asked of a name.
+
+    Attributes:
+      number, family: of the latest question.
+      failures: how often the server could not tell.
+      ipv6: what there is of an answer whose other half is asked for; ttl_s: for how long.
+    """
+
+    number: int = 0
+    family: Family = socket.AF_UNSPEC
+    failures: int = 0
+    ipv6: tuple[Any, ...] = ()
+    ttl_s: float = 0.0
+
+
+class NameQuestions:
+    """The names that are asked for and have no answer yet.
+
+    Args:
+      silent_s: seconds after which a name server that answers nothing counts as silent.
+      watch: told which socket is to be watched, for which of epoll's events; 0: no more.
+      tell: told what is said of a name, which then is not asked for any more.
+
+    Attributes:
+      sockets: those of c-ares.
+      silence: of the name server.
+    """
+
+    def __init__(
+        self,
+        silent_s: float,
+        watch: Callable[[int, int], None],
+        tell: Callable[[str, Told], None],
+    ) -> None:
+        self._watch, self._tell = watch, tell
+        self._asked: dict[str, _Asked] = {}
+        self._again: list[tuple[float, str]] = []  # a heap of when which of them are asked anew
+        self._numbers = itertools.count()
+        self._look_at = self._time_out_at = -math.inf  # of c-ares
+        self.silence = ServerSilence(silent_s)
+        self._all_again = False
+        self.sockets: dict[int, pycares.Channel] = {}
+        self._channels = [self._channel(tries) for tries in _TRIES]
+
+    def _channel(self, tries: int) -> pycares.Channel:
+        def told(fd: int, readable: bool, writable: bool) -> None:
+            self.sockets[fd] = channel
+            if not (events := select.EPOLLIN * readable | select.EPOLLOUT * writable):
+                del self.sockets[fd]
+            self._watch(fd, events)
+
+        servers, size = SERVERS or None, _RECEIVED
+        channel = pycares.Channel(
+            sock_state_cb=told, servers=servers, tries=tries, socket_receive_buffer_size=size
+        )
+        return channel
+
+    def process(self, fd: int, events: int) -> None:
+        """Reads and writes what a socket is ready for."""
+        bad = pycares.ARES_SOCKET_BAD
+        written = fd if events & select.EPOLLOUT else bad
+        self.sockets[fd].process_fd(fd if events & ~select.EPOLLOUT else bad, written)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._asked
+
+    def ask(self, name: str) -> None:
+        """Asks for the addresses of a host, HOST[:PORT]."""
+        self._ask(name)
+
+    def forget(self, name: str) -> None:
+        """Nobody waits for a name any more."""
+        self._asked.pop(name, None)
+
+    def could_not_tell(self, name: str) -> bool:
+        """Whether that is what the server has said of a name by now."""
+        asked = self._asked.get(name)
+        return asked is not None and asked.failures > 0
+
+    def settle(self, name: str) -> bool:
+        """Tells what there is of an answer whose rest nobody waits for any more; or False."""
+        asked = self._asked.get(name)
+        if asked is None or not asked.ipv6:
+            return False
+        self._answer(name, asked.ipv6, _LEAST_KEPT_S)
+        return True
+
+    def _ask(self, name: str, family: Family = socket.AF_UNSPEC, slow: bool = False) -> None:
+        number = next(self._numbers)
+        asked = self._asked.setdefault(name, _Asked())
+        asked.number, asked.family = number, family
+        self._time_out_at = min(self._time_out_at, time.monotonic() + _SHORTEST_S)
+
+        def told(result: Any, error: int | None) -> None:
+            try:
+                is_latest = self._asked.get(name) is asked and asked.number == number
+                if error not in _NO_ANSWER:
+                    self._hear()
+                if is_latest:
+                    self._heard_of(name, result, error, slow)
+                elif error is None and not _lacks_ipv4(family, result):
+                    self._answer(name, result.nodes, _ttl_s(result))  # before the later question
+            except Exception as raised:  # it would be lost within c-ares
+                tell_once("reading a name server's answer", raised)
+                self._fail(name)
+
+        plain, kind = name.partition(":")[0], socket.SOCK_STREAM
+        try:
+            self._channels[slow].getaddrinfo(
+                plain, None, family=family, type=kind, flags=_UNSORTED, callback=told
+            )
+        except Exception as error:  # a name that is none to c-ares
+            tell_once("asking for a name", error)
+            self._fail(name)
+
+    def _heard_of(self, name: str, result: Any, error: int | None, slow: bool) -> None:
+        """What came of the latest question for a name."""
+        asked = self._asked[name]
+        if error in _CANNOT_TELL and asked.failures < len(_CANNOT_TELL_AGAIN_S):
+            self._ask_later(name, _CANNOT_TELL_AGAIN_S[asked.failures])
+            asked.failures += 1
+        elif asked.ipv6:
+            self._join(name, asked, result, error)
+        elif error in _UNHEARD:
+            self._ask_later(name, _AGAIN_S * slow)
+        elif error == pycares.errno.ARES_ENODATA and asked.family in _NEXT_FAMILY:
+            self._ask(name, _NEXT_FAMILY[asked.family], slow=True)
+        elif error is None and _lacks_ipv4(asked.family, result):
+            asked.ipv6, asked.ttl_s = tuple(result.nodes), _ttl_s(result)
+            self._ask(name, socket.AF_INET, slow=True)
+        elif error is None:
+            self._answer(name, result.nodes, _ttl_s(result))
+        elif error != pycares.errno.ARES_ECANCELLED:
+            self._fail(name, unsure=error in _CANNOT_TELL)
+
+    def _join(self, name: str, asked: _Asked, result: Any, error: int | None) -> None:
+        """Tells a name's IPv6 addresses with the others, of which this is said."""
+        if error is None:
+            ttl_s = min(asked.ttl_s, _ttl_s(result))
+            self._answer(name, (*result.nodes, *asked.ipv6), ttl_s)
+        elif error in _CANNOT_TELL | _NO_ANSWER:  # it may have others
+            self._answer(name, asked.ipv6, min(asked.ttl_s, _FAILED_KEPT_S))
+        else:
+            self._answer(name, asked.ipv6, asked.ttl_s)
+
+    def _ask_later(self, name: str, seconds: float) -> None:
+        heapq.heappush(self._again, (time.monotonic() + seconds, name))
+
+    def _answer(self, name: str, nodes: Sequence[Any], ttl_s: float) -> None:
+        self._asked.pop(name, None)
+        addresses = [node.addr[0].decode() for node in nodes[:_MOST_ADDRESSES]]
+        shown = ",".join(f"[{address}]" if ":" in address else address for address in addresses)
+        self._tell(name, Told(shown, min(_LONGEST_KEPT_S, max(_LEAST_KEPT_S, ttl_s))))
+
+    def _fail(self, name: str, *, unsure: bool = False) -> None:
+        self._asked.pop(name, None)
+        self._tell(name, Told("", _FAILED_KEPT_S, unsure))
+
+    def turn(self, wanted: Container[str]) -> None:
+        """Does what is due by the clock.
+
+        Args:
+          wanted: the names that somebody waits for; no others are asked for again.
+        """
+        now = time.monotonic()
+        if self._asked:
+            self._probe(now)
+            if now >= self._look_at:
+                self._look_at_time_outs(now)
+        if self._all_again:  # c-ares would wait for twice as long as before its last try
+            self._all_again = False
+            self._again = [(now, name) for name in self._asked]
+        while self._again and self._again[0][0] <= now:
+            name = heapq.heappop(self._again)[1]
+            if name in wanted:
+                asked = self._asked.get(name)
+                self._ask(name, asked.family if asked else socket.AF_UNSPEC, slow=True)
+            else:
+                self._asked.pop(name, None)
+
+    def _look_at_time_outs(self, now: float) -> None:
+        """Lets c-ares see to its own; it looks at no socket."""
+        for channel in self._channels:
+            channel.process_fd(pycares.ARES_SOCKET_BAD, pycares.ARES_SOCKET_BAD)
+        left_s = [channel.timeout(1.0) for channel in self._channels]  # type: ignore[no-untyped-call]
+        self._look_at, self._time_out_at = now + _LOOK_S, now + min(left_s)
+
+    def _hear(self) -> None:
+        self._all_again |= self.silence.hear(time.monotonic())
+
+    def _probe(self, now: float) -> None:
+        """Asks for a name that there never is, which each name server knows: whether it lives."""
+        if now < self.silence.due():
+            return
+
+        def told(_: Any, error: int | None) -> None:
+            if error not in _NO_ANSWER:
+                self._hear()
+
+        slow = self.silence.is_doubted
+        self.silence.probe(now)
+        name = f"{uuid.uuid4().hex}.invalid"
+        self._channels[slow].query(name, pycares.QUERY_TYPE_A, callback=told)
+
+    def due(self) -> float:
+        """When `turn` is to be called even if no socket tells."""
+        due = self._again[0][0] if self._again else math.inf
+        if self._asked:
+            due = min(due, max(self._look_at, self._time_out_at), self.silence.due())
+        return due
+
+    def close(self) -> None:
+        self._watch = lambda fd, events: None  # c-ares closes its sockets later, on another thread
+        for channel in self._channels:
+            channel.close()
+
+
+def _ttl_s(result: Any) -> float:
+    return float(min([record.ttl for record in (*result.nodes, *result.cnames)], default=0))
+
+
+def _lacks_ipv4(family: Family, result: Any) -> bool:
+    """Whether the addresses of both kinds were asked for, and those of IPv6 alone came."""
+    return family == socket.AF_UNSPEC and all(
+        node.family != socket.AF_INET for node in result.nodes
+    )
