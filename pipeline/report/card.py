@@ -12,12 +12,19 @@ import pyarrow as pa
 from pipeline.report.card_front import FRONT
 from pipeline.report.card_text import BODY
 from pipeline.report.contents import QUANTILES, Contents, as_code
+from pipeline.report.earlier_rules import (
+    Earlier,
+    earlier_blocklists,
+    earlier_evaluation,
+    earlier_vocabularies,
+)
 from pipeline.report.funnel import render_funnel
 from pipeline.report.history import all_stages
 from pipeline.report.reproduce import commands
 from pipeline.report.wording import (
     contact,
     crawl_days,
+    earlier_fetch_span,
     fetch_span,
     heeded,
     opt_outs,
@@ -41,6 +48,7 @@ def dataset_card(
       contents: what was seen of the pairs.
       earlier: the manifests of the sets that it was made of, by where they are.
     """
+    before = earlier or {}
     original = manifest.resize["resize_mode"] == "original"
     extension = "jpg" if original else str(manifest.resize["encode_format"])
     text_only = bool(manifest.job["text_only"])
@@ -67,12 +75,26 @@ def dataset_card(
         fetched=fetch_span(manifest),
         contact=contact(manifest),
         opt_outs=opt_outs(funnel),
-        heeded=heeded(manifest),
+        heeded=heeded(manifest, earlier),
+        fetched_before=earlier_fetch_span(before),
+        evaluated=[] if text_only else earlier_evaluation(before),
+        blocked_before=earlier_blocklists(before),
+        vocabularies=earlier_vocabularies(before),
+        also_before={"vocabulary_size": _sizes(before)},
         commands=commands(manifest),
         tars=tar_pattern(sorted(numbers)),
-        unfiltered=unfiltered(manifest, text_only),
+        unfiltered=unfiltered(manifest, text_only, earlier),
         table=render_funnel(funnel.steps),
-        stages=[_stage(stage, manifest, earlier or {}) for stage in all_stages(funnel)],
+        stages=[_stage(stage, manifest, before) for stage in all_stages(funnel)],
+    )
+
+
+def _sizes(earlier: Earlier) -> str:
+    """The vocabulary's size in earlier sets: that of a set made of them is of what they left."""
+    return "".join(
+        f"; before, {as_code(folder)}: {as_code(str(manifest.rules['vocabulary_size']))}"
+        for folder, manifest in earlier.items()
+        if "vocabulary_size" in manifest.rules
     )
 
 

@@ -76,7 +76,9 @@ No image was fetched.
 {% elif fetched %}
 The images were fetched {{ fetched }} (UTC, by when the shards were written).
 {% elif manifest.pairs %}
-The images were taken as they lie in the given shards. Nothing here tells when those were fetched.
+The images were taken as they lie in the given shards. {% if fetched_before -%}
+They were fetched for {{ fetched_before }} (UTC); of others nothing here tells when.
+{%- else %}Nothing here tells when those were fetched.{% endif %}
 {% endif %}
 {%- if contents.examples %}
 ## What is in it
@@ -197,7 +199,7 @@ folders that they were in; `manifest.json` has their sizes, and the versions of 
 | rule | value |
 |---|---|
 {%- for name, value in manifest.rules.items() %}
-| `{{ name }}` | {{ value if value != "" else "(all)" }} |
+| `{{ name }}` | {{ value if value != "" else "(all)" }}{{ also_before.get(name, "") }} |
 {%- endfor %}
 
 {% if manifest.blocklists -%}
@@ -206,6 +208,14 @@ Pairs on one of these lists were dropped as `blocked`:
 {% for list in manifest.blocklists -%}
 - {{ code(list.name) }}: {% for kind, count in list.entries.items() -%}
 {{ n(count) }} {{ kind }}{{ ", " if not loop.last }}{% endfor %}; SHA-256 {{ list.sha256 }}
+{% endfor %}
+{% endif -%}
+{% if blocked_before -%}
+{% if not manifest.blocklists %}## Blocklists
+{% endif -%}
+Earlier sets, of which this one was made, had dropped pairs by these lists:
+{% for line in blocked_before -%}
+- {{ line }}
 {% endfor %}
 {% endif -%}
 ## Vocabulary
@@ -231,6 +241,13 @@ None is left out.
 {%- endfor %}
 {%- endif %}
 {%- endwith %}
+{%- if vocabularies %}
+
+Before that, the texts of earlier sets were kept by vocabularies of so many unigrams and bigrams:
+{% for line in vocabularies -%}
+- {{ line }}
+{% endfor %}
+{%- endif %}
 
 ## Evaluation images
 {% if manifest.evaluation_images -%}
@@ -263,7 +280,18 @@ drawn over a little, this measure found 95 to 98 of 100 where that was tried. Of
 and screenshots it found 89, and of stronger changes fewer. It also drops some pictures that are no
 copies, mostly charts and drawings of one family.
 {%- endif %}
+{%- elif evaluated -%}
+No evaluation images were given to this run.
 {%- else -%}
 **No evaluation images were given, so copies of test sets may be in here.**
+{%- endif %}
+{%- if evaluated %}
+
+Earlier sets, of which this one was made, had been compared with evaluation images, and what was
+told to be a copy was taken out. This holds for the pairs that they kept; copies may be among
+others.
+{% for line in evaluated -%}
+- {{ line }}
+{% endfor %}
 {%- endif %}
 """

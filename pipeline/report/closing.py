@@ -163,8 +163,8 @@ def write_closing(out: str, manifest: Manifest, closing: Funnel) -> Funnel:
     contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
     files = {
         "funnel.svg": funnel_svg(closing.steps).encode(),
-        "croissant.json": croissant(manifest, closing),
-        "datasheet.md": datasheet(manifest, closing).encode(),
+        "croissant.json": croissant(manifest, closing, earlier),
+        "datasheet.md": datasheet(manifest, closing, earlier).encode(),
         "README.md": dataset_card(manifest, closing, contents, earlier).encode(),
     }
     for name, body in files.items():

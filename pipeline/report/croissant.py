@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.report.earlier_rules import Earlier
 from pipeline.report.wording import crawl_days, fetch_span, heeded, unfiltered
 from pipeline.runs.documents import Funnel, Manifest, ShardEntry
 from transforms.columns.rejects import REJECTED
@@ -65,19 +66,19 @@ _TOLD = {
 Node = dict[str, Any]
 
 
-def croissant(manifest: Manifest, funnel: Funnel) -> bytes:
+def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None) -> bytes:
     """The file `croissant.json`.
 
     Records are `train`, `validation` where pairs are held out, `train_images` and
     `validation_images` with the images by their keys, and `rejected` for what was dropped.
     """
     files, records = _files_and_records(manifest, funnel)
-    document = {"@context": CONTEXT, **_head(manifest, funnel)}
+    document = {"@context": CONTEXT, **_head(manifest, funnel, earlier)}
     document |= {"distribution": files, "recordSet": records}
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _head(manifest: Manifest, funnel: Funnel) -> Node:
+def _head(manifest: Manifest, funnel: Funnel, earlier: Earlier | None) -> Node:
     text_only, language = bool(manifest.job["text_only"]), manifest.rules["language"]
     what = "URLs of images, with their alt-texts" if text_only else "images and their alt-texts"
     seen = funnel.steps[0].seen if funnel.steps else 0
@@ -99,13 +100,13 @@ def _head(manifest: Manifest, funnel: Funnel) -> Node:
         **({"inLanguage": language} if language else {}),
         **days,
         "rai:dataCollection": f"By a program, from the web.{crawled}{fetched} "
-        f"{_plain(heeded(manifest))}",
+        f"{_plain(heeded(manifest, earlier))}",
         "rai:dataCollectionType": ["Web Scraping"],
         **({"rai:dataCollectionTimeFrame": frame} if frame else {}),
         "rai:dataPreprocessingProtocol": [
             f"{step.step}: {step.kept:,} of {step.seen:,} pairs were kept" for step in funnel.steps
         ],
-        "rai:dataLimitations": [_plain(line) for line in unfiltered(manifest, text_only)],
+        "rai:dataLimitations": [_plain(line) for line in unfiltered(manifest, text_only, earlier)],
         "rai:personalSensitiveInformation": "Names, faces and addresses in texts and images stay.",
     }
 

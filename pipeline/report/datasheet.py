@@ -9,9 +9,11 @@ import jinja2
 
 from pipeline.report.contents import as_code
 from pipeline.report.datasheet_text import SECTIONS, Question
+from pipeline.report.earlier_rules import Earlier, earlier_evaluation
 from pipeline.report.wording import (
     contact,
     crawl_days,
+    earlier_fetch_span,
     fetch_span,
     heeded,
     opt_outs,
@@ -33,10 +35,14 @@ What it cannot know is marked {{ mark }}; whoever publishes the set fills it in.
 """
 
 
-def datasheet(manifest: Manifest, funnel: Funnel) -> str:
-    """The text of the datasheet, in Markdown."""
+def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None) -> str:
+    """The text of the datasheet, in Markdown.
+
+    Args:
+      earlier: the manifests of the sets that it was made of, by where they are.
+    """
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
-    facts = _facts(manifest, funnel)
+    facts = _facts(manifest, funnel, earlier or {})
 
     def rendered(template: str) -> str:
         return environment.from_string(template).render(facts).strip()
@@ -72,7 +78,7 @@ def _lines(answers: list[tuple[str, Question, str, str]]) -> Iterator[str]:
             yield f"{TO_BE_FILLED}{f': {person}' if person else ''}."
 
 
-def _facts(manifest: Manifest, funnel: Funnel) -> dict[str, Any]:
+def _facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str, Any]:
     """What the answers are made of."""
     text_only = bool(manifest.job["text_only"])
     near, broken = funnel.near_duplicates, funnel.broken_input
@@ -90,10 +96,12 @@ def _facts(manifest: Manifest, funnel: Funnel) -> dict[str, Any]:
         "broken": broken.broken if isinstance(broken, BrokenInput) else 0,
         "near": near if isinstance(near, NearDuplicates) else None,
         "sources": sources(manifest),
-        "unfiltered": unfiltered(manifest, text_only),
+        "unfiltered": unfiltered(manifest, text_only, earlier),
         "days": crawl_days(funnel),
         "fetched": fetch_span(manifest),
-        "heeded": heeded(manifest),
+        "heeded": heeded(manifest, earlier),
+        "evaluated": [] if text_only else earlier_evaluation(earlier),
+        "fetched_before": "" if text_only else earlier_fetch_span(earlier),
         "opt_outs": opt_outs(funnel),
         "contact": contact(manifest),
         "private": bool(manifest.fetch["allow_private_addresses"]),

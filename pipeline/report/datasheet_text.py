@@ -136,7 +136,9 @@ COLLECTION = (
     Question(
         "When was it collected?",
         "{% if days %}The pages were crawled {{ days }}. {% endif %}{% if fetched %}The images "
-        "were fetched {{ fetched }} (UTC).{% else %}No image was fetched by this run.{% endif %} "
+        "were fetched {{ fetched }} (UTC).{% else %}No image was fetched by this run.{% endif %}"
+        "{% if fetched_before %} Before that, images were fetched for {{ fetched_before }} (UTC)."
+        "{% endif %} "
         "Images and texts may be much older.",
     ),
     Question("Was there an ethical review?"),
@@ -188,8 +190,11 @@ USES = (
         "else 'language (' ~ manifest.rules.language ~ ')' }}, and of those who write alt-texts. "
         "{% if manifest.evaluation_images %}Copies of these evaluation images were taken out, as "
         "far as they were found: {{ manifest.evaluation_images | join(', ') }}. Copies of any "
-        "other test set{% else %}No evaluation images were taken out: copies of test sets"
-        "{% endif %} may be in it.",
+        "other test set{% elif evaluated %}No evaluation images were given to this run. Copies of "
+        "any test set but those below{% else %}No evaluation images were taken out: copies of test "
+        "sets{% endif %} may be in it.{% if evaluated %} Earlier sets, of which it was made, had "
+        "been compared with evaluation images, which holds for the pairs that they kept:\n"
+        "{% for line in evaluated %}\n- {{ line }}{% endfor %}{% endif %}",
     ),
     Question(
         "What should it not be used for?",

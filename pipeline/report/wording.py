@@ -8,7 +8,16 @@ from operator import attrgetter
 from msgspec import UnsetType
 
 from pipeline.report.contents import as_code
+from pipeline.report.earlier_rules import (
+    Earlier,
+    earlier_fetches,
+    earlier_scores,
+    name_of,
+    with_images,
+)
+from pipeline.report.history import all_stages
 from pipeline.runs.documents import Funnel, Manifest
+from transforms.columns.reasons import OPTED_OUT
 from transforms.pages.parse_pages import PageCounts
 
 _NAMED_FILES = 5  # of each format
@@ -61,9 +70,16 @@ def fetch_span(manifest: Manifest) -> str:
     return span(manifest.fetched.first, manifest.fetched.last) if manifest.fetched else ""
 
 
+def earlier_fetch_span(earlier: Earlier) -> str:
+    """When the images of earlier sets were fetched; "" where nothing tells."""
+    spans = [f"{folder} {span(first, last)}" for folder, first, last in earlier_fetches(earlier)]
+    return ", ".join(spans)
+
+
 def opt_outs(funnel: Funnel) -> dict[str, int]:
     """How many pairs are not in the set since somebody did not want them used, by how that was
-    said: details of `opted_out`, and reasons of the funnel."""
+    said: details of `opted_out`, and reasons of the funnel; those of earlier sets by their
+    folders."""
     wishes = funnel.opted_out
     counts: dict[str, int] = {}
     if not isinstance(wishes, UnsetType) and wishes.unwished == "reject":
@@ -71,16 +87,32 @@ def opt_outs(funnel: Funnel) -> dict[str, int]:
     for step in funnel.steps:
         for reason in _UNWANTED:
             counts[reason] = counts.get(reason, 0) + step.dropped.get(reason, 0)
+    for stage in all_stages(funnel):
+        for reason in (OPTED_OUT, *_UNWANTED):
+            dropped = sum(step.dropped.get(reason, 0) for step in stage.steps)
+            counts[f"{stage.folder}: {reason}"] = dropped
     return {name: count for name, count in counts.items() if count}
 
 
-def heeded(manifest: Manifest) -> str:
-    """Which wishes about the use of images were asked for, as a sentence in Markdown."""
+def heeded(manifest: Manifest, earlier: Earlier | None = None) -> str:
+    """Which wishes about the use of images were asked for, in sentences in Markdown."""
+    before = with_images(earlier or {})
+    fetched = [
+        f" Earlier, of {as_code(folder)}: {_heeded(of_set)}"
+        for folder, of_set in before.items()
+        if of_set.fetched
+    ]
+    own = " by this run" if fetched and not manifest.fetched else ""
+    first = _heeded(manifest) or f"No image was fetched{own}, so no host was asked."
+    return "".join([first, *fetched])
+
+
+def _heeded(manifest: Manifest) -> str:
     if not manifest.fetched:
-        return "No image was fetched, so no host was asked."
+        return ""
     fetch = manifest.fetch
-    directives = str(fetch["disallowed_header_directives"])
-    robots = "" if fetch["robots_txt"] else "not "
+    directives = str(fetch.get("disallowed_header_directives", ""))
+    robots = "" if fetch.get("robots_txt") else "not "
     heard = f"with one of {as_code(directives)} was heeded" if directives else "was not heeded"
     others = [name for flag, name in _OTHER_WISHES.items() if fetch.get(flag)]
     also = f" Heeded were also {', '.join(others)}." if others else ""
@@ -101,24 +133,30 @@ def contact(manifest: Manifest) -> str:
     return next((str(fetch["contact"]) for fetch in reversed(fetches) if fetch.get("contact")), "")
 
 
-def _of_unsafe_images(manifest: Manifest) -> str:
-    model = manifest.unsafe_model
+def _of_unsafe_images(manifest: Manifest, earlier: Earlier) -> str:
+    model, before = manifest.unsafe_model, earlier_scores(earlier)
     none_looked = "Nobody has looked at the images one by one."
+    if not model and before:
+        return (
+            f"**Unsafe images that a classifier misses**: {before}. This run scored none, so "
+            "images of pairs that did not come from there are not filtered. How many a classifier "
+            f"misses is not known. {none_looked}"
+        )
     if not model:
         return (
             "**Unsafe images**: pornographic, violent and otherwise shocking images are not "
             f"filtered. {none_looked}"
         )
     return (
-        f"**Unsafe images that a classifier misses** ({as_code(model.path)}): images with a score "
+        f"**Unsafe images that a classifier misses** ({name_of(model)}): images with a score "
         f"above {manifest.rules['max_unsafe_score']} were dropped, and the scores of the others "
         "are in the sidecars. How many it misses is not known. The usual classifier looks for "
         f"pornography alone, not for violence or other shocking images. {none_looked}"
     )
 
 
-def unfiltered(manifest: Manifest, text_only: bool) -> list[str]:
-    """What no rule of this run looked at, in plain words."""
+def unfiltered(manifest: Manifest, text_only: bool, earlier: Earlier | None = None) -> list[str]:
+    """What no rule of this run, or of those of earlier sets, looked at, in plain words."""
     rules, fetch = manifest.rules, manifest.fetch
     of_all = [
         "**Personal data**: names, faces and addresses in texts and images stay.",
@@ -132,7 +170,7 @@ def unfiltered(manifest: Manifest, text_only: bool) -> list[str]:
     if text_only:
         return [*of_all, judged, "**Images**: none was fetched, so no rule saw any."]
     lines = [
-        _of_unsafe_images(manifest),
+        _of_unsafe_images(manifest, earlier or {}),
         *of_all,
         "**Watermarks, logos, placeholders and pictures of text**: no rule looks for them.",
         "**Copies within the set**: an image that lies at two URLs is in the set twice, and images "
