@@ -77,7 +77,8 @@ def _kept(run: Path, of_set: int, texts: int) -> Path:
 
 def _told(total: int) -> Callable[[], None]:
     """Says that so many shards are read, and then, at times, for how much longer."""
-    print(f"reading {total} shards once, for where their samples begin", file=sys.stderr)
+    shards = "1 shard" if total == 1 else f"{total:,} shards"
+    print(f"reading {shards} once, for where their samples begin", file=sys.stderr)
     begun = said = time.monotonic()
     read = 0
 

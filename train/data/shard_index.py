@@ -110,7 +110,8 @@ def read_index(
     blocks = [np.insert(part.blocks, 0, i, axis=1) for i, part in enumerate(parts)]
     columns = np.concatenate(blocks).T.copy()  # int64[4, n]
     if not columns.size:
-        raise SettingsError(f"no sample in {len(shards)} shards, such as {shards[0]}")
+        counted = "1 shard" if len(shards) == 1 else f"{len(shards):,} shards"
+        raise SettingsError(f"no sample in {counted}, such as {shards[0]}")
     image = np.concatenate([part.images for part in parts])
     drawn = [text for part in parts for text in part.texts]
     shard, start, samples, size = columns

@@ -62,7 +62,8 @@ class ResizeSettings:
     exact_resize: bool = field(
         default=False,
         metadata={
-            "help": "resize by img2dataset's own code, byte for byte, which takes twice as long"
+            "help": "resize by img2dataset's own code, byte for byte, which takes twice as long; "
+            "the default differs by 42 dB or more on photographs"
         },
     )
 

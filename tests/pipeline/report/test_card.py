@@ -116,6 +116,15 @@ def test_without_images_and_of_any_language(made):
     assert "**Unsafe images**" not in card.text  # there are none
 
 
+def test_one_shard_and_several(made):
+    described, *rest = made
+    assert len(described.shards) > 1
+    card = dataset_card(described, *rest)
+    assert f"WebDataset, {len(described.shards)} shards, of" in card
+    first = dict([*described.shards.items()][:1])
+    assert "WebDataset, 1 shard, of" in dataset_card(replace(described, shards=first), *rest)
+
+
 def test_a_set_of_nothing_has_nothing_to_load(made):
     described, *rest = made
     shards = dict.fromkeys(described.shards, ShardEntry(0, ""))

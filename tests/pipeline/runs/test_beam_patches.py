@@ -3,7 +3,10 @@
 Where Beam itself no longer does what a patch is for, a test here fails, and the patch should go.
 """
 
+import importlib
 import inspect
+import logging
+import sys
 from collections import Counter
 from contextlib import suppress
 
@@ -15,8 +18,20 @@ from apache_beam.runners.worker.statesampler import StateSampler
 from apache_beam.transforms import core
 from apache_beam.utils.counters import CounterFactory
 
-from pipeline.runs.beam_patches import PATCHES, SAMPLING_MS, beam_patches
+from pipeline.runs.beam_patches import PATCHES, SAMPLING_MS, beam_patches, quick_imports
 from pipeline.runs.engine import Engine
+
+
+def test_a_module_that_nothing_uses_does_not_warn_where_beam_starts(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    logger = logging.getLogger("apache_beam.io.mongodbio")
+    logger.setLevel(logging.NOTSET)
+    monkeypatch.delitem(sys.modules, "apache_beam.io.mongodbio", raising=False)
+    monkeypatch.setitem(sys.modules, "bson", None)
+    with quick_imports():
+        importlib.import_module("apache_beam.io.mongodbio")
+    assert [record.message for record in caplog.records if record.name == logger.name] == []
 
 
 class _Asked(beam.DoFn):

@@ -67,7 +67,7 @@ def test_texts_are_drawn_in_the_same_reading(shards):
 
 
 def test_shards_that_hold_none_or_are_damaged_end_with_a_line(shards):
-    with pytest.raises(SettingsError, match=r"no sample in 1 shards, such as .*1\.tar"):
+    with pytest.raises(SettingsError, match=r"no sample in 1 shard, such as .*1\.tar"):
         read_index([shards[1]])
     path = Path(shards[0])
     path.write_bytes(path.read_bytes()[:5000])

@@ -19,6 +19,7 @@ from train.errors import Diverged
 from train.optim.guarded_step import GuardedStep
 from train.optim.optimizer import make_optimizer
 from train.runs.progress import StepOutput, in_batch_accuracy, measure
+from train.start import _told
 from train.step import step_gradients
 
 SMALL = (
@@ -173,6 +174,12 @@ def test_a_run_is_seen_by_its_trackers(shards, tmp_path, capsys):
     losses = {step: v.simple_value for step, v in values(tmp_path / "run", "loss").items()}
     assert losses == {row["step"]: pytest.approx(row["loss"]) for row in rows}
     assert shown[1][2][0] in text(values(tmp_path / "run", "samples/texts/text_summary")[4])
+
+
+@pytest.mark.parametrize(("total", "shards"), [(1, "1 shard"), (2, "2 shards")])
+def test_one_shard_is_read_and_two_shards(total: int, shards: str, capsys):
+    _told(total)
+    assert capsys.readouterr().err.startswith(f"reading {shards} once, ")
 
 
 def test_no_trackers_no_files(shards, tmp_path):
