@@ -12,7 +12,8 @@ Made by alignset with the filters of ALIGN (Jia et al., 2021, section 3), set as
 {%- else -%}
 - `shards/*.tar`: WebDataset, {{ n(filled) }} {{ "shard" if filled == 1 else "shards" }}, of
   `KEY.{{ extension }}` (the image), `KEY.txt` (the alt-text) and `KEY.json`.
-  `shards/*.parquet`: the same pairs as columns, with perceptual hash, SHA-256 of the fetched bytes and sizes in px.
+  `shards/*.parquet`: the same pairs as columns, with perceptual hash, SHA-256 of the fetched
+  bytes and sizes in px.
 {%- if manifest.held_out %}
 - `holdout/*.tar`, `.parquet`: {{ n(held_out) }} of these pairs, which are held out to validate on,
   by the hash of their image's URL: the same picture at another URL may be in `shards/`.

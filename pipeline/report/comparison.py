@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -18,7 +18,9 @@ from pipeline.options import UsageError
 from pipeline.report.charts import Overlay, draw_overlay
 from pipeline.report.facts import Facts, find_facts
 from pipeline.report.histograms import AXIS_NAMES, image_verdicts
+from pipeline.report.history import all_stages
 from pipeline.report.kept_keys import OnlyOne, kept_keys, only_in
+from pipeline.report.over_stages import has_other_input, steps_over_stages, was_made_of
 from pipeline.report.page import render
 from pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, shown
 from pipeline.report.tables import percent
@@ -71,6 +73,7 @@ def write_comparison(first: str, second: str, path: str) -> str:
         both=both,
         rules=list(rule_differences(*facts)),
         steps=list(step_deltas(*facts)),
+        history=list(_history(facts)),
         charts=[(chart, draw_overlay(chart)) for chart in overlays(*facts)],
         sides=[_Side(of_files, told) for of_files, told in zip(files, sides, strict=True)],
         percent=percent,
@@ -78,6 +81,20 @@ def write_comparison(first: str, second: str, path: str) -> str:
     encoded = page.encode("utf-8", "replace")
     write_atomically(path, lambda sink: sink.write(encoded))
     return path
+
+
+def _history(facts: tuple[Facts, Facts]) -> Iterator[str]:
+    """What is to be said of the sets that both were made of."""
+    for (name, one), (other_name, other) in permutations(zip("AB", facts, strict=True)):
+        if was_made_of(one, other):
+            yield f"{name} was made of {other_name}."
+        if has_other_input(one):
+            yield (
+                f"{name} was made of other sets, and not of just what one of them kept: its funnel "
+                "is of its last run alone."
+            )
+        elif one.funnel is not None and all_stages(one.funnel):
+            yield f"{name}'s funnel counts from the first of the sets that it was made of."
 
 
 class _Side:
@@ -122,9 +139,11 @@ def rule_differences(first: Facts, second: Facts) -> Iterator[tuple[str, str, st
 
 
 def step_deltas(first: Facts, second: Facts) -> Iterator[Delta]:
-    """The kept pairs of each step, and the dropped ones of each reason."""
-    ours, theirs = ({step.step: step for step in of_set.steps} for of_set in (first, second))
-    yield Delta("pairs at the start", first.seen, second.seen)
+    """The kept pairs of each step, and the dropped ones of each reason, over all stages."""
+    both = steps_over_stages(first), steps_over_stages(second)
+    ours, theirs = ({step.step: step for step in steps} for steps in both)
+    starts = [max((step.seen for step in steps), default=0) for steps in both]
+    yield Delta("pairs at the start", *starts)
     for name in ours | theirs:
         one, other = ours.get(name), theirs.get(name)
         yield Delta(printable(name), one.kept if one else 0, other.kept if other else 0)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.report.comparison import write_comparison
 from tests.support.command import funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
@@ -240,6 +241,19 @@ def test_the_reasons_that_another_run_may_undo():
         "taken_down",
     }
     assert "blocked" in RULED
+
+
+def test_a_comparison_tells_that_one_set_was_made_of_the_other(first: First, tmp_path: Path):
+    second, page = tmp_path / "second", tmp_path / "compare.html"
+    succeed(first.output, second, *FLAGS, "--max_words=9")
+    write_comparison(str(first.output), str(second), str(page))
+    text = page.read_text()
+    assert "B was made of A." in text
+    assert "A was made of B." not in text
+    start = f'<td class="n">{COUNT}</td><td class="n">{COUNT}</td><td class="n">0</td>'
+    assert f'<td class="step">pairs at the start</td>{start}' in text
+    write_comparison(str(second), str(first.output), str(page))
+    assert "A was made of B." in page.read_text()
 
 
 def test_the_card_tells_of_the_filters_of_the_set_before(first: First, tmp_path: Path):
