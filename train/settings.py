@@ -147,6 +147,11 @@ class Settings:
         free=True,
     )
 
+    @property
+    def kept_of_squares(self) -> float:
+        """beta2, by the optimiser where none is given."""
+        return self.beta2 or (0.999 if self.optimizer == "lamb" else 0.98)
+
     def __post_init__(self) -> None:
         check_fields(self, _RANGES, _NAMES)
         if self.crop_px > self.resize_px:

@@ -21,7 +21,7 @@ def make_optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Op
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     lamb = settings.optimizer == "lamb"
-    betas = settings.beta1, settings.beta2 or (0.999 if lamb else 0.98)
+    betas = settings.beta1, settings.kept_of_squares
     if lamb:
         groups[1]["trust_ratio"] = False
         return Lamb(groups, lr=settings.learning_rate, betas=betas)

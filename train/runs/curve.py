@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ def read_points(metrics: Path) -> tuple[Points, Points]:
             _add(loss, row, "loss")
             _add(recall, row, "validation/R1")
     return loss, recall
+
+
+def read_last(metrics: Path, name: str) -> float | None:
+    """The last number of this name in a metrics.jsonl; None where there is none."""
+    points: Points = []
+    if metrics.exists():
+        for line in metrics.read_text().splitlines():
+            with suppress(ValueError):
+                _add(points, json.loads(line), name)
+    return points[-1][1] if points else None
 
 
 def _add(points: Points, row: Any, name: str) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 
 from train.data.find_shards import ShardSet
 from train.data.shard_sources import PIPE
-from train.runs.curve import CURVE, Points, draw_curve, read_points
+from train.runs.curve import CURVE, Points, draw_curve, read_last, read_points
 from train.settings import Settings
 
 _MOST_BYTES = 1 << 26  # of a manifest: that of 500,000 shards
 _LONGEST_CELL = 200  # characters
 _Manifest = tuple[str, dict[str, Any]]  # its SHA-256, and what it says
+_MOST_EARLIER = 20  # sets that a set was made of
+_EVALUATION = "evaluation images that were kept out"
+_OF_EARLIER = ("pairs", _EVALUATION, "rule `vocabulary_size`", "rule `max_unsafe_score`")
 _BEGIN = """\
 ---
 library_name: transformers
@@ -60,7 +63,8 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
     if settings.start_from:
         title = f"ALIGN, from {_cell(settings.start_from)}"
     model = "model" if folder == run else "."
-    parts = [_BEGIN.format(title=title, folder=model), *_data(sets), *_course(loss, recall)]
+    parts = [_BEGIN.format(title=title, folder=model), *_data(sets)]
+    parts += _course(loss, recall, read_last(run / "metrics.jsonl", "validation/n"))
     parts += [*_settings(settings), _LIMITS]
     if loss or recall:
         draw_curve(loss, recall, folder / CURVE)
@@ -84,6 +88,7 @@ def _data(sets: list[ShardSet]) -> Iterator[str]:
                 "more.\n"
             )
             yield from _table(_told(document))
+            yield from _before(Path(of_folder[0]).absolute().parent.parent)
 
 
 def _shard_name(shard: str) -> str:
@@ -132,23 +137,54 @@ def _manifest(shard: Path) -> _Manifest | None:
     return hashlib.sha256(data).hexdigest(), document
 
 
+def _before(folder: Path) -> Iterator[str]:
+    """What the sets that a set was made of had kept out before, as their manifests in it say."""
+    rows = []
+    for path in sorted(folder.glob("history/**/manifest.json"))[:_MOST_EARLIER]:
+        try:
+            if path.stat().st_size > _MOST_BYTES:
+                continue
+            document = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(document, dict):
+            rows += [row for row in _told(document) if row[0] in _OF_EARLIER]
+    if rows:
+        yield "\nThe sets that it was made of had, before that:\n"
+        yield from _table(iter(rows))
+
+
 def _told(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
     """What a manifest says that a reader of the card asks first."""
-    for name in ("pairs", "fetched"):
-        if name in document:
-            yield name, document[name]
+    if "pairs" in document:
+        yield "pairs", _pairs(document)
+    fetched = document.get("fetched")
+    if isinstance(fetched, dict) and {"first", "last"} <= fetched.keys():
+        first, last = str(fetched["first"]), str(fetched["last"])
+        yield "images were fetched", f"on {first}" if first == last else f"from {first} to {last}"
     inputs = document.get("input")
     if isinstance(inputs, list):
         yield "input files", len(inputs)
     evaluation = document.get("evaluation_images")
     if isinstance(evaluation, dict) and evaluation:
-        yield "evaluation images that were kept out", ", ".join(map(str, evaluation))
+        yield _EVALUATION, ", ".join(map(str, evaluation))
     rules = document.get("rules")
     if isinstance(rules, dict):
         yield from ((f"rule `{_cell(name)}`", value) for name, value in rules.items())
 
 
-def _course(loss: Points, recall: Points) -> Iterator[str]:
+def _pairs(document: dict[str, Any]) -> object:
+    """How many pairs a set has; where some are held out, how many of them, and how many are not."""
+    pairs, holdout = document["pairs"], document.get("holdout")
+    shards = holdout.values() if isinstance(holdout, dict) else ()
+    counts = [shard.get("pairs") if isinstance(shard, dict) else None for shard in shards]
+    held = sum(count for count in counts if isinstance(count, int))
+    if not isinstance(pairs, int) or not held:
+        return f"{pairs:,}" if isinstance(pairs, int) else pairs
+    return f"{pairs:,}, of which {held:,} are held out and {pairs - held:,} are to train on"
+
+
+def _course(loss: Points, recall: Points, images: float | None) -> Iterator[str]:
     yield "\n## How it went\n"
     if not loss and not recall:
         yield "\nNothing was measured on the way.\n"
@@ -159,7 +195,9 @@ def _course(loss: Points, recall: Points) -> Iterator[str]:
         rows.append(("last loss", f"{loss[-1][1]:.4g}, at step {loss[-1][0]:,}"))
     if recall:
         step, best = max(recall, key=lambda point: point[1])
-        rows.append(("held-out R@1 at the end, mean of both directions", f"{recall[-1][1]:.1f} %"))
+        of = f", among {images:,.0f} images (by chance {100 / images:.2g} %)" if images else ""
+        at_end = f"{recall[-1][1]:.1f} %{of}"
+        rows.append(("held-out R@1 at the end, mean of both directions", at_end))
         rows.append(("the best, which `model-best` is of", f"{best:.1f} %, at step {step:,}"))
     else:
         rows.append(("held-out pairs", "none were validated on"))
@@ -170,7 +208,9 @@ def _settings(settings: Settings) -> Iterator[str]:
     yield "\n## Settings\n"
     fields = dataclasses.fields(settings)
     learned = [field.name for field in fields if not field.metadata.get("free")]
-    yield from _table((f"`{name}`", getattr(settings, name)) for name in learned)
+    values = {name: getattr(settings, name) for name in learned}
+    values["beta2"] = settings.kept_of_squares
+    yield from _table((f"`{name}`", value) for name, value in values.items())
 
 
 def _table(rows: Iterator[tuple[str, object]]) -> Iterator[str]:

@@ -60,7 +60,7 @@ def test_a_card_tells_data_settings_and_course(tmp_path: Path):
     for told in (
         "2 shards, the first of which is `00000.tar`",
         digest,
-        "| pairs | 1234 |",
+        "| pairs | 1,234 |",
         "| input files | 2 |",
         "| rule `min_image_side` | 200 |",
         "kept out | imagenet |",
@@ -152,3 +152,32 @@ def test_a_manifest_of_other_shards_is_not_told(tmp_path: Path, monkeypatch):
     Path(of_a.shards[0]).write_bytes(b"of another set")
     write_card(run, run, SETTINGS, [of_a])
     assert "No manifest" in (run / "README.md").read_text()
+
+
+def test_what_is_held_out_when_it_was_fetched_and_what_chance_gives(tmp_path: Path):
+    manifest = {
+        "pairs": 3851,
+        "holdout": {"00000": {"pairs": 80, "sha256": ""}, "00001": {"pairs": 3, "sha256": ""}},
+        "fetched": {"first": "2026-11-25", "last": "2026-11-26"},
+    }
+    run, sets = made(tmp_path, manifest, [*METRICS, {"step": 8, "validation/n": 83}])
+    write_card(run, run, replace(SETTINGS, optimizer="adamw", beta2=0.0), sets)
+    card = (run / "README.md").read_text()
+    assert "| pairs | 3,851, of which 83 are held out and 3,768 are to train on |" in card
+    assert "| images were fetched | from 2026-11-25 to 2026-11-26 |" in card
+    assert "| 20.0 %, among 83 images (by chance 1.2 %) |" in card
+    assert "| `beta2` | 0.98 |" in card
+
+
+@pytest.mark.parametrize("earlier", ['{"evaluation_images": {"exam": {}}, "pairs": 7}', "[", "3"])
+def test_what_the_sets_that_it_was_made_of_had_kept_out(tmp_path: Path, earlier: str):
+    run, sets = made(tmp_path, {"pairs": 6})
+    folder = tmp_path / "OUT/history/00"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(earlier)
+    write_card(run, run, SETTINGS, sets)
+    card = (run / "README.md").read_text()
+    told = "The sets that it was made of had, before that:\n\n| | |\n|---|---|\n| pairs | 7 |\n"
+    wanted = earlier.startswith("{")
+    assert (told in card) == wanted
+    assert ("| evaluation images that were kept out | exam |" in card) == wanted
