@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from pipeline.look.plain_text import printable
 from pipeline.report import tables
+from pipeline.report.answers import answers
 from pipeline.report.charts import Chart, draw, size_of
 from pipeline.report.facts import Facts
 from pipeline.report.fetch_times import times_chart
@@ -65,7 +66,7 @@ def render_page(facts: Facts, place: str = "") -> str:
         facts=facts,
         name=printable(place.rstrip("/").rpartition("/")[2]) or "Image and alt-text pairs",
         figures=list(_figures(facts)),
-        answers=tables.answers(facts, failing),
+        answers=answers(facts, failing, data["lists"]),
         steps=tables.funnel_table(facts, data["lists"]),
         stages=all_stages(facts.funnel) if facts.funnel else [],
         sliders=[slider for slider in movable if data[slider.plane]],

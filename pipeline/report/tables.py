@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 from markupsafe import Markup
 
 from pipeline.look.plain_text import printable
 from pipeline.report.charts import share_bar
 from pipeline.report.facts import Facts
 from pipeline.report.fetch_report import hint_of
-from pipeline.report.histograms import image_verdicts
-from pipeline.report.outcome import FLAGS
 from pipeline.runs.documents import Funnel, OptOuts
 from transforms.columns.reasons import BLOCKED, FETCH_FAILED, OPTED_OUT, WRONG_LANGUAGE
 from transforms.columns.records import KEPT, Top
@@ -104,17 +101,18 @@ def _reason_row(
         printable(reason),
         count,
         percent(count, max(1, facts.seen)),
-        more=_most_details(facts.details.get((plane, reason), {})),
+        more=_first_details(facts.details.get((plane, reason), {})),
         key=name if name in listed else "",
     )
 
 
-def _most_details(details: Mapping[str, int]) -> str:
+def _first_details(details: Mapping[str, int]) -> str:
+    """As "dns 3, http_404 2, timeout 1 and 4 more"."""
     named = [(printable(name), n) for name, n in details.items() if name]
-    shown = [f"{name} {n:,}" for name, n in named[:_DETAILS_SHOWN]]
+    shown = ", ".join(f"{name} {n:,}" for name, n in named[:_DETAILS_SHOWN])
     if len(named) > _DETAILS_SHOWN:
-        shown.append(f"{len(named) - _DETAILS_SHOWN:,} more")
-    return ", ".join(shown)
+        return f"{shown} and {len(named) - _DETAILS_SHOWN:,} more"
+    return shown
 
 
 def detail_rows(details: Mapping[str, int]) -> list[Row]:
@@ -182,7 +180,7 @@ def failing_host_rows(facts: Facts) -> list[Row]:
         if not failed:
             continue
         ordered = sorted(details.items(), key=lambda item: (-item[1], item[0]))
-        said = ", ".join(f"{printable(name)} {n:,}" for name, n in ordered[:_DETAILS_SHOWN])
+        said = _first_details(dict(ordered))
         hint = hint_of(ordered[0][0])
         of = sum(tries.get(host, {}).values())
         rows.append(
@@ -242,51 +240,4 @@ def near_duplicates(funnel: Funnel | None) -> str:
     return (
         f"{near.images:,} images share their perceptual hash with another, in {near.hashes:,} "
         "groups. The paper keeps such near-duplicates, and so does this set."
-    )
-
-
-def answers(facts: Facts, failing: Sequence[Row]) -> list[tuple[str, str]]:
-    """What a reader asks first, each with its answer."""
-    told = []
-    dropped = facts.dropped
-    if dropped:
-        reason, count = next(iter(dropped.items()))
-        flag = FLAGS.get(reason, "").partition(",")[0]
-        by = f" The rule's flag is {flag}." if flag else ""
-        told.append(
-            (
-                "What cost most",
-                f"{printable(reason)} dropped {count:,} pairs, {percent(count, facts.seen)} of "
-                f"all.{by}",
-            )
-        )
-    if side := _smaller_side(facts):
-        told.append(("A smaller least side", side))
-    if failing:
-        worst = failing[0]
-        rate = f", {worst.share}" if worst.share else ""
-        told.append(
-            (
-                "Where fetching failed most",
-                f"{worst.name}: {worst.count:,} failed{rate}. {worst.more}.",
-            )
-        )
-    return told
-
-
-def _smaller_side(facts: Facts) -> str:
-    """What a least side of about three quarters would bring."""
-    joint = facts.records.images.whole.joint
-    own = facts.rules.get("min_image_side")
-    if not joint.axes or own is None or own not in joint.axes[0].edges:
-        return ""
-    lower = [edge for edge in joint.axes[0].edges if edge <= 0.8 * own]
-    if not lower:
-        return ""
-    counts = np.array(joint.counts, np.int64)
-    now = int(counts[image_verdicts(joint, facts.rules)].sum())
-    then = int(counts[image_verdicts(joint, facts.rules | {"min_image_side": lower[-1]})].sum())
-    return (
-        f"--min_image_side={lower[-1]:g} would bring up to {then - now:,} pairs more "
-        f"({percent(then - now, now)}), --min_image_side={own:g} keeps {now:,}."
     )

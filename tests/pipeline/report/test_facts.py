@@ -9,16 +9,19 @@ import pytest
 
 from pipeline.options import UsageError
 from pipeline.report import set_records
+from pipeline.report.answers import answers
 from pipeline.report.facts import Facts, find_facts
 from pipeline.report.histograms import charts_of
 from pipeline.report.page import render_page
 from pipeline.report.page_data import all_lists, page_data
-from pipeline.report.tables import answers, blocked_rows, funnel_table, wish_rows
-from pipeline.runs.documents import Step
+from pipeline.report.tables import blocked_rows, failing_host_rows, funnel_table, wish_rows
+from pipeline.runs.documents import FetchReport, Funnel, Step
 from tests.support.made_records import made_record, put_largest_set, put_made_set
 from transforms.columns.record_files import decode_record, encode_record
 from transforms.columns.records import Axis, Joint, Record
 from transforms.columns.thresholds import AXES, IMAGES, TEXTS
+from transforms.corpus.vocabulary import VocabularySummary
+from transforms.shards.failed_fetches import FailingHost
 from transforms.storage import matching
 
 
@@ -84,8 +87,28 @@ def test_what_cost_most_is_the_sum_of_both_planes():
         Step("words", 2000, 1100, {"too_few_words": 900}),
         Step("blocked_images", 1100, 1095, {"blocked": 5}),
     ]
-    told = dict(answers(Facts("", steps=steps), []))
-    assert told["What cost most"].startswith("blocked dropped 1,005 pairs, 33.5 % of all.")
+    (told,) = answers(Facts("", steps=steps), [], {"too_few_words": [1]})
+    assert told.title == "What cost most"
+    assert told.said.startswith("blocked dropped 1,005 pairs, 33.5 % of all.")
+    assert told.key == ""  # of which no example is shown
+
+
+def test_what_cost_most_leads_to_its_examples(made_set: Path):
+    facts = find_facts(str(made_set))
+    reason = next(iter(facts.dropped))
+    lists = page_data(facts)["lists"]
+    told = answers(facts, [], lists)[0]
+    assert told.key.startswith(reason)
+    assert lists[told.key]
+    assert f'data-list="{told.key}">Show examples</button>' in render_page(facts)
+
+
+def test_of_a_hosts_details_three_are_shown_and_the_others_counted():
+    details = {"dns": 9, "timeout": 5, "http_404": 3, "http_403": 2, "reset": 1}
+    fetch = FetchReport(30, 20, details, [FailingHost(details, 20, "a.example")])
+    funnel = Funnel(fetch=fetch, pairs=0, steps=[], vocabulary=VocabularySummary())
+    (row,) = failing_host_rows(Facts("", funnel=funnel))
+    assert row.more.startswith("dns 9, timeout 5, http_404 3 and 2 more")
 
 
 # ---- A run that is under way --------------------------------------------------------------

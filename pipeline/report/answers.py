@@ -1,0 +1,78 @@
+"""What a reader of the report asks first, answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.look.plain_text import printable
+from pipeline.report.facts import Facts
+from pipeline.report.histograms import image_verdicts
+from pipeline.report.outcome import FLAGS
+from pipeline.report.tables import Row, percent
+from transforms.columns.thresholds import IMAGES, TEXTS, list_name
+
+
+class Answer(NamedTuple):
+    """What a reader asks first, with its answer; `key`: the list of examples of it, or ""."""
+
+    title: str
+    said: str
+    key: str = ""
+
+
+def answers(
+    facts: Facts, failing: Sequence[Row], listed: Mapping[str, Sequence[object]]
+) -> list[Answer]:
+    """What a reader asks first, each with its answer.
+
+    Args:
+      listed: the lists of examples by name.
+    """
+    told = []
+    dropped = facts.dropped
+    if dropped:
+        reason, count = next(iter(dropped.items()))
+        flag = FLAGS.get(reason, "").partition(",")[0]
+        by = f" The rule's flag is {flag}." if flag else ""
+        said = f"{printable(reason)} dropped {count:,} pairs, {percent(count, facts.seen)} of all."
+        told.append(Answer("What cost most", f"{said}{by}", _examples_of(reason, listed)))
+    if side := _smaller_side(facts):
+        told.append(Answer("A smaller least side", side))
+    if failing:
+        worst = failing[0]
+        rate = f", {worst.share}" if worst.share else ""
+        told.append(
+            Answer(
+                "Where fetching failed most",
+                f"{worst.name}: {worst.count:,} failed{rate}. {worst.more}.",
+            )
+        )
+    return told
+
+
+def _examples_of(reason: str, listed: Mapping[str, Sequence[object]]) -> str:
+    """The longest of the lists of a reason, which both planes may have."""
+    names = [printable(list_name(plane, reason)) for plane in (TEXTS, IMAGES)]
+    having = [name for name in names if listed.get(name)]
+    return max(having, key=lambda name: len(listed[name]), default="")
+
+
+def _smaller_side(facts: Facts) -> str:
+    """What a least side of about three quarters would bring."""
+    joint = facts.records.images.whole.joint
+    own = facts.rules.get("min_image_side")
+    if not joint.axes or own is None or own not in joint.axes[0].edges:
+        return ""
+    lower = [edge for edge in joint.axes[0].edges if edge <= 0.8 * own]
+    if not lower:
+        return ""
+    counts = np.array(joint.counts, np.int64)
+    now = int(counts[image_verdicts(joint, facts.rules)].sum())
+    then = int(counts[image_verdicts(joint, facts.rules | {"min_image_side": lower[-1]})].sum())
+    return (
+        f"--min_image_side={lower[-1]:g} would bring up to {then - now:,} pairs more "
+        f"({percent(then - now, now)}), --min_image_side={own:g} keeps {now:,}."
+    )
