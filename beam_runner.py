@@ -16,7 +16,7 @@ from pipeline.shown_texts import on_one_line
 from stoppable import run_stoppable
 
 NAME = "beam_runner.py"
-STOPPED = "stopped; the same command goes on from here"
+STOPPED = "stopped; the same command goes on from the last finished shard"
 
 # glibc's numbers of what `mallopt` sets (malloc.h), and how its environment variables name it.
 _ALLOCATOR = {

@@ -54,7 +54,7 @@ def _read(
     """The index of each set, and so many texts of all. What a killed run had read of the same is
     not read again."""
     total = sum(len(shard_set.shards) for shard_set in sets)
-    done = _told(total)
+    done = tell_of_reads(total)
     indexes, drawn = [], []
     for number, shard_set in enumerate(sets):
         index, of_set = read_index(
@@ -75,7 +75,7 @@ def _kept(run: Path, of_set: int, texts: int) -> Path:
     return run / _PARTS / f"{of_set}-{texts}"
 
 
-def _told(total: int) -> Callable[[], None]:
+def tell_of_reads(total: int) -> Callable[[], None]:
     """Says that so many shards are read, and then, at times, for how much longer."""
     shards = "1 shard" if total == 1 else f"{total:,} shards"
     print(f"reading {shards} once, for where their samples begin", file=sys.stderr)

@@ -100,7 +100,9 @@ def test_an_interrupt_ends_with_one_line_and_the_same_command_goes_on(
     said = (tmp_path / "said").read_text()
     assert status == 1
     assert "Traceback" not in said
-    assert said.endswith("beam_runner.py: stopped; the same command goes on from here\n")
+    assert said.endswith(
+        "beam_runner.py: stopped; the same command goes on from the last finished shard\n"
+    )
     slow_web.delay_s = 0
     assert run(plain.pairs, output, *plain.flags).status == 0
     assert digests(output) == digests(plain.output)

@@ -18,7 +18,7 @@ from tests.support.golden_run import Golden
 from tests.support.small_web import SmallWeb
 
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
-SAID = "beam_runner.py: stopped; the same command goes on from here\n"
+SAID = "beam_runner.py: stopped; the same command goes on from the last finished shard\n"
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from train.errors import Diverged
 from train.optim.guarded_step import GuardedStep
 from train.optim.optimizer import make_optimizer
 from train.runs.progress import StepOutput, in_batch_accuracy, measure
-from train.start import _told
+from train.start import tell_of_reads
 from train.step import step_gradients
 
 SMALL = (
@@ -178,7 +178,7 @@ def test_a_run_is_seen_by_its_trackers(shards, tmp_path, capsys):
 
 @pytest.mark.parametrize(("total", "shards"), [(1, "1 shard"), (2, "2 shards")])
 def test_one_shard_is_read_and_two_shards(total: int, shards: str, capsys):
-    _told(total)
+    tell_of_reads(total)
     assert capsys.readouterr().err.startswith(f"reading {shards} once, ")
 
 
