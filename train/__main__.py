@@ -56,7 +56,7 @@ _BROUGHT = {
         *("image_tower", "text_tower", "image_weights", "text_weights", "text_dropout"),
         *("tokenizer", "tokenizer_texts", "vocabulary_size", "temperature"),
     ),
-    "text_weights": ("tokenizer", "tokenizer_texts", "vocabulary_size"),
+    "text_weights": ("tokenizer_texts", "vocabulary_size"),
     "tokenizer": ("tokenizer_texts", "vocabulary_size"),
 }
 
