@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from train.data.images import decode_image
 from train.data.samples import LONGEST_IMAGE
@@ -24,6 +25,8 @@ from train.search.opened_index import OpenedIndex
 from train.search.pictures import find_sources
 from train.search.query_terms import Term, check_terms
 from train.search.terminal import as_json, draw, drawing_for, printable, table
+
+_FEW = 3  # lines that are named of more
 
 
 def run_index(flags: argparse.Namespace) -> int:
@@ -41,6 +44,7 @@ def run_index(flags: argparse.Namespace) -> int:
                 "index": str(flags.index),
                 "rows": document.total,
                 "added": added.rows,
+                **({"taken_out": added.taken_out} if added.taken_out else {}),
                 "left_out": {reason: n for reason, n in added.left_out.items() if n},
                 "search": document.kind,
                 **document.settings,
@@ -88,7 +92,7 @@ def run_remove(flags: argparse.Namespace) -> int:
     """Takes rows out of an index, and prints their keys and how many they were."""
     blocklist = read_blocklist(flags.blocklist)
     told = _Told()
-    keys = remove_rows(flags.index, blocklist, dry_run=flags.dry_run, say=told.say)
+    keys, unmatched = remove_rows(flags.index, blocklist, dry_run=flags.dry_run, say=told.say)
     for key in keys:
         print(printable(key))
     if blocklist.others:
@@ -97,8 +101,13 @@ def run_remove(flags: argparse.Namespace) -> int:
             "text): name what is found by them as key: or sha256:",
             file=sys.stderr,
         )
+    if unmatched:
+        few = ", ".join(printable(line)[:200] for line in unmatched[:_FEW])
+        more = ", …" if len(unmatched) > _FEW else ""
+        print(f"{len(unmatched):,} lines matched nothing: {few}{more}", file=sys.stderr)
     done = "would be taken out" if flags.dry_run else "were taken out"
-    print(f"{len(keys)} rows of {flags.index} {done}", file=sys.stderr)
+    follows = "; a server that runs follows by itself" if keys and not flags.dry_run else ""
+    print(f"{len(keys)} rows of {flags.index} {done}{follows}", file=sys.stderr)
     return 0
 
 
@@ -138,8 +147,11 @@ def _with_vector(term: Term, images: dict[str, bytes], model: Embedder) -> Term:
     try:
         image = decode_image(images[term.value])
     except Exception as error:  # Pillow raises many kinds
+        # Pillow names the bytes' place in memory.
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = "it is of no known format" if unknown else str(error)[:100]
         raise SettingsError(
-            f"{term.value!r} cannot be opened as a picture ({str(error)[:100]}): give a JPEG, PNG, "
+            f"{term.value!r} cannot be opened as a picture ({why}): give a JPEG, PNG, "
             "WebP, GIF, AVIF, TIFF or BMP"
         ) from error
     vector: np.ndarray = model.embed_images([image])[0]

@@ -78,6 +78,7 @@ class IndexDocument:
       trained_rows: of how many rows the cells of `neighbours` were made.
       settings: of the search in `neighbours`, as "probes".
       recall: recall@10 against the exact search, as it was measured; 1 where the kind is exact.
+      sets: folders of the local sets that its shards are of.
     """
 
     format: int
@@ -91,6 +92,7 @@ class IndexDocument:
     trained_rows: int
     settings: dict[str, int]
     recall: float
+    sets: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def total(self) -> int:

@@ -169,18 +169,25 @@ def test_what_is_wrong_is_told_in_one_line(
     assert main(given) == 2
     err = capsys.readouterr().err
     assert said in err
+    assert "0x" not in err  # where something lies in memory
     assert len(err.splitlines()) == 1
 
 
 def test_removed_keys_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index_of(picture_folder(tmp_path / "data", each=1), tmp_path / "index")
-    (tmp_path / "list").write_text("# asked for by a photographer\nkey:red/0.jpg\npdq:abc\n")
+    nothing = "".join(f"key:nosuch{n}\n" for n in range(4))
+    (tmp_path / "list").write_text(f"# asked for\nkey:red/0.jpg\npdq:abc\n{nothing}")
     flags = ["remove", str(tmp_path / "index"), f"--blocklist={tmp_path / 'list'}"]
     assert main([*flags, "--dry_run"]) == 0
     told = capsys.readouterr()
     assert told.out == "red/0.jpg\n"
     assert "1 lines tell pictures by what an index does not hold" in told.err
     assert "1 rows of" in told.err
+    assert "4 lines matched nothing: key:nosuch0, key:nosuch1, key:nosuch2, …\n" in told.err
+    assert "follows" not in told.err
     assert main(flags) == 0
+    assert "were taken out; a server that runs follows by itself" in capsys.readouterr().err
     assert main([*flags, "--dry_run"]) == 0
-    assert "0 rows of" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "0 rows of" in told.err
+    assert "5 lines matched nothing: key:nosuch0, " in told.err
