@@ -30,7 +30,15 @@ def main(arguments: list[str], name: str = NAME) -> int:
 
 
 def stoppable_main(arguments: list[str], name: str = NAME) -> int:
-    return run_stoppable(lambda: main(arguments, name), stopped=_STOPPED, stopped_status=130)
+    def command() -> int:
+        status = main(arguments, name)
+        if status == 130:  # it has said so, and would say it again where its threads outlast it
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        return status
+
+    return run_stoppable(command, stopped=_STOPPED, stopped_status=130)
 
 
 def parser(name: str = NAME) -> Parser:

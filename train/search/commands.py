@@ -26,6 +26,7 @@ from train.search.pictures import find_sources
 from train.search.query_terms import Term, check_terms
 from train.search.terminal import as_json, draw, drawing_for, printable, table
 
+_TELL_S = 10.0  # between two lines of progress
 _FEW = 3  # lines that are named of more
 
 
@@ -159,17 +160,23 @@ def _with_vector(term: Term, images: dict[str, bytes], model: Embedder) -> Term:
 
 
 class _Told:
-    """A line of progress on a terminal."""
+    """The progress: on a terminal a line that is drawn anew, elsewhere a line each 10 s."""
 
     def __init__(self) -> None:
         self._samples, self._start, self._drawn = 0, time.monotonic(), False
+        self._told_at = self._start
 
     def samples(self, count: int) -> None:
         self._samples += count
+        now = time.monotonic()
+        rate = self._samples / max(0.001, now - self._start)
+        line = f"{self._samples:,} samples, {rate:.3g}/s"
         if sys.stderr.isatty():
-            rate = self._samples / max(0.001, time.monotonic() - self._start)
-            print(f"\r{self._samples:,} samples, {rate:.0f}/s", end="", file=sys.stderr, flush=True)
+            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
             self._drawn = True
+        elif now - self._told_at >= _TELL_S:
+            print(line, file=sys.stderr, flush=True)
+            self._told_at = now
 
     def say(self, line: str) -> None:
         self.end()

@@ -4,6 +4,7 @@
     parts/NAME.json               a part: its source, how many samples were read, how many kept
     parts/NAME.parquet            its rows: keys, captions, URLs, sizes, hashes
     parts/NAME.thumbnails.parquet the same rows' thumbnails, in row groups of 64
+    parts/NAME.begun.*            the same of a part that is being made
     parts/NAME.npy                float16[rows, d]: their embeddings, unit length
     neighbours-N.faiss            what finds the nearest of many rows; small indexes have none
     blocklist.txt                 what `remove` took out, and what never comes in again

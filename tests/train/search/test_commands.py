@@ -2,6 +2,9 @@
 
 import http.server
 import json
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +14,21 @@ from tests.support.colour_search import ColourModel, drawn, index_of, picture_by
 from tests.support.train_shards import COLOURS
 from train.search import commands, fetched_images
 from train.search.__main__ import main
+
+# A command whose thread outlasts it.
+_STOPPED = """
+import sys, threading, time
+from train.search import __main__ as search
+def run(*_):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print("runs", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise search.Stopped from None
+search._run = run
+sys.exit(search.stoppable_main(["index"]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +63,34 @@ def test_an_index_is_made_and_told(tmp_path: Path, capsys: pytest.CaptureFixture
     (told,) = lines(capsys)
     assert told["rows"] == told["added"] == 8
     assert (told["search"], told["recall@10"]) == ("exact", 1.0)
+
+
+def test_a_command_that_is_stopped_says_so_once() -> None:
+
+    with subprocess.Popen(
+        [sys.executable, "-c", _STOPPED],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout
+        assert command.stdout.readline() == "runs\n"
+        command.send_signal(signal.SIGTERM)
+        assert command.communicate()[1].count("stopped; an index that was being made") == 1
+    assert command.returncode == 130
+
+
+def test_the_progress_is_told_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = picture_folder(tmp_path / "data", each=1)
+    flags = ["--model=colours", f"--data={data}", f"--index={tmp_path / 'index'}"]
+    assert main(["index", *flags, "--batch_size=3"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(commands, "_TELL_S", 0.0)
+    assert main(["index", *flags[:2], f"--index={tmp_path / 'other'}", "--batch_size=3"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in told] == ["3 samples", "6 samples", "8 samples"]
 
 
 @pytest.mark.parametrize(

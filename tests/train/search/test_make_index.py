@@ -129,6 +129,37 @@ def test_a_killed_command_goes_on_where_it_was(
         assert same, name
 
 
+def test_what_is_begun_is_kept_from_time_to_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = colour_shards(tmp_path / "shards", shards=1, each=20)
+    write_tar(tmp_path / "shards" / "00000.tar", {"a.txt": b"no image"} | colour_files(0, 19))
+    whole = index_of(shards, tmp_path / "whole")
+    monkeypatch.setattr(part_builder, "KEEP_S", 0.0)
+
+    class Dies(ColourModel):
+        def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+            self.calls.append(len(images))
+            if len(self.calls) == 3:
+                raise KeyboardInterrupt
+            return super().embed_images(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        index_of(shards, tmp_path / "index", Dies())
+    rest, told = Dies(), list[int]()
+    rest.calls = [0, 0, 0]
+    sources = find_sources(str(shards))
+    added = add_sources(tmp_path / "index", sources, rest, making(tell=told.append))
+    assert rest.calls[3:] == [4]  # two batches of 8 samples were kept
+    assert told == [16, 4]
+    assert added == whole
+    assert added.left_out["no_image"] == 1
+    assert files_of(tmp_path / "index") == files_of(tmp_path / "whole")
+    for name in files_of(tmp_path / "whole"):
+        same = (tmp_path / "whole" / name).read_bytes() == (tmp_path / "index" / name).read_bytes()
+        assert same, name
+
+
 def test_what_a_kill_left_of_another_model_is_not_taken_up(tmp_path: Path) -> None:
     shards = colour_shards(tmp_path / "shards")
     index_of(shards, tmp_path / "index", ColourModel(seed=1))
