@@ -87,11 +87,14 @@ class FastResizer:
         if header.annotated and orientation(open_picture(body, "jpeg")) != 1:
             return None
         factor = self._factor(header.width, header.height)
+        # Less exact steps are not seen where at least two lines become one.
+        wanted, high = self._wanted(header.width, header.height)
+        fast = header.width >= 2 * wanted and header.height >= 2 * high
         pixels: Pixels = simplejpeg.decode_jpeg(
             body,
             "GRAY" if header.components == 1 else "RGB",
-            fastdct=False,
-            fastupsample=False,
+            fastdct=fast,
+            fastupsample=fast,
             min_width=-(-header.width // factor),
             min_height=-(-header.height // factor),
             strict=False,

@@ -104,9 +104,17 @@ def area_resampled(pixels: Pixels, width: int, height: int) -> Pixels:
       pixels: as for `resampled`. width, height: px, at most what it has.
     """
     tall = _columns_of(np.ascontiguousarray(pixels), weights_of("area", pixels.shape[0], height))
-    out = np.empty((height, width, *pixels.shape[2:]), np.uint8)
-    across = weights_of("area", pixels.shape[1], width)
-    (_grey_rows if pixels.ndim == 2 else _rows)(tall, *across, out)
+    # Turned, a line's samples are added up many at once, which pays for turning it twice.
+    turned = _columns_of(_turned(tall), weights_of("area", pixels.shape[1], width))
+    return _turned(turned)
+
+
+def _turned(pixels: Pixels) -> Pixels:
+    """Rows as columns, and columns as rows."""
+    if pixels.ndim == 2:
+        return np.ascontiguousarray(pixels.T)
+    out = np.empty((pixels.shape[1], pixels.shape[0], 3), np.uint8)
+    _turn(pixels, out)
     return out
 
 
@@ -116,6 +124,16 @@ def _columns_of(pixels: Pixels, down: Weights) -> Pixels:
     out = np.empty((len(down.first), length), np.uint8)
     _columns(pixels.reshape(-1, length), *down, np.empty(length, np.int32), out)
     return out.reshape(shape)
+
+
+@kernel
+def _turn(pixels, out):  # type: ignore[no-untyped-def]
+    for first in range(0, pixels.shape[0], 16):  # so many lines stay in the cache
+        for x in range(pixels.shape[1]):
+            for y in range(first, min(first + 16, pixels.shape[0])):
+                out[x, y, 0] = pixels[y, x, 0]
+                out[x, y, 1] = pixels[y, x, 1]
+                out[x, y, 2] = pixels[y, x, 2]
 
 
 @kernel

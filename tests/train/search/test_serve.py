@@ -123,8 +123,10 @@ def test_chips_add_and_take_away_with_weights(browser: Browser, site: str) -> No
 def test_a_result_is_searched_from_and_a_link_brings_it_back(browser: Browser, site: str) -> None:
     with opened(browser, site) as page:
         search(page, "yellow")
+        page.evaluate("document.querySelector('#results li').dataset.old = ''")
         page.locator(".picture").nth(3).click()
         page.wait_for_url("**/?key=*")
+        expect(page.locator("#results li[data-old]")).to_have_count(0)
         expect(page.locator("#terms img")).to_have_count(1)
         expect(page.locator("#results .caption").first).to_contain_text("yellow")
         first, link = captions(page), page.url
