@@ -59,7 +59,7 @@ def parser(name: str = NAME) -> Parser:
 
 _BLOCKLIST = (
     "lines such as key:KEY, url:URL, prefix:URL, host:NAME, domain:NAME, md5:HEX, sha1:HEX, "
-    "sha256:HEX, as for the takedown from a set"
+    "sha256:HEX, as for the takedown from a set; or a set's taken_down.u64"
 )
 _MODEL = "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or stand-in"
 

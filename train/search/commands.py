@@ -26,7 +26,7 @@ from train.search.pictures import find_sources
 from train.search.query_terms import Term, check_terms
 from train.search.terminal import as_json, draw, drawing_for, printable, table
 
-_TELL_S = 10.0  # between two lines of progress
+TELL_S = 10.0  # between two lines of progress
 _FEW = 3  # lines that are named of more
 
 
@@ -174,7 +174,7 @@ class _Told:
         if sys.stderr.isatty():
             print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
             self._drawn = True
-        elif now - self._told_at >= _TELL_S:
+        elif now - self._told_at >= TELL_S:
             print(line, file=sys.stderr, flush=True)
             self._told_at = now
 

@@ -17,17 +17,14 @@ from train.search.__main__ import main
 
 # A command whose thread outlasts it.
 _STOPPED = """
-import sys, threading, time
-from train.search import __main__ as search
-def run(*_):
+import sys, threading, time, types
+from train.search.__main__ import stoppable_main
+def run_index(flags):
     threading.Thread(target=time.sleep, args=(60,)).start()
     print("runs", flush=True)
-    try:
-        time.sleep(60)
-    except KeyboardInterrupt:
-        raise search.Stopped from None
-search._run = run
-sys.exit(search.stoppable_main(["index"]))
+    time.sleep(60)
+sys.modules["train.search.commands"] = types.SimpleNamespace(run_index=run_index)
+sys.exit(stoppable_main(["index", "--model=m", "--data=d", "--index=i"]))
 """
 
 
@@ -87,7 +84,7 @@ def test_the_progress_is_told_where_there_is_no_terminal(
     flags = ["--model=colours", f"--data={data}", f"--index={tmp_path / 'index'}"]
     assert main(["index", *flags, "--batch_size=3"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr(commands, "_TELL_S", 0.0)
+    monkeypatch.setattr(commands, "TELL_S", 0.0)
     assert main(["index", *flags[:2], f"--index={tmp_path / 'other'}", "--batch_size=3"]) == 0
     told = capsys.readouterr().err.splitlines()
     assert [line.partition(",")[0] for line in told] == ["3 samples", "6 samples", "8 samples"]
