@@ -56,7 +56,7 @@ _BROUGHT = {
         *("image_tower", "text_tower", "image_weights", "text_weights", "text_dropout"),
         *("tokenizer", "tokenizer_texts", "vocabulary_size", "temperature"),
     ),
-    "text_weights": ("tokenizer", "tokenizer_texts", "vocabulary_size"),
+    "text_weights": ("tokenizer_texts", "vocabulary_size"),
     "tokenizer": ("tokenizer_texts", "vocabulary_size"),
 }
 
@@ -157,6 +157,12 @@ def _begin(settings: Settings, sets: "list[ShardSet]", run: Path) -> "HeldOut | 
 
         check_tower_weights(settings)
     _open(settings, sets, run)
+    if settings.steps <= settings.warmup_steps:
+        print(
+            f"the learning rate rises until the last step and never falls (steps is "
+            f"{settings.steps}, warmup_steps {settings.warmup_steps}): give a lower --warmup_steps",
+            file=sys.stderr,
+        )
     return held_out
 
 

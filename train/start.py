@@ -40,7 +40,7 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
             }
             save_tokenizer(learn_tokenizer(lambda: drawn, **sizes), tokenizer)
         if brought and not tokenizer.exists():
-            save_tokenizer(load_own_tokenizer(brought, settings.max_tokens), tokenizer)
+            save_tokenizer(load_own_tokenizer(settings), tokenizer)
         save_indexes(indexes, index)
     if processes.rank() == 0:
         shutil.rmtree(run / _PARTS, ignore_errors=True)

@@ -73,6 +73,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     except Exception as error:
         return failed(name, error, "; the same command goes on")
     print(render(outcome, dry=flags.dry_run))
+    if outcome.pairs and not flags.dry_run:
+        print(told_of_indexes(flags.set.rstrip("/"), name))
     return 0
 
 
@@ -88,6 +90,16 @@ def render(outcome: Outcome, *, dry: bool) -> str:
         )
     said += f"; {outcome.dropped:,} pairs that were dropped before may not be read again"
     return f"{'would be taken down' if dry else 'taken down'}: {said}"
+
+
+def told_of_indexes(out: str, name: str) -> str:
+    """What to do about the indexes for search that were made of a set."""
+    search = "alignset search" if name.startswith("alignset") else "python -m train.search"
+    return (
+        "an index for search that was made of this set, and can read it where it lay, follows by "
+        f"itself; for any other: {search} remove INDEX --blocklist={out}/taken_down.u64 (a local "
+        "copy of that file)"
+    )
 
 
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:

@@ -10,7 +10,11 @@ from tests.support.serving import serving
 
 
 class SmallHub(ThreadingHTTPServer):
-    """Serves the files of `folder` as those of the model `name`."""
+    """Serves the files of `folder` as those of the model `name`.
+
+    Attributes:
+      error: what it says of a file that it has not.
+    """
 
     daemon_threads = True
 
@@ -18,6 +22,7 @@ class SmallHub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.prefix, self.folder = f"/{name}/resolve/", folder
         self.requests: list[str] = []
+        self.error = "EntryNotFound"
 
     @property
     def url(self) -> str:
@@ -38,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(404 if body is None else 200)
         self.send_header("X-Repo-Commit", "a" * 40)
         if body is None:
-            self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("X-Error-Code", self.server.error)
         else:
             self.send_header("ETag", f'"{hashlib.sha1(body).hexdigest()}"')
         self.send_header("Content-Length", str(len(body or b"")))

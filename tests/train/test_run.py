@@ -233,6 +233,13 @@ def test_wrong_flags_exit_2_with_one_line(flags, says, shards, tmp_path, capsys)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_warm_up_that_does_not_end_is_told(shards: Path, tmp_path: Path, capfd):
+    flags = ["--shards", str(shards), "--trackers=", *SMALL, "--steps=2"]
+    for warmup, told in ((2, 1), (1, 0)):
+        assert main([*flags, f"--run={tmp_path / str(warmup)}", f"--warmup_steps={warmup}"]) == 0
+        assert capfd.readouterr().err.count("never falls (steps is 2, warmup_steps 2)") == told
+
+
 def test_no_shards_exit_2(tmp_path, capsys):
     assert main(["--shards", str(tmp_path), "--run", str(tmp_path / "run")]) == 2
     assert "no shards at" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import AlignModel, AlignProcessor, PretrainedConfig
 
 from train.errors import SettingsError
+from train.model.model_names import check_name
 
 _WANTED = "name a folder that save_pretrained wrote, or a published model, as kakaobrain/align-base"
 
@@ -32,14 +33,15 @@ def model_type(name: str) -> str:
     Raises:
       SettingsError: there is none.
     """
-    config, kind = _config(name)
+    config, kind = _config(name, "model")
     if not config:
         raise SettingsError(f"no model at {name!r} (it has no config.json): {_WANTED}")
     return str(kind)
 
 
-def _config(name: str) -> tuple[dict[str, Any], object]:
-    with one_line(name):
+def _config(name: str, kind: str = "AlignModel") -> tuple[dict[str, Any], object]:
+    with one_line(name, kind):
+        check_name(name)
         config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
     return config, config.get("model_type")
 

@@ -25,8 +25,10 @@ from transformers.activations import ACT2FN
 
 from train.errors import SettingsError
 from train.model.dual_encoder import new_align
+from train.model.model_names import check_name
 from train.model.tokenizer import load_tokenizer
 from train.settings import Settings
+from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 _KINDS = {
     "image_weights": "an EfficientNet of transformers or timm",
@@ -37,6 +39,7 @@ _KINDS = {
 # The image tower's first layer: float[channels, 3, h, w], and float[channels].
 _FIRST_KERNEL = "embeddings.convolution.weight"
 _FIRST_MEAN = "embeddings.batchnorm.running_mean"
+_PIECES = "embeddings.word_embeddings.weight"  # a BERT's: float[pieces, width]
 _EPSILON = 1e-3  # of BatchNorm, in EfficientNet's own code
 # What a config says of a tower that the shapes of its weights don't tell. EfficientNet's padding is
 # left out: it follows from the size of the images.
@@ -67,8 +70,8 @@ def check_tower_weights(settings: Settings) -> None:
         if name and (found := _kind(flag, name)) != kind:
             raise SettingsError(f"--{flag}={name} is of type {found}: name {_KINDS[flag]}")
     pieces = 1  # which are compared only where a BERT brings them
-    if brought := settings.tokenizer or settings.text_weights:
-        pieces = len(load_own_tokenizer(brought, settings.max_tokens))
+    if settings.tokenizer or settings.text_weights:
+        pieces = len(load_own_tokenizer(settings))
     with torch.device("meta"):  # shapes alone, without memory
         align = new_align(settings, pieces)
     for _ in _states(align, settings):
@@ -78,31 +81,42 @@ def check_tower_weights(settings: Settings) -> None:
 def _kind(flag: str, name: str) -> str:
     """A model's type, by its config."""
     if flag == "image_weights" and not Path(name).is_dir() and "/" not in name:
-        return "efficientnet" if "efficientnet" in name else "unknown"  # a name of timm's
+        if "efficientnet" in name:  # a name of timm's
+            return "efficientnet"
+        raise SettingsError(
+            f"--{flag}={name}: there is no such folder here, and it is no EfficientNet of timm: "
+            f"name {_KINDS[flag]}"
+        )
     with _one_line(flag, name):
+        check_name(name)
         config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
+    if not config:
+        raise SettingsError(f"--{flag}={name} has no config.json: name {_KINDS[flag]}")
     if architecture := config.get("architecture"):  # timm's, whatever transformers wraps it into
         return str(architecture).partition("_b")[0].removeprefix("tf_")
     return str(config.get("model_type"))
 
 
-def load_own_tokenizer(name: str, max_tokens: int) -> PreTrainedTokenizerFast:
-    """A tokenizer that cuts texts at so many tokens.
+def load_own_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
+    """The tokenizer that the settings name, or else their BERT's; it cuts texts at max_tokens.
 
     Raises:
       SettingsError: there is none, or it is no BERT's.
     """
+    flag = "tokenizer" if settings.tokenizer else "text_weights"
+    name = getattr(settings, flag)
     local = Path(name).is_dir()
     if local and not {"vocab.txt", "tokenizer.json"} & {path.name for path in Path(name).iterdir()}:
-        raise SettingsError(
-            f"--tokenizer={name}: it holds no tokenizer: name {_KINDS['tokenizer']}"
-        )
-    with _one_line("tokenizer", name):
-        tokenizer = load_tokenizer(name, local=local, max_tokens=max_tokens)
+        instead = f"name {_KINDS['tokenizer']}"
+        if flag == "text_weights":
+            instead = "put its tokenizer.json or vocab.txt there, or name its tokenizer's folder "
+            instead += "with --tokenizer"
+        raise SettingsError(f"--{flag}={name}: it holds no tokenizer: {instead}")
+    with _one_line(flag, name):
+        check_name(name)
+        tokenizer = load_tokenizer(name, local=local, max_tokens=settings.max_tokens)
     if None in (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id):
-        raise SettingsError(
-            f"--tokenizer={name} lacks [PAD], [CLS] or [SEP]: name a BERT's tokenizer"
-        )
+        raise SettingsError(f"--{flag}={name} lacks [PAD], [CLS] or [SEP]: name a BERT's tokenizer")
     return tokenizer
 
 
@@ -122,14 +136,14 @@ def _states(align: AlignModel, settings: Settings) -> Iterator[tuple[Module, dic
         tower = align.vision_model
         with _one_line("image_weights", name):
             state, config = _image_state(name, tower)
-        _check_alike("image", settings.image_tower, tower, state, config)
+        _check_alike(settings, "image", tower, state, config)
         yield tower, state
     if name := settings.text_weights:
         with _one_line("text_weights", name):
             local = Path(name).is_dir()
             bert = BertModel.from_pretrained(name, local_files_only=local, dtype="float32")
         state = bert.state_dict()
-        _check_alike("text", settings.text_tower, align.text_model, state, bert.config)
+        _check_alike(settings, "text", align.text_model, state, bert.config)
         yield align.text_model, state
 
 
@@ -155,6 +169,10 @@ def _image_state(name: str, tower: Module) -> tuple[dict[str, Tensor], Pretraine
 
     place = f"local-dir:{name}" if folder.is_dir() else f"hf-hub:{name}" if "/" in name else name
     # Its modules stand in the same order, under other names.
+    if "/" not in name and not folder.is_dir() and timm.is_model_pretrained(name):
+        published: Any = timm.get_pretrained_cfg(name)
+        if published.hf_hub_id:  # and no address alone
+            check_name(published.hf_hub_id)
     model: Any = timm.create_model(place, pretrained=True)
     _check_computes_alike(name, model)
     state = dict(zip(ours, model.state_dict().values(), strict=False))
@@ -202,8 +220,8 @@ def _check_computes_alike(name: str, model: Any) -> None:
 
 
 def _check_alike(
+    settings: Settings,
     kind: str,
-    size: str,
     tower: Module,
     state: dict[str, Tensor],
     config: PretrainedConfig | None,
@@ -211,12 +229,18 @@ def _check_alike(
     """Raises SettingsError where weights are of other sizes than a tower, or compute otherwise."""
     for name, ours in tower.state_dict().items():
         shape = tuple(state[name].shape) if name in state else "nothing"
-        if shape != tuple(ours.shape):
-            raise _other(kind, size, shape, tuple(ours.shape), name)
+        if shape == tuple(ours.shape):
+            continue
+        if name == _PIECES and shape[1:] == ours.shape[1:]:
+            raise SettingsError(
+                f"--text_weights={settings.text_weights} knows {shape[0]} pieces where its "
+                f"tokenizer has {len(ours)}: name its own with --tokenizer"
+            )
+        raise _other(settings, kind, config, (shape, tuple(ours.shape)), name)
     for name in _COMPUTED[kind] if config else ():
         theirs, own = (_meant(getattr(of, name)) for of in (config, tower.config))
         if theirs != own:
-            raise _other(kind, size, theirs, own, name)
+            raise _other(settings, kind, config, (theirs, own), name)
 
 
 def _meant(value: object) -> object:
@@ -226,8 +250,49 @@ def _meant(value: object) -> object:
     return value
 
 
-def _other(kind: str, size: str, theirs: object, ours: object, name: str) -> SettingsError:
+def _other(
+    settings: Settings,
+    kind: str,
+    config: PretrainedConfig | None,
+    values: tuple[object, object],
+    name: str,
+) -> SettingsError:
+    """The error where of two values, the weights' and the tower's, the first should be the second.
+
+    Args:
+      name: of the values.
+    """
+    at, size = getattr(settings, f"{kind}_weights"), getattr(settings, f"{kind}_tower")
+    own = _image_tower(at, config) if kind == "image" else _text_tower(config)
+    if own and own != size:
+        return SettingsError(
+            f"--{kind}_weights={at}: these are weights of {own}, and the {kind} tower is {size}: "
+            f"give --{kind}_tower={own}"
+        )
+    theirs, ours = values
     return SettingsError(
         f"--{kind}_weights has {theirs} where the {kind} tower {size} has {ours} "
         f"({name}): name the --{kind}_tower that it is of"
     )
+
+
+def _image_tower(name: str, config: Any) -> str:
+    """Which of ours an EfficientNet is, by its config, or, of timm's, by its name; empty: none."""
+    if config:
+        sizes = (config.width_coefficient, config.depth_coefficient, tuple(config.out_channels))
+        for own, tower in IMAGE_TOWERS.items():
+            if sizes == (tower.width, tower.depth, tower.channels):
+                return own
+        return ""
+    file = Path(name) / "config.json"
+    told = str(json.loads(file.read_text()).get("architecture")) if file.exists() else name
+    own = told.rpartition("efficientnet_")[2].partition(".")[0]
+    return own if own in IMAGE_TOWERS else ""
+
+
+def _text_tower(config: Any) -> str:
+    """Which of ours a BERT is, by its config; empty: none."""
+    for own, tower in TEXT_TOWERS.items():
+        if (config.num_hidden_layers, config.hidden_size) == (tower.layers, tower.hidden):
+            return own
+    return ""

@@ -30,7 +30,15 @@ def main(arguments: list[str], name: str = NAME) -> int:
 
 
 def stoppable_main(arguments: list[str], name: str = NAME) -> int:
-    return run_stoppable(lambda: main(arguments, name), stopped=_STOPPED, stopped_status=130)
+    def command() -> int:
+        status = main(arguments, name)
+        if status == 130:  # it has said so, and would say it again where its threads outlast it
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        return status
+
+    return run_stoppable(command, stopped=_STOPPED, stopped_status=130)
 
 
 def parser(name: str = NAME) -> Parser:
@@ -51,7 +59,7 @@ def parser(name: str = NAME) -> Parser:
 
 _BLOCKLIST = (
     "lines such as key:KEY, url:URL, prefix:URL, host:NAME, domain:NAME, md5:HEX, sha1:HEX, "
-    "sha256:HEX, as for the takedown from a set"
+    "sha256:HEX, as for the takedown from a set; or a set's taken_down.u64"
 )
 _MODEL = "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or stand-in"
 

@@ -112,10 +112,11 @@ class SearchApp:
             self._results.clear()
 
     async def _describe(self, request: Request) -> Response:
-        document = (await self._opened()).document
+        index = await self._opened()
+        document = index.document
         return JSONResponse(
             {
-                "pictures": document.total,
+                "pictures": index.pictures,
                 "model": os.path.basename(document.model.rstrip("/")),
                 "search": document.kind,
                 "recall_at_10": document.recall,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from train.errors import SettingsError
 from train.search.index_files import publish
+from train.search.taken_down import read_keys
 
 if TYPE_CHECKING:
     from train.search.pictures import Picture
@@ -43,6 +44,10 @@ class Blocklist:
 
     values: dict[str, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
     others: int = 0
+
+    @classmethod
+    def of_keys(cls, keys: set[str]) -> Blocklist:
+        return cls({kind: keys if kind == "key" else set() for kind in KINDS})
 
     def __len__(self) -> int:
         return sum(map(len, self.values.values()))
@@ -81,6 +86,17 @@ class Blocklist:
             return True
         return self._has_prefix(url)
 
+    def lines_of_row(self, key: str, url: str, host: str, digests: dict[str, str]) -> set[str]:
+        """All lines that name this row; arguments as above."""
+        names = {"key": {key}, "url": {url}, "host": {host}, "domain": {*_names_above(host)}}
+        names["prefix"] = {url[:length] for length in self._prefix_lengths}
+        names |= {kind: {digest} for kind, digest in digests.items()}
+        return {f"{kind}:{name}" for kind in names for name in names[kind] & self.values[kind]}
+
+    @cached_property
+    def _prefix_lengths(self) -> list[int]:
+        return sorted({len(prefix) for prefix in self.values["prefix"]})
+
     def _has_prefix(self, url: str) -> bool:
         at = bisect_right(self._prefixes, url)
         return at > 0 and url.startswith(self._prefixes[at - 1])
@@ -101,12 +117,15 @@ def _names_above(host: str) -> list[str]:
 
 
 def read_blocklist(path: str | Path) -> Blocklist:
-    """The list in a text file.
+    """The list in a text file, or in a set's `taken_down.u64`.
 
     Raises:
       SettingsError: it cannot be read, is empty, or a line is none.
+      TrainingError: it ends in .u64, and holds no keys.
     """
     try:
+        if str(path).endswith(".u64"):
+            return Blocklist.of_keys(read_keys(path))
         if Path(path).stat().st_size > _LONGEST_FILE:
             raise SettingsError(f"{path} has more than 1 GiB: split it, and give one after another")
         with open(path, encoding="utf-8-sig") as lines:

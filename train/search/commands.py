@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from train.data.images import decode_image
 from train.data.samples import LONGEST_IMAGE
@@ -24,6 +25,9 @@ from train.search.opened_index import OpenedIndex
 from train.search.pictures import find_sources
 from train.search.query_terms import Term, check_terms
 from train.search.terminal import as_json, draw, drawing_for, printable, table
+
+TELL_S = 10.0  # between two lines of progress
+_FEW = 3  # lines that are named of more
 
 
 def run_index(flags: argparse.Namespace) -> int:
@@ -41,6 +45,7 @@ def run_index(flags: argparse.Namespace) -> int:
                 "index": str(flags.index),
                 "rows": document.total,
                 "added": added.rows,
+                **({"taken_out": added.taken_out} if added.taken_out else {}),
                 "left_out": {reason: n for reason, n in added.left_out.items() if n},
                 "search": document.kind,
                 **document.settings,
@@ -88,7 +93,7 @@ def run_remove(flags: argparse.Namespace) -> int:
     """Takes rows out of an index, and prints their keys and how many they were."""
     blocklist = read_blocklist(flags.blocklist)
     told = _Told()
-    keys = remove_rows(flags.index, blocklist, dry_run=flags.dry_run, say=told.say)
+    keys, unmatched = remove_rows(flags.index, blocklist, dry_run=flags.dry_run, say=told.say)
     for key in keys:
         print(printable(key))
     if blocklist.others:
@@ -97,8 +102,13 @@ def run_remove(flags: argparse.Namespace) -> int:
             "text): name what is found by them as key: or sha256:",
             file=sys.stderr,
         )
+    if unmatched:
+        few = ", ".join(printable(line)[:200] for line in unmatched[:_FEW])
+        more = ", …" if len(unmatched) > _FEW else ""
+        print(f"{len(unmatched):,} lines matched nothing: {few}{more}", file=sys.stderr)
     done = "would be taken out" if flags.dry_run else "were taken out"
-    print(f"{len(keys)} rows of {flags.index} {done}", file=sys.stderr)
+    follows = "; a server that runs follows by itself" if keys and not flags.dry_run else ""
+    print(f"{len(keys)} rows of {flags.index} {done}{follows}", file=sys.stderr)
     return 0
 
 
@@ -138,8 +148,11 @@ def _with_vector(term: Term, images: dict[str, bytes], model: Embedder) -> Term:
     try:
         image = decode_image(images[term.value])
     except Exception as error:  # Pillow raises many kinds
+        # Pillow names the bytes' place in memory.
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = "it is of no known format" if unknown else str(error)[:100]
         raise SettingsError(
-            f"{term.value!r} cannot be opened as a picture ({str(error)[:100]}): give a JPEG, PNG, "
+            f"{term.value!r} cannot be opened as a picture ({why}): give a JPEG, PNG, "
             "WebP, GIF, AVIF, TIFF or BMP"
         ) from error
     vector: np.ndarray = model.embed_images([image])[0]
@@ -147,17 +160,23 @@ def _with_vector(term: Term, images: dict[str, bytes], model: Embedder) -> Term:
 
 
 class _Told:
-    """A line of progress on a terminal."""
+    """The progress: on a terminal a line that is drawn anew, elsewhere a line each 10 s."""
 
     def __init__(self) -> None:
         self._samples, self._start, self._drawn = 0, time.monotonic(), False
+        self._told_at = self._start
 
     def samples(self, count: int) -> None:
         self._samples += count
+        now = time.monotonic()
+        rate = self._samples / max(0.001, now - self._start)
+        line = f"{self._samples:,} samples, {rate:.3g}/s"
         if sys.stderr.isatty():
-            rate = self._samples / max(0.001, time.monotonic() - self._start)
-            print(f"\r{self._samples:,} samples, {rate:.0f}/s", end="", file=sys.stderr, flush=True)
+            print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
             self._drawn = True
+        elif now - self._told_at >= TELL_S:
+            print(line, file=sys.stderr, flush=True)
+            self._told_at = now
 
     def say(self, line: str) -> None:
         self.end()

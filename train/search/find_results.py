@@ -95,9 +95,12 @@ def find_results(vector: np.ndarray, query: Query, index: OpenedIndex, count: in
 
 def sample_of(index: OpenedIndex, count: int) -> list[Result]:
     """Up to `count` rows from all over the index, none of them scored unsafe; their score is 0."""
-    if not len(index):
+    if not index.pictures:
         return []
-    rows = np.unique(np.linspace(0, len(index) - 1, 2 * count).astype(int))
+    rows = np.unique(np.linspace(0, index.pictures - 1, 2 * count).astype(int))
+    left = index.wanted(Filters())
+    if left is not None:
+        rows = np.flatnonzero(left)[rows]
     zeros = np.zeros(len(rows))
     results = _results(index, zeros, rows, zeros.astype(int))
     safe = [result for result in results if not result.unsafe]

@@ -4,6 +4,7 @@
     parts/NAME.json               a part: its source, how many samples were read, how many kept
     parts/NAME.parquet            its rows: keys, captions, URLs, sizes, hashes
     parts/NAME.thumbnails.parquet the same rows' thumbnails, in row groups of 64
+    parts/NAME.begun.*            the same of a part that is being made
     parts/NAME.npy                float16[rows, d]: their embeddings, unit length
     neighbours-N.faiss            what finds the nearest of many rows; small indexes have none
     blocklist.txt                 what `remove` took out, and what never comes in again
@@ -78,6 +79,7 @@ class IndexDocument:
       trained_rows: of how many rows the cells of `neighbours` were made.
       settings: of the search in `neighbours`, as "probes".
       recall: recall@10 against the exact search, as it was measured; 1 where the kind is exact.
+      sets: folders of the local sets that its shards are of.
     """
 
     format: int
@@ -91,6 +93,7 @@ class IndexDocument:
     trained_rows: int
     settings: dict[str, int]
     recall: float
+    sets: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def total(self) -> int:

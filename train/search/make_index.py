@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from train.errors import SettingsError, TrainingError
 from train.model.embed import Embedder
@@ -22,21 +21,13 @@ from train.search.index_files import (
     read_part,
     write_document,
 )
-from train.search.neighbours import (
-    add_rows,
-    choose_probes,
-    kind_for,
-    read_neighbours,
-    train_cells,
-    write_neighbours,
-)
+from train.search.index_neighbours import with_neighbours
+from train.search.neighbours import kind_for
 from train.search.part_builder import REASONS, PartBuilder
 from train.search.pictures import Source
+from train.search.taken_down import sets_of, taken_keys
 from train.search.thinned_parts import thinned_part
-from train.search.vectors import Vectors, open_vectors
 
-_GROWTH = 1.5  # times the rows that its cells were made of, above which an index gets new cells
-_SAMPLE = 200  # pictures, and as many captions, by which recall is measured
 Say = Callable[[str], None]
 
 
@@ -58,11 +49,20 @@ class Making:
 
 @dataclasses.dataclass(frozen=True)
 class Added:
-    """What a command has done: the index, how many rows are new, and what it left out."""
+    """What a command has done: the index, how many rows are new, what it left out, and how many
+    rows it took out because their pairs were taken down from their sets."""
 
     document: IndexDocument
     rows: int
     left_out: dict[str, int]
+    taken_out: int
+
+
+class Removed(NamedTuple):
+    """The keys of the rows that were taken out, and the lines of the list that matched none."""
+
+    keys: list[str]
+    unmatched: list[str]
 
 
 def check_model(document: IndexDocument, model: Embedder, folder: Path) -> None:
@@ -86,42 +86,49 @@ def add_sources(folder: Path, sources: list[Source], model: Embedder, making: Ma
         old = read_index(folder) if (folder / "index.json").exists() else None
         if old is not None:
             check_model(old, model, folder)
-        names, left_out = _built_parts(folder, sources, model, making, old)
+        sets = sorted({*sets_of(sources), *(old.sets if old else ())})
+        taken = Blocklist.of_keys(taken_keys(sets))
+        blocklist = kept_blocklist(folder).joined(taken)
+        names, left_out = _built_parts(folder, sources, model, making, (old, blocklist))
+        if len(taken):  # rows that are there already, and those of a command that was killed
+            names = [thinned_part(folder, name, taken, write=True).name for name in names]
         rows = [_rows(folder, name) for name in names]
-        if not sum(rows):
+        if not sum(rows) and old is None:
             raise SettingsError(
                 f"nothing could be taken into the index ({_told(left_out)}): name shards or a "
                 "folder of pictures that can be opened"
             )
-        document = _finish(folder, old, names, rows, model, making.say)
-        return Added(document, document.total - (old.total if old else 0), left_out)
+        document = _finish(folder, old, (names, rows, sets), model, making.say)
+        kept = sum(rows[: len(old.parts)]) if old else 0
+        before = old.total if old else 0
+        return Added(document, document.total - kept, left_out, before - kept)
 
 
-def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) -> list[str]:
+def remove_rows(folder: Path, blocklist: Blocklist, *, dry_run: bool, say: Say) -> Removed:
     """Takes the rows that are on a list out of an index, from all of its files, and has the index
     keep the list, so that they never come in again.
-
-    Returns:
-      The keys of these rows.
     """
     read_index(folder)  # before a folder is made for its lock
     with _only_one(folder):
         document = read_index(folder)
         keys: list[str] = []
         names: list[str] = []
+        matched: set[str] = set()
         for name in document.parts:
             thinned = thinned_part(folder, name, blocklist, write=not dry_run)
             names.append(thinned.name)
             keys += thinned.keys
+            matched |= thinned.lines
+        removed = Removed(keys, [line for line in blocklist.lines() if line not in matched])
         if dry_run:
-            return keys
+            return removed
         keep_blocklist(folder, kept_blocklist(folder).joined(blocklist))
         if keys:
             rows = [_rows(folder, name) for name in names]
-            _finish(folder, document, names, rows, None, say)
+            _finish(folder, document, (names, rows, document.sets), None, say)
         else:  # what a killed command has left may hold such rows too
             _clear(folder, document)
-        return keys
+        return removed
 
 
 def _built_parts(
@@ -129,15 +136,20 @@ def _built_parts(
     sources: Iterable[Source],
     model: Embedder,
     making: Making,
-    old: IndexDocument | None,
+    before: tuple[IndexDocument | None, Blocklist],
 ) -> tuple[list[str], dict[str, int]]:
-    """The names of all parts, and what was left out of these sources by reason."""
+    """The names of all parts, and what was left out of these sources by reason.
+
+    Args:
+      before: the index that is there, and what must not come in.
+    """
+    old, blocklist = before
     names = [*old.parts] if old else []
     builder = PartBuilder(
         folder,
         model.digest,
         model.embed_images,
-        kept_blocklist(folder),
+        blocklist,
         {re.sub(r"\.\d+$", "", name): name for name in names},
         {hash_ for name in names for hash_ in _key_hashes(folder, name)},
         making.batch_size,
@@ -146,12 +158,12 @@ def _built_parts(
         making.tell,
     )
     left_out = dict.fromkeys(REASONS, 0)
-    before = set(names)
+    there = set(names)
     for source in sources:
         for name in builder.build(source):
-            if name in before:
+            if name in there:
                 continue
-            before.add(name)
+            there.add(name)
             names.append(name)
             part = read_part(folder, name)
             for reason, count in (part.left_out if part else {}).items():
@@ -174,8 +186,7 @@ def _rows(folder: Path, name: str) -> int:
 def _finish(
     folder: Path,
     old: IndexDocument | None,
-    names: list[str],
-    rows: list[int],
+    content: tuple[list[str], list[int], list[str]],
     model: Embedder | None,
     say: Say,
 ) -> IndexDocument:
@@ -183,77 +194,26 @@ def _finish(
     no longer belongs to the index.
 
     Args:
+      content: names and rows of the parts, and the sets that they are of.
       model: None where rows were taken out: the cells and the settings stay.
     """
     assert old or model
+    names, rows, sets = content
     if model is not None:
-        dimensions = next(
-            part_vectors(folder, name).shape[1] for name, n in zip(names, rows, strict=True) if n
-        )
+        full = (name for name, n in zip(names, rows, strict=True) if n)
+        dimensions = old.dimensions if old else part_vectors(folder, next(full)).shape[1]
         named = (model.name, model.digest, dimensions)
     else:
         assert old
         named = (old.model, old.digest, old.dimensions)
-    document = IndexDocument(FORMAT, *named, names, rows, "exact", "", 0, {}, 1.0)
+    document = IndexDocument(FORMAT, *named, names, rows, "exact", "", 0, {}, 1.0, sets)
     kind = kind_for(document.total)
     if kind != "exact":
         say(f"sorting {document.total:,} rows into cells")
-        document = _with_neighbours(folder, old, document, kind, model)
+        document = with_neighbours(folder, old, document, kind, model)
     write_document(folder / "index.json", document)
     _clear(folder, document)
     return document
-
-
-def _with_neighbours(
-    folder: Path,
-    old: IndexDocument | None,
-    document: IndexDocument,
-    kind: str,
-    model: Embedder | None,
-) -> IndexDocument:
-    vectors = open_vectors(folder, document)
-    keep = old is not None and old.kind == kind and document.total <= _GROWTH * old.trained_rows
-    if keep:
-        assert old
-        index = read_neighbours(folder / old.neighbours, old.total)
-        if model is None:
-            index.reset()  # its rows have other numbers now; its cells stay
-        trained = old.trained_rows
-    else:
-        index, trained = train_cells(vectors, kind), document.total
-    add_rows(index, vectors)
-    if model is None and keep:
-        assert old
-        settings, recall = old.settings, old.recall
-    else:
-        probes, recall = choose_probes(vectors, index, _queries(folder, document, vectors, model))
-        settings = {"probes": probes}
-    before = int(re.sub(r"\D", "", old.neighbours) or 0) if old else 0
-    name = f"neighbours-{before + 1}.faiss"
-    write_neighbours(folder / name, index)
-    return dataclasses.replace(
-        document,
-        kind=kind,
-        neighbours=name,
-        trained_rows=trained,
-        settings=settings,
-        recall=round(recall, 4),
-    )
-
-
-def _queries(
-    folder: Path, document: IndexDocument, vectors: Vectors, model: Embedder | None
-) -> np.ndarray:
-    """float32[q, d]: pictures of the index, and captions of others of them as texts."""
-    random = np.random.default_rng(0)
-    rows = np.sort(random.choice(len(vectors), min(_SAMPLE, len(vectors)), replace=False))
-    pictures = vectors.take(rows)
-    if model is None:
-        return pictures
-    part = int(random.choice(len(document.parts), p=np.array(document.rows) / document.total))
-    captions = part_rows(folder, document.parts[part], ["caption"])["caption"].to_pylist()
-    texts = [caption for caption in captions if caption.strip()][:_SAMPLE]
-    return np.concatenate([pictures, model.embed_texts(texts)]) if texts else pictures
 
 
 def _clear(folder: Path, document: IndexDocument) -> None:

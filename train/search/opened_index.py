@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from train.errors import SettingsError, TrainingError
@@ -22,9 +22,11 @@ from train.search.index_files import (
 )
 from train.search.neighbours import Neighbours, read_neighbours
 from train.search.part_builder import key_hash
+from train.search.taken_down import Mark, mark_of, marks_of, taken_keys
 from train.search.vectors import open_vectors
 
 _COLUMNS = ("key", "key_hash", "caption", "url", "host", "width", "height", "unsafe_score", "phash")
+_DOCUMENT = "index.json"  # each change writes it anew
 _MASKS, _FILES = 32, 64  # filters and files that are kept ready
 
 
@@ -32,16 +34,20 @@ class OpenedIndex:
     """Finds rows, and tells what they are. Several threads may use it at once.
 
     Attributes:
-      mark: tells this state of the folder from later ones.
+      mark: tells this state of the folder, and of what was taken down, from later ones.
       rows: a table of the columns above, n rows.
+      pictures: how many of them were not taken down; of the others nothing is given out.
       phashes: uint64[n], perceptual hashes.
     """
 
     def __init__(self, folder: Path):
         """Raises SettingsError where there is no index, TrainingError where it is damaged."""
-        self.mark = _mark(folder)  # before it is read
+        of_index = mark_of(folder / _DOCUMENT)  # before it is read
         self.folder, self.document = folder, read_index(folder)
+        self.mark = of_index, marks_of(self.document.sets)
         self.rows = _all_rows(folder, self.document)
+        self._left = _not_taken(self.rows, taken_keys(self.document.sets))
+        self.pictures = len(self.rows) if self._left is None else int(self._left.sum())
         vectors = open_vectors(folder, self.document)
         name = self.document.neighbours
         index = read_neighbours(folder / name, len(vectors)) if name else None
@@ -60,12 +66,14 @@ class OpenedIndex:
         return len(self.rows)
 
     def wanted(self, filters: Filters) -> np.ndarray | None:
-        """bool[n] of the rows that the filters let through; None: all."""
+        """bool[n] of the rows that may be given out and the filters let through; None: all."""
         with self._lock:
             if filters in self._masks:
                 self._masks.move_to_end(filters)
                 return self._masks[filters]
         mask = filters.wanted(self.rows)
+        if self._left is not None:
+            mask = self._left if mask is None else mask & self._left
         with self._lock:
             self._masks[filters] = mask
             while len(self._masks) > _MASKS:
@@ -73,13 +81,13 @@ class OpenedIndex:
         return mask
 
     def row_of(self, key: str) -> int | None:
-        """The row of a key, or None where the index has no such key."""
+        """The row of a key, or None where the index has no such key, or it was taken down."""
         wanted = np.uint64(key_hash(key))
         at = int(np.searchsorted(self._hashes, wanted))
         while at < len(self._hashes) and self._hashes[at] == wanted:
             row = int(self._by_hash[at])
             if self.rows["key"][row].as_py() == key:
-                return row
+                return row if self._left is None or self._left[row] else None
             at += 1
         return None
 
@@ -114,17 +122,22 @@ class OpenedIndex:
 
 
 def changed(index: OpenedIndex) -> bool:
-    """Whether its folder holds another index than was opened; costs 2 microseconds."""
-    return _mark(index.folder) != index.mark
+    """Whether its folder holds another index than was opened, or more was taken down from its sets;
+    costs 2 microseconds, and as much a set."""
+    now: tuple[Mark, tuple[Mark, ...]] = (
+        mark_of(index.folder / _DOCUMENT),
+        marks_of(index.document.sets),
+    )
+    return now != index.mark
 
 
-def _mark(folder: Path) -> tuple[int, int, int] | None:
-    """Of `index.json`, which each change writes anew; None where it is gone."""
-    try:
-        of = os.stat(folder / "index.json")
-    except OSError:
+def _not_taken(rows: pa.Table, taken: set[str]) -> np.ndarray | None:
+    """bool[n] of the rows whose keys are not among these; None: all."""
+    if not taken:
         return None
-    return of.st_mtime_ns, of.st_ino, of.st_size
+    gone = pc.is_in(rows["key"], value_set=pa.array(taken, pa.string()))
+    left: np.ndarray = ~gone.to_numpy()
+    return None if left.all() else left
 
 
 def _all_rows(folder: Path, document: IndexDocument) -> pa.Table:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,16 +13,17 @@ from urllib.parse import urlsplit
 
 import imagehash
 import numpy as np
-import pyarrow as pa
 from PIL import Image
 
 from train.data.images import decode_image, header_pixels
 from train.errors import TrainingError
 from train.search.blocklist import Blocklist
-from train.search.index_files import ROWS, PartDocument, part_rows, read_part, write_part
+from train.search.growing_part import GrowingPart, begun_name, begun_part
+from train.search.index_files import PartDocument, part_rows, read_part, remove_part
 from train.search.pictures import Picture, Source
 
-PART_SAMPLES = 2048  # samples that a kill costs at most: a minute of a B7 on 2 cores
+PART_SAMPLES = 2048
+KEEP_S = 60.0  # after which what is there of a part is kept: a kill costs so much at most
 HELD_PIXELS = 1 << 27  # of decoded pictures at once: 400 MB
 REASONS = ("no_image", "undecodable", "repeated_key", "blocked")
 Embed = Callable[[list[Image.Image]], np.ndarray]
@@ -74,9 +76,13 @@ class PartBuilder:
             name = self.names.get(name, name)
             part = read_part(self.folder, name)
             if part is None:
+                growing = self._begun(name, samples) if pictures is None else None
+                growing = growing or GrowingPart(
+                    source.identity, samples, dict.fromkeys(REASONS, 0)
+                )
                 if pictures is None:
-                    pictures = source.pictures(samples)
-                part = self._build_part(name, source, pictures, samples)
+                    pictures = source.pictures(growing.samples)
+                part = self._build_part(name, source, pictures, (growing, samples))
             else:
                 hashes = part_rows(self.folder, name, ["key_hash"])["key_hash"]
                 self.keys.update(hashes.to_pylist())
@@ -86,30 +92,43 @@ class PartBuilder:
             if part.last:
                 return
 
+    def _begun(self, name: str, before: int) -> GrowingPart | None:
+        """What an earlier command has left of a part that begins after so many samples."""
+        part = begun_part(self.folder, name)
+        if part is not None:
+            self.keys.update(int(str(row["key_hash"])) for row in part.rows)
+            self.tell(part.samples - before)
+        return part
+
     def _build_part(
-        self, name: str, source: Source, pictures: Iterator[Picture], before: int
+        self,
+        name: str,
+        source: Source,
+        pictures: Iterator[Picture],
+        begun: tuple[GrowingPart, int],
     ) -> PartDocument:
-        left_out = dict.fromkeys(REASONS, 0)
-        rows: list[dict[str, object]] = []
-        thumbnails: list[bytes] = []
-        vectors: list[np.ndarray] = []
-        samples = before
-        last = False
-        while samples < before + PART_SAMPLES and not last:
-            wanted = min(self.batch_size, before + PART_SAMPLES - samples)
+        """
+        Args:
+          begun: what there is of it, and how many samples of the source are before the part.
+        """
+        part, before = begun
+        kept_at = time.monotonic()
+        while part.samples < before + PART_SAMPLES and not part.last:
+            wanted = min(self.batch_size, before + PART_SAMPLES - part.samples)
             batch = list(islice(pictures, wanted))
-            last = len(batch) < wanted
-            samples += len(batch)
-            for few in self._decoded(batch, left_out):
+            part.last = len(batch) < wanted
+            part.samples += len(batch)
+            for few in self._decoded(batch, part.left_out):
                 embedded = self._embedded([decoded.image for _, decoded in few], source)
-                vectors.append(embedded)
-                rows += [_row(picture, decoded) for picture, decoded in few]
-                thumbnails += [decoded.thumbnail for _, decoded in few]
+                part.vectors.append(embedded)
+                part.rows += [_row(picture, decoded) for picture, decoded in few]
+                part.thumbnails += [decoded.thumbnail for _, decoded in few]
             self.tell(len(batch))
-        table = pa.Table.from_pylist(rows, schema=ROWS)
-        all_vectors = np.concatenate(vectors) if vectors else np.empty((0, 0), np.float16)
-        document = PartDocument(source.identity, samples, len(rows), last, left_out)
-        write_part(self.folder, name, document, (table, thumbnails, all_vectors))
+            if time.monotonic() - kept_at >= KEEP_S and not part.last:
+                part.write(self.folder, begun_name(name))
+                kept_at = time.monotonic()
+        document = part.write(self.folder, name)
+        remove_part(self.folder, begun_name(name))
         return document
 
     def _decoded(

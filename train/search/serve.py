@@ -100,7 +100,7 @@ def run_serve(flags: argparse.Namespace) -> int:
         flags.requests_per_minute,
         flags.trusted_proxy,
     )
-    print(f"{len(index):,} pictures at {server.url}", flush=True)
+    print(f"{index.pictures:,} pictures at {server.url}", flush=True)
     if not _is_loopback(flags.host):
         print(
             "everybody who reaches this address may search: put a server with TLS before it",

@@ -20,10 +20,12 @@ from train.search.index_files import (
 
 
 class Thinned(NamedTuple):
-    """The name that a part has now, and the keys of the rows that went."""
+    """The name that a part has now, the keys of the rows that went, and the lines of the list that
+    name them."""
 
     name: str
     keys: list[str]
+    lines: set[str]
 
 
 def thinned_part(folder: Path, name: str, blocklist: Blocklist, *, write: bool) -> Thinned:
@@ -34,12 +36,12 @@ def thinned_part(folder: Path, name: str, blocklist: Blocklist, *, write: bool) 
       write: otherwise nothing is written, and the part keeps its name.
     """
     rows = part_rows(folder, name)
-    blocked = _blocked(rows, blocklist)
+    blocked, lines = _blocked(rows, blocklist)
     if not blocked.any():
-        return Thinned(name, [])
+        return Thinned(name, [], lines)
     keys: list[str] = rows["key"].filter(pa.array(blocked)).to_pylist()
     if not write:
-        return Thinned(name, keys)
+        return Thinned(name, keys, lines)
     document = read_part(folder, name)
     if document is None:
         raise TrainingError(f"{folder}/parts/{name}.json is gone: make the index anew")
@@ -54,22 +56,20 @@ def thinned_part(folder: Path, name: str, blocklist: Blocklist, *, write: bool) 
         dataclasses.replace(document, rows=len(kept), left_out=left_out),
         (rows.take(pa.array(kept)), thumbnails, part_vectors(folder, name)[kept]),
     )
-    return Thinned(renamed, keys)
+    return Thinned(renamed, keys, lines)
 
 
-def _blocked(rows: pa.Table, blocklist: Blocklist) -> np.ndarray:
-    """bool[n]."""
+def _blocked(rows: pa.Table, blocklist: Blocklist) -> tuple[np.ndarray, set[str]]:
+    """bool[n], and the lines of the list that name such rows."""
     wanted = [kind for kind in DIGESTS if blocklist.values[kind]]
     columns = [rows[name].to_pylist() for name in ("key", "url", "host", *wanted)]
-    return np.array(
-        [
-            blocklist.blocks_row(
-                key, url, host, {kind: d.hex() for kind, d in zip(wanted, digests, strict=True)}
-            )
-            for key, url, host, *digests in zip(*columns, strict=True)
-        ],
-        bool,
-    )
+    blocked, lines = np.zeros(len(rows), bool), set[str]()
+    for row, (key, url, host, *digests) in enumerate(zip(*columns, strict=True)):
+        by_kind = {kind: d.hex() for kind, d in zip(wanted, digests, strict=True)}
+        if blocklist.blocks_row(key, url, host, by_kind):
+            blocked[row] = True
+            lines |= blocklist.lines_of_row(key, url, host, by_kind)
+    return blocked, lines
 
 
 def _next_name(name: str) -> str:

@@ -98,7 +98,7 @@ def test_each_image_is_told_as_one_class(folders: Path, holdout: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda root: None, "no images in"),
+        (lambda root: None, "no images with classes in"),
         (lambda root: (root / "alone").mkdir(), "has no image"),
         (lambda root: _one_class(root, b"no picture"), "there must be two"),
         (lambda root: [_one_class(root / n, b"-") for n in "ab"], "can be decoded"),

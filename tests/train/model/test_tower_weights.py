@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertModel,
+    BertTokenizerFast,
     EfficientNetConfig,
     EfficientNetImageProcessor,
     EfficientNetModel,
@@ -24,6 +25,7 @@ from tests.support.train_shards import colour_shards
 from train.__main__ import main
 from train.errors import SettingsError
 from train.model.dual_encoder import new_align, text_config, vision_config
+from train.model.tokenizer import SPECIAL
 from train.model.tower_weights import check_tower_weights, load_towers
 from train.step import step_gradients
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS
@@ -161,6 +163,22 @@ def test_a_tokenizer_of_ones_own(bert: Path, shards: Path, tmp_path: Path):
     assert config["text_config"]["vocab_size"] == len(small_tokenizer())
 
 
+def without_tokenizer(bert: Path, folder: Path) -> Path:
+    shutil.copytree(bert, folder)
+    for file in folder.glob("*token*"):
+        file.unlink()
+    return folder
+
+
+def test_a_bert_takes_its_tokenizer_from_elsewhere(bert: Path, shards: Path, tmp_path: Path):
+    bare = without_tokenizer(bert, tmp_path / "bare")
+    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--steps=1"]
+    assert main([*flags, f"--text_weights={bare}", f"--tokenizer={bert}"]) == 0
+    saved = json.loads((tmp_path / "run" / "model" / "tokenizer.json").read_text())
+    own = json.loads((bert / "tokenizer.json").read_text())
+    assert saved["model"]["vocab"] == own["model"]["vocab"]
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
@@ -170,14 +188,24 @@ def test_a_tokenizer_of_ones_own(bert: Path, shards: Path, tmp_path: Path):
         (["--tokenizer={efficientnet}"], "it holds no tokenizer"),
         (["--text_weights={bert}", "--vocabulary_size=9"], "is what --text_weights brings"),
         (["--freeze=both"], "freeze must be"),
-        (["--image_weights={efficientnet}", "--image_tower=b0"], "where the image tower b0 has"),
-        (["--text_weights={bert}", "--text_tower=mini"], "where the text tower mini has"),
+        (["--tokenizer=/nowhere/x"], "--tokenizer=/nowhere/x: it cannot be loaded (there is no"),
+        (["--image_weights=effb0"], "no such folder here, and it is no EfficientNet of timm"),
+        (["--image_weights={efficientnet}", "--image_tower=b0"], "give --image_tower=tiny"),
+        (["--text_weights={bert}", "--text_tower=mini"], "give --text_tower=tiny"),
+        (["--text_weights={empty}"], "has no config.json: name a BERT"),
+        (["--text_weights={bare}"], "it holds no tokenizer: put its tokenizer.json or vocab.txt"),
+        (["--text_weights={bare}", "--tokenizer={pieces}"], "name its own with --tokenizer"),
     ],
 )
 def test_what_is_no_such_model_is_refused(
     flags, says, efficientnet, bert, shards, tmp_path, capsys
 ):
-    given = [flag.format(bert=bert, efficientnet=efficientnet) for flag in flags]
+    (tmp_path / "empty").mkdir()
+    folders = {"bert": bert, "efficientnet": efficientnet, "empty": tmp_path / "empty"}
+    folders |= {"bare": without_tokenizer(bert, tmp_path / "bare"), "pieces": tmp_path / "pieces"}
+    other = BertTokenizerFast(vocab={piece: i for i, piece in enumerate([*SPECIAL, "a"])})
+    other.save_pretrained(tmp_path / "pieces")
+    given = [flag.format(**folders) for flag in flags]
     run = tmp_path / "run"
     assert main(["--shards", str(shards), "--run", str(run), *SMALL, *given]) == 2
     said = capsys.readouterr().err
@@ -192,7 +220,7 @@ def test_other_sizes_are_refused(efficientnet: Path, bert: Path):
         ("text_weights", bert, {"text_tower": "mini"}),
     ):
         settings = replace(SETTINGS, **tower, **{flag: str(at)})
-        with pytest.raises(SettingsError, match=f"--{flag} has .* where the {flag[:4]}"):
+        with pytest.raises(SettingsError, match=rf"weights of tiny, and the {flag[:4]}"):
             load_towers(new_align(settings, len(small_tokenizer())), settings)
 
 
@@ -255,6 +283,8 @@ def test_a_tower_makes_of_our_pixels_what_it_made_of_its_own(
         config = {"architecture": "tf_efficientnet_b0", "num_classes": 3, "pretrained_cfg": pixels}
         (at / "config.json").write_text(json.dumps(config))
         theirs = torch.nn.Sequential(model.conv_stem, model.bn1)
+        with pytest.raises(SettingsError, match=r"weights of b0, and .*: give --image_tower=b0"):
+            check_tower_weights(replace(SETTINGS, image_tower="tiny", image_weights=str(at)))
     settings = replace(SETTINGS, image_tower=tower, image_weights=str(at), freeze="image")
     check_tower_weights(settings)
     align = new_align(settings, 100)

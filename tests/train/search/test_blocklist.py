@@ -43,6 +43,9 @@ URL = "https://img.a.example/x/1.jpg"
 def test_each_kind_blocks_what_it_says(line: str, blocked: bool) -> None:
     blocklist = parse_blocklist([f"  {line}\n", "\n", "# a note\n"], "list")
     assert blocklist.blocks(Picture("k1", b"a", "", URL), "img.a.example") is blocked
+    digests = {"md5": MD5, "sha1": SHA1, "sha256": SHA256}
+    lines = blocklist.lines_of_row("k1", URL, "img.a.example", digests)
+    assert sorted(lines) == (blocklist.lines() if blocked else [])
 
 
 @pytest.mark.parametrize(

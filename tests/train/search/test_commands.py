@@ -2,6 +2,9 @@
 
 import http.server
 import json
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +14,18 @@ from tests.support.colour_search import ColourModel, drawn, index_of, picture_by
 from tests.support.train_shards import COLOURS
 from train.search import commands, fetched_images
 from train.search.__main__ import main
+
+# A command whose thread outlasts it.
+_STOPPED = """
+import sys, threading, time, types
+from train.search.__main__ import stoppable_main
+def run_index(flags):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print("runs", flush=True)
+    time.sleep(60)
+sys.modules["train.search.commands"] = types.SimpleNamespace(run_index=run_index)
+sys.exit(stoppable_main(["index", "--model=m", "--data=d", "--index=i"]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +60,34 @@ def test_an_index_is_made_and_told(tmp_path: Path, capsys: pytest.CaptureFixture
     (told,) = lines(capsys)
     assert told["rows"] == told["added"] == 8
     assert (told["search"], told["recall@10"]) == ("exact", 1.0)
+
+
+def test_a_command_that_is_stopped_says_so_once() -> None:
+
+    with subprocess.Popen(
+        [sys.executable, "-c", _STOPPED],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout
+        assert command.stdout.readline() == "runs\n"
+        command.send_signal(signal.SIGTERM)
+        assert command.communicate()[1].count("stopped; an index that was being made") == 1
+    assert command.returncode == 130
+
+
+def test_the_progress_is_told_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = picture_folder(tmp_path / "data", each=1)
+    flags = ["--model=colours", f"--data={data}", f"--index={tmp_path / 'index'}"]
+    assert main(["index", *flags, "--batch_size=3"]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(commands, "TELL_S", 0.0)
+    assert main(["index", *flags[:2], f"--index={tmp_path / 'other'}", "--batch_size=3"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in told] == ["3 samples", "6 samples", "8 samples"]
 
 
 @pytest.mark.parametrize(
@@ -169,18 +212,25 @@ def test_what_is_wrong_is_told_in_one_line(
     assert main(given) == 2
     err = capsys.readouterr().err
     assert said in err
+    assert "0x" not in err  # where something lies in memory
     assert len(err.splitlines()) == 1
 
 
 def test_removed_keys_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index_of(picture_folder(tmp_path / "data", each=1), tmp_path / "index")
-    (tmp_path / "list").write_text("# asked for by a photographer\nkey:red/0.jpg\npdq:abc\n")
+    nothing = "".join(f"key:nosuch{n}\n" for n in range(4))
+    (tmp_path / "list").write_text(f"# asked for\nkey:red/0.jpg\npdq:abc\n{nothing}")
     flags = ["remove", str(tmp_path / "index"), f"--blocklist={tmp_path / 'list'}"]
     assert main([*flags, "--dry_run"]) == 0
     told = capsys.readouterr()
     assert told.out == "red/0.jpg\n"
     assert "1 lines tell pictures by what an index does not hold" in told.err
     assert "1 rows of" in told.err
+    assert "4 lines matched nothing: key:nosuch0, key:nosuch1, key:nosuch2, …\n" in told.err
+    assert "follows" not in told.err
     assert main(flags) == 0
+    assert "were taken out; a server that runs follows by itself" in capsys.readouterr().err
     assert main([*flags, "--dry_run"]) == 0
-    assert "0 rows of" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "0 rows of" in told.err
+    assert "5 lines matched nothing: key:nosuch0, " in told.err

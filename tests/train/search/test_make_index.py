@@ -129,6 +129,37 @@ def test_a_killed_command_goes_on_where_it_was(
         assert same, name
 
 
+def test_what_is_begun_is_kept_from_time_to_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = colour_shards(tmp_path / "shards", shards=1, each=20)
+    write_tar(tmp_path / "shards" / "00000.tar", {"a.txt": b"no image"} | colour_files(0, 19))
+    whole = index_of(shards, tmp_path / "whole")
+    monkeypatch.setattr(part_builder, "KEEP_S", 0.0)
+
+    class Dies(ColourModel):
+        def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+            self.calls.append(len(images))
+            if len(self.calls) == 3:
+                raise KeyboardInterrupt
+            return super().embed_images(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        index_of(shards, tmp_path / "index", Dies())
+    rest, told = Dies(), list[int]()
+    rest.calls = [0, 0, 0]
+    sources = find_sources(str(shards))
+    added = add_sources(tmp_path / "index", sources, rest, making(tell=told.append))
+    assert rest.calls[3:] == [4]  # two batches of 8 samples were kept
+    assert told == [16, 4]
+    assert added == whole
+    assert added.left_out["no_image"] == 1
+    assert files_of(tmp_path / "index") == files_of(tmp_path / "whole")
+    for name in files_of(tmp_path / "whole"):
+        same = (tmp_path / "whole" / name).read_bytes() == (tmp_path / "index" / name).read_bytes()
+        assert same, name
+
+
 def test_what_a_kill_left_of_another_model_is_not_taken_up(tmp_path: Path) -> None:
     shards = colour_shards(tmp_path / "shards")
     index_of(shards, tmp_path / "index", ColourModel(seed=1))
@@ -200,9 +231,11 @@ def test_removed_rows_are_gone_from_every_file_for_good(tmp_path: Path) -> None:
     index_of(data, tmp_path / "index")
     before = files_of(tmp_path / "index")
     blocklist = parse_blocklist(["key:red/0.jpg"], "list")
-    assert remove_rows(tmp_path / "index", blocklist, dry_run=True, say=print) == ["red/0.jpg"]
+    assert remove_rows(tmp_path / "index", blocklist, dry_run=True, say=print).keys == ["red/0.jpg"]
     assert files_of(tmp_path / "index") == before
-    assert remove_rows(tmp_path / "index", blocklist, dry_run=False, say=print) == ["red/0.jpg"]
+    assert remove_rows(tmp_path / "index", blocklist, dry_run=False, say=print).keys == [
+        "red/0.jpg"
+    ]
     assert files_of(tmp_path / "index").isdisjoint(
         name for name in before if name.startswith("parts/")
     )
@@ -221,7 +254,9 @@ def test_removed_rows_are_gone_from_every_file_for_good(tmp_path: Path) -> None:
     assert added.rows == 1
     sha256 = hashlib.sha256((data / "copy" / "other.jpg").read_bytes()).hexdigest()
     by_hash = parse_blocklist([f"sha256:{sha256}"], "list")
-    assert remove_rows(tmp_path / "index", by_hash, dry_run=False, say=print) == ["copy/other.jpg"]
+    assert remove_rows(tmp_path / "index", by_hash, dry_run=False, say=print).keys == [
+        "copy/other.jpg"
+    ]
     shutil.copy(data / "red" / "0.jpg", data / "copy" / "third.jpg")
     again = index_of(data, tmp_path / "index")
     assert (again.rows, again.left_out["blocked"]) == (0, 3)
@@ -240,7 +275,7 @@ def test_a_large_index_has_cells_and_finds_as_the_exact_search_does(
     assert all("green" in caption for caption in captions_for(tmp_path / "index", "green", 10))
     # Rows that are taken out and rows that come in leave the cells as they are.
     blocklist = parse_blocklist([f"key:green/{number}.jpg" for number in range(39)], "list")
-    assert len(remove_rows(tmp_path / "index", blocklist, dry_run=False, say=print)) == 39
+    assert len(remove_rows(tmp_path / "index", blocklist, dry_run=False, say=print).keys) == 39
     assert captions_for(tmp_path / "index", "green", 1) == ["a green picture, number 39"]
     shards = colour_shards(tmp_path / "shards")
     more = index_of(shards, tmp_path / "index").document

@@ -19,6 +19,10 @@ from train.evaluate.sets.tables import (
 
 LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "wnid")
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
+_FORM = (
+    "name a folder that has one of images for each class, a table with the columns image and label "
+    f"({', '.join(TABLES)}), or .tar shards with KEY.jpg and KEY.cls, the number of its class"
+)
 
 
 class LabelledImage(NamedTuple):
@@ -86,7 +90,12 @@ def find_labelled(data: str, *, images: str = "", split: str = "") -> LabelledSe
         raise SettingsError(f"--split goes with a table of classes; {data!r} is none")
     if path.is_dir() and not any(path.glob("*.tar")):
         return _labelled_folders(path)
-    return LabelledShards(tuple(find_shards(data)))
+    try:
+        return LabelledShards(tuple(find_shards(data)))
+    except SettingsError as error:
+        if "://" in data or data.startswith("pipe:"):  # which may be one of shards alone
+            raise
+        raise SettingsError(f"no images with classes at {data!r}: {_FORM}") from error
 
 
 def _labelled_table(path: Path, images: str, split: str) -> LabelledFiles:
@@ -109,10 +118,7 @@ def _labelled_table(path: Path, images: str, split: str) -> LabelledFiles:
 def _labelled_folders(root: Path) -> LabelledFiles:
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
-        raise SettingsError(
-            f"no images in {str(root)!r}: name a folder that has one of images for each class, a "
-            "table, or shards"
-        )
+        raise SettingsError(f"no images with classes in {str(root)!r}: {_FORM}")
     labels: dict[str, str] = {}
     for folder in folders:
         files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file())

@@ -131,7 +131,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
         except Exception as error:  # whatever it is, the others may be well
             failed[entry.name] = told = _why(error)
             print(f"{entry.name}: {told}", file=sys.stderr)
-    table = markdown(suite, results)
+    table = markdown(suite, results, failed)
     _write(folder / "table.md", table)
     print(table, end="", file=sys.stderr)
     if failed:
@@ -192,27 +192,45 @@ METRICS = {
 }
 
 
-def markdown(suite: list[Entry], results: dict[str, Any]) -> str:
-    """The table: a row for each metric of each set, this model's and the published ones."""
-    lines = [
-        "| set | task | metric | this model | 95 % | " + " | ".join(MODELS) + " |",
-        "|---|---|---|---|---|" + "---|" * len(MODELS),
-    ]
+def markdown(suite: list[Entry], results: dict[str, Any], failed: dict[str, str]) -> str:
+    """The table: a row for each metric of each set, this model's and the published ones, in percent
+    with one digit, as most are published.
+
+    Args:
+      failed: of the sets that have no result, why.
+    """
+    rows = [["set", "task", "metric", "n", "this model", "95 %", *MODELS]]
     for entry in suite:
-        result = results.get(entry.name)
-        if result is None:
-            continue
-        published = PUBLISHED.get((entry.task, entry.published), {})
-        for metric in METRICS[entry.task]:
-            value = _at(result, metric)
-            if value is None:
-                continue
-            low, high = _at(result["intervals"], metric) or ("", "")
-            cells = [str(published.get(metric, {}).get(model, "")) for model in MODELS]
-            interval = f"{low:g} to {high:g}" if low != "" else ""
-            row = [entry.name, entry.task, metric, f"{value:g}", interval, *cells]
-            lines.append("| " + " | ".join(row) + " |")
+        if entry.name in failed:
+            reason = f"failed: {failed[entry.name]:.200}"
+            rows.append([entry.name, entry.task, reason, *[""] * (3 + len(MODELS))])
+        else:
+            rows += _rows(entry, results[entry.name])
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(lines) + "\n"
+
+
+def _rows(entry: Entry, result: dict[str, Any]) -> list[list[str]]:
+    published = PUBLISHED.get((entry.task, entry.published), {})
+    rows = []
+    for metric in METRICS[entry.task]:
+        value = _at(result, metric)
+        if value is None:
+            continue
+        ends = _at(result["intervals"], metric)
+        interval = f"{ends[0]:.1f} to {ends[1]:.1f}" if ends else ""
+        cells = [str(published.get(metric, {}).get(model, "")) for model in MODELS]
+        row = [entry.name, entry.task, metric, _count(result, metric), f"{value:.1f}", interval]
+        rows.append(row + cells)
+    return rows
+
+
+def _count(result: dict[str, Any], metric: str) -> str:
+    """Of how many images, captions or pairs a metric is: what stands nearest to it."""
+    path = metric.split(" ")
+    counts = (_at(result, " ".join([*path[:end], "n"])) for end in range(len(path), -1, -1))
+    return next((str(count) for count in counts if count is not None), "")
 
 
 def _at(tree: dict[str, Any], path: str) -> Any:

@@ -1,5 +1,7 @@
 """Classes told by their names alone, as the paper's table 4."""
 
+import re
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ from train.evaluate.zero_shot import class_weights, logits, usual_prompts
 
 _SHOWN = 12  # pictures of a section
 _PAIRS = 10  # of classes that are confused
+# Digits and signs, or hexadecimal, or a synset of WordNet.
+_NUMBER = re.compile(r"[\W\d_]+|(?=\D*\d)[0-9a-f]+|n\d{8}", re.IGNORECASE)
 
 
 @dataclass
@@ -71,6 +75,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     """
     labelled = find_labelled(flags.data, images=flags.images, split=flags.split)
     classes = find_classes(flags.classes, labelled.names())
+    _warn_of_names(classes)
     prompts = find_prompts(flags.prompts or usual_prompts(classes))
     embedding = open_embedding()
     weights = class_weights(embedding, classes.names, prompts)
@@ -84,6 +89,18 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
         sections(answers, classes, embedded) if flags.page else [],
         lambda: (image.data for image in labelled),
     )
+
+
+def _warn_of_names(classes: Classes) -> None:
+    """A line on stderr where most classes are called by numbers, which tell a model nothing."""
+    numbers = [name for name in classes.names if _NUMBER.fullmatch(name.strip())]
+    if 2 * len(numbers) > len(classes.names):
+        print(
+            f"{len(numbers)} of {len(classes.names)} classes have a number for a name, as "
+            f"{numbers[0][:40]!r}, and the model is asked by the names alone: give words with "
+            "--classes=FILE (a line LABEL, a tab, NAME for each class)",
+            file=sys.stderr,
+        )
 
 
 def confused_names(answers: Told, classes: Classes) -> list[dict[str, object]]:

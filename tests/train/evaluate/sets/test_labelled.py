@@ -62,7 +62,7 @@ def test_what_is_no_such_set_is_told_in_a_line(tmp_path: Path):
         ("full", "the class folder .*dog' has no image"),
         ("a.csv", "no image with a class"),
         ("b.csv", "there is no file"),
-        ("nothing", "no shards at"),
+        ("nothing", "no images with classes at .*a folder that has one of images for each class"),
     ):
         with pytest.raises(SettingsError, match=says) as error:
             find_labelled(str(tmp_path / data))

@@ -1,6 +1,7 @@
 """All tasks over a YAML, resumed, with one table beside what was published."""
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from tests.support.evaluations import colour_folders, evaluated, refused, run
 from tests.support.train_shards import COLOURS
 from train.evaluate.task_flags import TASKS
-from train.evaluate.tasks.suite import METRICS
+from train.evaluate.tasks.suite import METRICS, Entry, markdown
 
 
 @pytest.fixture
@@ -60,14 +61,15 @@ def test_it_runs_all_and_goes_on_where_it_was_left(suite: dict, tmp_path: Path, 
         "set": "flickr30k",
         "task": "retrieval",
         "metric": "image_to_text R@1",
-        "this model": "100",
-        "95 %": "100 to 100",
+        "n": "8",
+        "this model": "100.0",
+        "95 %": "100.0 to 100.0",
         "ALIGN": "88.6",
         "ALIGN B7-Base": "",
         "COYO-ALIGN B7-Base": "88.1",
     }
-    assert ["mine", "zero_shot", "top1", "100", "100 to 100", "76.4", "", ""] in rows
-    assert [row[3] for row in rows if row[0] == "speech"] == ["100"]
+    assert ["mine", "zero_shot", "top1", "48", "100.0", "100.0 to 100.0", "76.4", "", ""] in rows
+    assert [row[4] for row in rows if row[0] == "speech"] == ["100.0"]
     times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.json")}
     (tmp_path / "out" / "knn.json").unlink()
     suite["sets"][3]["classes"] = ""
@@ -110,6 +112,19 @@ def test_an_error_that_nobody_foresaw_stops_no_other(
     assert "knn: ZeroDivisionError: a b\n" in said
 
 
+def test_a_row_has_the_count_that_is_nearest_to_its_metric():
+    result = {"n": 9, "correlation": {"sts": {"spearman": 26.316, "n": 4}}, "top1": 5, "R": {}}
+    intervals = {"correlation": {"sts": {"spearman": [26.0, 68.421]}}}
+    table = markdown(
+        [Entry(task, task, Namespace(), "") for task in ("crisscrossed", "knn")],
+        dict.fromkeys(("crisscrossed", "knn"), result | {"intervals": intervals}),
+        {},
+    ).splitlines()
+    sts = "| crisscrossed | crisscrossed | correlation sts spearman | 4 | 26.3 | 26.0 to 68.4 | "
+    assert table[2].startswith(sts)
+    assert table[3].startswith("| knn | knn | top1 | 9 | 5.0 |  | ")
+
+
 def test_each_task_has_rows_in_the_table():
     assert METRICS.keys() == TASKS.keys() - {"suite"}
 
@@ -120,6 +135,9 @@ def test_one_that_fails_stops_no_other(suite: dict, tmp_path: Path, capsys):
     said = capsys.readouterr().err
     assert "1 of 6 sets failed (flickr30k)" in said.splitlines()[-1]
     assert "flickr30k: there is no file" in said
+    table = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert {line.count("|") for line in table} == {10}
+    assert table[2].startswith("| flickr30k | retrieval | failed: there is no file ")
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {
         "mine.json",

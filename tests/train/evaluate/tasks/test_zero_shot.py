@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.evaluations import colour_folders, evaluated, refused
+from tests.support.evaluations import colour_folders, evaluated, refused, run
 from tests.support.train_shards import COLOURS, write_tar
 
 
@@ -26,6 +26,31 @@ def test_folders(folders: Path, tmp_path: Path, capsys):
     html = page.read_text()
     assert html.count("data:image/jpeg;base64,") == 24
     assert "Furthest off" in html
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [
+        (["0001", "0002", "red"], "2 of 3 classes have a number for a name, as '0001'"),
+        (["3f2a", "00c1", "7"], "3 of 3 classes"),
+        (["n99999991", "n99999992"], "2 of 2 classes"),
+        (["face", "bee", "7"], ""),
+        (["747", "a320"], "2 of 2"),
+        (["747 jet", "a320 jet"], ""),
+        (["красный", "红"], ""),
+    ],
+)
+def test_classes_that_are_called_by_numbers_are_warned_of(
+    names: list[str], warned: str, folders: Path, tmp_path: Path, capfd
+):
+    for name, colour in zip(names, COLOURS, strict=False):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        picture = (folders / colour / "0.png").read_bytes()
+        (tmp_path / "set" / name / "0.png").write_bytes(picture)
+    run("zero_shot", f"--data={tmp_path / 'set'}", cache=tmp_path / "cache")
+    said = capfd.readouterr().err
+    assert warned in said
+    assert ("for a name" in said) == bool(warned)
 
 
 def test_wrong_names_make_wrong_answers(folders: Path, tmp_path: Path, capsys):
