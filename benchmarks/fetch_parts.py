@@ -39,6 +39,7 @@ from transforms.shards.plan_shards import plan_path, write_plan
 from transforms.shards.shard_examples import write_record
 from transforms.shards.shard_files import Spool, TarWriter
 from transforms.shards.shard_record import ShardPairs
+from transforms.shards.shards_under_way import Beginning
 from transforms.shards.write_shards import ShardWriter
 from transforms.workers.fencing import Fence
 
@@ -87,7 +88,9 @@ def plane(urls: list[str], folder: Path, repeats: int) -> float:
         fence = Fence(str(folder / "start"), "benchmark")
         fence.take()
         settings = ShardSettings(rules, SETTINGS, ResizeSettings())
-        stats = ShardWriter(plan, out, settings, fence, PerceptualMeasure()).write(number)
+        stats = ShardWriter(plan, out, settings, fence, PerceptualMeasure()).write(
+            number, Beginning()
+        )
         if stats.successes != len(urls):
             raise RuntimeError(f"of {len(urls)} images {stats.successes} were kept")
 

@@ -23,7 +23,8 @@ def thumbnail(body: bytes, image: Image, side_px: int = SIDE_PX, quality: int = 
     """
     with turn_of(image.width * image.height):
         picture = open_picture(body, image.format)
-        picture.draft("RGB", (2 * side_px, 2 * side_px))  # a JPEG decodes at a part of its size
+        # A JPEG decodes at a part of its size, whose shorter side may be somewhat larger.
+        picture.draft("RGB", (side_px * 5 // 4, side_px * 5 // 4))
         small = displayed(picture).convert("RGB")
         small.thumbnail((side_px, side_px))
     file = io.BytesIO()
