@@ -23,9 +23,8 @@ from train.errors import SettingsError, TrainingError
 LOCAL_BLOCK, REMOTE_BLOCK = 64, 512
 _READ_AT_ONCE = 8  # shards
 _TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of a file cut anywhere
-_LEARNED_FROM = (
-    1_000  # characters of a text, from which a vocabulary is learned; 64 tokens are read
-)
+# Characters of a text from which a vocabulary is learned; its first 64 tokens are read.
+_LEARNED_FROM = 1_000
 
 
 @dataclass(frozen=True, eq=False)

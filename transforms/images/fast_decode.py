@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from transforms.images.resampling import Pixels
 
 # kornia decodes while it holds Python's lock: of this many, 15 ms.
 _MOST_PIXELS = 1 << 22
+_MOST_CHUNKS = 1 << 13  # encoders write 8 KB of pixels or more into each
 _COLOURS = {0: ("mono", 1), 2: ("rgb", 3), 6: ("rgba", 4)}
 # Chunks that say nothing of what is seen, as Pillow shows it. Texts may turn a picture (EXIF, XMP).
 _USUAL = frozenset(
@@ -77,7 +79,8 @@ def _png(body: bytes) -> Pixels | None:
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", body[16:29])
     if depth != 8 or colour not in _COLOURS or interlaced or width * height > _MOST_PIXELS:
         return None
-    if not all(_says_nothing(kind, data) for kind, data in png_chunk_kinds(body)):
+    kinds = list(islice(png_chunk_kinds(body), _MOST_CHUNKS + 1))
+    if len(kinds) > _MOST_CHUNKS or not all(_says_nothing(*kind) for kind in kinds):
         return None
     mode, samples = _COLOURS[colour]
     try:

@@ -71,6 +71,7 @@ ANOTHER_DECODER = {
     "too few rows": png(10, 11, 2, ROWS),
     "no such filter": png(10, 10, 2, b"\x09" + ROWS[1:]),
     "no pixels": png(0, 10, 2, b""),
+    "thousands of chunks": png(10, 10, 2, ROWS, *[chunk(b"tIME", b"")] * 8_192),
     "many pixels": png(4_000, 2_000, 0, bytes(2_000 * 4_001)),
 }
 
