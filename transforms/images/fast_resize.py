@@ -2,7 +2,8 @@
 
 JPEGs are decoded at a half, a quarter or an eighth where the picture that is wanted is much
 smaller, areas are added up by a kernel of ours, and other files go straight from their pixels to
-the new size. Of photographs the result is within 40 dB of the Resizer's.
+the new size. A photograph's peak signal-to-noise ratio beside the Resizer's is 40 dB or more at 256
+px, and 38 dB or more at 64.
 """
 
 from __future__ import annotations

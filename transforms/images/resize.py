@@ -63,7 +63,7 @@ class ResizeSettings:
         default=False,
         metadata={
             "help": "resize by img2dataset's own code, byte for byte, which takes twice as long; "
-            "the default differs by 42 dB or more on photographs"
+            "the default differs by 40 dB or more on photographs"
         },
     )
 
