@@ -36,17 +36,7 @@ def open_clip(flags: argparse.Namespace, free: bool) -> list[float]:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.deterministic = False
-    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(  # as open_clip_train/main.py makes it
-        [
-            {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
-            {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": 0.2},
-        ],
-        lr=5e-4,
-        betas=(0.9, 0.999),
-        eps=1e-8,
-        fused=free or None,
-    )
+    optimizer = _adamw(model, free)
     times: list[float] = []
     loader = _Loader(flags, free, times)
     data = {"train": SimpleNamespace(set_epoch=lambda epoch: None, dataloader=loader)}
@@ -68,6 +58,18 @@ def open_clip(flags: argparse.Namespace, free: bool) -> list[float]:
     )
     train_one_epoch(model, data, ClipLoss(), 0, optimizer, None, None, None, arguments)
     return times
+
+
+def _adamw(model, free: bool):
+    """As open_clip_train/main.py makes it."""
+    import torch
+
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": 0.2},
+    ]
+    return torch.optim.AdamW(groups, lr=5e-4, betas=(0.9, 0.999), eps=1e-8, fused=free or None)
 
 
 def _clip_model(flags: argparse.Namespace):

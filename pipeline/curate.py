@@ -1,4 +1,4 @@
-"""The recipe, in the paper's order."""
+"""The recipe, in the paper's order: pages and texts. `curate_images.py` has the image plane."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipeline.inputs.find_evaluation import Evaluation, index_folder
 from pipeline.inputs.readers import read_split
 from pipeline.inputs.splits import Split
 from pipeline.job import Job
 from pipeline.options import Command
 from pipeline.rules import Rules
-from pipeline.runs.engine import everywhere, gives_out_at_start
-from pipeline.runs.stores import is_dataflow
+from pipeline.runs.engine import everywhere
 from pipeline.runs.work_folder import (
-    ImageSummary,
     PageSummary,
     TextSummary,
     WorkFolder,
-    WrittenShard,
 )
 from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent, ReadSplit
@@ -31,27 +27,15 @@ from transforms.corpus.hash_sets import HashFile, WriteHashSets
 from transforms.corpus.judge_batch import Blocking, TextRules
 from transforms.corpus.judge_pairs import JudgePairs
 from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
-from transforms.decontamination.evaluation_files import parts_of
-from transforms.decontamination.evaluation_index import sets_of
-from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from transforms.pages.parse_pages import PageFiles, ParsePages, add_page_counts
 from transforms.pairs.hold_out import HoldOut
-from transforms.safety.model_files import UnsafeModel
-from transforms.shards.build_shard import ShardSettings
-from transforms.shards.failed_fetches import FindFailingHosts
-from transforms.shards.measure_images import ImageRules
-from transforms.shards.near_duplicates import CountNearDuplicates
 from transforms.shards.plan_shards import PlanShards
 from transforms.shards.shard_places import HOLDOUT
-from transforms.shards.shard_stats import ShardStats
-from transforms.shards.write_shards import ShardWriter, WriteShards
 from transforms.storage.blocks import Blocks
 from transforms.storage.broken_files import sum_up
 from transforms.workers.fencing import Fence
 from transforms.workers.packages import CheckWorker
-from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
-
-MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB each to score
+from transforms.workers.summaries import WriteSummary, add_counts
 
 
 @dataclass(frozen=True)
@@ -80,7 +64,7 @@ def parse_pages(
     parse = ParsePages(places.work.pages, skip_broken, command.fetch)
     numbered = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
     spread = numbered | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
-    counts = spread | "CheckParser" >> _check() | parse
+    counts = spread | "CheckParser" >> beam.ParDo(CheckWorker()) | parse
     pipeline | "PageSummary" >> WriteSummary(
         places.work.page_summary, PageSummary, sums={"counts": (counts, add_page_counts)}
     )
@@ -108,7 +92,7 @@ def curate_texts(
     numbered = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
     # A group of one each: what follows runs wherever there is a worker.
     spread = numbered | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
-    spread = spread | "CheckReader" >> _check()
+    spread = spread | "CheckReader" >> beam.ParDo(CheckWorker())
 
     counted = spread | CountPairs(read, blocks, rules.language_rule, buckets, ngrams=not vocabulary)
     pairs = counted["pairs"] | FindDistinctPairs(blocks, buckets)
@@ -122,7 +106,7 @@ def curate_texts(
             "measured": counted["measured"],
         }
         | "BySplit" >> beam.CoGroupByKey()
-        | "CheckJudge" >> _check()
+        | "CheckJudge" >> beam.ParDo(CheckWorker())
         | _judge_pairs(read, corpus.paths, command, places)
     )
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
@@ -219,10 +203,6 @@ def _corpus(
     return _CorpusSets(paths, summary, file, *spreads)
 
 
-def _check() -> beam.PTransform:
-    return beam.ParDo(CheckWorker())
-
-
 def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:
     (split,) = splits
     return split_id, split
@@ -232,112 +212,3 @@ def _paths(files: dict[str, HashFile], summary: VocabularySummary) -> dict[str, 
     """The files to judge with. Where nothing was cut off, no n-gram is rare."""
     paths = {name: file.path for name, file in files.items()}
     return paths if summary.cut_off_count != 0 else paths | {"vocabulary": ""}
-
-
-def curate_images(
-    pipeline: beam.Pipeline,
-    shards: list[int],
-    evaluation: Evaluation,
-    command: Command,
-    places: Places,
-    earlier: Sequence[int] = (),
-    unsafe_model: UnsafeModel | None = None,
-) -> None:
-    """The image plane: fetch, measure, judge and write, one shard at a time.
-
-    Args:
-      shards: the numbers of those to write. earlier: of others of the set, which hold something.
-      unsafe_model: what scores the images, as workers find it; None where nothing does.
-    """
-    index = _evaluation_index(pipeline, evaluation, command, places)
-    numbers = pipeline | "Shards" >> beam.Create(shards)
-    settings = _shard_settings(command, unsafe_model, places.blocklists)
-    stats = (
-        numbers
-        | "SpreadShards" >> beam.Reshuffle()
-        | "CheckWriter" >> _check()
-        | WriteShards(
-            ShardWriter(
-                places.work.plan, places.out, settings, places.fence, command.overlap.measure
-            ),
-            evaluation=index["place"],
-            given_out=numbers if gives_out_at_start(command.beam) else None,
-            min_ram=MIN_RAM if is_dataflow(command) else "",
-        )
-    )
-    holding = stats | "Holding" >> beam.FlatMap(_holding)
-    values = {
-        # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
-        "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
-        "hosts": stats | "Failing" >> beam.FlatMap(_failing) | FindFailingHosts(places.out),
-        "near_duplicates": (holding, pipeline | "Earlier" >> beam.Create(earlier))
-        | "AllHolding" >> beam.Flatten()
-        | CountNearDuplicates(places.out, places.blocks),
-        "evaluation_images": index["sets"],
-        "evaluation_index": index["place"],
-    }
-    counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
-    statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
-    sums = {
-        "counts": (counts, add_counts),
-        "statuses": (statuses, add_by_name),
-        "reported": (stats | "Reported" >> beam.Map(_reported), add_by_name),
-        "connections": (stats | "Connections" >> beam.Map(_connections), _most),
-        "limits": (stats | "Limits" >> beam.Map(_limits), add_by_name),
-    }
-    pipeline | "ImageSummary" >> WriteSummary(places.work.image_summary, ImageSummary, values, sums)
-
-
-def _shard_settings(
-    command: Command, unsafe_model: UnsafeModel | None, blocklists: Blocklists
-) -> ShardSettings:
-    rules = command.rules
-    of_images = ImageRules(
-        min_side=rules.min_image_side,
-        max_aspect=rules.max_image_aspect,
-        min_evaluation_distance=rules.min_evaluation_distance,
-        max_unsafe_score=rules.max_unsafe_score,
-    )
-    forget, how = command.job.forget_blocked, (command.fetch, command.resize)
-    thumbnails = command.job.thumbnails
-    return ShardSettings(of_images, *how, unsafe_model, blocklists, forget, thumbnails)
-
-
-def _evaluation_index(
-    pipeline: beam.Pipeline, evaluation: Evaluation, command: Command, places: Places
-) -> dict[str, beam.PCollection]:
-    """Singletons: the place of the index of evaluation images, or "", and its sets."""
-    if evaluation.files:
-        parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
-        folder = everywhere(command.overlap.eval_index.rstrip("/") or index_folder(places.out))
-        return parts | IndexEvaluationImages(command.overlap.measure, folder, places.work.path)
-    place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
-    return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
-
-
-def _written(stats: ShardStats) -> WrittenShard:
-    return WrittenShard(stats.number, stats.successes, stats.sha256)
-
-
-def _holding(stats: ShardStats) -> list[int]:
-    return [stats.number] if stats.successes else []
-
-
-def _connections(stats: ShardStats) -> int:
-    return stats.connections or 0
-
-
-def _reported(stats: ShardStats) -> dict[str, int]:
-    return stats.opted_out or {}
-
-
-def _limits(stats: ShardStats) -> dict[str, int]:
-    return {stats.limited_by: 1} if stats.limited_by else {}
-
-
-def _most(counts: Iterable[int]) -> int:
-    return max(counts, default=0)
-
-
-def _failing(stats: ShardStats) -> list[int]:
-    return [stats.number] if stats.failed_to_download else []

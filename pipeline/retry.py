@@ -15,7 +15,8 @@ from functools import partial
 import apache_beam as beam
 import pyarrow as pa
 
-from pipeline.curate import Places, curate_images
+from pipeline.curate import Places
+from pipeline.curate_images import curate_images
 from pipeline.inputs.find_evaluation import Evaluation
 from pipeline.options import Command, UsageError
 from pipeline.report.progress import ImageProgress, say

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.curate import Places, curate_images, curate_texts, parse_pages
+from pipeline.curate import Places, curate_texts, parse_pages
+from pipeline.curate_images import curate_images
 from pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from pipeline.inputs.splits import InputFile, Split
 from pipeline.inputs.whole_input import Input

@@ -34,6 +34,8 @@ from pipeline.report.wording import (
 from pipeline.runs.documents import Funnel, Manifest, Stage
 from transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
+_CARDS = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+
 
 def dataset_card(
     manifest: Manifest,
@@ -54,8 +56,7 @@ def dataset_card(
     text_only = bool(manifest.job["text_only"])
     numbers = [int(number) for number, shard in manifest.shards.items() if shard.pairs]
     held_out = sum(shard.pairs for shard in manifest.held_out.values())
-    environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
-    return environment.from_string(FRONT + BODY).render(
+    return _CARDS.from_string(FRONT + BODY).render(
         manifest=manifest,
         contents=contents,
         text_only=text_only,

@@ -4,7 +4,7 @@ import random
 import zlib
 from bisect import bisect
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -79,16 +79,9 @@ class TrainingData:
         _, size = settings.micro_batches(self.processes)
         most = min(settings.batch_size // self.processes, _MAX_AHEAD)
         cursors = list(position.cursors or [Cursor()] * len(self.sets))
-        if self.indexes is None:
-            self.indexes = [read_index(shard_set.shards)[0] for shard_set in self.sets]
         total = sum(shard_set.weight for shard_set in self.sets)
         shares = [shard_set.weight / total for shard_set in self.sets]  # of the samples
-        plans = plans_of(self.indexes, shares, settings, position.handovers)
-        share = self.rank, self.processes, settings.caption_field
-        streams = [
-            ShuffledStream(plan, *share).samples(cursor)
-            for plan, cursor in zip(plans, cursors, strict=True)
-        ]
+        streams = self._streams(shares, cursors, position)
         *bounds, _ = accumulate(shares)
         taken, samples, reasons = position.samples, position.samples, dict(position.reasons)
         pending: deque[_Pending] = deque()
@@ -120,6 +113,19 @@ class TrainingData:
                         pixels, texts, reasons = [], [], dict(reasons)
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def _streams(
+        self, shares: list[float], cursors: list[Cursor], position: Position
+    ) -> list[Iterator[tuple[Cursor, Sample]]]:
+        """This process's samples of each set, from its cursor on."""
+        if self.indexes is None:
+            self.indexes = [read_index(shard_set.shards)[0] for shard_set in self.sets]
+        plans = plans_of(self.indexes, shares, self.settings, position.handovers)
+        mine = self.rank, self.processes, self.settings.caption_field
+        return [
+            ShuffledStream(plan, *mine).samples(cursor)
+            for plan, cursor in zip(plans, cursors, strict=True)
+        ]
 
     def _crop(self, cursor: Cursor, sample: Sample) -> np.ndarray | str:
         """uint8[crop_px, crop_px, 3], or why there is none."""

@@ -1,0 +1,144 @@
+"""The image plane of a run: fetch, measure, judge and write, one shard at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import apache_beam as beam
+
+from pipeline.curate import Places
+from pipeline.inputs.find_evaluation import Evaluation, index_folder
+from pipeline.options import Command
+from pipeline.runs.engine import everywhere, gives_out_at_start
+from pipeline.runs.stores import is_dataflow
+from pipeline.runs.work_folder import ImageSummary, WrittenShard
+from transforms.blocklists.blocklists import Blocklists
+from transforms.decontamination.evaluation_files import parts_of
+from transforms.decontamination.evaluation_index import sets_of
+from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
+from transforms.safety.model_files import UnsafeModel
+from transforms.shards.build_shard import ShardSettings
+from transforms.shards.failed_fetches import FindFailingHosts
+from transforms.shards.measure_images import ImageRules
+from transforms.shards.near_duplicates import CountNearDuplicates
+from transforms.shards.shard_stats import ShardStats
+from transforms.shards.write_shards import ShardWriter, WriteShards
+from transforms.workers.packages import CheckWorker
+from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
+
+MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB each to score
+
+
+def curate_images(
+    pipeline: beam.Pipeline,
+    shards: list[int],
+    evaluation: Evaluation,
+    command: Command,
+    places: Places,
+    earlier: Sequence[int] = (),
+    unsafe_model: UnsafeModel | None = None,
+) -> None:
+    """The image plane: fetch, measure, judge and write, one shard at a time.
+
+    Args:
+      shards: the numbers of those to write. earlier: of others of the set, which hold something.
+      unsafe_model: what scores the images, as workers find it; None where nothing does.
+    """
+    index = _evaluation_index(pipeline, evaluation, command, places)
+    numbers = pipeline | "Shards" >> beam.Create(shards)
+    settings = _shard_settings(command, unsafe_model, places.blocklists)
+    stats = (
+        numbers
+        | "SpreadShards" >> beam.Reshuffle()
+        | "CheckWriter" >> beam.ParDo(CheckWorker())
+        | WriteShards(
+            ShardWriter(
+                places.work.plan, places.out, settings, places.fence, command.overlap.measure
+            ),
+            evaluation=index["place"],
+            given_out=numbers if gives_out_at_start(command.beam) else None,
+            min_ram=MIN_RAM if is_dataflow(command) else "",
+        )
+    )
+    holding = stats | "Holding" >> beam.FlatMap(_holding)
+    values = {
+        # One element, of 550,000 shards at 10 billion pairs: a tenth of what the stats are.
+        "shards": stats | "Written" >> beam.Map(_written) | "AllWritten" >> beam.combiners.ToList(),
+        "hosts": stats | "Failing" >> beam.FlatMap(_failing) | FindFailingHosts(places.out),
+        "near_duplicates": (holding, pipeline | "Earlier" >> beam.Create(earlier))
+        | "AllHolding" >> beam.Flatten()
+        | CountNearDuplicates(places.out, places.blocks),
+        "evaluation_images": index["sets"],
+        "evaluation_index": index["place"],
+    }
+    summary = WriteSummary(places.work.image_summary, ImageSummary, values, _sums(stats))
+    pipeline | "ImageSummary" >> summary
+
+
+def _sums(stats: beam.PCollection) -> dict[str, tuple[beam.PCollection, Callable[..., Any]]]:
+    """What is added up over all shards, and how."""
+    counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
+    statuses = stats | "Statuses" >> beam.Map(lambda shard: shard.status_dict)
+    return {
+        "counts": (counts, add_counts),
+        "statuses": (statuses, add_by_name),
+        "reported": (stats | "Reported" >> beam.Map(_reported), add_by_name),
+        "connections": (stats | "Connections" >> beam.Map(_connections), _most),
+        "limits": (stats | "Limits" >> beam.Map(_limits), add_by_name),
+    }
+
+
+def _shard_settings(
+    command: Command, unsafe_model: UnsafeModel | None, blocklists: Blocklists
+) -> ShardSettings:
+    rules = command.rules
+    of_images = ImageRules(
+        min_side=rules.min_image_side,
+        max_aspect=rules.max_image_aspect,
+        min_evaluation_distance=rules.min_evaluation_distance,
+        max_unsafe_score=rules.max_unsafe_score,
+    )
+    forget, how = command.job.forget_blocked, (command.fetch, command.resize)
+    thumbnails = command.job.thumbnails
+    return ShardSettings(of_images, *how, unsafe_model, blocklists, forget, thumbnails)
+
+
+def _evaluation_index(
+    pipeline: beam.Pipeline, evaluation: Evaluation, command: Command, places: Places
+) -> dict[str, beam.PCollection]:
+    """Singletons: the place of the index of evaluation images, or "", and its sets."""
+    if evaluation.files:
+        parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
+        folder = everywhere(command.overlap.eval_index.rstrip("/") or index_folder(places.out))
+        return parts | IndexEvaluationImages(command.overlap.measure, folder, places.work.path)
+    place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
+    return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
+
+
+def _written(stats: ShardStats) -> WrittenShard:
+    return WrittenShard(stats.number, stats.successes, stats.sha256)
+
+
+def _holding(stats: ShardStats) -> list[int]:
+    return [stats.number] if stats.successes else []
+
+
+def _connections(stats: ShardStats) -> int:
+    return stats.connections or 0
+
+
+def _reported(stats: ShardStats) -> dict[str, int]:
+    return stats.opted_out or {}
+
+
+def _limits(stats: ShardStats) -> dict[str, int]:
+    return {stats.limited_by: 1} if stats.limited_by else {}
+
+
+def _most(counts: Iterable[int]) -> int:
+    return max(counts, default=0)
+
+
+def _failing(stats: ShardStats) -> list[int]:
+    return [stats.number] if stats.failed_to_download else []
