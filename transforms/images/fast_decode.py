@@ -43,8 +43,8 @@ def fast_pixels(body: bytes, name: str) -> Pixels | None:
       uint8[height, width] of a grey picture, uint8[height, width, 3] (RGB) of another, bit for bit
       as `displayed` has it. None where Pillow must look at it: of another format than PNG and WebP,
       animated, with metadata that may turn it, where anything is wrong with it; of PNGs also those
-      of a palette, of 1, 2, 4 or 16 bits, interlaced, or of more than 4 million pixels. Of a PNG
-      nobody looks at the Adler-32: the sum of each chunk covers the same bytes.
+      of a palette, of 1, 2, 4 or 16 bits, or of more than 4 million pixels. Of a PNG nobody looks
+      at the Adler-32: the sum of each chunk covers the same bytes.
     """
     samples = _decoded(body, name)
     if samples is None or samples.shape[2] == 3:
@@ -76,8 +76,8 @@ def _decoded(body: bytes, name: str) -> Pixels | None:
 
 
 def _png(body: bytes) -> Pixels | None:
-    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", body[16:29])
-    if depth != 8 or colour not in _COLOURS or interlaced or width * height > _MOST_PIXELS:
+    width, height, depth, colour = struct.unpack(">IIBB", body[16:26])
+    if depth != 8 or colour not in _COLOURS or width * height > _MOST_PIXELS:
         return None
     kinds = list(islice(png_chunk_kinds(body), _MOST_CHUNKS + 1))
     if len(kinds) > _MOST_CHUNKS or not all(_says_nothing(*kind) for kind in kinds):

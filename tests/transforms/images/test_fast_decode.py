@@ -48,6 +48,26 @@ def test_each_filter_gives_pillows_pixels(colour: int, samples: int, filtered: i
     assert np.array_equal(fast_grey(body, "png"), np.asarray(expected.convert("L")))
 
 
+# The first column and row of each pass of an interlaced PNG, and the steps to the next ones.
+ADAM7 = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
+
+
+@pytest.mark.parametrize(("colour", "samples"), [(0, 1), (2, 3), (6, 4)])
+@pytest.mark.parametrize(("width", "height"), [(41, 37), (3, 2), (1, 9)])
+def test_interlaced_pngs(colour: int, samples: int, width: int, height: int):
+    rng = np.random.default_rng(width)
+    pixels = rng.integers(0, 256, (height, width, samples), np.uint8)
+    passes = [pixels[top::down, left::across] for left, top, across, down in ADAM7]
+    rows = b"".join(b"\0" + row.tobytes() for part in passes if part.size for row in part)
+    body = png(width, height, colour, rows, interlaced=1)
+    expected = by_pillow(body)
+    assert np.array_equal(fast_pixels(body, "png"), np.asarray(expected))
+    assert np.array_equal(fast_grey(body, "png"), np.asarray(expected.convert("L")))
+
+
 def test_each_sample_over_white_with_each_alpha():
     pairs = np.array([*itertools.product(range(256), range(256))], np.uint8)
     pixels = np.stack([pairs[:, 0], pairs[:, 0][::-1], pairs[:, 1], pairs[:, 1]], axis=1)
@@ -61,7 +81,7 @@ ROWS = bytes(10 * (1 + 30))
 ANOTHER_DECODER = {
     "a palette": encoded(photograph().convert("P"), "PNG"),
     "16 bits": png(5, 10, 2, ROWS, depth=16),
-    "interlaced": png(10, 10, 2, ROWS, interlaced=1),
+    "interlaced, too few rows": png(40, 40, 2, ROWS, interlaced=1),
     "one colour that is transparent": png(10, 10, 2, ROWS, chunk(b"tRNS", bytes(6))),
     "animated": png(10, 10, 2, ROWS, chunk(b"acTL", struct.pack(">II", 1, 0))),
     "EXIF": png(10, 10, 2, ROWS, chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\0\0\0\0\0")),
@@ -112,6 +132,17 @@ def test_webps_have_pillows_pixels(kind: str):
 @pytest.mark.parametrize("kind", OTHER_WEBPS)
 def test_pillow_must_look_at_webps_that_are(kind: str):
     assert fast_pixels(OTHER_WEBPS[kind], "webp") is None
+
+
+def test_webps_whose_chunks_do_not_fill_them():
+    """OpenCV reads the pixels of such a file on behind the end of their chunk, Pillow does not."""
+    lossless = WEBPS["lossless"]
+    longer = lossless[:900] + bytes(100) + lossless[900:]
+    longer = longer[:4] + struct.pack("<I", len(longer) - 8) + longer[8:]
+    many = WEBPS["with a profile"] + b"abcd\0\0\0\0" * 100
+    many = many[:4] + struct.pack("<I", len(many) - 8) + many[8:]
+    for body in (longer, many):
+        assert fast_pixels(body, "webp") is None
 
 
 def test_broken_webps_are_left_to_pillow_without_a_word(capfd: pytest.CaptureFixture[str]):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from tests.support.picture_files import photograph
-from transforms.images.perceptual_hash import picture_hash, plane_hash
+from transforms.images.perceptual_hash import grey_hash, picture_hash, plane_hash
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,17 @@ def test_planes_of_all_sizes(size: tuple[int, int]) -> None:
 def test_it_reads_as_imagehash_prints_it() -> None:
     picture = photograph(3)
     assert format(picture_hash(picture), "016x") == str(imagehash.phash(picture))
+
+
+@pytest.mark.parametrize(
+    "size", [(640, 480), (20, 3000), (25, 4000), (40, 6000), (90, 5000), (9000, 7), (3, 2), (1, 1)]
+)
+def test_grey_pixels_of_all_sizes(size: tuple[int, int]) -> None:
+    """Also where Pillow, which imagehash asks, resizes the columns first."""
+    for seed in range(5):
+        pixels = np.random.default_rng(seed).integers(0, 256, size[::-1], np.uint8)
+        expected = str(imagehash.phash(PillowImage.fromarray(pixels)))
+        assert format(grey_hash(pixels), "016x") == expected
 
 
 def test_another_picture_is_far() -> None:

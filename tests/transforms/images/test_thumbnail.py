@@ -22,7 +22,13 @@ def test_each_kind_of_file(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "small"), [((1000, 500), (192, 96)), ((100, 50), (100, 50)), ((9000, 20), (192, 1))]
+    ("size", "small"),
+    [
+        ((1000, 500), (192, 96)),
+        ((400, 400), (192, 192)),
+        ((100, 50), (100, 50)),
+        ((9000, 20), (192, 1)),
+    ],
 )
 def test_its_size(size: tuple[int, int], small: tuple[int, int]) -> None:
     assert made(encoded(photograph(1).resize(size), "JPEG")).size == small
