@@ -140,3 +140,11 @@ def test_no_rows_are_found_where_there_are_none() -> None:
     empty = Neighbours(Vectors([], 32), None)
     scores, rows = empty.nearest(np.ones(32, np.float32), 10)
     assert len(scores) == len(rows) == 0
+
+
+def test_all_pieces_of_an_index_can_be_mapped_at_once(tmp_path: Path, vectors: Vectors) -> None:
+    np.save(tmp_path / "a.npy", all_of(vectors).astype(np.float16))
+    mapped = Vectors([np.load(tmp_path / "a.npy", mmap_mode="r")], 32)
+    mapped.map_all()
+    assert np.array_equal(all_of(mapped), all_of(vectors))
+    vectors.map_all()  # those that are in memory are left as they are
