@@ -58,6 +58,7 @@ class Ended(NamedTuple):
     Attributes:
       took_s: seconds it was under way.
       silent: whether not one byte of an answer came.
+      was_asked: whether the host had accepted the connection, so that it was asked.
       retry_after_s: what the host asks for, in seconds; 0 where it does not.
       opted_out: the wishes in the answer's header, where these are only reported.
       answer: what that header says, where there is a body.
@@ -70,6 +71,7 @@ class Ended(NamedTuple):
     redirect: str | None = None
     took_s: float = 0.0
     silent: bool = False
+    was_asked: bool = False
     retry_after_s: float = 0.0
     named: bool = False
     opted_out: tuple[str, ...] = ()
@@ -201,7 +203,8 @@ class Slot:
         if was_cut or (error == pycurl.E_OK and not (self.size == 0 and self._is_refused())):
             return self._came(status, took_s)
         silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
-        return Ended(self.job, detail=self._detail(error), took_s=took_s, silent=silent)
+        was_asked = self.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
+        return Ended(self.job, None, self._detail(error), None, took_s, silent, was_asked)
 
     def _detail(self, error: int) -> str:
         if self._opted_out and self._settings.rejects:

@@ -148,6 +148,13 @@ class Routes:
             _give(job, came)
 
     def _may_try_again(self, ended: Ended) -> bool:
+        """Whether there is a further attempt.
+
+        There is none at an image that the host was asked for and did not bring in time: it rarely
+        comes the next time, the host has trouble enough, and a shard would wait 30 s for one image.
+        """
+        if ended.detail == "timeout" and ended.was_asked and not ended.job.robots_of:
+            return False
         in_time = ended.retry_after_s <= self._settings.max_retry_after_s
         return in_time and ended.job.attempts <= self._settings.retries
 
