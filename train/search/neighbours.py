@@ -23,9 +23,8 @@ from train.search.vectors import Vectors, best, nearest_of_all
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 Index = typed_faiss.IndexPreTransform
 EXACT_ROWS = 20_000  # up to which all are looked at: 5 ms of 640 dimensions on one core
-# Of an index with cells so many that pass a filter are looked at: 3 ms, since they are taken from
-# files row by row. Of 100,000 rows, 5,000 took 7 ms so and 3 ms by their cells, 20,000 40 and 5 ms.
-FILTERED_ROWS = 2000
+# Comparing a row by its own vector costs as much as this many in cells: 1.1 us, not 46 ns.
+_DEARER = 24
 PROBES = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512)
 RECALL = 0.96  # for which probes are chosen: the goal is 0.95, and a sample errs by 0.01
 _TRAINING_ROWS_A_CELL = 40  # of a sample; faiss warns below 39
@@ -96,10 +95,11 @@ class Neighbours:
         probes, fitting, parameters = self.probes, len(self.vectors), {}
         if wanted is not None:
             fitting = int(np.count_nonzero(wanted))
-            if fitting <= FILTERED_ROWS:
-                return self._among(query, k, np.flatnonzero(wanted))
             # Fewer rows of each cell are wanted: more cells are looked into, all for few rows.
-            probes = math.ceil(probes * len(wanted) / fitting)
+            probes = min(self._cells, math.ceil(probes * len(wanted) / max(1, fitting)))
+            in_cells = len(wanted) * probes / self._cells
+            if fitting <= EXACT_ROWS and _DEARER * fitting <= in_cells:
+                return self._among(query, k, np.flatnonzero(wanted))
             bits = np.packbits(wanted, bitorder="little")
             parameters["sel"] = faiss.IDSelectorBitmap(bits)
         # Those behind the first hundred lie in cells further off.

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from train.errors import TrainingError
-from train.search import neighbours
 from train.search.neighbours import (
     Neighbours,
     add_rows,
@@ -93,9 +92,7 @@ def test_cells_find_what_the_exact_search_finds(
     vectors: Vectors,
     queries: np.ndarray,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(neighbours, "FILTERED_ROWS", 50)
     index = train_cells(vectors)
     assert cells_for(4000) == 64
     add_rows(index, vectors)
