@@ -78,7 +78,14 @@ class _Simulated:
             body = None if answer.detail else b""
             was_asked = answer.detail == "timeout"
             ended.append(
-                Ended(job, body, answer.detail, None, answer.delay_s, answer.silent, was_asked)
+                Ended(
+                    job,
+                    body,
+                    answer.detail,
+                    took_s=answer.delay_s,
+                    silent=answer.silent,
+                    was_asked=was_asked,
+                )
             )
         return ended
 
