@@ -64,6 +64,7 @@ class SearchApp:
         self._lock = threading.Lock()
         self._held = self._pictures = 0  # bytes of uploads; pictures that are looked at
         self._sample = sample_of(index, _SAMPLE)
+        _map(index)
         # faiss would use all cores for one query, and queries that come together would wait.
         self._threads = ThreadPoolExecutor(
             os.cpu_count() or 1, "search", initializer=lambda: faiss.omp_set_num_threads(1)
@@ -107,6 +108,7 @@ class SearchApp:
         if index.document.digest != self._index.document.digest:
             raise TrainingError("the index is of another model now: start the server again")
         sample = sample_of(index, _SAMPLE)
+        _map(index)
         with self._lock:
             self._index, self._sample = index, sample
             self._results.clear()
@@ -242,6 +244,10 @@ class SearchApp:
                 return _error(400, "the picture was cut off", close=True)
 
         return answered
+
+
+def _map(index: OpenedIndex) -> None:
+    threading.Thread(target=index.vectors.map_all, daemon=True, name="map").start()
 
 
 class _TooLarge(Exception):

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from train.errors import SettingsError, TrainingError
 
 FORMAT = 2
+_FORMATS = (1, FORMAT)  # that are read; the first differs in its cells alone
 ROWS = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -132,8 +133,10 @@ def read_index(folder: Path) -> IndexDocument:
             f"--model=RUN/model --data=OUT/shards --index={folder}"
         )
     document = _read(path, IndexDocument)
-    if document.format != FORMAT or len(document.parts) != len(document.rows):
-        raise SettingsError(f"{path} is of another version of alignset: make the index anew")
+    if document.format not in _FORMATS or len(document.parts) != len(document.rows):
+        raise SettingsError(
+            f"{path} is of another version of alignset: make the index anew in another folder"
+        )
     return document
 
 
@@ -204,7 +207,7 @@ def part_vectors(folder: Path, name: str) -> np.ndarray:
     path = folder / "parts" / f"{name}.npy"
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise _damaged(path, error) from error
 
 

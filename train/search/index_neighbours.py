@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from train.model.embed import Embedder
-from train.search.index_files import IndexDocument, part_rows
+from train.search.index_files import FORMAT, IndexDocument, part_rows
 from train.search.neighbours import (
     add_rows,
     choose_probes,
@@ -34,10 +34,11 @@ def with_neighbours(
       model: None where rows were taken out: then the settings stay too.
     """
     vectors = open_vectors(folder, document)
-    keep = old is not None and old.neighbours and document.total <= _GROWTH * old.trained_rows
+    has_cells = old is not None and old.neighbours != "" and old.format == FORMAT
+    keep = has_cells and old is not None and document.total <= _GROWTH * old.trained_rows
     if keep:
         assert old
-        index = read_neighbours(folder / old.neighbours, old.total)
+        index = read_neighbours(folder / old.neighbours, vectors, old.total)
         if document.parts[: len(old.parts)] != old.parts:
             index.reset()  # its rows have other numbers now; its cells stay
         trained = old.trained_rows

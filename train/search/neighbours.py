@@ -2,8 +2,8 @@
 
 A query is compared with the centres of all cells, and then with the rows of the nearest ones
 (`probes`), of which faiss holds a bit a dimension and two numbers (RaBitQ: Gao and Long, SIGMOD
-2024, arXiv 2405.12497). The best of these are compared once more by their float16 vectors, which
-are mapped from the index's files.
+2024, arXiv 2405.12497), or more bits where there are few dimensions. The best of these are compared
+once more by their float16 vectors, which are mapped from the index's files.
 
 All vectors are turned by one random rotation first. RaBitQ's bound on its error needs it: of made
 vectors whose axes are unequal, as trained towers' are, recall@10 was 0.86 without it and 0.99 with.
@@ -23,8 +23,9 @@ from train.search.vectors import Vectors, best, nearest_of_all
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 Index = typed_faiss.IndexPreTransform
 EXACT_ROWS = 20_000  # up to which all are looked at: 5 ms of 640 dimensions on one core
-# Comparing a row by its own vector costs as much as this many in cells: 1.1 us, not 46 ns.
-_DEARER = 24
+# Comparing a row by its own vector costs 1.1 us: as much as comparing so many rows of cells.
+_ROWS_OF_CELLS = 24
+_BLOCK_ROWS = 32  # that faiss compares at once
 PROBES = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512)
 RECALL = 0.96  # for which probes are chosen: the goal is 0.95, and a sample errs by 0.01
 _TRAINING_ROWS_A_CELL = 40  # of a sample; faiss warns below 39
@@ -44,13 +45,21 @@ def cells_for(rows: int) -> int:
     return min(1 << round(math.log2(4 * math.sqrt(rows))), 1 << int(math.log2(most)), 1 << 16)
 
 
+def bits_for(dimensions: int) -> int:
+    """Bits that a dimension of a row is held as, 1 to 8: a row has 256 bits at least, by which 100
+    candidates hold the ten nearest. Of 64 dimensions one bit each found 0.68 of them."""
+    return min(8, max(1, round(256 / dimensions)))
+
+
 def train_cells(vectors: Vectors, seed: int = 0) -> Index:
     """An empty index whose cells are made of a sample of the rows."""
     d, rows = vectors.dimensions, len(vectors)
     cells = cells_for(rows)
     rotation, centres = faiss.RandomRotationMatrix(d, d), faiss.IndexFlatIP(d)
     rotation.init(1234 + seed)
-    inverted = faiss.IndexIVFRaBitQFastScan(centres, d, cells, faiss.METRIC_INNER_PRODUCT)
+    inverted = faiss.IndexIVFRaBitQFastScan(
+        *(centres, d, cells, faiss.METRIC_INNER_PRODUCT, _BLOCK_ROWS, True, bits_for(d))
+    )
     inverted.cp.niter, inverted.cp.seed = 8, 1234 + seed
     index = faiss.IndexPreTransform(rotation, inverted)
     count = min(rows, max(_TRAINING_ROWS_A_CELL * cells, 10_000))
@@ -98,7 +107,7 @@ class Neighbours:
             # Fewer rows of each cell are wanted: more cells are looked into, all for few rows.
             probes = min(self._cells, math.ceil(probes * len(wanted) / max(1, fitting)))
             in_cells = len(wanted) * probes / self._cells
-            if fitting <= EXACT_ROWS and _DEARER * fitting <= in_cells:
+            if fitting <= EXACT_ROWS and _ROWS_OF_CELLS * fitting <= in_cells:
                 return self._among(query, k, np.flatnonzero(wanted))
             bits = np.packbits(wanted, bitorder="little")
             parameters["sel"] = faiss.IDSelectorBitmap(bits)
@@ -110,7 +119,7 @@ class Neighbours:
             cells = faiss.SearchParametersIVF(nprobe=min(nprobe, self._cells), **parameters)
             search = faiss.SearchParametersPreTransform(index_params=cells)
             candidates = self.index.search(query[None], count, params=search)[1][0]
-            candidates = candidates[candidates >= 0]
+            candidates = candidates[(candidates >= 0) & (candidates < len(self.vectors))]
             if len(candidates) >= min(k, fitting):
                 break
         return self._among(query, k, candidates)
@@ -172,8 +181,12 @@ def write_neighbours(path: Path, index: Index) -> None:
     publish(path, lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)))
 
 
-def read_neighbours(path: Path, rows: int) -> Index:
-    """The index in a file. Raises TrainingError where it is not one of so many rows."""
+def read_neighbours(path: Path, vectors: Vectors, rows: int) -> Index:
+    """The index in a file. Raises TrainingError where it is not one of so many rows.
+
+    Args:
+      vectors: of its rows, and maybe of more.
+    """
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
@@ -181,7 +194,9 @@ def read_neighbours(path: Path, rows: int) -> Index:
         raise TrainingError(
             f"{path} cannot be read ({reason:.120}): the index is damaged, make it anew"
         ) from error
-    if not isinstance(index, faiss.IndexPreTransform) or index.ntotal != rows:
+    inner = faiss.downcast_index(index.index) if isinstance(index, Index) else None
+    is_whole = isinstance(inner, faiss.IndexIVFRaBitQFastScan) and inner.ntotal == rows
+    if not is_whole or index.d != vectors.dimensions:
         raise TrainingError(
             f"{path} does not hold the {rows} rows of the index: it is damaged, make it anew"
         )

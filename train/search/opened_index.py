@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from train.errors import SettingsError, TrainingError
 from train.search.filters import Filters
 from train.search.index_files import (
+    FORMAT,
     THUMBNAILS_PER_GROUP,
     IndexDocument,
     part_rows,
@@ -50,7 +51,12 @@ class OpenedIndex:
         self.pictures = len(self.rows) if self._left is None else int(self._left.sum())
         vectors = open_vectors(folder, self.document)
         name = self.document.neighbours
-        index = read_neighbours(folder / name, len(vectors)) if name else None
+        if name and self.document.format != FORMAT:
+            raise SettingsError(
+                f"the cells of {str(folder)!r} are of an earlier version of alignset: the command "
+                "`index`, given again, makes them anew"
+            )
+        index = read_neighbours(folder / name, vectors, len(vectors)) if name else None
         self.neighbours = Neighbours(vectors, index, self.document.settings.get("probes", 1))
         self.vectors = vectors
         self._starts = np.cumsum([0, *self.document.rows])

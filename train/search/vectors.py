@@ -1,5 +1,6 @@
 """All embeddings of an index, in the order of its rows, mapped from the files of its parts."""
 
+import ctypes
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from train.search.index_files import IndexDocument, part_vectors
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 _POPULATE_READ = 22  # MADV_POPULATE_READ, which Python has no name for
 _MAPPED_BYTES = 4 << 30
+_LIBC = ctypes.CDLL(None)
+_LIBC.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_NOT_NEAR = 2.0  # beyond any cosine of vectors of unit length
 _BLOCK = 1 << 14  # rows that are turned to float32 at once: 42 MB of 640 dimensions
 
 
@@ -37,17 +41,19 @@ class Vectors:
         """
         left = _MAPPED_BYTES
         for piece in self._pieces:
-            left -= piece.nbytes
-            if left < 0 or not isinstance(piece.base, mmap.mmap):
-                return
-            try:
-                piece.base.madvise(_POPULATE_READ)
-            except OSError:  # Linux has it from 5.14 on
-                return
+            start = piece.ctypes.data // mmap.PAGESIZE * mmap.PAGESIZE
+            size = piece.ctypes.data + piece.nbytes - start
+            left -= size
+            # mmap.madvise would keep all other threads waiting where the file has to be read.
+            if left < 0 or _LIBC.madvise(start, size, _POPULATE_READ):
+                return  # Linux has it from 5.14 on
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """int64[m] -> float32[m, d]."""
-        return self._halves(rows).astype(np.float32)
+        taken = np.empty((len(rows), self.dimensions), np.float32)
+        for first in range(0, len(rows), _BLOCK):
+            taken[first : first + _BLOCK] = self._halves(rows[first : first + _BLOCK])
+        return taken
 
     def nearest(self, query: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k nearest of some rows, the nearest first: cosines, float32[up to k], and rows.
@@ -55,17 +61,20 @@ class Vectors:
         faiss compares them as they are, 400 rows of 640 dimensions in 0.05 ms; numpy would take
         0.5 ms to turn them to float32.
 
+        A row that is damaged, since a number of it is none, is not near.
+
         Args:
           query: float32[d], unit length.
           rows: int64[m].
         """
-        kind = faiss.ScalarQuantizer.QT_fp16
-        index = faiss.IndexScalarQuantizer(self.dimensions, kind, faiss.METRIC_INNER_PRODUCT)
         if not len(rows):
             return np.empty(0, np.float32), np.empty(0, np.int64)
+        kind = faiss.ScalarQuantizer.QT_fp16
+        index = faiss.IndexScalarQuantizer(self.dimensions, kind, faiss.METRIC_INNER_PRODUCT)
         index.add_sa_codes(self._halves(rows).view(np.uint8))
         scores, places = index.search(query[None], min(k, len(rows)))
-        ordered = best(scores, rows[places], k)
+        is_near = np.abs(scores[0]) < _NOT_NEAR
+        ordered = best(scores[:, is_near], rows[places[:, is_near]], k)
         return ordered[0][0], ordered[1][0]
 
     def _halves(self, rows: np.ndarray) -> np.ndarray:
@@ -102,9 +111,11 @@ def open_vectors(folder: Path, document: IndexDocument) -> Vectors:
         if not rows:
             continue
         piece = part_vectors(folder, name)
-        if piece.shape != (rows, document.dimensions) or piece.dtype != np.float16:
+        right = piece.shape == (rows, document.dimensions) and piece.dtype == np.float16
+        if not right or not piece.flags.c_contiguous:
+            order = "" if piece.flags.c_contiguous else " by columns"
             raise TrainingError(
-                f"{folder}/parts/{name}.npy holds {piece.dtype}{list(piece.shape)} and not "
+                f"{folder}/parts/{name}.npy holds {piece.dtype}{list(piece.shape)}{order} and not "
                 f"float16[{rows}, {document.dimensions}]: the index is damaged, make it anew"
             )
         pieces.append(piece)

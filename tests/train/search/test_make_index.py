@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from train.errors import SettingsError, TrainingError
 from train.search import neighbours, part_builder
 from train.search.blocklist import parse_blocklist
 from train.search.find_results import Query, find_results, query_vector
-from train.search.index_files import read_index
+from train.search.index_files import read_index, write_document
 from train.search.make_index import add_sources, remove_rows
 from train.search.opened_index import OpenedIndex
 from train.search.pictures import find_sources
@@ -202,20 +203,31 @@ def test_what_cannot_be_taken_in_is_counted(tmp_path: Path) -> None:
         index_of(tmp_path / "bad", tmp_path / "none")
 
 
+def npy(rows: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, rows)
+    return file.getvalue()
+
+
 def test_a_damaged_index_says_so(tmp_path: Path) -> None:
     index_of(colour_shards(tmp_path / "shards", shards=1), tmp_path / "index")
     (name,) = read_index(tmp_path / "index").parts
-    for suffix, text in (
-        (".npy", "holds float16"),
-        (".parquet", "cannot be read"),
+    whole = {
+        suffix: (tmp_path / "index" / "parts" / f"{name}{suffix}").read_bytes()
+        for suffix in (".npy", ".parquet")
+    }
+    rows = np.load(io.BytesIO(whole[".npy"]))
+    for number, (suffix, body, text) in enumerate(
+        (
+            (".npy", npy(np.zeros((3, 32), np.float16)), "holds float16"),
+            (".npy", npy(np.asfortranarray(rows)), "by columns"),
+            (".npy", b"", "cannot be read"),
+            (".parquet", whole[".parquet"][:-50], "cannot be read"),
+        )
     ):
-        broken = tmp_path / f"broken{suffix}"
+        broken = tmp_path / f"broken-{number}"
         shutil.copytree(tmp_path / "index", broken)
-        path = broken / "parts" / f"{name}{suffix}"
-        if suffix == ".npy":
-            np.save(path, np.zeros((3, 32), np.float16))
-        else:
-            path.write_bytes(path.read_bytes()[:-50])
+        (broken / "parts" / f"{name}{suffix}").write_bytes(body)
         with pytest.raises(TrainingError, match=text):
             OpenedIndex(broken)
     with pytest.raises(SettingsError, match="holds no index: make one"):
@@ -283,3 +295,11 @@ def test_a_large_index_has_cells_and_finds_as_the_exact_search_does(
     assert more.total == 320 - 39 + 24
     assert captions_for(tmp_path / "index", "yellow picture", 100).count("a yellow picture") >= 1
     assert len([*(tmp_path / "index").glob("neighbours*")]) == 1
+    # Cells of an earlier version are told of where they are read, and made anew by `index`.
+    path = tmp_path / "index" / "index.json"
+    write_document(path, replace(more, format=1, kind="bytes"))
+    with pytest.raises(SettingsError, match="given again, makes them anew"):
+        OpenedIndex(tmp_path / "index")
+    anew = index_of(shards, tmp_path / "index").document
+    assert (anew.format, anew.kind, anew.trained_rows) == (2, "cells", more.total)
+    assert all("red" in caption for caption in captions_for(tmp_path / "index", "red", 10))

@@ -2,12 +2,15 @@
 
 import re
 from pathlib import Path
+from unittest import mock
 
+import faiss
 import numpy as np
 import pytest
 
 from train.errors import TrainingError
 from train.search.neighbours import (
+    Index,
     Neighbours,
     add_rows,
     cells_for,
@@ -101,16 +104,19 @@ def test_cells_find_what_the_exact_search_finds(
     probes, recall = choose_probes(vectors, index, queries)
     assert recall >= 0.96
     write_neighbours(tmp_path / "a.faiss", index)
-    found = Neighbours(vectors, read_neighbours(tmp_path / "a.faiss", 4000), probes)
+    found = Neighbours(vectors, read_neighbours(tmp_path / "a.faiss", vectors, 4000), probes)
     right = nearest_of_all(vectors, queries, 10)[1]
     assert recall_at_10(found, queries, right) == pytest.approx(recall)
     scores, rows = found.nearest(queries[0], 100)
     assert np.allclose(scores, vectors.take(rows) @ queries[0], atol=1e-6)
     assert (np.diff(scores) <= 0).all()
     assert len(set(rows.tolist())) == len(rows)
+    searched = mock.patch.object(Index, "search", autospec=True, side_effect=Index.search)
     for share in (2, 100):  # one rows' choice is looked up in the cells, the other row by row
         wanted = np.arange(4000) % share == 0
-        near = found.nearest(queries[0], 10, wanted)[1]
+        with searched as search:
+            near = found.nearest(queries[0], 10, wanted)[1]
+        assert search.called == (share == 2)
         assert wanted[near].all()
         assert len(near) == 10
     # Those that pass may lie far from what is looked for, all of them.
@@ -120,10 +126,53 @@ def test_cells_find_what_the_exact_search_finds(
     assert len(near) == 100
     assert wanted[near].all()
     with pytest.raises(TrainingError, match="does not hold the 7 rows"):
-        read_neighbours(tmp_path / "a.faiss", 7)
+        read_neighbours(tmp_path / "a.faiss", vectors, 7)
     (tmp_path / "b.faiss").write_bytes((tmp_path / "a.faiss").read_bytes()[:-100])
     with pytest.raises(TrainingError, match="cannot be read"):
-        read_neighbours(tmp_path / "b.faiss", 4000)
+        read_neighbours(tmp_path / "b.faiss", vectors, 4000)
+
+
+@pytest.mark.parametrize("width", [1, 7, 20, 64, 100])
+def test_few_dimensions_are_found_too(width: int) -> None:
+    random = np.random.default_rng(SEED)
+    print(f"seed {SEED}")
+    rows = random.normal(size=(3000, width))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    vectors = Vectors([rows.astype(np.float16)], width)
+    index = train_cells(vectors)
+    add_rows(index, vectors)
+    every = Neighbours(vectors, index, cells_for(3000))
+    some = rows[:20].astype(np.float32)
+    if width > 1:  # else half of the rows tie
+        assert recall_at_10(every, some, nearest_of_all(vectors, some, 10)[1]) >= 0.98
+    assert len(every.nearest(some[0], 5000)[1]) == 3000
+    assert len(every.nearest(some[0], 10, np.zeros(3000, bool))[1]) == 0
+
+
+def test_rows_that_are_no_numbers_and_numbers_of_no_rows_are_not_near(vectors: Vectors) -> None:
+    rows = all_of(vectors).astype(np.float16)
+    rows[5] = np.nan
+    broken = Vectors([rows], 32)
+    near = broken.nearest(rows[0].astype(np.float32), np.arange(20), 20)
+    assert sorted(near[1]) == [n for n in range(20) if n != 5]
+    index = train_cells(vectors)
+    add_rows(index, vectors)
+    fewer = Vectors([rows[:3000]], 32)  # as after a byte of the file has changed
+    assert (Neighbours(fewer, index, 64).nearest(rows[0].astype(np.float32), 100)[1] < 3000).all()
+
+
+@pytest.mark.parametrize("other", ["IVF16,Flat", "RR32,Flat", "RR16,IVF16,RaBitQfs"])
+def test_the_index_of_something_else_is_refused(
+    vectors: Vectors, tmp_path: Path, other: str
+) -> None:
+    width = 16 if "16,IVF" in other else 32
+    index = faiss.index_factory(width, other, faiss.METRIC_INNER_PRODUCT)
+    rows = all_of(vectors)[:, :width].copy()
+    index.train(rows)
+    index.add(rows)
+    write_neighbours(tmp_path / "a.faiss", index)
+    with pytest.raises(TrainingError, match="does not hold the 4000 rows"):
+        read_neighbours(tmp_path / "a.faiss", vectors, 4000)
 
 
 def test_the_same_rows_give_the_same_index(vectors: Vectors, tmp_path: Path) -> None:
