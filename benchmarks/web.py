@@ -228,7 +228,8 @@ def main() -> None:
         "seed",
     )
     figures = {"benchmark": "web", **{name: getattr(flags, name) for name in names}}
-    print_results(rows, {**figures, "rows": rows}, PACKAGES)
+    packages = (*PACKAGES, "daft") if "daft" in flags.sides else PACKAGES
+    print_results(rows, {**figures, "rows": rows}, packages)
     if faulty := faults(rows, flags.ours):
         raise SystemExit("\n".join(faulty))
 
