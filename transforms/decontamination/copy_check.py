@@ -5,6 +5,7 @@ What is compared is the fine detail, since coarse light and shade is alike in ma
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import cv2
@@ -30,6 +31,7 @@ from transforms.decontamination.plane_matching import HALF_PX, Templates
 _LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
 _LOCAL_PX = 5.0  # of the local contrast of a plane
 _HALF_STEPS, _STEPS = 10, 5
+GOOD=2.0
 # Windows within which the planes are correlated, and the contrast in grey levels below which one
 # counts as flat: of the plane as it is, and of its fine band.
 _COARSE_WINDOW_PX, _COARSE_CONTRAST = 13, 4.0
@@ -87,14 +89,9 @@ class Query:
     """A plane to be checked against several: what is computed of it alone is computed once."""
 
     def __init__(self, plane: Plane) -> None:
-        self._plain = share_of_one_tone(plane)
-        self._grey = blurred(plane.astype(np.float32) - 128, 0.8)
-        self._fine = self._grey - blurred(self._grey, _FINE_BAND_PX)
-        self._aligner = Aligner(normalised_detail(plane, _LOCAL_PX))
-        half = _half_detail(plane)
-        self._half = half
-        self._half_aligner = Aligner(half)
-        self._templates = Templates(half)
+        self._plane = plane
+        self._half = _half_detail(plane)
+        self._half_aligner = Aligner(self._half)
 
     def check(self, evaluation: Plane, start: Placement) -> PairCheck:
         """How far the plane agrees with an evaluation image's.
@@ -103,20 +100,45 @@ class Query:
           evaluation: uint8[64, 64], mirrored where that is what the query may be a copy of.
           start: where the query lies on it, by the index's variant.
         """
-        half = _half_detail(evaluation)
-        match = self._templates.best(half)
-        smooth = blurred(half, 1.0)
-        starts = [
-            self._half_aligner.refined(smooth, at, _HALF_STEPS)
-            for at in (halved(start), match.placement)
-        ]
-        agreements = [_agreement(self._half, half, at) for at in starts]
-        self.debug = (match.score, *agreements)
-        best = doubled(starts[int(agreements[1] > agreements[0])])
+        placement = self._placement(_half_detail(evaluation), halved(start))
         detail = blurred(normalised_detail(evaluation, _LOCAL_PX), 1.0)
-        grey = blurred(evaluation.astype(np.float32) - 128, 0.8)
-        check = self._compared(grey, self._aligner.refined(detail, best, _STEPS, 2))
+        grey = _grey(evaluation)
+        check = self._compared(grey, self._aligner.refined(detail, doubled(placement), _STEPS, 2))
         return check._replace(plain=max(self._plain, share_of_one_tone(evaluation)))
+
+    def _placement(self, half: Samples, start: Placement) -> Placement:
+        """Where the plane lies on the other best, both of half the side."""
+        smooth = blurred(half, 1.0)
+        near = self._half_aligner.refined(smooth, start, _HALF_STEPS)
+        agreement = _agreement(self._half, half, near)
+        self.debug = (9, agreement, 9)
+        if agreement > GOOD:
+            return near
+        match = self._templates.best(half)
+        far = self._half_aligner.refined(smooth, match.placement, _HALF_STEPS)
+        far_agreement = _agreement(self._half, half, far)
+        self.debug = (match.score, agreement, far_agreement)
+        return far if far_agreement > agreement else near
+
+    @cached_property
+    def _templates(self) -> Templates:
+        return Templates(self._half)
+
+    @cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner(normalised_detail(self._plane, _LOCAL_PX))
+
+    @cached_property
+    def _plain(self) -> float:
+        return share_of_one_tone(self._plane)
+
+    @cached_property
+    def _grey(self) -> Samples:
+        return _grey(self._plane)
+
+    @cached_property
+    def _fine(self) -> Samples:
+        return self._grey - blurred(self._grey, _FINE_BAND_PX)
 
     def _compared(self, evaluation: Samples, placement: Placement) -> PairCheck:
         if not is_plausible(placement):
@@ -138,6 +160,11 @@ class Query:
         )
         numbers = [round(number, 4) for number in _best_region(coarse, fine)]
         return PairCheck(0.0, round(overlap, 4), *numbers)
+
+
+def _grey(plane: Plane) -> Samples:
+    """Around 0."""
+    return blurred(np.asarray(plane, np.float32) - np.float32(128), 0.8)
 
 
 def _half_detail(plane: Plane) -> Samples:

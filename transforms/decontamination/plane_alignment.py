@@ -132,12 +132,12 @@ class Aligner:
           start: within a tenth of a side.
           steps: at most. every: which of its rows are looked at.
         """
-        refined: Placement = _refined(self._query, *self._slopes, evaluation, start, steps, every)
+        refined: Placement = refine(self._query, *self._slopes, evaluation, start, steps, every)
         return refined
 
 
 @allocating_kernel
-def _refined(
+def refine(
     query: Samples,
     right: Samples,
     down: Samples,
@@ -153,6 +153,8 @@ def _refined(
     sums = np.zeros((side, 13), np.float32)
     curvature, step = np.empty((6, 6)), np.empty(6)
     for _ in range(steps):
+        if not is_plausible(placement):
+            break
         for y in range(unclear, side - unclear, every):
             place_row(evaluation, placement, y, _OUTSIDE, there)
             _sum_row(there, query[y], right[y], down[y], sums[y])
@@ -163,7 +165,7 @@ def _refined(
             break
         reach = abs(step[2]) + abs(step[5])
         reach += side / 2 * (abs(step[0]) + abs(step[1]) + abs(step[3]) + abs(step[4]))
-        if reach < _SETTLED_SHARE * side or not is_plausible(placement):
+        if reach < _SETTLED_SHARE * side:
             break
     return placement
 

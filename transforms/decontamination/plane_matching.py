@@ -20,7 +20,7 @@ HALF_PX = 32
 _SIDES_PX = (38, 35, 32, 29, 27, 25, 22, 20)
 _MARGIN = 0.12  # of a side, not matched; rotation and banners change the margins most
 _ROOM_PX = 4  # for shifts of what is larger than the plane
-_LEAST_ENERGY = 1.0  # of a window's detail: less is flat
+LEAST_ENERGY = 1.0  # of a window's detail: less is flat
 
 
 class Match(NamedTuple):
@@ -38,18 +38,18 @@ class Templates:
     """
 
     def __init__(self, query: Samples) -> None:
-        self._templates = [_template(query, side) for side in _SIDES_PX]
+        self.templates = [_template(query, side) for side in _SIDES_PX]
 
     def best(self, evaluation: Samples) -> Match:
         """Where the query is found in an evaluation image's detail, float32[32, 32]. 50 us."""
         squares = np.asarray(cv2.integral(evaluation * evaluation), np.float64)
         sums = np.asarray(cv2.integral(evaluation), np.float64)
         best = (-2.0, 0, 0, 0)
-        for number, (template, _) in enumerate(self._templates):
-            score, x, y = _matched(template, evaluation, sums, squares)
+        for number, (template, _) in enumerate(self.templates):
+            score, x, y = matched(template, evaluation, sums, squares)
             best = max(best, (score, -number, x, y))
         score, number, x, y = best
-        side, margin = _SIDES_PX[-number], self._templates[-number][1]
+        side, margin = _SIDES_PX[-number], self.templates[-number][1]
         return Match(score, placement_of(side / HALF_PX, x - margin, y - margin))
 
 
@@ -64,11 +64,11 @@ def _template(query: Samples, side: int) -> tuple[Samples, int]:
     template = np.array(scaled[margin : side - margin, margin : side - margin], np.float32)
     template -= template.mean()
     length = float(np.sqrt((template * template).sum()))
-    return template / np.float32(max(length, np.sqrt(_LEAST_ENERGY))), margin
+    return template / np.float32(max(length, np.sqrt(LEAST_ENERGY))), margin
 
 
 @allocating_kernel
-def _matched(
+def matched(
     template: Samples,
     evaluation: Samples,
     sums: npt.NDArray[np.float64],
@@ -87,7 +87,7 @@ def _matched(
             total = sums[end, right] - sums[top, right] - sums[end, left] + sums[top, left]
             energy = squares[end, right] - squares[top, right]
             energy += squares[top, left] - squares[end, left] - total * total / (side * side)
-            score = products[left] / np.sqrt(max(energy, _LEAST_ENERGY))
+            score = products[left] / np.sqrt(max(energy, LEAST_ENERGY))
             if score > best:
                 best, best_x, best_y = score, left, top
     return best, best_x, best_y
