@@ -90,7 +90,8 @@ def _check_matching(query: np.ndarray, evaluation: np.ndarray) -> None:
         sums, squares = (np.float64(cv2.integral(v)) for v in (evaluation, evaluation**2))
         score, x, y = plane_matching.matched(template, evaluation, sums, squares)
         side = len(template)
-        assert 0 <= min(x, y) and max(x, y) <= len(evaluation) - side
+        assert min(x, y) >= 0
+        assert max(x, y) <= len(evaluation) - side
         window = evaluation[y : y + side, x : x + side].astype(np.float64)
         energy = max(float(((window - window.mean()) ** 2).sum()), plane_matching.LEAST_ENERGY)
         assert abs(score - (template * window).sum() / np.sqrt(energy)) < 1e-3

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from transforms.columns.kernels import allocating_kernel
 from transforms.decontamination.copy_planes import SIDE_PX, Plane
@@ -25,13 +24,20 @@ from transforms.decontamination.plane_alignment import (
     normalised_detail,
     place,
 )
-from transforms.decontamination.plane_correlation import CELLS, Cells, correlated_cells
+from transforms.decontamination.plane_correlation import (
+    CELLS,
+    Cells,
+    agreement_of,
+    correlated_cells,
+)
 from transforms.decontamination.plane_matching import HALF_PX, Templates
 
 _LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
 _LOCAL_PX = 5.0  # of the local contrast of a plane
 _HALF_STEPS, _STEPS = 10, 5
-GOOD=2.0
+# Correlations of the detail of half the side: from which on no other start is tried, and below
+# which the pair is not compared any further.
+_GOOD_AGREEMENT, _LEAST_AGREEMENT = 0.8, 0.55
 # Windows within which the planes are correlated, and the contrast in grey levels below which one
 # counts as flat: of the plane as it is, and of its fine band.
 _COARSE_WINDOW_PX, _COARSE_CONTRAST = 13, 4.0
@@ -89,7 +95,7 @@ class Query:
     """A plane to be checked against several: what is computed of it alone is computed once."""
 
     def __init__(self, plane: Plane) -> None:
-        self._plane = plane
+        self.plane = plane
         self._half = _half_detail(plane)
         self._half_aligner = Aligner(self._half)
 
@@ -100,25 +106,27 @@ class Query:
           evaluation: uint8[64, 64], mirrored where that is what the query may be a copy of.
           start: where the query lies on it, by the index's variant.
         """
-        placement = self._placement(_half_detail(evaluation), halved(start))
+        agreement, placement = self._placement(_half_detail(evaluation), halved(start))
+        if agreement < _LEAST_AGREEMENT:
+            return UNLIKE
         detail = blurred(normalised_detail(evaluation, _LOCAL_PX), 1.0)
         grey = _grey(evaluation)
         check = self._compared(grey, self._aligner.refined(detail, doubled(placement), _STEPS, 2))
         return check._replace(plain=max(self._plain, share_of_one_tone(evaluation)))
 
-    def _placement(self, half: Samples, start: Placement) -> Placement:
-        """Where the plane lies on the other best, both of half the side."""
+    def _placement(self, half: Samples, start: Placement) -> tuple[float, Placement]:
+        """How well the plane agrees with the other, and where it lies on it; of half the side."""
         smooth = blurred(half, 1.0)
         near = self._half_aligner.refined(smooth, start, _HALF_STEPS)
-        agreement = _agreement(self._half, half, near)
-        self.debug = (9, agreement, 9)
-        if agreement > GOOD:
-            return near
+        agreement = agreement_of(self._half, half, near)
+        if agreement > _GOOD_AGREEMENT:
+            return agreement, near
         match = self._templates.best(half)
         far = self._half_aligner.refined(smooth, match.placement, _HALF_STEPS)
-        far_agreement = _agreement(self._half, half, far)
-        self.debug = (match.score, agreement, far_agreement)
-        return far if far_agreement > agreement else near
+        far_agreement = agreement_of(self._half, half, far)
+        if far_agreement > agreement:
+            return far_agreement, far
+        return agreement, near
 
     @cached_property
     def _templates(self) -> Templates:
@@ -126,15 +134,15 @@ class Query:
 
     @cached_property
     def _aligner(self) -> Aligner:
-        return Aligner(normalised_detail(self._plane, _LOCAL_PX))
+        return Aligner(normalised_detail(self.plane, _LOCAL_PX))
 
     @cached_property
     def _plain(self) -> float:
-        return share_of_one_tone(self._plane)
+        return share_of_one_tone(self.plane)
 
     @cached_property
     def _grey(self) -> Samples:
-        return _grey(self._plane)
+        return _grey(self.plane)
 
     @cached_property
     def _fine(self) -> Samples:
@@ -174,31 +182,7 @@ def _half_detail(plane: Plane) -> Samples:
 
 
 @allocating_kernel
-def _agreement(query: Samples, evaluation: Samples, placement: Placement) -> float:
-    """The correlation of two planes' detail where one lies on the other; -1 where that is too
-    little of it."""
-    if not is_plausible(placement):
-        return -1.0
-    side = len(query)
-    there = np.empty((side, side), np.float32)
-    place(evaluation, placement, 1e3, there)
-    count, shared, own, other = 0, 0.0, 1e-6, 1e-6
-    for y in range(side):
-        for x in range(side):
-            if there[y, x] < 500:
-                count += 1
-                shared += query[y, x] * there[y, x]
-                own += query[y, x] * query[y, x]
-                other += there[y, x] * there[y, x]
-    if count < 0.4 * side * side:
-        return -1.0
-    return shared / np.sqrt(own * other)
-
-
-@allocating_kernel
-def _best_region(
-    coarse: Cells, fine: Cells
-) -> tuple[float, float, float, float, float, float]:
+def _best_region(coarse: Cells, fine: Cells) -> tuple[float, float, float, float, float, float]:
     """Of the region of the cells that agrees best: the textured share, the mean correlation and
     the agreeing share of the coarse detail, and the same of the fine."""
     best, best_agreement = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), -3.0

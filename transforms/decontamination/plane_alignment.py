@@ -15,6 +15,7 @@ from transforms.columns.kernels import allocating_kernel, kernel, summing_kernel
 from transforms.decontamination.copy_planes import Plane
 
 Samples = npt.NDArray[np.float32]  # [side, side]
+Equations = npt.NDArray[np.float64]
 Row = npt.NDArray[np.float32]
 Placement = npt.NDArray[np.float64]  # [2, 3]
 
@@ -202,9 +203,7 @@ def _sum_row(there: Row, query: Row, right: Row, down: Row, sums: Row) -> None:
 
 
 @kernel
-def _by_unknowns(
-    by_row: Samples, curvature: npt.NDArray[np.float64], descent: npt.NDArray[np.float64]
-) -> None:
+def _by_unknowns(by_row: Samples, curvature: Equations, descent: Equations) -> None:
     """The equations float64[6, 6] and float64[6] out of each row's sums, which are still without y.
 
     Their unknowns are the change along x by x, y and 1, and the change along y by the same.
@@ -237,7 +236,7 @@ def _by_unknowns(
 
 
 @kernel
-def _solve(matrix: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> bool:
+def _solve(matrix: Equations, right: Equations) -> bool:
     """Solves the damped equations in place, the step instead of the right side, by Cholesky's
     decomposition; whether they have a solution."""
     size = len(right)
@@ -246,17 +245,8 @@ def _solve(matrix: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> b
         trace += matrix[i, i]
     for i in range(size):
         matrix[i, i] += trace / size * (_SHIFT_DAMPING if i % 3 == 2 else _SCALE_DAMPING)
-    for i in range(size):
-        for j in range(i + 1):
-            rest = matrix[i, j]
-            for k in range(j):
-                rest -= matrix[i, k] * matrix[j, k]
-            if i > j:
-                matrix[i, j] = rest / matrix[j, j]
-            elif rest > _LEAST_PIVOT * trace:
-                matrix[i, i] = np.sqrt(rest)
-            else:
-                return False
+    if not _decompose(matrix, _LEAST_PIVOT * trace):
+        return False
     for i in range(size):
         for k in range(i):
             right[i] -= matrix[i, k] * right[k]
@@ -269,7 +259,24 @@ def _solve(matrix: npt.NDArray[np.float64], right: npt.NDArray[np.float64]) -> b
 
 
 @kernel
-def _compose(placement: Placement, step: npt.NDArray[np.float64]) -> bool:
+def _decompose(matrix: Equations, least_pivot: float) -> bool:
+    """Leaves Cholesky's factor in the lower half of a matrix; whether it has one."""
+    for i in range(len(matrix)):
+        for j in range(i + 1):
+            rest = matrix[i, j]
+            for k in range(j):
+                rest -= matrix[i, k] * matrix[j, k]
+            if i > j:
+                matrix[i, j] = rest / matrix[j, j]
+            elif rest > least_pivot:
+                matrix[i, i] = np.sqrt(rest)
+            else:
+                return False
+    return True
+
+
+@kernel
+def _compose(placement: Placement, step: Equations) -> bool:
     """Puts the inverse of a step before the placement; whether there is one."""
     a, b, c, d, e, f = step[0] + 1, step[1], step[2], step[3], step[4] + 1, step[5]
     area = a * e - b * d

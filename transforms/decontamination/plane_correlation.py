@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from transforms.columns.kernels import allocating_kernel, summing_kernel
 from transforms.decontamination.copy_planes import SIDE_PX
-from transforms.decontamination.plane_alignment import Samples
+from transforms.decontamination.plane_alignment import Placement, Samples, is_plausible, place
 
 Cells = npt.NDArray[np.float64]  # [3, 4, 4]
 
@@ -15,6 +15,8 @@ CELLS = 4  # by so many a side
 _MAPS = 6  # inside, query, evaluation, their squares, their product
 _LEAST_INSIDE = 0.6  # of a window's pixels
 _LEAST_SHARE = 1e-3
+_OUTSIDE = 1e3  # no detail has it
+_LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
 
 
 @allocating_kernel
@@ -49,17 +51,18 @@ def correlated_cells(
         _slide(line, window_px, sums[y])
     cells = np.zeros((3, CELLS, CELLS), np.float64)
     column = np.zeros((_MAPS, SIDE_PX), np.float32)
-    area = np.float32(1.0) / np.float32(window_px * window_px)
     for y in range(SIDE_PX):
         column[:] = 0
         for at in range(y - half, y + half + 1):
             _add(sums[min(max(at, 0), SIDE_PX - 1)], column)
-        _judge_row(column, area, least_contrast, agrees, cells[:, y * CELLS // SIDE_PX])
+        _judge_row(column, window_px, least_contrast, agrees, cells[:, y * CELLS // SIDE_PX])
     return cells
 
 
 @summing_kernel
-def _fill_line(query: Samples, evaluation: Samples, inside: Samples, half: int, line: Samples) -> None:
+def _fill_line(
+    query: Samples, evaluation: Samples, inside: Samples, half: int, line: Samples
+) -> None:
     for x in range(SIDE_PX):
         i, q, e = inside[x], query[x], evaluation[x]
         line[0, half + x] = i
@@ -91,13 +94,14 @@ def _add(row: Samples, total: Samples) -> None:
 
 @summing_kernel
 def _judge_row(
-    sums: Samples, area: float, least_contrast: float, agrees: float, cells: Cells
+    sums: Samples, window_px: int, least_contrast: float, agrees: float, cells: Cells
 ) -> None:
     """Adds a row's pixels to its cells, float64[3, 4]."""
     floor = np.float32(least_contrast**4 / 4)  # so that what is hardly there does not correlate
     least = np.float32(least_contrast**2)
     bound = np.float32(agrees)
     side = SIDE_PX // CELLS
+    area = np.float32(1) / np.float32(window_px * window_px)
     for cell in range(CELLS):
         textured = total = agreeing = np.float32(0)
         for x in range(cell * side, (cell + 1) * side):
@@ -117,3 +121,25 @@ def _judge_row(
         cells[0, cell] += textured
         cells[1, cell] += total
         cells[2, cell] += agreeing
+
+
+@allocating_kernel
+def agreement_of(query: Samples, evaluation: Samples, placement: Placement) -> float:
+    """The correlation of two planes' detail where one lies on the other; -1 where that is too
+    little of it."""
+    if not is_plausible(placement):
+        return -1.0
+    side = len(query)
+    there = np.empty((side, side), np.float32)
+    place(evaluation, placement, _OUTSIDE, there)
+    count, shared, own, other = 0, 0.0, 1e-6, 1e-6
+    for y in range(side):
+        for x in range(side):
+            if there[y, x] < _OUTSIDE:
+                count += 1
+                shared += query[y, x] * there[y, x]
+                own += query[y, x] * query[y, x]
+                other += there[y, x] * there[y, x]
+    if count < _LEAST_OVERLAP * side * side:
+        return -1.0
+    return shared / np.sqrt(own * other)
