@@ -38,6 +38,7 @@ _HALF_STEPS, _STEPS = 10, 5
 # Correlations of the detail of half the side: from which on no other start is tried, and below
 # which the pair is not compared any further.
 _GOOD_AGREEMENT, _LEAST_AGREEMENT = 0.8, 0.55
+_GOOD_CORRELATION = 0.95  # of both scales where the index's variant says, not to align at all
 # Windows within which the planes are correlated, and the contrast in grey levels below which one
 # counts as flat: of the plane as it is, and of its fine band.
 _COARSE_WINDOW_PX, _COARSE_CONTRAST = 13, 4.0
@@ -109,9 +110,13 @@ class Query:
         agreement, placement = self._placement(_half_detail(evaluation), halved(start))
         if agreement < _LEAST_AGREEMENT:
             return UNLIKE
-        detail = blurred(normalised_detail(evaluation, _LOCAL_PX), 1.0)
         grey = _grey(evaluation)
-        check = self._compared(grey, self._aligner.refined(detail, doubled(placement), _STEPS, 2))
+        # Under a banner or a logo the picture lies where it lay, and an alignment may be misled.
+        check = self._compared(grey, start)
+        if min(check.coarse_correlation, check.fine_correlation) < _GOOD_CORRELATION:
+            detail = blurred(normalised_detail(evaluation, _LOCAL_PX), 1.0)
+            aligned = self._aligner.refined(detail, doubled(placement), _STEPS, 2)
+            check = max(check, self._compared(grey, aligned), key=lambda made: made.agreement)
         return check._replace(plain=max(self._plain, share_of_one_tone(evaluation)))
 
     def _placement(self, half: Samples, start: Placement) -> tuple[float, Placement]:
@@ -121,6 +126,9 @@ class Query:
         agreement = agreement_of(self._half, half, near)
         if agreement > _GOOD_AGREEMENT:
             return agreement, near
+        unmoved = agreement_of(self._half, half, start)
+        if unmoved > agreement:
+            agreement, near = unmoved, start
         match = self._templates.best(half)
         far = self._half_aligner.refined(smooth, match.placement, _HALF_STEPS)
         far_agreement = agreement_of(self._half, half, far)

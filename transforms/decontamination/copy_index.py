@@ -32,7 +32,7 @@ from transforms.storage.documents import read_document
 
 _LISTS_SEARCHED = 16
 _NEAREST = 8  # entries whose cosines are computed exactly
-_LEAST_COSINE = 0.65  # of what is checked
+_LEAST_COSINE = 0.7  # of what is checked
 _MOST_CHECKED = 2  # evaluation images
 # A flat picture has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 2.0  # grey levels, standard deviation
@@ -43,7 +43,7 @@ _LEAST_TEXTURED = 0.1
 _BIT_DISTANCE, _LEAST_CORRELATION = 0.1, 0.7
 COPY_DISTANCE = 0.25  # below it an image is taken for a copy; see docs/overlap.md
 # Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
-_PLAIN, _PLAIN_WEIGHT = (0.2, 0.5), 1.4
+_PLAIN, _PLAIN_WEIGHT = (0.3, 0.5), 2.2
 _FAR = 2.0
 _FARTHEST_CHECKED = 0.999
 
@@ -169,14 +169,14 @@ class CopyIndex:
 def distance_of(check: PairCheck) -> float:
     """0 where two planes agree everywhere, up to 0.999 where they don't, in thousandths.
 
-    It is the disagreement of the fine detail and of the coarse, and more where one tone fills much
+    It is the disagreement of the fine detail and half that of the coarse, and more where one tone fills much
     of a plane: drawings, charts and windows of one program agree in many places, and photographs
     don't.
     """
     if check.fine_textured <= _LEAST_TEXTURED:
         return _FARTHEST_CHECKED
     coarse = (check.coarse_correlation + check.coarse_agreeing) / 2
-    disagreement = 2 - check.fine_correlation - coarse
+    disagreement = 1 - check.fine_correlation + (1 - coarse) / 2
     plain = np.interp(check.plain, _PLAIN, (1.0, _PLAIN_WEIGHT))
     return min(_rounded(max(disagreement * float(plain), 0.0)), _FARTHEST_CHECKED)
 
