@@ -107,7 +107,7 @@ class CopyIndex:
         """How many evaluation images it has."""
         return len(self._rows)
 
-    def nearest(self, planes: npt.NDArray[np.uint8]) -> list[CopyMatch]:
+    def nearest(self, planes: npt.NDArray[np.uint8], first_row: int = 0) -> list[CopyMatch]:
         """For each image the evaluation image that it is nearest to a copy of.
 
         An image's match depends on that image alone, to the last bit: not on the others of the
@@ -115,22 +115,34 @@ class CopyIndex:
 
         Args:
           planes: uint8[n, 64, 64], the trimmed planes of n images by `copy_planes`.
+          first_row: evaluation images before it are left out, as if they were not indexed.
         """
         matches = [NOTHING_NEAR] * len(planes)
         if not len(self):
             return matches
         faiss.omp_set_num_threads(1)  # of this thread alone
+        among = self._beyond(first_row) if first_row else None
         # An eighth of the time of numpy's `std`: 1 us a plane.
         contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in planes]
         told = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
         vectors = vectors_of(planes[told])
         for at, vector, unit in zip(told.tolist(), vectors, as_unit(vectors), strict=True):
-            matches[at] = self._match(planes[at], vector, unit)
+            matches[at] = self._match(planes[at], vector, unit, among)
         return matches
 
-    def _match(self, plane: Plane, vector: Vectors, unit: npt.NDArray[np.float32]) -> CopyMatch:
+    def _beyond(self, first_row: int) -> Any:
+        """How only the entries of later evaluation images are searched."""
+        first = int(np.searchsorted(self._entries[:, 0], first_row))
+        chosen = faiss.IDSelectorRange(first, len(self._entries))
+        if hasattr(self._search, "nprobe"):
+            return faiss.SearchParametersIVF(sel=chosen, nprobe=_LISTS_SEARCHED)
+        return faiss.SearchParameters(sel=chosen)
+
+    def _match(
+        self, plane: Plane, vector: Vectors, unit: npt.NDArray[np.float32], among: Any
+    ) -> CopyMatch:
         # One query at a time: with several, faiss takes other ways, whose last bits differ.
-        _, found = self._search.search(unit[np.newaxis], _NEAREST)
+        _, found = self._search.search(unit[np.newaxis], _NEAREST, params=among)
         entries = np.sort(found[0][found[0] >= 0])
         if not len(entries):
             return NOTHING_NEAR
@@ -169,9 +181,9 @@ class CopyIndex:
 def distance_of(check: PairCheck) -> float:
     """0 where two planes agree everywhere, up to 0.999 where they don't, in thousandths.
 
-    It is the disagreement of the fine detail and half that of the coarse, and more where one tone fills much
-    of a plane: drawings, charts and windows of one program agree in many places, and photographs
-    don't.
+    It is the disagreement of the fine detail and half that of the coarse, and more where one tone
+    fills much of a plane: drawings, charts and windows of one program agree in many places, and
+    photographs don't.
     """
     if check.fine_textured <= _LEAST_TEXTURED:
         return _FARTHEST_CHECKED
