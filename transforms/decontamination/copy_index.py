@@ -133,10 +133,11 @@ class CopyIndex:
     def _beyond(self, first_row: int) -> Any:
         """How only the entries of later evaluation images are searched."""
         first = int(np.searchsorted(self._entries[:, 0], first_row))
-        chosen = faiss.IDSelectorRange(first, len(self._entries))
+        untyped: Any = faiss  # whose types know no arguments of these
+        chosen = untyped.IDSelectorRange(first, len(self._entries))
         if hasattr(self._search, "nprobe"):
-            return faiss.SearchParametersIVF(sel=chosen, nprobe=_LISTS_SEARCHED)
-        return faiss.SearchParameters(sel=chosen)
+            return untyped.SearchParametersIVF(sel=chosen, nprobe=_LISTS_SEARCHED)
+        return untyped.SearchParameters(sel=chosen)
 
     def _match(
         self, plane: Plane, vector: Vectors, unit: npt.NDArray[np.float32], among: Any

@@ -51,10 +51,12 @@ def correlated_cells(
         _slide(line, window_px, sums[y])
     cells = np.zeros((3, CELLS, CELLS), np.float64)
     column = np.zeros((_MAPS, SIDE_PX), np.float32)
+    for at in range(-half, half + 1):
+        _add(sums[max(at, 0)], 1.0, column)
     for y in range(SIDE_PX):
-        column[:] = 0
-        for at in range(y - half, y + half + 1):
-            _add(sums[min(max(at, 0), SIDE_PX - 1)], column)
+        if y:  # the window moves down by a row
+            _add(sums[min(y + half, SIDE_PX - 1)], 1.0, column)
+            _add(sums[max(y - half - 1, 0)], -1.0, column)
         _judge_row(column, window_px, least_contrast, agrees, cells[:, y * CELLS // SIDE_PX])
     return cells
 
@@ -86,10 +88,11 @@ def _slide(line: Samples, window_px: int, sums: Samples) -> None:
 
 
 @summing_kernel
-def _add(row: Samples, total: Samples) -> None:
+def _add(row: Samples, times: float, total: Samples) -> None:
+    factor = np.float32(times)
     for number in range(_MAPS):
         for x in range(SIDE_PX):
-            total[number, x] += row[number, x]
+            total[number, x] += factor * row[number, x]
 
 
 @summing_kernel
