@@ -30,10 +30,10 @@ from transforms.decontamination.plane_alignment import placement_of
 from transforms.images.perceptual_hash import plane_hash
 from transforms.storage.documents import read_document
 
-_LISTS_SEARCHED = 16
-_NEAREST = 8  # entries whose cosines are computed exactly
+_LISTS_SEARCHED = 32
+_NEAREST = 16  # entries whose cosines are computed exactly
 _LEAST_COSINE = 0.7  # of what is checked
-_MOST_CHECKED = 2  # evaluation images
+_MOST_CHECKED = 4  # evaluation images
 # A flat picture has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 2.0  # grey levels, standard deviation
 # Of the fine band. Flags and other shapes of few straight edges have less, and agree by chance.
