@@ -4,10 +4,12 @@
 
 Alters held-out pictures as full pictures, writes each as a file and reads it as a run does. They
 are looked for beside 100,000 indexed pictures, and so are held-out pictures that are different from
-all of these. Prints recall by change and strength, what each threshold would accept, and the cost;
---write puts these into docs/overlap.md and draws docs/overlap.svg, --sheet shows the different
-pictures that are taken for copies, each beside what it is taken for. Names of pairs that a person
-found to show one picture stand in repeats.txt beside this file: they are no false positives.
+all of these; those of packages that are held out whole are also looked for where nothing of these
+packages is indexed. Prints recall by change and strength, what each threshold would accept, and the
+cost; --write puts these into docs/overlap.md and draws docs/overlap.svg, --sheet shows the pictures
+of the second kind that are taken for copies, each beside what it is taken for. Names of pairs that
+a person found to show one picture stand in repeats.txt beside this file: they are no false
+positives.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from benchmarks.overlap.measured_pictures import Pictures
 from benchmarks.overlap.plot import draw
 from benchmarks.overlap.search import built, hash_distances, hashes_of, matches_of
 from benchmarks.overlap.tables import Copies, recall_table, table, threshold_table, write_blocks
-from transforms.decontamination.copy_index import COPY_DISTANCE, CopyMatch
+from transforms.decontamination.copy_index import COPY_DISTANCE, CopyIndex, CopyMatch
 
 ROOT = Path(__file__).parents[2]
 PAGE, PLOT = ROOT / "docs/overlap.md", ROOT / "docs/overlap.svg"
@@ -60,15 +62,8 @@ def main() -> None:
     index = built(planes, flags.cache / "index")
     phashes = np.concatenate([evaluation.phashes, hashes_of(others)])
     different = held_out.chosen(~measured.is_evaluation(held_out))
-    matches, different_us = matches_of(index.index, different)
-    near = [named(evaluation, match.row) for match in matches]
-    found = Different(
-        different,
-        matches,
-        hash_distances(different, phashes),
-        near,
-        are_repeats(different.names.tolist(), near),
-    )
+    found, different_us = measure_different(index.index, different, evaluation, phashes)
+    unrelated = measure_unrelated(index.index, held_out, evaluation, phashes)
     copies, altered_us = measure_copies(flags, held_out, evaluation, index.index)
     false = {
         f"accepted, {name}": found.distances[rows]
@@ -81,6 +76,7 @@ def main() -> None:
         "recall": recall_table(copies, COPY_DISTANCE, HASH_BITS),
         "thresholds": threshold_table(copies, false, THRESHOLDS),
         "different": different_table(found),
+        "unrelated": unrelated_table(unrelated),
         "cost": cost_table(
             found, index.ms, index.megabytes, len(planes), (different_us, altered_us)
         ),
@@ -91,7 +87,7 @@ def main() -> None:
         write_blocks(PAGE, blocks)
         draw(copies, found.distances, COPY_DISTANCE, PLOT)
     if flags.sheet:
-        draw_sheet(found, planes, flags.sheet)
+        draw_sheet([found for found, _ in unrelated.values()], planes, flags.sheet)
 
 
 def read_flags() -> argparse.Namespace:
@@ -121,13 +117,46 @@ def are_repeats(names: list[str], near: list[str]) -> npt.NDArray[np.bool_]:
     return np.array([f"{name}\t{other}" in known for name, other in zip(names, near, strict=True)])
 
 
+def measure_different(
+    index: CopyIndex,
+    different: Pictures,
+    evaluation: Pictures,
+    phashes: npt.NDArray[np.uint64],
+    first_row: int = 0,
+) -> tuple[Different, float]:
+    """What each picture is nearest to from a row of the index on, and the CPU time of one in us."""
+    matches, cpu_us = matches_of(index, different, first_row)
+    near = [named(evaluation, match.row) for match in matches]
+    repeats = are_repeats(different.names.tolist(), near)
+    bits = hash_distances(different, phashes[first_row:])
+    return Different(different, matches, bits, near, repeats), cpu_us
+
+
+def measure_unrelated(
+    index: CopyIndex,
+    held_out: Pictures,
+    evaluation: Pictures,
+    phashes: npt.NDArray[np.uint64],
+) -> dict[str, tuple[Different, float]]:
+    """The same of the packages that are held out whole, by kind, where no held-out picture is
+    indexed: the evaluation images are the first in the index."""
+    unrelated = held_out.chosen(measured.is_of_held_out_package(held_out))
+    kinds = {"JPEGs": unrelated.is_jpeg, "others": ~unrelated.is_jpeg}
+    return {
+        name: measure_different(
+            index, unrelated.chosen(rows), evaluation, phashes, first_row=len(evaluation)
+        )
+        for name, rows in kinds.items()
+    }
+
+
 def measure_copies(
-    flags: argparse.Namespace, held_out: Pictures, evaluation: Pictures, index: object
+    flags: argparse.Namespace, held_out: Pictures, evaluation: Pictures, index: CopyIndex
 ) -> tuple[Copies, float]:
     """The altered pictures' distances, and the CPU time of one in us."""
     chosen = measured.to_alter(held_out, flags.altered)
     altered = measured.altered(flags.packages, flags.cache, chosen.names.tolist())
-    matches, cpu_us = matches_of(index, altered)  # type: ignore[arg-type]
+    matches, cpu_us = matches_of(index, altered)
     of_name = {name: row for row, name in enumerate(evaluation.names.tolist())}
     shape = (-1, len(ALTERATIONS))
     originals = [name.rpartition(": ")[0] for name in altered.names.tolist()]
@@ -157,6 +186,25 @@ def different_table(found: Different) -> str:
     return table([*heads, *(f"pHash <= {most}" for most in HASH_BITS)], rows)
 
 
+def unrelated_table(unrelated: dict[str, tuple[Different, float]]) -> str:
+    """How many pictures of packages that are not indexed are taken for copies, and their cost."""
+    rows = []
+    for name, (found, cpu_us) in unrelated.items():
+        distances = np.array([match.distance for match in found.matches])
+        is_accepted = distances < COPY_DISTANCE
+        counts = [
+            len(distances),
+            (is_accepted & found.is_repeat).sum(),
+            (is_accepted & ~found.is_repeat).sum(),
+            *((found.bits <= most).sum() for most in HASH_BITS),
+        ]
+        checked = f"{(distances < 1).mean():.1%}"
+        rows.append([name, *(f"{count:,}" for count in counts), checked, f"{cpu_us:.0f}"])
+    heads = ["pictures", "number", "repeats accepted", "others accepted"]
+    bits = [f"pHash <= {most}" for most in HASH_BITS]
+    return table([*heads, *bits, "checked", "CPU us a picture"], rows)
+
+
 def cost_table(
     found: Different,
     ms: float,
@@ -178,19 +226,25 @@ def cost_table(
     return table(["what", "figure"], rows)
 
 
-def draw_sheet(found: Different, planes: npt.NDArray[np.uint8], path: Path) -> None:
+def draw_sheet(kinds: list[Different], planes: npt.NDArray[np.uint8], path: Path) -> None:
     """The pictures that are taken for copies, without repeats, nearest first."""
-    rows = [row for row in np.argsort(found.distances) if found.distances[row] < COPY_DISTANCE]
+    pairs = sorted(
+        (distance, number, row)
+        for number, found in enumerate(kinds)
+        for row, distance in enumerate(found.distances)
+        if distance < COPY_DISTANCE
+    )
     across, width, height = 8, 210, 126
-    sheet = Image.new("L", (across * width, -(-len(rows) // across) * height))
+    sheet = Image.new("L", (across * width, max(1, -(-len(pairs) // across)) * height))
     drawing = ImageDraw.Draw(sheet)
-    for number, row in enumerate(rows):
+    for place, (distance, number, row) in enumerate(pairs):
+        found = kinds[number]
         match = found.matches[row]
         pair = np.hstack([found.pictures.planes[row, 1], planes[match.row, 1]])
-        x, y = number % across * width, number // across * height
+        x, y = place % across * width, place // across * height
         sheet.paste(Image.fromarray(pair).resize((204, 102)), (x, y))
-        drawing.text((x, y + 104), f"{number} {match.distance} {match.variant}", fill=255)
-        print(f"{number}\t{found.pictures.names[row]}\t{found.names_of_near[row]}")
+        drawing.text((x, y + 104), f"{place} {distance} {match.variant}", fill=255)
+        print(f"{place}\t{found.pictures.names[row]}\t{found.names_of_near[row]}")
     sheet.save(path)
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from benchmarks.overlap.alterations import ALTERATIONS, Picture
 from benchmarks.overlap.grey_planes import grey_of_file
+from benchmarks.overlap.packages import HELD_OUT_PACKAGES
 from benchmarks.overlap.pictures import held_out_pictures
 from benchmarks.overlap.tiles import distractor_planes, training_tiles
 from transforms.decontamination.copy_planes import copy_planes
@@ -76,6 +77,12 @@ def distractors(packages: Path, count: int) -> npt.NDArray[np.uint8]:
 def is_evaluation(pictures: Pictures) -> npt.NDArray[np.bool_]:
     """bool[n]: which held-out pictures are indexed; the others are different from all of these."""
     return np.array([number_of(name) % EVALUATION_SHARE == 0 for name in pictures.names])
+
+
+def is_of_held_out_package(pictures: Pictures) -> npt.NDArray[np.bool_]:
+    """bool[n]: which are of a package that no other picture comes from than held-out ones."""
+    packages = tuple(f"{package.name}/" for package in HELD_OUT_PACKAGES)
+    return np.array([name.startswith(packages) for name in pictures.names.tolist()])
 
 
 def to_alter(pictures: Pictures, count: int) -> Pictures:

@@ -56,13 +56,16 @@ def _parts(planes: npt.NDArray[np.uint8]) -> Iterator[npt.NDArray[np.uint8]]:
         yield planes[first : first + 1024]
 
 
-def matches_of(index: CopyIndex, pictures: Pictures) -> tuple[list[CopyMatch], float]:
-    """The match of each picture, and the CPU time a picture in us."""
+def matches_of(
+    index: CopyIndex, pictures: Pictures, first_row: int = 0
+) -> tuple[list[CopyMatch], float]:
+    """The match of each picture among the indexed ones from a row on, and the CPU time a picture in
+    us."""
     found: list[CopyMatch] = []
     begin = time.process_time()
     for first in range(0, len(pictures), _AT_ONCE):
         some = pictures.planes[first : first + _AT_ONCE]
-        found += index.nearest(some[:, 1])
+        found += index.nearest(some[:, 1], first_row)
     return found, (time.process_time() - begin) / max(1, len(pictures)) * 1e6
 
 

@@ -5,27 +5,40 @@ What is compared is the fine detail, since coarse light and shade is alike in ma
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from transforms.columns.kernels import allocating_kernel
 from transforms.decontamination.copy_planes import SIDE_PX, Plane
 from transforms.decontamination.plane_alignment import (
     Aligner,
     Placement,
     Samples,
     blurred,
-    coarse_placement,
+    doubled,
+    halved,
     is_plausible,
     normalised_detail,
-    placed,
+    place,
 )
-
-Mask = npt.NDArray[np.bool_]
+from transforms.decontamination.plane_correlation import (
+    CELLS,
+    Cells,
+    agreement_of,
+    correlated_cells,
+)
+from transforms.decontamination.plane_matching import HALF_PX, Templates
 
 _LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
+_LOCAL_PX = 5.0  # of the local contrast of a plane
+_HALF_STEPS, _STEPS = 10, 5
+# Correlations of the detail of half the side: from which on no other start is tried, and below
+# which the pair is not compared any further.
+_GOOD_AGREEMENT, _LEAST_AGREEMENT = 0.8, 0.55
+_GOOD_CORRELATION = 0.95  # of both scales where the index's variant says, not to align at all
 # Windows within which the planes are correlated, and the contrast in grey levels below which one
 # counts as flat: of the plane as it is, and of its fine band.
 _COARSE_WINDOW_PX, _COARSE_CONTRAST = 13, 4.0
@@ -34,9 +47,7 @@ _FINE_BAND_PX = 2.5  # what is smoother is taken away
 _COARSE_AGREES, _FINE_AGREES = 0.75, 0.6
 _LEAST_COARSE_PIXELS, _LEAST_FINE_PIXELS = 80, 40
 # A banner may lie over one side: all, and all but a quarter at each side.
-_CELLS = 4  # by so many cells a side regions are summed up
-_REGIONS = (np.s_[:, :], np.s_[:-1], np.s_[1:], np.s_[:, :-1], np.s_[:, 1:])
-_GOOD_COARSE, _GOOD_FINE = 0.8, 0.6  # mean correlations beyond which no other start is tried
+_REGIONS = ((0, 4, 0, 4), (0, 3, 0, 4), (1, 4, 0, 4), (0, 4, 0, 3), (0, 4, 1, 4))  # of cells
 _ALL = np.ones((SIDE_PX, SIDE_PX), np.float32)
 _WINDOW = np.ones((7, 7), np.uint8)
 
@@ -85,113 +96,119 @@ class Query:
     """A plane to be checked against several: what is computed of it alone is computed once."""
 
     def __init__(self, plane: Plane) -> None:
-        self.detail = normalised_detail(plane)
-        self._plain = share_of_one_tone(plane)
-        self._grey = blurred(plane.astype(np.float32), 0.8)
-        self._fine = self._grey - blurred(self._grey, _FINE_BAND_PX)
-        self._aligner = Aligner(self.detail)
+        self.plane = plane
+        self._half = _half_detail(plane)
+        self._half_aligner = Aligner(self._half)
 
     def check(self, evaluation: Plane, start: Placement) -> PairCheck:
-        """How far the plane agrees with an evaluation image's. Takes up to 2 ms.
+        """How far the plane agrees with an evaluation image's.
 
         Args:
           evaluation: uint8[64, 64], mirrored where that is what the query may be a copy of.
           start: where the query lies on it, by the index's variant.
         """
-        detail = normalised_detail(evaluation)
-        smooth = blurred(detail, 1.0)
-        grey = blurred(evaluation.astype(np.float32), 0.8)
-        found = self._compared(grey, self._aligner.refined(smooth, start))
-        if found.coarse_correlation > _GOOD_COARSE and found.fine_correlation > _GOOD_FINE:
-            return self._with_tones(found, evaluation)
-        coarse = coarse_placement(self.detail, detail)
-        other = self._compared(grey, self._aligner.refined(smooth, coarse))
-        best = max(found, other, key=lambda check: check.agreement)
-        return self._with_tones(best, evaluation)
-
-    def _with_tones(self, check: PairCheck, evaluation: Plane) -> PairCheck:
+        agreement, placement = self._placement(_half_detail(evaluation), halved(start))
+        if agreement < _LEAST_AGREEMENT:
+            return UNLIKE
+        grey = _grey(evaluation)
+        # Under a banner or a logo the picture lies where it lay, and an alignment may be misled.
+        check = self._compared(grey, start)
+        if min(check.coarse_correlation, check.fine_correlation) < _GOOD_CORRELATION:
+            detail = blurred(normalised_detail(evaluation, _LOCAL_PX), 1.0)
+            aligned = self._aligner.refined(detail, doubled(placement), _STEPS, 2)
+            check = max(check, self._compared(grey, aligned), key=lambda made: made.agreement)
         return check._replace(plain=max(self._plain, share_of_one_tone(evaluation)))
+
+    def _placement(self, half: Samples, start: Placement) -> tuple[float, Placement]:
+        """How well the plane agrees with the other, and where it lies on it; of half the side."""
+        smooth = blurred(half, 1.0)
+        near = self._half_aligner.refined(smooth, start, _HALF_STEPS)
+        agreement = agreement_of(self._half, half, near)
+        if agreement > _GOOD_AGREEMENT:
+            return agreement, near
+        unmoved = agreement_of(self._half, half, start)
+        if unmoved > agreement:
+            agreement, near = unmoved, start
+        match = self._templates.best(half)
+        far = self._half_aligner.refined(smooth, match.placement, _HALF_STEPS)
+        far_agreement = agreement_of(self._half, half, far)
+        if far_agreement > agreement:
+            return far_agreement, far
+        return agreement, near
+
+    @cached_property
+    def _templates(self) -> Templates:
+        return Templates(self._half)
+
+    @cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner(normalised_detail(self.plane, _LOCAL_PX))
+
+    @cached_property
+    def _plain(self) -> float:
+        return share_of_one_tone(self.plane)
+
+    @cached_property
+    def _grey(self) -> Samples:
+        return _grey(self.plane)
+
+    @cached_property
+    def _fine(self) -> Samples:
+        return self._grey - blurred(self._grey, _FINE_BAND_PX)
 
     def _compared(self, evaluation: Samples, placement: Placement) -> PairCheck:
         if not is_plausible(placement):
             return UNLIKE
-        there = placed(evaluation, placement)
-        inside = (placed(_ALL, placement) > 0.99).astype(np.float32)
+        there, inside = np.empty_like(evaluation), np.empty_like(evaluation)
+        place(evaluation, placement, 0.0, there)
+        place(_ALL, placement, 0.0, inside)
         overlap = float(inside.mean())
         if overlap < _LEAST_OVERLAP:
             return UNLIKE
-        coarse = _correlations(self._grey, there, inside, _COARSE_WINDOW_PX, _COARSE_CONTRAST)
+        coarse = correlated_cells(
+            self._grey, there, inside, _COARSE_WINDOW_PX, _COARSE_CONTRAST, _COARSE_AGREES
+        )
+        # The band is blurred across the edge of the overlap.
+        clear = np.asarray(cv2.erode(inside, _WINDOW), np.float32)
         fine_there = there - blurred(there, _FINE_BAND_PX)
-        clear = np.asarray(
-            cv2.erode(inside, _WINDOW), np.float32
-        )  # the band is blurred across the edge of the overlap
-        fine = _correlations(self._fine, fine_there, clear, _FINE_WINDOW_PX, _FINE_CONTRAST)
-        cells = np.concatenate([_by_cell(coarse, _COARSE_AGREES), _by_cell(fine, _FINE_AGREES)])
-        checks = [_of_region(cells, overlap, region) for region in _REGIONS]
-        return max(checks, key=lambda check: check.agreement)
+        fine = correlated_cells(
+            self._fine, fine_there, clear, _FINE_WINDOW_PX, _FINE_CONTRAST, _FINE_AGREES
+        )
+        numbers = [round(number, 4) for number in _best_region(coarse, fine)]
+        return PairCheck(0.0, round(overlap, 4), *numbers)
 
 
-class _Correlations(NamedTuple):
-    correlation: Samples
-    textured: Mask
+def _grey(plane: Plane) -> Samples:
+    """Around 0."""
+    return blurred(np.asarray(plane, np.float32) - np.float32(128), 0.8)
 
 
-def _correlations(
-    query: Samples, evaluation: Samples, inside: Samples, window_px: int, least_contrast: float
-) -> _Correlations:
-    """The correlation of two planes around each pixel, over the pixels that are inside.
-
-    Where both are flat it is near zero.
-    """
-
-    def mean(samples: Samples) -> Samples:
-        window = (window_px, window_px)
-        boxed = cv2.boxFilter(samples, cv2.CV_32F, window, borderType=cv2.BORDER_REPLICATE)
-        return np.asarray(boxed, np.float32)
-
-    share = mean(inside)
-    weight = np.maximum(share, np.float32(1e-3))
-    seen_query, seen_evaluation = query * inside, evaluation * inside
-    mean_query, mean_evaluation = mean(seen_query) / weight, mean(seen_evaluation) / weight
-    spread_query = mean(seen_query * query) / weight - mean_query * mean_query
-    spread_evaluation = (
-        mean(seen_evaluation * evaluation) / weight - mean_evaluation * mean_evaluation
-    )
-    shared = mean(seen_query * evaluation) / weight - mean_query * mean_evaluation
-    product = np.maximum(spread_query, 0) * np.maximum(spread_evaluation, 0)
-    floor = np.float32(least_contrast**4 / 4)  # so that what is hardly there does not correlate
-    correlation = np.asarray(shared / np.sqrt(product + floor), np.float32)
-    contrast = np.maximum(spread_query, spread_evaluation)
-    return _Correlations(correlation, (contrast > least_contrast**2) & (share > 0.6))
+def _half_detail(plane: Plane) -> Samples:
+    """`normalised_detail` of a plane of half the side."""
+    small = cv2.resize(plane, (HALF_PX, HALF_PX), interpolation=cv2.INTER_AREA)
+    return normalised_detail(np.asarray(small, np.uint8), _LOCAL_PX / 2)
 
 
-def _by_cell(found: _Correlations, agrees: float) -> npt.NDArray[np.float64]:
-    """float64[3, 4, 4]: in each cell how many pixels are textured, the sum of their correlations,
-    and how many of them agree."""
-    textured = found.textured
-    agreeing = textured & (found.correlation > agrees)
-    maps = np.stack([textured, found.correlation * textured, agreeing]).astype(np.float64)
-    side = SIDE_PX // _CELLS
-    return maps.reshape(3, _CELLS, side, _CELLS, side).sum(axis=(2, 4))
-
-
-def _of_region(
-    cells: npt.NDArray[np.float64], overlap: float, region: tuple[slice, ...] | slice
-) -> PairCheck:
-    """The check of a part of the cells float64[6, 4, 4]: of three numbers at either scale."""
-    parts = [cell[region] for cell in cells]
-    pixels = parts[0].size * (SIDE_PX // _CELLS) ** 2
-    textured, total, agreeing, fine_textured, fine_total, fine_agreeing = (
-        float(part.sum()) for part in parts
-    )
-    enough, fine_enough = textured > _LEAST_COARSE_PIXELS, fine_textured > _LEAST_FINE_PIXELS
-    return PairCheck(
-        0.0,
-        round(overlap, 4),
-        round(textured / pixels, 4),
-        round(total / textured, 4) if enough else 0.0,
-        round(agreeing / textured, 4) if enough else 0.0,
-        round(fine_textured / pixels, 4),
-        round(fine_total / fine_textured, 4) if fine_enough else 0.0,
-        round(fine_agreeing / fine_textured, 4) if fine_enough else 0.0,
-    )
+@allocating_kernel
+def _best_region(coarse: Cells, fine: Cells) -> tuple[float, float, float, float, float, float]:
+    """Of the region of the cells that agrees best: the textured share, the mean correlation and
+    the agreeing share of the coarse detail, and the same of the fine."""
+    best, best_agreement = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0), -3.0
+    for top, bottom, left, right in _REGIONS:
+        sums = np.zeros((2, 3))
+        for y in range(top, bottom):
+            for x in range(left, right):
+                sums[0] += coarse[:, y, x]
+                sums[1] += fine[:, y, x]
+        pixels = (bottom - top) * (right - left) * (SIDE_PX // CELLS) ** 2
+        means, shares = np.zeros(2), np.zeros(2)
+        for scale in range(2):
+            textured = sums[scale, 0]
+            if textured > (_LEAST_FINE_PIXELS if scale else _LEAST_COARSE_PIXELS):
+                means[scale] = sums[scale, 1] / textured
+                shares[scale] = sums[scale, 2] / textured
+        if means.sum() > best_agreement:
+            best_agreement = means.sum()
+            there, fine_there = sums[0, 0] / pixels, sums[1, 0] / pixels
+            best = (there, means[0], shares[0], fine_there, means[1], shares[1])
+    return best

@@ -27,19 +27,23 @@ from transforms.decontamination.copy_planes import SIDE_PX, Plane
 from transforms.decontamination.copy_variants import VARIANTS
 from transforms.decontamination.copy_vectors import WIDTH, Vectors, as_unit, cosines, vectors_of
 from transforms.decontamination.plane_alignment import placement_of
+from transforms.images.perceptual_hash import plane_hash
 from transforms.storage.documents import read_document
 
-_LISTS_SEARCHED = 16
-_NEAREST = 8  # entries whose cosines are computed exactly
-_LEAST_COSINE = 0.75  # of what is checked
-_MOST_CHECKED = 2  # evaluation images; each takes 1.6 ms
+_LISTS_SEARCHED = 32
+_NEAREST = 16  # entries whose cosines are computed exactly
+_LEAST_COSINE = 0.7  # of what is checked
+_MOST_CHECKED = 4  # evaluation images
 # A flat picture has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 2.0  # grey levels, standard deviation
 # Of the fine band. Flags and other shapes of few straight edges have less, and agree by chance.
-_LEAST_TEXTURED = 0.25
+_LEAST_TEXTURED = 0.1
+# What has less is compared as a whole: the bits of a perceptual hash, each of which counts as so
+# much distance, and the correlation.
+_BIT_DISTANCE, _LEAST_CORRELATION = 0.1, 0.7
 COPY_DISTANCE = 0.25  # below it an image is taken for a copy; see docs/overlap.md
 # Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
-_PLAIN, _PLAIN_WEIGHT = (0.2, 0.35), 3.0
+_PLAIN, _PLAIN_WEIGHT = (0.3, 0.5), 2.2
 _FAR = 2.0
 _FARTHEST_CHECKED = 0.999
 
@@ -103,7 +107,7 @@ class CopyIndex:
         """How many evaluation images it has."""
         return len(self._rows)
 
-    def nearest(self, planes: npt.NDArray[np.uint8]) -> list[CopyMatch]:
+    def nearest(self, planes: npt.NDArray[np.uint8], first_row: int = 0) -> list[CopyMatch]:
         """For each image the evaluation image that it is nearest to a copy of.
 
         An image's match depends on that image alone, to the last bit: not on the others of the
@@ -111,22 +115,35 @@ class CopyIndex:
 
         Args:
           planes: uint8[n, 64, 64], the trimmed planes of n images by `copy_planes`.
+          first_row: evaluation images before it are left out, as if they were not indexed.
         """
         matches = [NOTHING_NEAR] * len(planes)
         if not len(self):
             return matches
         faiss.omp_set_num_threads(1)  # of this thread alone
+        among = self._beyond(first_row) if first_row else None
         # An eighth of the time of numpy's `std`: 1 us a plane.
         contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in planes]
         told = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
         vectors = vectors_of(planes[told])
         for at, vector, unit in zip(told.tolist(), vectors, as_unit(vectors), strict=True):
-            matches[at] = self._match(planes[at], vector, unit)
+            matches[at] = self._match(planes[at], vector, unit, among)
         return matches
 
-    def _match(self, plane: Plane, vector: Vectors, unit: npt.NDArray[np.float32]) -> CopyMatch:
+    def _beyond(self, first_row: int) -> Any:
+        """How only the entries of later evaluation images are searched."""
+        first = int(np.searchsorted(self._entries[:, 0], first_row))
+        untyped: Any = faiss  # whose types know no arguments of these
+        chosen = untyped.IDSelectorRange(first, len(self._entries))
+        if hasattr(self._search, "nprobe"):
+            return untyped.SearchParametersIVF(sel=chosen, nprobe=_LISTS_SEARCHED)
+        return untyped.SearchParameters(sel=chosen)
+
+    def _match(
+        self, plane: Plane, vector: Vectors, unit: npt.NDArray[np.float32], among: Any
+    ) -> CopyMatch:
         # One query at a time: with several, faiss takes other ways, whose last bits differ.
-        _, found = self._search.search(unit[np.newaxis], _NEAREST)
+        _, found = self._search.search(unit[np.newaxis], _NEAREST, params=among)
         entries = np.sort(found[0][found[0] >= 0])
         if not len(entries):
             return NOTHING_NEAR
@@ -156,20 +173,36 @@ class CopyIndex:
         if variant.is_mirrored:
             plane = np.ascontiguousarray(plane[:, ::-1])
         check = query.check(plane, placement_of(variant.size, *variant.start_px))
-        return CopyMatch(row, distance_of(check), cosine, variant.name, check)
+        distance = distance_of(check)
+        if check.fine_textured <= _LEAST_TEXTURED and variant.size == 1:
+            distance = distance_of_smooth(query.plane, plane)
+        return CopyMatch(row, distance, cosine, variant.name, check)
 
 
 def distance_of(check: PairCheck) -> float:
     """0 where two planes agree everywhere, up to 0.999 where they don't, in thousandths.
 
-    It is the disagreement of the fine detail, several times that where one tone fills much of a
-    plane: drawings, charts and windows of one program agree in many places, and photographs don't.
+    It is the disagreement of the fine detail and half that of the coarse, and more where one tone
+    fills much of a plane: drawings, charts and windows of one program agree in many places, and
+    photographs don't.
     """
     if check.fine_textured <= _LEAST_TEXTURED:
         return _FARTHEST_CHECKED
-    disagreement = 1 - 0.8 * check.fine_correlation - 0.2 * check.fine_agreeing
+    coarse = (check.coarse_correlation + check.coarse_agreeing) / 2
+    disagreement = 1 - check.fine_correlation + (1 - coarse) / 2
     plain = np.interp(check.plain, _PLAIN, (1.0, _PLAIN_WEIGHT))
     return min(_rounded(max(disagreement * float(plain), 0.0)), _FARTHEST_CHECKED)
+
+
+def distance_of_smooth(plane: Plane, evaluation: Plane) -> float:
+    """The same of planes that have hardly any fine detail, and lie on each other as they are: a
+    tenth for each bit in which their perceptual hashes differ."""
+    ours, theirs = (each.astype(np.float32) - each.mean() for each in (plane, evaluation))
+    lengths = np.sqrt((ours * ours).sum() * (theirs * theirs).sum())
+    if not (ours * theirs).sum() > _LEAST_CORRELATION * lengths:
+        return _FARTHEST_CHECKED
+    bits = (plane_hash(plane) ^ plane_hash(evaluation)).bit_count()
+    return min(_rounded(bits * _BIT_DISTANCE), _FARTHEST_CHECKED)
 
 
 def _rounded(distance: float) -> float:

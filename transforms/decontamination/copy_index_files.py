@@ -29,7 +29,8 @@ from transforms.decontamination.copy_variants import variants_of
 from transforms.decontamination.copy_vectors import WIDTH, as_unit, vectors_of
 from transforms.storage.documents import write_document
 
-FORMAT = 1  # another number where files of the same names mean something else
+# Another number where files of the same names mean something else, or the check finds other copies.
+FORMAT = 2
 DOCUMENT, PLANES, ROWS = "index.json", "planes.u8", "rows.i4"
 ENTRIES, VECTORS, SEARCH = "entries.i4", "vectors.i8", "search.faiss"
 

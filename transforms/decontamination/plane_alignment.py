@@ -1,88 +1,118 @@
 """Where one small plane lies in another: by template matching, then affine Lucas-Kanade.
 
-A placement is an affine map, float32[2, 3], from the pixels of the query's plane to those of the
-evaluation image's: `evaluation(placement @ (x, y, 1)) = query(x, y)`.
+A placement is an affine map, float64[2, 3], from the pixels of the query's plane to those of the
+evaluation image's: `evaluation(placement @ (x, y, 1)) = query(x, y)`. All of this works on planes
+of any side; a placement on planes of half the side is `halved`.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import allocating_kernel, summing_kernel
-from transforms.decontamination.copy_planes import SIDE_PX, Plane
+from transforms.columns.kernels import allocating_kernel, kernel, summing_kernel
+from transforms.decontamination.copy_planes import Plane
 
-Samples = npt.NDArray[np.float32]  # [64, 64]
-Placement = npt.NDArray[np.float32]  # [2, 3]
+Samples = npt.NDArray[np.float32]  # [side, side]
+Equations = npt.NDArray[np.float64]
+Row = npt.NDArray[np.float32]
+Placement = npt.NDArray[np.float64]  # [2, 3]
 
-# Sizes of the query in the evaluation image's plane that are tried: above 1 it has a border or bars
-# that were not trimmed, .7 is a crop to 70%. Lucas-Kanade closes gaps of 10%.
-_SIZES = (1.2, 1.1, 1.0, 0.92, 0.84, 0.77, 0.7, 0.64)
-_TEMPLATE_MARGIN = 0.12  # of a side; rotation and banners change the margins most
-_LOCAL_PX, _LOW_CONTRAST = 5.0, 4.0  # of the local contrast by which detail is divided
-_UNCLEAR_PX = 3  # at each edge, where filters see beyond it
-_STEPS = 12
-_SETTLED_PX = 0.05  # a step that moves no pixel farther is the last
+_LOW_CONTRAST = 4.0  # grey levels, of the local contrast by which detail is divided
+# At each edge, where filters see beyond it.
+_UNCLEAR_SHARE = 3 / 64
+_SETTLED_SHARE = 0.05 / 64  # of the side: a step that moves no pixel farther is the last
 _RESIDUAL_SCALE = 0.7  # of normalised detail; larger ones hardly count, as under a logo
 _OUTSIDE = 1e3  # no detail has it: it marks pixels beyond the evaluation image's plane
 _MOST_RESIDUAL = 50.0
 # How firmly a step is held back where the picture does not tell: the matrix has its mean diagonal
 # times this added, which lets shifts move ten times as easily as it lets scales.
-_DAMPING = np.array([1e-5, 1e-5, 1e-6, 1e-5, 1e-5, 1e-6])
-_INVERSE: Any = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+_SCALE_DAMPING, _SHIFT_DAMPING = 1e-5, 1e-6
+_LEAST_PIVOT = 1e-12
 
 
 def blurred(samples: Samples, sigma_px: float) -> Samples:
     return np.asarray(cv2.GaussianBlur(samples, (0, 0), sigma_px), np.float32)
 
 
-def normalised_detail(plane: Plane) -> Samples:
+def normalised_detail(plane: Plane | Samples, local_px: float) -> Samples:
     """What differs from its surroundings, in units of their contrast: tone and light fall out."""
-    smooth = blurred(plane.astype(np.float32), 0.7)
-    detail = smooth - blurred(smooth, _LOCAL_PX)
-    contrast = np.sqrt(blurred(detail * detail, _LOCAL_PX))
-    return np.asarray(detail / (contrast + _LOW_CONTRAST), np.float32)
-
-
-def placed(samples: Samples, placement: Placement, outside: float = 0.0) -> Samples:
-    """The evaluation image's samples at the query's pixels; `outside` beyond its plane."""
-    size = (SIDE_PX, SIDE_PX)
-    warped = cv2.warpAffine(samples, placement, size, flags=_INVERSE, borderValue=outside)
-    return np.asarray(warped, np.float32)
+    # Beyond two deviations a pixel counts too little to be worth its time.
+    window = (2 * round(2 * local_px) + 1,) * 2
+    smooth = cv2.GaussianBlur(np.asarray(plane, np.float32), (5, 5), 0.7)
+    detail = smooth - cv2.GaussianBlur(smooth, window, local_px)
+    contrast = cv2.sqrt(cv2.GaussianBlur(detail * detail, window, local_px))
+    return np.asarray(detail / (contrast + np.float32(_LOW_CONTRAST)), np.float32)
 
 
 def placement_of(size: float, x_px: float, y_px: float) -> Placement:
     """A query scaled by `size` whose left upper corner is at (x_px, y_px)."""
     centre = (size - 1) / 2  # pixels are squares around their coordinates
-    return np.array([[size, 0, x_px + centre], [0, size, y_px + centre]], np.float32)
+    return np.array([[size, 0, x_px + centre], [0, size, y_px + centre]], np.float64)
 
 
-def coarse_placement(query: Samples, evaluation: Samples) -> Placement:
-    """Where the query's middle is found best, over sizes; both are `normalised_detail`. 0.5 ms."""
-    best, found = -2.0, placement_of(1.0, 0.0, 0.0)
-    for size in _SIZES:
-        side = round(SIDE_PX * size)
-        how = cv2.INTER_AREA if side < SIDE_PX else cv2.INTER_LINEAR
-        margin = round(side * _TEMPLATE_MARGIN)
-        if side > SIDE_PX:  # room for a shift
-            margin = max(margin, (side - SIDE_PX + 8) // 2)
-        scaled = cv2.resize(query, (side, side), interpolation=how)
-        template = scaled[margin : side - margin, margin : side - margin]
-        scores = cv2.matchTemplate(evaluation, template, cv2.TM_CCOEFF_NORMED)
-        _, score, _, (x, y) = cv2.minMaxLoc(scores)
-        if best < score < 1.5:  # of what is flat OpenCV may say anything
-            best, found = score, placement_of(side / SIDE_PX, x - margin, y - margin)
-    return found
+def halved(placement: Placement) -> Placement:
+    """The same placement on planes of half the side, whose pixels are four of these."""
+    half = placement.copy()
+    half[:, 2] = (placement[:, 2] + placement[:, :2].sum(1) * 0.5 - 0.5) / 2
+    return half
+
+
+def doubled(placement: Placement) -> Placement:
+    """The same placement on planes of twice the side."""
+    twice = placement.copy()
+    twice[:, 2] = placement[:, 2] * 2 - placement[:, :2].sum(1) * 0.5 + 0.5
+    return twice
+
+
+@kernel
+def place(samples: Samples, placement: Placement, outside: float, there: Samples) -> None:
+    """Writes the evaluation image's samples at the query's pixels; `outside` beyond its plane."""
+    for y in range(len(there)):
+        place_row(samples, placement, y, outside, there[y])
+
+
+@kernel
+def place_row(
+    samples: Samples, placement: Placement, y: int, outside: float, row: npt.NDArray[np.float32]
+) -> None:
+    """Writes one row of the query's pixels, by linear interpolation."""
+    most, before_last = np.float32(len(samples) - 1), np.int32(len(samples) - 2)
+    xx, yx = np.float32(placement[0, 0]), np.float32(placement[1, 0])
+    x0 = np.float32(placement[0, 1] * y + placement[0, 2])
+    y0 = np.float32(placement[1, 1] * y + placement[1, 2])
+    beyond, none = np.float32(outside), np.float32(0)
+    for x in range(len(row)):
+        at_x = xx * np.float32(x) + x0
+        at_y = yx * np.float32(x) + y0
+        near_x = min(max(at_x, none), most)
+        near_y = min(max(at_y, none), most)
+        left = min(np.int32(near_x), before_last)
+        top = min(np.int32(near_y), before_last)
+        across, down = near_x - np.float32(left), near_y - np.float32(top)
+        a, b = samples[top, left], samples[top, left + 1]
+        c, d = samples[top + 1, left], samples[top + 1, left + 1]
+        upper, lower = a + (b - a) * across, c + (d - c) * across
+        value = upper + (lower - upper) * down
+        row[x] = value if near_x == at_x and near_y == at_y else beyond
+
+
+@kernel
+def is_plausible(placement: Placement) -> bool:
+    """Whether the query is about as large as in the index's variants, and hardly turned."""
+    xx, yy = placement[0, 0], placement[1, 1]
+    turn = max(abs(placement[0, 1]), abs(placement[1, 0]))
+    shift = max(abs(placement[0, 2]), abs(placement[1, 2]))
+    # What is no number is in no range.
+    return 0.45 < xx < 1.45 and 0.45 < yy < 1.45 and turn < 0.25 and shift < 128
 
 
 class Aligner:
     """Refines placements of one query, by robust inverse compositional Lucas-Kanade.
 
     Args:
-      query: `normalised_detail` of its plane.
+      query: `normalised_detail` of its plane, float32[side, side].
 
     Source: Baker and Matthews (2004), "Lucas-Kanade 20 Years On", section 3.2.
     """
@@ -93,79 +123,93 @@ class Aligner:
         down = cv2.Sobel(self._query, cv2.CV_32F, 0, 1, scale=1 / 8)
         self._slopes = np.asarray(right, np.float32), np.asarray(down, np.float32)
 
-    def refined(self, evaluation: Samples, start: Placement) -> Placement:
-        """The placement nearby at which the two agree best. 25 us a step, of up to 12.
+    def refined(
+        self, evaluation: Samples, start: Placement, steps: int, every: int = 1
+    ) -> Placement:
+        """The placement nearby at which the two agree best.
 
         Args:
           evaluation: `normalised_detail` of its plane, blurred by 1 px.
           start: within a tenth of a side.
+          steps: at most. every: which of its rows are looked at.
         """
-        placement = start
-        for _ in range(_STEPS):
-            step = self._step(evaluation, placement)
-            if step is None:
-                break
-            placement = _composed(placement, step)
-            reach_px = abs(step[2]) + abs(step[5])
-            reach_px += SIDE_PX / 2 * (abs(step[0]) + abs(step[1]) + abs(step[3]) + abs(step[4]))
-            if reach_px < _SETTLED_PX or not is_plausible(placement):
-                break
-        return placement
-
-    def _step(self, evaluation: Samples, placement: Placement) -> list[float] | None:
-        there = placed(evaluation, placement, _OUTSIDE)
-        curvature, descent = _normal_equations(there, self._query, *self._slopes)
-        curvature.flat[::7] += np.trace(curvature) / 6 * _DAMPING
-        try:
-            step: list[float] = np.linalg.solve(curvature, descent).tolist()
-        except np.linalg.LinAlgError:  # nothing is seen, or all is flat
-            return None
-        return step
-
-
-@summing_kernel
-def _normal_equations(
-    there: Samples, query: Samples, right: Samples, down: Samples
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The weighted normal equations of a step: float64[6, 6] and float64[6].
-
-    Their unknowns are the change along x by x, y and 1, and the change along y by the same.
-    """
-    by_row = np.zeros((SIDE_PX, 13), np.float32)
-    for y in range(_UNCLEAR_PX, SIDE_PX - _UNCLEAR_PX):
-        a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = r0 = r1 = d0 = d1 = np.float32(0)
-        for at in range(_UNCLEAR_PX, SIDE_PX - _UNCLEAR_PX):
-            x = np.float32(at)
-            residual = there[y, at] - query[y, at]
-            scaled = residual * np.float32(1 / _RESIDUAL_SCALE)
-            seen = np.float32(abs(residual) < _MOST_RESIDUAL)
-            weight = seen / (np.float32(1) + scaled * scaled)
-            gx, gy = right[y, at], down[y, at]
-            wx, wy = weight * gx, weight * gy
-            a, b, c, r, d = wx * gx, wx * gy, wy * gy, wx * residual, wy * residual
-            a0 += a
-            a1 += a * x
-            a2 += a * x * x
-            b0 += b
-            b1 += b * x
-            b2 += b * x * x
-            c0 += c
-            c1 += c * x
-            c2 += c * x * x
-            r0 += r
-            r1 += r * x
-            d0 += d
-            d1 += d * x
-        by_row[y] = (a0, a1, a2, b0, b1, b2, c0, c1, c2, r0, r1, d0, d1)
-    return _by_unknowns(by_row)
+        refined: Placement = refine(self._query, *self._slopes, evaluation, start, steps, every)
+        return refined
 
 
 @allocating_kernel
-def _by_unknowns(
-    by_row: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The equations out of each row's sums, by powers of x, which are still without y."""
-    curvature, descent = np.zeros((6, 6)), np.zeros(6)
+def refine(
+    query: Samples,
+    right: Samples,
+    down: Samples,
+    evaluation: Samples,
+    start: Placement,
+    steps: int,
+    every: int,
+) -> Placement:
+    side = len(query)
+    unclear = int(side * _UNCLEAR_SHARE + 0.6)
+    placement = start.copy()
+    there = np.empty(side, np.float32)
+    sums = np.zeros((side, 13), np.float32)
+    curvature, step = np.empty((6, 6)), np.empty(6)
+    for _ in range(steps):
+        if not is_plausible(placement):
+            break
+        for y in range(unclear, side - unclear, every):
+            place_row(evaluation, placement, y, _OUTSIDE, there)
+            _sum_row(there, query[y], right[y], down[y], sums[y])
+        _by_unknowns(sums, curvature, step)
+        if not _solve(curvature, step):  # nothing is seen, or all is flat
+            break
+        if not _compose(placement, step):
+            break
+        reach = abs(step[2]) + abs(step[5])
+        reach += side / 2 * (abs(step[0]) + abs(step[1]) + abs(step[3]) + abs(step[4]))
+        if reach < _SETTLED_SHARE * side:
+            break
+    return placement
+
+
+@summing_kernel
+def _sum_row(there: Row, query: Row, right: Row, down: Row, sums: Row) -> None:
+    """A row's sums of the weighted normal equations of a step, by powers of x."""
+    unclear = int(len(query) * _UNCLEAR_SHARE + 0.6)
+    a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = r0 = r1 = d0 = d1 = np.float32(0)
+    for at in range(unclear, len(query) - unclear):
+        x = np.float32(at)
+        residual = there[at] - query[at]
+        scaled = residual * np.float32(1 / _RESIDUAL_SCALE)
+        seen = np.float32(abs(residual) < _MOST_RESIDUAL)
+        weight = seen / (np.float32(1) + scaled * scaled)
+        gx, gy = right[at], down[at]
+        wx, wy = weight * gx, weight * gy
+        a, b, c, r, d = wx * gx, wx * gy, wy * gy, wx * residual, wy * residual
+        a0 += a
+        a1 += a * x
+        a2 += a * x * x
+        b0 += b
+        b1 += b * x
+        b2 += b * x * x
+        c0 += c
+        c1 += c * x
+        c2 += c * x * x
+        r0 += r
+        r1 += r * x
+        d0 += d
+        d1 += d * x
+    for number, value in enumerate((a0, a1, a2, b0, b1, b2, c0, c1, c2, r0, r1, d0, d1)):
+        sums[number] = value
+
+
+@kernel
+def _by_unknowns(by_row: Samples, curvature: Equations, descent: Equations) -> None:
+    """The equations float64[6, 6] and float64[6] out of each row's sums, which are still without y.
+
+    Their unknowns are the change along x by x, y and 1, and the change along y by the same.
+    """
+    curvature[:] = 0
+    descent[:] = 0
     for y in range(len(by_row)):
         for block in range(3):  # x with x, x with y, y with y
             n0, n1, n2 = by_row[y, 3 * block], by_row[y, 3 * block + 1], by_row[y, 3 * block + 2]
@@ -181,37 +225,69 @@ def _by_unknowns(
             descent[3 * half] += n1
             descent[3 * half + 1] += n0 * y
             descent[3 * half + 2] += n0
-    for i, j in ((0, 0), (0, 3), (3, 3)):  # each block is symmetric, and so is the whole
+    for block in range(3):  # each block is symmetric, and so is the whole
+        i, j = 3 * (block // 2), 3 * ((block + 1) // 2)
         curvature[i + 1, j] = curvature[i, j + 1]
         curvature[i + 2, j] = curvature[i, j + 2]
         curvature[i + 2, j + 1] = curvature[i + 1, j + 2]
-    curvature[3:, :3] = curvature[:3, 3:]
-    return curvature, descent
+    for i in range(3):
+        for j in range(3):
+            curvature[3 + i, j] = curvature[j, 3 + i]
 
 
-def is_plausible(placement: Placement) -> bool:
-    """Whether the query is about as large as in the index's variants, and hardly turned."""
-    (xx, xy, x), (yx, yy, y) = placement.tolist()
-    return (  # what is no number is in no range
-        0.45 < xx < 1.45
-        and 0.45 < yy < 1.45
-        and max(abs(xy), abs(yx)) < 0.25
-        and max(abs(x), abs(y)) < 2 * SIDE_PX
-    )
+@kernel
+def _solve(matrix: Equations, right: Equations) -> bool:
+    """Solves the damped equations in place, the step instead of the right side, by Cholesky's
+    decomposition; whether they have a solution."""
+    size = len(right)
+    trace = 0.0
+    for i in range(size):
+        trace += matrix[i, i]
+    for i in range(size):
+        matrix[i, i] += trace / size * (_SHIFT_DAMPING if i % 3 == 2 else _SCALE_DAMPING)
+    if not _decompose(matrix, _LEAST_PIVOT * trace):
+        return False
+    for i in range(size):
+        for k in range(i):
+            right[i] -= matrix[i, k] * right[k]
+        right[i] /= matrix[i, i]
+    for i in range(size - 1, -1, -1):
+        for k in range(i + 1, size):
+            right[i] -= matrix[k, i] * right[k]
+        right[i] /= matrix[i, i]
+    return True
 
 
-def _composed(placement: Placement, step: list[float]) -> Placement:
-    """The placement after the inverse of a step on the query's side."""
-    (xx, xy, x), (yx, yy, y) = placement.tolist()
-    a, b, c, d, e, f = step
-    a, e = a + 1, e + 1
+@kernel
+def _decompose(matrix: Equations, least_pivot: float) -> bool:
+    """Leaves Cholesky's factor in the lower half of a matrix; whether it has one."""
+    for i in range(len(matrix)):
+        for j in range(i + 1):
+            rest = matrix[i, j]
+            for k in range(j):
+                rest -= matrix[i, k] * matrix[j, k]
+            if i > j:
+                matrix[i, j] = rest / matrix[j, j]
+            elif rest > least_pivot:
+                matrix[i, i] = np.sqrt(rest)
+            else:
+                return False
+    return True
+
+
+@kernel
+def _compose(placement: Placement, step: Equations) -> bool:
+    """Puts the inverse of a step before the placement; whether there is one."""
+    a, b, c, d, e, f = step[0] + 1, step[1], step[2], step[3], step[4] + 1, step[5]
     area = a * e - b * d
     if not abs(area) > 0.1:
-        return np.full((2, 3), np.nan, np.float32)
+        placement[:] = np.nan
+        return False
     a, b, d, e = e / area, -b / area, -d / area, a / area  # the inverse
     c, f = -(a * c + b * f), -(d * c + e * f)
-    rows = (
-        (xx * a + xy * d, xx * b + xy * e, xx * c + xy * f + x),
-        (yx * a + yy * d, yx * b + yy * e, yx * c + yy * f + y),
-    )
-    return np.array(rows, np.float32)
+    for row in range(2):
+        x, y, one = placement[row, 0], placement[row, 1], placement[row, 2]
+        placement[row, 0] = x * a + y * d
+        placement[row, 1] = x * b + y * e
+        placement[row, 2] = x * c + y * f + one
+    return True

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 from transforms.decontamination.copy_check import UNLIKE, PairCheck, Query
-from transforms.decontamination.copy_index import COPY_DISTANCE, distance_of
+from transforms.decontamination.copy_index import COPY_DISTANCE, distance_of, distance_of_smooth
 from transforms.decontamination.copy_planes import copy_planes
 from transforms.decontamination.plane_alignment import placement_of
 
@@ -35,6 +35,7 @@ COPIES = {
     "cropped to 72 %": PICTURE[0:346, 0:461],
     "turned": rotated(4),
     "bannered": bannered(0.15),
+    "bannered more": bannered(0.22),
 }
 
 
@@ -87,12 +88,25 @@ def test_what_is_flat_is_no_copy_even_of_itself(name, plane):
     [
         (UNLIKE, 0.999),
         (PairCheck(0, 1, 1, 1, 1, 1, 1, 1), 0.0),
-        (PairCheck(0, 1, 1, 1, 1, 0.25, 1, 1), 0.999),  # hardly any texture
+        (PairCheck(0, 1, 1, 1, 1, 0.1, 1, 1), 0.999),  # hardly any texture
         (PairCheck(0, 1, 1, -1, 0, 1, -0.5, 0), 0.999),
-        (PairCheck(0.2, 1, 1, 1, 1, 1, 0.9, 1), 0.08),
-        (PairCheck(0.275, 1, 1, 1, 1, 1, 0.9, 1), 0.16),
-        (PairCheck(0.9, 1, 1, 1, 1, 1, 0.9, 1), 0.24),
+        (PairCheck(0.3, 1, 1, 1, 1, 1, 0.9, 1), 0.1),
+        (PairCheck(0.3, 1, 1, 0.9, 0.8, 1, 0.9, 1), 0.175),
+        (PairCheck(0.4, 1, 1, 1, 1, 1, 0.9, 1), 0.16),
+        (PairCheck(0.9, 1, 1, 1, 1, 1, 0.9, 1), 0.22),
     ],
 )
 def test_the_distance_falls_as_fine_detail_agrees(check, distance):
     assert distance_of(check) == distance
+
+
+def test_smooth_planes_are_compared_by_their_hashes():
+    y, x = np.mgrid[:64, :64]
+    hill = np.clip(250 - 3 * np.hypot(x - 30, y - 20), 0, 255).astype(np.uint8)
+    darker = (hill * 0.8).astype(np.uint8)
+    assert distance_of(Query(hill).check(hill, START)) == 0.999
+    assert distance_of_smooth(hill, hill) == 0
+    assert distance_of_smooth(hill, darker) < COPY_DISTANCE
+    assert distance_of_smooth(hill, hill[:, ::-1].copy()) > COPY_DISTANCE
+    assert distance_of_smooth(hill, 255 - hill) == 0.999
+    assert distance_of_smooth(hill, np.zeros_like(hill)) == 0.999

@@ -57,6 +57,14 @@ def test_copies_are_found_and_others_are_not(index):
     assert all(0 <= match.distance <= 2 for match in others)
 
 
+def test_evaluation_images_before_a_row_are_left_out(index):
+    _, trimmed = stacked(altered())
+    matches, whole = index.nearest(trimmed, first_row=10), index.nearest(trimmed)
+    assert min(match.row for match in matches) >= 10
+    assert matches[10:] == whole[10:]
+    assert min(match.distance for match in matches[:10]) > COPY_DISTANCE
+
+
 def test_a_match_depends_on_its_own_image_alone(index):
     pictures = altered() + [grey_photograph(seed) for seed in range(500, 520)]
     whole, trimmed = stacked(pictures)

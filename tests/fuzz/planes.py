@@ -1,0 +1,130 @@
+"""Small planes of noise, edges and nothing at all, one placed on the other anyhow: the kernels of
+the check for copies, with bounds checks on, against OpenCV and numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import cv2
+import numpy as np
+
+from transforms.decontamination import plane_alignment, plane_matching
+from transforms.decontamination.copy_check import Query
+from transforms.decontamination.plane_alignment import Aligner, place, placement_of
+from transforms.decontamination.plane_correlation import correlated_cells
+from transforms.decontamination.plane_matching import Templates
+
+SIDE_PX = 64
+VALUES = (0.0, 1.0, -1.0, 127.0, -128.0, 1e-20, 3e3)
+
+
+def plane_of(random: Random) -> np.ndarray:
+    """uint8[64, 64]."""
+    numbers = np.random.default_rng(random.randrange(2**32))
+    kind = random.randrange(5)
+    if kind == 0:
+        return np.full((SIDE_PX, SIDE_PX), random.choice([0, 1, 128, 255]), np.uint8)
+    if kind == 1:
+        return numbers.integers(0, 256, (SIDE_PX, SIDE_PX), np.uint8)
+    side = random.choice([1, 2, 3, 7, 20, 64])
+    method = cv2.INTER_CUBIC if kind == 2 else cv2.INTER_NEAREST
+    small = numbers.integers(0, 256, (side, side), np.uint8)
+    return cv2.resize(small, (SIDE_PX, SIDE_PX), interpolation=method)
+
+
+def _placement(random: Random) -> np.ndarray:
+    if random.random() < 0.5:
+        size = random.uniform(0.4, 1.5)
+        return placement_of(size, random.uniform(-40, 40), random.uniform(-40, 40))
+    values = [random.choice([0, 1, -1, 64, 1e9, -1e30, random.gauss(0, 3)]) for _ in range(6)]
+    return np.array(values, np.float64).reshape(2, 3)
+
+
+def _check_place(random: Random, samples: np.ndarray) -> None:
+    placement = _placement(random)
+    there = np.empty((SIDE_PX, SIDE_PX), np.float32)
+    place(samples, placement, -7.0, there)
+    y, x = np.mgrid[:SIDE_PX, :SIDE_PX]
+    if np.abs(placement).max() > 100:
+        return
+    at = np.einsum("ij,jyx->iyx", placement, np.stack([x, y, np.ones_like(x)]).astype(float))
+    clear = ((at > 0.01) & (at < SIDE_PX - 1.01)).all(0)
+    left, top = (np.clip(np.floor(v), 0, SIDE_PX - 2).astype(int) for v in at)
+    across, down = at[0] - left, at[1] - top
+    upper = samples[top, left] * (1 - across) + samples[top, left + 1] * across
+    lower = samples[top + 1, left] * (1 - across) + samples[top + 1, left + 1] * across
+    expected = upper * (1 - down) + lower * down
+    assert np.abs(there - expected)[clear].max(initial=0) < 0.2
+    beyond = ((at < -0.01) | (at > SIDE_PX - 0.99)).any(0)
+    assert np.all(there[beyond] == -7)
+
+
+def _check_cells(random: Random, query: np.ndarray, evaluation: np.ndarray) -> None:
+    inside = (np.random.default_rng(random.randrange(99)).random(query.shape) < 0.9).astype("f4")
+    window, least = random.choice([(13, 4.0), (11, 2.0), (3, 1.0)])
+    counts, totals, agreeing = correlated_cells(query, evaluation, inside, window, least, 0.6)
+
+    def mean(samples: np.ndarray) -> np.ndarray:
+        wide = samples.astype(np.float64)
+        return cv2.boxFilter(wide, -1, (window, window), borderType=cv2.BORDER_REPLICATE)
+
+    share = mean(inside)
+    scale = 1 / np.maximum(share, 1e-3)
+    means = [mean(samples * inside) * scale for samples in (query, evaluation)]
+    pairs = ((query, query, 0, 0), (evaluation, evaluation, 1, 1), (query, evaluation, 0, 1))
+    own, other, shared = (
+        mean(a.astype(float) * b * inside) * scale - means[i] * means[j] for a, b, i, j in pairs
+    )
+    correlation = shared / np.sqrt(np.maximum(own, 0) * np.maximum(other, 0) + least**4 / 4)
+    textured = (np.maximum(own, other) > least**2) & (share > 0.6)
+    cells = textured.reshape(4, 16, 4, 16).sum(axis=(1, 3))
+    assert np.abs(counts - cells).max() <= 3  # some are on the edge of a bound
+    sums = (correlation * textured).reshape(4, 16, 4, 16).sum(axis=(1, 3))
+    assert np.abs(totals - sums).max() < 4
+    assert np.all((agreeing >= 0) & (agreeing <= counts))
+
+
+def _check_matching(query: np.ndarray, evaluation: np.ndarray) -> None:
+    for template, _ in Templates(query).templates:
+        sums, squares = (np.float64(cv2.integral(v)) for v in (evaluation, evaluation**2))
+        score, x, y = plane_matching.matched(template, evaluation, sums, squares)
+        side = len(template)
+        assert min(x, y) >= 0
+        assert max(x, y) <= len(evaluation) - side
+        window = evaluation[y : y + side, x : x + side].astype(np.float64)
+        energy = max(float(((window - window.mean()) ** 2).sum()), plane_matching.LEAST_ENERGY)
+        assert abs(score - (template * window).sum() / np.sqrt(energy)) < 1e-3
+        assert -1.01 < score < 1.01
+
+
+def check(random: Random) -> None:
+    query, evaluation = plane_of(random), plane_of(random)
+    if random.random() < 0.3:
+        evaluation = query
+    greys = [plane.astype(np.float32) - 128 for plane in (query, evaluation)]
+    greys[0][random.randrange(SIDE_PX), random.randrange(SIDE_PX)] = random.choice(VALUES)
+    _check_place(random, greys[1])
+    _check_cells(random, *greys)
+    halves = [cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA) / 30 for grey in greys]
+    _check_matching(*halves)
+    refined = Aligner(halves[0]).refined(halves[1], _placement(random), random.randrange(13))
+    assert refined.shape == (2, 3)
+    numbers = Query(query).check(evaluation, _placement(random))
+    assert np.isfinite(numbers).all(), numbers
+    assert 0 <= min(numbers.plain, numbers.overlap) <= max(numbers.plain, numbers.overlap) <= 1
+
+
+def _refine(body: bytes) -> object:
+    """One step on planes of as many pixels as there are bytes, about."""
+    side = int(len(body) ** 0.5)
+    plane = np.frombuffer(body[: side * side], np.uint8).reshape(side, side)
+    samples = np.empty((side, side), np.float32)
+    samples[:] = plane
+    start = placement_of(1.0, 1.0, 0.0)
+    return plane_alignment.refine(samples, samples, samples, samples, start, 1, 1)
+
+
+STEPS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
+    "refine": (_refine, [b"\0", b"\1", b"\x80", b"\xff", b"\0\xff", b"\1\2\3"]),
+}

@@ -1,0 +1,51 @@
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.support.grey_pictures import degenerate_planes, grey_photograph
+from transforms.decontamination.plane_alignment import is_plausible, normalised_detail, placement_of
+from transforms.decontamination.plane_matching import HALF_PX, Templates, matched
+
+LARGE = grey_photograph(5, 512, 512)
+
+
+def half_detail(picture: np.ndarray) -> np.ndarray:
+    small = cv2.resize(picture, (HALF_PX, HALF_PX), interpolation=cv2.INTER_AREA)
+    return normalised_detail(small, 2.5)
+
+
+EVALUATION = half_detail(LARGE)
+
+
+@pytest.mark.parametrize("size", [0.65, 0.72, 0.8, 0.9, 1.0])
+def test_a_crop_is_found_anywhere(size):
+    side = round(512 * size)
+    for left, top in ((0, 0), (512 - side, 0), (512 - side, 512 - side)):
+        match = Templates(half_detail(LARGE[top : top + side, left : left + side])).best(EVALUATION)
+        true = placement_of(size, left / 16, top / 16)
+        corners = np.array([[0, 0, 1], [31, 0, 1], [0, 31, 1], [31, 31, 1]])
+        assert np.abs(corners @ (match.placement - true).T).max() < 2.5  # of 32 px
+        assert match.score > 0.7
+
+
+def test_scores_are_those_of_opencv():
+    for template, _ in Templates(half_detail(grey_photograph(6))).templates:
+        sums, squares = (np.float64(cv2.integral(v)) for v in (EVALUATION, EVALUATION**2))
+        score, x, y = matched(template, EVALUATION, sums, squares)
+        scores = cv2.matchTemplate(EVALUATION, template, cv2.TM_CCOEFF_NORMED)
+        _, best, _, place = cv2.minMaxLoc(scores)
+        assert score == pytest.approx(best, abs=1e-3)
+        assert (x, y) == place
+
+
+@pytest.mark.parametrize(("name", "plane"), [*degenerate_planes()])
+def test_whatever_the_planes_are_a_match_is_plausible(name, plane):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detail = half_detail(plane)
+        for query, evaluation in ((detail, EVALUATION), (EVALUATION, detail), (detail, detail)):
+            match = Templates(query).best(evaluation)
+            assert is_plausible(match.placement), name
+            assert -1.01 < match.score < 1.01
