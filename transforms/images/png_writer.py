@@ -32,7 +32,6 @@ _END, _RUN = 256, 254
 _TOKENS = _RUN + 258 + 1
 _SYMBOLS, _DISTANCES = 286, 2
 _SHORTEST_RUN, _LONGEST_RUN = 3, 258
-_LITERAL_ZEROS = 3  # before a run is looked for
 
 
 def _length_symbols() -> tuple[npt.NDArray[np.int64], ...]:
@@ -101,13 +100,14 @@ def _filtered(pixels: Pixels) -> Pixels:
 
 def _zlib_stream(data: Pixels) -> list[bytes | memoryview]:
     blocks = math.ceil(len(data) / _BLOCK)
+    eights = data[: len(data) // 8 * 8].view(np.uint64)
     # No byte takes more than a longest code, and the head of a block less than 40 words.
     words = np.empty(len(data) * _LONGEST_CODE // 64 + 40 * blocks + 8, np.uint64)
     tokens = np.empty(min(len(data), _BLOCK) + 1, np.uint16)
     scratch = np.empty((6, 2 * _SYMBOLS), np.int64)
     codes = np.empty((2, _TOKENS), np.uint64)
     size = _deflate(
-        data, _SYMBOL, _REST, _REST_BITS, _HEAD_BITS, _HEAD_SIZES, tokens, scratch, codes, words
+        data, eights, _SYMBOL, _REST, _REST_BITS, _HEAD_BITS, _HEAD_SIZES, tokens, scratch, codes, words
     )
     written = memoryview(words.astype("<u8", copy=False).view(np.uint8))[:size]
     return [b"\x78\x01", written, deflate.adler32(data).to_bytes(4, "big")]
@@ -152,7 +152,7 @@ def _filter(rows, samples, filtered):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _deflate(data, symbol, rest, rest_bits, head_bits, head_sizes, tokens, scratch, codes, words):  # type: ignore[no-untyped-def]
+def _deflate(data, eights, symbol, rest, rest_bits, head_bits, head_sizes, tokens, scratch, codes, words):  # type: ignore[no-untyped-def]
     """Writes a stream of deflate; returns its length in bytes."""
     state = scratch[5]
     state[0] = state[1] = 0  # whole words, and bits beyond them
@@ -160,7 +160,8 @@ def _deflate(data, symbol, rest, rest_bits, head_bits, head_sizes, tokens, scrat
     lengths, head = scratch[1], scratch[4]
     for begin in range(0, data.shape[0], _BLOCK):
         block = data[begin : begin + _BLOCK]
-        block_tokens = tokens[: _tokens_of(block, tokens)]
+        of_block = eights[begin // 8 : (begin + _BLOCK) // 8]
+        block_tokens = tokens[: _tokens_of(block, of_block, tokens)]
         _count(block_tokens, symbol, scratch)
         _code_lengths(scratch)
         _make_codes(scratch, symbol, rest, rest_bits, codes)
@@ -176,26 +177,35 @@ def _deflate(data, symbol, rest, rest_bits, head_bits, head_sizes, tokens, scrat
 
 
 @kernel
-def _tokens_of(block, tokens):  # type: ignore[no-untyped-def]
-    """Some bytes as bytes and runs of zeros, and the end of the block; returns how many."""
-    count = at = zeros = 0
-    while at < block.shape[0]:
-        value = block[at]
-        tokens[count] = value
-        count += 1
-        at += 1
-        zeros = 0 if value else zeros + 1
-        if zeros < _LITERAL_ZEROS:  # without a guess for each zero: most are few
+def _tokens_of(block, eights, tokens):  # type: ignore[no-untyped-def]
+    """Some bytes as bytes and runs of zeros, and the end of the block; returns how many.
+
+    Only where eight bytes are zero a run begins, and there it ends: what goes on before and behind
+    them takes few bits, and to look for it takes a wrong guess for every second zero.
+    """
+    count = eight = 0
+    while eight < eights.shape[0]:
+        if eights[eight]:
+            literal, token = block[8 * eight : 8 * eight + 8], tokens[count : count + 8]
+            for at in range(8):
+                token[at] = literal[at]
+            count += 8
+            eight += 1
             continue
-        stop = at
-        while stop < block.shape[0] and not block[stop]:
-            stop += 1
-        while stop - at >= _SHORTEST_RUN:
-            run = min(stop - at, _LONGEST_RUN)
-            tokens[count] = np.uint16(_RUN + run)
+        begin = eight
+        while eight < eights.shape[0] and not eights[eight]:
+            eight += 1
+        zeros = 8 * (eight - begin) - 1  # what is repeated must have been there once
+        tokens[count] = np.uint16(0)
+        count += 1
+        while zeros:
+            run = min(zeros, _LONGEST_RUN)
+            tokens[count] = np.uint16(_RUN + run if run >= _SHORTEST_RUN else 0)
             count += 1
-            at += run
-        zeros = 0
+            zeros -= run if run >= _SHORTEST_RUN else 1
+    for at in range(8 * eight, block.shape[0]):
+        tokens[count] = block[at]
+        count += 1
     tokens[count] = np.uint16(_END)
     return count + 1
 
