@@ -6,30 +6,18 @@ two thirds: Pillow reads each as an animation.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from kornia_rs.io import decode_image_png_u8
 
 from transforms.columns.kernels import kernel
-from transforms.images.file_formats import is_tidy_webp, png_chunk_kinds, webp_canvas
+from transforms.images.file_formats import is_tidy_webp, webp_canvas
+from transforms.images.png_reader import png_samples
 from transforms.images.resampling import Pixels
 
-# kornia decodes while it holds Python's lock: of this many, 15 ms.
-_MOST_PIXELS = 1 << 22
-_MOST_CHUNKS = 1 << 13  # encoders write 8 KB of pixels or more into each
-_COLOURS = {0: ("mono", 1), 2: ("rgb", 3), 6: ("rgba", 4)}
-# Chunks that say nothing of what is seen, as Pillow shows it. Texts may turn a picture (EXIF, XMP).
-_USUAL = frozenset(
-    {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"tIME", b"bKGD"}
-    | {b"sBIT", b"hIST"}
-)
-_PLAIN_TEXTS = (b"Software\0", b"Title\0", b"Author\0", b"Description\0", b"date:")
 _ANIMATED_OR_ANNOTATED = 0x02 | 0x04 | 0x08  # of a WebP's flags: frames, XMP, EXIF
 
 
@@ -71,29 +59,8 @@ def fast_grey(body: bytes, name: str) -> Pixels | None:
 
 def _decoded(body: bytes, name: str) -> Pixels | None:
     """uint8[height, width, 1, 3 or 4], as the file has them."""
-    decode: Callable[[bytes], Pixels | None] | None = {"png": _png, "webp": _webp}.get(name)
+    decode: Callable[[bytes], Pixels | None] | None = {"png": png_samples, "webp": _webp}.get(name)
     return None if decode is None else decode(body)
-
-
-def _png(body: bytes) -> Pixels | None:
-    width, height, depth, colour = struct.unpack(">IIBB", body[16:26])
-    if depth != 8 or colour not in _COLOURS or width * height > _MOST_PIXELS:
-        return None
-    kinds = list(islice(png_chunk_kinds(body), _MOST_CHUNKS + 1))
-    if len(kinds) > _MOST_CHUNKS or not all(_says_nothing(*kind) for kind in kinds):
-        return None
-    mode, samples = _COLOURS[colour]
-    try:
-        pixels: Pixels = decode_image_png_u8(body, (height, width), mode)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a panic of Rust's code is no Exception
-        return None
-    return pixels if pixels.shape == (height, width, samples) else None
-
-
-def _says_nothing(kind: bytes, data: bytes) -> bool:
-    return kind in _USUAL or (kind == b"tEXt" and data.startswith(_PLAIN_TEXTS))
 
 
 def _webp(body: bytes) -> Pixels | None:
