@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import deflate
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from transforms.columns.kernels import kernel
 from transforms.images.file_formats import PngPass, png_chunks, png_passes
@@ -182,10 +185,8 @@ def _unfilter(filtered, samples, zeros, free):  # type: ignore[no-untyped-def]
                 out[at] = np.uint8(row[at] + above[at])
         elif way == 3:
             _free_of_mean(row, above, samples, out)
-        elif way == 4 and samples == 4:
-            _free_words_of_paeth(row, above, out)
-        elif way == 4 and samples == 3:
-            _free_triples_of_paeth(row, above, out)
+        elif way == 4 and samples in (3, 4):
+            _free_words_of_paeth(row, above, samples, out)
         elif way == 4:
             _free_of_paeth(row, above, samples, out)
         else:
@@ -232,64 +233,84 @@ def _free_of_paeth(row, above, samples, out):  # type: ignore[no-untyped-def]
         behind[at] = np.uint8(rest[at] + guess)
 
 
-@kernel
-def _free_triples_of_paeth(row, above, out):  # type: ignore[no-untyped-def]
-    """Three samples a pixel, whose last ones stay at hand."""
-    red = green = blue = np.int64(0)
-    red_above = green_above = blue_above = np.int64(0)
-    at = np.uint64(0)
-    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
-    while at + two < np.uint64(out.shape[0]):
-        up = np.int64(above[at])
-        red = (_paeth(red, up, red_above) + row[at]) & 255
-        red_above, up = up, np.int64(above[at + one])
-        green = (_paeth(green, up, green_above) + row[at + one]) & 255
-        green_above, up = up, np.int64(above[at + two])
-        blue = (_paeth(blue, up, blue_above) + row[at + two]) & 255
-        blue_above = up
-        out[at], out[at + one], out[at + two] = np.uint8(red), np.uint8(green), np.uint8(blue)
-        at += three
+@intrinsic  # type: ignore[untyped-decorator]
+def _freed(_context, left, up, corner, error):  # type: ignore[no-untyped-def]
+    """What `_paeth` gives and the error for each of four bytes, all at once: numba's loops take them
+    one by one, since each pixel has to wait for the last."""
+
+    def build(_context, builder, _signature, words):  # type: ignore[no-untyped-def]
+        narrow, wide = (ir.VectorType(ir.IntType(bits), 4) for bits in (8, 16))
+        zeros = ir.Constant(wide, [0] * 4)
+
+        def distance(one, other):  # type: ignore[no-untyped-def]
+            apart = builder.sub(one, other)
+            is_less = builder.icmp_signed("<", apart, zeros)
+            return apart, builder.select(is_less, builder.sub(zeros, apart), apart)
+
+        left, up, corner, error = (builder.bitcast(word, narrow) for word in words)
+        left, up, corner = (builder.zext(word, wide) for word in (left, up, corner))
+        (rise, to_left), (run, to_up) = distance(up, corner), distance(left, corner)
+        _, to_corner = distance(builder.add(rise, run), zeros)
+        is_up = builder.icmp_signed("<=", to_up, to_corner)
+        others = builder.select(is_up, to_up, to_corner)
+        is_left = builder.icmp_signed("<=", to_left, others)
+        nearest = builder.select(is_left, left, builder.select(is_up, up, corner))
+        freed = builder.add(builder.trunc(nearest, narrow), error)
+        return builder.bitcast(freed, ir.FloatType())
+
+    return types.float32(types.float32, types.uint32, types.uint32, types.uint32), build
+
+
+@intrinsic
+def _sum(_context, left, error):
+    def build(_context, builder, _signature, words):
+        narrow = ir.VectorType(ir.IntType(8), 4)
+        left, error = (builder.bitcast(word, narrow) for word in words)
+        return builder.bitcast(builder.add(left, error), ir.FloatType())
+    return types.float32(types.float32, types.uint32), build
+
+
+@intrinsic
+def _bits(_context, word):
+    def build(_context, builder, _signature, words):
+        return builder.bitcast(words[0], ir.IntType(32))
+    return types.uint32(types.float32), build
 
 
 @kernel
 def _word(line, at):  # type: ignore[no-untyped-def]
-    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
-    low = np.uint32(line[at]) | np.uint32(line[at + one]) << np.uint32(8)
-    high = np.uint32(line[at + two]) << np.uint32(16) | np.uint32(line[at + three]) << np.uint32(24)
-    return np.uint32(low | high)
+    low = np.uint32(line[at]) | np.uint32(line[at + np.uint64(1)]) << np.uint32(8)
+    high = np.uint32(line[at + np.uint64(2)]) | np.uint32(line[at + np.uint64(3)]) << np.uint32(8)
+    return np.uint32(low | high << np.uint32(16))
 
 
 @kernel
-def _paeth_of_words(left, up, corner):  # type: ignore[no-untyped-def]
-    guess = np.uint32(0)
-    for sample in range(4):
-        shift = np.uint32(8 * sample)
-        nearest = _paeth(
-            np.int64((left >> shift) & np.uint32(255)),
-            np.int64((up >> shift) & np.uint32(255)),
-            np.int64((corner >> shift) & np.uint32(255)),
-        )
-        guess |= np.uint32(nearest) << shift
-    return np.uint32(guess)
+def _put_word(line, at, word):  # type: ignore[no-untyped-def]
+    line[at] = np.uint8(word)
+    line[at + np.uint64(1)] = np.uint8(word >> np.uint32(8))
+    line[at + np.uint64(2)] = np.uint8(word >> np.uint32(16))
+    line[at + np.uint64(3)] = np.uint8(word >> np.uint32(24))
 
 
 @kernel
-def _free_words_of_paeth(row, above, out):  # type: ignore[no-untyped-def]
-    """Four samples a pixel, as a number. In drawings most pixels are as one of their neighbours, by
-    which the guess follows without looking at each sample."""
-    low, top = np.uint32(0x7F7F7F7F), np.uint32(0x80808080)
-    left = corner = np.uint32(0)
-    at = np.uint64(0)
-    while at + np.uint64(3) < np.uint64(out.shape[0]):
+def _free_words_of_paeth(row, above, samples, out):  # type: ignore[no-untyped-def]
+    """Three or four bytes a pixel, as a number: of three the fourth is the next pixel's first, and
+    is written over. In drawings most pixels are as one of their neighbours, from which the guess
+    follows without looking at each byte."""
+    left = np.float32(0)
+    corner = np.uint32(0)
+    at, end, step = np.uint64(0), np.uint64(out.shape[0]), np.uint64(samples)
+    while at + np.uint64(4) <= end:
         up, error = _word(above, at), _word(row, at)
         if up == corner:
-            guess = left
-        elif left == corner:
-            guess = up
+            left = _sum(left, error)
         else:
-            guess = _paeth_of_words(left, up, corner)
-        left = np.uint32(((guess & low) + (error & low)) ^ ((guess ^ error) & top))
-        for sample in range(4):
-            out[at + np.uint64(sample)] = np.uint8(left >> np.uint32(8 * sample))
-        at += np.uint64(4)
+            left = _freed(left, up, corner, error)
+        _put_word(out, at, _bits(left))
+        at += step
         corner = up
+    for last in range(out.shape[0] - (end - at), out.shape[0]):  # three bytes have no fourth
+        is_first = last < samples
+        before = np.int64(0) if is_first else np.int64(out[last - samples])
+        cornered = np.int64(0) if is_first else np.int64(above[last - samples])
+        out[last] = np.uint8(row[last] + _paeth(before, np.int64(above[last]), cornered))
