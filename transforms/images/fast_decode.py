@@ -49,11 +49,12 @@ def fast_grey(body: bytes, name: str) -> Pixels | None:
     samples = _decoded(body, name)
     if samples is None or samples.shape[2] == 1:
         return None if samples is None else samples[:, :, 0]
+    if samples.shape[2] == 3:  # as words, whose samples are not three apart, all is seven times as fast
+        cv2 = _opencv()
+        samples = np.asarray(cv2.cvtColor(samples, cv2.COLOR_RGB2RGBA), np.uint8)
     grey: Pixels = np.empty(samples.shape[:2], np.uint8)
-    if samples.shape[2] == 3:
-        _to_grey(samples.reshape(-1, 3), grey.reshape(-1))
-    else:
-        _over_white_to_grey(_words(samples), grey.reshape(-1))
+    words = _words(samples)
+    (_to_grey if _are_opaque(words) else _over_white_to_grey)(words, grey.reshape(-1))
     return grey
 
 
@@ -76,7 +77,7 @@ def _webp(body: bytes) -> Pixels | None:
     if pixels is None or pixels.ndim != 3 or pixels.shape[1::-1] != webp_canvas(body):
         return None
     to_rgb = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    return np.asarray(cv2.cvtColor(pixels, to_rgb), np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, to_rgb, pixels), np.uint8)
 
 
 @lru_cache
@@ -105,7 +106,7 @@ def _on_white(word, shift):  # type: ignore[no-untyped-def]
 def _luma(red, green, blue):  # type: ignore[no-untyped-def]
     """Pillow's whole numbers for the weights of ITU-R 601-2."""
     mixed = red * np.uint32(19595) + green * np.uint32(38470) + blue * np.uint32(7471)
-    return np.uint8((mixed + np.uint32(0x8000)) >> np.uint32(16))
+    return np.uint8(np.uint32(mixed + np.uint32(0x8000)) >> np.uint32(16))
 
 
 @kernel
@@ -117,10 +118,18 @@ def _over_white(words, opaque):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _to_grey(samples, grey):  # type: ignore[no-untyped-def]
-    for at in range(samples.shape[0]):
-        red, green = np.uint32(samples[at, 0]), np.uint32(samples[at, 1])
-        grey[at] = _luma(red, green, np.uint32(samples[at, 2]))
+def _are_opaque(words):  # type: ignore[no-untyped-def]
+    common = np.uint32(0xFFFFFFFF)
+    for at in range(words.shape[0]):
+        common &= words[at]
+    return common >= np.uint32(0xFF000000)
+
+
+@kernel
+def _to_grey(words, grey):  # type: ignore[no-untyped-def]
+    for at in range(words.shape[0]):
+        red, green = words[at] & np.uint32(255), (words[at] >> np.uint32(8)) & np.uint32(255)
+        grey[at] = _luma(red, green, (words[at] >> np.uint32(16)) & np.uint32(255))
 
 
 @kernel

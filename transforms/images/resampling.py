@@ -90,7 +90,10 @@ def resampled(pixels: Pixels, across: Weights, down: Weights) -> Pixels:
     pixels = np.ascontiguousarray(pixels)
     height, columns = len(pixels), len(across.first)
     wide = np.empty((height, columns, *pixels.shape[2:]), np.uint8)
-    (_grey_rows if pixels.ndim == 2 else _rows)(pixels, *across, wide)
+    if pixels.ndim == 2:
+        _grey_rows(pixels, *across, np.empty(pixels.shape[1], np.int32), wide)
+    else:
+        _rows(pixels, *across, wide)
     return _columns_of(wide, down)
 
 
@@ -149,21 +152,23 @@ def _rows(pixels, first, weights, wide):  # type: ignore[no-untyped-def]
             red = green = blue = np.int32(_HALF)
             for tap in range(weights.shape[1]):
                 at, weight = first[x] + tap, weights[x, tap]
-                red += weight * np.int32(line[at, 0])
-                green += weight * np.int32(line[at, 1])
-                blue += weight * np.int32(line[at, 2])
+                red = np.int32(red + weight * np.int32(line[at, 0]))
+                green = np.int32(green + weight * np.int32(line[at, 1]))
+                blue = np.int32(blue + weight * np.int32(line[at, 2]))
             out[x, 0], out[x, 1], out[x, 2] = _byte(red), _byte(green), _byte(blue)
 
 
 @kernel
-def _grey_rows(pixels, first, weights, wide):  # type: ignore[no-untyped-def]
+def _grey_rows(pixels, first, weights, line, wide):  # type: ignore[no-untyped-def]
     for row in range(wide.shape[0]):
-        line, out = pixels[row], wide[row]
+        pixel, out = pixels[row], wide[row]
+        for at in range(line.shape[0]):  # once, and not for each new sample that it is a part of
+            line[at] = pixel[at]
         for x in range(out.shape[0]):
             total = np.int32(_HALF)
             samples, weighs = line[first[x] : first[x] + weights.shape[1]], weights[x]
             for tap in range(len(weighs)):
-                total += weighs[tap] * np.int32(samples[tap])
+                total = np.int32(total + weighs[tap] * samples[tap])
             out[x] = _byte(total)
 
 
