@@ -178,6 +178,9 @@ def _examined(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unus
             width, height = webp_canvas(body)
             if width * height > wanted.max_pixels:
                 return Unusable("undecodable", "too_many_pixels", width, height)
+            with turn_of(width * height):
+                if known := _known_of_webp(body, wanted):
+                    return known
         picture = open_picture(body, name)
         width, height = picture.size
         if width * height > wanted.max_pixels:
@@ -208,6 +211,15 @@ def _known_of_jpeg(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image |
     if wanted.in_full:
         return None
     return _quick_look(body, header, plane, wanted.keep_grey)
+
+
+def _known_of_webp(body: bytes, wanted: _Wanted) -> Image | None:
+    """What is known of a WebP without Pillow, which makes room for two pictures to open one."""
+    plane = None if file_fault(body, "webp") else fast_grey(body, "webp")
+    if plane is None:
+        return None
+    grey = small_grey(PillowImage.fromarray(plane)) if wanted.keep_grey else None
+    return Image("webp", *webp_canvas(body), grey_hash(plane), True, grey)
 
 
 def turn_of(pixels: int) -> AbstractContextManager[object]:
@@ -254,7 +266,7 @@ def _decode(
     if fault := file_fault(body, name):
         return Unusable("undecodable", fault, width, height)
     plain = name in ("jpeg", "png", "webp") and not picture.mode.startswith("I")
-    if (plane := fast_grey(body, name)) is not None:
+    if name == "png" and (plane := fast_grey(body, name)) is not None:
         grey = small_grey(PillowImage.fromarray(plane)) if wanted.keep_grey else None
         return Image(name, width, height, grey_hash(plane), plain, grey)
     picture.load()

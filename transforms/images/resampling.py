@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -26,23 +25,11 @@ class Weights(NamedTuple):
     weights: npt.NDArray[np.int32]  # int32[size, taps], zero behind the last
 
 
-def _bilinear(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.maximum(1.0 - distance, 0.0)
+# How far from its middle a filter reaches, in samples of the result.
+_REACHES = {"bilinear": 1.0, "lanczos": 3.0}
 
 
-def _lanczos(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.where(distance < 3.0, np.sinc(distance) * np.sinc(distance / 3.0), 0.0)
-
-
-# How far from its middle a filter reaches, and how it weighs what is so far, in samples of the
-# result.
-_FILTERS: dict[str, tuple[float, Callable[..., npt.NDArray[np.float64]]]] = {
-    "bilinear": (1.0, _bilinear),
-    "lanczos": (3.0, _lanczos),
-}
-
-
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def weights_of(kind: Filter, samples: int, size: int, begin: int = 0, end: int = -1) -> Weights:
     """Of a line of `samples` as `size` new ones, those from the begin-th to before the end-th.
 
@@ -60,21 +47,16 @@ def weights_of(kind: Filter, samples: int, size: int, begin: int = 0, end: int =
         weights = np.minimum(at + 1, high[:, None]) - np.maximum(at, low[:, None])
         weights = np.maximum(weights, 0.0)
     else:
-        reach, weigh = _FILTERS[kind]
-        support = max(scale, 1.0) * reach
+        stretch = max(scale, 1.0)
+        support = stretch * _REACHES[kind]
         centres = (number + 0.5) * scale
         first = np.maximum((centres - support + 0.5).astype(np.int64), 0)
         last = np.minimum((centres + support + 0.5).astype(np.int64), samples)
-        taps = np.arange((last - first).max())
-        distance = np.abs(first[:, None] + taps - centres[:, None] + 0.5) / max(scale, 1.0)
-        weights = np.where(taps < (last - first)[:, None], weigh(distance), 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    fixed = np.trunc(weights * (1 << _PRECISION) + np.copysign(0.5, weights)).astype(np.int32)
-    # No window may reach over the end: such are moved back, and their weights with them.
-    over = np.maximum(first + fixed.shape[1] - samples, 0)
-    for row in np.flatnonzero(over):
-        fixed[row] = np.roll(fixed[row], over[row])
-    return Weights((first - over).astype(np.int32), fixed)
+        weights = np.zeros((len(number), (last - first).max()))
+        _weigh(kind == "lanczos", first, last, centres, stretch, weights)
+    fixed = np.empty(weights.shape, np.int32)
+    _fix(weights, first, samples, fixed)
+    return Weights(first.astype(np.int32), fixed)
 
 
 def resampled(pixels: Pixels, across: Weights, down: Weights) -> Pixels:
@@ -127,6 +109,39 @@ def _columns_of(pixels: Pixels, down: Weights) -> Pixels:
     out = np.empty((len(down.first), length), np.uint8)
     _columns(pixels.reshape(-1, length), *down, np.empty(length, np.int32), out)
     return out.reshape(shape)
+
+
+@kernel
+def _weigh(is_lanczos, first, last, centres, stretch, weights):  # type: ignore[no-untyped-def]
+    """How filters weigh samples by their distance from the middle of a new one."""
+    for new in range(weights.shape[0]):
+        for tap in range(last[new] - first[new]):
+            distance = abs(first[new] + tap - centres[new] + 0.5) / stretch
+            if not is_lanczos:
+                weights[new, tap] = max(1.0 - distance, 0.0)
+            elif distance == 0.0:
+                weights[new, tap] = 1.0
+            elif distance < 3.0:
+                third = math.sin(math.pi * distance / 3.0)  # of which the whole's sine follows
+                whole = third * (3.0 - 4.0 * third * third)
+                weights[new, tap] = 3.0 * whole * third / (math.pi * distance) ** 2
+
+
+@kernel
+def _fix(weights, first, samples, fixed):  # type: ignore[no-untyped-def]
+    """Makes weights whole numbers whose sum is one, and moves back what reaches over the end."""
+    taps = weights.shape[1]
+    for new in range(weights.shape[0]):
+        total = 0.0
+        for tap in range(taps):
+            total += weights[new, tap]
+        over = max(first[new] + taps - samples, 0)
+        for tap in range(over):
+            fixed[new, tap] = 0
+        for tap in range(over, taps):
+            weight = weights[new, tap - over] / total * (1 << _PRECISION)
+            fixed[new, tap] = np.int32(weight + 0.5 if weight >= 0.0 else weight - 0.5)
+        first[new] -= over
 
 
 @kernel
