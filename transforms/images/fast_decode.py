@@ -49,7 +49,9 @@ def fast_grey(body: bytes, name: str) -> Pixels | None:
     samples = _decoded(body, name)
     if samples is None or samples.shape[2] == 1:
         return None if samples is None else samples[:, :, 0]
-    if samples.shape[2] == 3:  # as words, whose samples are not three apart, all is seven times as fast
+    if (
+        samples.shape[2] == 3
+    ):  # as words, whose samples are not three apart, all is seven times as fast
         cv2 = _opencv()
         samples = np.asarray(cv2.cvtColor(samples, cv2.COLOR_RGB2RGBA), np.uint8)
     grey: Pixels = np.empty(samples.shape[:2], np.uint8)

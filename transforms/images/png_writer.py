@@ -75,7 +75,10 @@ def png_of(pixels: Pixels, icc_profile: bytes | None = None) -> bytes:
     """
     height, width = pixels.shape[:2]
     colour = _GREY if pixels.ndim == 2 else _RGB
-    parts = [_SIGNATURE, *_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))]
+    parts = [
+        _SIGNATURE,
+        *_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)),
+    ]
     if icc_profile:
         parts += _chunk(b"iCCP", b"ICC Profile\0\0", zlib.compress(icc_profile))
     parts += _chunk(b"IDAT", *_zlib_stream(_filtered(pixels)))
@@ -107,7 +110,17 @@ def _zlib_stream(data: Pixels) -> list[bytes | memoryview]:
     scratch = np.empty((6, 2 * _SYMBOLS), np.int64)
     codes = np.empty((2, _TOKENS), np.uint64)
     size = _deflate(
-        data, eights, _SYMBOL, _REST, _REST_BITS, _HEAD_BITS, _HEAD_SIZES, tokens, scratch, codes, words
+        data,
+        eights,
+        _SYMBOL,
+        _REST,
+        _REST_BITS,
+        _HEAD_BITS,
+        _HEAD_SIZES,
+        tokens,
+        scratch,
+        codes,
+        words,
     )
     written = memoryview(words.astype("<u8", copy=False).view(np.uint8))[:size]
     return [b"\x78\x01", written, deflate.adler32(data).to_bytes(4, "big")]
@@ -152,7 +165,9 @@ def _filter(rows, samples, filtered):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _deflate(data, eights, symbol, rest, rest_bits, head_bits, head_sizes, tokens, scratch, codes, words):  # type: ignore[no-untyped-def]
+def _deflate(
+    data, eights, symbol, rest, rest_bits, head_bits, head_sizes, tokens, scratch, codes, words
+):  # type: ignore[no-untyped-def]
     """Writes a stream of deflate; returns its length in bytes."""
     state = scratch[5]
     state[0] = state[1] = 0  # whole words, and bits beyond them
