@@ -11,12 +11,9 @@ from typing import NamedTuple
 
 import deflate
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from transforms.columns.kernels import kernel
 from transforms.images.file_formats import PngPass, png_chunks, png_passes
+from transforms.images.png_rows import freed_rows
 from transforms.images.resampling import Pixels
 
 _MOST_BYTES = 1 << 26  # of rows, which are held twice
@@ -93,7 +90,7 @@ def _contents(body: bytes, colour: int) -> _Contents | None:
     parts: dict[bytes, list[bytes]] = {kind: [] for kind in _ORDER}
     place = -1
     for number, (kind, begin, end) in enumerate(png_chunks(body)):
-        if number == _MOST_CHUNKS:
+        if number == _MOST_CHUNKS or not (kind == b"IDAT" or _has_its_sum(body, begin, end)):
             return None
         if kind in _SILENT or (kind == b"tEXt" and body.startswith(_PLAIN_TEXTS, begin)):
             place += place == _ORDER.index(b"IDAT")  # which follow each other
@@ -104,12 +101,19 @@ def _contents(body: bytes, colour: int) -> _Contents | None:
             return None
         place = _ORDER.index(kind)
         parts[kind].append(body[begin:end])
+        if kind == b"IEND":
+            break
     colours, alphas = parts[b"PLTE"], parts[b"tRNS"]
     if place < len(_ORDER) - 1 or body[8:16] != b"\0\0\0\rIHDR":
         return None
     if (colour == _PALETTE) != bool(colours) or (alphas and not colours):
         return None
     return _Contents(b"".join(parts[b"IDAT"]), b"".join(colours), b"".join(alphas))
+
+
+def _has_its_sum(body: bytes, begin: int, end: int) -> bool:
+    checksum = int.from_bytes(body[end : end + 4], "big")
+    return deflate.crc32(body[begin - 4 : end]) == checksum
 
 
 def _samples(header: _Header, stream: bytes) -> Pixels | None:
@@ -137,10 +141,9 @@ def _samples(header: _Header, stream: bytes) -> Pixels | None:
 def _unfiltered(header: _Header, rows: Pixels, columns: int) -> Pixels | None:
     """uint8[m, columns, n] of m rows; None where a filter has no known number."""
     length = header.row_bytes(columns)
-    filtered = rows.reshape(-1, 1 + length)
-    free = np.empty((len(filtered), length), np.uint8)
     count = _SAMPLES[header.colour]
-    if not _unfilter(filtered, max(1, count * header.depth // 8), np.zeros(length, np.uint8), free):
+    free = freed_rows(rows.reshape(-1, 1 + length), max(1, count * header.depth // 8))
+    if free is None:
         return None
     if header.depth == 16:
         free = free[:, ::2]
@@ -164,162 +167,3 @@ def _coloured(numbers: Pixels, contents: _Contents) -> Pixels | None:
         alphas[: len(contents.alphas), 0] = np.frombuffer(contents.alphas, np.uint8)
         colours = np.hstack([colours, alphas])
     return colours[numbers] if numbers.max() < len(colours) else None
-
-
-@kernel
-def _unfilter(filtered, samples, zeros, free):  # type: ignore[no-untyped-def]
-    """Frees rows of their filters; false where one has no known number.
-
-    Args:
-      filtered: uint8[m, 1 + n], each row behind its filter's number. samples: bytes of a pixel.
-      zeros: uint8[n], what is above the first row.
-      free: uint8[m, n], the result.
-    """
-    above = zeros
-    for y in range(free.shape[0]):
-        way, row, out = filtered[y, 0], filtered[y, 1:], free[y]
-        if way == 0:
-            for at in range(out.shape[0]):
-                out[at] = row[at]
-        elif way == 1:
-            _free_of_left(row, samples, out)
-        elif way == 2:
-            for at in range(out.shape[0]):
-                out[at] = np.uint8(row[at] + above[at])
-        elif way == 3:
-            _free_of_mean(row, above, samples, out)
-        elif way == 4 and samples in (3, 4):
-            _free_words_of_paeth(row, above, samples, out)
-        elif way == 4:
-            _free_of_paeth(row, above, samples, out)
-        else:
-            return False
-        above = out
-    return True
-
-
-@kernel
-def _free_of_left(row, samples, out):  # type: ignore[no-untyped-def]
-    for at in range(samples):
-        out[at] = row[at]
-    behind, rest = out[samples:], row[samples:]
-    for at in range(rest.shape[0]):
-        behind[at] = np.uint8(rest[at] + out[at])
-
-
-@kernel
-def _free_of_mean(row, above, samples, out):  # type: ignore[no-untyped-def]
-    for at in range(samples):
-        out[at] = np.uint8(row[at] + (above[at] >> 1))
-    behind, rest, above = out[samples:], row[samples:], above[samples:]
-    for at in range(rest.shape[0]):
-        behind[at] = np.uint8(rest[at] + ((np.int64(out[at]) + np.int64(above[at])) >> 1))
-
-
-@kernel
-def _paeth(left, up, corner):  # type: ignore[no-untyped-def]
-    """The one of three numbers that is nearest to left + up - corner."""
-    to_left, to_up = up - corner, left - corner
-    to_corner = abs(to_left + to_up)
-    to_left, to_up = abs(to_left), abs(to_up)
-    nearest = up if to_up <= to_corner else corner
-    return left if (to_left <= to_up) & (to_left <= to_corner) else nearest
-
-
-@kernel
-def _free_of_paeth(row, above, samples, out):  # type: ignore[no-untyped-def]
-    for at in range(samples):
-        out[at] = np.uint8(row[at] + above[at])
-    behind, rest, up = out[samples:], row[samples:], above[samples:]
-    for at in range(rest.shape[0]):
-        guess = _paeth(np.int64(out[at]), np.int64(up[at]), np.int64(above[at]))
-        behind[at] = np.uint8(rest[at] + guess)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _freed(_context, left, up, corner, error):  # type: ignore[no-untyped-def]
-    """What `_paeth` gives, and the error, for each of four bytes at once: numba's loops take them one
-    by one, since each pixel waits for the last. That one, of which no number is ever made, is a
-    float so that it stays in a vector's register: 3.7 ns a pixel, and 5.1 as a whole number."""
-
-    def build(_context, builder, _signature, words):  # type: ignore[no-untyped-def]
-        narrow, wide = (ir.VectorType(ir.IntType(bits), 4) for bits in (8, 16))
-        zeros = ir.Constant(wide, [0] * 4)
-
-        def distance(one, other):  # type: ignore[no-untyped-def]
-            apart = builder.sub(one, other)
-            is_less = builder.icmp_signed("<", apart, zeros)
-            return apart, builder.select(is_less, builder.sub(zeros, apart), apart)
-
-        left, up, corner, error = (builder.bitcast(word, narrow) for word in words)
-        left, up, corner = (builder.zext(word, wide) for word in (left, up, corner))
-        (rise, to_left), (run, to_up) = distance(up, corner), distance(left, corner)
-        _, to_corner = distance(builder.add(rise, run), zeros)
-        is_up = builder.icmp_signed("<=", to_up, to_corner)
-        others = builder.select(is_up, to_up, to_corner)
-        is_left = builder.icmp_signed("<=", to_left, others)
-        nearest = builder.select(is_left, left, builder.select(is_up, up, corner))
-        freed = builder.add(builder.trunc(nearest, narrow), error)
-        return builder.bitcast(freed, ir.FloatType())
-
-    return types.float32(types.float32, types.uint32, types.uint32, types.uint32), build
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _sum(_context, left, error):  # type: ignore[no-untyped-def]
-    """The same where the left pixel is what is guessed."""
-
-    def build(_context, builder, _signature, words):  # type: ignore[no-untyped-def]
-        left, error = (builder.bitcast(word, ir.VectorType(ir.IntType(8), 4)) for word in words)
-        return builder.bitcast(builder.add(left, error), ir.FloatType())
-
-    return types.float32(types.float32, types.uint32), build
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _word_of(_context, freed):  # type: ignore[no-untyped-def]
-    """Its four bytes as a whole number."""
-
-    def build(_context, builder, _signature, words):  # type: ignore[no-untyped-def]
-        return builder.bitcast(words[0], ir.IntType(32))
-
-    return types.uint32(types.float32), build
-
-
-@kernel
-def _word(line, at):  # type: ignore[no-untyped-def]
-    low = np.uint32(line[at]) | np.uint32(line[at + np.uint64(1)]) << np.uint32(8)
-    high = np.uint32(line[at + np.uint64(2)]) | np.uint32(line[at + np.uint64(3)]) << np.uint32(8)
-    return np.uint32(low | high << np.uint32(16))
-
-
-@kernel
-def _put_word(line, at, word):  # type: ignore[no-untyped-def]
-    line[at] = np.uint8(word)
-    line[at + np.uint64(1)] = np.uint8(word >> np.uint32(8))
-    line[at + np.uint64(2)] = np.uint8(word >> np.uint32(16))
-    line[at + np.uint64(3)] = np.uint8(word >> np.uint32(24))
-
-
-@kernel
-def _free_words_of_paeth(row, above, samples, out):  # type: ignore[no-untyped-def]
-    """Three or four bytes a pixel at once: of three the fourth is the next pixel's first, and is
-    written over. In drawings most pixels are as their neighbours: where the two above are equal,
-    the one to the left is the guess."""
-    left = np.float32(0)
-    corner = np.uint32(0)
-    at, end, step = np.uint64(0), np.uint64(out.shape[0]), np.uint64(samples)
-    while at + np.uint64(4) <= end:
-        up, error = _word(above, at), _word(row, at)
-        if up == corner:
-            left = _sum(left, error)
-        else:
-            left = _freed(left, up, corner, error)
-        _put_word(out, at, _word_of(left))
-        at += step
-        corner = up
-    for last in range(out.shape[0] - (end - at), out.shape[0]):  # three bytes have no fourth
-        is_first = last < samples
-        before = np.int64(0) if is_first else np.int64(out[last - samples])
-        cornered = np.int64(0) if is_first else np.int64(above[last - samples])
-        out[last] = np.uint8(row[last] + _paeth(before, np.int64(above[last]), cornered))

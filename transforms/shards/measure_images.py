@@ -155,11 +155,12 @@ class _Looks:
                 bodies, keep_grey=self._search.index is not None, keep_shown=self._spool.only_plain
             )
             rows = [fetched.index for fetched in group]
-            images = []
+            images: list[Image | Unusable] = []
             for row, body, image in zip(rows, bodies, looks, strict=True):
                 self._put(row, body, image)
-                shown = isinstance(image, Image) and image.shown is not None
-                images.append(replace(image, shown=None) if shown else image)
+                if isinstance(image, Image) and image.shown is not None:
+                    image = replace(image, shown=None)  # before the next one is decoded
+                images.append(image)
             self._scores.add(rows, self.columns, self.places)
             left = [self.columns["reason"][row] is None for row in rows]
             taken = list(compress(zip(rows, bodies, images, strict=True), left))

@@ -72,6 +72,9 @@ UNUSUAL = {
     ),
     "two palettes": png(10, 10, 3, ROWS, *[chunk(b"PLTE", PALETTE)] * 2),
     "alphas first": png(10, 10, 3, ROWS, chunk(b"tRNS", ALPHAS), chunk(b"PLTE", PALETTE)),
+    "a wrong sum of a chunk that says nothing": png(
+        10, 10, 0, ROWS, chunk(b"tIME", b"")[:-1] + b"?"
+    ),
     "two headers": png(10, 10, 0, ROWS, png(10, 10, 0, ROWS)[8:33]),
     "pixels in two places": png(
         10, 10, 0, ROWS, chunk(b"IDAT", b""), chunk(b"tIME", b""), chunk(b"IDAT", b"")
@@ -97,6 +100,11 @@ def test_rows_that_take_too_much_memory(monkeypatch: pytest.MonkeyPatch):
     for most in (9 * 31, 9 * 31 - 1):
         monkeypatch.setattr(png_reader, "_MOST_BYTES", most)
         assert (png_samples(body) is not None) == (most == 9 * 31)
+
+
+def test_what_stands_behind_the_end():
+    body = file_of(2, 8, 10, 9, 0)
+    assert np.array_equal(png_samples(body + chunk(b"eXIf", b"?") + b"junk"), png_samples(body))
 
 
 def test_pixels_of_three_bytes_up_to_the_last():
