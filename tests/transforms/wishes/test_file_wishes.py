@@ -112,7 +112,7 @@ def test_extensions_of_a_gif_before_and_behind_other_blocks() -> None:
         body[:at] + others + block + body[at:],
         body[:-1] + b"\0\0" + others + block + b";",
     ):
-        assert embedded(made_body).xmp.startswith(packet)
+        assert packet in embedded(made_body).xmp
     assert embedded(body + block).xmp == b""  # behind the end
     within = b"!\xfe" + bytes([len(block[:200])]) + block[:200] + b"\0"
     assert embedded(body[:at] + within + body[at:]).xmp == b""  # a part of a comment
