@@ -6,7 +6,6 @@ import imagehash
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
-from scipy.fftpack import dct
 
 from transforms.images.resampling import resampled, weights_of
 
@@ -34,6 +33,8 @@ def grey_hash(grey: npt.NDArray[np.uint8]) -> int:
         grey = resampled(grey, *lines)
     if grey.shape != (_SIDE, _SIDE):
         return _as_int(imagehash.phash(PillowImage.fromarray(grey)).hash)
+    from scipy.fftpack import dct  # takes 0.3 s, and a run over texts alone needs none of it
+
     # What imagehash does then, without a copy to and from a picture.
     low = dct(dct(grey, axis=0), axis=1)[:_KEPT, :_KEPT]
     return _as_int(low > np.median(low))
