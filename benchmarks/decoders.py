@@ -4,9 +4,9 @@
 
 CPU milliseconds a file on one thread, by format: to decode it as Pillow does and as this project
 does (where both decode, the pixels are compared); the sums of its bytes and chunks, and its wishes;
-its perceptual hash, from the grey plane; to write as PNG what is no JPEG, PNG or WebP (what is shown
-is compared); and all of that together, as it is done to files that arrive. The files are the mix of
-formats and sizes of web_pictures.py, and those of the folders.
+its perceptual hash, from the grey plane; to write as PNG what is no JPEG, PNG or WebP (which is
+compared, too); and all of that together, as it is done to files that arrive. The files are the mix
+of formats and sizes of web_pictures.py, and those of the folders.
 Photographs of 640x480 are resized in each mode by this project and by img2dataset's own code, with
 the peak signal-to-noise ratio of the one beside the other.
 """

@@ -37,9 +37,10 @@ def fast_pixels(body: bytes, name: str) -> Pixels | None:
     if samples is None or samples.shape[2] == 1:
         return None if samples is None else samples[:, :, 0]
     if samples.shape[2] == 4:
+        samples = np.ascontiguousarray(samples)
         words = _words(samples)
         if not _are_opaque(words):
-            _over_white(words, words)
+            _over_white(words, words)  # in their place
         samples = _converted(samples, "RGBA2RGB")
     return samples
 
