@@ -12,8 +12,10 @@ from typing import NamedTuple
 import deflate
 import numpy as np
 
+from transforms.columns.kernels import kernel
 from transforms.images.file_formats import PngPass, png_chunks, png_passes
-from transforms.images.png_rows import freed_rows
+from transforms.images.pixel_words import grey_of_words
+from transforms.images.png_rows import free_row, freed_rows
 from transforms.images.resampling import Pixels
 
 _MOST_BYTES = 1 << 26  # of rows, which are held twice
@@ -85,6 +87,23 @@ def png_samples(body: bytes) -> Pixels | None:
     return samples if header.depth >= 8 else samples * np.uint8(255 // ((1 << header.depth) - 1))
 
 
+def png_grey(body: bytes) -> Pixels | None:
+    """uint8[height, width]: the picture over white and in grey, as Pillow has it; None of any but
+    RGBA that is not interlaced, as programs draw it. Each row becomes grey before the next one is
+    looked at, and never leaves the cache."""
+    header = _Header(*struct.unpack(">IIBBBBB", body[16:29]))
+    if not header.is_usual() or (header.colour, header.depth, header.interlaced) != (_RGBA, 8, 0):
+        return None
+    contents = _contents(body, header.colour)
+    rows = _inflated(header, contents.stream) if contents else None
+    if rows is None:
+        return None
+    lines: Pixels = np.zeros((2, 4 * header.width), np.uint8)
+    grey: Pixels = np.empty((header.height, header.width), np.uint8)
+    is_known = _grey_rows(rows.reshape(header.height, -1), lines, lines.view("<u4"), grey)
+    return grey if is_known else None
+
+
 def _contents(body: bytes, colour: int) -> _Contents | None:
     """None where chunks are not in their order, or may change what is seen in another way."""
     parts: dict[bytes, list[bytes]] = {kind: [] for kind in _ORDER}
@@ -116,14 +135,20 @@ def _has_its_sum(body: bytes, begin: int, end: int) -> bool:
     return deflate.crc32(body[begin - 4 : end]) == checksum
 
 
-def _samples(header: _Header, stream: bytes) -> Pixels | None:
-    """uint8[height, width, n] of the rows in a stream, of less than 8 bits as they are."""
+def _inflated(header: _Header, stream: bytes) -> Pixels | None:
+    """The bytes of all rows; None where there are not as many as there must be."""
     size = sum(part.rows * (1 + header.row_bytes(part.columns)) for part in header.passes())
     try:
         rows = np.frombuffer(deflate.zlib_decompress(stream, size), np.uint8)
     except deflate.DeflateError:
         return None
-    if len(rows) != size:
+    return rows if len(rows) == size else None
+
+
+def _samples(header: _Header, stream: bytes) -> Pixels | None:
+    """uint8[height, width, n] of the rows in a stream, of less than 8 bits as they are."""
+    rows = _inflated(header, stream)
+    if rows is None:
         return None
     if not header.interlaced:
         return _unfiltered(header, rows, header.width)
@@ -167,3 +192,20 @@ def _coloured(numbers: Pixels, contents: _Contents) -> Pixels | None:
         alphas[: len(contents.alphas), 0] = np.frombuffer(contents.alphas, np.uint8)
         colours = np.hstack([colours, alphas])
     return colours[numbers] if numbers.max() < len(colours) else None
+
+
+@kernel
+def _grey_rows(filtered, lines, words, grey):  # type: ignore[no-untyped-def]
+    """Puts rows into `grey`; false where a filter has no known number.
+
+    Args:
+      filtered: uint8[height, 1 + 4 * width].
+      lines: uint8[2, 4 * width], zeros; by turns a row and the one above.
+      words: uint32[2, width], the same.
+    """
+    for y in range(grey.shape[0]):
+        line, above = lines[y % 2], lines[(y + 1) % 2]
+        if not free_row(filtered[y, 0], filtered[y, 1:], above, 4, line):
+            return False
+        grey_of_words(words[y % 2], grey[y])
+    return True

@@ -85,33 +85,39 @@ def _filter(rows, samples, filtered):  # type: ignore[no-untyped-def]
 
 @kernel
 def _unfilter(filtered, samples, zeros, free):  # type: ignore[no-untyped-def]
-    """Frees rows of their filters; false where one has no known number.
-
-    Args:
-      filtered: uint8[m, 1 + n], each row behind its filter's number. samples: bytes of a pixel.
-      zeros: uint8[n], what is above the first row.
-      free: uint8[m, n], the result.
-    """
+    """Frees rows of their filters; false where one has no known number."""
     above = zeros
     for y in range(free.shape[0]):
-        way, row, out = filtered[y, 0], filtered[y, 1:], free[y]
-        if way == 0:
-            for at in range(out.shape[0]):
-                out[at] = row[at]
-        elif way == 1:
-            _free_of_left(row, samples, out)
-        elif way == 2:
-            for at in range(out.shape[0]):
-                out[at] = np.uint8(row[at] + above[at])
-        elif way == 3:
-            _free_of_mean(row, above, samples, out)
-        elif way == 4 and samples in (3, 4):
-            _free_words_of_paeth(row, above, samples, out)
-        elif way == 4:
-            _free_of_paeth(row, above, samples, out)
-        else:
+        if not free_row(filtered[y, 0], filtered[y, 1:], above, samples, free[y]):
             return False
-        above = out
+        above = free[y]
+    return True
+
+
+@kernel
+def free_row(way, row, above, samples, out):  # type: ignore[no-untyped-def]
+    """Frees a row of its filter; false where that has no known number.
+
+    Args:
+      way: the filter's number. row: uint8[n]. above: uint8[n], the row before, free; or zeros.
+      samples: bytes of a pixel. out: uint8[n], the result.
+    """
+    if way == 0:
+        for at in range(out.shape[0]):
+            out[at] = row[at]
+    elif way == 1:
+        _free_of_left(row, samples, out)
+    elif way == 2:
+        for at in range(out.shape[0]):
+            out[at] = np.uint8(row[at] + above[at])
+    elif way == 3:
+        _free_of_mean(row, above, samples, out)
+    elif way == 4 and samples in (3, 4):
+        _free_words_of_paeth(row, above, samples, out)
+    elif way == 4:
+        _free_of_paeth(row, above, samples, out)
+    else:
+        return False
     return True
 
 
