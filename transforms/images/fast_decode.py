@@ -14,7 +14,7 @@ import numpy as np
 
 from transforms.images.file_formats import is_tidy_webp, webp_canvas
 from transforms.images.pixel_words import grey_of_words, over_white, words_of
-from transforms.images.png_reader import png_grey, png_samples
+from transforms.images.png_reader import png_samples
 from transforms.images.resampling import Pixels
 
 _ANIMATED_OR_ANNOTATED = 0x02 | 0x04 | 0x08  # of a WebP's flags: frames, XMP, EXIF
@@ -44,14 +44,12 @@ def fast_pixels(body: bytes, name: str) -> Pixels | None:
 
 def fast_grey(body: bytes, name: str) -> Pixels | None:
     """uint8[height, width]: the same in grey, as Pillow's `convert("L")` has it."""
-    if name == "png" and (grey := png_grey(body)) is not None:
-        return grey
     samples = _decoded(body, name)
     if samples is None or samples.shape[2] == 1:
         return None if samples is None else samples[:, :, 0]
     if samples.shape[2] == 3:
         samples = _converted(samples, "RGB2RGBA")
-    grey = np.empty(samples.shape[:2], np.uint8)
+    grey: Pixels = np.empty(samples.shape[:2], np.uint8)
     grey_of_words(words_of(samples), grey.reshape(-1))
     return grey
 

@@ -12,13 +12,11 @@ from typing import NamedTuple
 import deflate
 import numpy as np
 
-from transforms.columns.kernels import kernel
 from transforms.images.file_formats import PngPass, png_chunks, png_passes
-from transforms.images.pixel_words import grey_of_words
-from transforms.images.png_rows import free_row, freed_rows
+from transforms.images.png_rows import freed_rows
 from transforms.images.resampling import Pixels
 
-_MOST_BYTES = 1 << 26  # of rows, which are held twice
+MOST_BYTES = 1 << 26  # of rows, which are held twice
 _MOST_CHUNKS = 1 << 13  # encoders write 8 KB of pixels or more into each
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
@@ -53,7 +51,7 @@ class _Header(NamedTuple):
             return False
         if not self.width * self.height or self.compression or self.filters or self.interlaced > 1:
             return False
-        return self.height * (1 + self.row_bytes(self.width)) <= _MOST_BYTES
+        return self.height * (1 + self.row_bytes(self.width)) <= MOST_BYTES
 
 
 class _Contents(NamedTuple):
@@ -85,23 +83,6 @@ def png_samples(body: bytes) -> Pixels | None:
     if header.colour == _GREY_ALPHA:
         return samples[:, :, [0, 0, 0, 1]]
     return samples if header.depth >= 8 else samples * np.uint8(255 // ((1 << header.depth) - 1))
-
-
-def png_grey(body: bytes) -> Pixels | None:
-    """uint8[height, width]: the picture over white and in grey, as Pillow has it; None of any but
-    RGBA that is not interlaced, as programs draw it. Each row becomes grey before the next one is
-    looked at, and never leaves the cache."""
-    header = _Header(*struct.unpack(">IIBBBBB", body[16:29]))
-    if not header.is_usual() or (header.colour, header.depth, header.interlaced) != (_RGBA, 8, 0):
-        return None
-    contents = _contents(body, header.colour)
-    rows = _inflated(header, contents.stream) if contents else None
-    if rows is None:
-        return None
-    lines: Pixels = np.zeros((2, 4 * header.width), np.uint8)
-    grey: Pixels = np.empty((header.height, header.width), np.uint8)
-    is_known = _grey_rows(rows.reshape(header.height, -1), lines, lines.view("<u4"), grey)
-    return grey if is_known else None
 
 
 def _contents(body: bytes, colour: int) -> _Contents | None:
@@ -192,20 +173,3 @@ def _coloured(numbers: Pixels, contents: _Contents) -> Pixels | None:
         alphas[: len(contents.alphas), 0] = np.frombuffer(contents.alphas, np.uint8)
         colours = np.hstack([colours, alphas])
     return colours[numbers] if numbers.max() < len(colours) else None
-
-
-@kernel
-def _grey_rows(filtered, lines, words, grey):  # type: ignore[no-untyped-def]
-    """Puts rows into `grey`; false where a filter has no known number.
-
-    Args:
-      filtered: uint8[height, 1 + 4 * width].
-      lines: uint8[2, 4 * width], zeros; by turns a row and the one above.
-      words: uint32[2, width], the same.
-    """
-    for y in range(grey.shape[0]):
-        line, above = lines[y % 2], lines[(y + 1) % 2]
-        if not free_row(filtered[y, 0], filtered[y, 1:], above, 4, line):
-            return False
-        grey_of_words(words[y % 2], grey[y])
-    return True

@@ -88,14 +88,14 @@ def _unfilter(filtered, samples, zeros, free):  # type: ignore[no-untyped-def]
     """Frees rows of their filters; false where one has no known number."""
     above = zeros
     for y in range(free.shape[0]):
-        if not free_row(filtered[y, 0], filtered[y, 1:], above, samples, free[y]):
+        if not _free_row(filtered[y, 0], filtered[y, 1:], above, samples, free[y]):
             return False
         above = free[y]
     return True
 
 
 @kernel
-def free_row(way, row, above, samples, out):  # type: ignore[no-untyped-def]
+def _free_row(way, row, above, samples, out):  # type: ignore[no-untyped-def]
     """Frees a row of its filter; false where that has no known number.
 
     Args:

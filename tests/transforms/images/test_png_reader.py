@@ -8,7 +8,7 @@ import pytest
 from tests.transforms.images.test_fast_decode import ADAM7, by_pillow, chunk, png
 from transforms.images import png_reader
 from transforms.images.fast_decode import fast_grey, fast_pixels
-from transforms.images.png_reader import png_grey, png_samples
+from transforms.images.png_reader import png_samples
 
 COLOURS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # samples of a pixel
 KINDS = [
@@ -48,17 +48,6 @@ def test_each_type(colour: int, depth: int, width: int, height: int, interlaced:
     expected = by_pillow(body)
     assert np.array_equal(fast_pixels(body, "png"), np.asarray(expected))
     assert np.array_equal(fast_grey(body, "png"), np.asarray(expected.convert("L")))
-
-
-def test_opaque_rows_and_others_by_turns_become_grey():
-    """What is put over white must not be what the next row is filtered by."""
-    pixels = RNG.integers(0, 256, (60, 50, 4), np.uint8)
-    pixels[::3, :, 3] = 255
-    for filters in ([0], [1, 2, 4], [3]):
-        rows = np.empty((60, 201), np.uint8)
-        rows[:, 0], rows[:, 1:] = np.resize(filters, 60), pixels.reshape(60, -1)
-        body = png(50, 60, 6, rows.tobytes())
-        assert np.array_equal(png_grey(body), np.asarray(by_pillow(body).convert("L")))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
@@ -105,13 +94,13 @@ def test_a_palette_as_long_as_its_numbers_need():
 
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_what_is_left_to_another_decoder(kind: str):
-    assert png_samples(UNUSUAL[kind]) is png_grey(UNUSUAL[kind]) is None
+    assert png_samples(UNUSUAL[kind]) is None
 
 
 def test_rows_that_take_too_much_memory(monkeypatch: pytest.MonkeyPatch):
     body = file_of(2, 8, 10, 9, 0)
     for most in (9 * 31, 9 * 31 - 1):
-        monkeypatch.setattr(png_reader, "_MOST_BYTES", most)
+        monkeypatch.setattr(png_reader, "MOST_BYTES", most)
         assert (png_samples(body) is not None) == (most == 9 * 31)
 
 
