@@ -54,6 +54,7 @@ _LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
 # 8 bytes a pixel.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
+MOST_SHOWN = 1 << 22  # pixels; it takes 17 bytes for each to make a PNG of them
 
 # Opened by their own classes: `PIL.Image.open` would try others, and warn of large pictures itself.
 _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -146,8 +147,8 @@ def examine(
         is where Pillow begins to warn; decoding that many takes up to 1.5 GB, once a process.
       in_full: hash the whole picture of a JPEG too.
       keep_grey: give the picture in grey, too.
-      keep_shown: give the picture itself, too, if the file is not plain and has less than 17
-        million pixels.
+      keep_shown: give the picture itself, too, if the file is not plain and has at most 4 million
+        pixels.
       plane: what `dc_planes` has for it, where that is known already.
     """
     try:
@@ -275,7 +276,7 @@ def _decode(
     shown = displayed(picture)
     grey = small_grey(shown) if wanted.keep_grey else None
     image = Image(name, width, height, picture_hash(shown), plain, grey)
-    if plain or not wanted.keep_shown or width * height > _MANY_PIXELS:
+    if plain or not wanted.keep_shown or width * height > MOST_SHOWN:
         return image
     shown.info = {"icc_profile": picture.info.get("icc_profile")}
     return replace(image, shown=shown)
