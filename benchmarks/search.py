@@ -26,6 +26,7 @@ from train.search.find_results import Query, find_results
 from train.search.index_files import IndexDocument, write_document
 from train.search.neighbours import (
     add_rows,
+    cells_for,
     choose_probes,
     recall_at_10,
     train_cells,
@@ -47,7 +48,7 @@ ASKED = {
 def build(folder: Path, document: IndexDocument, vectors: Vectors) -> dict[str, float]:
     """Makes the cells as the command does; seconds, and CPU-seconds."""
     start, cpu = time.perf_counter(), time.process_time()
-    index = train_cells(vectors, "bytes")
+    index = train_cells(vectors)
     trained = time.process_time()
     add_rows(index, vectors)
     added = time.process_time()
@@ -55,7 +56,7 @@ def build(folder: Path, document: IndexDocument, vectors: Vectors) -> dict[str, 
     probes, recall = choose_probes(vectors, index, sample)
     write_neighbours(folder / "neighbours-1.faiss", index)
     fields = vars(document) | {
-        "kind": "bytes",
+        "kind": "cells",
         "neighbours": "neighbours-1.faiss",
         "trained_rows": len(vectors),
         "settings": {"probes": probes},
@@ -67,7 +68,7 @@ def build(folder: Path, document: IndexDocument, vectors: Vectors) -> dict[str, 
         "cpu_s": time.process_time() - cpu,
         "cpu_s_cells": trained - cpu,
         "cpu_s_rows": added - trained,
-        "cells": index.nlist,
+        "cells": cells_for(len(vectors)),
         "probes": probes,
         "recall@10 of the queries that they were chosen by": recall,
     }

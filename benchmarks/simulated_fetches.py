@@ -76,7 +76,17 @@ class _Simulated:
         while self.ends and self.ends[0][0] <= self.now:
             _, _, job, answer = heapq.heappop(self.ends)
             body = None if answer.detail else b""
-            ended.append(Ended(job, body, answer.detail, None, answer.delay_s, answer.silent))
+            was_asked = answer.detail == "timeout"
+            ended.append(
+                Ended(
+                    job,
+                    body,
+                    answer.detail,
+                    took_s=answer.delay_s,
+                    silent=answer.silent,
+                    was_asked=was_asked,
+                )
+            )
         return ended
 
     def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:

@@ -1,7 +1,7 @@
 """Images from a made web of slow hosts, over HTTP, TLS and DNS: our command against img2dataset.
 
   python benchmarks/web.py [--urls=12000] [--web=slow|old] [--tls] [--repeats=1]
-                           [--sides=ours,img2dataset] [--ours=--connections=256]
+                           [--sides=ours,img2dataset,daft] [--ours=--connections=256]
                            [--samples_per_shard=10000] [--bandwidth=0] [--names_away_s=0]
                            [--distinct] [--robots_share=0] [--policy_ms=500] [--hosts=0]
 
@@ -9,7 +9,8 @@ The web is in a network namespace of its own: thousands of addresses, a name ser
 time, TLS by an authority of its own, answers after a lognormal delay. Linux; needs user namespaces
 (or root), `ip`, `unshare` and Go. `slow` is 2,400 hosts that answer after 0.5 s, 5% of the images
 gone; `old` is what a list of some years' age is like. Each side runs as it comes, nothing decoded
-by img2dataset. The servers' CPU is in no side's figures, but on the same cores.
+by img2dataset, all by Daft (daft_fetch.py), whose number of connections is --daft_connections. The
+servers' CPU is in no side's figures, but on the same cores.
 
 Each URL's outcome is compared with its truth; what the servers saw is printed, too. Where ours lost
 a good image, told a wrong outcome, asked for what a robots.txt forbids, or asked a host for more at
@@ -42,6 +43,7 @@ from web_urls import (
     OLD,
     SLOW,
     Verdict,
+    daft_outcomes,
     judged,
     make_urls,
     our_outcomes,
@@ -54,6 +56,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("apache-beam", "pycurl", "pycares", "img2dataset")
 NAMES_GO_S = 6.0  # after the start of a side, with --names_away_s
 WEBS = {"slow": SLOW, "old": OLD}
+OUTCOMES = {"ours": our_outcomes, "img2dataset": their_outcomes, "daft": daft_outcomes}
 # Flags of ours, and what the servers count of a host.
 LIMITS = {
     "connections_per_host": (8.0, "at once of a host"),
@@ -67,6 +70,9 @@ def command_of(side: str, listed: Path, out: Path, flags: argparse.Namespace) ->
         paths = [f"--input={listed}", f"--output={out}", "--language=", "--min_words=1"]
         paths.append(f"--samples_per_shard={flags.samples_per_shard}")
         return [sys.executable, str(ROOT / "beam_runner.py"), *paths, *flags.ours.split()]
+    if side == "daft":
+        script = str(ROOT / "benchmarks" / "daft_fetch.py")
+        return [sys.executable, script, str(listed), str(out), str(flags.daft_connections)]
     theirs = {
         "url_list": listed,
         "input_format": "parquet",
@@ -91,7 +97,7 @@ def fetch(
     write_urls(listed, urls)
     os.environ["SSL_CERT_FILE"] = str(web.trusted)
     usage = run_measured(command_of(side, listed, out, flags), folder / "log.txt")
-    verdict = judged(urls, our_outcomes(out) if side == "ours" else their_outcomes(out))
+    verdict = judged(urls, OUTCOMES[side](out))
     shutil.rmtree(out)
     return usage, verdict
 
@@ -182,6 +188,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sides", default="ours,img2dataset", help="in this order, by turns")
     parser.add_argument("--ours", default="", help="further flags of our command")
     parser.add_argument("--theirs", default="", help="further flags of img2dataset")
+    parser.add_argument("--daft_connections", type=int, default=32, help="32: as Daft comes")
     parser.add_argument("--samples_per_shard", type=int, default=10_000)
     parser.add_argument("--bandwidth", type=float, default=0, help="bytes a second; 0: any")
     parser.add_argument("--names_away_s", type=float, default=0, help="of silence of all names")

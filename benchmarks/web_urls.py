@@ -152,6 +152,12 @@ def their_outcomes(out: Path) -> Iterator[tuple[str, str]]:
             yield row["url"], KEPT if row["status"] == "success" else row["error_message"]
 
 
+def daft_outcomes(out: Path) -> Iterator[tuple[str, str]]:
+    """(URL, KEPT) of each row that Daft wrote: of the others it says nothing."""
+    for path in out.glob("*.parquet"):
+        yield from ((url, KEPT) for url in pq.read_table(path)["url"].to_pylist())
+
+
 class Verdict(NamedTuple):
     """How a side's outcomes compare with the truth.
 

@@ -1,4 +1,4 @@
-"""A real nginx on loopback over a folder of files, with its access log."""
+"""A real nginx on loopback, over a folder of files or before another server, with its log."""
 
 import contextlib
 import shutil
@@ -22,9 +22,15 @@ http {{
   access_log {folder}/access.log paths;
   types {{ image/jpeg jpg; }}
   {temporary}
-  server {{ listen 127.0.0.1:{port}; root {files}; }}
+  server {{ listen 127.0.0.1:{port}; {content} }}
 }}
 """
+# As docs/search.md tells to set it up.
+_BEFORE = """location / {{
+    proxy_pass {url};
+    proxy_set_header Host $host;
+    proxy_set_header X-Forwarded-For $remote_addr;
+  }}"""
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -47,15 +53,20 @@ class Nginx:
 
 
 @contextlib.contextmanager
-def nginx(folder: Path) -> Iterator[Nginx]:
-    """A server over `folder/files`, while the block runs."""
+def nginx(folder: Path, before: str = "") -> Iterator[Nginx]:
+    """A server over `folder/files`, while the block runs.
+
+    Args:
+      before: the URL of a server that it is a proxy of instead.
+    """
     files = folder / "files"
     files.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     temporary = " ".join(f"{name}_temp_path {folder}/{name};" for name in _TEMPORARY)
-    config = _CONFIG.format(folder=folder, port=port, files=files, temporary=temporary)
+    content = _BEFORE.format(url=before) if before else f"root {files};"
+    config = _CONFIG.format(folder=folder, port=port, content=content, temporary=temporary)
     (folder / "nginx.conf").write_text(config)
     command = [NGINX, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", "stderr"]
     with subprocess.Popen(command) as server:

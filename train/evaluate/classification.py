@@ -18,7 +18,7 @@ from train.evaluate.outcome import percent, percents
 from train.evaluate.retrieval import Rows
 
 TOP = 5
-_AT_ONCE = 1 << 22  # scores
+_AT_ONCE, _ROWS_AT_ONCE = 1 << 22, 1 << 14  # scores; images, 42 MB of 640 dimensions
 Ints = npt.NDArray[np.int64]
 
 
@@ -54,7 +54,7 @@ def told(
       score: float32[m, d] -> float[m, classes].
     """
     best, chosen, margins = [], [], []
-    for first, part in parts(features, max(1, _AT_ONCE // classes)):
+    for first, part in parts(features, max(1, min(_ROWS_AT_ONCE, _AT_ONCE // classes))):
         scores = score(torch.from_numpy(part))
         of_part = torch.from_numpy(labels[first : first + len(part)])
         best.append(scores.topk(TOP if classes >= TOP else 1, dim=1)[1].numpy())

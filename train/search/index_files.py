@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from train.errors import SettingsError, TrainingError
 
-FORMAT = 1
+FORMAT = 2
 ROWS = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -74,7 +74,7 @@ class IndexDocument:
       model, digest: by which name it was given, and what tells it from all others.
       dimensions: of its embeddings.
       parts, rows: names in the order of the rows, and how many rows each has.
-      kind: "exact", or the kind of `neighbours`.
+      kind: "exact" or "cells".
       neighbours: the file's name; empty where the kind is exact.
       trained_rows: of how many rows the cells of `neighbours` were made.
       settings: of the search in `neighbours`, as "probes".

@@ -25,7 +25,6 @@ def with_neighbours(
     folder: Path,
     old: IndexDocument | None,
     document: IndexDocument,
-    kind: str,
     model: Embedder | None,
 ) -> IndexDocument:
     """The document with the cells that its rows are sorted into: those of the index that was there,
@@ -35,7 +34,7 @@ def with_neighbours(
       model: None where rows were taken out: then the settings stay too.
     """
     vectors = open_vectors(folder, document)
-    keep = old is not None and old.kind == kind and document.total <= _GROWTH * old.trained_rows
+    keep = old is not None and old.neighbours and document.total <= _GROWTH * old.trained_rows
     if keep:
         assert old
         index = read_neighbours(folder / old.neighbours, old.total)
@@ -43,7 +42,7 @@ def with_neighbours(
             index.reset()  # its rows have other numbers now; its cells stay
         trained = old.trained_rows
     else:
-        index, trained = train_cells(vectors, kind), document.total
+        index, trained = train_cells(vectors), document.total
     add_rows(index, vectors)
     if model is None and keep:
         assert old
@@ -56,7 +55,7 @@ def with_neighbours(
     write_neighbours(folder / name, index)
     return dataclasses.replace(
         document,
-        kind=kind,
+        kind="cells",
         neighbours=name,
         trained_rows=trained,
         settings=settings,

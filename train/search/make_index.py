@@ -207,10 +207,9 @@ def _finish(
         assert old
         named = (old.model, old.digest, old.dimensions)
     document = IndexDocument(FORMAT, *named, names, rows, "exact", "", 0, {}, 1.0, sets)
-    kind = kind_for(document.total)
-    if kind != "exact":
+    if kind_for(document.total) != "exact":
         say(f"sorting {document.total:,} rows into cells")
-        document = with_neighbours(folder, old, document, kind, model)
+        document = with_neighbours(folder, old, document, model)
     write_document(folder / "index.json", document)
     _clear(folder, document)
     return document

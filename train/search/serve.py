@@ -1,9 +1,11 @@
 """`python -m train.search serve INDEX`: the page and its paths on a port of this machine."""
 
 import argparse
+import gc
 import ipaddress
 import socket
 import sys
+import threading
 from collections.abc import Callable
 
 import uvicorn
@@ -50,6 +52,7 @@ class Server:
         self._socket = _listening(host, port)
         own = _is_loopback(host) and not trusted_proxy
         names = LOCAL_NAMES | {shown.lower()} if own else None
+        self._index = index
         self._failure: str | None = None
         self._app = SearchApp(index, ModelQueue(load, self._failed), DecodePool(_DECODING))
         guarded = Guard(self._app.asgi, limit=RateLimit(requests_per_minute), names=names)
@@ -72,6 +75,9 @@ class Server:
 
     def run(self) -> None:
         """Until a signal or `stop` ends it. Raises SettingsError where there is no model."""
+        # What is there by now stays: no later collection of garbage has to walk through it.
+        gc.freeze()
+        threading.Thread(target=self._index.vectors.map_all, daemon=True, name="map").start()
         try:
             self._server.run(sockets=[self._socket])
         finally:

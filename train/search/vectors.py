@@ -1,14 +1,19 @@
 """All embeddings of an index, in the order of its rows, mapped from the files of its parts."""
 
+import mmap
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import faiss as typed_faiss
 import numpy as np
 
 from train.errors import TrainingError
 from train.search.index_files import IndexDocument, part_vectors
 
+faiss: Any = typed_faiss  # its stubs lack much of what it has
+_POPULATE_READ = 22  # MADV_POPULATE_READ, which Python has no name for
+_MAPPED_BYTES = 4 << 30
 _BLOCK = 1 << 14  # rows that are turned to float32 at once: 42 MB of 640 dimensions
 
 
@@ -19,25 +24,64 @@ class Vectors:
     """
 
     def __init__(self, pieces: list[np.ndarray], dimensions: int):
-        # As plain arrays, still mapped: numpy takes rows of its class for maps in twice the time.
-        self._pieces, self.dimensions = [np.asarray(piece) for piece in pieces], dimensions
+        self._pieces, self.dimensions = pieces, dimensions
+        self._bytes = [piece.data.cast("B") for piece in pieces]
         self._ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)  # int64[parts]
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    def map_all(self) -> None:
+        """Has the system map the pieces at once, up to _MAPPED_BYTES of them: else it maps them in
+        steps of 16 pages during the first hundred searches, which then take half as long again.
+        """
+        left = _MAPPED_BYTES
+        for piece in self._pieces:
+            left -= piece.nbytes
+            if left < 0 or not isinstance(piece.base, mmap.mmap):
+                return
+            try:
+                piece.base.madvise(_POPULATE_READ)
+            except OSError:  # Linux has it from 5.14 on
+                return
+
     def take(self, rows: np.ndarray) -> np.ndarray:
         """int64[m] -> float32[m, d]."""
-        taken = np.empty((len(rows), self.dimensions), np.float32)
-        order = np.argsort(rows, kind="stable")
-        ordered = rows[order]
-        parts = np.searchsorted(self._ends, ordered, side="right")  # int64[m]
-        bounds = np.flatnonzero(np.diff(parts, prepend=-1, append=len(self._ends))).tolist()
-        for first, end in pairwise(bounds):
-            part = parts[first]
-            piece = self._pieces[part]
-            taken[order[first:end]] = piece[ordered[first:end] - (self._ends[part] - len(piece))]
-        return taken
+        return self._halves(rows).astype(np.float32)
+
+    def nearest(self, query: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of some rows, the nearest first: cosines, float32[up to k], and rows.
+
+        faiss compares them as they are, 400 rows of 640 dimensions in 0.05 ms; numpy would take
+        0.5 ms to turn them to float32.
+
+        Args:
+          query: float32[d], unit length.
+          rows: int64[m].
+        """
+        kind = faiss.ScalarQuantizer.QT_fp16
+        index = faiss.IndexScalarQuantizer(self.dimensions, kind, faiss.METRIC_INNER_PRODUCT)
+        if not len(rows):
+            return np.empty(0, np.float32), np.empty(0, np.int64)
+        index.add_sa_codes(self._halves(rows).view(np.uint8))
+        scores, places = index.search(query[None], min(k, len(rows)))
+        ordered = best(scores, rows[places], k)
+        return ordered[0][0], ordered[1][0]
+
+    def _halves(self, rows: np.ndarray) -> np.ndarray:
+        """int64[m] -> float16[m, d]."""
+        parts = np.searchsorted(self._ends, rows, side="right")  # int64[m]
+        width = 2 * self.dimensions
+        ends = width * (rows - self._ends[parts])  # from the end of each piece, so below 0
+        # Row by row, since the rows of a search lie in nearly as many pieces as they are. numpy
+        # would take a piece's in 4 us; so each takes 0.2.
+        joined = b"".join(
+            [
+                self._bytes[part][end : end + width or None]
+                for part, end in zip(parts.tolist(), ends.tolist(), strict=True)
+            ]
+        )
+        return np.frombuffer(joined, np.float16).reshape(len(rows), self.dimensions)
 
     def blocks(self, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """(its first row, float32[up to 16,384, d]) of each block of rows, from a row on."""

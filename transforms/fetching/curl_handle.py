@@ -58,6 +58,8 @@ class Ended(NamedTuple):
     Attributes:
       took_s: seconds it was under way.
       silent: whether not one byte of an answer came.
+      was_asked: whether the host was asked, on a connection that it keeps, and nobody here held its
+        answer up.
       retry_after_s: what the host asks for, in seconds; 0 where it does not.
       opted_out: the wishes in the answer's header, where these are only reported.
       answer: what that header says, where there is a body.
@@ -70,6 +72,7 @@ class Ended(NamedTuple):
     redirect: str | None = None
     took_s: float = 0.0
     silent: bool = False
+    was_asked: bool = False
     retry_after_s: float = 0.0
     named: bool = False
     opted_out: tuple[str, ...] = ()
@@ -94,6 +97,7 @@ class Slot:
         self._named = ""  # the name that curl was last told of
         self._is_named = False  # whether this transfer's was told
         self._met_forbidden_address = False
+        self._was_held = False  # whether its answer had to wait for memory
         self._opted_out: tuple[str, ...] | None = None  # before anybody has looked
         self._limit = settings.max_image_bytes
         self.curl = pycurl.Curl()
@@ -106,7 +110,7 @@ class Slot:
     def aim(self, job: Job, name: str) -> None:
         """Takes a job; `name` tells where its host's name leads, or is empty."""
         self.job, self._parts, self.size = job, [], 0
-        self._met_forbidden_address, self._opted_out = False, None
+        self._met_forbidden_address, self._opted_out, self._was_held = False, None, False
         self._headers.clear()
         limit = READ_BYTES if job.robots_of else self._settings.max_image_bytes
         if limit != self._limit:
@@ -139,6 +143,7 @@ class Slot:
                 return 0
             data, taken = data[:room], 0
         if not self._memory.admits(self, len(data)):
+            self._was_held = True
             return int(pycurl.WRITEFUNC_PAUSE)
         self.size += len(data)
         self._parts.append(data)
@@ -201,7 +206,19 @@ class Slot:
         if was_cut or (error == pycurl.E_OK and not (self.size == 0 and self._is_refused())):
             return self._came(status, took_s)
         silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
-        return Ended(self.job, detail=self._detail(error), took_s=took_s, silent=silent)
+        return Ended(
+            self.job,
+            detail=self._detail(error),
+            took_s=took_s,
+            silent=silent,
+            was_asked=self._was_asked(silent),
+        )
+
+    def _was_asked(self, silent: bool) -> bool:
+        """See `Ended`. Of a kept connection whose other end is gone nothing comes back."""
+        is_kept = self.curl.getinfo(pycurl.NUM_CONNECTS) == 0
+        was_begun = self.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
+        return was_begun and not (silent and is_kept) and not self._was_held
 
     def _detail(self, error: int) -> str:
         if self._opted_out and self._settings.rejects:

@@ -1,5 +1,6 @@
 """HTTP transfers, many at once on one thread: libcurl's multi interface over epoll."""
 
+import math
 import os
 import select
 import time
@@ -27,6 +28,7 @@ _ACTION_OF_EVENTS = {
     select.EPOLLOUT: pycurl.CSELECT_OUT,
     select.EPOLLIN | select.EPOLLOUT: pycurl.CSELECT_IN | pycurl.CSELECT_OUT,
 }
+_PAUSE_S = 1.0  # that a wait takes longer than it should: the process, or this thread, stood still
 
 
 class Transfers:
@@ -56,6 +58,7 @@ class Transfers:
         self._idle: list[Slot] = []
         self._busy: dict[pycurl.Curl, Slot] = {}
         self.waited_s, self.stalled = 0.0, 0
+        self._awake, self._paused_until = time.monotonic(), -math.inf
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -98,7 +101,11 @@ class Transfers:
             at_most_s = min(at_most_s, max(0.0, self._curl_due - time.monotonic()))
         began = time.monotonic()
         ready = self._epoll.poll(at_most_s)
-        self.waited_s += time.monotonic() - began
+        now = time.monotonic()
+        self.waited_s += now - began
+        if now - self._awake > at_most_s + _PAUSE_S:
+            self._paused_until = now
+        self._awake = now
         for fd, events in ready:
             if fd == self._bell:
                 os.eventfd_read(fd)
@@ -122,12 +129,15 @@ class Transfers:
         left = 1
         while left:
             left, worked, failed = self._multi.info_read()
-            ended = [(curl, pycurl.E_OK) for curl in worked]
-            for curl, error in ended + [(curl, error) for curl, error, _ in failed]:
+            all_ended = [(curl, pycurl.E_OK) for curl in worked]
+            for curl, error in all_ended + [(curl, error) for curl, error, _ in failed]:
                 self._multi.remove_handle(curl)
                 slot = self._busy.pop(curl)
                 self._idle.append(slot)
-                yield _outcome(slot, error)
+                ended = _outcome(slot, error)
+                # While this process stood still its hosts were not asked in earnest.
+                in_earnest = ended.was_asked and slot.begun > self._paused_until
+                yield ended._replace(was_asked=in_earnest)
 
     def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
         """Ends those of the jobs that are under way; gives them."""

@@ -219,6 +219,7 @@ class Fetcher:
         self._transfers.look_for_stalled(self.limit.stalled_s)
         interval.stalled = self._transfers.stalled
         self.limit.review(interval)
+        self._routes.settle(try_again=self.limit.limited_by == "time-outs")
         self._reviewed, self._cpu_s, self._waited_s = now, cpu_s, waited_s
         self._interval = Interval()
 

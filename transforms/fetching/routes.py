@@ -44,6 +44,7 @@ class Routes:
         self._reader = f"{self._token} {settings.content_usage} {private}"
         self._asking: dict[str, list[Job]] = {}  # jobs that wait for a file of wishes, by its URL
         self.asked = 0
+        self._late: list[Job] = []  # which `settle` decides on
 
     def __len__(self) -> int:
         return len(self.queue) + self.asked
@@ -135,8 +136,10 @@ class Routes:
             job.left_s = max(0.001, job.left_s - ended.took_s)
             self._add(job, first=True)
         elif detail in _TRANSIENT and self._may_try_again(ended):
-            backoff_s = _FIRST_RETRY_AFTER_S * 2 ** (job.attempts - 1) * random.uniform(0.5, 1.0)
-            self.queue.add_later(self._ready(job), max(backoff_s, ended.retry_after_s))
+            if detail == "timeout" and ended.was_asked and not job.robots_of:
+                self._late.append(job)
+            else:
+                self._add_later(job, ended.retry_after_s)
         elif detail is not None:
             self._fail(job, detail)
         elif job.robots_of:
@@ -150,6 +153,24 @@ class Routes:
     def _may_try_again(self, ended: Ended) -> bool:
         in_time = ended.retry_after_s <= self._settings.max_retry_after_s
         return in_time and ended.job.attempts <= self._settings.retries
+
+    def settle(self, *, try_again: bool) -> None:
+        """Decides on images that their hosts were asked for and did not bring in time.
+
+        There is a further attempt only where it is the line that has trouble. A host that is silent
+        for so long has enough of its own, and each attempt at the slowest image of a shard makes
+        all wait for 10 s more.
+        """
+        late, self._late = self._late, []
+        for job in late:
+            if try_again:
+                self._add_later(job)
+            else:
+                self._fail(job, "timeout")
+
+    def _add_later(self, job: Job, at_least_s: float = 0.0) -> None:
+        backoff_s = _FIRST_RETRY_AFTER_S * 2 ** (job.attempts - 1) * random.uniform(0.5, 1.0)
+        self.queue.add_later(self._ready(job), max(backoff_s, at_least_s))
 
     def _fail(self, job: Job, detail: str) -> None:
         if job.robots_of:
@@ -176,6 +197,8 @@ class Routes:
     def remove(self, order: Order) -> list[Job]:
         """Takes all that waits of an order."""
         jobs = self.queue.remove(lambda job: job.order is order)
+        jobs += [job for job in self._late if job.order is order]
+        self._late = [job for job in self._late if job.order is not order]
         for url, waiting in self._asking.items():
             mine = [job for job in waiting if job.order is order]
             self._asking[url] = [job for job in waiting if job.order is not order]

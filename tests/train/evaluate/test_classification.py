@@ -105,3 +105,15 @@ def test_which_are_confused():
     assert [count for *_, count in pairs] == sorted(counts.ravel().tolist(), reverse=True)[:4]
     assert all(counts[right, chosen] == count for right, chosen, count in pairs)
     assert (answers.margins > 0).sum() == (answers.chosen != labels).sum()
+
+
+def test_a_part_is_of_bounded_size_however_few_classes_there_are():
+    heights = []
+
+    def score(part: torch.Tensor) -> torch.Tensor:
+        heights.append(len(part))
+        return part
+
+    features = np.zeros((40_000, 2), np.float32)
+    assert len(told(features, np.zeros(40_000, np.int64), score, 2).chosen) == 40_000
+    assert max(heights) <= 1 << 14

@@ -1,5 +1,7 @@
 """What the page's server answers, and the server attacked."""
 
+import contextlib
+import http.client
 import socket
 import threading
 import time
@@ -23,6 +25,7 @@ from tests.support.colour_search import (
     picture_folder,
     serving,
 )
+from tests.support.nginx import nginx
 from tests.support.train_shards import COLOURS
 from train.search.blocklist import read_blocklist
 from train.search.make_index import remove_rows
@@ -122,6 +125,26 @@ def test_users_behind_a_proxy_are_told_apart(index: OpenedIndex) -> None:
     with serving(index, requests_per_minute=12) as site:  # nobody's word is trusted
         name = site.removeprefix("http://")
         assert statuses(site, name, "192.0.2.1", "192.0.2.2", "192.0.2.3") == [200, 200, 429]
+
+
+def test_users_behind_a_real_proxy_are_told_apart(index: OpenedIndex, tmp_path: Path) -> None:
+    def status(port: int, user: str, said: str = "") -> int:
+        """Of a request from an address of this machine's loopback network."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, source_address=(user, 0))
+        named = {"Host": "pictures.example"} | ({"X-Forwarded-For": said} if said else {})
+        connection.request("GET", "/api/index", headers=named)
+        with contextlib.closing(connection):
+            return connection.getresponse().status
+
+    with (
+        serving(index, requests_per_minute=12, trusted_proxy="127.0.0.1") as site,
+        nginx(tmp_path, before=site) as proxy,
+    ):
+        port = int(proxy.url.rpartition(":")[2])
+        assert [status(port, "127.0.0.2") for _ in range(3)] == [200, 200, 429]
+        assert status(port, "127.0.0.3") == 200
+        # The proxy's word replaces what a user says of itself.
+        assert status(port, "127.0.0.2", said="127.0.0.9") == 429
 
 
 def test_what_is_removed_is_gone_from_a_server_that_runs(tmp_path: Path) -> None:

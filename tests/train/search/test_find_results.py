@@ -40,7 +40,7 @@ def test_the_first_of_more_are_the_first_of_fewer_though_more_cells_are_looked_i
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     vectors = Vectors([rows.astype(np.float16)], 16)
     index = MadeIndex(vectors, rng.integers(0, 1 << 63, 8000).astype(np.uint64))
-    cells = train_cells(vectors, "bytes")
+    cells = train_cells(vectors)
     add_rows(cells, vectors)
     index.neighbours = Neighbours(vectors, cells, probes=8)
     query = Query((Term("text", "a"),))

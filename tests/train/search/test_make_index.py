@@ -269,7 +269,7 @@ def test_a_large_index_has_cells_and_finds_as_the_exact_search_does(
     data = picture_folder(tmp_path / "data", each=40)
     added = index_of(data, tmp_path / "index")
     document = added.document
-    assert document.kind == "bytes"
+    assert document.kind == "cells"
     assert document.recall >= 0.95
     assert (tmp_path / "index" / document.neighbours).exists()
     assert all("green" in caption for caption in captions_for(tmp_path / "index", "green", 10))

@@ -1,12 +1,12 @@
 """The nearest rows, exactly and by cells, against numpy."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from train.errors import TrainingError
-from train.search import neighbours
 from train.search.neighbours import (
     Neighbours,
     add_rows,
@@ -50,9 +50,8 @@ def all_of(vectors: Vectors) -> np.ndarray:
     [
         (0, "exact"),
         (20_000, "exact"),
-        (20_001, "bytes"),
-        (8_000_000, "bytes"),
-        (8_000_001, "codes"),
+        (20_001, "cells"),
+        (10**9, "cells"),
     ],
 )
 def test_the_kind_follows_from_the_count(rows: int, kind: str) -> None:
@@ -89,22 +88,18 @@ def test_the_exact_search_is_numpys(vectors: Vectors, queries: np.ndarray) -> No
         assert set(exact.nearest(query, 10, wanted)[1]) == set(np.argsort(-line)[:10])
 
 
-@pytest.mark.parametrize("kind", ["bytes", "codes"])
 def test_cells_find_what_the_exact_search_finds(
-    kind: str,
     vectors: Vectors,
     queries: np.ndarray,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(neighbours, "FILTERED_ROWS", 50)
-    index = train_cells(vectors, kind)
-    assert index.nlist == 64
+    index = train_cells(vectors)
+    assert cells_for(4000) == 64
     add_rows(index, vectors)
     add_rows(index, vectors)  # which it has
     assert index.ntotal == 4000
     probes, recall = choose_probes(vectors, index, queries)
-    assert recall >= (0.97 if kind == "bytes" else 0.6)
+    assert recall >= 0.96
     write_neighbours(tmp_path / "a.faiss", index)
     found = Neighbours(vectors, read_neighbours(tmp_path / "a.faiss", 4000), probes)
     right = nearest_of_all(vectors, queries, 10)[1]
@@ -133,7 +128,7 @@ def test_cells_find_what_the_exact_search_finds(
 
 def test_the_same_rows_give_the_same_index(vectors: Vectors, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        index = train_cells(vectors, "bytes")
+        index = train_cells(vectors)
         add_rows(index, vectors)
         write_neighbours(tmp_path / name, index)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -143,3 +138,21 @@ def test_no_rows_are_found_where_there_are_none() -> None:
     empty = Neighbours(Vectors([], 32), None)
     scores, rows = empty.nearest(np.ones(32, np.float32), 10)
     assert len(scores) == len(rows) == 0
+
+
+def resident_kib(path: Path) -> int:
+    """Of a mapped file, how much is in this process's page tables."""
+    areas = re.split(r"\n(?=[0-9a-f]+-)", Path("/proc/self/smaps").read_text())
+    of_file = [area for area in areas if str(path) in area.partition("\n")[0]]
+    return sum(int(re.search(r"^Rss: +(\d+)", area, re.M)[1]) for area in of_file)  # type: ignore[index]
+
+
+def test_all_pieces_of_an_index_are_mapped_at_once(tmp_path: Path, vectors: Vectors) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.tile(all_of(vectors).astype(np.float16), (8, 1)))
+    mapped = Vectors([np.load(path, mmap_mode="r")], 32)
+    assert resident_kib(path) < 1000
+    mapped.map_all()
+    assert resident_kib(path) >= 2000
+    assert np.array_equal(mapped.take(np.arange(4000)), all_of(vectors))
+    vectors.map_all()  # those that are in memory are left as they are

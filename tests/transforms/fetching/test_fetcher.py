@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -204,3 +205,28 @@ def test_one_answer_that_is_too_long_ends_no_other(web: BadWeb, monkeypatch: pyt
         ("gzip/1000000", "too_large"): 20,
         ("ok", None): 20,
     }
+
+
+STOPPED = """\
+import sys
+from transforms.fetching.fetch import FetchSettings, fetch_all
+how = FetchSettings(robots_txt=False, allow_private_addresses=True, timeout_s=2.0, retries=1,
+                    connections_per_host=20)
+print(*sorted({str(end.detail) for end in fetch_all(sys.argv[1:], how)}))
+"""
+
+
+def test_a_process_that_stands_still_loses_nothing() -> None:
+    with bad_web() as server:
+        urls = [f"{server.url}/hang/1?n={n}" for n in range(10)]
+        command = [sys.executable, "-c", STOPPED, *urls]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+            while sum(server.requests_of(f"/hang/1?n={n}") for n in range(10)) < 10:
+                time.sleep(0.01)
+            child.send_signal(signal.SIGSTOP)
+            time.sleep(3.2)  # each attempt has 2 s, and a pause counts from 1 s on
+            child.send_signal(signal.SIGCONT)
+            assert child.stdout is not None
+            assert child.stdout.read() == "None\n"
+        asked = [server.requests_of(f"/hang/1?n={n}") for n in range(10)]
+        assert max(asked) == 2  # they were late, or nothing was tested here

@@ -130,6 +130,47 @@ def test_where_a_redirect_leads_goes_before_what_waits() -> None:
     assert job.url == "http://a.example/new"
 
 
+@pytest.mark.parametrize(
+    ("was_asked", "line_has_trouble", "is_tried_again"),
+    [(True, False, False), (True, True, True), (False, False, True)],
+)
+def test_a_host_that_was_asked_and_took_too_long_is_not_asked_again(
+    was_asked: bool, line_has_trouble: bool, is_tried_again: bool
+) -> None:
+    ways, order = routes.Routes(replace(HOW, robots_txt=False, retries=2)), Order([], 60.0)
+    ways.take(order, 0, "http://a.example/0")
+    job = ways.next_job()
+    assert job is not None
+    ways.ended(Ended(job, detail="timeout", silent=True, was_asked=was_asked))
+    ways.settle(try_again=line_has_trouble)
+    order.end()
+    assert [result.detail for result in order.results()] == ["timeout"] * (not is_tried_again)
+    assert len(ways) == is_tried_again
+    assert job.attempts == 1 + is_tried_again
+
+
+def test_what_is_late_goes_with_its_order() -> None:
+    ways, order = routes.Routes(replace(HOW, robots_txt=False, retries=2)), Order([], 60.0)
+    ways.take(order, 0, "http://a.example/0")
+    job = ways.next_job()
+    assert job is not None
+    ways.ended(Ended(job, detail="timeout", was_asked=True))
+    assert ways.remove(order) == [job]
+    ways.settle(try_again=True)
+    assert len(ways) == 0
+
+
+def test_a_file_of_wishes_that_took_too_long_is_asked_for_again() -> None:
+    ways, order = routes.Routes(replace(HOW, retries=1)), Order([], 60.0)
+    ways.take(order, 0, "http://a.example/0")
+    job = ways.next_job()
+    assert job is not None
+    assert job.url.endswith(routes.ROBOTS_PATH)
+    ways.ended(Ended(job, detail="timeout", silent=True, was_asked=True))
+    assert ways.queue.due_s() > 0
+    assert job.attempts == 2
+
+
 def test_the_answer_of_an_image(bad: BadWeb) -> None:
     to = f"{bad.url}/says?ETag=%22a%3Ab%22&Last-Modified=yesterday&Content-Type=image/png"
     [one] = fetched([f"{bad.url}/to/{quote(to, safe='')}"])
