@@ -2,26 +2,31 @@
 
   python benchmarks/decoders.py [--pictures=FOLDER ...] [--repeats=3]
 
-CPU milliseconds a file on one thread, by format: to decode it as this project does and as Pillow
-does (the pixels are compared), and all that is said of it (`examine_all`, in groups as a worker has
-them). The files are the mix of formats and sizes of web_pictures.py, and those of the folders.
+CPU milliseconds a file on one thread, by format: to decode it as Pillow does and as this project
+does (where both decode, the pixels are compared); the sums of its bytes and chunks, and its wishes;
+its perceptual hash, from the grey plane; to write as PNG what is no JPEG, PNG or WebP (which is
+compared, too); and all of that together, as it is done to files that arrive. The files are the mix
+of formats and sizes of web_pictures.py, and those of the folders.
 Photographs of 640x480 are resized in each mode by this project and by img2dataset's own code, with
 the peak signal-to-noise ratio of the one beside the other.
 """
 
 import argparse
+import hashlib
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from photo_server import make_photos
 from PIL import Image as PillowImage
 from results import print_results, print_table
@@ -29,14 +34,21 @@ from web_pictures import make_pictures
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from train.runs.allocator import keep_freed_memory
 from transforms.images.displayed import displayed
-from transforms.images.examine import Image, examine, examine_all, open_picture
+from transforms.images.examine import Image, examine, examine_each, open_picture
 from transforms.images.fast_decode import fast_pixels
-from transforms.images.resize import Encoder, ResizeSettings
+from transforms.images.file_formats import file_fault
+from transforms.images.jpeg_dc import dc_planes
+from transforms.images.perceptual_hash import grey_hash
+from transforms.images.resize import Encoder, ResizeSettings, plain_form
 from transforms.shards.measure_images import IMAGES_AT_ONCE
+from transforms.wishes.file_wishes import file_wishes
+from transforms.wishes.wish_settings import WishSettings
 
 MODES = ("border", "keep_ratio", "keep_ratio_largest", "center_crop")
-PACKAGES = ("pillow", "kornia-rs", "opencv-python-headless", "simplejpeg", "img2dataset")
+PACKAGES = ("pillow", "deflate", "opencv-python-headless", "simplejpeg", "img2dataset")
+WISHES = WishSettings()
 
 
 def cost_ms(work: Callable[[Any], object], items: Sequence[Any], repeats: int) -> float:
@@ -66,30 +78,66 @@ def files_of(folders: Sequence[Path]) -> dict[str, list[bytes]]:
     return files
 
 
+def decoded(body: bytes, name: str) -> np.ndarray:
+    """What this project decodes, at the least: of a JPEG a grey plane."""
+    if name == "jpeg":
+        plane = dc_planes([body] * 2, 60)[0]
+        if plane is not None:
+            return plane
+        return simplejpeg.decode_jpeg(body, "GRAY", min_height=96, min_width=96, strict=False)
+    pixels = fast_pixels(body, name)
+    return by_pillow(body, name) if pixels is None else pixels
+
+
+def stated(body: bytes) -> object:
+    return hashlib.sha256(body).digest(), file_wishes(body, WISHES)
+
+
+def taken(bodies: Sequence[bytes]) -> list[bytes]:
+    """All that is done to some files before they are put aside, as `measure_images` does it."""
+    looks = zip(bodies, examine_each(bodies, keep_shown=True), strict=True)
+    return [plain_form(body, image)[0] for body, image in looks if isinstance(image, Image)]
+
+
+def check_files(bodies: Sequence[bytes], name: str) -> None:
+    """
+    Raises:
+      RuntimeError: a file has other pixels than Pillow's, or becomes a PNG that has.
+    """
+    for body in bodies:
+        expected, fast = by_pillow(body, name), fast_pixels(body, name)
+        if fast is not None and not np.array_equal(fast, expected):
+            raise RuntimeError(f"a {name} has other pixels than Pillow's")
+        if name in ("gif", "bmp", "avif"):
+            (png,) = taken([body])
+            if not np.array_equal(by_pillow(png, "png"), expected):
+                raise RuntimeError(f"a {name} becomes another picture as PNG")
+
+
 def looked_at(source: str, folders: Sequence[Path], repeats: int) -> list[dict[str, object]]:
     """A row for each format of what is in some folders."""
     rows = []
     for name, bodies in files_of(folders).items():
-        fast = [body for body in bodies if fast_pixels(body, name) is not None]
-        for body in fast:
-            if not np.array_equal(fast_pixels(body, name), by_pillow(body, name)):
-                raise RuntimeError(f"a {name} of {source} has other pixels than Pillow's")
+        check_files(bodies, name)
         groups = [bodies[at : at + IMAGES_AT_ONCE] for at in range(0, len(bodies), IMAGES_AT_ONCE)]
-        whole = cost_ms(examine_all, groups, repeats) * len(groups) / len(bodies)
-        ours = (
-            cost_ms(lambda body, name=name: fast_pixels(body, name), fast, repeats) if fast else 0
-        )
-        theirs = (
-            cost_ms(lambda body, name=name: by_pillow(body, name), fast, repeats) if fast else 0
-        )
+        images = [
+            image for image in examine_each(bodies, keep_shown=True) if isinstance(image, Image)
+        ]
+        shown = [(b"", image) for image in images if image.shown is not None]
+        planes = [np.asarray(displayed(open_picture(body, name)).convert("L")) for body in bodies]
+        says = cost_ms(stated, bodies, repeats)
+        takes = cost_ms(taken, groups, repeats) * len(groups) / len(bodies)
         rows.append(
             {
                 "files": f"{name} of {source}",
                 "number": len(bodies),
-                "decoded fast": len(fast),
-                "ms fast": ours,
-                "ms Pillow": theirs,
-                "ms in all": whole,
+                "Mpx": sum(image.width * image.height for image in images) / len(images) / 1e6,
+                "Pillow decodes": cost_ms(partial(by_pillow, name=name), bodies, repeats),
+                "decode": cost_ms(partial(decoded, name=name), bodies, repeats),
+                "checks": says + cost_ms(partial(file_fault, name=name), bodies, repeats),
+                "hash": 0.0 if name == "jpeg" else cost_ms(grey_hash, planes, repeats),
+                "write": cost_ms(lambda file: plain_form(*file), shown, repeats) if shown else 0.0,
+                "in all": says + takes,
             }
         )
     return rows
@@ -128,6 +176,7 @@ def main() -> None:
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the pictures")
     flags = parser.parse_args()
+    keep_freed_memory()  # as the command does
     rows = looked_at(
         "the mix", [make_pictures(flags.cache / "mixed", uniform=False).folder], flags.repeats
     )

@@ -41,6 +41,7 @@ from transforms.shards.shard_files import Spool, TarWriter
 from transforms.shards.shard_record import ShardPairs
 from transforms.shards.shards_under_way import Beginning
 from transforms.shards.write_shards import ShardWriter
+from transforms.wishes.file_wishes import file_wishes
 from transforms.workers.fencing import Fence
 
 PACKAGES = ("pycurl", "simplejpeg", "numpy", "pyarrow")
@@ -168,6 +169,7 @@ def main() -> None:
     planes = dc_planes(bodies)
     parts = {
         "sha256": cost_us(lambda body: hashlib.sha256(body).hexdigest(), bodies, flags.repeats),
+        "XMP and C2PA": cost_us(lambda body: file_wishes(body, SETTINGS), bodies, flags.repeats),
         "header": cost_us(jpeg_header, bodies, flags.repeats),
         **planes_cost,
         "perceptual hash": cost_us(plane_hash, planes, flags.repeats),

@@ -217,6 +217,7 @@ WITHOUT_A_TEST = """
     transforms/fetching/curl_multi
     transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
+    transforms/images/huffman_stream transforms/images/pixel_words transforms/images/png_rows
     transforms/images/pillow_bounds transforms/shards/build_shard
     transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places

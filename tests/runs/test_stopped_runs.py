@@ -41,7 +41,7 @@ def started() -> Iterator[Callable[..., Forked]]:
         ("pipeline.curate:read_split", "in_a_kernel", signal.SIGTERM),  # in a thread
         ("pipeline.run:curate_images", "in_a_kernel", signal.SIGINT),  # in the main one
         ("transforms.shards.build_shard:fetch_all", "in_c_with_the_lock", signal.SIGTERM),
-        ("transforms.shards.measure_images:examine_all", "in_a_kernel", signal.SIGTERM),
+        ("transforms.shards.measure_images:examine_each", "in_a_kernel", signal.SIGTERM),
     ],
 )
 def test_a_run_that_hangs_is_ended_and_goes_on(

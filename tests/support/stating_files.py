@@ -142,9 +142,11 @@ def gif_with(body: bytes, packet: bytes = b"", store: bytes = b"") -> bytes:
 
 
 def avif_with(body: bytes, packet: bytes = b"", store: bytes = b"") -> bytes:
-    """An AVIF with them in boxes of their own."""
+    """An AVIF with an item that is XMP, and with C2PA in a box of its own."""
     if packet:
-        body += box(b"mdat", packet)
+        whole = io.BytesIO()
+        Image.open(io.BytesIO(body)).save(whole, "AVIF", xmp=packet)
+        body = whole.getvalue()
     if store:
         purpose = bytes(4) + b"manifest\0" + bytes(8)
         body += box(b"uuid", bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + purpose + store)

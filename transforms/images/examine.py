@@ -7,9 +7,9 @@ JPEG at an eighth of its size or so and in grey: a cut file or one with a hole s
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import NamedTuple
 
@@ -54,6 +54,7 @@ _LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
 # 8 bytes a pixel.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
+MOST_SHOWN = 1 << 22  # pixels; it takes 17 bytes for each to make a PNG of them
 
 # Opened by their own classes: `PIL.Image.open` would try others, and warn of large pictures itself.
 _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -80,6 +81,8 @@ class Image:
         Pillow's `convert("RGB")` reads right, unlike those of a 16-bit grey PNG.
       grey: uint8[h, w], the picture as displayed, in grey and small, where that was asked for. A
         JPEG's is the plane that it is hashed from.
+      shown: the picture as displayed, and its colour profile in `info`, where the file is not plain
+        and that was asked for.
     """
 
     format: str
@@ -88,6 +91,7 @@ class Image:
     phash: int
     plain: bool
     grey: Plane | None = field(default=None, repr=False, compare=False)
+    shown: PillowImage.Image | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +112,23 @@ class Unusable:
     height: int | None = None
 
 
-def examine_all(bodies: Sequence[bytes], *, keep_grey: bool = False) -> list[Image | Unusable]:
+def examine_all(bodies: Sequence[bytes]) -> list[Image | Unusable]:
     """What `examine` says of each: for JPEGs in less time."""
+    return list(examine_each(bodies))
+
+
+def examine_each(
+    bodies: Sequence[bytes], *, keep_grey: bool = False, keep_shown: bool = False
+) -> Iterator[Image | Unusable]:
+    """The same one after the other, so that only one picture at a time is in memory."""
     planes: list[Plane | None] = [None] * len(bodies)
     if _FAST_PLANES:
         try:
             planes = dc_planes(bodies, _SMALLEST_PLANE_OF_LARGE_PX)
         except Exception as error:
             tell_once("decoding JPEGs", error)
-    return [
-        examine(body, plane=plane, keep_grey=keep_grey)
-        for body, plane in zip(bodies, planes, strict=True)
-    ]
+    for body, plane in zip(bodies, planes, strict=True):
+        yield examine(body, plane=plane, keep_grey=keep_grey, keep_shown=keep_shown)
 
 
 def examine(
@@ -128,6 +137,7 @@ def examine(
     max_pixels: int = 89_478_485,
     in_full: bool = False,
     keep_grey: bool = False,
+    keep_shown: bool = False,
     plane: Plane | None = None,
 ) -> Image | Unusable:
     """What these bytes are. Raises nothing, whatever they are; may be called by many threads.
@@ -137,10 +147,12 @@ def examine(
         is where Pillow begins to warn; decoding that many takes up to 1.5 GB, once a process.
       in_full: hash the whole picture of a JPEG too.
       keep_grey: give the picture in grey, too.
+      keep_shown: give the picture itself, too, if the file is not plain and has at most 4 million
+        pixels.
       plane: what `dc_planes` has for it, where that is known already.
     """
     try:
-        return _examined(body, _Wanted(max_pixels, in_full, keep_grey), plane)
+        return _examined(body, _Wanted(max_pixels, in_full, keep_grey, keep_shown), plane)
     except Exception as error:
         tell_once("looking at an image", error)
         return Unusable("undecodable", "unexpected")
@@ -152,6 +164,7 @@ class _Wanted(NamedTuple):
     max_pixels: int
     in_full: bool
     keep_grey: bool
+    keep_shown: bool
 
 
 def _examined(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unusable:
@@ -166,6 +179,9 @@ def _examined(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unus
             width, height = webp_canvas(body)
             if width * height > wanted.max_pixels:
                 return Unusable("undecodable", "too_many_pixels", width, height)
+            with turn_of(width * height):
+                if known := _known_of_webp(body, wanted):
+                    return known
         picture = open_picture(body, name)
         width, height = picture.size
         if width * height > wanted.max_pixels:
@@ -196,6 +212,15 @@ def _known_of_jpeg(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image |
     if wanted.in_full:
         return None
     return _quick_look(body, header, plane, wanted.keep_grey)
+
+
+def _known_of_webp(body: bytes, wanted: _Wanted) -> Image | None:
+    """What is known of a WebP without Pillow, which makes room for two pictures to open one."""
+    plane = None if file_fault(body, "webp") else fast_grey(body, "webp")
+    if plane is None:
+        return None
+    grey = small_grey(PillowImage.fromarray(plane)) if wanted.keep_grey else None
+    return Image("webp", *webp_canvas(body), grey_hash(plane), True, grey)
 
 
 def turn_of(pixels: int) -> AbstractContextManager[object]:
@@ -242,7 +267,7 @@ def _decode(
     if fault := file_fault(body, name):
         return Unusable("undecodable", fault, width, height)
     plain = name in ("jpeg", "png", "webp") and not picture.mode.startswith("I")
-    if (plane := fast_grey(body, name)) is not None:
+    if name == "png" and (plane := fast_grey(body, name)) is not None:
         grey = small_grey(PillowImage.fromarray(plane)) if wanted.keep_grey else None
         return Image(name, width, height, grey_hash(plane), plain, grey)
     picture.load()
@@ -250,7 +275,11 @@ def _decode(
         return Unusable("undecodable", "truncated", width, height)
     shown = displayed(picture)
     grey = small_grey(shown) if wanted.keep_grey else None
-    return Image(name, width, height, picture_hash(shown), plain, grey)
+    image = Image(name, width, height, picture_hash(shown), plain, grey)
+    if plain or not wanted.keep_shown or width * height > MOST_SHOWN:
+        return image
+    shown.info = {"icc_profile": picture.info.get("icc_profile")}
+    return replace(image, shown=shown)
 
 
 def open_picture(body: bytes, name: str) -> ImageFile.ImageFile:

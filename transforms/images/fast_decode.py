@@ -1,35 +1,22 @@
 """Files of the usual kinds as a viewer shows them, decoded in less time than Pillow takes.
 
-PNGs go through the Rust crate `png`, in less than half of the time, and WebPs through OpenCV, in
-two thirds: Pillow reads each as an animation.
+PNGs take less than half of the time, and WebPs, which go through OpenCV, four fifths: Pillow reads
+each as an animation.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from kornia_rs.io import decode_image_png_u8
 
-from transforms.columns.kernels import kernel
-from transforms.images.file_formats import is_tidy_webp, png_chunk_kinds, webp_canvas
+from transforms.images.file_formats import is_tidy_webp, webp_canvas
+from transforms.images.pixel_words import grey_of_words, over_white, words_of
+from transforms.images.png_reader import png_samples
 from transforms.images.resampling import Pixels
 
-# kornia decodes while it holds Python's lock: of this many, 15 ms.
-_MOST_PIXELS = 1 << 22
-_MOST_CHUNKS = 1 << 13  # encoders write 8 KB of pixels or more into each
-_COLOURS = {0: ("mono", 1), 2: ("rgb", 3), 6: ("rgba", 4)}
-# Chunks that say nothing of what is seen, as Pillow shows it. Texts may turn a picture (EXIF, XMP).
-_USUAL = frozenset(
-    {b"IHDR", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"pHYs", b"tIME", b"bKGD"}
-    | {b"sBIT", b"hIST"}
-)
-_PLAIN_TEXTS = (b"Software\0", b"Title\0", b"Author\0", b"Description\0", b"date:")
 _ANIMATED_OR_ANNOTATED = 0x02 | 0x04 | 0x08  # of a WebP's flags: frames, XMP, EXIF
 
 
@@ -42,18 +29,17 @@ def fast_pixels(body: bytes, name: str) -> Pixels | None:
     Returns:
       uint8[height, width] of a grey picture, uint8[height, width, 3] (RGB) of another, bit for bit
       as `displayed` has it. None where Pillow must look at it: of another format than PNG and WebP,
-      animated, with metadata that may turn it, where anything is wrong with it; of PNGs also those
-      of a palette, of 1, 2, 4 or 16 bits, or of more than 4 million pixels. Of a PNG nobody looks
-      at the Adler-32: the sum of each chunk covers the same bytes.
+      animated, with metadata that may turn it, where anything is wrong with it; and what
+      `png_samples` does not take.
     """
     samples = _decoded(body, name)
-    if samples is None or samples.shape[2] == 3:
-        return samples
-    if samples.shape[2] == 1:
-        return samples[:, :, 0]
-    opaque: Pixels = np.empty((*samples.shape[:2], 3), np.uint8)
-    _over_white(_words(samples), opaque.reshape(-1, 3))
-    return opaque
+    if samples is None or samples.shape[2] == 1:
+        return None if samples is None else samples[:, :, 0]
+    if samples.shape[2] == 4:
+        samples = np.ascontiguousarray(samples)
+        over_white(words_of(samples))  # in their place
+        samples = _converted(samples, "RGBA2RGB")
+    return samples
 
 
 def fast_grey(body: bytes, name: str) -> Pixels | None:
@@ -61,39 +47,22 @@ def fast_grey(body: bytes, name: str) -> Pixels | None:
     samples = _decoded(body, name)
     if samples is None or samples.shape[2] == 1:
         return None if samples is None else samples[:, :, 0]
-    grey: Pixels = np.empty(samples.shape[:2], np.uint8)
     if samples.shape[2] == 3:
-        _to_grey(samples.reshape(-1, 3), grey.reshape(-1))
-    else:
-        _over_white_to_grey(_words(samples), grey.reshape(-1))
+        samples = _converted(samples, "RGB2RGBA")
+    grey: Pixels = np.empty(samples.shape[:2], np.uint8)
+    grey_of_words(words_of(samples), grey.reshape(-1))
     return grey
 
 
 def _decoded(body: bytes, name: str) -> Pixels | None:
-    """uint8[height, width, 1, 3 or 4], as the file has them."""
-    decode: Callable[[bytes], Pixels | None] | None = {"png": _png, "webp": _webp}.get(name)
+    """uint8[height, width, 1, 3 or 4], as the file has them, in an array of its own."""
+    decode: Callable[[bytes], Pixels | None] | None = {"png": png_samples, "webp": _webp}.get(name)
     return None if decode is None else decode(body)
 
 
-def _png(body: bytes) -> Pixels | None:
-    width, height, depth, colour = struct.unpack(">IIBB", body[16:26])
-    if depth != 8 or colour not in _COLOURS or width * height > _MOST_PIXELS:
-        return None
-    kinds = list(islice(png_chunk_kinds(body), _MOST_CHUNKS + 1))
-    if len(kinds) > _MOST_CHUNKS or not all(_says_nothing(*kind) for kind in kinds):
-        return None
-    mode, samples = _COLOURS[colour]
-    try:
-        pixels: Pixels = decode_image_png_u8(body, (height, width), mode)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a panic of Rust's code is no Exception
-        return None
-    return pixels if pixels.shape == (height, width, samples) else None
-
-
-def _says_nothing(kind: bytes, data: bytes) -> bool:
-    return kind in _USUAL or (kind == b"tEXt" and data.startswith(_PLAIN_TEXTS))
+def _converted(samples: Pixels, way: str) -> Pixels:
+    cv2 = _opencv()
+    return np.asarray(cv2.cvtColor(samples, getattr(cv2, f"COLOR_{way}")), np.uint8)
 
 
 def _webp(body: bytes) -> Pixels | None:
@@ -109,7 +78,7 @@ def _webp(body: bytes) -> Pixels | None:
     if pixels is None or pixels.ndim != 3 or pixels.shape[1::-1] != webp_canvas(body):
         return None
     to_rgb = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    return np.asarray(cv2.cvtColor(pixels, to_rgb), np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, to_rgb, pixels), np.uint8)
 
 
 @lru_cache
@@ -119,45 +88,3 @@ def _opencv() -> Any:
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     return cv2
-
-
-def _words(samples: Pixels) -> npt.NDArray[np.uint32]:
-    """Each pixel as a number of red, green, blue and alpha, which is walked five times as fast."""
-    return np.ascontiguousarray(samples).view("<u4").reshape(-1)
-
-
-@kernel
-def _on_white(word, shift):  # type: ignore[no-untyped-def]
-    """A sample of a pixel over white, as Pillow pastes with a mask."""
-    sample, alpha = (word >> np.uint32(shift)) & np.uint32(255), word >> np.uint32(24)
-    mixed = np.uint32(255) * (np.uint32(255) - alpha) + sample * alpha + np.uint32(128)
-    return ((mixed >> np.uint32(8)) + mixed) >> np.uint32(8)
-
-
-@kernel
-def _luma(red, green, blue):  # type: ignore[no-untyped-def]
-    """Pillow's whole numbers for the weights of ITU-R 601-2."""
-    mixed = red * np.uint32(19595) + green * np.uint32(38470) + blue * np.uint32(7471)
-    return np.uint8((mixed + np.uint32(0x8000)) >> np.uint32(16))
-
-
-@kernel
-def _over_white(words, opaque):  # type: ignore[no-untyped-def]
-    for at in range(words.shape[0]):
-        opaque[at, 0] = np.uint8(_on_white(words[at], 0))
-        opaque[at, 1] = np.uint8(_on_white(words[at], 8))
-        opaque[at, 2] = np.uint8(_on_white(words[at], 16))
-
-
-@kernel
-def _to_grey(samples, grey):  # type: ignore[no-untyped-def]
-    for at in range(samples.shape[0]):
-        red, green = np.uint32(samples[at, 0]), np.uint32(samples[at, 1])
-        grey[at] = _luma(red, green, np.uint32(samples[at, 2]))
-
-
-@kernel
-def _over_white_to_grey(words, grey):  # type: ignore[no-untyped-def]
-    for at in range(words.shape[0]):
-        red, green = _on_white(words[at], 0), _on_white(words[at], 8)
-        grey[at] = _luma(red, green, _on_white(words[at], 16))

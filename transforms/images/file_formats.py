@@ -4,6 +4,9 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
+
+import deflate
 
 from transforms.images.jpeg_segments import jpeg_segments
 
@@ -120,7 +123,7 @@ def _is_cut_jpeg(body: bytes) -> bool:
     return body.rfind(b"\xff\xd9", segments.scan) < 0
 
 
-def _png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+def png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(kind, begin and end of its data) of each whole chunk."""
     at = len(_PNG)
     while at + 12 <= len(body):
@@ -132,41 +135,29 @@ def _png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
         at = end + 4
 
 
-def png_chunk_kinds(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The kind and the first 32 bytes of the data of each whole chunk of a PNG."""
-    for kind, begin, end in _png_chunks(body):
-        yield kind, body[begin : min(end, begin + 32)]
-
-
 def _png_fault(body: bytes) -> str | None:
     view = memoryview(body)
-    for kind, begin, end in _png_chunks(body):
+    for kind, begin, end in png_chunks(body):
         # Critical chunks have a capital letter first. Pillow checks no sums of the pixels' chunks.
         if kind[:1].isupper():
             checksum = int.from_bytes(body[end : end + 4], "big")
-            if zlib.crc32(view[begin - 4 : end]) != checksum:
+            if deflate.crc32(view[begin - 4 : end]) != checksum:
                 return "broken"
         if kind == b"IEND":
             return None
     return "truncated"
 
 
-def png_lacks_pixels(body: bytes) -> bool:
-    """Whether a PNG's data end before its header's last row. Takes as long as half a decode."""
-    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", body[16:29])
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    missing = 0
-    for left, top, right, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
-        columns, rows = -(-(width - left) // right), -(-(height - top) // down)
-        if columns > 0 and rows > 0:
-            missing += rows * (1 + (columns * bits + 7) // 8)  # a filter byte begins each row
-    inflating = zlib.decompressobj()
-    for kind, begin, end in _png_chunks(body):
-        data = body[begin:end] if kind == b"IDAT" else b""
-        while data and missing > 0:
-            missing -= len(inflating.decompress(data, 1 << 20))
-            data = inflating.unconsumed_tail
-    return missing > 0
+class PngPass(NamedTuple):
+    """One of the smaller pictures that an interlaced PNG is made of: its first column and row, the
+    steps to the next ones, and how many there are."""
+
+    left: int
+    top: int
+    across: int
+    down: int
+    columns: int
+    rows: int
 
 
 # The first column and row of each of PNG's seven passes, and the steps to the next ones.
@@ -174,6 +165,32 @@ _ADAM7 = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
+
+
+def png_passes(width: int, height: int, interlaced: bool) -> list[PngPass]:
+    """Those that have pixels; of a PNG that is not interlaced the whole is one."""
+    passes = []
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            passes.append(PngPass(left, top, across, down, columns, rows))
+    return passes
+
+
+def png_lacks_pixels(body: bytes) -> bool:
+    """Whether a PNG's data end before its header's last row. Takes as long as half a decode."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", body[16:29])
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    passes = png_passes(width, height, bool(interlaced))
+    # A filter byte begins each row.
+    missing = sum(part.rows * (1 + (part.columns * bits + 7) // 8) for part in passes)
+    inflating = zlib.decompressobj()
+    for kind, begin, end in png_chunks(body):
+        data = body[begin:end] if kind == b"IDAT" else b""
+        while data and missing > 0:
+            missing -= len(inflating.decompress(data, 1 << 20))
+            data = inflating.unconsumed_tail
+    return missing > 0
 
 
 def _is_cut_gif(body: bytes) -> bool:

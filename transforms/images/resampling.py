@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -26,23 +25,11 @@ class Weights(NamedTuple):
     weights: npt.NDArray[np.int32]  # int32[size, taps], zero behind the last
 
 
-def _bilinear(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.maximum(1.0 - distance, 0.0)
+# How far from its middle a filter reaches, in samples of the result.
+_REACHES = {"bilinear": 1.0, "lanczos": 3.0}
 
 
-def _lanczos(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.where(distance < 3.0, np.sinc(distance) * np.sinc(distance / 3.0), 0.0)
-
-
-# How far from its middle a filter reaches, and how it weighs what is so far, in samples of the
-# result.
-_FILTERS: dict[str, tuple[float, Callable[..., npt.NDArray[np.float64]]]] = {
-    "bilinear": (1.0, _bilinear),
-    "lanczos": (3.0, _lanczos),
-}
-
-
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def weights_of(kind: Filter, samples: int, size: int, begin: int = 0, end: int = -1) -> Weights:
     """Of a line of `samples` as `size` new ones, those from the begin-th to before the end-th.
 
@@ -60,21 +47,16 @@ def weights_of(kind: Filter, samples: int, size: int, begin: int = 0, end: int =
         weights = np.minimum(at + 1, high[:, None]) - np.maximum(at, low[:, None])
         weights = np.maximum(weights, 0.0)
     else:
-        reach, weigh = _FILTERS[kind]
-        support = max(scale, 1.0) * reach
+        stretch = max(scale, 1.0)
+        support = stretch * _REACHES[kind]
         centres = (number + 0.5) * scale
         first = np.maximum((centres - support + 0.5).astype(np.int64), 0)
         last = np.minimum((centres + support + 0.5).astype(np.int64), samples)
-        taps = np.arange((last - first).max())
-        distance = np.abs(first[:, None] + taps - centres[:, None] + 0.5) / max(scale, 1.0)
-        weights = np.where(taps < (last - first)[:, None], weigh(distance), 0.0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    fixed = np.trunc(weights * (1 << _PRECISION) + np.copysign(0.5, weights)).astype(np.int32)
-    # No window may reach over the end: such are moved back, and their weights with them.
-    over = np.maximum(first + fixed.shape[1] - samples, 0)
-    for row in np.flatnonzero(over):
-        fixed[row] = np.roll(fixed[row], over[row])
-    return Weights((first - over).astype(np.int32), fixed)
+        weights = np.zeros((len(number), (last - first).max()))
+        _weigh(kind == "lanczos", first, last, centres, stretch, weights)
+    fixed = np.empty(weights.shape, np.int32)
+    _fix(weights, first, samples, fixed)
+    return Weights(first.astype(np.int32), fixed)
 
 
 def resampled(pixels: Pixels, across: Weights, down: Weights) -> Pixels:
@@ -90,7 +72,10 @@ def resampled(pixels: Pixels, across: Weights, down: Weights) -> Pixels:
     pixels = np.ascontiguousarray(pixels)
     height, columns = len(pixels), len(across.first)
     wide = np.empty((height, columns, *pixels.shape[2:]), np.uint8)
-    (_grey_rows if pixels.ndim == 2 else _rows)(pixels, *across, wide)
+    if pixels.ndim == 2:
+        _grey_rows(pixels, *across, np.empty(pixels.shape[1], np.int32), wide)
+    else:
+        _rows(pixels, *across, wide)
     return _columns_of(wide, down)
 
 
@@ -127,6 +112,39 @@ def _columns_of(pixels: Pixels, down: Weights) -> Pixels:
 
 
 @kernel
+def _weigh(is_lanczos, first, last, centres, stretch, weights):  # type: ignore[no-untyped-def]
+    """How filters weigh samples by their distance from the middle of a new one."""
+    for new in range(weights.shape[0]):
+        for tap in range(last[new] - first[new]):
+            distance = abs(first[new] + tap - centres[new] + 0.5) / stretch
+            if not is_lanczos:
+                weights[new, tap] = max(1.0 - distance, 0.0)
+            elif distance == 0.0:
+                weights[new, tap] = 1.0
+            elif distance < 3.0:
+                third = math.sin(math.pi * distance / 3.0)  # of which the whole's sine follows
+                whole = third * (3.0 - 4.0 * third * third)
+                weights[new, tap] = 3.0 * whole * third / (math.pi * distance) ** 2
+
+
+@kernel
+def _fix(weights, first, samples, fixed):  # type: ignore[no-untyped-def]
+    """Makes weights whole numbers whose sum is one, and moves back what reaches over the end."""
+    taps = weights.shape[1]
+    for new in range(weights.shape[0]):
+        total = 0.0
+        for tap in range(taps):
+            total += weights[new, tap]
+        over = max(first[new] + taps - samples, 0)
+        for tap in range(over):
+            fixed[new, tap] = 0
+        for tap in range(over, taps):
+            weight = weights[new, tap - over] / total * (1 << _PRECISION)
+            fixed[new, tap] = np.int32(weight + 0.5 if weight >= 0.0 else weight - 0.5)
+        first[new] -= over
+
+
+@kernel
 def _turn(pixels, out):  # type: ignore[no-untyped-def]
     for first in range(0, pixels.shape[0], 16):  # so many lines stay in the cache
         for x in range(pixels.shape[1]):
@@ -149,21 +167,23 @@ def _rows(pixels, first, weights, wide):  # type: ignore[no-untyped-def]
             red = green = blue = np.int32(_HALF)
             for tap in range(weights.shape[1]):
                 at, weight = first[x] + tap, weights[x, tap]
-                red += weight * np.int32(line[at, 0])
-                green += weight * np.int32(line[at, 1])
-                blue += weight * np.int32(line[at, 2])
+                red = np.int32(red + weight * np.int32(line[at, 0]))
+                green = np.int32(green + weight * np.int32(line[at, 1]))
+                blue = np.int32(blue + weight * np.int32(line[at, 2]))
             out[x, 0], out[x, 1], out[x, 2] = _byte(red), _byte(green), _byte(blue)
 
 
 @kernel
-def _grey_rows(pixels, first, weights, wide):  # type: ignore[no-untyped-def]
+def _grey_rows(pixels, first, weights, line, wide):  # type: ignore[no-untyped-def]
     for row in range(wide.shape[0]):
-        line, out = pixels[row], wide[row]
+        pixel, out = pixels[row], wide[row]
+        for at in range(line.shape[0]):  # once, and not for each new sample that it is a part of
+            line[at] = pixel[at]
         for x in range(out.shape[0]):
             total = np.int32(_HALF)
             samples, weighs = line[first[x] : first[x] + weights.shape[1]], weights[x]
             for tap in range(len(weighs)):
-                total += weighs[tap] * np.int32(samples[tap])
+                total = np.int32(total + weighs[tap] * samples[tap])
             out[x] = _byte(total)
 
 

@@ -7,11 +7,15 @@ import contextlib
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+
+import numpy as np
 
 from transforms.images.displayed import displayed, orientation
 from transforms.images.examine import Image, open_picture
+from transforms.images.png_writer import png_of
+from transforms.workers.unexpected import tell_once
 
 _RESIZE_MODES = ("original", "no", "border", "keep_ratio", "keep_ratio_largest", "center_crop")
 _INTERPOLATIONS = (
@@ -23,9 +27,6 @@ _QUALITIES = {"jpg": range(0, 101), "png": range(0, 10), "webp": range(1, 102)}
 # One name for every original, as img2dataset has it where it does not encode: `datasets` takes the
 # fields of a set's first five samples for those of all. Decoders go by the bytes.
 _ANY = "jpg"
-# Of a PNG that takes the place of a GIF, BMP or AVIF: a quarter of the time of Pillow's 6, for
-# files that are 7 to 17 % larger.
-_COMPRESSION = 1
 
 
 class EncodingError(ValueError):
@@ -127,18 +128,29 @@ class Encoder:
         return self._resizer(body, image)
 
 
+def plain_form(body: bytes, image: Image) -> tuple[bytes, Image]:
+    """A file that others can read, and what there is to say of it: where `image` has what is shown,
+    a PNG of that; else the file itself, as far as it is known here."""
+    shown = image.shown
+    image = replace(image, grey=None, shown=None)
+    if shown is None:
+        return body, image
+    try:
+        png = png_of(np.asarray(shown), shown.info["icc_profile"])
+    except Exception as error:  # the `Encoder` will try again, and say of which image that is
+        tell_once("writing a PNG", error)
+        return body, image
+    return png, replace(image, format="png", width=shown.width, height=shown.height, plain=True)
+
+
 def _as_png(body: bytes, image: Image) -> Encoded:
     try:
         opened = open_picture(body, image.format)
         picture = displayed(opened)
-        png = io.BytesIO()
-        # Nothing else of the file's metadata: a time stamp there would change the bytes.
-        profile = opened.info.get("icc_profile")
-        picture.info = {}
-        picture.save(png, "PNG", compress_level=_COMPRESSION, icc_profile=profile)
+        png = png_of(np.asarray(picture), opened.info.get("icc_profile"))
     except Exception as error:  # as in `examine`: Pillow raises many kinds
         raise EncodingError(f"a {image.format} cannot become a PNG: {error}") from error
-    return Encoded(png.getvalue(), _ANY, picture.width, picture.height)
+    return Encoded(png, _ANY, picture.width, picture.height)
 
 
 def _opencv_shows_it_right(body: bytes, image: Image) -> bool:

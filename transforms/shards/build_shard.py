@@ -98,7 +98,8 @@ def build_shard(
       count: told how many pairs are fetched, or have failed.
       nearly_taken: set when the next shard may begin.
     """
-    spool, rules = Spool(folder / "spool"), settings.rules
+    as_they_came = settings.resize.resize_mode == "original"
+    spool, rules = Spool(folder / "spool", only_plain=as_they_came), settings.rules
     # Of a retry, pairs come here that were never asked of its lists.
     keys = pairs["key"].to_numpy()
     urls, texts = (pairs[name].combine_chunks() for name in ("url", "caption"))

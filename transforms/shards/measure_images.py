@@ -20,8 +20,9 @@ from transforms.columns.opt_outs import OPT_OUTS
 from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
 from transforms.fetching.body_memory import TakenBytes
 from transforms.fetching.fetch import Fetched
-from transforms.images.examine import Image, Unusable, examine, examine_all
+from transforms.images.examine import Image, Unusable, examine, examine_each
 from transforms.images.image_size import size_reasons
+from transforms.images.resize import plain_form
 from transforms.images.thumbnail import thumbnail
 from transforms.safety.unsafe_score import unsafe_reasons
 from transforms.shards.blocked_images import blocked_by
@@ -150,10 +151,16 @@ class _Looks:
         try:
             group = [fetched for fetched in group if self._is_wanted(fetched)]
             bodies = [fetched.body or b"" for fetched in group]
-            images = examine_all(bodies, keep_grey=self._search.index is not None)
+            looks = examine_each(
+                bodies, keep_grey=self._search.index is not None, keep_shown=self._spool.only_plain
+            )
             rows = [fetched.index for fetched in group]
-            for row, body, image in zip(rows, bodies, images, strict=True):
+            images: list[Image | Unusable] = []
+            for row, body, image in zip(rows, bodies, looks, strict=True):
                 self._put(row, body, image)
+                if isinstance(image, Image) and image.shown is not None:
+                    image = replace(image, shown=None)  # before the next one is decoded
+                images.append(image)
             self._scores.add(rows, self.columns, self.places)
             left = [self.columns["reason"][row] is None for row in rows]
             taken = list(compress(zip(rows, bodies, images, strict=True), left))
@@ -185,7 +192,7 @@ class _Looks:
         if blocked := blocked_by(self._blocklists, body, sha256.digest(), image):
             columns["reason"][row], columns["detail"][row] = r.BLOCKED, blocked
             return
-        columns["image"][row] = replace(image, grey=None)  # 10,000 of them were 80 MB
+        body, columns["image"][row] = plain_form(body, image)
         self.places[row] = self._spool.put(body)
 
 

@@ -98,9 +98,15 @@ class TarWriter:
 
 
 class Spool:
-    """Bytes put aside on local disk, so that a shard's images never fill the memory."""
+    """Bytes put aside on local disk, so that a shard's images never fill the memory.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+      only_plain: whether images that others may not read are put aside as PNGs, which is what
+        becomes of them.
+    """
+
+    def __init__(self, path: Path, *, only_plain: bool = False) -> None:
+        self.only_plain = only_plain
         self._file = path.open("w+b", buffering=1 << 22)  # few calls into the kernel
         self._size = 0
         self._lock = Lock()

@@ -6,8 +6,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
+import numpy as np
+
+from transforms.columns.kernels import kernel
 from transforms.images.file_formats import signature_format
 from transforms.images.jpeg_segments import jpeg_segments
 from transforms.wishes.c2pa import boxes
@@ -18,8 +22,10 @@ _BEFORE_LONGER = len(_LONGER_XMP) + 32 + 8  # its digest, the length of all, the
 _APP1, _APP11 = 0xE1, 0xEB
 _PNG_XMP = b"XML:com.adobe.xmp\0"
 _MOST_CHUNKS = 20_000
+_MOST_EXTENSIONS = 100  # of a GIF, of applications
 _MOST_BLOCKS = 200_000  # of a GIF, of 255 bytes each where nobody is hostile
 _AVIF_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_XMP_TYPE = b"rdf+xml"
 _PACKETS = (b"<x:xmpmeta", b"<?xpacket begin", b"<rdf:RDF")
 
 
@@ -41,10 +47,9 @@ def embedded(body: bytes) -> Embedded:
             chunks = dict(_riff_chunks(body))
             return Embedded(chunks.get(b"XMP ", b""), chunks.get(b"C2PA", b""))
         case "gif":
-            return Embedded(_packet(body, body.find(b"XMP DataXMP")), _gif_c2pa(body))
+            return _of_gif(body)
         case "avif":
-            begins = [at for at in map(body.find, _PACKETS) if at >= 0]
-            return Embedded(_packet(body, min(begins, default=-1)), _avif_c2pa(body))
+            return Embedded(_avif_xmp(body), _avif_c2pa(body))
     return Embedded()
 
 
@@ -104,16 +109,21 @@ def _riff_chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
 
 
-def _packet(body: bytes, begin: int) -> bytes:
-    return body[begin : begin + MOST_BYTES] if begin >= 0 else b""
+def _of_gif(body: bytes) -> Embedded:
+    places = np.empty(_MOST_EXTENSIONS, np.int64)
+    count = _application_extensions(np.frombuffer(body, np.uint8), places)
+    xmp = c2pa = b""
+    for at in places[:count].tolist():
+        if not xmp and body.startswith(b"XMP DataXMP", at + 3):
+            xmp = body[at + 3 : at + 3 + MOST_BYTES]
+        if not c2pa and body.startswith(b"C2PA_GIF", at + 3):
+            c2pa = _joined_blocks(body, at + 14)
+    return Embedded(xmp, c2pa)
 
 
-def _gif_c2pa(body: bytes) -> bytes:
-    """The blocks behind C2PA's application extension, joined."""
-    at = body.find(b"\x21\xff\x0bC2PA_GIF")
-    if at < 0:
-        return b""
-    joined, at = bytearray(), at + 14
+def _joined_blocks(body: bytes, at: int) -> bytes:
+    """What the blocks of an extension of a GIF hold."""
+    joined = bytearray()
     for _ in range(_MOST_BLOCKS):
         if at >= len(body) or not (size := body[at]):
             break
@@ -122,12 +132,52 @@ def _gif_c2pa(body: bytes) -> bytes:
     return bytes(joined)
 
 
+@kernel
+def _application_extensions(data, places):  # type: ignore[no-untyped-def]
+    """Puts where the first of them begin into `places`; returns how many these are."""
+    size, count = data.shape[0], 0
+    at = 13 + (_palette_bytes(data[10]) if size > 12 else 0)
+    while at < size and data[at] != 0x3B and count < places.shape[0]:
+        if data[at] == 0x21:
+            if at + 2 < size and data[at + 1] == 0xFF and data[at + 2] == 11:
+                places[count] = at
+                count += 1
+            at += 2
+        elif data[at] == 0x2C and at + 10 <= size:
+            at += 11 + _palette_bytes(data[at + 9])
+        else:  # junk, which decoders skip
+            at += 1
+            continue
+        while at < size and data[at]:
+            at += 1 + data[at]
+        at += 1
+    return count
+
+
+@kernel
+def _palette_bytes(flags):  # type: ignore[no-untyped-def]
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _avif_xmp(body: bytes) -> bytes:
+    """Of a file that has an item of this type the first packet that is anywhere in it; of any other
+    only one that is beside the media data, which are nearly all of it."""
+    parts = [body[begin:end] for kind, begin, end in _avif_boxes(body) if kind != b"mdat"]
+    if not any(_XMP_TYPE in part for part in parts):
+        body = b"".join(parts)
+    begins = [at for at in map(body.find, _PACKETS) if at >= 0]
+    at = min(begins, default=len(body))
+    return body[at : at + MOST_BYTES]
+
+
+def _avif_boxes(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    return islice(boxes(body, 0, len(body)), _MOST_CHUNKS)
+
+
 def _avif_c2pa(body: bytes) -> bytes:
     """The superbox in the `uuid` box of C2PA, behind what it is for."""
-    for number, (kind, begin, end) in enumerate(boxes(body, 0, len(body))):
+    for kind, begin, end in _avif_boxes(body):
         if kind == b"uuid" and body.startswith(_AVIF_C2PA, begin):
             at = body.find(b"jumb", begin, end)
             return body[at - 4 : end] if at >= 0 else b""
-        if number == _MOST_CHUNKS:
-            break
     return b""

@@ -79,8 +79,6 @@ def test_each_sample_over_white_with_each_alpha():
 
 ROWS = bytes(10 * (1 + 30))
 ANOTHER_DECODER = {
-    "a palette": encoded(photograph().convert("P"), "PNG"),
-    "16 bits": png(5, 10, 2, ROWS, depth=16),
     "interlaced, too few rows": png(40, 40, 2, ROWS, interlaced=1),
     "one colour that is transparent": png(10, 10, 2, ROWS, chunk(b"tRNS", bytes(6))),
     "animated": png(10, 10, 2, ROWS, chunk(b"acTL", struct.pack(">II", 1, 0))),
@@ -91,8 +89,10 @@ ANOTHER_DECODER = {
     "too few rows": png(10, 11, 2, ROWS),
     "no such filter": png(10, 10, 2, b"\x09" + ROWS[1:]),
     "no pixels": png(0, 10, 2, b""),
+    "a wrong sum of the stream": png(10, 10, 2, ROWS, checksum=1),
+    "too many rows": png(10, 9, 2, ROWS),
+    "a palette that it does not need": png(10, 10, 2, ROWS, chunk(b"PLTE", bytes(3))),
     "thousands of chunks": png(10, 10, 2, ROWS, *[chunk(b"tIME", b"")] * 8_192),
-    "many pixels": png(4_000, 2_000, 0, bytes(2_000 * 4_001)),
 }
 
 
@@ -167,9 +167,8 @@ def test_examined_as_with_pillow_alone(monkeypatch: pytest.MonkeyPatch):
             assert np.array_equal(one.grey, other.grey)
 
 
-def test_the_sum_of_a_chunk_counts_and_that_of_its_stream_does_not():
-    wrong_stream = png(10, 10, 2, ROWS, checksum=1)
-    assert np.array_equal(fast_pixels(wrong_stream, "png"), np.zeros((10, 10, 3)))
+def test_the_sums_of_chunks_and_of_the_stream_count():
+    assert examine(png(10, 10, 2, ROWS, checksum=1)) == Unusable("undecodable", "broken", 10, 10)
     wrong_chunk = bytearray(png(10, 10, 2, ROWS))
     wrong_chunk[-20] ^= 1
     assert examine(bytes(wrong_chunk)) == Unusable("undecodable", "broken", 10, 10)

@@ -18,8 +18,9 @@ from tests.support.picture_files import (
     transparent,
     turned,
 )
+from transforms.images import examine as examine_module
 from transforms.images.examine import Image, examine
-from transforms.images.resize import Encoder, EncodingError, ResizeSettings
+from transforms.images.resize import Encoder, EncodingError, ResizeSettings, plain_form
 
 GOOD = good_files()
 ORIGINAL = Encoder(ResizeSettings())
@@ -67,6 +68,45 @@ def test_originals_are_kept_or_become_a_png_that_shows_the_same(name: str) -> No
         )  # a wrong picture is off by 30 or more
         assert sized(body) == dataclasses.replace(image, format="png", plain=True)
         assert ORIGINAL(GOOD[name], image)[0] == body
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_shown_at_a_look_becomes_the_same_png(name: str) -> None:
+    """As the encoder makes of the file later on; a plain file stays itself."""
+    image = examine(GOOD[name], keep_shown=True)
+    assert isinstance(image, Image)
+    body, kept = plain_form(GOOD[name], image)
+    assert kept.grey is kept.shown is None
+    assert ORIGINAL(body, kept) == ORIGINAL(GOOD[name], sized(GOOD[name]))
+    assert (body == GOOD[name]) == (image.shown is None)
+    assert image.shown is None or not image.plain
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "GIF", "BMP"])
+def test_only_pictures_of_few_pixels_are_shown(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = encoded(photograph(), kind)
+    for most in (WIDTH * HEIGHT, WIDTH * HEIGHT - 1):
+        monkeypatch.setattr(examine_module, "MOST_SHOWN", most)
+        image = examine(body, keep_shown=True)
+        assert isinstance(image, Image)
+        assert (image.shown is not None) == (most == WIDTH * HEIGHT)
+    assert sized(body).shown is None
+
+
+def test_a_png_that_cannot_be_written_at_a_look_is_left_to_the_encoder(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    body = encoded(photograph(), "GIF")
+    image = examine(body, keep_shown=True)
+    assert isinstance(image, Image)
+
+    def failing(*_: object) -> bytes:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("transforms.images.resize.png_of", failing)
+    assert plain_form(body, image) == (body, image)
+    with pytest.raises(EncodingError):
+        ORIGINAL(body, image)
 
 
 def test_what_becomes_a_png_carries_its_colour_profile_and_no_other_metadata() -> None:

@@ -172,7 +172,7 @@ def test_bodies_that_are_not_looked_at_count_over_all_shards(
         looked.wait()
         return [Unusable("not_an_image", "") for _ in bodies]
 
-    monkeypatch.setattr(measure_images_module, "examine_all", examined)
+    monkeypatch.setattr(measure_images_module, "examine_each", examined)
     monkeypatch.setattr(measure_images_module, "BYTES_AT_ONCE", len(BODY))
     most = 24 * len(BODY)
     monkeypatch.setattr(fetcher, "memory_for_bodies", lambda: most)

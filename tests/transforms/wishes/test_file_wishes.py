@@ -94,6 +94,32 @@ def test_blocks_of_a_gif_that_are_looked_at() -> None:
     assert embedded(body).c2pa == b"j" * 200_000
 
 
+def test_an_avif_with_a_packet_in_a_box_of_its_own() -> None:
+    packet, body = made.xmp(made.PROHIBITED), made.picture("AVIF")
+    assert embedded(body + made.box(b"uuid", bytes(16) + packet)).xmp == packet
+    assert embedded(body + made.box(b"mdat", packet)).xmp == b""  # no item says that it is XMP
+
+
+def test_extensions_of_a_gif_before_and_behind_other_blocks() -> None:
+    packet, body = made.xmp(made.PROHIBITED), made.picture("GIF")
+    whole = made.gif_with(body, packet)
+    block = whole[len(body) - 1 : -1]
+    at = 13 + 3 * 256  # behind the palette
+    others = b"!\xfe\3abc\0" + b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0" + b"junk"
+    for made_body in (
+        whole,
+        body[:at] + block + body[at:],
+        body[:at] + others + block + body[at:],
+        body[:-1] + b"\0\0" + others + block + b";",
+    ):
+        assert packet in embedded(made_body).xmp
+    assert embedded(body + block).xmp == b""  # behind the end
+    within = b"!\xfe" + bytes([len(block[:200])]) + block[:200] + b"\0"
+    assert embedded(body[:at] + within + body[at:]).xmp == b""  # a part of a comment
+    applications = b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0" * 100
+    assert embedded(body[:at] + applications + block + body[at:]).xmp == b""
+
+
 def test_damaged_files_raise_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
