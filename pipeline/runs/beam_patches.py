@@ -14,9 +14,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partialmethod
+from functools import partial, partialmethod
 from importlib.abc import MetaPathFinder
-from types import MethodType
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 SAMPLING_MS = 5
@@ -132,11 +132,66 @@ def short_samples() -> Iterator[None]:
         StateSampler.__init__ = make
 
 
+@contextmanager
+def remembered_specs() -> Iterator[None]:
+    """Beam looks for state and timers among all attributes of each DoFn, eight times. Saves
+    0.03 s."""
+    from apache_beam.transforms import userstate
+
+    look, specs = userstate.get_dofn_specs, {}
+
+    def remembered(function: Any) -> tuple[set[Any], set[Any]]:
+        if id(function) not in specs:
+            specs[id(function)] = function, look(function)  # kept, so that ids stay theirs
+        states, timers = specs[id(function)][1]
+        return {*states}, {*timers}
+
+    userstate.get_dofn_specs = remembered
+    try:
+        yield
+    finally:
+        userstate.get_dofn_specs = look
+
+
+@contextmanager
+def plain_sizes() -> Iterator[None]:
+    """What is kept for later bundles is measured beside the globals of all modules, which are
+    listed anew for each value, though nothing that is kept here leads to them. Saves 0.02 s."""
+    import objsize
+    from apache_beam.runners.worker import statecache
+
+    default = objsize.get_deep_size
+    statecache.objsize = SimpleNamespace(
+        get_deep_size=partial(default, exclude_modules_globals=False)
+    )
+    try:
+        yield
+    finally:
+        statecache.objsize = objsize
+
+
+@contextmanager
+def unread_sources() -> Iterator[None]:
+    """Beam reads the source of each function, to warn of one that yields and returns too: what
+    is run here is tested. Saves 0.01 s."""
+    from apache_beam.transforms import core
+
+    check = core._check_fn_use_yield_and_return
+    core._check_fn_use_yield_and_return = lambda function: False
+    try:
+        yield
+    finally:
+        core._check_fn_use_yield_and_return = check
+
+
 # Those that last as long as a pipeline is built and run.
 PATCHES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "signatures": remembered_signatures,
     "views": remembered_views,
     "samples": short_samples,
+    "specs": remembered_specs,
+    "sizes": plain_sizes,
+    "sources": unread_sources,
 }
 
 
