@@ -6,6 +6,7 @@ Where Beam itself no longer does what a patch is for, a test here fails, and the
 import importlib
 import inspect
 import logging
+import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -19,12 +20,20 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.worker import statecache
 from apache_beam.runners.worker.statesampler import StateSampler
 from apache_beam.transforms import core, userstate
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from apache_beam.transforms.userstate import CombiningValueStateSpec
 from apache_beam.utils.counters import CounterFactory
 
 import pipeline.run
-from pipeline.runs.beam_patches import PATCHES, SAMPLING_MS, beam_patches, quick_imports
+from pipeline.runs.beam_patches import (
+    PATCHES,
+    SAMPLING_MS,
+    beam_patches,
+    quick_imports,
+    words_of_command,
+)
 from pipeline.runs.engine import Engine
+from tests.support.root import ROOT
 
 
 def test_a_module_that_nothing_uses_does_not_warn_where_beam_starts(
@@ -98,6 +107,33 @@ def test_what_is_kept_for_later_bundles_weighs_what_beam_says():
         assert [statecache.get_deep_size(value) for value in values] == expected
 
 
+def test_worker_processes_are_told_what_the_command_needs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("ALIGNSET_WORDS", raising=False)
+    for argv, expected in (
+        (["--input=a", "--output=GS://b/c\0"], ["gs://"]),
+        (["--runner=DataflowRunner", "s3://a"], ["dataflow", "s3://"]),
+        ([], []),
+    ):
+        with quick_imports(argv):
+            pass
+        assert words_of_command() == expected
+    with beam_patches():
+        environment = SubprocessSDKEnvironment.from_command_string("python -m apache_beam")
+    python, *of_module = environment.command_string.split()
+    assert of_module == ["-m", "pipeline.runs.sdk_worker_main"]
+    code = f"""if True:
+        import runpy, sys
+        try:
+            runpy.run_module({of_module[1]!r}, run_name="__main__")
+        except KeyError:  # where Beam has told it nothing
+            print(*sys.modules)
+        """
+    done = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    imported = set(done.stdout.split())
+    assert imported >= {"apache_beam.runners.worker.sdk_worker_main", "pipeline.run"}, done.stderr
+    assert imported & {"pandas", "google.cloud", "boto3", "scipy"} == set()
+
+
 def test_no_step_yields_and_returns():
     """Of which Beam warns, and is not asked in a run."""
     assert pipeline.run
@@ -115,6 +151,7 @@ def what_is_replaced() -> dict[str, object]:
     return {
         "specs": userstate.get_dofn_specs,
         "sizes": statecache.objsize,
+        "workers": vars(SubprocessSDKEnvironment)["from_command_string"],
         "sources": core._check_fn_use_yield_and_return,
         "views": PipelineOptions.view_as,
         "signatures": core.get_function_args_defaults,
