@@ -1,5 +1,6 @@
 """Settings of all tests, and the one finished run that many of them look at."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -21,8 +22,15 @@ os.environ["ALIGNSET_CACHE"] = CACHE.name
 # Without a deadline: the first call of a kernel compiles it.
 settings.register_profile("alignset", deadline=None, print_blob=True)
 settings.load_profile("alignset")
+# What is imported while tests are collected is no garbage: 4 s of CPU for each worker.
+gc.disable()
 # A shell's background job ignores Ctrl-C, and so would the commands that are started here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

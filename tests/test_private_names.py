@@ -25,6 +25,8 @@ OF_OTHERS = {
     "_pipeline_options": "of Beam: the options of file systems, to be set back",
     "_Credentials": "of google.auth's use by Beam: whether it has looked for credentials",
     "_credentials_init": "the same",
+    "_check_fn_use_yield_and_return": "of Beam: reads the source of a step",
+    "_iter_modules_globals": "of objsize: lists all modules",
     "_pre_grouped_coder": "of Beam's runner: the sizes of what is shuffled",
     "_coder_impl": "the same",
     "_key_coder": "the same",

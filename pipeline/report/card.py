@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -34,7 +35,11 @@ from pipeline.report.wording import (
 from pipeline.runs.documents import Funnel, Manifest, Stage
 from transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
-_CARDS = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+
+@cache
+def _template() -> jinja2.Template:
+    cards = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+    return cards.from_string(FRONT + BODY)
 
 
 def dataset_card(
@@ -56,7 +61,7 @@ def dataset_card(
     text_only = bool(manifest.job["text_only"])
     numbers = [int(number) for number, shard in manifest.shards.items() if shard.pairs]
     held_out = sum(shard.pairs for shard in manifest.held_out.values())
-    return _CARDS.from_string(FRONT + BODY).render(
+    return _template().render(
         manifest=manifest,
         contents=contents,
         text_only=text_only,

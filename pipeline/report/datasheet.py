@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -33,6 +34,7 @@ These are the questions of *Datasheets for Datasets* (Gebru et al., 2021), in al
 The run has answered {{ answered }} of {{ questions }} questions, {{ partly }} of them in part.
 What it cannot know is marked {{ mark }}; whoever publishes the set fills it in.
 """
+_SHEETS = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
 
 
 def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None) -> str:
@@ -41,11 +43,10 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None
     Args:
       earlier: the manifests of the sets that it was made of, by where they are.
     """
-    environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     facts = _facts(manifest, funnel, earlier or {})
 
     def rendered(template: str) -> str:
-        return environment.from_string(template).render(facts).strip()
+        return _compiled(template).render(facts).strip()
 
     answers = [
         (section, question, rendered(question.answer), rendered(question.person))
@@ -53,7 +54,7 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None
         for question in questions
     ]
     answered = [person for _, _, answer, person in answers if answer]
-    head = environment.from_string(_HEAD).render(
+    head = _compiled(_HEAD).render(
         pairs=f"{manifest.pairs:,}",
         answered=len(answered),
         partly=len([*filter(None, answered)]),
@@ -61,6 +62,11 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None
         mark=TO_BE_FILLED,
     )
     return "\n".join([head, *_lines(answers), ""])
+
+
+@cache
+def _compiled(template: str) -> jinja2.Template:
+    return _SHEETS.from_string(template)
 
 
 def _lines(answers: list[tuple[str, Question, str, str]]) -> Iterator[str]:

@@ -11,15 +11,17 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partialmethod
+from functools import partial, partialmethod
 from importlib.abc import MetaPathFinder
-from types import MethodType
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 SAMPLING_MS = 5
+_WORDS = "ALIGNSET_WORDS"  # by which worker processes are told of the command's arguments
 # What Beam and numba import where they find it, and the flags' words that ask for it.
 _OPTIONAL = {
     "pandas": (),
@@ -41,16 +43,25 @@ def _is_wanted(name: str) -> bool:
     return name not in left_out and "all" not in left_out
 
 
+def _uses_in(argv: Sequence[str]) -> set[str]:
+    words = " ".join(argv).lower()
+    return {use for uses in _OPTIONAL.values() for use in uses if use in words}
+
+
 class _Hidden(MetaPathFinder):
     """Packages that are not needed here, though others import them where they find them."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
-        words = " ".join(argv).lower()
-        self._names = {n for n, uses in _OPTIONAL.items() if not any(use in words for use in uses)}
+    def __init__(self, words: set[str]) -> None:
+        self._names = {name for name, uses in _OPTIONAL.items() if words.isdisjoint(uses)}
 
     def find_spec(self, name: str, *_: object) -> None:
         if name in self._names:
             raise ModuleNotFoundError(f"{name} is hidden while others start", name=name)
+
+
+def words_of_command() -> list[str]:
+    """In a worker process, those of the command's arguments that `quick_imports` goes by."""
+    return os.environ.get(_WORDS, "").split()
 
 
 @contextmanager
@@ -62,7 +73,9 @@ def quick_imports(argv: Sequence[str] = ()) -> Iterator[None]:
     if not _is_wanted("imports"):
         yield
         return
-    hidden = _Hidden(argv)
+    words = _uses_in(argv)
+    os.environ[_WORDS] = " ".join(sorted(words))
+    hidden = _Hidden(words)
     sys.meta_path.insert(0, hidden)
     gc.disable()
     try:
@@ -132,11 +145,82 @@ def short_samples() -> Iterator[None]:
         StateSampler.__init__ = make
 
 
+@contextmanager
+def remembered_specs() -> Iterator[None]:
+    """Beam looks for state and timers among all attributes of each DoFn, eight times. Saves
+    0.03 s."""
+    from apache_beam.transforms import userstate
+
+    look, specs = userstate.get_dofn_specs, {}
+
+    def remembered(function: Any) -> tuple[set[Any], set[Any]]:
+        if id(function) not in specs:
+            specs[id(function)] = function, look(function)  # kept, so that ids stay theirs
+        states, timers = specs[id(function)][1]
+        return {*states}, {*timers}
+
+    userstate.get_dofn_specs = remembered
+    try:
+        yield
+    finally:
+        userstate.get_dofn_specs = look
+
+
+@contextmanager
+def plain_sizes() -> Iterator[None]:
+    """What is kept for later bundles is measured beside the globals of all modules, which are
+    listed anew for each value, though nothing that is kept here leads to them. Saves 0.02 s."""
+    import objsize
+    from apache_beam.runners.worker import statecache
+
+    default = objsize.get_deep_size
+    statecache.objsize = SimpleNamespace(
+        get_deep_size=partial(default, exclude_modules_globals=False)
+    )
+    try:
+        yield
+    finally:
+        statecache.objsize = objsize
+
+
+@contextmanager
+def unread_sources() -> Iterator[None]:
+    """Beam reads the source of each function, to warn of one that yields and returns too: what
+    is run here is tested. Saves 0.01 s."""
+    from apache_beam.transforms import core
+
+    check = core._check_fn_use_yield_and_return
+    core._check_fn_use_yield_and_return = lambda function: False
+    try:
+        yield
+    finally:
+        core._check_fn_use_yield_and_return = check
+
+
+@contextmanager
+def quick_workers() -> Iterator[None]:
+    """Worker processes on this machine import as quickly as the command does. Saves 1.2 s of CPU
+    for each."""
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment as Environment
+
+    make = Environment.from_command_string
+    command = f"{shlex.quote(sys.executable)} -m pipeline.runs.sdk_worker_main"
+    Environment.from_command_string = lambda command_string: make(command)
+    try:
+        yield
+    finally:
+        Environment.from_command_string = make
+
+
 # Those that last as long as a pipeline is built and run.
 PATCHES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "signatures": remembered_signatures,
     "views": remembered_views,
     "samples": short_samples,
+    "specs": remembered_specs,
+    "sizes": plain_sizes,
+    "sources": unread_sources,
+    "workers": quick_workers,
 }
 
 

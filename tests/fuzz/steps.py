@@ -1,11 +1,11 @@
 """How many elements of arrays the kernels touch, for n bytes and for 2n of the same kind.
 
-  python -m tests.fuzz.steps [TARGET ...] [--half]
+  python -m tests.fuzz.steps [TARGET ...] [--third]
 
 Kernels run as plain Python here, over arrays that count. A target has `STEPS`: by name a function
 of bytes, and the tokens of which patterns are made. A pattern is two tokens, the second repeated,
 or one token, two by turns, and a third at the end. Twice the bytes may take little more than twice
-the steps. With `--half` every second pattern is tried, and each token alone. Prints what does not
+the steps. With `--third` every third pattern is tried, and each token alone. Prints what does not
 hold and ends with 1 then.
 """
 
@@ -83,7 +83,7 @@ def main() -> int:
         setattr(np, name, _counting(getattr(np, name)))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("targets", nargs="*", default=TARGETS)
-    parser.add_argument("--half", action="store_true")
+    parser.add_argument("--third", action="store_true")
     flags = parser.parse_args()
     faults = 0
     for target in flags.targets:
@@ -94,7 +94,7 @@ def main() -> int:
             worst = 0.0
             made = [*patterns(tokens, PATTERNS, seed=1)]
             alone, others = made[: len(tokens)], made[len(tokens) :]
-            for make in alone + others[:: 2 if flags.half else 1]:
+            for make in alone + others[:: 3 if flags.third else 1]:
                 once, twice = steps_of(walk, make(size)), steps_of(walk, make(2 * size))
                 worst = max(worst, twice / max(once, size))
                 if twice > MOST * max(once, size):

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(1800)  # of all targets together, beside busy n
 @pytest.fixture(scope="module")
 def said() -> list[str]:
     """What all targets say, in one process: each start of it imports for a second."""
-    return run_module("tests.fuzz.steps", "--half").out.splitlines()
+    return run_module("tests.fuzz.steps", "--third").out.splitlines()
 
 
 @pytest.mark.parametrize("target", steps.TARGETS)

@@ -27,7 +27,10 @@ from typing import IO, NamedTuple, NoReturn
 from tests.support.root import ROOT
 
 CURATION = ("beam_runner", "pipeline.run", "transforms.shards.build_shard")
-TRAINING = ("train.loop", "train.__main__", "train.classify.loop", "train.evaluate.__main__")
+TRAINING = (
+    *("train.loop", "train.__main__", "train.classify.loop", "train.evaluate.__main__"),
+    *("train.memory", "tensorboardX", "torch.distributed.run"),
+)
 MOST_BYTES = 1 << 20  # of a request: arguments and environment
 
 
@@ -146,7 +149,8 @@ def start(
         else:
             streams.append(None)
             given.append(file)
-    modules = TRAINING if main.startswith("train.") or main.endswith(":training") else CURATION
+    trains = main.startswith(("train.", "torch.")) or main.endswith(":training")
+    modules = TRAINING if trains else CURATION
     with theirs:
         _server(modules).request([*words, terminal], [*given, theirs.fileno()])
     for end in ends:
@@ -215,7 +219,7 @@ def _run(request: _Request, stdout: int, stderr: int) -> NoReturn:
     module, _, function = request.main.partition(":")
     sys.argv = [module, *request.args]
     try:
-        status = getattr(importlib.import_module(module), function)(request.args)
+        status = getattr(importlib.import_module(module), function)(request.args) or 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error.code, str):

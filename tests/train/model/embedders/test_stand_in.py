@@ -3,12 +3,16 @@
 import csv
 import importlib.util
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import foolbox
 import numpy as np
 import pytest
 
+from tests.support.composites import STAMPS, composites
 from train.data.images import decode_image
 from train.errors import SettingsError
 from train.evaluate.__main__ import main
@@ -22,19 +26,49 @@ needs_packages = pytest.mark.skipif(
 )
 
 
+class Opened(NamedTuple):
+    embedder: Embedder
+    names: np.ndarray  # float32[1000, width], which it has embedded while it was opened
+
+
 @pytest.fixture(scope="module")
-def embedder() -> Embedder:
-    return open_embedder("stand-in")
+def opened() -> Opened:
+    texts: dict[str, np.ndarray] = {}
+    embed = stand_in_module.StandIn.embed_texts
+
+    def kept(model: stand_in_module.StandIn, these: Sequence[str]) -> np.ndarray:
+        rows = embed(model, these)
+        texts.update(zip(these, rows, strict=True))
+        return rows
+
+    with mock.patch.object(stand_in_module.StandIn, "embed_texts", kept):
+        embedder = open_embedder("stand-in")
+    return Opened(embedder, np.stack([texts[name] for name in stand_in_module.imagenet_names()]))
+
+
+@pytest.fixture
+def embedder(opened: Opened) -> Embedder:
+    return opened.embedder
 
 
 @needs_packages
-def test_photographs_are_near_the_names_of_their_classes(embedder):
+def test_texts_keep_their_order_and_their_embeddings_whatever_is_beside_them(embedder):
+    texts = ["a small cat", "tax law", "cat", "", "a " * 200, "a kitten that sleeps in the sun"]
+    rows = embedder.embed_texts(texts)
+    assert rows.shape == (len(texts), embedder.width)
+    alone = np.concatenate([embedder.embed_texts([text]) for text in texts])
+    np.testing.assert_allclose(rows, alone, atol=1e-3)
+    assert embedder.embed_texts([]).shape == (0, embedder.width)
+
+
+@needs_packages
+def test_photographs_are_near_the_names_of_their_classes(opened):
+    embedder, names = opened
     images = [decode_image(path.read_bytes()) for path in PHOTOGRAPHS]
     labels = np.array([int(path.stem.rpartition("_")[2]) for path in PHOTOGRAPHS])
     assert len(labels) == 20
     rows = embedder.embed_images(images)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
-    names = embedder.embed_texts(stand_in_module.imagenet_names())
     near = np.argsort(-rows @ names.T, axis=1)[:, :5]
     assert (near[:, 0] == labels).sum() >= 12
     assert (near == labels[:, None]).any(axis=1).sum() >= 16
@@ -56,7 +90,9 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
         open_embedder("stand-in")
 
 
-STAMPS = Path("/usr/share/tuxpaint/stamps")
+needs_stamps = pytest.mark.skipif(
+    not STAMPS.is_dir(), reason="tuxpaint-stamps-default, of Debian, is missing"
+)
 CLASSES = {
     "animals/mammals": "a mammal",
     "animals/birds": "a bird",
@@ -86,7 +122,7 @@ def stamps() -> list[tuple[str, str]]:
 
 
 @needs_packages
-@pytest.mark.skipif(not STAMPS.is_dir(), reason="tuxpaint-stamps-default, of Debian, is missing")
+@needs_stamps
 def test_clip_art_is_found_by_its_captions_and_told_by_its_kind(
     embedder, tmp_path, capsys, monkeypatch
 ):
@@ -118,3 +154,27 @@ def test_clip_art_is_found_by_its_captions_and_told_by_its_kind(
         assert retrieval[way]["R@10"] > 40
     assert told["classes"] == 10
     assert told["top1"] > 45
+
+
+@needs_packages
+@needs_stamps
+def test_real_cut_outs_on_photographs_are_segmented(embedder, tmp_path: Path, capsys, monkeypatch):
+    """Its classifier is applied at each place of its map."""
+    monkeypatch.setattr("train.model.embed.open_embedder", lambda name: embedder)
+    birds = ("hen", "peacock", "pelican", "ostrich")
+    classes = [
+        ("bird", [f"animals/birds/{name}.png" for name in birds]),
+        ("strawberry", [f"food/fruit/{name}.png" for name in ("strawberry", "Strawberry2")]),
+    ]
+    composites(tmp_path / "set", classes)
+    (tmp_path / "names").write_text("a stone wall\na bird\na strawberry\n")
+    flags = [
+        f"--{flag}={tmp_path / 'set' / part}"
+        for flag, part in (("data", "images"), ("masks", "masks"))
+    ]
+    arguments = ["segmentation", "--model=stand-in", *flags, f"--classes={tmp_path / 'names'}"]
+    assert main([*arguments, f"--cache={tmp_path / 'cache'}", "--prompts={}"]) == 0
+    said = capsys.readouterr().out
+    result = json.loads(said)
+    by_chance = 100 / 3 / 3
+    assert result["mean_iou"] > by_chance + 10

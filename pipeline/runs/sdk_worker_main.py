@@ -1,0 +1,27 @@
+"""A worker process of Beam's on this machine, which imports as quickly as the command does.
+
+python -m pipeline.runs.sdk_worker_main    started by Beam, which tells the rest by variables
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from pipeline.runs.beam_patches import quick_imports, words_of_command
+
+
+def main() -> None:
+    """Works for Beam until there is no more to do."""
+    with quick_imports(words_of_command()):
+        import pyarrow
+        from apache_beam.runners.worker import sdk_worker_main
+
+        # What it is sent is unpickled by these.
+        importlib.import_module("pipeline.run")
+        pyarrow.scalar(0)  # asks whether pandas is there, as in the command
+    sdk_worker_main.main(sys.argv)
+
+
+if __name__ == "__main__":
+    main()
