@@ -58,8 +58,7 @@ class Ended(NamedTuple):
     Attributes:
       took_s: seconds it was under way.
       silent: whether not one byte of an answer came.
-      was_asked: whether the host was asked, on a connection that it keeps, and nobody here held its
-        answer up.
+      was_asked: whether the host was asked, and nobody here held its answer up.
       retry_after_s: what the host asks for, in seconds; 0 where it does not.
       opted_out: the wishes in the answer's header, where these are only reported.
       answer: what that header says, where there is a body.
@@ -206,19 +205,15 @@ class Slot:
         if was_cut or (error == pycurl.E_OK and not (self.size == 0 and self._is_refused())):
             return self._came(status, took_s)
         silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
+        # On a kept connection too: curl takes none that nobody used for two minutes.
+        was_begun = self.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
         return Ended(
             self.job,
             detail=self._detail(error),
             took_s=took_s,
             silent=silent,
-            was_asked=self._was_asked(silent),
+            was_asked=was_begun and not self._was_held,
         )
-
-    def _was_asked(self, silent: bool) -> bool:
-        """See `Ended`. Of a kept connection whose other end is gone nothing comes back."""
-        is_kept = self.curl.getinfo(pycurl.NUM_CONNECTS) == 0
-        was_begun = self.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
-        return was_begun and not (silent and is_kept) and not self._was_held
 
     def _detail(self, error: int) -> str:
         if self._opted_out and self._settings.rejects:
