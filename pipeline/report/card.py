@@ -39,6 +39,7 @@ from transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 @cache
 def _template() -> jinja2.Template:
     cards = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+    cards.globals |= {"n": "{:,}".format, "code": as_code}
     return cards.from_string(FRONT + BODY)
 
 
@@ -71,8 +72,6 @@ def dataset_card(
         extension=extension,
         features=_features(extension, text_only),
         pairs=f"{manifest.pairs:,}",
-        n="{:,}".format,
-        code=as_code,
         size=size_category(manifest.pairs),
         quantiles=[f"{share:.0%}" for share in QUANTILES],
         sources=sources(manifest),
