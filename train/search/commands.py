@@ -39,6 +39,12 @@ def run_index(flags: argparse.Namespace) -> int:
     added = add_sources(flags.index, sources, model, making)
     told.end()
     document = added.document
+    if repeated := added.left_out.get("repeated_key"):
+        print(
+            f"left out, since the index has a picture of the same key: {repeated:,} (of a folder a "
+            "key is the path below --data)",
+            file=sys.stderr,
+        )
     print(
         json.dumps(
             {
