@@ -117,6 +117,7 @@ def test_they_are_shown_written_and_told(
 
 
 def test_the_bar_shows_the_last_one_and_its_time_is_no_steps(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")  # the line is cut to a terminal, and its rate may be long
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     clock = [100.0]
     monkeypatch.setattr("train.runs.progress.time.perf_counter", lambda: clock[0])
