@@ -90,6 +90,19 @@ def test_the_progress_is_told_where_there_is_no_terminal(
     assert [line.partition(",")[0] for line in told] == ["3 samples", "6 samples", "8 samples"]
 
 
+def test_pictures_of_a_key_that_is_there_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, each in (("a", 1), ("b", 2)):
+        data = picture_folder(tmp_path / name, each=each)
+        flags = ["--model=colours", f"--data={data}", f"--index={tmp_path / 'index'}"]
+        assert main(["index", *flags]) == 0
+        told = capsys.readouterr()
+        repeated = json.loads(told.out)["left_out"].get("repeated_key", 0)
+        assert repeated == (0 if name == "a" else 8)
+        assert ("a picture of the same key: 8 (" in told.err) == (name == "b")
+
+
 @pytest.mark.parametrize(
     ("flags", "first"),
     [

@@ -149,6 +149,20 @@ def test_few_dimensions_are_found_too(width: int) -> None:
     assert len(every.nearest(some[0], 10, np.zeros(3000, bool))[1]) == 0
 
 
+def test_unequal_axes_are_found_too() -> None:
+    """As of trained towers: most spread along few axes, and some with a mean far from 0."""
+    random = np.random.default_rng(SEED)
+    print(f"seed {SEED}")
+    rows = random.normal(size=(3000, 256)) * np.arange(1, 257) ** -0.7
+    rows[:, :3] += 3.0
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    vectors = Vectors([rows.astype(np.float16)], 256)
+    index = train_cells(vectors)
+    add_rows(index, vectors)
+    every, some = Neighbours(vectors, index, cells_for(3000)), rows[:40].astype(np.float32)
+    assert recall_at_10(every, some, nearest_of_all(vectors, some, 10)[1]) >= 0.97
+
+
 def test_rows_that_are_no_numbers_and_numbers_of_no_rows_are_not_near(vectors: Vectors) -> None:
     rows = all_of(vectors).astype(np.float16)
     rows[5] = np.nan
