@@ -5,9 +5,8 @@ A query is compared with the centres of all cells, and then with the rows of the
 2024, arXiv 2405.12497), or more bits where there are few dimensions. The best of these are compared
 once more by their float16 vectors, which are mapped from the index's files.
 
-All vectors are turned by one random rotation first. RaBitQ's bound on its error needs it: where axes
-are unequal, as trained towers' are, fewer of the ten nearest are found without it (its test has such
-vectors).
+All vectors are turned by one random rotation first. RaBitQ's bound on its error needs it: where the
+axes are unequal, as those of trained towers are, fewer of the ten nearest are found without it.
 """
 
 import math
