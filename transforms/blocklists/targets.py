@@ -60,6 +60,7 @@ def target_of(url: str) -> tuple[str, str] | None:
     Returns:
       (host, rest); None where `url` is no http(s) URL.
     """
+    url = url.encode(errors="replace").decode()  # no lone surrogates
     requested = request_url(url) or url_identity(url)
     if requested is None:
         return None
@@ -75,7 +76,9 @@ def target_of(url: str) -> tuple[str, str] | None:
 def _host_and_port(authority: str) -> tuple[str, str]:
     if authority.startswith("["):
         name, _, port = authority[1:].partition("]")
-        return f"[{ipaddress.IPv6Address(name)}]", port.removeprefix(":").lstrip("0")
+        with suppress(ValueError):  # "[.]" stays: a URL that can't be asked for has an identity too
+            name = str(ipaddress.IPv6Address(name))
+        return f"[{name}]", port.removeprefix(":").lstrip("0")
     host, _, port = authority.partition(":")
     host = host.rstrip(".")
     if host[host.rfind(".") + 1 :][:1].isdigit():  # as in 0x7f.1

@@ -37,6 +37,8 @@ def one_by_one(urls: list[str]) -> list[tuple[str, str]]:
         ("http://0x1.02.3.4:80/", ("1.2.3.4", "/")),
         ("http://1.2.3.4/x", ("1.2.3.4", "/x")),
         ("http://[::0:1]:8080/", ("[::1]", ":8080/")),
+        ("http://[.]/x", ("[.]", "/x")),  # no address, and yet a pair's URL
+        ("http://[1]:80", ("[1]", "/")),
         ("ftp://a.example/", None),
         ("http:///x", ("x", "/")),  # as browsers have it
         ("http://", None),
@@ -47,6 +49,10 @@ def one_by_one(urls: list[str]) -> list[tuple[str, str]]:
 def test_target_of_a_url(url: str, target: tuple[str, str] | None) -> None:
     assert target_of(url) == target
     assert one_by_one(["http://x.example/", url, "http://y.example/"])[1] == (target or ("", ""))
+
+
+def test_a_target_of_what_is_no_text() -> None:
+    assert target_of("http://a.example/\ud800") == ("a.example", "/?")
 
 
 def test_the_quick_way_gives_what_the_slow_one_does() -> None:
@@ -65,6 +71,7 @@ def test_the_quick_way_gives_what_the_slow_one_does() -> None:
         "%41",
     ]
     heads = ["http://", "https://", "http://h.example/", "http://1.2.3.4/", "HTTP://a.b/", ""]
+    heads += ["http://[", "http://[::1]"]
     urls = [
         draw.choice(heads) + "".join(draw.choices(parts, k=draw.randrange(9))) for _ in range(4000)
     ]
