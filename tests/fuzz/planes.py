@@ -86,7 +86,7 @@ def _check_cells(random: Random, query: np.ndarray, evaluation: np.ndarray) -> N
 
 
 def _check_matching(query: np.ndarray, evaluation: np.ndarray) -> None:
-    for template, _ in Templates(query).templates:
+    for template in Templates(query).templates:
         sums, squares = (np.float64(cv2.integral(v)) for v in (evaluation, evaluation**2))
         score, x, y = plane_matching.matched(template, evaluation, sums, squares)
         side = len(template)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -38,33 +37,97 @@ class Templates:
     """
 
     def __init__(self, query: Samples) -> None:
-        self.templates = [_template(query, side) for side in _SIDES_PX]
+        self._samples = _templates(query)
+
+    @property
+    def templates(self) -> list[Samples]:
+        """Each float32[side, side], of mean 0 and length 1, or 0."""
+        parts = np.split(self._samples, _ENDS[1:-1])
+        return [part.reshape(side, side) for part, side in zip(parts, _INNER_PX, strict=True)]
 
     def best(self, evaluation: Samples) -> Match:
-        """Where the query is found in an evaluation image's detail, float32[32, 32]. 50 us."""
-        squares = np.asarray(cv2.integral(evaluation * evaluation), np.float64)
-        sums = np.asarray(cv2.integral(evaluation), np.float64)
-        best = (-2.0, 0, 0, 0)
-        for number, (template, _) in enumerate(self.templates):
-            score, x, y = matched(template, evaluation, sums, squares)
-            best = max(best, (score, -number, x, y))
-        score, number, x, y = best
-        side, margin = _SIDES_PX[-number], self.templates[-number][1]
+        """Where the query is found in an evaluation image's detail, float32[32, 32]. 40 us."""
+        score, number, x, y = _best(self._samples, evaluation)
+        side, margin = _SIDES_PX[number], int(_MARGINS_PX[number])
         return Match(score, placement_of(side / HALF_PX, x - margin, y - margin))
 
 
-def _template(query: Samples, side: int) -> tuple[Samples, int]:
-    """The middle of the query at a size, of mean 0 and length 1 (or 0), and how wide the rest is
-    on each side."""
-    how = cv2.INTER_AREA if side < HALF_PX else cv2.INTER_LINEAR
+def _margin_px(side: int) -> int:
+    """How wide what is not matched is on each side."""
     margin = round(side * _MARGIN)
-    if side > HALF_PX:
-        margin = max(margin, (side - HALF_PX + _ROOM_PX) // 2)
-    scaled = cv2.resize(query, (side, side), interpolation=how)
-    template = np.array(scaled[margin : side - margin, margin : side - margin], np.float32)
-    template -= template.mean()
-    length = float(np.sqrt((template * template).sum()))
-    return template / np.float32(max(length, np.sqrt(LEAST_ENERGY))), margin
+    return max(margin, (side - HALF_PX + _ROOM_PX) // 2) if side > HALF_PX else margin
+
+
+def _resampling(side: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """How a line of the query becomes one of a template: the first of the up to three samples that
+    each of its own is made of, and their shares. By area where it shrinks, else linear."""
+    margin = _margin_px(side)
+    first, shares = np.zeros(_WIDEST_PX, np.int64), np.zeros((_WIDEST_PX, 3), np.float32)
+    step = HALF_PX / side
+    for at, place in enumerate(range(margin, side - margin)):
+        begin, end = place * step, (place + 1) * step
+        if step < 1:
+            centre = (begin + end) / 2 - 0.5
+            begin, end = centre, centre + 1
+        first[at] = min(int(begin), HALF_PX - 3)
+        samples = first[at] + np.arange(3)
+        covered = np.minimum(samples + 1, end) - np.maximum(samples, begin)
+        shares[at] = np.maximum(covered, 0) / (end - begin)
+    return first, shares
+
+
+_MARGINS_PX = np.array([_margin_px(side) for side in _SIDES_PX])
+_INNER_PX = np.array(_SIDES_PX) - 2 * _MARGINS_PX
+_WIDEST_PX = int(_INNER_PX.max())
+_ENDS = np.concatenate([[0], np.cumsum(_INNER_PX**2)])  # of templates that lie one after another
+_FIRST = np.stack([_resampling(side)[0] for side in _SIDES_PX])
+_SHARES = np.stack([_resampling(side)[1] for side in _SIDES_PX])
+
+
+@allocating_kernel
+def _templates(query: Samples) -> npt.NDArray[np.float32]:
+    """The samples of all templates, one after another. 15 us."""
+    made = np.empty(_ENDS[-1], np.float32)
+    line = np.empty(HALF_PX, np.float32)
+    for number in range(len(_INNER_PX)):
+        side, first, shares = _INNER_PX[number], _FIRST[number], _SHARES[number]
+        template = made[_ENDS[number] : _ENDS[number + 1]]
+        for y in range(side):
+            for x in range(HALF_PX):
+                line[x] = np.float32(0)
+                for tap in range(3):
+                    line[x] += shares[y, tap] * query[first[y] + tap, x]
+            for x in range(side):
+                sample = np.float32(0)
+                for tap in range(3):
+                    sample += shares[x, tap] * line[first[x] + tap]
+                template[y * side + x] = sample
+        template -= template.mean()
+        squares = (template * template).sum()
+        template /= np.float32(np.sqrt(max(squares, LEAST_ENERGY)))
+    return made
+
+
+@allocating_kernel
+def _best(samples: npt.NDArray[np.float32], evaluation: Samples) -> tuple[float, int, int, int]:
+    """The best score, the number of its template, and where its corner lies along x and y."""
+    side = len(evaluation)
+    sums, squares = np.zeros((side + 1, side + 1)), np.zeros((side + 1, side + 1))
+    for y in range(side):
+        along, along_squares = 0.0, 0.0
+        for x in range(side):
+            along += evaluation[y, x]
+            along_squares += evaluation[y, x] * evaluation[y, x]
+            sums[y + 1, x + 1] = sums[y, x + 1] + along
+            squares[y + 1, x + 1] = squares[y, x + 1] + along_squares
+    best, best_number, best_x, best_y = -2.0, 0, 0, 0
+    for number in range(len(_INNER_PX)):
+        inner = _INNER_PX[number]
+        template = samples[_ENDS[number] : _ENDS[number + 1]].reshape(inner, inner)
+        score, x, y = matched(template, evaluation, sums, squares)
+        if score > best:
+            best, best_number, best_x, best_y = score, number, x, y
+    return best, best_number, best_x, best_y
 
 
 @allocating_kernel

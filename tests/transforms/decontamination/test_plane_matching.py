@@ -30,8 +30,21 @@ def test_a_crop_is_found_anywhere(size):
         assert match.score > 0.7
 
 
+@pytest.mark.parametrize("seed", [3, 6])
+def test_templates_are_middles_of_the_query_as_opencv_resizes_it(seed):
+    query = half_detail(grey_photograph(seed))
+    sides = (38, 35, 32, 29, 27, 25, 22, 20)
+    for template, side in zip(Templates(query).templates, sides, strict=True):
+        how = cv2.INTER_LINEAR if side > HALF_PX else cv2.INTER_AREA
+        margin = (side - len(template)) // 2
+        middle = cv2.resize(query, (side, side), interpolation=how)[margin:-margin, margin:-margin]
+        middle = middle - middle.mean()
+        middle /= max(1.0, np.sqrt((middle * middle).sum()))
+        assert np.abs(template - middle).max() < 2e-5
+
+
 def test_scores_are_those_of_opencv():
-    for template, _ in Templates(half_detail(grey_photograph(6))).templates:
+    for template in Templates(half_detail(grey_photograph(6))).templates:
         sums, squares = (np.float64(cv2.integral(v)) for v in (EVALUATION, EVALUATION**2))
         score, x, y = matched(template, EVALUATION, sums, squares)
         scores = cv2.matchTemplate(EVALUATION, template, cv2.TM_CCOEFF_NORMED)
