@@ -11,7 +11,7 @@ import numpy as np
 
 from transforms.decontamination import plane_alignment, plane_matching
 from transforms.decontamination.copy_check import Query
-from transforms.decontamination.plane_alignment import Aligner, place, placement_of
+from transforms.decontamination.plane_alignment import OUTSIDE, Aligner, place, placement_of
 from transforms.decontamination.plane_correlation import correlated_cells
 from transforms.decontamination.plane_matching import Templates
 
@@ -44,7 +44,7 @@ def _placement(random: Random) -> np.ndarray:
 def _check_place(random: Random, samples: np.ndarray) -> None:
     placement = _placement(random)
     there = np.empty((SIDE_PX, SIDE_PX), np.float32)
-    place(samples, placement, -7.0, there)
+    place(samples, placement, there)
     y, x = np.mgrid[:SIDE_PX, :SIDE_PX]
     if np.abs(placement).max() > 100:
         return
@@ -57,7 +57,7 @@ def _check_place(random: Random, samples: np.ndarray) -> None:
     expected = upper * (1 - down) + lower * down
     assert np.abs(there - expected)[clear].max(initial=0) < 0.2
     beyond = ((at < -0.01) | (at > SIDE_PX - 0.99)).any(0)
-    assert np.all(there[beyond] == -7)
+    assert np.all(there[beyond] == OUTSIDE)
 
 
 def _check_cells(random: Random, query: np.ndarray, evaluation: np.ndarray) -> None:
@@ -115,14 +115,12 @@ def check(random: Random) -> None:
     assert 0 <= min(numbers.plain, numbers.overlap) <= max(numbers.plain, numbers.overlap) <= 1
 
 
-def _refine(body: bytes) -> object:
-    """One step on planes of as many pixels as there are bytes, about."""
-    side = int(len(body) ** 0.5)
-    plane = np.frombuffer(body[: side * side], np.uint8).reshape(side, side)
-    samples = np.empty((side, side), np.float32)
-    samples[:] = plane
-    start = placement_of(1.0, 1.0, 0.0)
-    return plane_alignment.refine(samples, samples, samples, samples, start, 1, 1)
+def _refine(body: bytes) -> None:
+    """One step on as many planes as the bytes fill."""
+    planes = np.frombuffer(body, np.uint8)[: len(body) // SIDE_PX**2 * SIDE_PX**2]
+    for plane in planes.reshape(-1, SIDE_PX, SIDE_PX).astype(np.float32):
+        start = placement_of(1.0, 1.0, 0.0)
+        plane_alignment.refine(plane, plane, plane, plane, start, 1, 1)
 
 
 STEPS: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {

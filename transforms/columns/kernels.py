@@ -58,4 +58,7 @@ allocating_kernel = njit(nogil=True, cache=True)
 kernel = njit(nogil=True, cache=True, _nrt=False)  # type: ignore[call-overload]
 # For kernels that add up floats: in any order, so that they are vectorised. The last bits of a sum
 # then depend on the processor, as those of a product of matrices do.
-summing_kernel = njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+# A quotient by zero is no exception: a test for it keeps a loop from being vectorised at all.
+summing_kernel = njit(
+    nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}
+)

@@ -22,7 +22,7 @@ from transforms.decontamination.plane_alignment import (
     halved,
     is_plausible,
     normalised_detail,
-    place,
+    place_inside,
 )
 from transforms.decontamination.plane_correlation import (
     CELLS,
@@ -35,9 +35,11 @@ from transforms.decontamination.plane_matching import HALF_PX, Templates
 _LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
 _LOCAL_PX = 5.0  # of the local contrast of a plane
 _HALF_STEPS, _STEPS = 10, 5
-# Correlations of the detail of half the side: from which on no other start is tried, and below
-# which the pair is not compared any further.
-_GOOD_AGREEMENT, _LEAST_AGREEMENT = 0.8, 0.55
+# Correlations of the detail of half the side, from which on no other start is tried; below which no
+# other start helps; and below which the pair is not compared any further.
+_GOOD_AGREEMENT, _LEAST_NEAR_AGREEMENT, _LEAST_AGREEMENT = 0.8, 0.4, 0.55
+# The same where the picture lies by the index's variant, below which it does not lie there.
+_LEAST_UNMOVED_AGREEMENT = 0.4
 _GOOD_CORRELATION = 0.95  # of both scales where the index's variant says, not to align at all
 # Windows within which the planes are correlated, and the contrast in grey levels below which one
 # counts as flat: of the plane as it is, and of its fine band.
@@ -48,7 +50,6 @@ _COARSE_AGREES, _FINE_AGREES = 0.75, 0.6
 _LEAST_COARSE_PIXELS, _LEAST_FINE_PIXELS = 80, 40
 # A banner may lie over one side: all, and all but a quarter at each side.
 _REGIONS = ((0, 4, 0, 4), (0, 3, 0, 4), (1, 4, 0, 4), (0, 4, 0, 3), (0, 4, 1, 4))  # of cells
-_ALL = np.ones((SIDE_PX, SIDE_PX), np.float32)
 _WINDOW = np.ones((7, 7), np.uint8)
 
 
@@ -107,28 +108,34 @@ class Query:
           evaluation: uint8[64, 64], mirrored where that is what the query may be a copy of.
           start: where the query lies on it, by the index's variant.
         """
-        agreement, placement = self._placement(_half_detail(evaluation), halved(start))
+        half, half_start = _half_detail(evaluation), halved(start)
+        unmoved = agreement_of(self._half, half, half_start)
+        agreement, placement = self._placement(half, half_start, unmoved)
         if agreement < _LEAST_AGREEMENT:
             return UNLIKE
-        grey = _grey(evaluation)
+        grey, check = _grey(evaluation), UNLIKE
         # Under a banner or a logo the picture lies where it lay, and an alignment may be misled.
-        check = self._compared(grey, start)
+        if unmoved > _LEAST_UNMOVED_AGREEMENT:
+            check = self._compared(grey, start)
         if min(check.coarse_correlation, check.fine_correlation) < _GOOD_CORRELATION:
             detail = blurred(normalised_detail(evaluation, _LOCAL_PX), 1.0)
             aligned = self._aligner.refined(detail, doubled(placement), _STEPS, 2)
             check = max(check, self._compared(grey, aligned), key=lambda made: made.agreement)
         return check._replace(plain=max(self._plain, share_of_one_tone(evaluation)))
 
-    def _placement(self, half: Samples, start: Placement) -> tuple[float, Placement]:
+    def _placement(
+        self, half: Samples, start: Placement, unmoved: float
+    ) -> tuple[float, Placement]:
         """How well the plane agrees with the other, and where it lies on it; of half the side."""
         smooth = blurred(half, 1.0)
         near = self._half_aligner.refined(smooth, start, _HALF_STEPS)
         agreement = agreement_of(self._half, half, near)
         if agreement > _GOOD_AGREEMENT:
             return agreement, near
-        unmoved = agreement_of(self._half, half, start)
         if unmoved > agreement:
             agreement, near = unmoved, start
+        if agreement < _LEAST_NEAR_AGREEMENT:
+            return agreement, near
         match = self._templates.best(half)
         far = self._half_aligner.refined(smooth, match.placement, _HALF_STEPS)
         far_agreement = agreement_of(self._half, half, far)
@@ -160,9 +167,7 @@ class Query:
         if not is_plausible(placement):
             return UNLIKE
         there, inside = np.empty_like(evaluation), np.empty_like(evaluation)
-        place(evaluation, placement, 0.0, there)
-        place(_ALL, placement, 0.0, inside)
-        overlap = float(inside.mean())
+        overlap = place_inside(evaluation, placement, there, inside)
         if overlap < _LEAST_OVERLAP:
             return UNLIKE
         coarse = correlated_cells(

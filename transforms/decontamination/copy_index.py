@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ _NEAREST = 16  # entries whose cosines are computed exactly
 _LEAST_COSINE = 0.7  # of what is checked
 _MOST_CHECKED = 4  # evaluation images
 # A flat picture has nothing by which it could be told to be a copy.
-_LEAST_CONTRAST = 2.0  # grey levels, standard deviation
+_LEAST_CONTRAST = 1.0  # grey levels, standard deviation
 # Of the fine band. Flags and other shapes of few straight edges have less, and agree by chance.
 _LEAST_TEXTURED = 0.1
 # What has less is compared as a whole: the bits of a perceptual hash, each of which counts as so
@@ -132,7 +133,7 @@ class CopyIndex:
 
     def _beyond(self, first_row: int) -> Any:
         """How only the entries of later evaluation images are searched."""
-        first = int(np.searchsorted(self._entries[:, 0], first_row))
+        first = bisect_left(self._entries, first_row, key=lambda entry: int(entry[0]))
         untyped: Any = faiss  # whose types know no arguments of these
         chosen = untyped.IDSelectorRange(first, len(self._entries))
         if hasattr(self._search, "nprobe"):
@@ -144,7 +145,8 @@ class CopyIndex:
     ) -> CopyMatch:
         # One query at a time: with several, faiss takes other ways, whose last bits differ.
         _, found = self._search.search(unit[np.newaxis], _NEAREST, params=among)
-        entries = np.sort(found[0][found[0] >= 0])
+        # A damaged file may tell of entries that are not there.
+        entries = np.sort(found[0][(found[0] >= 0) & (found[0] < len(self._entries))])
         if not len(entries):
             return NOTHING_NEAR
         near = self._nearest_images(vector, entries)
@@ -159,11 +161,14 @@ class CopyIndex:
 
     def _nearest_images(self, vector: Vectors, entries: Any) -> list[tuple[float, int]]:
         """The cosine and the entry of the nearest variant of each evaluation image, best first."""
-        exact = cosines(vector, self._vectors[entries]).tolist()
-        ranked = sorted(zip(exact, entries.tolist(), strict=True), key=lambda pair: -pair[0])
+        exact = cosines(vector, self._vectors, entries)
+        order = np.argsort(-exact, kind="stable")
+        ranked = entries[order]
         best: dict[int, tuple[float, int]] = {}
-        for cosine, entry in ranked:
-            best.setdefault(int(self._entries[entry, 0]), (cosine, entry))
+        for row, *pair in zip(
+            self._entries[ranked, 0].tolist(), exact[order].tolist(), ranked.tolist(), strict=True
+        ):
+            best.setdefault(row, (pair[0], pair[1]))
         return [*best.values()]
 
     def _checked(self, query: Query, cosine: float, entry: int) -> CopyMatch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from transforms.columns.kernels import allocating_kernel
 from transforms.decontamination.copy_descriptor import describe
 from transforms.decontamination.copy_planes import SIDE_PX
 
@@ -46,9 +47,19 @@ def as_unit(vectors: Vectors) -> npt.NDArray[np.float32]:
     return unit
 
 
-def cosines(query: Vectors, vectors: Vectors) -> npt.NDArray[np.float64]:
-    """float64[n], rounded to 4 decimals: of the query int8[64] with each of int8[n, 64]."""
-    wide, one = vectors.astype(np.int64), query.astype(np.int64)
-    lengths = np.sqrt((wide * wide).sum(1) * (one * one).sum())
-    cosine: npt.NDArray[np.float64] = (wide * one).sum(1) / np.maximum(lengths, 1.0)
-    return np.round(cosine, 4)
+@allocating_kernel
+def cosines(
+    query: Vectors, vectors: Vectors, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """float64[n], rounded to 4 decimals: of the query int8[64] with each of n rows of vectors."""
+    made = np.empty(len(rows), np.float64)
+    for at in range(len(rows)):
+        shared = own = other = 0
+        for number in range(WIDTH):
+            one, two = np.int32(query[number]), np.int32(vectors[rows[at], number])
+            shared += one * two
+            own += one * one
+            other += two * two
+        cosine = shared / max(np.sqrt(np.float64(own) * np.float64(other)), 1.0)
+        made[at] = np.rint(cosine * 1e4) / 1e4
+    return made

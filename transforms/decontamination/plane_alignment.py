@@ -2,7 +2,7 @@
 
 A placement is an affine map, float64[2, 3], from the pixels of the query's plane to those of the
 evaluation image's: `evaluation(placement @ (x, y, 1)) = query(x, y)`. All of this works on planes
-of any side; a placement on planes of half the side is `halved`.
+of up to 64 px a side; a placement on planes of half the side is `halved`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from transforms.columns.kernels import allocating_kernel, kernel, summing_kernel
-from transforms.decontamination.copy_planes import Plane
+from transforms.decontamination.copy_planes import SIDE_PX, Plane
 
 Samples = npt.NDArray[np.float32]  # [side, side]
 Equations = npt.NDArray[np.float64]
 Row = npt.NDArray[np.float32]
 Placement = npt.NDArray[np.float64]  # [2, 3]
+Places = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
 _LOW_CONTRAST = 4.0  # grey levels, of the local contrast by which detail is divided
 # At each edge, where filters see beyond it.
 _UNCLEAR_SHARE = 3 / 64
 _SETTLED_SHARE = 0.05 / 64  # of the side: a step that moves no pixel farther is the last
 _RESIDUAL_SCALE = 0.7  # of normalised detail; larger ones hardly count, as under a logo
-_OUTSIDE = 1e3  # no detail has it: it marks pixels beyond the evaluation image's plane
+OUTSIDE = 1e3  # no sample has it: it marks pixels beyond the evaluation image's plane
 _MOST_RESIDUAL = 50.0
+_SUMS = 13  # of a column's pixels, in the normal equations of a step
 # How firmly a step is held back where the picture does not tell: the matrix has its mean diagonal
 # times this added, which lets shifts move ten times as easily as it lets scales.
 _SCALE_DAMPING, _SHIFT_DAMPING = 1e-5, 1e-6
@@ -66,23 +68,51 @@ def doubled(placement: Placement) -> Placement:
     return twice
 
 
-@kernel
-def place(samples: Samples, placement: Placement, outside: float, there: Samples) -> None:
-    """Writes the evaluation image's samples at the query's pixels; `outside` beyond its plane."""
+@allocating_kernel
+def place(samples: Samples, placement: Placement, there: Samples) -> None:
+    """Writes the evaluation image's samples at the query's pixels; OUTSIDE beyond its plane."""
+    places = places_of(len(there))
     for y in range(len(there)):
-        place_row(samples, placement, y, outside, there[y])
+        place_row(samples, placement, y, places, there[y])
 
 
-@kernel
-def place_row(
-    samples: Samples, placement: Placement, y: int, outside: float, row: npt.NDArray[np.float32]
-) -> None:
-    """Writes one row of the query's pixels, by linear interpolation."""
+@allocating_kernel
+def place_inside(samples: Samples, placement: Placement, there: Samples, inside: Samples) -> float:
+    """The same with 0 beyond its plane. `inside` becomes 1 within it, else 0.
+
+    Returns:
+      The share of the query's pixels that are within it.
+    """
+    count = 0
+    place(samples, placement, there)
+    for y in range(len(there)):
+        for x in range(len(there)):
+            within = there[y, x] < OUTSIDE
+            count += within
+            inside[y, x] = np.float32(within)
+            there[y, x] = there[y, x] if within else np.float32(0)
+    return count / (len(there) * len(there))
+
+
+@allocating_kernel
+def places_of(side: int) -> Places:
+    """Room for what `place_row` knows of each pixel of a row."""
+    return np.empty((2, side), np.int32), np.empty((7, side), np.float32)
+
+
+@summing_kernel
+def place_row(samples: Samples, placement: Placement, y: int, places: Places, row: Row) -> None:
+    """Writes one row of the query's pixels, by linear interpolation.
+
+    Samples are fetched one by one. What comes before and after is computed for several at once,
+    so that a row takes half the time.
+    """
+    corners, parts = places
     most, before_last = np.float32(len(samples) - 1), np.int32(len(samples) - 2)
     xx, yx = np.float32(placement[0, 0]), np.float32(placement[1, 0])
     x0 = np.float32(placement[0, 1] * y + placement[0, 2])
     y0 = np.float32(placement[1, 1] * y + placement[1, 2])
-    beyond, none = np.float32(outside), np.float32(0)
+    beyond, none = np.float32(OUTSIDE), np.float32(0)
     for x in range(len(row)):
         at_x = xx * np.float32(x) + x0
         at_y = yx * np.float32(x) + y0
@@ -90,12 +120,19 @@ def place_row(
         near_y = min(max(at_y, none), most)
         left = min(np.int32(near_x), before_last)
         top = min(np.int32(near_y), before_last)
-        across, down = near_x - np.float32(left), near_y - np.float32(top)
-        a, b = samples[top, left], samples[top, left + 1]
-        c, d = samples[top + 1, left], samples[top + 1, left + 1]
-        upper, lower = a + (b - a) * across, c + (d - c) * across
-        value = upper + (lower - upper) * down
-        row[x] = value if near_x == at_x and near_y == at_y else beyond
+        corners[0, x], corners[1, x] = left, top
+        parts[0, x], parts[1, x] = near_x - np.float32(left), near_y - np.float32(top)
+        parts[2, x] = np.float32(near_x == at_x) * np.float32(near_y == at_y)
+    for x in range(len(row)):
+        left, top = np.uintp(corners[0, x]), np.uintp(corners[1, x])
+        right, bottom = left + np.uintp(1), top + np.uintp(1)
+        parts[3, x], parts[4, x] = samples[top, left], samples[top, right]
+        parts[5, x], parts[6, x] = samples[bottom, left], samples[bottom, right]
+    for x in range(len(row)):
+        across, down = parts[0, x], parts[1, x]
+        upper = parts[3, x] + (parts[4, x] - parts[3, x]) * across
+        lower = parts[5, x] + (parts[6, x] - parts[5, x]) * across
+        row[x] = upper + (lower - upper) * down if parts[2, x] > none else beyond
 
 
 @kernel
@@ -119,9 +156,12 @@ class Aligner:
 
     def __init__(self, query: Samples) -> None:
         self._query = blurred(query, 1.0)
-        right = cv2.Sobel(self._query, cv2.CV_32F, 1, 0, scale=1 / 8)
-        down = cv2.Sobel(self._query, cv2.CV_32F, 0, 1, scale=1 / 8)
-        self._slopes = np.asarray(right, np.float32), np.asarray(down, np.float32)
+        right = np.asarray(cv2.Sobel(self._query, cv2.CV_32F, 1, 0, scale=1 / 8), np.float32)
+        down = np.asarray(cv2.Sobel(self._query, cv2.CV_32F, 0, 1, scale=1 / 8), np.float32)
+        unclear = _unclear_px(len(query))
+        for slopes in (right, down):  # a pixel without a slope counts nothing
+            slopes[:, :unclear] = slopes[:, -unclear:] = 0
+        self._slopes = right, down
 
     def refined(
         self, evaluation: Samples, start: Placement, steps: int, every: int = 1
@@ -137,6 +177,11 @@ class Aligner:
         return refined
 
 
+@kernel
+def _unclear_px(side: int) -> int:
+    return int(side * _UNCLEAR_SHARE + 0.6)
+
+
 @allocating_kernel
 def refine(
     query: Samples,
@@ -148,18 +193,21 @@ def refine(
     every: int,
 ) -> Placement:
     side = len(query)
-    unclear = int(side * _UNCLEAR_SHARE + 0.6)
+    if side > SIDE_PX:
+        raise ValueError("planes have at most 64 px a side")
+    unclear = _unclear_px(side)
     placement = start.copy()
-    there = np.empty(side, np.float32)
-    sums = np.zeros((side, 13), np.float32)
+    there, places = np.empty(side, np.float32), places_of(side)
+    sums = np.empty(_SUMS * SIDE_PX, np.float32)
     curvature, step = np.empty((6, 6)), np.empty(6)
     for _ in range(steps):
         if not is_plausible(placement):
             break
+        sums[:] = 0
         for y in range(unclear, side - unclear, every):
-            place_row(evaluation, placement, y, _OUTSIDE, there)
-            _sum_row(there, query[y], right[y], down[y], sums[y])
-        _by_unknowns(sums, curvature, step)
+            place_row(evaluation, placement, y, places, there)
+            _add_row(there, query[y], right[y], down[y], y, sums)
+        _by_unknowns(sums, side, curvature, step)
         if not _solve(curvature, step):  # nothing is seen, or all is flat
             break
         if not _compose(placement, step):
@@ -172,58 +220,57 @@ def refine(
 
 
 @summing_kernel
-def _sum_row(there: Row, query: Row, right: Row, down: Row, sums: Row) -> None:
-    """A row's sums of the weighted normal equations of a step, by powers of x."""
-    unclear = int(len(query) * _UNCLEAR_SHARE + 0.6)
-    a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = r0 = r1 = d0 = d1 = np.float32(0)
-    for at in range(unclear, len(query) - unclear):
-        x = np.float32(at)
-        residual = there[at] - query[at]
+def _add_row(there: Row, query: Row, right: Row, down: Row, line: int, sums: Row) -> None:
+    """Adds a row's weighted normal equations to those of each column, by powers of y."""
+    y, width = np.float32(line), SIDE_PX
+    for x in range(len(query)):
+        residual = there[x] - query[x]
         scaled = residual * np.float32(1 / _RESIDUAL_SCALE)
-        seen = np.float32(abs(residual) < _MOST_RESIDUAL)
+        seen = np.float32(abs(residual) < np.float32(_MOST_RESIDUAL))
         weight = seen / (np.float32(1) + scaled * scaled)
-        gx, gy = right[at], down[at]
-        wx, wy = weight * gx, weight * gy
-        a, b, c, r, d = wx * gx, wx * gy, wy * gy, wx * residual, wy * residual
-        a0 += a
-        a1 += a * x
-        a2 += a * x * x
-        b0 += b
-        b1 += b * x
-        b2 += b * x * x
-        c0 += c
-        c1 += c * x
-        c2 += c * x * x
-        r0 += r
-        r1 += r * x
-        d0 += d
-        d1 += d * x
-    for number, value in enumerate((a0, a1, a2, b0, b1, b2, c0, c1, c2, r0, r1, d0, d1)):
-        sums[number] = value
+        wx, wy = weight * right[x], weight * down[x]
+        xx, xy, yy = wx * right[x], wx * down[x], wy * down[x]
+        rx, ry = wx * residual, wy * residual
+        sums[x] += xx
+        sums[width + x] += xx * y
+        sums[2 * width + x] += xx * y * y
+        sums[3 * width + x] += xy
+        sums[4 * width + x] += xy * y
+        sums[5 * width + x] += xy * y * y
+        sums[6 * width + x] += yy
+        sums[7 * width + x] += yy * y
+        sums[8 * width + x] += yy * y * y
+        sums[9 * width + x] += rx
+        sums[10 * width + x] += rx * y
+        sums[11 * width + x] += ry
+        sums[12 * width + x] += ry * y
 
 
 @kernel
-def _by_unknowns(by_row: Samples, curvature: Equations, descent: Equations) -> None:
-    """The equations float64[6, 6] and float64[6] out of each row's sums, which are still without y.
+def _by_unknowns(sums: Row, side: int, curvature: Equations, descent: Equations) -> None:
+    """The equations float64[6, 6] and float64[6] out of the columns' sums, which are still without
+    x.
 
     Their unknowns are the change along x by x, y and 1, and the change along y by the same.
     """
     curvature[:] = 0
     descent[:] = 0
-    for y in range(len(by_row)):
+    for x in range(side):
         for block in range(3):  # x with x, x with y, y with y
-            n0, n1, n2 = by_row[y, 3 * block], by_row[y, 3 * block + 1], by_row[y, 3 * block + 2]
+            at = 3 * block * SIDE_PX + x
+            n0, n1, n2 = sums[at], sums[at + SIDE_PX], sums[at + 2 * SIDE_PX]
             i, j = 3 * (block // 2), 3 * ((block + 1) // 2)
-            curvature[i, j] += n2
-            curvature[i, j + 1] += n1 * y
-            curvature[i, j + 2] += n1
-            curvature[i + 1, j + 1] += n0 * y * y
-            curvature[i + 1, j + 2] += n0 * y
+            curvature[i, j] += n0 * x * x
+            curvature[i, j + 1] += n1 * x
+            curvature[i, j + 2] += n0 * x
+            curvature[i + 1, j + 1] += n2
+            curvature[i + 1, j + 2] += n1
             curvature[i + 2, j + 2] += n0
         for half in range(2):
-            n0, n1 = by_row[y, 9 + 2 * half], by_row[y, 10 + 2 * half]
-            descent[3 * half] += n1
-            descent[3 * half + 1] += n0 * y
+            at = (9 + 2 * half) * SIDE_PX + x
+            n0, n1 = sums[at], sums[at + SIDE_PX]
+            descent[3 * half] += n0 * x
+            descent[3 * half + 1] += n1
             descent[3 * half + 2] += n0
     for block in range(3):  # each block is symmetric, and so is the whole
         i, j = 3 * (block // 2), 3 * ((block + 1) // 2)

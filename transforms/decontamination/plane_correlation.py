@@ -7,7 +7,13 @@ import numpy.typing as npt
 
 from transforms.columns.kernels import allocating_kernel, summing_kernel
 from transforms.decontamination.copy_planes import SIDE_PX
-from transforms.decontamination.plane_alignment import Placement, Samples, is_plausible, place
+from transforms.decontamination.plane_alignment import (
+    OUTSIDE,
+    Placement,
+    Samples,
+    is_plausible,
+    place,
+)
 
 Cells = npt.NDArray[np.float64]  # [3, 4, 4]
 
@@ -15,7 +21,6 @@ CELLS = 4  # by so many a side
 _MAPS = 6  # inside, query, evaluation, their squares, their product
 _LEAST_INSIDE = 0.6  # of a window's pixels
 _LEAST_SHARE = 1e-3
-_OUTSIDE = 1e3  # no detail has it
 _LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
 
 
@@ -134,11 +139,11 @@ def agreement_of(query: Samples, evaluation: Samples, placement: Placement) -> f
         return -1.0
     side = len(query)
     there = np.empty((side, side), np.float32)
-    place(evaluation, placement, _OUTSIDE, there)
+    place(evaluation, placement, there)
     count, shared, own, other = 0, 0.0, 1e-6, 1e-6
     for y in range(side):
         for x in range(side):
-            if there[y, x] < _OUTSIDE:
+            if there[y, x] < OUTSIDE:
                 count += 1
                 shared += query[y, x] * there[y, x]
                 own += query[y, x] * query[y, x]

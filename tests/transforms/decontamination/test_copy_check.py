@@ -41,7 +41,8 @@ COPIES = {
 
 @pytest.mark.parametrize("name", COPIES)
 def test_copies_are_near(name):
-    check = Query(copy_planes(COPIES[name]).whole).check(EVALUATION, START)
+    start = placement_of(0.75, 0.0, 0.0) if "72" in name else START  # as its entry says
+    check = Query(copy_planes(COPIES[name]).whole).check(EVALUATION, start)
     assert distance_of(check) < COPY_DISTANCE, check
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 from transforms.decontamination.copy_planes import copy_planes
 from transforms.decontamination.plane_alignment import (
+    OUTSIDE,
     Aligner,
     blurred,
     doubled,
@@ -14,6 +15,7 @@ from transforms.decontamination.plane_alignment import (
     is_plausible,
     normalised_detail,
     place,
+    place_inside,
     placement_of,
 )
 
@@ -88,26 +90,30 @@ def test_tone_and_light_do_not_change_detail_much():
     assert np.corrcoef(there.ravel(), here.ravel())[0, 1] > 0.98
 
 
-def placed(samples: np.ndarray, placement: np.ndarray, outside: float = 0.0) -> np.ndarray:
+def placed(samples: np.ndarray, placement: np.ndarray) -> np.ndarray:
     there = np.empty_like(samples)
-    place(samples, placement, outside, there)
+    place(samples, placement, there)
     return there
 
 
 def test_placed_by_the_identity_is_the_plane_itself():
     assert np.allclose(placed(EVALUATION, START), EVALUATION, atol=1e-5)
-    assert (placed(EVALUATION, placement_of(1.0, 200.0, 0.0), 9.0) == 9).all()
+    assert (placed(EVALUATION, placement_of(1.0, 200.0, 0.0)) == OUTSIDE).all()
 
 
 def test_placed_samples_are_those_between_pixels():
     y, x = np.mgrid[:64, :64].astype(np.float32)
     placement = np.array([[0.9, 0.05, 3.25], [-0.04, 0.8, 4.5]])
-    made = placed(2 * x + 5 * y, placement, -1.0)
+    made = placed(2 * x + 5 * y, placement)
     at_x, at_y = (row @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1) for row in placement)
     inside = (at_x >= 0) & (at_x <= 63) & (at_y >= 0) & (at_y <= 63)
     assert 0.5 < inside.mean() < 1
     assert made.ravel()[inside] == pytest.approx((2 * at_x + 5 * at_y)[inside], abs=1e-3)
-    assert (made.ravel()[~inside] == -1).all()
+    assert (made.ravel()[~inside] == OUTSIDE).all()
+    there, within = np.empty_like(made), np.empty_like(made)
+    assert place_inside(2 * x + 5 * y, placement, there, within) == inside.mean()
+    assert (within.ravel() == inside).all()
+    assert (there == np.where(within > 0, made, 0)).all()
 
 
 @pytest.mark.parametrize(
