@@ -13,17 +13,7 @@ import numpy as np
 
 from transforms.columns.kernels import allocating_kernel
 from transforms.decontamination.copy_planes import SIDE_PX, Plane
-from transforms.decontamination.plane_alignment import (
-    Aligner,
-    Placement,
-    Samples,
-    blurred,
-    doubled,
-    halved,
-    is_plausible,
-    normalised_detail,
-    place_inside,
-)
+from transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
 from transforms.decontamination.plane_correlation import (
     CELLS,
     Cells,
@@ -31,6 +21,14 @@ from transforms.decontamination.plane_correlation import (
     correlated_cells,
 )
 from transforms.decontamination.plane_matching import HALF_PX, Templates
+from transforms.decontamination.plane_placement import (
+    Placement,
+    Samples,
+    doubled,
+    halved,
+    is_plausible,
+    place_inside,
+)
 
 _LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
 _LOCAL_PX = 5.0  # of the local contrast of a plane

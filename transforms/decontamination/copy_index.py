@@ -27,7 +27,7 @@ from transforms.decontamination.copy_index_files import (
 from transforms.decontamination.copy_planes import SIDE_PX, Plane
 from transforms.decontamination.copy_variants import VARIANTS
 from transforms.decontamination.copy_vectors import WIDTH, Vectors, as_unit, cosines, vectors_of
-from transforms.decontamination.plane_alignment import placement_of
+from transforms.decontamination.plane_placement import placement_of
 from transforms.images.perceptual_hash import plane_hash
 from transforms.storage.documents import read_document
 

@@ -54,7 +54,7 @@ def cosines(
     """float64[n], rounded to 4 decimals: of the query int8[64] with each of n rows of vectors."""
     made = np.empty(len(rows), np.float64)
     for at in range(len(rows)):
-        shared = own = other = 0
+        shared = own = other = np.int32(0)
         for number in range(WIDTH):
             one, two = np.int32(query[number]), np.int32(vectors[rows[at], number])
             shared += one * two

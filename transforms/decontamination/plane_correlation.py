@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from transforms.columns.kernels import allocating_kernel, summing_kernel
 from transforms.decontamination.copy_planes import SIDE_PX
-from transforms.decontamination.plane_alignment import (
+from transforms.decontamination.plane_placement import (
     OUTSIDE,
     Placement,
     Samples,

@@ -9,7 +9,7 @@ from tests.support.grey_pictures import degenerate_planes, grey_photograph
 from transforms.decontamination.copy_check import UNLIKE, PairCheck, Query
 from transforms.decontamination.copy_index import COPY_DISTANCE, distance_of, distance_of_smooth
 from transforms.decontamination.copy_planes import copy_planes
-from transforms.decontamination.plane_alignment import placement_of
+from transforms.decontamination.plane_placement import placement_of
 
 PICTURE = grey_photograph(11, 640, 480)
 EVALUATION = copy_planes(PICTURE).whole

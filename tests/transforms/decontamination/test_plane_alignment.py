@@ -6,16 +6,8 @@ import pytest
 
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 from transforms.decontamination.copy_planes import copy_planes
-from transforms.decontamination.plane_alignment import (
-    OUTSIDE,
-    Aligner,
-    blurred,
-    doubled,
-    halved,
-    is_plausible,
-    normalised_detail,
-    place,
-    place_inside,
+from transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
+from transforms.decontamination.plane_placement import (
     placement_of,
 )
 
@@ -73,62 +65,11 @@ def test_a_step_is_the_least_squares_of_the_linearised_residual():
     assert found == pytest.approx(expected, abs=2e-4)
 
 
-def test_a_placement_holds_for_planes_of_half_the_side():
-    rng = np.random.default_rng(3)
-    for _ in range(20):
-        full = np.array([[1, 0, 0], [0, 1, 0]]) + rng.normal(0, 0.1, (2, 3)) * [1, 1, 50]
-        assert doubled(halved(full)) == pytest.approx(full)
-        x, y = rng.uniform(0, 32, 2)  # a point of the half one, and the same of the full one
-        here = halved(full) @ [x, y, 1]
-        assert 2 * here + 0.5 == pytest.approx(full @ [2 * x + 0.5, 2 * y + 0.5, 1])
-
-
 def test_tone_and_light_do_not_change_detail_much():
     plane = copy_planes(LARGE).whole
     darker = (plane * 0.6 + 20).astype(np.uint8)
     there, here = normalised_detail(darker, 5.0), normalised_detail(plane, 5.0)
     assert np.corrcoef(there.ravel(), here.ravel())[0, 1] > 0.98
-
-
-def placed(samples: np.ndarray, placement: np.ndarray) -> np.ndarray:
-    there = np.empty_like(samples)
-    place(samples, placement, there)
-    return there
-
-
-def test_placed_by_the_identity_is_the_plane_itself():
-    assert np.allclose(placed(EVALUATION, START), EVALUATION, atol=1e-5)
-    assert (placed(EVALUATION, placement_of(1.0, 200.0, 0.0)) == OUTSIDE).all()
-
-
-def test_placed_samples_are_those_between_pixels():
-    y, x = np.mgrid[:64, :64].astype(np.float32)
-    placement = np.array([[0.9, 0.05, 3.25], [-0.04, 0.8, 4.5]])
-    made = placed(2 * x + 5 * y, placement)
-    at_x, at_y = (row @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1) for row in placement)
-    inside = (at_x >= 0) & (at_x <= 63) & (at_y >= 0) & (at_y <= 63)
-    assert 0.5 < inside.mean() < 1
-    assert made.ravel()[inside] == pytest.approx((2 * at_x + 5 * at_y)[inside], abs=1e-3)
-    assert (made.ravel()[~inside] == OUTSIDE).all()
-    there, within = np.empty_like(made), np.empty_like(made)
-    assert place_inside(2 * x + 5 * y, placement, there, within) == inside.mean()
-    assert (within.ravel() == inside).all()
-    assert (there == np.where(within > 0, made, 0)).all()
-
-
-@pytest.mark.parametrize(
-    ("placement", "plausible"),
-    [
-        (START, True),
-        (placement_of(0.6, 0, 0), True),
-        (placement_of(0.44, 0, 0), False),
-        (placement_of(1.46, 0, 0), False),
-        (np.array([[1, 0.26, 0], [0, 1, 0]], np.float64), False),
-        (np.full((2, 3), np.nan, np.float64), False),
-    ],
-)
-def test_a_placement_is_plausible_where_copies_are_seen(placement, plausible):
-    assert is_plausible(placement) == plausible
 
 
 @pytest.mark.parametrize(("name", "plane"), [*degenerate_planes()])
@@ -139,3 +80,9 @@ def test_nothing_is_raised_whatever_the_planes_are(name, plane):
         for query, evaluation in ((detail, EVALUATION), (EVALUATION, detail), (detail, detail)):
             refined = Aligner(query).refined(blurred(evaluation, 1.0), START, 12)
             assert np.isfinite(refined).all(), name
+
+
+def test_larger_planes_are_refused():
+    large = np.zeros((65, 65), np.float32)
+    with pytest.raises(ValueError, match="64 px"):
+        Aligner(large).refined(large, START, 1)

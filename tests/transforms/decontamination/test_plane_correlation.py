@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from tests.support.grey_pictures import grey_photograph
-from transforms.decontamination.plane_alignment import placement_of
 from transforms.decontamination.plane_correlation import agreement_of, correlated_cells
+from transforms.decontamination.plane_placement import placement_of
 
 ALL = np.ones((64, 64), np.float32)
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
-from transforms.decontamination.plane_alignment import is_plausible, normalised_detail, placement_of
+from transforms.decontamination.plane_alignment import normalised_detail
 from transforms.decontamination.plane_matching import HALF_PX, Templates, matched
+from transforms.decontamination.plane_placement import is_plausible, placement_of
 
 LARGE = grey_photograph(5, 512, 512)
 

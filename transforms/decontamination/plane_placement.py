@@ -1,0 +1,118 @@
+"""Where one small plane lies on another, and the other's samples at its pixels.
+
+A placement is an affine map, float64[2, 3], from the pixels of the query's plane to those of the
+evaluation image's: `evaluation(placement @ (x, y, 1)) = query(x, y)`. All of this works on planes
+of any side; a placement on planes of half the side is `halved`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from transforms.columns.kernels import allocating_kernel, kernel, summing_kernel
+
+Samples = npt.NDArray[np.float32]  # [side, side]
+Row = npt.NDArray[np.float32]
+Placement = npt.NDArray[np.float64]  # [2, 3]
+Places = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+
+OUTSIDE = 1e3  # no sample has it: it marks pixels beyond the evaluation image's plane
+
+
+def placement_of(size: float, x_px: float, y_px: float) -> Placement:
+    """A query scaled by `size` whose left upper corner is at (x_px, y_px)."""
+    centre = (size - 1) / 2  # pixels are squares around their coordinates
+    return np.array([[size, 0, x_px + centre], [0, size, y_px + centre]], np.float64)
+
+
+def halved(placement: Placement) -> Placement:
+    """The same placement on planes of half the side, whose pixels are four of these."""
+    half = placement.copy()
+    half[:, 2] = (placement[:, 2] + placement[:, :2].sum(1) * 0.5 - 0.5) / 2
+    return half
+
+
+def doubled(placement: Placement) -> Placement:
+    """The same placement on planes of twice the side."""
+    twice = placement.copy()
+    twice[:, 2] = placement[:, 2] * 2 - placement[:, :2].sum(1) * 0.5 + 0.5
+    return twice
+
+
+@allocating_kernel
+def place(samples: Samples, placement: Placement, there: Samples) -> None:
+    """Writes the evaluation image's samples at the query's pixels; OUTSIDE beyond its plane."""
+    places = places_of(len(there))
+    for y in range(len(there)):
+        place_row(samples, placement, y, places, there[y])
+
+
+@allocating_kernel
+def place_inside(samples: Samples, placement: Placement, there: Samples, inside: Samples) -> float:
+    """The same with 0 beyond its plane. `inside` becomes 1 within it, else 0.
+
+    Returns:
+      The share of the query's pixels that are within it.
+    """
+    count = 0
+    place(samples, placement, there)
+    for y in range(len(there)):
+        for x in range(len(there)):
+            within = there[y, x] < OUTSIDE
+            count += within
+            inside[y, x] = np.float32(within)
+            there[y, x] = there[y, x] if within else np.float32(0)
+    return count / (len(there) * len(there))
+
+
+@allocating_kernel
+def places_of(side: int) -> Places:
+    """Room for what `place_row` knows of each pixel of a row."""
+    return np.empty((2, side), np.int32), np.empty((7, side), np.float32)
+
+
+@summing_kernel
+def place_row(samples: Samples, placement: Placement, y: int, places: Places, row: Row) -> None:
+    """Writes one row of the query's pixels, by linear interpolation.
+
+    Samples are fetched one by one. What comes before and after is computed for several at once,
+    so that a row takes half the time.
+    """
+    corners, parts = places
+    most, before_last = np.float32(len(samples) - 1), np.int32(len(samples) - 2)
+    xx, yx = np.float32(placement[0, 0]), np.float32(placement[1, 0])
+    x0 = np.float32(placement[0, 1] * y + placement[0, 2])
+    y0 = np.float32(placement[1, 1] * y + placement[1, 2])
+    beyond, none = np.float32(OUTSIDE), np.float32(0)
+    for x in range(len(row)):
+        at_x = xx * np.float32(x) + x0
+        at_y = yx * np.float32(x) + y0
+        near_x = min(max(at_x, none), most)
+        near_y = min(max(at_y, none), most)
+        left = min(np.int32(near_x), before_last)
+        top = min(np.int32(near_y), before_last)
+        corners[0, x], corners[1, x] = left, top
+        parts[0, x], parts[1, x] = near_x - np.float32(left), near_y - np.float32(top)
+        parts[2, x] = np.float32(near_x == at_x) * np.float32(near_y == at_y)
+    for x in range(len(row)):
+        # Without a sign no index is taken for one that counts from the end.
+        column, line = np.uintp(corners[0, x]), np.uintp(corners[1, x])
+        next_column, next_line = column + np.uintp(1), line + np.uintp(1)
+        parts[3, x], parts[4, x] = samples[line, column], samples[line, next_column]
+        parts[5, x], parts[6, x] = samples[next_line, column], samples[next_line, next_column]
+    for x in range(len(row)):
+        across, down = parts[0, x], parts[1, x]
+        upper = parts[3, x] + (parts[4, x] - parts[3, x]) * across
+        lower = parts[5, x] + (parts[6, x] - parts[5, x]) * across
+        row[x] = upper + (lower - upper) * down if parts[2, x] > none else beyond
+
+
+@kernel
+def is_plausible(placement: Placement) -> bool:
+    """Whether the query is about as large as in the index's variants, and hardly turned."""
+    xx, yy = placement[0, 0], placement[1, 1]
+    turn = max(abs(placement[0, 1]), abs(placement[1, 0]))
+    shift = max(abs(placement[0, 2]), abs(placement[1, 2]))
+    # What is no number is in no range.
+    return 0.45 < xx < 1.45 and 0.45 < yy < 1.45 and turn < 0.25 and shift < 128
