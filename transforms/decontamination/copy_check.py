@@ -45,6 +45,9 @@ _COARSE_WINDOW_PX, _COARSE_CONTRAST = 13, 4.0
 _FINE_WINDOW_PX, _FINE_CONTRAST = 11, 2.0
 _FINE_BAND_PX = 2.5  # what is smoother is taken away
 _COARSE_AGREES, _FINE_AGREES = 0.75, 0.6
+# Around each pixel, and from which on it is a corner's: cv2's eigenvalue of a plane in grey levels.
+_CORNER_PX, _LEAST_CORNER_STRENGTH = 5, 4.0
+LEAST_CORNERS = 0.1  # share of a plane; with less it cannot be aligned
 _LEAST_COARSE_PIXELS, _LEAST_FINE_PIXELS = 80, 40
 # A banner may lie over one side: all, and all but a quarter at each side.
 _REGIONS = ((0, 4, 0, 4), (0, 3, 0, 4), (1, 4, 0, 4), (0, 4, 0, 3), (0, 4, 1, 4))  # of cells
@@ -58,6 +61,8 @@ class PairCheck(NamedTuple):
     of one pixel in both planes; the mean is over textured ones.
 
     Attributes:
+      corners: the share of a plane that lies around corners, the smaller of both planes'; of the
+        query's alone where the pair was not compared.
       plain: the largest share of one tone in either plane.
       overlap: the share of the query's plane that lies within the other.
       coarse_textured, coarse_correlation, coarse_agreeing: the share that is textured, its mean
@@ -65,6 +70,7 @@ class PairCheck(NamedTuple):
       fine_textured, fine_correlation, fine_agreeing: the same of the fine band, and of 0.6.
     """
 
+    corners: float = 0.0
     plain: float = 0.0
     overlap: float = 0.0
     coarse_textured: float = 0.0
@@ -83,6 +89,16 @@ class PairCheck(NamedTuple):
 UNLIKE = PairCheck()
 
 
+def share_around_corners(grey: Samples) -> float:
+    """The share of a plane, float32[64, 64] in grey levels, that its surroundings fix in place.
+
+    Along an edge, a line or a large circle they don't, so that planes of nothing else can be laid
+    on each other whatever they show. Source: Shi and Tomasi (1994), "Good Features to Track".
+    """
+    strengths = cv2.cornerMinEigenVal(grey, _CORNER_PX, ksize=3)
+    return round(float((strengths > _LEAST_CORNER_STRENGTH).mean()), 4)
+
+
 def share_of_one_tone(plane: Plane) -> float:
     """The largest share of a plane's pixels that are within 12 grey levels: 0.1 to 0.3 of most
     photographs, and more of drawings, charts and screenshots."""
@@ -96,8 +112,6 @@ class Query:
 
     def __init__(self, plane: Plane) -> None:
         self.plane = plane
-        self._half = _half_detail(plane)
-        self._half_aligner = Aligner(self._half)
 
     def check(self, evaluation: Plane, start: Placement) -> PairCheck:
         """How far the plane agrees with an evaluation image's.
@@ -106,12 +120,18 @@ class Query:
           evaluation: uint8[64, 64], mirrored where that is what the query may be a copy of.
           start: where the query lies on it, by the index's variant.
         """
+        refused = UNLIKE._replace(corners=self._corners)
+        if self._corners < LEAST_CORNERS:
+            return refused
         half, half_start = _half_detail(evaluation), halved(start)
         unmoved = agreement_of(self._half, half, half_start)
         agreement, placement = self._placement(half, half_start, unmoved)
         if agreement < _LEAST_AGREEMENT:
-            return UNLIKE
+            return refused
         grey, check = _grey(evaluation), UNLIKE
+        corners = min(self._corners, share_around_corners(grey))
+        if corners < LEAST_CORNERS:
+            return UNLIKE._replace(corners=corners)
         # Under a banner or a logo the picture lies where it lay, and an alignment may be misled.
         if unmoved > _LEAST_UNMOVED_AGREEMENT:
             check = self._compared(grey, start)
@@ -119,7 +139,8 @@ class Query:
             detail = blurred(normalised_detail(evaluation, _LOCAL_PX), 1.0)
             aligned = self._aligner.refined(detail, doubled(placement), _STEPS, 2)
             check = max(check, self._compared(grey, aligned), key=lambda made: made.agreement)
-        return check._replace(plain=max(self._plain, share_of_one_tone(evaluation)))
+        plain = max(self._plain, share_of_one_tone(evaluation))
+        return check._replace(corners=corners, plain=plain)
 
     def _placement(
         self, half: Samples, start: Placement, unmoved: float
@@ -142,12 +163,24 @@ class Query:
         return agreement, near
 
     @cached_property
+    def _half(self) -> Samples:
+        return _half_detail(self.plane)
+
+    @cached_property
+    def _half_aligner(self) -> Aligner:
+        return Aligner(self._half)
+
+    @cached_property
     def _templates(self) -> Templates:
         return Templates(self._half)
 
     @cached_property
     def _aligner(self) -> Aligner:
         return Aligner(normalised_detail(self.plane, _LOCAL_PX))
+
+    @cached_property
+    def _corners(self) -> float:
+        return share_around_corners(self._grey)
 
     @cached_property
     def _plain(self) -> float:
@@ -178,7 +211,7 @@ class Query:
             self._fine, fine_there, clear, _FINE_WINDOW_PX, _FINE_CONTRAST, _FINE_AGREES
         )
         numbers = [round(number, 4) for number in _best_region(coarse, fine)]
-        return PairCheck(0.0, round(overlap, 4), *numbers)
+        return PairCheck(0.0, 0.0, round(overlap, 4), *numbers)
 
 
 def _grey(plane: Plane) -> Samples:

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from transforms.decontamination.copy_check import UNLIKE, PairCheck, Query
+from transforms.decontamination.copy_check import LEAST_CORNERS, UNLIKE, PairCheck, Query
 from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
 from transforms.decontamination.copy_index_files import (
     DOCUMENT,
@@ -37,10 +37,9 @@ _LEAST_COSINE = 0.7  # of what is checked
 _MOST_CHECKED = 4  # evaluation images
 # A flat picture has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 1.0  # grey levels, standard deviation
-# Of the fine band. Flags and other shapes of few straight edges have less, and agree by chance.
-_LEAST_TEXTURED = 0.1
-# What has less is compared as a whole: the bits of a perceptual hash, each of which counts as so
-# much distance, and the correlation.
+_LEAST_TEXTURED = 0.1  # of the fine band; of less the correlations are chance
+# What has few corners is compared as a whole: the bits of a perceptual hash, each of which counts
+# as so much distance, and the correlation.
 _BIT_DISTANCE, _LEAST_CORRELATION = 0.1, 0.7
 COPY_DISTANCE = 0.25  # below it an image is taken for a copy; see docs/overlap.md
 # Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
@@ -179,7 +178,7 @@ class CopyIndex:
             plane = np.ascontiguousarray(plane[:, ::-1])
         check = query.check(plane, placement_of(variant.size, *variant.start_px))
         distance = distance_of(check)
-        if check.fine_textured <= _LEAST_TEXTURED and variant.size == 1:
+        if check.corners < LEAST_CORNERS and variant.size == 1:
             distance = distance_of_smooth(query.plane, plane)
         return CopyMatch(row, distance, cosine, variant.name, check)
 
@@ -200,8 +199,8 @@ def distance_of(check: PairCheck) -> float:
 
 
 def distance_of_smooth(plane: Plane, evaluation: Plane) -> float:
-    """The same of planes that have hardly any fine detail, and lie on each other as they are: a
-    tenth for each bit in which their perceptual hashes differ."""
+    """The same of planes that have hardly any corners, and lie on each other as they are: a tenth
+    for each bit in which their perceptual hashes differ."""
     ours, theirs = (each.astype(np.float32) - each.mean() for each in (plane, evaluation))
     lengths = np.sqrt((ours * ours).sum() * (theirs * theirs).sum())
     if not (ours * theirs).sum() > _LEAST_CORRELATION * lengths:

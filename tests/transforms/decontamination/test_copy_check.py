@@ -88,13 +88,13 @@ def test_what_is_flat_is_no_copy_even_of_itself(name, plane):
     ("check", "distance"),
     [
         (UNLIKE, 0.999),
-        (PairCheck(0, 1, 1, 1, 1, 1, 1, 1), 0.0),
-        (PairCheck(0, 1, 1, 1, 1, 0.1, 1, 1), 0.999),  # hardly any texture
-        (PairCheck(0, 1, 1, -1, 0, 1, -0.5, 0), 0.999),
-        (PairCheck(0.3, 1, 1, 1, 1, 1, 0.9, 1), 0.1),
-        (PairCheck(0.3, 1, 1, 0.9, 0.8, 1, 0.9, 1), 0.175),
-        (PairCheck(0.4, 1, 1, 1, 1, 1, 0.9, 1), 0.16),
-        (PairCheck(0.9, 1, 1, 1, 1, 1, 0.9, 1), 0.22),
+        (PairCheck(1, 0, 1, 1, 1, 1, 1, 1, 1), 0.0),
+        (PairCheck(1, 0, 1, 1, 1, 1, 0.1, 1, 1), 0.999),  # hardly any texture
+        (PairCheck(1, 0, 1, 1, -1, 0, 1, -0.5, 0), 0.999),
+        (PairCheck(1, 0.3, 1, 1, 1, 1, 1, 0.9, 1), 0.1),
+        (PairCheck(1, 0.3, 1, 1, 0.9, 0.8, 1, 0.9, 1), 0.175),
+        (PairCheck(1, 0.4, 1, 1, 1, 1, 1, 0.9, 1), 0.16),
+        (PairCheck(1, 0.9, 1, 1, 1, 1, 1, 0.9, 1), 0.22),
     ],
 )
 def test_the_distance_falls_as_fine_detail_agrees(check, distance):
