@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
-from transforms.decontamination.copy_check import UNLIKE, PairCheck, Query
+from transforms.decontamination.copy_check import LEAST_CORNERS, UNLIKE, PairCheck, Query
 from transforms.decontamination.copy_index import COPY_DISTANCE, distance_of, distance_of_smooth
 from transforms.decontamination.copy_planes import copy_planes
 from transforms.decontamination.plane_placement import placement_of
@@ -99,6 +99,40 @@ def test_what_is_flat_is_no_copy_even_of_itself(name, plane):
 )
 def test_the_distance_falls_as_fine_detail_agrees(check, distance):
     assert distance_of(check) == distance
+
+
+def drawn(*points: tuple[int, int]) -> np.ndarray:
+    """A black line on white."""
+    plane = np.full((64, 64), 255, np.uint8)
+    cv2.line(plane, *points, 0, 3)
+    return plane
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (drawn((0, 0), (63, 63)), drawn((0, 10), (63, 55))),
+        (drawn((0, 30), (63, 30)), drawn((0, 40), (63, 40))),
+    ],
+    ids=["slopes", "horizons"],
+)
+def test_shapes_without_corners_are_compared_as_wholes(one, other):
+    check = Query(one).check(other, START)
+    assert check.corners < LEAST_CORNERS
+    assert distance_of(check) == 0.999
+    assert distance_of_smooth(one, one) == 0
+    assert distance_of_smooth(one, other) > COPY_DISTANCE
+
+
+def test_corners_are_those_of_the_plane_that_has_fewer():
+    photograph = Query(EVALUATION).check(EVALUATION, START)
+    assert photograph.corners > 2 * LEAST_CORNERS
+    line = drawn((0, 30), (63, 30))
+    there_and_back = [
+        Query(one).check(two, START) for one, two in ((line, EVALUATION), (EVALUATION, line))
+    ]
+    assert there_and_back[0].corners < LEAST_CORNERS
+    assert all(distance_of(check) == 0.999 for check in there_and_back)
 
 
 def test_smooth_planes_are_compared_by_their_hashes():
