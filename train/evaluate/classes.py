@@ -115,7 +115,7 @@ def _of_file(path: Path) -> Classes:
     """A line for each class: its name, or a label of the set, a tab, and its name."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(
             f"{str(path)!r} can't be read ({error}): --classes is a file with a line for each "
             f"class, or one of {', '.join(IMAGENETS)}"

@@ -149,14 +149,33 @@ def _sidecar(shard: str) -> dict[str, tuple[str, float | None]]:
     try:
         names = set(pq.read_schema(path).names)
         table = pq.read_table(path, columns=[n for n in _OF_SIDECARS if n in names])
-    except (OSError, pa.ArrowInvalid) as error:
+        if "key" not in names:
+            return {}
+        texts = [
+            [(value or b"").decode("utf-8", "replace") for value in column.to_pylist()]
+            for column in (_bytes_of(table, "key"), _bytes_of(table, "url"))
+        ]
+        scores = table["unsafe_score"].cast(pa.float64()) if "unsafe_score" in names else None
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
         raise TrainingError(
-            f"{path} cannot be read ({str(error)[:150]}): put it right, or take it away"
+            f"{path} cannot be read ({reason:.150}): put it right, or take it away"
         ) from error
-    if "key" not in table.column_names:
-        return {}
-    rows = table.to_pylist()
-    return {str(row["key"]): (str(row.get("url") or ""), row.get("unsafe_score")) for row in rows}
+    numbers = scores.to_pylist() if scores is not None else [None] * len(table)
+    return dict(zip(texts[0], zip(texts[1], numbers, strict=True), strict=True))
+
+
+def _bytes_of(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column of a table that anybody may have written: its strings need not be UTF-8."""
+    if name not in table.column_names:
+        return pa.chunked_array([pa.nulls(len(table), pa.binary())])
+    column = table[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        column = column.cast(pa.large_string())
+    return column.cast(pa.large_binary())
 
 
 def _captions(root: Path, files: set[str]) -> dict[str, str]:
@@ -170,12 +189,12 @@ def _captions(root: Path, files: set[str]) -> dict[str, str]:
         return {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
+            reader = csv.DictReader(lines, restval="")  # of a row that is too short
             if not {"file", "caption"} <= set(reader.fieldnames or ()):
                 raise SettingsError(
                     f"{path} needs the columns file and caption; it has {reader.fieldnames}"
                 )
-            captions = {row["file"]: (row["caption"] or "")[:LONGEST_TEXT] for row in reader}
+            captions = {row["file"]: row["caption"][:LONGEST_TEXT] for row in reader}
     except (OSError, ValueError, csv.Error) as error:
         raise SettingsError(f"{path} cannot be read ({error}): put it right") from error
     missing = sorted(file for file in captions if file not in files)

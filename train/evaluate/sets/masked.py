@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from train.data.image_limits import check_cost
 from train.errors import SettingsError
@@ -76,6 +76,8 @@ def read_mask(path: Path) -> npt.NDArray[np.generic]:
         mask = Image.open(io.BytesIO(data), formats=("PNG", "BMP", "TIFF", "GIF"))
         values = np.asarray(mask)
         mode = mask.mode
+    except UnidentifiedImageError as error:  # which tells where its bytes lie in memory
+        raise SettingsError(f"the mask {path} is no PNG, BMP, TIFF or GIF: replace it") from error
     except Exception as error:  # Pillow raises many kinds
         raise SettingsError(f"the mask {path} can't be read ({error!r:.80}): replace it") from error
     if mode not in _GREY or values.ndim != 2:

@@ -68,13 +68,14 @@ def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
     outside = next((n for n in names if os.path.isabs(n) or ".." in Path(n).parts), None)
     if outside is not None:
         raise SettingsError(
-            f"{said_by} names {outside!r}, which is not in {folder}: give names within the folder"
+            f"{said_by} names {outside!r:.200}, which is not in {folder}: give names within the "
+            "folder"
         )
-    missing = [name for name in dict.fromkeys(names) if not (folder / name).is_file()]
+    missing = [name for name in dict.fromkeys(names) if not os.path.isfile(folder / name)]
     if missing:
         raise SettingsError(
             f"{len(missing)} of the images that {said_by} names are not in {folder}, the first "
-            f"{missing[0]!r}: put them there, or take them out of the file"
+            f"{missing[0]!r:.200}: put them there, or take them out of the file"
         )
 
 
