@@ -11,6 +11,7 @@ from pipeline.look.plain_text import printable
 from pipeline.report.facts import Facts
 from pipeline.report.histograms import image_verdicts
 from pipeline.report.outcome import FLAGS
+from pipeline.report.sliders import is_left_out
 from pipeline.report.tables import Row, percent
 from transforms.columns.thresholds import IMAGES, TEXTS, list_name
 
@@ -65,6 +66,8 @@ def _smaller_side(facts: Facts) -> str:
     joint = facts.records.images.whole.joint
     own = facts.rules.get("min_image_side")
     if not joint.axes or own is None or own not in joint.axes[0].edges:
+        return ""
+    if is_left_out(facts, "min_image_side"):
         return ""
     lower = [edge for edge in joint.axes[0].edges if edge <= 0.8 * own]
     if not lower:

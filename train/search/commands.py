@@ -22,7 +22,7 @@ from train.search.find_results import MOST_RESULTS, Query, find_results, query_v
 from train.search.index_files import IndexDocument
 from train.search.make_index import Making, add_sources, check_model, remove_rows
 from train.search.opened_index import OpenedIndex
-from train.search.pictures import find_sources
+from train.search.pictures import FolderSource, find_sources, told_of_others
 from train.search.query_terms import Term, check_terms
 from train.search.terminal import as_json, draw, drawing_for, printable, table
 
@@ -45,6 +45,14 @@ def run_index(flags: argparse.Namespace) -> int:
             "key is the path below --data)",
             file=sys.stderr,
         )
+    others = [file for of in sources if isinstance(of, FolderSource) for file in of.others]
+    if others:
+        print(
+            f"left out, since pictures of their formats are not read: {told_of_others(others)}; "
+            "convert them to PNG or JPEG",
+            file=sys.stderr,
+        )
+    left_out = added.left_out | {"other_format": len(others)}
     print(
         json.dumps(
             {
@@ -52,7 +60,7 @@ def run_index(flags: argparse.Namespace) -> int:
                 "rows": document.total,
                 "added": added.rows,
                 **({"taken_out": added.taken_out} if added.taken_out else {}),
-                "left_out": {reason: n for reason, n in added.left_out.items() if n},
+                "left_out": {reason: n for reason, n in left_out.items() if n},
                 "search": document.kind,
                 **document.settings,
                 "recall@10": document.recall,

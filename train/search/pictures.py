@@ -3,7 +3,8 @@
 import csv
 import hashlib
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from train.data.samples import LONGEST_IMAGE, shard_samples
 from train.errors import SettingsError, TrainingError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"})
+# Of pictures that nobody reads here, so that they are not passed over in silence.
+_OTHERS = frozenset({".svg", ".svgz", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".ico", ".ppm"})
 _CAPTIONS = "captions.csv"
 _OF_SIDECARS = ("key", "url", "unsafe_score")
 
@@ -70,9 +73,13 @@ class FolderSource(Source):
     A picture's caption is the row of its path in `captions.csv` (columns `file` and `caption`), or
     the first line of the text file beside it (`cat.txt` of `cat.png`), or is empty. Its key is its
     path in the folder.
+
+    Attributes:
+      others: files that are pictures by their names, in formats that are not read.
     """
 
     files: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
     def pictures(self, first: int = 0) -> Iterator[Picture]:
         root = Path(self.where)
@@ -111,15 +118,20 @@ def _identity(shard: str) -> str:
 
 
 def _folder_source(folder: Path) -> FolderSource:
-    files = sorted(
-        str(path.relative_to(folder))
+    pictures = [
+        path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in SUFFIXES | _OTHERS and path.is_file()
+    ]
+    files, others = (
+        sorted(str(path.relative_to(folder)) for path in pictures if path.suffix.lower() in kinds)
+        for kinds in (SUFFIXES, _OTHERS)
     )
     if not files:
+        but = f" that are read ({told_of_others(others)})" if others else ""
         raise SettingsError(
-            f"{str(folder)!r} holds neither shards (.tar) nor pictures: name a folder that does, "
-            "such as OUT/shards"
+            f"{str(folder)!r} holds neither shards (.tar) nor pictures{but}: name a folder that "
+            "does, such as OUT/shards"
         )
     odd = [file for file in files if not _is_utf8(file)]
     if odd:
@@ -130,7 +142,15 @@ def _folder_source(folder: Path) -> FolderSource:
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file}\0{(folder / file).stat().st_size}\0".encode(errors="replace"))
-    return FolderSource(str(folder), f"folder:{digest.hexdigest()[:32]}", tuple(files))
+    identity = f"folder:{digest.hexdigest()[:32]}"
+    return FolderSource(str(folder), identity, tuple(files), tuple(others))
+
+
+def told_of_others(files: Sequence[str]) -> str:
+    """How many files of other formats there are, as "2 .svg, 1 .heic; the first is 'a.svg'"."""
+    counts = Counter(Path(file).suffix.lower() for file in files)
+    named = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+    return f"{named}; the first is {files[0]!r}"
 
 
 def _is_utf8(name: str) -> bool:

@@ -103,6 +103,18 @@ def test_pictures_of_a_key_that_is_there_are_told_of(
         assert ("a picture of the same key: 8 (" in told.err) == (name == "b")
 
 
+def test_pictures_of_other_formats_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = picture_folder(tmp_path / "data", each=1)
+    for name in ("b.svg", "a.SVG", "c.heic"):
+        (data / name).write_bytes(b"<svg/>")
+    assert main(["index", "--model=colours", f"--data={data}", f"--index={tmp_path / 'i'}"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["left_out"] == {"other_format": 3}
+    assert "not read: 2 .svg, 1 .heic; the first is 'a.SVG'; convert them" in told.err
+
+
 @pytest.mark.parametrize(
     ("flags", "first"),
     [

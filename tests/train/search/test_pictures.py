@@ -63,3 +63,9 @@ def test_captions_in_rows_that_are_too_short(tmp_path: Path) -> None:
     (source,) = find_sources(str(tmp_path))
     with pytest.raises(SettingsError, match="captions of 2 pictures that are not there"):
         list(source.pictures())
+
+
+def test_a_folder_of_other_formats_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.svg").write_bytes(b"<svg/>")
+    with pytest.raises(SettingsError, match=r"pictures that are read \(1 .svg; .*'a.svg'\): name"):
+        find_sources(str(tmp_path))
