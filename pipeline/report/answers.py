@@ -13,6 +13,7 @@ from pipeline.report.histograms import image_verdicts
 from pipeline.report.outcome import FLAGS
 from pipeline.report.sliders import is_left_out
 from pipeline.report.tables import Row, percent
+from pipeline.shown_texts import counted
 from transforms.columns.thresholds import IMAGES, TEXTS, list_name
 
 
@@ -38,7 +39,8 @@ def answers(
         reason, count = next(iter(dropped.items()))
         flag = FLAGS.get(reason, "").partition(",")[0]
         by = f" The rule's flag is {flag}." if flag else ""
-        said = f"{printable(reason)} dropped {count:,} pairs, {percent(count, facts.seen)} of all."
+        share = percent(count, facts.seen)
+        said = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."
         told.append(Answer("What cost most", f"{said}{by}", _examples_of(reason, listed)))
     if side := _smaller_side(facts):
         told.append(Answer("A smaller least side", side))
@@ -76,6 +78,6 @@ def _smaller_side(facts: Facts) -> str:
     now = int(counts[image_verdicts(joint, facts.rules)].sum())
     then = int(counts[image_verdicts(joint, facts.rules | {"min_image_side": lower[-1]})].sum())
     return (
-        f"--min_image_side={lower[-1]:g} would bring up to {then - now:,} pairs more "
+        f"--min_image_side={lower[-1]:g} would bring up to {counted(then - now, 'pair')} more "
         f"({percent(then - now, now)}), --min_image_side={own:g} keeps {now:,}."
     )

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.report.set_records import SetRecords
 from pipeline.runs.documents import Step
+from pipeline.shown_texts import counted
 from transforms.columns.hashing import string_hashes
 from transforms.columns.records import (
     KEPT,
@@ -125,7 +126,8 @@ def _sampled(stats: Sequence[str], notes: list[str]) -> Iterator[Record]:
         if rows:
             rows_read += len(rows)
             yield _record(rows, Path(sidecar).stem)
-    notes.append(f"Hosts and examples are a sample: {rows_read:,} rows of {len(stats):,} shards.")
+    told = counted(len(stats), "shard")
+    notes.append(f"Hosts and examples are a sample: {counted(rows_read, 'row')} of {told}.")
 
 
 _COLUMNS = (

@@ -147,10 +147,10 @@ def test_one_match_rewrites_one_shard(
     before, already = digests(out), len(finished.web.requests)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.tar")}
     assert taken(out, tmp_path, f"url:{url}", flags=("--dry_run",)) == 0
-    assert "would be taken down: 1 pairs (take.txt:url 1) in 1 of " in capsys.readouterr().out
+    assert "would be taken down: 1 pair (take.txt:url 1) in 1 of " in capsys.readouterr().out
     assert digests(out) == before
     assert taken(out, tmp_path, f"url:{url}") == 0
-    assert "taken down: 1 pairs (take.txt:url 1) in 1 of " in capsys.readouterr().out
+    assert "taken down: 1 pair (take.txt:url 1) in 1 of " in capsys.readouterr().out
     after = digests(out)
     changed = {name for name in before if after.get(name) != before[name]}
     stems = {Path(name).name.partition(".")[0].removesuffix("_stats") for name in changed}

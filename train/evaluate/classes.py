@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from train.counts import counted
 from train.errors import SettingsError
 
 # By the name of the set: which of ImageNet's classes it has, as a file of timm's. Those of A and R
@@ -64,7 +65,8 @@ def find_classes(where: str, labels: Sequence[str] | None) -> Classes:
     """
     classes = _named(where, labels)
     if len(classes.names) < 2:
-        raise SettingsError(f"{classes.of} has {len(classes.names)} classes; there must be two")
+        told = counted(len(classes.names), "class", "classes")
+        raise SettingsError(f"{classes.of} has {told}; there must be two")
     for label in labels or ():
         classes.number(label)
     return classes

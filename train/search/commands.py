@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import UnidentifiedImageError
 
+from train.counts import counted
 from train.data.images import decode_image
 from train.data.samples import LONGEST_IMAGE
 from train.errors import SettingsError
@@ -112,17 +113,17 @@ def run_remove(flags: argparse.Namespace) -> int:
         print(printable(key))
     if blocklist.others:
         print(
-            f"{blocklist.others} lines tell pictures by what an index does not hold (phash, pdq, "
-            "text): name what is found by them as key: or sha256:",
+            f"passed over {counted(blocklist.others, 'line')} of what an index does not hold "
+            "(phash, pdq, text): name what is found by them as key: or sha256:",
             file=sys.stderr,
         )
     if unmatched:
         few = ", ".join(printable(line)[:200] for line in unmatched[:_FEW])
         more = ", …" if len(unmatched) > _FEW else ""
-        print(f"{len(unmatched):,} lines matched nothing: {few}{more}", file=sys.stderr)
-    done = "would be taken out" if flags.dry_run else "were taken out"
+        print(f"{counted(len(unmatched), 'line')} matched nothing: {few}{more}", file=sys.stderr)
+    done = "would be taken out" if flags.dry_run else "taken out"
     follows = "; a server that runs follows by itself" if keys and not flags.dry_run else ""
-    print(f"{len(keys)} rows of {flags.index} {done}{follows}", file=sys.stderr)
+    print(f"{done} of {flags.index}: {counted(len(keys), 'row')}{follows}", file=sys.stderr)
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from train.counts import counted
 from train.data.captions import LONGEST_TEXT
 from train.data.find_shards import find_shards
 from train.data.fingerprint import fingerprint
@@ -136,8 +137,9 @@ def _folder_source(folder: Path) -> FolderSource:
     odd = [file for file in files if not _is_utf8(file)]
     if odd:
         raise SettingsError(
-            f"{len(odd)} pictures in {str(folder)!r} have names that are no UTF-8, the first "
-            f"{os.fsencode(odd[0])!r}: rename them, since an index tells pictures by their names"
+            f"{str(folder)!r} has {counted(len(odd), 'picture')} by a name that is no UTF-8, the "
+            f"first {os.fsencode(odd[0])!r}: rename them, since an index tells pictures by "
+            "their names"
         )
     digest = hashlib.sha256()
     for file in files:
@@ -220,7 +222,7 @@ def _captions(root: Path, files: set[str]) -> dict[str, str]:
     missing = sorted(file for file in captions if file not in files)
     if missing:
         raise SettingsError(
-            f"{path} has captions of {len(missing)} pictures that are not there, the first of them "
+            f"{path} has {counted(len(missing), 'caption')} of what is not there, the first of "
             f"{missing[0]!r}: put the pictures there, or take these lines out"
         )
     return captions

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from train.counts import counted
 from train.data.image_limits import check_cost
 from train.errors import SettingsError
 from train.evaluate.sets.labelled import IMAGES
@@ -58,7 +59,7 @@ def find_masked(images: str, masks: str) -> MaskedSet:
     missing = [name for name in names if name not in of_stem]
     if missing:
         raise SettingsError(
-            f"{len(missing)} images of {images!r} have no mask in {masks!r}, the first "
+            f"{masks!r} has no mask of {counted(len(missing), 'image')} of {images!r}, the first "
             f"{missing[0]!r}: put a .png of that name there, or take the images out"
         )
     return MaskedSet(tuple(zip(files, (of_stem[name] for name in names), strict=True)))

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from train.counts import counted
 from train.data.samples import LONGEST_IMAGE
 from train.errors import SettingsError
 
@@ -39,8 +40,8 @@ def _rows(path: Path, file: Iterator[str], columns: Sequence[Sequence[str]]) -> 
             continue
         if len(row) <= max(places):
             raise SettingsError(
-                f"row {number} of {path} has {len(row)} fields where its header has {len(header)}: "
-                "quote fields that have a comma or a line break in them"
+                f"row {number} of {path} has {counted(len(row), 'field')} where its header has "
+                f"{len(header)}: quote fields that have a comma or a line break in them"
             )
         yield [row[place].strip() if place >= 0 else "" for place in places]
 

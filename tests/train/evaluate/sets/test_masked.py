@@ -48,7 +48,7 @@ def test_what_is_missing_or_no_mask_is_told_in_a_line(folders, tmp_path: Path):
     Image.effect_noise((90, 90), 90).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:500])
     for find, says in (
-        (lambda: find_masked(images, masks), "1 images of .* have no mask .* the first 'c'"),
+        (lambda: find_masked(images, masks), "has no mask of 1 image of .*, the first 'c'"),
         (lambda: find_masked(str(tmp_path / "no"), masks), "name one with --data"),
         (lambda: find_masked(images, str(tmp_path / "no")), "name one with --masks"),
         (lambda: find_masked(str(tmp_path / "empty"), masks), "has no image"),
