@@ -24,7 +24,7 @@ from pipeline.report.funnel import render_near_duplicates, render_pages, render_
 from pipeline.report.history import render_stages
 from pipeline.report.outcome import too_little
 from pipeline.report.progress import ImageProgress, be_quiet, say
-from pipeline.report.progress_text import counted, verb_of
+from pipeline.report.progress_text import verb_of
 from pipeline.report.scoring_cost import scoring_cost
 from pipeline.retry import retry_failed
 from pipeline.runs.documents import BrokenInput, Connections, Funnel
@@ -32,6 +32,7 @@ from pipeline.runs.engine import Engine, check_engine, everywhere
 from pipeline.runs.run_folder import RunFolder, describe_run
 from pipeline.runs.stores import check_retry, check_stores, is_dry_run
 from pipeline.runs.work_folder import TextSummary, WorkFolder
+from pipeline.shown_texts import counted
 from transforms.columns.kernels import WERE_COMPILED
 from transforms.fetching.fetch_settings import GONE
 from transforms.pages.parse_pages import PageCounts

@@ -74,7 +74,7 @@ BASE = {
         "needless_flags",
         "peer_flags",
     },
-    "train": {"settings", "ranges", "errors", "presets", "towers"},
+    "train": {"settings", "ranges", "errors", "presets", "towers", "counts"},
 }
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}
 

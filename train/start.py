@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AlignModel, PreTrainedTokenizerFast
 
+from train.counts import counted
 from train.data.find_shards import ShardSet
 from train.data.shard_index import ShardIndex, load_indexes, read_index, save_indexes
 from train.model.dual_encoder import new_align
@@ -77,8 +78,7 @@ def _kept(run: Path, of_set: int, texts: int) -> Path:
 
 def tell_of_reads(total: int) -> Callable[[], None]:
     """Says that so many shards are read, and then, at times, for how much longer."""
-    shards = "1 shard" if total == 1 else f"{total:,} shards"
-    print(f"reading {shards} once, for where their samples begin", file=sys.stderr)
+    print(f"reading {counted(total, 'shard')} once, for where their samples begin", file=sys.stderr)
     begun = said = time.monotonic()
     read = 0
 

@@ -18,6 +18,7 @@ from pipeline.inputs.splits import InputFile, Split, row_group_splits
 from pipeline.inputs.text_headers import header_columns
 from pipeline.job import Job
 from pipeline.options import UsageError
+from pipeline.shown_texts import counted
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.pages.archives import check_archive
 from transforms.pages.parse_pages import PAGE_FORMATS
@@ -104,7 +105,7 @@ def _refuse_broken(job: Job, files: Sequence[InputFile], broken: Sequence[Broken
             f"{first}; replace the file, leave it out of --input, or give --on_broken_input=skip"
         )
     if len(broken) > 1:
-        first += f"; and none of the other {len(broken) - 1:,} files can be read"
+        first += f"; and of {counted(len(broken) - 1, 'other file')} none can be read"
     raise UsageError(f"{first}; give files that can be read")
 
 

@@ -14,6 +14,7 @@ from pipeline.look.set_files import SetFiles, find_set
 from pipeline.look.sheet import PICTURE_BOX, Picture
 from pipeline.look.stored_images import stored_picture
 from pipeline.options import UsageError
+from pipeline.shown_texts import counted
 from transforms.columns.reasons import FETCH_FAILED
 
 DROPPED = "dropped"  # as a reason: any
@@ -84,8 +85,8 @@ def find_look(out: str, asked: str, count: int) -> Look:
         if not sample.pairs:
             raise NothingToShow(f"{files.out} has no kept pair yet{_but(files)}")
         total = None if files.funnel is None else files.funnel.pairs
-        kind = "shards" if files.is_of_shards else "files of pairs"
-        return _look(files, sample, "kept pairs", total, f"{len(files.kept):,} {kind}")
+        kinds = ("shard",) if files.is_of_shards else ("file of pairs", "files of pairs")
+        return _look(files, sample, "kept pairs", total, counted(len(files.kept), *kinds))
     reason, _, detail = asked.partition(":")
     reason, detail = ("", "") if reason == DROPPED else (reason.strip(), detail.strip())
     paths = files.rejected_for(reason) if reason else files.rejected
@@ -96,7 +97,8 @@ def find_look(out: str, asked: str, count: int) -> Look:
     total = _dropped(files).get(reason) if reason else sum(_dropped(files).values())
     if detail:
         what, total = f"{what}: {detail}", _details(files, reason, sample).get(detail)
-    return _look(files, sample, what, total, f"{len(paths):,} files of dropped pairs")
+    where = counted(len(paths), "file of dropped pairs", "files of dropped pairs")
+    return _look(files, sample, what, total, where)
 
 
 def _look(files: SetFiles, sample: Sample, what: str, total: int | None, where: str) -> Look:
@@ -135,12 +137,12 @@ def _nothing_dropped(files: SetFiles, sample: Sample, reason: str, detail: str) 
     reasons = _dropped(files)
     if reason in reasons and not detail:
         return NothingToShow(
-            f"none of {reasons[reason]:,} pairs dropped for {reason} is in the "
-            f"{sample.files_read:,} files that were read"
+            f"none of {counted(reasons[reason], 'pair')} dropped for {reason} is in the "
+            f"{counted(sample.files_read, 'file')} that were read"
         )
     if not reasons:
-        counted = take_sample(files.rejected, 1).counted
-        reasons = {name: n for name, n in counted.items() if ":" not in name}
+        rows = take_sample(files.rejected, 1).counted
+        reasons = {name: n for name, n in rows.items() if ":" not in name}
     if not reasons:
         return NothingToShow(f"{files.out} has no dropped pair")
     return UsageError(f"no pair was dropped for {reason}; there are {_list(reasons)}")

@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from PIL import Image as PillowImage
+from PIL import ImageDraw
 
+from pipeline.look.fonts import PILLOWS_OWN, font
 from pipeline.look.sample import Overlap, Pair
-from pipeline.look.sheet import EMPTY, PICTURE_BOX, Picture
+from pipeline.look.sheet import EMPTY, FAINT, PICTURE_BOX, SMALL_PX, Picture
 from pipeline.look.stored_images import shown_picture
 from transforms.decontamination.evaluation_files import EvaluationFile, find_images
 from transforms.decontamination.evaluation_index import set_folders
 
 _GAP_PX = 4
-_HALF = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1]
+_LABEL_PX = 20  # of height, above each half
+_HALF = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1] - _LABEL_PX
+LABELS = "dropped", "evaluation image"
+NOT_THERE = "its file is not there"
 
 
 def overlap_pictures(pairs: Sequence[Pair], files: Sequence[EvaluationFile]) -> list[Picture]:
-    """The dropped image at the left and the evaluation image at the right, of each pair.
+    """The dropped image at the left and the evaluation image at the right, of each pair, with
+    what they are above them.
 
     Args:
       pairs: with their overlap. files: of the evaluation images, as the manifest has them.
@@ -32,12 +38,18 @@ def _picture(overlap: Overlap | None, bodies: dict[tuple[str, str], bytes]) -> P
         return "no image is stored"
     dropped = shown_picture(overlap.thumbnail, _HALF)
     body = bodies.get((overlap.of_set, overlap.name))
-    evaluation = shown_picture(body, _HALF) if body else "its file is not there"
+    evaluation = shown_picture(body, _HALF) if body else NOT_THERE
     both = PillowImage.new("RGB", PICTURE_BOX, EMPTY)
+    draw, face = ImageDraw.Draw(both), font(PILLOWS_OWN, SMALL_PX)
     for at, picture in enumerate((dropped, evaluation)):
+        left = at * (_HALF[0] + _GAP_PX)
+        middle = left + _HALF[0] // 2
+        draw.text((middle, 3), LABELS[at], FAINT, face, anchor="ma")
         if isinstance(picture, PillowImage.Image):
-            x = at * (_HALF[0] + _GAP_PX) + (_HALF[0] - picture.width) // 2
-            both.paste(picture, (x, (_HALF[1] - picture.height) // 2))
+            x, y = left + (_HALF[0] - picture.width) // 2, (_HALF[1] - picture.height) // 2
+            both.paste(picture, (x, _LABEL_PX + y))
+        else:
+            draw.text((middle, PICTURE_BOX[1] // 2), picture, FAINT, face, anchor="mm")
     return both
 
 

@@ -11,7 +11,9 @@ from pipeline.look.plain_text import printable
 from pipeline.report.facts import Facts
 from pipeline.report.histograms import image_verdicts
 from pipeline.report.outcome import FLAGS
+from pipeline.report.sliders import is_left_out
 from pipeline.report.tables import Row, percent
+from pipeline.shown_texts import counted
 from transforms.columns.thresholds import IMAGES, TEXTS, list_name
 
 
@@ -37,7 +39,8 @@ def answers(
         reason, count = next(iter(dropped.items()))
         flag = FLAGS.get(reason, "").partition(",")[0]
         by = f" The rule's flag is {flag}." if flag else ""
-        said = f"{printable(reason)} dropped {count:,} pairs, {percent(count, facts.seen)} of all."
+        share = percent(count, facts.seen)
+        said = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all."
         told.append(Answer("What cost most", f"{said}{by}", _examples_of(reason, listed)))
     if side := _smaller_side(facts):
         told.append(Answer("A smaller least side", side))
@@ -66,6 +69,8 @@ def _smaller_side(facts: Facts) -> str:
     own = facts.rules.get("min_image_side")
     if not joint.axes or own is None or own not in joint.axes[0].edges:
         return ""
+    if is_left_out(facts, "min_image_side"):
+        return ""
     lower = [edge for edge in joint.axes[0].edges if edge <= 0.8 * own]
     if not lower:
         return ""
@@ -73,6 +78,6 @@ def _smaller_side(facts: Facts) -> str:
     now = int(counts[image_verdicts(joint, facts.rules)].sum())
     then = int(counts[image_verdicts(joint, facts.rules | {"min_image_side": lower[-1]})].sum())
     return (
-        f"--min_image_side={lower[-1]:g} would bring up to {then - now:,} pairs more "
+        f"--min_image_side={lower[-1]:g} would bring up to {counted(then - now, 'pair')} more "
         f"({percent(then - now, now)}), --min_image_side={own:g} keeps {now:,}."
     )

@@ -33,13 +33,14 @@ from pipeline.report.wording import (
     unfiltered,
 )
 from pipeline.runs.documents import Funnel, Manifest, Stage
+from pipeline.shown_texts import counted
 from transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
 
 @cache
 def _template() -> jinja2.Template:
     cards = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
-    cards.globals |= {"n": "{:,}".format, "code": as_code}
+    cards.globals |= {"n": "{:,}".format, "counted": counted, "code": as_code}
     return cards.from_string(FRONT + BODY)
 
 

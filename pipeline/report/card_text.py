@@ -266,8 +266,8 @@ An image was taken out where it was told to be a copy of one of these evaluation
 distance by the measure `copy` (0 to 2) is below {{ distance }}:
 {% endif %}
 {%- for name, set in manifest.evaluation_images.items() %}
-- {{ name }}: {{ set.images }} images{% if set.unreadable %}, and {{ set.unreadable }} that could \
-not be decoded and are **not** protected{% endif %}
+- {{ name }}: {{ counted(set.images, "image") }}{% if set.unreadable %}, and \
+{{ set.unreadable }} that could not be decoded and are **not** protected{% endif %}
 {%- endfor %}
 
 {% if measure == "phash" -%}

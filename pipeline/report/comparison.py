@@ -24,6 +24,7 @@ from pipeline.report.over_stages import has_other_input, steps_over_stages, was_
 from pipeline.report.page import render
 from pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, shown
 from pipeline.report.tables import percent
+from pipeline.shown_texts import counted
 from transforms.columns.records import KEPT, Example, Joint
 from transforms.shards.shard_record import MOST_WORDS
 from transforms.storage.files import write_atomically
@@ -171,7 +172,7 @@ def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
     if all(words):
         span = range(min(MOST_WORDS, max(int(n) for of_set in words for n in of_set)) + 1)
         heights = [[of_set.get(str(number), 0) for number in span] for of_set in words]
-        labels = [f"{number} words" for number in span]
+        labels = [counted(number, "word") for number in span]
         yield Overlay("Words of the text", labels, [str(n) for n in span], *heights)
 
 
@@ -187,7 +188,7 @@ def kept_between(facts: Facts, name: str, edges: list[float]) -> list[int]:
         if axis.name == name:
             coarse = np.searchsorted(edges, axis.edges, "right")  # of the bin behind each edge
             places = np.concatenate([[0], coarse])
-            counted = kept & (bins != axis.no_value)
-            heights = np.bincount(places[bins[counted]], counts[counted], len(edges) + 1)
+            known = kept & (bins != axis.no_value)
+            heights = np.bincount(places[bins[known]], counts[known], len(edges) + 1)
             return [int(height) for height in heights]
     return [0] * (len(edges) + 1)

@@ -22,6 +22,7 @@ from pipeline.report.wording import (
     unfiltered,
 )
 from pipeline.runs.documents import BrokenInput, Funnel, Manifest
+from pipeline.shown_texts import counted
 from transforms.columns.reasons import FETCH_FAILED
 from transforms.shards.near_duplicates import NearDuplicates
 from transforms.shards.shard_files import SHARD_SCHEMA
@@ -91,6 +92,7 @@ def _facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str, An
     return {
         "manifest": manifest,
         "n": "{:,}".format,
+        "counted": counted,
         "code": as_code,
         "text_only": text_only,
         "original": manifest.resize["resize_mode"] == "original",

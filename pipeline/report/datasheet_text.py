@@ -63,10 +63,10 @@ COMPOSITION = (
     Question(
         "Is anything missing from instances?",
         "`page_url` is null where the input names no page. Nothing tells who made an image or who "
-        "wrote a text, or under which licence.{% if failed %} {{ n(failed) }} images could not be "
-        "fetched, and their pairs are not in the set; `rejected/` has each of them with the reason."
-        "{% endif %}{% if broken %} {{ n(broken) }} input files could not be read to their end."
-        "{% endif %}",
+        "wrote a text, or under which licence.{% if failed %} {{ counted(failed, 'image') }} could "
+        "not be fetched, and their pairs are not in the set; `rejected/` has each of them with the "
+        "reason.{% endif %}{% if broken %} {{ counted(broken, 'input file') }} could not be read "
+        "to the end.{% endif %}",
     ),
     Question(
         "Are relations between instances explicit?",

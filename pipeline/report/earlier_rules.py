@@ -11,6 +11,7 @@ from msgspec import UnsetType
 
 from pipeline.report.contents import as_code
 from pipeline.runs.documents import Manifest, Settings
+from pipeline.shown_texts import counted
 from transforms.decontamination.evaluation_index import EvaluationSet
 
 Earlier = Mapping[str, Manifest]  # by the folder that they are in
@@ -44,7 +45,7 @@ def earlier_evaluation(earlier: Earlier) -> list[str]:
 def _counted(name: str, of_set: EvaluationSet) -> str:
     unreadable = f", and {of_set.unreadable:,} that could not be decoded"
     tail = unreadable if of_set.unreadable else ""
-    return f"{as_code(name)} ({of_set.images:,} image{'s' * (of_set.images != 1)}{tail})"
+    return f"{as_code(name)} ({counted(of_set.images, 'image')}{tail})"
 
 
 def earlier_scores(earlier: Earlier) -> str:

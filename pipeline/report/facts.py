@@ -18,6 +18,7 @@ from pipeline.report.set_records import SetRecords, read_records
 from pipeline.rules import Rules
 from pipeline.runs.documents import Funnel, Manifest, RunDescription, Step
 from pipeline.runs.work_folder import TextSummary, WorkFolder
+from pipeline.shown_texts import counted
 from transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS, TEXT_STEPS
 from transforms.columns.records import KEPT
 from transforms.columns.thresholds import IMAGES, TEXTS
@@ -190,8 +191,9 @@ def _how_far(facts: Facts) -> list[str]:
         return []
     if not facts.planned and not facts.shards:
         return ["The text rules have not ended: the counts are of the splits that are done."]
-    of = f"{facts.shards:,} of {facts.planned:,}" if facts.planned else f"{facts.shards:,}"
-    return [f"The run has not ended: the counts are of {of} shards."]
+    of = f"{facts.shards:,} of " * bool(facts.planned)
+    shards = counted(facts.planned or facts.shards, "shard")
+    return [f"The run has not ended: the counts are of {of}{shards}."]
 
 
 def _what_is_of_others(facts: Facts) -> list[str]:

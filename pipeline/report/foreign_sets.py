@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.report.set_records import SetRecords
 from pipeline.runs.documents import Step
+from pipeline.shown_texts import counted
 from transforms.columns.hashing import string_hashes
 from transforms.columns.records import (
     KEPT,
@@ -125,7 +126,8 @@ def _sampled(stats: Sequence[str], notes: list[str]) -> Iterator[Record]:
         if rows:
             rows_read += len(rows)
             yield _record(rows, Path(sidecar).stem)
-    notes.append(f"Hosts and examples are a sample: {rows_read:,} rows of {len(stats):,} shards.")
+    told = counted(len(stats), "shard")
+    notes.append(f"Hosts and examples are a sample: {counted(rows_read, 'row')} of {told}.")
 
 
 _COLUMNS = (
@@ -136,9 +138,11 @@ _COLUMNS = (
 def _rows(source: BinaryIO) -> Iterator[dict[str, Any]]:
     """The rows of a sidecar, of its long strings the beginnings: a file of 50 KB may hold one of
     1 MB 20,000 times, so they are cut while it is there once, in a dictionary."""
-    kinds = {field.name: field.type for field in pq.ParquetFile(source).schema_arrow}
-    texts = [name for name in _COLUMNS if name in kinds and pa.types.is_string(kinds[name])]
-    numbers = [name for name in _COLUMNS if name in kinds and pa.types.is_integer(kinds[name])]
+    schema = pq.ParquetFile(source).schema_arrow
+    once = [name for name in _COLUMNS if len(schema.get_all_field_indices(name)) == 1]
+    kinds = {name: schema.field(name).type for name in once}
+    texts = [name for name in once if pa.types.is_string(kinds[name])]
+    numbers = [name for name in once if pa.types.is_integer(kinds[name])]
     source.seek(0)
     file = pq.ParquetFile(source, read_dictionary=texts)
     for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[*texts, *numbers]):

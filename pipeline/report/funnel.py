@@ -8,6 +8,7 @@ from dataclasses import replace
 from msgspec import UnsetType
 
 from pipeline.runs.documents import Step
+from pipeline.shown_texts import counted
 from transforms.columns.reasons import IMAGE_STEPS, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
 from transforms.corpus.vocabulary import VocabularySummary
 from transforms.pages.parse_pages import PageCounts
@@ -73,11 +74,11 @@ def check_funnel(table: list[Step], kept: int) -> None:
         raise RuntimeError(f"the funnel keeps {seen} pairs, but {kept} were written")
 
 
-def render_near_duplicates(counted: NearDuplicates) -> str:
+def render_near_duplicates(near: NearDuplicates) -> str:
     """One line on the images that look like another."""
     return (
-        f"near-duplicates: {counted.images:,} images share their perceptual hash with another, in "
-        f"{counted.hashes:,} groups; they are kept"
+        f"near-duplicates: {near.images:,} images share their perceptual hash with another, in "
+        f"{counted(near.hashes, 'group')}; they are kept"
     )
 
 
@@ -98,7 +99,7 @@ def render_vocabulary(vocabulary: VocabularySummary) -> str:
 
 def render_pages(counts: PageCounts) -> str:
     """One line on the pages, as `ParsePages` counted them."""
-    records = f" of {counts.records:,} records" if counts.records else ""
+    records = f" of {counted(counts.records, 'record')}" if counts.records else ""
     others = (
         (counts.not_ok, "not 2xx"),
         (counts.not_html, "not HTML"),
@@ -106,7 +107,7 @@ def render_pages(counts: PageCounts) -> str:
     )
     parts = [f"{count:,} {name}" for count, name in others if count]
     pages, broken = f"pages: {counts.pages:,}{records}", f"{counts.broken:,} broken"
-    return "; ".join([pages, *parts, broken, f"{counts.pairs:,} pairs"])
+    return "; ".join([pages, *parts, broken, counted(counts.pairs, "pair")])
 
 
 def render_funnel(table: list[Step]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.look.plain_text import printable
 from pipeline.report.charts import Chart, short, size_of
 from pipeline.report.facts import Facts
+from pipeline.shown_texts import counted
 from transforms.columns.records import KEPT, Axis, Ints, Joint
 from transforms.columns.thresholds import OF_IMAGES
 from transforms.corpus.count_spread import CountSpread
@@ -71,18 +72,18 @@ def _image_charts(facts: Facts) -> Iterator[Chart]:
         if axis.name not in AXIS_NAMES:
             continue
         rule = _RULE_OF[axis.name]
-        counted = bins != axis.no_value
-        if not counted.any():
+        known = bins != axis.no_value
+        if not known.any():
             continue
         heights = [
-            np.bincount(bins[counted & side], counts[counted & side], len(axis.edges) + 1)
+            np.bincount(bins[known & side], counts[known & side], len(axis.edges) + 1)
             for side in (kept, ~kept)
         ]
         own = facts.rules.get(rule)
         place = axis.edges.index(own) + 1 if own in axis.edges else None
         labels = _between(axis.edges)
-        missing = int(counts[~counted].sum())
-        note = f"Of {int(counts[counted].sum()):,} pairs whose image these rules judged."
+        missing = int(counts[~known].sum())
+        note = f"Of {counted(int(counts[known].sum()), 'pair')} whose image these rules judged."
         if missing:
             note += _MISSING.get(axis.name, "").format(missing)
         yield Chart(
@@ -149,7 +150,7 @@ def _text_charts(facts: Facts) -> Iterator[Chart]:
         kept = _shown_words({KEPT: of_images.get(KEPT, {})})
         if facts.waiting:
             waiting = np.maximum(0, passed - _shown_words(of_images))
-    labels = [f"{n} words" for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
+    labels = [counted(n, "word") for n in range(_SHOWN_WORDS)] + [f"{_SHOWN_WORDS} words and more"]
     low, high = facts.rules.get("min_words", 0), facts.rules.get("max_words", 0)
     marks = [(int(low), f"--min_words={low:g}")] if 0 < low <= _SHOWN_WORDS else []
     marks += [(int(high) + 1, f"--max_words={high:g}")] if high < _SHOWN_WORDS else []

@@ -13,6 +13,7 @@ from msgspec import UnsetType
 from pipeline.inputs.earlier_sets import EarlierSet
 from pipeline.report.funnel import render_funnel
 from pipeline.runs.documents import Funnel, Manifest, Stage, Step
+from pipeline.shown_texts import counted
 from transforms.storage.documents import DocumentError, read_document
 from transforms.storage.files import carry_file, exists
 from transforms.storage.matching import match
@@ -90,7 +91,7 @@ def _in_order(stage: Stage) -> list[Stage]:
 def render_stages(funnel: Funnel) -> str:
     """The funnels of all stages, the last one's at the end."""
     parts = [
-        f"{stage.folder}: {stage.pairs:,} pairs, of which this set was made\n"
+        f"{stage.folder}: {counted(stage.pairs, 'pair')}, of which this set was made\n"
         + render_funnel(stage.steps)
         if stage.steps
         else f"{stage.folder}: a set of another version of alignset, of which this set was made"

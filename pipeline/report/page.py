@@ -88,7 +88,7 @@ def render_page(facts: Facts, place: str = "") -> str:
         kept_note=tables.sampled(kept_texts, "texts"),
         near_duplicates=tables.near_duplicates(facts.funnel),
         times=[Drawn(chart, draw(chart)) for chart in times_chart(facts)],
-        near=near_lists(data["lists"]),
+        near=near_lists(facts, data["lists"]),
         axes=EXAMPLE_AXES,
         data=Markup(encode_for_page(data)),
     )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pipeline.report.process_memory import Memory
 from pipeline.report.shard_tallies import Tally
+from pipeline.shown_texts import counted
 from transforms.columns.reasons import FETCH_FAILED
 from transforms.shards.shard_progress import Load
 
@@ -179,8 +180,3 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min"
     return f"{hours // 24:,} d {hours % 24} h"
-
-
-def counted(number: int, thing: str) -> str:
-    """As "1 shard" and "4,000 shards"."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pipeline.report.facts import Facts
 from pipeline.report.reproduce import flags_on_set
+from pipeline.rules import OPEN
 from transforms.columns.thresholds import THRESHOLDS
 
 # What each rule of the sliders is, in words.
@@ -49,13 +50,21 @@ def sliders(facts: Facts) -> Iterator[Slider]:
         of = THRESHOLDS[rule]
         axis = axes.get(of.axis)
         own = facts.rules.get(rule)
-        if axis is None or own is None:
+        if axis is None or own is None or is_left_out(facts, rule):
             continue
         edges = _edges(rule, axis.edges, facts.rules)
         if own not in edges or not _is_judged(facts, rule, own):
             continue
         first = axis.edges.index(edges[0] + (rule == "max_words"))
         yield Slider(rule, name, axis.name, edges, edges.index(own), first, of.plane)
+
+
+def is_left_out(facts: Facts, rule: str) -> bool:
+    """Whether a rule is off by --decontaminate_only, and so nothing of it is asked. Of one that was
+    set to drop nothing among others, a reader may want to know what it would cost."""
+    rules = facts.run.rules if facts.run else {}
+    only_copies = rules.get("vocabulary_size") == OPEN["vocabulary_size"]
+    return only_copies and rule in OPEN and rules.get(rule) == OPEN[rule]
 
 
 def _edges(rule: str, edges: list[float], rules: dict[str, float]) -> list[float]:
@@ -111,13 +120,13 @@ def command_note(facts: Facts) -> str:
     return " ".join(said)
 
 
-def near_lists(lists: dict[str, list[int]]) -> list[tuple[str, str, str]]:
-    """The rules with examples on a side of their thresholds: the rule, and the lists of the kept
-    and of the dropped, which may be empty."""
+def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, str, str]]:
+    """The rules that are on and have examples on a side of their thresholds: the rule, and the
+    lists of the kept and of the dropped, which may be empty."""
     sides: dict[str, dict[str, str]] = {}
     for name in lists:
         if name.startswith("near:"):
             rule, _, outcome = name.removeprefix("near:").partition(" ")
             sides.setdefault(rule, {})["kept" if outcome == "kept" else "dropped"] = name
-    order = [rule for rule in RULE_NAMES if rule in sides]
+    order = [rule for rule in RULE_NAMES if rule in sides and not is_left_out(facts, rule)]
     return [(rule, sides[rule].get("kept", ""), sides[rule].get("dropped", "")) for rule in order]

@@ -13,6 +13,7 @@ from pipeline.report.charts import share_bar
 from pipeline.report.facts import Facts
 from pipeline.report.fetch_report import hint_of
 from pipeline.runs.documents import Funnel, OptOuts
+from pipeline.shown_texts import counted
 from transforms.columns.reasons import BLOCKED, FETCH_FAILED, OPTED_OUT, WRONG_LANGUAGE
 from transforms.columns.records import KEPT, Top
 from transforms.columns.thresholds import IMAGES, TEXTS, list_name, plane_of
@@ -158,7 +159,7 @@ def sampled(top: Top, things: str) -> str:
         return f"{first}All {len(top.counts):,} {things} were counted."
     return (
         f"{first}Each shard recorded its largest {things}: counts are at least these. Of other "
-        f"{things} are {top.others:,} pairs."
+        f"{things} are {counted(top.others, 'pair')}."
     )
 
 
@@ -238,6 +239,7 @@ def near_duplicates(funnel: Funnel | None) -> str:
     if not near.images:
         return "No two images of the set share a perceptual hash."
     return (
-        f"{near.images:,} images share their perceptual hash with another, in {near.hashes:,} "
-        "groups. The paper keeps such near-duplicates, and so does this set."
+        f"{near.images:,} images share their perceptual hash with another, in "
+        f"{counted(near.hashes, 'group')}. The paper keeps such near-duplicates, and so does this "
+        "set."
     )

@@ -16,6 +16,7 @@ from pipeline.report.earlier_rules import (
 )
 from pipeline.report.history import all_stages
 from pipeline.runs.documents import Funnel, Manifest
+from pipeline.shown_texts import counted
 from transforms.columns.reasons import OPTED_OUT
 from transforms.pages.parse_pages import PageCounts
 
@@ -40,10 +41,9 @@ def sources(manifest: Manifest) -> list[str]:
         more = len(files) - _NAMED_FILES
         tail = f", and {more:,} more, which `manifest.json` names" if more > 0 else ""
         size = sum(file.bytes for file in files)
-        files_of = "1 file" if len(files) == 1 else f"{len(files):,} files"
         lines.append(
-            f"{files_of} of format {kind if kind.isalnum() else as_code(kind)}, {size:,} bytes: "
-            f"{names}{tail}"
+            f"{counted(len(files), 'file')} of format {kind if kind.isalnum() else as_code(kind)}, "
+            f"{size:,} bytes: {names}{tail}"
         )
     return lines
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.command_line import CommandParser, ended, failed, run_command
 from pipeline.runs.beam_patches import quick_imports
+from pipeline.shown_texts import counted
 
 if TYPE_CHECKING:
     from pipeline.takedown.take_down import Outcome
@@ -83,12 +84,10 @@ def render(outcome: Outcome, *, dry: bool) -> str:
     if not outcome.pairs and not outcome.dropped:
         return "nothing in the set is on the list; nothing was changed"
     kinds = ", ".join(f"{detail} {count:,}" for detail, count in outcome.details.items())
-    said = f"{outcome.pairs:,} pairs{f' ({kinds})' if kinds else ''}"
+    said = f"{counted(outcome.pairs, 'pair')}{f' ({kinds})' if kinds else ''}"
     if outcome.of:
-        said += (
-            f" in {outcome.shards:,} of {outcome.of:,} {'shard' if outcome.of == 1 else 'shards'}"
-        )
-    said += f"; {outcome.dropped:,} pairs that were dropped before may not be read again"
+        said += f" in {outcome.shards:,} of {counted(outcome.of, 'shard')}"
+    said += f"; {counted(outcome.dropped, 'pair')} dropped before may not be read again"
     return f"{'would be taken down' if dry else 'taken down'}: {said}"
 
 

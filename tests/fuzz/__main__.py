@@ -23,7 +23,7 @@ from transforms.columns.kernels import sources_digest
 
 TARGETS = (
     *("jpeg", "pictures", "html", "wat", "archives", "texts", "urls", "counts", "shards"),
-    *("records", "planes"),
+    *("records", "planes", "lists"),
 )
 
 

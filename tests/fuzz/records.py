@@ -66,4 +66,4 @@ def _change(inner: Any, random: Random) -> None:
     if isinstance(inner, dict) and random.random() < 0.3:
         inner[str(random.choice(NASTY))[:4000]] = inner.pop(at)
     else:
-        inner[at] = random.choice(NASTY)
+        inner[at] = deepcopy(random.choice(NASTY))  # else the next change is one of NASTY itself

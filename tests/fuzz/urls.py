@@ -1,5 +1,6 @@
-"""URLs as pages write them and as nobody should, and what robots.txt says of them: our hashes
-against the rules in plain Python, hosts against a browser's parser, rules against Protego."""
+"""URLs as pages write them and as nobody should, and what robots.txt says of them: our hashes and
+targets against the rules in plain Python, hosts against a browser's parser, rules of robots.txt
+against Protego."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from protego import Protego
 
 from tests.support import reference
 from tests.support.made_batches import in_the_middle, xxh
+from transforms.blocklists.list_values import host_value, url_value
+from transforms.blocklists.targets import target_of, targets
 from transforms.columns.opt_outs import ROBOTS_TXT, X_ROBOTS_TAG
 from transforms.fetching.fetch_target import is_public_address, request_url
 from transforms.fetching.robots import read_robots
@@ -66,6 +69,20 @@ def _check_hashes(urls: list[str]) -> None:
     assert measured.usable().tolist() == [identity is not None for identity in identities]
 
 
+def _check_targets(urls: list[str]) -> None:
+    column = pa.array([url.encode("utf-8", "replace").decode() for url in urls], pa.string())
+    made = targets(column)
+    data = made.data.tobytes()
+    spans = zip(made.starts.tolist(), made.host_ends.tolist(), made.stops.tolist(), strict=True)
+    for url, (start, host_end, stop) in zip(urls, spans, strict=True):
+        target = target_of(url)
+        assert (data[start:host_end].decode(), data[host_end:stop].decode()) == (target or ("", ""))
+        assert target is None or target[1].startswith(("/", ":"))
+        host, of_list = host_value(url), url_value(url)
+        assert host is None or target_of(f"http://{host}/") == (host, "/")
+        assert of_list is None or of_list.count("/") > 0
+
+
 def _parsed(url: str) -> can_ada.URL | None:
     try:
         return can_ada.parse(url)
@@ -109,6 +126,7 @@ def _check_robots(random: Random, urls: list[str]) -> None:
 def check(random: Random) -> None:
     urls = [url_of(random) for _ in range(random.choice([1, 3]))]
     _check_hashes(urls)
+    _check_targets([*urls, random.choice(PIECES), "http://[" + random.choice(PIECES)])
     for url in urls:
         _check_request(url)
         assert is_public_address(url) in (True, False)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -155,9 +156,16 @@ def test_nothing_but_copies_is_dropped(source: Path, tmp_path: Path) -> None:
     assert {row["reason"] for row in dropped(out)} == {"evaluation_overlap"}
     assert {Path(fate.url).stem for fate in kept(out)} == {*OTHERS, "tiny"}
     assert f"--eval_index={out}.eval_index uses the index" in ended.err
+    report = (out / "report.html").read_text()
+    assert re.findall(r'data-rule="(\w+)"|<option value="(min_\w+|max_\w+)"', report) == [
+        ("min_evaluation_distance", ""),
+        ("", "min_evaluation_distance"),
+    ]
+    assert "A smaller least side" not in report
     stricter = tmp_path / "stricter"
     succeed(out, stricter, "--decontaminate_only", exam(source), "--min_image_side=10")
     assert {row["reason"] for row in dropped(stricter)} == {"too_small"}
+    assert 'data-rule="min_image_side"' in (stricter / "report.html").read_text()
 
 
 @pytest.mark.parametrize("measure", ["phash", "embedding exact", "embedding buckets"])

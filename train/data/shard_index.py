@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from train.counts import counted
 from train.data.samples import Scan, shard_samples
 from train.data.shard_streams import ShardStream
 from train.errors import SettingsError, TrainingError
@@ -109,8 +110,7 @@ def read_index(
     blocks = [np.insert(part.blocks, 0, i, axis=1) for i, part in enumerate(parts)]
     columns = np.concatenate(blocks).T.copy()  # int64[4, n]
     if not columns.size:
-        counted = "1 shard" if len(shards) == 1 else f"{len(shards):,} shards"
-        raise SettingsError(f"no sample in {counted}, such as {shards[0]}")
+        raise SettingsError(f"no sample in {counted(len(shards), 'shard')}, such as {shards[0]}")
     image = np.concatenate([part.images for part in parts])
     drawn = [text for part in parts for text in part.texts]
     shard, start, samples, size = columns

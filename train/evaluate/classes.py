@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from train.counts import counted
 from train.errors import SettingsError
 
 # By the name of the set: which of ImageNet's classes it has, as a file of timm's. Those of A and R
@@ -64,7 +65,8 @@ def find_classes(where: str, labels: Sequence[str] | None) -> Classes:
     """
     classes = _named(where, labels)
     if len(classes.names) < 2:
-        raise SettingsError(f"{classes.of} has {len(classes.names)} classes; there must be two")
+        told = counted(len(classes.names), "class", "classes")
+        raise SettingsError(f"{classes.of} has {told}; there must be two")
     for label in labels or ():
         classes.number(label)
     return classes
@@ -115,7 +117,7 @@ def _of_file(path: Path) -> Classes:
     """A line for each class: its name, or a label of the set, a tab, and its name."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(
             f"{str(path)!r} can't be read ({error}): --classes is a file with a line for each "
             f"class, or one of {', '.join(IMAGENETS)}"

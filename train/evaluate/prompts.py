@@ -39,10 +39,10 @@ def _of_file(where: str) -> tuple[str, ...]:
     names = ", ".join(published_prompts())
     try:
         lines = Path(where).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(
-            f"no prompts at {where!r} ({error}): give a sentence with {{}}, a file of such lines, "
-            f"or one of {names}"
+            f"no prompts at {where!r:.200} ({error!s:.200}): give a sentence with {{}}, a file of "
+            f"such lines, or one of {names}"
         ) from error
     prompts = tuple(line.strip() for line in lines if line.strip())
     if not 0 < len(prompts) <= _MOST:

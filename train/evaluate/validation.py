@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from transformers import EfficientNetImageProcessor, PreTrainedTokenizerFast
 
+from train.counts import counted
 from train.data.batches import Batch
 from train.data.captions import caption_lines
 from train.data.find_shards import find_shards
@@ -174,7 +175,7 @@ class Validation:
         else:
             self._best_score = best
         left_out = f", {self.held_out.skipped} left out" if self.held_out.skipped else ""
-        self.progress.say(f"validates on {len(self.held_out.captions)} pairs{left_out}")
+        self.progress.say(f"validates on {counted(len(self.held_out.captions), 'pair')}{left_out}")
 
 
 def validation_scores(

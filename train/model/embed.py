@@ -8,7 +8,9 @@
 | stand-in | a classifier of ImageNet and a text model out of packages; no measure of quality |
 """
 
+import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -74,6 +76,7 @@ def open_embedder(name: str) -> Embedder:
         from train.model.embedders.open_clip_model import OpenClipEmbedder
 
         return OpenClipEmbedder(name)
+    _check_spelling(name)
     from train.model.pretrained import model_type
 
     name = _model_of_run(name)
@@ -90,6 +93,21 @@ def open_embedder(name: str) -> Embedder:
         f"{name!r} is a model of type {kind!r}: name an AlignModel, CLIPModel or SiglipModel (a "
         f"folder or a published name), {OPEN_CLIP}NAME or {STAND_IN}"
     )
+
+
+def _check_spelling(name: str) -> None:
+    """Raises SettingsError for what was meant for a name of ours: no published model is called so,
+    and to ask the Hub takes seconds, or half a minute without a network."""
+    if Path(name).exists():
+        return
+    meant = [*get_close_matches(name.lower(), [STAND_IN], cutoff=0.8)]
+    if re.match(r"open[-_ ]?clip[:@]", name, re.I):
+        meant = [OPEN_CLIP + re.split("[:@]", name, maxsplit=1)[1]]
+    if meant:
+        raise SettingsError(
+            f"there is no model {name!r}: did you mean {meant[0]!r}? There are {STAND_IN}, "
+            f"{OPEN_CLIP}NAME@WEIGHTS, folders and published names"
+        )
 
 
 def _model_of_run(name: str) -> str:

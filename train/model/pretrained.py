@@ -11,9 +11,11 @@ from safetensors import SafetensorError
 from transformers import AlignModel, AlignProcessor, PretrainedConfig
 
 from train.errors import SettingsError
+from train.model.embed import OPEN_CLIP, STAND_IN
 from train.model.model_names import check_name
 
 _WANTED = "name a folder that save_pretrained wrote, or a published model, as kakaobrain/align-base"
+_WANTED_OF = {"model": f"{_WANTED}, or {OPEN_CLIP}NAME@WEIGHTS, or {STAND_IN}"}  # by the kind
 
 
 def check_pretrained(name: str) -> None:
@@ -35,7 +37,7 @@ def model_type(name: str) -> str:
     """
     config, kind = _config(name, "model")
     if not config:
-        raise SettingsError(f"no model at {name!r} (it has no config.json): {_WANTED}")
+        raise SettingsError(f"no model at {name!r} (it has no config.json): {_WANTED_OF['model']}")
     return str(kind)
 
 
@@ -55,7 +57,8 @@ def one_line(name: str, kind: str = "AlignModel") -> Iterator[None]:
     # of other shapes than the config says.
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise SettingsError(f"no {kind} at {name!r} ({reason:.200}): {_WANTED}") from error
+        wanted = _WANTED_OF.get(kind, _WANTED)
+        raise SettingsError(f"no {kind} at {name!r} ({reason:.200}): {wanted}") from error
 
 
 def load_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:

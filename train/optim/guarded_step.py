@@ -2,6 +2,7 @@
 
 import torch
 
+from train.counts import counted
 from train.errors import Diverged
 from train.settings import Settings
 
@@ -84,6 +85,6 @@ class GuardedStep:
         in_a_row = int(self._in_a_row.item())
         last = f", the last {in_a_row} in a row," if in_a_row > 1 else ""
         raise Diverged(
-            f"the loss or the gradient of {skipped} steps up to step {step}{last} was no finite "
-            f"number (max_skipped_steps is {most}): {ADVICE}"
+            f"the loss or the gradient of {counted(skipped, 'step')} up to step {step}{last} was "
+            f"no finite number (max_skipped_steps is {most}): {ADVICE}"
         )

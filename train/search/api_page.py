@@ -1,8 +1,10 @@
 """The server's paths as an OpenAPI document, and the same as a page."""
 
 import html
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from train.search.api_answers import ERROR, INDEX, PICTURE, RESULTS, STATUSES, rows_of
 from train.search.decode_pool import MAX_BYTES
 from train.search.find_results import MOST_RESULTS
 from train.search.query_terms import LONGEST_TEXT, MAX_WEIGHT, MOST_TERMS
@@ -25,18 +27,6 @@ _MEANINGS = {
 }
 _NUMBERS = {"text_weight", "key_weight", "picture_weight"}
 _COUNTS = {"min_side", "max_side", "offset", "limit"}
-_ERROR = {
-    "description": "what is wrong and what to do",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["error"],
-                "properties": {"error": {"type": "string"}},
-            }
-        }
-    },
-}
 
 
 def openapi_document() -> dict[str, Any]:
@@ -51,7 +41,7 @@ def openapi_document() -> dict[str, Any]:
                 "get": {
                     "operationId": "describeIndex",
                     "summary": "How many pictures there are, and how they are searched.",
-                    "responses": {"200": _json("the index", {"type": "object"})} | _errors("429"),
+                    "responses": {"200": _json("the index", INDEX)} | _errors("429", "503"),
                 }
             },
             "/thumbnails/{key}": {"get": _thumbnail()},
@@ -64,14 +54,13 @@ def _search() -> dict[str, Any]:
         "operationId": "search",
         "summary": f"The pictures nearest to the sum of up to {MOST_TERMS} terms.",
         "parameters": [_parameter(name, text) for name, text in _MEANINGS.items()],
-        "responses": {"200": _json("results, the nearest first", _results())}
+        "responses": {"200": _json("results, the nearest first", RESULTS)}
         | _errors("400", "429", "503"),
     }
 
 
 def _name_picture() -> dict[str, Any]:
     upload = f"any bytes of a picture, at most {MAX_BYTES >> 20} MiB"
-    picture = {"type": "object", "properties": {"picture": {"type": "string"}}}
     return {
         "operationId": "namePicture",
         "summary": "A name for a picture, which is its embedding; the picture is not kept.",
@@ -79,7 +68,7 @@ def _name_picture() -> dict[str, Any]:
             "required": True,
             "content": {"application/octet-stream": {"schema": {"description": upload}}},
         },
-        "responses": {"200": _json("its name", picture)}
+        "responses": {"200": _json("its name", PICTURE)}
         | _errors("400", "408", "413", "415", "429", "503"),
     }
 
@@ -91,7 +80,7 @@ def _thumbnail() -> dict[str, Any]:
         "summary": "A picture of the index, drawn small.",
         "parameters": [key],
         "responses": {"200": {"description": "the thumbnail", "content": {"image/webp": {}}}}
-        | _errors("404"),
+        | _errors("404", "503"),
     }
 
 
@@ -109,23 +98,43 @@ def api_page() -> str:
         for method, operation in methods.items():
             parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2>")
             parts.append(f"<p>{html.escape(operation['summary'])}</p>")
-            rows = [
-                f"<tr><th scope=row><code>{p['name']}</code></th>"
-                f"<td>{html.escape(p.get('description', ''))}</td></tr>"
-                for p in operation.get("parameters", [])
-            ]
-            if rows:
-                parts.append(f"<table>{''.join(rows)}</table>")
-            body = operation.get("requestBody", {}).get("content", {})
-            for kind, of in body.items():
-                told = html.escape(of["schema"]["description"])
-                parts.append(f"<p>Body (<code>{kind}</code>): {told}.</p>")
+            parts += _asked(operation)
+            parts += _answered(operation["responses"])
     parts.append(
         "<h2>Examples</h2><pre tabindex=0>curl 'http://127.0.0.1:8080/api/search?text=a+dog&amp;"
         "text=snow&amp;text_weight=1&amp;text_weight=0.5'\n"
         "curl --data-binary @cat.jpg http://127.0.0.1:8080/api/pictures</pre></main>"
     )
     return "".join(parts)
+
+
+def _asked(operation: dict[str, Any]) -> Iterator[str]:
+    parameters = operation.get("parameters", [])
+    if parameters:
+        yield _table([(of["name"], of.get("description", "")) for of in parameters])
+    for kind, of in operation.get("requestBody", {}).get("content", {}).items():
+        told = html.escape(of["schema"]["description"])
+        yield f"<p>Body (<code>{kind}</code>): {told}.</p>"
+
+
+def _answered(responses: dict[str, Any]) -> Iterator[str]:
+    ((kind, content),) = responses["200"]["content"].items()
+    said = html.escape(responses["200"]["description"])
+    yield f"<p>Answer (<code>{kind}</code>): {said}.</p>"
+    if content:
+        yield _table(rows_of(content["schema"]))
+    ((field, _, meaning),) = rows_of(ERROR)
+    yield f"<p>Refusals have a field <code>{field}</code>, {html.escape(meaning)}. By status:</p>"
+    yield _table([(of, responses[of]["description"]) for of in responses if of != "200"])
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
+    """Rows, each of which begins with a name."""
+    lines = []
+    for name, *cells in rows:
+        told = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        lines.append(f"<tr><th scope=row><code>{html.escape(name)}</code></th>{told}</tr>")
+    return f"<table>{''.join(lines)}</table>"
 
 
 def _parameter(name: str, meaning: str) -> dict[str, Any]:
@@ -136,23 +145,9 @@ def _parameter(name: str, meaning: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": meaning, "schema": schema}
 
 
-def _results() -> dict[str, Any]:
-    texts = {name: {"type": "string"} for name in ("key", "caption", "url", "host", "thumbnail")}
-    numbers = {name: {"type": "integer"} for name in ("width", "height", "folded")}
-    result = texts | numbers | {"score": {"type": "number"}, "unsafe": {"type": "boolean"}}
-    return {
-        "type": "object",
-        "properties": {
-            "results": {"type": "array", "items": {"type": "object", "properties": result}},
-            "next_offset": {"type": ["integer", "null"]},
-            "took_ms": {"type": "number"},
-        },
-    }
-
-
 def _json(meaning: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": meaning, "content": {"application/json": {"schema": schema}}}
 
 
 def _errors(*statuses: str) -> dict[str, Any]:
-    return dict.fromkeys(statuses, _ERROR)
+    return {status: _json(STATUSES[status], ERROR) for status in statuses}

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import UnidentifiedImageError
 
+from train.counts import counted
 from train.data.images import decode_image
 from train.data.samples import LONGEST_IMAGE
 from train.errors import SettingsError
@@ -22,7 +23,7 @@ from train.search.find_results import MOST_RESULTS, Query, find_results, query_v
 from train.search.index_files import IndexDocument
 from train.search.make_index import Making, add_sources, check_model, remove_rows
 from train.search.opened_index import OpenedIndex
-from train.search.pictures import find_sources
+from train.search.pictures import FolderSource, find_sources, told_of_others
 from train.search.query_terms import Term, check_terms
 from train.search.terminal import as_json, draw, drawing_for, printable, table
 
@@ -45,6 +46,14 @@ def run_index(flags: argparse.Namespace) -> int:
             "key is the path below --data)",
             file=sys.stderr,
         )
+    others = [file for of in sources if isinstance(of, FolderSource) for file in of.others]
+    if others:
+        print(
+            f"left out, since pictures of their formats are not read: {told_of_others(others)}; "
+            "convert them to PNG or JPEG",
+            file=sys.stderr,
+        )
+    left_out = added.left_out | {"other_format": len(others)}
     print(
         json.dumps(
             {
@@ -52,7 +61,7 @@ def run_index(flags: argparse.Namespace) -> int:
                 "rows": document.total,
                 "added": added.rows,
                 **({"taken_out": added.taken_out} if added.taken_out else {}),
-                "left_out": {reason: n for reason, n in added.left_out.items() if n},
+                "left_out": {reason: n for reason, n in left_out.items() if n},
                 "search": document.kind,
                 **document.settings,
                 "recall@10": document.recall,
@@ -104,17 +113,17 @@ def run_remove(flags: argparse.Namespace) -> int:
         print(printable(key))
     if blocklist.others:
         print(
-            f"{blocklist.others} lines tell pictures by what an index does not hold (phash, pdq, "
-            "text): name what is found by them as key: or sha256:",
+            f"passed over {counted(blocklist.others, 'line')} of what an index does not hold "
+            "(phash, pdq, text): name what is found by them as key: or sha256:",
             file=sys.stderr,
         )
     if unmatched:
         few = ", ".join(printable(line)[:200] for line in unmatched[:_FEW])
         more = ", …" if len(unmatched) > _FEW else ""
-        print(f"{len(unmatched):,} lines matched nothing: {few}{more}", file=sys.stderr)
-    done = "would be taken out" if flags.dry_run else "were taken out"
+        print(f"{counted(len(unmatched), 'line')} matched nothing: {few}{more}", file=sys.stderr)
+    done = "would be taken out" if flags.dry_run else "taken out"
     follows = "; a server that runs follows by itself" if keys and not flags.dry_run else ""
-    print(f"{len(keys)} rows of {flags.index} {done}{follows}", file=sys.stderr)
+    print(f"{done} of {flags.index}: {counted(len(keys), 'row')}{follows}", file=sys.stderr)
     return 0
 
 

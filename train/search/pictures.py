@@ -3,7 +3,8 @@
 import csv
 import hashlib
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from train.counts import counted
 from train.data.captions import LONGEST_TEXT
 from train.data.find_shards import find_shards
 from train.data.fingerprint import fingerprint
@@ -18,6 +20,8 @@ from train.data.samples import LONGEST_IMAGE, shard_samples
 from train.errors import SettingsError, TrainingError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"})
+# Of pictures that nobody reads here, so that they are not passed over in silence.
+_OTHERS = frozenset({".svg", ".svgz", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".ico", ".ppm"})
 _CAPTIONS = "captions.csv"
 _OF_SIDECARS = ("key", "url", "unsafe_score")
 
@@ -70,9 +74,13 @@ class FolderSource(Source):
     A picture's caption is the row of its path in `captions.csv` (columns `file` and `caption`), or
     the first line of the text file beside it (`cat.txt` of `cat.png`), or is empty. Its key is its
     path in the folder.
+
+    Attributes:
+      others: files that are pictures by their names, in formats that are not read.
     """
 
     files: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
     def pictures(self, first: int = 0) -> Iterator[Picture]:
         root = Path(self.where)
@@ -111,26 +119,40 @@ def _identity(shard: str) -> str:
 
 
 def _folder_source(folder: Path) -> FolderSource:
-    files = sorted(
-        str(path.relative_to(folder))
+    pictures = [
+        path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in SUFFIXES | _OTHERS and path.is_file()
+    ]
+    files, others = (
+        sorted(str(path.relative_to(folder)) for path in pictures if path.suffix.lower() in kinds)
+        for kinds in (SUFFIXES, _OTHERS)
     )
     if not files:
+        but = f" that are read ({told_of_others(others)})" if others else ""
         raise SettingsError(
-            f"{str(folder)!r} holds neither shards (.tar) nor pictures: name a folder that does, "
-            "such as OUT/shards"
+            f"{str(folder)!r} holds neither shards (.tar) nor pictures{but}: name a folder that "
+            "does, such as OUT/shards"
         )
     odd = [file for file in files if not _is_utf8(file)]
     if odd:
         raise SettingsError(
-            f"{len(odd)} pictures in {str(folder)!r} have names that are no UTF-8, the first "
-            f"{os.fsencode(odd[0])!r}: rename them, since an index tells pictures by their names"
+            f"{str(folder)!r} has {counted(len(odd), 'picture')} by a name that is no UTF-8, the "
+            f"first {os.fsencode(odd[0])!r}: rename them, since an index tells pictures by "
+            "their names"
         )
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file}\0{(folder / file).stat().st_size}\0".encode(errors="replace"))
-    return FolderSource(str(folder), f"folder:{digest.hexdigest()[:32]}", tuple(files))
+    identity = f"folder:{digest.hexdigest()[:32]}"
+    return FolderSource(str(folder), identity, tuple(files), tuple(others))
+
+
+def told_of_others(files: Sequence[str]) -> str:
+    """How many files of other formats there are, as "2 .svg, 1 .heic; the first is 'a.svg'"."""
+    counts = Counter(Path(file).suffix.lower() for file in files)
+    named = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
+    return f"{named}; the first is {files[0]!r}"
 
 
 def _is_utf8(name: str) -> bool:
@@ -149,14 +171,33 @@ def _sidecar(shard: str) -> dict[str, tuple[str, float | None]]:
     try:
         names = set(pq.read_schema(path).names)
         table = pq.read_table(path, columns=[n for n in _OF_SIDECARS if n in names])
-    except (OSError, pa.ArrowInvalid) as error:
+        if "key" not in names:
+            return {}
+        texts = [
+            [(value or b"").decode("utf-8", "replace") for value in column.to_pylist()]
+            for column in (_bytes_of(table, "key"), _bytes_of(table, "url"))
+        ]
+        scores = table["unsafe_score"].cast(pa.float64()) if "unsafe_score" in names else None
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
         raise TrainingError(
-            f"{path} cannot be read ({str(error)[:150]}): put it right, or take it away"
+            f"{path} cannot be read ({reason:.150}): put it right, or take it away"
         ) from error
-    if "key" not in table.column_names:
-        return {}
-    rows = table.to_pylist()
-    return {str(row["key"]): (str(row.get("url") or ""), row.get("unsafe_score")) for row in rows}
+    numbers = scores.to_pylist() if scores is not None else [None] * len(table)
+    return dict(zip(texts[0], zip(texts[1], numbers, strict=True), strict=True))
+
+
+def _bytes_of(table: pa.Table, name: str) -> pa.ChunkedArray:
+    """A column of a table that anybody may have written: its strings need not be UTF-8."""
+    if name not in table.column_names:
+        return pa.chunked_array([pa.nulls(len(table), pa.binary())])
+    column = table[name]
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        column = column.cast(pa.large_string())
+    return column.cast(pa.large_binary())
 
 
 def _captions(root: Path, files: set[str]) -> dict[str, str]:
@@ -170,18 +211,18 @@ def _captions(root: Path, files: set[str]) -> dict[str, str]:
         return {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
+            reader = csv.DictReader(lines, restval="")  # of a row that is too short
             if not {"file", "caption"} <= set(reader.fieldnames or ()):
                 raise SettingsError(
                     f"{path} needs the columns file and caption; it has {reader.fieldnames}"
                 )
-            captions = {row["file"]: (row["caption"] or "")[:LONGEST_TEXT] for row in reader}
+            captions = {row["file"]: row["caption"][:LONGEST_TEXT] for row in reader}
     except (OSError, ValueError, csv.Error) as error:
         raise SettingsError(f"{path} cannot be read ({error}): put it right") from error
     missing = sorted(file for file in captions if file not in files)
     if missing:
         raise SettingsError(
-            f"{path} has captions of {len(missing)} pictures that are not there, the first of them "
+            f"{path} has {counted(len(missing), 'caption')} of what is not there, the first of "
             f"{missing[0]!r}: put the pictures there, or take these lines out"
         )
     return captions

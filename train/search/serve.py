@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import uvicorn
 
+from train.counts import counted
 from train.errors import SettingsError
 from train.model.embed import Embedder
 from train.search.app import SearchApp
@@ -100,7 +101,7 @@ def run_serve(flags: argparse.Namespace) -> int:
         flags.requests_per_minute,
         flags.trusted_proxy,
     )
-    print(f"{index.pictures:,} pictures at {server.url}", flush=True)
+    print(f"{counted(index.pictures, 'picture')} at {server.url}", flush=True)
     if not _is_loopback(flags.host):
         print(
             "everybody who reaches this address may search: put a server with TLS before it",

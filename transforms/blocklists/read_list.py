@@ -208,13 +208,15 @@ def _as_strings(column: pa.Array) -> pa.StringArray:
     if pa.types.is_binary(column.type) or pa.types.is_fixed_size_binary(column.type):
         raw = column.to_pylist()  # digests as they are
         return pa.array([body if body is None else body.hex() for body in raw], pa.string())
-    return column.cast(pa.string())
+    strings = column.cast(pa.string())
+    strings.validate(full=True)  # a Parquet file may hold any bytes as a string
+    return strings
 
 
 def _known(path: str, names: list[str]) -> list[str]:
     known = [name for name in names if name.lower() in KINDS]
     if not known:
-        shown = ", ".join(map(repr, names[:5])) or "none"
+        shown = ", ".join(repr(name[:_SHOWN]) for name in names[:5]) or "none"
         raise ListError(
             f"the blocklist {path} has no column that is named {', '.join(KINDS)}; got {shown}"
         )

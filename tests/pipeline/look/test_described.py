@@ -55,7 +55,7 @@ def test_the_picture_shows_the_images_and_goes_where_it_is_told(folder: str, loo
 def test_a_run_under_way_says_so(folder: str, look):
     put_shard(folder, 0, 3)
     put_shard(folder, 1, 3, finished=False)
-    assert look()[1].splitlines()[1] == "3 kept pairs, from 1 of 1 shards, the run has not ended"
+    assert look()[1].splitlines()[1] == "3 kept pairs, from 1 of 1 shard, the run has not ended"
 
 
 def test_dropped_pairs(folder: str, look):
@@ -65,8 +65,8 @@ def test_dropped_pairs(folder: str, look):
     put_rejected(folder, "text-00000", [("rare_token", None)])
     put_funnel(folder, 1, {"fetch_failed": 4, "too_small": 2, "rare_token": 1}, {"dns": 2})
     for reason, subtitle, rows in (
-        ("too_small", "2 of 2 pairs dropped for too_small, from 1 of 1 files of dropped pairs", 2),
-        ("fetch_failed:dns", "2 of 2 pairs dropped for fetch_failed: dns, from 1 of 1 files", 2),
+        ("too_small", "2 of 2 pairs dropped for too_small, from 1 of 1 file of dropped pairs", 2),
+        ("fetch_failed:dns", "2 of 2 pairs dropped for fetch_failed: dns, from 1 of 1 file", 2),
         ("dropped", "7 of 7 dropped pairs, from 2 of 2 files of dropped pairs", 7),
     ):
         status, out, _ = look(f"--reason={reason}")

@@ -50,7 +50,7 @@ def test_the_golden_cards_text(golden: Golden):
     text = (golden.output / "README.md").read_text()
     assert "| `min_image_side` | 100 |" in text
     assert "| `language` | en |" in text
-    assert "- exam: 1 images, and 1 that could not be decoded" in text
+    assert "- exam: 1 image, and 1 that could not be decoded" in text
     assert "distance by the measure `copy` (0 to 2) is below 0.25:" in text
     assert "evaluation_overlap" in text
 

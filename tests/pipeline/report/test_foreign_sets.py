@@ -48,3 +48,10 @@ def test_columns_of_other_types_are_left_out(tmp_path: Path):
     (kept,), (lost,) = examples["kept"], examples["failed_to_download"]
     assert (kept.url, kept.caption, kept.width, kept.height) == ("http://h.org/1", "", 640, 0)
     assert (lost.url, lost.detail) == ("", "dns")
+
+
+def test_columns_that_are_there_twice_are_left_out(tmp_path: Path):
+    columns = [pa.array([text]) for text in ("http://h.org/1", "http://h.org/2", "a")]
+    put_foreign(tmp_path, pa.Table.from_arrays(columns, names=["url", "url", "caption"]))
+    (example,) = find_foreign(str(tmp_path)).records.images.examples()["failed_to_download"]
+    assert (example.url, example.caption) == ("", "a")

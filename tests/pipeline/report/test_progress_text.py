@@ -7,7 +7,6 @@ import pytest
 from pipeline.report.process_memory import Memory
 from pipeline.report.progress_text import (
     Done,
-    counted,
     duration,
     progress_line,
     screen_lines,
@@ -125,14 +124,6 @@ def test_stored_images_are_read_and_others_fetched(formats: set[str], verb: str)
 )
 def test_durations(seconds: float, text: str):
     assert duration(seconds) == text
-
-
-def test_counted():
-    assert [counted(number, "pair") for number in (0, 1, 1000)] == [
-        "0 pairs",
-        "1 pair",
-        "1,000 pairs",
-    ]
 
 
 def test_all_that_is_known_is_on_one_line():

@@ -65,7 +65,7 @@ def test_what_is_no_class_is_told_in_a_line(tmp_path: Path):
         ("names", ["cat", "cow"], "'cow' of --data is no class of"),
         ("names", ["2"], "'2' of --data is no class of"),
         ("twice", [], "'Cat' twice"),
-        ("one", [], "1 classes"),
+        ("one", [], "has 1 class;"),
         ("bytes", [], "can't be read"),
         ("nothing", [], "can't be read"),
     ):

@@ -57,7 +57,10 @@ def test_what_is_no_prompt_is_told_in_a_line(tmp_path: Path):
         (str(tmp_path / "none"), "got 'a photo.'"),
         (str(tmp_path / "empty"), "has 0 prompts"),
         ("imagenett", "one of imagenet, "),
+        ("\0", "one of imagenet, "),
+        ("a" * 5000, "one of imagenet, "),
     ):
         with pytest.raises(SettingsError, match=says) as error:
             find_prompts(where)
         assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 800

@@ -81,7 +81,27 @@ def test_what_no_published_model_is_called_is_not_asked_for(words: str, tries, c
         assert evaluate(["words", "--model", name, words]) == 2
         error = capfd.readouterr().err
         assert f"no model at {name!r} (there is no such folder here): name a folder" in error
+        assert "or open_clip:NAME@WEIGHTS, or stand-in" in error
         assert error.count("\n") == 1
+    assert tries == []
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("stand_in", "stand-in"),
+        ("standin", "stand-in"),
+        ("Stand-In", "stand-in"),
+        ("openclip:ViT-B-32@laion2b", "open_clip:ViT-B-32@laion2b"),
+        ("open-clip:ViT-B-32", "open_clip:ViT-B-32"),
+    ],
+)
+def test_what_was_meant_for_a_name_of_ours_is_not_asked_for(
+    words: str, tries, capfd, name: str, meant: str
+):
+    assert evaluate(["words", "--model", name, words]) == 2
+    (error,) = capfd.readouterr().err.splitlines()
+    assert f"there is no model {name!r}: did you mean {meant!r}? There are stand-in, " in error
     assert tries == []
 
 

@@ -257,6 +257,51 @@ def test_the_api_is_described(site: str) -> None:
         assert answer(f"{site}/api/search?{also}{name}={value}")[0] == 200, name
 
 
+KINDS = {
+    **{"string": str, "integer": int, "number": int | float, "boolean": bool, "null": type(None)},
+    **{"array": list, "object": dict},
+}
+
+
+def check_as_described(value: Any, schema: dict[str, Any]) -> None:
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    assert any(isinstance(value, KINDS[kind]) for kind in kinds), (value, kinds)
+    assert isinstance(value, bool) == ("boolean" in kinds)
+    if isinstance(value, dict):
+        assert value.keys() == schema["properties"].keys() == set(schema["required"])
+        for name, of in value.items():
+            check_as_described(of, schema["properties"][name])
+    for of in value if isinstance(value, list) else ():
+        check_as_described(of, schema["items"])
+
+
+def test_answers_are_as_described(site: str) -> None:
+    paths = answer(f"{site}/api/openapi.json")[1]["paths"]
+    page = urllib.request.urlopen(f"{site}/api", timeout=60).read().decode()
+    picture = {"data": picture_bytes(drawn(COLOURS["green"], 1)), "method": "POST"}
+    for path, asked, options in (
+        ("/api/index", "", {}),
+        ("/api/search", "?text=red&limit=3", {}),
+        ("/api/search", "?text=red&limit=100&offset=99", {}),
+        ("/api/pictures", "", picture),
+    ):
+        (operation,) = paths[path].values()
+        schemas = {
+            int(status): of["content"]["application/json"]["schema"]
+            for status, of in operation["responses"].items()
+        }
+        status, told = answer(f"{site}{path}{asked}", **options)
+        assert status == 200
+        check_as_described(told, schemas[200])
+        assert all(f"<code>{name}</code>" in page for name in told)
+    status, told = answer(f"{site}/api/search")
+    assert status == 400
+    check_as_described(told, schemas[400])
+    assert "<code>results[].thumbnail</code></th><td>string</td><td>the path of" in page
+    assert "<code>sample[].score</code></th><td>null</td>" in page
+    assert "<code>415</code></th><td>it is no picture" in page
+
+
 def test_an_uploaded_picture_is_as_near_as_its_own_vector(site: str, index: OpenedIndex) -> None:
     picture = drawn(COLOURS["green"], 4321, (3000, 1000))
     status, told = answer(f"{site}/api/pictures", data=picture_bytes(picture), method="POST")

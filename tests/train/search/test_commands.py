@@ -103,6 +103,18 @@ def test_pictures_of_a_key_that_is_there_are_told_of(
         assert ("a picture of the same key: 8 (" in told.err) == (name == "b")
 
 
+def test_pictures_of_other_formats_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = picture_folder(tmp_path / "data", each=1)
+    for name in ("b.svg", "a.SVG", "c.heic"):
+        (data / name).write_bytes(b"<svg/>")
+    assert main(["index", "--model=colours", f"--data={data}", f"--index={tmp_path / 'i'}"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["left_out"] == {"other_format": 3}
+    assert "not read: 2 .svg, 1 .heic; the first is 'a.SVG'; convert them" in told.err
+
+
 @pytest.mark.parametrize(
     ("flags", "first"),
     [
@@ -184,7 +196,10 @@ WRONG = [
     (["query", "DATA", "--text", "red"], "holds no index: make one"),
     (["query", "INDEX", "--texts", "red"], "unrecognized arguments"),
     (["index", "--model=colours", "--data=EMPTY", "--index=NEW"], "neither shards (.tar) nor pic"),
-    (["index", "--model=colours", "--data=MISSING", "--index=NEW"], "captions of 1 pictures that"),
+    (
+        ["index", "--model=colours", "--data=MISSING", "--index=NEW"],
+        "has 1 caption of what is not there",
+    ),
     (["index", "--model=colours", "--data=nothing/here", "--index=NEW"], "no shards at"),
     (["index", "--model=other", "--data=DATA", "--index=INDEX"], "was made by the model colours"),
     (["remove", "INDEX", "--blocklist=none"], "cannot be read as a blocklist"),
@@ -237,13 +252,13 @@ def test_removed_keys_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main([*flags, "--dry_run"]) == 0
     told = capsys.readouterr()
     assert told.out == "red/0.jpg\n"
-    assert "1 lines tell pictures by what an index does not hold" in told.err
-    assert "1 rows of" in told.err
+    assert "passed over 1 line of what an index does not hold" in told.err
+    assert f"would be taken out of {tmp_path / 'index'}: 1 row\n" in told.err
     assert "4 lines matched nothing: key:nosuch0, key:nosuch1, key:nosuch2, …\n" in told.err
     assert "follows" not in told.err
     assert main(flags) == 0
-    assert "were taken out; a server that runs follows by itself" in capsys.readouterr().err
+    assert ": 1 row; a server that runs follows by itself" in capsys.readouterr().err
     assert main([*flags, "--dry_run"]) == 0
     told = capsys.readouterr()
-    assert "0 rows of" in told.err
+    assert "index: 0 rows\n" in told.err
     assert "5 lines matched nothing: key:nosuch0, " in told.err

@@ -60,7 +60,9 @@ def test_large_pictures_are_never_decoded_together(
 def test_a_name_that_is_no_utf8_is_told(tmp_path: Path) -> None:
     picture = picture_folder(tmp_path / "data", each=1) / "red" / "0.jpg"
     shutil.copy(picture, os.fsdecode(bytes(tmp_path / "data") + b"/caf\xe9.jpg"))
-    with pytest.raises(SettingsError, match=r"1 pictures .* no UTF-8, the first b'caf\\xe9.jpg'"):
+    with pytest.raises(
+        SettingsError, match=r"has 1 picture .* no UTF-8, the first b'caf\\xe9.jpg'"
+    ):
         find_sources(str(tmp_path / "data"))
 
 

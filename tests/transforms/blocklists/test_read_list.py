@@ -98,6 +98,7 @@ def test_lines_that_are_no_entries(tmp_path: Path, body: bytes, said: str) -> No
         ("a.csv", b"", "has no column"),
         ("a.csv", b"host,x\na\n", "cannot be read as csv"),
         ("a.parquet", b"host:a\n", "cannot be read as parquet"),
+        ("a.csv", b"a" * 70_000, "no column .*; got 'a{80}'$"),
         ("a.txt.gz", b"\x1f\x8b\x08nothing", "cannot be read as text"),
     ],
 )
@@ -105,6 +106,14 @@ def test_files_that_are_no_lists(tmp_path: Path, name: str, body: bytes, said: s
     (tmp_path / name).write_bytes(body)
     with pytest.raises(ListError, match=said):
         entries(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["host", "text", "sha256"])
+def test_parquet_of_strings_that_are_no_utf8(tmp_path: Path, kind: str) -> None:
+    strings = pa.array([b"a.example", b"\xff"]).view(pa.string())
+    pq.write_table(pa.table({kind: strings}), tmp_path / "list.parquet")
+    with pytest.raises(ListError, match="cannot be read as parquet: Invalid UTF8 sequence"):
+        entries(tmp_path / "list.parquet")
 
 
 def test_formats_by_names() -> None:

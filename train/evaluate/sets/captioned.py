@@ -23,6 +23,7 @@ CAPTION_COLUMNS = ("caption", "text", "title", "sentence", "raw", "comment")
 _LANGUAGES = ("language", "lang", "")
 _SPLITS = ("split", "")
 _USUAL_SPLIT = "test"
+_MOST_NAMED = 9  # splits in an error
 
 
 class Caption(NamedTuple):
@@ -112,17 +113,28 @@ def find_captioned(
     if not path.is_file():
         raise SettingsError(f"there is no file {data}: name a file of captions, or shards")
     read = _read_karpathy if path.suffix.lower() == ".json" else _read_table
-    captions = read(path, split)
+    captions, splits = read(path, split)
     if most:
         captions = {name: own[:most] for name, own in captions.items()}
     if not captions:
-        raise SettingsError(f"{data} has no captions in the split {split!r}: see --split")
+        raise SettingsError(_without_captions(data, split, splits))
     folder = Path(images) if images else path.parent
     check_images(folder, [*captions], path)
     return CaptionedFiles(folder, captions)
 
 
-def _read_table(path: Path, split: str) -> dict[str, list[Caption]]:
+def _without_captions(data: str, split: str, splits: set[str]) -> str:
+    if not split or not splits:
+        return f"{data} has no captions: write an image and a caption in each row"
+    named = ", ".join(sorted(splits)[:_MOST_NAMED])
+    return (
+        f"{data} has no captions in the split {split!r}: it has {named:.200}; name one with "
+        "--split, or all with --split="
+    )
+
+
+def _read_table(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[str]]:
+    """The captions of a split by image, and which splits there are."""
     captions: dict[str, list[Caption]] = {}
     columns = (IMAGE_COLUMNS, CAPTION_COLUMNS, _LANGUAGES, _SPLITS)
     rows = [*read_table(path, *columns)]
@@ -131,26 +143,32 @@ def _read_table(path: Path, split: str) -> dict[str, list[Caption]]:
     for image, text, language, of_split in rows:
         if image and text and (not of_split or not split or of_split == split):
             captions.setdefault(image, []).append(Caption(text, language))
-    return captions
+    return captions, {of_split for *_, of_split in rows if of_split}
 
 
-def _read_karpathy(path: Path, split: str) -> dict[str, list[Caption]]:
-    """`dataset_flickr30k.json` and `dataset_coco.json`, as they are distributed."""
+def _read_karpathy(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[str]]:
+    """The same of `dataset_flickr30k.json` and `dataset_coco.json`, as they are distributed."""
     try:
         entries: list[dict[str, Any]] = json.loads(path.read_bytes())["images"]
-        return {
+        captions = {
             _karpathy_name(entry): [
-                Caption(str(sentence["raw"]).strip(), name=str(sentence.get("sentid", "")))
+                Caption(_whole(str(sentence["raw"])), name=str(sentence.get("sentid", "")))
                 for sentence in entry["sentences"]
             ]
             for entry in entries
             if not split or entry["split"] == split
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return captions, {str(entry["split"]) for entry in entries if "split" in entry}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(
             f"{path} is no file of captions ({error!r:.120}): it must have images, each with "
             "filename, split and sentences, as Karpathy's splits do"
         ) from error
+
+
+def _whole(text: str) -> str:
+    """JSON may name halves of characters, of which no model has a token."""
+    return text.encode("utf-8", "replace").decode().strip()
 
 
 def _karpathy_name(entry: dict[str, Any]) -> str:

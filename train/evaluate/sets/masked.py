@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from train.counts import counted
 from train.data.image_limits import check_cost
 from train.errors import SettingsError
 from train.evaluate.sets.labelled import IMAGES
@@ -58,7 +59,7 @@ def find_masked(images: str, masks: str) -> MaskedSet:
     missing = [name for name in names if name not in of_stem]
     if missing:
         raise SettingsError(
-            f"{len(missing)} images of {images!r} have no mask in {masks!r}, the first "
+            f"{masks!r} has no mask of {counted(len(missing), 'image')} of {images!r}, the first "
             f"{missing[0]!r}: put a .png of that name there, or take the images out"
         )
     return MaskedSet(tuple(zip(files, (of_stem[name] for name in names), strict=True)))
@@ -76,6 +77,8 @@ def read_mask(path: Path) -> npt.NDArray[np.generic]:
         mask = Image.open(io.BytesIO(data), formats=("PNG", "BMP", "TIFF", "GIF"))
         values = np.asarray(mask)
         mode = mask.mode
+    except UnidentifiedImageError as error:  # which tells where its bytes lie in memory
+        raise SettingsError(f"the mask {path} is no PNG, BMP, TIFF or GIF: replace it") from error
     except Exception as error:  # Pillow raises many kinds
         raise SettingsError(f"the mask {path} can't be read ({error!r:.80}): replace it") from error
     if mode not in _GREY or values.ndim != 2:

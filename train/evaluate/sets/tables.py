@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from train.counts import counted
 from train.data.samples import LONGEST_IMAGE
 from train.errors import SettingsError
 
@@ -39,8 +40,8 @@ def _rows(path: Path, file: Iterator[str], columns: Sequence[Sequence[str]]) -> 
             continue
         if len(row) <= max(places):
             raise SettingsError(
-                f"row {number} of {path} has {len(row)} fields where its header has {len(header)}: "
-                "quote fields that have a comma or a line break in them"
+                f"row {number} of {path} has {counted(len(row), 'field')} where its header has "
+                f"{len(header)}: quote fields that have a comma or a line break in them"
             )
         yield [row[place].strip() if place >= 0 else "" for place in places]
 
@@ -68,13 +69,14 @@ def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
     outside = next((n for n in names if os.path.isabs(n) or ".." in Path(n).parts), None)
     if outside is not None:
         raise SettingsError(
-            f"{said_by} names {outside!r}, which is not in {folder}: give names within the folder"
+            f"{said_by} names {outside!r:.200}, which is not in {folder}: give names within the "
+            "folder"
         )
-    missing = [name for name in dict.fromkeys(names) if not (folder / name).is_file()]
+    missing = [name for name in dict.fromkeys(names) if not os.path.isfile(folder / name)]
     if missing:
         raise SettingsError(
             f"{len(missing)} of the images that {said_by} names are not in {folder}, the first "
-            f"{missing[0]!r}: put them there, or take them out of the file"
+            f"{missing[0]!r:.200}: put them there, or take them out of the file"
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from train.counts import counted
 from train.errors import SettingsError
 from train.evaluate import bootstrap
 from train.evaluate.correlation import bootstrap_correlation
@@ -63,8 +64,8 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     embedded = embed_captioned(captioned, open_embedding(), flags.captions)
     if embedded.images.skipped:
         raise SettingsError(
-            f"{embedded.images.skipped} images of {flags.images or flags.captions} can't be "
-            "decoded: the set's judgements need all of them"
+            f"{counted(embedded.images.skipped, 'image')} of {flags.images or flags.captions} "
+            "can't be decoded: the set's judgements need all of them"
         )
     judged = {kind: _read(path, kind, embedded) for kind, path in paths.items()}
     result: dict[str, Any] = {
@@ -98,7 +99,7 @@ def _read(path: Path, kind: str, embedded: EmbeddedCaptions) -> Judged:
         first.append(rows[0])
         second.append(rows[1])
     if len(scores) < 2:
-        raise SettingsError(f"{path} has {len(scores)} pairs: there must be two")
+        raise SettingsError(f"{path} has {counted(len(scores), 'pair')}: there must be two")
     return Judged(np.array(first), np.array(second), np.array(scores))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from train.counts import counted
 from train.errors import SettingsError
 from train.evaluate.classes import Classes, find_classes
 from train.evaluate.classification import TOP, Told, class_scores
@@ -34,7 +35,8 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     train = embed_labelled(train_set, classes, embedding, flags.data)
     test = embed_labelled(test_set, classes, embedding, flags.test)
     if flags.k > len(train.labels):
-        raise SettingsError(f"k must be at most the {len(train.labels)} images; got {flags.k}")
+        trained = counted(len(train.labels), "image")
+        raise SettingsError(f"k must be at most the {trained}; got {flags.k}")
     shared = shared_images(train, test)
     near, cosines = neighbours(test.images.features, train.images.features, flags.k)
     ranked = votes(near, cosines, train.labels, len(classes.names), flags.temperature)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from train.counts import counted
 from train.errors import SettingsError
 from train.evaluate.classification import class_scores, told
 from train.evaluate.embedding import Embedding
@@ -73,8 +74,8 @@ def _check_apart(held: EmbeddedLabels, test: EmbeddedLabels) -> None:
     shared = set(held.images.identities) & set(test.images.identities)
     if shared:
         raise SettingsError(
-            f"{len(shared)} images of --validation are in --test, on which the strength must not "
-            "be chosen: take them out of one"
+            f"--validation shares {counted(len(shared), 'image')} with --test, on which the "
+            "strength must not be chosen: take what is shared out of one"
         )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import reprlib
 import sys
+import textwrap
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from train.evaluate.task_runs import check_flags, run_task
 from train.evaluate.written_json import as_json
 
 _LARGEST = 1 << 20  # bytes of the file
+_LONGEST_REASON = 2000  # characters of what is told of a set that failed
 _FORM = "a list under `sets`, each with name, task, and that task's flags, as data"
 
 
@@ -202,8 +204,9 @@ def markdown(suite: list[Entry], results: dict[str, Any], failed: dict[str, str]
     rows = [["set", "task", "metric", "n", "this model", "95 %", *MODELS]]
     for entry in suite:
         if entry.name in failed:
-            reason = f"failed: {failed[entry.name]:.200}"
-            rows.append([entry.name, entry.task, reason, *[""] * (3 + len(MODELS))])
+            # What to do stands at the end of an error.
+            reason = textwrap.shorten(failed[entry.name], _LONGEST_REASON, placeholder=" …")
+            rows.append([entry.name, entry.task, f"failed: {reason}", *[""] * (3 + len(MODELS))])
         else:
             rows += _rows(entry, results[entry.name])
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]

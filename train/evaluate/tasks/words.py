@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from train.counts import counted
 from train.errors import SettingsError
 from train.evaluate.correlation import ranks, spearman, spearman_interval
 from train.evaluate.embedding import Embedding
@@ -37,7 +38,8 @@ def read_words(path: Path) -> tuple[list[tuple[str, str]], np.ndarray, list[str]
         pairs.append((first, second))
         kinds.append(kind)
     if len(set(scores)) < 2 or not np.isfinite(scores).all():
-        raise SettingsError(f"{path} has {len(pairs)} pairs: give at least two of unequal scores")
+        has = counted(len(pairs), "pair")
+        raise SettingsError(f"{path} has {has}: give at least two of unequal scores")
     return pairs, np.array(scores), kinds
 
 

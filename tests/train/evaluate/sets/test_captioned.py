@@ -89,7 +89,11 @@ def test_what_has_no_effect_is_refused(tmp_path: Path, images: Path):
         ("[1]", "no file of captions"),
         ('{"images": [{"filename": "1.jpg"}]}', "no file of captions.*split"),
         ('{"images": [{"filename": "1.jpg", "split": "test", "sentences": [{}]}]}', "raw"),
-        ('{"images": []}', "no captions in the split 'test'"),
+        ('{"images": []}', "has no captions: write an image"),
+        (json.dumps({"images": [entry("1.jpg", "val", "a")]}), "'test': it has val; name one"),
+        ("[" * 100_000, "no file of captions .RecursionError"),
+        (json.dumps({"images": [entry("9" * 5000, "test", "a")]}), "1 of the images .*'999"),
+        (json.dumps({"images": [entry("\ud800", "test", "a")]}), r"1 of the images .*'\\ud800"),
         ("no json", "no file of captions"),
         (json.dumps({"images": [entry("9.jpg", "test", "a")]}), "1 of the images .*'9.jpg'"),
     ],
@@ -101,6 +105,24 @@ def test_what_is_no_such_file_is_told_in_a_line(
     with pytest.raises(SettingsError, match=says) as error:
         find_captioned(str(tmp_path / "a.json"), images=str(images))
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+def test_a_table_without_the_split(tmp_path: Path, images: Path):
+    data = images / "a.csv"
+    for rows, says in (
+        ("1.jpg,one,val\n2.jpg,two,train\n", "'test': it has train, val; name one with --split"),
+        ("1.jpg,,\n", "has no captions: write an image and a caption in each row"),
+    ):
+        data.write_text(f"image,caption,split\n{rows}")
+        with pytest.raises(SettingsError, match=says):
+            find_captioned(str(data))
+
+
+def test_halves_of_characters_are_none(tmp_path: Path, images: Path):
+    data = write_splits(tmp_path / "a.json", entry("1.jpg", "test", "a \ud800 b"))
+    (image,) = find_captioned(data, images=str(images))
+    assert image.captions[0].text == "a ? b"
 
 
 def test_flags_that_go_with_others(tmp_path: Path):

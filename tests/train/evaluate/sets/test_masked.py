@@ -45,13 +45,16 @@ def test_what_is_missing_or_no_mask_is_told_in_a_line(folders, tmp_path: Path):
     (Path(images) / "c.png").write_bytes(b"")
     Image.new("RGB", (2, 2)).save(tmp_path / "colours.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
+    Image.effect_noise((90, 90), 90).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:500])
     for find, says in (
-        (lambda: find_masked(images, masks), "1 images of .* have no mask .* the first 'c'"),
+        (lambda: find_masked(images, masks), "has no mask of 1 image of .*, the first 'c'"),
         (lambda: find_masked(str(tmp_path / "no"), masks), "name one with --data"),
         (lambda: find_masked(images, str(tmp_path / "no")), "name one with --masks"),
         (lambda: find_masked(str(tmp_path / "empty"), masks), "has no image"),
         (lambda: read_mask(tmp_path / "colours.png"), "has colours"),
-        (lambda: read_mask(tmp_path / "bad.png"), "can't be read"),
+        (lambda: read_mask(tmp_path / "bad.png"), "bad.png is no PNG, BMP, TIFF or GIF: replace"),
+        (lambda: read_mask(tmp_path / "cut.png"), "can't be read"),
     ):
         with pytest.raises(SettingsError, match=says) as error:
             find()

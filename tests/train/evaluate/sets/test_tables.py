@@ -34,7 +34,7 @@ def test_columns_are_found_by_their_names(tmp_path: Path, text: str, expected: l
     [
         ("", "no column 'image'"),
         ("picture,caption\n", "no column 'image'.*it has picture, caption"),
-        ("image,caption\na.png\n", "row 2 of .* has 1 fields where its header has 2"),
+        ("image,caption\na.png\n", "row 2 of .* has 1 field where its header has 2"),
         ("image,caption\na.png," + "x" * (1 << 21), "can't be read as a table"),
         ("image,caption\n\0\0", "row 2|can't be read"),
     ],

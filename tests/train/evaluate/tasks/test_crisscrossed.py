@@ -95,4 +95,4 @@ def test_bad_input_is_one_line(flags, tmp_path: Path, capsys):
     assert "there is no file" in refused(capsys, "crisscrossed", *flags)
     sis.write_text(text)
     (tmp_path / "images" / "val2014" / image(2)).write_bytes(b"no image")
-    assert "1 images of" in refused(capsys, "crisscrossed", *flags)
+    assert "1 image of" in refused(capsys, "crisscrossed", *flags)

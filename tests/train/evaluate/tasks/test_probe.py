@@ -35,7 +35,7 @@ def test_its_strength_is_never_chosen_on_the_test(folders: Path, tmp_path: Path,
     held = colour_folders(tmp_path / "held", each=2, first=6)
     test = colour_folders(tmp_path / "test", each=2, first=7)
     flags = (f"--data={folders}", f"--test={test}", f"--validation={held}")
-    assert "8 images of --validation are in --test" in refused(capsys, "probe", *flags)
+    assert "--validation shares 8 images with --test" in refused(capsys, "probe", *flags)
     # Without --validation an image that is tested is not set aside either.
     some = [path for path in sorted(folders.rglob("*.png")) if path.name in ("0.png", "1.png")]
     for path in some:

@@ -54,5 +54,5 @@ def test_masks_without_a_class_are_told(halves, tmp_path: Path, capsys):
 
 def test_bad_input_is_one_line(halves, tmp_path: Path, capsys):
     (tmp_path / "masks" / "0.png").unlink()
-    assert "have no mask" in refused(capsys, "segmentation", *halves)
+    assert "has no mask of" in refused(capsys, "segmentation", *halves)
     assert "--masks" in refused(capsys, "segmentation", halves[0], halves[2])

@@ -129,6 +129,15 @@ def test_each_task_has_rows_in_the_table():
     assert METRICS.keys() == TASKS.keys() - {"suite"}
 
 
+def test_why_a_set_failed_is_told_to_its_end():
+    suite = [Entry("a", "knn", Namespace(), ""), Entry("b", "knn", Namespace(), "")]
+    failed = {"a": "a path, " * 60 + "or a|b:\n do this", "b": "many words " * 1000}
+    _, _, whole, cut = markdown(suite, {}, failed).splitlines()
+    assert "or a\\|b: do this |" in whole
+    assert " … |" in cut
+    assert len(cut) < 2100
+
+
 def test_one_that_fails_stops_no_other(suite: dict, tmp_path: Path, capsys):
     suite["sets"][0]["data"] = str(tmp_path / "nothing.csv")
     assert run("suite", *flags_of(tmp_path, suite)) == 1
