@@ -15,14 +15,10 @@ from tests.support.root import ROOT
 LONG_S = 60  # for what takes 5 s and, where it does not end, takes for ever
 BEGIN = """
 import os, signal, subprocess, sys, threading, time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
 import stoppable
 from stoppable import run_stoppable
-
-def hold_the_lock():
-    deque(repeat(None), maxlen=0)  # in C, for ever
+from tests.support.hanging import in_c_with_the_lock as hold_the_lock
 
 def hold_in_thread():
     threading.Thread(target=hold_the_lock).start()

@@ -1,6 +1,7 @@
 """What failed is fetched again and joins the same set, of which no finished byte changes."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.dataset import dataset
 
+from pipeline.report.__main__ import main as report
 from tests.support.command import (
     digests,
     fates,
@@ -60,6 +62,21 @@ def half(tmp_path_factory: pytest.TempPathFactory):
         yield Half(web, folder / "pairs.parquet", folder / "set")
 
 
+class Whole(NamedTuple):
+    """The same set after a retry that nothing disturbed, and what it asked for. Not to be changed:
+    what goes on from it does so in a copy."""
+
+    output: Path
+    asked: list[str]
+
+
+@pytest.fixture(scope="module")
+def whole(half: Half, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    output, already = tmp_path_factory.mktemp("whole") / "set", len(half.web.requests)
+    retried(half, output)
+    return Whole(output, half.web.requests[already:])
+
+
 def body(number: int) -> bytes:
     return encoded(photograph(500 + number), "JPEG")
 
@@ -69,23 +86,18 @@ def retried(half: Half, output: Path, *flags: str) -> None:
     succeed(half.source, output, *FLAGS, AGAIN, *flags)
 
 
-def test_what_is_there_now_joins_and_nothing_finished_changes(half: Half, tmp_path: Path):
-    before = digests(half.output)
-    already = len(half.web.requests)
-    retried(half, tmp_path / "set")
-    asked = [path for path in half.web.requests[already:]]
-    assert Counter(asked) == Counter(f"/r/{n}" for n in LOST)  # only what failed, once
-    after = digests(tmp_path / "set")
+def test_what_is_there_now_joins_and_nothing_finished_changes(half: Half, whole: Whole):
+    before, after = digests(half.output), digests(whole.output)
+    assert Counter(whole.asked) == Counter(f"/r/{n}" for n in LOST)  # only what failed, once
     shards = {name for name in before if name.startswith("shards/")}
     assert shards
     assert {name: after[name] for name in shards} == {name: before[name] for name in shards}
     assert after.keys() > before.keys()
-    assert not (tmp_path / "set" / "_temporary").exists()
+    assert not (whole.output / "_temporary").exists()
 
 
-def test_every_pair_is_once_kept_or_dropped_and_all_counts_say_so(half: Half, tmp_path: Path):
-    out = tmp_path / "set"
-    retried(half, out)
+def test_every_pair_is_once_kept_or_dropped_and_all_counts_say_so(half: Half, whole: Whole):
+    out = whole.output
     assert Counter(f.url for f in fates(out).elements()) == Counter(
         f"{half.web.url}/r/{n}" for n in range(COUNT)
     )
@@ -119,7 +131,7 @@ def test_every_pair_is_once_kept_or_dropped_and_all_counts_say_so(half: Half, tm
     assert len(keys) == len(set(keys)) == len(samples(out))
 
 
-def test_a_set_of_before_there_were_language_scores(half: Half, tmp_path: Path):
+def test_a_set_of_before_there_were_language_scores(half: Half, whole: Whole, tmp_path: Path):
     old = tmp_path / "old"
     shutil.copytree(half.output, old)
     for path in old.glob("rejected/*.parquet"):
@@ -129,21 +141,19 @@ def test_a_set_of_before_there_were_language_scores(half: Half, tmp_path: Path):
         del older["job"][flag]
     (old / "manifest.json").write_text(json.dumps(older))
     assert "is finished: nothing to do" in succeed(half.source, old, *FLAGS).err
-    retried(half, tmp_path / "set")
     succeed(half.source, old, *FLAGS, AGAIN)
     new = {name: digest for name, digest in digests(old).items() if name.startswith("shards/")}
-    assert new.items() <= digests(tmp_path / "set").items()
+    assert new.items() <= digests(whole.output).items()
     # Its files are of two schemas now, and a folder of them is still read.
     reasons = duckdb.sql(f"SELECT url, reason FROM '{old}/rejected/*.parquet'").fetchall()
-    assert Counter(reasons) == Counter((f.url, f.reason) for f in rejected(tmp_path / "set"))
+    assert Counter(reasons) == Counter((f.url, f.reason) for f in rejected(whole.output))
     assert len(reasons) == len(dataset(old / "rejected").to_table()) == 4
     column = f"read_parquet('{old}/rejected/*.parquet', union_by_name=true)"
     assert duckdb.sql(f"SELECT language_score FROM {column}").fetchall() == [(None,)] * 4
 
 
-def test_a_second_retry_goes_on_from_the_first(half: Half, tmp_path: Path):
-    out = tmp_path / "set"
-    retried(half, out)
+def test_a_second_retry_goes_on_from_the_first(half: Half, whole: Whole, tmp_path: Path):
+    out = shutil.copytree(whole.output, tmp_path / "set")
     first = digests(out)
     path = f"/r/{LOST[-1]}"
     half.web.files[path] = body(LOST[-1])
@@ -159,10 +169,11 @@ def test_a_second_retry_goes_on_from_the_first(half: Half, tmp_path: Path):
     assert sum(step["dropped"].get("fetch_failed", 0) for step in funnel(out)["steps"]) == 2
 
 
-def test_the_plan_of_a_retry_that_ended_is_not_taken_for_the_next(half: Half, tmp_path: Path):
+def test_the_plan_of_a_retry_that_ended_is_not_taken_for_the_next(
+    half: Half, whole: Whole, tmp_path: Path
+):
     """`clean` was killed when base.json was gone and retry.json was not."""
-    out = tmp_path / "set"
-    retried(half, out)
+    out = shutil.copytree(whole.output, tmp_path / "set")
     lost = Counter(fate.reason for fate in rejected(out))["fetch_failed"]
     first, last = manifest(out)["retries"][0]["shards"]
     (out / "_temporary").mkdir()
@@ -179,15 +190,13 @@ def test_the_plan_of_a_retry_that_ended_is_not_taken_for_the_next(half: Half, tm
     assert Counter(fate.reason for fate in rejected(out))["fetch_failed"] == lost == 3
 
 
-def test_how_it_is_done_changes_no_byte(half: Half, tmp_path: Path):
-    retried(half, tmp_path / "a")
-    retried(half, tmp_path / "b", "--connections=1", "--direct_num_workers=2")
-    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+def test_how_it_is_done_changes_no_byte(half: Half, whole: Whole, tmp_path: Path):
+    retried(half, tmp_path / "set", "--connections=1", "--direct_num_workers=2")
+    assert digests(tmp_path / "set") == digests(whole.output)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_anywhere_it_goes_on(half: Half, tmp_path: Path, seed: int):
-    retried(half, tmp_path / "whole")
+def test_killed_anywhere_it_goes_on(half: Half, whole: Whole, tmp_path: Path, seed: int):
     out = tmp_path / "set"
     shutil.copytree(half.output, out)
     draw, already = random.Random(seed), len(half.web.requests)
@@ -204,14 +213,15 @@ def test_killed_anywhere_it_goes_on(half: Half, tmp_path: Path, seed: int):
     assert ended.status == 2
     assert "give --retry_failed to go on with it" in ended.err
     succeed(half.source, out, *FLAGS, AGAIN)
-    assert digests(out) == digests(tmp_path / "whole")
+    assert digests(out) == digests(whole.output)
 
 
-def test_killed_between_the_closing_documents(half: Half, tmp_path: Path, monkeypatch):
+def test_killed_between_the_closing_documents(
+    half: Half, whole: Whole, tmp_path: Path, monkeypatch
+):
     """The funnel is the new one already, and the manifest still the old."""
     from pipeline.report import closing
 
-    retried(half, tmp_path / "whole")
     out = tmp_path / "set"
     shutil.copytree(half.output, out)
 
@@ -223,7 +233,7 @@ def test_killed_between_the_closing_documents(half: Half, tmp_path: Path, monkey
         ended = run(half.source, out, *FLAGS, AGAIN)
     assert ended.status == 1
     succeed(half.source, out, *FLAGS, AGAIN)
-    assert digests(out) == digests(tmp_path / "whole")
+    assert digests(out) == digests(whole.output)
 
 
 def test_nothing_failed_and_no_run_at_all(half: Half, tmp_path: Path):
@@ -237,3 +247,12 @@ def test_nothing_failed_and_no_run_at_all(half: Half, tmp_path: Path):
     before = digests(tmp_path / "set")
     succeed(good, tmp_path / "set", *FLAGS, AGAIN)
     assert digests(tmp_path / "set") == before
+
+
+def test_sets_are_compared_without_the_minutes_that_they_took(half: Half, tmp_path: Path):
+    """The report of a slow run has a chart more."""
+    out = shutil.copytree(half.output, tmp_path / "set")
+    os.utime(min(out.glob("shards/*_stats.json")), (1e9, 1e9))
+    assert report([str(out)]) == 0
+    assert b"Fetches by when their shard ended" in (out / "report.html").read_bytes()
+    assert digests(out)["report.html"] == digests(half.output)["report.html"]

@@ -2,7 +2,7 @@
 
 The process is one of its own, `python -m tests.support.forks`, so that a command sees nothing of
 the test's: it has its own arguments, environment, folder and output. It is started by the first
-command that needs it, and ends with the tests.
+command that needs it, serves all workers of a run of pytest, and ends with the last of them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import fcntl
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import termios
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from functools import lru_cache
@@ -32,6 +34,7 @@ TRAINING = (
     *("train.memory", "tensorboardX", "torch.distributed.run"),
 )
 MOST_BYTES = 1 << 20  # of a request: arguments and environment
+_STARTED: list[subprocess.Popen[bytes]] = []  # kept, since nobody waits for their end
 
 
 class Forked:
@@ -90,33 +93,41 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-class _Server:
-    """The process that commands are forks of."""
-
-    def __init__(self, modules: tuple[str, ...]):
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            # One thread: several may share a sum out differently from run to run.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.forks", str(theirs.fileno()), *modules],
-                cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-        atexit.register(self.close)
-
-    def request(self, words: list[object], files: list[int]) -> None:
-        socket.send_fds(self._channel, [json.dumps(words).encode()], files)
-
-    def close(self) -> None:
-        self._channel.close()
-        self._process.wait()
+def _connected(place: str) -> socket.socket | None:
+    """A channel to the process that listens there, if one does."""
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        channel.connect(place)
+    except OSError:
+        channel.close()
+        return None
+    return channel
 
 
 @lru_cache
-def _server(modules: tuple[str, ...]) -> _Server:
-    return _Server(modules)
+def _server(modules: tuple[str, ...]) -> socket.socket:
+    """A channel to the process that has imported some modules, which is started if it must be."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")
+    # Without a file, so that nothing is left of it: Linux knows it by this name alone.
+    place = f"\0alignset-{run}-{modules[0]}"
+    while (channel := _connected(place)) is None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            try:
+                listening.bind(place)
+            except OSError:  # another worker starts it just now
+                time.sleep(0.01)
+                continue
+            listening.listen()
+            # One thread: several may share a sum out differently from run to run.
+            started = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.forks", str(listening.fileno()), *modules],
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+                pass_fds=[listening.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+            _STARTED.append(started)
+    return channel
 
 
 def start(
@@ -151,8 +162,9 @@ def start(
             given.append(file)
     trains = main.startswith(("train.", "torch.")) or main.endswith(":training")
     modules = TRAINING if trains else CURATION
+    request = json.dumps([*words, terminal]).encode()
     with theirs:
-        _server(modules).request([*words, terminal], [*given, theirs.fileno()])
+        socket.send_fds(_server(modules), [request], [*given, theirs.fileno()])
     for end in ends:
         os.close(end)
     return Forked(ours, *streams)
@@ -166,8 +178,8 @@ class _Request(NamedTuple):
     terminal: bool
 
 
-def _serve(channel: socket.socket) -> None:
-    """Forks for each request, until there are no more."""
+def _serve(listening: socket.socket) -> None:
+    """Forks for each request, until nobody is left who could make one."""
 
     def reap(*_: object) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -175,12 +187,19 @@ def _serve(channel: socket.socket) -> None:
                 pass
 
     signal.signal(signal.SIGCHLD, reap)
-    while True:
+    channels = [listening.accept()[0]]  # of the process that started this one
+    while ready := select.select([listening, *channels], [], [], None if channels else 0)[0]:
+        channel = ready[0]
+        if channel is listening:
+            channels.append(listening.accept()[0])
+            continue
         message, files, *_ = socket.recv_fds(channel, MOST_BYTES, 3)
         if not message:
-            break
-        if os.fork() == 0:
             channel.close()
+            channels.remove(channel)
+        elif os.fork() == 0:
+            for channel in (listening, *channels):
+                channel.close()
             _watch(_Request(*json.loads(message)), *files)
         for file in files:
             os.close(file)
@@ -236,10 +255,10 @@ def _run(request: _Request, stdout: int, stderr: int) -> NoReturn:
 
 def main() -> int:
     number, *modules = sys.argv[1:]
-    with socket.socket(fileno=int(number)) as channel:
+    with socket.socket(fileno=int(number)) as listening:
         for module in modules:
             importlib.import_module(module)
-        _serve(channel)
+        _serve(listening)
     return 0
 
 

@@ -57,6 +57,8 @@ class Server:
         self._server = uvicorn.Server(
             uvicorn.Config(
                 guarded,
+                # Its own closes all handlers of the process, and some close what they write to.
+                log_config=None,
                 log_level="warning",
                 access_log=False,
                 server_header=False,

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import logging
 import socket
 import threading
 import time
@@ -207,6 +208,15 @@ def test_pictures_that_wait_are_few_and_no_text_waits_for_them(
         assert answer(f"{site}/api/pictures", data=picture, method="POST")[0] == 503
         begin.set()
         assert answer(f"{site}/api/search?text=red+and+blue")[0] == 200
+
+
+def test_a_server_leaves_the_log_of_its_process_as_it_is(index: OpenedIndex) -> None:
+    """absl's handler closes standard error, where a test has another in its place."""
+    closed: list[str] = []
+    handler = logging.Handler()
+    handler.close = lambda: closed.append("by the server")  # type: ignore[method-assign]
+    with serving(index):
+        assert closed == []
 
 
 def test_too_many_requests_have_to_wait(index: OpenedIndex) -> None:
