@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,13 +13,16 @@ import numpy as np
 from transforms.images.resampling import Pixels
 from transforms.safety.model_files import (
     OPEN_NSFW,
+    USUALLY_LEFT,
     ModelError,
     ModelInput,
+    QuickLook,
     UnsafeModel,
     model_bytes,
 )
+from transforms.safety.model_pixels import smaller
 from transforms.safety.network import Network
-from transforms.safety.usual_graph import without_unread_sums
+from transforms.safety.usual_graph import for_size, without_unread_sums
 
 # Images that go through the model at once. On a CPU the score of an image is the same bits in any
 # batch, 4 cost 0.95 of what single ones do each, and 16 no less than that in 4 times the memory.
@@ -35,6 +39,7 @@ class Classifier:
     Attributes:
       batch: images that are best given at once.
       on_gpu: whether it runs on one.
+      whole, quick: the networks; `quick` with its look, None where there is none.
 
     Raises:
       ModelError: the file is no such model.
@@ -50,12 +55,16 @@ class Classifier:
             )
         if model.sha256 == OPEN_NSFW.sha256:
             encoded = without_unread_sums(encoded)
-        self._whole = self._opened(encoded, model.wanted)
-        self.on_gpu = self._whole.on_gpu
+        self.whole = self._opened(encoded, model.wanted)
+        self.on_gpu = self.whole.on_gpu
         self.batch = GPU_BATCH if self.on_gpu else BATCH
         if self._check_input() == 1:
             self.batch = 1
         self._check_output()
+        self.quick: tuple[Network, QuickLook] | None = None
+        if look := model.quick_look:
+            wanted = replace(model.wanted, size=look.size, resize=look.size)
+            self.quick = self._opened(for_size(encoded, look.size), wanted), look
 
     def _opened(self, encoded: bytes, wanted: ModelInput) -> Network:
         try:
@@ -70,8 +79,8 @@ class Classifier:
 
     def _check_input(self) -> int | None:
         """The number of images that the model is fixed to, None where it takes any."""
-        wanted, inputs = self._wanted, {i.name: i for i in self._whole.session.get_inputs()}
-        outputs = {o.name for o in self._whole.session.get_outputs()}
+        wanted, inputs = self._wanted, {i.name: i for i in self.whole.session.get_inputs()}
+        outputs = {o.name for o in self.whole.session.get_outputs()}
         self._must(wanted.input in inputs, f"no input {wanted.input!r}; it has {_names(inputs)}")
         self._must(
             wanted.output in outputs, f"no output {wanted.output!r}; it has {_names(outputs)}"
@@ -106,7 +115,7 @@ class Classifier:
         shape = (min(self.batch, _FOR_CHECKING), wanted.size, wanted.size, 3)
         noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         try:
-            output = self._whole.probabilities(list(noise))
+            output = self.whole.probabilities(list(noise))
         except Exception as error:
             raise self._fault(f"failed on two images: {_first_line(error)}") from error
         classes = output[0].size
@@ -134,14 +143,27 @@ class Classifier:
         Args:
           pictures: uint8[size, size, 3], as `model_pixels` gives them.
         """
-        return self._whole.scores(pictures)
+        if self.quick is None:
+            return self.whole.scores(pictures)
+        network, look = self.quick
+        found = network.scores([smaller(picture, look.size) for picture in pictures])
+        # What is no number is not below the threshold either.
+        left = [n for n, score in enumerate(found) if not score < look.settles_below]
+        whole = self.whole.scores([pictures[n] for n in left])
+        for n, score in zip(left, whole, strict=True):
+            found[n] = score
+        return found
 
     def cpu_s_an_image(self) -> float:
         """What a score costs here, CPU-seconds, without the decode."""
-        return _least_s(self._whole, self._wanted.size, self.batch)
+        whole_s = least_cpu_s(self.whole, self._wanted.size, self.batch)
+        if self.quick is None:
+            return whole_s
+        network, look = self.quick
+        return least_cpu_s(network, look.size, self.batch) + USUALLY_LEFT * whole_s
 
 
-def _least_s(network: Network, size: int, batch: int) -> float:
+def least_cpu_s(network: Network, size: int, batch: int) -> float:
     """CPU-seconds a picture, of the better of two runs: the first also takes its memory."""
     pictures, taken = [np.zeros((size, size, 3), np.uint8)] * batch, []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The usual classifier's network before onnxruntime opens it: its numbers for less.
+"""The usual classifier's network before onnxruntime opens it: its numbers for less, or smaller.
 
 These edits fit one known file, open_nsfw's. They are made on the protocol buffers as they lie
 there, so that the `onnx` package is not needed. Field numbers are those of `onnx.proto`.
@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator
 
 _VARINT, _LENGTH = 0, 2  # kinds of fields; the file has others in its weights alone
 _GRAPH = 7  # of a model
-_NODE = 1  # of a graph
+_NODE, _INPUT = 1, 11  # of a graph
 _READS, _MAKES, _OPERATOR, _ATTRIBUTE = 1, 2, 4, 5  # of a node
 _NAME, _INTS, _TYPE, _TYPE_OF_INTS = 1, 8, 20, 7  # of an attribute
+_FLOAT32 = 1
 
 Fields = list[tuple[int, "int | bytes"]]
 
@@ -88,6 +89,28 @@ def without_unread_sums(model: bytes) -> bytes:
     for node in readers:
         node.ints["strides"] = [1, 1]
     return network.written()
+
+
+def for_size(model: bytes, size: int) -> bytes:
+    """The same network, with its weights, for pictures of another size.
+
+    Args:
+      size: px, a multiple of 32: a place before the last pooling stands for so many.
+    """
+    network = _Network(model)
+    (pooling,) = (node for node in network.nodes if node.operator == "AveragePool")
+    pooling.ints["kernel_shape"] = [size // 32] * 2
+    (given,) = _all(network.graph, _INPUT)
+    name = _text(*_all(_fields(given), 1))
+    network.graph = _replaced(network.graph, _INPUT, [_pictures(name, size)])
+    return network.written()
+
+
+def _pictures(name: str, size: int) -> bytes:
+    """An input of float32[n, size, size, 3]."""
+    sides = [_written([(2, b"n")]), *(_written([(1, side)]) for side in (size, size, 3))]
+    tensor: Fields = [(1, _FLOAT32), (2, _written([(1, side) for side in sides]))]
+    return _written([(1, name.encode()), (2, _written([(1, _written(tensor))]))])
 
 
 def _all(fields: Fields, number: int) -> list[int | bytes]:

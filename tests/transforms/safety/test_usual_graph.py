@@ -1,11 +1,11 @@
-"""The usual classifier's network, edited: the same bits for less."""
+"""The usual classifier's network, edited: the same bits for less, and for other sizes."""
 
 import numpy as np
 import pytest
 
 from transforms.safety.model_files import OPEN_NSFW, model_bytes
 from transforms.safety.network import Network
-from transforms.safety.usual_graph import without_unread_sums
+from transforms.safety.usual_graph import for_size, without_unread_sums
 
 WANTED = OPEN_NSFW.wanted
 
@@ -31,4 +31,19 @@ def pictures(size: int) -> np.ndarray:
 def test_what_is_not_read_is_not_needed(usual: bytes) -> None:
     edited = without_unread_sums(usual)
     assert edited != usual
+    assert np.array_equal(outputs(edited, pictures(224)), outputs(usual, pictures(224)))
+
+
+@pytest.mark.parametrize("size", [128, 160, 256])
+def test_for_another_size_the_last_pooling_takes_all_places(usual: bytes, size: int) -> None:
+    edited = for_size(usual, size)
+    found = outputs(edited, pictures(size))
+    assert found.shape == (3, 2)
+    assert found.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(Exception, match="dimensions"):
+        outputs(edited, pictures(224))
+
+
+def test_for_its_own_size_nothing_changes(usual: bytes) -> None:
+    edited = for_size(without_unread_sums(usual), 224)
     assert np.array_equal(outputs(edited, pictures(224)), outputs(usual, pictures(224)))
