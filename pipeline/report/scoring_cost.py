@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from transforms.safety.classifier import cpu_s_an_image, open_classifier
+from transforms.safety.classifier import open_classifier
 from transforms.safety.model_files import UnsafeModel
 
 DECODE_S = 0.0015  # CPU-seconds of a photograph of 640x480 on its way to the model
@@ -14,7 +14,7 @@ def scoring_cost(model: UnsafeModel, pairs: int) -> str:
     classifier = open_classifier(model)
     if classifier.on_gpu:
         return f"unsafe images are scored on a GPU; {off}"
-    core_s = pairs * (cpu_s_an_image(classifier, model.wanted) + DECODE_S)
+    core_s = pairs * (classifier.cpu_s_an_image() + DECODE_S)
     return f"unsafe images are scored: about {_core_time(core_s)}; {off}"
 
 

@@ -146,11 +146,13 @@ def _of_unsafe_images(manifest: Manifest, earlier: Earlier) -> str:
             "**Unsafe images**: pornographic, violent and otherwise shocking images are not "
             f"filtered. {none_looked}"
         )
+    quick = model.quick_look
+    lower = f" (those below {quick.settles_below} are of a quick look)" if quick else ""
     return (
         f"**Unsafe images that a classifier misses** ({as_code(model.path)}): images with a score "
         f"above {manifest.rules['max_unsafe_score']} were dropped, and the scores of the others "
-        "are in the sidecars. How many it misses is not known. The usual classifier looks for "
-        f"pornography alone, not for violence or other shocking images. {none_looked}"
+        f"are in the sidecars{lower}. How many it misses is not known. The usual classifier looks "
+        f"for pornography alone, not for violence or other shocking images. {none_looked}"
     )
 
 

@@ -160,6 +160,43 @@ def test_the_usual_model_without_a_flag(web: SmallWeb, tmp_path: Path) -> None:
     assert manifest(tmp_path / "set")["unsafe_model"]["sha256"] == OPEN_NSFW.sha256
 
 
+def test_the_usual_model_after_a_quick_look(web: SmallWeb, tmp_path: Path) -> None:
+    own = [encoded(photograph(n), "PNG") for n in (199, 0, 1, 2)]
+    source = put(web, tmp_path, own, "quick")
+    flag = "--unsafe_model=opennsfw-quick"
+    assert (
+        "unsafe images are scored: about" in succeed(source, tmp_path / "set", *SCORING, flag).err
+    )
+    succeed(source, tmp_path / "whole", *SCORING)
+    assert scores(tmp_path / "set", "rejected") == scores(tmp_path / "whole", "rejected")
+    quick, whole = (scores(tmp_path / name, "shards") for name in ("set", "whole"))
+    settled = {text for text, score in quick.items() if score < 0.01}
+    assert settled
+    assert all((quick[text] == score) == (text not in settled) for text, score in whole.items())
+    assert manifest(tmp_path / "set")["unsafe_model"]["quick_look"] == {
+        "size": 160,
+        "settles_below": 0.01,
+    }
+    assert manifest(tmp_path / "whole")["unsafe_model"]["quick_look"] is None
+    assert "those below 0.01 are of a quick look" in (tmp_path / "set" / "README.md").read_text()
+    assert "quick look" not in (tmp_path / "whole" / "README.md").read_text()
+    other = run(source, tmp_path / "set", *SCORING)
+    assert other.status == 2
+    assert "other quick look" in other.err
+
+
+def test_a_set_of_before_there_were_quick_looks_is_still_read(
+    web: SmallWeb, tmp_path: Path
+) -> None:
+    source = put(web, tmp_path, bodies()[:3], "before")
+    succeed(source, tmp_path / "set", *SCORING)
+    path = tmp_path / "set" / "manifest.json"
+    said = json.loads(path.read_text())
+    del said["unsafe_model"]["quick_look"]
+    path.write_text(json.dumps(said))
+    assert "is finished: nothing to do" in succeed(source, tmp_path / "set", *SCORING).err
+
+
 @pytest.mark.parametrize("flag", ["--max_unsafe_score=1", "--unsafe_model="])
 def test_scoring_is_turned_off(
     flag: str, web: SmallWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -210,6 +247,10 @@ def test_models_that_cannot_be_used_end_the_command_before_a_fetch(
         (("--max_unsafe_score=0.3", "--unsafe_model="), "--max_unsafe_score has no effect"),
         (("--max_unsafe_score=1", "--unsafe_model=a.onnx"), "--unsafe_model has no effect"),
         (("--text_only", "--max_unsafe_score=0.3"), "--max_unsafe_score has no effect"),
+        (
+            ("--unsafe_model=opennsfw-quick", "--max_unsafe_score=0.29"),
+            "needs a max_unsafe_score of 0.3 or more",
+        ),
     ],
 )
 def test_flags_that_cannot_be(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:

@@ -15,7 +15,7 @@ from pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
 from tests.support.golden_run import Golden
 from transforms.corpus.hash_sets import HashFile
 from transforms.decontamination.evaluation_files import EvaluationFile
-from transforms.safety.model_files import ModelInput, UnsafeModel
+from transforms.safety.model_files import OPEN_NSFW_QUICKLY, ModelInput, UnsafeModel
 from transforms.storage.documents import read_document
 
 MODEL = ModelInput(
@@ -107,6 +107,16 @@ def test_vocabulary_classifier_and_evaluation_sets_are_named(described: Manifest
     assert "--vocabulary=vocabulary.u64" in words
     assert "--unsafe_model=own.onnx" in words
     assert "--eval_images=a=val,b=flickr" in words
+
+
+def test_a_quick_look_is_asked_for_again(described: Manifest):
+    model = replace(OPEN_NSFW_QUICKLY, path="open-nsfw.onnx")
+    quick = replace(
+        described, unsafe_model=model, rules=described.rules | {"max_unsafe_score": 0.5}
+    )
+    assert "--unsafe_model=opennsfw-quick" in commands(quick)[0]
+    whole = replace(quick, unsafe_model=replace(model, quick_look=None))
+    assert "--unsafe_model" not in commands(whole)[0]
 
 
 def test_retries_are_commands_of_their_own(described: Manifest):

@@ -7,6 +7,7 @@ import pytest
 from pipeline.report import scoring_cost as module
 from pipeline.report.scoring_cost import DECODE_S, scoring_cost
 from tests.support.onnx_files import write_model
+from transforms.safety.classifier import Classifier
 from transforms.safety.model_files import describe_model
 
 
@@ -24,7 +25,7 @@ from transforms.safety.model_files import describe_model
 def test_the_time_in_a_unit_of_its_size(
     pairs: int, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "cpu_s_an_image", lambda classifier, wanted: 1.0 - DECODE_S)
+    monkeypatch.setattr(Classifier, "cpu_s_an_image", lambda self: 1.0 - DECODE_S)
     model = describe_model(str(write_model(tmp_path)))
     line = scoring_cost(model, pairs)
     assert line.startswith("unsafe images are scored: ")
