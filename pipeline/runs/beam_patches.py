@@ -8,13 +8,11 @@ on 1,000 pairs, on 2 cores of an Intel Xeon; a run has two or three.
 # Beam is imported within the functions: `quick_imports` must come before it.
 from __future__ import annotations
 
-import bz2
 import gc
 import logging
 import os
 import shlex
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial, partialmethod
@@ -214,31 +212,6 @@ def quick_workers() -> Iterator[None]:
         Environment.from_command_string = make
 
 
-@contextmanager
-def light_pickles() -> Iterator[None]:
-    """Beam packs each pickle by bz2, 0.6 ms however small it is, and there are 80 in a run: those
-    that stay on this machine are packed by zlib, 0.04 ms. Saves 0.05 s."""
-    from apache_beam.internal import cloudpickle_pickler as pickler
-
-    before = pickler.bz2
-    pickler.bz2 = SimpleNamespace(compress=_packed, decompress=_unpacked)
-    try:
-        yield
-    finally:
-        pickler.bz2 = before
-
-
-def _packed(pickled: bytes, compresslevel: int) -> bytes:
-    return zlib.compress(pickled, 1)
-
-
-def _unpacked(packed: bytes) -> bytes:
-    # Of before the pipeline, or of a command that leaves this patch out.
-    return bz2.decompress(packed) if packed.startswith(b"BZh") else zlib.decompress(packed)
-
-
-# Those that another machine's workers know nothing of.
-HERE = {"pickles"}
 # Those that last as long as a pipeline is built and run.
 PATCHES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "signatures": remembered_signatures,
@@ -248,16 +221,14 @@ PATCHES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "sizes": plain_sizes,
     "sources": unread_sources,
     "workers": quick_workers,
-    "pickles": light_pickles,
 }
 
 
 @contextmanager
-def beam_patches(here: bool = True) -> Iterator[None]:
-    """All of PATCHES but those that ALIGNSET_WITHOUT_PATCHES names, and, for an engine elsewhere,
-    those of HERE."""
+def beam_patches() -> Iterator[None]:
+    """All of PATCHES but those that ALIGNSET_WITHOUT_PATCHES names."""
     with ExitStack() as stack:
         for name, patch in PATCHES.items():
-            if _is_wanted(name) and (here or name not in HERE):
+            if _is_wanted(name):
                 stack.enter_context(patch())
         yield

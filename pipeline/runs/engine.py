@@ -99,7 +99,7 @@ class Engine:
         runner = FnApiRunner() if self.in_process else None
         try:
             with (
-                beam_patches(here=self.in_process),
+                beam_patches(),
                 beam.Pipeline(runner=runner, options=self._options) as pipeline,
             ):
                 yield pipeline

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from pipeline.runs.beam_patches import light_pickles, quick_imports, words_of_command
+from pipeline.runs.beam_patches import quick_imports, words_of_command
 
 
 def main() -> None:
@@ -20,8 +20,7 @@ def main() -> None:
         # What it is sent is unpickled by these.
         importlib.import_module("pipeline.run")
         pyarrow.scalar(0)  # asks whether pandas is there, as in the command
-    with light_pickles():
-        sdk_worker_main.main(sys.argv)
+    sdk_worker_main.main(sys.argv)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Where Beam itself no longer does what a patch is for, a test here fails, and the patch should go.
 """
 
-import base64
 import importlib
 import inspect
 import logging
@@ -16,7 +15,6 @@ import apache_beam as beam
 import objsize
 import pyarrow as pa
 import pytest
-from apache_beam.internal import cloudpickle_pickler, pickler
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.worker import statecache
@@ -109,16 +107,6 @@ def test_what_is_kept_for_later_bundles_weighs_what_beam_says():
         assert [statecache.get_deep_size(value) for value in values] == expected
 
 
-def test_pickles_are_read_whoever_packed_them():
-    value = ["a b", 1.5, len]
-    by_beam = pickler.dumps(value)
-    with beam_patches():
-        packed = pickler.dumps(value)
-        assert pickler.loads(packed) == pickler.loads(by_beam) == value
-    with beam_patches(here=False):
-        assert pickler.dumps(value) == by_beam != packed
-
-
 def test_worker_processes_are_told_what_the_command_needs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("ALIGNSET_WORDS", raising=False)
     for argv, expected in (
@@ -168,7 +156,6 @@ def what_is_replaced() -> dict[str, object]:
         "views": PipelineOptions.view_as,
         "signatures": core.get_function_args_defaults,
         "samples": StateSampler.__init__,
-        "pickles": cloudpickle_pickler.bz2,
     }
 
 
@@ -226,8 +213,6 @@ def test_beam_still_does_what_the_patches_are_for(monkeypatch: pytest.MonkeyPatc
     assert most["views"] > 20, "Beam keeps the views of its options: `remembered_views` can go"
     assert most["signatures"] > 20, "Beam keeps signatures: `remembered_signatures` can go"
     assert most["specs"] > 5, "Beam keeps what state a step has: `remembered_specs` can go"
-    packed = base64.b64decode(pickler.dumps(1))
-    assert packed.startswith(b"BZh"), "Beam packs pickles by another: `light_pickles` can go"
     assert read, "Beam reads no source: `unread_sources` can go"
     assert listed, "Beam lists no module for what it keeps: `plain_sizes` can go"
     period = inspect.signature(StateSampler.__init__).parameters["sampling_period_ms"].default
