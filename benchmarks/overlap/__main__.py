@@ -216,7 +216,7 @@ def cost_table(
     checked = np.array([match.distance < 1 for match in found.matches])
     rows = [
         ["pictures in the index", f"{indexed:,}"],
-        ["CPU to index a picture, ms", f"{ms:.2f}" if ms else "indexed by an earlier run"],
+        *([["CPU to index a picture, ms", f"{ms:.2f}"]] if ms else []),  # 0: an earlier run did
         ["files of the index, MB", f"{sum(megabytes.values()):.0f}"],
         ["CPU a different picture, us", f"{search_us[0]:.0f}"],
         ["CPU an altered copy, us", f"{search_us[1]:.0f}"],

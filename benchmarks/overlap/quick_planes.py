@@ -3,8 +3,8 @@
   python -m benchmarks.overlap.quick_planes --packages=FOLDER [--cache=FOLDER] [--altered=100]
 
 A run decodes a JPEG small. Only where its distance is below the threshold and `quick_error` more,
-the whole picture is decoded and decides. Held-out JPEGs are altered, and looked for both ways
-beside all evaluation images of the suite, which are indexed by their whole pictures as in a run.
+the whole picture is decoded and decides. Held-out JPEGs are altered, and looked for both ways. They
+are indexed by their whole pictures, as in a run, beside the suite's other evaluation images.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def _nothing_dropped(files: SetFiles, sample: Sample, reason: str, detail: str) 
     if reason in reasons and not detail:
         return NothingToShow(
             f"none of {counted(reasons[reason], 'pair')} dropped for {reason} is in the "
-            f"{counted(sample.files_read, 'file')} that were read"
+            f"{counted(sample.files_read, 'file that was read', 'files that were read')}"
         )
     if not reasons:
         rows = take_sample(files.rejected, 1).counted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from textwrap import wrap
 
 from PIL import Image as PillowImage
 from PIL import ImageDraw
@@ -16,6 +17,7 @@ from transforms.decontamination.evaluation_files import EvaluationFile, find_ima
 from transforms.decontamination.evaluation_index import set_folders
 
 _GAP_PX = 4
+_LINE = 24  # characters that go into a half
 _LABEL_PX = 20  # of height, above each half
 _HALF = (PICTURE_BOX[0] - _GAP_PX) // 2, PICTURE_BOX[1] - _LABEL_PX
 LABELS = "dropped", "evaluation image"
@@ -49,7 +51,8 @@ def _picture(overlap: Overlap | None, bodies: dict[tuple[str, str], bytes]) -> P
             x, y = left + (_HALF[0] - picture.width) // 2, (_HALF[1] - picture.height) // 2
             both.paste(picture, (x, _LABEL_PX + y))
         else:
-            draw.text((middle, PICTURE_BOX[1] // 2), picture, FAINT, face, anchor="mm")
+            lines = "\n".join(wrap(picture, _LINE))
+            draw.text((middle, PICTURE_BOX[1] // 2), lines, FAINT, face, anchor="mm")
     return both
 
 

@@ -191,7 +191,7 @@ def _how_far(facts: Facts) -> list[str]:
         return []
     if not facts.planned and not facts.shards:
         return ["The text rules have not ended: the counts are of the splits that are done."]
-    of = f"{facts.shards:,} of " * bool(facts.planned)
+    of = f"{facts.shards:,} of " if facts.planned else ""
     shards = counted(facts.planned or facts.shards, "shard")
     return [f"The run has not ended: the counts are of {of}{shards}."]
 

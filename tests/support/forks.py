@@ -34,6 +34,8 @@ TRAINING = (
     *("train.memory", "tensorboardX", "torch.distributed.run"),
 )
 MOST_BYTES = 1 << 20  # of a request: arguments and environment
+# Before any test changes it: what is imported in it serves the tests of all workers.
+_ENVIRONMENT = dict(os.environ)
 _STARTED: list[subprocess.Popen[bytes]] = []  # kept, since nobody waits for their end
 
 
@@ -122,7 +124,7 @@ def _server(modules: tuple[str, ...]) -> socket.socket:
             started = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.forks", str(listening.fileno()), *modules],
                 cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+                env=_ENVIRONMENT | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.DEVNULL,
             )

@@ -8,10 +8,10 @@
 | stand-in | a classifier of ImageNet and a text model out of packages; no measure of quality |
 """
 
+import os
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -98,7 +98,7 @@ def open_embedder(name: str) -> Embedder:
 def _check_spelling(name: str) -> None:
     """Raises SettingsError for what was meant for a name of ours: no published model is called so,
     and to ask the Hub takes seconds, or half a minute without a network."""
-    if Path(name).exists():
+    if os.path.exists(name):  # unlike Path's, it takes names of any length
         return
     meant = [*get_close_matches(name.lower(), [STAND_IN], cutoff=0.8)]
     if re.match(r"open[-_ ]?clip[:@]", name, re.I):
@@ -112,8 +112,8 @@ def _check_spelling(name: str) -> None:
 
 def _model_of_run(name: str) -> str:
     """The model in a run's folder; another name as it is."""
-    model = Path(name) / "model"
-    return str(model) if model.is_dir() else name
+    model = os.path.join(name, "model")
+    return model if os.path.isdir(model) else name
 
 
 def not_longer(image: Image.Image, aspect: float = MAX_LENGTH) -> Image.Image:

@@ -1,6 +1,7 @@
 """Whether a saved model can be had by its name: a folder of this machine, or a published one's."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -21,11 +22,11 @@ def check_name(name: str) -> None:
       SettingsError: it is the folder of a run that has no model yet.
     """
     _check_run(name)
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return
     from huggingface_hub import constants, try_to_load_from_cache
 
-    if Path(name).exists():
+    if os.path.exists(name):
         raise OSError("it is a file, and the folder that it is in would be a model")
     if not _may_be_published(name):
         raise OSError("there is no such folder here")

@@ -222,8 +222,8 @@ def _captions(root: Path, files: set[str]) -> dict[str, str]:
     missing = sorted(file for file in captions if file not in files)
     if missing:
         raise SettingsError(
-            f"{path} has {counted(len(missing), 'caption')} of what is not there, the first of "
-            f"{missing[0]!r}: put the pictures there, or take these lines out"
+            f"{path} has {counted(len(missing), 'caption')} of what is not among the pictures that "
+            f"are read, the first of {missing[0]!r}: put pictures there, or take these lines out"
         )
     return captions
 

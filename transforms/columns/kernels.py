@@ -58,7 +58,8 @@ allocating_kernel = njit(nogil=True, cache=True)
 kernel = njit(nogil=True, cache=True, _nrt=False)  # type: ignore[call-overload]
 # For kernels that add up floats: in any order, so that they are vectorised. The last bits of a sum
 # then depend on the processor, as those of a product of matrices do.
-# A quotient by zero is no exception: a test for it keeps a loop from being vectorised at all.
+# Division by zero gives inf or NaN and raises nothing: a test for it would keep loops from being
+# vectorised.
 summing_kernel = njit(
     nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}
 )

@@ -16,6 +16,7 @@ from transforms.decontamination.copy_planes import SIDE_PX, Plane
 from transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
 from transforms.decontamination.plane_correlation import (
     CELLS,
+    LEAST_OVERLAP,
     Cells,
     agreement_of,
     correlated_cells,
@@ -30,13 +31,12 @@ from transforms.decontamination.plane_placement import (
     place_inside,
 )
 
-_LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
 _LOCAL_PX = 5.0  # of the local contrast of a plane
 _HALF_STEPS, _STEPS = 10, 5
 # Correlations of the detail of half the side, from which on no other start is tried; below which no
 # other start helps; and below which the pair is not compared any further.
 _GOOD_AGREEMENT, _LEAST_NEAR_AGREEMENT, _LEAST_AGREEMENT = 0.8, 0.4, 0.55
-# The same where the picture lies by the index's variant, below which it does not lie there.
+# The same by the index's variant, unmoved. Below it the picture does not lie where that says.
 _LEAST_UNMOVED_AGREEMENT = 0.4
 _GOOD_CORRELATION = 0.95  # of both scales where the index's variant says, not to align at all
 # Windows within which the planes are correlated, and the contrast in grey levels below which one
@@ -199,7 +199,7 @@ class Query:
             return UNLIKE
         there, inside = np.empty_like(evaluation), np.empty_like(evaluation)
         overlap = place_inside(evaluation, placement, there, inside)
-        if overlap < _LEAST_OVERLAP:
+        if overlap < LEAST_OVERLAP:
             return UNLIKE
         coarse = correlated_cells(
             self._grey, there, inside, _COARSE_WINDOW_PX, _COARSE_CONTRAST, _COARSE_AGREES

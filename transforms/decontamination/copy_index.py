@@ -81,6 +81,9 @@ class CopyIndex:
         self._planes: npt.NDArray[np.uint8] = _mapped(
             place / PLANES, np.dtype(np.uint8), (m, SIDE_PX, SIDE_PX)
         )
+        _check_range(ENTRIES, self._entries[:, 0], n)
+        _check_range(ENTRIES, self._entries[:, 1], len(VARIANTS))
+        _check_range(ROWS, self._rows, m)
         self._search: Any = _opened_search(place / SEARCH, e) if e else None
 
     @classmethod
@@ -211,6 +214,11 @@ def distance_of_smooth(plane: Plane, evaluation: Plane) -> float:
 
 def _rounded(distance: float) -> float:
     return round(distance, 3)
+
+
+def _check_range(name: str, numbers: npt.NDArray[np.int32], end: int) -> None:
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < end):
+        raise OSError(f"{name} tells of what is not there")
 
 
 def _opened_search(path: Path, entries: int) -> Any:

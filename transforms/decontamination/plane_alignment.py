@@ -149,8 +149,8 @@ def _add_row(there: Row, query: Row, right: Row, down: Row, line: int, sums: Row
 
 @kernel
 def _by_unknowns(sums: Row, side: int, curvature: Equations, descent: Equations) -> None:
-    """The equations float64[6, 6] and float64[6] out of the columns' sums, which are still without
-    x.
+    """The equations float64[6, 6] and float64[6] out of the columns' sums. Each column's is here
+    multiplied by its x.
 
     Their unknowns are the change along x by x, y and 1, and the change along y by the same.
     """

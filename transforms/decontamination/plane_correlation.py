@@ -21,7 +21,7 @@ CELLS = 4  # by so many a side
 _MAPS = 6  # inside, query, evaluation, their squares, their product
 _LEAST_INSIDE = 0.6  # of a window's pixels
 _LEAST_SHARE = 1e-3
-_LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
+LEAST_OVERLAP = 0.4  # of the query's plane; of less the correlations are chance
 
 
 @allocating_kernel
@@ -148,6 +148,6 @@ def agreement_of(query: Samples, evaluation: Samples, placement: Placement) -> f
                 shared += query[y, x] * there[y, x]
                 own += query[y, x] * query[y, x]
                 other += there[y, x] * there[y, x]
-    if count < _LEAST_OVERLAP * side * side:
+    if count < LEAST_OVERLAP * side * side:
         return -1.0
     return shared / np.sqrt(own * other)

@@ -111,8 +111,9 @@ def place_row(samples: Samples, placement: Placement, y: int, places: Places, ro
 @kernel
 def is_plausible(placement: Placement) -> bool:
     """Whether the query is about as large as in the index's variants, and hardly turned."""
-    xx, yy = placement[0, 0], placement[1, 1]
-    turn = max(abs(placement[0, 1]), abs(placement[1, 0]))
-    shift = max(abs(placement[0, 2]), abs(placement[1, 2]))
-    # What is no number is in no range.
-    return 0.45 < xx < 1.45 and 0.45 < yy < 1.45 and turn < 0.25 and shift < 128
+    # What is no number is in no range: each is compared, since `max` may leave it out.
+    for axis in range(2):
+        turn, shift = abs(placement[axis, 1 - axis]), abs(placement[axis, 2])
+        if not (0.45 < placement[axis, axis] < 1.45 and turn < 0.25 and shift < 128):
+            return False
+    return True

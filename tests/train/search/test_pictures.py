@@ -61,7 +61,7 @@ def test_captions_in_rows_that_are_too_short(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(colour_files(0, 1)[f"{KEY}.png"])
     (tmp_path / "captions.csv").write_text("caption,file\nred\nblue,b.png\n")
     (source,) = find_sources(str(tmp_path))
-    with pytest.raises(SettingsError, match="has 2 captions of what is not there"):
+    with pytest.raises(SettingsError, match="has 2 captions of what is not among the pictures"):
         list(source.pictures())
 
 

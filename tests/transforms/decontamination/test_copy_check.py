@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
-from transforms.decontamination.copy_check import LEAST_CORNERS, UNLIKE, PairCheck, Query
+from transforms.decontamination.copy_check import (
+    LEAST_CORNERS,
+    UNLIKE,
+    PairCheck,
+    Query,
+    share_of_one_tone,
+)
 from transforms.decontamination.copy_index import COPY_DISTANCE, distance_of, distance_of_smooth
 from transforms.decontamination.copy_planes import copy_planes
 from transforms.decontamination.plane_placement import placement_of
@@ -133,6 +139,19 @@ def test_corners_are_those_of_the_plane_that_has_fewer():
     ]
     assert there_and_back[0].corners < LEAST_CORNERS
     assert all(distance_of(check) == 0.999 for check in there_and_back)
+
+
+@pytest.mark.parametrize("start_px", [(12.0, 12.0), (10.0, 4.0), (10.0, 20.0), (14.0, 4.0)])
+def test_a_copy_from_a_start_that_is_off_is_found_by_its_middle(start_px):
+    cut = Query(copy_planes(PICTURE[90:450, 120:600]).whole)  # of three quarters of a side
+    check = cut.check(EVALUATION, placement_of(0.75, *start_px))
+    assert distance_of(check) < COPY_DISTANCE
+
+
+def test_shares_are_of_the_plane_that_has_more_of_one_tone():
+    plain = copy_planes(bannered(0.45)).whole
+    checks = [Query(plain).check(EVALUATION, START), Query(EVALUATION).check(plain, START)]
+    assert checks[0].plain == checks[1].plain == share_of_one_tone(plain)
 
 
 def test_smooth_planes_are_compared_by_their_hashes():

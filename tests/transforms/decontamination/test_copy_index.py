@@ -139,6 +139,57 @@ def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path, name, fault):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "place", "number"),
+    [("entries.i4", 0, 2), ("entries.i4", 0, -1), ("entries.i4", 1, 99), ("rows.i4", 3, 10**6)],
+)
+def test_an_index_that_tells_of_what_is_not_there_is_refused(tmp_path, name, place, number):
+    build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
+    numbers = np.fromfile(tmp_path / name, "<i4")
+    numbers[place] = number
+    numbers.tofile(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} tells of what is not there"):
+        CopyIndex.open(str(tmp_path))
+
+
+def test_entries_that_are_not_there_are_not_read(tmp_path):
+    build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
+    planes, path = stacked(EVALUATION[:1])[1], str(tmp_path / SEARCH)
+    assert [match.row for match in CopyIndex.open(str(tmp_path)).nearest(planes)] == [0]
+    stored = faiss.read_index(path)
+    vectors = stored.reconstruct_n(0, stored.ntotal)
+    damaged = faiss.index_factory(64, "IVF1,Flat", faiss.METRIC_INNER_PRODUCT)
+    damaged.train(vectors)
+    damaged.add_with_ids(vectors, np.arange(stored.ntotal) + 10**9)
+    faiss.write_index(damaged, path)
+    assert CopyIndex.open(str(tmp_path)).nearest(planes) == [NOTHING_NEAR]
+
+
+def stripe(top: int) -> np.ndarray:
+    picture = np.full((240, 320), 230, np.uint8)
+    picture[top : top + 60] = 40
+    return picture
+
+
+def test_pictures_without_corners_are_found_whole_and_not_as_parts(tmp_path):
+    build_copy_index([np.stack(stacked([stripe(90)]), axis=1)], str(tmp_path))
+    same, darker, other, part = CopyIndex.open(str(tmp_path)).nearest(
+        stacked([stripe(90), stripe(90) // 2, stripe(20), stripe(90)[:180, :240]])[1]
+    )
+    assert same.distance == 0
+    assert same.check.corners < 0.1
+    assert darker.distance < COPY_DISTANCE
+    assert min(other.distance, part.distance) > COPY_DISTANCE
+
+
+def test_faint_pictures_are_found(tmp_path):
+    faint = [(picture * (1.5 / picture.std()) + 100).astype(np.uint8) for picture in EVALUATION[:4]]
+    assert max(plane.std() for plane in stacked(faint)[1]) < 2
+    build_copy_index([np.stack(stacked(faint), axis=1)], str(tmp_path))
+    found = CopyIndex.open(str(tmp_path)).nearest(stacked(faint)[1])
+    assert [match.row for match in found] == [0, 1, 2, 3]
+
+
 def test_a_cut_search_is_refused(tmp_path):
     build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
     path = tmp_path / SEARCH

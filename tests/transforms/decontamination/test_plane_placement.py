@@ -67,3 +67,11 @@ def test_placed_samples_are_those_between_pixels():
 )
 def test_a_placement_is_plausible_where_copies_are_seen(placement, plausible):
     assert is_plausible(placement) == plausible
+
+
+@pytest.mark.parametrize("place", [*np.ndindex(2, 3)])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_placement_with_what_is_no_number_is_not_plausible(place, wrong):
+    placement = START.copy()
+    placement[place] = wrong
+    assert not is_plausible(placement)

@@ -125,7 +125,7 @@ def find_captioned(
 
 def _without_captions(data: str, split: str, splits: set[str]) -> str:
     if not split or not splits:
-        return f"{data} has no captions: write an image and a caption in each row"
+        return f"{data} has no captions: give each image one at least"
     named = ", ".join(sorted(splits)[:_MOST_NAMED])
     return (
         f"{data} has no captions in the split {split!r}: it has {named:.200}; name one with "
@@ -143,7 +143,7 @@ def _read_table(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[s
     for image, text, language, of_split in rows:
         if image and text and (not of_split or not split or of_split == split):
             captions.setdefault(image, []).append(Caption(text, language))
-    return captions, {of_split for *_, of_split in rows if of_split}
+    return captions, {of_split for image, text, _, of_split in rows if image and text and of_split}
 
 
 def _read_karpathy(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[str]]:
@@ -158,7 +158,9 @@ def _read_karpathy(path: Path, split: str) -> tuple[dict[str, list[Caption]], se
             for entry in entries
             if not split or entry["split"] == split
         }
-        return captions, {str(entry["split"]) for entry in entries if "split" in entry}
+        return captions, {
+            str(entry["split"]) for entry in entries if "split" in entry and entry["sentences"]
+        }
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(
             f"{path} is no file of captions ({error!r:.120}): it must have images, each with "

@@ -89,7 +89,7 @@ def test_what_has_no_effect_is_refused(tmp_path: Path, images: Path):
         ("[1]", "no file of captions"),
         ('{"images": [{"filename": "1.jpg"}]}', "no file of captions.*split"),
         ('{"images": [{"filename": "1.jpg", "split": "test", "sentences": [{}]}]}', "raw"),
-        ('{"images": []}', "has no captions: write an image"),
+        ('{"images": []}', "has no captions: give each image"),
         (json.dumps({"images": [entry("1.jpg", "val", "a")]}), "'test': it has val; name one"),
         ("[" * 100_000, "no file of captions .RecursionError"),
         (json.dumps({"images": [entry("9" * 5000, "test", "a")]}), "1 of the images .*'999"),
@@ -112,7 +112,7 @@ def test_a_table_without_the_split(tmp_path: Path, images: Path):
     data = images / "a.csv"
     for rows, says in (
         ("1.jpg,one,val\n2.jpg,two,train\n", "'test': it has train, val; name one with --split"),
-        ("1.jpg,,\n", "has no captions: write an image and a caption in each row"),
+        ("1.jpg,,\n", "has no captions: give each image one at least"),
     ):
         data.write_text(f"image,caption,split\n{rows}")
         with pytest.raises(SettingsError, match=says):
