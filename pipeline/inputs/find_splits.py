@@ -18,7 +18,6 @@ from pipeline.inputs.splits import InputFile, Split, row_group_splits
 from pipeline.inputs.text_headers import header_columns
 from pipeline.job import Job
 from pipeline.options import UsageError
-from pipeline.shown_texts import counted
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.pages.archives import check_archive
 from transforms.pages.parse_pages import PAGE_FORMATS
@@ -104,8 +103,10 @@ def _refuse_broken(job: Job, files: Sequence[InputFile], broken: Sequence[Broken
         raise UsageError(
             f"{first}; replace the file, leave it out of --input, or give --on_broken_input=skip"
         )
-    if len(broken) > 1:
-        first += f"; and of {counted(len(broken) - 1, 'other file')} none can be read"
+    if len(broken) == 2:
+        first += "; and the other file cannot be read either"
+    elif len(broken) > 2:
+        first += f"; and none of the other {len(broken) - 1:,} files can be read"
     raise UsageError(f"{first}; give files that can be read")
 
 

@@ -198,7 +198,7 @@ WRONG = [
     (["index", "--model=colours", "--data=EMPTY", "--index=NEW"], "neither shards (.tar) nor pic"),
     (
         ["index", "--model=colours", "--data=MISSING", "--index=NEW"],
-        "has 1 caption of what is not there",
+        "has 1 caption of what is not among the pictures",
     ),
     (["index", "--model=colours", "--data=nothing/here", "--index=NEW"], "no shards at"),
     (["index", "--model=other", "--data=DATA", "--index=INDEX"], "was made by the model colours"),
