@@ -139,6 +139,10 @@ def test_corners_are_those_of_the_plane_that_has_fewer():
     ]
     assert there_and_back[0].corners < LEAST_CORNERS
     assert all(distance_of(check) == 0.999 for check in there_and_back)
+    drawn_over = line.copy()
+    drawn_over[-24:, -24:] = EVALUATION[-24:, -24:]
+    assert Query(drawn_over).check(drawn_over, START).corners > LEAST_CORNERS
+    assert Query(drawn_over).check(line, START).corners < LEAST_CORNERS
 
 
 @pytest.mark.parametrize("start_px", [(12.0, 12.0), (10.0, 4.0), (10.0, 20.0), (14.0, 4.0)])
