@@ -22,7 +22,7 @@ search: .venv/ready
 	@$(BIN)/python -m train.search serve out/demo/index
 
 test: .venv/ready .flink/ready
-	@echo "the tests: about 13 minutes on 2 cores, a dot for each that passes"
+	@echo "the tests: about 15 minutes on 2 cores, a dot for each that passes"
 	@$(BIN)/python -m pytest
 
 test-s3: $(BIN)/versitygw
