@@ -37,6 +37,8 @@ class Templates:
     """
 
     def __init__(self, query: Samples) -> None:
+        if query.shape != (HALF_PX, HALF_PX):
+            raise ValueError(f"templates are of planes of 32 px a side; got {query.shape}")
         self._samples = _templates(query)
 
     @property

@@ -44,6 +44,11 @@ def test_templates_are_middles_of_the_query_as_opencv_resizes_it(seed):
         assert np.abs(template - middle).max() < 2e-5
 
 
+def test_planes_of_another_side_are_refused():
+    with pytest.raises(ValueError, match="32 px"):
+        Templates(np.zeros((31, 32), np.float32))
+
+
 def test_scores_are_those_of_opencv():
     for template in Templates(half_detail(grey_photograph(6))).templates:
         sums, squares = (np.float64(cv2.integral(v)) for v in (EVALUATION, EVALUATION**2))
