@@ -74,21 +74,18 @@ def test_the_same_bytes_though_workers_and_the_command_are_killed(
     """The command dies while images are fetched; started again, it cancels the job that it left,
     and then a Python worker, that runs a shard, dies."""
     output, log = tmp_path / "set", tmp_path / "log"
-    web.delay_s = 0.05
-    try:
-        with command(plain, output, flink, log, "--sdk_worker_parallelism=1") as first:
-            wait_for_images(web, len(web.requests), first)
-            first.kill()
-        with command(plain, output, flink, log, "--sdk_worker_parallelism=1") as second:
+    flags = (plain, output, flink, log, "--sdk_worker_parallelism=1")
+    with command(*flags) as first, web.holding_after(5):
+        wait_for_images(web, len(web.requests), first)
+        first.kill()
+    with command(*flags) as second:
+        with web.holding_after(5):
             wait_for_images(web, len(web.requests), second)
             victims = flink.pids("workers")[1:]
             assert victims
             for victim in victims:
                 os.kill(victim, signal.SIGKILL)
-            web.delay_s = 0
-            status = second.wait()
-    finally:
-        web.delay_s = 0
+        status = second.wait()
     said = log.read_text()
     assert status == 0, said
     assert "left running by an earlier start of this command, is cancelled" in said
@@ -104,22 +101,18 @@ def test_the_shards_of_a_worker_that_hangs_are_taken_over(
     succeed(plain.pairs, expected, *plain.flags, *small)
     assert list(expected.glob("holdout/*.tar"))
     shards = len(list(expected.glob("*/*_stats.json")))
-    web.delay_s = 0.2
-    try:
-        with command(plain, output, flink, log, *small) as started:
+    with command(plain, output, flink, log, *small) as started:
+        with web.holding(lambda _: True):
             wait_until(lambda: len(writing(flink)) == 2, started)
             victim = writing(flink)[0]
             os.kill(victim, signal.SIGSTOP)
-            web.delay_s = 0
-            try:
-                written = output.glob
-                wait_until(lambda: len([*written("*/*_stats.json")]) == shards, started)
-                assert shards > 8
-            finally:
-                os.kill(victim, signal.SIGCONT)
-            assert started.wait() == 0, log.read_text()
-    finally:
-        web.delay_s = 0
+        try:
+            written = output.glob
+            wait_until(lambda: len([*written("*/*_stats.json")]) == shards, started)
+            assert shards > 8
+        finally:
+            os.kill(victim, signal.SIGCONT)
+        assert started.wait() == 0, log.read_text()
     assert digests(output) == digests(expected)
     # The live view counts what the stats of all shards say, whichever worker wrote them.
     pairs = json.loads((expected / "funnel.json").read_text())["fetch"]["tried"]

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,13 +35,6 @@ LINE = re.compile(
 COMPILING = "compiling kernels for this machine: about 30 s, once"
 
 
-@pytest.fixture
-def slow_web(web: SmallWeb) -> Iterator[SmallWeb]:
-    web.delay_s = 0.1
-    yield web
-    web.delay_s = 0.0
-
-
 def flags_of(plain: Golden, output: Path) -> tuple[str, ...]:
     return (f"--input={plain.pairs}", f"--output={output}", *plain.flags)
 
@@ -69,16 +61,17 @@ def numbers(line: str) -> list[int]:
 
 
 def test_after_a_kill_the_line_counts_what_is_done_and_what_is_left(
-    plain: Golden, slow_web: SmallWeb, tmp_path: Path
+    plain: Golden, web: SmallWeb, tmp_path: Path
 ):
     output, args = tmp_path / "set", (*flags_of(plain, tmp_path / "set"), "--connections=8")
     whole = pairs_of_shards(plain.output)
     assert len(whole) == 3
     total = sum(whole.values())
-    stop(args, tmp_path, lambda: len(pairs_of_shards(output)) == 1, signal.SIGKILL)
+    # A shard has 50 images at most: of 100 that come one is whole, and not all three.
+    with web.holding_after(100):
+        stop(args, tmp_path, lambda: bool(pairs_of_shards(output)), signal.SIGKILL)
     done = pairs_of_shards(output)
     left = total - sum(done.values())
-    slow_web.delay_s = 0
     ended = run_fork(*args)
     first, *lines, end = images_lines(ended.err)
     words = "are" if len(done) == 1 else "is"
@@ -134,14 +127,13 @@ def test_a_retry_tells_of_what_it_tries_again(plain: Golden, web: SmallWeb, tmp_
 
 
 def test_a_terminal_shows_pairs_of_a_shard_that_is_not_whole(
-    plain: Golden, slow_web: SmallWeb, tmp_path: Path
+    plain: Golden, web: SmallWeb, tmp_path: Path
 ):
-    slow_web.delay_s = 0.3
     flags = [flag for flag in plain.flags if not flag.startswith("--samples_per_shard")]
     args = (f"--input={plain.pairs}", f"--output={tmp_path / 'set'}", *flags, "--connections=4")
     with Terminal(*args) as terminal:
-        terminal.wait_for("pairs/s")
-        slow_web.delay_s = 0
+        with web.holding_after(20):
+            terminal.wait_for("pairs/s")
         assert terminal.end() == 0, terminal.screen
     drawn = re.findall(r"images   (.*?) \|", terminal.screen)
     shown = [numbers(text) for text in drawn if "starting" not in text]
@@ -176,9 +168,9 @@ def child_of(process: int) -> int:
     return int(child)
 
 
-def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_path: Path):
+def test_control_c_with_worker_processes(plain: Golden, web: SmallWeb, tmp_path: Path):
     args = (*flags_of(plain, tmp_path / "set"), "--connections=2")
-    with Terminal(*args, *PROCESSES) as terminal:
+    with web.holding_after(20), Terminal(*args, *PROCESSES) as terminal:
         terminal.wait_for("pairs/s")
         group = child_of(terminal.process)
         assert len(workers_of(group)) >= 2
@@ -189,7 +181,6 @@ def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_
     assert last == STOPPED
     said = [line for line in before if line not in (COMPILING, "")]
     assert [line.partition(" ")[0] for line in said] == ["reading", "text", "3"], said
-    slow_web.delay_s = 0
     # From another folder: its worker processes find the project all the same.
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     with Terminal(*args, *PROCESSES, cwd=tmp_path, env=environment) as terminal:
@@ -208,20 +199,21 @@ def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_
     ],
 )
 def test_worker_processes_end_with_one_line(
-    plain: Golden, slow_web: SmallWeb, tmp_path: Path, whom: str, signum: int, last: str
+    plain: Golden, web: SmallWeb, tmp_path: Path, whom: str, signum: int, last: str
 ):
     output, args = tmp_path / "set", (*flags_of(plain, tmp_path / "set"), "--connections=2")
-    begun, until = len(slow_web.requests), time.monotonic() + GIVE_UP_S
-    process = start("beam_runner:stoppable_main", *args, *PROCESSES)
-    try:
-        while len(slow_web.requests) < begun + 10:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        group = child_of(process.pid)
-        os.kill(process.pid if whom == "the command" else max(workers_of(group)), signum)
-        _, said = process.communicate(timeout=GIVE_UP_S)
-    finally:
-        process.kill()
+    begun, until = len(web.requests), time.monotonic() + GIVE_UP_S
+    with web.holding_after(10):
+        process = start("beam_runner:stoppable_main", *args, *PROCESSES)
+        try:
+            while len(web.requests) < begun + 10:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            group = child_of(process.pid)
+            os.kill(process.pid if whom == "the command" else max(workers_of(group)), signum)
+            _, said = process.communicate(timeout=GIVE_UP_S)
+        finally:
+            process.kill()
     assert process.returncode == 1
     assert workers_of(group) == []
     lines = [line for line in said.splitlines() if line not in (COMPILING, "Killed")]
@@ -229,6 +221,5 @@ def test_worker_processes_end_with_one_line(
     starts = ["reading", "text", "3", "beam_runner.py:"]
     assert [line.partition(" ")[0] for line in lines] == starts, said
     assert lines[-1].startswith(last)
-    slow_web.delay_s = 0
     assert run_args(*args).status == 0
     assert digests(output) == digests(plain.output)

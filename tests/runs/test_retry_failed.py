@@ -201,14 +201,11 @@ def test_killed_anywhere_it_goes_on(half: Half, whole: Whole, tmp_path: Path, se
     shutil.copytree(half.output, out)
     draw, already = random.Random(seed), len(half.web.requests)
     args = half.args(out, AGAIN, "--connections=2")
-    half.web.delay_s = 0.05
-    try:
-        after = draw.randrange(1, len(LOST))
-        requested = lambda: len(half.web.requests) - already >= after  # noqa: E731
-        planned = lambda: (out / "_temporary" / "base.json").exists()  # noqa: E731
+    after = draw.randrange(1, len(LOST))
+    requested = lambda: len(half.web.requests) - already >= after  # noqa: E731
+    planned = lambda: (out / "_temporary" / "base.json").exists()  # noqa: E731
+    with half.web.holding_after(0 if seed == 0 else after - 1):
         stop(args, tmp_path, planned if seed == 0 else requested, signal.SIGKILL)
-    finally:
-        half.web.delay_s = 0.0
     ended = run(half.source, out, *FLAGS)
     assert ended.status == 2
     assert "give --retry_failed to go on with it" in ended.err

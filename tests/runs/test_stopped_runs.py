@@ -98,17 +98,16 @@ def test_processes_that_answer_no_more_end_with_their_run(
     output, begun = tmp_path / "set", len(web.requests)
     args = (f"--input={plain.pairs}", f"--output={output}", *plain.flags, "--connections=4")
     more = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
-    web.delay_s = 0.05
-    process = started("beam_runner:stoppable_main", *args, *more)
-    until = time.monotonic() + LONG_S
-    while len(web.requests) < begun + 10:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    at_work = workers(process.pid)
-    assert len(at_work) >= 2
-    for worker in at_work:
-        os.kill(worker, signal.SIGSTOP)
-    web.delay_s = 0.0
+    with web.holding_after(10):
+        process = started("beam_runner:stoppable_main", *args, *more)
+        until = time.monotonic() + LONG_S
+        while len(web.requests) < begun + 10:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        at_work = workers(process.pid)
+        assert len(at_work) >= 2
+        for worker in at_work:
+            os.kill(worker, signal.SIGSTOP)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=LONG_S)
     assert (process.returncode, err.endswith(SAID)) == (1, True), err

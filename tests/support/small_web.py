@@ -1,7 +1,9 @@
 """A real HTTP server on loopback over files in memory, with a log of what was asked for."""
 
+import threading
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.support.serving import serving
@@ -30,10 +32,35 @@ class SmallWeb(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.wishes_asked: list[str] = []
         self.delay_s = 0.0
+        self._held: Callable[[str], bool] = lambda _: False
+        self._let_go = threading.Event()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    @contextmanager
+    def holding(self, held: Callable[[str], bool]) -> Iterator[None]:
+        """While the block runs, no image comes of whose path `held` is true: no run that needs it
+        can end before it is stopped, however slow the machine is."""
+        self._held, self._let_go = held, threading.Event()
+        try:
+            yield
+        finally:
+            self._held = lambda _: False
+            self._let_go.set()
+
+    def holding_after(self, count: int) -> AbstractContextManager[None]:
+        """The same for all images but the next `count` that are asked for."""
+        last = len(self.requests) + count
+        return self.holding(lambda _: len(self.requests) > last)
+
+    def wait(self, path: str) -> None:
+        """Until an image may come."""
+        let_go = self._let_go
+        if self._held(path):
+            let_go.wait()
+        time.sleep(self.delay_s)
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass  # a killed client hangs up
@@ -47,7 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         of_wishes = self.path in ("/robots.txt", "/.well-known/tdmrep.json")
         (self.server.wishes_asked if of_wishes else self.server.requests).append(self.path)
-        time.sleep(self.server.delay_s)
+        if not of_wishes:
+            self.server.wait(self.path)
         body = self.server.files.get(self.path)
         if target := self.server.moved.get(self.path):
             self.send_response(302)
