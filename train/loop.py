@@ -85,7 +85,6 @@ def train(
             if stopped:
                 writer.wait()
                 raise KeyboardInterrupt
-
     progress.close()
     if rank == 0:
         _finish(model, tokenizer, settings, sets, run)
