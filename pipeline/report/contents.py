@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 from msgspec import UNSET, UnsetType
 
 from pipeline.runs.documents import Days, Manifest, RunDescription
 from pipeline.runs.work_folder import WrittenShard
 from transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from transforms.storage.files import is_local, open_to_read
+from transforms.storage.object_stores import match_objects
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_SHARDS, _EXAMPLES = 16, 5
@@ -86,10 +86,9 @@ def files_in(folder: str) -> list[_File]:
             return []
         entries = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
         return [_File(name, stat.st_size, stat.st_mtime) for name, stat in entries]
-    (listed,) = FileSystems.match([f"{folder}/*"])
     return [
         _File(file.path.rpartition("/")[2], file.size_in_bytes, file.last_updated_in_seconds)
-        for file in listed.metadata_list
+        for file in match_objects(f"{folder}/*")
     ]
 
 

@@ -6,11 +6,10 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from apache_beam.io.filesystems import FileSystems
-
 from pipeline.runs.run_lock import LOCK
 from transforms.storage.files import is_local, remove, remove_leftovers
 from transforms.storage.matching import match
+from transforms.storage.object_stores import remove_objects
 
 # What the next command would go on from.
 _FIRST = ("base.json", "takedown.json")
@@ -32,7 +31,7 @@ def clean_work(out: str, work: str) -> None:
     for name in _FIRST:
         remove(f"{work}/{name}")
     # A folder's own list leaves out what begins in _, as the lock does.
-    FileSystems.delete([path for path, _ in match(f"{work}/")])
+    remove_objects([path for path, _ in match(f"{work}/")])
 
 
 def _when_to_go(path: Path) -> tuple[bool, bool]:

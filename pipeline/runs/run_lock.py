@@ -13,11 +13,9 @@ import uuid
 from pathlib import Path
 from typing import Any, Protocol
 
-from apache_beam.io.filesystems import FileSystems
-
 from pipeline.options import UsageError
 from transforms.storage.files import is_local
-from transforms.storage.object_stores import has_conditions, put_if, read_version
+from transforms.storage.object_stores import has_conditions, put_if, read_version, remove_object
 
 LOG = logging.getLogger("alignset")
 LOCK = "_lock"  # in the working folder
@@ -117,7 +115,7 @@ class Lease:
         _LIVE.discard(self._run)
         lease = read_version(self.path)
         if lease and self._is_ours(lease.body):
-            FileSystems.delete([self.path])
+            remove_object(self.path)
 
     def _write(self, version: str | None) -> bool:
         self._renewals += 1

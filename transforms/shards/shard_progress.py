@@ -16,10 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from apache_beam.io.filesystems import FileSystems
-
 from transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
 from transforms.storage.files import is_local
+from transforms.storage.object_stores import match_objects
 
 LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"
@@ -46,8 +45,7 @@ def _names(folder: str) -> list[str]:
         with suppress(FileNotFoundError):
             return os.listdir(folder)
         return []
-    (listed,) = FileSystems.match([f"{folder}/*{STATS}"])
-    return [file.path.rpartition("/")[2] for file in listed.metadata_list]
+    return [file.path.rpartition("/")[2] for file in match_objects(f"{folder}/*{STATS}")]
 
 
 def attempt_folder(plan: str) -> tempfile.TemporaryDirectory[str]:

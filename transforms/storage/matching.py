@@ -7,9 +7,8 @@ import os
 import stat
 from pathlib import Path
 
-from apache_beam.io.filesystems import FileSystems
-
 from transforms.storage.files import is_local
+from transforms.storage.object_stores import match_objects
 
 
 def _size(path: str) -> int | None:
@@ -28,9 +27,10 @@ def match(pattern: str) -> list[tuple[str, int]]:
         names = glob.glob(f"{glob.escape(pattern)}/**" if folder else pattern, recursive=True)
         files = [(name, size) for name in names if (size := _size(name)) is not None]
     else:
-        folder = pattern.endswith("/") or not FileSystems.match([pattern])[0].metadata_list
-        spec = f"{pattern.rstrip('/')}/**" if folder else pattern
-        listed = FileSystems.match([spec])[0].metadata_list
+        listed = [] if pattern.endswith("/") else match_objects(pattern)
+        folder = not listed
+        if folder:
+            listed = match_objects(f"{pattern.rstrip('/')}/**")
         files = [(item.path, item.size_in_bytes) for item in listed]
     if folder:
         files = [item for item in files if not Path(item[0]).name.startswith((".", "_"))]

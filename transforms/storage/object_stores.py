@@ -1,7 +1,7 @@
 """Objects of a store (`s3://`, `gs://`, …): whole or not there, tried again where it fails.
 
-Beam opens, lists and deletes; for S3 it makes a client for each call, drops errors of a copy and
-cannot write an empty object, so uploads and copies are boto3's there (docs/decisions.md).
+For S3 Beam makes a client for each call, drops errors of a copy and cannot write an empty object,
+so there all is asked of one client of boto3 (docs/decisions.md).
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import copy as copies
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils import retry
 
@@ -124,15 +125,18 @@ def open_object(path: str) -> BinaryIO:
 @patiently
 def object_exists(path: str) -> bool:
     """Whether there is an object with this very name."""
-    if scheme(path) != "s3":
-        return bool(FileSystems.exists(path))
+    return _head(path) is not None if scheme(path) == "s3" else bool(FileSystems.exists(path))
+
+
+def _head(path: str) -> dict[str, Any] | None:
+    """What S3 says of an object, or None where there is none."""
     try:
-        _s3(path).client.head_object(**_s3_place(path))
+        answer: dict[str, Any] = _s3(path).client.head_object(**_s3_place(path))
     except Exception as error:
         if http_status(error) != 404:
             raise
-        return False
-    return True
+        return None
+    return answer
 
 
 @patiently
@@ -160,10 +164,51 @@ def copy_object(source: str, path: str) -> None:
         FileSystems.copy([source], [path])
 
 
+@patiently
 def remove_object(path: str) -> None:
     """Removes an object, if it is there."""
-    if object_exists(path):
+    if scheme(path) == "s3":
+        _s3(path).client.delete_object(**_s3_place(path))
+    elif FileSystems.exists(path):
         FileSystems.delete([path])
+
+
+def remove_objects(paths: list[str]) -> None:
+    """Removes objects of one store, a hundred a request."""
+    if not paths or scheme(paths[0]) != "s3":
+        FileSystems.delete(paths)
+        return
+    from apache_beam.io.aws.s3io import S3IO
+
+    ends = S3IO(client=_s3(paths[0])).delete_paths(paths)
+    if failed := {path: error for path, error in ends.items() if error is not None}:
+        raise BeamIOError("Delete operation failed", failed)
+
+
+def match_objects(pattern: str) -> list[FileMetadata]:
+    """The objects that a path names, or a glob as Beam reads it.
+
+    Raises:
+      BeamIOError: the store refuses, or does not answer.
+    """
+    if scheme(pattern) != "s3":
+        return FileSystems.match([pattern])[0].metadata_list
+    try:
+        return _match_s3(pattern)
+    except Exception as error:
+        raise BeamIOError("Match operation failed", {pattern: error}) from error
+
+
+def _match_s3(pattern: str) -> list[FileMetadata]:
+    from apache_beam.io.aws.s3io import S3IO
+
+    before_globs = re.split(r"[\[*?]", pattern, maxsplit=1)[0]
+    if before_globs == pattern:
+        found = _head(pattern)
+        return [FileMetadata(pattern, found["ContentLength"])] if found else []
+    listed = S3IO(client=_s3(pattern)).list_files(before_globs, with_metadata=True)
+    files = [FileMetadata(path, size, updated) for path, (size, updated) in listed]
+    return list(FileSystems.get_filesystem(pattern).match_files(files, pattern))
 
 
 def has_conditions(path: str) -> bool:
