@@ -34,6 +34,10 @@ class Terminal:
     def __enter__(self) -> Self:
         self._terminal, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+        # Linux sends the signal before it shows ^C, which a busy machine may do after all else.
+        mode = termios.tcgetattr(theirs)
+        mode[3] &= ~termios.ECHO
+        termios.tcsetattr(theirs, termios.TCSANOW, mode)
         options = {"env": os.environ, "stdout": theirs, "stderr": theirs} | self._options
         options["env"] = {**options["env"], "TERM": "xterm"}
         main = "beam_runner:stoppable_main"
