@@ -29,6 +29,8 @@ _ACTION_OF_EVENTS = {
     select.EPOLLIN | select.EPOLLOUT: pycurl.CSELECT_IN | pycurl.CSELECT_OUT,
 }
 _PAUSE_S = 1.0  # that a wait takes longer than it should: the process, or this thread, stood still
+_LOOK_S = 1.0  # between two looks for hosts that are silent
+_FEW_READY = 1_000  # sockets: with more, some that have an answer were not looked at
 
 
 class Transfers:
@@ -58,7 +60,8 @@ class Transfers:
         self._idle: list[Slot] = []
         self._busy: dict[pycurl.Curl, Slot] = {}
         self.waited_s, self.stalled = 0.0, 0
-        self._awake, self._paused_until = time.monotonic(), -math.inf
+        self._awake = self._looked_at = time.monotonic()
+        self._paused_until = -math.inf
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -118,7 +121,10 @@ class Transfers:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         if self.memory.holds_back:
             self.memory.resume()
-        return [*self._unnamed(), *self._done()]
+        ended = [*self._unnamed(), *self._done()]
+        if now - self._looked_at >= _LOOK_S and len(ready) < _FEW_READY:
+            ended += self._silent(now)
+        return ended
 
     def _unnamed(self) -> Iterator[Ended]:
         for job, waited_s, detail in self.names.ended():
@@ -131,13 +137,26 @@ class Transfers:
             left, worked, failed = self._multi.info_read()
             all_ended = [(curl, pycurl.E_OK) for curl in worked]
             for curl, error in all_ended + [(curl, error) for curl, error, _ in failed]:
-                self._multi.remove_handle(curl)
-                slot = self._busy.pop(curl)
-                self._idle.append(slot)
-                ended = _outcome(slot, error)
-                # While this process stood still its hosts were not asked in earnest.
-                in_earnest = ended.was_asked and slot.begun > self._paused_until
-                yield ended._replace(was_asked=in_earnest)
+                yield self._end(curl, error)
+
+    def _end(self, curl: pycurl.Curl, error: int) -> Ended:
+        self._multi.remove_handle(curl)
+        slot = self._busy.pop(curl)
+        self._idle.append(slot)
+        ended = _outcome(slot, error)
+        if ended.was_asked and slot.begun <= self._paused_until:
+            # While this process stood still its hosts were not asked in earnest.
+            return ended._replace(was_asked=False)
+        return ended
+
+    def _silent(self, now: float) -> Iterator[Ended]:
+        """Ends those whose hosts were asked and have said nothing for too long. curl looks at that
+        only when it has something else to do, which took it up to 5 s longer."""
+        self._looked_at = now
+        before = now - self._settings.idle_timeout_s
+        begun = takewhile(lambda slot: slot.begun < before, self._busy.values())
+        for curl in [slot.curl for slot in begun if slot.asked_at < before]:
+            yield self._end(curl, pycurl.E_OPERATION_TIMEDOUT)
 
     def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
         """Ends those of the jobs that are under way; gives them."""

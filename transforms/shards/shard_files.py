@@ -43,6 +43,7 @@ METADATA = SHARD_SCHEMA.names[: SHARD_SCHEMA.names.index("page_url") + 1]
 # The fields of a USTAR header before the size, and after the checksum: mode 0444, no user, no time.
 _BEFORE_SIZE = b"0000444\0" + 2 * b"0000000\0"
 _PADDING = bytes(tarfile.BLOCKSIZE)
+_LARGE = 1 << 14  # bytes that are not copied once more
 _AFTER_SUM = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
 _SUM_OF_REST = sum(_AFTER_SUM) + 8 * ord(" ")  # the checksum's own field is blank
 
@@ -74,9 +75,16 @@ class TarWriter:
 
     def add(self, *files: tuple[str, bytes]) -> None:
         """Appends files (name, body); a name has at most 100 bytes."""
+        small: list[bytes] = []  # which are written together: each call costs as much as 4 KB
         for file in files:
             for part in _tar_member(*file):
+                if len(part) < _LARGE:
+                    small.append(part)
+                    continue
+                self._write(b"".join(small))
                 self._write(part)
+                small.clear()
+        self._write(b"".join(small))
 
     def add_sample(self, row: Mapping[str, Any], body: bytes, extension: str) -> None:
         """Appends an image, its alt-text and its metadata; `row` has SHARD_SCHEMA's columns."""
