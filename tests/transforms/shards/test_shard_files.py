@@ -6,6 +6,8 @@ import json
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
 
 
@@ -32,6 +34,18 @@ def test_a_tar_that_the_standard_library_reads():
         assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {
             (0, 0, 0, "", "", 0o444)
         }
+
+
+@pytest.mark.parametrize("size", [16_383, 16_384, 16_385, 50_000])
+def test_large_files_lie_where_they_would_without_being_joined(size: int):
+    files = (("a.jpg", b"x" * size), ("a.json", b"{}"), ("b.jpg", b"y" * size), ("b.txt", b""))
+    sink = io.BytesIO()
+    writer = TarWriter(sink)
+    writer.add(*files)
+    digest = writer.finish()
+    assert (sink.getvalue(), digest) == tar_of(*files)
+    with tarfile.open(fileobj=io.BytesIO(sink.getvalue()), mode="r:") as tar:
+        assert [(m.name, tar.extractfile(m).read()) for m in tar.getmembers()] == list(files)
 
 
 def test_a_tar_without_samples_is_a_tar():
