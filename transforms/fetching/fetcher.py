@@ -173,10 +173,12 @@ class Fetcher:
     @property
     def _has_place(self) -> bool:
         """Whether another URL may be under way."""
-        under_way, stalled, limit = self._transfers.under_way, self._transfers.stalled, self.limit
-        # The hosts' wishes take next to nothing of the line and of memory: as many more may come.
-        wishes = max(0, min(self._policies - stalled, limit.now))
-        return under_way - stalled - wishes < limit.now and under_way < limit.ceiling
+        transfers, limit = self._transfers, self.limit
+        # Wishes that hosts are asked for take next to nothing of the line and of memory, so as many
+        # more may come; but not of the name server, before their names are known.
+        asked = self._policies - transfers.stalled - len(transfers.names)
+        counted = transfers.under_way - transfers.stalled - max(0, min(asked, limit.now))
+        return counted < limit.now and transfers.under_way < limit.ceiling
 
     def _next_order(self) -> tuple[Order | None, bool]:
         """The first order that a URL may be taken of; and whether one's caller is behind."""

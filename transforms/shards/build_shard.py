@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +47,7 @@ from transforms.shards.shared_images import (
     shared_images,
 )
 from transforms.shards.stated_wishes import StatedWishes, reported_opt_outs
-from transforms.storage.files import PIECE, PieceFile
+from transforms.storage.files import PieceFile
 from transforms.storage.parquet_files import parquet_file
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
@@ -108,7 +107,7 @@ def build_shard(
     verdicts = _of_pairs(images, blocked, measured, judged)
     shown = pairs.set_column(0, "key", key_column(keys))
     encoder = SafeEncoder(settings.resize)
-    with io.BufferedWriter(PieceFile(folder / TAR, "wb"), PIECE) as sink:
+    with PieceFile(folder / TAR, "wb") as sink:
         tar = TarWriter(sink)
         samples = add_samples(tar, shown, images, measured, verdicts, spool, encoder)
         sha256 = tar.finish()

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -239,8 +240,9 @@ def test_a_process_that_stands_still_loses_nothing() -> None:
 class _Silent(Transfers):
     """Of a web where nobody answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, named: bool) -> None:
         self.jobs: list[Job] = []
+        self.names: Any = [] if named else self.jobs  # which wait for their hosts' names
         self.stalled, self.waited_s = 0, 0.0
 
     @property
@@ -259,12 +261,16 @@ class _Silent(Transfers):
 
 
 @pytest.mark.parametrize(
-    ("robots_txt", "cap", "begun"), [(True, 4096, 256), (True, 200, 200), (False, 4096, 128)]
+    ("robots_txt", "cap", "named", "begun"),
+    [
+        *((True, 4096, True, 256), (True, 200, True, 200), (False, 4096, True, 128)),
+        (True, 4096, False, 128),  # a small name server bears no more
+    ],
 )
 def test_as_many_hosts_again_are_asked_for_their_wishes_as_there_may_be_images(
-    robots_txt: bool, cap: int, begun: int
+    robots_txt: bool, cap: int, named: bool, begun: int
 ):
-    transfers = _Silent()
+    transfers = _Silent(named=named)
     how = dataclasses.replace(HOW, robots_txt=robots_txt, connections=cap)
     asking = Fetcher(how, transfers)
     asking.add(Order([f"http://never-asked-{n}.test/a.jpg" for n in range(1_000)], 60.0))

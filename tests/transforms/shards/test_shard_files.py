@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from transforms.storage.files import PIECE
 
 
 def tar_of(*files: tuple[str, bytes]) -> tuple[bytes, str]:
@@ -36,16 +37,23 @@ def test_a_tar_that_the_standard_library_reads():
         }
 
 
-@pytest.mark.parametrize("size", [16_383, 16_384, 16_385, 50_000])
-def test_large_files_lie_where_they_would_without_being_joined(size: int):
+@pytest.mark.parametrize("size", [PIECE - 512, PIECE, PIECE + 1, 5 * PIECE // 2])
+def test_files_over_several_pieces_are_hashed_in_their_order(size: int):
     files = (("a.jpg", b"x" * size), ("a.json", b"{}"), ("b.jpg", b"y" * size), ("b.txt", b""))
-    sink = io.BytesIO()
-    writer = TarWriter(sink)
-    writer.add(*files)
-    digest = writer.finish()
-    assert (sink.getvalue(), digest) == tar_of(*files)
-    with tarfile.open(fileobj=io.BytesIO(sink.getvalue()), mode="r:") as tar:
+    body, digest = tar_of(*files)
+    assert hashlib.sha256(body).hexdigest() == digest
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as tar:
         assert [(m.name, tar.extractfile(m).read()) for m in tar.getmembers()] == list(files)
+
+
+def test_a_full_disk_is_told_where_the_tar_is_written():
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    writer = TarWriter(Full())
+    with pytest.raises(OSError, match="No space left"):
+        writer.add(("a.jpg", bytes(2 * PIECE)))
 
 
 def test_a_tar_without_samples_is_a_tar():
