@@ -34,9 +34,6 @@ class _NoNames:
 
     ended_count = unanswered_count = 0
 
-    def __len__(self) -> int:
-        return 0
-
 
 class _Simulated:
     """Stands where the fetcher's transfers and its clock stand."""

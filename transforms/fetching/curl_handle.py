@@ -156,12 +156,6 @@ class Slot:
         self._parts.append(data)
         return taken
 
-    @property
-    def asked_at(self) -> float:
-        """When the host was asked, if it has said nothing since; inf where it has, or was not."""
-        before_s = 0.0 if self._headers else float(self.curl.getinfo(pycurl.PRETRANSFER_TIME))
-        return self.begun + before_s if before_s else math.inf
-
     def resume(self) -> None:
         """Goes on with an answer that had to wait for memory."""
         # The bytes that waited come within the call. Where `write` refuses them it fails, and so

@@ -29,8 +29,6 @@ _ACTION_OF_EVENTS = {
     select.EPOLLIN | select.EPOLLOUT: pycurl.CSELECT_IN | pycurl.CSELECT_OUT,
 }
 _PAUSE_S = 1.0  # that a wait takes longer than it should: the process, or this thread, stood still
-_LOOK_S = 0.25  # between two looks for hosts that are silent
-_FEW_READY = 1_000  # sockets: with more, some that have an answer were not looked at
 
 
 class Transfers:
@@ -60,8 +58,7 @@ class Transfers:
         self._idle: list[Slot] = []
         self._busy: dict[pycurl.Curl, Slot] = {}
         self.waited_s, self.stalled = 0.0, 0
-        self._awake = self._looked_at = time.monotonic()
-        self._paused_until = -math.inf
+        self._awake, self._paused_until = time.monotonic(), -math.inf
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
@@ -99,7 +96,7 @@ class Transfers:
 
     def wait(self, at_most_s: float) -> list[Ended]:
         """Waits until something happens; gives what is done."""
-        at_most_s = min(at_most_s, self.names.due_s(), _LOOK_S if self._busy else at_most_s)
+        at_most_s = min(at_most_s, self.names.due_s())
         if self._curl_due is not None:
             at_most_s = min(at_most_s, max(0.0, self._curl_due - time.monotonic()))
         began = time.monotonic()
@@ -121,10 +118,7 @@ class Transfers:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         if self.memory.holds_back:
             self.memory.resume()
-        ended = [*self._unnamed(), *self._done()]
-        if now - self._looked_at >= _LOOK_S and len(ready) < _FEW_READY:
-            ended += self._silent(now)
-        return ended
+        return [*self._unnamed(), *self._done()]
 
     def _unnamed(self) -> Iterator[Ended]:
         for job, waited_s, detail in self.names.ended():
@@ -148,15 +142,6 @@ class Transfers:
             # While this process stood still its hosts were not asked in earnest.
             return ended._replace(was_asked=False)
         return ended
-
-    def _silent(self, now: float) -> Iterator[Ended]:
-        """Ends those whose hosts were asked and have said nothing for too long. curl looks at that
-        only when it has something else to do, which took it up to 5 s longer."""
-        self._looked_at = now
-        before = now - self._settings.idle_timeout_s
-        begun = takewhile(lambda slot: slot.begun < before, self._busy.values())
-        for curl in [slot.curl for slot in begun if slot.asked_at < before]:
-            yield self._end(curl, pycurl.E_OPERATION_TIMEDOUT)
 
     def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
         """Ends those of the jobs that are under way; gives them."""

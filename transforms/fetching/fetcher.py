@@ -59,7 +59,6 @@ class Fetcher:
         self._new: list[Order] = []
         self._cancelled: list[Order] = []
         self._orders: list[Order] = []
-        self._policies = 0  # files of hosts' wishes that are under way
         self.is_over = False
 
     def add(self, order: Order) -> bool:
@@ -122,7 +121,6 @@ class Fetcher:
             order.hand_over()
         self._end_orders()
         for ended in self._transfers.wait(self._wait_s(full)):
-            self._policies -= bool(ended.job.robots_of)
             self._count(ended)
             if ended.job.order is None or not ended.job.order.over:
                 self._routes.ended(ended)
@@ -149,7 +147,6 @@ class Fetcher:
         behind = False
         while self._has_place and self._memory.has_room:
             if (job := self._routes.next_job()) is not None:
-                self._policies += bool(job.robots_of)
                 if transfers.start(job):
                     queue.begun(job.host)
                 continue
@@ -173,12 +170,8 @@ class Fetcher:
     @property
     def _has_place(self) -> bool:
         """Whether another URL may be under way."""
-        transfers, limit = self._transfers, self.limit
-        # Wishes that hosts are asked for take next to nothing of the line and of memory, so as many
-        # more may come; but not of the name server, before their names are known.
-        asked = self._policies - transfers.stalled - len(transfers.names)
-        counted = transfers.under_way - transfers.stalled - max(0, min(asked, limit.now))
-        return counted < limit.now and transfers.under_way < limit.ceiling
+        under_way, limit = self._transfers.under_way, self.limit
+        return under_way - self._transfers.stalled < limit.now and under_way < limit.ceiling
 
     def _next_order(self) -> tuple[Order | None, bool]:
         """The first order that a URL may be taken of; and whether one's caller is behind."""

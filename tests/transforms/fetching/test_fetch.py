@@ -260,15 +260,6 @@ def test_an_answer_that_stands_still_ends_before_the_whole_time(web: BadWeb) -> 
     assert fetch_one(web.url + "/announce/500", how).detail in ("timeout", "cut_off")
 
 
-def test_a_silent_host_has_no_longer_where_nothing_else_happens(web: BadWeb) -> None:
-    """curl looks at what stands still only when it has something else to do: before, 4 s later."""
-    how = dataclasses.replace(QUICK, timeout_s=20.0, idle_timeout_s=1.0, connect_timeout_s=4.0)
-    begun = time.monotonic()
-    results = list(fetch_all([f"{web.url}/ok", f"{web.url}/hang/9"], how))
-    assert [one.detail for one in results] == [None, "timeout"]
-    assert 1.0 <= time.monotonic() - begun < 3.5
-
-
 def test_no_socket_is_left_for_the_interpreter_to_warn_of(web: BadWeb) -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

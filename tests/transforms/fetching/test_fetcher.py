@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 
@@ -20,12 +19,8 @@ from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.root import ROOT
 from transforms.fetching import connection_limit, fetcher
 from transforms.fetching.connection_limit import ConnectionLimit
-from transforms.fetching.curl_handle import Ended
-from transforms.fetching.curl_multi import Transfers
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
-from transforms.fetching.fetcher import Fetcher, connections_open
-from transforms.fetching.host_queue import Job
-from transforms.fetching.orders import Order
+from transforms.fetching.fetcher import connections_open
 
 HOW = FetchSettings(robots_txt=False, allow_private_addresses=True, timeout_s=5.0, retries=0)
 
@@ -235,48 +230,6 @@ def test_a_process_that_stands_still_loses_nothing() -> None:
             assert child.stdout.read() == "None\n"
         asked = [server.requests_of(f"/hang/1?n={n}") for n in range(10)]
         assert max(asked) == 2  # they were late, or nothing was tested here
-
-
-class _Silent(Transfers):
-    """Of a web where nobody answers."""
-
-    def __init__(self, *, named: bool) -> None:
-        self.jobs: list[Job] = []
-        self.names: Any = [] if named else self.jobs  # which wait for their hosts' names
-        self.stalled, self.waited_s = 0, 0.0
-
-    @property
-    def under_way(self) -> int:
-        return len(self.jobs)
-
-    def ring(self) -> None:
-        pass
-
-    def start(self, job: Job) -> bool:
-        self.jobs.append(job)
-        return True
-
-    def wait(self, at_most_s: float) -> list[Ended]:
-        return []
-
-
-@pytest.mark.parametrize(
-    ("robots_txt", "cap", "named", "begun"),
-    [
-        *((True, 4096, True, 256), (True, 200, True, 200), (False, 4096, True, 128)),
-        (True, 4096, False, 128),  # a small name server bears no more
-    ],
-)
-def test_as_many_hosts_again_are_asked_for_their_wishes_as_there_may_be_images(
-    robots_txt: bool, cap: int, named: bool, begun: int
-):
-    transfers = _Silent(named=named)
-    how = dataclasses.replace(HOW, robots_txt=robots_txt, connections=cap)
-    asking = Fetcher(how, transfers)
-    asking.add(Order([f"http://never-asked-{n}.test/a.jpg" for n in range(1_000)], 60.0))
-    asking.turn()
-    assert len(transfers.jobs) == begun
-    assert {job.url.endswith("/robots.txt") for job in transfers.jobs} == {robots_txt}
 
 
 def test_other_threads_give_the_interpreter_up_sooner_while_it_fetches(web: BadWeb):
