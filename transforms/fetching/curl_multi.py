@@ -131,13 +131,17 @@ class Transfers:
             left, worked, failed = self._multi.info_read()
             all_ended = [(curl, pycurl.E_OK) for curl in worked]
             for curl, error in all_ended + [(curl, error) for curl, error, _ in failed]:
-                self._multi.remove_handle(curl)
-                slot = self._busy.pop(curl)
-                self._idle.append(slot)
-                ended = _outcome(slot, error)
-                # While this process stood still its hosts were not asked in earnest.
-                in_earnest = ended.was_asked and slot.begun > self._paused_until
-                yield ended._replace(was_asked=in_earnest)
+                yield self._end(curl, error)
+
+    def _end(self, curl: pycurl.Curl, error: int) -> Ended:
+        self._multi.remove_handle(curl)
+        slot = self._busy.pop(curl)
+        self._idle.append(slot)
+        ended = _outcome(slot, error)
+        if ended.was_asked and slot.begun <= self._paused_until:
+            # While this process stood still its hosts were not asked in earnest.
+            return ended._replace(was_asked=False)
+        return ended
 
     def remove(self, is_meant: Callable[[Job], bool]) -> list[Job]:
         """Ends those of the jobs that are under way; gives them."""

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from transforms.workers.threads import check_stopped
 
-# Results that a caller has not looked at. With more, the caller is what all wait for.
-MOST_UNSEEN = 256
+# Results that a caller has not looked at. With so many, and the more the smaller they are, the
+# caller is what all wait for.
+_LEAST_UNSEEN, _MOST_UNSEEN, _UNSEEN_BYTES = 256, 4_096, 1 << 26
 _LOOK_S = 0.5  # between two looks whether the caller is to stop
 
 
@@ -108,6 +109,12 @@ class Order:
     @property
     def unseen_bytes(self) -> int:
         return self._given_bytes - self._seen_bytes
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the caller is to be waited for."""
+        enough = _LEAST_UNSEEN if self.unseen_bytes >= _UNSEEN_BYTES else _MOST_UNSEEN
+        return self.unseen >= enough
 
     @property
     def left(self) -> int:

@@ -7,21 +7,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from msgspec import UNSET
 
 from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.columns import reasons as r
-from transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
 from transforms.columns.rejects import REJECTED, key_column, rejected_rows, without_contents
 from transforms.decontamination.evaluation_index import EvaluationIndex
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
-from transforms.images.resize import Encoded, ResizeSettings
+from transforms.images.resize import ResizeSettings
 from transforms.safety.model_files import UnsafeModel
 from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.measure_images import (
@@ -34,29 +31,28 @@ from transforms.shards.measure_images import (
 )
 from transforms.shards.score_images import ImageScores
 from transforms.shards.shard_examples import write_record
-from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from transforms.shards.shard_files import Spool, TarWriter
 from transforms.shards.shard_record import ShardPairs
+from transforms.shards.shard_samples import (
+    Verdicts,
+    add_samples,
+    write_sample_answers,
+    write_sidecar,
+)
 from transforms.shards.shard_stats import ShardStats, shard_stats
 from transforms.shards.shared_images import (
     DonePairs,
     SafeEncoder,
     SharedImages,
-    encoded_once,
     shared_images,
 )
-from transforms.shards.stated_wishes import (
-    StatedWishes,
-    joined_opt_outs,
-    reported_opt_outs,
-    write_answers,
-)
+from transforms.shards.stated_wishes import StatedWishes, reported_opt_outs
+from transforms.storage.files import PieceFile
 from transforms.storage.parquet_files import parquet_file
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 ANSWERS_FILE = "answers.parquet"
 RECORD, THUMBNAILS = "record.json", "record.thumbnails"
-# What a pair brings with it into its sample.
-_OF_SOURCE = ("key", "url", "caption", PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT)
 
 
 @dataclass(frozen=True)
@@ -111,12 +107,13 @@ def build_shard(
     verdicts = _of_pairs(images, blocked, measured, judged)
     shown = pairs.set_column(0, "key", key_column(keys))
     encoder = SafeEncoder(settings.resize)
-    with (folder / TAR).open("wb") as sink:
+    with PieceFile(folder / TAR, "wb") as sink:
         tar = TarWriter(sink)
-        rows, unwritable = _add_samples(tar, shown, images, measured, verdicts, spool, encoder)
+        samples = add_samples(tar, shown, images, measured, verdicts, spool, encoder)
         sha256 = tar.finish()
-    _write_sidecar(rows, folder)
-    reasons, details = _ends(verdicts, unwritable)
+    write_sidecar(samples, folder / SIDECAR)
+    write_sample_answers(samples, shown, verdicts, folder / ANSWERS_FILE)
+    reasons, details = _ends(verdicts, samples.unwritable)
     of_rows = _spread(images, measured)
     sizes = {side: pa.array(of_rows.columns[side], pa.int32()) for side in ("width", "height")}
     _write_rejects(pairs, reasons, details, verdicts.measures | sizes, settings, folder)
@@ -124,13 +121,17 @@ def build_shard(
     write_record(ends, rules, spool, settings.thumbnails, folder / RECORD, folder / THUMBNAILS)
     spool.close()
     stats = shard_stats(
-        number, reasons, details, size=measured.bytes_fetched, sha256=sha256 if rows else None
+        number,
+        reasons,
+        details,
+        size=measured.bytes_fetched,
+        sha256=sha256 if samples.rows else None,
     )
-    return dataclasses.replace(stats, opted_out=reported_opt_outs(rows) or UNSET)
+    return dataclasses.replace(stats, opted_out=reported_opt_outs(samples.rows) or UNSET)
 
 
 def _ends(
-    verdicts: _Verdicts, unwritable: Iterable[int]
+    verdicts: Verdicts, unwritable: Iterable[int]
 ) -> tuple[list[str | None], list[str | None]]:
     """Reasons and details of all pairs; some turned out not to be writable."""
     reasons, details = verdicts.reasons.to_pylist(), verdicts.details.to_pylist()
@@ -161,21 +162,13 @@ def _look_at(
     return measured, judged
 
 
-class _Verdicts(NamedTuple):
-    """What became of each pair, and what was measured of its image, by column."""
-
-    reasons: pa.StringArray
-    details: pa.StringArray
-    measures: dict[str, pa.Array]
-
-
 def _of_pairs(
     images: SharedImages, blocked: pa.StringArray, measured: Measured, judged: Judged
-) -> _Verdicts:
+) -> Verdicts:
     """The verdicts on images as those on pairs; a pair that is on a list by itself is blocked."""
     on_list = blocked.is_valid()
     details = images.spread(pa.array(measured.columns["detail"], pa.string()))
-    return _Verdicts(
+    return Verdicts(
         pc.if_else(on_list, r.BLOCKED, images.spread(judged.reasons)),
         pc.coalesce(blocked, details),
         {name: images.spread(column) for name, column in judged.measures.items()},
@@ -210,74 +203,6 @@ def _bodies(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> It
         for fetched in bodies:
             yield dataclasses.replace(fetched, index=int(rows[fetched.index]))
     nearly_taken.set()
-
-
-def _add_samples(
-    tar: TarWriter,
-    pairs: pa.Table,
-    images: SharedImages,
-    measured: Measured,
-    verdicts: _Verdicts,
-    spool: Spool,
-    encoder: SafeEncoder,
-) -> tuple[list[dict[str, Any]], list[int]]:
-    """Adds the kept images to a tar in the order of their keys.
-
-    Returns:
-      the rows of the sidecar, and the numbers of the pairs whose images cannot be encoded.
-    """
-    columns = measured.columns
-    kept = np.flatnonzero(verdicts.reasons.is_null().to_numpy(zero_copy_only=False))
-    names = [name for name in _OF_SOURCE if name in pairs.column_names]
-    texts = pairs.select(names).take(pa.array(kept)).to_pylist()
-    measures = [name for name in verdicts.measures if name in (*SHARD_SCHEMA.names, "answer")]
-
-    def encode(wanted: Iterable[int]) -> Iterable[Encoded | None]:
-        bodies = ((columns["image"][at], spool.get(measured.places[at])) for at in wanted)
-        return encoder.map(encoder, bodies)
-
-    of_kept = images.of_pairs[kept].tolist()
-    encodings = encoded_once(of_kept, encode, spool)
-    rows, unwritable = [], []
-    for row, image, text, encoded in zip(kept, of_kept, texts, encodings, strict=True):
-        if encoded is None:
-            unwritable.append(int(row))
-            continue
-        sample = (
-            dict.fromkeys(_OF_SOURCE)
-            | text
-            | {
-                "status": "success",
-                "error_message": None,
-                "width": encoded.width,
-                "height": encoded.height,
-                "original_width": columns["width"][image],
-                "original_height": columns["height"][image],
-                "sha256": columns["sha256"][image],
-                "phash": format(columns["phash"][image], "016x"),
-                **{name: verdicts.measures[name][row].as_py() for name in measures},
-            }
-        )
-        _add_statements(sample)
-        tar.add_sample(sample, encoded.body, encoded.extension)
-        rows.append(sample)
-    return rows, unwritable
-
-
-def _write_sidecar(rows: list[dict[str, Any]], folder: Path) -> None:
-    """Writes the sidecar of some samples, and the answers by which they came."""
-    table = pa.Table.from_pylist(rows, SHARD_SCHEMA)
-    pq.write_table(table, folder / SIDECAR, compression="zstd")
-    write_answers([row["answer"] for row in rows if row["answer"]], folder / ANSWERS_FILE)
-
-
-def _add_statements(sample: dict[str, Any]) -> None:
-    """Completes what is stated of a sample: by its page, and of where its image is from."""
-    sample["page_license"] = sample.pop(SOURCE_LICENSE)
-    opt_outs = (sample.pop(SOURCE_OPTED_OUT), sample["opted_out"])
-    sample["opted_out"] = joined_opt_outs(",".join(filter(None, opt_outs)).split(","))
-    if sample["answer"]:
-        sample["answer"] |= {"key": sample["key"], "url": sample["url"]}
 
 
 def _write_rejects(

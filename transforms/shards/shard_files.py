@@ -7,11 +7,14 @@ import json
 import os
 import tarfile
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+
+from transforms.storage.files import PIECE
 
 # img2dataset's columns, then ours.
 SHARD_SCHEMA = pa.schema(
@@ -71,6 +74,10 @@ class TarWriter:
         self._sink = sink
         self._sha256 = hashlib.sha256()
         self._size = 0
+        self._parts: list[bytes] = []  # of the piece that is not written yet
+        self._left = PIECE
+        self._hashing = ThreadPoolExecutor(1)  # a second core's, half of the work
+        self._hashed: Future[None] | None = None
 
     def add(self, *files: tuple[str, bytes]) -> None:
         """Appends files (name, body); a name has at most 100 bytes."""
@@ -89,12 +96,24 @@ class TarWriter:
         """Ends the tar; returns the SHA-256 of all its bytes, in hex."""
         self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._write(bytes(-self._size % tarfile.RECORDSIZE))
+        self._write_piece()
+        self._hashing.shutdown()
         return self._sha256.hexdigest()
 
     def _write(self, data: bytes) -> None:
-        self._sink.write(data)
-        self._sha256.update(data)
+        self._parts.append(data)
         self._size += len(data)
+        self._left -= len(data)
+        if self._left <= 0:
+            self._write_piece()
+
+    def _write_piece(self) -> None:
+        piece = b"".join(self._parts)
+        self._parts, self._left = [], PIECE
+        if self._hashed is not None:
+            self._hashed.result()
+        self._hashed = self._hashing.submit(self._sha256.update, piece)
+        self._sink.write(piece)
 
 
 class Spool:

@@ -30,6 +30,7 @@ ANSWERS = pa.schema(
     ]
 )
 _ANSWER = pa.struct([ANSWERS.field(at) for at in range(2, len(ANSWERS))])
+ANSWER = "answer"  # the column of these
 
 
 class StatedWishes:
@@ -59,13 +60,13 @@ class StatedWishes:
         return None
 
     def columns(self) -> dict[str, pa.Array]:
-        """What was noted, by column, n rows each; `answer` is a struct."""
+        """What was noted, by column, n rows each; ANSWER is a struct."""
         answers = [answer and _answer_row(answer) for answer in self._answers]
         return {
             "opted_out": pa.array(self._opted_out, pa.string()),
             "web_statement": pa.array(self._web_statements, pa.string()),
             "usage_terms": pa.array(self._usage_terms, pa.string()),
-            "answer": pa.array(answers, _ANSWER),
+            ANSWER: pa.array(answers, _ANSWER),
         }
 
 
@@ -89,9 +90,12 @@ def reported_opt_outs(samples: Iterable[dict[str, Any]]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def write_answers(answers: list[dict[str, Any]], path: Path) -> bool:
-    """Writes the answers by which kept images came, in the order of their keys; says whether there
-    are any."""
-    if answers:
-        pq.write_table(pa.Table.from_pylist(answers, ANSWERS), path, compression="zstd")
-    return bool(answers)
+def write_answers(pairs: pa.Table, answers: pa.StructArray, path: Path) -> None:
+    """Writes the answers by which kept images came, if there are any.
+
+    Args:
+      pairs: columns key (string, ascending) and url. answers: of each, no nulls.
+    """
+    if len(answers):
+        columns = [pairs["key"], pairs["url"], *answers.flatten()]
+        pq.write_table(pa.table(columns, schema=ANSWERS), path, compression="zstd")

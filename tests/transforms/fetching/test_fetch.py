@@ -1,8 +1,10 @@
 import dataclasses
+import gc
 import http.server
 import itertools
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -256,6 +258,14 @@ def test_an_answer_that_stands_still_ends_before_the_whole_time(web: BadWeb) -> 
     for path in ("/hang/9", "/drip"):  # of which the first would be answered in the end
         assert fetch_one(web.url + path, how).detail == "timeout"
     assert fetch_one(web.url + "/announce/500", how).detail in ("timeout", "cut_off")
+
+
+def test_no_socket_is_left_for_the_interpreter_to_warn_of(web: BadWeb) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert fetch_one(f"{web.url}/ok", QUICK).body == BODY
+        gc.collect()
+    assert not [one for one in told if one.category is ResourceWarning]
 
 
 @pytest.mark.parametrize(

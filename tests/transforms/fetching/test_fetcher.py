@@ -232,3 +232,8 @@ def test_a_process_that_stands_still_loses_nothing() -> None:
             assert child.stdout.read() == "None\n"
         asked = [server.requests_of(f"/hang/1?n={n}") for n in range(10)]
         assert max(asked) == 2  # they were late, or nothing was tested here
+
+
+def test_other_threads_give_the_interpreter_up_sooner_while_it_fetches(web: BadWeb):
+    assert [one.body for one in fetch_all([f"{web.url}/ok"], HOW)] == [BODY]
+    assert sys.getswitchinterval() <= 0.0005

@@ -6,7 +6,10 @@ import json
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from transforms.storage.files import PIECE
 
 
 def tar_of(*files: tuple[str, bytes]) -> tuple[bytes, str]:
@@ -32,6 +35,25 @@ def test_a_tar_that_the_standard_library_reads():
         assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {
             (0, 0, 0, "", "", 0o444)
         }
+
+
+@pytest.mark.parametrize("size", [PIECE - 512, PIECE, PIECE + 1, 5 * PIECE // 2])
+def test_files_over_several_pieces_are_hashed_in_their_order(size: int):
+    files = (("a.jpg", b"x" * size), ("a.json", b"{}"), ("b.jpg", b"y" * size), ("b.txt", b""))
+    body, digest = tar_of(*files)
+    assert hashlib.sha256(body).hexdigest() == digest
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as tar:
+        assert [(m.name, tar.extractfile(m).read()) for m in tar.getmembers()] == list(files)
+
+
+def test_a_full_disk_is_told_where_the_tar_is_written():
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    writer = TarWriter(Full())
+    with pytest.raises(OSError, match="No space left"):
+        writer.add(("a.jpg", bytes(2 * PIECE)))
 
 
 def test_a_tar_without_samples_is_a_tar():
