@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from transforms.images.examine import displayed, open_picture
+from transforms.images.displayed import displayed, small_grey
+from transforms.images.examine import open_picture
 from transforms.images.file_formats import signature_format
 from transforms.images.jpeg_header import grey_plane, jpeg_header
 
@@ -26,6 +27,14 @@ def grey_of_file(body: bytes) -> npt.NDArray[np.uint8] | None:
         return np.asarray(displayed(open_picture(body, name)).convert("L"))
     except Exception:  # Pillow raises some ten kinds
         return None
+
+
+def whole_grey_of_file(body: bytes) -> npt.NDArray[np.uint8]:
+    """uint8[height, width], of a picture that `grey_of_file` takes: decoded whole, as where a copy
+    is decided, its shorter side from 128 to 255 px."""
+    name = signature_format(body)
+    assert name is not None
+    return small_grey(displayed(open_picture(body, name)))
 
 
 def _small_plane(body: bytes) -> npt.NDArray[np.uint8] | None:

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from benchmarks.overlap.alterations import ALTERATIONS, Picture
-from benchmarks.overlap.grey_planes import grey_of_file
+from benchmarks.overlap.grey_planes import grey_of_file, whole_grey_of_file
 from benchmarks.overlap.packages import HELD_OUT_PACKAGES
 from benchmarks.overlap.pictures import held_out_pictures
 from benchmarks.overlap.tiles import distractor_planes, training_tiles
-from transforms.decontamination.copy_planes import copy_planes
+from transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, plane_row
 from transforms.images.examine import displayed
 from transforms.images.perceptual_hash import plane_hash
 
@@ -28,6 +28,7 @@ LONGEST_PX = 1000  # of a picture before it is altered
 MIN_SIDE_PX = 200  # of a picture that is altered, as of one that a run keeps
 EVALUATION_SHARE = 5  # one held-out picture in so many is indexed
 _AT_ONCE = 64
+_FLAT = 128  # grey level
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Pictures:
 
     Attributes:
       names: of n pictures.
-      planes: uint8[n, 2, 64, 64], whole and trimmed.
+      planes: uint8[n, 6, 64, 64], a `plane_row` each, of the picture decoded whole.
       phashes: uint64[n].
       is_jpeg: bool[n]. JPEGs are photographs mostly; the others are drawings, charts, screenshots.
       sides_px: int32[n], of the shorter side.
@@ -69,9 +70,17 @@ def held_out(packages: Path, cache: Path) -> Pictures:
 
 
 def distractors(packages: Path, count: int) -> npt.NDArray[np.uint8]:
-    """Planes of up to so many parts of training pictures: uint8[n, 2, 64, 64]."""
-    planes = distractor_planes(training_tiles(packages), count)
-    return np.repeat(planes[:, np.newaxis], 2, axis=1)
+    """Planes of up to so many parts of training pictures: uint8[n, 6, 64, 64]. The fine
+    planes of quarters of tiles are flat, by which nothing is told: there is nothing finer of these.
+    """
+    tiles = training_tiles(packages)
+    planes = distractor_planes(tiles, count)
+    rows = np.empty((len(planes), PLANES_A_ROW, SIDE_PX, SIDE_PX), np.uint8)
+    rows[:, :2] = planes[:, np.newaxis]
+    rows[:, 2:] = _FLAT
+    whole = tiles.pixels[:count]
+    rows[: len(whole), 2:] = whole.reshape(-1, PLANES_A_ROW - 2, SIDE_PX, SIDE_PX)
+    return rows
 
 
 def is_evaluation(pictures: Pictures) -> npt.NDArray[np.bool_]:
@@ -134,9 +143,9 @@ def _kept(
         return Pictures(**kept)
 
 
-def _row(name: str, grey: npt.NDArray[np.uint8], is_jpeg: bool, side_px: int) -> Row:
-    planes = copy_planes(grey)
-    return name, np.stack([planes.whole, planes.trimmed]), plane_hash(grey), is_jpeg, side_px
+def _row(name: str, body: bytes, grey: npt.NDArray[np.uint8], is_jpeg: bool, side_px: int) -> Row:
+    planes = plane_row(whole_grey_of_file(body), fine=True)
+    return name, planes, plane_hash(grey), is_jpeg, side_px
 
 
 def _rows_of_file(item: tuple[str, bytes]) -> list[Row]:
@@ -145,7 +154,7 @@ def _rows_of_file(item: tuple[str, bytes]) -> list[Row]:
     if grey is None:
         return []
     with Image.open(io.BytesIO(body)) as picture:
-        return [_row(name, grey, body.startswith(b"\xff\xd8"), min(picture.size))]
+        return [_row(name, body, grey, body.startswith(b"\xff\xd8"), min(picture.size))]
 
 
 def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
@@ -156,7 +165,7 @@ def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
         file = alteration.file_of(picture, name)
         grey = grey_of_file(file)
         assert grey is not None  # Pillow wrote it just now
-        rows.append(_row(f"{name}: {alteration.name}", grey, body.startswith(b"\xff\xd8"), 0))
+        rows.append(_row(f"{name}: {alteration.name}", file, grey, body.startswith(b"\xff\xd8"), 0))
     return rows
 
 

@@ -23,10 +23,10 @@ from benchmarks.overlap.pictures import held_out_pictures
 from benchmarks.overlap.search import built
 from benchmarks.overlap.tables import table
 from transforms.decontamination.copy_overlap import CopyMeasure
-from transforms.decontamination.copy_planes import copy_planes
+from transforms.decontamination.copy_planes import fine_planes, plane_row
 from transforms.images.examine import Image, examine
 
-Planes = npt.NDArray[np.uint8]  # [2, 64, 64], whole and trimmed
+Planes = npt.NDArray[np.uint8]  # [6, 64, 64], a `plane_row`
 
 
 def main() -> None:
@@ -48,8 +48,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         index = built(np.stack([*planes.values()]), Path(folder)).index
         by_small, by_whole = (
-            np.array([match.distance for match in index.nearest(np.stack(kind)[:, 1])])
-            for kind in (small, whole)
+            np.array(
+                [match.distance for match in index.nearest(rows[:, 1], fine=fine_planes(rows))]
+            )
+            for rows in (np.stack(small), np.stack(whole))
         )
     print(missed_table(by_small, by_whole))
 
@@ -74,8 +76,7 @@ def planes_of(body: bytes, *, in_full: bool) -> Planes | None:
     image = examine(body, in_full=in_full, keep_grey=True)
     if not isinstance(image, Image) or image.grey is None:
         return None
-    planes = copy_planes(image.grey)
-    return np.stack([planes.whole, planes.trimmed])
+    return plane_row(image.grey, fine=in_full)
 
 
 def missed_table(by_small: npt.NDArray[np.float64], by_whole: npt.NDArray[np.float64]) -> str:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from benchmarks.overlap.measured_pictures import Pictures
 from transforms.decontamination.copy_index import CopyIndex, CopyMatch
 from transforms.decontamination.copy_index_files import build_copy_index
+from transforms.decontamination.copy_planes import fine_planes
 from transforms.images.perceptual_hash import plane_hash
 
 _AT_ONCE = 64
@@ -65,7 +66,7 @@ def matches_of(
     begin = time.process_time()
     for first in range(0, len(pictures), _AT_ONCE):
         some = pictures.planes[first : first + _AT_ONCE]
-        found += index.nearest(some[:, 1], first_row)
+        found += index.nearest(some[:, 1], first_row, fine_planes(some))
     return found, (time.process_time() - begin) / max(1, len(pictures)) * 1e6
 
 

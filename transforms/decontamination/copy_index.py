@@ -17,6 +17,7 @@ from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
 from transforms.decontamination.copy_index_files import (
     DOCUMENT,
     ENTRIES,
+    FINE,
     FORMAT,
     PLANES,
     ROWS,
@@ -24,10 +25,11 @@ from transforms.decontamination.copy_index_files import (
     VECTORS,
     CopyIndexDocument,
 )
-from transforms.decontamination.copy_planes import SIDE_PX, Plane
-from transforms.decontamination.copy_variants import VARIANTS
+from transforms.decontamination.copy_planes import FINE_PX, SIDE_PX, Plane
+from transforms.decontamination.copy_variants import VARIANTS, Variant
 from transforms.decontamination.copy_vectors import WIDTH, Vectors, as_unit, cosines, vectors_of
-from transforms.decontamination.plane_placement import placement_of
+from transforms.decontamination.fine_check import FineQuery
+from transforms.decontamination.plane_placement import Placement, placement_of
 from transforms.images.perceptual_hash import plane_hash
 from transforms.storage.documents import read_document
 
@@ -44,6 +46,15 @@ _BIT_DISTANCE, _LEAST_CORRELATION = 0.1, 0.7
 COPY_DISTANCE = 0.25  # below it an image is taken for a copy; see docs/overlap.md
 # Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
 _PLAIN, _PLAIN_WEIGHT = (0.3, 0.5), 2.2
+# A finer plane changes a distance by so much for each share of the blocks that agree, from a share
+# on at which it changes nothing, and by so much at most.
+_BLOCK_WEIGHT, _USUAL_AGREEING = 3.0, 0.9
+_MOST_NEARER, _MOST_FARTHER = 0.2, 0.25
+# From a small plane of a JPEG distances are off by less than this, and what is no candidate by it
+# is none by the whole picture.
+QUICK_ERROR = 0.15
+# What is farther is no copy by the fine plane either, be it from a small plane.
+_LOOKED_AT_FINELY = COPY_DISTANCE + _MOST_NEARER + QUICK_ERROR
 _FAR = 2.0
 _FARTHEST_CHECKED = 0.999
 
@@ -81,6 +92,9 @@ class CopyIndex:
         self._planes: npt.NDArray[np.uint8] = _mapped(
             place / PLANES, np.dtype(np.uint8), (m, SIDE_PX, SIDE_PX)
         )
+        self._fine: npt.NDArray[np.uint8] = _mapped(
+            place / FINE, np.dtype(np.uint8), (n, FINE_PX, FINE_PX)
+        )
         _check_range(ENTRIES, self._entries[:, 0], n)
         _check_range(ENTRIES, self._entries[:, 1], len(VARIANTS))
         _check_range(ROWS, self._rows, m)
@@ -110,7 +124,12 @@ class CopyIndex:
         """How many evaluation images it has."""
         return len(self._rows)
 
-    def nearest(self, planes: npt.NDArray[np.uint8], first_row: int = 0) -> list[CopyMatch]:
+    def nearest(
+        self,
+        planes: npt.NDArray[np.uint8],
+        first_row: int = 0,
+        fine: npt.NDArray[np.uint8] | None = None,
+    ) -> list[CopyMatch]:
         """For each image the evaluation image that it is nearest to a copy of.
 
         An image's match depends on that image alone, to the last bit: not on the others of the
@@ -119,6 +138,9 @@ class CopyIndex:
         Args:
           planes: uint8[n, 64, 64], the trimmed planes of n images by `copy_planes`.
           first_row: evaluation images before it are left out, as if they were not indexed.
+          fine: uint8[n, 128, 128], their fine planes, by which what is near is looked at once more.
+            Of an image whose fine plane is all 0 it is not known, and its distance is the smallest
+            that it may have. None looks at none.
         """
         matches = [NOTHING_NEAR] * len(planes)
         if not len(self):
@@ -130,7 +152,8 @@ class CopyIndex:
         told = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
         vectors = vectors_of(planes[told])
         for at, vector, unit in zip(told.tolist(), vectors, as_unit(vectors), strict=True):
-            matches[at] = self._match(planes[at], vector, unit, among)
+            query = _Query(planes[at], None if fine is None else fine[at])
+            matches[at] = self._match(query, vector, unit, among)
         return matches
 
     def _beyond(self, first_row: int) -> Any:
@@ -143,7 +166,7 @@ class CopyIndex:
         return untyped.SearchParameters(sel=chosen)
 
     def _match(
-        self, plane: Plane, vector: Vectors, unit: npt.NDArray[np.float32], among: Any
+        self, query: _Query, vector: Vectors, unit: npt.NDArray[np.float32], among: Any
     ) -> CopyMatch:
         # One query at a time: with several, faiss takes other ways, whose last bits differ.
         _, found = self._search.search(unit[np.newaxis], _NEAREST, params=among)
@@ -157,7 +180,6 @@ class CopyIndex:
         if not checked:
             row, variant = self._entries[entry].tolist()
             return CopyMatch(row, _rounded(2 - cosine), cosine, VARIANTS[variant].name, UNLIKE)
-        query = Query(plane)
         matches = [self._checked(query, cosine, entry) for cosine, entry in checked]
         return min(matches, key=lambda match: match.distance)
 
@@ -173,17 +195,52 @@ class CopyIndex:
             best.setdefault(row, (pair[0], pair[1]))
         return [*best.values()]
 
-    def _checked(self, query: Query, cosine: float, entry: int) -> CopyMatch:
+    def _checked(self, query: _Query, cosine: float, entry: int) -> CopyMatch:
         row, number = self._entries[entry].tolist()
         variant = VARIANTS[number]
-        plane: Plane = self._planes[self._rows[row, int(variant.of_trimmed)]]
-        if variant.is_mirrored:
-            plane = np.ascontiguousarray(plane[:, ::-1])
-        check = query.check(plane, placement_of(variant.size, *variant.start_px))
+        plane = _seen(self._planes[self._rows[row, int(variant.of_trimmed)]], variant)
+        check, placement = query.placed(plane, placement_of(variant.size, *variant.start_px))
         distance = distance_of(check)
         if check.corners < LEAST_CORNERS and variant.size == 1:
             distance = distance_of_smooth(query.plane, plane)
+        elif placement is not None and distance < _LOOKED_AT_FINELY:
+            whole, trimmed = self._rows[row]
+            if variant.of_trimmed or whole == trimmed:  # of the whole plane there is no fine one
+                fine = _seen(self._fine[row], variant)
+                check, distance = query.finely(fine, placement, check, distance)
         return CopyMatch(row, distance, cosine, variant.name, check)
+
+
+class _Query(Query):
+    """A plane to be checked, and its fine plane; None where none is looked at."""
+
+    def __init__(self, plane: Plane, fine: Plane | None) -> None:
+        super().__init__(plane)
+        self._is_known = fine is not None and bool(fine.any())
+        self._finer = None if fine is None else FineQuery(fine)
+
+    def finely(
+        self, evaluation: Plane, placement: Placement, check: PairCheck, distance: float
+    ) -> tuple[PairCheck, float]:
+        """The check and the distance after a look at the fine planes."""
+        if self._finer is None:
+            return check, distance
+        if not self._is_known:
+            return check, _rounded(max(distance - _MOST_NEARER, 0.0))
+        agreeing = self._finer.agreeing(evaluation, placement)
+        if agreeing is None:
+            return check, distance
+        return check._replace(blocks_agreeing=agreeing), finer_distance(distance, agreeing)
+
+
+def _seen(plane: Plane, variant: Variant) -> Plane:
+    return np.ascontiguousarray(plane[:, ::-1]) if variant.is_mirrored else plane
+
+
+def finer_distance(distance: float, agreeing: float) -> float:
+    """The distance where such a share of the blocks of the fine planes agree."""
+    change = _BLOCK_WEIGHT * (_USUAL_AGREEING - agreeing)
+    return _rounded(max(distance + min(max(change, -_MOST_NEARER), _MOST_FARTHER), 0.0))
 
 
 def distance_of(check: PairCheck) -> float:

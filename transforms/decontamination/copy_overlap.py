@@ -13,10 +13,16 @@ from typing import Any
 import numpy as np
 
 from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
-from transforms.decontamination.copy_index import COPY_DISTANCE, CopyIndex, CopyMatch
+from transforms.decontamination.copy_index import (
+    COPY_DISTANCE,
+    QUICK_ERROR,
+    CopyIndex,
+    CopyMatch,
+)
 from transforms.decontamination.copy_index_files import (
     DOCUMENT,
     ENTRIES,
+    FINE,
     FORMAT,
     PLANES,
     ROWS,
@@ -24,7 +30,7 @@ from transforms.decontamination.copy_index_files import (
     VECTORS,
     build_copy_index,
 )
-from transforms.decontamination.copy_planes import SIDE_PX, copy_planes
+from transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, fine_planes, plane_row
 from transforms.decontamination.overlap_measure import Features, Look, Nearest
 
 
@@ -34,10 +40,8 @@ class CopyMeasure:
 
     name: str = "copy"
     min_distance: float = COPY_DISTANCE
-    # From a small plane of a JPEG distances are off by less than this, and what is no candidate by
-    # it is none by the whole picture.
-    quick_error: float = 0.15
-    files: tuple[str, ...] = (DOCUMENT, PLANES, ROWS, ENTRIES, VECTORS, SEARCH)
+    quick_error: float = QUICK_ERROR
+    files: tuple[str, ...] = (DOCUMENT, PLANES, FINE, ROWS, ENTRIES, VECTORS, SEARCH)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -45,15 +49,15 @@ class CopyMeasure:
 
     @property
     def row_type(self) -> np.dtype[Any]:
-        return np.dtype((np.uint8, (2, SIDE_PX, SIDE_PX)))
+        return np.dtype((np.uint8, (PLANES_A_ROW, SIDE_PX, SIDE_PX)))
 
     def features(self, looks: Sequence[Look]) -> Features:
-        """uint8[n, 2, 64, 64], the whole and the trimmed plane of each picture."""
-        rows = np.empty((len(looks), 2, SIDE_PX, SIDE_PX), np.uint8)
+        """uint8[n, 6, 64, 64], a `plane_row` of each picture, without fine planes of JPEGs that
+        were decoded small."""
+        rows = np.empty((len(looks), PLANES_A_ROW, SIDE_PX, SIDE_PX), np.uint8)
         for row, look in zip(rows, looks, strict=True):
             assert look.image.grey is not None, "the picture was looked at with keep_grey"
-            planes = copy_planes(look.image.grey)
-            row[0], row[1] = planes.whole, planes.trimmed
+            row[:] = plane_row(look.image.grey, fine=look.in_full or look.image.format != "jpeg")
         return rows
 
     def build(self, features: Iterable[Features], count: int, folder: Path) -> None:
@@ -68,7 +72,7 @@ class _Copies:
         self._index = index
 
     def nearest(self, features: Features) -> list[Nearest | None]:
-        matches = self._index.nearest(features[:, 1])
+        matches = self._index.nearest(features[:, 1], fine=fine_planes(features))
         return [_nearest(match) if match.row >= 0 else None for match in matches]
 
 

@@ -77,7 +77,7 @@ def _measured(
     for named, image in _looked_at(file):
         if isinstance(image, Image):
             part.rows.append((file.name, named.name, file.path))
-            looks.append(Look(named.body, image))
+            looks.append(Look(named.body, image, in_full=True))
             bytes_held += len(named.body)
             if len(looks) == _MEASURED_AT_ONCE or bytes_held > BYTES_AT_ONCE:
                 yield measure.features(looks)

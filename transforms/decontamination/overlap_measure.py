@@ -15,10 +15,12 @@ Features = npt.NDArray[Any]  # of n pictures, a row each
 
 
 class Look(NamedTuple):
-    """A picture as a measure sees it: its file's bytes, and what `examine` says of them."""
+    """A picture as a measure sees it: its file's bytes, what `examine` says of them, and whether
+    that was asked to decode a JPEG in full."""
 
     body: bytes
     image: Image
+    in_full: bool = False
 
 
 class Nearest(NamedTuple):

@@ -14,7 +14,7 @@ from transforms.decontamination.overlap_measure import Features, Look, Nearest
 from transforms.images.examine import Image, Unusable
 from transforms.images.image_size import size_reasons
 
-# Searched for together, which costs half of what one at a time costs; their features are 2 MiB.
+# Searched for together, which costs half of what one at a time costs; their features are 6 MiB.
 _SEARCHED_AT_ONCE = 256
 
 
@@ -37,17 +37,23 @@ class EvaluationSearch:
         self._features: list[Features] = []
 
     def add(
-        self, rows: Sequence[int], bodies: Sequence[bytes], images: Sequence[Image | Unusable]
+        self,
+        rows: Sequence[int],
+        bodies: Sequence[bytes],
+        images: Sequence[Image | Unusable],
+        *,
+        in_full: bool = False,
     ) -> None:
         """Has images searched for, now or with others.
 
         Args:
           rows: of the images in the shard. bodies, images: their files, and what `examine` said.
+          in_full: whether that was asked to decode JPEGs in full.
         """
         if self.index is None:
             return
         looks = {
-            row: Look(body, image)
+            row: Look(body, image, in_full)
             for row, body, image in zip(rows, bodies, images, strict=True)
             if isinstance(image, Image)
         }

@@ -303,5 +303,6 @@ def _look_again(
     for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
         if measured.columns["image"][row].format == "jpeg":  # others were looked at whole
             body = spool.get(measured.places[row])
-            search.add([int(row)], [body], [examine(body, in_full=True, keep_grey=True)])
+            image = examine(body, in_full=True, keep_grey=True)
+            search.add([int(row)], [body], [image], in_full=True)
     search.finish()

@@ -5,12 +5,18 @@ import faiss
 import numpy as np
 import pytest
 
-from tests.support.grey_pictures import degenerate_planes, grey_photograph
+from tests.support.grey_pictures import degenerate_planes, diagram, grey_photograph
 from transforms.decontamination import copy_index as module
 from transforms.decontamination import copy_index_files
-from transforms.decontamination.copy_index import COPY_DISTANCE, NOTHING_NEAR, CopyIndex
+from transforms.decontamination.copy_index import (
+    COPY_DISTANCE,
+    NOTHING_NEAR,
+    QUICK_ERROR,
+    CopyIndex,
+    finer_distance,
+)
 from transforms.decontamination.copy_index_files import DOCUMENT, SEARCH, build_copy_index
-from transforms.decontamination.copy_planes import copy_planes
+from transforms.decontamination.copy_planes import copy_planes, fine_planes, plane_row
 
 EVALUATION = [grey_photograph(seed, 320, 240) for seed in range(24)]
 MANY = 100  # entries from which on, in these tests, an index has lists and codes
@@ -19,6 +25,10 @@ MANY = 100  # entries from which on, in these tests, an index has lists and code
 def stacked(pictures) -> tuple[np.ndarray, np.ndarray]:
     planes = [copy_planes(np.ascontiguousarray(picture)) for picture in pictures]
     return np.stack([p.whole for p in planes]), np.stack([p.trimmed for p in planes])
+
+
+def rows(pictures) -> np.ndarray:
+    return np.stack([plane_row(np.ascontiguousarray(picture), fine=True) for picture in pictures])
 
 
 def altered() -> list[np.ndarray]:
@@ -40,7 +50,7 @@ def index(request, tmp_path_factory) -> CopyIndex:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "listed":
             patch.setattr(copy_index_files, "MOST_COMPARED", MANY)
-        build_copy_index([np.stack(stacked(EVALUATION), axis=1)], str(folder))
+        build_copy_index([rows(EVALUATION)], str(folder))
     return CopyIndex.open(str(folder))
 
 
@@ -111,7 +121,7 @@ def test_no_images_have_no_matches(index):
 
 
 def test_one_image_can_be_indexed(tmp_path):
-    build_copy_index([np.stack(stacked(EVALUATION[:1]), axis=1)], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:1])], str(tmp_path))
     one = CopyIndex.open(str(tmp_path))
     assert [match.row for match in one.nearest(stacked(EVALUATION[:1])[1])] == [0]
 
@@ -119,16 +129,18 @@ def test_one_image_can_be_indexed(tmp_path):
 def test_pictures_with_next_to_no_detail_are_copies_of_nothing_else(tmp_path):
     planes = [plane for _, plane in degenerate_planes()]
     pairs = np.stack([np.stack([plane, plane]) for plane in planes])
-    build_copy_index([pairs], str(tmp_path))
+    build_copy_index([np.pad(pairs, ((0, 0), (0, 4), (0, 0), (0, 0)))], str(tmp_path))
     matches = CopyIndex.open(str(tmp_path)).nearest(pairs[:, 1])
     for (name, _), row, match in zip(degenerate_planes(), range(99), matches, strict=False):
         assert match.row == row or match.distance > COPY_DISTANCE, name
 
 
-@pytest.mark.parametrize("name", ["index.json", "planes.u8", "rows.i4", "entries.i4", "vectors.i8"])
+@pytest.mark.parametrize(
+    "name", ["index.json", "planes.u8", "fine.u8", "rows.i4", "entries.i4", "vectors.i8"]
+)
 @pytest.mark.parametrize("fault", ["missing", "cut"])
 def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path, name, fault):
-    build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:2])], str(tmp_path))
     path = tmp_path / name
     if fault == "missing":
         path.unlink()
@@ -144,7 +156,7 @@ def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path, name, fault):
     [("entries.i4", 0, 2), ("entries.i4", 0, -1), ("entries.i4", 1, 99), ("rows.i4", 3, 10**6)],
 )
 def test_an_index_that_tells_of_what_is_not_there_is_refused(tmp_path, name, place, number):
-    build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:2])], str(tmp_path))
     numbers = np.fromfile(tmp_path / name, "<i4")
     numbers[place] = number
     numbers.tofile(tmp_path / name)
@@ -153,7 +165,7 @@ def test_an_index_that_tells_of_what_is_not_there_is_refused(tmp_path, name, pla
 
 
 def test_entries_that_are_not_there_are_not_read(tmp_path):
-    build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:2])], str(tmp_path))
     planes, path = stacked(EVALUATION[:1])[1], str(tmp_path / SEARCH)
     assert [match.row for match in CopyIndex.open(str(tmp_path)).nearest(planes)] == [0]
     stored = faiss.read_index(path)
@@ -172,7 +184,7 @@ def stripe(top: int) -> np.ndarray:
 
 
 def test_pictures_without_corners_are_found_whole_and_not_as_parts(tmp_path):
-    build_copy_index([np.stack(stacked([stripe(90)]), axis=1)], str(tmp_path))
+    build_copy_index([rows([stripe(90)])], str(tmp_path))
     same, darker, other, part = CopyIndex.open(str(tmp_path)).nearest(
         stacked([stripe(90), stripe(90) // 2, stripe(20), stripe(90)[:180, :240]])[1]
     )
@@ -182,16 +194,72 @@ def test_pictures_without_corners_are_found_whole_and_not_as_parts(tmp_path):
     assert min(other.distance, part.distance) > COPY_DISTANCE
 
 
+def finely(index: CopyIndex, pictures) -> tuple[list, list]:
+    """The matches of pictures by their small planes, and by their fine ones too."""
+    made = rows(pictures)
+    return index.nearest(made[:, 1]), index.nearest(made[:, 1], fine=fine_planes(made))
+
+
+def test_diagrams_that_differ_in_their_words_are_told_apart_by_fine_planes(tmp_path):
+    build_copy_index([rows([diagram(1)])], str(tmp_path))
+    index = CopyIndex.open(str(tmp_path))
+    same, mirrored = diagram(1), diagram(1)[:, ::-1]
+    small, fine = finely(index, [same, mirrored, diagram(2), diagram(3)])
+    assert max(match.distance for match in small) < COPY_DISTANCE
+    assert max(match.distance for match in fine[:2]) < COPY_DISTANCE
+    assert min(match.distance for match in fine[2:]) > COPY_DISTANCE
+    assert fine[0].check.blocks_agreeing == 1
+    assert fine[1].check.blocks_agreeing > 0.95
+    assert small[0].check.blocks_agreeing == -1
+
+
+def test_a_fine_plane_that_is_not_known_gives_the_smallest_distance(tmp_path):
+    build_copy_index([rows([diagram(1)])], str(tmp_path))
+    index, made = CopyIndex.open(str(tmp_path)), rows([diagram(1), diagram(2), diagram(3)])
+    unknown = index.nearest(made[:, 1], fine=np.zeros((3, 128, 128), np.uint8))
+    known = index.nearest(made[:, 1], fine=fine_planes(made))
+    for smallest, match in zip(unknown, known, strict=True):
+        assert smallest.distance <= match.distance
+        assert smallest.distance < COPY_DISTANCE + QUICK_ERROR  # the picture is decoded whole
+
+
+def test_a_picture_within_borders_is_compared_finely_without_them(tmp_path):
+    framed = np.pad(diagram(1), 60, constant_values=90)
+    build_copy_index([rows([framed])], str(tmp_path))
+    index = CopyIndex.open(str(tmp_path))
+    _, (inner, other, same) = finely(index, [diagram(1), diagram(2), framed])
+    assert (inner.check.blocks_agreeing, same.check.blocks_agreeing) == (1, 1)
+    assert other.distance > COPY_DISTANCE
+
+
+def test_fine_planes_of_others_decide_nothing(tmp_path):
+    build_copy_index([rows([diagram(1), *EVALUATION[:3]])], str(tmp_path))
+    index, made = CopyIndex.open(str(tmp_path)), rows([diagram(2), diagram(1), *altered()[:3]])
+    expected = index.nearest(made[:, 1], fine=fine_planes(made))
+    order = [3, 1, 0, 4, 2]
+    found = index.nearest(made[order, 1], fine=fine_planes(made[order]))
+    assert found == [expected[number] for number in order]
+
+
+@pytest.mark.parametrize(
+    ("agreeing", "distance"),
+    [(1, 0.1), (0.95, 0.15), (0.9, 0.3), (0.85, 0.45), (0.8, 0.55), (0, 0.55)],
+)
+def test_distances_by_the_share_of_blocks_that_agree(agreeing, distance):
+    assert finer_distance(0.3, agreeing) == distance
+    assert finer_distance(0.01, 1) == 0
+
+
 def test_faint_pictures_are_found(tmp_path):
     faint = [(picture * (1.5 / picture.std()) + 100).astype(np.uint8) for picture in EVALUATION[:4]]
     assert max(plane.std() for plane in stacked(faint)[1]) < 2
-    build_copy_index([np.stack(stacked(faint), axis=1)], str(tmp_path))
+    build_copy_index([rows(faint)], str(tmp_path))
     found = CopyIndex.open(str(tmp_path)).nearest(stacked(faint)[1])
     assert [match.row for match in found] == [0, 1, 2, 3]
 
 
 def test_a_cut_search_is_refused(tmp_path):
-    build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:2])], str(tmp_path))
     path = tmp_path / SEARCH
     path.write_bytes(path.read_bytes()[:-400])
     with pytest.raises(ValueError, match="cannot be read"):
@@ -199,7 +267,7 @@ def test_a_cut_search_is_refused(tmp_path):
 
 
 def test_an_index_of_another_descriptor_is_refused(tmp_path, monkeypatch):
-    build_copy_index([np.stack(stacked(EVALUATION[:2]), axis=1)], str(tmp_path))
+    build_copy_index([rows(EVALUATION[:2])], str(tmp_path))
     assert DOCUMENT in {path.name for path in tmp_path.iterdir()}
     monkeypatch.setattr(module, "DESCRIPTOR_SHA256", "another")
     with pytest.raises(ValueError, match="made by another version"):

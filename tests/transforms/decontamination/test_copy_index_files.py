@@ -7,24 +7,25 @@ from tests.support.grey_pictures import degenerate_planes, grey_photograph
 from transforms.decontamination import copy_index_files
 from transforms.decontamination.copy_index_files import (
     ENTRIES,
+    FINE,
     PLANES,
     ROWS,
     SEARCH,
     VECTORS,
     build_copy_index,
 )
-from transforms.decontamination.copy_planes import copy_planes
+from transforms.decontamination.copy_planes import fine_planes, plane_row
 from transforms.decontamination.copy_variants import variants_of
 from transforms.decontamination.copy_vectors import vectors_of
 
 
 def pairs_of(count: int, first: int = 0) -> np.ndarray:
-    """Planes of pictures, of which each third has borders: uint8[count, 2, 64, 64]."""
+    """Planes of pictures, of which each third has borders: uint8[count, 6, 64, 64]."""
     pairs = []
     for seed in range(first, first + count):
         border = 15 * (seed % 3 == 0)
         picture = np.pad(grey_photograph(seed, 80, 60), ((border, border), (0, 0)))
-        pairs.append(np.stack(copy_planes(picture)[:2]))
+        pairs.append(plane_row(picture, fine=True))
     return np.stack(pairs)
 
 
@@ -59,7 +60,14 @@ def test_planes_are_kept_once_where_nothing_was_trimmed(tmp_path):
     planes = np.frombuffer(files[PLANES], np.uint8).reshape(-1, 64, 64)
     rows = np.frombuffer(files[ROWS], "<i4").reshape(-1, 2)
     assert len(planes) == 12
-    assert (planes[rows] == pairs).all()
+    assert (planes[rows] == pairs[:, :2]).all()
+
+
+def test_each_image_has_its_fine_plane(tmp_path):
+    pairs = pairs_of(9)
+    files = built(tmp_path / "index", [pairs])
+    fine = np.frombuffer(files[FINE], np.uint8).reshape(-1, 128, 128)
+    assert (fine == fine_planes(pairs)).all()
 
 
 def test_entries_name_the_image_and_the_variant_of_each_vector(tmp_path):
@@ -68,7 +76,7 @@ def test_entries_name_the_image_and_the_variant_of_each_vector(tmp_path):
     entries = np.frombuffer(files[ENTRIES], "<i4").reshape(-1, 2)
     vectors = np.frombuffer(files[VECTORS], np.int8).reshape(len(entries), -1)
     for row in range(5):
-        numbers, planes = variants_of(pairs[row])
+        numbers, planes = variants_of(pairs[row, :2])
         assert entries[entries[:, 0] == row, 1].tolist() == numbers.tolist()
         assert (vectors[entries[:, 0] == row] == vectors_of(planes)).all()
 
@@ -80,12 +88,12 @@ def test_few_images_can_be_indexed(tmp_path, count):
 
 def test_images_that_are_all_the_same_or_flat_can_be_indexed(tmp_path, monkeypatch):
     monkeypatch.setattr(copy_index_files, "MOST_COMPARED", 100)
-    planes = np.stack([np.stack([plane, plane]) for _, plane in degenerate_planes()] * 10)
+    planes = np.stack([np.stack([plane] * 6) for _, plane in degenerate_planes()] * 10)
     assert build_copy_index([planes], str(tmp_path)) == len(planes)
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((2, 64, 64), np.uint8), np.zeros((1, 2, 64, 64)), np.zeros(3, np.uint8)]
+    "array", [np.zeros((1, 2, 64, 64), np.uint8), np.zeros((1, 6, 64, 64)), np.zeros(3, np.uint8)]
 )
 def test_arrays_of_another_shape_are_refused(tmp_path, array):
     with pytest.raises(ValueError, match="planes to index must be uint8"):

@@ -29,7 +29,7 @@ def look(picture: PillowImage.Image, kind: str = "PNG") -> Look:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_copy_is_found_and_another_picture_is_not(tmp_path: Path, kind: str) -> None:
     features = MEASURE.features([look(photograph(seed)) for seed in range(5)])
-    assert (features.dtype, features.shape) == (np.uint8, (5, 2, 64, 64))
+    assert (features.dtype, features.shape) == (np.uint8, (5, 6, 64, 64))
     assert (features.dtype, features.shape[1:]) == MEASURE.row_type.subdtype
     MEASURE.build([features[:3], features[3:]], 5, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(MEASURE.files)
@@ -51,3 +51,17 @@ def test_a_flat_picture_is_near_to_nothing(tmp_path: Path) -> None:
     grey = look(PillowImage.new("RGB", (300, 300), "grey"))
     MEASURE.build([MEASURE.features([grey, look(photograph(1))])], 2, tmp_path)
     assert MEASURE.open(tmp_path).nearest(MEASURE.features([grey])) == [None]
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_full", "is_known"),
+    [("PNG", False, True), ("JPEG", False, False), ("JPEG", True, True)],
+)
+def test_jpegs_that_are_decoded_small_have_no_fine_plane(
+    kind: str, in_full: bool, is_known: bool
+) -> None:
+    body = encoded(photograph(1), kind)
+    image = examine(body, in_full=in_full, keep_grey=True)
+    assert isinstance(image, Image)
+    row = MEASURE.features([Look(body, image, in_full)])[0]
+    assert (row[:2].any(), row[2:].any()) == (True, is_known)

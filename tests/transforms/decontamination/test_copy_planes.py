@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.support.grey_pictures import grey_photograph
-from transforms.decontamination.copy_planes import SIDE_PX, copy_planes
+from transforms.decontamination.copy_planes import SIDE_PX, copy_planes, fine_planes, plane_row
 
 PICTURE = grey_photograph(1, 160, 120)
 
@@ -48,6 +48,21 @@ def test_borders_are_trimmed_where_opposite_sides_have_them(borders, trims, tone
         assert difference(planes.whole, planes.trimmed) > 6
     else:
         assert planes.trimmed is planes.whole
+
+
+@pytest.mark.parametrize("borders", [(0, 0, 0, 0), (40, 40, 0, 0), (30, 30, 70, 70)])
+def test_a_row_holds_the_planes_and_the_fine_one_without_borders(borders):
+    large = grey_photograph(1, 320, 240)
+    top, bottom, left, right = borders
+    framed_large = np.pad(large, ((top, bottom), (left, right)), constant_values=255)
+    row, planes = plane_row(framed_large, fine=True), copy_planes(framed_large)
+    assert (row[0] == planes.whole).all()
+    assert (row[1] == planes.trimmed).all()
+    fine = fine_planes(row[np.newaxis])[0]
+    assert fine.shape == (128, 128)
+    halves = fine.reshape(64, 2, 64, 2).mean((1, 3))
+    assert difference(halves, planes.trimmed) < 3  # 37 of another picture
+    assert not plane_row(framed_large, fine=False)[2:].any()
 
 
 @pytest.mark.parametrize(("last", "trims"), [(200, True), (212, True), (213, False), (0, False)])

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import imagehash
@@ -16,12 +17,16 @@ import pytest
 from PIL import Image as PillowImage
 
 from tests.support.bad_web import BODY, bad_web
+from tests.support.grey_pictures import diagram
+from tests.support.picture_files import encoded
+from transforms.decontamination.copy_overlap import CopyMeasure
 from transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
+from transforms.decontamination.overlap_measure import Look
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.fetching import fetcher
 from transforms.fetching.body_memory import TakenBytes
 from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
-from transforms.images.examine import Unusable, examine
+from transforms.images.examine import Image, Unusable, examine
 from transforms.shards import measure_images as measure_images_module
 from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.measure_images import ImageRules, judge_images, measure_images, stored_bodies
@@ -57,9 +62,15 @@ def index_of(evaluation: list[int], folder: Path) -> EvaluationIndex | None:
     return EvaluationIndex(MEASURE, folder)
 
 
-def judged(bodies: Iterable[Fetched], evaluation: list[int], folder: Path, size: int | None = None):
+def judged(
+    bodies: Iterable[Fetched],
+    evaluation: list[int] | EvaluationIndex,
+    folder: Path,
+    size: int | None = None,
+    rules: ImageRules = RULES,
+):
     spool = Spool(folder / "spool")
-    index = index_of(evaluation, folder)
+    index = evaluation if isinstance(evaluation, EvaluationIndex) else index_of(evaluation, folder)
     count = len(list(bodies)) if size is None else size
     rule = {"min_side": RULES.min_side, "max_aspect": RULES.max_aspect}
     search = EvaluationSearch(index, count, **rule)
@@ -67,7 +78,7 @@ def judged(bodies: Iterable[Fetched], evaluation: list[int], folder: Path, size:
         wishes = StatedWishes(WishSettings(), count)
         measured = measure_images(bodies, spool, lambda done: None, scores, search, wishes)
         unsafe = scores.finish(measured.columns, lambda waiting: None)
-    result = judge_images(measured, RULES, search, spool, unsafe)
+    result = judge_images(measured, rules, search, spool, unsafe)
     spool.close()
     return measured, result
 
@@ -81,6 +92,24 @@ def test_a_near_image_is_hashed_in_full_before_it_is_judged(tmp_path: Path):
     assert result.measures["evaluation_image"].to_pylist() == ["0"]
     assert result.reasons.to_pylist() == ["evaluation_overlap"]
     assert measured.columns["phash"] == [examine(differing).phash]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_diagram_with_other_words_is_no_copy(tmp_path: Path, kind: str):
+    copies = CopyMeasure()
+    bodies = [encoded(PillowImage.fromarray(diagram(words)), kind) for words in (1, 2)]
+    image = examine(bodies[0], in_full=True, keep_grey=True)
+    assert isinstance(image, Image)
+    copies.build([copies.features([Look(bodies[0], image, in_full=True)])], 1, tmp_path)
+    images = pa.table([["exam"], ["0"], [""]], schema=IMAGE_ROWS)
+    pq.write_table(images, tmp_path / IMAGES)
+    _, result = judged(
+        [Fetched(row, body, None) for row, body in enumerate(bodies)],
+        EvaluationIndex(copies, tmp_path),
+        tmp_path,
+        rules=replace(RULES, min_evaluation_distance=copies.min_distance),
+    )
+    assert result.reasons.to_pylist() == ["evaluation_overlap", None]
 
 
 def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
