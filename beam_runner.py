@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.command_line import ended, without_package
 from pipeline.runs.beam_patches import quick_imports
 from pipeline.shown_texts import on_one_line
 from stoppable import run_stoppable
@@ -67,13 +68,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         print(f"{name}: {_last_line(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(
-            f"{name}: the package {error.name} is not installed for {sys.executable}: run this "
-            "with .venv/bin/python (make demo makes it), or pip install --require-hashes -r "
-            "requirements/base.txt",
-            file=sys.stderr,
-        )
-        return 2
+        return ended(name, without_package(error), 2)
 
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
     logging.getLogger().setLevel(level or "WARNING")

@@ -49,5 +49,21 @@ def run_command(command: Callable[[], int], name: str, advice: str = "") -> int:
     Args:
       advice: what is said behind "stopped".
     """
+
+    def command_with_packages() -> int:
+        try:
+            return command()
+        except ModuleNotFoundError as error:
+            return ended(name, without_package(error), 2)
+
     stopped = f"{name}: stopped{advice}"
-    return run_stoppable(command, stopped=stopped, stopped_status=1, name=f"{name}: ")
+    return run_stoppable(command_with_packages, stopped=stopped, stopped_status=1, name=f"{name}: ")
+
+
+def without_package(error: ModuleNotFoundError) -> str:
+    """What to do where a package is missing."""
+    return (
+        f"the package {error.name} is not installed for {sys.executable}: run this with "
+        ".venv/bin/python (make demo makes it), or pip install --require-hashes -r "
+        "requirements/base.txt"
+    )

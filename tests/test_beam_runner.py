@@ -185,8 +185,17 @@ def test_a_start_that_fails_hides_nothing_after_it():
     assert gc.isenabled()
 
 
-def test_outside_its_environment_it_says_so_on_one_line():
-    command = [sys.executable, "-S", "beam_runner.py", "--input=a", "--output=b"]
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("beam_runner.py", "--input=a", "--output=b"),
+        ("-m", "pipeline.look", "a"),
+        ("-m", "pipeline.report", "a"),
+        ("-m", "pipeline.takedown", "a", "--blocklist=b"),
+    ],
+)
+def test_outside_its_environment_it_says_so_on_one_line(words: tuple[str, ...]):
+    command = [sys.executable, "-S", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

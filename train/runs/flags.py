@@ -97,8 +97,8 @@ def exit_status(command: Callable[[], int]) -> int:
         return 1
     except ModuleNotFoundError as error:
         print(
-            f"error: the package {error.name} is not installed for {sys.executable}: pip install "
-            "--require-hashes -r requirements/train.txt",
+            f"error: the package {error.name} is not installed for {sys.executable}: run this with "
+            ".venv/bin/python (make demo makes it), or pip install 'alignset[train,search]'",
             file=sys.stderr,
         )
         return 2

@@ -53,8 +53,9 @@ _MOST_NEARER, _MOST_FARTHER = 0.2, 0.25
 # From a small plane of a JPEG distances are off by less than this, and what is no candidate by it
 # is none by the whole picture.
 QUICK_ERROR = 0.15
-# What is farther is no copy by the fine plane either, be it from a small plane.
-_LOOKED_AT_FINELY = COPY_DISTANCE + _MOST_NEARER + QUICK_ERROR
+# What is farther is no copy by the fine plane either; nor is what is farther by a small plane.
+_LOOKED_AT_FINELY = COPY_DISTANCE + _MOST_NEARER
+_MAY_BE_NEAR = _LOOKED_AT_FINELY + QUICK_ERROR
 _FAR = 2.0
 _FARTHEST_CHECKED = 0.999
 
@@ -203,7 +204,7 @@ class CopyIndex:
         distance = distance_of(check)
         if check.corners < LEAST_CORNERS and variant.size == 1:
             distance = distance_of_smooth(query.plane, plane)
-        elif placement is not None and distance < _LOOKED_AT_FINELY:
+        elif placement is not None and distance < _MAY_BE_NEAR:
             whole, trimmed = self._rows[row]
             if variant.of_trimmed or whole == trimmed:  # of the whole plane there is no fine one
                 fine = _seen(self._fine[row], variant)
@@ -227,6 +228,8 @@ class _Query(Query):
             return check, distance
         if not self._is_known:
             return check, _rounded(max(distance - _MOST_NEARER, 0.0))
+        if distance >= _LOOKED_AT_FINELY:
+            return check, distance
         agreeing = self._finer.agreeing(evaluation, placement)
         if agreeing is None:
             return check, distance

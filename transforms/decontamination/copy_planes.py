@@ -19,6 +19,7 @@ FINE_PX = 128
 # Planes of 64 px as which a picture's planes are kept: the whole one, the trimmed one, and the fine
 # one in four parts.
 PLANES_A_ROW = 6
+_FLAT = 128  # grey level
 # Grey levels within a border's line, and between its lines: JPEG's ringing stays within 10.
 _LINE_RANGE = 10
 _OPPOSITE_RANGE = 12  # between the colours of opposite borders
@@ -35,11 +36,13 @@ class CopyPlanes(NamedTuple):
       whole: uint8[64, 64], the picture squashed.
       trimmed: uint8[64, 64], the same without borders; `whole` where there are none.
       is_trimmed: whether there are.
+      inside: the rows and columns between them, of the picture shrunk by whole factors.
     """
 
     whole: Plane
     trimmed: Plane
     is_trimmed: bool
+    inside: tuple[slice, slice]
 
 
 def copy_planes(grey: Plane) -> CopyPlanes:
@@ -60,25 +63,29 @@ def copy_planes(grey: Plane) -> CopyPlanes:
         raise ValueError(f"a grey plane must be uint8[height, width]; got {grey.dtype}{grey.shape}")
     small = _shrunk(grey)
     whole = _squashed(small)
-    rows, columns = _inside_borders(small)
-    inner = small[rows, columns]
+    inside = _inside_borders(small)
+    inner = small[inside]
     if inner.shape == small.shape:
-        return CopyPlanes(whole, whole, False)
-    return CopyPlanes(whole, _squashed(inner), True)
+        return CopyPlanes(whole, whole, False, inside)
+    return CopyPlanes(whole, _squashed(inner), True, inside)
 
 
 def plane_row(grey: Plane, *, fine: bool) -> npt.NDArray[np.uint8]:
     """The planes of a picture in one array, uint8[6, 64, 64]: the whole one, the trimmed one, and
-    the trimmed one at 128 px as four parts, which are all 0 where it is not wanted.
+    the trimmed one at 128 px as four parts. These are all 0 where it is not wanted; and flat, by
+    which nothing is told, where the picture has nothing finer than 64 px.
 
     Args:
-      grey: uint8[height, width] of any size; below 128 px a side its fine plane is blurred.
+      grey: uint8[height, width] of any size.
       fine: whether the plane of 128 px is wanted, which takes 40 us.
     """
     row = np.zeros((PLANES_A_ROW, SIDE_PX, SIDE_PX), np.uint8)
-    row[0], row[1], _ = copy_planes(grey)
-    if fine:
-        row[2:] = _fine_plane(grey).reshape(-1, SIDE_PX, SIDE_PX)
+    planes = copy_planes(grey)
+    row[0], row[1] = planes.whole, planes.trimmed
+    if fine and min(grey.shape) < SIDE_PX:
+        row[2:] = _FLAT
+    elif fine:
+        row[2:] = _fine_plane(grey, planes.inside).reshape(-1, SIDE_PX, SIDE_PX)
     return row
 
 
@@ -87,11 +94,10 @@ def fine_planes(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return rows[:, 2:].reshape(-1, FINE_PX, FINE_PX)
 
 
-def _fine_plane(grey: Plane) -> Plane:
-    """The picture without its borders, squashed to 128 px. Its borders are those by which the
-    trimmed plane was made."""
+def _fine_plane(grey: Plane, inside: tuple[slice, slice]) -> Plane:
+    """The picture without the borders by which its trimmed plane was made, squashed to 128 px."""
     height, width = grey.shape
-    rows, columns = _inside_borders(_shrunk(grey))
+    rows, columns = inside
     down, across = max(1, height // SIDE_PX), max(1, width // SIDE_PX)
     top, left = height % down // 2, width % across // 2
     inner = grey[

@@ -19,7 +19,7 @@ from transforms.workers.unexpected import tell_once
 _TRANSIENT = frozenset({"timeout", "refused", "unreachable", "reset", "cut_off", "http_429"}) | {
     detail for detail in FETCH_DETAILS if detail.startswith("http_5")
 }
-_FIRST_RETRY_AFTER_S = 0.5
+FIRST_RETRY_AFTER_S = 0.5
 ROBOTS_PATH, TDMREP_PATH = "/robots.txt", tdm_reservation.PATH
 # Of this process, shard after shard.
 ROBOTS = PolicyCache[Robots]()
@@ -169,7 +169,7 @@ class Routes:
                 self._fail(job, "timeout")
 
     def _add_later(self, job: Job, at_least_s: float = 0.0) -> None:
-        backoff_s = _FIRST_RETRY_AFTER_S * 2 ** (job.attempts - 1) * random.uniform(0.5, 1.0)
+        backoff_s = FIRST_RETRY_AFTER_S * 2 ** (job.attempts - 1) * random.uniform(0.5, 1.0)
         self.queue.add_later(self._ready(job), max(backoff_s, at_least_s))
 
     def _fail(self, job: Job, detail: str) -> None:

@@ -97,6 +97,8 @@ class TarWriter:
         self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._write(bytes(-self._size % tarfile.RECORDSIZE))
         self._write_piece()
+        if self._hashed is not None:
+            self._hashed.result()
         self._hashing.shutdown()
         return self._sha256.hexdigest()
 

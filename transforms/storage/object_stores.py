@@ -76,6 +76,7 @@ patiently = retry.with_exponential_backoff(
     logger=_say,
 )
 
+_NO_OPTIONS: dict[str, Any] = {}
 _s3_made: tuple[int, Any, Any] | None = None
 
 
@@ -85,7 +86,7 @@ def _s3(path: str) -> Any:
     from apache_beam.io.aws.clients.s3.boto3_client import Client
 
     # Workers of a pool are not told the options: there boto3 finds all in the environment.
-    options = getattr(FileSystems.get_filesystem(path), "_options", None) or {}
+    options = getattr(FileSystems.get_filesystem(path), "_options", None) or _NO_OPTIONS
     if _s3_made is None or _s3_made[0] != os.getpid() or _s3_made[1] is not options:
         _s3_made = os.getpid(), options, Client(options)
     return copies.copy(_s3_made[2])  # it holds the state of one download
@@ -122,12 +123,17 @@ def open_object(path: str) -> BinaryIO:
         raise FileNotFoundError(f"there is no object {path}") from error
 
 
-@patiently
 def object_exists(path: str) -> bool:
     """Whether there is an object with this very name."""
-    return _head(path) is not None if scheme(path) == "s3" else bool(FileSystems.exists(path))
+    return _head(path) is not None if scheme(path) == "s3" else _exists(path)
 
 
+@patiently
+def _exists(path: str) -> bool:
+    return bool(FileSystems.exists(path))
+
+
+@patiently
 def _head(path: str) -> dict[str, Any] | None:
     """What S3 says of an object, or None where there is none."""
     try:
@@ -173,8 +179,9 @@ def remove_object(path: str) -> None:
         FileSystems.delete([path])
 
 
+@patiently
 def remove_objects(paths: list[str]) -> None:
-    """Removes objects of one store, a hundred a request."""
+    """Removes objects of one store, many a request."""
     if not paths or scheme(paths[0]) != "s3":
         FileSystems.delete(paths)
         return
@@ -186,7 +193,7 @@ def remove_objects(paths: list[str]) -> None:
 
 
 def match_objects(pattern: str) -> list[FileMetadata]:
-    """The objects that a path names, or a glob as Beam reads it.
+    """The object of a name, or those of a glob as Beam reads it; a folder is one only as a glob.
 
     Raises:
       BeamIOError: the store refuses, or does not answer.
@@ -205,7 +212,9 @@ def _match_s3(pattern: str) -> list[FileMetadata]:
     before_globs = re.split(r"[\[*?]", pattern, maxsplit=1)[0]
     if before_globs == pattern:
         found = _head(pattern)
-        return [FileMetadata(pattern, found["ContentLength"])] if found else []
+        if found is None:
+            return []
+        return [FileMetadata(pattern, found["ContentLength"], found["LastModified"].timestamp())]
     listed = S3IO(client=_s3(pattern)).list_files(before_globs, with_metadata=True)
     files = [FileMetadata(path, size, updated) for path, (size, updated) in listed]
     return list(FileSystems.get_filesystem(pattern).match_files(files, pattern))

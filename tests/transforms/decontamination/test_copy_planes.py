@@ -65,6 +65,13 @@ def test_a_row_holds_the_planes_and_the_fine_one_without_borders(borders):
     assert not plane_row(framed_large, fine=False)[2:].any()
 
 
+def test_of_a_small_picture_nothing_finer_is_known():
+    """Enlarged it is blurred, and its sharp copies would seem to be other pictures."""
+    small = grey_photograph(1, 63, 400)
+    assert set(plane_row(small, fine=True)[2:].ravel()) == {128}
+    assert len(set(plane_row(grey_photograph(1, 64, 400), fine=True)[2:].ravel())) > 9
+
+
 @pytest.mark.parametrize(("last", "trims"), [(200, True), (212, True), (213, False), (0, False)])
 def test_opposite_borders_are_of_one_colour(last, trims):
     assert copy_planes(framed(20, 20, 0, 0, 200, last)).is_trimmed == trims

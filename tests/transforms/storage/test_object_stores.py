@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from apache_beam.io.aws.clients.s3 import boto3_client
 from apache_beam.io.filesystems import FileSystems
 
 from tests.support.memory_files import read
-from tests.support.stores import FaultyProxy, Store, chosen_store, faulty_proxy, options_of
+from tests.support.stores import KEYS, FaultyProxy, Store, chosen_store, faulty_proxy, options_of
 from transforms.storage.files import (
     exists,
     local_copy,
@@ -20,7 +21,13 @@ from transforms.storage.files import (
     write_atomically,
 )
 from transforms.storage.matching import match
-from transforms.storage.object_stores import has_conditions, may_pass, put_if, read_version
+from transforms.storage.object_stores import (
+    has_conditions,
+    may_pass,
+    put_if,
+    read_version,
+    remove_objects,
+)
 
 BIG = os.urandom(9_000_000)  # more than boto3 sends at once
 
@@ -167,6 +174,51 @@ def test_it_is_tried_more_often_than_boto3_does(
         write_atomically(path, lambda sink: sink.write(b"a"))
         assert len(proxy.failed) == fails
         assert read(path) == b"a"
+
+
+def test_to_list_and_to_remove_are_tried_again(
+    faulty: tuple[FaultyProxy, Store], monkeypatch: pytest.MonkeyPatch
+):
+    proxy, store = faulty
+    sleep = time.sleep
+    monkeypatch.setattr("time.sleep", lambda seconds: sleep(min(seconds, 0.01)))
+    paths = [f"{store.root}/listed/{name}" for name in "ab"]
+    for path in paths:
+        write_atomically(path, lambda sink: sink.write(b"a"))
+    proxy.fault = lambda *_: 503 if len(proxy.failed) < 6 else None
+    for look, found in (
+        (lambda: match(f"{store.root}/listed"), [(path, 1) for path in paths]),
+        (lambda: match(paths[0]), [(paths[0], 1)]),
+        (lambda: match(f"{store.root}/listed/*"), [(path, 1) for path in paths]),
+        (lambda: remove_objects(paths), None),
+        (lambda: match(f"{store.root}/listed"), []),
+    ):
+        proxy.failed.clear()
+        assert look() == found
+        assert len(proxy.failed) == 6
+
+
+def test_one_client_is_made(s3: Store, monkeypatch: pytest.MonkeyPatch):
+    """Where Beam is told of the store, and where the environment tells, as to workers of a pool."""
+    made: list[object] = []
+
+    class Counted(boto3_client.Client):
+        def __init__(self, options: object) -> None:
+            super().__init__(options)
+            made.append(self)
+
+    monkeypatch.setattr(boto3_client, "Client", Counted)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name.upper(), value)
+    with options_of(s3):
+        assert not any(exists(f"{s3.root}/{n}") for n in range(3))
+        assert match(f"{s3.root}/none/*") == []
+    assert len(made) == 1
+    with options_of(s3._replace(flags=())):
+        assert not exists(f"{s3.root}/0")
+        assert not exists(f"{s3.root}/1")
+    assert len(made) == 2
 
 
 def test_an_upload_that_is_cut_off_is_never_seen(faulty: tuple[FaultyProxy, Store]):
