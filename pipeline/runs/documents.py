@@ -227,8 +227,13 @@ class Manifest(RunDescription):
     @property
     def holding(self) -> list[int]:
         """The numbers of the shards that hold something."""
+        return [number for number, pairs in self.pairs_of_shards.items() if pairs]
+
+    @property
+    def pairs_of_shards(self) -> dict[int, int]:
+        """How many pairs each shard holds, by its number."""
         sides = ((0, self.shards), (HOLDOUT, self.held_out))
-        return [first + int(n) for first, side in sides for n, of in side.items() if of.pairs]
+        return {first + int(n): of.pairs for first, side in sides for n, of in side.items()}
 
     @property
     def numbers(self) -> list[int]:

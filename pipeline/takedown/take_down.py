@@ -138,10 +138,10 @@ class _Takedown:
         forget_examples(self.out, taken.details_of_dropped)
         dropped = close_takedown(self.out, self.work.path, plan, taken, rewritten.shards)
         clean_work(self.out, self.work.path)
-        held = set(plan.shards) & set(plan.manifest.holding)
-        of = len(plan.manifest.holding)
+        before, of = plan.manifest.pairs_of_shards, len(plan.manifest.holding)
+        held = sum(shard.kept < before.get(shard.number, 0) for shard in rewritten.shards)
         details = Listed(taken.rows).details
-        return Outcome(details, plan.pairs, dropped, len(held), of, len(plan.files))
+        return Outcome(details, plan.pairs, dropped, held, of, len(plan.files))
 
     @property
     def _scratch(self) -> str | None:

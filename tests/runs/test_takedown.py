@@ -140,6 +140,21 @@ def in_company(out: Path) -> int:
     return next(n for numbers in of_shards if len(numbers) > 1 for n in numbers if n > 9)
 
 
+def test_a_dry_run_tells_what_a_takedown_does(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Also where what a shard dropped is on the list, and nothing of what it holds."""
+    out = finished.copy(tmp_path)
+    dropped = [n for n in range(LOST, COUNT) if finished.url(n) not in stored(out).values()]
+    entries = [f"url:{finished.url(n)}" for n in (in_company(out), *dropped)]
+    said = []
+    for flags in (("--dry_run",), ()):
+        assert taken(out, tmp_path, *entries, flags=flags) == 0
+        said.append(capsys.readouterr().out.partition("taken down: ")[2].splitlines()[0])
+    assert " in 1 of " in said[0]
+    assert said[0] == said[1]
+
+
 def test_one_match_rewrites_one_shard(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
