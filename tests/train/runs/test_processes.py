@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tests.support.forks import start
 from tests.support.small_training import (
     SETTINGS,
     in_float64,
@@ -39,13 +40,23 @@ STEP = replace(SETTINGS, batch_size=16, micro_batch_size=2, batch_norm_group_siz
 def outcomes(tmp_path_factory) -> dict[int, list[dict]]:
     """What each process found, by the number of processes."""
     folder = tmp_path_factory.mktemp("outcomes")
+    process = start(f"{__name__}:training", folder)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
     by_count = {1: [outcome()]}
     for count in (2, 4):
-        # Forked: 4 new interpreters would import torch for 4 s each.
-        arguments = (count, free_port(), str(folder))
-        mp.start_processes(one_of, arguments, nprocs=count, start_method="fork")
         by_count[count] = [torch.load(folder / f"{count}_{rank}.pt") for rank in range(count)]
     return by_count
+
+
+def training(arguments: list[str]) -> int:
+    """Writes the outcomes of 2 and of 4 processes into a folder. They are forks, since new ones
+    would import torch for 4 s each, and not of the tests' process: what another test has begun of
+    autograd's threads there does not outlive a fork."""
+    for count in (2, 4):
+        rest = (count, free_port(), arguments[0])
+        mp.start_processes(one_of, rest, nprocs=count, start_method="fork")
+    return 0
 
 
 def one_of(rank: int, count: int, port: int, folder: str) -> None:
