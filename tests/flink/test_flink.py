@@ -17,7 +17,7 @@ from flink.cluster import PARTS, Cluster
 from flink.runs import cluster
 from tests.support.command import ROOT, digests, succeed
 from tests.support.golden_run import Golden
-from tests.support.small_web import SmallWeb
+from tests.support.small_web import PATIENT, SmallWeb
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -74,7 +74,7 @@ def test_the_same_bytes_though_workers_and_the_command_are_killed(
     """The command dies while images are fetched; started again, it cancels the job that it left,
     and then a Python worker, that runs a shard, dies."""
     output, log = tmp_path / "set", tmp_path / "log"
-    flags = (plain, output, flink, log, "--sdk_worker_parallelism=1")
+    flags = (plain, output, flink, log, "--sdk_worker_parallelism=1", *PATIENT)
     with command(*flags) as first, web.holding_after(5):
         wait_for_images(web, len(web.requests), first)
         first.kill()
@@ -101,7 +101,7 @@ def test_the_shards_of_a_worker_that_hangs_are_taken_over(
     succeed(plain.pairs, expected, *plain.flags, *small)
     assert list(expected.glob("holdout/*.tar"))
     shards = len(list(expected.glob("*/*_stats.json")))
-    with command(plain, output, flink, log, *small) as started:
+    with command(plain, output, flink, log, *small, *PATIENT) as started:
         with web.holding(lambda _: True):
             wait_until(lambda: len(writing(flink)) == 2, started)
             victim = writing(flink)[0]

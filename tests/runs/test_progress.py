@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from tests.support.command import digests, funnel, kept, manifest, run, run_args, run_fork
 from tests.support.forks import start
 from tests.support.golden_run import Golden
-from tests.support.small_web import SmallWeb
+from tests.support.small_web import PATIENT, SmallWeb
 from tests.support.stopped_command import stop
 from tests.support.terminal import GIVE_UP_S, Terminal
 
@@ -33,6 +34,14 @@ LINE = re.compile(
     f"(?:, (?:{'|'.join(PARTS)}))*"
 )
 COMPILING = "compiling kernels for this machine: about 30 s, once"
+
+
+@pytest.fixture
+def slow_web(web: SmallWeb) -> Iterator[SmallWeb]:
+    """Pairs come all the while, so that their speed is shown."""
+    web.delay_s = 0.1
+    yield web
+    web.delay_s = 0.0
 
 
 def flags_of(plain: Golden, output: Path) -> tuple[str, ...]:
@@ -63,12 +72,15 @@ def numbers(line: str) -> list[int]:
 def test_after_a_kill_the_line_counts_what_is_done_and_what_is_left(
     plain: Golden, web: SmallWeb, tmp_path: Path
 ):
-    output, args = tmp_path / "set", (*flags_of(plain, tmp_path / "set"), "--connections=8")
+    output, args = (
+        tmp_path / "set",
+        (*flags_of(plain, tmp_path / "set"), "--connections=8", *PATIENT),
+    )
     whole = pairs_of_shards(plain.output)
     assert len(whole) == 3
     total = sum(whole.values())
-    # A shard has 50 images at most: of 100 that come one is whole, and not all three.
-    with web.holding_after(100):
+    first = plain.paths_of_shard(0)
+    with web.holding(lambda path: path not in first):
         stop(args, tmp_path, lambda: bool(pairs_of_shards(output)), signal.SIGKILL)
     done = pairs_of_shards(output)
     left = total - sum(done.values())
@@ -127,13 +139,20 @@ def test_a_retry_tells_of_what_it_tries_again(plain: Golden, web: SmallWeb, tmp_
 
 
 def test_a_terminal_shows_pairs_of_a_shard_that_is_not_whole(
-    plain: Golden, web: SmallWeb, tmp_path: Path
+    plain: Golden, slow_web: SmallWeb, tmp_path: Path
 ):
+    slow_web.delay_s = 0.3
     flags = [flag for flag in plain.flags if not flag.startswith("--samples_per_shard")]
-    args = (f"--input={plain.pairs}", f"--output={tmp_path / 'set'}", *flags, "--connections=4")
+    args = (
+        f"--input={plain.pairs}",
+        f"--output={tmp_path / 'set'}",
+        *flags,
+        "--connections=4",
+        *PATIENT,
+    )
     with Terminal(*args) as terminal:
-        with web.holding_after(20):
-            terminal.wait_for("pairs/s")
+        terminal.wait_for("pairs/s")
+        slow_web.delay_s = 0
         assert terminal.end() == 0, terminal.screen
     drawn = re.findall(r"images   (.*?) \|", terminal.screen)
     shown = [numbers(text) for text in drawn if "starting" not in text]
@@ -168,9 +187,9 @@ def child_of(process: int) -> int:
     return int(child)
 
 
-def test_control_c_with_worker_processes(plain: Golden, web: SmallWeb, tmp_path: Path):
-    args = (*flags_of(plain, tmp_path / "set"), "--connections=2")
-    with web.holding_after(20), Terminal(*args, *PROCESSES) as terminal:
+def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_path: Path):
+    args = (*flags_of(plain, tmp_path / "set"), "--connections=2", *PATIENT)
+    with Terminal(*args, *PROCESSES) as terminal:
         terminal.wait_for("pairs/s")
         group = child_of(terminal.process)
         assert len(workers_of(group)) >= 2
@@ -181,6 +200,7 @@ def test_control_c_with_worker_processes(plain: Golden, web: SmallWeb, tmp_path:
     assert last == STOPPED
     said = [line for line in before if line not in (COMPILING, "")]
     assert [line.partition(" ")[0] for line in said] == ["reading", "text", "3"], said
+    slow_web.delay_s = 0
     # From another folder: its worker processes find the project all the same.
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     with Terminal(*args, *PROCESSES, cwd=tmp_path, env=environment) as terminal:
@@ -201,7 +221,10 @@ def test_control_c_with_worker_processes(plain: Golden, web: SmallWeb, tmp_path:
 def test_worker_processes_end_with_one_line(
     plain: Golden, web: SmallWeb, tmp_path: Path, whom: str, signum: int, last: str
 ):
-    output, args = tmp_path / "set", (*flags_of(plain, tmp_path / "set"), "--connections=2")
+    output, args = (
+        tmp_path / "set",
+        (*flags_of(plain, tmp_path / "set"), "--connections=2", *PATIENT),
+    )
     begun, until = len(web.requests), time.monotonic() + GIVE_UP_S
     with web.holding_after(10):
         process = start("beam_runner:stoppable_main", *args, *PROCESSES)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.command import digests, run, run_fork
 from tests.support.golden_run import Golden
-from tests.support.small_web import SmallWeb
+from tests.support.small_web import PATIENT, SmallWeb
 from tests.support.stopped_command import stop
 
 
@@ -31,7 +31,13 @@ def paths_of_shards(output: Path, web: SmallWeb) -> dict[str, int]:
 
 def test_killed_at_random_moments_of_both_planes(plain: Golden, web: SmallWeb, tmp_path: Path):
     output = tmp_path / "set"
-    args = (f"--input={plain.pairs}", f"--output={output}", *plain.flags, "--connections=4")
+    args = (
+        f"--input={plain.pairs}",
+        f"--output={output}",
+        *plain.flags,
+        "--connections=4",
+        *PATIENT,
+    )
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # shown where it fails
     draw = random.Random(seed)
@@ -92,7 +98,13 @@ def test_an_interrupt_ends_with_one_line_and_the_same_command_goes_on(
     plain: Golden, web: SmallWeb, tmp_path: Path, signum: signal.Signals
 ):
     output, begun = tmp_path / "set", len(web.requests)
-    args = (f"--input={plain.pairs}", f"--output={output}", *plain.flags, "--connections=4")
+    args = (
+        f"--input={plain.pairs}",
+        f"--output={output}",
+        *plain.flags,
+        "--connections=4",
+        *PATIENT,
+    )
     with web.holding_after(10):
         status = stop(args, tmp_path, lambda: len(web.requests) > begun + 10, signum)
     said = (tmp_path / "said").read_text()

@@ -29,7 +29,7 @@ from tests.support.command import (
 )
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
-from tests.support.small_web import SmallWeb, small_web
+from tests.support.small_web import PATIENT, SmallWeb, small_web
 from tests.support.stopped_command import stop
 
 COUNT = 120
@@ -200,7 +200,7 @@ def test_killed_anywhere_it_goes_on(half: Half, whole: Whole, tmp_path: Path, se
     out = tmp_path / "set"
     shutil.copytree(half.output, out)
     draw, already = random.Random(seed), len(half.web.requests)
-    args = half.args(out, AGAIN, "--connections=2")
+    args = half.args(out, AGAIN, "--connections=2", *PATIENT)
     after = draw.randrange(1, len(LOST))
     requested = lambda: len(half.web.requests) - already >= after  # noqa: E731
     planned = lambda: (out / "_temporary" / "base.json").exists()  # noqa: E731

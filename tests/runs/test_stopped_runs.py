@@ -15,7 +15,7 @@ import pytest
 from tests.support.command import ROOT, digests, run, run_args
 from tests.support.forks import Forked, start
 from tests.support.golden_run import Golden
-from tests.support.small_web import SmallWeb
+from tests.support.small_web import PATIENT, SmallWeb
 
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 SAID = "beam_runner.py: stopped; the same command goes on from the last finished shard\n"
@@ -97,7 +97,7 @@ def test_processes_that_answer_no_more_end_with_their_run(
 ):
     output, begun = tmp_path / "set", len(web.requests)
     args = (f"--input={plain.pairs}", f"--output={output}", *plain.flags, "--connections=4")
-    more = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    more = ("--direct_num_workers=2", "--direct_running_mode=multi_processing", *PATIENT)
     with web.holding_after(10):
         process = started("beam_runner:stoppable_main", *args, *more)
         until = time.monotonic() + LONG_S

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pyarrow.parquet as pq
 
 
 class Golden(NamedTuple):
@@ -12,3 +15,10 @@ class Golden(NamedTuple):
     fates: list  # of golden.Fate
     output: Path
     said: str  # on stderr, and printed
+
+    def paths_of_shard(self, number: int) -> set[str]:
+        """The paths of the images that a shard was given."""
+        name = f"{number:05d}"
+        files = (f"shards/{name}.parquet", f"rejected/images-{name}.parquet")
+        tables = [pq.read_table(self.output / f) for f in files if (self.output / f).exists()]
+        return {urlsplit(url).path for table in tables for url in table["url"].to_pylist()}

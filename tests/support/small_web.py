@@ -8,6 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.support.serving import serving
 
+# Flags of a run whose answers are held back: its images must not time out meanwhile.
+PATIENT = ("--timeout_s=600", "--idle_timeout_s=600")
+
 
 class SmallWeb(ThreadingHTTPServer):
     """Serves `files` by path; anything else is a 404.

@@ -10,6 +10,10 @@ import torch
 from train.model.kernels import CPU, GPU
 from train.runs import device as devices
 
+# At a process's first backward pass torch looks for devices. Tensors of a GPU that is not there
+# (FakeTensorMode) would count as one, and then no fork of the process could run such a pass.
+torch.ones(1, requires_grad=True).sum().backward()
+
 
 class Machine(NamedTuple):
     device: torch.device
