@@ -79,17 +79,19 @@ def test_after_a_kill_the_line_counts_what_is_done_and_what_is_left(
     whole = pairs_of_shards(plain.output)
     assert len(whole) == 3
     total = sum(whole.values())
-    first = plain.paths_of_shard(0)
-    with web.holding(lambda path: path not in first):
+    first, *others = (plain.paths_of_shard(number) for number in range(3))
+    # One of each other shard, so that connections are left for all of the first.
+    lacking = {min(paths - first) for paths in others}
+    with web.holding(lambda path: path in lacking):
         stop(args, tmp_path, lambda: bool(pairs_of_shards(output)), signal.SIGKILL)
     done = pairs_of_shards(output)
+    assert list(done) == [0]
     left = total - sum(done.values())
     ended = run_fork(*args)
-    first, *lines, end = images_lines(ended.err)
-    words = "are" if len(done) == 1 else "is"
-    assert first == (f"{3 - len(done)} of 3 shards {words} left, {left} of {total} pairs to fetch")
+    begun, *lines, end = images_lines(ended.err)
+    assert begun == f"2 of 3 shards are left, {left} of {total} pairs to fetch"
+    assert end == f"done: {output}", (ended.err, funnel(output)["fetch"])
     assert numbers(lines[-1]) == [3, 3, total, total]
-    assert end == f"done: {output}"
     assert ended.out  # the funnel, and nothing of the progress
     assert "pairs/s" not in ended.out
     assert not re.search(r"[\r\x1b]", ended.err)

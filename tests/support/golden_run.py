@@ -17,8 +17,9 @@ class Golden(NamedTuple):
     said: str  # on stderr, and printed
 
     def paths_of_shard(self, number: int) -> set[str]:
-        """The paths of the images that a shard was given."""
+        """The paths of the images that a shard was given, as they are asked for."""
         name = f"{number:05d}"
         files = (f"shards/{name}.parquet", f"rejected/images-{name}.parquet")
         tables = [pq.read_table(self.output / f) for f in files if (self.output / f).exists()]
-        return {urlsplit(url).path for table in tables for url in table["url"].to_pylist()}
+        urls = [urlsplit(url) for table in tables for url in table["url"].to_pylist()]
+        return {url._replace(scheme="", netloc="").geturl() for url in urls}

@@ -110,7 +110,7 @@ def build_shard(
     with PieceFile(folder / TAR, "wb") as sink:
         tar = TarWriter(sink)
         samples = add_samples(tar, shown, images, measured, verdicts, spool, encoder)
-        sha256 = tar.finish()
+        sha256_of_tar = tar.finish()
     write_sidecar(samples, folder / SIDECAR)
     write_sample_answers(samples, shown, verdicts, folder / ANSWERS_FILE)
     reasons, details = _ends(verdicts, samples.unwritable)
@@ -120,13 +120,8 @@ def build_shard(
     ends = ShardPairs(keys, urls, texts, reasons, details, of_rows, verdicts.measures)
     write_record(ends, rules, spool, settings.thumbnails, folder / RECORD, folder / THUMBNAILS)
     spool.close()
-    stats = shard_stats(
-        number,
-        reasons,
-        details,
-        size=measured.bytes_fetched,
-        sha256=sha256 if samples.rows else None,
-    )
+    sha256 = sha256_of_tar if samples.rows else None
+    stats = shard_stats(number, reasons, details, size=measured.bytes_fetched, sha256=sha256)
     return dataclasses.replace(stats, opted_out=reported_opt_outs(samples.rows) or UNSET)
 
 

@@ -26,6 +26,7 @@ PASSING = {
     *("IncompleteReadError", "ChunkedEncodingError"),
 }
 REFUSED = (409, 412)  # a condition does not hold
+_TRIES_TO_READ = 20  # of an object that others replace meanwhile
 
 
 def scheme(path: str) -> str:
@@ -264,11 +265,21 @@ def read_version(path: str) -> Versioned | None:
         if scheme(path) == "s3":
             answer = _s3(path).client.get_object(**_s3_place(path))
             return Versioned(answer["Body"].read(), answer["ETag"])
+        return _read_gs_version(path)
+    except Exception as error:
+        if http_status(error) == 404:
+            return None
+        raise
+
+
+def _read_gs_version(path: str) -> Versioned:
+    for tries_left in reversed(range(_TRIES_TO_READ)):
         blob = _gs_blob(path)
         blob.reload()
         version = blob.generation  # a download sets it to what the answer's headers say, or to None
-        return Versioned(blob.download_as_bytes(if_generation_match=version), str(version))
-    except Exception as error:
-        if http_status(error) in (404, 412):  # 412: replaced between the two
-            return None
-        raise
+        try:
+            return Versioned(blob.download_as_bytes(if_generation_match=version), str(version))
+        except Exception as error:
+            if not tries_left or http_status(error) != 412:  # 412: replaced between the two
+                raise
+    raise AssertionError("the last try returns or raises")

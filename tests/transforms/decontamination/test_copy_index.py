@@ -1,6 +1,7 @@
 import threading
 from pathlib import Path
 
+import cv2
 import faiss
 import numpy as np
 import pytest
@@ -217,8 +218,10 @@ def test_a_fine_plane_that_is_not_known_gives_the_smallest_distance(tmp_path):
     build_copy_index([rows([diagram(1)])], str(tmp_path))
     index, made = CopyIndex.open(str(tmp_path)), rows([diagram(1), diagram(2), diagram(3)])
     unknown = index.nearest(made[:, 1], fine=np.zeros((3, 128, 128), np.uint8))
-    known = index.nearest(made[:, 1], fine=fine_planes(made))
-    for smallest, match in zip(unknown, known, strict=True):
+    by_small, known = (index.nearest(made[:, 1], fine=f) for f in (None, fine_planes(made)))
+    assert max(match.distance for match in by_small) > 0.02
+    for smallest, small, match in zip(unknown, by_small, known, strict=True):
+        assert smallest.distance == max(round(small.distance - 0.2, 3), 0)
         assert smallest.distance <= match.distance
         assert smallest.distance < COPY_DISTANCE + QUICK_ERROR  # the picture is decoded whole
 
@@ -230,6 +233,20 @@ def test_a_picture_within_borders_is_compared_finely_without_them(tmp_path):
     _, (inner, other, same) = finely(index, [diagram(1), diagram(2), framed])
     assert (inner.check.blocks_agreeing, same.check.blocks_agreeing) == (1, 1)
     assert other.distance > COPY_DISTANCE
+    marked = framed.copy()  # so that nothing is trimmed, and the whole picture is what is alike
+    marked[:40, :40] = marked[-40:, -40:] = 20
+    _, (whole,) = finely(index, [marked])
+    assert (whole.variant, whole.check.blocks_agreeing) == ("whole", -1)
+    assert whole.distance < COPY_DISTANCE
+
+
+def test_what_is_a_little_too_far_by_small_planes_is_looked_at_finely(tmp_path):
+    build_copy_index([rows([diagram(1)])], str(tmp_path))
+    branded = diagram(1)
+    branded[100:220, 100:220] = 60
+    cv2.circle(branded, (160, 160), 50, 240, -1)
+    (small,), (fine,) = finely(CopyIndex.open(str(tmp_path)), [branded])
+    assert COPY_DISTANCE < fine.distance < small.distance < COPY_DISTANCE + 0.2
 
 
 def test_fine_planes_of_others_decide_nothing(tmp_path):

@@ -41,6 +41,7 @@ COPIES = {
     "same": DIAGRAM,
     "jpeg": as_jpeg(DIAGRAM, 20),
     "blurred": cv2.GaussianBlur(DIAGRAM, (0, 0), 3),
+    "blurred more than the indexed plane": cv2.GaussianBlur(DIAGRAM, (0, 0), 8),
     "small": cv2.resize(DIAGRAM, (144, 120), interpolation=cv2.INTER_AREA),
     "squeezed": cv2.resize(DIAGRAM, (300, 400), interpolation=cv2.INTER_AREA),
     "darker": DIAGRAM // 2,
@@ -78,6 +79,9 @@ def test_planes_without_detail_tell_nothing():
     flat = np.full((128, 128), 90, np.uint8)
     for query, evaluation in ((flat, EVALUATION), (EVALUATION, flat), (flat, flat)):
         assert FineQuery(query).agreeing(evaluation, WHOLE) is None
+    word = np.full(DIAGRAM.shape, 200, np.uint8)  # in four blocks
+    cv2.putText(word, "ab", (200, 200), cv2.FONT_HERSHEY_SIMPLEX, 0.9, 20, 3)
+    assert FineQuery(fine(word)).agreeing(fine(word), WHOLE) is None
     smooth = fine(cv2.GaussianBlur(grey_photograph(3, 400, 300), (0, 0), 12))
     assert FineQuery(smooth).agreeing(EVALUATION, WHOLE) is None
 
