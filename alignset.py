@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import os
 import sys
 
 # What each does, and the module whose `stoppable_main` does it. A module is imported where it is
@@ -50,14 +51,21 @@ def overview() -> str:
     )
 
 
+def _show(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # head, or whoever read it, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> int:
     """Runs the command that the command line names; returns its exit status."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
-        print(overview())
+        _show(overview())
         return 0
     if name == "--completion":
-        print(COMPLETION.replace("COMMANDS", " ".join(COMMANDS)))
+        _show(COMPLETION.replace("COMMANDS", " ".join(COMMANDS)))
         return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)

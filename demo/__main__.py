@@ -216,7 +216,8 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         print(f"      {curated / 'holdout'}: those that the training was validated on")
         print(f"      {curated / 'rejected'}: every dropped pair with its reason")
         print(f"      {training / 'model'}: the model, for transformers.AlignModel.from_pretrained")
-        print(f"      python -m train.search serve {output / 'index'}: the page that searches")
+        search = f".venv/bin/python -m alignset search serve {output / 'index'}"
+        print(f"      {search}: the page that searches")
 
 
 def main() -> int:

@@ -25,15 +25,14 @@ dataclasses in which the flags are defined, and a test fails when it is not curr
 as `--name=value`; a flag that is true or false may also stand alone (`--text_only`). `--help` shows
 the flags that are wanted first, and `--help=all` every flag.
 
-- `python beam_runner.py`, or `alignset curate` where pip has installed it, curates. Any flag that
-  is not listed here is Apache Beam's, such as `--runner` and `--direct_num_workers`.
-- `python -m train`, or `alignset train`, trains. `--shards` says where the data is, and `--run`
-  names the run's folder. `--preset` chooses a set of values: without it those of `tiny` apply, and
-  the values below are the paper's.
-- `python -m train.classify`, or `alignset classify`, fine-tunes an image tower on labelled images.
-- `--help` lists the few flags of `python -m train.evaluate` (`alignset evaluate`), of `python -m
-  train.search` (`alignset search`, whose commands have a `--help` of their own), of `python -m
-  pipeline.look` (`alignset look`) and of `python -m pipeline.takedown` (`alignset takedown`).
+- `alignset curate` makes a set. Any flag that is not listed here is Apache Beam's, such as
+  `--runner` and `--direct_num_workers`.
+- `alignset train` trains. `--shards` says where the data is, and `--run` names the run's folder.
+  `--preset` chooses a set of values: without it those of `tiny` apply, and the values below are the
+  paper's.
+- `alignset classify` fine-tunes an image tower on labelled images.
+- `--help` lists the few flags of `alignset evaluate`, `search` (whose commands have a `--help` of
+  their own), `look`, `report` and `takedown`.
 """
 FROM_IMG2DATASET = """
 ## From img2dataset's flags to ours
@@ -58,9 +57,9 @@ def rows(kind: type) -> Iterator[str]:
 
 def page() -> str:
     parts = [BEGIN]
-    tables = [(f"`beam_runner.py`: {title}", kind) for title, kind in GROUPS.items()]
-    tables.append(("`python -m train`", Settings))
-    tables.append(("`python -m train.classify`", ClassifySettings))
+    tables = [(f"`alignset curate`: {title}", kind) for title, kind in GROUPS.items()]
+    tables.append(("`alignset train`", Settings))
+    tables.append(("`alignset classify`", ClassifySettings))
     for title, kind in tables:
         parts.append(f"\n## {title}\n| flag | default | meaning |\n|---|---|---|\n")
         parts.append("\n".join(rows(kind)) + "\n")

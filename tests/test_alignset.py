@@ -261,3 +261,9 @@ def test_bash_completes_commands_and_flags(tmp_path: Path, words: list[str], exp
     ended = run("bash", "-c", script, cwd=tmp_path, env={**os.environ, "PATH": path})
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.split() == expected
+
+
+def test_whoever_has_read_enough_makes_no_trouble():
+    script = f"{sys.executable} {ROOT}/alignset.py --completion | true; echo ${{PIPESTATUS[0]}}"
+    ended = run("bash", "-c", script)
+    assert ended == (0, "0\n", "")

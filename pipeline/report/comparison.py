@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise, permutations
 
@@ -24,6 +24,7 @@ from pipeline.report.over_stages import has_other_input, steps_over_stages, was_
 from pipeline.report.page import render
 from pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, shown
 from pipeline.report.tables import percent
+from pipeline.rules import OPEN
 from pipeline.shown_texts import counted
 from transforms.columns.records import KEPT, Example, Joint
 from transforms.shards.shard_record import MOST_WORDS
@@ -88,7 +89,7 @@ def _history(facts: tuple[Facts, Facts]) -> Iterator[str]:
     """What is to be said of the sets that both were made of."""
     for (name, one), (other_name, other) in permutations(zip("AB", facts, strict=True)):
         if was_made_of(one, other):
-            yield f"{name} was made of {other_name}."
+            yield f"{other_name} is an input of {name}."
         if has_other_input(one):
             yield (
                 f"{name} was made of other sets, and not of just what one of them kept: its funnel "
@@ -136,7 +137,14 @@ def rule_differences(first: Facts, second: Facts) -> Iterator[tuple[str, str, st
     ours, theirs = (of_set.run.rules if of_set.run else {} for of_set in (first, second))
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
-            yield printable(name), *(printable(str(of.get(name, "–"))) for of in (ours, theirs))  # type: ignore[misc]
+            yield printable(name), _setting(ours, name), _setting(theirs, name)
+
+
+def _setting(rules: Mapping[str, object], name: str) -> str:
+    value = rules.get(name, "–")
+    if name in OPEN and value == OPEN[name]:
+        return "off"  # where a number that nothing reaches would be read as a choice
+    return printable(str(value))
 
 
 def step_deltas(first: Facts, second: Facts) -> Iterator[Delta]:

@@ -98,7 +98,7 @@ def run_serve(flags: argparse.Namespace) -> int:
     index = OpenedIndex(flags.index)
     server = Server(
         index,
-        lambda: open_model(flags.model, index.document, flags.index),
+        lambda: _load(flags, index),
         (flags.host, flags.port),
         flags.requests_per_minute,
         flags.trusted_proxy,
@@ -111,6 +111,14 @@ def run_serve(flags: argparse.Namespace) -> int:
         )
     server.run()
     return 0
+
+
+def _load(flags: argparse.Namespace, index: OpenedIndex) -> Embedder:
+    """Reads the model, and tells when it is there: the page shows before, and searches wait."""
+    print("reading the model, for which searches wait", file=sys.stderr, flush=True)
+    model = open_model(flags.model, index.document, flags.index)
+    print("the model is read", file=sys.stderr, flush=True)
+    return model
 
 
 def _listening(host: str, port: int) -> socket.socket:

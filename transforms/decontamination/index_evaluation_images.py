@@ -48,7 +48,7 @@ def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPar
     if description := find_index(place):
         if description.unreadable:
             LOG.warning(
-                "%d evaluation images cannot be decoded, so copies of them are not found: %s …",
+                "%d of the evaluation images cannot be decoded, so copies are not found: %s …",
                 sum(one.unreadable for one in description.sets.values()),
                 ", ".join(description.unreadable[:3]),
             )

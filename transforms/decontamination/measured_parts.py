@@ -87,9 +87,7 @@ def _measured(
     if looks:
         yield measure.features(looks)
     if unreadable := part.unreadable[unreadable_before:]:
-        message = (
-            "%s: %d evaluation images cannot be decoded, so copies of them are not found: %s%s"
-        )
+        message = "%s: %d of the evaluation images cannot be decoded, so copies are not found: %s%s"
         names = ", ".join(name for _, name in unreadable[:3])
         LOG.warning(message, file.path, len(unreadable), names, " …" if unreadable[3:] else "")
 

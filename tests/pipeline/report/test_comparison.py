@@ -1,6 +1,7 @@
 """Two sets side by side: what only one keeps is counted by keys, with the other's reasons."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline.look.set_files import find_set
 from pipeline.options import UsageError
-from pipeline.report.comparison import write_comparison
+from pipeline.report.comparison import rule_differences, write_comparison
 from pipeline.report.kept_keys import NOWHERE, kept_keys, key_numbers, only_in
 from tests.support.small_sets import image, keys, put, put_rejected, put_shard, put_table
 from transforms.columns.rejects import REJECTED
@@ -41,6 +42,22 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str
     rows.insert(0, rows[3] | {"reason": "duplicate_pair"})  # another row of a pair that was judged
     put_table(f"{second}/rejected/text-00000.parquet", pa.Table.from_pylist(rows, REJECTED))
     return first, second, only_first, only_second
+
+
+def test_rules_that_differ_and_those_that_are_off():
+    first, second = (
+        SimpleNamespace(run=SimpleNamespace(rules=rules))
+        for rules in (
+            {"min_words": 3, "max_words": 20, "language": "de", "min_image_side": 200},
+            {"min_words": 0, "max_words": 10**9, "language": "", "min_image_side": 200, "new": 1},
+        )
+    )
+    assert list(rule_differences(first, second)) == [
+        ("language", "de", "off"),
+        ("max_words", "20", "off"),
+        ("min_words", "3", "off"),
+        ("new", "–", "1"),
+    ]
 
 
 def test_what_only_one_keeps_and_why_the_other_does_not(sets):

@@ -251,6 +251,15 @@ def test_a_wrong_folder_is_not_walked(tmp_path: Path, monkeypatch):
     assert asked == [f"{tmp_path}/*_stats.json"]
 
 
+def test_a_folder_of_a_set_is_no_set_of_its_own(made_set: Path, monkeypatch: pytest.MonkeyPatch):
+    (made_set / "manifest.json").write_text("{}")
+    with pytest.raises(UsageError, match=f"is a folder of the set '{made_set}': give that one"):
+        find_facts(f"{made_set}/shards/")
+    monkeypatch.chdir(made_set)
+    with pytest.raises(UsageError, match=r"is a folder of the set '\.': give that one"):
+        find_facts("shards")
+
+
 # ---- What the page is given ---------------------------------------------------------------
 
 

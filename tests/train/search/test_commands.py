@@ -2,17 +2,19 @@
 
 import http.server
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.support.colour_search import ColourModel, drawn, index_of, picture_bytes, picture_folder
 from tests.support.train_shards import COLOURS
-from train.search import commands, fetched_images
+from train.search import commands, fetched_images, serve
 from train.search.__main__ import main
 
 # A command whose thread outlasts it.
@@ -164,6 +166,35 @@ def test_a_picture_is_fetched_by_its_url(
             thread.join()
     (result,) = lines(capsys)
     assert "a blue picture" in str(result["caption"])
+
+
+def test_the_page_is_served_until_it_is_stopped(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this thread, as uvicorn wants it; another asks."""
+    answers: list[dict[str, list[dict[str, str]]]] = []
+
+    class Asked(serve.Server):
+        def run(self) -> None:
+            asking = threading.Thread(target=self._ask)
+            asking.start()
+            super().run()
+            asking.join()
+
+        def _ask(self) -> None:
+            try:
+                with urllib.request.urlopen(f"{self.url}api/search?text=red&limit=1") as answer:
+                    answers.append(json.load(answer))
+            finally:
+                self.stop()
+
+    monkeypatch.setattr(serve, "Server", Asked)
+    assert main(["serve", str(folder / "index"), "--port=0"]) == 0
+    (answer,) = answers
+    assert "a red picture" in answer["results"][0]["caption"]
+    said = capsys.readouterr()
+    assert re.fullmatch(r"24 pictures at http://127\.0\.0\.1:\d+/\n", said.out)
+    assert said.err == "reading the model, for which searches wait\nthe model is read\n"
 
 
 def test_a_table_is_of_one_line_a_result(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

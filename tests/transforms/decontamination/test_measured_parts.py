@@ -55,7 +55,7 @@ def test_a_part_of_several_files(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     ]
     assert part.unreadable == [("two", f"{tar}/2.jpg")]
     assert hashes(part) == PHASHES
-    assert "1 evaluation images cannot be decoded" in caplog.text
+    assert "1 of the evaluation images cannot be decoded" in caplog.text
     assert "2.jpg" in caplog.text
     assert by_set([part]) == {"one": EvaluationSet(1, 0), "two": EvaluationSet(2, 1)}
 
