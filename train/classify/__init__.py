@@ -1,4 +1,4 @@
-"""The image tower fine-tuned on labelled images: `python -m train.classify`.
+"""The image tower fine-tuned on labelled images: `alignset classify`.
 
 Scores of a model that is not trained further are in `evaluate`.
 """

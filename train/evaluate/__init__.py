@@ -1,1 +1,1 @@
-"""What a model is worth: `python -m train.evaluate TASK`. No model is trained here."""
+"""What a model is worth: `alignset evaluate TASK`. No model is trained here."""

@@ -1,2 +1,2 @@
-"""Search of pictures by text, by picture, by both: `python -m train.search`. The index, the
+"""Search of pictures by text, by picture, by both: `alignset search`. The index, the
 arithmetic of queries, and the page. Nothing is trained or scored here."""
