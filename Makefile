@@ -52,6 +52,7 @@ docs: .venv/ready
 	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
 	@echo "install, 2 of 3: $$(cat requirements/train.txt requirements/embeddings.txt requirements/search.txt requirements/dev.txt | grep -oE '^[^ =]+==' | sort -u | wc -l) packages into .venv, 8 GB on disk: about 90 s, and longer on a slow line"
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/train.txt -r requirements/embeddings.txt -r requirements/search.txt -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --no-index --editable .
 	@echo "install, 3 of 3: kernels compiled for this machine: about 30 s"
 	@$(MAKE) --no-print-directory kernels
 	@touch $@

@@ -41,6 +41,7 @@ class _Simulated:
     def __init__(self, settings: FetchSettings, answers: Sequence[Answer]) -> None:
         self.settings, self.answers, self.now = settings, answers, 0.0
         self.ends: list[tuple[float, int, Job, Answer]] = []
+        self._started = 0
         self.waited_s, self.stalled = 0.0, 0
         self.names = _NoNames()
 
@@ -65,7 +66,8 @@ class _Simulated:
         longest = min(self.settings.timeout_s, self.settings.idle_timeout_s)
         if answer.delay_s > longest and not answer.measured:
             answer = Answer(answer.host, longest, "timeout", silent=True)
-        heapq.heappush(self.ends, (self.now + answer.delay_s, job.index, job, answer))
+        self._started += 1  # jobs have no order of their own
+        heapq.heappush(self.ends, (self.now + answer.delay_s, self._started, job, answer))
         return True
 
     def wait(self, at_most_s: float) -> list[Ended]:

@@ -216,7 +216,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         print(f"      {curated / 'holdout'}: those that the training was validated on")
         print(f"      {curated / 'rejected'}: every dropped pair with its reason")
         print(f"      {training / 'model'}: the model, for transformers.AlignModel.from_pretrained")
-        search = f".venv/bin/python -m alignset search serve {output / 'index'}"
+        search = f".venv/bin/alignset search serve {output / 'index'}"
         print(f"      {search}: the page that searches")
 
 

@@ -20,17 +20,19 @@ PAGE = ROOT / "docs" / "flags.md"
 BEGIN = """\
 # Flags
 
-This page lists every flag of the three commands that have settings. `make docs` writes it from the
-dataclasses in which the flags are defined, and a test fails when it is not current. A flag is given
-as `--name=value`; a flag that is true or false may also stand alone (`--text_only`). `--help` shows
-the flags that are wanted first, and `--help=all` every flag.
+This page is for whoever looks for a flag: it lists those of the three commands that have settings.
+`make docs` writes it from the dataclasses in which the flags are defined, and a test fails when it
+is not current. A flag is given as `--name=value` or `--name value`; a flag that is true or false
+may also stand alone (`--text_only`). `--help` shows the flags that are wanted first, and
+`--help=all` every flag.
 
 - `alignset curate` makes a set. Any flag that is not listed here is Apache Beam's, such as
   `--runner` and `--direct_num_workers`.
 - `alignset train` trains. `--shards` says where the data is, and `--run` names the run's folder.
-  `--preset` chooses a set of values: without it those of `tiny` apply, and the values below are the
-  paper's.
-- `alignset classify` fine-tunes an image tower on labelled images.
+- `alignset classify` fine-tunes an image tower on labelled images. `--model`, `--images` and
+  `--validation` say on what, and `--run` names its folder.
+- For both, `--preset` chooses a set of values, and is `tiny` where it is not given. The tables
+  below have the paper's values; `--help=all` has those of each preset.
 - `--help` lists the few flags of `alignset evaluate`, `search` (whose commands have a `--help` of
   their own), `look`, `report` and `takedown`.
 """
@@ -61,7 +63,8 @@ def page() -> str:
     tables.append(("`alignset train`", Settings))
     tables.append(("`alignset classify`", ClassifySettings))
     for title, kind in tables:
-        parts.append(f"\n## {title}\n| flag | default | meaning |\n|---|---|---|\n")
+        value = "paper's value" if kind in (Settings, ClassifySettings) else "default"
+        parts.append(f"\n## {title}\n| flag | {value} | meaning |\n|---|---|---|\n")
         parts.append("\n".join(rows(kind)) + "\n")
     peers = "".join(f"| `--{flag}` | {here} |\n" for flag, here in IMG2DATASET.items())
     return "".join([*parts, FROM_IMG2DATASET, peers])

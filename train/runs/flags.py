@@ -60,7 +60,7 @@ def add_settings(
         assert isinstance(kind, type)  # not a string, which postponed annotations are
         of: dict[str, list[str]] = {}
         for name, preset in presets.items():
-            of.setdefault(str(getattr(preset, setting.name)), []).append(name)
+            of.setdefault(str(getattr(preset, setting.name)) or "empty", []).append(name)
         names = {value: ", ".join(n[:3]) + (" ..." if n[3:] else "") for value, n in of.items()}
         values = "; ".join(f"{value} in {some_presets}" for value, some_presets in names.items())
         meaning = setting.metadata["help"]
@@ -98,7 +98,7 @@ def exit_status(command: Callable[[], int]) -> int:
     except ModuleNotFoundError as error:
         print(
             f"error: the package {error.name} is not installed for {sys.executable}: run this with "
-            ".venv/bin/python (make demo makes it), or pip install 'alignset[train,search]'",
+            ".venv/bin/python (make demo makes it), or pip install '.[train,search]' in a clone",
             file=sys.stderr,
         )
         return 2
