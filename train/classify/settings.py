@@ -68,7 +68,7 @@ class ClassifySettings:
     )
     trackers: str = setting(
         "tensorboard",
-        "who is told how the run goes: tensorboard, wandb, mlflow, your own as module:name; commas",
+        "what gets the run's numbers: tensorboard, wandb, mlflow, your own as module:name; commas",
         free=True,
     )
     checkpoint_every: int = setting(1_000, "steps between two checkpoints", free=True)

@@ -27,7 +27,7 @@ class OverlapSettings:
     overlap_measure: str = field(
         default="copy",
         metadata={
-            "help": "how copies of evaluation images are told: copy, by a small descriptor and a "
+            "help": "how copies of evaluation images are found: copy, by a small descriptor and a "
             "check of each pair; phash, by perceptual hashes; embedding, by an image model"
         },
     )
