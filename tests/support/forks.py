@@ -166,7 +166,12 @@ def start(
     modules = TRAINING if trains else CURATION
     request = json.dumps([*words, terminal]).encode()
     with theirs:
-        socket.send_fds(_server(modules), [request], [*given, theirs.fileno()])
+        files = [*given, theirs.fileno()]
+        try:
+            socket.send_fds(_server(modules), [request], files)
+        except ConnectionError:  # the system has ended it, as for want of memory
+            _server.cache_clear()
+            socket.send_fds(_server(modules), [request], files)
     for end in ends:
         os.close(end)
     return Forked(ours, *streams)
