@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pipeline.job import Job
 from pipeline.rules import Rules
+from transforms.columns.thresholds import OF_IMAGES
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.fetching.fetch import FetchSettings
 from transforms.images.resize import ResizeSettings
@@ -34,8 +35,8 @@ _OF_IMAGES = (
     # The card names the contact, and pages have wishes too.
     *(name for name in _names(FetchSettings) if name not in ("contact", *_OF_PAGES)),
     *_names(ResizeSettings),
-    *("min_image_side", "max_image_aspect", "min_evaluation_distance"),
-    *("eval_images", "samples_per_shard", "holdout", "max_unsafe_score", "unsafe_model"),
+    *OF_IMAGES,
+    *("eval_images", "samples_per_shard", "holdout", "unsafe_model"),
     *("min_blocked_phash_distance", "min_blocked_pdq_distance", "thumbnails"),
     *_names(OverlapSettings),
 )

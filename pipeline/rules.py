@@ -102,6 +102,9 @@ class Rules:
                 f"min_words must be <= max_words, or no text passes; "
                 f"got {self.min_words} and {self.max_words}"
             )
+        self._check_images()
+
+    def _check_images(self) -> None:
         if not self.max_image_aspect > 1:
             raise ValueError(
                 f"max_image_aspect must be > 1, or no image passes; got {self.max_image_aspect}"

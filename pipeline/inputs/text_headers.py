@@ -16,6 +16,10 @@ from pipeline.inputs.splits import Split
 from pipeline.inputs.whole_lines import LONGEST_ROW, WholeLines
 from transforms.storage.broken_files import WRONG_FORMAT, FileFault
 
+# What parts the columns of a line, by format.
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+# In the others a lone quotation mark would swallow the rows up to the next.
+QUOTED = ("csv",)
 MOST_COLUMNS = 10_000  # of a table; pyarrow takes 8 KB for each
 HEAD = 1 << 20  # bytes from which the columns are told
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -50,10 +54,10 @@ def header_columns(split: Split, wanted: Iterable[str] = ()) -> list[str]:
         return []
     if not line.removeprefix(BYTE_ORDER_MARK).strip():
         raise _no_text("its first line is empty; it must name the columns")
-    names = line.count(b"\t" if split.format == "tsv" else b",") + 1
+    names = line.count(DELIMITERS[split.format].encode()) + 1
     if names > MOST_COLUMNS:
         raise _no_text(f"its header names {names:,} columns; at most {MOST_COLUMNS:,} are read")
-    if split.format == "csv" and line.count(b'"') % 2:
+    if split.format in QUOTED and line.count(b'"') % 2:
         raise _no_text("a name in its header has a line break or an open quotation mark")
     reading = pa.csv.ReadOptions(block_size=len(line) + 1)
     table = pa.csv.read_csv(pa.BufferReader(line + b"\n"), reading, dialect(split))
@@ -95,9 +99,8 @@ def _json_fields(head: bytes, wanted: set[str]) -> list[str]:
 def dialect(split: Split, on_invalid: Any = None) -> pa.csv.ParseOptions:
     """How a table's text is cut into rows and values."""
     return pa.csv.ParseOptions(
-        delimiter="\t" if split.format == "tsv" else ",",
-        # A TSV has no quoting: a lone quotation mark would swallow the rows up to the next.
-        quote_char=False if split.format == "tsv" else '"',
-        newlines_in_values=split.format == "csv",
+        delimiter=DELIMITERS[split.format],
+        quote_char='"' if split.format in QUOTED else False,
+        newlines_in_values=split.format in QUOTED,
         invalid_row_handler=on_invalid,
     )

@@ -18,6 +18,7 @@ from pipeline.inputs.find_evaluation import Evaluation
 from pipeline.inputs.splits import InputFile
 from pipeline.job import Job
 from pipeline.options import Command, UsageError
+from pipeline.rules import OPEN
 from pipeline.runs.clean import clean_work
 from pipeline.runs.documents import Funnel, Manifest, NamedList, RunDescription, Settings
 from pipeline.runs.engine import everywhere
@@ -45,12 +46,8 @@ NOT_DECIDING = (
     *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
     *("unsafe_model", "blocklist", "quiet"),
 )
-# Of rules that an older version had not, what it did.
-OLDER_RULES = {
-    "max_unsafe_score": 1.0,  # it scored none
-    "min_blocked_phash_distance": 6,
-    "min_blocked_pdq_distance": 32,
-}
+# Of rules that an older version had not, what it did: it dropped nothing by them.
+OLDER_RULES = OPEN | {"min_blocked_phash_distance": 6, "min_blocked_pdq_distance": 32}
 JOB_DEFAULTS = {
     setting.name: setting.default
     for setting in dataclasses.fields(Job)

@@ -46,7 +46,7 @@ JUDGED = (None, *(of.reason for of in OF_IMAGES.values()))
 MARKS = (r.TEXT_ON_TOO_MANY_IMAGES, r.IMAGE_WITH_TOO_MANY_TEXTS, r.RARE_TOKEN)
 AXES = {
     IMAGES: tuple(of.axis for of in OF_IMAGES.values()),
-    TEXTS: ("words", "language", *MARKS),
+    TEXTS: (*dict.fromkeys(of.axis for of in THRESHOLDS.values() if of.plane == TEXTS), *MARKS),
 }
 BOTH_PLANES = {reason for reasons in r.TEXT_STEPS.values() for reason in reasons} & {
     reason for reasons in r.IMAGE_STEPS.values() for reason in reasons

@@ -203,11 +203,13 @@ def _examples(batch: Judged) -> dict[str, list[tuple[float, Example]]]:
         rows = np.flatnonzero(places == place)
         chosen = least_rows(hashes, rows, EXAMPLES).tolist()
         lists[outcome] = [(0.0, _example(batch, row)) for row in chosen]
+        if outcome not in RULE_OF:
+            continue
         ranks = {
             r.TOO_FEW_WORDS: -words,
             r.TOO_MANY_WORDS: words,
             r.WRONG_LANGUAGE: None if batch.scores is None else -batch.scores,
-        }.get(outcome)
+        }[outcome]
         if ranks is not None:
             rule = RULE_OF[outcome]
             near = nearest_rows(ranks, hashes, rows, EXAMPLES).tolist()

@@ -145,11 +145,10 @@ def _look_at(
 ) -> tuple[Measured, Judged]:
     """Fetches, measures, scores, compares and judges the image of each of some pairs."""
     asked, rules = len(pairs), settings.rules
-    size_rule = {"min_side": rules.min_side, "max_aspect": rules.max_aspect}
-    search = EvaluationSearch(evaluation, asked, **size_rule)
+    search = EvaluationSearch(evaluation, asked, **rules.size_rule)
     wishes = StatedWishes(settings.fetch, asked)
     bodies = _bodies(pairs, settings, nearly_taken)
-    with ImageScores(settings.unsafe_model, spool, **size_rule) as scores:
+    with ImageScores(settings.unsafe_model, spool, **rules.size_rule) as scores:
         measured = measure_images(bodies, spool, count, scores, search, wishes, settings.blocklists)
         unsafe_scores = scores.finish(measured.columns, lambda waiting: count(asked - waiting))
     judged = judge_images(measured, rules, search, spool, unsafe_scores)

@@ -26,7 +26,7 @@ class EvaluationSearch:
     Args:
       index: None finds none.
       size: how many images the shard has.
-      size_rule: `min_side` and `max_aspect` of `size_reasons`.
+      size_rule: as of `ImageRules`.
     """
 
     def __init__(self, index: EvaluationIndex | None, size: int, **size_rule: Any) -> None:

@@ -50,6 +50,11 @@ class ImageRules:
     min_evaluation_distance: float
     max_unsafe_score: float = 1.0
 
+    @property
+    def size_rule(self) -> dict[str, Any]:
+        """What `size_reasons` judges by, also before an image is scored or compared."""
+        return {"min_side": self.min_side, "max_aspect": self.max_aspect}
+
 
 def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
     """The images of pairs that come from shards, read from where they are.
@@ -269,7 +274,7 @@ def judge_images(
     height = pa.array(columns["height"], pa.int32())
     reasons = pc.coalesce(
         pa.array(columns["reason"], pa.string()),
-        size_reasons(width, height, min_side=rules.min_side, max_aspect=rules.max_aspect),
+        size_reasons(width, height, **rules.size_rule),
         unsafe_reasons(unsafe_scores, max_score=rules.max_unsafe_score),
         evaluation_reasons(search.distances, min_distance=rules.min_evaluation_distance),
     )

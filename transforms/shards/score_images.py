@@ -35,7 +35,7 @@ class ImageScores:
     Args:
       model: None where nothing is to be scored.
       spool: where the images are.
-      size_rule: `min_side` and `max_aspect` of `size_reasons`.
+      size_rule: as of `ImageRules`.
     """
 
     def __init__(self, model: UnsafeModel | None, spool: Spool, **size_rule: Any) -> None:

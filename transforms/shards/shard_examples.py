@@ -108,8 +108,8 @@ def _ranks(pairs: ShardPairs, rules: ImageRules, words: Ints) -> Iterator[tuple[
             pairs.numbers("evaluation_distance") - rules.min_evaluation_distance
         ),
     }
-    for rule, ranks in measures.items():
-        yield rule, OF_IMAGES[rule].reason, ranks
+    for rule, of in OF_IMAGES.items():
+        yield rule, of.reason, measures[rule]
     yield "min_words", "", words.astype(np.float64)
     yield "max_words", "", -words.astype(np.float64)
 

@@ -10,6 +10,7 @@ from pipeline.report.facts import Facts, find_facts
 from pipeline.report.histograms import charts_of
 from pipeline.runs.documents import FetchReport, Funnel
 from tests.support.made_records import put_made_set
+from transforms.columns.thresholds import THRESHOLDS
 from transforms.corpus.vocabulary import CountClass, VocabularySummary
 
 
@@ -47,9 +48,7 @@ def test_spans_of_bars_are_the_bins_of_the_record(tmp_path: Path):
     put_made_set(tmp_path / "set", 1, np.random.default_rng(2), pairs=500, compared=True)
     facts = find_facts(str(tmp_path / "set"))
     charts = {chart.axis: chart for chart in charts_of(facts) if chart.axis}
-    assert charts.keys() == {
-        *("side", "aspect", "unsafe", "distance", "words", "language", "bytes"),
-    }
+    assert charts.keys() == {*(of.axis for of in THRESHOLDS.values()), "bytes"}
     for chart in charts.values():
         assert len(chart.spans) == len(chart.labels)
         lows, highs = zip(*chart.spans, strict=True)

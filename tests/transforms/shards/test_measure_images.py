@@ -72,7 +72,7 @@ def judged(
     spool = Spool(folder / "spool")
     index = evaluation if isinstance(evaluation, EvaluationIndex) else index_of(evaluation, folder)
     count = len(list(bodies)) if size is None else size
-    rule = {"min_side": RULES.min_side, "max_aspect": RULES.max_aspect}
+    rule = RULES.size_rule
     search = EvaluationSearch(index, count, **rule)
     with ImageScores(None, spool, **rule) as scores:
         wishes = StatedWishes(WishSettings(), count)
