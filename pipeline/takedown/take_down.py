@@ -135,7 +135,7 @@ class _Takedown:
             rewritten = self._rewrite(plan, Rewriting(self.out, taken, self._scratch, forget))
         self.lock.check()
         self._tell_indexes(taken)
-        forget_examples(self.out, taken.details_of_dropped)
+        forget_examples(self.out, taken.details_of_dropped, taken.details_of_texts)
         dropped = close_takedown(self.out, self.work.path, plan, taken, rewritten.shards)
         clean_work(self.out, self.work.path)
         before, of = plan.manifest.pairs_of_shards, len(plan.manifest.holding)

@@ -225,6 +225,8 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(finished: Finished, tmp_p
     assert {row["reason"] for row in rows(out)} == {"taken_down"}
     assert all(row["url"] is row["caption"] is None for row in rows(out))
     check(out)
+    told = b"".join(path.read_bytes() for path in (out / "report").glob("*.json"))
+    assert not [text for text in TEXTS if text.encode() in told]
     already = len(finished.web.requests)
     run(finished.source, out, *HELD, "--retry_failed=all")
     ended = run(out, tmp_path / "again", *FLAGS, "--also_rejected=all", "--holdout=0.1")

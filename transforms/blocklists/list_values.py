@@ -21,7 +21,9 @@ from transforms.columns.hashing import UInt64s, string_hashes
 
 _PLAIN_HOST = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*\.[a-z_-][a-z0-9_-]*$"
 _SCHEME = re.compile("[a-z][a-z0-9+.-]*://", re.I)
-NO_HOST = "is no host: give a name or an address, without a scheme, a port or a path"
+# A host that has one of these is no other's: such an entry would block nothing.
+_WILD = re.compile(r"[*\x00-\x1f]")
+NO_HOST = "is no host: give a name or an address, without a scheme, a port, a path or an asterisk"
 NO_URL = "is no http(s) URL"
 
 
@@ -76,12 +78,14 @@ def url_value(value: str) -> str | None:
     if value.startswith(("/", "\\")):
         return None
     target = target_of(value if _SCHEME.match(value) else f"http://{value}")
-    return None if target is None or not target[0] else "".join(target)
+    if target is None or not target[0] or _WILD.search(target[0]):
+        return None
+    return "".join(target)
 
 
 def host_value(value: str) -> str | None:
     """A host as targets have it; None where it is none."""
-    if re.search(r"[/?#@\\\s%]", value) or (":" in value and not value.startswith("[")):
+    if re.search(r"[/?#@\\\s%*\x00]", value) or (":" in value and not value.startswith("[")):
         return None
     target = target_of(f"http://{value}/")
     return target[0] if target and target[1] == "/" and target[0] else None

@@ -196,7 +196,7 @@ def _of_batches(batches: Iterator[pa.RecordBatch], faults: Faults) -> Iterator[E
             holds = pc.not_equal(values, "").to_numpy(zero_copy_only=False)
             values, where = _chosen(values, places, holds)
             if len(values):
-                yield Entries(name.lower(), values, where)
+                yield Entries(name.strip().lower(), values, where)
 
 
 def _as_strings(column: pa.Array) -> pa.StringArray:
@@ -205,6 +205,8 @@ def _as_strings(column: pa.Array) -> pa.StringArray:
     if pa.types.is_uint64(column.type):  # keys and perceptual hashes as numbers
         digits = key_column(pc.fill_null(column, 0).to_numpy())
         return pc.if_else(column.is_valid(), digits, pa.scalar(None, pa.string()))
+    if pa.types.is_large_binary(column.type):
+        column = column.cast(pa.binary())
     if pa.types.is_binary(column.type) or pa.types.is_fixed_size_binary(column.type):
         raw = column.to_pylist()  # digests as they are
         return pa.array([body if body is None else body.hex() for body in raw], pa.string())
@@ -214,7 +216,7 @@ def _as_strings(column: pa.Array) -> pa.StringArray:
 
 
 def _known(path: str, names: list[str]) -> list[str]:
-    known = [name for name in names if name.lower() in KINDS]
+    known = [name for name in names if name.strip().lower() in KINDS]
     if not known:
         shown = ", ".join(repr(name[:_SHOWN]) for name in names[:5]) or "none"
         raise ListError(

@@ -44,7 +44,7 @@ _DETAIL_OF_VERIFYING = {
     **dict.fromkeys((1, 62, 64), "tls_wrong_name"),
 }
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
+_REDIRECTS_OF_ROBOTS = 5  # at least are followed, by RFC 9309
 
 _LONGEST_FIELD = 1_000  # characters of a header's field that are kept
 # An answer slower than this stands still.
@@ -240,7 +240,8 @@ class Slot:
         target = request_url(location)
         if target is None:
             return Ended(self.job, detail="bad_redirect", took_s=took_s)
-        if self.job.redirects >= self._settings.max_redirects:
+        most = self._settings.max_redirects
+        if self.job.redirects >= (max(most, _REDIRECTS_OF_ROBOTS) if self.job.robots_of else most):
             return Ended(self.job, detail="too_many_redirects", took_s=took_s)
         return Ended(self.job, redirect=target, took_s=took_s, opted_out=self._wishes())
 

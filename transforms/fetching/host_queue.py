@@ -130,11 +130,19 @@ class HostQueue:
         at_most = self._settings.connections_per_host
         if host.offered or not host.jobs or host.busy >= at_most:
             return
+        if host.free_at - time.monotonic() > self._settings.shard_timeout_s:
+            self._refuse(host, "deadline")  # by a Crawl-delay of days: no shard waits for that
+            return
         host.offered = True
         if host.free_at > time.monotonic():
             self._push(host.free_at, host)
         else:
             self._ready.append(host)
+
+    def _refuse(self, host: _Host, detail: str) -> None:
+        self._waiting -= len(host.jobs)
+        self.refused.extend((job, detail) for job in host.jobs)
+        host.jobs.clear()
 
     def take(self) -> Job | None:
         """The next job that may begin now, which then counts as under way; or None. Where its
@@ -187,9 +195,7 @@ class HostQueue:
         most = self._settings.max_host_failures
         if silent and most and host.silences >= most:
             host.given_up, host.until = silent, time.monotonic() + GIVEN_UP_S
-            self._waiting -= len(host.jobs)
-            self.refused.extend((job, silent) for job in host.jobs)
-            host.jobs.clear()
+            self._refuse(host, silent)
         self._offer(host)
         plain = host.interval_s == self._interval_s and not host.given_up and not host.silences
         if plain and not (

@@ -114,7 +114,8 @@ def _rules_for(text: str, token: str) -> list[str]:
         if field in _AGENT:
             group, in_rules = ([] if in_rules else group), False
             name = value.lower()
-            for agent in (name, name.replace("*", "")):
+            product = re.split(r"[/\s]", name, maxsplit=1)[0]  # and a version, or more, behind it
+            for agent in (name, name.replace("*", ""), product if product == token else name):
                 if _score(agent, token) and agent not in group:
                     of_agents.setdefault(agent, [])
                     group.append(agent)
@@ -125,6 +126,12 @@ def _rules_for(text: str, token: str) -> list[str]:
                 of_agents[agent].append(rule)
     best = max(of_agents, key=lambda agent: _score(agent, token), default="")
     return of_agents.get(best, [])
+
+
+def _text(body: bytes) -> str:
+    """What counts of a robots.txt. Half a line may allow more than the whole one."""
+    text = body[:READ_BYTES].decode("utf-8", "replace").removeprefix("\ufeff")
+    return text if len(body) < READ_BYTES else text[: max(text.rfind("\n"), text.rfind("\r"))]
 
 
 def read_robots(
@@ -141,7 +148,7 @@ def read_robots(
     """
     if body is not None:
         try:
-            lines = _rules_for(body[:READ_BYTES].decode("utf-8", "replace"), token)
+            lines = _rules_for(_text(body), token)
             rules = [line for line in lines if not line.startswith(_CONTENT_USAGE)]
             uses = _uses(lines, categories) if categories and len(rules) < len(lines) else []
         except Exception as error:  # nobody can say that anything is allowed

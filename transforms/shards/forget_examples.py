@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.columns.record_files import MOST_BYTES, decode_record, encode_record
 from transforms.columns.records import RECORDS, Top
@@ -17,11 +18,13 @@ from transforms.storage.matching import match
 
 # Why each of some rows, in the form of `rejected/`, may not be shown any more, or null: string[n].
 FindTaken = Callable[[pa.RecordBatch], pa.StringArray]
+# Why a pair of each of some texts may not, or null: string[n].
+FindTexts = Callable[[pa.StringArray], pa.StringArray]
 _ENDING = ".json"
 _THREADS = 16  # since a store answers slowly
 
 
-def forget_examples(out: str, find: FindTaken) -> int:
+def forget_examples(out: str, find: FindTaken, find_texts: FindTexts) -> int:
     """Takes the examples that are taken down, their thumbnails, and the names of hosts and texts
     that are, out of all records of a set; done again it does nothing. The counts stay those of the
     run.
@@ -37,15 +40,15 @@ def forget_examples(out: str, find: FindTaken) -> int:
     """
     paths = [path for path, _ in match(f"{out}/{RECORDS}") if path.endswith(_ENDING)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        return sum(pool.map(partial(_forget, find=find), paths))
+        return sum(pool.map(partial(_forget, find=find, find_texts=find_texts), paths))
 
 
-def _forget(path: str, find: FindTaken) -> bool:
+def _forget(path: str, find: FindTaken, find_texts: FindTexts) -> bool:
     with open_to_read(path) as source:
         record = decode_record(source.read(MOST_BYTES + 1), path)
     rows = [(e.key, e.url, e.caption, e.reason) for e in record.examples]
     taken = [why is not None for why in find(_rows(rows)).to_pylist()]
-    tops = {name: _left(top, name, find) for name, top in record.tops.items()}
+    tops = {name: _left(top, name, find, find_texts) for name, top in record.tops.items()}
     if not any(taken) and tops == record.tops:
         return False
     pictures = path.removesuffix(_ENDING) + ".thumbnails"
@@ -64,12 +67,15 @@ def _forget(path: str, find: FindTaken) -> bool:
     return True
 
 
-def _left(top: Top, name: str, find: FindTaken) -> Top:
+def _left(top: Top, name: str, find: FindTaken, find_texts: FindTexts) -> Top:
     """The names that may be shown; what the others counted is of others then."""
     names = [*top.counts]
     hosts = name == "hosts"
     rows = [("0" * 16, f"http://{n}/" if hosts else "", "" if hosts else n, "") for n in names]
-    taken = find(_rows(rows)).to_pylist()
+    why = find(_rows(rows))
+    if not hosts:  # also one that other pairs have: it may name somebody
+        why = pc.coalesce(why, find_texts(pa.array(names, pa.string())))
+    taken = why.to_pylist()
     left = {n: top.counts[n] for n, why in zip(names, taken, strict=True) if why is None}
     gone = sum(sum(counts.values()) for n, counts in top.counts.items() if n not in left)
     return Top(left, top.others + gone)

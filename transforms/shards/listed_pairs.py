@@ -14,6 +14,7 @@ from transforms.blocklists import kinds as k
 from transforms.blocklists.blocklists import Blocklists, word_of
 from transforms.columns.hashing import Bools, UInt64s, string_hashes
 from transforms.columns.reasons import TAKEN_DOWN
+from transforms.columns.records import LONGEST_TEXT, cut
 from transforms.images.examine import Image, examine
 from transforms.images.pdq import pdq_words
 from transforms.pairs.urls import url_hashes
@@ -23,7 +24,8 @@ from transforms.storage.files import open_to_read
 from transforms.storage.tar_members import tar_members
 
 # Pairs that are on a list. `image` is the hash of the URL's identity, or 0 where the list tells of
-# the pair alone, so that other pairs of its image stay. `url` is that of the URL itself.
+# the pair alone, so that other pairs of its image stay. `url` is of the URL itself, `text` of the
+# alt-text as reports record it.
 LISTED = pa.schema(
     [
         ("key", pa.uint64()),
@@ -31,6 +33,7 @@ LISTED = pa.schema(
         ("image", pa.uint64()),
         ("url", pa.uint64()),
         ("phash", pa.uint64()),
+        ("text", pa.uint64()),
     ]
 )
 _COLUMNS = ("key", "url", "caption", "sha256", "phash")
@@ -147,7 +150,9 @@ def _listed(rows: pa.Table, details: list[str | None]) -> pa.RecordBatch:
     kinds = [detail.rpartition(":")[2] for detail in column.to_pylist()]
     images[[kind in _OF_ONE_PAIR for kind in kinds]] = 0
     phash = rows["phash"] if "phash" in rows.column_names else pa.nulls(len(rows), pa.string())
-    columns = [keys_of(rows["key"]), column, images, string_hashes(urls), keys_of(phash)]
+    texts = [cut(text, LONGEST_TEXT) for text in _filled(rows["caption"]).to_pylist()]
+    own = string_hashes(urls), keys_of(phash), string_hashes(pa.array(texts, pa.string()))
+    columns = [keys_of(rows["key"]), column, images, *own]
     return pa.record_batch([pa.array(one) for one in columns], schema=LISTED)
 
 
@@ -179,6 +184,11 @@ class Taken(NamedTuple):
         details = pc.coalesce(own, of_pair, of_image)
         holds = pc.and_(rows["url"].is_valid(), pc.not_equal(rows["reason"], TAKEN_DOWN))
         return pc.if_else(holds, details, pa.scalar(None, pa.string()))
+
+    def details_of_texts(self, texts: pa.StringArray) -> pa.StringArray:
+        """Why a pair of each of some texts is taken out, or null: string[n]."""
+        at = pc.index_in(pa.array(string_hashes(texts)), self.rows["text"].combine_chunks())
+        return self.rows["detail"].combine_chunks().take(at)
 
     @staticmethod
     def _is_image(images: UInt64s) -> Bools:

@@ -21,6 +21,7 @@ _XMP, _LONGER_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp
 _BEFORE_LONGER = len(_LONGER_XMP) + 32 + 8  # its digest, the length of all, the place of this part
 _APP1, _APP11 = 0xE1, 0xEB
 _PNG_XMP = b"XML:com.adobe.xmp\0"
+_PNG_RAW_XMP = b"Raw profile type xmp\0"  # of ImageMagick, for long
 _MOST_CHUNKS = 20_000
 _MOST_EXTENSIONS = 100  # of a GIF, of applications
 _MOST_BLOCKS = 200_000  # of a GIF, of 255 bytes each where nobody is hostile
@@ -71,18 +72,21 @@ def _of_jpeg(body: bytes) -> Embedded:
 
 
 def _of_png(body: bytes) -> Embedded:
-    text = c2pa = b""
+    text = raw = c2pa = b""
     at = 8
     for _ in range(_MOST_CHUNKS):
         size, kind = int.from_bytes(body[at : at + 4], "big"), body[at + 4 : at + 8]
         if kind == b"iTXt" and body.startswith(_PNG_XMP, at + 8):
             text = body[at + 8 + len(_PNG_XMP) : at + 8 + size]
+        elif kind in (b"tEXt", b"zTXt") and body.startswith(_PNG_RAW_XMP, at + 8):
+            raw = kind + body[at + 8 + len(_PNG_RAW_XMP) : at + 8 + size]
         elif kind == b"caBX":
             c2pa = body[at + 8 : at + 8 + size]
         at += size + 12
         if at >= len(body):
             break
-    return Embedded(_international_text(text), c2pa)  # of one: each may be 1 KB of a MiB
+    # Of one: each may be 1 KB of a MiB.
+    return Embedded(_international_text(text) if text else _raw_profile(raw), c2pa)
 
 
 def _international_text(data: bytes) -> bytes:
@@ -90,10 +94,24 @@ def _international_text(data: bytes) -> bytes:
     compressed, rest = data[:1] == b"\1", data[2:]
     for _ in range(2):  # the language, and the keyword in it
         rest = rest.partition(b"\0")[2]
-    if not compressed:
-        return rest
+    return _inflated(rest, MOST_BYTES) if compressed else rest
+
+
+def _raw_profile(data: bytes) -> bytes:
+    """What a text chunk holds, of which the keyword is gone: a name, a length, and hex digits."""
+    kind, rest = data[:4], data[4:]
+    most = 3 * MOST_BYTES  # two digits a byte, and lines
+    words = (_inflated(rest[1:], most) if kind == b"zTXt" else rest[:most]).split()
+    digits = b"".join(words[2:]).decode("ascii", "replace")
     try:
-        return zlib.decompressobj().decompress(rest, MOST_BYTES)
+        return bytes.fromhex(digits[: len(digits) // 2 * 2])
+    except ValueError:
+        return b""
+
+
+def _inflated(data: bytes, most: int) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(data, most)
     except zlib.error:
         return b""
 

@@ -6,8 +6,9 @@ Source: TDM Reservation Protocol, final report of the W3C community group, May 2
 from __future__ import annotations
 
 import re
+from string import punctuation
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 
@@ -99,7 +100,7 @@ def _rule(entry: Any) -> _Rule | None:
     if not isinstance(location, str) or reserved is None or len(location) > _LONGEST_PATTERN:
         return None
     to_end = location.endswith("$")
-    location = "/" + location.removesuffix("$").lstrip("/")
+    location = "/" + quote(location.removesuffix("$").lstrip("/"), safe=punctuation)
     parts = tuple(re.sub(r"\*+", "*", _normal(location)).split("*"))
     return _Rule(parts, to_end, reserved)
 

@@ -13,7 +13,13 @@ from typing import NamedTuple
 MOST_BYTES = 1 << 20  # of XMP that are looked at; that of photographs has some thousand
 _LONGEST = 2_000  # characters of a licence hint
 _MOST_PLACES = 50  # at which its name is looked at
-_DATA_MINING = re.compile(rb"DataMining\b([^<]{0,400})")
+# Nothing is looked at twice: what is met ends where the name stands again.
+_DATA_MINING = re.compile(
+    rb"""DataMining\s*+=\s*+(?:"[^"<]*+|'[^'<]*+)"""  # an attribute
+    # An element, with what it holds: a value may lie in others, rdf:value among them.
+    rb"""|<[\w:.-]*?DataMining\b[^<>]*+"""
+    rb"""(?:(?<!/)>(?:[^<]++|<(?![/\w:.-]*DataMining\b)){0,40}+)?+"""
+)
 _PROHIBITED = re.compile(rb"\bDMI-PROHIBITED(?![A-Za-z])")
 
 
@@ -33,7 +39,7 @@ def xmp_terms(packet: bytes) -> XmpTerms:
     could keep busy: as attributes, as elements, or as the first text of a list of languages."""
     packet = packet[:MOST_BYTES]
     prohibited = b"DataMining" in packet and any(
-        _PROHIBITED.search(stated[1]) for stated in _DATA_MINING.finditer(packet)
+        _PROHIBITED.search(stated[0]) for stated in _DATA_MINING.finditer(packet)
     )
     return XmpTerms(prohibited, _text(packet, b"WebStatement"), _text(packet, b"UsageTerms"))
 

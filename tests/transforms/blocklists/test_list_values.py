@@ -44,6 +44,8 @@ def refused(kind: str, value: str) -> str:
         ("a b", None),
         ("me@a.example", None),
         ("..", None),
+        ("*.a.example", None),
+        ("a.example\0", None),
     ],
 )
 def test_hosts(value: str, host: str | None) -> None:
@@ -79,7 +81,7 @@ def test_urls_and_prefixes_with_and_without_a_scheme() -> None:
         b"a.example/",
         b"a.example/x?",
     ]
-    for value in ("ftp://a.example/", "http://", "/x"):
+    for value in ("ftp://a.example/", "http://", "/x", "*.a.example/x", "http://a\0.example/"):
         assert "is no http(s) URL" in refused("url", value)
         assert "is no http(s) URL" in refused("prefix", value)
 

@@ -44,7 +44,7 @@ def test_lines_with_their_kind(tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize(("ending", "delimiter"), [(".csv", ","), (".tsv", "\t")])
 def test_columns_by_their_names(tmp_path: Path, ending: str, delimiter: str) -> None:
-    rows = [["added", "Host", "url"], ["2024", "a.example", ""], ["x", "", '"http://b/,\tx"']]
+    rows = [["added", " Host", "url "], ["2024", "a.example", ""], ["x", "", '"http://b/,\tx"']]
     path = tmp_path / f"list{ending}"
     path.write_text("\n".join(delimiter.join(row) for row in rows) + "\n")
     made, _ = entries(path)
@@ -55,6 +55,7 @@ def test_parquet_of_strings_bytes_numbers_and_nulls(tmp_path: Path) -> None:
     columns = {
         "md5": pa.array([b"\x01" * 16, None], pa.binary()),
         "sha1": pa.array([None, b"\x02" * 20], pa.binary(20)),
+        "sha256": pa.array([None, b"\x03" * 32], pa.large_binary()),
         "phash": pa.array([1, None], pa.uint64()),
         "host": pa.array(["a.example", "a.example"]).dictionary_encode(),
         "notes": [{"x": 1}, None],
@@ -64,6 +65,7 @@ def test_parquet_of_strings_bytes_numbers_and_nulls(tmp_path: Path) -> None:
     assert made == {
         "md5": [("01" * 16, 1)],
         "sha1": [("02" * 20, 2)],
+        "sha256": [("03" * 32, 2)],
         "phash": [(f"{1:016x}", 1)],
         "host": [("a.example", 1), ("a.example", 2)],
     }

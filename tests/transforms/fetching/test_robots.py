@@ -118,6 +118,15 @@ def test_a_crawl_delay_is_kept() -> None:
         assert time.monotonic() - began >= 0.6
 
 
+def test_a_crawl_delay_of_days_is_not_waited_for() -> None:
+    with small_web() as web:
+        web.files = {f"/a{query}": b"x" for query in ("", "?1", "?2")}
+        web.files["/robots.txt"] = b"User-agent: *\nCrawl-delay: 99999"
+        asked = [*details(web, "/a", "/a?1", "/a?2"), *details(web, "/a")]
+        assert sorted(map(str, asked)) == ["None", "deadline", "deadline", "deadline"]
+        assert len(web.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("detail", "expected"),
     [
@@ -153,6 +162,11 @@ def test_rubbish_forbids_nothing(body: bytes) -> None:
         ("User-agent: *\nDisallow: /x\nUser-agent: set\nAllow: /", True),
         ("User-agent: *\nDisallow: /y\nUser-agent: b\nAllow: /\nUser-agent: *\nDisallow: /x", True),
         ("user agent *\ndisalow /x # private", True),
+        ("\ufeffUser-agent: *\nDisallow: /x", True),
+        ("User-agent: *\rDisallow: /x", True),
+        ("User-agent: AlignSet/2.0 (+http://a.org)\nDisallow: /x", True),
+        ("User-agent: alignset/2.0\nAllow: /\n\nUser-agent: *\nDisallow: /x", False),
+        ("User-agent: align/2.0\nDisallow: /x", False),
     ],
 )
 def test_which_group_counts(text: str, forbidden: bool) -> None:
@@ -184,6 +198,20 @@ def test_only_the_first_500_kib_are_read() -> None:
     robots = read_robots(text, None, "alignset")
     assert refusal_of(robots, "http://a.org/a") == "robots_txt"
     assert refusal_of(robots, "http://a.org/b") is None
+
+
+def test_half_a_line_is_none() -> None:
+    text = b"User-agent: *\nDisallow: /a\n".ljust(512_000 - len("\nAllow: /a"), b"#")
+    robots = read_robots(text + b"\nAllow: /a/b", None, "alignset")
+    assert refusal_of(robots, "http://a.org/a/c") == "robots_txt"
+
+
+def test_rules_behind_redirects_that_images_may_not_take() -> None:
+    with small_web() as web:
+        web.files = {"/rules": RULES, "/private/a": b"x", "/a": b"x"}
+        web.moved = {"/robots.txt": "/1", "/1": "/2", "/2": "/3", "/3": "/4", "/4": "/rules"}
+        direct = dataclasses.replace(POLITE, max_redirects=0)
+        assert details(web, "/private/a", "/a", how=direct) == ["robots_txt", None]
 
 
 def test_a_cache_that_forgets() -> None:

@@ -8,6 +8,7 @@ import zlib
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.support import stating_files as made
 from transforms.wishes.embedded import embedded
@@ -62,6 +63,19 @@ def test_xmp_that_pillow_writes_and_in_the_longer_packet() -> None:
     squeezed = made.png_with(made.picture("PNG"), packet, squeeze=True)
     assert b"DataMining" not in squeezed
     assert file_wishes(squeezed, HOW).opt_outs == ("xmp_data_mining",)
+
+
+@pytest.mark.parametrize("squeezed", [True, False])
+def test_xmp_that_image_magick_writes_into_a_png(squeezed: bool) -> None:
+    packet, told = made.xmp(made.PROHIBITED), PngInfo()
+    lines = "\n".join(packet.hex()[at : at + 72] for at in range(0, 2 * len(packet), 72))
+    told.add_text("Raw profile type xmp", f"\nxmp\n{len(packet):8}\n{lines}\n", zip=squeezed)
+    body = made.picture("PNG", pnginfo=told)
+    assert embedded(body).xmp == packet
+    assert file_wishes(body, HOW).opt_outs == ("xmp_data_mining",)
+    broken = PngInfo()
+    broken.add_text("Raw profile type xmp", "\nxmp\n 9\nno digits\n", zip=squeezed)
+    assert embedded(made.picture("PNG", pnginfo=broken)).xmp == b""
 
 
 def test_hostile_bytes_cost_little_and_say_nothing() -> None:

@@ -17,6 +17,12 @@ from transforms.wishes.wish_settings import WishSettings
         ("otherbot: noai, alignset: noindex", True),
         ("alignset: all, otherbot: noai", False),
         ("unavailable_after: 25 Jun 2026 15:00:00 PST, noai", True),
+        ("unavailable_after: Fri, 25 Jun 2027 15:00:00 GMT, noai", True),
+        ("unavailable_after: Friday, 25-Jun-27 15:00:00 UTC, noai", True),
+        ("otherbot: unavailable_after: Fri, 25 Jun 2027 15:00:00 GMT, noai", False),
+        ("360spider: noai", False),
+        ("None", True),
+        ("otherbot: none", False),
         ("max-snippet: 20", False),
         ("nofollow", False),
         ("", False),
@@ -24,3 +30,7 @@ from transforms.wishes.wish_settings import WishSettings
 )
 def test_directives(value: str, said: bool) -> None:
     assert has_directive(value, "alignset", WishSettings().directives) == said
+
+
+def test_none_is_noindex_and_no_more() -> None:
+    assert not has_directive("none", "alignset", WishSettings().page_directives)

@@ -49,6 +49,8 @@ def test_the_first_rule_that_fits_counts(path: str, reserved: bool) -> None:
         ("/foo-%24", "/foo-$", False),
         ("/foo-%24", "/foo-%24", True),
         ("x.jpg", "/x.jpg", True),
+        ("/caf\u00e9/", "/caf%C3%A9/x.jpg", True),
+        ("/a b", "/a%20b", True),
     ],
 )
 def test_patterns(pattern: str, path: str, fits: bool) -> None:

@@ -34,6 +34,12 @@ def test_values_of_data_mining(value: str, prohibited: bool, as_elements: bool) 
         (b"<p:DataMining>\n http://x/DMI-PROHIBITED </p:DataMining>", True),
         (b"<dc:title>DMI-PROHIBITED DataMining</dc:title>", False),
         (b"<plus:DataMining>http://x/DMI-ALLOWED</plus:DataMining><a>DMI-PROHIBITED</a>", False),
+        (b"<p:DataMining><rdf:value>http://x/DMI-PROHIBITED</rdf:value></p:DataMining>", True),
+        (b"<p:DataMining><rdf:Bag><rdf:li>DMI-PROHIBITED</rdf:li></rdf:Bag>", True),
+        (b"<p:DataMining><![CDATA[DMI-PROHIBITED]]></p:DataMining>", True),
+        (b'<p:DataMining rdf:resource="DMI-ALLOWED"/><a>DMI-PROHIBITED</a>', False),
+        (b'<a p:DataMining="DMI-ALLOWED" b="DMI-PROHIBITED">', False),
+        (b"<p:DataMining></p:DataMining><p:DataMining>DMI-PROHIBITED", True),
         (b"", False),
     ],
 )
