@@ -152,11 +152,14 @@ def describe_model(path: str) -> UnsafeModel:
             raise ModelError(f"unsafe_model: there is no {file}, {what} (docs/safety.md)")
     try:
         wanted = read_document(beside, ModelInput)
+        sha256 = hashlib.sha256(model_bytes(path)).hexdigest()
     except DocumentError as error:
         raise ModelError(
             f"unsafe_model: {_reason(error)} (docs/safety.md has an example)"
         ) from error
-    return UnsafeModel(path, hashlib.sha256(model_bytes(path)).hexdigest(), wanted)
+    except OSError as error:  # a folder, or nothing that may be read
+        raise ModelError(f"unsafe_model: {path} cannot be read: {error}") from error
+    return UnsafeModel(path, sha256, wanted)
 
 
 def _reason(error: DocumentError) -> str:

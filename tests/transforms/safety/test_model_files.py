@@ -75,3 +75,8 @@ def test_a_file_is_missing(tmp_path: Path) -> None:
         describe_model(str(tmp_path / "other.onnx"))
     with pytest.raises(ModelError, match=r"FILE\.onnx; got"):
         describe_model(str(path.with_suffix(".pt")))
+    path.unlink()
+    path.mkdir()
+    path.with_suffix(".json").write_text(json.dumps(RED_IS_UNSAFE))
+    with pytest.raises(ModelError, match=r"model\.onnx cannot be read: .*directory"):
+        describe_model(str(path))
