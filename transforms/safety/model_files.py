@@ -58,6 +58,10 @@ class ModelInput:
             raise ValueError(
                 f"unsafe_classes must be places in the output, from 0; got {self.unsafe_classes}"
             )
+        if len(set(self.unsafe_classes)) < len(self.unsafe_classes):  # scores would exceed 1
+            raise ValueError(f"unsafe_classes has a place twice; got {self.unsafe_classes}")
+        if not all(self.scale):  # each picture would have the same score
+            raise ValueError(f"scale must not be 0; got {self.scale}")
         if not 0 <= self.jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality must be from 0 to 100; got {self.jpeg_quality}")
 
