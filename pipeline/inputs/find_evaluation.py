@@ -11,10 +11,13 @@ import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError
 
 from pipeline.options import UsageError
-from transforms.decontamination.evaluation_files import EvaluationFile, check_images
+from transforms.decontamination.evaluation_files import (
+    EVALUATION_SUFFIXES,
+    EvaluationFile,
+    check_images,
+)
 from transforms.decontamination.evaluation_index import IndexDescription, find_index
 from transforms.decontamination.overlap_settings import OverlapSettings
-from transforms.images.file_formats import IMAGE_SUFFIXES
 from transforms.storage.files import is_local
 from transforms.storage.matching import match
 
@@ -150,7 +153,7 @@ def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
 
 
 def _files_of(name: str, pattern: str) -> list[EvaluationFile]:
-    suffixes = (*IMAGE_SUFFIXES, ".tar", ".parquet")
+    suffixes = (*EVALUATION_SUFFIXES, ".tar", ".parquet")
     matched = [item for item in match(pattern) if item[0].lower().endswith(suffixes)]
     if any(path.lower().endswith(".tar") for path, _ in matched):
         matched = [item for item in matched if not item[0].lower().endswith(".parquet")]

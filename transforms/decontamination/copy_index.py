@@ -35,14 +35,13 @@ from transforms.storage.documents import read_document
 
 _LISTS_SEARCHED = 32
 _NEAREST = 16  # entries whose cosines are computed exactly
-_LEAST_COSINE = 0.7  # of what is checked
-_MOST_CHECKED = 4  # evaluation images
+_LEAST_COSINE, _MOST_CHECKED = 0.7, 4  # of what is checked, and how many evaluation images
 # A flat picture has nothing by which it could be told to be a copy.
 _LEAST_CONTRAST = 1.0  # grey levels, standard deviation
 _LEAST_TEXTURED = 0.1  # of the fine band; of less the correlations are chance
 # What has few corners is compared as a whole: the bits of a perceptual hash, each of which counts
-# as so much distance, and the correlation.
-_BIT_DISTANCE, _LEAST_CORRELATION = 0.1, 0.7
+# as so much distance (a small plane of a JPEG may add three), and the correlation.
+_BIT_DISTANCE, _ADDED_BITS_DISTANCE, _LEAST_CORRELATION = 0.1, 0.3, 0.7
 COPY_DISTANCE = 0.25  # below it an image is taken for a copy; see docs/overlap.md
 # Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
 _PLAIN, _PLAIN_WEIGHT = (0.3, 0.5), 2.2
@@ -56,8 +55,7 @@ QUICK_ERROR = 0.15
 # What is farther is no copy by the fine plane either; nor is what is farther by a small plane.
 _LOOKED_AT_FINELY = COPY_DISTANCE + _MOST_NEARER
 _MAY_BE_NEAR = _LOOKED_AT_FINELY + QUICK_ERROR
-_FAR = 2.0
-_FARTHEST_CHECKED = 0.999
+_FAR, _FARTHEST_CHECKED = 2.0, 0.999
 
 
 class CopyMatch(NamedTuple):
@@ -202,8 +200,8 @@ class CopyIndex:
         plane = _seen(self._planes[self._rows[row, int(variant.of_trimmed)]], variant)
         check, placement = query.placed(plane, placement_of(variant.size, *variant.start_px))
         distance = distance_of(check)
-        if check.corners < LEAST_CORNERS and variant.size == 1:
-            distance = distance_of_smooth(query.plane, plane)
+        if check.corners < LEAST_CORNERS:  # whichever part is nearest, both are compared whole
+            distance = query.least(distance_of_smooth(query.plane, plane), _ADDED_BITS_DISTANCE)
         elif placement is not None and distance < _MAY_BE_NEAR:
             whole, trimmed = self._rows[row]
             if variant.of_trimmed or whole == trimmed:  # of the whole plane there is no fine one
@@ -220,17 +218,19 @@ class _Query(Query):
         self._is_known = fine is not None and bool(fine.any())
         self._finer = None if fine is None else FineQuery(fine)
 
+    def least(self, distance: float, error: float) -> float:
+        """The smallest distance that it may have, where this is by a small plane of a JPEG."""
+        is_sure = self._finer is None or self._is_known or distance >= _FARTHEST_CHECKED
+        return distance if is_sure else _rounded(max(distance - error, 0.0))
+
     def finely(
         self, evaluation: Plane, placement: Placement, check: PairCheck, distance: float
     ) -> tuple[PairCheck, float]:
         """The check and the distance after a look at the fine planes."""
-        if self._finer is None:
-            return check, distance
-        if not self._is_known:
-            return check, _rounded(max(distance - _MOST_NEARER, 0.0))
-        if distance >= _LOOKED_AT_FINELY:
-            return check, distance
-        agreeing = self._finer.agreeing(evaluation, placement)
+        if self._finer is None or not self._is_known:
+            return check, self.least(distance, _MOST_NEARER)
+        is_far = distance >= _LOOKED_AT_FINELY
+        agreeing = None if is_far else self._finer.agreeing(evaluation, placement)
         if agreeing is None:
             return check, distance
         return check._replace(blocks_agreeing=agreeing), finer_distance(distance, agreeing)

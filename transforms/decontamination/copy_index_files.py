@@ -31,7 +31,7 @@ from transforms.decontamination.copy_vectors import WIDTH, as_unit, vectors_of
 from transforms.storage.documents import write_document
 
 # Another number where files of the same names mean something else, or the check finds other copies.
-FORMAT = 4
+FORMAT = 5
 DOCUMENT, PLANES, FINE, ROWS = "index.json", "planes.u8", "fine.u8", "rows.i4"
 ENTRIES, VECTORS, SEARCH = "entries.i4", "vectors.i8", "search.faiss"
 

@@ -78,7 +78,10 @@ def describe_embedding_model(name: str) -> EmbeddingModel:
     Raises:
       EmbeddingModelError: it is not there, or is no such model.
     """
-    wanted, sha256 = _input_of(name), _digest(name)
+    try:
+        wanted, sha256 = _input_of(name), _digest(name)
+    except OSError as error:  # a folder, or nothing that may be read
+        raise EmbeddingModelError(f"overlap_model: {name} cannot be read: {error}") from error
     probe = EmbeddingModel(name, sha256, wanted, 0)
     noise = np.random.default_rng(0).integers(0, 256, (2, wanted.size, wanted.size, 3), np.uint8)
     try:

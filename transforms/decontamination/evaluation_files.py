@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.images.file_formats import IMAGE_SUFFIXES
+from transforms.images.file_formats import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from transforms.storage.files import open_to_read
 from transforms.storage.tar_members import tar_members
 
+# What cannot be read is counted and told: else it would silently not be kept out.
+EVALUATION_SUFFIXES = (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)
 MAX_BYTES = 1 << 26  # of an image; a larger one is counted as unreadable
 _FILES_AT_ONCE = 256  # of one image each; a tar or a Parquet file is a part of its own
 
@@ -86,7 +88,7 @@ def named_images(path: str) -> Iterator[NamedImage]:
     with open_to_read(path) as source:
         if suffix.endswith(".tar"):
             for member in tar_members(source):
-                if member.name.lower().endswith(IMAGE_SUFFIXES):
+                if member.name.lower().endswith(EVALUATION_SUFFIXES):
                     source.seek(member.at)
                     fits = member.plain and member.size <= MAX_BYTES
                     yield NamedImage(member.name, source.read(member.size) if fits else b"")

@@ -47,10 +47,12 @@ def write_index(place: str, measure: OverlapMeasure, parts: Iterable[MeasuredPar
     """
     if description := find_index(place):
         if description.unreadable:
+            count = sum(one.unreadable for one in description.sets.values())
             LOG.warning(
-                "%d of the evaluation images cannot be decoded, so copies are not found: %s …",
-                sum(one.unreadable for one in description.sets.values()),
+                "%d of the evaluation images cannot be decoded, so copies are not found: %s%s",
+                count,
                 ", ".join(description.unreadable[:3]),
+                " …" if count > 3 else "",
             )
         return place
     ordered = sorted(parts, key=lambda part: (part.first.name, part.first.path))

@@ -13,6 +13,8 @@ from transforms.images.jpeg_segments import jpeg_segments
 # What files of images are called, in the formats that are read.
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
+# What other files of images are called; of these JFIF and JPE are JPEGs, and the rest is not read.
+OTHER_IMAGE_SUFFIXES = (".jfif", ".jpe", ".tif", ".tiff", ".jp2", ".jxl", ".heic", ".heif", ".ppm")
 _JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 _GIFS = (b"GIF87a", b"GIF89a")
 _GIF_TRAILER, _GIF_EXTENSION, _GIF_IMAGE, _GIF_CONTROL = 0x3B, 0x21, 0x2C, b"\xf9"

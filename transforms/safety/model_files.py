@@ -58,6 +58,10 @@ class ModelInput:
             raise ValueError(
                 f"unsafe_classes must be places in the output, from 0; got {self.unsafe_classes}"
             )
+        if len(set(self.unsafe_classes)) < len(self.unsafe_classes):  # scores would exceed 1
+            raise ValueError(f"unsafe_classes has a place twice; got {self.unsafe_classes}")
+        if not all(self.scale):  # each picture would have the same score
+            raise ValueError(f"scale must not be 0; got {self.scale}")
         if not 0 <= self.jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality must be from 0 to 100; got {self.jpeg_quality}")
 
@@ -152,11 +156,14 @@ def describe_model(path: str) -> UnsafeModel:
             raise ModelError(f"unsafe_model: there is no {file}, {what} (docs/safety.md)")
     try:
         wanted = read_document(beside, ModelInput)
+        sha256 = hashlib.sha256(model_bytes(path)).hexdigest()
     except DocumentError as error:
         raise ModelError(
             f"unsafe_model: {_reason(error)} (docs/safety.md has an example)"
         ) from error
-    return UnsafeModel(path, hashlib.sha256(model_bytes(path)).hexdigest(), wanted)
+    except OSError as error:  # a folder, or nothing that may be read
+        raise ModelError(f"unsafe_model: {path} cannot be read: {error}") from error
+    return UnsafeModel(path, sha256, wanted)
 
 
 def _reason(error: DocumentError) -> str:

@@ -49,7 +49,7 @@ def test_bad_flags_are_one_line_and_status_2(tmp_path: Path) -> None:
 
 
 def test_evaluation_sets_are_found_by_name(tmp_path: Path) -> None:
-    for name in ("one/a.png", "one/deep/b.JPG", "two/c.png"):
+    for name in ("one/a.png", "one/deep/b.JPG", "one/e.tiff", "one/f.jfif", "two/c.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(evaluation_image())
     (tmp_path / "one" / "labels.txt").write_text("no image")
@@ -57,6 +57,8 @@ def test_evaluation_sets_are_found_by_name(tmp_path: Path) -> None:
     assert [(file.name, Path(file.path).name) for file in files] == [
         ("x", "a.png"),
         ("x", "b.JPG"),
+        ("x", "e.tiff"),  # cannot be read, which is told
+        ("x", "f.jfif"),
         ("y", "c.png"),
     ]
 

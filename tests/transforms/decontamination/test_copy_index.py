@@ -195,6 +195,28 @@ def test_pictures_without_corners_are_found_whole_and_not_as_parts(tmp_path):
     assert min(other.distance, part.distance) > COPY_DISTANCE
 
 
+def ramp(height: int, width: int) -> np.ndarray:
+    return np.repeat(np.linspace(29, 255, height).astype(np.uint8)[:, np.newaxis], width, axis=1)
+
+
+def test_a_picture_without_corners_is_found_whichever_part_of_it_is_nearest(tmp_path):
+    build_copy_index([rows([ramp(200, 150)])], str(tmp_path))
+    index = CopyIndex.open(str(tmp_path))
+    # The same JPEG at 3/8 of its size: a crop's descriptor is as near as that of the whole.
+    matches = index.nearest(stacked([ramp(height, 113) for height in range(100, 300)])[1])
+    assert any("crop" in match.variant for match in matches)
+    assert max(match.distance for match in matches) < COPY_DISTANCE + QUICK_ERROR
+
+
+def test_the_small_plane_of_a_jpeg_without_corners_gives_the_smallest_distance(tmp_path):
+    build_copy_index([rows([stripe(90)])], str(tmp_path))
+    planes, index = stacked([stripe(94), 255 - stripe(90)])[1], CopyIndex.open(str(tmp_path))
+    by_small = [match.distance for match in index.nearest(planes)]
+    unknown = index.nearest(planes, fine=np.zeros((2, 128, 128), np.uint8))
+    assert (by_small[0], unknown[0].distance) == (0.2, 0)
+    assert unknown[1].distance == by_small[1] >= 0.999
+
+
 def finely(index: CopyIndex, pictures) -> tuple[list, list]:
     """The matches of pictures by their small planes, and by their fine ones too."""
     made = rows(pictures)

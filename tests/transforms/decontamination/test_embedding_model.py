@@ -135,7 +135,9 @@ def test_a_file_that_is_no_such_model_is_one_line(tmp_path: Path, body: bytes, s
 
 
 def test_what_is_not_there_or_has_no_such_name(tmp_path: Path) -> None:
+    (tmp_path / "folder.onnx").mkdir()
     for name, says in (
+        (f"{tmp_path}/folder.onnx", "folder.onnx cannot be read: .*directory"),
         (f"{tmp_path}/a.onnx", "there is no file .*a.onnx"),
         ("resnet50", "must be efficientnet-lite0, FILE.onnx"),
         ("timm:no_such_model", "timm cannot make timm:no_such_model"),

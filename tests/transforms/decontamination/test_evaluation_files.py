@@ -28,12 +28,15 @@ def test_a_file_that_is_an_image(tmp_path: Path) -> None:
 
 def test_a_tar_of_images(tmp_path: Path) -> None:
     members = {"1.jpg": BODIES[0], "1.txt": b"a dog", "1.json": b"{}", "d/2.PNG": BODIES[1]}
-    path = tar_of(tmp_path / "a.tar", members | {"3.jpg": b"<html>", "4.webp": BODIES[2]})
+    others = {"3.jpg": b"<html>", "4.webp": BODIES[2], "5.tif": b"II*\0", "6.JFIF": BODIES[0]}
+    path = tar_of(tmp_path / "a.tar", members | others)
     assert list(named_images(path)) == [
         ("1.jpg", BODIES[0]),
         ("d/2.PNG", BODIES[1]),
         ("3.jpg", b"<html>"),
         ("4.webp", BODIES[2]),
+        ("5.tif", b"II*\0"),  # is told to be unreadable, and not left out
+        ("6.JFIF", BODIES[0]),
     ]
 
 

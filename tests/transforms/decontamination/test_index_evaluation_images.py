@@ -68,6 +68,7 @@ def test_an_index_is_made_once(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert indexed(files, tmp_path) == (place, sets)
     assert {path: path.stat().st_mtime_ns for path in place.iterdir()} == made
     assert "1 of the evaluation images cannot be decoded" in caplog.text
+    assert "b.png …" not in caplog.text  # there are no more
 
     (place / "phashes.u64").write_bytes(b"")  # as a killed run may have left it
     assert indexed(files, tmp_path) == (place, sets)

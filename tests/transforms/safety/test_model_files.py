@@ -45,6 +45,8 @@ def test_without_a_margin_the_whole_picture_is_given(tmp_path: Path) -> None:
         ({"size": 2000}, "at most 1024 px"),
         ({"unsafe_classes": []}, "unsafe_classes must be places"),
         ({"unsafe_classes": [-1]}, "unsafe_classes must be places"),
+        ({"unsafe_classes": [0, 1, 0]}, "unsafe_classes has a place twice; got (0, 1, 0)"),
+        ({"scale": [1, 0, 1]}, "scale must not be 0; got (1.0, 0.0, 1.0)"),
         ({"jpeg_quality": 101}, "jpeg_quality must be from 0 to 100; got 101"),
         ({"activation": "tanh"}, "tanh"),
     ],
@@ -75,3 +77,8 @@ def test_a_file_is_missing(tmp_path: Path) -> None:
         describe_model(str(tmp_path / "other.onnx"))
     with pytest.raises(ModelError, match=r"FILE\.onnx; got"):
         describe_model(str(path.with_suffix(".pt")))
+    path.unlink()
+    path.mkdir()
+    path.with_suffix(".json").write_text(json.dumps(RED_IS_UNSAFE))
+    with pytest.raises(ModelError, match=r"model\.onnx cannot be read: .*directory"):
+        describe_model(str(path))
