@@ -61,7 +61,10 @@ _BLOCKLIST = (
     "lines such as key:KEY, url:URL, prefix:URL, host:NAME, domain:NAME, md5:HEX, sha1:HEX, "
     "sha256:HEX, as for the takedown from a set; or a set's taken_down.u64"
 )
-_MODEL = "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or stand-in"
+_MODEL = (
+    "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, "
+    "open_clip:NAME@WEIGHTS, or stand-in"
+)
 
 
 def _add_index(flags: Parser) -> None:

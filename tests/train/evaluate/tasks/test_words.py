@@ -41,7 +41,8 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys):
     for rows, says in (
         ([("a", "b", "N", "much")], "row 2 of .* 'much' is no number"),
         ([("a", "b", "N", 1)], "has 1 pair:"),
-        ([("a", "b", "N", 1), ("c", "d", "N", "nan")], "2 pairs"),
+        ([("a", "b", "N", 1), ("c", "d", "N", 1)], "has 2 pairs:"),
+        ([("a", "b", "N", 1), ("c", "d", "N", "nan")], "row 3 of .* 'nan' is no score"),
     ):
         file = write(tmp_path / "a.tsv", rows)
         with pytest.raises(SettingsError, match=says):
