@@ -45,7 +45,9 @@ def votes(near: Ints, cosines: Cosines, labels: Ints, classes: int, temperature:
     Args:
       labels: int64[m] of the labelled images.
     """
-    weights = np.exp((cosines - cosines[:, :1]) / temperature)  # float[n, k], 1 at most
+    behind = (cosines - cosines[:, :1]).astype(np.float64)  # float32 has no temperature of 1e-50
+    with np.errstate(over="ignore"):  # too far behind for any number is no vote
+        weights = np.exp(behind / temperature)  # float64[n, k], 1 at most
     ranked = np.zeros((len(near), min(5, classes)), np.int64)
     for first in range(0, len(near), size := max(1, AT_ONCE // classes)):
         rows = slice(first, first + size)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train.runs.flags import Parser, boolean, local_folder
+from train.runs.flags import Parser, boolean, local_folder, whole_text
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ _ZERO_SHOT = (
         "prompts",
         "a sentence with {}; a file of such lines; or a set's of CLIP, as imagenet (80), food101, "
         "pets; empty: imagenet for its classes, else 'a photo of a {}.'",
+        kind=whole_text,
     ),
 )
 _LABELLED = (
@@ -125,7 +126,7 @@ _SEGMENTATION = (
         "the mask's value of the first class; those of none do not count (0; ADE20K: 1)",
         0,
     ),
-    Flag("prompts", "as of zero_shot; empty: 'a photo of a {}.'"),
+    Flag("prompts", "as of zero_shot; empty: 'a photo of a {}.'", kind=whole_text),
 )
 _WORDS = (
     Flag(
@@ -133,7 +134,7 @@ _WORDS = (
         "a .csv or .tsv with columns word1, word2, and SimLex999, score or similarity",
         None,
     ),
-    Flag("prompt", "what is embedded of a word ({})", "{}"),
+    Flag("prompt", "what is embedded of a word ({})", "{}", kind=whole_text),
 )
 _CRISSCROSSED = (
     Flag("data", "the folder with sits_test.csv, sts_test.csv, sis_test.csv", None),

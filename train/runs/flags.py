@@ -150,3 +150,11 @@ def boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"must be true or false; got {text!r}")
     return text.lower() == "true"
+
+
+def whole_text(text: str) -> str:
+    """What argparse makes of a text that a model reads. Bytes that are not UTF-8 reach a command as
+    halves of characters, of which no model has a token."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise argparse.ArgumentTypeError(f"must be in UTF-8; got {text[:80]!r}")
+    return text

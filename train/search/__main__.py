@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stoppable import run_stoppable
 from train.errors import SettingsError
-from train.runs.flags import Parser, exit_status, local_folder
+from train.runs.flags import Parser, exit_status, local_folder, whole_text
 
 NAME = "python -m train.search"
 _STOPPED = "stopped; an index that was being made goes on by the same command"
@@ -61,7 +61,10 @@ _BLOCKLIST = (
     "lines such as key:KEY, url:URL, prefix:URL, host:NAME, domain:NAME, md5:HEX, sha1:HEX, "
     "sha256:HEX, as for the takedown from a set; or a set's taken_down.u64"
 )
-_MODEL = "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or stand-in"
+_MODEL = (
+    "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, "
+    "open_clip:NAME@WEIGHTS, or stand-in"
+)
 
 
 def _add_index(flags: Parser) -> None:
@@ -97,8 +100,14 @@ def _add_query(flags: Parser) -> None:
         )
     flags.add_argument("--model", help="where it lies now (by default where it lay for the index)")
     flags.add_argument("--n", type=_positive, default=10, help="results, at most 1000 (10)")
-    flags.add_argument("--host", default="", help="of this host, or one below it")
-    flags.add_argument("--caption", default="", metavar="PART", help="whose caption contains this")
+    flags.add_argument("--host", type=whole_text, default="", help="of this host, or one below it")
+    flags.add_argument(
+        "--caption",
+        type=whole_text,
+        default="",
+        metavar="PART",
+        help="whose caption contains this",
+    )
     flags.add_argument("--min_side", type=int, default=0, help="px of the shorter side, at least")
     flags.add_argument("--max_side", type=int, default=0, help="px of the shorter side, at most")
     flags.add_argument("--safe", action="store_true", help="without what was scored unsafe")
@@ -147,6 +156,11 @@ class _Terms(argparse.Action):
         assert isinstance(values, list)
         kind = str(option_string).removeprefix("--")
         terms = getattr(namespace, self.dest) or []
+        try:
+            if kind == "text":
+                whole_text(values[0])
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
         setattr(namespace, self.dest, [*terms, _term(kind, values)])
 
 

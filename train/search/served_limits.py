@@ -88,7 +88,12 @@ class Guard:
         await (refusal or self._app)(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
-        host = Headers(scope=scope).get("host", "").lower()
+        headers = Headers(scope=scope)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy before this server may take the other one for the body's end.
+            said = "a request has a Content-Length or a Transfer-Encoding, and not both"
+            return JSONResponse({"error": said}, 400, {"Connection": "close"})
+        host = headers.get("host", "").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if self._names is not None and name not in self._names:
             said = "this server is for its own machine: ask for http://127.0.0.1, or start it with "

@@ -43,3 +43,11 @@ def test_they_vote_as_scikit_learns_do(made, k: int, blocks: tuple[int, int], mo
         np.sort(queries[:] @ labelled[:].T, axis=1)[:, ::-1][:, :k],
         atol=1e-5,
     )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("temperature", [1e-50, 1e-310])
+def test_a_temperature_of_nearly_none_leaves_the_vote_to_the_nearest(temperature: float):
+    near, labels = np.array([[2, 0, 1]]), np.array([0, 0, 1])
+    cosines = np.array([[0.9, 0.8, 0.8]], np.float32)
+    assert votes(near, cosines, labels, 2, temperature).tolist() == [[1, -1]]

@@ -102,6 +102,19 @@ def test_no_path_of_a_request_is_opened(site: str) -> None:
         assert b"root:" not in reply
 
 
+def test_a_request_with_two_lengths_is_the_last_of_its_connection(site: str) -> None:
+    host, port = site.removeprefix("http://").split(":")
+    head = f"POST /api/pictures HTTP/1.1\r\nHost: {host}\r\n"
+    body = "0\r\n\r\nGET /api/index HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        request = f"{head}Content-Length: {len(body)}\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+        connection.sendall(request.encode())
+        reply = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert reply.startswith(b"HTTP/1.1 400 ")
+    assert b"and not both" in reply
+    assert reply.count(b"HTTP/1.1 ") == 1
+
+
 def test_another_hosts_name_is_refused_on_loopback(site: str, index: OpenedIndex) -> None:
     status, told = answer(f"{site}/api/index", headers={"Host": "evil.example"})
     assert status == 421

@@ -228,6 +228,8 @@ def test_pictures_are_bounded_by_their_shorter_side(browser: Browser, site: str)
 def test_keys_are_enough(browser: Browser, site: str) -> None:
     with opened(browser, site) as page:
         assert page.evaluate("document.activeElement.id") == "text"
+        page.keyboard.press("/")  # as the page says, wherever one is
+        assert page.locator("#text").input_value() == ""
         page.keyboard.type("black")
         page.keyboard.press("Enter")
         expect(page.locator("#results li").nth(5)).to_be_visible()

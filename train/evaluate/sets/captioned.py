@@ -151,12 +151,9 @@ def _read_karpathy(path: Path, split: str) -> tuple[dict[str, list[Caption]], se
     try:
         entries: list[dict[str, Any]] = json.loads(path.read_bytes())["images"]
         captions = {
-            _karpathy_name(entry): [
-                Caption(_whole(str(sentence["raw"])), name=str(sentence.get("sentid", "")))
-                for sentence in entry["sentences"]
-            ]
+            _karpathy_name(entry): own
             for entry in entries
-            if not split or entry["split"] == split
+            if (not split or entry["split"] == split) and (own := _karpathy_captions(entry))
         }
         return captions, {
             str(entry["split"]) for entry in entries if "split" in entry and entry["sentences"]
@@ -168,8 +165,23 @@ def _read_karpathy(path: Path, split: str) -> tuple[dict[str, list[Caption]], se
         ) from error
 
 
-def _whole(text: str) -> str:
-    """JSON may name halves of characters, of which no model has a token."""
+def _karpathy_captions(entry: dict[str, Any]) -> list[Caption]:
+    """Those that are not empty: an empty text tells nothing of an image."""
+    captions = [
+        Caption(_whole(sentence["raw"]), name=str(sentence.get("sentid", "")))
+        for sentence in entry["sentences"]
+    ]
+    return [caption for caption in captions if caption.text]
+
+
+def _whole(text: object) -> str:
+    """JSON may name halves of characters, of which no model has a token.
+
+    Raises:
+      TypeError: it is no text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a caption is {text!r:.40}")
     return text.encode("utf-8", "replace").decode().strip()
 
 

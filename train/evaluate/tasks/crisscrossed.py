@@ -1,9 +1,10 @@
 """Crisscrossed Captions: MSCOCO's test images and captions with people's judgements of other pairs
 too, of images and texts, of texts, and of images.
 
-`sits_SPLIT.csv`, `sts_SPLIT.csv` and `sis_SPLIT.csv` are the set's own, of Parekh et al., 2020. All
-of this, the thresholds and the columns too, was written from memory of the paper: neither its text
-nor its code nor the files were at hand, and no published number was reproduced.
+`sits_SPLIT.csv`, `sts_SPLIT.csv` and `sis_SPLIT.csv` are the set's own, of Parekh et al., 2020, and
+are read as its repository has them. What is done with them, the thresholds too, was written from
+memory of the paper: neither its text nor its code was at hand, and no published number was
+reproduced.
 """
 
 from argparse import Namespace

@@ -24,7 +24,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     Raises:
       SettingsError: a set can't be read, k is too large, the temperature is not above 0.
     """
-    if flags.k < 1 or flags.temperature <= 0:
+    if flags.k < 1 or not flags.temperature > 0:  # nan is not
         raise SettingsError(
             f"k must be at least 1 and temperature above 0; got {flags.k} and {flags.temperature}"
         )

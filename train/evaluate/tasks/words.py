@@ -1,6 +1,7 @@
 """How near pairs of words are to each other for the text tower, beside people's judgement, as the
 paper's appendix has it for SimLex-999."""
 
+import math
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -35,9 +36,11 @@ def read_words(path: Path) -> tuple[list[tuple[str, str]], np.ndarray, list[str]
             scores.append(float(score))
         except ValueError as error:
             raise SettingsError(f"row {number} of {path}: {score!r} is no number") from error
+        if not math.isfinite(scores[-1]):
+            raise SettingsError(f"row {number} of {path}: {score!r} is no score: take it out")
         pairs.append((first, second))
         kinds.append(kind)
-    if len(set(scores)) < 2 or not np.isfinite(scores).all():
+    if len(set(scores)) < 2:
         has = counted(len(pairs), "pair")
         raise SettingsError(f"{path} has {has}: give at least two of unequal scores")
     return pairs, np.array(scores), kinds

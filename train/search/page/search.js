@@ -388,7 +388,8 @@ addEventListener("drop", (event) => {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const writing = event.target.matches("input, textarea");
-  if (event.key === "/" && !writing) {
+  const unwritten = event.target.id === "text" && !event.target.value;
+  if (event.key === "/" && (!writing || unwritten)) {
     event.preventDefault();
     $("text").focus();
     $("text").select();

@@ -49,6 +49,17 @@ def test_karpathys_splits(tmp_path: Path, images: Path):
     assert next(iter(found)).captions[1] == Caption("two", name="1")
 
 
+def test_empty_captions_are_none_and_others_must_be_texts(tmp_path: Path, images: Path):
+    data = write_splits(
+        tmp_path / "a.json", entry("1.jpg", "test", "", "two", " "), entry("2.jpg", "test", " ")
+    )
+    found = [(i.name, i.captions) for i in find_captioned(data, images=str(images))]
+    assert found == [("1.jpg", [Caption("two", name="1")])]
+    data = write_splits(tmp_path / "b.json", {**entry("1.jpg", "test"), "sentences": [{"raw": 0}]})
+    with pytest.raises(SettingsError, match="a caption is 0"):
+        find_captioned(data, images=str(images))
+
+
 def test_a_table_with_languages(tmp_path: Path, images: Path):
     data = images / "a.csv"
     data.write_text("image,caption,lang\n1.jpg,one,en\n2.jpg,zwei,de\n1.jpg,eins,de\n")

@@ -41,7 +41,8 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys):
     for rows, says in (
         ([("a", "b", "N", "much")], "row 2 of .* 'much' is no number"),
         ([("a", "b", "N", 1)], "has 1 pair:"),
-        ([("a", "b", "N", 1), ("c", "d", "N", "nan")], "2 pairs"),
+        ([("a", "b", "N", 1), ("c", "d", "N", 1)], "has 2 pairs:"),
+        ([("a", "b", "N", 1), ("c", "d", "N", "nan")], "row 3 of .* 'nan' is no score"),
     ):
         file = write(tmp_path / "a.tsv", rows)
         with pytest.raises(SettingsError, match=says):
@@ -49,6 +50,8 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys):
         refused(capsys, "words", f"--data={file}")
     file = write(tmp_path / "a.tsv", ROWS)
     assert "--prompt has one {}" in refused(capsys, "words", f"--data={file}", "--prompt=a")
+    told = refused(capsys, "words", f"--data={file}", "--prompt={}\udcff")
+    assert "--prompt: must be in UTF-8" in told
     assert np.isfinite(read_words(file)[1]).all()
     same = [("red", "blue", "N", score) for score in (1, 2, 3)]
     file = write(tmp_path / "same.tsv", same)
