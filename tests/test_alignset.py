@@ -62,8 +62,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     for name in ("pipeline", "transforms", "train", "tests", "demo"):  # the last two stay out
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     install = ("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index")
-    ended = python(*install, "--disable-pip-version-check", f"--prefix={prefix}", str(source))
+    # Beside the clone's own, which pip would else take out of .venv.
+    apart = ("--ignore-installed", "--disable-pip-version-check", f"--prefix={prefix}")
+    own = Path(sys.executable).with_name("alignset")
+    there = own.exists()
+    ended = python(*install, *apart, str(source))
     assert ended.status == 0, ended.err
+    assert own.exists() == there
     modules = Path(sysconfig.get_path("purelib", vars={"base": str(prefix)}))
     # Kernels run as plain Python: to compile them anew, where they lie now, takes 20 s of CPU.
     plain = {"NUMBA_DISABLE_JIT": "1", "PYTHONWARNINGS": "ignore"}  # of sums that go round
