@@ -45,6 +45,7 @@ class BadWeb(socketserver.ThreadingTCPServer):
 class _Connection(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
     server: BadWeb
+    _is_asked = False
 
     def handle(self) -> None:
         while head := self._read_head():
@@ -53,12 +54,18 @@ class _Connection(socketserver.StreamRequestHandler):
                 self.server.times.append(time.monotonic())
                 self.server.at_once += 1
                 self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+            self._is_asked = True
             try:
                 if not self._answer(head):
                     return
             finally:
-                with self.server.lock:
-                    self.server.at_once -= 1
+                self._is_answered()
+
+    def _is_answered(self) -> None:
+        """Is called before an answer is written: whoever has it may ask again at once."""
+        with self.server.lock:
+            self.server.at_once -= self._is_asked
+            self._is_asked = False
 
     def _read_head(self) -> str:
         if self.rfile.peek(1)[:1] == b"\x16":  # TLS, which this server does not speak
@@ -82,6 +89,7 @@ class _Connection(socketserver.StreamRequestHandler):
         self, status: str, body: bytes = b"", *headers: str, length: int | None = None
     ) -> bool:
         lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}"]
+        self._is_answered()
         self.wfile.write("\r\n".join([*lines, *headers, "\r\n"]).encode("latin-1") + body)
         return length in (None, len(body))
 

@@ -232,6 +232,7 @@ def test_keys_are_enough(browser: Browser, site: str) -> None:
         assert page.locator("#text").input_value() == ""
         page.keyboard.type("black")
         page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_contain_text("pictures, in")  # the sample has gone
         expect(page.locator("#results li").nth(5)).to_be_visible()
         page.keyboard.press("ArrowDown")
         page.keyboard.press("ArrowRight")
