@@ -134,12 +134,13 @@ def test_conditions(store: Store):
     assert not has_conditions("hdfs://a/b")
 
 
+@pytest.mark.parametrize("store", ["gs"], indirect=True)
 def test_what_is_replaced_while_it_is_read_is_read_as_it_is_now(
-    gs: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ):
     """Of Google's store the version is asked first, and then for the bytes of this version."""
-    path, download = f"{gs.root}/replaced/lock", Blob.download_as_bytes
-    with options_of(gs):
+    path, download = f"{store.root}/replaced/lock", Blob.download_as_bytes
+    with options_of(store):
         versions = [put_if(path, b"1", None)]
 
         def late(blob: Blob, **how: object) -> bytes:
