@@ -19,7 +19,7 @@ from transforms.blocklists.list_values import host_value, url_value
 from transforms.blocklists.targets import target_of, targets
 from transforms.columns.opt_outs import ROBOTS_TXT, X_ROBOTS_TAG
 from transforms.fetching.fetch_target import is_public_address, request_url
-from transforms.fetching.robots import read_robots
+from transforms.fetching.robots import field_and_value, read_robots
 from transforms.pairs.measure_pairs import measure
 from transforms.pairs.urls import url_hashes
 from transforms.wishes.answer_headers import header_opt_outs
@@ -37,7 +37,7 @@ PIECES = [
 ]
 SENT = re.compile(r"https?://([a-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]+)?/[!-~]*")
 TOKENS = ["alignset", "AlignSet/1.0 (x)", "my bot"]
-AGENTS = ["*", "alignset", "align", "set", "ALIGNSET*", "**", "a*", "bot", "my bot", ""]
+AGENTS = ["*", "alignset", "align", "set", "ALIGNSET*", "**", "al*", "bot", "my bot", ""]
 FIELDS = [
     *("User-agent", "user agent", "useragent", "Disallow", "disalow", "Allow", "Crawl-delay"),
     *("Sitemap", "Host", "Request-rate", "visit time", "foo", "", "#", "Noindex"),
@@ -105,12 +105,20 @@ def _check_request(url: str) -> None:
 
 
 def robots_of(random: Random) -> str:
-    lines = []
+    """Makes a robots.txt that Protego reads as RFC 9309 does: it would end the names of a group
+    at any field but a sitemap."""
+    lines: list[str] = []
+    in_names = False
     for _ in range(random.randrange(14)):
         field = random.choice([*FIELDS, "User-agent", "User-agent", "Disallow", "Disallow"])
         agent = "agent" in field and random.random() < 0.9
         line = random.choice(["", " "]) + field + random.choice([":", ": ", " :", " ", "", ": : "])
-        lines.append(line + random.choice(AGENTS if agent else RULES) + random.choice(["", " # c"]))
+        line += random.choice(AGENTS if agent else RULES) + random.choice(["", " # c"])
+        said, _ = field_and_value(line) or ("sitemap", "")
+        names, rule = "agent" in said, said.endswith("allow") or said == "disalow"
+        if names or rule or said in ("sitemap", "host") or not in_names:
+            lines.append(line)
+            in_names = names or (in_names and not rule)
     return random.choice(["\n", "\r\n", "\n\n"]).join(lines)
 
 
