@@ -14,6 +14,7 @@ from pipeline.options import Command
 from pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
 from pipeline.runs.stores import is_dataflow
 from pipeline.runs.work_folder import ImageSummary, WrittenShard
+from pipeline.shown_texts import counted
 from transforms.blocklists.blocklists import Blocklists
 from transforms.decontamination.evaluation_files import parts_of
 from transforms.decontamination.evaluation_index import sets_of
@@ -109,26 +110,30 @@ def run_images(
         try:
             with engine.pipeline("images") as pipeline:
                 return build(pipeline)
-        except WorkerDiedError as error:
+        except WorkerDiedError:
             before, left = left, len(planned) - len(finished_shards(places.out, planned))
             if left >= before:
                 raise
-            LOG.warning("%s; %d shards are left, and begun again", error, left)
+            LOG.warning("a worker process died: the %d shards that are left are begun again", left)
             resumed = True
 
 
 def _name_suspects(places: Places, planned: Mapping[int, int]) -> None:
+    """Logs what was under way when a process died."""
     begun = {path for path, _ in match(places.work.path) if path.endswith(CLAIM)}
     left = planned.keys() - finished_shards(places.out, planned)
     shards = begun & {claim_path(places.work.plan, shard) for shard in left}
     evaluation = {path for path in begun if path.startswith(f"{places.work.path}/{FEATURES}")}
-    for names, what in ((shards, "shards"), (evaluation, "parts of the evaluation images")):
+    for names, kind, of in (
+        (shards, "shard", ""),
+        (evaluation, "part", " of the evaluation images"),
+    ):
         if count := len(suspects(names, places.fence)):
             LOG.warning(
-                "%d %s were under way when a process died: their images are decoded in a process "
-                "of its own first, where one that crashes a decoder costs only itself",
-                count,
-                what,
+                "%s%s under way when a process died: the images are first decoded in a process of "
+                "their own, and one that crashes its decoder is dropped alone",
+                counted(count, kind),
+                of,
             )
 
 

@@ -112,7 +112,7 @@ class Engine:
             raise
         except Exception as error:
             if self.in_process and _LOST in str(error):
-                raise WorkerDiedError(f"a worker process died: {_NO_MEMORY}") from error
+                raise WorkerDiedError(f"a worker process died, and again: {_NO_MEMORY}") from error
             if self.in_process:
                 raise
             raise EngineError(job_error(error)) from error

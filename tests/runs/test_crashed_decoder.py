@@ -39,7 +39,7 @@ def test_with_worker_processes_the_run_finds_it_by_itself(crashing: Crashing, tm
     assert ended.status == 0, ended.err
     lines = ended.err.splitlines()
     assert "a worker process was ended by SIGABRT" in lines
-    assert [line for line in lines if "shards are left, and begun again" in line], ended.err
+    assert [line for line in lines if line.startswith("a worker process died: the ")], ended.err
     assert NAMED in ended.err
     crashing.check(tmp_path / "set")
 
@@ -53,7 +53,7 @@ def test_an_evaluation_image(crashing: Crashing, tmp_path: Path):
     first = run_crashing(*args)
     assert first.status == 134, first.err
     second = run_crashing(*args)
-    assert f"1 parts of the evaluation images {NAMED}" in second.err
+    assert f"1 part of the evaluation images {NAMED}" in second.err
     assert "1 of the evaluation images cannot be decoded" in second.err
     assert f"{tmp_path}/exam/2.jpg" in second.err
     # The images of shards are met by then, of which none was suspect.

@@ -20,7 +20,7 @@ from transforms.images import examine
 
 COUNT, CRASHES = 40, 7
 FOLDER = str(ROOT / "tests/support/crashing")
-NAMED = "were under way when a process died: their images are decoded in a process of its own"
+NAMED = "under way when a process died: the images are first decoded in a process of their own"
 
 
 class Crashing(NamedTuple):
