@@ -12,6 +12,7 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
+from pipeline.command_line import was_interrupted
 from pipeline.curate import Places, curate_texts, parse_pages
 from pipeline.curate_images import curate_images, run_images
 from pipeline.inputs.find_evaluation import check_index_folder, index_folder
@@ -142,9 +143,10 @@ class Run:
                         self.command, folder, source.evaluation, *run_by, source.unsafe_model
                     )
             return close_run(folder, self.source.sets) if self._curated() else None
-        except KeyboardInterrupt:
-            with suppress(Exception):  # without it, images are decoded twice when it is resumed
-                folder.fence.note_end()
+        except BaseException as error:
+            if was_interrupted(error):  # unnoted, it would seem to have died
+                with suppress(Exception):
+                    folder.fence.note_end()
             raise
         finally:
             stop_work()

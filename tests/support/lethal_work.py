@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 
 def write_past_a_block() -> None:
-    """As a decoder may; without a checked allocator nothing happens, or much later."""
+    """As a decoder may; by the usual allocator nothing happens, or much later."""
     libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
-    block = ctypes.c_void_p(libc.malloc(100))
-    ctypes.memset(block, 1, libc.malloc_usable_size(block) + 1)
-    libc.free(block)
+    blocks = [ctypes.c_void_p(libc.malloc(200)) for _ in range(2)]
+    ctypes.memset(blocks[0], 7, 201)
+    for block in blocks:
+        libc.free(block)
 
 
 def wrong() -> None:

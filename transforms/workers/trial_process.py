@@ -27,8 +27,9 @@ Work = Callable[[Sequence[bytes]], object]
 # where that was not done before, compiles kernels: 30 s of CPU.
 TRIAL_S, START_S = 60.0, 600.0
 _LOOK_S = 0.5  # between two looks whether the caller is to stop
-# glibc's allocator that checks each block at its end, and aborts: bytes that were written behind
-# one are otherwise found later, while innocent ones are decoded. Other systems ignore it.
+# glibc's allocator for debugging, which has no caches and checks what is freed: what was written
+# behind a block is otherwise found later, while innocent bytes are decoded, or not here at all.
+# Other systems ignore it.
 _CHECKED = {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3"}
 
 
