@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.command_line import ended, without_package
+from pipeline.command_line import ended, was_interrupted, without_package
 from pipeline.runs.beam_patches import quick_imports
 from pipeline.shown_texts import on_one_line
 from stoppable import run_stoppable
@@ -96,10 +96,8 @@ def _last_line(error: BaseException | None) -> str:
     if os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
         traceback.print_exception(error)
     lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-    while error is not None:  # within a bundle Beam makes a RuntimeError of it
-        if isinstance(error, KeyboardInterrupt):
-            return STOPPED
-        error = error.__cause__ or error.__context__
+    if was_interrupted(error):
+        return STOPPED
     # Beam adds the step, and what comes from another process has its type before it.
     line = re.sub(r" ?\[while running '[^']*'\]", "", lines[-1]).strip()
     line = re.sub(r"^(?:\w+\.)+\w+Error: ", "", line)

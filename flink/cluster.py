@@ -272,8 +272,9 @@ class Cluster:
 
     def supervise(self) -> None:
         """Starts all parts, and again whatever dies, until a signal ends this process."""
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {
-            "PYTHONPATH": str(ROOT),  # workers run the code of this tree
+            "PYTHONPATH": os.pathsep.join(paths),  # workers run the code of this tree
             "ARROW_DEFAULT_MEMORY_POOL": "system",
         }
         running: dict[str, subprocess.Popen[bytes]] = {}

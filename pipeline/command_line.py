@@ -67,3 +67,11 @@ def without_package(error: ModuleNotFoundError) -> str:
         ".venv/bin/python (make demo makes it), or pip install --require-hashes -r "
         "requirements/base.txt"
     )
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether a signal ended a command in order; within a bundle Beam raises a RuntimeError of
+    it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

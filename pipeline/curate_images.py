@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -10,23 +11,30 @@ import apache_beam as beam
 from pipeline.curate import Places
 from pipeline.inputs.find_evaluation import Evaluation, index_folder
 from pipeline.options import Command
-from pipeline.runs.engine import everywhere, gives_out_at_start
+from pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
 from pipeline.runs.stores import is_dataflow
 from pipeline.runs.work_folder import ImageSummary, WrittenShard
+from pipeline.shown_texts import counted
 from transforms.blocklists.blocklists import Blocklists
 from transforms.decontamination.evaluation_files import parts_of
 from transforms.decontamination.evaluation_index import sets_of
 from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
+from transforms.decontamination.measured_parts import FEATURES
 from transforms.safety.model_files import UnsafeModel
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
 from transforms.shards.measure_images import ImageRules
 from transforms.shards.near_duplicates import CountNearDuplicates
+from transforms.shards.plan_shards import claim_path
+from transforms.shards.shard_progress import finished_shards
 from transforms.shards.shard_stats import ShardStats
 from transforms.shards.write_shards import ShardWriter, WriteShards
+from transforms.storage.matching import match
+from transforms.workers.claims import CLAIM, suspects
 from transforms.workers.packages import CheckWorker
 from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
 
+LOG = logging.getLogger("alignset")
 MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB each to score
 
 
@@ -76,6 +84,59 @@ def curate_images(
     pipeline | "ImageSummary" >> summary
 
 
+def run_images(
+    engine: Engine,
+    places: Places,
+    planned: Mapping[int, int],
+    build: Callable[[beam.Pipeline], None],
+    *,
+    resumed: bool,
+) -> None:
+    """Runs the image plane; again where a worker process died, as long as each attempt leaves fewer
+    shards.
+
+    Args:
+      planned: how many pairs each shard has, by its number.
+      build: gives a pipeline its steps.
+      resumed: whether an earlier start may have died of an image.
+
+    Raises:
+      WorkerDiedError: no shard was written before one died again.
+    """
+    left = len(planned) + 1
+    while True:
+        if resumed:
+            _name_suspects(places, planned)
+        try:
+            with engine.pipeline("images") as pipeline:
+                return build(pipeline)
+        except WorkerDiedError:
+            before, left = left, len(planned) - len(finished_shards(places.out, planned))
+            if left >= before:
+                raise
+            LOG.warning("a worker process died: the %d shards that are left are begun again", left)
+            resumed = True
+
+
+def _name_suspects(places: Places, planned: Mapping[int, int]) -> None:
+    """Logs what was under way when a process died."""
+    begun = {path for path, _ in match(places.work.path) if path.endswith(CLAIM)}
+    left = planned.keys() - finished_shards(places.out, planned)
+    shards = begun & {claim_path(places.work.plan, shard) for shard in left}
+    evaluation = {path for path in begun if path.startswith(f"{places.work.path}/{FEATURES}")}
+    for names, kind, of in (
+        (shards, "shard", ""),
+        (evaluation, "part", " of the evaluation images"),
+    ):
+        if count := len(suspects(names, places.fence)):
+            LOG.warning(
+                "%s%s under way when a process died: the images are first decoded in a process of "
+                "their own, and one that crashes its decoder is dropped alone",
+                counted(count, kind),
+                of,
+            )
+
+
 def _sums(stats: beam.PCollection) -> dict[str, tuple[beam.PCollection, Callable[..., Any]]]:
     """What is added up over all shards, and how."""
     counts = stats | "Counts" >> beam.Map(lambda shard: shard.counts)
@@ -111,7 +172,9 @@ def _evaluation_index(
     if evaluation.files:
         parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
         folder = everywhere(command.overlap.eval_index.rstrip("/") or index_folder(places.out))
-        return parts | IndexEvaluationImages(command.overlap.measure, folder, places.work.path)
+        return parts | IndexEvaluationImages(
+            command.overlap.measure, folder, places.work.path, places.fence
+        )
     place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
     return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
 

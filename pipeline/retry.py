@@ -16,7 +16,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from pipeline.curate import Places
-from pipeline.curate_images import curate_images
+from pipeline.curate_images import curate_images, run_images
 from pipeline.inputs.find_evaluation import Evaluation
 from pipeline.options import Command, UsageError
 from pipeline.report.progress import ImageProgress, say
@@ -84,15 +84,15 @@ def retry_failed(
             if unsafe_model:
                 say(scoring_cost(unsafe_model, plan.pairs))
             shown = (places.out, places.work.plan, places.fence, plan.shards, "fetch again")
-            with ImageProgress(*shown), engine.pipeline("images") as pipeline:
-                curate_images(
-                    pipeline,
-                    sorted(plan.shards),
-                    evaluation,
-                    command,
+            what = (sorted(plan.shards), evaluation, command, places)
+            more = (base.manifest.holding, unsafe_model)
+            with ImageProgress(*shown):
+                run_images(
+                    engine,
                     places,
-                    base.manifest.holding,
-                    unsafe_model,
+                    plan.shards,
+                    lambda pipeline: curate_images(pipeline, *what, *more),
+                    resumed=bool(folder.earlier),
                 )
         folder.check_lock()
         if not was_renumbered(places.work.path):  # or shards have other numbers by now

@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
+from pipeline.command_line import was_interrupted
 from pipeline.curate import Places, curate_texts, parse_pages
-from pipeline.curate_images import curate_images
+from pipeline.curate_images import curate_images, run_images
 from pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from pipeline.inputs.splits import InputFile, Split
 from pipeline.inputs.whole_input import Input
@@ -131,7 +133,7 @@ class Run:
             if self.engine.in_process and not WERE_COMPILED:
                 say("compiling kernels for this machine: about 30 s, once")
             self.engine.check()
-            for left in self.engine.cancel(folder.fence.newest()):
+            for left in self.engine.cancel(folder.earlier):
                 say(f"{left}, left running by an earlier start of this command, is cancelled")
             folder.fence.take()
             if self.command.job.retry_failed:
@@ -141,6 +143,11 @@ class Run:
                         self.command, folder, source.evaluation, *run_by, source.unsafe_model
                     )
             return close_run(folder, self.source.sets) if self._curated() else None
+        except BaseException as error:
+            if was_interrupted(error):  # unnoted, it would seem to have died
+                with suppress(Exception):
+                    folder.fence.note_end()
+            raise
         finally:
             stop_work()
             folder.release()
@@ -167,9 +174,14 @@ class Run:
             say(scoring_cost(model, text.counts.kept))
         places, verb = self.places, verb_of({split.format for split in self.source.splits})
         progress = ImageProgress(places.out, places.work.plan, places.fence, text.shards, verb)
-        with progress, self.engine.pipeline("images") as pipeline:
+
+        def build(pipeline: beam.Pipeline) -> None:
             shards, evaluation = sorted(text.shards), self.source.evaluation
             curate_images(pipeline, shards, evaluation, self.command, places, unsafe_model=model)
+
+        with progress:
+            resumed = bool(self.folder.earlier)
+            run_images(self.engine, places, text.shards, build, resumed=resumed)
         images = self.folder.work.find_images()
         if images and images.evaluation_index and not self.command.overlap.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]

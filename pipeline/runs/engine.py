@@ -72,6 +72,10 @@ class EngineError(RuntimeError):
     """A job failed; says why in one line."""
 
 
+class WorkerDiedError(EngineError):
+    """A worker process of this machine died, and its job with it."""
+
+
 class Engine:
     """What runs the pipelines.
 
@@ -108,7 +112,7 @@ class Engine:
             raise
         except Exception as error:
             if self.in_process and _LOST in str(error):
-                raise EngineError(f"a worker process died: {_NO_MEMORY}") from error
+                raise WorkerDiedError(f"a worker process died, and again: {_NO_MEMORY}") from error
             if self.in_process:
                 raise
             raise EngineError(job_error(error)) from error

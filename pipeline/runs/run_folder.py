@@ -125,6 +125,9 @@ class RunFolder:
       description: what `describe_run` says of the run.
       retry: whether the run is to be finished, and what failed in it fetched again.
 
+    Attributes:
+      earlier: the token of the start before this one, "" where there is none.
+
     Raises:
       UsageError: the folder holds something else.
     """
@@ -134,6 +137,7 @@ class RunFolder:
         self.work = WorkFolder(everywhere(f"{self.out}/_temporary"))
         self.description, self.retry = description, retry
         self.fence = Fence(self.work.start, uuid.uuid4().hex[:12])
+        self.earlier = ""
         self._lock: Lock | None = None
         self.finished = self._is_finished()
         if retry or not self.finished:
@@ -146,7 +150,7 @@ class RunFolder:
 
     def _begin(self) -> None:
         """What is done once the folder is held: another run may just have ended in it, or begun."""
-        self.finished = self._is_finished()
+        self.finished, self.earlier = self._is_finished(), self.fence.newest()
         if not self.finished and not exists(self.work.description):
             write_document(self.work.description, self.description)
         if is_local(self.work.path):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import re
+import signal
 import threading
 import traceback
+from contextlib import suppress
 
 from google.protobuf import text_format
 
 SOURCE = "apache_beam.runners.portability.local_job_service"  # it logs whatever workers log
 HANDLERS = "apache_beam.runners.portability.fn_api_runner.worker_handlers"
+
+LOG = logging.getLogger("alignset")
+_STATUS = re.compile(r"Worker subprocess exited with return code (-\d+|1[2-5]\d)")
 
 
 class OfWorkers(logging.Filter):
@@ -40,6 +46,10 @@ def plain_worker_logs() -> None:
     show = threading.excepthook
 
     def show_ours(failed: threading.ExceptHookArgs) -> None:
+        if ended := _STATUS.search(str(failed.exc_value)):
+            number = abs(int(ended[1])) % 128  # a shell adds 128
+            with suppress(ValueError):
+                LOG.warning("a worker process was ended by %s", signal.Signals(number).name)
         frames = traceback.extract_tb(failed.exc_traceback)
         if not any("apache_beam" in frame.filename for frame in frames):
             show(failed)

@@ -32,6 +32,7 @@ from transforms.decontamination.measured_parts import measure_part
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES
 from transforms.storage.tar_members import BrokenTar, Member, tar_members
+from transforms.workers.fencing import Fence
 
 warnings.simplefilter("ignore")  # Pillow's, of what is broken
 TOKENIZER = learn_tokenizer(
@@ -238,7 +239,8 @@ def check_trainer(path: Path) -> None:
 def check_evaluation(members: list[Member], path: Path) -> None:
     part = (EvaluationFile("a", str(path)),)
     folder = str(path.parent)
-    measured = unless_broken(lambda: measure_part(part, folder, PerceptualMeasure(), folder), path)
+    how = (folder, PerceptualMeasure(), folder, Fence(f"{folder}/start", "start"))
+    measured = unless_broken(lambda: measure_part(part, *how), path)
     if measured is not None:
         images = sum(member.name.lower().endswith(IMAGE_SUFFIXES) for member in members)
         assert len(measured.rows) + len(measured.unreadable) == images

@@ -33,6 +33,7 @@ from transforms.decontamination.measured_parts import (
 from transforms.decontamination.overlap_measure import OverlapMeasure
 from transforms.storage.documents import write_document
 from transforms.storage.files import write_atomically
+from transforms.workers.fencing import Fence
 
 LOG = logging.getLogger("alignset")
 _NAMED = 100  # unreadable images that the description names
@@ -103,7 +104,8 @@ class IndexEvaluationImages(beam.PTransform):
     """Parts of evaluation files (`parts_of`) to one index of their images, if it is not there.
 
     Args:
-      folder: of indexes. work: a folder for what is measured on the way.
+      folder: of indexes. work: a folder for what is measured on the way. fence: of this start of
+        the command.
 
     Outputs, singletons: `place` of the index; and `sets`, a dict of `EvaluationSet` by name.
     """
@@ -111,9 +113,10 @@ class IndexEvaluationImages(beam.PTransform):
     measure: OverlapMeasure
     folder: str
     work: str
+    fence: Fence
 
     def expand(self, parts: beam.PCollection) -> dict[str, beam.PCollection]:
-        measure, folder, work = self.measure, self.folder, self.work
+        measure, folder, work, fence = self.measure, self.folder, self.work, self.fence
         spread = parts | beam.Reshuffle()
         digests = spread | "Digest" >> beam.FlatMap(digested)
         start = parts.pipeline | "Once" >> beam.Create([None])
@@ -121,7 +124,7 @@ class IndexEvaluationImages(beam.PTransform):
             lambda _, digests: index_path(folder, measure, digests), beam.pvalue.AsIter(digests)
         )
         measured = spread | "Measure" >> beam.Map(
-            measure_part, beam.pvalue.AsSingleton(place), measure, work
+            measure_part, beam.pvalue.AsSingleton(place), measure, work, fence
         )
         written = place | "WriteIndex" >> beam.Map(
             lambda place, parts: write_index(place, measure, parts), beam.pvalue.AsIter(measured)

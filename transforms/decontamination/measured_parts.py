@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -13,12 +15,16 @@ import pyarrow as pa
 from transforms.decontamination.evaluation_files import EvaluationFile, NamedImage, named_images
 from transforms.decontamination.evaluation_index import EvaluationSet, find_index
 from transforms.decontamination.overlap_measure import Features, Look, OverlapMeasure
-from transforms.images.examine import Image, examine
-from transforms.storage.files import local_copy, write_atomically
+from transforms.images.examine import CRASHED_DECODER, Image, Unusable, examine
+from transforms.storage.files import local_copy, remove, write_atomically
 from transforms.storage.tar_members import BrokenTar
+from transforms.workers.claims import CLAIM, Claim
+from transforms.workers.fencing import Fence
 from transforms.workers.threads import in_threads
+from transforms.workers.trial_process import TrialProcess, trial_process
 
 LOG = logging.getLogger("alignset")
+FEATURES = "evaluation-"  # how the names of what is measured begin
 _MEASURED_AT_ONCE, _READ_AT_ONCE = 64, 1024
 BYTES_AT_ONCE = 1 << 24  # of the files of images measured together, about
 
@@ -40,12 +46,16 @@ class MeasuredPart(NamedTuple):
 
 
 def measure_part(
-    files: tuple[EvaluationFile, ...], place: str, measure: OverlapMeasure, work: str
+    files: tuple[EvaluationFile, ...],
+    place: str,
+    measure: OverlapMeasure,
+    work: str,
+    fence: Fence,
 ) -> MeasuredPart:
     """The features of the images in some files; nothing is read where the index is there already.
 
     Args:
-      place: of the index. work: a folder for the features.
+      place: of the index. work: a folder for the features. fence: of this start of the command.
 
     Raises:
       RuntimeError: a file cannot be read to its end.
@@ -54,27 +64,37 @@ def measure_part(
     if find_index(place) is not None:
         return part
     digest = hashlib.sha256("\n".join(file.path for file in files).encode()).hexdigest()[:16]
-    path = f"{work}/evaluation-{digest}.rows"
-    write_atomically(path, lambda sink: _write_features(files, measure, part, sink))
+    path = f"{work}/{FEATURES}{digest}.rows"
+    claim = Claim(f"{path}{CLAIM}", fence)
+    with ExitStack() as stack:
+        trial = None
+        if claim.mark.suspect:
+            trial = stack.enter_context(trial_process(partial(_measure_alone, measure=measure)))
+        write_atomically(path, lambda sink: _write_features(files, measure, part, sink, trial))
+    remove(claim.path)
     return part._replace(path=path)
 
 
 def _write_features(
-    files: Iterable[EvaluationFile], measure: OverlapMeasure, part: MeasuredPart, sink: BinaryIO
+    files: Iterable[EvaluationFile],
+    measure: OverlapMeasure,
+    part: MeasuredPart,
+    sink: BinaryIO,
+    trial: TrialProcess | None,
 ) -> None:
     for file in files:
-        for features in _measured(file, measure, part):
+        for features in _measured(file, measure, part, trial):
             sink.write(np.ascontiguousarray(features).tobytes())
 
 
 def _measured(
-    file: EvaluationFile, measure: OverlapMeasure, part: MeasuredPart
+    file: EvaluationFile, measure: OverlapMeasure, part: MeasuredPart, trial: TrialProcess | None
 ) -> Iterator[Features]:
     """Features of a file's images; notes in the part what each of them is."""
     looks: list[Look] = []
     bytes_held = 0
     unreadable_before = len(part.unreadable)
-    for named, image in _looked_at(file):
+    for named, image in _looked_at(file, trial):
         if isinstance(image, Image):
             part.rows.append((file.name, named.name, file.path))
             looks.append(Look(named.body, image, in_full=True))
@@ -92,8 +112,20 @@ def _measured(
         LOG.warning(message, file.path, len(unreadable), names, " …" if unreadable[3:] else "")
 
 
-def _looked_at(file: EvaluationFile) -> Iterator[tuple[NamedImage, object]]:
+def _measure_alone(bodies: Sequence[bytes], measure: OverlapMeasure) -> None:
+    """Decodes evaluation images as `_measured` does."""
+    for body in bodies:
+        image = examine(body, in_full=True, keep_grey=True)
+        if isinstance(image, Image):
+            measure.features([Look(body, image, in_full=True)])
+
+
+def _looked_at(
+    file: EvaluationFile, trial: TrialProcess | None
+) -> Iterator[tuple[NamedImage, object]]:
     def look(named: NamedImage) -> tuple[NamedImage, object]:
+        if trial and trial.lethal([named.body]):
+            return named, Unusable("undecodable", CRASHED_DECODER)
         return named, examine(named.body, in_full=True, keep_grey=True)
 
     try:

@@ -43,7 +43,7 @@ class Fetched:
       index: which of the given URLs.
       body: decoded bytes of a 200 answer; None where it failed.
       detail: one of FETCH_DETAILS, or of OPT_OUTS where the image is not wanted to be used; None
-        where it worked.
+        where it worked; beside a body, why that must not be decoded.
       listed: the blocklist that a redirect's target is on, which was not followed.
       opted_out: the wishes against its use, where these are only reported.
       answer: of the host that gave the image; None where it was stored.

@@ -54,6 +54,9 @@ _LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
 # 8 bytes a pixel.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
+# The detail of an image whose decoding ends the process, found where that is tried in another
+# (transforms/workers/trial_process.py).
+CRASHED_DECODER = "crashed_decoder"
 MOST_SHOWN = 1 << 22  # pixels; it takes 17 bytes for each to make a PNG of them
 
 # Opened by their own classes: `PIL.Image.open` would try others, and warn of large pictures itself.
@@ -102,8 +105,8 @@ class Unusable:
       reason: "not_an_image" or "undecodable".
       detail: of not_an_image: "empty", "html", "svg", "xml", "json", "pdf", "other_format" (an
         image or a film of another format) or "unknown"; of undecodable: "truncated", "broken",
-        "lossless", "unsupported_frame" (both of JPEGs), "too_many_pixels", "too_many_scans", or
-        "unexpected" where our own code failed.
+        "lossless", "unsupported_frame" (both of JPEGs), "too_many_pixels", "too_many_scans",
+        CRASHED_DECODER, or "unexpected" where our own code failed.
       width, height: px, where the header could be read.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -62,6 +62,8 @@ class ShardSettings:
     Attributes:
       forget_blocked: whether the rows of what is on a blocklist hold neither URL nor text.
       thumbnails: examples of each kind that have a picture in the report.
+      screen: gives the images that come, and their URLs, back with a detail for those that must not
+        be decoded; None for shards that are not suspect.
     """
 
     rules: ImageRules
@@ -71,6 +73,7 @@ class ShardSettings:
     blocklists: Blocklists = NO_LISTS
     forget_blocked: bool = False
     thumbnails: int = 0
+    screen: Callable[[Iterable[Fetched], Sequence[str]], Iterator[Fetched]] | None = None
 
 
 def build_shard(
@@ -148,6 +151,8 @@ def _look_at(
     search = EvaluationSearch(evaluation, asked, **rules.size_rule)
     wishes = StatedWishes(settings.fetch, asked)
     bodies = _bodies(pairs, settings, nearly_taken)
+    if settings.screen:
+        bodies = settings.screen(bodies, pairs["url"].to_pylist())
     with ImageScores(settings.unsafe_model, spool, **rules.size_rule) as scores:
         measured = measure_images(bodies, spool, count, scores, search, wishes, settings.blocklists)
         unsafe_scores = scores.finish(measured.columns, lambda waiting: count(asked - waiting))

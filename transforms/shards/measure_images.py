@@ -157,11 +157,15 @@ class _Looks:
             group = [fetched for fetched in group if self._is_wanted(fetched)]
             bodies = [fetched.body or b"" for fetched in group]
             looks = examine_each(
-                bodies, keep_grey=self._search.index is not None, keep_shown=self._spool.only_plain
+                [b"" if fetched.detail else fetched.body or b"" for fetched in group],
+                keep_grey=self._search.index is not None,
+                keep_shown=self._spool.only_plain,
             )
             rows = [fetched.index for fetched in group]
             images: list[Image | Unusable] = []
-            for row, body, image in zip(rows, bodies, looks, strict=True):
+            for fetched, row, body, image in zip(group, rows, bodies, looks, strict=True):
+                if fetched.detail:
+                    image = Unusable(r.UNDECODABLE, fetched.detail)
                 self._put(row, body, image)
                 if isinstance(image, Image) and image.shown is not None:
                     image = replace(image, shown=None)  # before the next one is decoded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,11 +27,12 @@ from transforms.shards.build_shard import (
     ShardSettings,
     build_shard,
 )
-from transforms.shards.plan_shards import plan_path
+from transforms.shards.plan_shards import claim_path, plan_path
 from transforms.shards.shard_places import ShardPlaces, shard_name
 from transforms.shards.shard_progress import Load, ShardCount, attempt_folder, finished_shards
 from transforms.shards.shard_stats import ShardStats
 from transforms.shards.shards_under_way import Beginning, ShardsUnderWay
+from transforms.shards.suspect_images import suspecting
 from transforms.storage.documents import read_document
 from transforms.storage.files import exists, is_local, open_to_read, remove, write_atomically
 from transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
@@ -64,7 +65,12 @@ class ShardWriter:
         self.measure = measure
         self.places = ShardPlaces(out)
         self.evaluation: EvaluationIndex | None = None
+        self.index = ""
         self.slowest_s = 0.0
+
+    def open(self, index: str) -> None:
+        """Opens the index of evaluation images at a place; "" where there is none."""
+        self.index, self.evaluation = index, open_index(index, self.measure)
 
     def check(self) -> None:
         """Raises where this worker may no more write."""
@@ -76,7 +82,7 @@ class ShardWriter:
 
     def begun(self, shard: int) -> Mark | None:
         """The mark of the attempt that was begun last, None where there is none."""
-        return claimed(f"{plan_path(self.plan, shard)}.claim", self.fence.token)
+        return claimed(claim_path(self.plan, shard), self.fence.token)
 
     def attempt(self, shard: int) -> None:
         """Takes a shard over from another worker, unless that one is faster."""
@@ -99,7 +105,7 @@ class ShardWriter:
         """
         self.check()
         begun, plan = time.monotonic(), plan_path(self.plan, shard)
-        claim = Claim(f"{plan}.claim", self.fence.token)
+        claim = Claim(claim_path(self.plan, shard), self.fence)
         try:
             return self._write(shard, plan, claim, beginning)
         finally:  # in vain, too
@@ -113,13 +119,16 @@ class ShardWriter:
         with open_to_read(plan) as source:
             pairs = pq.read_table(source)
         beginning.pairs = len(pairs)
-        with attempt_folder(self.plan) as name:
-            folder = Path(name)
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(attempt_folder(self.plan)))
+            settings = self.settings
+            if claim.mark.suspect:
+                settings = stack.enter_context(suspecting(settings, self.index, self.measure))
             count = ShardCount(folder, self.fence.token, shard, len(pairs), load=_load)
             stats = build_shard(
                 shard,
                 pairs,
-                self.settings,
+                settings,
                 self.evaluation,
                 folder,
                 count,
@@ -176,7 +185,7 @@ class ShardDoFn(beam.DoFn):
         self, shard: int, evaluation: str, given_out: Sequence[int] = ()
     ) -> Iterator[ShardStats]:
         writer, self.given_out = self.writer, given_out
-        writer.evaluation = open_index(evaluation, writer.measure)
+        writer.open(evaluation)
         if writer.finished(shard):
             yield writer.written(shard)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ from transforms.storage.files import (
     write_atomically,
 )
 from transforms.storage.object_stores import copy_object
+from transforms.workers.fencing import Fence
+
+CLAIM = ".claim"  # how a mark's name ends
 
 
 class ClaimLostError(RuntimeError):
@@ -27,11 +31,21 @@ class Mark(NamedTuple):
     Fields:
       start: of the command, for which it was begun. attempt: 1 for the first of that start.
       unique: tells it from all others.
+      suspect: an attempt before may have died of the shard's images.
     """
 
     start: str
     attempt: int
     unique: str
+    suspect: bool = False
+
+    def is_suspect(self, ended: Collection[str]) -> bool:
+        """Whether the next attempt is suspect.
+
+        Args:
+          ended: the starts of the command that ended in order.
+        """
+        return self.suspect or self.start not in ended
 
 
 class Claim:
@@ -42,16 +56,21 @@ class Claim:
     has fetched, a tar of the one beside the table of the other. So a worker looks whether it is
     still the last, right before it publishes a file.
 
+    Who finds the mark of another attempt cannot know how that ended. A process that dies by a
+    signal says nothing, so all are suspect but those of a start that ended in order.
+
     Args:
       path: of the file with the mark.
-      start: of the command, for which it was begun.
+      fence: of this start of the command, for which it was begun.
     """
 
-    def __init__(self, path: str, start: str) -> None:
-        last = claimed(path, start)
+    def __init__(self, path: str, fence: Fence) -> None:
+        last = read_mark(path) if exists(path) else None
+        attempts = last.attempt if last and last.start == fence.token else 0
+        suspect = last is not None and last.is_suspect(fence.ended())
         self.path = path
-        self.mark = Mark(start, last.attempt + 1 if last else 1, uuid.uuid4().hex)
-        text = " ".join(map(str, self.mark)).encode()
+        self.mark = Mark(fence.token, attempts + 1, uuid.uuid4().hex, suspect)
+        text = " ".join(map(str, (*self.mark[:3], int(suspect)))).encode()
         write_atomically(path, lambda sink: sink.write(text))
 
     def check(self) -> None:
@@ -61,7 +80,7 @@ class Claim:
           ClaimLostError: somebody did.
           OSError: the mark is gone, since the run has ended.
         """
-        if _read(self.path) != self.mark:
+        if read_mark(self.path) != self.mark:
             raise ClaimLostError(f"another worker has begun {self.path} anew; left to it")
 
     def publish(self, local: Path, path: str) -> None:
@@ -83,13 +102,20 @@ class Claim:
         remove(aside)
 
 
+def suspects(paths: Iterable[str], fence: Fence) -> list[str]:
+    """Which of some marks were left by attempts that may have died of what they worked on."""
+    ended = fence.ended()
+    return [path for path in paths if read_mark(path).is_suspect(ended)]
+
+
 def claimed(path: str, start: str) -> Mark | None:
     """The newest mark there, None where there is none of this start of the command."""
-    mark = _read(path) if exists(path) else None
+    mark = read_mark(path) if exists(path) else None
     return mark if mark and mark.start == start else None
 
 
-def _read(path: str) -> Mark:
+def read_mark(path: str) -> Mark:
+    """The newest mark there."""
     with open_to_read(path) as source:
-        start, attempt, unique = source.read().decode().split()
-    return Mark(start, int(attempt), unique)
+        start, attempt, unique, *suspect = source.read().decode().split()
+    return Mark(start, int(attempt), unique, suspect == ["1"])  # an older version's has no more

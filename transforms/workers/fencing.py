@@ -46,6 +46,22 @@ class Fence:
         with open_to_read(self.path) as source:
             return source.read().decode()
 
+    def ended(self) -> set[str]:
+        """The tokens of the starts that ended in order, though not with the run."""
+        if not exists(self._ends):
+            return set()
+        with open_to_read(self._ends) as source:
+            return set(source.read().decode().split())
+
+    def note_end(self) -> None:
+        """Has others know that this start has not died: it was stopped, or raised an error."""
+        tokens = " ".join(sorted({*self.ended(), self.token}))
+        write_atomically(self._ends, lambda sink: sink.write(tokens.encode()))
+
+    @property
+    def _ends(self) -> str:
+        return f"{self.path}.ended"
+
     def check(self) -> None:
         """Raises SupersededError where this is no more the newest start."""
         if self.newest() != self.token:

@@ -19,8 +19,10 @@ from transforms.decontamination.evaluation_index import (
 from transforms.decontamination.index_evaluation_images import write_index
 from transforms.decontamination.measured_parts import measure_part
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from transforms.workers.fencing import Fence
 
 MEASURE = PerceptualMeasure()
+FENCE = Fence("start", "start")
 
 
 def names_of(index: EvaluationIndex, rows: list[int | None]) -> list[tuple[str, str]]:
@@ -35,7 +37,7 @@ def made(folder: Path, count: int = 3) -> str:
         path.write_bytes(encoded(photograph(number), "JPEG"))
         files.append(EvaluationFile("some", str(path)))
     place = str(folder / "index")
-    parts = [measure_part(tuple(files), place, MEASURE, str(folder / "work"))]
+    parts = [measure_part(tuple(files), place, MEASURE, str(folder / "work"), FENCE)]
     assert write_index(place, MEASURE, parts) == place
     return place
 
@@ -116,7 +118,9 @@ def test_an_index_that_goes_away_while_parts_are_measured_is_not_made_without_th
 ) -> None:
     place = made(tmp_path)
     file = EvaluationFile("some", str(tmp_path / "photographs" / "0.jpg"))
-    part = measure_part((file,), place, MEASURE, str(tmp_path / "work"))  # nothing: it is there
+    part = measure_part(
+        (file,), place, MEASURE, str(tmp_path / "work"), FENCE
+    )  # nothing: it is there
     os.remove(f"{place}/description.json")
     with pytest.raises(RuntimeError, match="went away while it was in use: start again"):
         write_index(place, MEASURE, [part])

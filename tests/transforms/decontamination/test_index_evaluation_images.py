@@ -13,6 +13,7 @@ from transforms.decontamination.evaluation_files import EvaluationFile, parts_of
 from transforms.decontamination.evaluation_index import EvaluationSet, open_index
 from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from transforms.workers.fencing import Fence
 
 BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
 MEASURE = PerceptualMeasure()
@@ -23,7 +24,8 @@ def indexed(files: list[EvaluationFile], folder: Path) -> tuple[Path | None, dic
     got: dict[str, list] = {"place": [], "sets": []}
 
     def build(pipeline: beam.Pipeline) -> None:
-        transform = IndexEvaluationImages(MEASURE, str(folder / "in"), str(folder / "work"))
+        fence = Fence(str(folder / "start"), "start")
+        transform = IndexEvaluationImages(MEASURE, str(folder / "in"), str(folder / "work"), fence)
         for name, output in (pipeline | beam.Create(parts_of(files)) | transform).items():
             written = folder / f"{name}.json"
             encoded = output | f"Encode {name}" >> beam.Map(_plain)

@@ -19,6 +19,7 @@ from transforms.decontamination.measured_parts import (
 )
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.images.examine import Image, examine
+from transforms.workers.fencing import Fence
 
 BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
 MEASURE = PerceptualMeasure()
@@ -34,7 +35,8 @@ PHASHES = [phash(body) for body in BODIES]
 
 
 def measured(tmp_path: Path, *files: EvaluationFile) -> MeasuredPart:
-    return measure_part(files, str(tmp_path / "no index"), MEASURE, str(tmp_path / "work"))
+    fence = Fence(str(tmp_path / "start"), "start")
+    return measure_part(files, str(tmp_path / "no index"), MEASURE, str(tmp_path / "work"), fence)
 
 
 def hashes(part: MeasuredPart) -> list[int]:

@@ -4,14 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from transforms.workers.claims import Claim, ClaimLostError, claimed
+from transforms.workers.claims import Claim, ClaimLostError, claimed, suspects
+from transforms.workers.fencing import Fence
+
+
+def fence(folder: Path, token: str = "start") -> Fence:
+    return Fence(str(folder / "start"), token)
 
 
 def test_the_last_has_it(tmp_path: Path):
     path = str(tmp_path / "plan" / "00000.claim")
-    first = Claim(path, "start")
+    first = Claim(path, fence(tmp_path))
     first.check()
-    second = Claim(path, "start")
+    second = Claim(path, fence(tmp_path))
     second.check()
     with pytest.raises(ClaimLostError, match=r"begun .*00000\.claim anew"):
         first.check()
@@ -20,7 +25,7 @@ def test_the_last_has_it(tmp_path: Path):
 
 def test_after_the_run_nobody_has_it(tmp_path: Path):
     """A worker that was cut off must not write into a finished set."""
-    claim = Claim(str(tmp_path / "00000.claim"), "start")
+    claim = Claim(str(tmp_path / "00000.claim"), fence(tmp_path))
     (tmp_path / "00000.claim").unlink()
     with pytest.raises(FileNotFoundError):
         claim.check()
@@ -29,9 +34,41 @@ def test_after_the_run_nobody_has_it(tmp_path: Path):
 def test_a_claim_of_an_earlier_start_is_none(tmp_path: Path):
     path = str(tmp_path / "00000.claim")
     assert claimed(path, "first") is None
-    first, again = Claim(path, "first"), Claim(path, "first")
+    first, again = (Claim(path, fence(tmp_path, "first")) for _ in range(2))
     assert claimed(path, "first") == again.mark != first.mark
     assert claimed(path, "second") is None
-    second = Claim(path, "second")
+    second = Claim(path, fence(tmp_path, "second"))
     assert claimed(path, "second") == second.mark
     assert [claim.mark.attempt for claim in (first, again, second)] == [1, 2, 1]
+
+
+def test_who_comes_after_an_attempt_that_may_have_died_is_suspect(folder: str):
+    one, two, three, four = (Fence(f"{folder}/start", name) for name in ("1", "2", "3", "4"))
+    path, other = f"{folder}/plan/00000.claim", f"{folder}/plan/00001.claim"
+    assert not Claim(path, one).mark.suspect  # nobody was there before
+    assert suspects([path], two) == [path]
+    one.note_end()
+    assert suspects([path], two) == []
+    assert not Claim(path, two).mark.suspect  # the first start ended in order
+    Claim(other, two)
+    assert suspects([path, other], three) == [path, other]  # the second died
+    assert Claim(path, three).mark.suspect
+    three.note_end()
+    assert three.ended() == {"1", "3"}
+    assert suspects([path, other], four) == [path, other]  # so it stays, until it is written
+    assert Claim(path, four).mark.suspect
+
+
+def test_another_attempt_of_the_same_start_is_suspect(tmp_path: Path):
+    """An engine gives a shard out again where its worker has died."""
+    path = str(tmp_path / "00000.claim")
+    marks = [Claim(path, fence(tmp_path)).mark for _ in range(3)]
+    assert [(mark.attempt, mark.suspect) for mark in marks] == [(1, False), (2, True), (3, True)]
+
+
+def test_a_mark_of_an_older_version_is_read(tmp_path: Path):
+    (tmp_path / "00000.claim").write_text("first 3 abc")
+    mark = claimed(str(tmp_path / "00000.claim"), "first")
+    assert mark is not None
+    assert mark[:3] == ("first", 3, "abc")
+    assert not mark.suspect

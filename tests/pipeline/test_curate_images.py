@@ -1,0 +1,70 @@
+"""The image plane is run again where a worker process died, as long as that helps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.curate import Places
+from pipeline.curate_images import run_images
+from pipeline.runs.engine import WorkerDiedError
+from pipeline.runs.work_folder import WorkFolder
+from transforms.shards.plan_shards import claim_path
+from transforms.storage.blocks import Blocks
+from transforms.workers.claims import Claim
+from transforms.workers.fencing import Fence
+
+PLANNED = {0: 10, 1: 10, 2: 10}
+
+
+class Engine:
+    """Of whose pipelines each writes so many shards and, but for the last, loses a worker."""
+
+    def __init__(self, out: Path, *written: int) -> None:
+        self._out, self._written, self._next = out, list(written), 0
+
+    @contextmanager
+    def pipeline(self, _: str) -> Iterator[None]:
+        yield
+        for _ in range(self._written.pop(0)):
+            (self._out / f"shards/{self._next:05d}_stats.json").touch()
+            self._next += 1
+        if self._next < len(PLANNED):
+            raise WorkerDiedError("a worker process died, and again")
+
+
+def run(folder: Path, *written: int, resumed: bool = False) -> int:
+    """How often the steps are built."""
+    (folder / "shards").mkdir()
+    work = WorkFolder(str(folder / "_temporary"))
+    places = Places(str(folder), work, Blocks(), Fence(work.start, "second"))
+    Claim(claim_path(work.plan, 2), Fence(work.start, "first"))
+    Claim(f"{work.path}/evaluation-ab.rows.claim", Fence(work.start, "first"))
+    built: list[None] = []
+    run_images(Engine(folder, *written), places, PLANNED, built.append, resumed=resumed)
+    return len(built)
+
+
+@pytest.mark.parametrize("written", [(3,), (0, 3), (1, 1, 1), (0, 1, 2)])
+def test_until_all_are_written(tmp_path: Path, written: tuple[int, ...]):
+    assert run(tmp_path, *written) == len(written)
+
+
+@pytest.mark.parametrize("written", [(0, 0), (1, 0), (1, 1, 0)])
+def test_where_no_shard_more_is_written_it_ends(tmp_path: Path, written: tuple[int, ...]):
+    with pytest.raises(WorkerDiedError):
+        run(tmp_path, *written)
+
+
+def test_what_an_earlier_start_may_have_died_of_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    run(tmp_path, 3, resumed=True)
+    named = [message.partition(" under way ")[0] for message in caplog.messages]
+    assert named == ["1 shard", "1 part of the evaluation images"]
+
+
+def test_a_first_start_looks_for_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    run(tmp_path, 3)
+    assert caplog.messages == []
