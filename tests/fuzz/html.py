@@ -4,11 +4,17 @@ that are read together against each alone."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
+from itertools import takewhile
 from random import Random
 
+import numpy as np
+
 from transforms.pages.archive_members import Broken
+from transforms.pages.foreign_content import COUNTERS
 from transforms.pages.html_tags import picked_tags, pieces
+from transforms.pages.html_tokens import name_at
 from transforms.pages.http_pages import Page
 from transforms.pages.page_images import images_of, tags_of
 
@@ -42,6 +48,10 @@ TOKENS = [
         b"<xmp>",
         b"</p>",
     ),
+    *(b"<g>", b"</g>", b"<b>", b"</b>", b"<foreignObject>", b"</foreignObject>", b"<desc>"),
+    *(b"</desc>", b"<mi>", b"</mi>", b"<mglyph>", b"<image src=p alt=q>", b"<font>", b"</math>"),
+    *(b"<font color=r>", b"<annotation-xml>", b"<annotation-xml encoding=text/html>", b"<div>"),
+    *(b"</div>", b"<meta name=robots content=noai>", b"<a rel=license href=s>", b"</a>"),
     *(
         b"srcset=",
         b" alt=l",
@@ -62,7 +72,16 @@ TAG = re.compile(
     rb"<(/?)([a-zA-Z][^ \t\n\f\r/>]*+)((?:[ \t\n\f\r/]++|" + ATTRIBUTE + rb")*+)>", re.S
 )
 COMMENT = re.compile(rb"<!--(?:-?>|.*?(?:--!?>|\Z))", re.S)
-CDATA = re.compile(rb"<!.*?(?:\]\]>|\Z)", re.S)
+CDATA = re.compile(rb"<!\[CDATA\[.*?(?:\]\]>|\Z)", re.S)
+ATTRIBUTES = re.compile(
+    rb"[ \t\n\f\r/]*+(" + NAME + rb")(?:" + SPACE + rb"*+=" + SPACE + rb"*+(" + VALUE + rb"))?+"
+)
+BREAKOUTS = frozenset(
+    b"b big blockquote body br center code dd div dl dt em embed h1 h2 h3 h4 h5 h6 head hr i img li"
+    b" listing menu meta nobr ol p pre ruby s small span strong strike sub sup table tt u ul var"
+    b"".split()
+)
+CHILDLESS = frozenset(b"img image source base link meta br".split())
 BOGUS = re.compile(rb"<(?:[!?]|/(?=[^a-zA-Z]))[^>]*>?", re.S)
 RAW = (
     b"script",
@@ -78,24 +97,103 @@ RAW = (
 SCRIPT = re.compile(rb"<!--|-->|<(/?)script(?=" + END + rb")", re.I)
 
 
+def counter(name: bytes) -> int:
+    """Which counter a name has; few names share one."""
+    return int(name_at(np.frombuffer(name, np.uint8), 0, len(name))[1]) % COUNTERS
+
+
+class Elements:
+    """What is open within `svg` and `math`, as the standard has it, and what is open around it."""
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[bytes, str]] = []
+        self.around: Counter[int] = Counter()
+
+    @property
+    def kind(self) -> str:
+        return self.stack[-1][1] if self.stack else "html"
+
+    def opens(self, name: bytes, text: bytes) -> bool:
+        """Whether a start tag is HTML."""
+        found = list(ATTRIBUTES.finditer(text))
+        attributes = {match[1].lower(): match[2] or b"" for match in reversed(found)}
+        childless = text[found[-1].end() if found else 0 :].endswith(b"/")
+        if not self._html_is_expected(name):
+            if not (
+                name in BREAKOUTS
+                or (name == b"font" and attributes.keys() & {b"color", b"face", b"size"})
+            ):
+                kind = self._foreign_kind(name, attributes.get(b"encoding", b""))
+                self.stack += [] if childless else [(name, kind)]
+                return False
+            self._break_out()
+        if name in (b"svg", b"math"):
+            self.stack += [] if childless else [(name, name.decode())]
+        elif name not in CHILDLESS and self.stack:
+            self.stack.append((name, "html"))
+        elif name not in CHILDLESS:
+            self.around[counter(name)] += 1
+        return True
+
+    def _html_is_expected(self, name: bytes) -> bool:
+        if self.kind == "math text":
+            return name not in (b"mglyph", b"malignmark")
+        return self.kind in ("html", "point") or (self.kind == "annotation" and name == b"svg")
+
+    def _foreign_kind(self, name: bytes, encoding: bytes) -> str:
+        if self.kind == "svg":
+            return "point" if name in (b"foreignobject", b"desc", b"title") else "svg"
+        if name in (b"mi", b"mo", b"mn", b"ms", b"mtext"):
+            return "math text"
+        if name != b"annotation-xml":
+            return "math"
+        return "point" if encoding.strip(b"\"'").lower() == b"text/html" else "annotation"
+
+    def _break_out(self) -> None:
+        while self.kind in ("svg", "math", "annotation"):
+            self.stack.pop()
+
+    def closes(self, name: bytes) -> bool:
+        """Whether an end tag is HTML."""
+        if self.kind != "html" and name in (b"p", b"br"):
+            self._break_out()
+            return True
+        foreign = list(takewhile(lambda element: element[1] != "html", reversed(self.stack)))
+        for at, (other, _) in enumerate(foreign, 1):
+            if other == name:
+                del self.stack[-at:]
+                return False
+        if not {kind for _, kind in foreign} <= {"svg", "math"}:
+            return False
+        rest = self.stack[: len(self.stack) - len(foreign)]
+        while rest and rest[-1][1] == "html":
+            if rest.pop()[0] == name:
+                self.stack = rest
+                return True
+        if rest:
+            return False
+        if self.around[counter(name)]:
+            self.around[counter(name)] -= 1
+            self.stack = []
+        return True
+
+
 def reference(page: bytes, links: bool) -> bytes:
     """The wanted tags, by expressions."""
-    wanted = {b"img", b"source", b"picture", b"base"} | ({b"link"} if links else set())
-    tags, at, foreign = [], 0, False
+    wanted = {b"img", b"image", b"source", b"picture", b"base"} | ({b"link"} if links else set())
+    tags, at, elements = [], 0, Elements()
     while (at := page.find(b"<", at)) >= 0:
-        if after := markup_end(page, at, foreign):
+        if after := markup_end(page, at, elements.kind != "html"):
             at = after
             continue
         if not (tag := TAG.match(page, at)):
             break  # the page ends within it
-        at, closes, name = tag.end(), bool(tag[1]), tag[2].lower()
-        if name in wanted:
-            tags += [tag[0]] if not closes or name == b"picture" else []
-            foreign = foreign and name != b"img"
-        elif name in (b"svg", b"math"):
-            foreign = not closes and not tag[3].endswith(b"/")
-        elif not closes and not foreign and name in RAW:
-            at = raw_text_end(page, at, name)
+        at, name = tag.end(), tag[2].lower()
+        if tag[1]:
+            tags += [tag[0]] if elements.closes(name) and name == b"picture" else []
+        elif elements.opens(name, tag[3]):
+            tags += [tag[0]] if name in wanted else []
+            at = raw_text_end(page, at, name) if name in RAW else at
     return b"".join(tags)
 
 
@@ -103,7 +201,7 @@ def markup_end(page: bytes, at: int, foreign: bool) -> int:
     """Where what begins at `<` ends, if that is no tag; else 0."""
     if page.startswith(b"<!--", at):
         match = COMMENT.match(page, at)
-    elif foreign and page.startswith(b"<![", at):
+    elif foreign and page.startswith(b"<![CDATA[", at):
         match = CDATA.match(page, at)
     elif not re.match(rb"</?[a-zA-Z]", page[at : at + 3]):
         match = BOGUS.match(page, at) or re.compile(b"<").match(page, at)
@@ -168,13 +266,16 @@ def check(random: Random) -> None:
 
 
 def _within(before: bytes) -> Callable[[bytes], object]:
-    return lambda body: picked_tags(before + body).images
+    return lambda body: picked_tags(before + body, metas=("robots", "a")).images
 
 
 def _pieces(body: bytes) -> None:
     b"".join(pieces(picked_tags(body, links=True).images, least=64))
 
 
-PLACES = {"page": b"", "script": b"<script><!--", "style": b"<style>", "tag": b"<a b=c"}
+PLACES = {
+    **{"page": b"", "script": b"<script><!--", "style": b"<style>", "tag": b"<a b=c"},
+    **{"svg": b"<svg>", "foreign object": b"<svg><foreignObject>", "meta": b"<meta name="},
+}
 STEPS = {name: (_within(before), TOKENS) for name, before in PLACES.items()}
 STEPS["pieces"] = (_pieces, TOKENS)

@@ -15,6 +15,9 @@ from transforms.pages.archives import records_of
 from transforms.pages.page_tally import PageTally
 from transforms.pages.wat import images_of_members, images_of_wat
 from transforms.pages.wat_links import Images, look
+from transforms.wishes.wish_settings import WishSettings
+
+DIRECTIVES = WishSettings().page_directives
 
 # The first four are usual.
 URLS = [
@@ -247,8 +250,8 @@ PLACES = {
 
 
 def _in_record(before: bytes, after: bytes) -> Any:
-    return lambda body: look([member(before + body + after)])
+    return lambda body: look([member(before + body + after)], DIRECTIVES)
 
 
 STEPS = {name: (_in_record(*around), TOKENS) for name, around in PLACES.items()}
-STEPS["raw"] = (lambda body: look([body, b"WARC/1.0\r\n" + body]), TOKENS)
+STEPS["raw"] = (lambda body: look([body, b"WARC/1.0\r\n" + body], DIRECTIVES), TOKENS)

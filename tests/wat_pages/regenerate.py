@@ -1,4 +1,5 @@
-"""Writes pages.warc.gz anew; pages.wat.gz is then made of it by the Internet Archive's own code.
+"""Writes pages.warc.gz and directives.warc.gz; pages.wat.gz and directives.wat.gz are then made
+of them by the Internet Archive's own code.
 
 With Java 17 and Maven:
 
@@ -6,6 +7,8 @@ With Java 17 and Maven:
                                                   org.netpreserve.commons:webarchive-commons:1.3.0)
   java -cp 'lib/*' tests/wat_pages/WriteWat.java tests/wat_pages/pages.warc.gz \
       tests/wat_pages/pages.wat.gz
+
+and the same of directives, whose WARC the tests make themselves.
 """
 
 import sys
@@ -14,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.support.page_archives import packed, page_record, record, response
+from tests.wat_pages import directives
 
 PLAIN = """<!doctype html><html><head><title>Dogs</title></head><body>
 <img src="/dog.jpg" alt="a dog on a lawn">
@@ -43,4 +47,5 @@ PAGES = [
 ]
 
 if __name__ == "__main__":
-    Path(__file__).with_name("pages.warc.gz").write_bytes(packed(PAGES, "gz"))
+    for name, records in (("pages", PAGES), ("directives", directives.RECORDS)):
+        Path(__file__).with_name(f"{name}.warc.gz").write_bytes(packed(records, "gz"))

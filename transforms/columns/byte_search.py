@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -19,6 +22,28 @@ _BLANKS = np.uint64(0x2020202020202020)
 def word(text: bytes) -> npt.NDArray[np.uint8]:
     """A word as kernels take it."""
     return np.frombuffer(text, np.uint8)
+
+
+class Words(NamedTuple):
+    """Some words, to be found in letters of any case.
+
+    Fields:
+      table: uint8[words, longest]: their bytes, each with the bit of lower case.
+      sizes: int64[words]: in bytes.
+    """
+
+    table: npt.NDArray[np.uint8]
+    sizes: npt.NDArray[np.int64]
+
+
+def words(texts: Sequence[str], longest: int | None = None) -> Words:
+    """Make words as kernels take them, the beginnings of those that are too long."""
+    rows = [np.frombuffer(text.encode()[:longest], np.uint8) | 32 for text in texts]
+    sizes = np.array([len(row) for row in rows], np.int64)
+    table = np.zeros((len(rows), max(sizes, default=0)), np.uint8)
+    for row, letters in zip(table, rows, strict=True):
+        row[: len(letters)] = letters
+    return Words(table, sizes)
 
 
 @njit(inline="always")
@@ -49,7 +74,9 @@ def is_at(data, at, word):  # type: ignore[no-untyped-def]
 @kernel
 def is_name(data, at, stop, word):  # type: ignore[no-untyped-def]
     """Whether `data[at:stop]` is a word of lower case, in letters of any case."""
-    same = stop - at == len(word)
+    if stop - at != len(word):
+        return False
+    same = True
     for place in range(len(word)):
         same &= (data[at + place] | 32) == word[place]
     return same

@@ -1,24 +1,23 @@
 """Pages to pairs: which image, and which text. docs/pages.md says the rules.
 
-Source: https://html.spec.whatwg.org/multipage/, and for encodings https://encoding.spec.whatwg.org/
+Source: https://html.spec.whatwg.org/multipage/
 """
 
 from __future__ import annotations
 
 import codecs
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import can_ada
-from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from transforms.columns.web_urls import parse_url
 from transforms.pages.archive_members import Broken, unreadable
 from transforms.pages.html_tags import picked_tags, pieces
 from transforms.pages.http_pages import MAX_URL, Page
-from transforms.pages.page_words import HONOURED, SILENT, PageWords, words_of_tags
+from transforms.pages.page_encoding import NOT_ASCII, encoding_of, has_escapes, python_name
+from transforms.pages.page_words import HONOURED, SILENT, PageWords, meta_names, words_of_tags
 from transforms.pages.srcset import srcset_candidates
 from transforms.wishes.wish_settings import WishSettings
 
@@ -29,30 +28,6 @@ LAZY_ATTRIBUTES = (
 )
 SRCSET_ATTRIBUTES = ("srcset", "data-srcset", "data-lazy-srcset", "data-original-set")
 _SPACE = " \t\n\f\r"
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_META = re.compile(rb"<meta\s[^>]*?charset\s*=\s*[\"']?\s*([a-zA-Z0-9_:.-]+)", re.I)
-_BYTES_OF_META = 1 << 10  # in which a page must declare its encoding
-_BYTES_SNIFFED = 1 << 16
-# Encodings in which a byte of ASCII need not be that character.
-_NOT_ASCII = ("utf-16", "utf-16-le", "utf-16-be", "iso2022_jp")
-# What Python calls what the standard means by these names.
-_PYTHON_NAMES = {
-    "shift_jis": "cp932",
-    "euc-kr": "cp949",
-    "gbk": "gb18030",
-    "big5": "big5hkscs",
-    "iso-8859-8-i": "iso-8859-8",
-    "x-mac-cyrillic": "mac-cyrillic",
-    "windows-874": "cp874",
-    "utf-16le": "utf-16-le",
-    "utf-16be": "utf-16-be",
-    "replacement": "ascii",
-    "x-user-defined": "latin-1",
-}
 
 
 class Found(NamedTuple):
@@ -85,77 +60,31 @@ class Tags(NamedTuple):
     words: PageWords = SILENT
 
 
-def encoding_of(body: bytes | memoryview, declared: str) -> str:
-    """The encoding of a page, as Python names it.
-
-    By its byte order mark, else as HTTP declares it, else as a `meta` in the first kilobyte does,
-    else UTF-8 where it is that, else what it looks like.
-    """
-    head = bytes(body[:_BYTES_OF_META])
-    for mark, name in _MARKS:
-        if head.startswith(mark):
-            return name
-    if name := _python_name(declared):
-        return name
-    if (meta := _META.search(head)) and (name := _python_name(meta[1].decode("latin1"))):
-        # A page whose declaration could be read is not UTF-16, whatever it says.
-        return "utf-8" if name.startswith("utf-16") else name
-    if _is_utf8(body):
-        return "utf-8"
-    return _python_name(detect_encoding(bytes(body[:_BYTES_SNIFFED])) or "") or "cp1252"
-
-
-def _python_name(label: str) -> str:
-    """Empty for a label that the standard does not know."""
-    html5_name = map_encoding_to_html5(label, False) if label else None
-    if not html5_name:
-        return ""
-    name = _PYTHON_NAMES.get(html5_name.lower(), html5_name.lower())
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        return ""
-
-
-def _is_utf8(body: bytes | memoryview) -> bool:
-    try:
-        codecs.decode(body, "utf-8")
-    except UnicodeDecodeError as error:
-        return error.start >= len(body) - 3  # cut within a letter
-    return True
-
-
 def tags_of(page: Page, how: WishSettings = HONOURED) -> Iterator[Tags]:
     """The tags of a page that lead to images, decoded, in pieces; none where there are none.
 
     Args:
       how: which wishes of the page are honoured.
     """
-    base, words = None, SILENT
-    for piece, said in _tags_of(page):
-        if base is None:
-            base, words = Base(page.url), words_of_tags(page.url, page.header, said, how)
-        yield Tags(base, piece, words)
+    page = _in_ascii(page)
+    picked = picked_tags(page.body, links=not page.url, metas=meta_names(how))
+    if not picked.images:
+        return
+    name = "ascii" if picked.images.isascii() else encoding_of(page.body, page.charset)
+    base, words = Base(page.url), words_of_tags(page.url, page.header, picked, how)
+    for piece in pieces(picked.images):
+        yield Tags(base, piece.decode(name, "replace"), words)
 
 
-def _tags_of(page: Page) -> Iterator[tuple[str, str]]:
-    body: bytes | memoryview = page.body
-    marked = bytes(body[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    declared = _python_name(page.charset) if page.charset else ""
-    if marked or declared in _NOT_ASCII or _has_escapes(body):
-        name = encoding_of(body, page.charset)
-        if name in _NOT_ASCII:
-            body = str(body, name, "replace").encode("utf-8", "replace")
-            page = page._replace(body=body, charset="utf-8")
-    tags, said = picked_tags(body, links=not page.url)
-    name = "ascii" if tags.isascii() else encoding_of(body, page.charset)
-    for piece in pieces(tags):
-        yield piece.decode(name, "replace"), said.decode("ascii", "replace")
-
-
-def _has_escapes(body: bytes | memoryview) -> bool:
-    """Whether it may be ISO-2022-JP, in which the bytes of tags may be parts of letters."""
-    return b"iso-2022-jp" in bytes(body[:_BYTES_OF_META]).lower()
+def _in_ascii(page: Page) -> Page:
+    """The page, as UTF-8 where in its own encoding a byte of ASCII need not be that character."""
+    marked = bytes(page.body[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if marked or python_name(page.charset) in NOT_ASCII or has_escapes(page.body):
+        name = encoding_of(page.body, page.charset)
+        if name in NOT_ASCII:
+            body = str(page.body, name, "replace").encode("utf-8", "replace")
+            return page._replace(body=body, charset="utf-8")
+    return page
 
 
 def images_of(pages: Sequence[Tags]) -> Iterator[FoundImage | Broken]:

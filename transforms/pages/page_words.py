@@ -3,13 +3,14 @@ licence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser
 
 from transforms.columns.opt_outs import META_ROBOTS, OPT_OUTS, TDM_RESERVATION
 from transforms.columns.web_urls import parse_url
+from transforms.pages.html_tags import PickedTags, pieces
 from transforms.pages.http_pages import MAX_URL
 from transforms.wishes.answer_headers import header_opt_outs
 from transforms.wishes.robots_tags import has_directive
@@ -17,6 +18,8 @@ from transforms.wishes.tdm_reservation import is_reserved
 from transforms.wishes.wish_settings import WishSettings
 
 HONOURED = WishSettings()
+_TDM_RESERVATION = "tdm-reservation"
+_AROUND = " \t\n\f\r/"  # a value without quotation marks has the slash that should end its tag
 
 
 class PageWords(NamedTuple):
@@ -34,43 +37,54 @@ class PageWords(NamedTuple):
 SILENT = PageWords()
 
 
-def words_of_tags(url: str, header: tuple[bytes, ...], said: str, how: WishSettings) -> PageWords:
+def meta_names(how: WishSettings) -> tuple[str, ...]:
+    """The names of `meta` elements that may state an opt-out."""
+    return "robots", how.user_agent_token, _TDM_RESERVATION
+
+
+def words_of_tags(
+    url: str, header: tuple[bytes, ...], tags: PickedTags, how: WishSettings
+) -> PageWords:
     """What a page says.
 
     Args:
       url: of the page. header: lines of its answer's header.
-      said: its tags `meta`, `a` and `link`, or those that may say something.
     """
-    if not said:
-        return page_words(url, header, (), (), how) if header else SILENT
-    nodes = LexborHTMLParser(said).css("meta, a, link")
-    elements = [(node.tag, node.attributes) for node in nodes]
-    metas = [attributes for tag, attributes in elements if tag == "meta"]
-    links = [attributes for tag, attributes in elements if tag != "meta"]
+    if not (header or tags.metas or tags.licences):
+        return SILENT
+    metas, links = _pairs(tags.metas, "name", "content"), _pairs(tags.licences, "rel", "href")
     return page_words(url, header, metas, links, how)
+
+
+def _pairs(tags: bytes, first: str, second: str) -> Iterator[tuple[str, str]]:
+    """Two attributes of each tag, empty where it has none."""
+    for piece in pieces(tags):
+        for node in LexborHTMLParser(piece.decode("ascii", "replace")).css("meta, a, link"):
+            attributes = node.attributes
+            yield attributes.get(first) or "", attributes.get(second) or ""
 
 
 def page_words(
     url: str,
     header: tuple[bytes, ...],
-    metas: Iterable[dict[str, Any]],
-    links: Iterable[dict[str, Any]],
+    metas: Iterable[tuple[str, str]],
+    links: Iterable[tuple[str, str]],
     how: WishSettings,
 ) -> PageWords:
     """What a page says, by the attributes of its elements.
 
     Args:
-      metas: with `name` and `content`. links: with `rel` and `href`.
+      metas: (`name`, `content`). links: (`rel`, `href`).
     """
-    opt_outs = set(header_opt_outs(header, how, how.page_directives)) if header else set()
+    directives, token = how.page_directives, how.user_agent_token
+    opt_outs = set(header_opt_outs(header, how, directives)) if header else set()
     reserved: bool | None = None
-    for meta in metas:
-        name, content = (str(meta.get(key) or "").strip() for key in ("name", "content"))
-        name = name.lower()
-        if name in ("robots", how.user_agent_token.lower()):
-            if has_directive(content, how.user_agent_token, how.page_directives):
+    for name, content in metas:
+        name, content = name.strip(_AROUND).lower(), content.strip(_AROUND)
+        if name in ("robots", token.lower()):
+            if has_directive(content, token, directives):
                 opt_outs.add(META_ROBOTS)
-        elif name == "tdm-reservation" and how.tdm_reservation:
+        elif name == _TDM_RESERVATION and how.tdm_reservation:
             stated = is_reserved(content)
             reserved = reserved if stated is None else stated or bool(reserved)
     if reserved is not None:  # which comes before what the header says
@@ -78,10 +92,10 @@ def page_words(
     return PageWords(tuple(wish for wish in OPT_OUTS if wish in opt_outs), _license(url, links))
 
 
-def _license(url: str, links: Iterable[dict[str, Any]]) -> str | None:
-    for link in links:
-        href = str(link.get("href") or "").strip()
-        if "license" in str(link.get("rel") or "").lower().split() and 0 < len(href) <= MAX_URL:
+def _license(url: str, links: Iterable[tuple[str, str]]) -> str | None:
+    for rel, href in links:
+        href = href.strip()
+        if "license" in rel.lower().split() and 0 < len(href) <= MAX_URL:
             joined = parse_url(href, parse_url(url))
             if joined is not None:
                 return joined.href[:MAX_URL]

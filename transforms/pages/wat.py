@@ -57,7 +57,7 @@ def images_of_members(
     members: list[bytearray], tally: PageTally, how: WishSettings = HONOURED
 ) -> Iterator[Images | FoundImage | Broken]:
     """The same of whole members; parses only what is not as usual."""
-    looked = look(members)
+    looked = look(members, how.page_directives)
     pages, none = (int(np.count_nonzero(looked.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
     tally.update({"records": pages + none, "pages": pages, NO_RESPONSE: none})
     for at in np.flatnonzero(looked.kinds == PAGE):
@@ -176,28 +176,37 @@ def _words(url: str, headers: Any, page: dict[str, Any], how: WishSettings) -> P
     for name, values in headers.items() if isinstance(headers, dict) else ():
         for value in values if isinstance(values, list) else [values]:
             lines.append(f"{name}: {value}".encode("utf-8", "replace"))
-    metas: list[dict[str, Any]] = []
-    links: list[dict[str, Any]] = []
-    for kind, listed in enumerate((head.get("Metas"), head.get("Link"), page.get("Links"))):
-        for element in listed if isinstance(listed, list) else ():
-            if isinstance(element, dict):
-                (links if kind else metas).append(element | {"href": element.get("url")})
-    return page_words(url, tuple(lines), metas, links, how)
+    metas, links, more = (
+        list(filter(_is_object, listed)) if isinstance(listed, list) else []
+        for listed in (head.get("Metas"), head.get("Link"), page.get("Links"))
+    )
+    named = (_pair(meta, "name", "content") for meta in metas)
+    related = (_pair(link, "rel", "url") for link in (*links, *more) if "rel" in link)
+    return page_words(url, tuple(lines), named, related, how)
+
+
+def _is_object(element: object) -> bool:
+    return isinstance(element, dict)
+
+
+def _pair(element: dict[str, Any], first: str, second: str) -> tuple[str, str]:
+    return _unescaped(str(element.get(first) or ""), str(element.get(second) or ""))
 
 
 def _image(link: dict[str, Any], base: Base) -> Found | None:
     text, url = link.get("alt"), link.get("url")
     if link.get("path") != _PATH or not isinstance(text, str) or not isinstance(url, str):
         return None
-    if "&" in text or "&" in url:
-        text, url = _unescaped(text, url)
+    text, url = _unescaped(text, url)
     url = usable_url(url)
     return Found(base.join(url), text, base.page) if url and text and not text.isspace() else None
 
 
-def _unescaped(text: str, url: str) -> tuple[str, str]:
-    """Attributes as a page's parser reads them; a WAT has them as they stand in the page."""
-    quoted = (value.replace('"', "&quot;") for value in (text, url))
+def _unescaped(first: str, second: str) -> tuple[str, str]:
+    """Two attributes as a page's parser reads them; a WAT has them as they stand in the page."""
+    if "&" not in first and "&" not in second:
+        return first, second
+    quoted = (value.replace('"', "&quot;") for value in (first, second))
     tree = LexborHTMLParser('<img alt="{}" src="{}">'.format(*quoted))
     (image,) = tree.tags("img")
     return image.attributes["alt"] or "", image.attributes["src"] or ""

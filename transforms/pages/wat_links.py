@@ -28,6 +28,7 @@ from transforms.columns.byte_search import (
 )
 from transforms.columns.kernels import kernel
 from transforms.pages.plain_urls import AS_IT_STANDS, end_before, url_form
+from transforms.pages.wat_opt_outs import sought, states_opt_out
 
 # What a record is; of a page the images are among the links.
 ODD, WITHOUT_RESPONSE, PAGE = 0, 1, 2
@@ -41,13 +42,6 @@ _KIND, _TARGET, _RESPONSE = map(word, (b"WARC-Type", b"WARC-Target-URI", b"respo
 # What is searched for: first and sixth byte are rare together.
 _HEADER, _STATUS, _TEXT = word(b'WARC-Header-Metadata":{'), word(b'"Status"'), word(b':"')
 _HTML, _IMAGE, _BASE = map(word, (b'HTML-Metadata":{', b'MG@/src"', b'Base"'))
-_HEAD, _LINKS, _LICENSE, _HEADERS = map(
-    word, (b'"Head":{', b'"Links":[', b'l":"license', b'Headers":{')
-)
-# What states a wish, in letters of any case.
-_NO_AI, _NO_IMAGE, _TDM, _USAGE, _TAG = map(
-    word, (b"noai", b"noima", b"tdm-r", b"content-usage", b"x-robots-tag")
-)
 # Bytes that are no part of white space, in UTF-8.
 _LETTER = ~np.isin(np.arange(256), [ord(" "), *range(0x80, 0xC0), 0xC2, 0xE1, 0xE2, 0xE3])
 # Where the parts of a link are: the URL of its page, whose part before `base_end` is put before
@@ -121,13 +115,17 @@ class Seen(NamedTuple):
     odd: Iterator[Links]
 
 
-def look(members: Sequence[bytes | bytearray]) -> Seen:
-    """Looks through members of an archive."""
+def look(members: Sequence[bytes | bytearray], directives: frozenset[str]) -> Seen:
+    """Looks through members of an archive.
+
+    Args:
+      directives: of pages, that are honoured: a record that may have one is odd.
+    """
     data = np.frombuffer(b"".join([*members, bytes(MARGIN)]), np.uint8)
     ends = np.cumsum(np.fromiter(map(len, members), np.int64, len(members)))
     kinds, fields = np.empty(len(members), np.int8), np.empty(7, np.int64)
     links = np.empty(len(data) // _SHORTEST, LINK)
-    links = links[: _look(data, ends, kinds, links, fields)]
+    links = links[: _look(data, ends, kinds, links, fields, sought(directives))]
     odd = links["odd"] > 0
     return Seen(kinds, _steps(data, links, ~odd), _steps(data, links, odd))
 
@@ -171,14 +169,14 @@ def _copy(data, at, stop, joined, end):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _look(data, ends, kinds, links, fields):  # type: ignore[no-untyped-def]
+def _look(data, ends, kinds, links, fields, sought_words):  # type: ignore[no-untyped-def]
     """Fills `kinds` and `links`; returns how many links there are."""
     used, at = 0, 0
     for member in range(len(ends)):
         stop = ends[member] - 4  # what ends a record
         begin, kind, html = _block(data, at, stop), ODD, -1
         if begin >= 0:
-            kind, html = _kind(data, begin, stop, fields)
+            kind, html = _kind(data, begin, stop, fields, sought_words)
         if kind == PAGE:
             count = _links(data, html, stop, links[used:], fields)
             kind = PAGE if count >= 0 else ODD
@@ -211,7 +209,7 @@ def _block(data, at, stop):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _kind(data, at, stop, fields):  # type: ignore[no-untyped-def]
+def _kind(data, at, stop, fields, sought_words):  # type: ignore[no-untyped-def]
     """What a block is, and where in it the HTML is told of; `fields` have the URL of a page."""
     last = stop - 1
     while last > at and data[last] <= ord(" "):
@@ -230,39 +228,9 @@ def _kind(data, at, stop, fields):  # type: ignore[no-untyped-def]
         return ODD, html
     if find(data, status, html, _STATUS, _STATUS) < html or fields[3] - fields[2] > _LONGEST_PAGE:
         return ODD, html
-    if _says(data, after, html, stop):
+    if states_opt_out(data, after, html + len(_HTML), stop, sought_words):
         return ODD, html
     return PAGE, html
-
-
-@kernel
-def _says(data, at, html, stop):  # type: ignore[no-untyped-def]
-    """Whether the header of an answer, or the head of its page, may state a wish, or any link a
-    licence."""
-    behind = html + len(_HTML)
-    last = find(data, html, stop, _LINKS, _LINKS) if is_at(data, behind, _HEAD) else stop
-    if find(data, html, stop, _LICENSE, _HEADERS) < stop:
-        return True
-    while at < last:
-        c = data[at] | 32
-        if c == ord("n"):
-            if _stands(data, at, _NO_AI) or _stands(data, at, _NO_IMAGE):
-                return True
-        elif c == ord("t"):
-            if _stands(data, at, _TDM):
-                return True
-        elif c == ord("c"):
-            if _stands(data, at, _USAGE):
-                return True
-        elif c == ord("x") and _stands(data, at, _TAG):
-            return True
-        at += 1
-    return False
-
-
-@kernel
-def _stands(data, at, name):  # type: ignore[no-untyped-def]
-    return is_name(data, at, at + len(name), name)
 
 
 @kernel

@@ -7,20 +7,29 @@ from collections.abc import Collection
 
 # Directives whose own value stands behind a colon, where else the name of a fetcher stands.
 _VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
-# The rest of a date, "Fri, 25 Jun 2027 15:00:00 GMT", which has a comma and colons of its own.
-_DATE = re.compile(r"\d{1,2}[ -][a-z]{3}")
+_SEPARATORS = re.compile(r"[\s,;/]+")
+_SAYS_NONE = frozenset({"none", "noindex", "nofollow"})  # what `none` stands for
 
 
 def has_directive(value: str, token: str, directives: Collection[str]) -> bool:
-    """Whether the value of one X-Robots-Tag has one of these directives for everybody or for this
-    token, as in "otherbot: noindex, alignset: noai"."""
+    """Whether the value of one X-Robots-Tag, or of a meta element, has one of these directives for
+    everybody or for this token, as in "otherbot: noindex, alignset: noai".
+
+    White space, semicolons and slashes separate directives as commas do: no opt-out is missed for
+    its punctuation.
+    """
     meant = True
-    for part in value.lower().split(","):
-        before, colon, directive = (word.strip() for word in part.partition(":"))
-        if colon and before not in _VALUED and not _DATE.match(before):
+    value = ":".join(part.strip() for part in value.lower().split(":"))
+    for word in _SEPARATORS.split(value):
+        before, colon, directive = word.partition(":")
+        if colon and before in _VALUED:
+            continue
+        if colon and (before == token.lower() or not before.isdigit()):  # "15:00:00" is of a date
             meant, before = before == token.lower(), directive
-        if before == "none":  # which is noindex and nofollow
-            before = "noindex"
-        if meant and before in directives:
+        if meant and (before in directives or (before == "none" and _is_none(directives))):
             return True
     return False
+
+
+def _is_none(directives: Collection[str]) -> bool:
+    return not _SAYS_NONE.isdisjoint(directives)

@@ -21,6 +21,7 @@ from transforms.columns.byte_search import (
     number,
     string_end,
     word,
+    words,
 )
 from transforms.columns.hashing import read8
 
@@ -118,3 +119,13 @@ def test_numbers(text: bytes, value: int):
 )
 def test_names_in_letters_of_any_case(text: bytes, same: bool):
     assert is_name(data_of(text), 0, len(text), word(b"warc-type")) == same
+
+
+def test_words_of_several_sizes():
+    table, sizes = words(("Ab-1", "", "z" * 9, "\xe9"), longest=5)
+    assert sizes.tolist() == [4, 0, 5, 2]
+    rows = [row[:size] for row, size in zip(table, sizes, strict=True)]
+    assert [row.tobytes() for row in rows] == [b"ab-1", b"", b"zzzzz", b"\xe3\xa9"]
+    for row, text in zip(rows, (b"AB-1", b"", b"ZzZzZ"), strict=False):
+        assert is_name(data_of(text), 0, len(text), row)
+    assert words(()).table.shape == (0, 0)

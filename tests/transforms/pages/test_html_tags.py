@@ -24,7 +24,7 @@ def image_tags(page: bytes, *, links: bool = False) -> bytes:
         ('<img src="a" alt="<img b>">', '<img src="a" alt="<img b>">'),
         ("<img src='a", ""),  # the page ends within the tag
         ("<img src=a", ""),
-        ("<image src=a><imgs src=a><im g>", ""),
+        ("<image src=a alt='a b'><imgs src=a><im g></image>", "<image src=a alt='a b'>"),
         (f"<a title=it's>{IMG}</a title='>{IMG}'>", IMG),
         (f"<a title='{IMG}'>", ""),
         (f"<a b'=c>{IMG}", IMG),
@@ -53,6 +53,10 @@ def image_tags(page: bytes, *, links: bool = False) -> bytes:
         (f"<svg><title/><style/><script/></svg>{IMG}", IMG),
         (f"<svg>{IMG}<title>{IMG}</title>", IMG),  # an image ends what is no HTML
         (f"<svg/><title>{IMG}</title>", ""),
+        (f"<svg><path><style><g></svg><title>{IMG}</title>", ""),
+        (f"<svg><image src=a><source><base><picture></picture></svg>{IMG}", IMG),
+        (f"<svg><foreignObject><image src=a></foreignObject>{IMG}", f"<image src=a>{IMG}"),
+        (f"<picture><svg></picture>{IMG}", f"<picture></picture>{IMG}"),
         ("<picture><source srcset=b><br><img></picture></img>", None),
         ("<base href=b><link rel=x>", "<base href=b>"),
     ],

@@ -6,7 +6,7 @@ from selectolax.lexbor import LexborHTMLParser
 from transforms.pages import page_images
 from transforms.pages.archive_members import Broken
 from transforms.pages.http_pages import Page
-from transforms.pages.page_images import Base, Found, encoding_of, images_of, tags_of
+from transforms.pages.page_images import Base, Found, images_of, tags_of
 
 PAGE = "http://p.example/dir/page.html"
 HERE = "http://p.example/dir/"
@@ -28,6 +28,10 @@ def images(html: str | bytes, url: str = PAGE, charset: str = "") -> list[tuple[
         ("<img alt=t src=DATA:x data-original=b.png data-src=c.png>", f"{HERE}c.png"),
         ("<img alt=t src=about:blank srcset=c.png>", f"{HERE}c.png"),
         ("<img alt=t srcset='a.png 1x, b.png 2x, c.png 1.5x'>", f"{HERE}b.png"),
+        ("<img alt=t srcset='a.png 1x, b.png 2x 3x, c.png 1.5x'>", f"{HERE}c.png"),
+        ("<img alt=t srcset='a.png foo' data-srcset='b.png'>", f"{HERE}b.png"),
+        ("<image alt=t src=a.png>", f"{HERE}a.png"),
+        ("<svg><image alt=t src=a.png></svg>", None),
         ("<img alt=t data-srcset='a.png 320w, b.png 640w'>", f"{HERE}b.png"),
         ("<picture><source srcset='b.webp 2x, a.webp'><img alt=t></picture>", f"{HERE}b.webp"),
         (
@@ -146,49 +150,6 @@ def test_a_page_without_a_url_is_known_by_its_canonical_link():
     assert tuple(image) == ("https://p.example/a/c", "t", "https://p.example/a/b")
     assert images(html) == [(f"{HERE}c", "t")]
     assert images("<link rel=canonical href=/b><img alt=t src=c>", "") == [("c", "t")]
-
-
-TEXT = "na\u00efve caf\u00e9"
-JAPANESE = "\u732b\u306e\u5199\u771f"
-
-
-@pytest.mark.parametrize(
-    ("encoding", "head", "charset", "text"),
-    [
-        ("utf-8", "", "", TEXT),
-        ("utf-8", "<meta charset=utf-8>", "", TEXT),
-        ("utf-8", "<meta charset=utf-16>", "", TEXT),
-        ("utf-8-sig", "<meta charset=latin1>", "windows-1251", TEXT),
-        ("utf-16", "", "", TEXT),
-        ("utf-16-le", "", "utf-16le", TEXT),
-        ("utf-16-be", "", "utf-16be", TEXT),
-        ("cp1252", "", "iso-8859-1", TEXT + " \u2026"),
-        ("cp1252", "<meta charset=iso-8859-1>", "", TEXT + " \u2026"),
-        ("cp1252", '<meta http-equiv=x content="text/html; charset=latin1">', "", TEXT),
-        ("cp1252", "<meta charset=utf-8>", "windows-1252", TEXT),
-        ("cp1252", "<p>" + "Un caf\u00e9 na\u00eff d\u00e9j\u00e0 bu, \u00e7a va. " * 20, "", TEXT),
-        ("cp932", "<meta charset=shift_jis>", "", JAPANESE + "\u8868"),
-        ("euc-jp", "", "euc-jp", JAPANESE),
-        ("iso2022_jp", "<meta charset=iso-2022-jp>", "", JAPANESE),
-        ("gb18030", "", "gb2312", "\u732b\u7684\u7167\u7247"),
-        ("big5", "<meta charset='big5'>", "", "\u8c93\u7684\u7167\u7247"),
-        ("cp949", "", "ks_c_5601-1987", "\uace0\uc591\uc774"),
-        (
-            "cp1251",
-            "<p>" + "\u041a\u043e\u0448\u043a\u0430 \u0441\u043f\u0438\u0442. " * 30,
-            "",
-            "\u041a\u043e\u0448\u043a\u0430",
-        ),
-        ("utf-8", "", "no such", TEXT),
-    ],
-)
-def test_encodings(encoding: str, head: str, charset: str, text: str):
-    html = f"<html>{head}<img src=a.png alt='{text}'>".encode(encoding)
-    assert images(html, charset=charset) == [(f"{HERE}a.png", text)]
-
-
-def test_a_page_cut_within_a_letter_is_utf8():
-    assert encoding_of("<p>caf\u00e9".encode()[:-1], "") == "utf-8"
 
 
 # Of the URL standard's own rules: https://url.spec.whatwg.org/

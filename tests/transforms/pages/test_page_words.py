@@ -2,20 +2,25 @@
 from WARC and from WAT."""
 
 import io
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
-from tests.support.page_archives import record, response
+from tests.support.page_archives import packed, record, response
+from tests.support.root import ROOT
+from tests.wat_pages.directives import PAGES, RECORDS, html_of, page_url
 from transforms.pages.archives import Record, read_records
 from transforms.pages.http_pages import Page, page_of
 from transforms.pages.page_images import Spoken, images_of, tags_of
 from transforms.pages.page_tally import PageTally
 from transforms.pages.page_words import SILENT, PageWords
-from transforms.pages.parse_pages import rows_of
+from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 from transforms.pages.wat import images_of_members
 from transforms.wishes.wish_settings import WishSettings
 
 HOW = WishSettings()
+NOINDEX = WishSettings(disallowed_page_directives="noindex", tdm_reservation=False)
 IMAGE = '<img src="a.jpg" alt="a dog in the garden">'
 URL = "https://p.example/x/"
 
@@ -168,3 +173,53 @@ def test_wat(headers: dict, head: dict, links: list, words: PageWords, links_fir
     assert batch["url"].to_pylist() == ["https://p.example/x/a.jpg"]
     assert batch["malformed"].to_pylist() == [next(iter(words.opt_outs), None)]
     assert batch["source_license"].to_pylist() == [words.license]
+
+
+def stated(part: PageFiles, how: WishSettings) -> dict[str, tuple[str, str | None]]:
+    """What each page of some files states, by its URL: opt-outs and licence."""
+    statements = defaultdict(set)
+    for batch in rows_of(pairs_of(part, PageTally(), how), how):
+        for row in batch.to_pylist():
+            said = row["source_opted_out"] or "", row["source_license"]
+            statements[row["page_url"]].add(said)
+    assert all(len(said) == 1 for said in statements.values())
+    return {url: said for url, (said,) in statements.items()}
+
+
+@pytest.mark.parametrize("entrance", ["html", "warc", "wat"])
+def test_one_page_states_the_same_as_html_warc_and_wat(entrance: str, tmp_path: Path) -> None:
+    files = [(str(ROOT / "tests" / "wat_pages" / "directives.wat.gz"), "")]
+    if entrance == "warc":
+        (tmp_path / "a.warc.gz").write_bytes(packed(RECORDS, "gz"))
+        files = [(str(tmp_path / "a.warc.gz"), "")]
+    elif entrance == "html":
+        for at, page in enumerate(PAGES):
+            (tmp_path / f"{at}.html").write_text(html_of(page))
+        files = [(str(tmp_path / f"{at}.html"), page_url(at)) for at in range(len(PAGES))]
+    by_default, noindex = (stated(PageFiles(entrance, tuple(files)), how) for how in (HOW, NOINDEX))
+    assert len(by_default) == len(noindex) == len(PAGES)
+    for at, page in enumerate(PAGES):
+        if page.header and entrance == "html":
+            continue
+        expected = page.opt_outs if page.wat is None or entrance != "wat" else page.wat
+        assert by_default[page_url(at)] == (",".join(expected), page.license), page
+        names = noindex[page_url(at)][0].split(",")
+        assert ({"meta_robots", "x_robots_tag"} & {*names} != set()) == page.noindex, page
+
+
+@pytest.mark.parametrize("directive", ["nofollow", "x-own", "noimageai"])
+def test_any_word_is_a_directive(directive: str) -> None:
+    how = WishSettings(disallowed_page_directives=directive)
+    assert words_of(f"<meta name=robots content='all {directive}'>", how=how).opt_outs
+    assert not words_of(f"<meta name=robots content='all {directive}s'>", how=how).opt_outs
+
+
+def test_the_own_token_is_a_name() -> None:
+    how = WishSettings(user_agent_token="My_Bot.2")
+    for name, said in (("my_bot.2", True), ("MY_BOT.2", True), ("mybot", False), ("robots", True)):
+        assert bool(words_of(f"<meta name={name} content=noai>", how=how).opt_outs) == said
+
+
+def test_no_opt_out_is_missed_behind_many_others() -> None:
+    for many in ('<meta name="robots" content="all">', '<meta name="&amp;">', "<link rel=licence>"):
+        assert words_of(many * 30_000 + "<meta name=robots content=noai>").opt_outs

@@ -23,8 +23,10 @@ from transforms.pages.page_tally import PageTally
 from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 from transforms.pages.wat import images_of_members, images_of_wat
 from transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, look
+from transforms.wishes.wish_settings import WishSettings
 
 PAGES = ROOT / "tests" / "wat_pages"
+DIRECTIVES = WishSettings().page_directives
 PAGE_URL = "http://dogs.example/a/b.html"
 
 
@@ -198,7 +200,7 @@ def test_the_escapes_of_common_crawl_are_not_parsed():
     answer = whole["Envelope"]["Payload-Metadata"]["HTTP-Response-Metadata"]
     answer["Response-Message"] |= {"Headers": {"CF-Cache-Status": "HIT"}}
     escaped = member(compact(whole).replace(b'"Links":[', b'"Links":[' + links))
-    assert look([escaped]).kinds.tolist() == [PAGE]
+    assert look([escaped], DIRECTIVES).kinds.tolist() == [PAGE]
     assert len(told(escaped)) == 10
 
 
@@ -220,11 +222,11 @@ def test_the_usual_is_not_parsed():
     usual = member(compact(page(USUAL)))
     request = member(compact({"Envelope": {"WARC-Header-Metadata": {"WARC-Type": "request"}}}))
     for odd in (page(ODD_LINKS[:1]), page(USUAL, Head={"Base": "/"})):
-        kinds = look([usual, request, member(compact(odd)), usual]).kinds
+        kinds = look([usual, request, member(compact(odd)), usual], DIRECTIVES).kinds
         assert kinds.tolist() == [PAGE, WITHOUT_RESPONSE, ODD, PAGE]
     with gzip.open(PAGES / "pages.wat.gz") as file:  # as the Internet Archive's code writes it
         members = [b"WARC/1.0\r\n" + raw for raw in file.read().split(b"WARC/1.0\r\n")[1:]]
-    assert look(members).kinds.tolist().count(PAGE) == 3
+    assert look(members, DIRECTIVES).kinds.tolist().count(PAGE) == 3
 
 
 def test_a_header_cannot_name_another_page():

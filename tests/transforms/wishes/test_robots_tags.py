@@ -25,6 +25,15 @@ from transforms.wishes.wish_settings import WishSettings
         ("otherbot: none", False),
         ("max-snippet: 20", False),
         ("nofollow", False),
+        ("nofollow noai", True),
+        ("nofollow;noai", True),
+        ("noai/", True),
+        ("otherbot: nofollow noai", False),
+        ("index max-snippet:-1, noai", True),
+        ("max-image-preview:large noai", True),
+        ("max-image-preview : none", False),
+        ("unavailable_after: 2027-06-25 15:00:00 noai", True),
+        ("noaix, xnoai, no-ai, noa i", False),
         ("", False),
     ],
 )
@@ -32,5 +41,15 @@ def test_directives(value: str, said: bool) -> None:
     assert has_directive(value, "alignset", WishSettings().directives) == said
 
 
-def test_none_is_noindex_and_no_more() -> None:
-    assert not has_directive("none", "alignset", WishSettings().page_directives)
+@pytest.mark.parametrize(
+    ("directives", "said"),
+    [
+        ({"noindex"}, True),
+        ({"nofollow"}, True),
+        ({"none"}, True),
+        ({"noai", "noimageindex"}, False),
+        (set(), False),
+    ],
+)
+def test_none_is_noindex_and_nofollow_and_no_more(directives: set[str], said: bool) -> None:
+    assert has_directive("none", "alignset", directives) == said
