@@ -49,7 +49,7 @@ class ShardWriter:
       out: the output folder.
       settings: how images are fetched, judged and stored.
       fence: of this start of the command.
-      measure: how near an image is to evaluation images.
+      measure: how near an image is to evaluation images; None where there are none.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ShardWriter:
         out: str,
         settings: ShardSettings,
         fence: Fence,
-        measure: OverlapMeasure,
+        measure: OverlapMeasure | None,
     ) -> None:
         self.plan, self.out, self.settings, self.fence = plan, out, settings, fence
         self.measure = measure
@@ -176,7 +176,8 @@ class ShardDoFn(beam.DoFn):
         self, shard: int, evaluation: str, given_out: Sequence[int] = ()
     ) -> Iterator[ShardStats]:
         writer, self.given_out = self.writer, given_out
-        writer.evaluation = open_index(evaluation, writer.measure)
+        if writer.measure is not None:
+            writer.evaluation = open_index(evaluation, writer.measure)
         if writer.finished(shard):
             yield writer.written(shard)
             return
