@@ -40,6 +40,7 @@ suites: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python -m tests.import_cycles
 	$(BIN)/mypy
 
 docs: .venv/ready

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import sys
+from pathlib import Path
 
 # What each does, and the module whose `stoppable_main` does it. A module is imported where it is
 # asked for: Beam takes a second, and torch three.
@@ -45,10 +46,24 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "alignset COMMAND --help shows the flags of a command. For completion in bash:",
+            "alignset COMMAND --help shows the flags of a command, alignset --version the version.",
+            "For completion in bash:",
             'eval "$(alignset --completion)"',
         ]
     )
+
+
+def version() -> str:
+    """Finds the version of the installed project; in a clone that is not installed, its own."""
+    from importlib import metadata  # which takes longer than all else here, as tomllib does
+
+    try:
+        return metadata.version("alignset")
+    except metadata.PackageNotFoundError:
+        import tomllib
+
+        project = Path(__file__).with_name("pyproject.toml").read_text()
+        return str(tomllib.loads(project)["project"]["version"])
 
 
 def _show(text: str) -> None:
@@ -63,6 +78,9 @@ def main() -> int:
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("-h", "--help"):
         _show(overview())
+        return 0
+    if name == "--version":
+        _show(f"alignset {version()}")
         return 0
     if name == "--completion":
         _show(COMPLETION.replace("COMMANDS", " ".join(COMMANDS)))

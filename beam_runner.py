@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.command_line import ended, was_interrupted, without_package
+from pipeline.errors import TooLittleKeptError, UsageError
 from pipeline.runs.beam_patches import quick_imports
 from pipeline.shown_texts import on_one_line
 from stoppable import run_stoppable
@@ -57,13 +58,14 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     _find_sources()
     try:
         with quick_imports(argv):
-            import pyarrow
+            from pipeline.options import checked, read_flags
 
-            from pipeline.options import UsageError, parse  # Beam takes a second, and warns
-            from pipeline.run import TooLittleKeptError, run
+            flags = read_flags(argv, name)  # --help ends here, before what takes a second
+            from pipeline.run import run
             from pipeline.runs.worker_logs import plain_worker_logs
-
-            pyarrow.scalar(0)  # of its first value Arrow asks if pandas knows it, or never: 0.6 s
+    except UsageError as error:
+        print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as error:
         print(f"{name}: {_last_line(error)}", file=sys.stderr)
         return 1
@@ -79,7 +81,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     for part in ("common", "worker"):  # they log a traceback of what is raised here all the same
         logging.getLogger(f"apache_beam.runners.{part}").setLevel(level or "CRITICAL")
     try:
-        run(parse(argv, name))
+        run(checked(flags))
     except UsageError as error:
         print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 2

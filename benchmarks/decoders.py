@@ -41,7 +41,8 @@ from transforms.images.fast_decode import fast_pixels
 from transforms.images.file_formats import file_fault
 from transforms.images.jpeg_dc import dc_planes
 from transforms.images.perceptual_hash import grey_hash
-from transforms.images.resize import Encoder, ResizeSettings, plain_form
+from transforms.images.resize import Encoder, plain_form
+from transforms.images.resize_settings import ResizeSettings
 from transforms.shards.measure_images import IMAGES_AT_ONCE
 from transforms.wishes.file_wishes import file_wishes
 from transforms.wishes.wish_settings import WishSettings

@@ -27,12 +27,13 @@ from photo_server import find_nginx, make_photos, serve
 from results import print_results
 
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.fetching.fetch import FetchSettings, fetch_all
+from transforms.fetching.fetch import fetch_all
+from transforms.fetching.fetch_settings import FetchSettings
 from transforms.images.examine import examine_all
 from transforms.images.jpeg_dc import dc_planes
 from transforms.images.jpeg_header import jpeg_header
 from transforms.images.perceptual_hash import plane_hash
-from transforms.images.resize import ResizeSettings
+from transforms.images.resize_settings import ResizeSettings
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.measure_images import IMAGES_AT_ONCE, ImageRules, Measured
 from transforms.shards.plan_shards import plan_path, write_plan

@@ -25,13 +25,8 @@ from language_titles import title_table, titles
 from results import print_results, print_table
 
 from pipeline.rules import Rules
-from transforms.pairs.language import (
-    LANGUAGES,
-    LanguageRule,
-    langdetect_probability,
-    language_score,
-    wrong_languages,
-)
+from transforms.pairs.language import langdetect_probability, language_score, wrong_languages
+from transforms.pairs.languages import LANGUAGES, LanguageRule
 
 # Percent of the web's pages, about as W3Techs counted them in 2024: an assumption. The other
 # languages that are measured share the rest.

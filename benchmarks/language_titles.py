@@ -28,12 +28,12 @@ from language_texts import ONE_CODE, LabelledText, cleaned, labelled, messages_o
 
 from transforms.pairs.language import (
     MOST_DOWN,
-    LanguageRule,
     eldc_score,
     english_lean,
     langdetect_probability,
     language_score,
 )
+from transforms.pairs.languages import LanguageRule
 
 NAMED_PACKAGES = ("skimage", "sklearn", "matplotlib")
 DOCUMENTS = ("python-skimage-doc", "python-sklearn-doc")

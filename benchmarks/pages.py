@@ -30,9 +30,10 @@ from warcio.warcwriter import WARCWriter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from transforms.pages.page_files import PageFiles
 from transforms.pages.page_images import Found
 from transforms.pages.page_tally import PageTally
-from transforms.pages.parse_pages import PageFiles, pairs_of
+from transforms.pages.parse_pages import pairs_of
 
 Pairs = Counter[tuple[str, str, str]]
 SITE = "http://docs.example"

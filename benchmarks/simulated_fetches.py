@@ -8,7 +8,7 @@ from unittest import mock
 from transforms.fetching import fetcher, host_queue, orders
 from transforms.fetching.curl_handle import Ended
 from transforms.fetching.curl_multi import Transfers
-from transforms.fetching.fetch import FetchSettings
+from transforms.fetching.fetch_settings import FetchSettings
 from transforms.fetching.fetcher import Fetcher
 from transforms.fetching.host_queue import Job
 from transforms.fetching.orders import Order

@@ -37,7 +37,8 @@ from simulated_fetches import Answer, shard_seconds
 from flink.runs import SETS, demo_web
 from transforms.fetching import fetch
 from transforms.fetching.curl_multi import Ended, Transfers
-from transforms.fetching.fetch import FetchSettings, fetch_all
+from transforms.fetching.fetch import fetch_all
+from transforms.fetching.fetch_settings import FetchSettings
 from transforms.workers.take_over import PATIENCE_S
 
 # Assumed; what a web is like cannot be measured here.

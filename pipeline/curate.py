@@ -21,21 +21,25 @@ from pipeline.runs.work_folder import (
     WorkFolder,
 )
 from transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent, ReadSplit
 from transforms.corpus.count_spread import add_spreads
-from transforms.corpus.hash_sets import HashFile, WriteHashSets
 from transforms.corpus.judge_batch import Blocking, TextRules
 from transforms.corpus.judge_pairs import JudgePairs
-from transforms.corpus.vocabulary import BuildVocabulary, VocabularySummary
-from transforms.pages.parse_pages import PageFiles, ParsePages, add_page_counts
+from transforms.corpus.vocabulary import BuildVocabulary
+from transforms.corpus.write_hash_sets import WriteHashSets
+from transforms.pages.page_counts import add_page_counts
+from transforms.pages.page_files import PageFiles
+from transforms.pages.parse_pages import ParsePages
 from transforms.pairs.hold_out import HoldOut
 from transforms.shards.plan_shards import PlanShards
 from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.blocks import Blocks
 from transforms.storage.broken_files import sum_up
+from transforms.workers.counts import add_counts
 from transforms.workers.fencing import Fence
 from transforms.workers.packages import CheckWorker
-from transforms.workers.summaries import WriteSummary, add_counts
+from transforms.workers.summaries import WriteSummary
 
 
 @dataclass(frozen=True)

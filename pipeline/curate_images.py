@@ -20,6 +20,7 @@ from transforms.decontamination.evaluation_files import parts_of
 from transforms.decontamination.evaluation_index import sets_of
 from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from transforms.decontamination.measured_parts import FEATURES
+from transforms.decontamination.measures import measure_of
 from transforms.safety.model_files import UnsafeModel
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.failed_fetches import FindFailingHosts
@@ -31,8 +32,9 @@ from transforms.shards.shard_stats import ShardStats
 from transforms.shards.write_shards import ShardWriter, WriteShards
 from transforms.storage.matching import match
 from transforms.workers.claims import CLAIM, suspects
+from transforms.workers.counts import add_by_name, add_counts
 from transforms.workers.packages import CheckWorker
-from transforms.workers.summaries import WriteSummary, add_by_name, add_counts
+from transforms.workers.summaries import WriteSummary
 
 LOG = logging.getLogger("alignset")
 MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB each to score
@@ -53,6 +55,7 @@ def curate_images(
       shards: the numbers of those to write. earlier: of others of the set, which hold something.
       unsafe_model: what scores the images, as workers find it; None where nothing does.
     """
+    measure = measure_of(command.overlap) if evaluation.files or evaluation.index else None
     index = _evaluation_index(pipeline, evaluation, command, places)
     numbers = pipeline | "Shards" >> beam.Create(shards)
     settings = _shard_settings(command, unsafe_model, places.blocklists)
@@ -61,9 +64,7 @@ def curate_images(
         | "SpreadShards" >> beam.Reshuffle()
         | "CheckWriter" >> beam.ParDo(CheckWorker())
         | WriteShards(
-            ShardWriter(
-                places.work.plan, places.out, settings, places.fence, command.overlap.measure
-            ),
+            ShardWriter(places.work.plan, places.out, settings, places.fence, measure),
             evaluation=index["place"],
             given_out=numbers if gives_out_at_start(command.beam) else None,
             min_ram=MIN_RAM if is_dataflow(command) else "",
@@ -173,7 +174,7 @@ def _evaluation_index(
         parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
         folder = everywhere(command.overlap.eval_index.rstrip("/") or index_folder(places.out))
         return parts | IndexEvaluationImages(
-            command.overlap.measure, folder, places.work.path, places.fence
+            measure_of(command.overlap), folder, places.work.path, places.fence
         )
     place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
     return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.command_line import CommandParser, run_command
-from transforms.fetching.fetch import FetchSettings, fetch_all
+from transforms.fetching.fetch import fetch_all
+from transforms.fetching.fetch_settings import FetchSettings
 
 NAME = "python -m pipeline.fetch_image"
 _HINTS = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from transforms.columns import reasons as r
 from transforms.fetching.fetch_settings import FETCH_DETAILS
-from transforms.pages.parse_pages import PAGE_FORMATS
+from transforms.pages.page_files import PAGE_FORMATS
 
 FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 

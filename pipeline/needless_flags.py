@@ -10,9 +10,9 @@ from pipeline.job import Job
 from pipeline.rules import Rules
 from transforms.columns.thresholds import OF_IMAGES
 from transforms.decontamination.overlap_settings import OverlapSettings
-from transforms.fetching.fetch import FetchSettings
-from transforms.images.resize import ResizeSettings
-from transforms.pairs.language import ENGLISH
+from transforms.fetching.fetch_settings import FetchSettings
+from transforms.images.resize_settings import ResizeSettings
+from transforms.pairs.languages import ENGLISH
 
 
 class _Needless(NamedTuple):

@@ -1,5 +1,7 @@
 """The command's flags, derived from the settings' fields; whatever else is left is Beam's."""
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import dataclasses
@@ -8,25 +10,22 @@ import io
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, TypeVar
-
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from apache_beam.runners import create_runner
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from command_help import add_help
+from pipeline.errors import UsageError
 from pipeline.job import Job
 from pipeline.needless_flags import Chosen, needless_flag
 from pipeline.peer_flags import instead_of
 from pipeline.rules import OPEN, REPORTED, Rules
-from transforms.decontamination.overlap_settings import OverlapSettings
-from transforms.fetching.fetch import FetchSettings
-from transforms.images.resize import ResizeSettings
+from transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
+from transforms.fetching.fetch_settings import FetchSettings
+from transforms.images.resize_settings import ResizeSettings
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
 
 S = TypeVar("S")
-
-
-class UsageError(Exception):
-    """A command that cannot be run as it was given; says what to do."""
 
 
 @dataclass(frozen=True)
@@ -126,15 +125,43 @@ def _help(setting: dataclasses.Field[Any]) -> str:
     return f"{setting.metadata['help']}{shown}".replace("%", "%%")
 
 
+class GivenFlags(NamedTuple):
+    """A command line as it was read, by a parser without Beam.
+
+    Fields:
+      ours: the values of the flags that are not Beam's, by name. others: all other words.
+    """
+
+    ours: dict[str, Any]
+    others: list[str]
+
+
+def read_flags(argv: Sequence[str], prog: str = "beam_runner.py") -> GivenFlags:
+    """Reads the flags of the command that is called `prog`; --help prints and exits here.
+
+    Raises:
+      UsageError: a value of a wrong type.
+    """
+    parsed, others = parser(prog).parse_known_args(list(argv))
+    return GivenFlags(vars(parsed), others)
+
+
 def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
-    """Reads the command line of the command that is called `prog`.
+    """Reads and checks the command line of the command that is called `prog`.
 
     Raises:
       UsageError: an unknown flag, a wrong value, something required that is missing.
     """
-    made = parser(prog)
-    parsed, rest = made.parse_known_args(list(argv))
-    flags, beam_options = vars(parsed), _beam_options(rest, made)
+    return checked(read_flags(argv, prog))
+
+
+def checked(given: GivenFlags) -> Command:
+    """The command that some flags make.
+
+    Raises:
+      UsageError: an unknown flag, a wrong value, something required that is missing.
+    """
+    flags, beam_options = given.ours, _beam_options(given.others)
     if flags.get("vocabulary") == "":
         raise UsageError("--vocabulary is empty; give a vocabulary.u64, or leave the flag out")
     if "vocabulary" in flags and "vocabulary_size" in flags:
@@ -166,7 +193,13 @@ def _resolved(rules: Rules, overlap: OverlapSettings) -> Rules:
     """The rules with the measure's own distance where none is given."""
     if rules.min_evaluation_distance >= 0:
         return rules
-    return replace(rules, min_evaluation_distance=overlap.measure.min_distance)
+    if overlap.overlap_measure == "embedding":
+        # Opens the model: one that cannot be used is refused here. --help needs no measure.
+        from transforms.decontamination.measures import measure_of
+
+        measure_of(overlap)
+    own = MIN_DISTANCES[overlap.overlap_measure]
+    return replace(rules, min_evaluation_distance=own)
 
 
 def _settings(kind: type[S], flags: dict[str, Any]) -> S:
@@ -182,8 +215,12 @@ def _hint(unknown: str, names: list[str]) -> str:
     return f"did you mean --{near[0]}?" if near else "see --help"
 
 
-def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOptions:
+def _beam_options(rest: list[str]) -> PipelineOptions:
     """Beam only warns of a flag that it does not know, and runs on without it."""
+    # Beam takes half a second to import, and --help needs none of it.
+    from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    from apache_beam.runners import create_runner
+
     errors = io.StringIO()
     logging.disable(logging.WARNING)  # it would say "Discarding unparseable args" before us
     try:
@@ -203,7 +240,7 @@ def _beam_options(rest: list[str], ours: argparse.ArgumentParser) -> PipelineOpt
     ]
     unknown = sorted(passed.keys() - declared.keys()) + stray
     if unknown:
-        names = [action.dest for action in ours._actions] + list(declared)
+        names = ["help", *_defaults(), *declared]
         raise UsageError(f"unknown flag {unknown[0]!r}; {_hint(unknown[0], names)}")
     runner = options.view_as(StandardOptions).runner
     try:

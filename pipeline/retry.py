@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from pipeline.curate import Places
 from pipeline.curate_images import curate_images, run_images
+from pipeline.errors import UsageError
 from pipeline.inputs.find_evaluation import Evaluation
-from pipeline.options import Command, UsageError
+from pipeline.options import Command
 from pipeline.report.progress import ImageProgress, say
 from pipeline.report.retry_closing import close_retry
 from pipeline.report.scoring_cost import scoring_cost

@@ -15,10 +15,11 @@ from apache_beam.io.filesystems import FileSystems
 from pipeline.command_line import was_interrupted
 from pipeline.curate import Places, curate_texts, parse_pages
 from pipeline.curate_images import curate_images, run_images
+from pipeline.errors import TooLittleKeptError, UsageError
 from pipeline.inputs.find_evaluation import check_index_folder, index_folder
 from pipeline.inputs.splits import InputFile, Split
 from pipeline.inputs.whole_input import Input
-from pipeline.options import Command, UsageError
+from pipeline.options import Command
 from pipeline.report.broken_input import refuse_if_all_broken, render_broken
 from pipeline.report.closing import close_run
 from pipeline.report.fetch_report import render_connections, render_failed, render_opt_outs
@@ -37,8 +38,8 @@ from pipeline.runs.work_folder import TextSummary, WorkFolder
 from pipeline.shown_texts import counted
 from transforms.columns.kernels import WERE_COMPILED
 from transforms.fetching.fetch_settings import GONE
-from transforms.pages.parse_pages import PageCounts
-from transforms.shards.near_duplicates import NearDuplicates
+from transforms.pages.page_counts import PageCounts
+from transforms.shards.shard_documents import NearDuplicates
 from transforms.storage.blocks import Blocks
 from transforms.storage.documents import DocumentError
 from transforms.workers.fencing import Fence
@@ -46,10 +47,6 @@ from transforms.workers.threads import stop_work
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
-
-
-class TooLittleKeptError(Exception):
-    """A run has ended whose set holds nothing to speak of; says why and what to do."""
 
 
 def run(command: Command) -> None:

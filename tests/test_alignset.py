@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -169,22 +170,16 @@ def test_an_unknown_command_is_refused(name: str, said: str):
     assert ended == (2, "", expected)
 
 
-def test_it_imports_nothing_that_is_not_needed():
-    """Beam and torch take seconds."""
-    for words in ([], ["train", "--help"], ["look", "--help"], ["evaluate", "--help"]):
-        code = f"""if True:
-            import sys, alignset, stoppable
-            stoppable.run_stoppable = lambda command, **_: command()
-            sys.argv = ["alignset", *{words!r}]
-            try:
-                alignset.main()
-            except SystemExit:
-                pass
-            print({{"apache_beam", "torch", "numpy", "pyarrow", "PIL"}} & set(sys.modules))
-            """
-        ended = python("-c", code)
-        assert ended.status == 0, ended.err
-        assert ended.out.splitlines()[-1] == "set()", words
+def test_the_version_is_that_of_the_package(installed: Installed, tmp_path: Path):
+    wanted = (
+        f"alignset {tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']['version']}\n"
+    )
+    there = run(installed.command, "--version", cwd=tmp_path, env=installed.environment)
+    assert there == (0, wanted, "")
+    # A copy of the sources beside which nothing is installed, as of a clone without pip.
+    for name in ("alignset.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    assert run(sys.executable, "-I", "-S", tmp_path / "alignset.py", "--version") == (0, wanted, "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

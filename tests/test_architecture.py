@@ -70,6 +70,7 @@ BASE = {
         "job",
         "options",
         "command_line",
+        "errors",
         "shown_texts",
         "needless_flags",
         "peer_flags",
@@ -221,6 +222,11 @@ WITHOUT_A_TEST = """
     transforms/images/pillow_bounds transforms/shards/build_shard
     transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
+    transforms/shards/shard_documents transforms/shards/stored_rows
+    transforms/corpus/corpus_documents transforms/corpus/write_hash_sets
+    transforms/decontamination/evaluation_documents transforms/decontamination/measures
+    transforms/images/resize_settings transforms/pages/page_counts transforms/pages/page_files
+    transforms/workers/counts transforms/workers/threaded_dofn
 """
 
 

@@ -28,7 +28,8 @@ from benchmarks.overlap.measured_pictures import Pictures
 from benchmarks.overlap.plot import draw
 from benchmarks.overlap.search import built, hash_distances, hashes_of, matches_of
 from benchmarks.overlap.tables import Copies, recall_table, table, threshold_table, write_blocks
-from transforms.decontamination.copy_index import COPY_DISTANCE, CopyIndex, CopyMatch
+from transforms.decontamination.copy_index import CopyIndex, CopyMatch
+from transforms.decontamination.overlap_settings import COPY_DISTANCE
 
 ROOT = Path(__file__).parents[2]
 PAGE, PLOT = ROOT / "docs/overlap.md", ROOT / "docs/overlap.svg"

@@ -25,13 +25,10 @@ from benchmarks.overlap.__main__ import PAGE
 from benchmarks.overlap.alterations import ALTERATIONS
 from benchmarks.overlap.pictures import held_out_pictures
 from benchmarks.overlap.tables import is_ordinary, table, write_blocks
-from transforms.decontamination.embedding_model import (
-    PACKAGED,
-    Embeddings,
-    describe_embedding_model,
-)
+from transforms.decontamination.embedding_model import Embeddings, describe_embedding_model
 from transforms.decontamination.embedding_overlap import EmbeddingMeasure
 from transforms.decontamination.overlap_measure import Look, Nearest
+from transforms.decontamination.overlap_settings import PACKAGED
 from transforms.images.examine import Image, examine
 
 QUERIES_TIMED = 256

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.errors import UsageError
 from pipeline.inputs.splits import InputFile
 from pipeline.job import Job
-from pipeline.options import UsageError
 from transforms.storage.documents import DocumentError, read_document
 from transforms.storage.files import exists
 from transforms.storage.matching import match

@@ -6,14 +6,11 @@ import os
 import tempfile
 from functools import lru_cache
 
-from apache_beam.io.filesystem import BeamIOError
-
-from pipeline.options import UsageError
+from pipeline.errors import UsageError
 from transforms.blocklists import kinds as k
 from transforms.blocklists.blocklists import Blocklists
 from transforms.blocklists.compiled_list import CompiledList, compile_list
 from transforms.blocklists.read_list import ListError
-from transforms.images.pdq import is_installed
 from transforms.storage.files import exists, is_local
 
 MOST_LISTS = 64  # each is asked of each pair
@@ -36,12 +33,19 @@ def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: i
                 "give one another name"
             )
     found = Blocklists(lists, min_phash_distance, min_pdq_distance)
-    if found.have(k.PDQ) and not is_installed():
+    if found.have(k.PDQ):
+        _check_pdq()
+    return found
+
+
+def _check_pdq() -> None:
+    from transforms.images.pdq import is_installed  # with decoders, which other lists do not need
+
+    if not is_installed():
         raise UsageError(
             "a blocklist has pdq: entries, which need the package pdqhash: pip install pdqhash, or "
             "leave them out"
         )
-    return found
 
 
 @lru_cache
@@ -57,7 +61,7 @@ def _compiled(path: str) -> CompiledList:
         return compile_list(path, _folder(os.getpid()).name)
     except ListError as error:
         raise UsageError(str(error)) from error
-    except (OSError, BeamIOError) as error:
+    except OSError as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
             f"the blocklist {path} cannot be read: {reason}; give files, comma-separated"

@@ -8,15 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
-from apache_beam.io.filesystem import BeamIOError
 
-from pipeline.options import UsageError
-from transforms.decontamination.evaluation_files import (
-    EVALUATION_SUFFIXES,
-    EvaluationFile,
-    check_images,
-)
+from pipeline.errors import UsageError
+from transforms.decontamination.evaluation_documents import EvaluationFile
+from transforms.decontamination.evaluation_files import EVALUATION_SUFFIXES, check_images
 from transforms.decontamination.evaluation_index import IndexDescription, find_index
+from transforms.decontamination.measures import measure_of
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.storage.files import is_local
 from transforms.storage.matching import match
@@ -64,7 +61,7 @@ def find_evaluation(eval_images: str, overlap: OverlapSettings) -> Evaluation:
             f"{folder} is no whole index of evaluation images: give --eval_images=NAME=PATH to "
             "make one, or the folder in it that holds description.json"
         )
-    measure = overlap.measure
+    measure = measure_of(overlap)
     if (description.measure, description.settings) != (measure.name, measure.settings):
         there = _shown(description.measure, description.settings)
         here = _shown(measure.name, measure.settings)
@@ -109,7 +106,7 @@ def _check_columns(files: Sequence[EvaluationFile]) -> None:
         if file.path.lower().endswith(".parquet"):
             try:
                 check_images(file.path)
-            except (OSError, ValueError, pa.ArrowException, BeamIOError) as error:
+            except (OSError, ValueError, pa.ArrowException) as error:
                 reason = str(error).partition("\n")[0]
                 raise UsageError(
                     f"eval_images: {file.path} cannot be used: {reason}; name the files that hold "
@@ -120,7 +117,7 @@ def _check_columns(files: Sequence[EvaluationFile]) -> None:
 def _find_index(folder: str) -> IndexDescription | None:
     try:
         return find_index(folder)
-    except (OSError, BeamIOError) as error:
+    except OSError as error:
         raise UsageError(
             f"{folder} cannot be read as an index of evaluation images: "
             f"{str(error).splitlines()[0]}"

@@ -6,13 +6,11 @@ import os
 from operator import attrgetter
 from pathlib import Path
 
-from apache_beam.io.filesystem import BeamIOError
-
+from pipeline.errors import UsageError
 from pipeline.inputs.earlier_sets import earlier_set, without_other_files
 from pipeline.inputs.splits import InputFile
 from pipeline.job import Job
-from pipeline.options import UsageError
-from transforms.corpus.hash_sets import HashFile
+from transforms.corpus.corpus_documents import HashFile
 from transforms.corpus.vocabulary_file import NAME as VOCABULARY
 from transforms.corpus.vocabulary_file import check_vocabulary
 from transforms.storage.files import exists, is_local
@@ -157,7 +155,7 @@ def find_vocabulary(place: str) -> HashFile | None:
         if not exists(path):
             raise FileNotFoundError(f"there is no such file, and no {VOCABULARY} in such a folder")
         return check_vocabulary(path)
-    except (OSError, ValueError, BeamIOError) as error:
+    except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
             f"{place} is no vocabulary: {reason}; give the {VOCABULARY} of an earlier run"

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import UnsetType
 
+from pipeline.errors import UsageError
 from pipeline.inputs.find_inputs import format_of
 from pipeline.inputs.readers import as_bytes
 from pipeline.inputs.splits import InputFile, Split, row_group_splits
 from pipeline.inputs.text_headers import header_columns
 from pipeline.job import Job
-from pipeline.options import UsageError
 from transforms.columns.pair_columns import PAGE_URL
 from transforms.pages.archives import check_archive
-from transforms.pages.parse_pages import PAGE_FORMATS
+from transforms.pages.page_files import PAGE_FORMATS
 from transforms.storage.broken_files import (
     CUT_SHORT,
     UNFINISHED,

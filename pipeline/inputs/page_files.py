@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from pipeline.inputs.splits import InputFile, Split, row_group_splits
 from pipeline.job import Job
 from transforms.columns.pair_columns import PAGE_URL
-from transforms.pages.parse_pages import PAGE_FORMATS, PageFiles, parsed_path
+from transforms.pages.page_files import PAGE_FORMATS, PageFiles
+from transforms.pages.parse_pages import parsed_path
 from transforms.storage.files import open_to_read
 
 PAGES_PER_PART = 1 << 12

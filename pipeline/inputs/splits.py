@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import pyarrow.parquet as pq
 from msgspec import UNSET, UnsetType
 
 from transforms.storage.broken_files import BrokenFile
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 ROWS_PER_SPLIT = 1 << 18
 

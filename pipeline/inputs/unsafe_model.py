@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.errors import UsageError
 from pipeline.job import OPENNSFW, OPENNSFW_QUICK, Job
-from pipeline.options import UsageError
 from pipeline.rules import Rules
 from transforms.safety.classifier import open_classifier
 from transforms.safety.model_files import (

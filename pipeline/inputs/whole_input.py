@@ -16,9 +16,9 @@ from pipeline.inputs.unsafe_model import find_unsafe_model
 from pipeline.job import Job
 from pipeline.rules import Rules
 from transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from transforms.corpus.hash_sets import HashFile
+from transforms.corpus.corpus_documents import HashFile
 from transforms.decontamination.overlap_settings import OverlapSettings
-from transforms.pages.parse_pages import PageFiles
+from transforms.pages.page_files import PageFiles
 from transforms.safety.model_files import UnsafeModel
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.command_line import CommandParser, ended, failed, run_command
+from pipeline.errors import UsageError
 from pipeline.runs.beam_patches import quick_imports
 
 if TYPE_CHECKING:
@@ -68,7 +69,6 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     with quick_imports(argv):
         from pipeline.look.described import NothingToShow, find_look
-        from pipeline.options import UsageError
     try:
         _show(find_look(flags.set, flags.reason, flags.n), flags.output)
     except UsageError as error:
@@ -86,7 +86,7 @@ def _show(look: Look, output: str) -> None:
 
     png = io.BytesIO()
     sheet = draw_sheet(look.title, look.subtitle, look.pairs, look.pictures())
-    sheet.save(png, "PNG", optimize=True)
+    sheet.save(png, "PNG", compress_level=4)  # as small as by 9, in a quarter of the time
     write_atomically(output, lambda sink: sink.write(png.getvalue()))
     print(look.title, look.subtitle, "", sep="\n")
     print(look.table(shutil.get_terminal_size((100, 24)).columns))

@@ -13,7 +13,8 @@ from pipeline.look.fonts import PILLOWS_OWN, font
 from pipeline.look.sample import Overlap, Pair
 from pipeline.look.sheet import EMPTY, FAINT, PICTURE_BOX, SMALL_PX, Picture
 from pipeline.look.stored_images import shown_picture
-from transforms.decontamination.evaluation_files import EvaluationFile, find_images
+from transforms.decontamination.evaluation_documents import EvaluationFile
+from transforms.decontamination.evaluation_files import find_images
 from transforms.decontamination.evaluation_index import set_folders
 
 _GAP_PX = 4

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.options import UsageError
+from pipeline.errors import UsageError
 from pipeline.runs.documents import Funnel, Manifest
 from transforms.columns.reasons import IMAGE_STEPS, TEXT_STEPS
-from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_documents import EvaluationFile
 from transforms.storage.documents import readable_document
 from transforms.storage.files import is_local
 from transforms.storage.matching import match

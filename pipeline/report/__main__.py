@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from pipeline.command_line import CommandParser, ended, failed, run_command
+from pipeline.errors import UsageError
 from pipeline.runs.beam_patches import quick_imports
 
 NAME = "python -m pipeline.report"
@@ -49,12 +50,12 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         made.error(f"--compare takes two sets; {given}" if flags.compare else f"one set; {given}")
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     with quick_imports(argv):
-        from pipeline.options import UsageError
-        from pipeline.report.write_report import write_report
-    try:
         if flags.compare:
             from pipeline.report.comparison import write_comparison
-
+        else:
+            from pipeline.report.write_report import write_report
+    try:
+        if flags.compare:
             path = write_comparison(flags.sets[0], flags.sets[1], flags.output or "compare.html")
         else:
             path = write_report(flags.sets[0], flags.output or "")

@@ -41,16 +41,15 @@ from pipeline.runs.work_folder import (
 from transforms.columns.reasons import (
     TEXT_STEPS,
 )
-from transforms.corpus.hash_sets import HashFile
-from transforms.corpus.vocabulary import VocabularyFile
+from transforms.corpus.corpus_documents import HashFile, VocabularyFile
 from transforms.corpus.vocabulary_file import HASHING, NAME
 from transforms.shards.renumber_shards import renumber_shards
 from transforms.shards.shard_places import HOLDOUT, shard_name
 from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import write_document
 from transforms.storage.files import move, write_atomically
+from transforms.workers.counts import Counts
 from transforms.workers.packages import DECIDING, installed
-from transforms.workers.summaries import Counts
 from transforms.workers.unexpected import tell_once
 
 LOG = logging.getLogger("alignset")

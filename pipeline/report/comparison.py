@@ -11,10 +11,10 @@ from itertools import pairwise, permutations
 import numpy as np
 from PIL import Image as PillowImage
 
+from pipeline.errors import UsageError
 from pipeline.look.plain_text import printable
 from pipeline.look.set_files import SetFiles, find_set
 from pipeline.look.stored_images import stored_picture
-from pipeline.options import UsageError
 from pipeline.report.charts import Overlay, draw_overlay
 from pipeline.report.facts import Facts, find_facts
 from pipeline.report.histograms import AXIS_NAMES, image_verdicts
@@ -26,8 +26,7 @@ from pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, shown
 from pipeline.report.tables import percent
 from pipeline.rules import OPEN
 from pipeline.shown_texts import counted
-from transforms.columns.records import KEPT, Example, Joint
-from transforms.shards.shard_record import MOST_WORDS
+from transforms.columns.records import KEPT, MOST_WORDS, Example, Joint
 from transforms.storage.files import write_atomically
 
 _PICTURE_PX = 96

@@ -24,7 +24,7 @@ from pipeline.report.wording import (
 from pipeline.runs.documents import BrokenInput, Funnel, Manifest
 from pipeline.shown_texts import counted
 from transforms.columns.reasons import FETCH_FAILED
-from transforms.shards.near_duplicates import NearDuplicates
+from transforms.shards.shard_documents import NearDuplicates
 from transforms.shards.shard_files import SHARD_SCHEMA
 
 TO_BE_FILLED = "**To be filled by a person**"

@@ -12,7 +12,7 @@ from msgspec import UnsetType
 from pipeline.report.contents import as_code
 from pipeline.runs.documents import Manifest, Settings
 from pipeline.shown_texts import counted
-from transforms.decontamination.evaluation_index import EvaluationSet
+from transforms.decontamination.evaluation_documents import EvaluationSet
 
 Earlier = Mapping[str, Manifest]  # by the folder that they are in
 

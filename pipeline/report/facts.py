@@ -11,8 +11,7 @@ from typing import TypeVar
 
 from msgspec import UnsetType
 
-from pipeline.options import UsageError
-from pipeline.report.foreign_sets import find_foreign, is_foreign
+from pipeline.errors import UsageError
 from pipeline.report.funnel import funnel as steps_of
 from pipeline.report.set_records import SetRecords, read_records
 from pipeline.rules import Rules
@@ -25,7 +24,7 @@ from transforms.columns.thresholds import IMAGES, TEXTS
 from transforms.storage.documents import DocumentError, find_document
 from transforms.storage.files import exists, is_local
 from transforms.storage.matching import match
-from transforms.workers.summaries import Counts
+from transforms.workers.counts import Counts
 
 Document = TypeVar("Document")
 Numbers = dict[str, float]
@@ -105,8 +104,8 @@ def find_facts(out: str) -> Facts:
         above, _, name = (out if "/" in out else f"./{out}").rpartition("/")
         if name in ("shards", "holdout", "rejected") and exists(f"{above}/manifest.json"):
             raise UsageError(f"{out!r} is a folder of the set {above!r}: give that one")
-        if is_foreign(out):
-            return _foreign_facts(out)
+        if foreign := _foreign_facts(out):
+            return foreign
         raise UsageError(
             f"{out!r} is no set, or its run has written nothing yet: it has no manifest.json, "
             "shards/ or rejected/; give the --output of a run"
@@ -222,7 +221,13 @@ def _what_is_of_others(facts: Facts) -> list[str]:
     return notes
 
 
-def _foreign_facts(out: str) -> Facts:
+def _foreign_facts(out: str) -> Facts | None:
+    """What is known of a set of img2dataset; None where a folder holds none."""
+    # Its texts are hashed here, which takes kernels; our own sets have recorded their hashes.
+    from pipeline.report.foreign_sets import find_foreign, is_foreign
+
+    if not is_foreign(out):
+        return None
     foreign = find_foreign(out)
     facts = Facts(out, "foreign", shards=foreign.shards, planned=foreign.shards)
     facts.steps, facts.kept = foreign.steps, foreign.kept

@@ -24,15 +24,16 @@ from transforms.columns.records import (
     LONGEST_TEXT,
     LONGEST_URL,
     LONGEST_WORD,
+    MOST_HOSTS,
     Example,
     Record,
     Top,
     cut,
+    host_of,
     nested,
     top_of,
 )
 from transforms.columns.rejects import key_column
-from transforms.shards.shard_record import MOST_HOSTS, host_of
 from transforms.storage.files import is_local, open_to_read
 from transforms.storage.matching import match
 

@@ -10,10 +10,10 @@ from msgspec import UnsetType
 from pipeline.runs.documents import Step
 from pipeline.shown_texts import counted
 from transforms.columns.reasons import IMAGE_STEPS, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
-from transforms.corpus.vocabulary import VocabularySummary
-from transforms.pages.parse_pages import PageCounts
-from transforms.shards.near_duplicates import NearDuplicates
-from transforms.workers.summaries import Counts, add_counts
+from transforms.corpus.corpus_documents import VocabularySummary
+from transforms.pages.page_counts import PageCounts
+from transforms.shards.shard_documents import NearDuplicates
+from transforms.workers.counts import Counts, add_counts
 
 
 def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]]) -> list[Step]:

@@ -11,11 +11,10 @@ from pipeline.look.plain_text import printable
 from pipeline.report.charts import Chart, short, size_of
 from pipeline.report.facts import Facts
 from pipeline.shown_texts import counted
-from transforms.columns.records import KEPT, Axis, Ints, Joint
+from transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints, Joint
 from transforms.columns.thresholds import OF_IMAGES
+from transforms.corpus.corpus_documents import VocabularySummary
 from transforms.corpus.count_spread import CountSpread
-from transforms.corpus.vocabulary import VocabularySummary
-from transforms.shards.shard_record import MOST_WORDS
 
 # What stands above the histogram of each axis of images.
 AXIS_NAMES = {

@@ -20,13 +20,13 @@ from transforms.columns.records import (
     LONGEST_TEXT,
     LONGEST_URL,
     RECORDS,
+    THUMBNAIL_PX,
     Example,
     Joint,
     by_turns,
+    host_of,
 )
 from transforms.columns.thresholds import IMAGES, TEXTS, THRESHOLDS, list_name
-from transforms.shards.shard_examples import SIDE_PX
-from transforms.shards.shard_record import host_of
 from transforms.storage.files import open_to_read
 
 # What is never shown, whatever a record holds: what a list, or its owner's notice, keeps out.
@@ -184,7 +184,7 @@ def is_thumbnail(body: bytes) -> bool:
     """Whether bytes are a JPEG of the size of a thumbnail: a set may be anybody's."""
     try:
         with JpegImagePlugin.JpegImageFile(io.BytesIO(body)) as picture:
-            return max(picture.size) <= SIDE_PX
+            return max(picture.size) <= THUMBNAIL_PX
     except Exception:  # Pillow raises some ten kinds
         return False
 

@@ -13,23 +13,15 @@ from msgspec import UnsetType
 from pipeline.job import OPENNSFW_QUICK, Job
 from pipeline.rules import OPEN, REPORTED, Rules
 from pipeline.runs.documents import Manifest, NamedList, RunDescription
-from transforms.decontamination.copy_overlap import CopyMeasure
-from transforms.decontamination.embedding_overlap import EmbeddingMeasure
-from transforms.decontamination.overlap_settings import OverlapSettings
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.fetching.fetch import FetchSettings
-from transforms.images.resize import ResizeSettings
+from transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
+from transforms.fetching.fetch_settings import FetchSettings
+from transforms.images.resize_settings import ResizeSettings
 
 _NAMED_FILES = 3  # of the input
 _LINE = 90  # characters
 # Flags of what a set was made of, which are not those of the set.
 _OF_ANOTHER_INPUT = ("input_format", "url_column", "text_column", "base_url", "also_rejected")
 _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
-_OWN_DISTANCE = {
-    "copy": CopyMeasure.min_distance,
-    "phash": PerceptualMeasure.min_distance,
-    "embedding": EmbeddingMeasure.min_distance,
-}
 
 
 def commands(manifest: Manifest) -> list[str]:
@@ -107,7 +99,7 @@ def _settings(run: RunDescription, *changed: Mapping[str, Any]) -> Iterator[str]
 def _rules(manifest: RunDescription) -> dict[str, Any]:
     """The rules that a flag gave: not a distance that is the measure's own."""
     rules, overlap = dict(manifest.rules), manifest.overlap
-    own = _OWN_DISTANCE.get(str(overlap.get("measure"))) if overlap else None
+    own = MIN_DISTANCES.get(str(overlap.get("measure"))) if overlap else None
     if not overlap or rules.get("min_evaluation_distance") == own:
         rules.pop("min_evaluation_distance", None)
     return rules

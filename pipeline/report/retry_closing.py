@@ -28,7 +28,7 @@ from transforms.columns.reasons import (
     TEXT_STEPS,
 )
 from transforms.shards.shard_places import HOLDOUT
-from transforms.workers.summaries import add_by_name, add_counts
+from transforms.workers.counts import add_by_name, add_counts
 
 
 def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:

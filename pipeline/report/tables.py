@@ -17,7 +17,7 @@ from pipeline.shown_texts import counted
 from transforms.columns.reasons import BLOCKED, FETCH_FAILED, OPTED_OUT, WRONG_LANGUAGE
 from transforms.columns.records import KEPT, Top
 from transforms.columns.thresholds import IMAGES, TEXTS, list_name, plane_of
-from transforms.shards.near_duplicates import NearDuplicates
+from transforms.shards.shard_documents import NearDuplicates
 
 MOST_ROWS = 15
 NO_BAR = Markup("")

@@ -18,7 +18,7 @@ from pipeline.report.history import all_stages
 from pipeline.runs.documents import Funnel, Manifest
 from pipeline.shown_texts import counted
 from transforms.columns.reasons import OPTED_OUT
-from transforms.pages.parse_pages import PageCounts
+from transforms.pages.page_counts import PageCounts
 
 _NAMED_FILES = 5  # of each format
 # Reasons of the funnel, beside what owners wish, that say that a pair is not wanted here.

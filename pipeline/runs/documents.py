@@ -10,15 +10,12 @@ from dataclasses import dataclass, field
 from msgspec import UNSET, UnsetType
 
 from pipeline.inputs.splits import InputFile
+from transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from transforms.corpus.count_spread import CountSpread
-from transforms.corpus.hash_sets import HashFile
-from transforms.corpus.vocabulary import VocabularySummary
-from transforms.decontamination.evaluation_files import EvaluationFile
-from transforms.decontamination.evaluation_index import EvaluationSet
-from transforms.pages.parse_pages import PageCounts
+from transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
+from transforms.pages.page_counts import PageCounts
 from transforms.safety.model_files import UnsafeModel
-from transforms.shards.failed_fetches import FailingHost
-from transforms.shards.near_duplicates import NearDuplicates
+from transforms.shards.shard_documents import FailingHost, NearDuplicates
 from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.broken_files import BrokenFiles
 

@@ -24,7 +24,7 @@ from apache_beam.portability.api import beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.portable_runner import TERMINAL_STATES
 
-from pipeline.options import UsageError
+from pipeline.errors import UsageError
 from pipeline.runs.beam_patches import beam_patches
 from transforms.storage.files import is_local
 

@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from pipeline.errors import UsageError
 from pipeline.inputs.find_evaluation import Evaluation
 from pipeline.inputs.splits import InputFile
 from pipeline.job import Job
-from pipeline.options import Command, UsageError
+from pipeline.options import Command
 from pipeline.rules import OPEN
 from pipeline.runs.clean import clean_work
 from pipeline.runs.documents import Funnel, Manifest, NamedList, RunDescription, Settings
@@ -25,7 +26,8 @@ from pipeline.runs.engine import everywhere
 from pipeline.runs.run_lock import Lock, take_lock
 from pipeline.runs.work_folder import RetryBase, WorkFolder
 from transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from transforms.corpus.hash_sets import HashFile
+from transforms.corpus.corpus_documents import HashFile
+from transforms.decontamination.measures import measure_of
 from transforms.safety.model_files import UnsafeModel, open_nsfw_path
 from transforms.shards.renumber_shards import forget_renumbering
 from transforms.storage.documents import DocumentError, read_document, write_document
@@ -95,7 +97,7 @@ def _overlap(command: Command, evaluation: Evaluation) -> Settings | UnsetType:
     """The measure that images are compared by, and the index where that is given as it is."""
     if not evaluation.files and not evaluation.index:
         return UNSET
-    measure = command.overlap.measure
+    measure = measure_of(command.overlap)
     index = {"index": Path(evaluation.index).name} if evaluation.index else {}
     return {"measure": measure.name, **measure.settings, **index}
 

@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.options import UsageError
+from pipeline.errors import UsageError
 from transforms.storage.files import is_local
 from transforms.storage.object_stores import has_conditions, put_if, read_version, remove_object
 

@@ -14,12 +14,10 @@ from pipeline.runs.beam_patches import quick_imports, words_of_command
 def main() -> None:
     """Works for Beam until there is no more to do."""
     with quick_imports(words_of_command()):
-        import pyarrow
         from apache_beam.runners.worker import sdk_worker_main
 
         # What it is sent is unpickled by these.
         importlib.import_module("pipeline.run")
-        pyarrow.scalar(0)  # asks whether pandas is there, as in the command
     sdk_worker_main.main(sys.argv)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from apache_beam.options.pipeline_options import S3Options
 
+from pipeline.errors import UsageError
 from pipeline.job import Job
-from pipeline.options import Command, UsageError
+from pipeline.options import Command
 from pipeline.runs.engine import runner_of
 from transforms.storage.object_stores import scheme
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.runs.documents import Funnel, Manifest, NamedList
+from transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from transforms.corpus.count_spread import CountSpread
-from transforms.corpus.hash_sets import HashFile
-from transforms.corpus.vocabulary import VocabularySummary
-from transforms.decontamination.evaluation_index import EvaluationSet
-from transforms.pages.parse_pages import PageCounts
-from transforms.shards.failed_fetches import FailingHost
-from transforms.shards.near_duplicates import NearDuplicates
+from transforms.decontamination.evaluation_documents import EvaluationSet
+from transforms.pages.page_counts import PageCounts
+from transforms.shards.shard_documents import FailingHost, NearDuplicates
 from transforms.storage.broken_files import BrokenFiles
 from transforms.storage.documents import find_document, read_document
-from transforms.workers.summaries import Counts
+from transforms.workers.counts import Counts
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ import argparse
 import dataclasses
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.command_line import CommandParser, ended, failed, run_command
+from pipeline.errors import UsageError
 from pipeline.runs.beam_patches import quick_imports
 from pipeline.shown_texts import counted
 
 if TYPE_CHECKING:
-    from pipeline.takedown.take_down import Outcome
+    from pipeline.takedown.dry_run import Outcome
 
 NAME = "python -m pipeline.takedown"
 
@@ -57,9 +58,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with quick_imports(argv):
         from pipeline.inputs.find_blocklists import find_blocklists
-        from pipeline.options import UsageError
         from pipeline.rules import Rules
-        from pipeline.takedown.take_down import dry_run, take_down
+
+        do = _dry_run_or_takedown(flags.dry_run)
     distances = flags.min_blocked_phash_distance, flags.min_blocked_pdq_distance
     fields = ("min_blocked_phash_distance", "min_blocked_pdq_distance")
     try:
@@ -67,7 +68,6 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         lists = find_blocklists(flags.blocklist, *distances)
         if not lists.lists:
             raise UsageError("--blocklist is empty; give files with what is to go")
-        do = dry_run if flags.dry_run else take_down
         outcome = do(flags.set.rstrip("/") or flags.set, lists, forget=flags.forget_blocked)
     except (UsageError, ValueError) as error:
         return ended(name, error, 2)
@@ -77,6 +77,16 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     if outcome.pairs and not flags.dry_run:
         print(told_of_indexes(flags.set.rstrip("/"), name))
     return 0
+
+
+def _dry_run_or_takedown(dry: bool) -> Callable[..., Outcome]:
+    if dry:
+        from pipeline.takedown.dry_run import dry_run
+
+        return dry_run
+    from pipeline.takedown.take_down import take_down  # which writes all that a run writes
+
+    return take_down
 
 
 def render(outcome: Outcome, *, dry: bool) -> str:

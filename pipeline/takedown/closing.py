@@ -18,13 +18,14 @@ from pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from pipeline.runs.work_folder import TakedownPlan, WrittenShard
 from pipeline.takedown.find_listed import in_order
 from transforms.columns.reasons import FETCH_FAILED, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
-from transforms.shards.failed_fetches import MOST_HOSTS, FailingHost, failures_by_host
+from transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host
 from transforms.shards.listed_pairs import Taken
-from transforms.shards.near_duplicates import NearDuplicates, count_near_duplicates, images_of
-from transforms.shards.rewrite_shards import batches_of
+from transforms.shards.near_duplicates import count_near_duplicates, images_of
+from transforms.shards.shard_documents import FailingHost, NearDuplicates
 from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.stored_rows import batches_of
 from transforms.storage.matching import match
-from transforms.workers.summaries import Counts, add_by_name
+from transforms.workers.counts import Counts, add_by_name
 
 
 @dataclass

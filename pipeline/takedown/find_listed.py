@@ -13,8 +13,8 @@ import pyarrow as pa
 from pipeline.runs.documents import Manifest
 from transforms.blocklists.blocklists import Blocklists
 from transforms.shards.listed_pairs import LISTED, Taken, listed_in_shard, listed_texts
-from transforms.shards.rewrite_shards import batches_of, rejected_batches
 from transforms.shards.shard_places import ShardPlaces
+from transforms.shards.stored_rows import batches_of, rejected_batches
 from transforms.storage.matching import match
 
 THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from msgspec import UnsetType
 
-from pipeline.options import UsageError
+from pipeline.errors import UsageError
 from pipeline.report.closing import written_of
 from pipeline.runs.clean import clean_work
-from pipeline.runs.documents import Funnel, Manifest
 from pipeline.runs.run_folder import named_lists
 from pipeline.runs.run_lock import Lock, take_lock
 from pipeline.runs.work_folder import RewrittenShards, TakedownPlan, WorkFolder, WrittenShard
 from pipeline.takedown.closing import close_takedown
+from pipeline.takedown.dry_run import Outcome, outcome_of, plan_of, read_set, rejected_of_texts
 from pipeline.takedown.find_listed import Listed, find_listed, in_order
 from transforms.blocklists.blocklists import Blocklists
 from transforms.columns.hashing import UInt64s
@@ -31,11 +29,8 @@ from transforms.shards.forget_examples import forget_examples
 from transforms.shards.listed_pairs import Taken
 from transforms.shards.renumber_shards import forget_renumbering
 from transforms.shards.rewrite_shards import Rewriting
-from transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from transforms.storage.documents import (
-    DocumentError,
     find_document,
-    read_document,
     write_document,
 )
 from transforms.storage.files import (
@@ -47,47 +42,6 @@ from transforms.storage.files import (
 )
 
 TAKEN = "taken_down.u64"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a takedown has taken out, or would take out.
-
-    Attributes:
-      details: how many pairs are on each list, by which kind of entry.
-      pairs, dropped: how many the set held, and how many rows of what it dropped name such pairs.
-      shards: how many shards hold some, of so many `of`.
-      rewritten: how many files of dropped pairs are written anew, beside those of the shards.
-    """
-
-    details: dict[str, int]
-    pairs: int
-    dropped: int
-    shards: int
-    of: int
-    rewritten: int
-
-
-def read_set(out: str) -> tuple[Manifest, Funnel]:
-    """The documents of a finished set.
-
-    Raises:
-      UsageError: it is none.
-    """
-    if not exists(f"{out}/manifest.json"):
-        raise UsageError(f"{out} holds no finished set: give the --output of a run that has ended")
-    try:
-        manifest = read_document(f"{out}/manifest.json", Manifest)
-        return manifest, read_document(f"{out}/funnel.json", Funnel)
-    except (DocumentError, FileNotFoundError) as error:
-        raise UsageError(f"{out} holds a set of another version of alignset: {error}") from error
-
-
-def dry_run(out: str, lists: Blocklists, *, forget: bool) -> Outcome:
-    """What a takedown would take out; nothing is written."""
-    manifest, _ = read_set(out)
-    listed = find_listed(out, manifest, lists, history=forget)
-    return _outcome(listed, manifest, _plan_of(out, listed)[1])
 
 
 def take_down(out: str, lists: Blocklists, *, forget: bool) -> Outcome:
@@ -126,7 +80,7 @@ class _Takedown:
             plan = self._planned(listed, forget=forget)
             if plan is None:
                 clean_work(self.out, self.work.path)
-                return _outcome(listed, manifest, [])
+                return outcome_of(listed, manifest, [])
         self._check_same(plan, forget=forget)
         with open_to_read(self.work.takedown_pairs) as source:
             taken = Taken(pq.read_table(source), self.lists)
@@ -149,7 +103,7 @@ class _Takedown:
 
     def _planned(self, listed: Listed, *, forget: bool) -> TakedownPlan | None:
         """The plan, written down; None where nothing is to be done."""
-        shards, files = _plan_of(self.out, listed)
+        shards, files = plan_of(self.out, listed)
         if not shards and not files:
             return None
         manifest, funnel = read_set(self.out)
@@ -184,7 +138,7 @@ class _Takedown:
             self.lock.check()
             path = f"{self.out}/{name}"
             if name.startswith("pairs/"):
-                rewriting.texts(path, _rejected_of_texts(self.out, path))
+                rewriting.texts(path, rejected_of_texts(self.out, path))
             else:
                 rewriting.dropped_file(path)
 
@@ -206,34 +160,3 @@ class _Takedown:
 def _keys(path: str) -> UInt64s:
     with open_to_read(path) as source:
         return np.frombuffer(source.read(), "<u8")
-
-
-def _rejected_of_texts(out: str, pairs: str) -> str:
-    return f"{out}/rejected/text-{Path(pairs).name}"
-
-
-def _plan_of(out: str, listed: Listed) -> tuple[list[int], list[str]]:
-    """The shards and the other files that are written anew: files below the output."""
-    places, shards = ShardPlaces(out), set(listed.shards)
-    files = set(listed.texts)
-    of_texts = {_rejected_of_texts(out, path) for path in listed.texts}
-    for path in set(listed.dropped) - of_texts:
-        kind, _, number = Path(path).stem.partition("-")
-        first = {"images": 0, "holdout": HOLDOUT}.get(kind)
-        shard = None if first is None or not number.isdigit() else first + int(number)
-        if shard is not None and places.rejected(shard) == path:
-            shards.add(shard)
-        else:
-            files.add(path)
-    return sorted(shards), sorted(path.removeprefix(f"{out}/") for path in files)
-
-
-def _outcome(listed: Listed, manifest: Manifest, files: list[str]) -> Outcome:
-    return Outcome(
-        listed.details,
-        len(listed.rows),
-        sum(listed.dropped.values()),
-        len(listed.shards),
-        len(manifest.holding),
-        len(files),
-    )

@@ -1,7 +1,5 @@
 """How the time of whole functions grows, those that also call other people's parsers.
 
-  python -m tests.fuzz.growth    prints for each the pattern that takes longest
-
 Generous, so that a busy machine changes nothing: for 16 times the bytes a linear function takes 16
 times as long, and one whose time is quadratic 256 times.
 """
@@ -9,8 +7,6 @@ times as long, and one whose time is quadratic 256 times.
 from __future__ import annotations
 
 import gc
-import importlib
-import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -57,32 +53,3 @@ def superlinear(
         else:
             faults.append(f"{min(ratios):.0f} times as long, {slow:.1f} s: {small[:60]!r}")
     return faults
-
-
-def worst(
-    function: Callable[[bytes], object], tokens: Sequence[bytes], count: int = 60
-) -> tuple[float, bytes]:
-    """Seconds of CPU for a MB of the pattern that takes longest, and how that begins."""
-    bodies = [make(LARGE) for make in patterns(tokens, count, seed=1)]
-    return max((cpu_seconds(function, body) / len(body) * 1e6, body[:40]) for body in bodies)
-
-
-def main() -> int:
-    """Prints the worst of each function, slowest last."""
-    from tests.fuzz.test_pages_growth import WALKS  # which imports this module
-
-    named = dict(WALKS)
-    for target in ("jpeg", "pictures", "shards", "texts", "urls"):
-        functions = getattr(importlib.import_module(f"tests.fuzz.{target}"), "GROWTH", {})
-        named |= {f"{target}: {name}": walk for name, walk in functions.items()}
-    rows = []
-    for name, (function, tokens) in named.items():
-        function(tokens[0] * 9)  # what is compiled or made once
-        rows.append((*worst(function, tokens), name))
-    for seconds, body, name in sorted(rows):
-        print(f"{seconds:8.2f} s a MB  {name:28} {body!r}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

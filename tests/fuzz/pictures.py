@@ -20,7 +20,8 @@ from transforms.images.displayed import displayed
 from transforms.images.examine import Image, Unusable, examine, examine_all, open_picture
 from transforms.images.fast_decode import fast_pixels
 from transforms.images.file_formats import file_fault, signature_format
-from transforms.images.resize import Encoder, EncodingError, ResizeSettings
+from transforms.images.resize import Encoder
+from transforms.images.resize_settings import EncodingError, ResizeSettings
 
 MOST_PIXELS = 10**7  # 0.1 s
 SEEN: Counter[str] = Counter()  # what became of the files

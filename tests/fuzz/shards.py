@@ -27,7 +27,7 @@ from train.errors import TrainingError
 from train.model.tokenizer import learn_tokenizer
 from train.presets import TINY
 from transforms.columns.reasons import INPUT_FAULTS
-from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_documents import EvaluationFile
 from transforms.decontamination.measured_parts import measure_part
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES

@@ -28,7 +28,8 @@ from tests.support.nasty_texts import PIECES
 from transforms.corpus.hash_sets import HashSet
 from transforms.corpus.rare_tokens import has_rare_token
 from transforms.corpus.remembered import recalled, remembered
-from transforms.pairs.language import LANGUAGES, UNDETERMINED, mistaken_for, wrong_languages
+from transforms.pairs.language import UNDETERMINED, mistaken_for, wrong_languages
+from transforms.pairs.languages import LANGUAGES
 from transforms.pairs.measure_pairs import Pairs, measure
 from transforms.pairs.texts import measure_texts
 

@@ -11,10 +11,12 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions
 from img2dataset.main import download
 
-from pipeline.options import GROUPS, UsageError, parse
+from pipeline.errors import UsageError
+from pipeline.options import GROUPS, parse
 from pipeline.peer_flags import IMG2DATASET
 from pipeline.rules import Rules
 from tests.support.command import run_args, run_process
+from transforms.decontamination.measures import measure_of
 
 GIVEN = ("--input=a.parquet", "--output=o")
 WRONG = {
@@ -171,7 +173,7 @@ def test_flags_reach_their_settings():
             "--direct_num_workers=2",
         ]
     )
-    own = command.overlap.measure.min_distance
+    own = measure_of(command.overlap).min_distance
     assert command.rules == Rules(
         language="", min_words=2, max_image_aspect=2.5, min_evaluation_distance=own
     )

@@ -26,7 +26,7 @@ from pipeline.runs.work_folder import WorkFolder
 from tests.support.command import run, run_args
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT
-from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_documents import EvaluationFile
 
 FLAGS = (
     "--runner=DataflowRunner",

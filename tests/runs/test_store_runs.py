@@ -23,8 +23,8 @@ from tests.support.small_web import SmallWeb
 from tests.support.stopped_command import stop
 from tests.support.stores import Store, chosen_store, faulty_proxy, options_of
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.fetching.fetch import FetchSettings
-from transforms.images.resize import ResizeSettings
+from transforms.fetching.fetch_settings import FetchSettings
+from transforms.images.resize_settings import ResizeSettings
 from transforms.shards.build_shard import ShardSettings
 from transforms.shards.measure_images import ImageRules
 from transforms.shards.plan_shards import plan_path, write_plan

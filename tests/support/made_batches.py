@@ -12,7 +12,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from pipeline.runs.beam_patches import beam_patches
 from tests.support import reference
-from transforms.pairs.language import LanguageRule
+from transforms.pairs.languages import LanguageRule
 from transforms.pairs.measure_pairs import NGrams, Pairs
 from transforms.pairs.texts import Texts
 from transforms.storage.blocks import unpack

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import AlignModel, AlignProcessor, PretrainedConfig
 
 from train.errors import SettingsError
-from train.model.embed import OPEN_CLIP, STAND_IN
+from train.model.embedder import OPEN_CLIP, STAND_IN
 from train.model.model_names import check_name
 
 _WANTED = "name a folder that save_pretrained wrote, or a published model, as kakaobrain/align-base"

@@ -15,7 +15,8 @@ from train.counts import counted
 from train.data.images import decode_image
 from train.data.samples import LONGEST_IMAGE
 from train.errors import SettingsError
-from train.model.embed import Embedder, open_embedder
+from train.model.embed import open_embedder
+from train.model.embedder import Embedder
 from train.search.blocklist import read_blocklist
 from train.search.fetched_images import fetched_image
 from train.search.filters import Filters

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from train.model.embed import Embedder
+from train.model.embedder import Embedder
 from train.search.index_files import FORMAT, IndexDocument, part_rows
 from train.search.neighbours import (
     add_rows,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from train.errors import SettingsError, TrainingError
-from train.model.embed import Embedder
+from train.model.embedder import Embedder
 from train.search.blocklist import Blocklist, keep_blocklist, kept_blocklist
 from train.search.index_files import (
     FORMAT,

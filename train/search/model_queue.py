@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from train.errors import SettingsError, TrainingError
-from train.model.embed import Embedder
+from train.model.embedder import Embedder
 
 _MOST_TEXTS = 256  # that wait
 MOST_PICTURES = 16  # that wait

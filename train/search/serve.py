@@ -10,7 +10,7 @@ import uvicorn
 
 from train.counts import counted
 from train.errors import SettingsError
-from train.model.embed import Embedder
+from train.model.embedder import Embedder
 from train.search.app import SearchApp
 from train.search.commands import open_model
 from train.search.decode_pool import DecodePool

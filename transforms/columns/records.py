@@ -12,14 +12,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.hashing import UInt64s
-
 RECORDS = "report"  # the folder of an output that they are in
 KEPT = "kept"  # the outcome of a pair that was dropped for no reason
+THUMBNAIL_PX = 96  # the longer side, at most
 LONGEST_TEXT, LONGEST_URL, LONGEST_WORD = 300, 500, 120  # characters that are recorded
+MOST_HOSTS, MOST_TEXTS = 64, 32  # that a record names
+MOST_WORDS = 99  # texts of more words are in one bin with those of so many
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: a shard's keys share their top bits
 
 Ints = npt.NDArray[np.int64]
+UInt64s = npt.NDArray[np.uint64]
 Outcomes = dict[str, int]
 
 
@@ -254,3 +256,9 @@ def cut(text: str | None, longest: int) -> str:
 def by_turns(lists: Iterable[Sequence[Example]]) -> list[Example]:
     """The examples of several lists by turns: what is first in each comes first."""
     return [example for turn in zip_longest(*lists) for example in turn if example is not None]
+
+
+def host_of(url: str) -> str:
+    """The host of a URL, with its port where that is given; "" where there is none."""
+    authority = url.partition("://")[2].replace("?", "/").replace("#", "/").partition("/")[0]
+    return cut(authority.rpartition("@")[2].lower(), LONGEST_WORD)

@@ -24,10 +24,12 @@ from transforms.corpus.hash_counts import (
     sum_by_hash,
 )
 from transforms.corpus.remembered import remembered
-from transforms.pairs.language import LanguageRule, wrong_languages
+from transforms.pairs.language import wrong_languages
+from transforms.pairs.languages import LanguageRule
 from transforms.pairs.measure_pairs import NGrams, Pairs, measure
 from transforms.storage.blocks import BUCKET, Blocks, unpacked
-from transforms.workers.threads import ThreadedDoFn, in_threads
+from transforms.workers.threaded_dofn import ThreadedDoFn
+from transforms.workers.threads import in_threads
 
 ReadSplit = Callable[[Any], Iterator[pa.RecordBatch]]
 _OfBatch = tuple[int, list[pa.RecordBatch], list[beam.pvalue.TaggedOutput]]

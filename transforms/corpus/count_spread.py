@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-
-from transforms.corpus.hash_counts import Int64s
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class CountSpread:
     partners: list[int] = field(default_factory=list)
 
 
-def spread_of(counts: Int64s, limit: int) -> CountSpread:
+def spread_of(counts: npt.NDArray[np.int64], limit: int) -> CountSpread:
     """The spread of counts of 1 and more, in bins 1 to 10, 11 to 20, 21 to 50, 51 to 100 and so on.
 
     Args:

@@ -34,8 +34,9 @@ from transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, 
 from transforms.storage.broken_files import BrokenFile
 from transforms.storage.files import is_local, local_copy, write_atomically
 from transforms.storage.parquet_files import RowWriter, parquet_file
-from transforms.workers.summaries import Counts
-from transforms.workers.threads import ThreadedDoFn, in_threads
+from transforms.workers.counts import Counts
+from transforms.workers.threaded_dofn import ThreadedDoFn
+from transforms.workers.threads import in_threads
 
 LOG = logging.getLogger("alignset")
 FOREIGN = pa.schema([("row", pa.uint32()), ("language", pa.string()), ("score", pa.float64())])

@@ -9,9 +9,9 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from msgspec import UNSET, UnsetType
 
 from transforms.columns.batches import batch_of, pieces
+from transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from transforms.corpus.count_pairs import OfBucket
 from transforms.corpus.hash_counts import (
     Int64s,
@@ -22,55 +22,9 @@ from transforms.corpus.hash_counts import (
     vocabulary_cut,
 )
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
-from transforms.workers.threads import ThreadedDoFn
+from transforms.workers.threaded_dofn import ThreadedDoFn
 
 Histogram = tuple[int, tuple[Int64s, Int64s]]
-
-
-@dataclass(frozen=True)
-class CountClass:
-    """The n-grams that occur from `min_count` to `max_count` times: how many there are, and how
-    often all of them occur."""
-
-    max_count: int
-    min_count: int
-    ngrams: int
-    occurrences: int
-
-
-@dataclass(frozen=True)
-class VocabularyFile:
-    """The file of a vocabulary as the manifest tells of it; `hashes` says of what they are."""
-
-    bytes: int
-    path: str
-    sha256: str
-    hashes: str
-
-
-@dataclass(frozen=True)
-class VocabularySummary:
-    """What a corpus has of n-grams, and what of it the vocabulary is.
-
-    Attributes:
-      by_count: the n-grams that occur once, twice, 3 to 10, 11 to 100 times, and so on, up to the
-        most frequent.
-      cut_off_count: of the n-grams that occur so often some or all are left out; 0 where none is.
-      ngrams: distinct ones. occurrences: of all.
-      share_of_occurrences: of the two; 1.0 of nothing.
-      vocabulary: how many n-grams are kept.
-      file: only the manifest tells of it.
-    Of a vocabulary that was given, `vocabulary` and `file` alone are known.
-    """
-
-    by_count: list[CountClass] | UnsetType = UNSET
-    cut_off_count: int | UnsetType = UNSET
-    ngrams: int | UnsetType = UNSET
-    occurrences: int | UnsetType = UNSET
-    occurrences_in_vocabulary: int | UnsetType = UNSET
-    share_of_occurrences: float | UnsetType = UNSET
-    vocabulary: int = 0
-    file: VocabularyFile | UnsetType = UNSET
 
 
 class _Sum(OfBucket):

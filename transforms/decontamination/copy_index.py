@@ -29,6 +29,7 @@ from transforms.decontamination.copy_planes import FINE_PX, SIDE_PX, Plane
 from transforms.decontamination.copy_variants import VARIANTS, Variant
 from transforms.decontamination.copy_vectors import WIDTH, Vectors, as_unit, cosines, vectors_of
 from transforms.decontamination.fine_check import FineQuery
+from transforms.decontamination.overlap_settings import COPY_DISTANCE
 from transforms.decontamination.plane_placement import Placement, placement_of
 from transforms.images.perceptual_hash import plane_hash
 from transforms.storage.documents import read_document
@@ -42,7 +43,6 @@ _LEAST_TEXTURED = 0.1  # of the fine band; of less the correlations are chance
 # What has few corners is compared as a whole: the bits of a perceptual hash, each of which counts
 # as so much distance (a small plane of a JPEG may add three), and the correlation.
 _BIT_DISTANCE, _ADDED_BITS_DISTANCE, _LEAST_CORRELATION = 0.1, 0.3, 0.7
-COPY_DISTANCE = 0.25  # below it an image is taken for a copy; see docs/overlap.md
 # Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
 _PLAIN, _PLAIN_WEIGHT = (0.3, 0.5), 2.2
 # A finer plane changes a distance by so much for each share of the blocks that agree, from a share

@@ -13,12 +13,7 @@ from typing import Any
 import numpy as np
 
 from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
-from transforms.decontamination.copy_index import (
-    COPY_DISTANCE,
-    QUICK_ERROR,
-    CopyIndex,
-    CopyMatch,
-)
+from transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex, CopyMatch
 from transforms.decontamination.copy_index_files import (
     DOCUMENT,
     ENTRIES,
@@ -32,6 +27,7 @@ from transforms.decontamination.copy_index_files import (
 )
 from transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, fine_planes, plane_row
 from transforms.decontamination.overlap_measure import Features, Look, Nearest
+from transforms.decontamination.overlap_settings import COPY_DISTANCE
 
 
 @dataclass(frozen=True)

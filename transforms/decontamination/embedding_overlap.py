@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from transforms.decontamination.embedding_model import EmbeddingModel, Embeddings, embed_each
 from transforms.decontamination.overlap_measure import Features, Look, Nearest, joined
+from transforms.decontamination.overlap_settings import MIN_DISTANCES
 from transforms.images.small_pixels import small_pixels
 from transforms.workers.unexpected import tell_once
 
@@ -46,7 +47,7 @@ class EmbeddingMeasure:
     model: EmbeddingModel
     search: str = "exact"
     name: str = "embedding"
-    min_distance: float = 0.025  # the paper's: a cosine above 0.975 is a near-duplicate's
+    min_distance: float = MIN_DISTANCES["embedding"]
     quick_error: float = 0.0  # it looks at no quick plane
 
     @property

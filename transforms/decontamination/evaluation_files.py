@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transforms.decontamination.evaluation_documents import EvaluationFile
 from transforms.images.file_formats import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
 from transforms.storage.files import open_to_read
 from transforms.storage.tar_members import tar_members
@@ -19,15 +19,6 @@ from transforms.storage.tar_members import tar_members
 EVALUATION_SUFFIXES = (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)
 MAX_BYTES = 1 << 26  # of an image; a larger one is counted as unreadable
 _FILES_AT_ONCE = 256  # of one image each; a tar or a Parquet file is a part of its own
-
-
-@dataclass(frozen=True)
-class EvaluationFile:
-    """A file of evaluation images: an image, a tar of them, or Parquet with a column of them."""
-
-    name: str  # of the evaluation set
-    path: str
-    bytes: int = 0
 
 
 class NamedImage(NamedTuple):

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.decontamination.evaluation_files import EvaluationFile, contents_digest
+from transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
+from transforms.decontamination.evaluation_files import contents_digest
 from transforms.decontamination.overlap_measure import (
     Features,
     Nearest,
@@ -31,14 +32,6 @@ from transforms.storage.files import exists, is_local, local_copy, open_to_read
 DESCRIPTION, IMAGES = "description.json", "images.parquet"
 _FORMAT = "1"  # another one makes other indexes
 IMAGE_ROWS = pa.schema([("set", pa.string()), ("name", pa.string()), ("path", pa.string())])
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """How many images a set has, and how many more cannot be decoded."""
-
-    images: int = 0
-    unreadable: int = 0
 
 
 @dataclass(frozen=True)

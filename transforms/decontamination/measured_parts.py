@@ -12,8 +12,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms.decontamination.evaluation_files import EvaluationFile, NamedImage, named_images
-from transforms.decontamination.evaluation_index import EvaluationSet, find_index
+from transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
+from transforms.decontamination.evaluation_files import NamedImage, named_images
+from transforms.decontamination.evaluation_index import find_index
 from transforms.decontamination.overlap_measure import Features, Look, OverlapMeasure
 from transforms.images.examine import CRASHED_DECODER, Image, Unusable, examine
 from transforms.storage.files import local_copy, remove, write_atomically

@@ -1,22 +1,14 @@
 """How images are compared with evaluation images, and where the index of these is kept."""
 
 # No `from __future__ import annotations` here: options.py reads the fields' types.
-import os
 from dataclasses import dataclass, field
-from functools import lru_cache
 
-from transforms.decontamination.copy_overlap import CopyMeasure
-from transforms.decontamination.embedding_model import (
-    PACKAGED,
-    EmbeddingModel,
-    describe_embedding_model,
-)
-from transforms.decontamination.embedding_overlap import EmbeddingMeasure
-from transforms.decontamination.overlap_measure import OverlapMeasure
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.storage.files import is_local
-
-MEASURES = ("copy", "phash", "embedding")
+PACKAGED = "efficientnet-lite0"  # the model that comes in a package
+COPY_DISTANCE = 0.25  # docs/overlap.md
+# What is nearer than this to an evaluation image is a copy of it, where no flag says otherwise: by
+# the check of pairs, in bits of 64, and 1 less the cosine of the paper's 0.975.
+MIN_DISTANCES = {"copy": COPY_DISTANCE, "phash": 6.0, "embedding": 0.025}
+MEASURES = tuple(MIN_DISTANCES)
 SEARCHES = ("exact", "buckets")
 
 
@@ -69,22 +61,3 @@ class OverlapSettings:
             raise ValueError(
                 f"overlap_search must be one of {', '.join(SEARCHES)}; got {self.overlap_search!r}"
             )
-
-    @property
-    def measure(self) -> OverlapMeasure:
-        """What does it. Of embeddings the model is opened, once in a process.
-
-        Raises:
-          ValueError: the model cannot be used.
-        """
-        if self.overlap_measure == "phash":
-            return PerceptualMeasure()
-        if self.overlap_measure == "copy":
-            return CopyMeasure()
-        return EmbeddingMeasure(_model(self.overlap_model), self.overlap_search)
-
-
-@lru_cache(maxsize=1)
-def _model(name: str) -> EmbeddingModel:
-    is_file = name.endswith((".onnx", ".pt")) and is_local(name)
-    return describe_embedding_model(os.path.abspath(name) if is_file else name)

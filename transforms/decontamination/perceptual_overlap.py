@@ -11,6 +11,7 @@ import numpy as np
 
 from transforms.columns.hashing import UInt64s
 from transforms.decontamination.overlap_measure import Features, Look, Nearest, joined
+from transforms.decontamination.overlap_settings import MIN_DISTANCES
 
 HASHES = "phashes.u64"
 
@@ -20,7 +21,7 @@ class PerceptualMeasure:
     """How many bits of their perceptual hashes differ; each picture is compared with all."""
 
     name: str = "phash"
-    min_distance: float = 6.0
+    min_distance: float = MIN_DISTANCES["phash"]
     # bits: a JPEG's quick hash is rarely farther than this from that of its whole picture
     quick_error: float = 6.0
     files: tuple[str, ...] = (HASHES,)

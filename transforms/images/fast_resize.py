@@ -17,7 +17,7 @@ from transforms.images.examine import Image, open_picture
 from transforms.images.fast_decode import fast_pixels
 from transforms.images.jpeg_header import jpeg_header, scaled_jpeg
 from transforms.images.resampling import Pixels, area_resampled
-from transforms.images.resize import Encoded, EncodingError, ResizeSettings
+from transforms.images.resize_settings import Encoded, EncodingError, ResizeSettings
 
 # A scaled decode leaves at least so many times the sides that are wanted, or it would be seen.
 _LEFT = 3

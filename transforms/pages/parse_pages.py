@@ -7,7 +7,7 @@ To parse a page costs twenty times what its pairs cost after it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from transforms.columns.opt_outs import OPT_OUTS
 from transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
@@ -26,6 +26,8 @@ from transforms.pages.archive_members import Broken, to_the_end, unreadable
 from transforms.pages.archives import Record, read_records
 from transforms.pages.html_tags import PIECE
 from transforms.pages.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page, page_of
+from transforms.pages.page_counts import PageCounts
+from transforms.pages.page_files import PageFiles
 from transforms.pages.page_images import FoundImage, Spoken, Tags, images_of, tags_of
 from transforms.pages.page_tally import PageTally
 from transforms.pages.page_words import HONOURED, SILENT
@@ -35,10 +37,9 @@ from transforms.storage.broken_files import BrokenFile, BrokenInputError, broken
 from transforms.storage.files import exists, is_local, open_to_read
 from transforms.storage.parquet_files import parquet_file
 from transforms.wishes.wish_settings import WishSettings
-from transforms.workers.summaries import add_by_name
+from transforms.workers.counts import add_by_name
 
 LOG = logging.getLogger("alignset")
-PAGE_FORMATS = ("warc", "wat", "html")
 SAID = (SOURCE_LICENSE, SOURCE_OPTED_OUT)
 PAGE_PAIRS = pa.schema(
     [(name, pa.string()) for name in ("url", "caption", "malformed", PAGE_URL, *SAID)]
@@ -48,57 +49,6 @@ ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
 Pairs = FoundImage | Images | Broken | BrokenFile
 T = TypeVar("T")
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
-
-
-@dataclass(frozen=True)
-class PageCounts:
-    """What was seen of pages: `no_response`, `not_html` and `not_ok` are records of no page.
-
-    Attributes:
-      first_day, last_day: on which the archives say that the pages were crawled.
-      opted_out: pairs that are dropped for a wish of their pages, by detail.
-    """
-
-    broken: int = 0
-    no_response: int = 0
-    not_html: int = 0
-    not_ok: int = 0
-    pages: int = 0
-    pairs: int = 0
-    records: int = 0
-    first_day: str | UnsetType = UNSET
-    last_day: str | UnsetType = UNSET
-    opted_out: dict[str, int] | UnsetType = UNSET
-
-
-def add_page_counts(counts: Iterable[PageCounts]) -> PageCounts:
-    """The sum of the counts of parts, and the days that all of them span."""
-    parts = [msgspec.to_builtins(part) for part in counts]
-    days = [(part.pop("first_day"), part.pop("last_day")) for part in parts if "first_day" in part]
-    opted_out = add_by_name(part.pop("opted_out", {}) for part in parts)
-    firsts, lasts = zip(*days, strict=True) if days else ([UNSET], [UNSET])
-    return PageCounts(
-        **add_by_name(parts),
-        first_day=min(firsts),
-        last_day=max(lasts),
-        opted_out=opted_out or UNSET,
-    )
-
-
-@dataclass(frozen=True)
-class PageFiles:
-    """A part of the input that one worker parses.
-
-    Args:
-      files: (path, URL of the page or empty); of an archive just one.
-    """
-
-    format: str
-    files: tuple[tuple[str, str], ...]
-
-    def moved(self, place: Callable[[str], str]) -> PageFiles:
-        """The same with each path put through a function."""
-        return PageFiles(self.format, tuple((place(path), url) for path, url in self.files))
 
 
 def pairs_of(part: PageFiles, tally: PageTally, how: WishSettings = HONOURED) -> Iterator[Pairs]:

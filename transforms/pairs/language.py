@@ -8,30 +8,22 @@ first 240 characters. `docs/language.md` has the measurements behind this and th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import eldc
-import langdetect
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from langdetect.detector_factory import PROFILES_DIRECTORY, init_factory
-from spellchecker import SpellChecker
+
+from transforms.pairs.languages import ENGLISH, OF_ELDC, OF_LANGDETECT, LanguageRule
 
 UNDETERMINED = "und"  # ISO 639-2: a text without letters, such as "1920 x 1080"
 JUDGED_CHARACTERS = 240  # at most 960 bytes of UTF-8; eldc reads 1000
 
 _CHINESE = {"zh-cn": "zh", "zh-tw": "zh"}  # langdetect's codes; eldc has one for both scripts
-_REFERENCE_LANGUAGES = frozenset(
-    _CHINESE.get(path.name, path.name) for path in Path(PROFILES_DIRECTORY).iterdir()
-)
-_FAST_LANGUAGES = frozenset(eldc.LANGUAGES)
-LANGUAGES = tuple(sorted(_FAST_LANGUAGES | _REFERENCE_LANGUAGES))  # ISO 639-1
 
 eldc.init()
 _MODEL = eldc.instance()  # its settings are its own: nobody else's calls change them
@@ -40,9 +32,6 @@ _MODEL.set_scores(3)  # 1 million texts a second; with all 20, half of that
 # Khmer made the text English. Of texts in other languages 7% fewer are kept so, and all English is.
 _UNKNOWN = 0.2
 
-# The one language whose words are looked up. By the lists of other languages that the package has,
-# many texts were lost: in Russian, which is inflected, every fifth.
-ENGLISH = "en"
 # By how much the words of a text move its score at most: up by less where eldc takes it for one of
 # the languages that are frequent on the web and have words in the list ("par", "mit", "media").
 MOST_DOWN = 0.1
@@ -56,27 +45,9 @@ _WORD = re.compile(f"{_LETTERS}(?:['’]{_LETTERS})*")
 _MIN_LETTERS = 3
 _ENOUGH_WORDS = 3  # fewer say less: "mani unite", "il y a minutes"
 
-langdetect.DetectorFactory.seed = 0  # it draws at random; one seed makes its answer a function
 # A thread that comes while another loads the profiles would judge by those already there, and one
 # that comes while another loads the words would load them again.
 _LOADING = Lock()
-
-
-@dataclass(frozen=True)
-class LanguageRule:
-    """Which texts are in the wanted language.
-
-    Attributes:
-      language: one of `LANGUAGES`; empty keeps all.
-      min_score: a text that scores as much (`language_score`) is kept.
-      min_unsure_score: one that scores less than that, but as much as this, is left to langdetect.
-      min_langdetect_probability: it is kept if langdetect gives the language as much.
-    """
-
-    language: str
-    min_score: float
-    min_unsure_score: float
-    min_langdetect_probability: float
 
 
 class WrongLanguages(NamedTuple):
@@ -154,6 +125,8 @@ def _english_words() -> frozenset[str]:
 
 @lru_cache(maxsize=1)  # 160,000 words, in 0.17 s and 17 MB: only where English is wanted
 def _load_english_words() -> frozenset[str]:
+    from spellchecker import SpellChecker
+
     return frozenset(SpellChecker(language=ENGLISH).word_frequency.words())
 
 
@@ -161,13 +134,23 @@ def _load_english_words() -> frozenset[str]:
 def langdetect_probability(identity: str, language: str) -> float:
     """The probability of a language by langdetect, the same at each call; 0 without letters."""
     with _LOADING:
-        init_factory()
+        langdetect = _load_langdetect()
     try:
         guesses = langdetect.detect_langs(_judged(identity))
     except langdetect.LangDetectException:
         return 0.0
     ours = (guess for guess in guesses if _CHINESE.get(guess.lang, guess.lang) == language)
     return float(sum(guess.prob for guess in ours))
+
+
+@lru_cache(maxsize=1)  # its profiles take a second: only where a language but English is wanted
+def _load_langdetect() -> Any:
+    import langdetect
+    from langdetect.detector_factory import init_factory
+
+    langdetect.DetectorFactory.seed = 0  # it draws at random; one seed makes its answer a function
+    init_factory()
+    return langdetect
 
 
 def _judged(identity: str) -> str:
@@ -182,13 +165,13 @@ def mistaken_for(identity: str, rule: LanguageRule) -> Mistaken | None:
     """
     by_eldc, rival = eldc_score(identity, rule.language)
     score: float | None = None
-    if rule.language in _FAST_LANGUAGES:
+    if rule.language in OF_ELDC:
         if by_eldc - MOST_DOWN >= rule.min_score:
             return None  # whatever its words are
         score = _with_words(by_eldc, rival, identity, rule.language)
         if score >= rule.min_score:
             return None
-        asked = rule.language in _REFERENCE_LANGUAGES and rule.language != ENGLISH
+        asked = rule.language in OF_LANGDETECT and rule.language != ENGLISH
         if score < rule.min_unsure_score or not asked:
             return Mistaken(rival, score)
     probability = langdetect_probability(identity, rule.language)

@@ -8,9 +8,6 @@ from transforms.images.examine import Image, examine
 from transforms.images.pdq import pdq_words
 from transforms.workers.unexpected import tell_once
 
-# Bits by which the perceptual hash of a JPEG's plane may differ from that of its whole picture.
-QUICK_ERROR = 6
-
 
 def blocked_by(lists: Blocklists, body: bytes, sha256: bytes, image: Image) -> str | None:
     """Which list an image is on, such as "takedowns.txt:sha256", or None. For all threads.
@@ -37,7 +34,7 @@ def _like_one(lists: Blocklists, body: bytes, image: Image) -> str | None:
 
 def _by_phash(lists: Blocklists, body: bytes, image: Image) -> str | None:
     """By the hash of a JPEG's plane, and where that is not far off, of the whole picture."""
-    near = lists.near(k.PHASH, word_of(image.phash), QUICK_ERROR)
+    near = lists.near(k.PHASH, word_of(image.phash), k.QUICK_ERROR)
     if near is None or near[1] < lists.min_phash_distance:
         return near and near[0]
     whole = examine(body, in_full=True) if image.format == "jpeg" else None

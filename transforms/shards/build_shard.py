@@ -17,8 +17,9 @@ from transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from transforms.columns import reasons as r
 from transforms.columns.rejects import REJECTED, key_column, rejected_rows, without_contents
 from transforms.decontamination.evaluation_index import EvaluationIndex
-from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
-from transforms.images.resize import ResizeSettings
+from transforms.fetching.fetch import Fetched, fetch_all
+from transforms.fetching.fetch_settings import FetchSettings
+from transforms.images.resize_settings import ResizeSettings
 from transforms.safety.model_files import UnsafeModel
 from transforms.shards.evaluation_search import EvaluationSearch
 from transforms.shards.measure_images import (

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 
 from transforms.columns import reasons as r
 from transforms.columns.pair_columns import PAGE_URL
+from transforms.shards.shard_documents import FailingHost
 from transforms.shards.shard_places import ShardPlaces
 from transforms.storage.blocks import BUCKET, Blocks, Bucket
 from transforms.storage.files import open_to_read
 from transforms.storage.parquet_files import parquet_file
+from transforms.workers.counts import add_by_name
 from transforms.workers.fencing import Fence
-from transforms.workers.summaries import add_by_name
 
 MOST_HOSTS = 20
 OF_PAIRS = ("key", "url", "caption", PAGE_URL)  # the others say why a pair was dropped
@@ -55,15 +56,6 @@ def failures_by_host(rejected: pa.Table) -> dict[str, dict[str, int]]:
             host = ""
         counts.setdefault(host, Counter())[detail] += 1
     return {host: dict(details) for host, details in counts.items()}
-
-
-@dataclass(frozen=True)
-class FailingHost:
-    """A host, how many fetches of it failed, and with which details."""
-
-    details: dict[str, int]
-    failed: int
-    host: str
 
 
 def _as_listed(host: str, details: dict[str, int]) -> FailingHost:

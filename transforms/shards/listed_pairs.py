@@ -15,10 +15,7 @@ from transforms.blocklists.blocklists import Blocklists, word_of
 from transforms.columns.hashing import Bools, UInt64s, string_hashes
 from transforms.columns.reasons import TAKEN_DOWN
 from transforms.columns.records import LONGEST_TEXT, cut
-from transforms.images.examine import Image, examine
-from transforms.images.pdq import pdq_words
 from transforms.pairs.urls import url_hashes
-from transforms.shards.blocked_images import QUICK_ERROR
 from transforms.shards.shard_places import ShardPlaces
 from transforms.storage.files import open_to_read
 from transforms.storage.tar_members import tar_members
@@ -56,7 +53,7 @@ def listed_in_shard(
         known.
     """
     with open_to_read(places.sidecar(shard)) as source:
-        rows = pq.read_table(source, columns=list(_COLUMNS)).combine_chunks()
+        rows = pq.ParquetFile(source).read(list(_COLUMNS)).combine_chunks()
     details = _of_pairs(rows, lists).to_pylist()
     _by_sidecar(rows, lists, details)
     unsure = _unsure(rows, lists, details, original=original)
@@ -100,7 +97,7 @@ def _unsure(
         left = [
             row
             for row in left
-            if phashes is not None and lists.near(k.PHASH, phashes[row : row + 1], QUICK_ERROR)
+            if phashes is not None and lists.near(k.PHASH, phashes[row : row + 1], k.QUICK_ERROR)
         ]
     keys = rows["key"].to_pylist()
     return {keys[row]: row for row in left}
@@ -122,6 +119,10 @@ def _by_images(
 def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
     if original and (detail := lists.of_file(None, body)):
         return detail
+    # Decoders, which most lists have no use for.
+    from transforms.images.examine import Image, examine
+    from transforms.images.pdq import pdq_words
+
     image = examine(body, in_full=True)
     if not isinstance(image, Image):
         return None

@@ -15,23 +15,13 @@ import pyarrow.parquet as pq
 
 from transforms.columns.batches import batch_of
 from transforms.columns.hashing import UInt64s, string_hashes
+from transforms.shards.shard_documents import NearDuplicates
 from transforms.shards.shard_places import ShardPlaces
 from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
 from transforms.storage.files import open_to_read
 
 BUCKETS = 64
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly
-
-
-@dataclass(frozen=True)
-class NearDuplicates:
-    """How many images have the perceptual hash of another, and how many such hashes there are.
-
-    An image is a URL: several alt-texts of one image are no duplicates.
-    """
-
-    images: int = 0
-    hashes: int = 0
 
 
 def add_near_duplicates(parts: Iterable[NearDuplicates]) -> NearDuplicates:

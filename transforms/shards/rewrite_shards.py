@@ -25,6 +25,13 @@ from transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from transforms.shards.shard_places import ShardPlaces
 from transforms.shards.shard_stats import ShardStats, shard_stats
 from transforms.shards.stated_wishes import reported_opt_outs
+from transforms.shards.stored_rows import (
+    ROWS_AT_ONCE,
+    as_columns,
+    as_rejected,
+    batches_of,
+    rejected_batches,
+)
 from transforms.storage.documents import read_document
 from transforms.storage.files import (
     exists,
@@ -35,8 +42,6 @@ from transforms.storage.files import (
 )
 from transforms.storage.parquet_files import parquet_file
 from transforms.storage.tar_members import Member, tar_members
-
-_ROWS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class Rewriting:
         kept = self._sidecar(places, shard)
         rows = self._with_taken(dropped, kept)
         with parquet_file(str(folder / "rejected"), REJECTED, str(folder)) as file:
-            for batch in rows.to_batches(_ROWS):
+            for batch in rows.to_batches(ROWS_AT_ONCE):
                 file.write(batch)
         return rows
 
@@ -125,7 +130,7 @@ class Rewriting:
     def _with_taken(self, dropped: pa.Table, kept: pa.Table) -> pa.Table:
         """The rows of `rejected/` with those of the pairs that are taken out of a file behind them,
         where they are not there yet."""
-        batches = as_rejected(dropped).to_batches(_ROWS)
+        batches = as_rejected(dropped).to_batches(ROWS_AT_ONCE)
         before = _keys_of_taken(batches)
         marked = map(self.marked, batches)
         return pa.Table.from_batches([*marked, *self._new_rows(kept, before)], REJECTED)
@@ -208,34 +213,6 @@ class Rewriting:
         with parquet_file(pairs, schema, self.scratch) as file:
             for batch in batches_of(pairs):
                 file.write(batch.filter(self.taken.details_of(keys_of(batch["key"])).is_null()))
-
-
-def as_rejected(rows: pa.Table) -> pa.Table:
-    """Rows of `rejected/` with all columns that this version has."""
-    return as_columns(rows, REJECTED)
-
-
-def as_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Rows of this or an older version with all columns of a schema; null where they have none."""
-    columns = [
-        rows[field.name].cast(field.type)
-        if field.name in rows.column_names
-        else pa.nulls(len(rows), field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
-
-
-def batches_of(path: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of a Parquet file, some thousands at a time; all columns where none are named."""
-    with open_to_read(path) as source, pq.ParquetFile(source) as file:
-        yield from file.iter_batches(_ROWS, columns=columns)
-
-
-def rejected_batches(path: str) -> Iterator[pa.RecordBatch]:
-    """The rows of a file of `rejected/`, as `as_rejected` has them."""
-    for batch in batches_of(path):
-        yield from as_rejected(pa.Table.from_batches([batch])).combine_chunks().to_batches()
 
 
 def _keys_of_taken(rejected: Iterable[pa.RecordBatch]) -> pa.Array:

@@ -17,6 +17,7 @@ from transforms.columns.records import (
     LONGEST_TEXT,
     LONGEST_URL,
     LONGEST_WORD,
+    THUMBNAIL_PX,
     Example,
     Ints,
     cut,
@@ -32,7 +33,7 @@ from transforms.shards.shard_files import Spool
 from transforms.shards.shard_record import Floats, ShardPairs, shard_record, word_counts
 from transforms.workers.unexpected import tell_once
 
-SIDE_PX, QUALITY = 96, 75
+QUALITY = 75
 _MOST_PIXELS = 1 << 23  # of a picture that is no JPEG, whose thumbnail would take 0.1 s
 _MOST_BYTES = 1 << 13  # of a thumbnail, which has 2,500
 # Examples that a shard keeps of each kind with `--thumbnails=0`: their texts cost next to nothing.
@@ -152,7 +153,7 @@ def _with_pictures(
         if may and (image.format == "jpeg" or image.width * image.height <= _MOST_PIXELS):
             try:
                 source = spool.get(pairs.measured.places[row])
-                body = thumbnail(source, image, SIDE_PX, QUALITY)
+                body = thumbnail(source, image, THUMBNAIL_PX, QUALITY)
             except Exception as error:  # the pair is what it is all the same
                 tell_once("making a thumbnail", error)
         yield example, body if len(body) <= _MOST_BYTES else b""

@@ -16,12 +16,16 @@ from transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
     LONGEST_WORD,
+    MOST_HOSTS,
+    MOST_TEXTS,
+    MOST_WORDS,
     Axis,
     Ints,
     Joint,
     Record,
     cut,
     histogram,
+    host_of,
     joint_of,
     nested,
     top_of,
@@ -40,8 +44,6 @@ SIDES = (
 ASPECTS = (1.1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10)
 SCORES = (0.01, 0.02, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95)
 DISTANCES = (0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0)
-MOST_HOSTS, MOST_TEXTS = 64, 32
-MOST_WORDS = 99  # texts of more words are in one bin with those of so many
 
 
 @dataclass(frozen=True)
@@ -179,12 +181,6 @@ def _by_host(
 
 def _is_blocked(end: str) -> bool:
     return end.partition(":")[0] == r.BLOCKED
-
-
-def host_of(url: str) -> str:
-    """The host of a URL, with its port where that is given; "" where there is none."""
-    authority = url.partition("://")[2].replace("?", "/").replace("#", "/").partition("/")[0]
-    return cut(authority.rpartition("@")[2].lower(), LONGEST_WORD)
 
 
 def _kept_texts(captions: pa.StringArray, outcomes: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
-from transforms.images.resize import Encoded
+from transforms.images.resize_settings import Encoded
 from transforms.shards.measure_images import Measured
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.shards.shared_images import SafeEncoder, SharedImages, encoded_once

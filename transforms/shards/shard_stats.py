@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 from transforms.columns import reasons as r
 from transforms.shards.shard_places import HOLDOUT
 from transforms.storage.documents import encode_document
-from transforms.workers.summaries import Counts
+from transforms.workers.counts import Counts
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from transforms.columns.hashing import Bools
 from transforms.images.examine import Image, turn_of
-from transforms.images.resize import Encoded, Encoder, EncodingError, ResizeSettings
+from transforms.images.resize import Encoder
+from transforms.images.resize_settings import Encoded, EncodingError, ResizeSettings
 from transforms.pairs.urls import url_hashes
 from transforms.shards.shard_files import Spool
 from transforms.workers.threads import in_threads

@@ -30,7 +30,7 @@ IMAGES_AT_ONCE, BYTES_AT_ONCE = 32, 1 << 24
 
 @contextmanager
 def suspecting(
-    settings: ShardSettings, index: str, measure: OverlapMeasure
+    settings: ShardSettings, index: str, measure: OverlapMeasure | None
 ) -> Iterator[ShardSettings]:
     """The settings by which a shard is built whose images are tried first.
 
@@ -73,7 +73,7 @@ def _tried(group: list[Fetched], urls: Sequence[str], trial: TrialProcess) -> It
 
 
 def build_alone(
-    bodies: Sequence[bytes], settings: ShardSettings, index: str, measure: OverlapMeasure
+    bodies: Sequence[bytes], settings: ShardSettings, index: str, measure: OverlapMeasure | None
 ) -> None:
     """Builds a shard of some images, as any shard is built, and leaves nothing of it."""
     with tempfile.TemporaryDirectory() as name:
@@ -93,7 +93,7 @@ def build_alone(
             0,
             pa.table(pairs),
             settings,
-            open_index(index, measure),
+            open_index(index, measure) if measure else None,
             Path(name),
             lambda done: None,
             Event(),

@@ -50,7 +50,7 @@ class ShardWriter:
       out: the output folder.
       settings: how images are fetched, judged and stored.
       fence: of this start of the command.
-      measure: how near an image is to evaluation images.
+      measure: how near an image is to evaluation images; None where there are none.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ShardWriter:
         out: str,
         settings: ShardSettings,
         fence: Fence,
-        measure: OverlapMeasure,
+        measure: OverlapMeasure | None,
     ) -> None:
         self.plan, self.out, self.settings, self.fence = plan, out, settings, fence
         self.measure = measure
@@ -70,7 +70,8 @@ class ShardWriter:
 
     def open(self, index: str) -> None:
         """Opens the index of evaluation images at a place; "" where there is none."""
-        self.index, self.evaluation = index, open_index(index, self.measure)
+        self.index = index
+        self.evaluation = open_index(index, self.measure) if self.measure else None
 
     def check(self) -> None:
         """Raises where this worker may no more write."""

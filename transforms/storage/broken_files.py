@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-from apache_beam.io.filesystem import BeamIOError
 
-from transforms.storage.object_stores import http_status, may_pass
+from transforms.storage.object_stores import http_status, is_beams, may_pass
 
 CUT_SHORT, DAMAGED, WRONG_FORMAT = "cut_short", "damaged", "wrong_format"
 NO_ACCESS, GONE, UNFINISHED = "no_access", "gone", "unfinished"
@@ -106,7 +105,7 @@ def _detail(error: BaseException) -> str | None:
         return GONE
     if isinstance(error, PermissionError):
         return NO_ACCESS
-    if isinstance(error, BeamIOError):
+    if is_beams(error):
         return None  # a store that refuses may refuse all, as when a run's credentials end
     if isinstance(error, EOFError):
         return CUT_SHORT

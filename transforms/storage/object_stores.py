@@ -12,14 +12,15 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, ParamSpec, TypeVar
 
-from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.utils import retry
+if TYPE_CHECKING:
+    from apache_beam.io.filesystem import FileMetadata
 
 LOG = logging.getLogger("alignset")
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+T = TypeVar("T")
 # Of boto3, requests and google.auth: no answer, or half of one.
 PASSING = {
     *("ConnectionError", "TimeoutError", "Timeout", "HTTPClientError", "TransportError"),
@@ -43,10 +44,16 @@ def http_status(error: BaseException) -> int | None:
     return code if isinstance(code, int) else None
 
 
+def is_beams(error: Any) -> bool:
+    """Whether Beam's file systems raised this: a BeamIOError, told without importing Beam."""
+    return any(kind.__name__ == "BeamIOError" for kind in type(error).__mro__)
+
+
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
-    if isinstance(error, BeamIOError):
-        return any(may_pass(cause) for cause in (error.exception_details or {}).values())
+    if is_beams(error):
+        causes = getattr(error, "exception_details", None) or {}
+        return any(may_pass(cause) for cause in causes.values())
     status = http_status(error)
     if status is not None:
         return status >= 500 or status in (408, 429)
@@ -68,15 +75,37 @@ def _shorten(record: logging.LogRecord) -> bool:
 
 logging.getLogger("apache_beam.utils.retry").addFilter(_shorten)
 
-# Nine tries within 5 minutes, beside the client's own: as long as Beam is patient in what it does.
-patiently = retry.with_exponential_backoff(
-    num_retries=8,
-    initial_delay_secs=2.0,
-    max_delay_secs=60.0,
-    retry_filter=may_pass,
-    logger=_say,
-)
 
+def _file_systems() -> Any:
+    """Beam's file systems. Here and below Beam is imported where a store is used: it takes half a
+    second, and most commands are on local files."""
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems
+
+
+def patiently(function: Callable[P, T]) -> Callable[P, T]:
+    """Nine tries within 5 minutes, beside the client's own: as long as Beam is patient in what it
+    does."""
+
+    @wraps(function)
+    def patient(*args: P.args, **kwargs: P.kwargs) -> T:
+        from apache_beam.utils import retry
+
+        tried = retry.with_exponential_backoff(
+            num_retries=8,
+            initial_delay_secs=2.0,
+            max_delay_secs=60.0,
+            retry_filter=may_pass,
+            logger=_say,
+        )
+        result: T = tried(function)(*args, **kwargs)
+        return result
+
+    return patient
+
+
+_UNCOMPRESSED = "uncompressed"  # as Beam's CompressionTypes has it
 _NO_OPTIONS: dict[str, Any] = {}
 _s3_made: tuple[int, Any, Any] | None = None
 
@@ -87,7 +116,7 @@ def _s3(path: str) -> Any:
     from apache_beam.io.aws.clients.s3.boto3_client import Client
 
     # Workers of a pool are not told the options: there boto3 finds all in the environment.
-    options = getattr(FileSystems.get_filesystem(path), "_options", None) or _NO_OPTIONS
+    options = getattr(_file_systems().get_filesystem(path), "_options", None) or _NO_OPTIONS
     if _s3_made is None or _s3_made[0] != os.getpid() or _s3_made[1] is not options:
         _s3_made = os.getpid(), options, Client(options)
     return copies.copy(_s3_made[2])  # it holds the state of one download
@@ -101,7 +130,7 @@ def _s3_place(path: str) -> dict[str, str]:
 def _gs_blob(path: str) -> Any:
     from apache_beam.io.gcp.gcsio import GcsIO
 
-    options = getattr(FileSystems.get_filesystem(path), "_pipeline_options", None)
+    options = getattr(_file_systems().get_filesystem(path), "_pipeline_options", None)
     bucket, _, name = path.removeprefix("gs://").partition("/")
     return GcsIO(pipeline_options=options).client.bucket(bucket).blob(name)
 
@@ -117,7 +146,7 @@ def open_object(path: str) -> BinaryIO:
 
         return S3IO(client=_s3(path)).open(path)
     try:
-        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+        return _file_systems().open(path, compression_type=_UNCOMPRESSED)
     except Exception as error:
         if http_status(error) != 404:
             raise
@@ -131,7 +160,7 @@ def object_exists(path: str) -> bool:
 
 @patiently
 def _exists(path: str) -> bool:
-    return bool(FileSystems.exists(path))
+    return bool(_file_systems().exists(path))
 
 
 @patiently
@@ -157,7 +186,7 @@ def upload(source: BinaryIO, path: str) -> None:
             same.seek(0)
             _s3(path).client.upload_fileobj(same, place["Bucket"], place["Key"])
         return
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as sink:
+    with _file_systems().create(path, compression_type=_UNCOMPRESSED) as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
 
 
@@ -168,7 +197,7 @@ def copy_object(source: str, path: str) -> None:
         place = _s3_place(path)
         _s3(source).client.copy(_s3_place(source), place["Bucket"], place["Key"])
     else:
-        FileSystems.copy([source], [path])
+        _file_systems().copy([source], [path])
 
 
 @patiently
@@ -176,20 +205,22 @@ def remove_object(path: str) -> None:
     """Removes an object, if it is there."""
     if scheme(path) == "s3":
         _s3(path).client.delete_object(**_s3_place(path))
-    elif FileSystems.exists(path):
-        FileSystems.delete([path])
+    elif _file_systems().exists(path):
+        _file_systems().delete([path])
 
 
 @patiently
 def remove_objects(paths: list[str]) -> None:
     """Removes objects of one store, many a request."""
     if not paths or scheme(paths[0]) != "s3":
-        FileSystems.delete(paths)
+        _file_systems().delete(paths)
         return
     from apache_beam.io.aws.s3io import S3IO
 
     ends = S3IO(client=_s3(paths[0])).delete_paths(paths)
     if failed := {path: error for path, error in ends.items() if error is not None}:
+        from apache_beam.io.filesystem import BeamIOError
+
         raise BeamIOError("Delete operation failed", failed)
 
 
@@ -200,15 +231,18 @@ def match_objects(pattern: str) -> list[FileMetadata]:
       BeamIOError: the store refuses, or does not answer.
     """
     if scheme(pattern) != "s3":
-        return FileSystems.match([pattern])[0].metadata_list
+        return _file_systems().match([pattern])[0].metadata_list
     try:
         return _match_s3(pattern)
     except Exception as error:
+        from apache_beam.io.filesystem import BeamIOError
+
         raise BeamIOError("Match operation failed", {pattern: error}) from error
 
 
 def _match_s3(pattern: str) -> list[FileMetadata]:
     from apache_beam.io.aws.s3io import S3IO
+    from apache_beam.io.filesystem import FileMetadata
 
     before_globs = re.split(r"[\[*?]", pattern, maxsplit=1)[0]
     if before_globs == pattern:
@@ -218,7 +252,7 @@ def _match_s3(pattern: str) -> list[FileMetadata]:
         return [FileMetadata(pattern, found["ContentLength"], found["LastModified"].timestamp())]
     listed = S3IO(client=_s3(pattern)).list_files(before_globs, with_metadata=True)
     files = [FileMetadata(path, size, updated) for path, (size, updated) in listed]
-    return list(FileSystems.get_filesystem(pattern).match_files(files, pattern))
+    return list(_file_systems().get_filesystem(pattern).match_files(files, pattern))
 
 
 def has_conditions(path: str) -> bool:

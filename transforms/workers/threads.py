@@ -13,10 +13,6 @@ from threading import Event, current_thread, local
 from typing import Any, Generic, NoReturn, TypeVar
 from weakref import WeakSet
 
-import apache_beam as beam
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.windowed_value import WindowedValue
-
 In = TypeVar("In")
 Out = TypeVar("Out")
 _END = object()
@@ -74,47 +70,6 @@ def leave_stopped() -> NoReturn:
     if current_thread().daemon:
         Event().wait()
     raise InterruptedError("the work that is waited for was stopped")
-
-
-class ThreadedDoFn(beam.DoFn):
-    """A DoFn that works on several elements at once; its results keep the elements' order.
-
-    For work of milliseconds and more that leaves the interpreter's lock, in the global window.
-    """
-
-    def take(self, element: Any) -> Any:
-        """What `work` needs of an element; on the runner's own thread, which may hold iterables
-        that cannot be read from another."""
-        return element
-
-    def work(self, element: Any, *sides: Any) -> Iterable[Any]:
-        """The results of one element; on any thread."""
-        raise NotImplementedError
-
-    def start_bundle(self) -> None:
-        self.teardown()  # of a bundle that failed, where the runner left that out
-        self._pool = ThreadPoolExecutor(THREADS)
-        self._running: deque[Results[Any]] = deque()
-
-    def process(self, element, *sides):  # type: ignore[no-untyped-def]  # Beam would read hints
-        taken = self.take(element)
-        self._running.append(Results(self._pool, lambda: self.work(taken, *sides)))
-        while len(self._running) > THREADS:
-            yield from self._running[0]  # which stays there, to be stopped if this is left
-            self._running.popleft()
-
-    def finish_bundle(self) -> Iterator[Any]:
-        while self._running:
-            yield from map(_windowed, self._running[0])
-            self._running.popleft()
-        self._pool.shutdown()
-
-    def teardown(self) -> None:
-        running = list(getattr(self, "_running", ()))
-        for results in running:
-            results.stop()
-        for results in running:
-            results.wait()
 
 
 class Results(Generic[Out]):
@@ -181,10 +136,3 @@ def stop_work() -> None:
         results.stop()
     for results in running:
         results.wait()
-
-
-def _windowed(value: Any) -> Any:
-    """What a bundle's end gives carries its window, inside the tag."""
-    if isinstance(value, beam.pvalue.TaggedOutput):
-        return beam.pvalue.TaggedOutput(value.tag, _windowed(value.value))
-    return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))

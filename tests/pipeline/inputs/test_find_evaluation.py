@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import UsageError
 from pipeline.inputs.find_evaluation import (
     Evaluation,
     check_index_folder,
@@ -13,7 +14,6 @@ from pipeline.inputs.find_evaluation import (
     find_evaluation_files,
     index_folder,
 )
-from pipeline.options import UsageError
 from tests.support.command import run
 from tests.support.golden import evaluation_image
 from tests.transforms.decontamination.test_evaluation_index import made

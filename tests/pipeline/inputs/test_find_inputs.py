@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import UsageError
 from pipeline.inputs.find_inputs import find_files
 from pipeline.inputs.find_splits import find_splits
 from pipeline.inputs.splits import Split
 from pipeline.job import Job
-from pipeline.options import UsageError
 from tests.support.command import run
 
 ROWS = {"url": ["http://a.org/1", "http://a.org/2"], "caption": ["one text", "and another"]}

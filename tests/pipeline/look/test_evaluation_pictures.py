@@ -10,7 +10,7 @@ from pipeline.look.fonts import PILLOWS_OWN, font
 from pipeline.look.sample import Overlap, Pair
 from pipeline.look.sheet import EMPTY, FAINT, PICTURE_BOX, SMALL_PX
 from tests.support.picture_files import encoded
-from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_documents import EvaluationFile
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 

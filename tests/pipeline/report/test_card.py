@@ -17,9 +17,13 @@ from pipeline.report.contents import Contents
 from pipeline.runs.documents import Days, Funnel, Manifest, OptOuts, Retry, ShardEntry
 from tests.support.command import DOCUMENTS, funnel, manifest
 from tests.support.golden_run import Golden
-from transforms.corpus.hash_sets import HashFile
-from transforms.corpus.vocabulary import CountClass, VocabularyFile, VocabularySummary
-from transforms.pages.parse_pages import PageCounts
+from transforms.corpus.corpus_documents import (
+    CountClass,
+    HashFile,
+    VocabularyFile,
+    VocabularySummary,
+)
+from transforms.pages.page_counts import PageCounts
 from transforms.storage.documents import read_document
 
 Made = tuple[Manifest, Funnel, Contents]

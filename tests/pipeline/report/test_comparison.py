@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.errors import UsageError
 from pipeline.look.set_files import find_set
-from pipeline.options import UsageError
 from pipeline.report.comparison import rule_differences, write_comparison
 from pipeline.report.kept_keys import NOWHERE, kept_keys, key_numbers, only_in
 from tests.support.small_sets import image, keys, put, put_rejected, put_shard, put_table

@@ -9,7 +9,7 @@ from pipeline.report.datasheet import TO_BE_FILLED, datasheet
 from pipeline.report.datasheet_text import SECTIONS
 from pipeline.runs.documents import Days, Funnel, Manifest, Retry
 from tests.support.golden_run import Golden
-from transforms.shards.near_duplicates import NearDuplicates
+from transforms.shards.shard_documents import NearDuplicates
 from transforms.storage.documents import read_document
 
 ASKED = [question.asked for questions in SECTIONS.values() for question in questions]

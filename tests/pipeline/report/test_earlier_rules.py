@@ -12,7 +12,7 @@ from pipeline.report.datasheet import datasheet
 from pipeline.report.earlier_rules import with_images
 from pipeline.runs.documents import Days, Funnel, Manifest, NamedList, Stage, Step
 from tests.support.golden_run import Golden
-from transforms.decontamination.evaluation_index import EvaluationSet
+from transforms.decontamination.evaluation_documents import EvaluationSet
 from transforms.safety.model_files import OPEN_NSFW
 from transforms.storage.documents import read_document
 

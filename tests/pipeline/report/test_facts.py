@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipeline.options import UsageError
+from pipeline.errors import UsageError
 from pipeline.report import set_records
 from pipeline.report.answers import answers
 from pipeline.report.facts import Facts, find_facts
@@ -20,8 +20,8 @@ from tests.support.made_records import made_record, put_largest_set, put_made_se
 from transforms.columns.record_files import decode_record, encode_record
 from transforms.columns.records import Axis, Joint, Record
 from transforms.columns.thresholds import AXES, IMAGES, TEXTS
-from transforms.corpus.vocabulary import VocabularySummary
-from transforms.shards.failed_fetches import FailingHost
+from transforms.corpus.corpus_documents import VocabularySummary
+from transforms.shards.shard_documents import FailingHost
 from transforms.storage import matching
 
 

@@ -17,9 +17,9 @@ from pipeline.runs.documents import Funnel, Step
 from tests.support.command import manifest
 from tests.support.golden_run import Golden
 from transforms.columns.reasons import IMAGE_STEPS, STEPS, TAKEDOWN_STEPS, TEXT_STEPS
-from transforms.corpus.vocabulary import CountClass, VocabularySummary
+from transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from transforms.storage.documents import read_document
-from transforms.workers.summaries import Counts
+from transforms.workers.counts import Counts
 
 TWO_STEPS = {"first": ("bad", "worse"), "second": ("ugly",)}
 TABLE = [

@@ -8,7 +8,7 @@ from pipeline.report.funnel import funnel
 from pipeline.report.funnel_svg import WIDTH, funnel_svg
 from pipeline.runs.documents import Step
 from transforms.columns.reasons import STEPS
-from transforms.workers.summaries import Counts
+from transforms.workers.counts import Counts
 
 SVG = "{http://www.w3.org/2000/svg}"
 COUNTS = Counts(10_000, 0, {"malformed_pair": 1, "too_few_words": 2500, "fetch_failed": 5000})

@@ -11,7 +11,7 @@ from pipeline.report.histograms import charts_of
 from pipeline.runs.documents import FetchReport, Funnel
 from tests.support.made_records import put_made_set
 from transforms.columns.thresholds import THRESHOLDS
-from transforms.corpus.vocabulary import CountClass, VocabularySummary
+from transforms.corpus.corpus_documents import CountClass, VocabularySummary
 
 
 def ngram_chart(vocabulary: int, cut: int) -> Chart:

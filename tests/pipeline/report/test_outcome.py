@@ -8,8 +8,8 @@ from pipeline.report.funnel import funnel, whole_funnel
 from pipeline.report.outcome import FLAGS, too_little
 from pipeline.runs.documents import BrokenInput, Funnel
 from transforms.columns.reasons import IMAGE_STEPS, REASONS, STEP_OF, TEXT_STEPS
-from transforms.corpus.vocabulary import VocabularySummary
-from transforms.workers.summaries import Counts
+from transforms.corpus.corpus_documents import VocabularySummary
+from transforms.workers.counts import Counts
 
 
 def made(seen: int, dropped: dict[str, int], *, text_only: bool = False, **fields) -> Funnel:

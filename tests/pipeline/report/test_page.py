@@ -32,8 +32,8 @@ from tests.support.made_records import RULES, put_made_set, put_run
 from tests.support.small_sets import put_shard, put_table
 from transforms.columns.record_files import decode_record, encode_record
 from transforms.columns.rejects import REJECTED
-from transforms.corpus.hash_sets import HashFile
-from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.corpus.corpus_documents import HashFile
+from transforms.decontamination.evaluation_documents import EvaluationFile
 from transforms.safety.model_files import ModelInput, UnsafeModel
 from transforms.shards.shard_files import SHARD_SCHEMA
 

@@ -13,8 +13,8 @@ from pipeline.rules import OPEN, REPORTED, Rules
 from pipeline.runs.documents import Manifest, Retry
 from pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
 from tests.support.golden_run import Golden
-from transforms.corpus.hash_sets import HashFile
-from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.corpus.corpus_documents import HashFile
+from transforms.decontamination.evaluation_documents import EvaluationFile
 from transforms.safety.model_files import OPEN_NSFW_QUICKLY, ModelInput, UnsafeModel
 from transforms.storage.documents import read_document
 

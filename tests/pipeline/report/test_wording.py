@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pipeline.report.wording import opt_outs, span
 from pipeline.runs.documents import FetchReport, Funnel, OptOuts, Step
-from transforms.corpus.vocabulary import VocabularySummary
+from transforms.corpus.corpus_documents import VocabularySummary
 
 FETCH = FetchReport(10, 6, {"dns": 3}, [])
 FUNNEL = Funnel(fetch=FETCH, pairs=4, steps=[], vocabulary=VocabularySummary())

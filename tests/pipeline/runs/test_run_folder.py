@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.options import UsageError
+from pipeline.errors import UsageError
 from pipeline.runs import run_folder
 from pipeline.runs.documents import RunDescription
 from pipeline.runs.run_folder import RunFolder

@@ -14,7 +14,7 @@ import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.options import UsageError
+from pipeline.errors import UsageError
 from pipeline.runs.run_lock import Lease, take_lock
 from tests.support.root import ROOT
 from tests.support.stores import Store, chosen_store, faulty_proxy

@@ -21,7 +21,8 @@ from tests.support.small_embedders import (
 )
 from tests.support.small_training import pictures
 from train.errors import SettingsError
-from train.model.embed import DenseEmbedder, not_longer, open_embedder
+from train.model.embed import open_embedder
+from train.model.embedder import DenseEmbedder, not_longer
 
 SAVERS = {"AlignModel": saved_align, "CLIPModel": saved_clip, "SiglipModel": saved_siglip}
 TEXTS = ["a red star", "two green star", "a heart", "blue blue a star a heart two red green star"]

@@ -12,7 +12,9 @@ from apache_beam.testing.util import assert_that
 from tests.support.made_batches import run_in_beam
 from tests.support.memory_files import names_in, read
 from transforms.columns.batches import batch_of
-from transforms.corpus.hash_sets import HashFile, HashSet, WriteHashSets
+from transforms.corpus.corpus_documents import HashFile
+from transforms.corpus.hash_sets import HashSet
+from transforms.corpus.write_hash_sets import WriteHashSets
 from transforms.storage.blocks import Blocks
 from transforms.storage.files import local_copy
 

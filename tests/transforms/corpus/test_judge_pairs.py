@@ -24,7 +24,7 @@ from transforms.corpus.judge_pairs import BATCHES_PER_BLOCKS, JudgePairs
 from transforms.corpus.remembered import remembered
 from transforms.pairs.measure_pairs import measure
 from transforms.storage.blocks import Blocks, is_there, remove
-from transforms.workers.summaries import Counts
+from transforms.workers.counts import Counts
 
 URL = "http://a.example/b.jpg"
 

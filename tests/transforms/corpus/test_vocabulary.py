@@ -12,13 +12,9 @@ from tests.support import reference
 from tests.support.made_batches import run_in_beam
 from tests.support.ngram_hashes import count_ngrams, ngram_hash
 from transforms.columns.batches import batch_of
+from transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from transforms.corpus.hash_counts import frequent_ngrams, vocabulary_cut
-from transforms.corpus.vocabulary import (
-    BuildVocabulary,
-    CountClass,
-    VocabularySummary,
-    describe_vocabulary,
-)
+from transforms.corpus.vocabulary import BuildVocabulary, describe_vocabulary
 from transforms.storage.blocks import Blocks, unpack
 
 CAPTIONS = ["red dog", "Red dog, é", "a red cat", "a cat", "cat"]

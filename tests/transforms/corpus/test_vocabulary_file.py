@@ -10,7 +10,7 @@ import pytest
 from tests.support.ngram_hashes import file_of, ngram_hash
 from tests.support.root import ROOT
 from transforms.corpus import vocabulary_file
-from transforms.corpus.hash_sets import HashFile
+from transforms.corpus.corpus_documents import HashFile
 from transforms.corpus.vocabulary_file import check_vocabulary
 from transforms.storage.files import write_atomically
 

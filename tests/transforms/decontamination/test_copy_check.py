@@ -13,8 +13,9 @@ from transforms.decontamination.copy_check import (
     Query,
     share_of_one_tone,
 )
-from transforms.decontamination.copy_index import COPY_DISTANCE, distance_of, distance_of_smooth
+from transforms.decontamination.copy_index import distance_of, distance_of_smooth
 from transforms.decontamination.copy_planes import copy_planes
+from transforms.decontamination.overlap_settings import COPY_DISTANCE
 from transforms.decontamination.plane_placement import placement_of
 
 PICTURE = grey_photograph(11, 640, 480)

@@ -10,7 +10,6 @@ from tests.support.grey_pictures import degenerate_planes, diagram, grey_photogr
 from transforms.decontamination import copy_index as module
 from transforms.decontamination import copy_index_files
 from transforms.decontamination.copy_index import (
-    COPY_DISTANCE,
     NOTHING_NEAR,
     QUICK_ERROR,
     CopyIndex,
@@ -18,6 +17,7 @@ from transforms.decontamination.copy_index import (
 )
 from transforms.decontamination.copy_index_files import DOCUMENT, SEARCH, build_copy_index
 from transforms.decontamination.copy_planes import copy_planes, fine_planes, plane_row
+from transforms.decontamination.overlap_settings import COPY_DISTANCE
 
 EVALUATION = [grey_photograph(seed, 320, 240) for seed in range(24)]
 MANY = 100  # entries from which on, in these tests, an index has lists and codes

@@ -9,12 +9,12 @@ import torch
 
 from tests.support.onnx_files import mean_colour
 from transforms.decontamination.embedding_model import (
-    PACKAGED,
     EmbeddingModelError,
     describe_embedding_model,
     embed_each,
     open_embedder,
 )
+from transforms.decontamination.overlap_settings import PACKAGED
 
 
 def onnx_model(folder: Path, model: bytes | None = None, **described: Any) -> str:

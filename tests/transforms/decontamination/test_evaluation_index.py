@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.support.picture_files import encoded, photograph
-from transforms.decontamination.evaluation_files import EvaluationFile
+from transforms.decontamination.evaluation_documents import EvaluationFile
 from transforms.decontamination.evaluation_index import (
     DigestedFile,
     EvaluationIndex,

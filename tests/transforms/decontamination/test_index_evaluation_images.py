@@ -9,8 +9,9 @@ from tests.support.made_batches import run_in_beam
 from tests.support.picture_files import encoded, photograph
 from tests.support.tar_files import tar_of
 from tests.transforms.decontamination.test_evaluation_index import names_of
-from transforms.decontamination.evaluation_files import EvaluationFile, parts_of
-from transforms.decontamination.evaluation_index import EvaluationSet, open_index
+from transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
+from transforms.decontamination.evaluation_files import parts_of
+from transforms.decontamination.evaluation_index import open_index
 from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.workers.fencing import Fence

@@ -8,8 +8,7 @@ import pytest
 from tests.support.hostile_tars import HOSTILE
 from tests.support.picture_files import encoded, photograph
 from tests.support.tar_files import tar_of
-from transforms.decontamination.evaluation_files import EvaluationFile
-from transforms.decontamination.evaluation_index import EvaluationSet
+from transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
 from transforms.decontamination.measured_parts import (
     MeasuredPart,
     by_set,

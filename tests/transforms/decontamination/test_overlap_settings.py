@@ -5,17 +5,18 @@ import pytest
 from tests.transforms.decontamination.test_embedding_model import onnx_model
 from transforms.decontamination.copy_overlap import CopyMeasure
 from transforms.decontamination.embedding_overlap import EmbeddingMeasure
+from transforms.decontamination.measures import measure_of
 from transforms.decontamination.overlap_settings import OverlapSettings
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 
 
 def test_the_measure_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert OverlapSettings().measure == CopyMeasure()
-    assert OverlapSettings(overlap_measure="phash").measure == PerceptualMeasure()
+    assert measure_of(OverlapSettings()) == CopyMeasure()
+    assert measure_of(OverlapSettings(overlap_measure="phash")) == PerceptualMeasure()
     onnx_model(tmp_path)
     monkeypatch.chdir(tmp_path)
     settings = OverlapSettings("embedding", overlap_model="model.onnx", overlap_search="buckets")
-    measure = settings.measure
+    measure = measure_of(settings)
     assert isinstance(measure, EmbeddingMeasure)
     assert measure.model.name == str(tmp_path / "model.onnx")  # workers may run in another folder
     assert measure.search == "buckets"

@@ -18,7 +18,8 @@ from tests.support.small_web import small_web
 from transforms.columns.opt_outs import OPT_OUTS
 from transforms.fetching import curl_handle as transfer
 from transforms.fetching import routes
-from transforms.fetching.fetch import FETCH_DETAILS, Fetched, FetchSettings, fetch_all
+from transforms.fetching.fetch import Fetched, fetch_all
+from transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
 
 QUICK = FetchSettings(
     robots_txt=False, allow_private_addresses=True, timeout_s=1.0, retries=0, max_image_bytes=50_000

@@ -19,7 +19,8 @@ from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.root import ROOT
 from transforms.fetching import connection_limit, fetcher
 from transforms.fetching.connection_limit import ConnectionLimit
-from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
+from transforms.fetching.fetch import Fetched, fetch_all
+from transforms.fetching.fetch_settings import FetchSettings
 from transforms.fetching.fetcher import connections_open
 
 HOW = FetchSettings(robots_txt=False, allow_private_addresses=True, timeout_s=5.0, retries=0)

@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.small_web import SmallWeb, small_web
 from transforms.fetching import routes
-from transforms.fetching.fetch import FetchSettings, fetch_all
+from transforms.fetching.fetch import fetch_all
+from transforms.fetching.fetch_settings import FetchSettings
 from transforms.fetching.robots import PolicyCache, Robots, read_robots
 
 POLITE = FetchSettings(

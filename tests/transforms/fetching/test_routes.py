@@ -11,7 +11,8 @@ from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.small_web import SmallWeb, small_web
 from transforms.fetching import routes
 from transforms.fetching.curl_handle import Ended
-from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
+from transforms.fetching.fetch import Fetched, fetch_all
+from transforms.fetching.fetch_settings import FetchSettings
 from transforms.fetching.orders import Order
 from transforms.fetching.robots import PolicyCache
 

@@ -10,7 +10,8 @@ from PIL import Image as PillowImage
 
 from tests.support.picture_files import encoded, good_files, photograph
 from transforms.images.examine import Image, examine
-from transforms.images.resize import Encoder, ResizeSettings
+from transforms.images.resize import Encoder
+from transforms.images.resize_settings import ResizeSettings
 
 GOOD = good_files()
 MODES = ["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]

@@ -20,7 +20,8 @@ from tests.support.picture_files import (
 )
 from transforms.images import examine as examine_module
 from transforms.images.examine import Image, examine
-from transforms.images.resize import Encoder, EncodingError, ResizeSettings, plain_form
+from transforms.images.resize import Encoder, plain_form
+from transforms.images.resize_settings import EncodingError, ResizeSettings
 
 GOOD = good_files()
 ORIGINAL = Encoder(ResizeSettings())

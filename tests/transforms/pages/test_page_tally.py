@@ -3,8 +3,10 @@
 import pytest
 
 from tests.support.root import ROOT
+from transforms.pages.page_counts import PageCounts, add_page_counts
+from transforms.pages.page_files import PageFiles
 from transforms.pages.page_tally import PageTally, date_in_wat, day_of
-from transforms.pages.parse_pages import PageCounts, PageFiles, add_page_counts, pairs_of
+from transforms.pages.parse_pages import pairs_of
 
 
 @pytest.mark.parametrize(

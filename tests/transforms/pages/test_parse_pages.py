@@ -23,9 +23,10 @@ from tests.support.serving import serving
 from transforms.pages import page_images
 from transforms.pages import parse_pages as pages
 from transforms.pages.archive_members import Broken
+from transforms.pages.page_files import PAGE_FORMATS, PageFiles
 from transforms.pages.page_images import Found
 from transforms.pages.page_tally import PageTally
-from transforms.pages.parse_pages import PAGE_FORMATS, PageFiles, pairs_of, rows_of
+from transforms.pages.parse_pages import pairs_of, rows_of
 
 ALL = ("--language=", "--min_words=1", "--text_only")
 FIXTURE = ROOT / "tests" / "wat_pages"

@@ -18,9 +18,10 @@ from tests.support.root import ROOT
 from transforms.pages import wat, wat_links
 from transforms.pages.archive_members import Broken
 from transforms.pages.archives import records_of
+from transforms.pages.page_files import PageFiles
 from transforms.pages.page_images import Found
 from transforms.pages.page_tally import PageTally
-from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
+from transforms.pages.parse_pages import pairs_of, rows_of
 from transforms.pages.wat import images_of_members, images_of_wat
 from transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, look
 from transforms.wishes.wish_settings import WishSettings

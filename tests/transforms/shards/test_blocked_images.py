@@ -12,10 +12,11 @@ import pytest
 from PIL import Image as PillowImage
 
 from tests.support.picture_files import encoded, photograph
+from transforms.blocklists import kinds as k
 from transforms.blocklists.blocklists import Blocklists
 from transforms.blocklists.compiled_list import compile_list
 from transforms.images.examine import Image, examine
-from transforms.shards.blocked_images import QUICK_ERROR, blocked_by
+from transforms.shards.blocked_images import blocked_by
 
 
 def lists(folder: Path, *entries: str) -> Blocklists:
@@ -53,7 +54,7 @@ def test_by_how_it_looks_as_others_hash_it(tmp_path: Path, size: tuple[int, int]
     off = (int(str(whole), 16) ^ int(quick.phash)).bit_count()  # of noise now and then 8 bits
     for least in (found.min_phash_distance, 1):
         lists_of = Blocklists(found.lists, min_phash_distance=least)
-        expected = "l.txt:phash" if off < least + QUICK_ERROR else None
+        expected = "l.txt:phash" if off < least + k.QUICK_ERROR else None
         assert asked(lists_of, body) == expected
     assert asked(found, encoded(photograph(2, *size), "PNG")) is None
 

@@ -25,7 +25,8 @@ from transforms.decontamination.overlap_measure import Look
 from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from transforms.fetching import fetcher
 from transforms.fetching.body_memory import TakenBytes
-from transforms.fetching.fetch import Fetched, FetchSettings, fetch_all
+from transforms.fetching.fetch import Fetched, fetch_all
+from transforms.fetching.fetch_settings import FetchSettings
 from transforms.images.examine import Image, Unusable, examine
 from transforms.shards import measure_images as measure_images_module
 from transforms.shards.evaluation_search import EvaluationSearch

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from tests.support.made_batches import run_in_beam
 from transforms.shards.near_duplicates import (
     CountNearDuplicates,
-    NearDuplicates,
     add_near_duplicates,
     count_near_duplicates,
 )
+from transforms.shards.shard_documents import NearDuplicates
 from transforms.storage.blocks import Blocks
 
 

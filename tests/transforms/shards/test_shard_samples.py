@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from transforms.fetching.orders import Answer, Fetched
 from transforms.images.examine import Image
-from transforms.images.resize import ResizeSettings
+from transforms.images.resize_settings import ResizeSettings
 from transforms.shards.measure_images import Measured
 from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
 from transforms.shards.shard_samples import (

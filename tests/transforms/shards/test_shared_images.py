@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.images.resize import Encoded
+from transforms.images.resize_settings import Encoded
 from transforms.shards.shard_files import Spool
 from transforms.shards.shared_images import encoded_once, shared_images
 

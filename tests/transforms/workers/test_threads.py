@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.made_batches import run_in_beam
-from transforms.workers.threads import THREADS, Results, ThreadedDoFn, in_threads, stop_work
+from transforms.workers.threaded_dofn import ThreadedDoFn
+from transforms.workers.threads import THREADS, Results, in_threads, stop_work
 
 
 @given(st.lists(st.integers()))

@@ -24,7 +24,7 @@ from train.evaluate.prompts import PLAIN, find_prompts
 from train.evaluate.segmentation import mean_iou, overlap, tell_pixels
 from train.evaluate.sets.masked import MaskedImage, MaskedSet, find_masked
 from train.evaluate.zero_shot import class_weights
-from train.model.embed import DenseEmbedder
+from train.model.embedder import DenseEmbedder
 
 _AT_ONCE = 8  # images
 _SHOWN = 12  # pictures of a section

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from train.model.embed import Embeddings
+from train.model.embedder import Embeddings
 from train.model.embedders.weights import model_digest, tokenizer_text, unit_rows, usual_device
 from train.model.pretrained import read_pretrained
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from train.errors import SettingsError
-from train.model.embed import OPEN_CLIP, Embeddings, not_longer
+from train.model.embedder import OPEN_CLIP, Embeddings, not_longer
 from train.model.embedders.weights import model_digest, unit_rows, usual_device
 
 

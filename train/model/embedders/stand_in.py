@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import BertTokenizerFast  # type: ignore[attr-defined]  # its stubs lack it
 
 from train.errors import SettingsError
-from train.model.embed import STAND_IN, Embeddings, not_longer
+from train.model.embedder import STAND_IN, Embeddings, not_longer
 from train.model.embedders.weights import in_parts, model_digest, stacked, unit_rows, usual_device
 
 PACKAGES = {

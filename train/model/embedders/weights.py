@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from train.model.embed import Embeddings
+from train.model.embedder import Embeddings
 
 
 def usual_device() -> str:

@@ -16,7 +16,8 @@ from tests.support.composites import STAMPS, composites
 from train.data.images import decode_image
 from train.errors import SettingsError
 from train.evaluate.__main__ import main
-from train.model.embed import DenseEmbedder, Embedder, open_embedder
+from train.model.embed import open_embedder
+from train.model.embedder import DenseEmbedder, Embedder
 from train.model.embedders import stand_in as stand_in_module
 
 PHOTOGRAPHS = sorted((Path(foolbox.__file__).parent / "data").glob("imagenet_*.jpg"))

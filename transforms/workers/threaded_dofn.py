@@ -1,0 +1,62 @@
+"""A DoFn whose elements are worked on in threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from transforms.workers.threads import THREADS, Results
+
+
+class ThreadedDoFn(beam.DoFn):
+    """A DoFn that works on several elements at once; its results keep the elements' order.
+
+    For work of milliseconds and more that leaves the interpreter's lock, in the global window.
+    """
+
+    def take(self, element: Any) -> Any:
+        """What `work` needs of an element; on the runner's own thread, which may hold iterables
+        that cannot be read from another."""
+        return element
+
+    def work(self, element: Any, *sides: Any) -> Iterable[Any]:
+        """The results of one element; on any thread."""
+        raise NotImplementedError
+
+    def start_bundle(self) -> None:
+        self.teardown()  # of a bundle that failed, where the runner left that out
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._running: deque[Results[Any]] = deque()
+
+    def process(self, element, *sides):  # type: ignore[no-untyped-def]  # Beam would read hints
+        taken = self.take(element)
+        self._running.append(Results(self._pool, lambda: self.work(taken, *sides)))
+        while len(self._running) > THREADS:
+            yield from self._running[0]  # which stays there, to be stopped if this is left
+            self._running.popleft()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        while self._running:
+            yield from map(_windowed, self._running[0])
+            self._running.popleft()
+        self._pool.shutdown()
+
+    def teardown(self) -> None:
+        running = list(getattr(self, "_running", ()))
+        for results in running:
+            results.stop()
+        for results in running:
+            results.wait()
+
+
+def _windowed(value: Any) -> Any:
+    """What a bundle's end gives carries its window, inside the tag."""
+    if isinstance(value, beam.pvalue.TaggedOutput):
+        return beam.pvalue.TaggedOutput(value.tag, _windowed(value.value))
+    return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))
