@@ -9,6 +9,8 @@ import torch
 from tests.support.closeness import close
 from train.loss import contrastive_loss
 
+pytestmark = pytest.mark.numeric
+
 TERMS = 100  # products of 5 numbers, sums over at most 7 rows and columns, in both directions
 
 

@@ -23,6 +23,8 @@ from train.loss import contrastive_loss
 from train.runs import processes
 from train.step import memory_between_passes, seed_micro_batch, step_gradients
 
+pytestmark = pytest.mark.numeric
+
 NUMBER, SIZE = 4, 4
 TEXTS = [
     f"{a} {b}" for a in ("two stars", "a", "no cross", "one red") for b in ("x", "yz", "o", "")

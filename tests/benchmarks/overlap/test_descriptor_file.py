@@ -12,6 +12,8 @@ from benchmarks.overlap.train_descriptor import net_vectors
 from tests.support.closeness import close, summed_terms
 from transforms.decontamination.copy_descriptor import CopyDescriptor
 
+pytestmark = pytest.mark.numeric
+
 SEED = 11
 
 

@@ -37,6 +37,8 @@ from train.classify.settings import FINE_GRAINED, IMAGENET, TINY
 from train.errors import Diverged
 from train.model.dual_encoder import export_model
 
+pytestmark = pytest.mark.numeric
+
 SMALL = (
     *("--frozen_train_px=32", "--frozen_eval_px=32", "--train_px=32", "--eval_px=32"),
     *("--batch_size=16", "--micro_batch_size=8", "--epochs=4", "--log_every=4", "--trackers="),

@@ -9,6 +9,8 @@ from tests.support.closeness import close, summed_terms
 from tests.support.small_training import SETTINGS, TEXTS, small_inputs, small_model, small_tokenizer
 from train.data.inputs import encode_texts
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def tokenizer():

@@ -12,6 +12,8 @@ from train.evaluate import neighbours as module
 from train.evaluate.feature_store import Features
 from train.evaluate.neighbours import neighbours, votes
 
+pytestmark = pytest.mark.numeric
+
 RNG = np.random.default_rng(11)
 
 

@@ -8,6 +8,8 @@ from clip_benchmark.metrics import zeroshot_retrieval
 from train.evaluate import peer_recalls as module
 from train.evaluate.peer_recalls import peer_recalls
 
+pytestmark = pytest.mark.numeric
+
 
 class Made(torch.nn.Module):
     """Gives the features that it is given."""

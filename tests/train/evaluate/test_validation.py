@@ -33,6 +33,8 @@ from train.loss import contrastive_loss
 from train.runs import processes
 from train.runs.progress import Progress
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def holdout(tmp_path_factory) -> Path:

@@ -15,6 +15,8 @@ from tests.support.small_training import (
 )
 from train.step import step_gradients
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("micro_batch_size", [6, 3])
 def test_activations_that_are_computed_twice_change_nothing(machine, micro_batch_size: int):

@@ -8,6 +8,8 @@ from tests.support.closeness import close
 from train.model.batch_norm import frozen_statistics, use_ghost_groups
 from train.model.kernels import use_kernels
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def norm_of_groups(machine):

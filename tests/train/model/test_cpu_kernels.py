@@ -12,6 +12,8 @@ from tests.support.small_training import small_model
 from train.model.cpu_kernels import Mean2d, Pad2d, WideDepthwiseConv2d
 from train.model.kernels import CPU, PLAIN, use_kernels
 
+pytestmark = pytest.mark.numeric
+
 
 def seen(layer: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     """The output, and the gradients of the input and of the parameters."""

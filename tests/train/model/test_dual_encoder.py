@@ -35,6 +35,8 @@ from train.optim.optimizer import make_optimizer
 from train.settings import Settings
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def tokenizer():

@@ -24,6 +24,8 @@ from tests.support.small_training import pictures
 from train.errors import SettingsError
 from train.model.embed import DenseEmbedder, not_longer, open_embedder
 
+pytestmark = pytest.mark.numeric
+
 SAVERS = {"AlignModel": saved_align, "CLIPModel": saved_clip, "SiglipModel": saved_siglip}
 TEXTS = ["a red star", "two green star", "a heart", "blue blue a star a heart two red green star"]
 

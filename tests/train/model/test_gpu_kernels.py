@@ -23,6 +23,8 @@ from train.model.dual_encoder import DualEncoder, new_align
 from train.model.gpu_kernels import FusedSelfAttention, GpuGhostBatchNorm2d
 from train.model.kernels import GPU, PLAIN, use_kernels
 
+pytestmark = pytest.mark.numeric
+
 # The mean, the variance and the gradients of a channel sum over all its pixels, 4x3 of at most 12
 # images. Values are up to 31, which the variance squares.
 TERMS, SCALE = 4 * 12 * 4 * 3, 31.0**2

@@ -18,6 +18,8 @@ from train.model.gpu_kernels import FusedSelfAttention, GpuGhostBatchNorm2d
 from train.model.kernels import CPU, GPU, PLAIN, kernels_of
 from train.towers import TEXT_TOWERS
 
+pytestmark = pytest.mark.numeric
+
 # Of the softmax of each layer of the text tower, there and back.
 TERMS = 2 * SETTINGS.max_tokens * TEXT_TOWERS[SETTINGS.text_tower].layers
 

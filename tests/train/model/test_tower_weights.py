@@ -31,6 +31,8 @@ from train.model.tower_weights import check_tower_weights, load_towers
 from train.step import step_gradients
 from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
+pytestmark = pytest.mark.numeric
+
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=3", "--warmup_steps=0"),
     *("--trackers=", "--log_every=1", "--micro_batch_size=4", "--shuffle_samples=10"),

@@ -15,6 +15,8 @@ from train.optim.guarded_step import GuardedStep
 from train.optim.optimizer import make_optimizer
 from train.step import step_gradients
 
+pytestmark = pytest.mark.numeric
+
 
 class Model(torch.nn.Module):
     """One layer behind a BatchNorm."""

@@ -12,6 +12,8 @@ from tests.support.small_training import SETTINGS, small_model
 from train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
 from train.presets import TINY
 
+pytestmark = pytest.mark.numeric
+
 LAMB = replace(SETTINGS, optimizer="lamb", weight_decay=0.1, learning_rate=0.01)
 
 

@@ -33,6 +33,8 @@ from train.loss import contrastive_loss
 from train.runs import processes
 from train.step import step_gradients
 
+pytestmark = pytest.mark.numeric
+
 TEXTS = [f"{a} {b}" for a in ("two stars", "a", "no", "one red") for b in ("x", "yz", "o", "")]
 # Each of the 16 pairs goes through both towers (5,900 terms) and back.
 TERMS = 2 * 5900 * len(TEXTS)

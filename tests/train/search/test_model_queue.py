@@ -13,6 +13,8 @@ from tests.support.colour_search import WIDTH, ColourModel
 from train.errors import TrainingError
 from train.search.model_queue import MOST_PICTURES, Busy, ModelQueue
 
+pytestmark = pytest.mark.numeric
+
 
 def told(error: BaseException) -> None:
     raise AssertionError(error)

@@ -8,6 +8,8 @@ from tests.support.closeness import close
 from train.search.filters import Filters
 from train.search.request_query import identity, parse_query, picture_name, picture_vector
 
+pytestmark = pytest.mark.numeric
+
 DIGEST = "0123456789abcdef" * 4
 
 

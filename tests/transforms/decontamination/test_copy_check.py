@@ -17,6 +17,8 @@ from transforms.decontamination.copy_index import COPY_DISTANCE, distance_of, di
 from transforms.decontamination.copy_planes import copy_planes
 from transforms.decontamination.plane_placement import placement_of
 
+pytestmark = pytest.mark.numeric
+
 PICTURE = grey_photograph(11, 640, 480)
 EVALUATION = copy_planes(PICTURE).whole
 START = placement_of(1.0, 0.0, 0.0)

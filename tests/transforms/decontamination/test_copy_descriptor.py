@@ -18,6 +18,8 @@ from transforms.decontamination.copy_descriptor import (
     describe,
 )
 
+pytestmark = pytest.mark.numeric
+
 # `summed_terms` of the CopyNet that the file holds (4,233), and the product with its whitening.
 TERMS = 4233 + 96
 

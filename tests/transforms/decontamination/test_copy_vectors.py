@@ -7,6 +7,8 @@ from transforms.decontamination.copy_descriptor import describe
 from transforms.decontamination.copy_planes import copy_planes
 from transforms.decontamination.copy_vectors import as_unit, cosines, vectors_of
 
+pytestmark = pytest.mark.numeric
+
 PLANES = np.stack(
     [copy_planes(grey_photograph(seed)).whole for seed in range(40)]
     + [plane for _, plane in degenerate_planes()]

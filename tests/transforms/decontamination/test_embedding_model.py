@@ -17,6 +17,8 @@ from transforms.decontamination.embedding_model import (
     open_embedder,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 def onnx_model(folder: Path, model: bytes | None = None, **described: Any) -> str:
     path = folder / "model.onnx"

@@ -20,6 +20,8 @@ from transforms.decontamination.embedding_overlap import (
 from transforms.decontamination.overlap_measure import Look
 from transforms.images.examine import Image, examine
 
+pytestmark = pytest.mark.numeric
+
 WIDTH = 16
 MADE = EmbeddingMeasure(EmbeddingModel("made.onnx", "0" * 64, EmbeddingInput(), WIDTH))
 SEARCHES = ["exact", "buckets"]

@@ -8,6 +8,8 @@ from tests.support.grey_pictures import grey_photograph
 from transforms.decontamination.plane_correlation import agreement_of, correlated_cells
 from transforms.decontamination.plane_placement import placement_of
 
+pytestmark = pytest.mark.numeric
+
 ALL = np.ones((64, 64), np.float32)
 
 

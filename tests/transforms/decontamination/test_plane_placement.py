@@ -15,6 +15,8 @@ from transforms.decontamination.plane_placement import (
     placement_of,
 )
 
+pytestmark = pytest.mark.numeric
+
 EVALUATION = normalised_detail(copy_planes(grey_photograph(5, 512, 512)).whole, 5.0)
 START = placement_of(1.0, 0.0, 0.0)
 

@@ -26,6 +26,8 @@ from transforms.safety.model_files import (
 from transforms.safety.model_pixels import model_pixels, smaller
 from transforms.safety.unsafe_score import unsafe_scores
 
+pytestmark = pytest.mark.numeric
+
 
 def made(folder: Path, model: bytes | None = None, **described: object) -> Classifier:
     return Classifier(describe_model(str(write_model(folder, model, **described))))

@@ -11,6 +11,8 @@ from tests.support.onnx_files import mean_colour, write_model
 from transforms.safety.model_files import OPEN_NSFW, describe_model, model_bytes
 from transforms.safety.network import Network
 
+pytestmark = pytest.mark.numeric
+
 
 def noise(count: int, size: int) -> list[np.ndarray]:
     return list(np.random.default_rng(5).integers(0, 256, (count, size, size, 3), np.uint8))

