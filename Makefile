@@ -1,5 +1,6 @@
 # make demo   the whole story on this machine, in minutes: out/demo
 # make test   the tests
+# make test-numeric   the tests of floating-point results again, with other instruction sets
 # make test-s3   those of object stores, against versitygw (needs Go; make test has moto's server)
 # make suites   public test suites that package registries ship; docs/suites.md
 # make lint   what CI checks beside the tests
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 DISK_GIB := 8
 
-.PHONY: demo search test test-s3 suites lint docs flink flink-stop lock kernels clean
+.PHONY: demo search test test-numeric test-s3 suites lint docs flink flink-stop lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -25,6 +26,18 @@ search: .venv/ready
 test: .venv/ready .flink/ready
 	@echo "the tests: about 15 minutes on 2 cores, a dot for each that passes"
 	@$(BIN)/python -m pytest
+
+# What changes bits, by `python -m tests.numeric`: torch has oneDNN, its own loops and MKL, numpy has
+# OpenBLAS and its own loops. numba keeps the kernels of each CPU apart.
+OLD_CPU = ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE \
+	OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES=X86_V3 \
+	NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES= OMP_NUM_THREADS=1
+TWO_THREADS = OPENBLAS_CORETYPE=Sandybridge OMP_NUM_THREADS=2
+NUMERIC = $(BIN)/python -m pytest -n 2 -m numeric $$(grep -rl pytest.mark.numeric tests --include=test_*.py)
+
+test-numeric: .venv/ready
+	$(OLD_CPU) $(NUMERIC)
+	$(TWO_THREADS) $(NUMERIC)
 
 test-s3: $(BIN)/versitygw
 	ALIGNSET_VERSITYGW=$(abspath $<) $(BIN)/python -m pytest tests/transforms/storage/test_object_stores.py tests/pipeline/runs/test_run_lock.py tests/runs/test_store_runs.py

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.closeness import close
 from train.loss import contrastive_loss
+
+pytestmark = pytest.mark.numeric
+
+TERMS = 100  # products of 5 numbers, sums over at most 7 rows and columns, in both directions
 
 
 def test_two_pairs_by_hand(device):
@@ -17,14 +22,14 @@ def test_two_pairs_by_hand(device):
     image_to_text = (math.log1p(math.exp(0 - 2)) + math.log1p(math.exp(1.2 - 1.6))) / 2
     text_to_image = (math.log1p(math.exp(1.2 - 2)) + math.log1p(math.exp(0 - 1.6))) / 2
     loss = contrastive_loss(images, texts, torch.tensor(0.5, device=device), label_smoothing=0.0)
-    assert loss.item() == pytest.approx((image_to_text + text_to_image) / 2, abs=1e-12)
+    assert close(loss, (image_to_text + text_to_image) / 2, terms=TERMS)
     # Smoothing 0.1 over two classes moves 0.05 of the target to the wrong one: it adds 0.05 times
     # (right - other), averaged over both directions: (2, 0.4) and (0.8, 1.6).
     added = 0.05 * ((2 + 0.4) / 2 + (0.8 + 1.6) / 2) / 2
     smoothed = contrastive_loss(
         images, texts, torch.tensor(0.5, device=device), label_smoothing=0.1
     )
-    assert smoothed.item() == pytest.approx(loss.item() + added, abs=1e-12)
+    assert close(smoothed, loss.item() + added, terms=TERMS)
 
 
 def numpy_loss(images, texts, temperature, smoothing):
@@ -48,7 +53,8 @@ def test_equals_numpy_in_float64(device, smoothing, temperature):
     expected = numpy_loss(
         images.cpu().numpy(), texts.cpu().numpy(), np.float32(temperature), smoothing
     )
-    assert loss.item() == pytest.approx(expected, abs=1e-9)
+    # Both add up products of 5 numbers, times 1 / temperature, and 7 exponentials.
+    assert close(loss, expected, terms=TERMS, scale=1 / temperature)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
@@ -58,9 +64,9 @@ def test_rows_that_are_scored_part_by_part_change_nothing(device, rows: int, mon
     monkeypatch.setattr("train.loss.ROWS_AT_ONCE", rows)
     loss = contrastive_loss(*parts)
     loss.backward()
-    assert loss.item() == pytest.approx(contrastive_loss(*leaves(device)).item(), abs=1e-12)
+    assert close(loss, contrastive_loss(*leaves(device)), terms=TERMS)
     for of_parts, expected in zip(parts, whole, strict=True):
-        assert torch.allclose(of_parts.grad, expected.grad, rtol=0, atol=1e-12)
+        assert close(of_parts.grad, expected.grad, terms=TERMS)
 
 
 def leaves(device: torch.device) -> list[torch.Tensor]:

@@ -13,6 +13,8 @@ from tests.support.killed_runs import SMALL, end, outcome, start
 from tests.support.train_shards import colour_files, colour_shards, write_tar
 from train.__main__ import main
 
+pytestmark = pytest.mark.numeric
+
 FLAGS = (*SMALL, "--batch_size=12", "--max_skipped_share=0.5")
 
 

@@ -22,6 +22,8 @@ from train.__main__ import main
 from train.evaluate.__main__ import main as evaluate
 from train.runs.progress import Progress
 
+pytestmark = pytest.mark.numeric
+
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=12", "--warmup_steps=0"),
     *("--log_every=6", "--vocabulary_size=60", "--shuffle_samples=10", "--text_dropout=0.1"),

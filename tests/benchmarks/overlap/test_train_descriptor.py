@@ -10,6 +10,8 @@ from benchmarks.overlap.tiles import Tiles
 from benchmarks.overlap.train_descriptor import rate, trained_net
 from benchmarks.overlap.views import two_views
 
+pytestmark = pytest.mark.numeric
+
 SEED = 5
 
 

@@ -63,6 +63,7 @@ def test_no_pair_is_counted_twice_and_none_is_lost(tmp_path: Path):
 
 
 def test_a_shard_that_is_whole_before_a_store_is_listed_stays_counted(tmp_path: Path):
+    FILES.clear()
     amount = Amount("mem://bucket/set", f"{tmp_path}/_temporary/plan", "now", SIZES)
     assert done(amount, 0.0, listing=False) == (0, 0)  # listed, and not again for a while
     count(tmp_path, "a", 5, 110)

@@ -13,6 +13,8 @@ from train.evaluate.bootstrap import (
     ratio_interval,
 )
 
+pytestmark = pytest.mark.numeric
+
 RNG = np.random.default_rng(7)
 
 

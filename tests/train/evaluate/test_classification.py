@@ -10,6 +10,8 @@ from clip_benchmark.metrics import zeroshot_classification
 from train.evaluate.classification import class_scores, confused, told
 from train.evaluate.zero_shot import logits, mean_weights
 
+pytestmark = pytest.mark.numeric
+
 CLASSES, PROMPTS = 7, 4
 
 

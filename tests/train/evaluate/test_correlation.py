@@ -6,6 +6,8 @@ import scipy.stats
 
 from train.evaluate.correlation import bootstrap_correlation, ranks, spearman, spearman_interval
 
+pytestmark = pytest.mark.numeric
+
 RNG = np.random.default_rng(12)
 
 

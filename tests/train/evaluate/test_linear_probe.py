@@ -11,6 +11,8 @@ from tests.support.word_embedder import kept, unit
 from train.evaluate.classification import class_scores, told
 from train.evaluate.linear_probe import STRENGTHS, accuracy, choose_strength, fit
 
+pytestmark = pytest.mark.numeric
+
 CLASSES = 4
 
 

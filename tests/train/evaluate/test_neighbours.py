@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from tests.support.closeness import close
 from tests.support.word_embedder import kept, unit
 from train.evaluate import neighbours as module
 from train.evaluate.feature_store import Features
 from train.evaluate.neighbours import neighbours, votes
+
+pytestmark = pytest.mark.numeric
 
 RNG = np.random.default_rng(11)
 
@@ -38,11 +41,8 @@ def test_they_vote_as_scikit_learns_do(made, k: int, blocks: tuple[int, int], mo
     voted = np.take_along_axis(shares, order, axis=1) > 0
     np.testing.assert_array_equal(ranked, np.where(voted, order, -1))
     assert voted.sum(axis=1).max() <= k
-    np.testing.assert_allclose(
-        np.sort(cosines, axis=1)[:, ::-1],
-        np.sort(queries[:] @ labelled[:].T, axis=1)[:, ::-1][:, :k],
-        atol=1e-5,
-    )
+    expected = np.sort(queries[:] @ labelled[:].T, axis=1)[:, ::-1][:, :k]
+    assert close(np.sort(cosines, axis=1)[:, ::-1], expected, terms=6, scale=1.0)
 
 
 @pytest.mark.filterwarnings("error")

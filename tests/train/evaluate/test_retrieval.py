@@ -6,6 +6,8 @@ import pytest
 from train.errors import TrainingError
 from train.evaluate.retrieval import Right, chance, ranks, recalls, retrieval_scores
 
+pytestmark = pytest.mark.numeric
+
 
 def test_recalls_by_hand():
     # 12 candidates; the right one of query i is i. Query 0 finds it first, query 1 second,

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from train.evaluate import segmentation as module
 from train.evaluate.segmentation import mean_iou, overlap, tell_pixels
 
+pytestmark = pytest.mark.numeric
+
 RNG = np.random.default_rng(13)
 
 

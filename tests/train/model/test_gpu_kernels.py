@@ -10,6 +10,7 @@ from functorch.compile import aot_module, make_boxed_func
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tests.support.closeness import close
 from tests.support.small_training import (
     SETTINGS,
     small_inputs,
@@ -21,6 +22,12 @@ from train.model.batch_norm import frozen_statistics, use_ghost_groups
 from train.model.dual_encoder import DualEncoder, new_align
 from train.model.gpu_kernels import FusedSelfAttention, GpuGhostBatchNorm2d
 from train.model.kernels import GPU, PLAIN, use_kernels
+
+pytestmark = pytest.mark.numeric
+
+# The mean, the variance and the gradients of a channel sum over all its pixels, 4x3 of at most 12
+# images. Values are up to 31, which the variance squares.
+TERMS, SCALE = 4 * 12 * 4 * 3, 31.0**2
 
 
 def norms(*, momentum: float = 0.1) -> tuple[nn.Module, nn.Module]:
@@ -61,10 +68,10 @@ def test_groups_at_once_are_the_groups_one_by_one(device, images: int, momentum:
     plain, fast = (norm.to(device) for norm in norms(momentum=momentum))
     for _ in range(2):  # the second time the running statistics are no longer 0 and 1
         for ours, expected in zip(outcome(fast, x), outcome(plain, x), strict=True):
-            torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+            assert close(ours, expected, terms=TERMS, scale=SCALE)
     with frozen_statistics(fast), frozen_statistics(plain):
         for ours, expected in zip(outcome(fast, x), outcome(plain, x), strict=True):
-            torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+            assert close(ours, expected, terms=TERMS, scale=SCALE)
 
 
 def test_statistics_of_bfloat16_are_float32(device):
@@ -75,10 +82,10 @@ def test_statistics_of_bfloat16_are_float32(device):
         y, of_x, *rest = outcome(fast.float(), half)
     assert (y.dtype, of_x.dtype) == (torch.bfloat16, torch.bfloat16)
     for ours, wanted in ((y, expected[0]), (of_x, expected[1])):
-        torch.testing.assert_close(ours.double(), wanted, rtol=2**-8, atol=1e-5)
+        assert close(ours, wanted, terms=2)  # rounded to bfloat16 once
     for ours, wanted in zip(rest, expected[2:], strict=True):  # of which none is rounded to 8 bits
         assert ours.dtype == (torch.int64 if ours.ndim == 0 else torch.float32)
-        torch.testing.assert_close(ours.to(wanted.dtype), wanted, rtol=1e-5, atol=1e-4)
+        assert close(ours, wanted, terms=TERMS, scale=SCALE)
 
 
 def test_attention_by_its_formula(device):
@@ -93,7 +100,7 @@ def test_attention_by_its_formula(device):
     )
     weights = (query @ key.mT / 8 + mask).softmax(-1)
     expected = (weights @ value).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(attention.eval()(hidden, mask)[0], expected)
+    assert close(attention.eval()(hidden, mask)[0], expected, terms=128 + 64 + 5 + 5)
     first, second = (attention.train()(hidden, mask)[0] for _ in range(2))
     assert not torch.equal(first, second)  # dropout
 
@@ -119,9 +126,10 @@ def test_attention_gets_a_mask_that_the_host_does_not_look_into(device, monkeypa
         raise AssertionError("transformers makes a mask, for which it looks into this one")
 
     monkeypatch.setattr("transformers.masking_utils.sdpa_mask", looked_into)
-    # transformers takes the softmax in float32.
-    torch.testing.assert_close(fast.embed_texts(texts), expected, rtol=1e-5, atol=1e-6)
+    found = fast.embed_texts(texts)
     assert masks
+    terms = settings.max_tokens * len(masks)  # transformers takes each layer's softmax in float32
+    assert close(found, expected, terms=terms, precision=torch.float32)
     for got in masks:
         assert torch.equal(got, mask[:, None, None, :].bool())
     with pytest.raises(AssertionError, match="transformers makes a mask"):

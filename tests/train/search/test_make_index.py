@@ -27,6 +27,8 @@ from train.search.opened_index import OpenedIndex
 from train.search.pictures import find_sources
 from train.search.query_terms import Term
 
+pytestmark = pytest.mark.numeric
+
 
 def captions_for(folder: Path, text: str, count: int = 5) -> list[str]:
     index = OpenedIndex(folder)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.support.colour_search import (
     answer,
@@ -120,6 +120,32 @@ def test_chips_add_and_take_away_with_weights(browser: Browser, site: str) -> No
         weight.fill("0")
         weight.press("Enter")
         expect(page.locator("#status")).to_contain_text("other than 0")
+
+
+def test_results_that_arrive_late_leave_what_is_typed(browser: Browser, site: str) -> None:
+    with opened(browser, f"{site}/api") as page:
+        held: list[Route] = []
+        page.route(f"{site}/api/search?**", lambda route: held.append(route), times=1)
+        page.goto(f"{site}/?text=green&key=green/1.jpg")
+        weight = page.get_by_label("Weight of a picture")
+        weight.fill("0")
+        weight.press("Enter")
+        expect(page.locator("#status")).to_contain_text("other than 0")
+        weight.press_sequentially("25")
+        while not held:
+            page.wait_for_timeout(20)
+        held.pop().continue_()
+        expect(page.locator("#results li").nth(5)).to_be_visible()
+        expect(page.locator("#terms img")).to_have_count(1)  # the chip was drawn again
+        expect(page.locator("#status")).to_contain_text("other than 0")
+        expect(weight).to_have_value("125")
+        expect(weight).to_be_focused()
+        weight.fill("2")
+        weight.press("Enter")
+        expect(page.locator("#status")).to_contain_text("pictures, in")
+        expect(weight).to_be_focused()
+        weight.press("ArrowUp")  # a step of the field itself
+        page.wait_for_url("**key_weight=2.25*")
 
 
 def test_a_result_is_searched_from_and_a_link_brings_it_back(browser: Browser, site: str) -> None:

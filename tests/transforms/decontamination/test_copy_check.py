@@ -18,6 +18,8 @@ from transforms.decontamination.copy_planes import copy_planes
 from transforms.decontamination.overlap_settings import COPY_DISTANCE
 from transforms.decontamination.plane_placement import placement_of
 
+pytestmark = pytest.mark.numeric
+
 PICTURE = grey_photograph(11, 640, 480)
 EVALUATION = copy_planes(PICTURE).whole
 START = placement_of(1.0, 0.0, 0.0)

@@ -19,6 +19,8 @@ from transforms.decontamination.copy_index_files import DOCUMENT, SEARCH, build_
 from transforms.decontamination.copy_planes import copy_planes, fine_planes, plane_row
 from transforms.decontamination.overlap_settings import COPY_DISTANCE
 
+pytestmark = pytest.mark.numeric
+
 EVALUATION = [grey_photograph(seed, 320, 240) for seed in range(24)]
 MANY = 100  # entries from which on, in these tests, an index has lists and codes
 

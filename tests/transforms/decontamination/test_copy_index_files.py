@@ -18,6 +18,8 @@ from transforms.decontamination.copy_planes import fine_planes, plane_row
 from transforms.decontamination.copy_variants import variants_of
 from transforms.decontamination.copy_vectors import vectors_of
 
+pytestmark = pytest.mark.numeric
+
 
 def pairs_of(count: int, first: int = 0) -> np.ndarray:
     """Planes of pictures, of which each third has borders: uint8[count, 6, 64, 64]."""

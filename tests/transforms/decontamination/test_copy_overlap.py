@@ -10,6 +10,8 @@ from transforms.decontamination.copy_overlap import CopyMeasure
 from transforms.decontamination.overlap_measure import Look
 from transforms.images.examine import Image, examine
 
+pytestmark = pytest.mark.numeric
+
 MEASURE = CopyMeasure()
 PHOTOGRAPHS = ("astronaut", "coffee", "rocket", "chelsea", "camera")
 

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 
+from tests.support.closeness import close
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 from transforms.decontamination.copy_descriptor import describe
 from transforms.decontamination.copy_planes import copy_planes
 from transforms.decontamination.copy_vectors import as_unit, cosines, vectors_of
+
+pytestmark = pytest.mark.numeric
 
 PLANES = np.stack(
     [copy_planes(grey_photograph(seed)).whole for seed in range(40)]
@@ -51,6 +54,6 @@ def test_cosines_are_rounded_and_do_not_depend_on_the_others():
 def test_unit_vectors_have_length_one_and_zero_stays_zero():
     vectors = np.vstack([VECTORS, np.zeros((1, 64), np.int8)])
     lengths = np.linalg.norm(as_unit(vectors), axis=1)
-    assert np.allclose(lengths[:40], 1, atol=1e-6)
+    assert close(lengths[:40], np.ones(40), terms=64)
     assert lengths[-1] == 0
     assert (cosines(vectors[-1], vectors, every_row(vectors)) == 0).all()

@@ -7,6 +7,8 @@ from transforms.decontamination.copy_planes import fine_planes, plane_row
 from transforms.decontamination.fine_check import FineQuery
 from transforms.decontamination.plane_placement import placement_of
 
+pytestmark = pytest.mark.numeric
+
 WHOLE = placement_of(1, 0, 0)
 DIAGRAM = diagram(1)
 

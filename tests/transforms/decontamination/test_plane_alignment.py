@@ -3,13 +3,17 @@ import warnings
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from tests.support.closeness import close
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 from transforms.decontamination.copy_planes import copy_planes
 from transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
 from transforms.decontamination.plane_placement import (
     placement_of,
 )
+
+pytestmark = pytest.mark.numeric
 
 LARGE = grey_photograph(5, 512, 512)
 EVALUATION = normalised_detail(copy_planes(LARGE).whole, 5.0)
@@ -62,7 +66,7 @@ def test_a_step_is_the_least_squares_of_the_linearised_residual():
     a, b, c, d, f, g = np.linalg.solve(curvature + np.diag(damping), weighted @ residual)
     expected = np.linalg.inv([[1 + a, b, c], [d, 1 + f, g], [0, 0, 1]])[:2]
     found = Aligner(EVALUATION).refined(evaluation, START, 1)
-    assert found == pytest.approx(expected, abs=2e-4)
+    assert close(found, expected, terms=q.size, precision=torch.float32)
 
 
 def test_tone_and_light_do_not_change_detail_much():

@@ -8,6 +8,8 @@ from PIL import Image as PillowImage
 from tests.support.picture_files import photograph
 from transforms.images.perceptual_hash import grey_hash, picture_hash, plane_hash
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize(
     "size", [(80, 60), (61, 83), (97, 132), (240, 96), (32, 32), (31, 40), (1, 5)]

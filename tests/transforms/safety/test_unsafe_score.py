@@ -15,6 +15,8 @@ from transforms.safety import unsafe_score
 from transforms.safety.model_files import UnsafeModel, describe_model
 from transforms.safety.unsafe_score import unsafe_reasons, unsafe_scores
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> UnsafeModel:

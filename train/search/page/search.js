@@ -8,7 +8,11 @@ const PAGE = 24;
 const FILTERS = ["host", "caption", "min_side", "max_side"];
 const state = {
   terms: [], next: null, asked: 0, shown: new Set(), unsafe: new Map(), parameters: "",
+  speaker: 0, // the search whose words stand in the status line; 0 is the user's own entry
 };
+// The node of each term. It is kept from search to search: a new one would lose the focus, and
+// with it what is being typed.
+const chips = new WeakMap();
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -16,7 +20,8 @@ function make(tag, properties = {}, ...children) {
   return node;
 }
 
-function say(text, wrong = false) {
+function say(text, wrong = false, speaker = 0) {
+  state.speaker = speaker;
   $("status").textContent = text;
   $("status").classList.toggle("wrong", wrong);
 }
@@ -64,7 +69,26 @@ function readLink() {
 }
 
 function drawTerms() {
-  $("terms").replaceChildren(...state.terms.map(chip));
+  const items = state.terms.map((term) => {
+    if (!chips.has(term)) chips.set(term, chip(term));
+    const item = chips.get(term);
+    mark(item, term);
+    return item;
+  });
+  const list = $("terms");
+  for (const item of [...list.children]) if (!items.includes(item)) item.remove();
+  items.forEach((item, place) => {
+    if (list.children[place] !== item) list.insertBefore(item, list.children[place] ?? null);
+  });
+}
+
+// The sign of a chip follows its weight, and its image may come later than the chip.
+function mark(item, term) {
+  item.className = term.weight < 0 ? "away" : "";
+  const sign = item.querySelector(".sign");
+  sign.textContent = term.weight < 0 ? "−" : "+";
+  const source = imageOf(term);
+  if (source && !item.querySelector("img")) sign.after(make("img", { src: source, alt: "" }));
 }
 
 function nameOf(term) {
@@ -77,12 +101,10 @@ function imageOf(term) {
 }
 
 function chip(term) {
-  const item = make("li", { className: term.weight < 0 ? "away" : "" });
-  const sign = make("span", { className: "sign", textContent: term.weight < 0 ? "−" : "+" });
+  const item = make("li");
+  const sign = make("span", { className: "sign" });
   sign.setAttribute("aria-hidden", "true");
   item.append(sign);
-  const source = imageOf(term);
-  if (source) item.append(make("img", { src: source, alt: "" }));
   item.append(make("span", { className: "name", textContent: nameOf(term), title: nameOf(term) }));
   const numbers = { min: -10, max: 10, step: 0.25, value: term.weight };
   const weight = make("input", { type: "number", ...numbers });
@@ -140,7 +162,7 @@ function search({ keepLink = false } = {}) {
   if (!keepLink) history.pushState(null, "", `/?${state.parameters}`);
   document.title = `${terms.map(nameOf).join(", ")} – search`;
   $("hint").hidden = true;
-  say("Searching …");
+  say("Searching …", false, state.asked);
   load(0, state.asked);
 }
 
@@ -182,13 +204,15 @@ async function load(offset, number) {
     $("more").hidden = state.next === null;
     const count = $("results").children.length;
     const ms = Math.max(1, Math.round(answer.took_ms));
-    say(count ? `${count}${state.next === null ? "" : "+"} pictures, in ${ms} ms`
-      : "Nothing fits these filters: leave one out.");
+    const found = count ? `${count}${state.next === null ? "" : "+"} pictures, in ${ms} ms`
+      : "Nothing fits these filters: leave one out.";
+    // Results that arrive late do not replace the line about a wrong entry.
+    if (state.speaker === number) say(found, false, number);
     if (state.next !== null && nearEnd()) load(state.next, number);
   } catch (error) {
     if (number !== state.asked) return;
     if (!offset) $("results").replaceChildren();
-    say(`${error.message}.`.replace(/\.\.$/, "."), true);
+    say(`${error.message}.`.replace(/\.\.$/, "."), true, number);
     $("more").hidden = !offset;
     state.next = offset || null;
   }
