@@ -1,5 +1,7 @@
 # make demo   the whole story on this machine, in minutes: out/demo
 # make test   the tests
+# make test-slow   those that need Java, Maven, Chromium, nginx or namespaces, kill or soak
+# make test-faults   puts faults into the product, one at a time: make test must notice each
 # make test-s3   those of object stores, against versitygw (needs Go; make test has moto's server)
 # make lint   what CI checks beside the tests
 # make docs   writes the generated pages of docs/ from the sources
@@ -11,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 DISK_GIB := 8
 
-.PHONY: demo search test test-s3 lint docs flink flink-stop lock kernels clean
+.PHONY: demo search test test-slow test-faults test-s3 lint docs flink flink-stop lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -21,9 +23,15 @@ search: .venv/ready
 	@test -f out/demo/index/index.json || { echo "There is no index yet: run make demo first" >&2; exit 1; }
 	@$(BIN)/python -m train.search serve out/demo/index
 
-test: .venv/ready .flink/ready
-	@echo "the tests: about 15 minutes on 2 cores, a dot for each that passes"
-	@$(BIN)/python -m pytest
+test: .venv/ready
+	@echo "the tests: about 5 minutes on 2 cores, a dot for each that passes"
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/ready .flink/ready
+	@$(BIN)/python -m pytest -m slow
+
+test-faults: .venv/ready
+	@$(BIN)/python -m tests.seeded_faults
 
 test-s3: $(BIN)/versitygw
 	ALIGNSET_VERSITYGW=$(abspath $<) $(BIN)/python -m pytest tests/transforms/storage/test_object_stores.py tests/pipeline/runs/test_run_lock.py tests/runs/test_store_runs.py
@@ -36,6 +44,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 0 tests/lint/*.py
 
 docs: .venv/ready
 	$(BIN)/python docs/write_flags.py

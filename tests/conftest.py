@@ -34,9 +34,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 FIRST = ("tests/flink/", "tests/fuzz/", "tests/demo/", "tests/runs/test_peers.py")
 
 
+# What not every machine has: a test that uses one of these fixtures is slow.
+INSTALLED = {"browser", "flink"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of one folder wait for the same things, clocks, processes or servers: one after another
     several workers would wait at once, and the cores with them."""
+    for item in items:
+        if not INSTALLED.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: _turn(item.nodeid.partition("::")[0]))
 

@@ -70,6 +70,7 @@ def test_images_are_on_one_side_with_all_their_texts(web: SmallWeb, source: Path
     assert len(samples) == counted["holdout"]
 
 
+@pytest.mark.slow
 def test_splits_of_datasets(source: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
