@@ -4,6 +4,7 @@ import gc
 import hashlib
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
@@ -18,6 +19,9 @@ from tests.support.small_web import SmallWeb, small_web
 
 # Three workers on two cores; and several threads may share a sum out differently from run to run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where containers forbid it, each worker and each command would compile 60,000 lines anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Embeddings that tests make stay out of the user's cache.
 CACHE = tempfile.TemporaryDirectory(prefix="alignset-tests-")
 os.environ["ALIGNSET_CACHE"] = CACHE.name
