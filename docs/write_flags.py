@@ -13,9 +13,12 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline.options import GROUPS  # noqa: E402
 from pipeline.peer_flags import IMG2DATASET  # noqa: E402
+from train.classify.settings import PRESETS as CLASSIFY_PRESETS  # noqa: E402
 from train.classify.settings import ClassifySettings  # noqa: E402
+from train.presets import PRESETS  # noqa: E402
 from train.settings import Settings  # noqa: E402
 
+TINY = {Settings: PRESETS["tiny"], ClassifySettings: CLASSIFY_PRESETS["tiny"]}
 PAGE = ROOT / "docs" / "flags.md"
 BEGIN = """\
 # Flags
@@ -31,8 +34,8 @@ may also stand alone (`--text_only`). `--help` shows the flags that are wanted f
 - `alignset train` trains. `--shards` says where the data is, and `--run` names the run's folder.
 - `alignset classify` fine-tunes an image tower on labelled images. `--model`, `--images` and
   `--validation` say on what, and `--run` names its folder.
-- For both, `--preset` chooses a set of values, and is `tiny` where it is not given. The tables
-  below have the paper's values; `--help=all` has those of each preset.
+- For both, `--preset` chooses a group of defaults. It is `tiny` by default. The tables below show
+  the defaults of `tiny` and, beside them, the values of the paper; `--help=all` has every preset.
 - `--help` lists the few flags of `alignset evaluate`, `search` (whose commands have a `--help` of
   their own), `look`, `report` and `takedown`.
 """
@@ -49,12 +52,21 @@ resizing (`--image_size`, `--resize_mode`, `--encode_format` ...) are img2datase
 
 
 def rows(kind: type) -> Iterator[str]:
-    """A line of the table for each field of a settings dataclass."""
+    """Yields a line of the table for each field of a settings dataclass."""
     for field in dataclasses.fields(kind):
-        default = str(field.default)
-        shown = f"`{default}`" if default else "(empty)"
         meaning = field.metadata["help"].replace("|", "\\|")
-        yield f"| `--{field.name}` | {shown} | {meaning} |"
+        values = " | ".join(shown(value) for value in defaults(kind, field))
+        yield f"| `--{field.name}` | {values} | {meaning} |"
+
+
+def defaults(kind: type, field: dataclasses.Field[object]) -> list[object]:
+    """Returns the default of a flag; of a preset's flag, that of `tiny` and the paper's value."""
+    tiny = TINY.get(kind)
+    return [getattr(tiny, field.name), field.default] if tiny else [field.default]
+
+
+def shown(value: object) -> str:
+    return f"`{value}`" if str(value) else "(empty)"
 
 
 def page() -> str:
@@ -63,8 +75,9 @@ def page() -> str:
     tables.append(("`alignset train`", Settings))
     tables.append(("`alignset classify`", ClassifySettings))
     for title, kind in tables:
-        value = "paper's value" if kind in (Settings, ClassifySettings) else "default"
-        parts.append(f"\n## {title}\n| flag | {value} | meaning |\n|---|---|---|\n")
+        values = ["default", "paper"] if kind in TINY else ["default"]
+        head = ["flag", *values, "meaning"]
+        parts.append(f"\n## {title}\n| {' | '.join(head)} |\n{'|---' * len(head)}|\n")
         parts.append("\n".join(rows(kind)) + "\n")
     peers = "".join(f"| `--{flag}` | {here} |\n" for flag, here in IMG2DATASET.items())
     return "".join([*parts, FROM_IMG2DATASET, peers])

@@ -51,7 +51,7 @@ class Settings:
     # Images (section 5).
     resize_px: int = setting(346, "px, the side of the square that images are resized to")
     crop_px: int = setting(289, "px, the side of the crop that is trained on")
-    horizontal_flip: bool = setting(True, "mirror every other image")
+    horizontal_flip: bool = setting(True, "mirror an image with probability 0.5, at random")
     caption_field: str = setting(
         "",
         "field of KEY.json that has the text, or a list of texts, of which an epoch takes one, the "

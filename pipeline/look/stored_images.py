@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from PIL import Image as PillowImage
 
-from transforms.images.displayed import displayed
-from transforms.images.examine import Unusable, examine, open_picture, turn_of
+from transforms.images.examine import Unusable, examine
+from transforms.images.thumbnail import small_picture
 from transforms.storage.files import open_to_read
 from transforms.storage.tar_members import BLOCK
 
@@ -37,14 +37,9 @@ def shown_picture(body: bytes, box: tuple[int, int]) -> PillowImage.Image | str:
         image = examine(body)
         if isinstance(image, Unusable):
             return f"{image.reason}: {image.detail}"
-        with turn_of(image.width * image.height):
-            picture = open_picture(body, image.format)
-            picture.draft("RGB", (2 * box[0], 2 * box[1]))  # a JPEG decodes at a part of its size
-            upright = displayed(picture).convert("RGB")
-            upright.thumbnail(box)
+        return small_picture(body, image, box)
     except Exception as error:  # Pillow raises some ten kinds
         return f"cannot be shown: {error}"
-    return upright
 
 
 def read_image(source: BinaryIO, size: int, key: str) -> bytes | None:

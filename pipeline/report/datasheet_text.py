@@ -70,8 +70,8 @@ COMPOSITION = (
     ),
     Question(
         "Are relations between instances explicit?",
-        "Pairs of one image have the same `url`, and lie in one shard or in several. Pairs of one "
-        "page have the same `page_url`.",
+        "Pairs of one image have the same `url` and are in one shard. Pairs of one page have the "
+        "same `page_url`.",
     ),
     Question(
         "Are there recommended splits?",

@@ -13,6 +13,7 @@ from random import Random
 import numpy as np
 import simplejpeg
 
+from tests.support.jpeg_frames import ALL_FRAMES, lossless
 from tests.support.picture_files import encoded, photograph
 from transforms.images.examine import Image, Unusable, examine, examine_all
 from transforms.images.jpeg_dc import dc_planes
@@ -47,7 +48,8 @@ def good_jpegs() -> tuple[bytes, ...]:
     )
     colour = [encoded(photograph(1, *size), "JPEG", **k) for size in SIZES for k in kinds]
     grey = [encoded(photograph(1, *size).convert("L"), "JPEG") for size in SIZES]
-    return (*colour, *grey, encoded(photograph().convert("CMYK"), "JPEG"))
+    cmyk = encoded(photograph().convert("CMYK"), "JPEG")
+    return (*colour, *grey, cmyk, *(lossless(512, 512, n, restart_rows=9) for n in (1, 1, 1, 3)))
 
 
 def split(body: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
@@ -97,7 +99,7 @@ def hostile_jpeg(random: Random) -> bytes:
             swapped = random.randrange(len(segments))
             segments[at], segments[swapped] = segments[swapped], segments[at]
         elif way == 6:
-            segments[at] = random.choice((0xC0, 0xC1, 0xC2, 0xDB, 0xC4, 0xFE)), data
+            segments[at] = random.choice((*ALL_FRAMES, 0xDB, 0xC4, 0xFE)), data
         elif way == 7:
             segments.insert(at, (-1, decoy(others, random)))
         else:

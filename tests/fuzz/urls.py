@@ -19,7 +19,7 @@ from transforms.blocklists.list_values import host_value, url_value
 from transforms.blocklists.targets import target_of, targets
 from transforms.columns.opt_outs import ROBOTS_TXT, X_ROBOTS_TAG
 from transforms.fetching.fetch_target import is_public_address, request_url
-from transforms.fetching.robots import read_robots
+from transforms.fetching.robots import field_and_value, read_robots
 from transforms.pairs.measure_pairs import measure
 from transforms.pairs.urls import url_hashes
 from transforms.wishes.answer_headers import header_opt_outs
@@ -31,13 +31,31 @@ PIECES = [
     *("xn--", "xn--a", "xn--bcher-kva", "\u00ad", "\u200b", "\u200d", "\u0301", "\u0f73", "ﬀ", "℀"),
     *("user:p@", "@", "%40", "%2F", "%3A", "%5C", "%00", "%E0%A5", "%2e", "%41", "／", "：", "＠"),
     *(":80", ":443", ":0443", ":", ":65536", ":99999999999", ":٨٠", "[::1]", "[1.2.3.4]", "[", "]"),
-    *("127.0.0.1", "0x7f.1", "256", "08", "0", "1", ".", "..", "-", "_", "/", "\\", "?q=1", "#f"),
+    *(
+        "127.0.0.1",
+        "0x7f.1",
+        "256",
+        "08",
+        "0",
+        "1",
+        "1.2.3.256.5",
+        ".0x4",
+        ".1b",
+        ".",
+        "..",
+        "-",
+        "_",
+        "/",
+        "\\",
+        "?q=1",
+        "#f",
+    ),
     *("/p", "/../", "/./", "/.%2E/", "//", " ", "\t", "\n", "\r", "\x00", "\x1f", "\x7f", "\u00a0"),
     *("%", "\u3000", "\u2028", "\ufeff", "\ud800", "|", '"', "^", "`", "{", "'", "*", "A" * 70),
 ]
 SENT = re.compile(r"https?://([a-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]+)?/[!-~]*")
 TOKENS = ["alignset", "AlignSet/1.0 (x)", "my bot"]
-AGENTS = ["*", "alignset", "align", "set", "ALIGNSET*", "**", "a*", "bot", "my bot", ""]
+AGENTS = ["*", "alignset", "align", "set", "ALIGNSET*", "**", "al*", "bot", "my bot", ""]
 FIELDS = [
     *("User-agent", "user agent", "useragent", "Disallow", "disalow", "Allow", "Crawl-delay"),
     *("Sitemap", "Host", "Request-rate", "visit time", "foo", "", "#", "Noindex"),
@@ -105,12 +123,20 @@ def _check_request(url: str) -> None:
 
 
 def robots_of(random: Random) -> str:
-    lines = []
+    """Makes a robots.txt that Protego reads as RFC 9309 does: it would end the names of a group
+    at any field but a sitemap."""
+    lines: list[str] = []
+    in_names = False
     for _ in range(random.randrange(14)):
         field = random.choice([*FIELDS, "User-agent", "User-agent", "Disallow", "Disallow"])
         agent = "agent" in field and random.random() < 0.9
         line = random.choice(["", " "]) + field + random.choice([":", ": ", " :", " ", "", ": : "])
-        lines.append(line + random.choice(AGENTS if agent else RULES) + random.choice(["", " # c"]))
+        line += random.choice(AGENTS if agent else RULES) + random.choice(["", " # c"])
+        said, _ = field_and_value(line) or ("sitemap", "")
+        names, rule = "agent" in said, said.endswith("allow") or said == "disalow"
+        if names or rule or said in ("sitemap", "host") or not in_names:
+            lines.append(line)
+            in_names = names or (in_names and not rule)
     return random.choice(["\n", "\r\n", "\n\n"]).join(lines)
 
 

@@ -13,13 +13,19 @@ from random import Random
 from typing import NamedTuple
 
 from tests.fuzz import jpeg, pictures
+from tests.support.jpeg_frames import family
 from tests.support.picture_files import good_files, oversized
 
 Part = bytes | float | str  # to send; to wait, in seconds; "reset" or "keep" the connection
 MAX_BYTES = 300_000  # --max_image_bytes of the run
 KEPT = "kept"
 ANY_STATUS = frozenset({"http_2xx", "http_3xx", "http_4xx", "http_5xx", "http_other"})
-BAD_PICTURE = frozenset({"truncated", "broken", "too_many_pixels", "too_many_scans"})
+BAD_PICTURE = frozenset(
+    {
+        *("truncated", "broken", "lossless", "unsupported_frame"),
+        *("too_many_pixels", "too_many_scans"),
+    }
+)
 NO_PICTURE = frozenset({"empty", "html", "svg", "xml", "json", "pdf", "other_format", "unknown"})
 LOST = frozenset({"reset", "cut_off", "bad_answer", "timeout"})
 
@@ -167,6 +173,12 @@ def quantum_bomb(random: Random) -> Iterator[Part]:
     body = good_files()["jpeg"]
     at = body.index(b"\xff\xdb") + 4
     yield whole(body[:at] + random.choice((b"\x70", b"\xf0", b"\xf1")) + body[at + 1 :])
+
+
+@kind("lossless")
+def lossless_jpeg(random: Random) -> Iterator[Part]:
+    """A JPEG whose scaled decode writes beyond its memory."""
+    yield whole(random.choice([body for body in family().values() if len(body) < MAX_BYTES]))
 
 
 @kind(KEPT)

@@ -62,7 +62,19 @@ def binary(size: int) -> bytes:
     return b"\x80" + size.to_bytes(11, "big", signed=True)
 
 
+def shared(body: bytes) -> bytes:
+    """Records that hold for all members behind them."""
+    return header(b"g", len(body), b"g") + padded(body)
+
+
+def old_folder(size: int) -> bytes:
+    """A folder as it was written before POSIX."""
+    return header(b"d/", size, b"\0", {257: bytes(8)})
+
+
 FILE = header(b"a.txt", 3) + padded(b"abc")
+OTHER = header(b"b.txt", 3) + padded(b"xyz")
+BOTH: Members = [("a.txt", 3, True), ("b.txt", 3, True)]
 SPARSE = {386: b"%011o\0%011o\0" % (8 << 30, 0), 483: b"%011o\0" % (8 << 30)}
 NO_SIZE, NO_HEADER, CUT = "without a size", "no tar header", "it is cut off"
 
@@ -71,6 +83,70 @@ HOSTILE: dict[str, tuple[bytes, Members | str]] = {
     "nothing": (b"", CUT),
     "only an end": (END, []),
     "an end of one block": (FILE + bytes(512), [("a.txt", 3, True)]),
+    "a lone block of zeros": (FILE + bytes(512) + OTHER + END, BOTH[:1]),
+    "a lone block of zeros first": (bytes(512) + FILE + END, []),
+    "a shared path": (
+        shared(records((b"path", b"p.txt"))) + FILE + OTHER + END,
+        [("p.txt", 3, True)] * 2,
+    ),
+    "a shared path, and another": (
+        shared(records((b"path", b"p.txt"))) + FILE + shared(records((b"path", b"q"))) + OTHER,
+        [("p.txt", 3, True), ("q", 3, True)],
+    ),
+    "a shared path, and one's own": (
+        shared(records((b"path", b"p.txt"))) + pax(records((b"path", b"q"))) + FILE + OTHER + END,
+        [("q", 3, True), ("p.txt", 3, True)],
+    ),
+    "a shared path, and a long name": (
+        shared(records((b"path", b"p"))) + header(b"l", 2, b"L") + padded(b"n\0") + FILE + OTHER,
+        [("n", 3, True), ("p", 3, True)],
+    ),
+    "a shared path that is taken back": (
+        shared(records((b"path", b"p"))) + pax(records((b"path", b""))) + FILE + OTHER + END,
+        [("a.txt", 3, True), ("p", 3, True)],
+    ),
+    "a shared size": (
+        shared(records((b"size", b"3"))) + header(b"a.txt", 0) + padded(b"abc") + OTHER + END,
+        BOTH,
+    ),
+    "a shared comment": (shared(records((b"comment", b"x"))) + FILE + END, BOTH[:1]),
+    "shared records and no member": (shared(records((b"path", b"p"))), []),
+    "a shared record without an end": (shared(b"99 path=a\n") + FILE, "no header's record"),
+    "shared records longer than memory": (header(b"g", binary(1 << 50), b"g"), "of 1,125,899,906"),
+    **{
+        f"a record's size {size!r}": (
+            pax(records((b"size", size))) + header(b"a.txt", 0) + padded(b"abc") + OTHER + END,
+            BOTH,
+        )
+        for size in (b"0" * 40 + b"3", b" 3", b"3 ", b"03")
+    },
+    **{
+        f"a record's size {size!r}": (pax(records((b"size", size))) + FILE + END, NO_SIZE)
+        for size in (b"3x", b"+3", b"3 3", b"0x3", b" ", b"1" * 20, b"\xb2")
+    },
+    "a record's size of nothing": (pax(records((b"size", b""))) + FILE + OTHER + END, BOTH),
+    **{
+        f"a size {field!r}": (header(b"a.txt", field) + padded(b"abc") + OTHER + END, BOTH)
+        for field in (
+            *(b"\x000000000003\0", b"\0" * 10 + b"3\0", b"\0 \0  03 \0", b" " * 11 + b"3"),
+            *(b"   3        ", b"000000000003", b"3\0zzzz", binary(3)),
+        )
+    },
+    **{
+        f"a size {field!r}": (header(b"a.txt", field) + OTHER + END, [("a.txt", 0, True), BOTH[1]])
+        for field in (bytes(12), b" " * 12, b"\0zz", b"\x009", b"0")
+    },
+    **{
+        f"a size {field!r}": (header(b"a.txt", field) + OTHER + END, NO_SIZE)
+        for field in (b"8", b"zz", b"\x81" + bytes(10) + b"\3", b"+3", b"3z")
+    },
+    "an old folder": (old_folder(0) + FILE + END, BOTH[:1]),
+    "an old folder with a size": (old_folder(1 << 30) + FILE + END, BOTH[:1]),
+    "an old folder by a record": (
+        pax(records((b"path", b"d/"))) + header(b"x", 0, b"\0") + FILE + END,
+        BOTH[:1],
+    ),
+    "a file that is named as a folder": (header(b"d/", 0) + FILE, [("d/", 0, True), *BOTH[:1]]),
     "a size below zero": (header(b"a.txt", b"-0000001000") + FILE + END, NO_SIZE),
     "a size below zero, binary": (
         header(b"a.txt", b"\xff" * 12) + FILE + END,

@@ -4,11 +4,14 @@ Written from the design alone: no Arrow, no hashes, nothing of `transforms/`.
 """
 
 import html
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+
+import can_ada
 
 Row = tuple[str | bytes | None, str | bytes | None]  # URL and alt-text, as they were read
 Identity = tuple[str, str]
@@ -66,8 +69,25 @@ def text_identity(kept: str) -> str:
 
 
 def url_identity(url: str) -> str | None:
-    """Scheme and host lower-cased, default port and fragment dropped; None where unusable."""
-    url, _, _ = url.strip().partition("#")
+    """Scheme and host lower-cased, default port and fragment dropped; where more has to be mended
+    for that, what a browser's parser makes of it; None where that fails."""
+    url = url.strip()
+    try:
+        parsed = can_ada.parse(url)
+    except ValueError:
+        parsed = None
+    written = _identity_and_host(url)
+    if written is None:
+        usable = parsed is not None and parsed.protocol in ("http:", "https:")
+        return parsed.href.partition("#")[0] if usable else None
+    identity, host = written
+    last = host.removesuffix(".").split(".")[-1]
+    is_name = not re.search("[^a-zA-Z0-9._-]", host) and last[:1] not in set("0123456789")
+    return identity if is_name or parsed is not None else None
+
+
+def _identity_and_host(url: str) -> tuple[str, str] | None:
+    url, _, _ = url.partition("#")
     scheme, colon, rest = url.partition("://")
     if scheme.lower() not in ("http", "https") or not colon:
         return None
@@ -89,7 +109,8 @@ def url_identity(url: str) -> str | None:
         return None
     if port and int(port) == {"http": 80, "https": 443}[scheme.lower()]:
         port = ""
-    return f"{scheme.lower()}://{user}{at}{host.lower()}{':' if port else ''}{port}{path}"
+    identity = f"{scheme.lower()}://{user}{at}{host.lower()}{':' if port else ''}{port}{path}"
+    return identity, host
 
 
 def _is_host(host: str) -> bool:

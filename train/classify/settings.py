@@ -57,7 +57,7 @@ class ClassifySettings:
     batch_norm_momentum: float = setting(0.01, "weight of a new batch in them")
     drop_path: float = setting(0.2, "stochastic depth of the image tower's last block")
     min_area: float = setting(0.08, "of a random crop, as a share of the image's area, at least")
-    horizontal_flip: bool = setting(True, "mirror every other image")
+    horizontal_flip: bool = setting(True, "mirror an image with probability 0.5, at random")
     seed: int = setting(0, "of all random numbers")
     # How it is run, not what is learned.
     device: str = setting("auto", "cpu, cuda, or auto: a GPU where there is one", free=True)

@@ -1,4 +1,4 @@
-"""What an image may cost.
+"""Which files decoders are given, and what an image may cost.
 
 All beside an image's pixels has to be linear in its file, in time and in memory. Pillow's readers
 are not: 62 KB of EXIF whose fields lie over each other take 72 s and 1 MB many GB, a GIF's comment
@@ -8,7 +8,7 @@ and a JPEG's EXIF in many pieces a minute for 20 MB.
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -21,37 +21,62 @@ _MAX_GIF_BYTES = 1 << 22  # its comment takes 2.5 s then, and time grows with th
 _USUAL_SCANS, _MAX_SCANS, _MAX_SCANNED = 12, 100, 1 << 30
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # of a JPEG, but those that stand in a scan
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+# Baseline, extended, progressive. libjpeg ignores the scale of a decode of a lossless frame, and
+# writes the whole image into memory that simplejpeg, or Pillow, has for a part of it.
+_DCT_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+_OTHER_FRAME = re.compile(b"[%b]" % bytes(sorted(_FRAMES - _DCT_FRAMES)))
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _EXIF, _MAX_EXIF_PIECES = b"Exif\0\0", 64
 _MAX_OVERLAP = 1 << 16  # bytes that the fields of an EXIF block have beside twice its own
 
 
-def check_cost(data: bytes) -> None:
-    """Raises DecompressionBombError for a file that would take long for what it is."""
+def check_decodable(data: bytes) -> None:
+    """Refuse a file that decoders must not be given.
+
+    Raises:
+      DecompressionBombError: it would take long for what it is.
+      ValueError: a JPEG that is lossless, hierarchical or arithmetic-coded.
+    """
     if len(data) > LONGEST_IMAGE:
         raise Image.DecompressionBombError(f"{len(data)} bytes")
     if data.startswith(b"GIF8") and len(data) > _MAX_GIF_BYTES:
         raise Image.DecompressionBombError(f"a GIF of {len(data)} bytes")
     if data.startswith(b"\xff\xd8"):
         codes = np.frombuffer(data, np.uint8)
-        markers = codes[1:][codes[:-1] == 0xFF]  # 8 us for 40 KB, where bytes.count takes 60
-        if np.count_nonzero(markers == 0xE1) > _MAX_EXIF_PIECES < data.count(_EXIF):
+        # 8 us for 40 KB, where bytes.count takes 60
+        markers = codes[1:][codes[:-1] == 0xFF].tobytes()
+        if markers.count(0xE1) > _MAX_EXIF_PIECES < data.count(_EXIF):
             raise Image.DecompressionBombError("EXIF of too many pieces")
         # So often it may stand in a film behind the picture; then each marker is looked at.
-        if np.count_nonzero(markers == 0xDA) > _USUAL_SCANS and _has_too_many_scans(data):
+        if markers.count(_SOS) > _USUAL_SCANS and _has_too_many_scans(data):
             raise Image.DecompressionBombError("a JPEG of too many scans")
+        if _OTHER_FRAME.search(markers) and _first_frame(data) not in _DCT_FRAMES:
+            raise ValueError("the JPEG is lossless, or of another rare coding")
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the marker of each segment of a JPEG, and where its length stands."""
+    at = 2
+    while match := _MARKER.search(data, at):
+        marker, at = data[match.start() + 1], match.end()
+        yield marker, at
+        at += int.from_bytes(data[at : at + 2]) if marker != _SOI else 0
+
+
+def _first_frame(data: bytes) -> int:
+    """Return the marker of the frame that decoders meet: they refuse a file that has another."""
+    return next((marker for marker, _ in _segments(data) if marker in _FRAMES), 0)
 
 
 def _has_too_many_scans(data: bytes) -> bool:
-    at, scans, most = 2, 0, _MAX_SCANS
-    while scans <= most and (match := _MARKER.search(data, at)):
-        marker, at = data[match.start() + 1], match.end()
-        if marker == 0xD9:
+    scans, most = 0, _MAX_SCANS
+    for marker, at in _segments(data):
+        if marker == _EOI or scans > most:
             break
         if marker in _FRAMES:  # its height and width
             height, width = (int.from_bytes(data[at + n : at + n + 2]) for n in (3, 5))
             most = min(most, max(_USUAL_SCANS, _MAX_SCANNED // max(1, height * width)))
-        scans += marker == 0xDA
-        at += int.from_bytes(data[at : at + 2]) if marker != 0xD8 else 0
+        scans += marker == _SOS
     return scans > most
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from train.data.image_limits import check_cost
+from train.data.image_limits import check_decodable
 from train.data.rgb import as_seen
 
 assert Image.MAX_IMAGE_PIXELS is not None  # Pillow's default, which nothing here unsets
@@ -34,7 +34,7 @@ def decode_image(data: bytes, *, draft_px: int | None = None) -> Image.Image:
 
 
 def _open(data: bytes, draft_px: int | None) -> Image.Image:
-    check_cost(data)
+    check_decodable(data)
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     if draft_px:
         image.draft("RGB", (draft_px, draft_px))
@@ -56,7 +56,7 @@ def decode_square(data: bytes, side: int) -> np.ndarray:
     as Pillow, to 346 px 1.5 times, and the same pixels but for one step of rounding. Both let
     other threads run meanwhile.
     """
-    check_cost(data)
+    check_decodable(data)
     pixels = _upright_jpeg(data, side)
     if pixels is not None:
         return resize_square(pixels, side)
@@ -114,7 +114,7 @@ def header_pixels(data: bytes) -> int:
     """How many pixels an image's header says that it has; 0 where there is none that is read, so
     that it won't be decoded."""
     try:
-        check_cost(data)
+        check_decodable(data)
         width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
     except Exception:  # Pillow raises many kinds
         return 0

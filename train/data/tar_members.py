@@ -11,11 +11,12 @@ _BLOCK = 512
 _GZIP = b"\x1f\x8b"
 _LONGEST_EXTRA = 1 << 20  # bytes of what headers say of the member behind them
 _LARGEST = 1 << 60  # bytes of a member; no file has a place beyond
-_EXTRAS = (b"L", b"K", b"x", b"X", b"g")
+_EXTRAS = (b"L", b"K", b"x", b"X", b"g")  # the last holds for all members behind it
 _FILES = (b"0", b"\0", b"7")
 _BARE = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders: nothing follows
 _SIGNED = struct.Struct("148b8x356b")
-_NUMBER = re.compile(rb" *([0-7]*)(?:[\0 ].*)?", re.DOTALL)
+_NUMBER = re.compile(rb"(?:[\0 ]*+([0-7]++))?(?:[\0 ].*)?", re.DOTALL)
+_DECIMAL = re.compile(rb" *+(?=[0-9])0*+([0-9]{0,19}) *+")
 
 
 class TarMembers:
@@ -28,39 +29,48 @@ class TarMembers:
     """
 
     def __init__(self, stream: ShardStream):
-        self._stream, self._ends = stream, 0
+        self._stream, self._ends, self._shared = stream, 0, _Extra()
         self._whole = 0  # where the last member ends, if there was one
 
     def __iter__(self) -> "TarMembers":
         return self
 
     def __next__(self) -> tuple[str, int, int, int]:
-        stream, extra, start = self._stream, _Extra(), -1
+        stream, extra, start = self._stream, None, -1
         while True:
             if self._whole:
                 _skip_to(stream, self._whole)
-            place, self._whole = stream.at, 0
-            header = stream.read(_BLOCK)
-            if not header:
-                raise StopIteration
-            if not header.strip(b"\0"):
-                self._ends += 1
-                continue
-            start = place if start < 0 else start
+                self._whole = 0
+            header = self._header()
+            start = stream.at - len(header) if start < 0 else start
             size, kind = _checked_size(header, stream), header[156:157]
             self._whole = stream.at + size
             if kind in _EXTRAS:
-                extra = _with(extra, kind, size, stream)
+                extra = _with(extra or self._shared, kind, size, stream)
+                self._shared = extra if kind == b"g" else self._shared
                 continue
             if kind == b"S" and header[482]:  # GNU's sparse file: blocks that tell its holes
                 while read_exactly(stream, _BLOCK)[504]:
                     pass
+            extra = extra or self._shared
+            name = extra.name or _name(header)
+            kind = b"5" if kind == b"\0" and name.endswith("/") else kind  # as before POSIX
             size = 0 if kind in _BARE else size if extra.size is None else extra.size
             self._whole = stream.at + size
             if kind in _FILES and not extra.sparse:
-                name = _name(header) if extra.name is None else extra.name
                 return name, size, self._ends, start
-            extra, start = _Extra(), -1
+            extra, start = None, -1
+
+    def _header(self) -> bytes:
+        """Reads the next header: of a further tar, behind the zeros of an end."""
+        zeros = 0
+        while (header := self._stream.read(_BLOCK)) and not header.strip(b"\0"):
+            zeros += 1
+        if not header or zeros == 1:  # other readers end at a lone block of zeros too
+            raise StopIteration
+        if zeros:
+            self._ends, self._shared = self._ends + 1, _Extra()
+        return header
 
 
 def _skip_to(stream: ShardStream, whole: int) -> None:
@@ -73,15 +83,15 @@ def _skip_to(stream: ShardStream, whole: int) -> None:
 
 
 class _Extra(NamedTuple):
-    """What headers say of the member behind them."""
+    """What headers say of the members behind them, before the members' own."""
 
-    name: str | None = None
+    name: str = ""
     size: int | None = None
     sparse: bool = False
 
 
 def _with(extra: _Extra, kind: bytes, size: int, stream: ShardStream) -> _Extra:
-    if kind in (b"K", b"g"):  # where a link leads, and what holds for all members
+    if kind == b"K":  # where a link leads
         return extra
     if size > _LONGEST_EXTRA:
         raise _damaged(stream, f"a name or header of {size} bytes at byte {stream.at}")
@@ -100,8 +110,8 @@ def _with(extra: _Extra, kind: bytes, size: int, stream: ShardStream) -> _Extra:
         if key == b"path":
             extra = extra._replace(name=value.decode("utf-8", "backslashreplace"))
         elif key == b"size":
-            size = int(value) if value.isdigit() and len(value) < 20 else -1
-            extra = extra._replace(size=_possible(size, stream))
+            size_there = _possible(_decimal(value), stream) if value else None
+            extra = extra._replace(size=size_there)
         elif key.startswith(b"GNU.sparse."):
             extra = extra._replace(sparse=True)
     return extra
@@ -132,6 +142,12 @@ def _octal(header: bytes, start: int, stop: int) -> int:
     """A number as headers have it; -1 where it is none."""
     number = _NUMBER.fullmatch(header, start, stop)
     return int(number[1] or b"0", 8) if number else -1
+
+
+def _decimal(value: bytes) -> int:
+    """A number as records have it; -1 where it is none, or longer than any size."""
+    number = _DECIMAL.fullmatch(value)
+    return int(number[1] or b"0") if number else -1
 
 
 def _possible(size: int, stream: ShardStream) -> int:

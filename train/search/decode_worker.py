@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 from PIL import Image
 
-from train.data.image_limits import check_cost
+from train.data.image_limits import check_decodable
 from train.data.images import FORMATS, decode_image
 
 MAX_PIXELS = 1 << 26  # 67 million: more than what phones take
@@ -31,7 +31,7 @@ def work(pipe: Connection) -> None:
 def decoded(data: bytes) -> tuple[str, tuple[int, int] | None, bytes | str]:
     """What becomes of the bytes of an upload."""
     try:
-        check_cost(data)
+        check_decodable(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
         if width * height > MAX_PIXELS:

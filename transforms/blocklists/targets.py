@@ -10,13 +10,13 @@ import re
 from contextlib import suppress
 from typing import NamedTuple
 
-import can_ada
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from transforms.columns.hashing import string_buffers
 from transforms.columns.kernels import kernel
+from transforms.columns.web_urls import parse_url
 from transforms.fetching.fetch_target import request_url
 from transforms.pairs.urls import url_identity
 
@@ -76,14 +76,14 @@ def target_of(url: str) -> tuple[str, str] | None:
 def _host_and_port(authority: str) -> tuple[str, str]:
     if authority.startswith("["):
         name, _, port = authority[1:].partition("]")
-        with suppress(ValueError):  # "[.]" stays: a URL that can't be asked for has an identity too
+        with suppress(ValueError):  # Python's parser of addresses may differ
             name = str(ipaddress.IPv6Address(name))
         return f"[{name}]", port.removeprefix(":").lstrip("0")
     host, _, port = authority.partition(":")
     host = host.rstrip(".")
     if host[host.rfind(".") + 1 :][:1].isdigit():  # as in 0x7f.1
-        with suppress(ValueError):
-            host = can_ada.parse(f"http://{host}/").hostname
+        address = parse_url(f"http://{host}/")
+        host = host if address is None else address.hostname
     return host, port.lstrip("0")
 
 

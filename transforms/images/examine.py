@@ -102,7 +102,8 @@ class Unusable:
       reason: "not_an_image" or "undecodable".
       detail: of not_an_image: "empty", "html", "svg", "xml", "json", "pdf", "other_format" (an
         image or a film of another format) or "unknown"; of undecodable: "truncated", "broken",
-        "too_many_pixels", "too_many_scans", or "unexpected" where our own code failed.
+        "lossless", "unsupported_frame" (both of JPEGs), "too_many_pixels", "too_many_scans", or
+        "unexpected" where our own code failed.
       width, height: px, where the header could be read.
     """
 
@@ -200,12 +201,13 @@ def _examined(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unus
 
 def _known_of_jpeg(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unusable | None:
     """What is known of a JPEG without Pillow."""
-    header, fault = jpeg_header(body), None
+    header = jpeg_header(body)
     if header is None:  # no scan, or a thousand segments before it, which Pillow would join
         return Unusable("undecodable", file_fault(body, "jpeg") or "broken")
-    if header.width * header.height > wanted.max_pixels:
+    fault = header.fault
+    if fault is None and header.width * header.height > wanted.max_pixels:
         fault = "too_many_pixels"
-    elif has_too_many_scans(body, header):
+    elif fault is None and has_too_many_scans(body, header):
         fault = "too_many_scans"
     if fault:
         return Unusable("undecodable", fault, header.width, header.height)

@@ -15,7 +15,7 @@ import simplejpeg
 from transforms.images.displayed import displayed, orientation
 from transforms.images.examine import Image, open_picture
 from transforms.images.fast_decode import fast_pixels
-from transforms.images.jpeg_header import jpeg_header
+from transforms.images.jpeg_header import jpeg_header, scaled_jpeg
 from transforms.images.resampling import Pixels, area_resampled
 from transforms.images.resize import Encoded, EncodingError, ResizeSettings
 
@@ -91,15 +91,8 @@ class FastResizer:
         # Less exact steps are not seen where at least two lines become one.
         wanted, high = self._wanted(header.width, header.height)
         fast = header.width >= 2 * wanted and header.height >= 2 * high
-        pixels: Pixels = simplejpeg.decode_jpeg(
-            body,
-            "GRAY" if header.components == 1 else "RGB",
-            fastdct=fast,
-            fastupsample=fast,
-            min_width=-(-header.width // factor),
-            min_height=-(-header.height // factor),
-            strict=False,
-        )
+        colours = "GRAY" if header.components == 1 else "RGB"
+        pixels = scaled_jpeg(body, header, colours, header.scaled(8 // factor), fast=fast)
         return pixels[:, :, 0] if header.components == 1 else pixels
 
     def _factor(self, width: int, height: int) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from transforms.images.displayed import displayed
-from transforms.images.examine import Image, open_picture, turn_of
+from transforms.images.examine import Image
+from transforms.images.thumbnail import small_picture
 
 BITS = 256
 _LEAST_QUALITY = 50  # 0 to 100; a picture with less detail than that is like too many others
@@ -34,11 +34,7 @@ def pdq_words(body: bytes, image: Image) -> npt.NDArray[np.uint64] | None:
     """
     import pdqhash  # an extra: only a list with such hashes needs it
 
-    with turn_of(image.width * image.height):
-        picture = open_picture(body, image.format)
-        picture.draft("RGB", (2 * _SIDE_PX, 2 * _SIDE_PX))  # a JPEG decodes at a part of its size
-        small = displayed(picture).convert("RGB")
-        small.thumbnail((_SIDE_PX, _SIDE_PX))
+    small = small_picture(body, image, (_SIDE_PX, _SIDE_PX))
     bits, quality = pdqhash.compute(np.asarray(small))
     return None if quality < _LEAST_QUALITY else words_of_bits(bits)
 

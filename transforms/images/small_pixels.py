@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import simplejpeg
 
 from transforms.images.displayed import displayed
 from transforms.images.examine import Image, open_picture, turn_of
 from transforms.images.fast_decode import fast_pixels
-from transforms.images.jpeg_header import jpeg_header
+from transforms.images.jpeg_header import jpeg_header, scaled_jpeg
 from transforms.images.resampling import Pixels, resampled, weights_of
 
 # Of either side of what is squashed, below: a strip of 1 x 1,000,000 px is a file of 2 KB, and its
@@ -58,15 +57,7 @@ def _scaled_jpeg(body: bytes, smallest_px: int) -> Pixels | None:
     factor = next((n for n in (8, 4, 2) if shorter >= n * smallest_px), 1)
     try:
         # By accurate steps, which cost no more: what is not reduced is as Pillow decodes it.
-        return simplejpeg.decode_jpeg(
-            body,
-            "RGB",
-            fastdct=False,
-            fastupsample=False,
-            min_height=-(-header.height // factor),
-            min_width=-(-header.width // factor),
-            strict=False,
-        )
+        return scaled_jpeg(body, header, "RGB", header.scaled(8 // factor))
     except ValueError:
         return None
 

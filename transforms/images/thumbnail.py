@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+from PIL import Image as PillowImage
+
 from transforms.images.displayed import displayed
 from transforms.images.examine import Image, open_picture, turn_of
 
@@ -21,12 +23,30 @@ def thumbnail(body: bytes, image: Image, side_px: int = SIDE_PX, quality: int = 
     Raises:
       Exception: the picture cannot be decoded after all; Pillow raises many kinds.
     """
+    file = io.BytesIO()
+    small_picture(body, image, (side_px, side_px), 1.25).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def small_picture(
+    body: bytes, image: Image, box: tuple[int, int], times: float = 2
+) -> PillowImage.Image:
+    """Decode an image as displayed, in RGB, and shrink it to fit a box.
+
+    Every scaled decode by Pillow goes through here, and `examine` has refused the frames of JPEGs
+    for which such a decode writes beyond its memory.
+
+    Args:
+      body: the file. image: what `examine` said of it.
+      box: px, width and height.
+      times: a JPEG may decode at a part of its size that is so many times the box.
+
+    Raises:
+      Exception: the picture cannot be decoded after all; Pillow raises many kinds.
+    """
     with turn_of(image.width * image.height):
         picture = open_picture(body, image.format)
-        # A JPEG decodes at a part of its size, whose shorter side may be somewhat larger.
-        picture.draft("RGB", (side_px * 5 // 4, side_px * 5 // 4))
+        picture.draft("RGB", (int(box[0] * times), int(box[1] * times)))
         small = displayed(picture).convert("RGB")
-        small.thumbnail((side_px, side_px))
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=quality)
-    return file.getvalue()
+        small.thumbnail(box)
+    return small

@@ -14,6 +14,7 @@ import can_ada
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from transforms.columns.web_urls import parse_url
 from transforms.pages.archive_members import Broken, unreadable
 from transforms.pages.html_tags import picked_tags, pieces
 from transforms.pages.http_pages import MAX_URL, Page
@@ -52,13 +53,6 @@ _PYTHON_NAMES = {
     "replacement": "ascii",
     "x-user-defined": "latin-1",
 }
-
-
-_LONGEST_HOST = 1024
-_LONG_HOST = re.compile(
-    r"[\x00-\x20]*+(?:(?:https?|wss?|ftp|file):[/\\]*+|[/\\]{2,}+)[^/\\?#]{1024}", re.I
-)
-_NO_BREAKS = dict.fromkeys(map(ord, "\t\n\r"))  # which the standard takes out of URLs
 
 
 class Found(NamedTuple):
@@ -271,7 +265,7 @@ class Base:
 
     def __init__(self, page: str) -> None:
         self.page = page
-        self._url = _parsed(page)
+        self._url = parse_url(page)
         self._set = False
 
     def set(self, href: str | None) -> None:
@@ -279,7 +273,7 @@ class Base:
         if self._set or href is None:
             return
         self._set = True
-        base = _parsed(self.join(href.strip(_SPACE)))
+        base = parse_url(self.join(href.strip(_SPACE)))
         if base is not None and _may_be_page(base):
             self._url = base
 
@@ -287,7 +281,7 @@ class Base:
         """By a `link` of the page to itself, where nothing else tells its URL."""
         if self.page or "canonical" not in (link.get("rel") or "").lower().split():
             return
-        page = _parsed((link.get("href") or "").strip(_SPACE))
+        page = parse_url((link.get("href") or "").strip(_SPACE))
         if page is None or not _may_be_page(page):
             return
         if not self._set:
@@ -296,26 +290,9 @@ class Base:
 
     def join(self, url: str) -> str:
         """The absolute URL, or the same where that cannot be."""
-        if _has_long_host(url):
-            return url
-        try:
-            return (self._url + url if self._url is not None else can_ada.parse(url)).href
-        except ValueError:
-            return url
-
-
-def _parsed(url: str) -> can_ada.URL | None:
-    try:
-        return can_ada.parse(url) if url and not _has_long_host(url) else None
-    except ValueError:
-        return None
+        joined = parse_url(url, self._url)
+        return url if joined is None else joined.href
 
 
 def _may_be_page(url: can_ada.URL) -> bool:
     return url.protocol in ("http:", "https:") and len(url.href) <= MAX_URL
-
-
-def _has_long_host(url: str) -> bool:
-    """Whether a host, and what is before it, is four times as long as any name: to write one of
-    other letters in ASCII takes the square of its length."""
-    return len(url) > _LONGEST_HOST and _LONG_HOST.match(url.translate(_NO_BREAKS)) is not None

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import can_ada
 from selectolax.lexbor import LexborHTMLParser
 
 from transforms.columns.opt_outs import META_ROBOTS, OPT_OUTS, TDM_RESERVATION
+from transforms.columns.web_urls import parse_url
 from transforms.pages.http_pages import MAX_URL
 from transforms.wishes.answer_headers import header_opt_outs
 from transforms.wishes.robots_tags import has_directive
@@ -82,8 +82,7 @@ def _license(url: str, links: Iterable[dict[str, Any]]) -> str | None:
     for link in links:
         href = str(link.get("href") or "").strip()
         if "license" in str(link.get("rel") or "").lower().split() and 0 < len(href) <= MAX_URL:
-            try:
-                return (can_ada.parse(url) + href if url else can_ada.parse(href)).href[:MAX_URL]
-            except ValueError:
-                continue
+            joined = parse_url(href, parse_url(url))
+            if joined is not None:
+                return joined.href[:MAX_URL]
     return None

@@ -10,6 +10,7 @@ from numba import njit
 
 from transforms.columns.hashing import Bools, UInt64s, read8, string_buffers, string_hashes, xxh64
 from transforms.columns.kernels import kernel
+from transforms.columns.web_urls import parse_url
 
 # scheme, user information, host (a name or [IPv6]), port, the rest. Letter by letter, since
 # re.I would take "ſ" for "s".
@@ -19,16 +20,26 @@ _URL = re.compile(
     re.S,
 )
 _DEFAULT_PORT = {"http": "80", "https": "443"}
+_OF_HOST = "".join(c for c in map(chr, range(0x80)) if c.isalnum() or c in ".-_")
 
 
 def url_identity(url: str) -> str | None:
-    """What one image URL is counted by, or None where it is no absolute http(s) URL.
+    """Returns the form of a URL by which images are counted.
 
-    Scheme and host lower-cased, default port and fragment dropped, the rest as it is.
+    Scheme and host are lower-cased, default port and fragment dropped, and the rest is as it was.
+    A URL in which the URL standard mends more (`http:/a.org`) is what its parser makes of it.
+
+    Returns:
+      None where it is not an absolute http(s) URL by the standard.
     """
-    match = _URL.fullmatch(url.strip())
-    if match is None:
-        return None
+    url = url.strip()
+    match = _URL.fullmatch(url)
+    if match is None or not _is_name(match[3]):
+        parsed = parse_url(url)
+        if parsed is None or parsed.protocol not in ("http:", "https:"):
+            return None
+        if match is None:
+            return parsed.href.partition("#")[0]
     scheme, user, host, port, rest = match.groups()
     scheme = scheme.lower()
     number = (port or "").lstrip("0")
@@ -38,12 +49,18 @@ def url_identity(url: str) -> str | None:
     return f"{scheme}://{user or ''}{host.lower()}{shown}{(rest or '').partition('#')[0]}"
 
 
+def _is_name(host: str) -> bool:
+    """Checks that a host is a name: one whose last label begins with a digit may be an address."""
+    last = host.removesuffix(".").rpartition(".")[2]
+    return not host.strip(_OF_HOST) and not last[:1].isdigit()
+
+
 # What a plain host is made of; any other character sends the URL through `url_identity`.
-_HOST = np.array([(chr(b).isalnum() and b < 0x80) or chr(b) in ".-_" for b in range(256)])
+_HOST = np.array([chr(b) in _OF_HOST for b in range(256)])
 _HTTP, _HTTPS = np.frombuffer(b"http://\0https://", "<u8")
 _CAPITALS = np.array([0x20202020, 0x2020202020], np.uint64)  # the bit of each scheme's letters
 _SEVEN = np.uint64((1 << 56) - 1)  # bytes
-_SLASH, _QUESTION, _COLON, _FRAGMENT = ord("/"), ord("?"), ord(":"), ord("#")
+_SLASH, _QUESTION, _COLON, _FRAGMENT, _DOT = (ord(c) for c in "/?:#.")
 
 
 @njit(inline="always")
@@ -93,6 +110,15 @@ def _after_port(data, at, stop, port):  # type: ignore[no-untyped-def]
     return at + len(port)
 
 
+@njit(inline="always")
+def _may_be_address(data, start, stop):  # type: ignore[no-untyped-def]
+    """Whether the last label of a host begins with a digit."""
+    last = stop - 2 if data[stop - 1] == _DOT else stop - 1
+    while last > start and data[last - 1] != _DOT:
+        last -= 1
+    return last >= start and data[last] >= ord("0") and data[last] <= ord("9")
+
+
 @kernel
 def has_blank_edges(data, offsets):  # type: ignore[no-untyped-def]
     """Whether any row begins or ends with what might be white space."""
@@ -122,6 +148,7 @@ def _hash_plain_urls(data, offsets, host, room, hashes, marks):  # type: ignore[
         path = _after_port(data, at, stop, b":443" if first - start == 8 else b":80")
         after = data[path] if path < stop else np.uint8(_SLASH)
         plain[row] = at > first and (after in (_SLASH, _QUESTION, _FRAGMENT))
+        plain[row] &= not (plain[row] and _may_be_address(data, first, at))
         if plain[row] and path == at and _is_identity(data, start, at, stop):
             hashes[row] = xxh64(data, start, stop)
             own[row] = True

@@ -20,7 +20,8 @@ MAX_EXTRA = 1 << 20  # bytes of a long name, or of POSIX's header of further rec
 _MAX_SIZE = 1 << 60  # bytes of a member; no file has a place beyond
 _FILES = b"0\x007"
 _BARE = b"123456"  # links, devices and folders: whatever their size says, nothing follows
-_NUMBER = re.compile(rb" *([0-7]*)(?:[\0 ].*)?", re.DOTALL)
+_NUMBER = re.compile(rb"(?:[\0 ]*+([0-7]++))?(?:[\0 ].*)?", re.DOTALL)
+_DECIMAL = re.compile(rb" *+(?=[0-9])0*+([0-9]{0,19}) *+")
 _SIGNED = struct.Struct("148b8x356b")
 
 
@@ -68,26 +69,29 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
       BrokenTar: a header is none, or the file ends within a header, a member's bytes or the zeros
         that fill its last block.
     """
-    total, at, extra = _checked_total(source), 0, _Extra()
+    total, at, extra, shared = _checked_total(source), 0, _Extra(), _Extra()
     while at < total and (header := _block(source, at)):
         kind, size = header[156:157], _checked_size(header, at)
         at += BLOCK
         if kind in (b"L", b"x", b"X"):
             extra = _with(extra, kind, _extra_body(source, at, size), at)
-        elif kind not in (b"K", b"g"):  # where a link leads, and what holds for all
+        elif kind == b"g":  # holds for all members behind it
+            extra = shared = _with(shared, kind, _extra_body(source, at, size), at)
+        elif kind != b"K":  # where a link leads
             if kind == b"S":
                 at = _behind_map(source, header, at)
-            name = _name(header) if extra.name is None else extra.name
+            name = extra.name or _name(header)
+            kind = b"5" if kind == b"\0" and name.endswith("/") else kind  # as before POSIX
             size = size if extra.size is None else extra.size
             if kind not in _BARE and at + size > total:
                 raise _cut(total, "a member", name)
-            if kind != b"5" and not (kind == b"\0" and name.endswith("/")):
+            if kind != b"5":
                 yield Member(name, at, size, kind in _FILES and not extra.sparse)
-            size, extra = 0 if kind in _BARE else size, _Extra()
+            size, extra = 0 if kind in _BARE else size, shared
         at += size + -size % BLOCK
         if at > total:
             raise _cut(total, "the zeros behind a member")
-    if at >= total and extra != _Extra():
+    if at >= total and extra != shared:
         raise _cut(total, "a header")
 
 
@@ -123,9 +127,9 @@ def _extra_body(source: BinaryIO, at: int, size: int) -> bytes:
 
 
 class _Extra(NamedTuple):
-    """What headers say of the member behind them."""
+    """What headers say of the members behind them, before the members' own."""
 
-    name: str | None = None
+    name: str = ""
     size: int | None = None
     sparse: bool = False
 
@@ -145,8 +149,7 @@ def _with(extra: _Extra, kind: bytes, body: bytes, at: int) -> _Extra:
         if key == b"path":
             extra = extra._replace(name=value.decode("utf-8", "surrogateescape"))
         elif key == b"size":
-            size = int(value) if value.isdigit() and len(value) < 20 else -1
-            extra = extra._replace(size=_possible(size, at))
+            extra = extra._replace(size=_possible(_decimal(value), at) if value else None)
         elif key.startswith(b"GNU.sparse."):
             extra = extra._replace(sparse=True)
     return extra
@@ -168,6 +171,12 @@ def _octal(header: bytes, start: int, stop: int) -> int:
     """A number as headers have it; -1 where it is none."""
     number = _NUMBER.fullmatch(header, start, stop)
     return int(number[1] or b"0", 8) if number else -1
+
+
+def _decimal(value: bytes) -> int:
+    """A number as records have it; -1 where it is none, or longer than any size."""
+    number = _DECIMAL.fullmatch(value)
+    return int(number[1] or b"0") if number else -1
 
 
 def _possible(size: int, at: int) -> int:

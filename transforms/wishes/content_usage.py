@@ -1,15 +1,17 @@
 """AI preferences: for which uses content is offered, as Content-Usage states it.
 
-Source: draft-ietf-aipref-vocab-08 and draft-ietf-aipref-attach-05.
+Source: draft-ietf-aipref-vocab-08, draft-ietf-aipref-attach-05, and RFC 9651 for the grammar.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import cast
 
-from transforms.wishes.structured_fields import dictionary_tokens
+import http_sf
 
 _MOST_BYTES = 1 << 14  # of one statement; more is none
+_PREFERENCES = {"y": True, "n": False}
 
 
 def usage_allowed(statement: bytes, categories: Collection[str]) -> bool | None:
@@ -21,8 +23,17 @@ def usage_allowed(statement: bytes, categories: Collection[str]) -> bool | None:
     """
     if len(statement) > _MOST_BYTES:
         return None
-    members = dictionary_tokens(statement) or {}
-    return combined({"y": True, "n": False}.get(members.get(name) or "") for name in categories)
+    try:
+        members = cast(http_sf.DictionaryType, http_sf.parse(statement, tltype="dictionary"))
+    except ValueError:
+        return None
+    return combined(_PREFERENCES.get(_token(members.get(name))) for name in categories)
+
+
+def _token(member: object) -> str:
+    """Returns the token that a member of a dictionary is, or "" where it is another type."""
+    value = member[0] if isinstance(member, tuple) else None
+    return str(value) if isinstance(value, http_sf.Token) else ""
 
 
 def combined(preferences: Iterable[bool | None]) -> bool | None:

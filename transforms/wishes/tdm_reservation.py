@@ -16,7 +16,8 @@ PATH = "/.well-known/tdmrep.json"
 # Of a file; further rules are not read. A URL is compared with each.
 MOST_RULES, _LONGEST_PATTERN = 1_000, 2_048
 _ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
-_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+# Letters that need no code, and those that mean themselves in a pattern only by their code.
+_DECODED = re.compile(r"[A-Za-z0-9._~$*-]")
 
 
 def is_reserved(value: object) -> bool | None:
@@ -101,15 +102,15 @@ def _rule(entry: Any) -> _Rule | None:
         return None
     to_end = location.endswith("$")
     location = "/" + quote(location.removesuffix("$").lstrip("/"), safe=punctuation)
-    parts = tuple(re.sub(r"\*+", "*", _normal(location)).split("*"))
-    return _Rule(parts, to_end, reserved)
+    parts = re.sub(r"\*+", "*", location).split("*")
+    return _Rule(tuple(map(_normal, parts)), to_end, reserved)
 
 
 def _normal(path: str) -> str:
-    """A path in which nothing is encoded that need not be."""
+    """Decodes what a path need not encode, `$` and `*` too."""
     return _ENCODED.sub(_decoded, path) if "%" in path else path
 
 
 def _decoded(match: re.Match[str]) -> str:
     letter = chr(int(match[1], 16))
-    return letter if _UNRESERVED.fullmatch(letter) else match[0].upper()
+    return letter if _DECODED.fullmatch(letter) else match[0].upper()

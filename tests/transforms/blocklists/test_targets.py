@@ -37,8 +37,12 @@ def one_by_one(urls: list[str]) -> list[tuple[str, str]]:
         ("http://0x1.02.3.4:80/", ("1.2.3.4", "/")),
         ("http://1.2.3.4/x", ("1.2.3.4", "/x")),
         ("http://[::0:1]:8080/", ("[::1]", ":8080/")),
-        ("http://[.]/x", ("[.]", "/x")),  # no address, and yet a pair's URL
-        ("http://[1]:80", ("[1]", "/")),
+        ("http://[::0:1]:0/", ("[::1]", "/")),  # which cannot be asked for, and yet is a pair's URL
+        ("http://0x1.02.3.4:0/", ("1.2.3.4", "/")),
+        ("http://[.]/x", None),
+        ("http://[1]:80", None),
+        ("http://1.2.3.256.5/", None),
+        ("http:/A.example/x", ("a.example", "/x")),
         ("ftp://a.example/", None),
         ("http:///x", ("x", "/")),  # as browsers have it
         ("http://", None),

@@ -157,7 +157,24 @@ def test_rubbish_forbids_nothing(body: bytes) -> None:
         ("User-agent: alignset\nDisallow:\n\nUser-agent: *\nDisallow: /x", False),
         ("User-agent: alignset\nDisallow: /y\nUser-agent: b\nDisallow: /x", False),
         ("User-agent: alignset\nSitemap: /s\nUser-agent: b\nDisallow: /x", True),
-        ("User-agent: *\nfoo: bar\nUser-agent: b\nDisallow: /x", False),
+        ("User-agent: *\nfoo: bar\nUser-agent: b\nDisallow: /x", True),
+        ("User-agent: alignset\nNoindex: /y\n\nUser-agent: *\nDisallow: /", True),
+        ("User-agent: alignset\nCrawl-delay: 9\nUser-agent: b\nDisallow: /x", True),
+        ("User-agent: alignset\nRequest-rate: 1/5\nHost: a.org\nUser-agent: b\nAllow: /\n", False),
+        ("User-agent: b\nVisit-time: 0600-0845\nUser-agent: alignset\nDisallow: /x", True),
+        ("User-agent: alignset\nno field at all\nUser-agent: b\nDisallow: /x", True),
+        ("User-agent: alignset\nDisallow:\nNoindex: /y\nUser-agent: b\nDisallow: /x", False),
+        ("User-agent: alignset\nAllow: /y\nUser-agent: b\nNoindex: /y\nDisallow: /x", False),
+        ("User-agent: alignset\nContent-Usage: train-ai=n\nUser-agent: b\nDisallow: /x", False),
+        ("User-agent: alignset, b\nDisallow: /x", True),
+        ("User-agent: b,AlignSet\nDisallow: /x", True),
+        ("User-agent: b, alignset/2.0 (x), c\nDisallow: /x", True),
+        ("User-agent: b, *\nDisallow: /x", True),
+        ("User-agent: b, c,\nDisallow: /x", False),
+        ("User-agent: *\nDisallow: /x\nUser-agent: a\nAllow: /", False),
+        ("User-agent: a\nDisallow: /x\nUser-agent: *\nAllow: /", True),
+        ("User-agent: *\nDisallow: /\u2028/", False),
+        ("User-agent: *\nDisallow: /y\x85Disallow: /x", False),
         ("User-agent: *\nDisallow: /x\nUser-agent: align\nAllow: /", False),
         ("User-agent: *\nDisallow: /x\nUser-agent: set\nAllow: /", True),
         ("User-agent: *\nDisallow: /y\nUser-agent: b\nAllow: /\nUser-agent: *\nDisallow: /x", True),
@@ -172,6 +189,28 @@ def test_rubbish_forbids_nothing(body: bytes) -> None:
 def test_which_group_counts(text: str, forbidden: bool) -> None:
     robots = read_robots(text.encode(), None, "AlignSet")
     assert refusal_of(robots, "http://a.org/x") == ("robots_txt" if forbidden else None)
+
+
+@pytest.mark.parametrize(
+    ("mark", "forbidden"),
+    [
+        *((b"\xef\xbb\xbf", True), (b"\xef\xbb", True), (b"\xef", True), (b"", True)),
+        *((b"\xbb\xbf", False), (b"\xef\x11\xbf", False), (b"\xef\xbb\xbf\xef", False)),
+    ],
+)
+def test_a_byte_order_mark_may_be_cut(mark: bytes, forbidden: bool) -> None:
+    robots = read_robots(mark + b"User-agent: alignset\nDisallow: /x", None, "alignset")
+    assert (refusal_of(robots, "http://a.org/x") == "robots_txt") is forbidden
+    path = read_robots(b"User-agent: alignset\nDisallow: /\xef\xbb\xbf", None, "alignset")
+    assert refusal_of(path, "http://a.org/x") is None
+
+
+@pytest.mark.parametrize(("token", "delay"), [("alignset", 9.0), ("b", 0.0), ("c", 0.0)])
+def test_a_crawl_delay_among_names_is_of_those_before_it(token: str, delay: float) -> None:
+    text = b"User-agent: alignset\nCrawl-delay: 9\nUser-agent: b\nUser-agent: *\nDisallow: /x"
+    robots = read_robots(text, None, token)
+    assert robots.crawl_delay_s() == delay
+    assert refusal_of(robots, "http://a.org/x") == "robots_txt"
 
 
 def test_the_rules_of_others_are_not_kept() -> None:

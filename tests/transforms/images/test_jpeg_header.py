@@ -222,7 +222,7 @@ def test_headers(name: str) -> None:
     assert header is not None
     assert (header.width, header.height) == picture.size
     assert header.components == len(picture.getbands())
-    assert header.progressive == ("progressive" in name)
+    assert (header.frame == 0xC2) == ("progressive" in name)
     assert body[header.scan : header.scan + 2] == b"\xff\xda"
     assert not header.annotated
 
@@ -267,10 +267,10 @@ def test_nothing_behind_the_end_is_of_the_image() -> None:
 
 def test_scans_are_counted_where_there_may_be_many() -> None:
     many = b"\xff\xda" * (MAX_SCANS + 1)
-    header = JpegHeader(9, 9, 1, True, 0, False, True)
+    header = JpegHeader(9, 9, 0xC2, 1, 0, False, True)
     assert has_too_many_scans(many, header)
     assert not has_too_many_scans(many[2:], header)
-    assert not has_too_many_scans(many, dataclasses.replace(header, progressive=False))
+    assert not has_too_many_scans(many, dataclasses.replace(header, frame=0xC0))
     large = dataclasses.replace(header, width=9000, height=9000)
     assert has_too_many_scans(many[:50], large)
     assert not has_too_many_scans(many[:40], large)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from train.counts import counted
-from train.data.image_limits import check_cost
+from train.data.image_limits import check_decodable
 from train.errors import SettingsError
 from train.evaluate.sets.labelled import IMAGES
 from train.evaluate.sets.tables import image_file
@@ -73,7 +73,7 @@ def read_mask(path: Path) -> npt.NDArray[np.generic]:
     """
     data = image_file(path)
     try:
-        check_cost(data)
+        check_decodable(data)
         mask = Image.open(io.BytesIO(data), formats=("PNG", "BMP", "TIFF", "GIF"))
         values = np.asarray(mask)
         mode = mask.mode
