@@ -1,6 +1,8 @@
 # make demo   the whole story on this machine, in minutes: out/demo
 # make test   the tests
 # make test-numeric   the tests of floating-point results again, with other instruction sets
+# make test-slow   those that need Java, Maven, Chromium, nginx or namespaces, kill or soak
+# make test-faults   puts faults into the product, one at a time: make test must notice each
 # make test-s3   those of object stores, against versitygw (needs Go; make test has moto's server)
 # make suites   public test suites that package registries ship; docs/suites.md
 # make lint   what CI checks beside the tests
@@ -13,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 DISK_GIB := 8
 
-.PHONY: demo search test test-numeric test-s3 suites lint docs flink flink-stop lock kernels clean
+.PHONY: demo search test test-slow test-numeric test-faults test-s3 suites lint docs flink flink-stop lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -23,9 +25,15 @@ search: .venv/ready
 	@test -f out/demo/index/index.json || { echo "There is no index yet: run make demo first" >&2; exit 1; }
 	@$(BIN)/python -m train.search serve out/demo/index
 
-test: .venv/ready .flink/ready
-	@echo "the tests: about 15 minutes on 2 cores, a dot for each that passes"
-	@$(BIN)/python -m pytest
+test: .venv/ready
+	@echo "the tests: about 5 minutes on 2 cores, a dot for each that passes"
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/ready .flink/ready
+	@$(BIN)/python -m pytest -m slow
+
+test-faults: .venv/ready
+	@$(BIN)/python -m tests.seeded_faults
 
 # What changes bits, by `python -m tests.numeric`: torch has oneDNN, its own loops and MKL, numpy has
 # OpenBLAS and its own loops. numba keeps the kernels of each CPU apart.
@@ -33,7 +41,7 @@ OLD_CPU = ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIB
 	OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES=X86_V3 \
 	NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES= OMP_NUM_THREADS=1
 TWO_THREADS = OPENBLAS_CORETYPE=Sandybridge OMP_NUM_THREADS=2
-NUMERIC = $(BIN)/python -m pytest -n 2 -m numeric $$(grep -rl pytest.mark.numeric tests --include=test_*.py)
+NUMERIC = $(BIN)/python -m pytest -n 2 -m "numeric and not slow" $$(grep -rl pytest.mark.numeric tests --include=test_*.py)
 
 test-numeric: .venv/ready
 	$(OLD_CPU) $(NUMERIC)
@@ -55,6 +63,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/python -m tests.import_cycles
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 0 tests/lint/*.py
 
 docs: .venv/ready
 	$(BIN)/python docs/write_flags.py

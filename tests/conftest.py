@@ -4,6 +4,7 @@ import gc
 import hashlib
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
@@ -18,6 +19,9 @@ from tests.support.small_web import SmallWeb, small_web
 
 # Three workers on two cores; and several threads may share a sum out differently from run to run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where containers forbid it, each worker and each command would compile 60,000 lines anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Embeddings that tests make stay out of the user's cache.
 CACHE = tempfile.TemporaryDirectory(prefix="alignset-tests-")
 os.environ["ALIGNSET_CACHE"] = CACHE.name
@@ -34,9 +38,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 FIRST = ("tests/flink/", "tests/fuzz/", "tests/demo/", "tests/runs/test_peers.py")
 
 
+# What not every machine has: a test that uses one of these fixtures is slow.
+INSTALLED = {"browser", "flink"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of one folder wait for the same things, clocks, processes or servers: one after another
     several workers would wait at once, and the cores with them."""
+    for item in items:
+        if not INSTALLED.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: _turn(item.nodeid.partition("::")[0]))
 

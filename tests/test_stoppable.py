@@ -54,6 +54,7 @@ STATES = {
     "its signals are blocked": "block(); time.sleep(1000)",
 }
 Start = Callable[..., subprocess.Popen]
+SLOW = [pytest.param(signum, marks=pytest.mark.slow) for signum in (signal.SIGTERM, signal.SIGHUP)]
 
 
 def _hear_hangups() -> None:
@@ -107,7 +108,7 @@ def begun(process: subprocess.Popen) -> int:
     return pid
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("signum", [signal.SIGINT, *SLOW])
 def test_a_signal_ends_whatever_is_going_on(start: Start, signum: signal.Signals):
     processes = {name: start(doing) for name, doing in STATES.items()}
     pids = {name: begun(process) for name, process in processes.items()}

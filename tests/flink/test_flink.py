@@ -19,7 +19,7 @@ from tests.support.command import ROOT, digests, succeed
 from tests.support.golden_run import Golden
 from tests.support.small_web import PATIENT, SmallWeb
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,10 @@ from tests.support.modules import run_module
 
 CASES = 100
 
-pytestmark = pytest.mark.timeout(1800)  # of all targets together, beside busy neighbours
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+]  # of all targets together, beside busy neighbours
 
 
 @pytest.fixture(scope="module")

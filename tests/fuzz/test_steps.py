@@ -5,7 +5,10 @@ import pytest
 from tests.fuzz import steps
 from tests.support.modules import run_module
 
-pytestmark = pytest.mark.timeout(1800)  # of all targets together, beside busy neighbours
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+]  # of all targets together, beside busy neighbours
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions
-from img2dataset.main import download
 
 from pipeline.errors import UsageError
 from pipeline.options import GROUPS, parse
@@ -139,6 +138,8 @@ def test_a_flag_of_a_peer_is_answered_with_ours(flag: str, here: str):
 
 
 def test_all_of_img2datasets_flags_are_known():
+    from img2dataset.main import download  # here: it imports for more than a second
+
     theirs = set(inspect.signature(download).parameters)
     ours = {field.name for kind in GROUPS.values() for field in dataclasses.fields(kind)}
     assert theirs - ours == set(IMG2DATASET)

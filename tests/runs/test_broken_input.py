@@ -105,21 +105,20 @@ def test_three_cut_shards_of_some_hundreds_cost_their_own_pairs_alone(tmp_path: 
     assert Counter(faults.values()) == {None: 299, "cut_short": 1}  # known at the start
 
 
-def test_the_same_rows_with_other_engines_and_batches_and_after_a_kill(tmp_path: Path):
+@pytest.mark.parametrize(
+    "mode", ["multi_threading", pytest.param("multi_processing", marks=pytest.mark.slow)]
+)
+def test_the_same_rows_with_other_engines_and_batches(tmp_path: Path, mode: str):
     left = shards(tmp_path / "in", 12)
-    modes = {
-        "one": (),
-        "threads": ("--direct_running_mode=multi_threading", "--direct_num_workers=2"),
-        "processes": ("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
-        "rows": ("--batch_rows=1",),
-    }
-    seen = {}
-    for name, flags in modes.items():
-        succeed(tmp_path / "in", tmp_path / name, *TEXTS, *flags)
-        seen[name] = digests(tmp_path / name)
-    assert all(files == seen["one"] for files in seen.values())
+    other = (f"--direct_running_mode={mode}", "--direct_num_workers=2", "--batch_rows=1")
+    succeed(tmp_path / "in", tmp_path / "one", *TEXTS)
+    succeed(tmp_path / "in", tmp_path / "other", *TEXTS, *other)
+    assert digests(tmp_path / "other") == digests(tmp_path / "one")
     assert len(kept(tmp_path / "one")) == 9 * SAMPLES + sum(left.values())
 
+
+def test_the_same_rows_after_a_kill(tmp_path: Path):
+    shards(tmp_path / "in", 12)
     succeed(tmp_path / "in", tmp_path / "whole", *ALL)
     flags = (f"--input={tmp_path}/in", f"--output={tmp_path}/killed", *ALL)
     process = start("beam_runner:stoppable_main", *flags)
@@ -134,7 +133,9 @@ def test_the_same_rows_with_other_engines_and_batches_and_after_a_kill(tmp_path:
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+@pytest.mark.parametrize(
+    "mode", ["in_memory", pytest.param("multi_processing", marks=pytest.mark.slow)]
+)
 def test_fail_ends_at_the_first_broken_one_in_one_line(tmp_path: Path, mode: str):
     left = shards(tmp_path / "in", 12)
     (empty,) = [path for path, whole in left.items() if not whole]

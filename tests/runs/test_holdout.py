@@ -70,6 +70,7 @@ def test_images_are_on_one_side_with_all_their_texts(web: SmallWeb, source: Path
     assert len(samples) == counted["holdout"]
 
 
+@pytest.mark.slow
 def test_splits_of_datasets(source: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
@@ -82,19 +83,6 @@ def test_splits_of_datasets(source: Path, tmp_path: Path, monkeypatch):
         "train": 2 * COUNT - held,
         "validation": held,
     }
-
-
-def test_the_way_to_it_changes_no_byte(source: Path, tmp_path: Path):
-    pairs = pq.read_table(source)
-    (tmp_path / "parts").mkdir()
-    for n in range(4):  # another order, other splits
-        part = pairs.slice(36 * (3 - n), 36)
-        pq.write_table(part, tmp_path / f"parts/{n}.parquet")
-    succeed(source, tmp_path / "a", *FLAGS, SMALL, HOLDOUT)
-    processes = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
-    succeed(tmp_path / "parts", tmp_path / "b", *FLAGS, SMALL, HOLDOUT, *processes)
-    for folder in ("shards", "holdout"):
-        assert digests(tmp_path / "a" / folder) == digests(tmp_path / "b" / folder)
 
 
 def test_a_number_of_pairs(web: SmallWeb, source: Path, tmp_path: Path):

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.root import ROOT
 
+pytestmark = pytest.mark.slow
 ENTER = ("unshare", "--user", "--map-root-user", "--net", "--mount", "ip", "link")
 
 

@@ -12,6 +12,7 @@ from tests.support.golden import FLAGS, TEXTS
 from tests.support.nginx import Nginx, nginx
 from tests.support.picture_files import encoded, photograph
 
+pytestmark = pytest.mark.slow
 # How many texts each image has; the last one is not there at first.
 COUNTS = (1, 1, 1, 2, 2, 3, 5, 8, 13, 21, 34, 1, 1, 4)
 LOST = len(COUNTS) - 1

@@ -40,6 +40,7 @@ def test_the_packages_are_those_that_open_clip_trains_with(needed: str):
         assert requirement.specifier.contains(importlib.metadata.version(requirement.name))
 
 
+@pytest.mark.slow
 def test_open_clips_command_trains_on_a_set(plain: Golden, tmp_path: Path):
     last, pairs = len(list(plain.output.glob("shards/*.tar"))) - 1, len(kept(plain.output))
     assert last > 0

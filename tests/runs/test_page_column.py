@@ -1,6 +1,5 @@
 """The page that a pair is from goes with it, whatever the input, to every file of the output."""
 
-import itertools
 import json
 from pathlib import Path
 
@@ -67,26 +66,6 @@ def test_a_page_that_is_no_text_harms_no_pair(tmp_path: Path):
     pq.write_table(table, tmp_path / "b.parquet")
     succeed(tmp_path / "b.parquet", tmp_path / "other", *ALL)
     assert pages(tmp_path / "other", "pairs") == {"a dog": None}
-
-
-def test_of_one_pair_on_many_pages_one_page_is_kept_whatever_the_order(tmp_path: Path):
-    """The pair is the same to the letter, so that only the page can choose."""
-    same_pair = [{**ROWS[0], "page_url": f"http://p.example/{n}"} for n in range(4)]
-    kept_pages = set()
-    # Every third order: each page comes first in some of them, and last.
-    for at, order in enumerate(itertools.islice(itertools.permutations(same_pair), 0, None, 3)):
-        folder = tmp_path / f"{at}"
-        folder.mkdir()
-        cut = at % 4
-        for name, part in (("a", order[:cut]), ("b", order[cut:])):
-            if part:
-                write(folder / f"{name}.parquet", list(part))
-        succeed(folder, tmp_path / f"{at}-set", *ALL, f"--batch_rows={1 + at % 3}")
-        (kept,) = rows(tmp_path / f"{at}-set", "pairs")
-        kept_pages.add(kept["page_url"])
-        gone = {row["page_url"] for row in rows(tmp_path / f"{at}-set", "rejected")}
-        assert gone | kept_pages == {row["page_url"] for row in same_pair}
-    assert len(kept_pages) == 1
 
 
 def test_shards_have_it_and_hand_it_on(web: SmallWeb, tmp_path: Path):

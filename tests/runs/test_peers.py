@@ -77,6 +77,7 @@ def datasets_rows(golden: Golden, cache: Path, streaming: bool) -> list[dict]:
     return list(loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streaming", [False, True])
 def test_datasets_sees_the_kept_pairs(plain: Golden, tmp_path: Path, streaming: bool):
     rows = datasets_rows(plain, tmp_path, streaming)
@@ -85,6 +86,7 @@ def test_datasets_sees_the_kept_pairs(plain: Golden, tmp_path: Path, streaming: 
     assert {row["json"]["caption"] for row in rows} == set(captions(plain))
 
 
+@pytest.mark.slow
 def test_datasets_sees_every_image_of_a_set_of_several_formats(golden: Golden, tmp_path: Path):
     for row in datasets_rows(golden, tmp_path, streaming=True):
         assert any(row.get(name) is not None for name in ("jpg", "png", "webp"))
@@ -99,6 +101,7 @@ def test_datasets_loads_the_folder_by_its_card(plain: Golden, tmp_path: Path):
     assert Counter(row["txt"] for row in loaded) == captions(plain)
 
 
+@pytest.mark.slow
 def test_open_clips_own_pipeline_sees_the_kept_pairs(golden: Golden):
     from open_clip_train.data import get_wds_dataset
 
@@ -220,6 +223,7 @@ def img2datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder / "shards"
 
 
+@pytest.mark.slow
 def test_img2datasets_shards_are_filtered_without_a_fetch(
     img2datasets: Path, web: SmallWeb, tmp_path: Path
 ):

@@ -19,7 +19,7 @@ from tests.support.stopped_command import stop
 from tests.support.terminal import GIVE_UP_S, Terminal
 
 # Worker processes import for 12 s of CPU, which take minutes beside busy neighbours.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STOPPED = "beam_runner.py: stopped; the same command goes on from the last finished shard"
 PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 # Of the speeds and what follows them nothing is known here: the machine may be slow.

@@ -29,6 +29,7 @@ def paths_of_shards(output: Path, web: SmallWeb) -> dict[str, int]:
     return {path: shard for path, shard in shards.items() if path.startswith("/good/")}
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_of_both_planes(plain: Golden, web: SmallWeb, tmp_path: Path):
     output = tmp_path / "set"
     args = (

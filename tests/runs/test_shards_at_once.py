@@ -43,7 +43,9 @@ class GatedWeb(SmallWeb):
         """It has one of its own."""
 
 
-@pytest.mark.parametrize("mode", ["in_memory", "multi_processing"])
+@pytest.mark.parametrize(
+    "mode", ["in_memory", pytest.param("multi_processing", marks=pytest.mark.slow)]
+)
 def test_the_images_of_four_shards_are_asked_for_before_one_has_come(tmp_path: Path, mode: str):
     """By one worker: a shard at a time would ask for some 10 of the 40."""
     with serving(GatedWeb()) as web:

@@ -17,6 +17,7 @@ from tests.support.forks import Forked, start
 from tests.support.golden_run import Golden
 from tests.support.small_web import PATIENT, SmallWeb
 
+pytestmark = pytest.mark.slow
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 SAID = "beam_runner.py: stopped; the same command goes on from the last finished shard\n"
 

@@ -32,6 +32,7 @@ from transforms.shards.write_shards import ShardDoFn, ShardWriter
 from transforms.storage.files import open_to_read
 from transforms.workers.fencing import Fence
 
+pytestmark = pytest.mark.slow
 DIFFERENT = ("manifest.json",)  # it names the input
 
 

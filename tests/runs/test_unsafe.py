@@ -105,7 +105,7 @@ def test_the_report_counts_scores_as_the_files_do(red: tuple[Path, Path, float])
     assert f"--max_unsafe_score={threshold:g}" in [text for _, text in chart.marks]
 
 
-def test_the_same_bytes_in_other_shards_and_by_one_thread(
+def test_the_same_bytes_by_one_thread_in_other_batches(
     red: tuple[Path, Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, output, threshold = red
@@ -114,8 +114,6 @@ def test_the_same_bytes_in_other_shards_and_by_one_thread(
     monkeypatch.setattr("transforms.safety.classifier.BATCH", 3)
     succeed(source, tmp_path / "set", *SCORING, *flags)
     assert digests(tmp_path / "set") == digests(output)
-    succeed(source, tmp_path / "small", *SCORING, *flags, "--samples_per_shard=5")
-    assert scores(tmp_path / "small", "shards") == scores(output, "shards")
 
 
 def test_a_set_is_scored_again_without_a_fetch(
@@ -158,6 +156,12 @@ def test_the_usual_model_without_a_flag(web: SmallWeb, tmp_path: Path) -> None:
     assert scores(tmp_path / "set", "rejected")[TEXTS[0]] > 0.6
     assert len(kept(tmp_path / "set")) == 3
     assert manifest(tmp_path / "set")["unsafe_model"]["sha256"] == OPEN_NSFW.sha256
+    # A set of before there were quick looks is still read.
+    path = tmp_path / "set" / "manifest.json"
+    said = json.loads(path.read_text())
+    del said["unsafe_model"]["quick_look"]
+    path.write_text(json.dumps(said))
+    assert "is finished: nothing to do" in succeed(source, tmp_path / "set", *SCORING).err
 
 
 def test_the_usual_model_after_a_quick_look(web: SmallWeb, tmp_path: Path) -> None:
@@ -185,18 +189,6 @@ def test_the_usual_model_after_a_quick_look(web: SmallWeb, tmp_path: Path) -> No
     assert "other quick look" in other.err
 
 
-def test_a_set_of_before_there_were_quick_looks_is_still_read(
-    web: SmallWeb, tmp_path: Path
-) -> None:
-    source = put(web, tmp_path, bodies()[:3], "before")
-    succeed(source, tmp_path / "set", *SCORING)
-    path = tmp_path / "set" / "manifest.json"
-    said = json.loads(path.read_text())
-    del said["unsafe_model"]["quick_look"]
-    path.write_text(json.dumps(said))
-    assert "is finished: nothing to do" in succeed(source, tmp_path / "set", *SCORING).err
-
-
 @pytest.mark.parametrize("flag", ["--max_unsafe_score=1", "--unsafe_model="])
 def test_scoring_is_turned_off(
     flag: str, web: SmallWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -211,6 +203,18 @@ def test_scoring_is_turned_off(
     assert set(scores(tmp_path / "set", "shards").values()) == {None}
     assert "unsafe_model" not in manifest(tmp_path / "set")
     assert "are not filtered" in (tmp_path / "set" / "README.md").read_text()
+    if "max" not in flag:
+        return
+    # The manifest of an older version names no threshold: nothing was scored, as with 1.
+    path = tmp_path / "set" / "manifest.json"
+    said = json.loads(path.read_text())
+    del said["rules"]["max_unsafe_score"]
+    path.write_text(json.dumps(said))
+    ended = succeed(source, tmp_path / "set", *SCORING, flag)
+    assert "is finished: nothing to do" in ended.err
+    ended = run(source, tmp_path / "set", *SCORING)
+    assert ended.status == 2
+    assert "max_unsafe_score 1.0 there, 0.5 here" in ended.err
 
 
 def test_models_that_cannot_be_used_end_the_command_before_a_fetch(
@@ -258,20 +262,3 @@ def test_flags_that_cannot_be(tmp_path: Path, flags: tuple[str, ...], said: str)
     ended = run(tmp_path / "a.parquet", tmp_path / "set", *flags)
     assert ended.status == 2
     assert said in ended.err
-
-
-def test_a_set_of_before_there_were_scores_is_still_finished(
-    red: tuple[Path, Path, float], web: SmallWeb, tmp_path: Path
-) -> None:
-    """Its manifest names no threshold: nothing was scored, as with 1."""
-    source = put(web, tmp_path, bodies()[:3], "older")
-    succeed(source, tmp_path / "set", *SCORING, "--max_unsafe_score=1")
-    path = tmp_path / "set" / "manifest.json"
-    said = json.loads(path.read_text())
-    del said["rules"]["max_unsafe_score"]
-    path.write_text(json.dumps(said))
-    ended = succeed(source, tmp_path / "set", *SCORING, "--max_unsafe_score=1")
-    assert "is finished: nothing to do" in ended.err
-    ended = run(source, tmp_path / "set", *SCORING)
-    assert ended.status == 2
-    assert "max_unsafe_score 1.0 there, 0.5 here" in ended.err

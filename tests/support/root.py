@@ -1,5 +1,7 @@
-"""Where the project is."""
+"""Where the project is, and what is in it."""
 
+import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -16,3 +18,9 @@ def tracked(pattern: str = "*") -> list[Path]:
         and path.parts[0] not in IGNORED
         and not any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts)
     )
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax of a file below the project's folder, read once. Do not change it."""
+    return ast.parse((ROOT / path).read_text())

@@ -115,6 +115,7 @@ def test_a_compiled_run_learns_the_same(shards: Path, holdout: Path, tmp_path: P
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_in_c_is_ended_by_a_signal(shards: Path, finished: Path, tmp_path: Path):
     """While it learns its vocabulary, with the interpreter's lock: Python answers no signal."""
     arguments = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL]
@@ -151,6 +152,7 @@ def test_statistics_are_all_processes_before_they_are_kept(shards: Path, tmp_pat
         assert all((mean == 7).all() for mean in means)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # 25 s of CPU, beside busy neighbours
 @pytest.mark.parametrize("processes", [1, 2])
 def test_kills_at_any_moment_change_nothing(processes: int):
@@ -290,6 +292,7 @@ def test_evaluate_refusals(finished: Path, shards: Path, tmp_path, capsys):
         assert captured.err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_run(shards: Path, tmp_path: Path):
     # Without "--", torchrun on Python 3.11 takes our --run for one of its own flags.
     ours = ["-m", "--", "train", "--shards", shards, "--run", tmp_path / "run", *SMALL]

@@ -174,6 +174,7 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_a_killed_torchrun_takes_its_processes_with_it(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "some")
     reading, writing = os.pipe()

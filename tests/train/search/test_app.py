@@ -141,6 +141,7 @@ def test_users_behind_a_proxy_are_told_apart(index: OpenedIndex) -> None:
         assert statuses(site, name, "192.0.2.1", "192.0.2.2", "192.0.2.3") == [200, 200, 429]
 
 
+@pytest.mark.slow
 def test_users_behind_a_real_proxy_are_told_apart(index: OpenedIndex, tmp_path: Path) -> None:
     def status(port: int, user: str, said: str = "") -> int:
         """Of a request from an address of this machine's loopback network."""

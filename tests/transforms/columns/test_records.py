@@ -28,7 +28,8 @@ AXES = [Axis("side", [1.0, 5.0, 9.0]), Axis("score", [0.5])]
 
 
 def bins(random: np.random.Generator, count: int) -> list[np.ndarray]:
-    return [random.integers(0, axis.bins, count) for axis in AXES]
+    # Of each axis every bin, that of what has no value too.
+    return [random.integers(0, axis.no_value + 1, count) for axis in AXES]
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])

@@ -339,6 +339,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 REAL = Path("/usr/share/doc/python-skimage-doc/html")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (shutil.which("wget") and REAL.is_dir()),
     reason="needs Debian's wget and python-skimage-doc, which .ci/run installs (2026-11-25)",

@@ -125,6 +125,7 @@ def stamps() -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 @needs_packages
 @needs_stamps
 def test_clip_art_is_found_by_its_captions_and_told_by_its_kind(
@@ -160,6 +161,7 @@ def test_clip_art_is_found_by_its_captions_and_told_by_its_kind(
     assert told["top1"] > 45
 
 
+@pytest.mark.slow
 @needs_packages
 @needs_stamps
 def test_real_cut_outs_on_photographs_are_segmented(embedder, tmp_path: Path, capsys, monkeypatch):

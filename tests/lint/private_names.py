@@ -3,11 +3,10 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.support.root import ROOT, tracked
+from tests.support.root import parsed, tracked
 
 CALLERS = [path for path in tracked("*.py") if path.parts[0] in ("tests", "benchmarks")]
 # Private names of others that tests and benchmarks use for want of a public one.
@@ -53,15 +52,10 @@ def private_names(tree: ast.AST) -> Iterator[str]:
         yield from (name for name in names if re.match("_[^_]", name))
 
 
-@pytest.mark.parametrize("path", CALLERS, ids=str)
-def test_tests_and_benchmarks_use_nothing_private(path: Path) -> None:
-    private = set(private_names(ast.parse((ROOT / path).read_text())))
-    assert private - OF_OTHERS.keys() == set()
-
-
-def test_no_private_name_of_others_is_listed_in_vain() -> None:
-    trees = [ast.parse((ROOT / path).read_text()) for path in CALLERS]
-    assert {name for tree in trees for name in private_names(tree)} == OF_OTHERS.keys()
+def test_tests_and_benchmarks_use_nothing_private_and_no_name_is_listed_in_vain() -> None:
+    used = {path: set(private_names(parsed(path))) for path in CALLERS}
+    assert {str(path): names for path, names in used.items() if names - OF_OTHERS.keys()} == {}
+    assert set().union(*used.values()) == OF_OTHERS.keys()
 
 
 @pytest.mark.parametrize(

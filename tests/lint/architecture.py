@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.options import GROUPS
-from tests.support.root import ROOT, tracked
+from tests.support.root import ROOT, parsed, tracked
 
 # The packages, and what of ours each may import. docs/architecture.md has both tables as a picture.
 PACKAGES = {
@@ -94,7 +94,7 @@ MODULES = {module_of(path) for path in PRODUCT}
 def imported_modules(path: Path) -> set[str]:
     """Those of our modules that a file imports anywhere, within functions too."""
     names = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -153,11 +153,11 @@ def test_there_is_something_to_look_at() -> None:
         assert folders == rooms.keys() - {"settings", package}
 
 
-@pytest.mark.parametrize("path", PRODUCT, ids=str)
-def test_packages_import_one_way(path: Path) -> None:
-    package = path.parts[0].removesuffix(".py")
-    imported = {module.partition(".")[0] for module in imported_modules(path)}
-    assert imported <= {package, *PACKAGES[package].split()}
+def test_packages_import_one_way() -> None:
+    for path in PRODUCT:
+        package = path.parts[0].removesuffix(".py")
+        imported = {module.partition(".")[0] for module in imported_modules(path)}
+        assert imported <= {package, *PACKAGES[package].split()}, path
 
 
 def test_rooms_import_those_that_the_table_names_and_each_of_these() -> None:
@@ -185,7 +185,7 @@ def test_the_picture_of_the_rooms_is_the_table() -> None:
 @pytest.mark.parametrize("package", ROOMS)
 def test_each_room_says_what_belongs_in_it_and_nothing_else(package: str) -> None:
     for path in (ROOT / package).glob("*/__init__.py"):
-        (only,) = ast.parse(path.read_text()).body
+        (only,) = parsed(path).body
         assert isinstance(only, ast.Expr), path
         assert isinstance(only.value, ast.Constant), path
 
@@ -194,7 +194,7 @@ def test_each_room_says_what_belongs_in_it_and_nothing_else(package: str) -> Non
 def test_the_table_of_rooms_has_their_docstrings(package: str) -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     for path in (ROOT / package).glob("*/__init__.py"):
-        said = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+        said = " ".join((ast.get_docstring(parsed(path)) or "").split())
         assert f"| `{package}` | `{path.parent.name}/` | {said} |" in page
 
 
@@ -252,17 +252,16 @@ def test_tests_stand_where_their_modules_do(package: str) -> None:
         assert module.exists() or path.name in OF_COMMANDS, path
 
 
-@pytest.mark.parametrize("path", tracked("tests/**/*.py"), ids=str)
-def test_tests_import_helpers_by_one_name(path: Path) -> None:
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.ImportFrom):
-            names = [node.module or ""]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        helpers = {helper.stem for helper in (ROOT / "tests" / "support").glob("*.py")}
-        assert not {name.partition(".")[0] for name in names} & (helpers - {"__init__"})
+def test_tests_import_helpers_by_one_name() -> None:
+    helpers = {helper.stem for helper in (ROOT / "tests" / "support").glob("*.py")} - {"__init__"}
+    for path in tracked("tests/**/*.py"):
+        names = set()
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ImportFrom):
+                names.add(node.module or "")
+            elif isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+        assert not {name.partition(".")[0] for name in names} & helpers, path
 
 
 @pytest.mark.parametrize("settings", GROUPS.values(), ids=lambda kind: kind.__name__)
