@@ -4,14 +4,15 @@ FROM apache/beam_python3.11_sdk:2.77.0 AS worker
 WORKDIR /alignset
 COPY requirements/gcp.txt requirements/
 RUN pip install --no-cache-dir --require-hashes -r requirements/gcp.txt
-COPY pyproject.toml README.md LICENSE alignset.py beam_runner.py command_help.py stoppable.py ./
+COPY pyproject.toml setup.py README.md LICENSE beam_runner.py ./
+COPY alignset alignset
 COPY pipeline pipeline
 COPY transforms transforms
 COPY train train
 RUN pip install --no-cache-dir --no-deps . && pip check
 # Compiles the text kernels now, or each worker would wait 12 s for them.
 RUN printf 'url,caption\nhttp://a.example/b.jpg,Caf\303\251  &amp; &eacute; dog\n' > /tmp/pairs.csv \
-    && cd /tmp && python -m beam_runner --input=pairs.csv --output=set --text_only --vocabulary_size=1 \
+    && cd /tmp && alignset curate --input=pairs.csv --output=set --text_only --vocabulary_size=1 \
     && rm -r pairs.csv set
 # Beam's own entry point starts the workers; it is that of the image we began with.
 

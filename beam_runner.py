@@ -11,11 +11,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.command_line import ended, was_interrupted, without_package
-from pipeline.errors import TooLittleKeptError, UsageError
-from pipeline.runs.beam_patches import quick_imports
-from pipeline.shown_texts import on_one_line
-from stoppable import run_stoppable
+from alignset import stoppable
+from alignset.pipeline.command_line import ended, was_interrupted, without_package
+from alignset.pipeline.errors import TooLittleKeptError, UsageError
+from alignset.pipeline.runs.beam_patches import quick_imports
+from alignset.pipeline.shown_texts import on_one_line
 
 NAME = "beam_runner.py"
 STOPPED = "stopped; the same command goes on from the last finished shard"
@@ -41,9 +41,9 @@ def _keep_memory() -> None:
 
 
 def _find_sources() -> None:
-    """Has worker processes find the project's modules from any folder, as this process does."""
+    """Lets worker processes import alignset from any folder, as this process does."""
     there = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    folders = dict.fromkeys([str(Path(__file__).parent), *filter(None, there)])
+    folders = dict.fromkeys([str(Path(stoppable.__file__).parents[1]), *filter(None, there)])
     os.environ["PYTHONPATH"] = os.pathsep.join(folders)
 
 
@@ -58,11 +58,11 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     _find_sources()
     try:
         with quick_imports(argv):
-            from pipeline.options import checked, read_flags
+            from alignset.pipeline.options import checked, read_flags
 
             flags = read_flags(argv, name)  # --help ends here, before what takes a second
-            from pipeline.run import run
-            from pipeline.runs.worker_logs import plain_worker_logs
+            from alignset.pipeline.run import run
+            from alignset.pipeline.runs.worker_logs import plain_worker_logs
     except UsageError as error:
         print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 2
@@ -111,7 +111,7 @@ def _last_line(error: BaseException | None) -> str:
 
 def stoppable_main(argv: Sequence[str], name: str = NAME) -> int:
     """`main` in a process that a signal ends within 5 s, whatever it is doing."""
-    return run_stoppable(
+    return stoppable.run_stoppable(
         lambda: main(argv, name),
         stopped=f"{name}: {STOPPED}",
         stopped_status=1,

@@ -34,18 +34,18 @@ from web_pictures import make_pictures
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from train.runs.allocator import keep_freed_memory
-from transforms.images.displayed import displayed
-from transforms.images.examine import Image, examine, examine_each, open_picture
-from transforms.images.fast_decode import fast_pixels
-from transforms.images.file_formats import file_fault
-from transforms.images.jpeg_dc import dc_planes
-from transforms.images.perceptual_hash import grey_hash
-from transforms.images.resize import Encoder, plain_form
-from transforms.images.resize_settings import ResizeSettings
-from transforms.shards.measure_images import IMAGES_AT_ONCE
-from transforms.wishes.file_wishes import file_wishes
-from transforms.wishes.wish_settings import WishSettings
+from alignset.train.runs.allocator import keep_freed_memory
+from alignset.transforms.images.displayed import displayed
+from alignset.transforms.images.examine import Image, examine, examine_each, open_picture
+from alignset.transforms.images.fast_decode import fast_pixels
+from alignset.transforms.images.file_formats import file_fault
+from alignset.transforms.images.jpeg_dc import dc_planes
+from alignset.transforms.images.perceptual_hash import grey_hash
+from alignset.transforms.images.resize import Encoder, plain_form
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.shards.measure_images import IMAGES_AT_ONCE
+from alignset.transforms.wishes.file_wishes import file_wishes
+from alignset.transforms.wishes.wish_settings import WishSettings
 
 MODES = ("border", "keep_ratio", "keep_ratio_largest", "center_crop")
 PACKAGES = ("pillow", "deflate", "opencv-python-headless", "simplejpeg", "img2dataset")

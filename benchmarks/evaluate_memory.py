@@ -80,14 +80,14 @@ def write_shards(folder: Path, images: int) -> None:
 
 def evaluate(folder: Path, images: int, cache: Path) -> None:
     """In this process; prints its figures."""
-    from train.evaluate.__main__ import main
+    from alignset.train.evaluate.__main__ import main
 
     peak = watch_memory()
     shards = f"{folder}/{{00000..{(images - 1) // A_SHARD:05d}}}.tar"
     flags = [f"--data={shards}", f"--classes={folder}/classes.txt", "--prompts={}."]
     start, told = time.perf_counter(), io.StringIO()
     with (
-        mock.patch("train.model.embed.open_embedder", return_value=MadeModel()),
+        mock.patch("alignset.train.model.embed.open_embedder", return_value=MadeModel()),
         contextlib.redirect_stdout(told),
     ):
         status = main(["zero_shot", "--model=made", f"--cache={cache}", *flags])

@@ -26,24 +26,24 @@ import simplejpeg
 from photo_server import find_nginx, make_photos, serve
 from results import print_results
 
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.fetching.fetch import fetch_all
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.images.examine import examine_all
-from transforms.images.jpeg_dc import dc_planes
-from transforms.images.jpeg_header import jpeg_header
-from transforms.images.perceptual_hash import plane_hash
-from transforms.images.resize_settings import ResizeSettings
-from transforms.shards.build_shard import ShardSettings
-from transforms.shards.measure_images import IMAGES_AT_ONCE, ImageRules, Measured
-from transforms.shards.plan_shards import plan_path, write_plan
-from transforms.shards.shard_examples import write_record
-from transforms.shards.shard_files import Spool, TarWriter
-from transforms.shards.shard_record import ShardPairs
-from transforms.shards.shards_under_way import Beginning
-from transforms.shards.write_shards import ShardWriter
-from transforms.wishes.file_wishes import file_wishes
-from transforms.workers.fencing import Fence
+from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from alignset.transforms.fetching.fetch import fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.examine import examine_all
+from alignset.transforms.images.jpeg_dc import dc_planes
+from alignset.transforms.images.jpeg_header import jpeg_header
+from alignset.transforms.images.perceptual_hash import plane_hash
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.shards.build_shard import ShardSettings
+from alignset.transforms.shards.measure_images import IMAGES_AT_ONCE, ImageRules, Measured
+from alignset.transforms.shards.plan_shards import plan_path, write_plan
+from alignset.transforms.shards.shard_examples import write_record
+from alignset.transforms.shards.shard_files import Spool, TarWriter
+from alignset.transforms.shards.shard_record import ShardPairs
+from alignset.transforms.shards.shards_under_way import Beginning
+from alignset.transforms.shards.write_shards import ShardWriter
+from alignset.transforms.wishes.file_wishes import file_wishes
+from alignset.transforms.workers.fencing import Fence
 
 PACKAGES = ("pycurl", "simplejpeg", "numpy", "pyarrow")
 SETTINGS = FetchSettings(allow_private_addresses=True, connections_per_host=64)

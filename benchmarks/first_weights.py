@@ -124,7 +124,12 @@ def recall(weights: str, shards: tuple[Path, Path], folder: Path, steps: int, se
     flags = [f"--shards={trained}", f"--run={folder}", f"--steps={steps}", f"--seed={seed}"]
     rest = (f"--warmup_steps={steps // 10}", f"--checkpoint_every={steps}")
     run([sys.executable, "-c", script, *flags, *SHAPE, *rest])
-    task = ("train.evaluate", "retrieval", f"--model={folder / 'model'}", f"--data={ranked}")
+    task = (
+        "alignset.train.evaluate",
+        "retrieval",
+        f"--model={folder / 'model'}",
+        f"--data={ranked}",
+    )
     scores = json.loads(run([sys.executable, "-m", *task]).splitlines()[-1])
     return mean(scores[way]["R@1"] for way in ("image_to_text", "text_to_image"))
 

@@ -25,7 +25,7 @@ MIB = 1 << 20
 
 
 def settings(flags: argparse.Namespace):
-    from train.presets import LAPTOP
+    from alignset.train.presets import LAPTOP
 
     return replace(
         LAPTOP,
@@ -38,9 +38,9 @@ def settings(flags: argparse.Namespace):
 
 def micro_batches(flags: argparse.Namespace, count: int):
     """Made as they are asked for, as a loader does."""
-    from train.data.batches import Batch
-    from train.data.inputs import to_inputs
-    from train.data.position import Position
+    from alignset.train.data.batches import Batch
+    from alignset.train.data.inputs import to_inputs
+    from alignset.train.data.position import Position
 
     texts = captions(flags.micro_batch_size)
     pieces, numbers = tokenizer(texts), settings(flags)
@@ -53,10 +53,10 @@ def micro_batches(flags: argparse.Namespace, count: int):
 def run_side(flags: argparse.Namespace) -> None:
     import torch
 
-    from train.model.dual_encoder import DualEncoder, new_align
-    from train.optim.optimizer import make_optimizer
-    from train.runs.allocator import keep_freed_memory
-    from train.step import step_gradients
+    from alignset.train.model.dual_encoder import DualEncoder, new_align
+    from alignset.train.optim.optimizer import make_optimizer
+    from alignset.train.runs.allocator import keep_freed_memory
+    from alignset.train.step import step_gradients
 
     keep_freed_memory()
     torch.set_num_threads(flags.threads)

@@ -22,10 +22,10 @@ PAIR_BYTES = 33  # of a row by key; see shuffle_sizes.py
 RUN = """
 import sys
 sys.path.insert(0, {root!r})
-import beam_runner
-import pipeline.run
-pipeline.run.bucket_count = lambda _: {buckets}
-pipeline.run.curate_images = lambda *_: sys.exit()
+from alignset import beam_runner
+import alignset.pipeline.run
+alignset.pipeline.run.bucket_count = lambda _: {buckets}
+alignset.pipeline.run.curate_images = lambda *_: sys.exit()
 sys.exit(beam_runner.main(sys.argv[1:]))
 """
 

@@ -24,9 +24,13 @@ from language_texts import CATALOGUES, LabelledText, captions, labelled_texts
 from language_titles import title_table, titles
 from results import print_results, print_table
 
-from pipeline.rules import Rules
-from transforms.pairs.language import langdetect_probability, language_score, wrong_languages
-from transforms.pairs.languages import LANGUAGES, LanguageRule
+from alignset.pipeline.rules import Rules
+from alignset.transforms.pairs.language import (
+    langdetect_probability,
+    language_score,
+    wrong_languages,
+)
+from alignset.transforms.pairs.languages import LANGUAGES, LanguageRule
 
 # Percent of the web's pages, about as W3Techs counted them in 2024: an assumption. The other
 # languages that are measured share the rest.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from transforms.pairs.language import mistaken_for
-from transforms.pairs.languages import LanguageRule
+from alignset.transforms.pairs.language import mistaken_for
+from alignset.transforms.pairs.languages import LanguageRule
 
 # The text's most probable language, ISO 639-1.
 Detector = Callable[[str], str]

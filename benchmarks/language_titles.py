@@ -26,14 +26,14 @@ import numpy as np
 from language_detectors import optional_detectors
 from language_texts import ONE_CODE, LabelledText, cleaned, labelled, messages_of
 
-from transforms.pairs.language import (
+from alignset.transforms.pairs.language import (
     MOST_DOWN,
     eldc_score,
     english_lean,
     langdetect_probability,
     language_score,
 )
-from transforms.pairs.languages import LanguageRule
+from alignset.transforms.pairs.languages import LanguageRule
 
 NAMED_PACKAGES = ("skimage", "sklearn", "matplotlib")
 DOCUMENTS = ("python-skimage-doc", "python-sklearn-doc")

@@ -113,7 +113,7 @@ def measure(sets: dict[str, Path], cache: Path, point: Point) -> Point:
     train = ("train", f"--shards={cache / 'shards' / name}", f"--run={model}", *SMALLER, *shape)
     run([sys.executable, "-m", *train, f"--seed={point['seed']}"], log)
     wall_s = time.perf_counter() - start
-    evaluate = ("train.evaluate", "retrieval", f"--model={model / 'model'}")
+    evaluate = ("alignset.train.evaluate", "retrieval", f"--model={model / 'model'}")
     said = run([sys.executable, "-m", *evaluate, f"--data={sets['eval']}"], log)
     scores = json.loads(said.splitlines()[-1])
     recalls = {

@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from results import print_results
 from web_network import build_server
 
-from transforms.fetching import name_questions
-from transforms.fetching.host_names import HostNames
-from transforms.fetching.host_queue import Job
+from alignset.transforms.fetching import name_questions
+from alignset.transforms.fetching.host_names import HostNames
+from alignset.transforms.fetching.host_queue import Job
 
 KINDS = {
     "h": (0.90, None),

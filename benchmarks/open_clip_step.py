@@ -22,7 +22,7 @@ def open_clip(flags: argparse.Namespace, free: bool) -> list[float]:
     from open_clip_train.train import train_one_epoch
 
     if free:
-        from train.runs.allocator import keep_freed_memory
+        from alignset.train.runs.allocator import keep_freed_memory
 
         keep_freed_memory()
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def _clip_model(flags: argparse.Namespace):
     import torch
     import torch.nn.functional as F
 
-    from train.model.dual_encoder import new_align, use_stochastic_depth
+    from alignset.train.model.dual_encoder import new_align, use_stochastic_depth
 
     numbers = settings(flags, "adamw")
 

@@ -30,10 +30,10 @@ from warcio.warcwriter import WARCWriter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from transforms.pages.page_files import PageFiles
-from transforms.pages.page_images import Found
-from transforms.pages.page_tally import PageTally
-from transforms.pages.parse_pages import pairs_of
+from alignset.transforms.pages.page_files import PageFiles
+from alignset.transforms.pages.page_images import Found
+from alignset.transforms.pages.page_tally import PageTally
+from alignset.transforms.pages.parse_pages import pairs_of
 
 Pairs = Counter[tuple[str, str, str]]
 SITE = "http://docs.example"
@@ -54,7 +54,7 @@ print(json.dumps([spent, {rows}]))
 MEMORY = """
 import resource, sys
 sys.path.insert(0, {root!r})
-import transforms.pages.parse_pages as p
+import alignset.transforms.pages.parse_pages as p
 for _ in p.rows_of(p.pairs_of(p.PageFiles({kind!r}, ((sys.argv[1], ''),)), p.PageTally())):
     pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -4,7 +4,7 @@
   python benchmarks/report.py --largest --chromium=/usr/bin/chromium
 
 The set is made: what its shards would have recorded, stats and records and thumbnails, and no
-shard. `python -m pipeline.report` then runs as a process of its own. With --chromium=PATH a browser
+shard. `alignset report` then runs as a process of its own. With --chromium=PATH a browser
 opens the page from `file:` three times; taken is the time until its script has run and the page
 answers, by the quickest of them. --largest makes the page as large as a page can get.
 """
@@ -41,7 +41,7 @@ def report(folder: Path) -> dict[str, float]:
 
 _MEASURED = """
 import json, resource, sys
-from pipeline.report.__main__ import main
+from alignset.pipeline.report.__main__ import main
 status = main(sys.argv[1:])
 assert not status
 used = resource.getrusage(resource.RUSAGE_SELF)

@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from results import print_results, print_table
 
-from pipeline.inputs.splits import ROWS_PER_SPLIT, InputFile
-from pipeline.run import bucket_count
-from transforms.shards.plan_shards import group_count, shard_count
+from alignset.pipeline.inputs.splits import ROWS_PER_SPLIT, InputFile
+from alignset.pipeline.run import bucket_count
+from alignset.transforms.shards.plan_shards import group_count, shard_count
 
 SIZES = {"1 M": 10**6, "100 M": 10**8, "10 B": 10**10}
 HOUR, MIB = 3600.0, 1 << 20

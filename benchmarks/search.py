@@ -1,7 +1,7 @@
 """Search over a million vectors: build, recall, latency, load, memory and start.
 
 `python -m benchmarks.search` makes 1,000,000 vectors of 640 dimensions in out/search, in parts as
-`train.search index` writes them, builds an index of them as that does, and measures it. How many
+`alignset search index` writes them, builds an index of them as that does, and measures it. How many
 cells are looked into is chosen by other queries than those that are measured. `--peer` also has
 autofaiss choose an index of the same vectors, as clip-retrieval does, and asks it the same queries.
 `benchmarks/search_vectors.py` says what the vectors are.
@@ -18,13 +18,10 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from benchmarks.search_load import load, serve
-from benchmarks.search_peer import autofaiss, autofaiss_choice
-from benchmarks.search_vectors import SIDES, make_parts, queries
-from train.search.filters import Filters
-from train.search.find_results import Query, find_results
-from train.search.index_files import IndexDocument, write_document
-from train.search.neighbours import (
+from alignset.train.search.filters import Filters
+from alignset.train.search.find_results import Query, find_results
+from alignset.train.search.index_files import IndexDocument, write_document
+from alignset.train.search.neighbours import (
     add_rows,
     cells_for,
     choose_probes,
@@ -32,9 +29,12 @@ from train.search.neighbours import (
     train_cells,
     write_neighbours,
 )
-from train.search.opened_index import OpenedIndex
-from train.search.query_terms import Term
-from train.search.vectors import Vectors, nearest_of_all, open_vectors
+from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.query_terms import Term
+from alignset.train.search.vectors import Vectors, nearest_of_all, open_vectors
+from benchmarks.search_load import load, serve
+from benchmarks.search_peer import autofaiss, autofaiss_choice
+from benchmarks.search_vectors import SIDES, make_parts, queries
 
 # What a user asks for: how many results at once, and by which filters.
 ASKED = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alignset.train.search.opened_index import OpenedIndex
 from benchmarks.search_vectors import DIMENSIONS, QUERIES, queries
-from train.search.opened_index import OpenedIndex
 
 USERS, REQUESTS = 50, 20
 
@@ -30,7 +30,7 @@ class MadeModel:
 
 def serve(folder: Path) -> None:
     """Serves until it is killed; prints the URL, the seconds that it took, and the memory."""
-    from train.search.serve import Server
+    from alignset.train.search.serve import Server
 
     start = time.perf_counter()
     index = OpenedIndex(folder)

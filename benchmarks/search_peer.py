@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from train.search.vectors import Vectors
+from alignset.train.search.vectors import Vectors
 
 MEMORY = "4G"  # clip-retrieval's default for an index
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from train.search.index_files import FORMAT, ROWS, IndexDocument, PartDocument, write_part
-from train.search.part_builder import PART_SAMPLES
+from alignset.train.search.index_files import FORMAT, ROWS, IndexDocument, PartDocument, write_part
+from alignset.train.search.part_builder import PART_SAMPLES
 
 DIMENSIONS, DIRECTIONS, CENTRES = 640, 128, 20_000
 QUERIES = 200
@@ -47,7 +47,7 @@ def queries(seed: int = 2) -> dict[str, np.ndarray]:
 
 
 def make_parts(folder: Path, rows: int) -> IndexDocument:
-    """An index without neighbours, in parts as `train.search index` writes them, whose rows have
+    """An index without neighbours, in parts as `alignset search index` writes them, whose rows have
     captions and URLs of usual lengths."""
     firsts = range(0, rows, PART_SAMPLES)
     names = [f"made-{first // PART_SAMPLES:05d}" for first in firsts]

@@ -17,8 +17,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from train.data.plan import shuffled_apart
-from transforms.shards.plan_shards import shard_count, shards_of
+from alignset.train.data.plan import shuffled_apart
+from alignset.transforms.shards.plan_shards import shard_count, shards_of
 
 MOST_TEXTS = 1000
 BATCHES = (128, 4096, 16_384)

@@ -27,9 +27,9 @@ from apache_beam.coders.coder_impl import create_InputStream  # noqa: E402
 from apache_beam.runners.portability.fn_api_runner import execution  # noqa: E402
 from results import print_table  # noqa: E402
 
+import alignset.pipeline.run  # noqa: E402
 import beam_runner  # noqa: E402
-import pipeline.run  # noqa: E402
-from transforms.storage.blocks import Blocks  # noqa: E402
+from alignset.transforms.storage.blocks import Blocks  # noqa: E402
 
 LEAST_SHOWN = 100_000  # bytes
 Exchange = tuple[str, str]
@@ -46,7 +46,7 @@ class ShuffleSizes:
 
     def install(self) -> None:
         """Patches Beam and our blocks, for the rest of this process."""
-        pipeline.run.Blocks = lambda folder: Blocks()
+        alignset.pipeline.run.Blocks = lambda folder: Blocks()
         get_buffer = execution.BundleContextManager.get_buffer
 
         def named(manager: Any, buffer_id: bytes, transform_id: str) -> Any:
@@ -157,7 +157,7 @@ def print_exchanges(exchanges: list[dict[str, Any]], pairs: int) -> None:
 def main(report: str, flags: list[str]) -> int:
     sizes = ShuffleSizes()
     sizes.install()
-    pipeline.run.curate_images = _stop
+    alignset.pipeline.run.curate_images = _stop
     try:
         code = beam_runner.main(flags)
     except _TextPlaneIsDone:

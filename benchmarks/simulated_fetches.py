@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 from unittest import mock
 
-from transforms.fetching import fetcher, host_queue, orders
-from transforms.fetching.curl_handle import Ended
-from transforms.fetching.curl_multi import Transfers
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.fetching.fetcher import Fetcher
-from transforms.fetching.host_queue import Job
-from transforms.fetching.orders import Order
+from alignset.transforms.fetching import fetcher, host_queue, orders
+from alignset.transforms.fetching.curl_handle import Ended
+from alignset.transforms.fetching.curl_multi import Transfers
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.fetcher import Fetcher
+from alignset.transforms.fetching.host_queue import Job
+from alignset.transforms.fetching.orders import Order
 
 
 class Answer(NamedTuple):

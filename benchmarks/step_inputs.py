@@ -19,13 +19,13 @@ def captions(count: int) -> list[str]:
 
 
 def tokenizer(texts: list[str]):
-    from train.model.tokenizer import learn_tokenizer
+    from alignset.train.model.tokenizer import learn_tokenizer
 
     return learn_tokenizer(lambda: texts, vocabulary_size=5_000, max_tokens=MAX_TOKENS)
 
 
 def settings(flags: argparse.Namespace, optimizer: str):
-    from train.settings import Settings
+    from alignset.train.settings import Settings
 
     return Settings(
         image_tower=flags.image_tower,

@@ -34,12 +34,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from results import print_results
 from simulated_fetches import Answer, shard_seconds
 
+from alignset.transforms.fetching import fetch
+from alignset.transforms.fetching.curl_multi import Ended, Transfers
+from alignset.transforms.fetching.fetch import fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.workers.take_over import PATIENCE_S
 from flink.runs import SETS, demo_web
-from transforms.fetching import fetch
-from transforms.fetching.curl_multi import Ended, Transfers
-from transforms.fetching.fetch import fetch_all
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.workers.take_over import PATIENCE_S
 
 # Assumed; what a web is like cannot be measured here.
 ASSUMED = {

@@ -24,14 +24,20 @@ from results import print_results
 from text_plane import ROOT, corpus_of, our_command, vocabulary_size
 
 sys.path.insert(0, str(ROOT))
-import beam_runner
-from pipeline.inputs.find_inputs import find_files
-from pipeline.inputs.find_splits import find_splits
-from pipeline.inputs.readers import read_split
-from pipeline.options import parse
-from transforms.corpus import count_pairs, judge_batch, judge_pairs, rare_tokens, vocabulary
-from transforms.pairs import measure_pairs as measure
-from transforms.storage.blocks import Blocks
+from alignset import beam_runner
+from alignset.pipeline.inputs.find_inputs import find_files
+from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.inputs.readers import read_split
+from alignset.pipeline.options import parse
+from alignset.transforms.corpus import (
+    count_pairs,
+    judge_batch,
+    judge_pairs,
+    rare_tokens,
+    vocabulary,
+)
+from alignset.transforms.pairs import measure_pairs as measure
+from alignset.transforms.storage.blocks import Blocks
 
 # Where each part is looked up when it is called, by stage.
 PARTS = {

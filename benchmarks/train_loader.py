@@ -75,8 +75,8 @@ def _write(path: Path, pairs: dict[str, tuple[bytes, str]]) -> None:
 
 
 def settings(images: str):
-    from train.presets import TINY
-    from train.settings import Settings
+    from alignset.train.presets import TINY
+    from alignset.train.settings import Settings
 
     paper = Settings()
     large = {"resize_px": paper.resize_px, "crop_px": paper.crop_px}
@@ -85,9 +85,9 @@ def settings(images: str):
 
 
 def ours(folder: Path, numbers) -> Iterator:
-    from train.data.batches import TrainingData
-    from train.data.find_shards import find_sets
-    from train.data.position import Position
+    from alignset.train.data.batches import TrainingData
+    from alignset.train.data.find_shards import find_sets
+    from alignset.train.data.position import Position
 
     return TrainingData(find_sets(str(folder)), numbers).batches(Position())
 
@@ -97,7 +97,7 @@ def webdataset(folder: Path, numbers) -> Iterator:
     import torch
     import webdataset as wds
 
-    from train.data.images import decode_square, random_crop
+    from alignset.train.data.images import decode_square, random_crop
 
     def crop(sample: tuple) -> tuple:
         pixels = decode_square(sample[0], numbers.resize_px)
@@ -123,13 +123,13 @@ def webdataset(folder: Path, numbers) -> Iterator:
 def step(folder: Path, numbers) -> Iterator:
     import torch
 
-    from train.data.inputs import to_inputs
-    from train.data.pairs import read_pairs
-    from train.model.dual_encoder import DualEncoder, new_align
-    from train.model.tokenizer import learn_tokenizer
-    from train.optim.guarded_step import GuardedStep
-    from train.optim.optimizer import make_optimizer, set_learning_rate
-    from train.step import step_gradients
+    from alignset.train.data.inputs import to_inputs
+    from alignset.train.data.pairs import read_pairs
+    from alignset.train.model.dual_encoder import DualEncoder, new_align
+    from alignset.train.model.tokenizer import learn_tokenizer
+    from alignset.train.optim.guarded_step import GuardedStep
+    from alignset.train.optim.optimizer import make_optimizer, set_learning_rate
+    from alignset.train.step import step_gradients
 
     size = numbers.micro_batches(1)[1]
     batch = next(ours(folder, numbers))

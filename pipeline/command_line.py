@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from pipeline.shown_texts import on_one_line
-from stoppable import run_stoppable
+from alignset.pipeline.shown_texts import on_one_line
+from alignset.stoppable import run_stoppable
 
 _LONGEST = 1000  # characters of a message, which may quote what a file holds
 

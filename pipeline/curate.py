@@ -9,37 +9,42 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from pipeline.inputs.readers import read_split
-from pipeline.inputs.splits import Split
-from pipeline.job import Job
-from pipeline.options import Command
-from pipeline.rules import Rules
-from pipeline.runs.engine import everywhere
-from pipeline.runs.work_folder import (
+from alignset.pipeline.inputs.readers import read_split
+from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.job import Job
+from alignset.pipeline.options import Command
+from alignset.pipeline.rules import Rules
+from alignset.pipeline.runs.engine import everywhere
+from alignset.pipeline.runs.work_folder import (
     PageSummary,
     TextSummary,
     WorkFolder,
 )
-from transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from transforms.corpus.corpus_documents import HashFile, VocabularySummary
-from transforms.corpus.count_pairs import CountPairs, FindDistinctPairs, FindFrequent, ReadSplit
-from transforms.corpus.count_spread import add_spreads
-from transforms.corpus.judge_batch import Blocking, TextRules
-from transforms.corpus.judge_pairs import JudgePairs
-from transforms.corpus.vocabulary import BuildVocabulary
-from transforms.corpus.write_hash_sets import WriteHashSets
-from transforms.pages.page_counts import add_page_counts
-from transforms.pages.page_files import PageFiles
-from transforms.pages.parse_pages import ParsePages
-from transforms.pairs.hold_out import HoldOut
-from transforms.shards.plan_shards import PlanShards
-from transforms.shards.shard_places import HOLDOUT
-from transforms.storage.blocks import Blocks
-from transforms.storage.broken_files import sum_up
-from transforms.workers.counts import add_counts
-from transforms.workers.fencing import Fence
-from transforms.workers.packages import CheckWorker
-from transforms.workers.summaries import WriteSummary
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
+from alignset.transforms.corpus.count_pairs import (
+    CountPairs,
+    FindDistinctPairs,
+    FindFrequent,
+    ReadSplit,
+)
+from alignset.transforms.corpus.count_spread import add_spreads
+from alignset.transforms.corpus.judge_batch import Blocking, TextRules
+from alignset.transforms.corpus.judge_pairs import JudgePairs
+from alignset.transforms.corpus.vocabulary import BuildVocabulary
+from alignset.transforms.corpus.write_hash_sets import WriteHashSets
+from alignset.transforms.pages.page_counts import add_page_counts
+from alignset.transforms.pages.page_files import PageFiles
+from alignset.transforms.pages.parse_pages import ParsePages
+from alignset.transforms.pairs.hold_out import HoldOut
+from alignset.transforms.shards.plan_shards import PlanShards
+from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.storage.blocks import Blocks
+from alignset.transforms.storage.broken_files import sum_up
+from alignset.transforms.workers.counts import add_counts
+from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.workers.packages import CheckWorker
+from alignset.transforms.workers.summaries import WriteSummary
 
 
 @dataclass(frozen=True)

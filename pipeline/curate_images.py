@@ -8,33 +8,33 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipeline.curate import Places
-from pipeline.inputs.find_evaluation import Evaluation, index_folder
-from pipeline.options import Command
-from pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
-from pipeline.runs.stores import is_dataflow
-from pipeline.runs.work_folder import ImageSummary, WrittenShard
-from pipeline.shown_texts import counted
-from transforms.blocklists.blocklists import Blocklists
-from transforms.decontamination.evaluation_files import parts_of
-from transforms.decontamination.evaluation_index import sets_of
-from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
-from transforms.decontamination.measured_parts import FEATURES
-from transforms.decontamination.measures import measure_of
-from transforms.safety.model_files import UnsafeModel
-from transforms.shards.build_shard import ShardSettings
-from transforms.shards.failed_fetches import FindFailingHosts
-from transforms.shards.measure_images import ImageRules
-from transforms.shards.near_duplicates import CountNearDuplicates
-from transforms.shards.plan_shards import claim_path
-from transforms.shards.shard_progress import finished_shards
-from transforms.shards.shard_stats import ShardStats
-from transforms.shards.write_shards import ShardWriter, WriteShards
-from transforms.storage.matching import match
-from transforms.workers.claims import CLAIM, suspects
-from transforms.workers.counts import add_by_name, add_counts
-from transforms.workers.packages import CheckWorker
-from transforms.workers.summaries import WriteSummary
+from alignset.pipeline.curate import Places
+from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
+from alignset.pipeline.options import Command
+from alignset.pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
+from alignset.pipeline.runs.stores import is_dataflow
+from alignset.pipeline.runs.work_folder import ImageSummary, WrittenShard
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.decontamination.evaluation_files import parts_of
+from alignset.transforms.decontamination.evaluation_index import sets_of
+from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
+from alignset.transforms.decontamination.measured_parts import FEATURES
+from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.safety.model_files import UnsafeModel
+from alignset.transforms.shards.build_shard import ShardSettings
+from alignset.transforms.shards.failed_fetches import FindFailingHosts
+from alignset.transforms.shards.measure_images import ImageRules
+from alignset.transforms.shards.near_duplicates import CountNearDuplicates
+from alignset.transforms.shards.plan_shards import claim_path
+from alignset.transforms.shards.shard_progress import finished_shards
+from alignset.transforms.shards.shard_stats import ShardStats
+from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
+from alignset.transforms.storage.matching import match
+from alignset.transforms.workers.claims import CLAIM, suspects
+from alignset.transforms.workers.counts import add_by_name, add_counts
+from alignset.transforms.workers.packages import CheckWorker
+from alignset.transforms.workers.summaries import WriteSummary
 
 LOG = logging.getLogger("alignset")
 MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB each to score

@@ -7,11 +7,11 @@ within bounds of time and bytes. Commands of other packages get their pictures b
 import sys
 from collections.abc import Sequence
 
-from pipeline.command_line import CommandParser, run_command
-from transforms.fetching.fetch import fetch_all
-from transforms.fetching.fetch_settings import FetchSettings
+from alignset.pipeline.command_line import CommandParser, run_command
+from alignset.transforms.fetching.fetch import fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
 
-NAME = "python -m pipeline.fetch_image"
+NAME = "python -m alignset.pipeline.fetch_image"
 _HINTS = {
     "forbidden_address": "its host is at an address that is not public: save the picture and give "
     "its file",

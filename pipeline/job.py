@@ -4,9 +4,9 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from transforms.columns import reasons as r
-from transforms.fetching.fetch_settings import FETCH_DETAILS
-from transforms.pages.page_files import PAGE_FORMATS
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
+from alignset.transforms.pages.page_files import PAGE_FORMATS
 
 FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from pipeline.job import Job
-from pipeline.rules import Rules
-from transforms.columns.thresholds import OF_IMAGES
-from transforms.decontamination.overlap_settings import OverlapSettings
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.images.resize_settings import ResizeSettings
-from transforms.pairs.languages import ENGLISH
+from alignset.pipeline.job import Job
+from alignset.pipeline.rules import Rules
+from alignset.transforms.columns.thresholds import OF_IMAGES
+from alignset.transforms.decontamination.overlap_settings import OverlapSettings
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.pairs.languages import ENGLISH
 
 
 class _Needless(NamedTuple):

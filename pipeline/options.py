@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
-from command_help import add_help
-from pipeline.errors import UsageError
-from pipeline.job import Job
-from pipeline.needless_flags import Chosen, needless_flag
-from pipeline.peer_flags import instead_of
-from pipeline.rules import OPEN, REPORTED, Rules
-from transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.images.resize_settings import ResizeSettings
+from alignset.command_help import add_help
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.job import Job
+from alignset.pipeline.needless_flags import Chosen, needless_flag
+from alignset.pipeline.peer_flags import instead_of
+from alignset.pipeline.rules import OPEN, REPORTED, Rules
+from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.resize_settings import ResizeSettings
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -195,7 +195,7 @@ def _resolved(rules: Rules, overlap: OverlapSettings) -> Rules:
         return rules
     if overlap.overlap_measure == "embedding":
         # Opens the model: one that cannot be used is refused here. --help needs no measure.
-        from transforms.decontamination.measures import measure_of
+        from alignset.transforms.decontamination.measures import measure_of
 
         measure_of(overlap)
     own = MIN_DISTANCES[overlap.overlap_measure]

@@ -15,27 +15,27 @@ from functools import partial
 import apache_beam as beam
 import pyarrow as pa
 
-from pipeline.curate import Places
-from pipeline.curate_images import curate_images, run_images
-from pipeline.errors import UsageError
-from pipeline.inputs.find_evaluation import Evaluation
-from pipeline.options import Command
-from pipeline.report.progress import ImageProgress, say
-from pipeline.report.retry_closing import close_retry
-from pipeline.report.scoring_cost import scoring_cost
-from pipeline.runs.documents import Funnel
-from pipeline.runs.engine import Engine
-from pipeline.runs.run_folder import RunFolder
-from pipeline.runs.work_folder import FailingHosts, RetryPlan
-from transforms.fetching.fetch_settings import GONE
-from transforms.safety.model_files import UnsafeModel
-from transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed
-from transforms.shards.plan_shards import PlanShards
-from transforms.shards.renumber_shards import was_renumbered
-from transforms.shards.shard_places import HOLDOUT
-from transforms.storage.blocks import unpack
-from transforms.storage.files import is_local
-from transforms.workers.summaries import WriteSummary
+from alignset.pipeline.curate import Places
+from alignset.pipeline.curate_images import curate_images, run_images
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_evaluation import Evaluation
+from alignset.pipeline.options import Command
+from alignset.pipeline.report.progress import ImageProgress, say
+from alignset.pipeline.report.retry_closing import close_retry
+from alignset.pipeline.report.scoring_cost import scoring_cost
+from alignset.pipeline.runs.documents import Funnel
+from alignset.pipeline.runs.engine import Engine
+from alignset.pipeline.runs.run_folder import RunFolder
+from alignset.pipeline.runs.work_folder import FailingHosts, RetryPlan
+from alignset.transforms.fetching.fetch_settings import GONE
+from alignset.transforms.safety.model_files import UnsafeModel
+from alignset.transforms.shards.failed_fetches import FindFailingHosts, ReadFailed, forget_failed
+from alignset.transforms.shards.plan_shards import PlanShards
+from alignset.transforms.shards.renumber_shards import was_renumbered
+from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.storage.blocks import unpack
+from alignset.transforms.storage.files import is_local
+from alignset.transforms.workers.summaries import WriteSummary
 
 
 def details_to_retry(wanted: str, failed: Mapping[str, int]) -> list[str]:

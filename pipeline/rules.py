@@ -6,7 +6,7 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 # No `from __future__ import annotations` here: options.py reads the fields' types.
 from dataclasses import dataclass, field
 
-from transforms.pairs.languages import ENGLISH, LANGUAGES, LanguageRule
+from alignset.transforms.pairs.languages import ENGLISH, LANGUAGES, LanguageRule
 
 # With --decontaminate_only: what drops nothing.
 OPEN = {

@@ -12,38 +12,38 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline.command_line import was_interrupted
-from pipeline.curate import Places, curate_texts, parse_pages
-from pipeline.curate_images import curate_images, run_images
-from pipeline.errors import TooLittleKeptError, UsageError
-from pipeline.inputs.find_evaluation import check_index_folder, index_folder
-from pipeline.inputs.splits import InputFile, Split
-from pipeline.inputs.whole_input import Input
-from pipeline.options import Command
-from pipeline.report.broken_input import refuse_if_all_broken, render_broken
-from pipeline.report.closing import close_run
-from pipeline.report.fetch_report import render_connections, render_failed, render_opt_outs
-from pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
-from pipeline.report.history import render_stages
-from pipeline.report.outcome import too_little
-from pipeline.report.progress import ImageProgress, be_quiet, say
-from pipeline.report.progress_text import verb_of
-from pipeline.report.scoring_cost import scoring_cost
-from pipeline.retry import retry_failed
-from pipeline.runs.documents import BrokenInput, Connections, Funnel
-from pipeline.runs.engine import Engine, check_engine, everywhere
-from pipeline.runs.run_folder import RunFolder, describe_run
-from pipeline.runs.stores import check_retry, check_stores, is_dry_run
-from pipeline.runs.work_folder import TextSummary, WorkFolder
-from pipeline.shown_texts import counted
-from transforms.columns.kernels import WERE_COMPILED
-from transforms.fetching.fetch_settings import GONE
-from transforms.pages.page_counts import PageCounts
-from transforms.shards.shard_documents import NearDuplicates
-from transforms.storage.blocks import Blocks
-from transforms.storage.documents import DocumentError
-from transforms.workers.fencing import Fence
-from transforms.workers.threads import stop_work
+from alignset.pipeline.command_line import was_interrupted
+from alignset.pipeline.curate import Places, curate_texts, parse_pages
+from alignset.pipeline.curate_images import curate_images, run_images
+from alignset.pipeline.errors import TooLittleKeptError, UsageError
+from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
+from alignset.pipeline.inputs.splits import InputFile, Split
+from alignset.pipeline.inputs.whole_input import Input
+from alignset.pipeline.options import Command
+from alignset.pipeline.report.broken_input import refuse_if_all_broken, render_broken
+from alignset.pipeline.report.closing import close_run
+from alignset.pipeline.report.fetch_report import render_connections, render_failed, render_opt_outs
+from alignset.pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
+from alignset.pipeline.report.history import render_stages
+from alignset.pipeline.report.outcome import too_little
+from alignset.pipeline.report.progress import ImageProgress, be_quiet, say
+from alignset.pipeline.report.progress_text import verb_of
+from alignset.pipeline.report.scoring_cost import scoring_cost
+from alignset.pipeline.retry import retry_failed
+from alignset.pipeline.runs.documents import BrokenInput, Connections, Funnel
+from alignset.pipeline.runs.engine import Engine, check_engine, everywhere
+from alignset.pipeline.runs.run_folder import RunFolder, describe_run
+from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run
+from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.kernels import WERE_COMPILED
+from alignset.transforms.fetching.fetch_settings import GONE
+from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.storage.blocks import Blocks
+from alignset.transforms.storage.documents import DocumentError
+from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.workers.threads import stop_work
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows

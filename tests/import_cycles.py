@@ -10,10 +10,13 @@ from pathlib import Path
 
 from tests.support.root import ROOT, tracked
 
+INSTALLED = {"beam_runner", "pipeline", "transforms", "train"}
+
 
 def module_of(path: Path) -> str:
-    """The name by which a file is imported."""
-    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    """The name by which a file is imported: what is installed is below `alignset`."""
+    name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    return f"alignset.{name}" if name.partition(".")[0] in INSTALLED else name
 
 
 def _statements(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:

@@ -16,28 +16,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import train.classify.settings
-import train.settings
-from alignset import COMMANDS
-from command_help import First
-from pipeline.options import FIRST, GROUPS
+import alignset.train.classify.settings
+import alignset.train.settings
+from alignset.__main__ import COMMANDS
+from alignset.command_help import First
+from alignset.pipeline.options import FIRST, GROUPS
+from alignset.train.__main__ import FIRST as FIRST_OF_TRAINING
+from alignset.train.classify.__main__ import FIRST as FIRST_OF_CLASSIFYING
 from tests.support.command import Ended, digests
 from tests.support.golden import TEXTS
 from tests.support.root import ROOT
 from tests.support.small_sets import put_funnel, put_shard
-from train.__main__ import FIRST as FIRST_OF_TRAINING
-from train.classify.__main__ import FIRST as FIRST_OF_CLASSIFYING
 
+FROM_ANYWHERE = {**os.environ, "PYTHONPATH": str(ROOT)}
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 FORMS = {
     "curate": ("beam_runner.py",),
-    "look": ("-m", "pipeline.look"),
-    "report": ("-m", "pipeline.report"),
-    "takedown": ("-m", "pipeline.takedown"),
-    "train": ("-m", "train"),
-    "classify": ("-m", "train.classify"),
-    "evaluate": ("-m", "train.evaluate"),
-    "search": ("-m", "train.search"),
+    "look": ("-m", "alignset.pipeline.look"),
+    "report": ("-m", "alignset.pipeline.report"),
+    "takedown": ("-m", "alignset.pipeline.takedown"),
+    "train": ("-m", "alignset.train"),
+    "classify": ("-m", "alignset.train.classify"),
+    "evaluate": ("-m", "alignset.train.evaluate"),
+    "search": ("-m", "alignset.train.search"),
 }
 
 
@@ -55,12 +56,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     folder = tmp_path_factory.mktemp("installed")
     source, prefix = folder / "source", folder / "prefix"
     source.mkdir()
-    for path in (
-        *ROOT.glob("*.py"),
-        *(ROOT / n for n in ("pyproject.toml", "README.md", "LICENSE")),
-    ):
-        shutil.copy(path, source)
-    for name in ("pipeline", "transforms", "train", "tests", "demo"):  # the last two stay out
+    for name in ("beam_runner.py", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("alignset", "pipeline", "transforms", "train", "tests", "demo"):  # two stay out
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     install = ("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index")
     # Beside the clone's own, which pip would else take out of .venv.
@@ -89,12 +87,15 @@ def python(*words: str) -> Ended:
 
 def test_the_whole_project_is_installed_and_no_more(installed: Installed):
     here = {path.relative_to(installed.modules) for path in installed.modules.rglob("*.py")}
-    wanted = {path.relative_to(ROOT) for path in ROOT.glob("*.py")}
-    for package in ("pipeline", "transforms", "train"):
-        wanted |= {path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py")}
+    wanted = {path.relative_to(ROOT) for path in (ROOT / "alignset").glob("*.py")}
+    for package in ("beam_runner.py", "pipeline", "transforms", "train"):
+        paths = [ROOT / package, *(ROOT / package).rglob("*.py")]
+        wanted |= {"alignset" / path.relative_to(ROOT) for path in paths if path.is_file()}
     assert here == wanted
     descriptor = "transforms/decontamination/copy_descriptor.onnx"
-    assert (installed.modules / descriptor).read_bytes() == (ROOT / descriptor).read_bytes()
+    assert (installed.modules / "alignset" / descriptor).read_bytes() == (
+        ROOT / descriptor
+    ).read_bytes()
 
 
 def test_curating_is_the_same_from_another_folder(installed: Installed, tmp_path: Path):
@@ -116,12 +117,44 @@ def test_curating_is_the_same_from_another_folder(installed: Installed, tmp_path
     assert again == (2, "", "alignset curate: unknown flag 'text_onl'; did you mean --text_only?\n")
 
 
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A folder with modules of a user's own, whose names are those of our folders."""
+    for name in ("train.py", "pipeline/__init__.py", "transforms.py", "stoppable.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit('a user's own module was imported')\n")
+    return tmp_path
+
+
+def test_a_user_may_have_modules_of_the_same_names(installed: Installed, foreign: Path):
+    (foreign / "pairs.csv").write_text("url,caption\nhttp://a.org/b,a brown dog runs\n")
+    flags = ("--input=pairs.csv", "--text_only", "--output=out", "--vocabulary_size=99")
+    processes = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    ended = run(
+        *(installed.command, "curate", *flags, *processes), cwd=foreign, env=installed.environment
+    )
+    assert ended.status == 0, ended.err
+    in_module = (sys.executable, "-m", "alignset.train", "--help")
+    group = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=1", "-m", "--")
+    for command in (in_module, (*group, "alignset.train", "--help")):
+        for environment in (installed.environment, FROM_ANYWHERE):
+            ended = run(*command, cwd=foreign, env=environment)
+            assert ended.status == 0, ended.err
+            assert "usage: python -m alignset.train " in ended.out
+
+
+def test_in_a_clone_the_folders_run_too():
+    one, other = python("-m", "train", "--help"), python("-m", "alignset.train", "--help")
+    assert one == other
+    assert one.status == 0
+
+
 def test_looking_is_the_same_from_another_folder(installed: Installed, tmp_path: Path):
     put_shard(str(tmp_path / "set"), 0, 5)
     put_funnel(str(tmp_path / "set"), 5, {}, {})
     flags = (str(tmp_path / "set"), "--n=3")
     one = run(installed.command, "look", *flags, cwd=tmp_path, env=installed.environment)
-    other = python("-m", "pipeline.look", *flags, f"--output={tmp_path}/b.png")
+    other = python("-m", "alignset.pipeline.look", *flags, f"--output={tmp_path}/b.png")
     assert (one.status, one.out) == (0, other.out), one.err
     assert (tmp_path / "look.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
@@ -149,7 +182,7 @@ def test_a_signal_ends_it_in_one_line(installed: Installed, tmp_path: Path):
 
 @pytest.mark.parametrize("flags", [(), ("--help",), ("-h",)])
 def test_alone_it_lists_the_commands(flags: tuple[str, ...]):
-    ended = python("alignset.py", *flags)
+    ended = python("-m", "alignset", *flags)
     assert (ended.status, ended.err) == (0, "")
     assert [line.split()[0] for line in ended.out.splitlines() if line.startswith("  ")] == [
         *COMMANDS
@@ -165,7 +198,7 @@ def test_alone_it_lists_the_commands(flags: tuple[str, ...]):
     ],
 )
 def test_an_unknown_command_is_refused(name: str, said: str):
-    ended = python("alignset.py", name, "--help")
+    ended = python("-m", "alignset", name, "--help")
     expected = f"alignset: there is no command {name!r}; {said}\n"
     assert ended == (2, "", expected)
 
@@ -177,14 +210,15 @@ def test_the_version_is_that_of_the_package(installed: Installed, tmp_path: Path
     there = run(installed.command, "--version", cwd=tmp_path, env=installed.environment)
     assert there == (0, wanted, "")
     # A copy of the sources beside which nothing is installed, as of a clone without pip.
-    for name in ("alignset.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    assert run(sys.executable, "-I", "-S", tmp_path / "alignset.py", "--version") == (0, wanted, "")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "alignset", tmp_path / "alignset")
+    command = (sys.executable, "-S", "-m", "alignset", "--version")
+    assert run(*command, cwd=tmp_path) == (0, wanted, "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_one_screen_and_that_of_the_other_form(name: str):
-    one, other = python("alignset.py", name, "--help"), python(*FORMS[name], "--help")
+    one, other = python("-m", "alignset", name, "--help"), python(*FORMS[name], "--help")
     assert (one.status, one.err) == (other.status, other.err) == (0, "")
     assert len(one.out.splitlines()) < 24
     assert max(map(len, one.out.splitlines())) <= 80
@@ -197,12 +231,12 @@ def test_help_is_one_screen_and_that_of_the_other_form(name: str):
     ("name", "first", "titles"),
     [
         ("curate", FIRST, GROUPS),
-        ("train", FIRST_OF_TRAINING, train.settings.GROUPS.values()),
-        ("classify", FIRST_OF_CLASSIFYING, train.classify.settings.GROUPS.values()),
+        ("train", FIRST_OF_TRAINING, alignset.train.settings.GROUPS.values()),
+        ("classify", FIRST_OF_CLASSIFYING, alignset.train.classify.settings.GROUPS.values()),
     ],
 )
 def test_all_flags_are_a_word_away(name: str, first: First, titles: list[str]):
-    whole = python("alignset.py", name, "--help=all")
+    whole = python("-m", "alignset", name, "--help=all")
     assert (whole.status, whole.err) == (0, "")
     lines = whole.out.splitlines()
     assert [f"{title}:" for title in titles if f"{title}:" not in lines] == []
@@ -213,7 +247,7 @@ def test_all_flags_are_a_word_away(name: str, first: First, titles: list[str]):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_wrong_flags_are_answered_as_by_the_other_form(name: str):
-    one, other = (python(*form, "--nix=1") for form in (("alignset.py", name), FORMS[name]))
+    one, other = (python(*form, "--nix=1") for form in (("-m", "alignset", name), FORMS[name]))
     long, short = " ".join(FORMS[name]).replace("-m", "python -m"), f"alignset {name}"
     assert one.err.count("\n") == 1
     assert short in one.err
@@ -225,10 +259,11 @@ def test_a_package_that_is_missing_is_one_line(tmp_path: Path):
     """`pip install .` brings no torch."""
     (tmp_path / "a.tar").write_bytes(b"")
     code = f"""if True:
-        import sys, alignset, stoppable
+        import sys
+        from alignset.__main__ import main
         sys.modules["numpy"] = None
         sys.argv = ["alignset", "evaluate", "retrieval", "--model=m", "--data={tmp_path}/a.tar"]
-        sys.exit(alignset.main())
+        sys.exit(main())
         """
     ended = python("-c", code)
     assert (ended.status, ended.out) == (2, "")
@@ -249,7 +284,7 @@ def test_a_package_that_is_missing_is_one_line(tmp_path: Path):
 )
 def test_bash_completes_commands_and_flags(tmp_path: Path, words: list[str], expected: list[str]):
     command = tmp_path / "alignset"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/alignset.py "$@"\n')
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m alignset "$@"\n')
     command.chmod(0o755)
     script = f"""
         eval "$(alignset --completion)"
@@ -258,12 +293,12 @@ def test_bash_completes_commands_and_flags(tmp_path: Path, words: list[str], exp
         printf '%s\\n' "${{COMPREPLY[@]}}"
         """
     path = f"{tmp_path}:{os.environ['PATH']}"
-    ended = run("bash", "-c", script, cwd=tmp_path, env={**os.environ, "PATH": path})
+    ended = run("bash", "-c", script, cwd=tmp_path, env=FROM_ANYWHERE | {"PATH": path})
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.split() == expected
 
 
 def test_whoever_has_read_enough_makes_no_trouble():
-    script = f"{sys.executable} {ROOT}/alignset.py --completion | true; echo ${{PIPESTATUS[0]}}"
+    script = f"{sys.executable} -m alignset --completion | true; echo ${{PIPESTATUS[0]}}"
     ended = run("bash", "-c", script)
     assert ended == (0, "0\n", "")

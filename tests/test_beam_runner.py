@@ -13,8 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import beam_runner
-from pipeline.runs.beam_patches import quick_imports
+from alignset import beam_runner
+from alignset.pipeline.runs.beam_patches import quick_imports
+from alignset.transforms.columns.reasons import STEP_OF
+from alignset.transforms.columns.rejects import REJECTED
+from alignset.transforms.pairs.language import language_score
 from tests.support.command import (
     DOCUMENTS,
     ROOT,
@@ -27,9 +30,6 @@ from tests.support.command import (
 )
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
-from transforms.columns.reasons import STEP_OF
-from transforms.columns.rejects import REJECTED
-from transforms.pairs.language import language_score
 
 
 def test_every_pair_meets_its_fate(golden: Golden):
@@ -120,7 +120,7 @@ def test_an_interrupt_is_one_line_and_status_1(tmp_path: Path, monkeypatch, caps
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.run.run", interrupted)
+    monkeypatch.setattr("alignset.pipeline.run.run", interrupted)
     assert beam_runner.main([f"--input={tmp_path}", f"--output={tmp_path}/set"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -147,7 +147,7 @@ def test_a_text_only_run_imports_neither_pandas_nor_scipy(tmp_path: Path):
     args = [f"--input={tmp_path}/a.parquet", f"--output={tmp_path}/set", "--text_only"]
     said = python(f"""if True:
         import sys
-        import beam_runner
+        from alignset import beam_runner
         assert beam_runner.main({args!r}) == 0
         rooms = "apache_beam", "numba", "pyarrow", "pandas", "scipy"
         print(*(name for name in rooms if name in sys.modules))
@@ -159,7 +159,7 @@ def test_a_text_only_run_imports_neither_pandas_nor_scipy(tmp_path: Path):
 def test_what_is_hidden_at_the_start_can_be_imported_after_it():
     said = python("""if True:
         import gc, sys
-        from pipeline.runs.beam_patches import quick_imports
+        from alignset.pipeline.runs.beam_patches import quick_imports
         with quick_imports():
             import apache_beam, numba
             print(gc.isenabled())
@@ -189,9 +189,9 @@ def test_a_start_that_fails_hides_nothing_after_it():
     "words",
     [
         ("beam_runner.py", "--input=a", "--output=b"),
-        ("-m", "pipeline.look", "a"),
-        ("-m", "pipeline.report", "a"),
-        ("-m", "pipeline.takedown", "a", "--blocklist=b"),
+        ("-m", "alignset.pipeline.look", "a"),
+        ("-m", "alignset.pipeline.report", "a"),
+        ("-m", "alignset.pipeline.takedown", "a", "--blocklist=b"),
     ],
 )
 def test_outside_its_environment_it_says_so_on_one_line(words: tuple[str, ...]):

@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-import pipeline.shown_texts
-import train.counts
+import alignset.pipeline.shown_texts
+import alignset.train.counts
 
 
-@pytest.mark.parametrize("counted", [pipeline.shown_texts.counted, train.counts.counted])
+@pytest.mark.parametrize(
+    "counted", [alignset.pipeline.shown_texts.counted, alignset.train.counts.counted]
+)
 def test_counted(counted: Callable[..., str]) -> None:
     told = [counted(number, "pair") for number in (0, 1, 1000)]
     assert told == ["0 pairs", "1 pair", "1,000 pairs"]

@@ -1,6 +1,7 @@
 from itertools import pairwise
+from pathlib import Path
 
-from tests.import_cycles import import_cycle
+from tests.import_cycles import import_cycle, module_of
 
 BELOW = {"b.low": "import os"}
 
@@ -29,3 +30,9 @@ def test_a_package_is_not_its_modules() -> None:
     sources = {"a": "", "a.one": "from a import two", "a.two": "import a"}
     assert import_cycle(sources) == []
     assert import_cycle(sources | {"a": "from a import one"}) != []
+
+
+def test_modules_have_the_names_by_which_they_are_imported() -> None:
+    assert module_of(Path("pipeline/rules.py")) == "alignset.pipeline.rules"
+    assert module_of(Path("alignset/stoppable.py")) == "alignset.stoppable"
+    assert module_of(Path("tests/support/root.py")) == "tests.support.root"

@@ -16,8 +16,8 @@ LONG_S = 60  # for what takes 5 s and, where it does not end, takes for ever
 BEGIN = """
 import os, signal, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
-import stoppable
-from stoppable import run_stoppable
+from alignset import stoppable
+from alignset.stoppable import run_stoppable
 from tests.support.hanging import in_c_with_the_lock as hold_the_lock
 
 def hold_in_thread():

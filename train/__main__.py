@@ -1,6 +1,6 @@
-"""python -m train --shards OUT/shards --run RUNS/a --preset tiny
+"""python -m alignset.train --shards OUT/shards --run RUNS/a --preset tiny
 
-On several processes: torchrun --nproc_per_node=2 -m -- train --shards ...
+Several processes: torchrun --nproc_per_node=2 -m -- alignset.train --shards ...
 (without the bare --, torchrun takes our --run for one of its own flags).
 """
 
@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_help import add_help
-from train.errors import SettingsError
-from train.presets import PRESETS
-from train.runs.flags import (
+from alignset.command_help import add_help
+from alignset.train.errors import SettingsError
+from alignset.train.presets import PRESETS
+from alignset.train.runs.flags import (
     Parser,
     add_settings,
     exit_status,
@@ -22,13 +22,13 @@ from train.runs.flags import (
     stoppable,
     take_settings,
 )
-from train.settings import GROUPS, Settings
+from alignset.train.settings import GROUPS, Settings
 
 if TYPE_CHECKING:
-    from train.data.find_shards import ShardSet
-    from train.evaluate.validation import HeldOut
+    from alignset.train.data.find_shards import ShardSet
+    from alignset.train.evaluate.validation import HeldOut
 
-NAME = "python -m train"
+NAME = "python -m alignset.train"
 # What the short help says, a line a flag.
 FIRST = {
     "input and output": {
@@ -105,13 +105,13 @@ def _run(arguments: list[str], name: str) -> int:
     # Here too, before there is a run of these settings that others can't go on with.
     settings.micro_batches(int(os.environ.get("WORLD_SIZE", "1")))
     # Only now: torch and transformers take seconds, and a wrong flag should not.
-    from train.data.find_shards import find_sets
-    from train.runs.run_folder import has_ended
+    from alignset.train.data.find_shards import find_sets
+    from alignset.train.runs.run_folder import has_ended
 
     sets = find_sets(where)
     if settings.validate:
         _check_validate(settings.validate)
-    from train.runs.device import find_device  # brings torch
+    from alignset.train.runs.device import find_device  # brings torch
 
     # The run's from then on: on another device it would learn something else.
     settings = settings.on(find_device(settings.device).type)
@@ -130,10 +130,10 @@ def _run(arguments: list[str], name: str) -> int:
 
 
 def _open(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
-    from train.runs.run_folder import open_run
+    from alignset.train.runs.run_folder import open_run
 
     if settings.start_from:  # before the folder is made: the right name could not go on in it
-        from train.model.pretrained import check_pretrained
+        from alignset.train.model.pretrained import check_pretrained
 
         check_pretrained(settings.start_from)
     open_run(
@@ -147,13 +147,13 @@ def _begin(settings: Settings, sets: "list[ShardSet]", run: Path) -> "HeldOut | 
     _check_memory(settings)
     held_out = None
     if settings.validate:
-        from train.evaluate.validation import read_held_out
+        from alignset.train.evaluate.validation import read_held_out
 
         held_out = read_held_out(settings)
     if not settings.start_from and (
         settings.image_weights or settings.text_weights or settings.tokenizer
     ):
-        from train.model.tower_weights import check_tower_weights
+        from alignset.train.model.tower_weights import check_tower_weights
 
         check_tower_weights(settings)
     _open(settings, sets, run)
@@ -169,8 +169,8 @@ def _begin(settings: Settings, sets: "list[ShardSet]", run: Path) -> "HeldOut | 
 def _check_memory(settings: Settings) -> None:
     if settings.start_from or not settings.check_memory:  # a model's size is in no setting
         return
-    from train.memory import check_memory
-    from train.runs.device import find_device, memory_of
+    from alignset.train.memory import check_memory
+    from alignset.train.runs.device import find_device, memory_of
 
     device = find_device(settings.device)
     available = memory_of(device)
@@ -180,7 +180,7 @@ def _check_memory(settings: Settings) -> None:
 
 
 def _check_validate(where: str) -> None:
-    from train.data.find_shards import find_shards
+    from alignset.train.data.find_shards import find_shards
 
     try:
         find_shards(where)
@@ -190,11 +190,11 @@ def _check_validate(where: str) -> None:
 
 
 def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
-    from train.loop import train
-    from train.runs import processes
-    from train.runs.allocator import keep_freed_memory
-    from train.runs.device import find_device
-    from train.runs.run_folder import held
+    from alignset.train.loop import train
+    from alignset.train.runs import processes
+    from alignset.train.runs.allocator import keep_freed_memory
+    from alignset.train.runs.device import find_device
+    from alignset.train.runs.run_folder import held
 
     keep_freed_memory()
     # First of all: who waits here for one that reads or fetches gives up after half an hour.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from train.data.inputs import Inputs
+from alignset.train.data.inputs import Inputs
 
 
 class KeptInputs:

@@ -9,33 +9,33 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from train.data.ahead import ahead
-from train.data.batches import Batch, TrainingData
-from train.data.find_shards import ShardSet
-from train.data.inputs import Inputs, to_inputs
-from train.data.position import Position
-from train.errors import SettingsError
-from train.evaluate.validation import HeldOut, Validation
-from train.model.dual_encoder import DualEncoder, compile_towers, export_model
-from train.model.kernels import kernels_of
-from train.optim.guarded_step import GuardedStep
-from train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
-from train.runs import processes
-from train.runs.checkpoint_writer import CheckpointWriter
-from train.runs.checkpoints import (
+from alignset.train.data.ahead import ahead
+from alignset.train.data.batches import Batch, TrainingData
+from alignset.train.data.find_shards import ShardSet
+from alignset.train.data.inputs import Inputs, to_inputs
+from alignset.train.data.position import Position
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.validation import HeldOut, Validation
+from alignset.train.model.dual_encoder import DualEncoder, compile_towers, export_model
+from alignset.train.model.kernels import kernels_of
+from alignset.train.optim.guarded_step import GuardedStep
+from alignset.train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
+from alignset.train.runs import processes
+from alignset.train.runs.checkpoint_writer import CheckpointWriter
+from alignset.train.runs.checkpoints import (
     Checkpoint,
     capture,
     load_last_checkpoint,
     restore,
 )
-from train.runs.device import find_device, prepare_device
-from train.runs.model_card import write_card
-from train.runs.progress import Progress, StepOutput, measure
-from train.runs.run_folder import cut_metrics
-from train.runs.stopping import StopRequest
-from train.settings import Settings
-from train.start import read_shards, start_model
-from train.step import step_gradients
+from alignset.train.runs.device import find_device, prepare_device
+from alignset.train.runs.model_card import write_card
+from alignset.train.runs.progress import Progress, StepOutput, measure
+from alignset.train.runs.run_folder import cut_metrics
+from alignset.train.runs.stopping import StopRequest
+from alignset.train.settings import Settings
+from alignset.train.start import read_shards, start_model
+from alignset.train.step import step_gradients
 
 
 def train(

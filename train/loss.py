@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
-from train.runs import processes
+from alignset.train.runs import processes
 
 # Rows of scores that are in memory at once: 4 matrices of 512 x 16,384 floats are 128 MiB, where
 # whole ones would be 4 GiB.

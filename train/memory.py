@@ -7,12 +7,12 @@ from functools import lru_cache
 import torch
 from transformers import AlignTextModel, AlignVisionModel
 
-from train.errors import SettingsError
-from train.loss import ROWS_AT_ONCE
-from train.model.dual_encoder import pooled_width, text_config, vision_config
-from train.model.image_tower import tower_blocks
-from train.settings import Settings
-from train.towers import IMAGE_TOWERS, TEXT_TOWERS
+from alignset.train.errors import SettingsError
+from alignset.train.loss import ROWS_AT_ONCE
+from alignset.train.model.dual_encoder import pooled_width, text_config, vision_config
+from alignset.train.model.image_tower import tower_blocks
+from alignset.train.settings import Settings
+from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 # What CUDA and cuDNN take, or on a CPU Python with its packages, and what lies between tensors: a
 # guess on a GPU, not measured.

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from train.settings import Settings
+from alignset.train.settings import Settings
 
 PAPER = Settings()
 """ALIGN's recipe (Jia et al., 2021, sections 4 and 5): 1.2M steps of 16,384 pairs with LAMB, of
@@ -21,7 +21,7 @@ ABLATION = {
 }
 """The paper's ablation of both towers' sizes (section 6.1): PAPER with 1M steps.
 
-    torchrun --nproc_per_node=8 -m -- train --shards OUT/shards --run RUNS/a --preset b1-mini
+    torchrun --nproc_per_node=8 -m -- alignset.train --shards OUT/shards --run R --preset b1-mini
 
 Published for b7-base (section 6.3): MSCOCO zero-shot R@1 55.4 image to text and 41.7 text to image,
 ImageNet KNN 69.3; for the others figure 3 has bars, no numbers. Not run by us: they need 1.8
@@ -31,7 +31,7 @@ billion pairs and hundreds of accelerators.
 L2_LARGE = replace(ABLATION["l2-large"], steps=PAPER.steps)
 """The paper's main model, EfficientNet-L2 + BERT-Large (sections 4.1 and 5).
 
-    torchrun --nproc_per_node=8 -m -- train --shards OUT/shards --run RUNS/l2 --preset l2-large
+    torchrun --nproc_per_node=8 -m -- alignset.train --shards OUT/shards --run R --preset l2-large
 
 Published: R@1 on Flickr30K zero-shot 88.6 / 75.7, on MSCOCO 58.6 / 45.6 (table 1); ImageNet
 zero-shot 76.4 (table 4). Not run by us.
@@ -53,7 +53,7 @@ ONE_GPU = replace(
 """For one GPU of 24 GB or more and some ten million pairs: 200 million pairs seen. By computation
 (docs/memory.md) a step takes 19 GB, and with 256 pairs at once 35 GB.
 
-    python -m train --shards OUT/shards --run RUNS/gpu --preset one-gpu
+    alignset train --shards OUT/shards --run RUNS/gpu --preset one-gpu
 
 The paper's recipe with a batch, towers and pictures that a GPU takes in days; not run by us, who
 had none. The temperature starts at CLIP's 0.07, which costs no steps to be found.
@@ -84,7 +84,7 @@ LAPTOP = replace(
 )
 """For a night on a CPU and a hundred thousand pairs: a million pairs seen, by gradient caching.
 
-    python -m train --shards OUT/shards --run RUNS/laptop --preset laptop
+    alignset train --shards OUT/shards --run RUNS/laptop --preset laptop
 
 Its towers are the smallest of the paper's kind. Not run by us.
 """
@@ -122,7 +122,7 @@ TINY = replace(
 )
 """For `make demo`: some thousand scenes of coloured shapes, about 90 s on 2 idle CPU cores.
 
-    python -m train --shards OUT/shards --run RUNS/tiny --preset tiny
+    alignset train --shards OUT/shards --run RUNS/tiny --preset tiny
 
 Seen with `make demo`: R@1 77.0 and 74.5 among 200 unseen combinations (chance 0.5). Where things
 lie is not learned: on an earlier web of the demo, a text beat its twin with the opposite relation
@@ -144,7 +144,7 @@ FLICKR30K = replace(
 )
 """Retrieval fine-tuning on Flickr30K's 30 thousand training images (section 5.1).
 
-    python -m train --preset flickr30k --start_from kakaobrain/align-base --shards F --run RUNS/f
+    alignset train --preset flickr30k --start_from kakaobrain/align-base --shards F --run RUNS/f
 Published, from L2 + Large: R@1 95.3 image to text, 84.9 text to image. Not run by us.
 """
 

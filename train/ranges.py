@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import field
 from typing import Any
 
-from train.errors import SettingsError
+from alignset.train.errors import SettingsError
 
 Range = tuple[float, float, str]  # the least value, the first that is too large, both in words
 

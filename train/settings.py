@@ -3,14 +3,22 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from train.errors import SettingsError
-from train.ranges import COUNT, FRACTION, MOMENTUM, NOT_NEGATIVE, POSITIVE, check_fields, setting
-from train.towers import IMAGE_TOWERS, TEXT_TOWERS
+from alignset.train.errors import SettingsError
+from alignset.train.ranges import (
+    COUNT,
+    FRACTION,
+    MOMENTUM,
+    NOT_NEGATIVE,
+    POSITIVE,
+    check_fields,
+    setting,
+)
+from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One training run. Each field is also a flag of `python -m train`. Defaults: the paper's."""
+    """One training run. Each field is also a flag of `alignset train`. Defaults: the paper's."""
 
     # Model (sections 4.1 and 5).
     start_from: str = setting(

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from transformers import AlignModel, PreTrainedTokenizerFast
 
-from train.counts import counted
-from train.data.find_shards import ShardSet
-from train.data.shard_index import ShardIndex, load_indexes, read_index, save_indexes
-from train.model.dual_encoder import new_align
-from train.model.pretrained import load_pretrained
-from train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
-from train.model.tower_weights import load_own_tokenizer, load_towers
-from train.runs import processes
-from train.settings import Settings
+from alignset.train.counts import counted
+from alignset.train.data.find_shards import ShardSet
+from alignset.train.data.shard_index import ShardIndex, load_indexes, read_index, save_indexes
+from alignset.train.model.dual_encoder import new_align
+from alignset.train.model.pretrained import load_pretrained
+from alignset.train.model.tokenizer import learn_tokenizer, load_tokenizer, save_tokenizer
+from alignset.train.model.tower_weights import load_own_tokenizer, load_towers
+from alignset.train.runs import processes
+from alignset.train.settings import Settings
 
 _PARTS = "shards.parts"  # below the run's folder, until all shards are read
 _SAID_EVERY_S = 30.0

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from train.data.inputs import Inputs
-from train.kept_inputs import KeptInputs
-from train.loss import contrastive_loss
-from train.model.batch_norm import frozen_statistics
-from train.runs import processes
-from train.runs.device import free_host_memory, full_precision
-from train.runs.progress import StepOutput
-from train.settings import Settings
+from alignset.train.data.inputs import Inputs
+from alignset.train.kept_inputs import KeptInputs
+from alignset.train.loss import contrastive_loss
+from alignset.train.model.batch_norm import frozen_statistics
+from alignset.train.runs import processes
+from alignset.train.runs.device import free_host_memory, full_precision
+from alignset.train.runs.progress import StepOutput
+from alignset.train.settings import Settings
 
 
 def step_gradients(

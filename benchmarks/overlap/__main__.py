@@ -22,14 +22,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from alignset.transforms.decontamination.copy_index import CopyIndex, CopyMatch
+from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
 from benchmarks.overlap import measured_pictures as measured
 from benchmarks.overlap.alterations import ALTERATIONS
 from benchmarks.overlap.measured_pictures import Pictures
 from benchmarks.overlap.plot import draw
 from benchmarks.overlap.search import built, hash_distances, hashes_of, matches_of
 from benchmarks.overlap.tables import Copies, recall_table, table, threshold_table, write_blocks
-from transforms.decontamination.copy_index import CopyIndex, CopyMatch
-from transforms.decontamination.overlap_settings import COPY_DISTANCE
 
 ROOT = Path(__file__).parents[2]
 PAGE, PLOT = ROOT / "docs/overlap.md", ROOT / "docs/overlap.svg"

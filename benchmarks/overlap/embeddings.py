@@ -20,16 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
+from alignset.transforms.decontamination.embedding_model import Embeddings, describe_embedding_model
+from alignset.transforms.decontamination.embedding_overlap import EmbeddingMeasure
+from alignset.transforms.decontamination.overlap_measure import Look, Nearest
+from alignset.transforms.decontamination.overlap_settings import PACKAGED
+from alignset.transforms.images.examine import Image, examine
 from benchmarks.overlap import measured_pictures as measured
 from benchmarks.overlap.__main__ import PAGE
 from benchmarks.overlap.alterations import ALTERATIONS
 from benchmarks.overlap.pictures import held_out_pictures
 from benchmarks.overlap.tables import is_ordinary, table, write_blocks
-from transforms.decontamination.embedding_model import Embeddings, describe_embedding_model
-from transforms.decontamination.embedding_overlap import EmbeddingMeasure
-from transforms.decontamination.overlap_measure import Look, Nearest
-from transforms.decontamination.overlap_settings import PACKAGED
-from transforms.images.examine import Image, examine
 
 QUERIES_TIMED = 256
 MOVED = 0.6  # length of the noise that makes an embedding another image's: cosines of about 0.85

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from transforms.images.displayed import displayed, small_grey
-from transforms.images.examine import open_picture
-from transforms.images.file_formats import signature_format
-from transforms.images.jpeg_header import grey_plane, jpeg_header
+from alignset.transforms.images.displayed import displayed, small_grey
+from alignset.transforms.images.examine import open_picture
+from alignset.transforms.images.file_formats import signature_format
+from alignset.transforms.images.jpeg_header import grey_plane, jpeg_header
 
 # As transforms/images/examine.py has them.
 _SMALLEST_PLANE_PX = 96

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from alignset.transforms.decontamination.copy_descriptor import MODEL_PATH, CopyDescriptor
 from benchmarks.overlap.descriptor_file import descriptor_file, whitening
 from benchmarks.overlap.net import CopyNet
 from benchmarks.overlap.pictures import held_out_pictures
@@ -32,7 +33,6 @@ from benchmarks.overlap.tiles import (
     training_tiles,
 )
 from benchmarks.overlap.train_descriptor import NET_NAME, net_vectors
-from transforms.decontamination.copy_descriptor import MODEL_PATH, CopyDescriptor
 
 UInt8s = npt.NDArray[np.uint8]
 Float32s = npt.NDArray[np.float32]

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from alignset.transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, plane_row
+from alignset.transforms.images.examine import displayed
+from alignset.transforms.images.perceptual_hash import plane_hash
 from benchmarks.overlap.alterations import ALTERATIONS, Picture
 from benchmarks.overlap.grey_planes import grey_of_file, whole_grey_of_file
 from benchmarks.overlap.packages import HELD_OUT_PACKAGES
 from benchmarks.overlap.pictures import held_out_pictures
 from benchmarks.overlap.tiles import distractor_planes, training_tiles
-from transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, plane_row
-from transforms.images.examine import displayed
-from transforms.images.perceptual_hash import plane_hash
 
 LONGEST_PX = 1000  # of a picture before it is altered
 MIN_SIDE_PX = 200  # of a picture that is altered, as of one that a run keeps

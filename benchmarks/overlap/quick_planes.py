@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.copy_planes import fine_planes, plane_row
+from alignset.transforms.images.examine import Image, examine
 from benchmarks.overlap import measured_pictures as measured
 from benchmarks.overlap.alterations import ALTERATIONS
 from benchmarks.overlap.pictures import held_out_pictures
 from benchmarks.overlap.search import built
 from benchmarks.overlap.tables import table
-from transforms.decontamination.copy_overlap import CopyMeasure
-from transforms.decontamination.copy_planes import fine_planes, plane_row
-from transforms.images.examine import Image, examine
 
 Planes = npt.NDArray[np.uint8]  # [6, 64, 64], a `plane_row`
 

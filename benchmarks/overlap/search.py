@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from alignset.transforms.decontamination.copy_index import CopyIndex, CopyMatch
+from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.decontamination.copy_planes import fine_planes
+from alignset.transforms.images.perceptual_hash import plane_hash
 from benchmarks.overlap.measured_pictures import Pictures
-from transforms.decontamination.copy_index import CopyIndex, CopyMatch
-from transforms.decontamination.copy_index_files import build_copy_index
-from transforms.decontamination.copy_planes import fine_planes
-from transforms.images.perceptual_hash import plane_hash
 
 _AT_ONCE = 64
 

@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from alignset.transforms.decontamination.copy_descriptor import MODEL_PATH
 from benchmarks.overlap.descriptor_file import descriptor_file, whitening
 from benchmarks.overlap.net import OUTPUTS, CopyNet, copy_loss
 from benchmarks.overlap.tiles import Tiles, tile_planes, training_tiles
 from benchmarks.overlap.views import two_views
-from transforms.decontamination.copy_descriptor import MODEL_PATH
 
 STEPS = 2000
 BATCH = 256

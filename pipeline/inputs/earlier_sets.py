@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.errors import UsageError
-from pipeline.inputs.splits import InputFile
-from pipeline.job import Job
-from transforms.storage.documents import DocumentError, read_document
-from transforms.storage.files import exists
-from transforms.storage.matching import match
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.job import Job
+from alignset.transforms.storage.documents import DocumentError, read_document
+from alignset.transforms.storage.files import exists
+from alignset.transforms.storage.matching import match
 
 OF_SETS = ("shards", "holdout", "pairs", "rejected")  # the folders of a set that have pairs
 

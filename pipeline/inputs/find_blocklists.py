@@ -6,12 +6,12 @@ import os
 import tempfile
 from functools import lru_cache
 
-from pipeline.errors import UsageError
-from transforms.blocklists import kinds as k
-from transforms.blocklists.blocklists import Blocklists
-from transforms.blocklists.compiled_list import CompiledList, compile_list
-from transforms.blocklists.read_list import ListError
-from transforms.storage.files import exists, is_local
+from alignset.pipeline.errors import UsageError
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.blocklists.compiled_list import CompiledList, compile_list
+from alignset.transforms.blocklists.read_list import ListError
+from alignset.transforms.storage.files import exists, is_local
 
 MOST_LISTS = 64  # each is asked of each pair
 
@@ -39,7 +39,9 @@ def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: i
 
 
 def _check_pdq() -> None:
-    from transforms.images.pdq import is_installed  # with decoders, which other lists do not need
+    from alignset.transforms.images.pdq import (
+        is_installed,  # with decoders, which other lists do not need
+    )
 
     if not is_installed():
         raise UsageError(

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.errors import UsageError
-from transforms.decontamination.evaluation_documents import EvaluationFile
-from transforms.decontamination.evaluation_files import EVALUATION_SUFFIXES, check_images
-from transforms.decontamination.evaluation_index import IndexDescription, find_index
-from transforms.decontamination.measures import measure_of
-from transforms.decontamination.overlap_settings import OverlapSettings
-from transforms.storage.files import is_local
-from transforms.storage.matching import match
+from alignset.pipeline.errors import UsageError
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.decontamination.evaluation_files import EVALUATION_SUFFIXES, check_images
+from alignset.transforms.decontamination.evaluation_index import IndexDescription, find_index
+from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.decontamination.overlap_settings import OverlapSettings
+from alignset.transforms.storage.files import is_local
+from alignset.transforms.storage.matching import match
 
 
 @dataclass(frozen=True)

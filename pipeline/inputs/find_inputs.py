@@ -6,15 +6,15 @@ import os
 from operator import attrgetter
 from pathlib import Path
 
-from pipeline.errors import UsageError
-from pipeline.inputs.earlier_sets import earlier_set, without_other_files
-from pipeline.inputs.splits import InputFile
-from pipeline.job import Job
-from transforms.corpus.corpus_documents import HashFile
-from transforms.corpus.vocabulary_file import NAME as VOCABULARY
-from transforms.corpus.vocabulary_file import check_vocabulary
-from transforms.storage.files import exists, is_local
-from transforms.storage.matching import match
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.earlier_sets import earlier_set, without_other_files
+from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.job import Job
+from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.transforms.corpus.vocabulary_file import NAME as VOCABULARY
+from alignset.transforms.corpus.vocabulary_file import check_vocabulary
+from alignset.transforms.storage.files import exists, is_local
+from alignset.transforms.storage.matching import match
 
 SUFFIXES = {
     ".parquet": "parquet",

@@ -12,16 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import UnsetType
 
-from pipeline.errors import UsageError
-from pipeline.inputs.find_inputs import format_of
-from pipeline.inputs.readers import as_bytes
-from pipeline.inputs.splits import InputFile, Split, row_group_splits
-from pipeline.inputs.text_headers import header_columns
-from pipeline.job import Job
-from transforms.columns.pair_columns import PAGE_URL
-from transforms.pages.archives import check_archive
-from transforms.pages.page_files import PAGE_FORMATS
-from transforms.storage.broken_files import (
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_inputs import format_of
+from alignset.pipeline.inputs.readers import as_bytes
+from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
+from alignset.pipeline.inputs.text_headers import header_columns
+from alignset.pipeline.job import Job
+from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.pages.archives import check_archive
+from alignset.transforms.pages.page_files import PAGE_FORMATS
+from alignset.transforms.storage.broken_files import (
     CUT_SHORT,
     UNFINISHED,
     WRONG_FORMAT,
@@ -29,8 +29,8 @@ from transforms.storage.broken_files import (
     FileFault,
     broken_file,
 )
-from transforms.storage.files import is_local, open_to_read
-from transforms.storage.matching import match
+from alignset.transforms.storage.files import is_local, open_to_read
+from alignset.transforms.storage.matching import match
 
 _PARQUET = b"PAR1"
 _SHARD = re.compile(r"(.*/)?(\d+)\.tar")

@@ -9,12 +9,12 @@ from urllib.parse import quote, urljoin
 
 import pyarrow.parquet as pq
 
-from pipeline.inputs.splits import InputFile, Split, row_group_splits
-from pipeline.job import Job
-from transforms.columns.pair_columns import PAGE_URL
-from transforms.pages.page_files import PAGE_FORMATS, PageFiles
-from transforms.pages.parse_pages import parsed_path
-from transforms.storage.files import open_to_read
+from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
+from alignset.pipeline.job import Job
+from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles
+from alignset.transforms.pages.parse_pages import parsed_path
+from alignset.transforms.storage.files import open_to_read
 
 PAGES_PER_PART = 1 << 12
 BYTES_PER_PART = 1 << 28

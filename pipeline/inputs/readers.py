@@ -13,17 +13,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.inputs.row_groups import BATCH_BYTES, STRINGS, RowGroups, joined, string_sizes
-from pipeline.inputs.splits import Split
-from pipeline.inputs.text_files import BLOCK, read_json_lines, read_table
-from pipeline.inputs.text_headers import HEAD
-from pipeline.inputs.whole_lines import LONGEST_ROW
-from transforms.columns.pair_columns import PAGE_URL, UNREADABLE
-from transforms.images.file_formats import IMAGE_EXTENSIONS
-from transforms.pages.parse_pages import SAID
-from transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
-from transforms.storage.files import is_local, open_to_read
-from transforms.storage.tar_members import BrokenTar, tar_members
+from alignset.pipeline.inputs.row_groups import (
+    BATCH_BYTES,
+    STRINGS,
+    RowGroups,
+    joined,
+    string_sizes,
+)
+from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.inputs.text_files import BLOCK, read_json_lines, read_table
+from alignset.pipeline.inputs.text_headers import HEAD
+from alignset.pipeline.inputs.whole_lines import LONGEST_ROW
+from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
+from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
+from alignset.transforms.pages.parse_pages import SAID
+from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
+from alignset.transforms.storage.files import is_local, open_to_read
+from alignset.transforms.storage.tar_members import BrokenTar, tar_members
 
 # Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
 LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
 
-from transforms.storage.broken_files import BrokenFile
+from alignset.transforms.storage.broken_files import BrokenFile
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 
-from pipeline.inputs.splits import Split
-from pipeline.inputs.text_headers import BYTE_ORDER_MARK, dialect, header_columns
-from pipeline.inputs.whole_lines import LONGEST_ROW, WholeLines
-from transforms.columns.pair_columns import PAGE_URL, UNREADABLE
-from transforms.storage.broken_files import DAMAGED, FileFault
+from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.inputs.text_headers import BYTE_ORDER_MARK, dialect, header_columns
+from alignset.pipeline.inputs.whole_lines import LONGEST_ROW, WholeLines
+from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
+from alignset.transforms.storage.broken_files import DAMAGED, FileFault
 
 BLOCK = 1 << 23  # bytes of a text file parsed at once
 _ROWS = pa.schema([("url", pa.binary()), ("caption", pa.binary()), ("malformed", pa.string())])

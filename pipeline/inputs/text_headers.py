@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
-from pipeline.inputs.splits import Split
-from pipeline.inputs.whole_lines import LONGEST_ROW, WholeLines
-from transforms.storage.broken_files import WRONG_FORMAT, FileFault
+from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.inputs.whole_lines import LONGEST_ROW, WholeLines
+from alignset.transforms.storage.broken_files import WRONG_FORMAT, FileFault
 
 # What parts the columns of a line, by format.
 DELIMITERS = {"csv": ",", "tsv": "\t"}

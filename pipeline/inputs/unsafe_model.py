@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.errors import UsageError
-from pipeline.job import OPENNSFW, OPENNSFW_QUICK, Job
-from pipeline.rules import Rules
-from transforms.safety.classifier import open_classifier
-from transforms.safety.model_files import (
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.job import OPENNSFW, OPENNSFW_QUICK, Job
+from alignset.pipeline.rules import Rules
+from alignset.transforms.safety.classifier import open_classifier
+from alignset.transforms.safety.model_files import (
     OPEN_NSFW,
     OPEN_NSFW_QUICKLY,
     ModelError,

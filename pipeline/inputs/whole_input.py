@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.inputs.earlier_sets import EarlierSet, earlier_sets
-from pipeline.inputs.find_blocklists import find_blocklists
-from pipeline.inputs.find_evaluation import Evaluation, find_evaluation
-from pipeline.inputs.find_inputs import find_files, find_vocabulary
-from pipeline.inputs.find_splits import find_splits, with_faults
-from pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
-from pipeline.inputs.splits import InputFile, Split
-from pipeline.inputs.unsafe_model import find_unsafe_model
-from pipeline.job import Job
-from pipeline.rules import Rules
-from transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from transforms.corpus.corpus_documents import HashFile
-from transforms.decontamination.overlap_settings import OverlapSettings
-from transforms.pages.page_files import PageFiles
-from transforms.safety.model_files import UnsafeModel
+from alignset.pipeline.inputs.earlier_sets import EarlierSet, earlier_sets
+from alignset.pipeline.inputs.find_blocklists import find_blocklists
+from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
+from alignset.pipeline.inputs.find_inputs import find_files, find_vocabulary
+from alignset.pipeline.inputs.find_splits import find_splits, with_faults
+from alignset.pipeline.inputs.page_files import find_pages, parsed_files, parsed_splits
+from alignset.pipeline.inputs.splits import InputFile, Split
+from alignset.pipeline.inputs.unsafe_model import find_unsafe_model
+from alignset.pipeline.job import Job
+from alignset.pipeline.rules import Rules
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.transforms.decontamination.overlap_settings import OverlapSettings
+from alignset.transforms.pages.page_files import PageFiles
+from alignset.transforms.safety.model_files import UnsafeModel
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from typing import BinaryIO
 
 import zstandard
 
-from pipeline.inputs.splits import Split
-from transforms.pages.archive_members import CUT_OFF, GZIP, ZSTD, Broken, read_compressed
-from transforms.storage.broken_files import (
+from alignset.pipeline.inputs.splits import Split
+from alignset.transforms.pages.archive_members import CUT_OFF, GZIP, ZSTD, Broken, read_compressed
+from alignset.transforms.storage.broken_files import (
     CUT_SHORT,
     DAMAGED,
     WRONG_FORMAT,
     FileFault,
     broken_file,
 )
-from transforms.storage.files import open_to_read
+from alignset.transforms.storage.files import open_to_read
 
 LONGEST_ROW = 1 << 25  # bytes of a row that is surely read
 _READ = 1 << 20

@@ -16,14 +16,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.command_line import CommandParser, ended, failed, run_command
-from pipeline.errors import UsageError
-from pipeline.runs.beam_patches import quick_imports
+from alignset.pipeline.command_line import CommandParser, ended, failed, run_command
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.beam_patches import quick_imports
 
 if TYPE_CHECKING:
-    from pipeline.look.described import Look
+    from alignset.pipeline.look.described import Look
 
-NAME = "python -m pipeline.look"
+NAME = "python -m alignset.pipeline.look"
 MOST_PAIRS = 200
 
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = parser(name).parse_args(list(argv))
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     with quick_imports(argv):
-        from pipeline.look.described import NothingToShow, find_look
+        from alignset.pipeline.look.described import NothingToShow, find_look
     try:
         _show(find_look(flags.set, flags.reason, flags.n), flags.output)
     except UsageError as error:
@@ -81,8 +81,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 
 
 def _show(look: Look, output: str) -> None:
-    from pipeline.look.sheet import draw_sheet
-    from transforms.storage.files import write_atomically
+    from alignset.pipeline.look.sheet import draw_sheet
+    from alignset.transforms.storage.files import write_atomically
 
     png = io.BytesIO()
     sheet = draw_sheet(look.title, look.subtitle, look.pairs, look.pictures())

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.columns.hashing import string_hashes
-from transforms.columns.reasons import EVALUATION_OVERLAP
-from transforms.storage.files import open_to_read
+from alignset.transforms.columns.hashing import string_hashes
+from alignset.transforms.columns.reasons import EVALUATION_OVERLAP
+from alignset.transforms.storage.files import open_to_read
 
 ENOUGH_FILES = 16  # 160,000 pairs of shards of the usual size
 MOST_FILES = 1024  # of a rare reason

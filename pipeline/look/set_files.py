@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import UsageError
-from pipeline.runs.documents import Funnel, Manifest
-from transforms.columns.reasons import IMAGE_STEPS, TEXT_STEPS
-from transforms.decontamination.evaluation_documents import EvaluationFile
-from transforms.storage.documents import readable_document
-from transforms.storage.files import is_local
-from transforms.storage.matching import match
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.documents import Funnel, Manifest
+from alignset.transforms.columns.reasons import IMAGE_STEPS, TEXT_STEPS
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.storage.documents import readable_document
+from alignset.transforms.storage.files import is_local
+from alignset.transforms.storage.matching import match
 
 
 @dataclass(frozen=True)

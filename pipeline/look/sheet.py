@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from pipeline.look.fonts import font_for, is_right_to_left, lines
-from pipeline.look.plain_text import printable
-from pipeline.look.sample import Pair
+from alignset.pipeline.look.fonts import font_for, is_right_to_left, lines
+from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.look.sample import Pair
 
 COLUMNS = 5
 MARGIN, GAP, PADDING = 32, 16, 12  # px

@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 from PIL import Image as PillowImage
 
-from transforms.images.examine import Unusable, examine
-from transforms.images.thumbnail import small_picture
-from transforms.storage.files import open_to_read
-from transforms.storage.tar_members import BLOCK
+from alignset.transforms.images.examine import Unusable, examine
+from alignset.transforms.images.thumbnail import small_picture
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.tar_members import BLOCK
 
 CHUNK = 1 << 16
 MAX_BYTES = 1 << 26  # of an image's file

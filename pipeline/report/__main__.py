@@ -11,11 +11,11 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from pipeline.command_line import CommandParser, ended, failed, run_command
-from pipeline.errors import UsageError
-from pipeline.runs.beam_patches import quick_imports
+from alignset.pipeline.command_line import CommandParser, ended, failed, run_command
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.beam_patches import quick_imports
 
-NAME = "python -m pipeline.report"
+NAME = "python -m alignset.pipeline.report"
 
 
 def _html(text: str) -> str:
@@ -51,9 +51,9 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     with quick_imports(argv):
         if flags.compare:
-            from pipeline.report.comparison import write_comparison
+            from alignset.pipeline.report.comparison import write_comparison
         else:
-            from pipeline.report.write_report import write_report
+            from alignset.pipeline.report.write_report import write_report
     try:
         if flags.compare:
             path = write_comparison(flags.sets[0], flags.sets[1], flags.output or "compare.html")

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.look.plain_text import printable
-from pipeline.report.facts import Facts
-from pipeline.report.histograms import image_verdicts
-from pipeline.report.outcome import FLAGS
-from pipeline.report.sliders import is_left_out
-from pipeline.report.tables import Row, percent
-from pipeline.shown_texts import counted
-from transforms.columns.thresholds import IMAGES, TEXTS, list_name
+from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.report.facts import Facts
+from alignset.pipeline.report.histograms import image_verdicts
+from alignset.pipeline.report.outcome import FLAGS
+from alignset.pipeline.report.sliders import is_left_out
+from alignset.pipeline.report.tables import Row, percent
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.thresholds import IMAGES, TEXTS, list_name
 
 
 class Answer(NamedTuple):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.runs.documents import BrokenInput
-from pipeline.shown_texts import on_one_line
-from transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
+from alignset.pipeline.runs.documents import BrokenInput
+from alignset.pipeline.shown_texts import on_one_line
+from alignset.transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
 
 _MOST_TOLD = 20
 

@@ -10,19 +10,19 @@ from typing import Any
 import jinja2
 import pyarrow as pa
 
-from pipeline.report.card_front import FRONT
-from pipeline.report.card_text import BODY
-from pipeline.report.contents import QUANTILES, Contents, as_code
-from pipeline.report.earlier_rules import (
+from alignset.pipeline.report.card_front import FRONT
+from alignset.pipeline.report.card_text import BODY
+from alignset.pipeline.report.contents import QUANTILES, Contents, as_code
+from alignset.pipeline.report.earlier_rules import (
     Earlier,
     earlier_blocklists,
     earlier_evaluation,
     earlier_vocabularies,
 )
-from pipeline.report.funnel import render_funnel
-from pipeline.report.history import all_stages
-from pipeline.report.reproduce import commands
-from pipeline.report.wording import (
+from alignset.pipeline.report.funnel import render_funnel
+from alignset.pipeline.report.history import all_stages
+from alignset.pipeline.report.reproduce import commands
+from alignset.pipeline.report.wording import (
     contact,
     crawl_days,
     earlier_fetch_span,
@@ -32,9 +32,9 @@ from pipeline.report.wording import (
     sources,
     unfiltered,
 )
-from pipeline.runs.documents import Funnel, Manifest, Stage
-from pipeline.shown_texts import counted
-from transforms.shards.shard_files import METADATA, SHARD_SCHEMA
+from alignset.pipeline.runs.documents import Funnel, Manifest, Stage
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
 
 @cache

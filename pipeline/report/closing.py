@@ -12,17 +12,17 @@ from typing import BinaryIO
 
 from msgspec import UNSET, UnsetType
 
-from pipeline.inputs.earlier_sets import EarlierSet
-from pipeline.report.card import dataset_card
-from pipeline.report.contents import fetch_days, look_into
-from pipeline.report.croissant import croissant
-from pipeline.report.datasheet import datasheet
-from pipeline.report.fetch_report import failed_fetches, opt_outs
-from pipeline.report.funnel import check_funnel, funnel, whole_funnel
-from pipeline.report.funnel_svg import funnel_svg
-from pipeline.report.history import carry_history, earlier_manifests
-from pipeline.report.write_report import write_report
-from pipeline.runs.documents import (
+from alignset.pipeline.inputs.earlier_sets import EarlierSet
+from alignset.pipeline.report.card import dataset_card
+from alignset.pipeline.report.contents import fetch_days, look_into
+from alignset.pipeline.report.croissant import croissant
+from alignset.pipeline.report.datasheet import datasheet
+from alignset.pipeline.report.fetch_report import failed_fetches, opt_outs
+from alignset.pipeline.report.funnel import check_funnel, funnel, whole_funnel
+from alignset.pipeline.report.funnel_svg import funnel_svg
+from alignset.pipeline.report.history import carry_history, earlier_manifests
+from alignset.pipeline.report.write_report import write_report
+from alignset.pipeline.runs.documents import (
     BrokenInput,
     Connections,
     Funnel,
@@ -31,26 +31,26 @@ from pipeline.runs.documents import (
     ShardEntry,
     Step,
 )
-from pipeline.runs.run_folder import RunFolder
-from pipeline.runs.work_folder import (
+from alignset.pipeline.runs.run_folder import RunFolder
+from alignset.pipeline.runs.work_folder import (
     ImageSummary,
     PageSummary,
     TextSummary,
     WrittenShard,
 )
-from transforms.columns.reasons import (
+from alignset.transforms.columns.reasons import (
     TEXT_STEPS,
 )
-from transforms.corpus.corpus_documents import HashFile, VocabularyFile
-from transforms.corpus.vocabulary_file import HASHING, NAME
-from transforms.shards.renumber_shards import renumber_shards
-from transforms.shards.shard_places import HOLDOUT, shard_name
-from transforms.storage.broken_files import BrokenFiles
-from transforms.storage.documents import write_document
-from transforms.storage.files import move, write_atomically
-from transforms.workers.counts import Counts
-from transforms.workers.packages import DECIDING, installed
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.corpus.corpus_documents import HashFile, VocabularyFile
+from alignset.transforms.corpus.vocabulary_file import HASHING, NAME
+from alignset.transforms.shards.renumber_shards import renumber_shards
+from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
+from alignset.transforms.storage.broken_files import BrokenFiles
+from alignset.transforms.storage.documents import write_document
+from alignset.transforms.storage.files import move, write_atomically
+from alignset.transforms.workers.counts import Counts
+from alignset.transforms.workers.packages import DECIDING, installed
+from alignset.transforms.workers.unexpected import tell_once
 
 LOG = logging.getLogger("alignset")
 
@@ -179,7 +179,7 @@ def _report(out: str) -> None:
         write_report(out)
     except Exception as error:
         tell_once("writing report.html", error)
-        LOG.warning("%s has no report: python -m pipeline.report %s writes it", out, out)
+        LOG.warning("%s has no report: alignset report %s writes it", out, out)
 
 
 def _write(body: bytes, sink: BinaryIO) -> None:

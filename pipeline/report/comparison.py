@@ -11,23 +11,23 @@ from itertools import pairwise, permutations
 import numpy as np
 from PIL import Image as PillowImage
 
-from pipeline.errors import UsageError
-from pipeline.look.plain_text import printable
-from pipeline.look.set_files import SetFiles, find_set
-from pipeline.look.stored_images import stored_picture
-from pipeline.report.charts import Overlay, draw_overlay
-from pipeline.report.facts import Facts, find_facts
-from pipeline.report.histograms import AXIS_NAMES, image_verdicts
-from pipeline.report.history import all_stages
-from pipeline.report.kept_keys import OnlyOne, kept_keys, only_in
-from pipeline.report.over_stages import has_other_input, steps_over_stages, was_made_of
-from pipeline.report.page import render
-from pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, shown
-from pipeline.report.tables import percent
-from pipeline.rules import OPEN
-from pipeline.shown_texts import counted
-from transforms.columns.records import KEPT, MOST_WORDS, Example, Joint
-from transforms.storage.files import write_atomically
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.look.set_files import SetFiles, find_set
+from alignset.pipeline.look.stored_images import stored_picture
+from alignset.pipeline.report.charts import Overlay, draw_overlay
+from alignset.pipeline.report.facts import Facts, find_facts
+from alignset.pipeline.report.histograms import AXIS_NAMES, image_verdicts
+from alignset.pipeline.report.history import all_stages
+from alignset.pipeline.report.kept_keys import OnlyOne, kept_keys, only_in
+from alignset.pipeline.report.over_stages import has_other_input, steps_over_stages, was_made_of
+from alignset.pipeline.report.page import render
+from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, shown
+from alignset.pipeline.report.tables import percent
+from alignset.pipeline.rules import OPEN
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.records import KEPT, MOST_WORDS, Example, Joint
+from alignset.transforms.storage.files import write_atomically
 
 _PICTURE_PX = 96
 _MOST_REASONS = 100  # that are shown; there are some 40, but a set may be anybody's

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import UNSET, UnsetType
 
-from pipeline.runs.documents import Days, Manifest, RunDescription
-from pipeline.runs.work_folder import WrittenShard
-from transforms.shards.shard_places import HOLDOUT, ShardPlaces
-from transforms.storage.files import is_local, open_to_read
-from transforms.storage.object_stores import match_objects
+from alignset.pipeline.runs.documents import Days, Manifest, RunDescription
+from alignset.pipeline.runs.work_folder import WrittenShard
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.storage.files import is_local, open_to_read
+from alignset.transforms.storage.object_stores import match_objects
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_SHARDS, _EXAMPLES = 16, 5

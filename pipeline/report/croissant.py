@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.report.earlier_rules import Earlier
-from pipeline.report.wording import crawl_days, fetch_span, heeded, unfiltered
-from pipeline.runs.documents import Funnel, Manifest, ShardEntry
-from transforms.columns.rejects import REJECTED
-from transforms.shards.shard_files import SHARD_SCHEMA
+from alignset.pipeline.report.earlier_rules import Earlier
+from alignset.pipeline.report.wording import crawl_days, fetch_span, heeded, unfiltered
+from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
+from alignset.transforms.columns.rejects import REJECTED
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
 # What the specification has each such file begin with.
 CONTEXT: dict[str, Any] = {

@@ -8,10 +8,10 @@ from typing import Any
 
 import jinja2
 
-from pipeline.report.contents import as_code
-from pipeline.report.datasheet_text import SECTIONS, Question
-from pipeline.report.earlier_rules import Earlier, earlier_evaluation
-from pipeline.report.wording import (
+from alignset.pipeline.report.contents import as_code
+from alignset.pipeline.report.datasheet_text import SECTIONS, Question
+from alignset.pipeline.report.earlier_rules import Earlier, earlier_evaluation
+from alignset.pipeline.report.wording import (
     contact,
     crawl_days,
     earlier_fetch_span,
@@ -21,11 +21,11 @@ from pipeline.report.wording import (
     sources,
     unfiltered,
 )
-from pipeline.runs.documents import BrokenInput, Funnel, Manifest
-from pipeline.shown_texts import counted
-from transforms.columns.reasons import FETCH_FAILED
-from transforms.shards.shard_documents import NearDuplicates
-from transforms.shards.shard_files import SHARD_SCHEMA
+from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
 TO_BE_FILLED = "**To be filled by a person**"
 _HEAD = """\

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import UnsetType
 
-from pipeline.report.contents import as_code
-from pipeline.runs.documents import Manifest, Settings
-from pipeline.shown_texts import counted
-from transforms.decontamination.evaluation_documents import EvaluationSet
+from alignset.pipeline.report.contents import as_code
+from alignset.pipeline.runs.documents import Manifest, Settings
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.decontamination.evaluation_documents import EvaluationSet
 
 Earlier = Mapping[str, Manifest]  # by the folder that they are in
 

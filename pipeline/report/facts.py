@@ -11,20 +11,20 @@ from typing import TypeVar
 
 from msgspec import UnsetType
 
-from pipeline.errors import UsageError
-from pipeline.report.funnel import funnel as steps_of
-from pipeline.report.set_records import SetRecords, read_records
-from pipeline.rules import Rules
-from pipeline.runs.documents import Funnel, Manifest, RunDescription, Step
-from pipeline.runs.work_folder import TextSummary, WorkFolder
-from pipeline.shown_texts import counted
-from transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS, TEXT_STEPS
-from transforms.columns.records import KEPT
-from transforms.columns.thresholds import IMAGES, TEXTS
-from transforms.storage.documents import DocumentError, find_document
-from transforms.storage.files import exists, is_local
-from transforms.storage.matching import match
-from transforms.workers.counts import Counts
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.report.funnel import funnel as steps_of
+from alignset.pipeline.report.set_records import SetRecords, read_records
+from alignset.pipeline.rules import Rules
+from alignset.pipeline.runs.documents import Funnel, Manifest, RunDescription, Step
+from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS, TEXT_STEPS
+from alignset.transforms.columns.records import KEPT
+from alignset.transforms.columns.thresholds import IMAGES, TEXTS
+from alignset.transforms.storage.documents import DocumentError, find_document
+from alignset.transforms.storage.files import exists, is_local
+from alignset.transforms.storage.matching import match
+from alignset.transforms.workers.counts import Counts
 
 Document = TypeVar("Document")
 Numbers = dict[str, float]
@@ -224,7 +224,7 @@ def _what_is_of_others(facts: Facts) -> list[str]:
 def _foreign_facts(out: str) -> Facts | None:
     """What is known of a set of img2dataset; None where a folder holds none."""
     # Its texts are hashed here, which takes kernels; our own sets have recorded their hashes.
-    from pipeline.report.foreign_sets import find_foreign, is_foreign
+    from alignset.pipeline.report.foreign_sets import find_foreign, is_foreign
 
     if not is_foreign(out):
         return None

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from msgspec import UNSET, UnsetType
 
-from pipeline.runs.documents import Connections, FetchReport, OptOuts, Settings
-from pipeline.runs.work_folder import ImageSummary
-from transforms.columns.reasons import FETCH_FAILED, OPTED_OUT
-from transforms.shards.shard_documents import FailingHost
+from alignset.pipeline.runs.documents import Connections, FetchReport, OptOuts, Settings
+from alignset.pipeline.runs.work_folder import ImageSummary
+from alignset.transforms.columns.reasons import FETCH_FAILED, OPTED_OUT
+from alignset.transforms.shards.shard_documents import FailingHost
 
 _LEAST_SHARE = 0.02  # of all that was tried: a detail that is rarer gets no hint
 # By the beginning of the detail; the first that fits.

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.report.set_records import SetRecords
-from pipeline.runs.documents import Step
-from pipeline.shown_texts import counted
-from transforms.columns.hashing import string_hashes
-from transforms.columns.records import (
+from alignset.pipeline.report.set_records import SetRecords
+from alignset.pipeline.runs.documents import Step
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.hashing import string_hashes
+from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
     LONGEST_URL,
@@ -33,9 +33,9 @@ from transforms.columns.records import (
     nested,
     top_of,
 )
-from transforms.columns.rejects import key_column
-from transforms.storage.files import is_local, open_to_read
-from transforms.storage.matching import match
+from alignset.transforms.columns.rejects import key_column
+from alignset.transforms.storage.files import is_local, open_to_read
+from alignset.transforms.storage.matching import match
 
 _STATS = "_stats.json"
 _SAMPLED_SHARDS, _SAMPLED_ROWS, _MOST_STATS_BYTES = 16, 20_000, 1 << 22

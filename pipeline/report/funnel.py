@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from msgspec import UnsetType
 
-from pipeline.runs.documents import Step
-from pipeline.shown_texts import counted
-from transforms.columns.reasons import IMAGE_STEPS, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
-from transforms.corpus.corpus_documents import VocabularySummary
-from transforms.pages.page_counts import PageCounts
-from transforms.shards.shard_documents import NearDuplicates
-from transforms.workers.counts import Counts, add_counts
+from alignset.pipeline.runs.documents import Step
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.reasons import IMAGE_STEPS, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.workers.counts import Counts, add_counts
 
 
 def funnel(counts: Counts, steps: Mapping[str, tuple[str, ...]]) -> list[Step]:

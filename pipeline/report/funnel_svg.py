@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from pipeline.runs.documents import Step
+from alignset.pipeline.runs.documents import Step
 
 # px: of the picture, of its margin, of where bars begin and how long the longest is, of a step.
 WIDTH, _MARGIN, _BAR_X, _BAR_WIDTH, _BAR_HEIGHT = 760, 20, 158, 400, 16

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.look.plain_text import printable
-from pipeline.report.charts import Chart, short, size_of
-from pipeline.report.facts import Facts
-from pipeline.shown_texts import counted
-from transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints, Joint
-from transforms.columns.thresholds import OF_IMAGES
-from transforms.corpus.corpus_documents import VocabularySummary
-from transforms.corpus.count_spread import CountSpread
+from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.report.charts import Chart, short, size_of
+from alignset.pipeline.report.facts import Facts
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints, Joint
+from alignset.transforms.columns.thresholds import OF_IMAGES
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.corpus.count_spread import CountSpread
 
 # What stands above the histogram of each axis of images.
 AXIS_NAMES = {

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from msgspec import UnsetType
 
-from pipeline.inputs.earlier_sets import EarlierSet
-from pipeline.report.funnel import render_funnel
-from pipeline.runs.documents import Funnel, Manifest, Stage, Step
-from pipeline.shown_texts import counted
-from transforms.storage.documents import DocumentError, read_document
-from transforms.storage.files import carry_file, exists
-from transforms.storage.matching import match
+from alignset.pipeline.inputs.earlier_sets import EarlierSet
+from alignset.pipeline.report.funnel import render_funnel
+from alignset.pipeline.runs.documents import Funnel, Manifest, Stage, Step
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.storage.documents import DocumentError, read_document
+from alignset.transforms.storage.files import carry_file, exists
+from alignset.transforms.storage.matching import match
 
 FOLDER = "history"
 _THREADS = 16  # since a store answers slowly

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.look.set_files import SetFiles
-from transforms.columns.hashing import UInt64s
-from transforms.columns.reasons import DUPLICATE_PAIR
-from transforms.columns.records import (
+from alignset.pipeline.look.set_files import SetFiles
+from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.columns.reasons import DUPLICATE_PAIR
+from alignset.transforms.columns.records import (
     LONGEST_TEXT,
     LONGEST_URL,
     LONGEST_WORD,
@@ -24,7 +24,7 @@ from transforms.columns.records import (
     cut,
     key_hashes,
 )
-from transforms.storage.files import open_to_read
+from alignset.transforms.storage.files import open_to_read
 
 EXAMPLES = 24
 _ROWS = 1 << 16  # that are in memory

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.report.fetch_report import hint_of
-from pipeline.runs.documents import BrokenInput, Funnel, Step
-from transforms.columns import reasons as r
-from transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS
-from transforms.columns.thresholds import RULE_OF
-from transforms.fetching.fetch_settings import GONE
+from alignset.pipeline.report.fetch_report import hint_of
+from alignset.pipeline.runs.documents import BrokenInput, Funnel, Step
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS
+from alignset.transforms.columns.thresholds import RULE_OF
+from alignset.transforms.fetching.fetch_settings import GONE
 
 LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
 MOST_BROKEN = 0.5  # of the input files

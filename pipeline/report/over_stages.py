@@ -9,10 +9,10 @@ from contextlib import suppress
 
 from msgspec import UnsetType
 
-from pipeline.report.facts import Facts
-from pipeline.report.history import all_stages
-from pipeline.runs.documents import Funnel, Manifest, Stage, Step
-from transforms.storage.documents import DocumentError, read_document
+from alignset.pipeline.report.facts import Facts
+from alignset.pipeline.report.history import all_stages
+from alignset.pipeline.runs.documents import Funnel, Manifest, Stage, Step
+from alignset.transforms.storage.documents import DocumentError, read_document
 
 _MOST_STAGES = 100  # that are looked at: a funnel may be anybody's
 _PLACE = re.compile(r"history/\d+(/history/\d+)*")

@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from pipeline.look.plain_text import printable
-from pipeline.report import tables
-from pipeline.report.answers import answers
-from pipeline.report.charts import Chart, draw, size_of
-from pipeline.report.facts import Facts
-from pipeline.report.fetch_times import times_chart
-from pipeline.report.histograms import charts_of
-from pipeline.report.history import all_stages
-from pipeline.report.page_data import encode_for_page, page_data
-from pipeline.report.sliders import command, command_note, near_lists, sliders
-from transforms.columns.reasons import FETCH_FAILED
-from transforms.columns.records import KEPT, Top
-from transforms.columns.thresholds import IMAGES
+from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.report import tables
+from alignset.pipeline.report.answers import answers
+from alignset.pipeline.report.charts import Chart, draw, size_of
+from alignset.pipeline.report.facts import Facts
+from alignset.pipeline.report.fetch_times import times_chart
+from alignset.pipeline.report.histograms import charts_of
+from alignset.pipeline.report.history import all_stages
+from alignset.pipeline.report.page_data import encode_for_page, page_data
+from alignset.pipeline.report.sliders import command, command_note, near_lists, sliders
+from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.columns.records import KEPT, Top
+from alignset.transforms.columns.thresholds import IMAGES
 
 _FOLDER = Path(__file__).parent / "page"
 # The measures that examples may be filtered by, as the page's script has them.

@@ -12,10 +12,10 @@ from typing import Any
 
 from PIL import JpegImagePlugin
 
-from pipeline.look.plain_text import printable
-from pipeline.report.facts import Facts
-from transforms.columns import reasons as r
-from transforms.columns.records import (
+from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.report.facts import Facts
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
     LONGEST_URL,
@@ -26,8 +26,8 @@ from transforms.columns.records import (
     by_turns,
     host_of,
 )
-from transforms.columns.thresholds import IMAGES, TEXTS, THRESHOLDS, list_name
-from transforms.storage.files import open_to_read
+from alignset.transforms.columns.thresholds import IMAGES, TEXTS, THRESHOLDS, list_name
+from alignset.transforms.storage.files import open_to_read
 
 # What is never shown, whatever a record holds: what a list, or its owner's notice, keeps out.
 NEVER_SHOWN = frozenset({r.BLOCKED, r.TAKEN_DOWN})

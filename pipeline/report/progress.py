@@ -15,18 +15,18 @@ from threading import Event, Thread
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from pipeline.report.process_memory import Memory, memory_of_processes
-from pipeline.report.progress_text import Done, progress_line, screen_lines, what_is_left
-from pipeline.report.shard_tallies import ShardTallies
-from pipeline.report.time_left import Attempt, TimeLeft
-from transforms.shards.shard_progress import (
+from alignset.pipeline.report.process_memory import Memory, memory_of_processes
+from alignset.pipeline.report.progress_text import Done, progress_line, screen_lines, what_is_left
+from alignset.pipeline.report.shard_tallies import ShardTallies
+from alignset.pipeline.report.time_left import Attempt, TimeLeft
+from alignset.transforms.shards.shard_progress import (
     UnderWay,
     finished_shards,
     load_of_workers,
     shards_under_way,
 )
-from transforms.storage.files import is_local
-from transforms.workers.fencing import Fence
+from alignset.transforms.storage.files import is_local
+from alignset.transforms.workers.fencing import Fence
 
 REDRAWN_S = 1.0  # between two looks
 LINE_S = 30.0  # between two lines where standard error is no terminal, as a log

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from pipeline.report.process_memory import Memory
-from pipeline.report.shard_tallies import Tally
-from pipeline.shown_texts import counted
-from transforms.columns.reasons import FETCH_FAILED
-from transforms.shards.shard_progress import Load
+from alignset.pipeline.report.process_memory import Memory
+from alignset.pipeline.report.shard_tallies import Tally
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.shards.shard_progress import Load
 
 _MOST_KINDS = 4  # of failures, and of other reasons
 _LEAST_SHARE = 0.0005  # which is shown as 0.1%

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from msgspec import UnsetType
 
-from pipeline.report.closing import (
+from alignset.pipeline.report.closing import (
     close,
     connections,
     entries,
@@ -14,21 +14,21 @@ from pipeline.report.closing import (
     renumbered,
     written_of,
 )
-from pipeline.report.contents import fetch_days
-from pipeline.report.fetch_report import failed_fetches, opt_outs
-from pipeline.report.funnel import check_funnel, counts_of, whole_funnel
-from pipeline.runs.documents import FetchReport, Funnel, Manifest, Retry, Step
-from pipeline.runs.run_folder import RunFolder
-from pipeline.runs.work_folder import ImageSummary, RetryBase, RetryPlan
-from transforms.columns.reasons import (
+from alignset.pipeline.report.contents import fetch_days
+from alignset.pipeline.report.fetch_report import failed_fetches, opt_outs
+from alignset.pipeline.report.funnel import check_funnel, counts_of, whole_funnel
+from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, Retry, Step
+from alignset.pipeline.runs.run_folder import RunFolder
+from alignset.pipeline.runs.work_folder import ImageSummary, RetryBase, RetryPlan
+from alignset.transforms.columns.reasons import (
     FETCH_FAILED,
     IMAGE_STEPS,
     TAKEDOWN_STEPS,
     TAKEN_DOWN,
     TEXT_STEPS,
 )
-from transforms.shards.shard_places import HOLDOUT
-from transforms.workers.counts import add_by_name, add_counts
+from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.workers.counts import add_by_name, add_counts
 
 
 def close_retry(folder: RunFolder, base: RetryBase, plan: RetryPlan) -> Funnel:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from transforms.safety.classifier import open_classifier
-from transforms.safety.model_files import UnsafeModel
+from alignset.transforms.safety.classifier import open_classifier
+from alignset.transforms.safety.model_files import UnsafeModel
 
 DECODE_S = 0.0015  # CPU-seconds of a photograph of 640x480 on its way to the model
 

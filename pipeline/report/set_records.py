@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from transforms.columns.reasons import FETCH_FAILED
-from transforms.columns.record_files import MOST_BYTES, RecordError, decode_record
-from transforms.columns.records import (
+from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.columns.record_files import MOST_BYTES, RecordError, decode_record
+from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
     LONGEST_URL,
@@ -27,9 +27,9 @@ from transforms.columns.records import (
     add_tops,
     cut,
 )
-from transforms.columns.thresholds import AXES, IMAGES, TEXTS
-from transforms.storage.files import open_to_read
-from transforms.storage.matching import match
+from alignset.transforms.columns.thresholds import AXES, IMAGES, TEXTS
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.matching import match
 
 MOST_KEPT, MOST_OF_A_REASON, MOST_NEAR = 96, 36, 12
 MOST_NAMES = 2_000  # of hosts and texts that are remembered, however many shards have others

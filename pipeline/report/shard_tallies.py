@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from pipeline.report.fetch_report import details_of
-from transforms.columns.reasons import FETCH_FAILED
-from transforms.shards.shard_places import ShardPlaces
-from transforms.shards.shard_stats import ShardStats
-from transforms.storage.documents import DocumentError, read_document
+from alignset.pipeline.report.fetch_report import details_of
+from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_stats import ShardStats
+from alignset.transforms.storage.documents import DocumentError, read_document
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline.report.facts import Facts
-from pipeline.report.reproduce import flags_on_set
-from pipeline.rules import OPEN
-from transforms.columns.thresholds import THRESHOLDS
+from alignset.pipeline.report.facts import Facts
+from alignset.pipeline.report.reproduce import flags_on_set
+from alignset.pipeline.rules import OPEN
+from alignset.transforms.columns.thresholds import THRESHOLDS
 
 # What each rule of the sliders is, in words.
 RULE_NAMES = {

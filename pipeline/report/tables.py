@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from pipeline.look.plain_text import printable
-from pipeline.report.charts import share_bar
-from pipeline.report.facts import Facts
-from pipeline.report.fetch_report import hint_of
-from pipeline.runs.documents import Funnel, OptOuts
-from pipeline.shown_texts import counted
-from transforms.columns.reasons import BLOCKED, FETCH_FAILED, OPTED_OUT, WRONG_LANGUAGE
-from transforms.columns.records import KEPT, Top
-from transforms.columns.thresholds import IMAGES, TEXTS, list_name, plane_of
-from transforms.shards.shard_documents import NearDuplicates
+from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.report.charts import share_bar
+from alignset.pipeline.report.facts import Facts
+from alignset.pipeline.report.fetch_report import hint_of
+from alignset.pipeline.runs.documents import Funnel, OptOuts
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.reasons import BLOCKED, FETCH_FAILED, OPTED_OUT, WRONG_LANGUAGE
+from alignset.transforms.columns.records import KEPT, Top
+from alignset.transforms.columns.thresholds import IMAGES, TEXTS, list_name, plane_of
+from alignset.transforms.shards.shard_documents import NearDuplicates
 
 MOST_ROWS = 15
 NO_BAR = Markup("")

@@ -7,18 +7,18 @@ from operator import attrgetter
 
 from msgspec import UnsetType
 
-from pipeline.report.contents import as_code
-from pipeline.report.earlier_rules import (
+from alignset.pipeline.report.contents import as_code
+from alignset.pipeline.report.earlier_rules import (
     Earlier,
     earlier_fetches,
     earlier_scores,
     with_images,
 )
-from pipeline.report.history import all_stages
-from pipeline.runs.documents import Funnel, Manifest
-from pipeline.shown_texts import counted
-from transforms.columns.reasons import OPTED_OUT
-from transforms.pages.page_counts import PageCounts
+from alignset.pipeline.report.history import all_stages
+from alignset.pipeline.runs.documents import Funnel, Manifest
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.columns.reasons import OPTED_OUT
+from alignset.transforms.pages.page_counts import PageCounts
 
 _NAMED_FILES = 5  # of each format
 # Reasons of the funnel, beside what owners wish, that say that a pair is not wanted here.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.report.facts import find_facts
-from pipeline.report.page import render_page
-from transforms.storage.files import write_atomically
+from alignset.pipeline.report.facts import find_facts
+from alignset.pipeline.report.page import render_page
+from alignset.transforms.storage.files import write_atomically
 
 REPORT = "report.html"
 

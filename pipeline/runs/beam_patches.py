@@ -209,7 +209,7 @@ def quick_workers() -> Iterator[None]:
     from apache_beam.transforms.environments import SubprocessSDKEnvironment as Environment
 
     make = Environment.from_command_string
-    command = f"{shlex.quote(sys.executable)} -m pipeline.runs.sdk_worker_main"
+    command = f"{shlex.quote(sys.executable)} -m alignset.pipeline.runs.sdk_worker_main"
     Environment.from_command_string = lambda command_string: make(command)
     try:
         yield

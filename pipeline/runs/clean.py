@@ -6,10 +6,10 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.runs.run_lock import LOCK
-from transforms.storage.files import is_local, remove, remove_leftovers
-from transforms.storage.matching import match
-from transforms.storage.object_stores import remove_objects
+from alignset.pipeline.runs.run_lock import LOCK
+from alignset.transforms.storage.files import is_local, remove, remove_leftovers
+from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.object_stores import remove_objects
 
 # What the next command would go on from.
 _FIRST = ("base.json", "takedown.json")

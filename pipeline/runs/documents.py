@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET, UnsetType
 
-from pipeline.inputs.splits import InputFile
-from transforms.corpus.corpus_documents import HashFile, VocabularySummary
-from transforms.corpus.count_spread import CountSpread
-from transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
-from transforms.pages.page_counts import PageCounts
-from transforms.safety.model_files import UnsafeModel
-from transforms.shards.shard_documents import FailingHost, NearDuplicates
-from transforms.shards.shard_places import HOLDOUT
-from transforms.storage.broken_files import BrokenFiles
+from alignset.pipeline.inputs.splits import InputFile
+from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
+from alignset.transforms.corpus.count_spread import CountSpread
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
+from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.safety.model_files import UnsafeModel
+from alignset.transforms.shards.shard_documents import FailingHost, NearDuplicates
+from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.storage.broken_files import BrokenFiles
 
 Setting = str | int | float | bool
 Settings = dict[str, Setting]

@@ -24,9 +24,9 @@ from apache_beam.portability.api import beam_job_api_pb2_grpc
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.portability.portable_runner import TERMINAL_STATES
 
-from pipeline.errors import UsageError
-from pipeline.runs.beam_patches import beam_patches
-from transforms.storage.files import is_local
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.beam_patches import beam_patches
+from alignset.transforms.storage.files import is_local
 
 IN_PROCESS = ("", "directrunner", "fnapirunner")
 AT_START = ("flinkrunner", "portablerunner", "sparkrunner")

@@ -14,27 +14,27 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from pipeline.errors import UsageError
-from pipeline.inputs.find_evaluation import Evaluation
-from pipeline.inputs.splits import InputFile
-from pipeline.job import Job
-from pipeline.options import Command
-from pipeline.rules import OPEN
-from pipeline.runs.clean import clean_work
-from pipeline.runs.documents import Funnel, Manifest, NamedList, RunDescription, Settings
-from pipeline.runs.engine import everywhere
-from pipeline.runs.run_lock import Lock, take_lock
-from pipeline.runs.work_folder import RetryBase, WorkFolder
-from transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from transforms.corpus.corpus_documents import HashFile
-from transforms.decontamination.measures import measure_of
-from transforms.safety.model_files import UnsafeModel, open_nsfw_path
-from transforms.shards.renumber_shards import forget_renumbering
-from transforms.storage.documents import DocumentError, read_document, write_document
-from transforms.storage.files import exists, is_local, remove
-from transforms.storage.matching import match
-from transforms.wishes.wish_settings import WishSettings
-from transforms.workers.fencing import Fence
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_evaluation import Evaluation
+from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.job import Job
+from alignset.pipeline.options import Command
+from alignset.pipeline.rules import OPEN
+from alignset.pipeline.runs.clean import clean_work
+from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList, RunDescription, Settings
+from alignset.pipeline.runs.engine import everywhere
+from alignset.pipeline.runs.run_lock import Lock, take_lock
+from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.safety.model_files import UnsafeModel, open_nsfw_path
+from alignset.transforms.shards.renumber_shards import forget_renumbering
+from alignset.transforms.storage.documents import DocumentError, read_document, write_document
+from alignset.transforms.storage.files import exists, is_local, remove
+from alignset.transforms.storage.matching import match
+from alignset.transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.workers.fencing import Fence
 
 # What of fetching decides whether a URL can be had at all.
 FETCH_RULES = (

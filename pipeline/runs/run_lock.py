@@ -13,9 +13,14 @@ import uuid
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.errors import UsageError
-from transforms.storage.files import is_local
-from transforms.storage.object_stores import has_conditions, put_if, read_version, remove_object
+from alignset.pipeline.errors import UsageError
+from alignset.transforms.storage.files import is_local
+from alignset.transforms.storage.object_stores import (
+    has_conditions,
+    put_if,
+    read_version,
+    remove_object,
+)
 
 LOG = logging.getLogger("alignset")
 LOCK = "_lock"  # in the working folder

@@ -1,6 +1,6 @@
 """A worker process of Beam's on this machine, which imports as quickly as the command does.
 
-python -m pipeline.runs.sdk_worker_main    started by Beam, which tells the rest by variables
+Beam starts `python -m alignset.pipeline.runs.sdk_worker_main` and passes the rest by variables.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from pipeline.runs.beam_patches import quick_imports, words_of_command
+from alignset.pipeline.runs.beam_patches import quick_imports, words_of_command
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
         from apache_beam.runners.worker import sdk_worker_main
 
         # What it is sent is unpickled by these.
-        importlib.import_module("pipeline.run")
+        importlib.import_module("alignset.pipeline.run")
     sdk_worker_main.main(sys.argv)
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from apache_beam.options.pipeline_options import S3Options
 
-from pipeline.errors import UsageError
-from pipeline.job import Job
-from pipeline.options import Command
-from pipeline.runs.engine import runner_of
-from transforms.storage.object_stores import scheme
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.job import Job
+from alignset.pipeline.options import Command
+from alignset.pipeline.runs.engine import runner_of
+from alignset.transforms.storage.object_stores import scheme
 
 NEEDED = {"s3": ("boto3", "aws"), "gs": ("google.cloud.storage", "gcp")}
 

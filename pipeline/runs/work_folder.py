@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.runs.documents import Funnel, Manifest, NamedList
-from transforms.corpus.corpus_documents import HashFile, VocabularySummary
-from transforms.corpus.count_spread import CountSpread
-from transforms.decontamination.evaluation_documents import EvaluationSet
-from transforms.pages.page_counts import PageCounts
-from transforms.shards.shard_documents import FailingHost, NearDuplicates
-from transforms.storage.broken_files import BrokenFiles
-from transforms.storage.documents import find_document, read_document
-from transforms.workers.counts import Counts
+from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList
+from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
+from alignset.transforms.corpus.count_spread import CountSpread
+from alignset.transforms.decontamination.evaluation_documents import EvaluationSet
+from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.shards.shard_documents import FailingHost, NearDuplicates
+from alignset.transforms.storage.broken_files import BrokenFiles
+from alignset.transforms.storage.documents import find_document, read_document
+from alignset.transforms.workers.counts import Counts
 
 
 @dataclass(frozen=True)

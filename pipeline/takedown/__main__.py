@@ -13,15 +13,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.command_line import CommandParser, ended, failed, run_command
-from pipeline.errors import UsageError
-from pipeline.runs.beam_patches import quick_imports
-from pipeline.shown_texts import counted
+from alignset.pipeline.command_line import CommandParser, ended, failed, run_command
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.beam_patches import quick_imports
+from alignset.pipeline.shown_texts import counted
 
 if TYPE_CHECKING:
-    from pipeline.takedown.dry_run import Outcome
+    from alignset.pipeline.takedown.dry_run import Outcome
 
-NAME = "python -m pipeline.takedown"
+NAME = "python -m alignset.pipeline.takedown"
 
 
 def parser(name: str = NAME) -> argparse.ArgumentParser:
@@ -57,8 +57,8 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     flags = parser(name).parse_args(list(argv))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with quick_imports(argv):
-        from pipeline.inputs.find_blocklists import find_blocklists
-        from pipeline.rules import Rules
+        from alignset.pipeline.inputs.find_blocklists import find_blocklists
+        from alignset.pipeline.rules import Rules
 
         do = _dry_run_or_takedown(flags.dry_run)
     distances = flags.min_blocked_phash_distance, flags.min_blocked_pdq_distance
@@ -81,10 +81,10 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
 
 def _dry_run_or_takedown(dry: bool) -> Callable[..., Outcome]:
     if dry:
-        from pipeline.takedown.dry_run import dry_run
+        from alignset.pipeline.takedown.dry_run import dry_run
 
         return dry_run
-    from pipeline.takedown.take_down import take_down  # which writes all that a run writes
+    from alignset.pipeline.takedown.take_down import take_down  # which writes all that a run writes
 
     return take_down
 
@@ -103,7 +103,7 @@ def render(outcome: Outcome, *, dry: bool) -> str:
 
 def told_of_indexes(out: str, name: str) -> str:
     """What to do about the indexes for search that were made of a set."""
-    search = "alignset search" if name.startswith("alignset") else "python -m train.search"
+    search = "alignset search" if name.startswith("alignset") else "python -m alignset.train.search"
     return (
         "an index for search that was made of this set, and can read it where it lay, follows by "
         f"itself; for any other: {search} remove INDEX --blocklist={out}/taken_down.u64 (a local "

@@ -11,21 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import UNSET, UnsetType
 
-from pipeline.report.closing import entries, renumbered, write_closing
-from pipeline.report.fetch_report import failed_fetches
-from pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
-from pipeline.runs.documents import Funnel, Manifest, Step, Takedown
-from pipeline.runs.work_folder import TakedownPlan, WrittenShard
-from pipeline.takedown.find_listed import in_order
-from transforms.columns.reasons import FETCH_FAILED, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
-from transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host
-from transforms.shards.listed_pairs import Taken
-from transforms.shards.near_duplicates import count_near_duplicates, images_of
-from transforms.shards.shard_documents import FailingHost, NearDuplicates
-from transforms.shards.shard_places import ShardPlaces
-from transforms.shards.stored_rows import batches_of
-from transforms.storage.matching import match
-from transforms.workers.counts import Counts, add_by_name
+from alignset.pipeline.report.closing import entries, renumbered, write_closing
+from alignset.pipeline.report.fetch_report import failed_fetches
+from alignset.pipeline.report.funnel import check_funnel, counts_of, funnel, whole_funnel
+from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
+from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
+from alignset.pipeline.takedown.find_listed import in_order
+from alignset.transforms.columns.reasons import FETCH_FAILED, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
+from alignset.transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host
+from alignset.transforms.shards.listed_pairs import Taken
+from alignset.transforms.shards.near_duplicates import count_near_duplicates, images_of
+from alignset.transforms.shards.shard_documents import FailingHost, NearDuplicates
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.stored_rows import batches_of
+from alignset.transforms.storage.matching import match
+from alignset.transforms.workers.counts import Counts, add_by_name
 
 
 @dataclass

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import UsageError
-from pipeline.runs.documents import Funnel, Manifest
-from pipeline.takedown.find_listed import Listed, find_listed
-from transforms.blocklists.blocklists import Blocklists
-from transforms.shards.shard_places import HOLDOUT, ShardPlaces
-from transforms.storage.documents import DocumentError, read_document
-from transforms.storage.files import exists
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.documents import Funnel, Manifest
+from alignset.pipeline.takedown.find_listed import Listed, find_listed
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.storage.documents import DocumentError, read_document
+from alignset.transforms.storage.files import exists
 
 
 @dataclass(frozen=True)

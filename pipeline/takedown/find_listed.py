@@ -10,12 +10,12 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from pipeline.runs.documents import Manifest
-from transforms.blocklists.blocklists import Blocklists
-from transforms.shards.listed_pairs import LISTED, Taken, listed_in_shard, listed_texts
-from transforms.shards.shard_places import ShardPlaces
-from transforms.shards.stored_rows import batches_of, rejected_batches
-from transforms.storage.matching import match
+from alignset.pipeline.runs.documents import Manifest
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.shards.listed_pairs import LISTED, Taken, listed_in_shard, listed_texts
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.stored_rows import batches_of, rejected_batches
+from alignset.transforms.storage.matching import match
 
 THREADS = 4  # a store answers slowly, and kernels leave the interpreter's lock
 In = TypeVar("In")

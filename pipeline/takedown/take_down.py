@@ -14,26 +14,37 @@ import numpy as np
 import pyarrow.parquet as pq
 from msgspec import UnsetType
 
-from pipeline.errors import UsageError
-from pipeline.report.closing import written_of
-from pipeline.runs.clean import clean_work
-from pipeline.runs.run_folder import named_lists
-from pipeline.runs.run_lock import Lock, take_lock
-from pipeline.runs.work_folder import RewrittenShards, TakedownPlan, WorkFolder, WrittenShard
-from pipeline.takedown.closing import close_takedown
-from pipeline.takedown.dry_run import Outcome, outcome_of, plan_of, read_set, rejected_of_texts
-from pipeline.takedown.find_listed import Listed, find_listed, in_order
-from transforms.blocklists.blocklists import Blocklists
-from transforms.columns.hashing import UInt64s
-from transforms.shards.forget_examples import forget_examples
-from transforms.shards.listed_pairs import Taken
-from transforms.shards.renumber_shards import forget_renumbering
-from transforms.shards.rewrite_shards import Rewriting
-from transforms.storage.documents import (
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.report.closing import written_of
+from alignset.pipeline.runs.clean import clean_work
+from alignset.pipeline.runs.run_folder import named_lists
+from alignset.pipeline.runs.run_lock import Lock, take_lock
+from alignset.pipeline.runs.work_folder import (
+    RewrittenShards,
+    TakedownPlan,
+    WorkFolder,
+    WrittenShard,
+)
+from alignset.pipeline.takedown.closing import close_takedown
+from alignset.pipeline.takedown.dry_run import (
+    Outcome,
+    outcome_of,
+    plan_of,
+    read_set,
+    rejected_of_texts,
+)
+from alignset.pipeline.takedown.find_listed import Listed, find_listed, in_order
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.shards.forget_examples import forget_examples
+from alignset.transforms.shards.listed_pairs import Taken
+from alignset.transforms.shards.renumber_shards import forget_renumbering
+from alignset.transforms.shards.rewrite_shards import Rewriting
+from alignset.transforms.storage.documents import (
     find_document,
     write_document,
 )
-from transforms.storage.files import (
+from alignset.transforms.storage.files import (
     exists,
     is_local,
     open_to_read,

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import demo.__main__ as story
+from alignset.train.search import commands
+from alignset.train.search.__main__ import main
 from tests.support.colour_search import ColourModel
 from tests.support.train_shards import colour_shards
-from train.search import commands
-from train.search.__main__ import main
 
 
 def in_this_process(command: list[str], *, capture: bool) -> str:
-    assert command[1:3] == ["-m", "train.search"]
+    assert command[1:3] == ["-m", "alignset.train.search"]
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         assert main([str(word) for word in command[3:]]) == 0

@@ -18,8 +18,8 @@ import time
 import traceback
 from random import Random
 
+from alignset.transforms.columns.kernels import sources_digest
 from tests.support.root import ROOT
-from transforms.columns.kernels import sources_digest
 
 TARGETS = (
     *("jpeg", "pictures", "html", "wat", "archives", "texts", "urls", "counts", "shards"),

@@ -15,11 +15,11 @@ from unittest.mock import patch
 import brotli
 import zstandard
 
+from alignset.transforms.columns.reasons import PAGE_FAULTS
+from alignset.transforms.pages.archives import Broken, Record, read_records
+from alignset.transforms.pages.http_pages import page_of
+from alignset.transforms.pages.page_images import images_of, tags_of
 from tests.support.page_archives import packed, page_record, record, response
-from transforms.columns.reasons import PAGE_FAULTS
-from transforms.pages.archives import Broken, Record, read_records
-from transforms.pages.http_pages import page_of
-from transforms.pages.page_images import images_of, tags_of
 
 gzipped = functools.partial(gzip.compress, mtime=0)  # the same whenever a case is made again
 ENCODINGS = {
@@ -132,8 +132,8 @@ def check(random: Random) -> None:
     assert whole <= alt_texts, (sorted(broken), data)
     size = random.choice([40, 100, 1000])
     with (
-        patch("transforms.pages.archives.READ", size),
-        patch("transforms.pages.archive_members.READ", size),
+        patch("alignset.transforms.pages.archives.READ", size),
+        patch("alignset.transforms.pages.archive_members.READ", size),
     ):
         assert whole <= texts(data), (sorted(broken), size, data)
     texts(damaged(data, random))  # in the zip's or the outer gzip's own bytes too

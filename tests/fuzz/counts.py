@@ -9,9 +9,15 @@ from random import Random
 
 import numpy as np
 
-from transforms.columns.hashing import UInt64s
-from transforms.corpus.hash_counts import byte_runs, count_ngrams, repeated_rows, runs, sum_by_hash
-from transforms.corpus.hash_sets import HashSet
+from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.corpus.hash_counts import (
+    byte_runs,
+    count_ngrams,
+    repeated_rows,
+    runs,
+    sum_by_hash,
+)
+from alignset.transforms.corpus.hash_sets import HashSet
 
 TOP = 2**64 - 1
 

@@ -11,12 +11,12 @@ from random import Random
 
 import numpy as np
 
-from transforms.pages.archive_members import Broken
-from transforms.pages.foreign_content import COUNTERS
-from transforms.pages.html_tags import picked_tags, pieces
-from transforms.pages.html_tokens import name_at
-from transforms.pages.http_pages import Page
-from transforms.pages.page_images import images_of, tags_of
+from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.foreign_content import COUNTERS
+from alignset.transforms.pages.html_tags import picked_tags, pieces
+from alignset.transforms.pages.html_tokens import name_at
+from alignset.transforms.pages.http_pages import Page
+from alignset.transforms.pages.page_images import images_of, tags_of
 
 TOKENS = [
     *(b"<", b">", b"/", b"!", b"-", b"--", b"=", b"'", b'"', b" ", b"\n", b"a", b"\x00", b"\xff"),

@@ -13,10 +13,10 @@ from random import Random
 import numpy as np
 import simplejpeg
 
+from alignset.transforms.images.examine import Image, Unusable, examine, examine_all
+from alignset.transforms.images.jpeg_dc import dc_planes
 from tests.support.jpeg_frames import ALL_FRAMES, lossless
 from tests.support.picture_files import encoded, photograph
-from transforms.images.examine import Image, Unusable, examine, examine_all
-from transforms.images.jpeg_dc import dc_planes
 
 SIZES = ((640, 480), (96, 80), (129, 111), (33, 250), (17, 16))
 # By marker: what stands in header segments, beside what good files have there.

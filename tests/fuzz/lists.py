@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.blocklists.compiled_list import compile_list
+from alignset.transforms.blocklists.kinds import DIGEST_BYTES, KINDS, OF_URLS
+from alignset.transforms.blocklists.read_list import ListError
 from tests.fuzz.urls import PIECES, url_of
-from transforms.blocklists.blocklists import Blocklists
-from transforms.blocklists.compiled_list import compile_list
-from transforms.blocklists.kinds import DIGEST_BYTES, KINDS, OF_URLS
-from transforms.blocklists.read_list import ListError
 
 MORE = ["", "[.]", "[1]", "[::1]", "*.a.example", "*.com", "co.uk", "a..b", "…", "," * 3, '"', "#"]
 JUNK = [

@@ -15,13 +15,13 @@ from random import Random
 import numpy as np
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.displayed import displayed
+from alignset.transforms.images.examine import Image, Unusable, examine, examine_all, open_picture
+from alignset.transforms.images.fast_decode import fast_pixels
+from alignset.transforms.images.file_formats import file_fault, signature_format
+from alignset.transforms.images.resize import Encoder
+from alignset.transforms.images.resize_settings import EncodingError, ResizeSettings
 from tests.support.picture_files import encoded, good_files, photograph
-from transforms.images.displayed import displayed
-from transforms.images.examine import Image, Unusable, examine, examine_all, open_picture
-from transforms.images.fast_decode import fast_pixels
-from transforms.images.file_formats import file_fault, signature_format
-from transforms.images.resize import Encoder
-from transforms.images.resize_settings import EncodingError, ResizeSettings
 
 MOST_PIXELS = 10**7  # 0.1 s
 SEEN: Counter[str] = Counter()  # what became of the files

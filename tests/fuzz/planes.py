@@ -9,12 +9,12 @@ from random import Random
 import cv2
 import numpy as np
 
-from transforms.decontamination import plane_alignment, plane_matching
-from transforms.decontamination.copy_check import Query
-from transforms.decontamination.plane_alignment import Aligner
-from transforms.decontamination.plane_correlation import correlated_cells
-from transforms.decontamination.plane_matching import Templates
-from transforms.decontamination.plane_placement import OUTSIDE, place, placement_of
+from alignset.transforms.decontamination import plane_alignment, plane_matching
+from alignset.transforms.decontamination.copy_check import Query
+from alignset.transforms.decontamination.plane_alignment import Aligner
+from alignset.transforms.decontamination.plane_correlation import correlated_cells
+from alignset.transforms.decontamination.plane_matching import Templates
+from alignset.transforms.decontamination.plane_placement import OUTSIDE, place, placement_of
 
 SIDE_PX = 64
 VALUES = (0.0, 1.0, -1.0, 127.0, -128.0, 1e-20, 3e3)

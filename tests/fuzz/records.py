@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report.charts import draw
-from pipeline.report.facts import Facts
-from pipeline.report.histograms import charts_of
-from pipeline.report.page_data import encode_for_page, page_data
-from pipeline.report.set_records import SetRecords
-from pipeline.report.sliders import sliders
-from pipeline.report.tables import failing_host_rows, host_rows
+from alignset.pipeline.report.charts import draw
+from alignset.pipeline.report.facts import Facts
+from alignset.pipeline.report.histograms import charts_of
+from alignset.pipeline.report.page_data import encode_for_page, page_data
+from alignset.pipeline.report.set_records import SetRecords
+from alignset.pipeline.report.sliders import sliders
+from alignset.pipeline.report.tables import failing_host_rows, host_rows
+from alignset.transforms.columns.record_files import RecordError, decode_record, encode_record
 from tests.support.made_records import made_record
-from transforms.columns.record_files import RecordError, decode_record, encode_record
 
 RULES = {"min_image_side": 200.0, "max_image_aspect": 3.0, "max_unsafe_score": 0.5}
 NASTY: tuple[Any, ...] = (

@@ -14,25 +14,25 @@ from typing import Any
 
 from PIL import Image, ImageFilter
 
-from pipeline.inputs.readers import read_split
-from pipeline.inputs.splits import Split
+from alignset.pipeline.inputs.readers import read_split
+from alignset.pipeline.inputs.splits import Split
+from alignset.train.data.captions import LONGEST_TEXT
+from alignset.train.data.images import decode_square
+from alignset.train.data.inputs import encode_texts
+from alignset.train.data.samples import shard_samples
+from alignset.train.data.shard_streams import ShardStream
+from alignset.train.data.tar_members import TarMembers
+from alignset.train.errors import TrainingError
+from alignset.train.model.tokenizer import learn_tokenizer
+from alignset.train.presets import TINY
+from alignset.transforms.columns.reasons import INPUT_FAULTS
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.decontamination.measured_parts import measure_part
+from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES
+from alignset.transforms.storage.tar_members import BrokenTar, Member, tar_members
+from alignset.transforms.workers.fencing import Fence
 from tests.support.hostile_tars import END, HOSTILE, binary, header, padded, pax, records
-from train.data.captions import LONGEST_TEXT
-from train.data.images import decode_square
-from train.data.inputs import encode_texts
-from train.data.samples import shard_samples
-from train.data.shard_streams import ShardStream
-from train.data.tar_members import TarMembers
-from train.errors import TrainingError
-from train.model.tokenizer import learn_tokenizer
-from train.presets import TINY
-from transforms.columns.reasons import INPUT_FAULTS
-from transforms.decontamination.evaluation_documents import EvaluationFile
-from transforms.decontamination.measured_parts import measure_part
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.images.file_formats import IMAGE_EXTENSIONS, IMAGE_SUFFIXES
-from transforms.storage.tar_members import BrokenTar, Member, tar_members
-from transforms.workers.fencing import Fence
 
 warnings.simplefilter("ignore")  # Pillow's, of what is broken
 TOKENIZER = learn_tokenizer(

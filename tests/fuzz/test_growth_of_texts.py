@@ -6,17 +6,17 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
+from alignset.transforms.fetching.fetch_target import request_url
+from alignset.transforms.fetching.robots import read_robots
+from alignset.transforms.pairs.language import wrong_languages
+from alignset.transforms.pairs.texts import kept_text
+from alignset.transforms.pairs.urls import url_identity
+from alignset.transforms.wishes.answer_headers import header_opt_outs
+from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.fuzz.growth import superlinear
 from tests.fuzz.texts import OTHER_TOKENS
 from tests.fuzz.urls import PIECES, TOKENS_OF_URLS
 from tests.support.made_batches import language_rule
-from transforms.fetching.fetch_target import request_url
-from transforms.fetching.robots import read_robots
-from transforms.pairs.language import wrong_languages
-from transforms.pairs.texts import kept_text
-from transforms.pairs.urls import url_identity
-from transforms.wishes.answer_headers import header_opt_outs
-from transforms.wishes.wish_settings import WishSettings
 
 ENTITIES = [f"&{name}" for name in ("amp;", "not", "CounterClockwiseContourIntegral;", "#0;", "#")]
 MARKS = ["\u0f73", "\u0f75", "\u0f81", "\u0344", "\u0315\u0334", "\u1f82", "\u0345", "\u034f"]

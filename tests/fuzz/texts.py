@@ -12,6 +12,13 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 
+from alignset.transforms.corpus.hash_sets import HashSet
+from alignset.transforms.corpus.rare_tokens import has_rare_token
+from alignset.transforms.corpus.remembered import recalled, remembered
+from alignset.transforms.pairs.language import UNDETERMINED, mistaken_for, wrong_languages
+from alignset.transforms.pairs.languages import LANGUAGES
+from alignset.transforms.pairs.measure_pairs import Pairs, measure
+from alignset.transforms.pairs.texts import measure_texts
 from tests.support import reference
 from tests.support.labelled_texts import ENGLISH_TEXTS
 from tests.support.made_batches import (
@@ -25,13 +32,6 @@ from tests.support.made_batches import (
     xxh_pair,
 )
 from tests.support.nasty_texts import PIECES
-from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.rare_tokens import has_rare_token
-from transforms.corpus.remembered import recalled, remembered
-from transforms.pairs.language import UNDETERMINED, mistaken_for, wrong_languages
-from transforms.pairs.languages import LANGUAGES
-from transforms.pairs.measure_pairs import Pairs, measure
-from transforms.pairs.texts import measure_texts
 
 URL = "http://a.example/b.jpg"
 RULES = [language_rule("en"), language_rule("sw"), language_rule("am")]

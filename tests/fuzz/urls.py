@@ -13,17 +13,17 @@ import can_ada
 import pyarrow as pa
 from protego import Protego
 
+from alignset.transforms.blocklists.list_values import host_value, url_value
+from alignset.transforms.blocklists.targets import target_of, targets
+from alignset.transforms.columns.opt_outs import ROBOTS_TXT, X_ROBOTS_TAG
+from alignset.transforms.fetching.fetch_target import is_public_address, request_url
+from alignset.transforms.fetching.robots import field_and_value, read_robots
+from alignset.transforms.pairs.measure_pairs import measure
+from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.wishes.answer_headers import header_opt_outs
+from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support import reference
 from tests.support.made_batches import in_the_middle, xxh
-from transforms.blocklists.list_values import host_value, url_value
-from transforms.blocklists.targets import target_of, targets
-from transforms.columns.opt_outs import ROBOTS_TXT, X_ROBOTS_TAG
-from transforms.fetching.fetch_target import is_public_address, request_url
-from transforms.fetching.robots import field_and_value, read_robots
-from transforms.pairs.measure_pairs import measure
-from transforms.pairs.urls import url_hashes
-from transforms.wishes.answer_headers import header_opt_outs
-from transforms.wishes.wish_settings import WishSettings
 
 SCHEMES = ["http://", "https://", "HTTP://", "hTTpS://", "http:\\\\", "http:/\\/", "http:", "//"]
 PIECES = [

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
+from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.archives import records_of
+from alignset.transforms.pages.page_tally import PageTally
+from alignset.transforms.pages.wat import images_of_members, images_of_wat
+from alignset.transforms.pages.wat_links import Images, look
+from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support.page_archives import record
-from transforms.pages.archive_members import Broken
-from transforms.pages.archives import records_of
-from transforms.pages.page_tally import PageTally
-from transforms.pages.wat import images_of_members, images_of_wat
-from transforms.pages.wat_links import Images, look
-from transforms.wishes.wish_settings import WishSettings
 
 DIRECTIVES = WishSettings().page_directives
 

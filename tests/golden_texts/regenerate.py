@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-import beam_runner
+from alignset import beam_runner
 
 GOLDEN = Path(__file__).parent / "texts.jsonl"
 SITE = "http://example.org"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.options import GROUPS
+from alignset.pipeline.options import GROUPS
 from tests.support.root import ROOT, parsed, tracked
 
 # The packages, and what of ours each may import. docs/architecture.md has both tables as a picture.
@@ -77,15 +77,26 @@ BASE = {
     },
     "train": {"settings", "ranges", "errors", "presets", "towers", "counts"},
 }
+COMMAND = "alignset.__main__"
 SHAPELESS = {"utils", "util", "common", "helpers", "misc", "manager", "handler", "processor"}
 
 
 SOURCES = tracked("*.py")
-PRODUCT = [path for path in SOURCES if path.parts[0].removesuffix(".py") in PACKAGES]
 
 
 def module_of(path: Path) -> str:
-    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    """The name of a module below the namespace `alignset`, which is also the command's own."""
+    module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    return (
+        module.removesuffix(".__main__") if module == COMMAND else module.removeprefix("alignset.")
+    )
+
+
+def package_of(path: Path) -> str:
+    return module_of(path).partition(".")[0]
+
+
+PRODUCT = [path for path in SOURCES if package_of(path) in PACKAGES]
 
 
 MODULES = {module_of(path) for path in PRODUCT}
@@ -96,11 +107,12 @@ def imported_modules(path: Path) -> set[str]:
     names = set()
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            names |= {alias.name.removeprefix("alignset.") for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path} imports by a relative name"
-            here = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES
-            names |= here or {node.module or ""}
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            here = {name.removeprefix("alignset.") for name in whole} & MODULES
+            names |= here or {(node.module or "").removeprefix("alignset.")}
     ours = {*PACKAGES, "tests", "benchmarks"}
     return {name for name in names if name.partition(".")[0] in ours}
 
@@ -143,7 +155,7 @@ def on_the_ground(arrow: tuple[str, str]) -> bool:
 
 
 def test_there_is_something_to_look_at() -> None:
-    assert {path.parts[0].removesuffix(".py") for path in PRODUCT} == set(PACKAGES)
+    assert {package_of(path) for path in PRODUCT} == set(PACKAGES)
     imported = imported_modules(Path("pipeline/curate.py"))
     assert {"pipeline.rules", "transforms.corpus.judge_pairs"} <= imported
     for package, rooms in ROOMS.items():
@@ -155,7 +167,7 @@ def test_there_is_something_to_look_at() -> None:
 
 def test_packages_import_one_way() -> None:
     for path in PRODUCT:
-        package = path.parts[0].removesuffix(".py")
+        package = package_of(path)
         imported = {module.partition(".")[0] for module in imported_modules(path)}
         assert imported <= {package, *PACKAGES[package].split()}, path
 

@@ -8,6 +8,30 @@ import numpy as np
 import torch
 from PIL import Image as PillowImage
 
+from alignset.train.loss import contrastive_loss
+from alignset.train.model.kernels import CPU, GPU, PLAIN
+from alignset.train.search.neighbours import Neighbours, add_rows, train_cells
+from alignset.train.search.vectors import Vectors
+from alignset.transforms.decontamination.copy_descriptor import describe
+from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.copy_planes import copy_planes
+from alignset.transforms.decontamination.copy_vectors import vectors_of
+from alignset.transforms.decontamination.embedding_model import (
+    PACKAGED,
+    describe_embedding_model,
+    embed_each,
+)
+from alignset.transforms.decontamination.overlap_measure import Look
+from alignset.transforms.decontamination.plane_alignment import Aligner, normalised_detail
+from alignset.transforms.decontamination.plane_correlation import agreement_of, correlated_cells
+from alignset.transforms.decontamination.plane_placement import place, placement_of
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.resize import Encoder, ResizeSettings
+from alignset.transforms.images.thumbnail import thumbnail
+from alignset.transforms.pairs.language import english_lean, language_score
+from alignset.transforms.safety.classifier import open_classifier
+from alignset.transforms.safety.model_files import OPEN_NSFW, OPEN_NSFW_QUICKLY
+from alignset.transforms.safety.model_pixels import model_pixels
 from tests.support.colour_search import ColourModel
 from tests.support.grey_pictures import grey_photograph
 from tests.support.picture_files import encoded
@@ -16,30 +40,6 @@ from tests.support.small_training import (
     small_model,
     small_tokenizer,
 )
-from train.loss import contrastive_loss
-from train.model.kernels import CPU, GPU, PLAIN
-from train.search.neighbours import Neighbours, add_rows, train_cells
-from train.search.vectors import Vectors
-from transforms.decontamination.copy_descriptor import describe
-from transforms.decontamination.copy_overlap import CopyMeasure
-from transforms.decontamination.copy_planes import copy_planes
-from transforms.decontamination.copy_vectors import vectors_of
-from transforms.decontamination.embedding_model import (
-    PACKAGED,
-    describe_embedding_model,
-    embed_each,
-)
-from transforms.decontamination.overlap_measure import Look
-from transforms.decontamination.plane_alignment import Aligner, normalised_detail
-from transforms.decontamination.plane_correlation import agreement_of, correlated_cells
-from transforms.decontamination.plane_placement import place, placement_of
-from transforms.images.examine import Image, examine
-from transforms.images.resize import Encoder, ResizeSettings
-from transforms.images.thumbnail import thumbnail
-from transforms.pairs.language import english_lean, language_score
-from transforms.safety.classifier import open_classifier
-from transforms.safety.model_files import OPEN_NSFW, OPEN_NSFW_QUICKLY
-from transforms.safety.model_pixels import model_pixels
 
 Results = Iterator[tuple[str, np.ndarray]]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.command_line import CommandParser, ended, failed
+from alignset.pipeline.command_line import CommandParser, ended, failed
 
 
 @pytest.mark.parametrize("flags", [["--siz=1"], ["--size=x"], ["--nothing"]])

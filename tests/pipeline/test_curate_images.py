@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.curate import Places
-from pipeline.curate_images import run_images
-from pipeline.runs.engine import WorkerDiedError
-from pipeline.runs.work_folder import WorkFolder
-from transforms.shards.plan_shards import claim_path
-from transforms.storage.blocks import Blocks
-from transforms.workers.claims import Claim
-from transforms.workers.fencing import Fence
+from alignset.pipeline.curate import Places
+from alignset.pipeline.curate_images import run_images
+from alignset.pipeline.runs.engine import WorkerDiedError
+from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.transforms.shards.plan_shards import claim_path
+from alignset.transforms.storage.blocks import Blocks
+from alignset.transforms.workers.claims import Claim
+from alignset.transforms.workers.fencing import Fence
 
 PLANNED = {0: 10, 1: 10, 2: 10}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.fetch_image import main
+from alignset.pipeline.fetch_image import main
 
 BODY = b"\x89PNG of a kind"
 

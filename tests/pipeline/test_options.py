@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions
 
-from pipeline.errors import UsageError
-from pipeline.options import GROUPS, parse
-from pipeline.peer_flags import IMG2DATASET
-from pipeline.rules import Rules
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.options import GROUPS, parse
+from alignset.pipeline.peer_flags import IMG2DATASET
+from alignset.pipeline.rules import Rules
+from alignset.transforms.decontamination.measures import measure_of
 from tests.support.command import run_args, run_process
-from transforms.decontamination.measures import measure_of
 
 GIVEN = ("--input=a.parquet", "--output=o")
 WRONG = {

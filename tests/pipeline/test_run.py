@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.inputs.splits import InputFile
-from pipeline.run import BYTES_PER_BUCKET, bucket_count
-from transforms.columns.batches import bucket_order
+from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.run import BYTES_PER_BUCKET, bucket_count
+from alignset.transforms.columns.batches import bucket_order
 
 MIB, GIB = 1 << 20, 1 << 30
 

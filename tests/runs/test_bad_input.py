@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs.readers import BATCH_BYTES, read_split
-from pipeline.inputs.splits import Split
-from pipeline.inputs.text_files import read_json_lines
+from alignset.pipeline.inputs.readers import BATCH_BYTES, read_split
+from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.inputs.text_files import read_json_lines
 from tests.support.command import funnel, kept, rejected, run, succeed
 
 GOOD = b'{"url": "http://a.org/0", "caption": "some text"}\n'
@@ -103,7 +103,7 @@ def test_every_row_ends_kept_or_with_a_reason(tmp_path: Path, case: str):
 
 
 def test_a_row_longer_than_a_block_repeats_and_loses_none(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("pipeline.inputs.text_files.BLOCK", 1000)
+    monkeypatch.setattr("alignset.pipeline.inputs.text_files.BLOCK", 1000)
     rows = [b"http://a.org/%d,text %d" % (n, n) for n in range(300)]
     rows[150] += b" long" * 1000
     rows[10] = rows[290] = b"bad"

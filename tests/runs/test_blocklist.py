@@ -131,7 +131,7 @@ def test_rows_may_be_left_without_what_they_tell(blocked: Blocked, tmp_path: Pat
     for row in found:
         assert row["key"]
         assert row["url"] is row["caption"] is row["page_url"] is None
-    from pipeline.look.__main__ import main as look
+    from alignset.pipeline.look.__main__ import main as look
 
     assert look([str(out), "--reason=blocked", f"--output={tmp_path}/look.png"]) == 0
     again = tmp_path / "again"

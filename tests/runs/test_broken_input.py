@@ -121,7 +121,7 @@ def test_the_same_rows_after_a_kill(tmp_path: Path):
     shards(tmp_path / "in", 12)
     succeed(tmp_path / "in", tmp_path / "whole", *ALL)
     flags = (f"--input={tmp_path}/in", f"--output={tmp_path}/killed", *ALL)
-    process = start("beam_runner:stoppable_main", *flags)
+    process = start("alignset.beam_runner:stoppable_main", *flags)
     # On a slow machine it may have ended by then, and is not killed.
     while process.poll() is None and not (tmp_path / "killed/_temporary/text.json").exists():
         time.sleep(0.01)

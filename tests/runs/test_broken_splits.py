@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs.find_inputs import find_files
-from pipeline.inputs.find_splits import find_splits
-from pipeline.inputs.readers import read_split
-from pipeline.inputs.splits import Split
-from pipeline.job import Job
+from alignset.pipeline.inputs.find_inputs import find_files
+from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.inputs.readers import read_split
+from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.job import Job
+from alignset.transforms.storage.broken_files import BrokenInputError
 from tests.support.hostile_tars import tar_of
-from transforms.storage.broken_files import BrokenInputError
 
 ROWS = 2000
 PAIRS = [(b"http://a.org/%d" % n, b"text number %d" % (n * n)) for n in range(ROWS)]
@@ -134,7 +134,7 @@ def test_a_damaged_row_group_costs_itself_alone(folder: Path, monkeypatch: pytes
     path.write_bytes(body)
     left = [*range(500), *range(1000, 2000)]
     for rows_per_split in (1, 600, 1 << 18):  # whatever the splits are
-        monkeypatch.setattr("pipeline.inputs.splits.ROWS_PER_SPLIT", rows_per_split)
+        monkeypatch.setattr("alignset.pipeline.inputs.splits.ROWS_PER_SPLIT", rows_per_split)
         job = Job(input=str(path), output="o")
         batches = [
             row

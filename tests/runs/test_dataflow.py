@@ -21,12 +21,12 @@ import pytest
 from apache_beam.portability.api import beam_runner_api_pb2 as api
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
 
-from pipeline.inputs.splits import Split
-from pipeline.runs.work_folder import WorkFolder
+from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
 from tests.support.command import run, run_args
 from tests.support.golden_run import Golden
 from tests.support.root import ROOT
-from transforms.decontamination.evaluation_documents import EvaluationFile
 
 FLAGS = (
     "--runner=DataflowRunner",
@@ -113,7 +113,7 @@ def graphs_of(source: Path) -> list[Graph]:
         patch.setattr(DataflowRunner, "run_pipeline", kept)
         patch.setattr("sys.argv", command)
         # In this process, which is looked into.
-        patch.setattr("stoppable.run_stoppable", lambda command, **_: command())
+        patch.setattr("alignset.stoppable.run_stoppable", lambda command, **_: command())
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / "beam_runner.py"), run_name="__main__")
     assert ended.value.code == 0, err.getvalue()
@@ -234,9 +234,9 @@ def test_nothing_that_workers_are_sent_is_in_main(tmp_path: Path):
     graphs = graphs_of(page(tmp_path))
     assert len(graphs) == 3
     wanted = (
-        "transforms.pages.parse_pages",
-        "transforms.corpus.judge_pairs",
-        "transforms.shards.write_shards",
+        "alignset.transforms.pages.parse_pages",
+        "alignset.transforms.corpus.judge_pairs",
+        "alignset.transforms.shards.write_shards",
     )
     for graph, module in zip(graphs, wanted, strict=True):
         names = pickled_names(graph)

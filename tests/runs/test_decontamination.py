@@ -11,7 +11,7 @@ import pytest
 import skimage.data
 from PIL import Image as PillowImage
 
-from pipeline.look.__main__ import main as look
+from alignset.pipeline.look.__main__ import main as look
 from tests.support.command import funnel, kept, manifest, run, succeed
 from tests.support.picture_files import encoded
 from tests.support.tar_files import tar_of

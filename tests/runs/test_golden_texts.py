@@ -4,9 +4,15 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from alignset.transforms.columns.reasons import (
+    BLOCKED,
+    BROKEN_INPUT,
+    BROKEN_PAGE,
+    OPTED_OUT,
+    TEXT_STEPS,
+)
 from tests.golden_texts.regenerate import GOLDEN, MADE, run
 from tests.support import reference
-from transforms.columns.reasons import BLOCKED, BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT, TEXT_STEPS
 
 ROWS = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.report.comparison import write_comparison
+from alignset.pipeline.report.comparison import write_comparison
+from alignset.transforms.columns.reasons import REASONS
 from tests.support.command import funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb, small_web
-from transforms.columns.reasons import REASONS
 
 COUNT = 40
 SHORT = [f"dog {word}" for word in ("house", "garden", "street", "water", "bridge")]
@@ -231,7 +231,7 @@ def test_a_set_of_nothing_says_what_to_do(first: First, tmp_path: Path):
 
 
 def test_the_reasons_that_another_run_may_undo():
-    from pipeline.job import RULED
+    from alignset.pipeline.job import RULED
 
     assert set(REASONS) - set(RULED) == {
         "broken_input",

@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
+from alignset.transforms.pairs.hold_out import held_out
 from tests.support.command import digests, funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb, small_web
-from transforms.pairs.hold_out import held_out
 
 COUNT = 72
 SHARE = 0.25

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.report import closing
+from alignset.pipeline.report import closing
 from tests.support.command import (
     digests,
     funnel,
@@ -102,7 +102,7 @@ def test_what_a_killed_attempt_left_of_a_shard_that_is_empty_now_goes(
         raise RuntimeError("killed here")
 
     with monkeypatch.context() as patched:  # when a tar is there and its stats are not
-        patched.setattr("transforms.shards.write_shards.write_atomically", killed)
+        patched.setattr("alignset.transforms.shards.write_shards.write_atomically", killed)
         assert run(source, out, *FLAGS).status == 1
     assert tars(out) != []
     web.files.clear()

@@ -11,11 +11,11 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from pipeline.report.__main__ import main
-from pipeline.report.facts import find_facts
-from pipeline.report.histograms import charts_of, image_verdicts
-from pipeline.report.page_data import all_lists, read_pictures
-from pipeline.report.tables import funnel_table
+from alignset.pipeline.report.__main__ import main
+from alignset.pipeline.report.facts import find_facts
+from alignset.pipeline.report.histograms import charts_of, image_verdicts
+from alignset.pipeline.report.page_data import all_lists, read_pictures
+from alignset.pipeline.report.tables import funnel_table
 from tests.support.command import funnel, manifest, succeed
 from tests.support.golden_run import Golden
 from tests.support.memory_files import FILES

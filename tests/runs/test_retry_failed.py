@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow.dataset import dataset
 
-from pipeline.report.__main__ import main as report
+from alignset.pipeline.report.__main__ import main as report
 from tests.support.command import (
     digests,
     fates,
@@ -217,7 +217,7 @@ def test_killed_between_the_closing_documents(
     half: Half, whole: Whole, tmp_path: Path, monkeypatch
 ):
     """The funnel is the new one already, and the manifest still the old."""
-    from pipeline.report import closing
+    from alignset.pipeline.report import closing
 
     out = tmp_path / "set"
     shutil.copytree(half.output, out)

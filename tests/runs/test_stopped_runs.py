@@ -39,10 +39,10 @@ def started() -> Iterator[Callable[..., Forked]]:
 @pytest.mark.parametrize(
     ("place", "how", "signum"),
     [
-        ("pipeline.curate:read_split", "in_a_kernel", signal.SIGTERM),  # in a thread
-        ("pipeline.run:curate_images", "in_a_kernel", signal.SIGINT),  # in the main one
-        ("transforms.shards.build_shard:fetch_all", "in_c_with_the_lock", signal.SIGTERM),
-        ("transforms.shards.measure_images:examine_each", "in_a_kernel", signal.SIGTERM),
+        ("alignset.pipeline.curate:read_split", "in_a_kernel", signal.SIGTERM),  # in a thread
+        ("alignset.pipeline.run:curate_images", "in_a_kernel", signal.SIGINT),  # in the main one
+        ("alignset.transforms.shards.build_shard:fetch_all", "in_c_with_the_lock", signal.SIGTERM),
+        ("alignset.transforms.shards.measure_images:examine_each", "in_a_kernel", signal.SIGTERM),
     ],
 )
 def test_a_run_that_hangs_is_ended_and_goes_on(
@@ -62,7 +62,7 @@ def test_a_run_that_hangs_is_ended_and_goes_on(
 
 def test_a_run_that_hangs_in_an_import_is_ended():
     """It has done nothing yet that another could go on with."""
-    command = [sys.executable, "-m", "tests.support.hanging", "pipeline.options"]
+    command = [sys.executable, "-m", "tests.support.hanging", "alignset.pipeline.options"]
     process = subprocess.Popen(
         [*command, "in_c_with_the_lock", "--input=a", "--output=b"],
         cwd=ROOT,
@@ -100,7 +100,7 @@ def test_processes_that_answer_no_more_end_with_their_run(
     args = (f"--input={plain.pairs}", f"--output={output}", *plain.flags, "--connections=4")
     more = ("--direct_num_workers=2", "--direct_running_mode=multi_processing", *PATIENT)
     with web.holding_after(10):
-        process = started("beam_runner:stoppable_main", *args, *more)
+        process = started("alignset.beam_runner:stoppable_main", *args, *more)
         until = time.monotonic() + LONG_S
         while len(web.requests) < begun + 10:
             assert time.monotonic() < until
@@ -125,7 +125,9 @@ def test_a_job_service_that_says_nothing_holds_no_command_up(
         port = silent.getsockname()[1]
         args = (f"--input={plain.pairs}", f"--output={tmp_path}/set", *plain.flags)
         more = ("--runner=PortableRunner", f"--job_endpoint=127.0.0.1:{port}")
-        process = started("beam_runner:stoppable_main", *args, *more, "--environment_type=LOOPBACK")
+        process = started(
+            "alignset.beam_runner:stoppable_main", *args, *more, "--environment_type=LOOPBACK"
+        )
         connections = [silent.accept()[0] for _ in range(2)]  # one to see whether it is there
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=LONG_S)

@@ -14,23 +14,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.runs.work_folder import WorkFolder
-from pipeline.takedown.__main__ import main as take_down
+from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.pipeline.takedown.__main__ import main as take_down
+from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.shards.build_shard import ShardSettings
+from alignset.transforms.shards.measure_images import ImageRules
+from alignset.transforms.shards.plan_shards import plan_path, write_plan
+from alignset.transforms.shards.write_shards import ShardDoFn, ShardWriter
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.workers.fencing import Fence
 from tests.support.command import digests, manifest, run, run_args, succeed
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
 from tests.support.stopped_command import stop
 from tests.support.stores import Store, chosen_store, faulty_proxy, options_of
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.images.resize_settings import ResizeSettings
-from transforms.shards.build_shard import ShardSettings
-from transforms.shards.measure_images import ImageRules
-from transforms.shards.plan_shards import plan_path, write_plan
-from transforms.shards.write_shards import ShardDoFn, ShardWriter
-from transforms.storage.files import open_to_read
-from transforms.workers.fencing import Fence
 
 pytestmark = pytest.mark.slow
 DIFFERENT = ("manifest.json",)  # it names the input

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
-from pipeline.takedown.__main__ import main
+from alignset.pipeline.takedown.__main__ import main
 from tests.support.command import digests, fates, funnel, kept, manifest, run, samples, succeed
 from tests.support.forks import start
 from tests.support.golden import FLAGS, TEXTS
@@ -322,7 +322,7 @@ class Killed(BaseException):
 def dying(monkeypatch: pytest.MonkeyPatch, out: Path, when: int) -> Callable[[], int]:
     """Has the process die before so many changes of the set's files; gives how many there were.
     Others do not count, such as those of kernels that are compiled at their first call."""
-    from transforms.storage import files
+    from alignset.transforms.storage import files
 
     changes, lock = 0, threading.Lock()
 
@@ -382,7 +382,7 @@ def test_killed_by_a_signal(finished: Finished, tmp_path: Path) -> None:
     flag = f"--blocklist={tmp_path}/take.txt"
     expected, out = finished.copy(tmp_path), finished.copy(tmp_path)
     assert main([str(expected), flag]) == 0
-    child = start("pipeline.takedown.__main__:main", str(out), flag)
+    child = start("alignset.pipeline.takedown.__main__:main", str(out), flag)
     while child.poll() is None and not (out / "_temporary/takedown.json").exists():
         time.sleep(0.001)
     if child.poll() is None:

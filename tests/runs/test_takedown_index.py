@@ -7,15 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.takedown.__main__ import main as takedown
+from alignset.pipeline.takedown.__main__ import main as takedown
+from alignset.train.search import commands
+from alignset.train.search.__main__ import main as search
+from alignset.train.search.opened_index import OpenedIndex
 from tests.support.colour_search import ColourModel, answer, index_of, serving
 from tests.support.command import succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import small_web
-from train.search import commands
-from train.search.__main__ import main as search
-from train.search.opened_index import OpenedIndex
 
 COUNT = 8
 ALL = ("--text", "red", "--all", "--format=json")

@@ -14,24 +14,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.curate import Places, curate_texts
-from pipeline.inputs.find_inputs import find_files
-from pipeline.inputs.find_splits import find_splits
-from pipeline.options import parse
-from pipeline.runs.work_folder import WorkFolder
+from alignset.pipeline.curate import Places, curate_texts
+from alignset.pipeline.inputs.find_inputs import find_files
+from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.options import parse
+from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.transforms.corpus.count_pairs import counted, distinct_pairs
+from alignset.transforms.corpus.hash_counts import (
+    frequent_ngrams,
+    runs,
+    sum_by_hash,
+    vocabulary_cut,
+)
+from alignset.transforms.corpus.hash_sets import HashSet
+from alignset.transforms.corpus.judge_batch import Corpus, TextRules, text_reasons
+from alignset.transforms.corpus.remembered import recalled, remembered
+from alignset.transforms.pairs.language import mistaken_for
+from alignset.transforms.pairs.measure_pairs import measure
+from alignset.transforms.storage.blocks import Blocks
+from alignset.transforms.workers.fencing import Fence
 from tests.support import reference
 from tests.support.made_batches import Rows, language_rule, ngram_hash, pair_batch, run_in_beam
 from tests.support.nasty_texts import captions, urls
 from tests.support.reference import Numbers
-from transforms.corpus.count_pairs import counted, distinct_pairs
-from transforms.corpus.hash_counts import frequent_ngrams, runs, sum_by_hash, vocabulary_cut
-from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.judge_batch import Corpus, TextRules, text_reasons
-from transforms.corpus.remembered import recalled, remembered
-from transforms.pairs.language import mistaken_for
-from transforms.pairs.measure_pairs import measure
-from transforms.storage.blocks import Blocks
-from transforms.workers.fencing import Fence
 
 # Texts that meet and differ: the same identity in several forms, n-grams that tie.
 MEETING_URLS = [

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.report.facts import find_facts
-from pipeline.report.histograms import charts_of
+from alignset.pipeline.report.facts import find_facts
+from alignset.pipeline.report.histograms import charts_of
+from alignset.transforms.safety.model_files import OPEN_NSFW
 from tests.support.command import digests, funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.onnx_files import mean_colour, write_model
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
-from transforms.safety.model_files import OPEN_NSFW
 
 SCORING = tuple(flag for flag in FLAGS if "unsafe" not in flag)
 COUNT = 24
@@ -110,8 +110,8 @@ def test_the_same_bytes_by_one_thread_in_other_batches(
 ) -> None:
     source, output, threshold = red
     flags = (f"--unsafe_model={write_model(tmp_path)}", f"--max_unsafe_score={threshold}")
-    monkeypatch.setattr("transforms.shards.score_images.THREADS", 1)
-    monkeypatch.setattr("transforms.safety.classifier.BATCH", 3)
+    monkeypatch.setattr("alignset.transforms.shards.score_images.THREADS", 1)
+    monkeypatch.setattr("alignset.transforms.safety.classifier.BATCH", 3)
     succeed(source, tmp_path / "set", *SCORING, *flags)
     assert digests(tmp_path / "set") == digests(output)
 
@@ -196,7 +196,7 @@ def test_scoring_is_turned_off(
     def fail(*_: object) -> None:
         raise AssertionError("a model was opened")
 
-    monkeypatch.setattr("transforms.safety.classifier.Classifier.__init__", fail)
+    monkeypatch.setattr("alignset.transforms.safety.classifier.Classifier.__init__", fail)
     source = put(web, tmp_path, bodies()[:2], "off")
     ended = succeed(source, tmp_path / "set", *SCORING, flag)
     assert "unsafe images" not in ended.err

@@ -6,9 +6,9 @@ import codecs
 import re
 from collections.abc import Iterator
 
+from alignset.transforms.pages.page_images import encoding_of
 from tests.suites.case import Case
 from tests.suites.packages import unpacked
-from transforms.pages.page_images import encoding_of
 
 _CASE = re.compile(rb"^#data\n(.*?)\n#encoding\n(\S+)", re.M | re.S)
 _FRENCH = "\nL'été, la forêt était là où les élèves étaient déjà à l'œuvre".encode("cp1252")

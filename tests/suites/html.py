@@ -6,11 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.http_pages import Page
+from alignset.transforms.pages.page_images import Spoken, images_of, tags_of
 from tests.suites.case import Case
 from tests.suites.packages import by_node, unpacked
-from transforms.pages.archive_members import Broken
-from transforms.pages.http_pages import Page
-from transforms.pages.page_images import Spoken, images_of, tags_of
 
 _DATA = re.compile(r"^#data\n(.*?)\n#(?:errors|new-errors|document)", re.M | re.S)
 _IMAGE = "<image src=http://a.test/2 alt=two><img src=http://a.test/1 alt=one>"

@@ -18,10 +18,10 @@ import imagehash
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
+from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.images.file_formats import signature_format
 from tests.suites.case import Case
 from tests.suites.packages import FOLDER, unpacked
-from transforms.images.examine import Image, Unusable, examine
-from transforms.images.file_formats import signature_format
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".avif", ".mpo"}
 _LONGEST_S = 300

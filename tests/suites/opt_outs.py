@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alignset.transforms.wishes.file_wishes import file_wishes
+from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.suites.case import Case
 from tests.suites.images import pictures
 from tests.suites.packages import run, unpacked
-from transforms.wishes.file_wishes import file_wishes
-from transforms.wishes.wish_settings import WishSettings
 
 _VALUES = (
     *("", "DMI-UNSPECIFIED", "DMI-ALLOWED", "DMI-PROHIBITED", "DMI-PROHIBITED-AIMLTRAINING"),

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
+from alignset.transforms.fetching.fetch_target import request_url
+from alignset.transforms.fetching.robots import read_robots
 from tests.suites.case import Case
 from tests.suites.packages import imported, unpacked
-from transforms.fetching.fetch_target import request_url
-from transforms.fetching.robots import read_robots
 
 _AGENT = re.compile(r"^\s*user-agent\s*:\s*([A-Za-z_-]+)\s*$", re.M | re.I)
 _PATH = re.compile(r"^\s*(?:dis)?allow\s*:\s*(/[^#\s]*)", re.M | re.I)

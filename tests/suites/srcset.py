@@ -7,9 +7,9 @@ import html
 import re
 from collections.abc import Iterator
 
+from alignset.transforms.pages.srcset import srcset_candidates
 from tests.suites.case import Case
 from tests.suites.packages import by_node, unpacked
-from transforms.pages.srcset import srcset_candidates
 
 _SRCSET = re.compile(r"srcset: *'((?:[^'\\]|\\.)*)'")
 # A candidate with only a height is one of no width and no density, as in browsers.

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from alignset.transforms.wishes.content_usage import usage_allowed
 from tests.suites.case import Case
 from tests.suites.packages import by_node
-from transforms.wishes.content_usage import usage_allowed
 
 _KEYS = ("a", "*b", "a1_-.*", "A", "1", "-a", "", "aé", "a b")
 _VALUES = (

@@ -9,13 +9,13 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from alignset.train.data.shard_streams import ShardStream
+from alignset.train.data.tar_members import TarMembers, read_exactly
+from alignset.train.errors import TrainingError
+from alignset.transforms.storage.broken_files import FileFault
+from alignset.transforms.storage.tar_members import tar_members
 from tests.suites.case import Case
 from tests.suites.packages import unpacked
-from train.data.shard_streams import ShardStream
-from train.data.tar_members import TarMembers, read_exactly
-from train.errors import TrainingError
-from transforms.storage.broken_files import FileFault
-from transforms.storage.tar_members import tar_members
 
 _LONGEST_S = 60
 

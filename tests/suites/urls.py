@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from alignset.transforms.fetching.fetch_target import request_url
+from alignset.transforms.pages.page_images import Base
+from alignset.transforms.pairs.urls import url_identity
 from tests.suites.case import Case
 from tests.suites.packages import unpacked
-from transforms.fetching.fetch_target import request_url
-from transforms.pages.page_images import Base
-from transforms.pairs.urls import url_identity
 
 _NONE = "no http(s) URL"
 # Without user name, password and fragment.

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from alignset.train.search.make_index import Added, Making, add_sources
+from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.pictures import find_sources
+from alignset.train.search.serve import Server
 from tests.support.train_shards import COLOURS
-from train.search.make_index import Added, Making, add_sources
-from train.search.opened_index import OpenedIndex
-from train.search.pictures import find_sources
-from train.search.serve import Server
 
 WIDTH = 32
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import beam_runner
+from alignset import beam_runner
 from tests.support.forks import start
 from tests.support.golden import Fate
 from tests.support.root import ROOT
@@ -47,7 +47,7 @@ def run_args(*args: str) -> Ended:
 
 def run_fork(*args: str) -> Ended:
     """The command in a process of its own, which has imported all before."""
-    forked = start("beam_runner:stoppable_main", *args)
+    forked = start("alignset.beam_runner:stoppable_main", *args)
     out, err = forked.communicate()
     return Ended(forked.wait(), out, err)
 

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.transforms.images import examine
 from tests.support.command import Ended, digests, kept, rejected, run_args
 from tests.support.crashing.sitecustomize import MARK
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
 from tests.support.root import ROOT
 from tests.support.small_web import SmallWeb
-from transforms.images import examine
 
 COUNT, CRASHES = 40, 7
 FOLDER = str(ROOT / "tests/support/crashing")

@@ -6,9 +6,9 @@ from unittest import mock
 
 from PIL import Image
 
+from alignset.train.evaluate.__main__ import main
 from tests.support.train_shards import COLOURS, encoded
 from tests.support.word_embedder import WordEmbedder
-from train.evaluate.__main__ import main
 
 
 def evaluated(capsys, task: str, *flags: object, cache: Path | None = None) -> dict:
@@ -31,7 +31,7 @@ def refused(capsys, task: str, *flags: object) -> str:
 def run(task: str, *flags: object, cache: Path | None = None) -> int:
     kept = [f"--cache={cache}"] if cache else []
     arguments = [task, "--model=words", *kept, *map(str, flags)]
-    with mock.patch("train.model.embed.open_embedder", return_value=WordEmbedder()):
+    with mock.patch("alignset.train.model.embed.open_embedder", return_value=WordEmbedder()):
         return main(arguments)
 
 

@@ -28,10 +28,19 @@ from typing import IO, NamedTuple, NoReturn
 
 from tests.support.root import ROOT
 
-CURATION = ("beam_runner", "pipeline.run", "transforms.shards.build_shard")
+CURATION = (
+    "alignset.beam_runner",
+    "alignset.pipeline.run",
+    "alignset.transforms.shards.build_shard",
+)
 TRAINING = (
-    *("train.loop", "train.__main__", "train.classify.loop", "train.evaluate.__main__"),
-    *("train.memory", "tensorboardX", "torch.distributed.run"),
+    *(
+        "alignset.train.loop",
+        "alignset.train.__main__",
+        "alignset.train.classify.loop",
+        "alignset.train.evaluate.__main__",
+    ),
+    *("alignset.train.memory", "tensorboardX", "torch.distributed.run"),
 )
 MOST_BYTES = 1 << 20  # of a request: arguments and environment
 # Before any test changes it: what is imported in it serves the tests of all workers.

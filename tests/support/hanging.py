@@ -52,7 +52,7 @@ def _hang_at(place: str, how: str) -> None:
 
 def curation(args: list[str]) -> int:
     """`beam_runner.py`, with what hangs and how before its arguments."""
-    import beam_runner
+    from alignset import beam_runner
 
     place, how, *rest = args
     command = beam_runner.main
@@ -66,12 +66,12 @@ def curation(args: list[str]) -> int:
 
 
 def training(args: list[str]) -> int:
-    """`python -m train`, likewise."""
-    import train.__main__
+    """`python -m alignset.train`, likewise."""
+    import alignset.train.__main__
 
     place, how, *rest = args
     _hang_at(place, how)
-    return train.__main__.stoppable_main(rest)
+    return alignset.train.__main__.stoppable_main(rest)
 
 
 if __name__ == "__main__":

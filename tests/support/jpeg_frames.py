@@ -170,9 +170,9 @@ def all_files() -> dict[str, bytes]:
 
 def curation(_: list[str]) -> int:
     """Print what each entrance of a run, and of `look`, makes of each file."""
-    from pipeline.look.stored_images import shown_picture
-    from transforms.images.examine import Unusable, examine, examine_all
-    from transforms.images.jpeg_header import jpeg_header, scaled_jpeg
+    from alignset.pipeline.look.stored_images import shown_picture
+    from alignset.transforms.images.examine import Unusable, examine, examine_all
+    from alignset.transforms.images.jpeg_header import jpeg_header, scaled_jpeg
 
     def said(verdict: Any) -> str:
         return verdict.detail if isinstance(verdict, Unusable) else "image"
@@ -198,8 +198,8 @@ def curation(_: list[str]) -> int:
 
 def training(_: list[str]) -> int:
     """Print what each decode of `train` makes of each file."""
-    from train.data.images import decode_image, decode_square, header_pixels
-    from train.search.decode_worker import decoded
+    from alignset.train.data.images import decode_image, decode_square, header_pixels
+    from alignset.train.search.decode_worker import decoded
 
     return _print_fates(
         {

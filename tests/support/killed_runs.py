@@ -50,7 +50,7 @@ def start(arguments: list[str], processes: int, log: Path) -> list[int]:
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             os.environ |= {"WORLD_SIZE": str(processes), "MASTER_PORT": str(port)}
             os.environ["MASTER_ADDR"] = "127.0.0.1"
-        from train.__main__ import main
+        from alignset.train.__main__ import main
 
         code = 70  # where it raises
         try:
@@ -129,10 +129,10 @@ def kill_runs(kills: int, processes: int, seed: int, steps: int, threads: int) -
     os.environ |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
     import torch
 
-    import train.loop
+    import alignset.train.loop
     from tests.support.train_shards import colour_files, colour_shards, write_tar
 
-    assert train.loop
+    assert alignset.train.loop
     torch.set_num_threads(threads)
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -10,12 +10,12 @@ import xxhash
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.testing.util import assert_that, equal_to
 
-from pipeline.runs.beam_patches import beam_patches
+from alignset.pipeline.runs.beam_patches import beam_patches
+from alignset.transforms.pairs.languages import LanguageRule
+from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
+from alignset.transforms.pairs.texts import Texts
+from alignset.transforms.storage.blocks import unpack
 from tests.support import reference
-from transforms.pairs.languages import LanguageRule
-from transforms.pairs.measure_pairs import NGrams, Pairs
-from transforms.pairs.texts import Texts
-from transforms.storage.blocks import unpack
 
 Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 

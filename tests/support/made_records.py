@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image as PillowImage
 
-from pipeline.rules import Rules
-from pipeline.runs.documents import RunDescription
-from pipeline.runs.work_folder import WorkFolder
-from transforms.columns import reasons as r
-from transforms.columns.record_files import decode_record, encode_record
-from transforms.columns.records import (
+from alignset.pipeline.rules import Rules
+from alignset.pipeline.runs.documents import RunDescription
+from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.record_files import decode_record, encode_record
+from alignset.transforms.columns.records import (
     KEPT,
     Example,
     Joint,
@@ -27,14 +27,14 @@ from transforms.columns.records import (
     nested,
     top_of,
 )
-from transforms.columns.rejects import key_column
-from transforms.corpus.text_record import Judged, TextRecorder, text_axes
-from transforms.shards.measure_images import ImageRules
-from transforms.shards.shard_places import ShardPlaces
-from transforms.shards.shard_record import image_axes, image_bins
-from transforms.shards.shard_stats import shard_stats
-from transforms.storage.documents import write_document
-from transforms.storage.files import write_atomically
+from alignset.transforms.columns.rejects import key_column
+from alignset.transforms.corpus.text_record import Judged, TextRecorder, text_axes
+from alignset.transforms.shards.measure_images import ImageRules
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_record import image_axes, image_bins
+from alignset.transforms.shards.shard_stats import shard_stats
+from alignset.transforms.storage.documents import write_document
+from alignset.transforms.storage.files import write_atomically
 
 RULES = ImageRules(200, 3.0, 1.0, 0.5)
 _OUTCOMES = (KEPT, "fetch_failed", "not_an_image", "too_small", "too_elongated", "unsafe")

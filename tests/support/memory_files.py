@@ -6,7 +6,7 @@ from pathlib import Path
 
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
-from transforms.storage.files import open_to_read
+from alignset.transforms.storage.files import open_to_read
 
 FILES: dict[str, bytes] = {}
 

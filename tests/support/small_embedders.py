@@ -16,8 +16,8 @@ from transformers import (
     SiglipModel,
 )
 
+from alignset.train.model.dual_encoder import export_model
 from tests.support.small_training import SETTINGS, small_model, small_tokenizer
-from train.model.dual_encoder import export_model
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "red", "green", "blue", "star", "heart", "two"]
 _TOWER = {

@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 from transformers import BertTokenizerFast
 
+from alignset.train.data.batches import Batch
+from alignset.train.data.images import resize_square
+from alignset.train.data.inputs import Inputs, to_inputs
+from alignset.train.data.position import Position
+from alignset.train.model.dual_encoder import DualEncoder, new_align
+from alignset.train.model.kernels import CPU
+from alignset.train.model.tokenizer import learn_tokenizer
+from alignset.train.presets import TINY
+from alignset.train.settings import Settings
 from tests.support.train_shards import encoded, write_tar
-from train.data.batches import Batch
-from train.data.images import resize_square
-from train.data.inputs import Inputs, to_inputs
-from train.data.position import Position
-from train.model.dual_encoder import DualEncoder, new_align
-from train.model.kernels import CPU
-from train.model.tokenizer import learn_tokenizer
-from train.presets import TINY
-from train.settings import Settings
 
 TEXTS = [
     "two green stars",

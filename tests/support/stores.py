@@ -27,9 +27,9 @@ from apache_beam.internal.gcp import auth
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from alignset.transforms.storage.files import open_to_read, publish
+from alignset.transforms.storage.matching import match
 from tests.support.serving import serving
-from transforms.storage.files import open_to_read, publish
-from transforms.storage.matching import match
 
 BUCKET = "bucket"
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "testtest"}

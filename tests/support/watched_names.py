@@ -2,8 +2,8 @@
 
 import select
 
-from transforms.fetching.host_names import HostNames
-from transforms.fetching.host_queue import Job
+from alignset.transforms.fetching.host_names import HostNames
+from alignset.transforms.fetching.host_queue import Job
 
 
 class Watched:

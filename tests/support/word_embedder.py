@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from alignset.train.evaluate.feature_store import Features, FeatureStore
 from tests.support.train_shards import COLOURS
-from train.evaluate.feature_store import Features, FeatureStore
 
 
 class WordEmbedder:

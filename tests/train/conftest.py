@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from train.model.kernels import CPU, GPU
-from train.runs import device as devices
+from alignset.train.model.kernels import CPU, GPU
+from alignset.train.runs import device as devices
 
 # At a process's first backward pass torch looks for devices. Tensors of a GPU that is not there
 # (FakeTensorMode) would count as one, and then no fork of the process could run such a pass.

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from alignset.train.kept_inputs import KeptInputs
 from tests.support.small_training import TEXTS, small_inputs, small_tokenizer
-from train.kept_inputs import KeptInputs
 
 
 @pytest.fixture(scope="module")

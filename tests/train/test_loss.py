@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from alignset.train.loss import contrastive_loss
 from tests.support.closeness import close
-from train.loss import contrastive_loss
 
 pytestmark = pytest.mark.numeric
 
@@ -61,7 +61,7 @@ def test_equals_numpy_in_float64(device, smoothing, temperature):
 def test_rows_that_are_scored_part_by_part_change_nothing(device, rows: int, monkeypatch):
     whole, parts = leaves(device), leaves(device)
     contrastive_loss(*whole).backward()
-    monkeypatch.setattr("train.loss.ROWS_AT_ONCE", rows)
+    monkeypatch.setattr("alignset.train.loss.ROWS_AT_ONCE", rows)
     loss = contrastive_loss(*parts)
     loss.backward()
     assert close(loss, contrastive_loss(*leaves(device)), terms=TERMS)

@@ -8,17 +8,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from alignset.train.__main__ import main
+from alignset.train.data.inputs import Inputs, Texts
+from alignset.train.data.position import Position
+from alignset.train.errors import SettingsError
+from alignset.train.memory import Memory, check_memory, memory_needed
+from alignset.train.model.dual_encoder import DualEncoder, new_align
+from alignset.train.model.kernels import GPU
+from alignset.train.presets import PRESETS
+from alignset.train.settings import Settings
 from docs import write_memory
 from tests.support.train_shards import colour_shards
-from train.__main__ import main
-from train.data.inputs import Inputs, Texts
-from train.data.position import Position
-from train.errors import SettingsError
-from train.memory import Memory, check_memory, memory_needed
-from train.model.dual_encoder import DualEncoder, new_align
-from train.model.kernels import GPU
-from train.presets import PRESETS
-from train.settings import Settings
 
 B0_MINI = replace(
     PRESETS["one-gpu"],
@@ -130,7 +130,7 @@ def test_what_does_not_fit_is_refused_with_what_would():
 
 def test_a_run_that_does_not_fit_is_refused_before_it_is_made(tmp_path, capsys, monkeypatch):
     shards = colour_shards(tmp_path / "shards")
-    monkeypatch.setattr("train.runs.device.memory_of", lambda _: 500_000_000)
+    monkeypatch.setattr("alignset.train.runs.device.memory_of", lambda _: 500_000_000)
     flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), "--steps=1"]
     flags += ["--crop_px=32", "--resize_px=32", "--batch_size=8"]
     assert main(flags) == 2

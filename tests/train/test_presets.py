@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from train.errors import SettingsError
-from train.model.dual_encoder import new_align
-from train.presets import PAPER, PRESETS
-from train.settings import Settings
+from alignset.train.errors import SettingsError
+from alignset.train.model.dual_encoder import new_align
+from alignset.train.presets import PAPER, PRESETS
+from alignset.train.settings import Settings
 
 
 def test_the_papers_recipe_to_the_letter():

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from alignset.train.__main__ import main
 from tests.support.killed_runs import SMALL, end, outcome, start
 from tests.support.train_shards import colour_files, colour_shards, write_tar
-from train.__main__ import main
 
 pytestmark = pytest.mark.numeric
 
@@ -55,7 +55,7 @@ def test_more_steps_and_other_micro_batches_are_told_in_a_line(shards, tmp_path,
 def test_other_versions_are_told_in_a_line(shards, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     assert train(shards, run, "--steps=1") == 0
-    monkeypatch.setattr("train.runs.run_folder.version", lambda package: f"{package} 0")
+    monkeypatch.setattr("alignset.train.runs.run_folder.version", lambda package: f"{package} 0")
     assert train(shards, run, "--steps=1") == 0
     assert "other versions" not in capsys.readouterr().err  # nothing is trained by them
     assert train(shards, run, "--steps=2") == 0
@@ -87,7 +87,7 @@ def test_a_kill_between_more_steps_and_the_first_of_them_loses_none(shards, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("train.loop.read_shards", killed)
+        patch.setattr("alignset.train.loop.read_shards", killed)
         assert train(shards, run, "--steps=4") == 130
     assert train(shards, run, "--steps=4") == 0
     assert (run / "checkpoints" / "step_000000004.pt").exists()

@@ -13,15 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from alignset.train.__main__ import main
+from alignset.train.evaluate.__main__ import main as evaluate
+from alignset.train.runs import processes
+from alignset.train.runs.run_folder import held, open_run
 from tests.support.forks import start
 from tests.support.killed_runs import end
 from tests.support.killed_runs import start as fork_run
 from tests.support.root import ROOT
 from tests.support.train_shards import COLOURS, colour_files, colour_shards, write_tar
-from train.__main__ import main
-from train.evaluate.__main__ import main as evaluate
-from train.runs import processes
-from train.runs.run_folder import held, open_run
 
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=12", "--warmup_steps=2"),
@@ -119,7 +119,7 @@ def test_a_compiled_run_learns_the_same(shards: Path, holdout: Path, tmp_path: P
 def test_a_run_that_hangs_in_c_is_ended_by_a_signal(shards: Path, finished: Path, tmp_path: Path):
     """While it learns its vocabulary, with the interpreter's lock: Python answers no signal."""
     arguments = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL]
-    hanging = ("train.start:learn_tokenizer", "in_c_with_the_lock")
+    hanging = ("alignset.train.start:learn_tokenizer", "in_c_with_the_lock")
     for signum in (signal.SIGINT, signal.SIGTERM):
         process = start("tests.support.hanging:training", *hanging, *arguments)
         assert process.stdout.readline() == "hangs\n"
@@ -127,7 +127,7 @@ def test_a_run_that_hangs_in_c_is_ended_by_a_signal(shards: Path, finished: Path
         _, said = process.communicate(timeout=60)
         assert process.returncode == 130
         assert said.endswith("stopped; the same command goes on from the last checkpoint\n")
-    again = start("train.__main__:stoppable_main", *arguments)
+    again = start("alignset.train.__main__:stoppable_main", *arguments)
     _, said = again.communicate()
     assert again.returncode == 0, said
     assert weights(tmp_path / "run") == weights(finished)
@@ -139,7 +139,7 @@ def test_statistics_are_all_processes_before_they_are_kept(shards: Path, tmp_pat
             if buffer.is_floating_point():
                 buffer.fill_(7)
 
-    monkeypatch.setattr("train.runs.processes.average_buffers", fill)
+    monkeypatch.setattr("alignset.train.runs.processes.average_buffers", fill)
     run = tmp_path / "run"
     assert main(["--shards", str(shards), "--run", str(run), *SMALL, "--steps=3"]) == 0
     kept = (
@@ -315,7 +315,7 @@ def test_processes_meet_before_one_works_for_all(shards: Path, tmp_path: Path, m
         met.write_text(str(processes.count()))
         open_run(*arguments)
 
-    monkeypatch.setattr("train.runs.run_folder.open_run", open_and_tell)
+    monkeypatch.setattr("alignset.train.runs.run_folder.open_run", open_and_tell)
     flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--trackers="]
     log = tmp_path / "log"
     assert end(fork_run([*flags, "--steps=1"], 2, log)) == [0, 0], log.read_text()

@@ -7,6 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from alignset.train.data.batches import Batch
+from alignset.train.data.images import resize_square
+from alignset.train.data.inputs import to_inputs
+from alignset.train.data.position import Position
+from alignset.train.loss import contrastive_loss
+from alignset.train.runs import processes
+from alignset.train.step import memory_between_passes, seed_micro_batch, step_gradients
 from tests.support.closeness import close, largest
 from tests.support.small_training import (
     SETTINGS,
@@ -15,13 +22,6 @@ from tests.support.small_training import (
     small_model,
     small_tokenizer,
 )
-from train.data.batches import Batch
-from train.data.images import resize_square
-from train.data.inputs import to_inputs
-from train.data.position import Position
-from train.loss import contrastive_loss
-from train.runs import processes
-from train.step import memory_between_passes, seed_micro_batch, step_gradients
 
 pytestmark = pytest.mark.numeric
 
@@ -143,7 +143,7 @@ def test_host_memory_is_asked_for_once_a_run(monkeypatch):
         asked.append(1)
         return 1 << 30
 
-    monkeypatch.setattr("train.step.free_host_memory", free)
+    monkeypatch.setattr("alignset.train.step.free_host_memory", free)
     memory_between_passes.cache_clear()
     gpu = torch.device("cuda", 7)
     assert [memory_between_passes(gpu) for _ in range(2)] == [1 << 28] * 2

@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AlignModel, AlignProcessor
 
+from alignset.train.__main__ import main
+from alignset.train.evaluate.__main__ import main as evaluate
+from alignset.train.runs.progress import Progress
 from tests.support.small_training import (
     SETTINGS,
     held_out_shards,
 )
 from tests.support.tensorboard_files import values
 from tests.support.train_shards import colour_shards, write_tar
-from train.__main__ import main
-from train.evaluate.__main__ import main as evaluate
-from train.runs.progress import Progress
 
 pytestmark = pytest.mark.numeric
 
@@ -101,7 +101,7 @@ def test_they_are_shown_written_and_told(
         assert path == run / "curve.png"
         drawn.append([step for step, _ in recall])
 
-    monkeypatch.setattr("train.evaluate.validation.draw_curve", draw)
+    monkeypatch.setattr("alignset.train.evaluate.validation.draw_curve", draw)
     assert train(shards, run, f"--validate={holdout}", "--validate_pairs=5", "--steps=4") == 0
     assert drawn == [[3], [3, 4]]  # at each of them, not at the end alone
     said = capsys.readouterr().err
@@ -122,7 +122,7 @@ def test_the_bar_shows_the_last_one_and_its_time_is_no_steps(tmp_path, monkeypat
     monkeypatch.setenv("COLUMNS", "200")  # the line is cut to a terminal, and its rate may be long
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     clock = [100.0]
-    monkeypatch.setattr("train.runs.progress.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("alignset.train.runs.progress.time.perf_counter", lambda: clock[0])
     settings = replace(SETTINGS, log_every=1, trackers="", batch_size=6)
     progress = Progress(tmp_path, settings, start=0, steps=3, quiet=False)
     numbers = {f"validation/{way}_R1": 12.34 for way in ("image_to_text", "text_to_image")}
@@ -150,7 +150,7 @@ def scripted(monkeypatch, scores: dict[int, float], run: Path) -> None:
             "validation/loss": 1.0,
         }
 
-    monkeypatch.setattr("train.evaluate.validation.validation_scores", score)
+    monkeypatch.setattr("alignset.train.evaluate.validation.validation_scores", score)
 
 
 @pytest.mark.parametrize(

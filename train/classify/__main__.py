@@ -1,6 +1,6 @@
 """Fine-tunes an AlignModel's image tower on labelled images, in two stages.
 
-    python -m train.classify --model=M --images=TRAIN --validation=VAL --run=C
+    python -m alignset.train.classify --model=M --images=TRAIN --validation=VAL --run=C
 
 TRAIN and VAL have a folder of images for each class. First the added
 classification layer alone is trained, then everything; after each, VAL is
@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from command_help import add_help
-from train.classify.settings import GROUPS, PRESETS, ClassifySettings
-from train.errors import SettingsError
-from train.runs.flags import (
+from alignset.command_help import add_help
+from alignset.train.classify.settings import GROUPS, PRESETS, ClassifySettings
+from alignset.train.errors import SettingsError
+from alignset.train.runs.flags import (
     Parser,
     add_settings,
     exit_status,
@@ -27,9 +27,9 @@ from train.runs.flags import (
 )
 
 if TYPE_CHECKING:
-    from train.classify.loop import Job
+    from alignset.train.classify.loop import Job
 
-NAME = "python -m train.classify"
+NAME = "python -m alignset.train.classify"
 # What the short help says, a line a flag.
 FIRST = {
     "model and images": {
@@ -82,8 +82,8 @@ def stoppable_main(arguments: list[str], name: str = NAME) -> int:
 def _run(arguments: list[str], name: str) -> int:
     settings, run = parse_flags(arguments, name)
     # Only now: torch and transformers take seconds, and a wrong flag should not.
-    from train.classify.labelled_images import find_images
-    from train.classify.loop import Job
+    from alignset.train.classify.labelled_images import find_images
+    from alignset.train.classify.loop import Job
 
     images = find_images(settings.images)
     job = Job(settings, images, find_images(settings.validation, images.classes), run)
@@ -100,18 +100,18 @@ def _run(arguments: list[str], name: str) -> int:
 
 
 def _open(job: "Job") -> None:
-    from train.model.pretrained import check_pretrained
-    from train.runs.run_folder import open_run
+    from alignset.train.model.pretrained import check_pretrained
+    from alignset.train.runs.run_folder import open_run
 
     check_pretrained(job.settings.model)
     open_run(job.run, job.settings, [], (job.settings.model,))
 
 
 def _train(job: "Job") -> None:
-    from train.classify.loop import classify
-    from train.runs import processes
-    from train.runs.device import find_device
-    from train.runs.run_folder import held
+    from alignset.train.classify.loop import classify
+    from alignset.train.runs import processes
+    from alignset.train.runs.device import find_device
+    from alignset.train.runs.run_folder import held
 
     processes.start_processes(find_device(job.settings.device).type)
     try:

@@ -7,13 +7,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AlignVisionModel, EfficientNetImageProcessor
 
-from train.classify.labelled_images import CENTRAL_RATIO
-from train.classify.settings import ClassifySettings
-from train.model.batch_norm import use_ghost_groups
-from train.model.dual_encoder import use_stochastic_depth
-from train.model.image_tower import tower_blocks
-from train.model.kernels import CPU, use_kernels
-from train.model.saved_folders import save_folder
+from alignset.train.classify.labelled_images import CENTRAL_RATIO
+from alignset.train.classify.settings import ClassifySettings
+from alignset.train.model.batch_norm import use_ghost_groups
+from alignset.train.model.dual_encoder import use_stochastic_depth
+from alignset.train.model.image_tower import tower_blocks
+from alignset.train.model.kernels import CPU, use_kernels
+from alignset.train.model.saved_folders import save_folder
 
 _HEAD = "head.safetensors"
 

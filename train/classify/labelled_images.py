@@ -14,10 +14,10 @@ from itertools import count
 import numpy as np
 from PIL import Image
 
-from train.classify.settings import ClassifySettings
-from train.data.images import decode_image
-from train.data.samples import LONGEST_IMAGE
-from train.errors import SettingsError, TrainingError
+from alignset.train.classify.settings import ClassifySettings
+from alignset.train.data.images import decode_image
+from alignset.train.data.samples import LONGEST_IMAGE
+from alignset.train.errors import SettingsError, TrainingError
 
 _MAX_ASPECT = 4 / 3  # of Inception's crop (Szegedy et al., 2015), which the paper takes (5.3)
 # Of an image's sides: resized whole, one of 1 x 65,500 px would take 20 GB.

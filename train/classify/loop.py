@@ -11,16 +11,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from train.classify.classifier import Classifier, save_classifier, to_pixels
-from train.classify.labelled_images import LabelledImages, TrainingBatches, evaluation_batches
-from train.classify.settings import ClassifySettings, Stage
-from train.model.kernels import kernels_of
-from train.model.pretrained import load_pretrained
-from train.runs import processes
-from train.runs.checkpoints import load_last_checkpoint, save_checkpoint
-from train.runs.device import find_device, prepare_device
-from train.runs.progress import Progress, check_finite, gradient_norm
-from train.runs.run_folder import cut_metrics, write_whole
+from alignset.train.classify.classifier import Classifier, save_classifier, to_pixels
+from alignset.train.classify.labelled_images import (
+    LabelledImages,
+    TrainingBatches,
+    evaluation_batches,
+)
+from alignset.train.classify.settings import ClassifySettings, Stage
+from alignset.train.model.kernels import kernels_of
+from alignset.train.model.pretrained import load_pretrained
+from alignset.train.runs import processes
+from alignset.train.runs.checkpoints import load_last_checkpoint, save_checkpoint
+from alignset.train.runs.device import find_device, prepare_device
+from alignset.train.runs.progress import Progress, check_finite, gradient_norm
+from alignset.train.runs.run_folder import cut_metrics, write_whole
 
 Scores = dict[str, float]  # what `evaluate` says
 

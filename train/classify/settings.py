@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from train.ranges import (
+from alignset.train.ranges import (
     COUNT,
     FRACTION,
     MOMENTUM,
@@ -28,7 +28,7 @@ class Stage:
 class ClassifySettings:
     """Two stages: the classification layer alone, then all layers. Defaults: the paper's ImageNet.
 
-    Each field is also a flag of `python -m train.classify`.
+    Each field is also a flag of `alignset classify`.
     """
 
     model: str = setting("", "folder of a saved AlignModel, or the name of a published one")
@@ -123,7 +123,7 @@ _RANGES = {
 IMAGENET = ClassifySettings()
 """ImageNet (Jia et al., 2021, section 5.3): 289 px frozen, then 475 px; evaluated at 360 and 600.
 
-    python -m train.classify --preset imagenet --model=M --images=train --validation=val --run=C
+    alignset classify --preset imagenet --model=M --images=train --validation=val --run=C
 Published, from EfficientNet-L2: top-1 85.5 with the tower frozen; then 88.64, top-5 98.67. Not run
 by us.
 """
@@ -165,7 +165,7 @@ TINY = replace(
     samples_every=100,
     checkpoint_every=100,
 )
-"""For a run of `python -m train --preset tiny`: some hundred images, in a minute on a laptop.
+"""For a run of `alignset train --preset tiny`: some hundred images, in a minute on a laptop.
 
 BatchNorm's statistics stay: trained for 60 steps at 0.01 they were stale, and top-1 was at chance
 where 58 % of the training images came out right.

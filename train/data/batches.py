@@ -13,15 +13,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from train.data.captions import caption_lines
-from train.data.find_shards import ShardSet
-from train.data.images import decode_square, random_crop
-from train.data.plan import Cursor, plans_of
-from train.data.position import Position, check_skipped
-from train.data.samples import Sample
-from train.data.shard_index import ShardIndex, read_index
-from train.data.shuffled_streams import ShuffledStream
-from train.settings import Settings
+from alignset.train.data.captions import caption_lines
+from alignset.train.data.find_shards import ShardSet
+from alignset.train.data.images import decode_square, random_crop
+from alignset.train.data.plan import Cursor, plans_of
+from alignset.train.data.position import Position, check_skipped
+from alignset.train.data.samples import Sample
+from alignset.train.data.shard_index import ShardIndex, read_index
+from alignset.train.data.shuffled_streams import ShuffledStream
+from alignset.train.settings import Settings
 
 _MAX_AHEAD = 2_048  # samples
 MAX_BYTES_AHEAD = 1 << 30  # of their images

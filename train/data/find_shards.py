@@ -9,8 +9,8 @@ from pathlib import Path
 # Its stubs lack the error.
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
-from train.data.shard_sources import PIPE, file_system
-from train.errors import SettingsError
+from alignset.train.data.shard_sources import PIPE, file_system
+from alignset.train.errors import SettingsError
 
 _WEIGHT = re.compile(r"(.+)::([^:/,]*)")
 _EXAMPLE = "name a folder with .tar files, such as OUT/shards"

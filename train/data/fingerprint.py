@@ -2,8 +2,8 @@
 
 import hashlib
 
-from train.data.shard_sources import PIPE
-from train.data.shard_streams import ShardStream
+from alignset.train.data.shard_sources import PIPE
+from alignset.train.data.shard_streams import ShardStream
 
 _END_BYTES = 1 << 16
 

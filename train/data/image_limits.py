@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from train.data.samples import LONGEST_IMAGE
+from alignset.train.data.samples import LONGEST_IMAGE
 
 _MAX_GIF_BYTES = 1 << 22  # its comment takes 2.5 s then, and time grows with the square
 # Of a JPEG, each a pass over all pixels, in ten bytes: 100, or fewer of many pixels. 2^30 take 5 s.

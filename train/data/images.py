@@ -9,8 +9,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps
 
-from train.data.image_limits import check_decodable
-from train.data.rgb import as_seen
+from alignset.train.data.image_limits import check_decodable
+from alignset.train.data.rgb import as_seen
 
 assert Image.MAX_IMAGE_PIXELS is not None  # Pillow's default, which nothing here unsets
 MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS  # beyond which Pillow refuses; simplejpeg knows no limit

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from train.data.batches import Batch
-from train.data.position import Position
-from train.settings import Settings
+from alignset.train.data.batches import Batch
+from alignset.train.data.position import Position
+from alignset.train.settings import Settings
 
 
 class Texts(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from train.data.samples import shard_samples
+from alignset.train.data.samples import shard_samples
 
 
 def read_pairs(shards: Iterable[str], caption_field: str = "") -> Iterator[tuple[str, bytes, str]]:

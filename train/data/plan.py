@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.data.shard_index import ShardIndex
-from train.settings import Settings
+from alignset.train.data.shard_index import ShardIndex
+from alignset.train.settings import Settings
 
 # Of an image; where those of a window are larger, it has fewer, or memory would have no bound.
 MEAN_BYTES = 1 << 20

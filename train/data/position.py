@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import TypedDict
 
-from train.data.plan import Cursor
-from train.errors import TrainingError
-from train.settings import Settings
+from alignset.train.data.plan import Cursor
+from alignset.train.errors import TrainingError
+from alignset.train.settings import Settings
 
 # Why a sample can be left out.
 SKIPPED = (

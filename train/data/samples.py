@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from train.data.captions import LONGEST_TEXT, json_captions
-from train.data.shard_streams import ShardStream
-from train.data.tar_members import TarMembers, read_exactly
+from alignset.train.data.captions import LONGEST_TEXT, json_captions
+from alignset.train.data.shard_streams import ShardStream
+from alignset.train.data.tar_members import TarMembers, read_exactly
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 LONGEST_IMAGE = 1 << 25  # bytes; a larger one is not read

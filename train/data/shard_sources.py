@@ -12,7 +12,7 @@ from typing import IO, Any, Protocol
 
 import fsspec
 
-from train.errors import SettingsError
+from alignset.train.errors import SettingsError
 
 PIPE = "pipe:"
 TIMEOUT_S = 60

@@ -4,8 +4,15 @@ import logging
 import os
 import time
 
-from train.data.shard_sources import PIPE, Source, has_ranges, is_final, open_source, reason_of
-from train.errors import SettingsError, TrainingError
+from alignset.train.data.shard_sources import (
+    PIPE,
+    Source,
+    has_ranges,
+    is_final,
+    open_source,
+    reason_of,
+)
+from alignset.train.errors import SettingsError, TrainingError
 
 TRIES = 5  # of one read, each a second or more after the last: 1 + 2 + 4 + 8 = 15 s
 _BLOCK = 1 << 20

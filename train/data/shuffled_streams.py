@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from train.data.plan import Cursor, Plan, Window
-from train.data.samples import Sample, shard_samples
-from train.errors import TrainingError
+from alignset.train.data.plan import Cursor, Plan, Window
+from alignset.train.data.samples import Sample, shard_samples
+from alignset.train.errors import TrainingError
 
 _Unread = deque[tuple[int, int, int]]  # runs: of a block so many samples from one on
 

@@ -4,8 +4,8 @@ import re
 import struct
 from typing import NamedTuple
 
-from train.data.shard_streams import ShardStream
-from train.errors import TrainingError
+from alignset.train.data.shard_streams import ShardStream
+from alignset.train.errors import TrainingError
 
 _BLOCK = 512
 _GZIP = b"\x1f\x8b"

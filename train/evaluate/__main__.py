@@ -1,4 +1,4 @@
-"""python -m train.evaluate TASK --model RUN --data DATA
+"""python -m alignset.train.evaluate TASK --model RUN --data DATA
 
 Prints one JSON object; --page=FILE writes pictures beside it.
 """
@@ -9,12 +9,12 @@ from argparse import Namespace
 from functools import cache
 from typing import Any
 
-from train.errors import SettingsError
-from train.evaluate.task_flags import TASKS, overview, task_parser
-from train.evaluate.written_json import as_json
-from train.runs.flags import exit_status, stoppable
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.task_flags import TASKS, overview, task_parser
+from alignset.train.evaluate.written_json import as_json
+from alignset.train.runs.flags import exit_status, stoppable
 
-NAME = "python -m train.evaluate"
+NAME = "python -m alignset.train.evaluate"
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
@@ -49,11 +49,11 @@ def evaluate(task: str, flags: Namespace) -> dict[str, Any]:
       SettingsError: a flag, a model or a set is wrong. TrainingError: a model or a shard is broken.
     """
     # Only now: torch takes seconds, and a wrong flag should not.
-    from train.evaluate.embedding import Embedding
-    from train.evaluate.outcome import whole_result
-    from train.evaluate.page import check_page, write_page
-    from train.evaluate.task_runs import check_flags, run_task
-    from train.model.embed import open_embedder
+    from alignset.train.evaluate.embedding import Embedding
+    from alignset.train.evaluate.outcome import whole_result
+    from alignset.train.evaluate.page import check_page, write_page
+    from alignset.train.evaluate.task_runs import check_flags, run_task
+    from alignset.train.model.embed import open_embedder
 
     check_flags(flags)
     check_page(flags.page)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from train.counts import counted
-from train.errors import SettingsError
+from alignset.train.counts import counted
+from alignset.train.errors import SettingsError
 
 # By the name of the set: which of ImageNet's classes it has, as a file of timm's. Those of A and R
 # are the ones in the code that these sets were published with (hendrycks/natural-adv-examples and

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from train.evaluate import bootstrap
-from train.evaluate.feature_store import Features
-from train.evaluate.outcome import percent, percents
-from train.evaluate.retrieval import Rows
+from alignset.train.evaluate import bootstrap
+from alignset.train.evaluate.feature_store import Features
+from alignset.train.evaluate.outcome import percent, percents
+from alignset.train.evaluate.retrieval import Rows
 
 TOP = 5
 _AT_ONCE, _ROWS_AT_ONCE = 1 << 22, 1 << 14  # scores; images, 42 MB of 640 dimensions

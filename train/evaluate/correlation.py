@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from train.evaluate.bootstrap import RESAMPLES, SEED, Interval
+from alignset.train.evaluate.bootstrap import RESAMPLES, SEED, Interval
 
 Floats = npt.NDArray[np.floating]
 

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from train.data.images import decode_image, header_pixels
-from train.evaluate.feature_store import Features, FeatureStore
-from train.model.embedder import Embedder
+from alignset.train.data.images import decode_image, header_pixels
+from alignset.train.evaluate.feature_store import Features, FeatureStore
+from alignset.train.model.embedder import Embedder
 
 _TEXTS_AT_ONCE = 256
 MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more

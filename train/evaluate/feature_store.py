@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from train.errors import SettingsError, TrainingError
+from alignset.train.errors import SettingsError, TrainingError
 
 KEY_BYTES = 32
 _PARTS = 1 << 14  # rows that are read at once where all are gone through

@@ -12,17 +12,17 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerFast
 
-from train.data.inputs import encode_texts
-from train.errors import SettingsError
-from train.evaluate.classes import find_classes
-from train.evaluate.classification import TOP, told
-from train.evaluate.outcome import percent
-from train.evaluate.prompts import find_prompts
-from train.evaluate.sets.labelled import LabelledFiles, find_labelled
-from train.evaluate.sets.tables import image_file
-from train.evaluate.zero_shot import logits, mean_weights, usual_prompts
-from train.model.dual_encoder import DualEncoder
-from train.settings import Settings
+from alignset.train.data.inputs import encode_texts
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.classes import find_classes
+from alignset.train.evaluate.classification import TOP, told
+from alignset.train.evaluate.outcome import percent
+from alignset.train.evaluate.prompts import find_prompts
+from alignset.train.evaluate.sets.labelled import LabelledFiles, find_labelled
+from alignset.train.evaluate.sets.tables import image_file
+from alignset.train.evaluate.zero_shot import logits, mean_weights, usual_prompts
+from alignset.train.model.dual_encoder import DualEncoder
+from alignset.train.settings import Settings
 
 Crop = Callable[[bytes], "np.ndarray | None"]
 
@@ -95,8 +95,8 @@ def zero_shot_scores(
     tokenizer: PreTrainedTokenizerFast,
     settings: Settings,
 ) -> dict[str, float]:
-    """As `train.evaluate zero_shot` has them: zero_shot_n, the images, and zero_shot_top1 and, of
-    five classes or more, zero_shot_top5, in percent. The model is in its mode for evaluation."""
+    """As `alignset evaluate zero_shot` has them: zero_shot_n, the images, and zero_shot_top1 and,
+    from five classes on, zero_shot_top5, in percent. The model is in its mode for evaluation."""
     device, size = model.log_temperature.device, settings.micro_batch_size
     texts = [prompt.replace("{}", name) for name in classes.names for prompt in classes.prompts]
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from train.evaluate.feature_store import Features
+from alignset.train.evaluate.feature_store import Features
 
 # Of the penalty, per image: what CLIP's authors swept, by whole powers of ten.
 STRENGTHS = tuple(10.0**power for power in range(-8, 3))

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from train.evaluate.feature_store import Features
+from alignset.train.evaluate.feature_store import Features
 
 AT_ONCE = 1 << 24  # scores
 WIDEST = 1 << 16  # labelled images that are looked at at once

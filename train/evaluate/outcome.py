@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from train.evaluate import bootstrap
-from train.evaluate.embedding import Embedding
+from alignset.train.evaluate import bootstrap
+from alignset.train.evaluate.embedding import Embedding
 
 NO_MATTER = ("model", "page", "cache", "batch_size")  # flags without which a result is the same
 _PACKAGES = ("torch", "transformers", "numpy", "pillow")

@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 from PIL import Image
 
-from train.data.images import decode_image
-from train.errors import SettingsError
-from train.evaluate.outcome import Outcome
+from alignset.train.data.images import decode_image
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.outcome import Outcome
 
 _THUMBNAIL = 192  # px
 _LONGEST_LINE = 300  # characters of a text

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from train.evaluate.retrieval import KS, Recalls, Rows
+from alignset.train.evaluate.retrieval import KS, Recalls, Rows
 
 WHOLE = 1 << 27  # scores that are made at once, as there, where memory has room for them
 AT_ONCE = 1 << 24

@@ -4,7 +4,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from train.errors import SettingsError
+from alignset.train.errors import SettingsError
 
 PLAIN = "a photo of a {}."
 _MOST = 10_000

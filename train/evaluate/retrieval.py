@@ -11,8 +11,8 @@ from typing import NotRequired, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from train.errors import TrainingError
-from train.evaluate.feature_store import Features
+from alignset.train.errors import TrainingError
+from alignset.train.evaluate.feature_store import Features
 
 KS = (1, 5, 10)
 AT_ONCE, WIDEST = 1 << 24, 1 << 17  # scores: of all queries, of one of them

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train.runs.flags import Parser, boolean, local_folder, whole_text
+from alignset.train.runs.flags import Parser, boolean, local_folder, whole_text
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Task:
-    """One of `python -m train.evaluate TASK`; its code is the module train.evaluate.tasks.TASK."""
+    """One of `alignset evaluate TASK`; its code is the module train.evaluate.tasks.TASK."""
 
     does: str
     flags: tuple[Flag, ...]
@@ -198,4 +198,4 @@ def suite_flags(task: str, words: list[str]) -> argparse.Namespace:
     Raises:
       SettingsError: one is missing, or is none of the task's.
     """
-    return task_parser("python -m train.evaluate", task).parse_args(words)
+    return task_parser("alignset evaluate", task).parse_args(words)

@@ -4,9 +4,9 @@ import importlib
 from argparse import Namespace
 from collections.abc import Callable
 
-from train.errors import SettingsError
-from train.evaluate.embedding import Embedding
-from train.evaluate.outcome import Outcome
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.embedding import Embedding
+from alignset.train.evaluate.outcome import Outcome
 
 
 def check_flags(flags: Namespace) -> None:
@@ -21,7 +21,7 @@ def run_task(task: str, flags: Namespace, open_embedding: Callable[[], Embedding
     Raises:
       SettingsError, TrainingError: as the task says.
     """
-    outcome: Outcome = importlib.import_module(f"train.evaluate.tasks.{task}").evaluate(
+    outcome: Outcome = importlib.import_module(f"alignset.train.evaluate.tasks.{task}").evaluate(
         flags, open_embedding
     )
     return outcome

@@ -17,24 +17,24 @@ import torch
 import torch.nn.functional as F
 from transformers import EfficientNetImageProcessor, PreTrainedTokenizerFast
 
-from train.counts import counted
-from train.data.batches import Batch
-from train.data.captions import caption_lines
-from train.data.find_shards import find_shards
-from train.data.images import decode_image
-from train.data.inputs import to_inputs
-from train.data.pairs import read_pairs
-from train.data.position import Position
-from train.errors import SettingsError
-from train.evaluate.held_out_classes import HeldOutClasses, read_classes, zero_shot_scores
-from train.evaluate.retrieval import retrieval_scores
-from train.model.dual_encoder import DualEncoder, export_model, image_processor
-from train.model.saved_folders import put_back
-from train.runs import processes
-from train.runs.curve import CURVE, draw_curve, read_points
-from train.runs.device import full_precision
-from train.runs.progress import Progress
-from train.settings import Settings
+from alignset.train.counts import counted
+from alignset.train.data.batches import Batch
+from alignset.train.data.captions import caption_lines
+from alignset.train.data.find_shards import find_shards
+from alignset.train.data.images import decode_image
+from alignset.train.data.inputs import to_inputs
+from alignset.train.data.pairs import read_pairs
+from alignset.train.data.position import Position
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.held_out_classes import HeldOutClasses, read_classes, zero_shot_scores
+from alignset.train.evaluate.retrieval import retrieval_scores
+from alignset.train.model.dual_encoder import DualEncoder, export_model, image_processor
+from alignset.train.model.saved_folders import put_back
+from alignset.train.runs import processes
+from alignset.train.runs.curve import CURVE, draw_curve, read_points
+from alignset.train.runs.device import full_precision
+from alignset.train.runs.progress import Progress
+from alignset.train.settings import Settings
 
 _READ_AT_ONCE = 32  # images, as their files: 1 GiB of the largest that are read
 
@@ -184,7 +184,7 @@ def validation_scores(
     tokenizer: PreTrainedTokenizerFast,
     settings: Settings,
 ) -> dict[str, float]:
-    """Recalls as `train.evaluate retrieval` has them, in percent, and the loss.
+    """Recalls as `alignset evaluate retrieval` has them, in percent, and the loss.
 
     Returns:
       By name, with "validation/" before it: n, the images; captions, where they are more; R@1, 5

@@ -2,7 +2,7 @@
 
 import json
 
-from train.errors import SettingsError
+from alignset.train.errors import SettingsError
 
 
 def as_json(result: object, indent: int | None = None) -> str:

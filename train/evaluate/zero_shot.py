@@ -4,10 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from train.evaluate.classes import IMAGENETS, Classes
-from train.evaluate.embedding import Embedding
-from train.evaluate.feature_store import Features
-from train.evaluate.prompts import PLAIN
+from alignset.train.evaluate.classes import IMAGENETS, Classes
+from alignset.train.evaluate.embedding import Embedding
+from alignset.train.evaluate.feature_store import Features
+from alignset.train.evaluate.prompts import PLAIN
 
 LOGIT_SCALE = 100.0  # changes no order; clip_benchmark multiplies by it, and so rounds as we do
 

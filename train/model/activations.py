@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AlignModel
 
-from train.model.image_tower import tower_blocks
+from alignset.train.model.image_tower import tower_blocks
 
 
 def checkpoint_activations(align: AlignModel) -> None:

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import grad
 from transformers import AlignVisionModel
 
-from train.model.batch_norm import GhostBatchNorm2d
-from train.model.image_tower import tower_blocks
+from alignset.train.model.batch_norm import GhostBatchNorm2d
+from alignset.train.model.image_tower import tower_blocks
 
 # Untyped by torch.
 conv2d_input: Callable[..., torch.Tensor] = grad.conv2d_input

@@ -19,15 +19,15 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from train.data.inputs import Inputs, Texts
-from train.model.activations import checkpoint_activations
-from train.model.batch_norm import use_ghost_groups
-from train.model.image_tower import draw_first_weights, tower_blocks
-from train.model.kernels import CPU, attention_mask, use_kernels
-from train.model.on_device import on_device
-from train.model.saved_folders import save_folder
-from train.settings import Settings
-from train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
+from alignset.train.data.inputs import Inputs, Texts
+from alignset.train.model.activations import checkpoint_activations
+from alignset.train.model.batch_norm import use_ghost_groups
+from alignset.train.model.image_tower import draw_first_weights, tower_blocks
+from alignset.train.model.kernels import CPU, attention_mask, use_kernels
+from alignset.train.model.on_device import on_device
+from alignset.train.model.saved_folders import save_folder
+from alignset.train.settings import Settings
+from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
 
 MEAN = STD = (0.5, 0.5, 0.5)  # pixels in [-1, 1], as TPU EfficientNets are fed
 _BERT_POSITIONS = 512  # more than max_tokens, so that a user's uncut text is no index error

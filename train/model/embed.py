@@ -12,8 +12,8 @@ import os
 import re
 from difflib import get_close_matches
 
-from train.errors import SettingsError
-from train.model.embedder import OPEN_CLIP, STAND_IN, Embedder
+from alignset.train.errors import SettingsError
+from alignset.train.model.embedder import OPEN_CLIP, STAND_IN, Embedder
 
 
 def open_embedder(name: str) -> Embedder:
@@ -24,24 +24,24 @@ def open_embedder(name: str) -> Embedder:
     """
     # Each only now: a library of models takes seconds to import.
     if name == STAND_IN:
-        from train.model.embedders.stand_in import StandIn
+        from alignset.train.model.embedders.stand_in import StandIn
 
         return StandIn()
     if name.startswith(OPEN_CLIP):
-        from train.model.embedders.open_clip_model import OpenClipEmbedder
+        from alignset.train.model.embedders.open_clip_model import OpenClipEmbedder
 
         return OpenClipEmbedder(name)
     _check_spelling(name)
-    from train.model.pretrained import model_type
+    from alignset.train.model.pretrained import model_type
 
     name = _model_of_run(name)
     kind = model_type(name)
     if kind == "align":
-        from train.model.embedders.align import AlignEmbedder
+        from alignset.train.model.embedders.align import AlignEmbedder
 
         return AlignEmbedder(name)
     if kind in ("clip", "siglip"):
-        from train.model.embedders.clip import ClipEmbedder
+        from alignset.train.model.embedders.clip import ClipEmbedder
 
         return ClipEmbedder(name, kind)
     raise SettingsError(

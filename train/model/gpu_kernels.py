@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.models.align.modeling_align import AlignTextSelfAttention
 
-from train.model.batch_norm import GhostBatchNorm2d
+from alignset.train.model.batch_norm import GhostBatchNorm2d
 
 
 def use_gpu_kernels(model: nn.Module) -> None:

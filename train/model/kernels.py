@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from train.model.cpu_kernels import use_cpu_kernels
-from train.model.gpu_kernels import fused_mask, use_gpu_kernels
+from alignset.train.model.cpu_kernels import use_cpu_kernels
+from alignset.train.model.gpu_kernels import fused_mask, use_gpu_kernels
 
 PLAIN, CPU, GPU = "plain", "cpu", "gpu"
 

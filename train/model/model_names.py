@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from train.errors import SettingsError
+from alignset.train.errors import SettingsError
 
 # A published model has one of these at least; one that was fetched has it in the Hub's cache.
 _FILES = ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors")

@@ -4,7 +4,7 @@ import functools
 
 import torch
 
-from train.data.inputs import Inputs
+from alignset.train.data.inputs import Inputs
 
 
 def on_device(inputs: Inputs, device: torch.device) -> Inputs:

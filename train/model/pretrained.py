@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from transformers import AlignModel, AlignProcessor, PretrainedConfig
 
-from train.errors import SettingsError
-from train.model.embedder import OPEN_CLIP, STAND_IN
-from train.model.model_names import check_name
+from alignset.train.errors import SettingsError
+from alignset.train.model.embedder import OPEN_CLIP, STAND_IN
+from alignset.train.model.model_names import check_name
 
 _WANTED = "name a folder that save_pretrained wrote, or a published model, as kakaobrain/align-base"
 _WANTED_OF = {"model": f"{_WANTED}, or {OPEN_CLIP}NAME@WEIGHTS, or {STAND_IN}"}  # by the kind

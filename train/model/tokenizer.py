@@ -9,7 +9,7 @@ import tokenizers
 # Its stubs lack this one of its names.
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast  # type: ignore[attr-defined]
 
-from train.model.saved_folders import save_folder
+from alignset.train.model.saved_folders import save_folder
 
 # What bounds the memory that learning takes, whatever the texts are.
 _LONGEST_WORD = 100  # letters; BERT's tokenizers give longer ones no pieces

@@ -23,12 +23,12 @@ from transformers import (
 )
 from transformers.activations import ACT2FN
 
-from train.errors import SettingsError
-from train.model.dual_encoder import new_align
-from train.model.model_names import check_name
-from train.model.tokenizer import load_tokenizer
-from train.settings import Settings
-from train.towers import IMAGE_TOWERS, TEXT_TOWERS
+from alignset.train.errors import SettingsError
+from alignset.train.model.dual_encoder import new_align
+from alignset.train.model.model_names import check_name
+from alignset.train.model.tokenizer import load_tokenizer
+from alignset.train.settings import Settings
+from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 _KINDS = {
     "image_weights": "an EfficientNet of transformers or timm",

@@ -2,9 +2,9 @@
 
 import torch
 
-from train.counts import counted
-from train.errors import Diverged
-from train.settings import Settings
+from alignset.train.counts import counted
+from alignset.train.errors import Diverged
+from alignset.train.settings import Settings
 
 ADVICE = "try a lower --learning_rate or more --warmup_steps, in a new --run"
 

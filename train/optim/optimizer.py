@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from train.optim.lamb import Lamb
-from train.settings import Settings
+from alignset.train.optim.lamb import Lamb
+from alignset.train.settings import Settings
 
 
 def make_optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from train.runs.checkpoints import Checkpoint, save_checkpoint
+from alignset.train.runs.checkpoints import Checkpoint, save_checkpoint
 
 
 class CheckpointWriter:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.data.position import Position, PositionState, position_of
-from train.errors import TrainingError
-from train.runs import processes
+from alignset.train.data.position import Position, PositionState, position_of
+from alignset.train.errors import TrainingError
+from alignset.train.runs import processes
 
 
 class RandomState(TypedDict):

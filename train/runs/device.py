@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from train.errors import SettingsError
+from alignset.train.errors import SettingsError
 
 # Where Linux says what a container may use, what it uses, and of what, in bytes: control groups of
 # version 2, and of version 1.

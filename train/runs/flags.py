@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
-from stoppable import run_stoppable
-from train.errors import SettingsError, SharedError, TrainingError
+from alignset.stoppable import run_stoppable
+from alignset.train.errors import SettingsError, SharedError, TrainingError
 
 STOPPED = "stopped; the same command goes on from the last checkpoint"
 

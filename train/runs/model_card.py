@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from train.data.find_shards import ShardSet
-from train.data.shard_sources import PIPE
-from train.runs.curve import CURVE, Points, draw_curve, read_last, read_points
-from train.settings import Settings
+from alignset.train.data.find_shards import ShardSet
+from alignset.train.data.shard_sources import PIPE
+from alignset.train.runs.curve import CURVE, Points, draw_curve, read_last, read_points
+from alignset.train.settings import Settings
 
 _MOST_BYTES = 1 << 26  # of a manifest: that of 500,000 shards
 _LONGEST_CELL = 200  # characters

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from train.errors import SharedError
+from alignset.train.errors import SharedError
 
 T = TypeVar("T")
 # gloo gives up on a process after 30 minutes, nccl after 10; the first one reads all shards.

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from train.data.inputs import Inputs
-from train.errors import Diverged
-from train.model.dual_encoder import DualEncoder
-from train.optim.guarded_step import ADVICE, GuardedStep
-from train.runs import processes
-from train.runs.flags import AnySettings
-from train.runs.trackers import SHOWN_SAMPLES, Tracker, open_trackers
+from alignset.train.data.inputs import Inputs
+from alignset.train.errors import Diverged
+from alignset.train.model.dual_encoder import DualEncoder
+from alignset.train.optim.guarded_step import ADVICE, GuardedStep
+from alignset.train.runs import processes
+from alignset.train.runs.flags import AnySettings
+from alignset.train.runs.trackers import SHOWN_SAMPLES, Tracker, open_trackers
 
 _SHOWN = {
     "loss": "loss {:.3f}",

@@ -15,11 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-from train.data.find_shards import ShardSet
-from train.data.fingerprint import fingerprint
-from train.data.shard_sources import PIPE
-from train.errors import SettingsError
-from train.runs.flags import AnySettings
+from alignset.train.data.find_shards import ShardSet
+from alignset.train.data.fingerprint import fingerprint
+from alignset.train.data.shard_sources import PIPE
+from alignset.train.errors import SettingsError
+from alignset.train.runs.flags import AnySettings
 
 PACKAGES = ("numpy", "pillow", "simplejpeg", "timm", "tokenizers", "torch", "transformers")
 _LOOKED_AT = 32  # shards at once: of a store each takes two answers

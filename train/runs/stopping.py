@@ -4,8 +4,8 @@ import signal
 import threading
 from types import FrameType
 
-import stoppable
-from train.runs import processes
+from alignset import stoppable
+from alignset.train.runs import processes
 
 
 class StopRequest:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from train.errors import SettingsError
-from train.runs.flags import AnySettings
+from alignset.train.errors import SettingsError
+from alignset.train.runs.flags import AnySettings
 
 SHOWN_SAMPLES = 16
 
@@ -81,8 +81,8 @@ _OURS = f"{TensorBoard.__module__}:{TensorBoard.__name__}"
 _NAMES = {
     "tensorboard": _OURS,
     "train.trackers:TensorBoard": _OURS,
-    "wandb": "train.runs.tracker_services:Wandb",
-    "mlflow": "train.runs.tracker_services:MLflow",
+    "wandb": "alignset.train.runs.tracker_services:Wandb",
+    "mlflow": "alignset.train.runs.tracker_services:MLflow",
 }
 
 

@@ -1,7 +1,7 @@
-"""python -m train.search index --model=RUN/model --data=OUT/shards --index=INDEX
-python -m train.search query INDEX --text "a dog" --text snow 0.5 --image cat.jpg -1
-python -m train.search serve INDEX
-python -m train.search remove INDEX --blocklist=FILE
+"""python -m alignset.train.search index --model=RUN/model --data=OUT/shards --index=INDEX
+python -m alignset.train.search query INDEX --text "a dog" --text snow 0.5 --image cat.jpg -1
+python -m alignset.train.search serve INDEX
+python -m alignset.train.search remove INDEX --blocklist=FILE
 
 `COMMAND --help` tells of the flags of a command.
 """
@@ -13,11 +13,11 @@ import os
 import sys
 from pathlib import Path
 
-from stoppable import run_stoppable
-from train.errors import SettingsError
-from train.runs.flags import Parser, exit_status, local_folder, whole_text
+from alignset.stoppable import run_stoppable
+from alignset.train.errors import SettingsError
+from alignset.train.runs.flags import Parser, exit_status, local_folder, whole_text
 
-NAME = "python -m train.search"
+NAME = "python -m alignset.train.search"
 _STOPPED = "stopped; an index that was being made goes on by the same command"
 
 
@@ -198,7 +198,7 @@ def _run(arguments: list[str], name: str) -> int:
 
 def _run_command(flags: argparse.Namespace) -> int:
     # Only now: torch and faiss take seconds, and a wrong flag should not.
-    from train.search import commands
+    from alignset.train.search import commands
 
     if flags.command == "index":
         return commands.run_index(flags)
@@ -206,7 +206,7 @@ def _run_command(flags: argparse.Namespace) -> int:
         return commands.run_query(flags)
     if flags.command == "remove":
         return commands.run_remove(flags)
-    from train.search.serve import run_serve
+    from alignset.train.search.serve import run_serve
 
     return run_serve(flags)
 

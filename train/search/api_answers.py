@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from train.search.filters import UNSAFE_SCORE
-from train.search.find_results import MOST_RESULTS
+from alignset.train.search.filters import UNSAFE_SCORE
+from alignset.train.search.find_results import MOST_RESULTS
 
 Schema = dict[str, Any]
 

@@ -4,11 +4,11 @@ import html
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from train.search.api_answers import ERROR, INDEX, PICTURE, RESULTS, STATUSES, rows_of
-from train.search.decode_pool import MAX_BYTES
-from train.search.find_results import MOST_RESULTS
-from train.search.query_terms import LONGEST_TEXT, MAX_WEIGHT, MOST_TERMS
-from train.search.request_query import MOST_AT_ONCE
+from alignset.train.search.api_answers import ERROR, INDEX, PICTURE, RESULTS, STATUSES, rows_of
+from alignset.train.search.decode_pool import MAX_BYTES
+from alignset.train.search.find_results import MOST_RESULTS
+from alignset.train.search.query_terms import LONGEST_TEXT, MAX_WEIGHT, MOST_TERMS
+from alignset.train.search.request_query import MOST_AT_ONCE
 
 _MEANINGS = {
     "text": f"a text of up to {LONGEST_TEXT} characters; may be given again",

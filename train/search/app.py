@@ -23,14 +23,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from train.errors import SettingsError, TrainingError
-from train.search.api_page import api_page, openapi_document
-from train.search.decode_pool import MAX_BYTES, DecodePool, RefusedPicture
-from train.search.find_results import MOST_RESULTS, Result, find_results, query_vector, sample_of
-from train.search.model_queue import MOST_PICTURES, Busy, ModelQueue
-from train.search.opened_index import OpenedIndex, changed
-from train.search.request_query import Asked, identity, parse_query, picture_name
-from train.search.terminal import fields_of
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.search.api_page import api_page, openapi_document
+from alignset.train.search.decode_pool import MAX_BYTES, DecodePool, RefusedPicture
+from alignset.train.search.find_results import (
+    MOST_RESULTS,
+    Result,
+    find_results,
+    query_vector,
+    sample_of,
+)
+from alignset.train.search.model_queue import MOST_PICTURES, Busy, ModelQueue
+from alignset.train.search.opened_index import OpenedIndex, changed
+from alignset.train.search.request_query import Asked, identity, parse_query, picture_name
+from alignset.train.search.terminal import fields_of
 
 _STATIC = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -266,7 +272,7 @@ def _shown(result: Result) -> dict[str, object]:
 
 def _static(name: str, kind: str) -> Answer:
     """A file of the page, read now, so that no path of a request is ever opened."""
-    data = resources.files("train.search").joinpath("page", name).read_bytes()
+    data = resources.files("alignset.train.search").joinpath("page", name).read_bytes()
     return _fixed(lambda content: Response(content, media_type=kind), data)
 
 

@@ -1,6 +1,6 @@
 """What must not be in an index: the lines that `remove` was given, which are kept with the index.
 
-A line is `KIND:VALUE`, as `python -m pipeline.takedown` takes them: `key:`, `url:` (that very URL),
+A line is `KIND:VALUE`, as `alignset takedown` takes them: `key:`, `url:` (that very URL),
 `prefix:` (all URLs that begin so), `host:` (that very host), `domain:` (that host and those below
 it), `md5:`, `sha1:` and `sha256:` (of the picture's file). A line without a kind is a URL where it
 has `://` in it, else a host. Empty lines and those that begin with `#` are left out.
@@ -17,12 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train.errors import SettingsError
-from train.search.index_files import publish
-from train.search.taken_down import read_keys
+from alignset.train.errors import SettingsError
+from alignset.train.search.index_files import publish
+from alignset.train.search.taken_down import read_keys
 
 if TYPE_CHECKING:
-    from train.search.pictures import Picture
+    from alignset.train.search.pictures import Picture
 
 DIGESTS = {"md5": 32, "sha1": 40, "sha256": 64}  # hex digits
 KINDS = ("key", "url", "prefix", "host", "domain", *DIGESTS)

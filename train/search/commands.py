@@ -11,22 +11,22 @@ from pathlib import Path
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from train.counts import counted
-from train.data.images import decode_image
-from train.data.samples import LONGEST_IMAGE
-from train.errors import SettingsError
-from train.model.embed import open_embedder
-from train.model.embedder import Embedder
-from train.search.blocklist import read_blocklist
-from train.search.fetched_images import fetched_image
-from train.search.filters import Filters
-from train.search.find_results import MOST_RESULTS, Query, find_results, query_vector
-from train.search.index_files import IndexDocument
-from train.search.make_index import Making, add_sources, check_model, remove_rows
-from train.search.opened_index import OpenedIndex
-from train.search.pictures import FolderSource, find_sources, told_of_others
-from train.search.query_terms import Term, check_terms
-from train.search.terminal import as_json, draw, drawing_for, printable, table
+from alignset.train.counts import counted
+from alignset.train.data.images import decode_image
+from alignset.train.data.samples import LONGEST_IMAGE
+from alignset.train.errors import SettingsError
+from alignset.train.model.embed import open_embedder
+from alignset.train.model.embedder import Embedder
+from alignset.train.search.blocklist import read_blocklist
+from alignset.train.search.fetched_images import fetched_image
+from alignset.train.search.filters import Filters
+from alignset.train.search.find_results import MOST_RESULTS, Query, find_results, query_vector
+from alignset.train.search.index_files import IndexDocument
+from alignset.train.search.make_index import Making, add_sources, check_model, remove_rows
+from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.pictures import FolderSource, find_sources, told_of_others
+from alignset.train.search.query_terms import Term, check_terms
+from alignset.train.search.terminal import as_json, draw, drawing_for, printable, table
 
 TELL_S = 10.0  # between two lines of progress
 _FEW = 3  # lines that are named of more

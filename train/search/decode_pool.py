@@ -27,7 +27,7 @@ class DecodePool:
         # A server of processes that is begun now, before there are threads and models, so that
         # each is small and new ones can be made at any time.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["train.search.decode_worker"])
+        self._context.set_forkserver_preload(["alignset.train.search.decode_worker"])
         self._limit_s = limit_s
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="decode")
@@ -73,7 +73,7 @@ class _Worker:
     """One process, and the pipe to it."""
 
     def __init__(self, context: multiprocessing.context.ForkServerContext):
-        from train.search.decode_worker import work
+        from alignset.train.search.decode_worker import work
 
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs,), daemon=True)

@@ -9,8 +9,8 @@ from multiprocessing.connection import Connection
 
 from PIL import Image
 
-from train.data.image_limits import check_decodable
-from train.data.images import FORMATS, decode_image
+from alignset.train.data.image_limits import check_decodable
+from alignset.train.data.images import FORMATS, decode_image
 
 MAX_PIXELS = 1 << 26  # 67 million: more than what phones take
 MAX_SIDE = 1024  # px that are left of the longer side: twice what the largest tower looks at

@@ -1,15 +1,15 @@
 """A picture by its URL, through the pipeline's fetcher, which no private address passes.
 
-It is a command of its own, `python -m pipeline.fetch_image URL`, since nothing of the pipeline is
-imported here.
+It is a command of its own, `python -m alignset.pipeline.fetch_image URL`, since this package does
+not import the pipeline.
 """
 
 import subprocess
 import sys
 
-from train.errors import SettingsError
+from alignset.train.errors import SettingsError
 
-COMMAND = (sys.executable, "-m", "pipeline.fetch_image")
+COMMAND = (sys.executable, "-m", "alignset.pipeline.fetch_image")
 _LONGEST_S = 120  # the fetcher ends by itself before
 
 

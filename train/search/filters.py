@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from train.errors import SettingsError
+from alignset.train.errors import SettingsError
 
 LONGEST = 200  # characters of a host or a part of a caption
 UNSAFE_SCORE = 0.5  # above which a picture may be unsafe

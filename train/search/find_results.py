@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.search.filters import UNSAFE_SCORE, Filters
-from train.search.opened_index import OpenedIndex
-from train.search.query_terms import Term, added_up, check_terms
+from alignset.train.search.filters import UNSAFE_SCORE, Filters
+from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.query_terms import Term, added_up, check_terms
 
 MOST_RESULTS = 1000
 REACHES = (100, 400, 2 * MOST_RESULTS)  # how many rows a search looks for

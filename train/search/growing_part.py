@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from train.search.index_files import (
+from alignset.train.search.index_files import (
     ROWS,
     PartDocument,
     part_rows,

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from train.errors import SettingsError, TrainingError
+from alignset.train.errors import SettingsError, TrainingError
 
 FORMAT = 2
 _FORMATS = (1, FORMAT)  # that are read; the first differs in its cells alone
@@ -129,7 +129,7 @@ def read_index(folder: Path) -> IndexDocument:
     path = folder / "index.json"
     if not path.exists():
         raise SettingsError(
-            f"{str(folder)!r} holds no index: make one, as by python -m train.search index "
+            f"{str(folder)!r} holds no index: make one, as by alignset search index "
             f"--model=RUN/model --data=OUT/shards --index={folder}"
         )
     document = _read(path, IndexDocument)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from train.model.embedder import Embedder
-from train.search.index_files import FORMAT, IndexDocument, part_rows
-from train.search.neighbours import (
+from alignset.train.model.embedder import Embedder
+from alignset.train.search.index_files import FORMAT, IndexDocument, part_rows
+from alignset.train.search.neighbours import (
     add_rows,
     choose_probes,
     read_neighbours,
     train_cells,
     write_neighbours,
 )
-from train.search.vectors import Vectors, open_vectors
+from alignset.train.search.vectors import Vectors, open_vectors
 
 _GROWTH = 1.5  # times the rows that its cells were made of, above which an index gets new cells
 _SAMPLE = 200  # pictures, and as many captions, by which recall is measured

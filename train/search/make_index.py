@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from train.errors import SettingsError, TrainingError
-from train.model.embedder import Embedder
-from train.search.blocklist import Blocklist, keep_blocklist, kept_blocklist
-from train.search.index_files import (
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.model.embedder import Embedder
+from alignset.train.search.blocklist import Blocklist, keep_blocklist, kept_blocklist
+from alignset.train.search.index_files import (
     FORMAT,
     IndexDocument,
     part_rows,
@@ -21,12 +21,12 @@ from train.search.index_files import (
     read_part,
     write_document,
 )
-from train.search.index_neighbours import with_neighbours
-from train.search.neighbours import kind_for
-from train.search.part_builder import REASONS, PartBuilder
-from train.search.pictures import Source
-from train.search.taken_down import sets_of, taken_keys
-from train.search.thinned_parts import thinned_part
+from alignset.train.search.index_neighbours import with_neighbours
+from alignset.train.search.neighbours import kind_for
+from alignset.train.search.part_builder import REASONS, PartBuilder
+from alignset.train.search.pictures import Source
+from alignset.train.search.taken_down import sets_of, taken_keys
+from alignset.train.search.thinned_parts import thinned_part
 
 Say = Callable[[str], None]
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from train.errors import SettingsError, TrainingError
-from train.model.embedder import Embedder
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.model.embedder import Embedder
 
 _MOST_TEXTS = 256  # that wait
 MOST_PICTURES = 16  # that wait

@@ -16,9 +16,9 @@ from typing import Any
 import faiss as typed_faiss
 import numpy as np
 
-from train.errors import TrainingError
-from train.search.index_files import publish
-from train.search.vectors import Vectors, best, nearest_of_all
+from alignset.train.errors import TrainingError
+from alignset.train.search.index_files import publish
+from alignset.train.search.vectors import Vectors, best, nearest_of_all
 
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 Index = typed_faiss.IndexPreTransform

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from train.errors import SettingsError, TrainingError
-from train.search.filters import Filters
-from train.search.index_files import (
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.search.filters import Filters
+from alignset.train.search.index_files import (
     FORMAT,
     THUMBNAILS_PER_GROUP,
     IndexDocument,
@@ -21,10 +21,10 @@ from train.search.index_files import (
     part_thumbnails,
     read_index,
 )
-from train.search.neighbours import Neighbours, read_neighbours
-from train.search.part_builder import key_hash
-from train.search.taken_down import Mark, mark_of, marks_of, taken_keys
-from train.search.vectors import open_vectors
+from alignset.train.search.neighbours import Neighbours, read_neighbours
+from alignset.train.search.part_builder import key_hash
+from alignset.train.search.taken_down import Mark, mark_of, marks_of, taken_keys
+from alignset.train.search.vectors import open_vectors
 
 _COLUMNS = ("key", "key_hash", "caption", "url", "host", "width", "height", "unsafe_score", "phash")
 _DOCUMENT = "index.json"  # each change writes it anew

@@ -15,12 +15,12 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from train.data.images import decode_image, header_pixels
-from train.errors import TrainingError
-from train.search.blocklist import Blocklist
-from train.search.growing_part import GrowingPart, begun_name, begun_part
-from train.search.index_files import PartDocument, part_rows, read_part, remove_part
-from train.search.pictures import Picture, Source
+from alignset.train.data.images import decode_image, header_pixels
+from alignset.train.errors import TrainingError
+from alignset.train.search.blocklist import Blocklist
+from alignset.train.search.growing_part import GrowingPart, begun_name, begun_part
+from alignset.train.search.index_files import PartDocument, part_rows, read_part, remove_part
+from alignset.train.search.pictures import Picture, Source
 
 PART_SAMPLES = 2048
 KEEP_S = 60.0  # after which what is there of a part is kept: a kill costs so much at most

@@ -12,12 +12,12 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from train.counts import counted
-from train.data.captions import LONGEST_TEXT
-from train.data.find_shards import find_shards
-from train.data.fingerprint import fingerprint
-from train.data.samples import LONGEST_IMAGE, shard_samples
-from train.errors import SettingsError, TrainingError
+from alignset.train.counts import counted
+from alignset.train.data.captions import LONGEST_TEXT
+from alignset.train.data.find_shards import find_shards
+from alignset.train.data.fingerprint import fingerprint
+from alignset.train.data.samples import LONGEST_IMAGE, shard_samples
+from alignset.train.errors import SettingsError, TrainingError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif", ".tif", ".tiff"})
 # Of pictures that nobody reads here, so that they are not passed over in silence.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.errors import SettingsError
+from alignset.train.errors import SettingsError
 
 LONGEST_TEXT = 1000  # characters; a model reads its first 64 tokens or so
 MOST_TERMS = 16

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from starlette.datastructures import QueryParams
 
-from train.errors import SettingsError
-from train.search.filters import Filters
-from train.search.find_results import MOST_RESULTS, Query
-from train.search.query_terms import Term, check_terms
+from alignset.train.errors import SettingsError
+from alignset.train.search.filters import Filters
+from alignset.train.search.find_results import MOST_RESULTS, Query
+from alignset.train.search.query_terms import Term, check_terms
 
 KINDS = ("text", "key", "picture")
 _FILTERS = ("host", "caption", "min_side", "max_side")

@@ -1,4 +1,4 @@
-"""`python -m train.search serve INDEX`: the page and its paths on a port of this machine."""
+"""`alignset search serve INDEX`: the page and its paths on a port of this machine."""
 
 import argparse
 import ipaddress
@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 import uvicorn
 
-from train.counts import counted
-from train.errors import SettingsError
-from train.model.embedder import Embedder
-from train.search.app import SearchApp
-from train.search.commands import open_model
-from train.search.decode_pool import DecodePool
-from train.search.model_queue import ModelQueue, why
-from train.search.opened_index import OpenedIndex
-from train.search.served_limits import LOCAL_NAMES, Guard, RateLimit
+from alignset.train.counts import counted
+from alignset.train.errors import SettingsError
+from alignset.train.model.embedder import Embedder
+from alignset.train.search.app import SearchApp
+from alignset.train.search.commands import open_model
+from alignset.train.search.decode_pool import DecodePool
+from alignset.train.search.model_queue import ModelQueue, why
+from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.served_limits import LOCAL_NAMES, Guard, RateLimit
 
 _MOST_CONNECTIONS = 512
 _DECODING = 2  # processes

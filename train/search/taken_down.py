@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from train.errors import TrainingError
-from train.search.pictures import ShardSource, Source
+from alignset.train.errors import TrainingError
+from alignset.train.search.pictures import ShardSource, Source
 
 TAKEN_DOWN = "taken_down.u64"
 _LONGEST = 1 << 30  # bytes

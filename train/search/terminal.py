@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image
 
-from train.search.find_results import Result
+from alignset.train.search.find_results import Result
 
 _CELL_PX = (10, 20)  # of a character's cell; what terminals that draw pictures have, about
 _ROWS = 6  # lines of a thumbnail

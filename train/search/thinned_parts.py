@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from train.errors import TrainingError
-from train.search.blocklist import DIGESTS, Blocklist
-from train.search.index_files import (
+from alignset.train.errors import TrainingError
+from alignset.train.search.blocklist import DIGESTS, Blocklist
+from alignset.train.search.index_files import (
     part_rows,
     part_thumbnails,
     part_vectors,

@@ -9,8 +9,8 @@ from typing import Any
 import faiss as typed_faiss
 import numpy as np
 
-from train.errors import TrainingError
-from train.search.index_files import IndexDocument, part_vectors
+from alignset.train.errors import TrainingError
+from alignset.train.search.index_files import IndexDocument, part_vectors
 
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 _POPULATE_READ = 22  # MADV_POPULATE_READ, which Python has no name for

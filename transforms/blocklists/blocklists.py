@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.blocklists import kinds as k
-from transforms.blocklists.compiled_list import CompiledList
-from transforms.blocklists.near_hashes import NearHashes, least_distances
-from transforms.blocklists.phrases import has_any_phrase
-from transforms.blocklists.prefixes import begins_with_any
-from transforms.blocklists.targets import Targets, targets
-from transforms.columns.hashing import Bools, UInt64s, xxh64
-from transforms.columns.kernels import kernel
-from transforms.corpus.hash_sets import HashSet, is_member
-from transforms.pairs.texts import Texts, measure_texts
-from transforms.storage.files import carry_file
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.compiled_list import CompiledList
+from alignset.transforms.blocklists.near_hashes import NearHashes, least_distances
+from alignset.transforms.blocklists.phrases import has_any_phrase
+from alignset.transforms.blocklists.prefixes import begins_with_any
+from alignset.transforms.blocklists.targets import Targets, targets
+from alignset.transforms.columns.hashing import Bools, UInt64s, xxh64
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.corpus.hash_sets import HashSet, is_member
+from alignset.transforms.pairs.texts import Texts, measure_texts
+from alignset.transforms.storage.files import carry_file
 
 _DOT = ord(".")
 

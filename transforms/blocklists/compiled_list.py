@@ -11,12 +11,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from transforms.blocklists import kinds as k
-from transforms.blocklists.list_values import digests, hashed, phrases, prefix_values
-from transforms.blocklists.near_hashes import near_hashes
-from transforms.blocklists.prefixes import without_longer
-from transforms.blocklists.read_list import Entries, Faults, ListError, read_entries
-from transforms.storage.files import PIECE, local_copy, write_atomically
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.list_values import digests, hashed, phrases, prefix_values
+from alignset.transforms.blocklists.near_hashes import near_hashes
+from alignset.transforms.blocklists.prefixes import without_longer
+from alignset.transforms.blocklists.read_list import Entries, Faults, ListError, read_entries
+from alignset.transforms.storage.files import PIECE, local_copy, write_atomically
 
 _ALIGNED = 64  # bytes
 _FORMAT = "1"  # of the arrays: a run that another version began has other files

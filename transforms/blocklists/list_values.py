@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from publicsuffixlist import PublicSuffixList
 
-from transforms.blocklists import kinds as k
-from transforms.blocklists.phrases import LONGEST, phrase_hashes
-from transforms.blocklists.read_list import Entries, Faults
-from transforms.blocklists.targets import target_of
-from transforms.columns.hashing import UInt64s, string_hashes
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.phrases import LONGEST, phrase_hashes
+from alignset.transforms.blocklists.read_list import Entries, Faults
+from alignset.transforms.blocklists.targets import target_of
+from alignset.transforms.columns.hashing import UInt64s, string_hashes
 
 _PLAIN_HOST = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*\.[a-z_-][a-z0-9_-]*$"
 _SCHEME = re.compile("[a-z][a-z0-9+.-]*://", re.I)

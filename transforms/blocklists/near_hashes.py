@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.hashing import UInt64s
-from transforms.columns.kernels import kernel
+from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.columns.kernels import kernel
 
 _FEW = 4096  # of which each is compared
 _PART_VALUES = 1 << 16

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.columns.hashing import Bools, UInt64s, pair_hash
-from transforms.columns.kernels import kernel
-from transforms.corpus.hash_sets import HashSet, is_member
-from transforms.pairs.texts import Texts, measure_texts
+from alignset.transforms.columns.hashing import Bools, UInt64s, pair_hash
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.corpus.hash_sets import HashSet, is_member
+from alignset.transforms.pairs.texts import Texts, measure_texts
 
 LONGEST = 32  # words of a phrase
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.hashing import Bools
-from transforms.columns.kernels import kernel
+from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.columns.kernels import kernel
 
 
 def without_longer(

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from transforms.blocklists.kinds import KINDS
-from transforms.columns.rejects import key_column
+from alignset.transforms.blocklists.kinds import KINDS
+from alignset.transforms.columns.rejects import key_column
 
 _PIECE = 1 << 22  # bytes of a text file read at once
 _LONGEST_LINE = 1 << 16

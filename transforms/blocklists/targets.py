@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.columns.hashing import string_buffers
-from transforms.columns.kernels import kernel
-from transforms.columns.web_urls import parse_url
-from transforms.fetching.fetch_target import request_url
-from transforms.pairs.urls import url_identity
+from alignset.transforms.columns.hashing import string_buffers
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.columns.web_urls import parse_url
+from alignset.transforms.fetching.fetch_target import request_url
+from alignset.transforms.pairs.urls import url_identity
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ESCAPED = re.compile("%([0-9a-fA-F]{2})")

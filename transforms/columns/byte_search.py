@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from transforms.columns.hashing import read8
-from transforms.columns.kernels import kernel
+from alignset.transforms.columns.hashing import read8
+from alignset.transforms.columns.kernels import kernel
 
 MARGIN = 128  # bytes that must lie behind the data, so that words may be sought at its very end
 # What there is in a JSON string that stands for something else.

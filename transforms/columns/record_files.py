@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from transforms.columns.records import LONGEST_URL, Example, Joint, Record
-from transforms.columns.thresholds import AXES
+from alignset.transforms.columns.records import LONGEST_URL, Example, Joint, Record
+from alignset.transforms.columns.thresholds import AXES
 
 MOST_BYTES = 1 << 23  # of a record; usual ones have 60 KB, with --thumbnails=256 some 3 MB
 _MOST_COUNT = 1 << 53  # of pairs, bytes or pixels

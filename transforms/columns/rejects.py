@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.columns.kernels import kernel
-from transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.columns.pair_columns import PAGE_URL
 
 REJECTED = pa.schema(
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from transforms.columns import reasons as r
+from alignset.transforms.columns import reasons as r
 
 TEXTS, IMAGES = "texts", "images"  # the planes
 

@@ -12,10 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.columns.batches import batch_of, bucket_order, bucket_slices, numbered, pieces
-from transforms.columns.hashing import Bools, UInt64s, pair_keys
-from transforms.corpus.count_spread import spread_of
-from transforms.corpus.hash_counts import (
+from alignset.transforms.columns.batches import (
+    batch_of,
+    bucket_order,
+    bucket_slices,
+    numbered,
+    pieces,
+)
+from alignset.transforms.columns.hashing import Bools, UInt64s, pair_keys
+from alignset.transforms.corpus.count_spread import spread_of
+from alignset.transforms.corpus.hash_counts import (
     byte_runs,
     count_ngrams,
     ngrams_of,
@@ -23,13 +29,13 @@ from transforms.corpus.hash_counts import (
     runs,
     sum_by_hash,
 )
-from transforms.corpus.remembered import remembered
-from transforms.pairs.language import wrong_languages
-from transforms.pairs.languages import LanguageRule
-from transforms.pairs.measure_pairs import NGrams, Pairs, measure
-from transforms.storage.blocks import BUCKET, Blocks, unpacked
-from transforms.workers.threaded_dofn import ThreadedDoFn
-from transforms.workers.threads import in_threads
+from alignset.transforms.corpus.remembered import remembered
+from alignset.transforms.pairs.language import wrong_languages
+from alignset.transforms.pairs.languages import LanguageRule
+from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
+from alignset.transforms.storage.blocks import BUCKET, Blocks, unpacked
+from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
+from alignset.transforms.workers.threads import in_threads
 
 ReadSplit = Callable[[Any], Iterator[pa.RecordBatch]]
 _OfBatch = tuple[int, list[pa.RecordBatch], list[beam.pvalue.TaggedOutput]]

@@ -8,10 +8,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.hashing import Bools, UInt64s
-from transforms.columns.kernels import kernel
-from transforms.corpus.hash_sets import HashSet
-from transforms.pairs.text_kernels import ngram_count
+from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.corpus.hash_sets import HashSet
+from alignset.transforms.pairs.text_kernels import ngram_count
 
 Int64s = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]

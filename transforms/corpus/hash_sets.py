@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from transforms.columns.hashing import Bools, UInt64s
-from transforms.columns.kernels import kernel
+from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.columns.kernels import kernel
 
 
 @kernel

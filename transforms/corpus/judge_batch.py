@@ -11,17 +11,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.columns import reasons as r
-from transforms.columns.hashing import Bools, UInt64s
-from transforms.columns.opt_outs import OPT_OUTS
-from transforms.columns.pair_columns import PAGE_URL
-from transforms.columns.rejects import rejected_rows, without_contents
-from transforms.columns.thresholds import MARKS
-from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.rare_tokens import has_rare_token
-from transforms.corpus.remembered import Remembered, recalled
-from transforms.corpus.text_record import Judged, TextPart, TextRecorder, text_axes
-from transforms.pairs.measure_pairs import Pairs, first_of, measure
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.columns.rejects import rejected_rows, without_contents
+from alignset.transforms.columns.thresholds import MARKS
+from alignset.transforms.corpus.hash_sets import HashSet
+from alignset.transforms.corpus.rare_tokens import has_rare_token
+from alignset.transforms.corpus.remembered import Remembered, recalled
+from alignset.transforms.corpus.text_record import Judged, TextPart, TextRecorder, text_axes
+from alignset.transforms.pairs.measure_pairs import Pairs, first_of, measure
 
 
 @dataclass(frozen=True)

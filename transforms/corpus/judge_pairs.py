@@ -16,27 +16,27 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.columns import reasons as r
-from transforms.columns.batches import numbered
-from transforms.columns.pair_columns import PAGE_URL
-from transforms.columns.record_files import encode_record
-from transforms.columns.records import RECORDS
-from transforms.columns.rejects import (
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.batches import numbered
+from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.columns.record_files import encode_record
+from alignset.transforms.columns.records import RECORDS
+from alignset.transforms.columns.rejects import (
     REJECTED,
     key_column,
     pages_of,
 )
-from transforms.corpus.count_pairs import ReadSplit
-from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.judge_batch import Blocking, Corpus, JudgeBatch, TextRules
-from transforms.corpus.remembered import Remembered, recalled_each
-from transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
-from transforms.storage.broken_files import BrokenFile
-from transforms.storage.files import is_local, local_copy, write_atomically
-from transforms.storage.parquet_files import RowWriter, parquet_file
-from transforms.workers.counts import Counts
-from transforms.workers.threaded_dofn import ThreadedDoFn
-from transforms.workers.threads import in_threads
+from alignset.transforms.corpus.count_pairs import ReadSplit
+from alignset.transforms.corpus.hash_sets import HashSet
+from alignset.transforms.corpus.judge_batch import Blocking, Corpus, JudgeBatch, TextRules
+from alignset.transforms.corpus.remembered import Remembered, recalled_each
+from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
+from alignset.transforms.storage.broken_files import BrokenFile
+from alignset.transforms.storage.files import is_local, local_copy, write_atomically
+from alignset.transforms.storage.parquet_files import RowWriter, parquet_file
+from alignset.transforms.workers.counts import Counts
+from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
+from alignset.transforms.workers.threads import in_threads
 
 LOG = logging.getLogger("alignset")
 FOREIGN = pa.schema([("row", pa.uint32()), ("language", pa.string()), ("score", pa.float64())])

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
-from transforms.columns.hashing import Bools, UInt64s
-from transforms.columns.kernels import kernel
-from transforms.corpus.hash_counts import count_ngrams
-from transforms.corpus.hash_sets import HashSet, is_member
-from transforms.pairs.measure_pairs import NGrams, Pairs
-from transforms.pairs.text_kernels import ngram_count
-from transforms.pairs.texts import measure_texts
+from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.corpus.hash_counts import count_ngrams
+from alignset.transforms.corpus.hash_sets import HashSet, is_member
+from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
+from alignset.transforms.pairs.text_kernels import ngram_count
+from alignset.transforms.pairs.texts import measure_texts
 
 _SUSPECT_BITS = 22  # of a hash, so that the marks of all hashes are in the cache
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms.columns.batches import batch_of
-from transforms.columns.hashing import UInt64s, pair_keys
-from transforms.columns.pair_columns import PAGE_URL
-from transforms.pairs.measure_pairs import Pairs
-from transforms.storage.blocks import unpack_each
+from alignset.transforms.columns.batches import batch_of
+from alignset.transforms.columns.hashing import UInt64s, pair_keys
+from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.pairs.measure_pairs import Pairs
+from alignset.transforms.storage.blocks import unpack_each
 
 # What the second reading needs of the first. Each text's n-grams would take as much again, and are
 # quick; the distinct ones come from the blocks that were counted.

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.columns import reasons as r
-from transforms.columns.hashing import Bools
-from transforms.columns.records import (
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
     LONGEST_URL,
@@ -31,7 +31,7 @@ from transforms.columns.records import (
     nearest_rows,
     top_of,
 )
-from transforms.columns.thresholds import MARKS, RULE_OF
+from alignset.transforms.columns.thresholds import MARKS, RULE_OF
 
 WORDS = range(1, 41)
 SCORES = tuple(round(0.05 * part, 2) for part in range(1, 20))

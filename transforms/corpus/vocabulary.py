@@ -10,10 +10,10 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms.columns.batches import batch_of, pieces
-from transforms.corpus.corpus_documents import CountClass, VocabularySummary
-from transforms.corpus.count_pairs import OfBucket
-from transforms.corpus.hash_counts import (
+from alignset.transforms.columns.batches import batch_of, pieces
+from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
+from alignset.transforms.corpus.count_pairs import OfBucket
+from alignset.transforms.corpus.hash_counts import (
     Int64s,
     VocabularyCut,
     frequent_ngrams,
@@ -21,8 +21,8 @@ from transforms.corpus.hash_counts import (
     sum_by_hash,
     vocabulary_cut,
 )
-from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
-from transforms.workers.threaded_dofn import ThreadedDoFn
+from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
+from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
 
 Histogram = tuple[int, tuple[Int64s, Int64s]]
 

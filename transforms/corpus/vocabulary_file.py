@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 
-from transforms.corpus.corpus_documents import HashFile
-from transforms.storage.files import local_copy, open_to_read
+from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.transforms.storage.files import local_copy, open_to_read
 
 NAME = "vocabulary.u64"  # little-endian uint64, ascending, without repeats or a header
 HASHING = (

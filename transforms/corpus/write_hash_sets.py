@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 import apache_beam as beam
 import pyarrow as pa
 
-from transforms.corpus.corpus_documents import HashFile
-from transforms.storage.blocks import Bucket, unpack
-from transforms.storage.files import open_to_read, write_atomically
+from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.transforms.storage.blocks import Bucket, unpack
+from alignset.transforms.storage.files import open_to_read, write_atomically
 
 
 def join_buckets(parts: Iterable[tuple[int, pa.RecordBatch | str]], path: str) -> HashFile:

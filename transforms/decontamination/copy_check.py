@@ -11,18 +11,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from transforms.columns.kernels import allocating_kernel
-from transforms.decontamination.copy_planes import SIDE_PX, Plane
-from transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
-from transforms.decontamination.plane_correlation import (
+from alignset.transforms.columns.kernels import allocating_kernel
+from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
+from alignset.transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
+from alignset.transforms.decontamination.plane_correlation import (
     CELLS,
     LEAST_OVERLAP,
     Cells,
     agreement_of,
     correlated_cells,
 )
-from transforms.decontamination.plane_matching import HALF_PX, Templates
-from transforms.decontamination.plane_placement import (
+from alignset.transforms.decontamination.plane_matching import HALF_PX, Templates
+from alignset.transforms.decontamination.plane_placement import (
     Placement,
     Samples,
     doubled,

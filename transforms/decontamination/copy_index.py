@@ -12,9 +12,9 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from transforms.decontamination.copy_check import LEAST_CORNERS, UNLIKE, PairCheck, Query
-from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
-from transforms.decontamination.copy_index_files import (
+from alignset.transforms.decontamination.copy_check import LEAST_CORNERS, UNLIKE, PairCheck, Query
+from alignset.transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
+from alignset.transforms.decontamination.copy_index_files import (
     DOCUMENT,
     ENTRIES,
     FINE,
@@ -25,14 +25,20 @@ from transforms.decontamination.copy_index_files import (
     VECTORS,
     CopyIndexDocument,
 )
-from transforms.decontamination.copy_planes import FINE_PX, SIDE_PX, Plane
-from transforms.decontamination.copy_variants import VARIANTS, Variant
-from transforms.decontamination.copy_vectors import WIDTH, Vectors, as_unit, cosines, vectors_of
-from transforms.decontamination.fine_check import FineQuery
-from transforms.decontamination.overlap_settings import COPY_DISTANCE
-from transforms.decontamination.plane_placement import Placement, placement_of
-from transforms.images.perceptual_hash import plane_hash
-from transforms.storage.documents import read_document
+from alignset.transforms.decontamination.copy_planes import FINE_PX, SIDE_PX, Plane
+from alignset.transforms.decontamination.copy_variants import VARIANTS, Variant
+from alignset.transforms.decontamination.copy_vectors import (
+    WIDTH,
+    Vectors,
+    as_unit,
+    cosines,
+    vectors_of,
+)
+from alignset.transforms.decontamination.fine_check import FineQuery
+from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
+from alignset.transforms.decontamination.plane_placement import Placement, placement_of
+from alignset.transforms.images.perceptual_hash import plane_hash
+from alignset.transforms.storage.documents import read_document
 
 _LISTS_SEARCHED = 32
 _NEAREST = 16  # entries whose cosines are computed exactly

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
-from transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex, CopyMatch
-from transforms.decontamination.copy_index_files import (
+from alignset.transforms.decontamination.copy_descriptor import DESCRIPTOR_SHA256
+from alignset.transforms.decontamination.copy_index import QUICK_ERROR, CopyIndex, CopyMatch
+from alignset.transforms.decontamination.copy_index_files import (
     DOCUMENT,
     ENTRIES,
     FINE,
@@ -25,9 +25,14 @@ from transforms.decontamination.copy_index_files import (
     VECTORS,
     build_copy_index,
 )
-from transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, fine_planes, plane_row
-from transforms.decontamination.overlap_measure import Features, Look, Nearest
-from transforms.decontamination.overlap_settings import COPY_DISTANCE
+from alignset.transforms.decontamination.copy_planes import (
+    PLANES_A_ROW,
+    SIDE_PX,
+    fine_planes,
+    plane_row,
+)
+from alignset.transforms.decontamination.overlap_measure import Features, Look, Nearest
+from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
 
 
 @dataclass(frozen=True)

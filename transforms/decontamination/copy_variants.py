@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from transforms.decontamination.copy_planes import SIDE_PX, Plane
+from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
 
 
 class Variant(NamedTuple):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import allocating_kernel
-from transforms.decontamination.copy_descriptor import describe
-from transforms.decontamination.copy_planes import SIDE_PX
+from alignset.transforms.columns.kernels import allocating_kernel
+from alignset.transforms.decontamination.copy_descriptor import describe
+from alignset.transforms.decontamination.copy_planes import SIDE_PX
 
 Vectors = npt.NDArray[np.int8]
 

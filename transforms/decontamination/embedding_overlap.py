@@ -19,11 +19,15 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from transforms.decontamination.embedding_model import EmbeddingModel, Embeddings, embed_each
-from transforms.decontamination.overlap_measure import Features, Look, Nearest, joined
-from transforms.decontamination.overlap_settings import MIN_DISTANCES
-from transforms.images.small_pixels import small_pixels
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.decontamination.embedding_model import (
+    EmbeddingModel,
+    Embeddings,
+    embed_each,
+)
+from alignset.transforms.decontamination.overlap_measure import Features, Look, Nearest, joined
+from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES
+from alignset.transforms.images.small_pixels import small_pixels
+from alignset.transforms.workers.unexpected import tell_once
 
 VECTORS = "embeddings.f32"
 CENTRES, BUCKETS, MEMBERS = "centres.f32", "buckets.u64", "members.i4"

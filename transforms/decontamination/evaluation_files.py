@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.decontamination.evaluation_documents import EvaluationFile
-from transforms.images.file_formats import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
-from transforms.storage.files import open_to_read
-from transforms.storage.tar_members import tar_members
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.images.file_formats import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.tar_members import tar_members
 
 # What cannot be read is counted and told: else it would silently not be kept out.
 EVALUATION_SUFFIXES = (*IMAGE_SUFFIXES, *OTHER_IMAGE_SUFFIXES)

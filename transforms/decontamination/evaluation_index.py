@@ -18,16 +18,16 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
-from transforms.decontamination.evaluation_files import contents_digest
-from transforms.decontamination.overlap_measure import (
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
+from alignset.transforms.decontamination.evaluation_files import contents_digest
+from alignset.transforms.decontamination.overlap_measure import (
     Features,
     Nearest,
     OverlapIndex,
     OverlapMeasure,
 )
-from transforms.storage.documents import DocumentError, read_document
-from transforms.storage.files import exists, is_local, local_copy, open_to_read
+from alignset.transforms.storage.documents import DocumentError, read_document
+from alignset.transforms.storage.files import exists, is_local, local_copy, open_to_read
 
 DESCRIPTION, IMAGES = "description.json", "images.parquet"
 _FORMAT = "1"  # another one makes other indexes

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.columns import reasons as r
-from transforms.decontamination.evaluation_index import EvaluationIndex
-from transforms.decontamination.overlap_measure import Nearest
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
+from alignset.transforms.decontamination.overlap_measure import Nearest
 
 
 def evaluation_reasons(distances: pa.Array, *, min_distance: float) -> pa.StringArray:

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from transforms.decontamination.copy_planes import FINE_PX, Plane
-from transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
-from transforms.decontamination.plane_correlation import LEAST_OVERLAP
-from transforms.decontamination.plane_placement import (
+from alignset.transforms.decontamination.copy_planes import FINE_PX, Plane
+from alignset.transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
+from alignset.transforms.decontamination.plane_correlation import LEAST_OVERLAP
+from alignset.transforms.decontamination.plane_placement import (
     Placement,
     Samples,
     doubled,

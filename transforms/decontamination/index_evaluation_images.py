@@ -12,7 +12,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.decontamination.evaluation_index import (
+from alignset.transforms.decontamination.evaluation_index import (
     DESCRIPTION,
     IMAGE_ROWS,
     IMAGES,
@@ -23,17 +23,17 @@ from transforms.decontamination.evaluation_index import (
     set_folders,
     sets_of,
 )
-from transforms.decontamination.measured_parts import (
+from alignset.transforms.decontamination.measured_parts import (
     MeasuredPart,
     by_set,
     measure_part,
     read_features,
     shown_name,
 )
-from transforms.decontamination.overlap_measure import OverlapMeasure
-from transforms.storage.documents import write_document
-from transforms.storage.files import write_atomically
-from transforms.workers.fencing import Fence
+from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
+from alignset.transforms.storage.documents import write_document
+from alignset.transforms.storage.files import write_atomically
+from alignset.transforms.workers.fencing import Fence
 
 LOG = logging.getLogger("alignset")
 _NAMED = 100  # unreadable images that the description names

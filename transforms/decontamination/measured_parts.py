@@ -12,17 +12,17 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
-from transforms.decontamination.evaluation_files import NamedImage, named_images
-from transforms.decontamination.evaluation_index import find_index
-from transforms.decontamination.overlap_measure import Features, Look, OverlapMeasure
-from transforms.images.examine import CRASHED_DECODER, Image, Unusable, examine
-from transforms.storage.files import local_copy, remove, write_atomically
-from transforms.storage.tar_members import BrokenTar
-from transforms.workers.claims import CLAIM, Claim
-from transforms.workers.fencing import Fence
-from transforms.workers.threads import in_threads
-from transforms.workers.trial_process import TrialProcess, trial_process
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
+from alignset.transforms.decontamination.evaluation_files import NamedImage, named_images
+from alignset.transforms.decontamination.evaluation_index import find_index
+from alignset.transforms.decontamination.overlap_measure import Features, Look, OverlapMeasure
+from alignset.transforms.images.examine import CRASHED_DECODER, Image, Unusable, examine
+from alignset.transforms.storage.files import local_copy, remove, write_atomically
+from alignset.transforms.storage.tar_members import BrokenTar
+from alignset.transforms.workers.claims import CLAIM, Claim
+from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.workers.threads import in_threads
+from alignset.transforms.workers.trial_process import TrialProcess, trial_process
 
 LOG = logging.getLogger("alignset")
 FEATURES = "evaluation-"  # how the names of what is measured begin

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 
-from transforms.decontamination.overlap_measure import OverlapMeasure
-from transforms.decontamination.overlap_settings import OverlapSettings
-from transforms.storage.files import is_local
+from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
+from alignset.transforms.decontamination.overlap_settings import OverlapSettings
+from alignset.transforms.storage.files import is_local
 
 
 def measure_of(settings: OverlapSettings) -> OverlapMeasure:
@@ -18,11 +18,11 @@ def measure_of(settings: OverlapSettings) -> OverlapMeasure:
     """
     # Each only now: a run without evaluation images needs neither cv2, faiss nor onnxruntime.
     if settings.overlap_measure == "phash":
-        from transforms.decontamination.perceptual_overlap import PerceptualMeasure
+        from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 
         return PerceptualMeasure()
     if settings.overlap_measure == "copy":
-        from transforms.decontamination.copy_overlap import CopyMeasure
+        from alignset.transforms.decontamination.copy_overlap import CopyMeasure
 
         return CopyMeasure()
     return _embedding_measure(settings.overlap_model, settings.overlap_search)
@@ -30,8 +30,8 @@ def measure_of(settings: OverlapSettings) -> OverlapMeasure:
 
 @lru_cache(maxsize=1)
 def _embedding_measure(name: str, search: str) -> OverlapMeasure:
-    from transforms.decontamination.embedding_model import describe_embedding_model
-    from transforms.decontamination.embedding_overlap import EmbeddingMeasure
+    from alignset.transforms.decontamination.embedding_model import describe_embedding_model
+    from alignset.transforms.decontamination.embedding_overlap import EmbeddingMeasure
 
     is_file = name.endswith((".onnx", ".pt")) and is_local(name)
     model = describe_embedding_model(os.path.abspath(name) if is_file else name)

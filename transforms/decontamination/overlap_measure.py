@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from transforms.images.examine import Image
+from alignset.transforms.images.examine import Image
 
 Features = npt.NDArray[Any]  # of n pictures, a row each
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from transforms.columns.hashing import UInt64s
-from transforms.decontamination.overlap_measure import Features, Look, Nearest, joined
-from transforms.decontamination.overlap_settings import MIN_DISTANCES
+from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.decontamination.overlap_measure import Features, Look, Nearest, joined
+from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES
 
 HASHES = "phashes.u64"
 

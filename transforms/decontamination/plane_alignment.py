@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import allocating_kernel, kernel, summing_kernel
-from transforms.decontamination.copy_planes import FINE_PX, Plane
-from transforms.decontamination.plane_placement import (
+from alignset.transforms.columns.kernels import allocating_kernel, kernel, summing_kernel
+from alignset.transforms.decontamination.copy_planes import FINE_PX, Plane
+from alignset.transforms.decontamination.plane_placement import (
     Placement,
     Row,
     Samples,

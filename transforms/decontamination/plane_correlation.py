@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import allocating_kernel, summing_kernel
-from transforms.decontamination.copy_planes import SIDE_PX
-from transforms.decontamination.plane_placement import (
+from alignset.transforms.columns.kernels import allocating_kernel, summing_kernel
+from alignset.transforms.decontamination.copy_planes import SIDE_PX
+from alignset.transforms.decontamination.plane_placement import (
     OUTSIDE,
     Placement,
     Samples,

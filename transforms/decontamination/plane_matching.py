@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import allocating_kernel, summing_kernel
-from transforms.decontamination.plane_placement import Placement, Samples, placement_of
+from alignset.transforms.columns.kernels import allocating_kernel, summing_kernel
+from alignset.transforms.decontamination.plane_placement import Placement, Samples, placement_of
 
 HALF_PX = 32
 # Sides of the query in the evaluation image's plane that are tried: above 32 it has a border or

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import allocating_kernel, kernel, summing_kernel
+from alignset.transforms.columns.kernels import allocating_kernel, kernel, summing_kernel
 
 Samples = npt.NDArray[np.float32]  # [side, side]
 Row = npt.NDArray[np.float32]

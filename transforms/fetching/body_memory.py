@@ -7,7 +7,7 @@ from collections import deque
 from threading import Lock
 from typing import ClassVar, Protocol
 
-from transforms.workers.usable_machine import usable_memory
+from alignset.transforms.workers.usable_machine import usable_memory
 
 MOST_HELD = 1 << 29  # bytes, at most; less where the machine has less than four times that
 

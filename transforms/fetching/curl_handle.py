@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import certifi
 import pycurl
 
-from transforms.fetching.body_memory import BodyMemory
-from transforms.fetching.fetch_settings import NAMED_STATUSES, FetchSettings
-from transforms.fetching.fetch_target import is_public_address, request_url
-from transforms.fetching.host_queue import Job
-from transforms.fetching.orders import Answer
-from transforms.fetching.robots import READ_BYTES
-from transforms.wishes.answer_headers import field_values, header_opt_outs
+from alignset.transforms.fetching.body_memory import BodyMemory
+from alignset.transforms.fetching.fetch_settings import NAMED_STATUSES, FetchSettings
+from alignset.transforms.fetching.fetch_target import is_public_address, request_url
+from alignset.transforms.fetching.host_queue import Job
+from alignset.transforms.fetching.orders import Answer
+from alignset.transforms.fetching.robots import READ_BYTES
+from alignset.transforms.wishes.answer_headers import field_values, header_opt_outs
 
 _DETAIL_OF_ERROR: dict[int, str] = {
     pycurl.E_COULDNT_RESOLVE_HOST: "dns",

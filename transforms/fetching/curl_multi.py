@@ -10,12 +10,12 @@ from itertools import takewhile
 
 import pycurl
 
-from transforms.fetching.body_memory import BodyMemory
-from transforms.fetching.curl_handle import Ended, Slot
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.fetching.host_names import HostNames
-from transforms.fetching.host_queue import Job
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.fetching.body_memory import BodyMemory
+from alignset.transforms.fetching.curl_handle import Ended, Slot
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.host_names import HostNames
+from alignset.transforms.fetching.host_queue import Job
+from alignset.transforms.workers.unexpected import tell_once
 
 _EVENTS_OF_POLL = {
     pycurl.POLL_IN: select.EPOLLIN,

@@ -6,9 +6,9 @@ A request costs 40 µs of CPU with pycurl; aiohttp takes 130 and urllib3 in thre
 from collections.abc import Iterable, Iterator
 from threading import Event
 
-from transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
-from transforms.fetching.fetcher import begin
-from transforms.fetching.orders import Fetched, FindListed, Order, listed_nowhere
+from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
+from alignset.transforms.fetching.fetcher import begin
+from alignset.transforms.fetching.orders import Fetched, FindListed, Order, listed_nowhere
 
 __all__ = ["FETCH_DETAILS", "FetchSettings", "Fetched", "fetch_all"]
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from transforms.wishes.wish_settings import TOKEN, WishSettings
+from alignset.transforms.wishes.wish_settings import TOKEN, WishSettings
 
 NAMED_STATUSES = (400, 401, 403, 404, 405, 406, 410, 429, 451, 500, 502, 503, 504)
 FETCH_DETAILS = frozenset(

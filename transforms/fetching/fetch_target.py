@@ -4,7 +4,7 @@ import ipaddress
 import re
 from functools import lru_cache
 
-from transforms.columns.web_urls import parse_url
+from alignset.transforms.columns.web_urls import parse_url
 
 # A URL of these characters alone goes out as it is; nearly all do, and this check takes 1 µs. A
 # last label that begins with a digit may be of an address.

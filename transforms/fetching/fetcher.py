@@ -11,16 +11,16 @@ import time
 from collections import OrderedDict
 from threading import Lock, Thread
 
-from transforms.fetching.body_memory import BodyMemory, TakenBytes, memory_for_bodies
-from transforms.fetching.connection_limit import ConnectionLimit, Interval
-from transforms.fetching.curl_handle import Ended
-from transforms.fetching.curl_multi import Transfers
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.fetching.host_queue import Job
-from transforms.fetching.open_files import socket_limit
-from transforms.fetching.orders import Fetched, Order
-from transforms.fetching.routes import Routes
-from transforms.workers.usable_machine import usable_cores
+from alignset.transforms.fetching.body_memory import BodyMemory, TakenBytes, memory_for_bodies
+from alignset.transforms.fetching.connection_limit import ConnectionLimit, Interval
+from alignset.transforms.fetching.curl_handle import Ended
+from alignset.transforms.fetching.curl_multi import Transfers
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.host_queue import Job
+from alignset.transforms.fetching.open_files import socket_limit
+from alignset.transforms.fetching.orders import Fetched, Order
+from alignset.transforms.fetching.routes import Routes
+from alignset.transforms.workers.usable_machine import usable_cores
 
 LOG = logging.getLogger("alignset")
 # URLs that wait for a busy host, so that the others behind them are reached: 300 bytes each.

@@ -10,8 +10,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from transforms.fetching.host_queue import Job
-from transforms.fetching.name_questions import NameQuestions, Told
+from alignset.transforms.fetching.host_queue import Job
+from alignset.transforms.fetching.name_questions import NameQuestions, Told
 
 MOST_KEPT = 100_000  # names with their addresses, 300 bytes each
 # A name server that answers nothing for any name is what is silent, not the names: they are waited

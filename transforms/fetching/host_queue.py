@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.fetching.orders import Order
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.orders import Order
 
 GIVEN_UP_S = 60.0  # then one more attempt is made at a host that was given up
 _SWEPT_HOSTS = 10_000  # with more, those of no more use are looked for now and then

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 import pycares
 
-from transforms.fetching.server_silence import ServerSilence
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.fetching.server_silence import ServerSilence
+from alignset.transforms.workers.unexpected import tell_once
 
 SERVERS: list[str] = []  # in place of those of /etc/resolv.conf
 _MOST_ADDRESSES = 64  # of a name, in the order of the answer, which may have 4,000

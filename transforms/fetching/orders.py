@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import NamedTuple
 
-from transforms.workers.threads import check_stopped
+from alignset.transforms.workers.threads import check_stopped
 
 # Results that a caller has not looked at. With so many, and the more the smaller they are, the
 # caller is what all wait for.

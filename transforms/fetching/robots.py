@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from protego import Protego
 
-from transforms.columns.opt_outs import CONTENT_USAGE, ROBOTS_TXT
-from transforms.wishes.content_usage import combined, usage_allowed
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.columns.opt_outs import CONTENT_USAGE, ROBOTS_TXT
+from alignset.transforms.wishes.content_usage import combined, usage_allowed
+from alignset.transforms.workers.unexpected import tell_once
 
 NO_ROBOTS_TXT = "no_robots_txt"
 # RFC 9309: a cached file is not used for longer than a day, and 500 KiB of it are read.

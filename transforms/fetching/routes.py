@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 
-from transforms.columns.opt_outs import OPT_OUTS
-from transforms.fetching.curl_handle import Ended
-from transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
-from transforms.fetching.fetch_target import request_url
-from transforms.fetching.host_queue import HostQueue, Job
-from transforms.fetching.orders import Fetched, Order
-from transforms.fetching.robots import PolicyCache, Robots, read_robots
-from transforms.wishes import tdm_reservation
-from transforms.wishes.tdm_reservation import TdmRules, read_tdmrep
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.fetching.curl_handle import Ended
+from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
+from alignset.transforms.fetching.fetch_target import request_url
+from alignset.transforms.fetching.host_queue import HostQueue, Job
+from alignset.transforms.fetching.orders import Fetched, Order
+from alignset.transforms.fetching.robots import PolicyCache, Robots, read_robots
+from alignset.transforms.wishes import tdm_reservation
+from alignset.transforms.wishes.tdm_reservation import TdmRules, read_tdmrep
+from alignset.transforms.workers.unexpected import tell_once
 
 # What may have passed in a second. A host without a name rarely gets one, so "dns" is not here.
 _TRANSIENT = frozenset({"timeout", "refused", "unreachable", "reset", "cut_off", "http_429"}) | {

@@ -25,9 +25,9 @@ from PIL import (
 )
 from PIL import Image as PillowImage
 
-from transforms.images.displayed import TURNS, displayed, orientation, small_grey
-from transforms.images.fast_decode import fast_grey
-from transforms.images.file_formats import (
+from alignset.transforms.images.displayed import TURNS, displayed, orientation, small_grey
+from alignset.transforms.images.fast_decode import fast_grey
+from alignset.transforms.images.file_formats import (
     file_fault,
     foreign_kind,
     gif_without_comments,
@@ -35,11 +35,16 @@ from transforms.images.file_formats import (
     signature_format,
     webp_canvas,
 )
-from transforms.images.jpeg_dc import Plane, dc_planes
-from transforms.images.jpeg_header import JpegHeader, grey_plane, has_too_many_scans, jpeg_header
-from transforms.images.perceptual_hash import grey_hash, picture_hash, plane_hash
-from transforms.images.pillow_bounds import bound_exif
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.images.jpeg_dc import Plane, dc_planes
+from alignset.transforms.images.jpeg_header import (
+    JpegHeader,
+    grey_plane,
+    has_too_many_scans,
+    jpeg_header,
+)
+from alignset.transforms.images.perceptual_hash import grey_hash, picture_hash, plane_hash
+from alignset.transforms.images.pillow_bounds import bound_exif
+from alignset.transforms.workers.unexpected import tell_once
 
 bound_exif()
 # Planes of usual JPEGs by `jpeg_dc.py`, or all by libjpeg, which gives the same in thrice the time.

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from transforms.images.file_formats import is_tidy_webp, webp_canvas
-from transforms.images.pixel_words import grey_of_words, over_white, words_of
-from transforms.images.png_reader import png_samples
-from transforms.images.resampling import Pixels
+from alignset.transforms.images.file_formats import is_tidy_webp, webp_canvas
+from alignset.transforms.images.pixel_words import grey_of_words, over_white, words_of
+from alignset.transforms.images.png_reader import png_samples
+from alignset.transforms.images.resampling import Pixels
 
 _ANIMATED_OR_ANNOTATED = 0x02 | 0x04 | 0x08  # of a WebP's flags: frames, XMP, EXIF
 

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from transforms.images.displayed import displayed, orientation
-from transforms.images.examine import Image, open_picture
-from transforms.images.fast_decode import fast_pixels
-from transforms.images.jpeg_header import jpeg_header, scaled_jpeg
-from transforms.images.resampling import Pixels, area_resampled
-from transforms.images.resize_settings import Encoded, EncodingError, ResizeSettings
+from alignset.transforms.images.displayed import displayed, orientation
+from alignset.transforms.images.examine import Image, open_picture
+from alignset.transforms.images.fast_decode import fast_pixels
+from alignset.transforms.images.jpeg_header import jpeg_header, scaled_jpeg
+from alignset.transforms.images.resampling import Pixels, area_resampled
+from alignset.transforms.images.resize_settings import Encoded, EncodingError, ResizeSettings
 
 # A scaled decode leaves at least so many times the sides that are wanted, or it would be seen.
 _LEFT = 3

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import deflate
 
-from transforms.images.jpeg_segments import jpeg_segments
+from alignset.transforms.images.jpeg_segments import jpeg_segments
 
 # What files of images are called, in the formats that are read.
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")

@@ -15,8 +15,8 @@ import deflate
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import kernel
-from transforms.images.resampling import Pixels
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.images.resampling import Pixels
 
 _BLOCK = 1 << 17  # bytes that share a code
 _LONGEST_CODE = 12  # bits; 15 are allowed, and what three tokens take must fit into a word

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.columns import reasons as r
+from alignset.transforms.columns import reasons as r
 
 
 def size_reasons(

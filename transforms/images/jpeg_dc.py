@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import allocating_kernel
-from transforms.images.jpeg_lanes import NO_SCAN, Scan, decode
-from transforms.images.jpeg_tables import LOOK_UP_BITS, Layout, layout_of
-from transforms.images.usual_headers import read_header
+from alignset.transforms.columns.kernels import allocating_kernel
+from alignset.transforms.images.jpeg_lanes import NO_SCAN, Scan, decode
+from alignset.transforms.images.jpeg_tables import LOOK_UP_BITS, Layout, layout_of
+from alignset.transforms.images.usual_headers import read_header
 
 Plane = npt.NDArray[np.uint8]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import simplejpeg
 
-from transforms.images.jpeg_dc import Plane
-from transforms.images.jpeg_segments import jpeg_segments
+from alignset.transforms.images.jpeg_dc import Plane
+from alignset.transforms.images.jpeg_segments import jpeg_segments
 
 # Encoders write about ten scans. Each is a pass over the whole picture and may take 30 bytes.
 MAX_SCANS = 100

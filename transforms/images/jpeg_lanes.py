@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from transforms.columns.hashing import read8
-from transforms.columns.kernels import allocating_kernel
-from transforms.images.jpeg_tables import LOOK_UP_BITS, NO_STEP, first_symbol
+from alignset.transforms.columns.hashing import read8
+from alignset.transforms.columns.kernels import allocating_kernel
+from alignset.transforms.images.jpeg_tables import LOOK_UP_BITS, NO_STEP, first_symbol
 
 _SPARE = 1024  # zeros behind the coded bytes: a block takes at most 210
 _STEPS_A_REFILL = 3  # of at most 18 bits

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import allocating_kernel
+from alignset.transforms.columns.kernels import allocating_kernel
 
 LOOK_UP_BITS = 12  # of a look-up, 8 KB a table; 11 takes a sixth longer, 14 a tenth
 MOST_BITS = 18  # that a look-up may step over: three of them are less than a refill

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from transforms.images.examine import Image
-from transforms.images.thumbnail import small_picture
+from alignset.transforms.images.examine import Image
+from alignset.transforms.images.thumbnail import small_picture
 
 BITS = 256
 _LEAST_QUALITY = 50  # 0 to 100; a picture with less detail than that is like too many others

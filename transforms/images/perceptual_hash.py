@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from transforms.images.resampling import resampled, weights_of
+from alignset.transforms.images.resampling import resampled, weights_of
 
 _SIDE, _KEPT = 32, 8  # imagehash.phash: a picture of 32 px a side, of whose DCT 8 x 8 are kept
 _LONGEST_PX = 1 << 13  # of a longer line the weights take megabytes

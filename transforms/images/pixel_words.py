@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import kernel
-from transforms.images.resampling import Pixels
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.images.resampling import Pixels
 
 
 def words_of(samples: Pixels) -> npt.NDArray[np.uint32]:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import deflate
 import numpy as np
 
-from transforms.images.file_formats import PngPass, png_chunks, png_passes
-from transforms.images.png_rows import freed_rows
-from transforms.images.resampling import Pixels
+from alignset.transforms.images.file_formats import PngPass, png_chunks, png_passes
+from alignset.transforms.images.png_rows import freed_rows
+from alignset.transforms.images.resampling import Pixels
 
 MOST_BYTES = 1 << 26  # of rows, which are held twice
 _MOST_CHUNKS = 1 << 13  # encoders write 8 KB of pixels or more into each

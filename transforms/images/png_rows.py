@@ -10,8 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from transforms.columns.kernels import kernel
-from transforms.images.resampling import Pixels
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.images.resampling import Pixels
 
 _PAETH = 4
 

@@ -13,9 +13,9 @@ import zlib
 
 import deflate
 
-from transforms.images.huffman_stream import zlib_stream
-from transforms.images.png_rows import filtered_rows
-from transforms.images.resampling import Pixels
+from alignset.transforms.images.huffman_stream import zlib_stream
+from alignset.transforms.images.png_rows import filtered_rows
+from alignset.transforms.images.resampling import Pixels
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB = 0, 2  # types of colour

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.kernels import kernel
+from alignset.transforms.columns.kernels import kernel
 
 Pixels = npt.NDArray[np.uint8]
 Filter = Literal["area", "bilinear", "lanczos"]

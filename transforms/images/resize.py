@@ -13,11 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from transforms.images.displayed import displayed, orientation
-from transforms.images.examine import Image, open_picture
-from transforms.images.png_writer import png_of
-from transforms.images.resize_settings import Encoded, EncodingError, ResizeSettings
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.images.displayed import displayed, orientation
+from alignset.transforms.images.examine import Image, open_picture
+from alignset.transforms.images.png_writer import png_of
+from alignset.transforms.images.resize_settings import Encoded, EncodingError, ResizeSettings
+from alignset.transforms.workers.unexpected import tell_once
 
 # One name for every original, as img2dataset has it where it does not encode: `datasets` takes the
 # fields of a set's first five samples for those of all. Decoders go by the bytes.
@@ -98,7 +98,7 @@ def _opencv_shows_it_right(body: bytes, image: Image) -> bool:
 
 
 def _fast(settings: ResizeSettings) -> Callable[[bytes, Image], Encoded]:
-    from transforms.images.fast_resize import FastResizer
+    from alignset.transforms.images.fast_resize import FastResizer
 
     return FastResizer(settings)
 

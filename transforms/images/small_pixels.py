@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from transforms.images.displayed import displayed
-from transforms.images.examine import Image, open_picture, turn_of
-from transforms.images.fast_decode import fast_pixels
-from transforms.images.jpeg_header import jpeg_header, scaled_jpeg
-from transforms.images.resampling import Pixels, resampled, weights_of
+from alignset.transforms.images.displayed import displayed
+from alignset.transforms.images.examine import Image, open_picture, turn_of
+from alignset.transforms.images.fast_decode import fast_pixels
+from alignset.transforms.images.jpeg_header import jpeg_header, scaled_jpeg
+from alignset.transforms.images.resampling import Pixels, resampled, weights_of
 
 # Of either side of what is squashed, below: a strip of 1 x 1,000,000 px is a file of 2 KB, and its
 # lines of 224 samples take 0.7 GB.

@@ -6,8 +6,8 @@ import io
 
 from PIL import Image as PillowImage
 
-from transforms.images.displayed import displayed
-from transforms.images.examine import Image, open_picture, turn_of
+from alignset.transforms.images.displayed import displayed
+from alignset.transforms.images.examine import Image, open_picture, turn_of
 
 SIDE_PX = 192  # of the longer side, at most
 QUALITY = 80

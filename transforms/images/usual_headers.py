@@ -12,8 +12,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from transforms.images.jpeg_segments import jpeg_segments
-from transforms.images.jpeg_tables import STANDARD
+from alignset.transforms.images.jpeg_segments import jpeg_segments
+from alignset.transforms.images.jpeg_tables import STANDARD
 
 _MOST_SEGMENTS, _MOST_BYTES = 64, 1 << 16  # of a header
 _MOST_BLOCKS = 10  # of a unit

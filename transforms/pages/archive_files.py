@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from transforms.pages.archive_members import (
+from alignset.transforms.pages.archive_members import (
     BAD_COMPRESSION,
     CUT_OFF,
     GZIP,

@@ -12,7 +12,7 @@ import deflate
 import zstandard
 from zlib_ng import zlib_ng
 
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.workers.unexpected import tell_once
 
 BAD_COMPRESSION, CUT_OFF, UNREADABLE = "bad_compression", "cut_off", "unreadable"
 MAX_RECORD = 1 << 26  # bytes of a record that is held in memory

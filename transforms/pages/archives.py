@@ -11,9 +11,15 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from transforms.pages.archive_files import archives_of
-from transforms.pages.archive_members import CUT_OFF, MAX_RECORD, READ, Broken, read_members
-from transforms.storage.broken_files import WRONG_FORMAT, FileFault
+from alignset.transforms.pages.archive_files import archives_of
+from alignset.transforms.pages.archive_members import (
+    CUT_OFF,
+    MAX_RECORD,
+    READ,
+    Broken,
+    read_members,
+)
+from alignset.transforms.storage.broken_files import WRONG_FORMAT, FileFault
 
 # Why a record is broken, beside what is broken in the compression.
 BAD_HEAD, WRONG_LENGTH = "bad_head", "wrong_length"

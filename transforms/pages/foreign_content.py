@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.byte_search import is_name, word
-from transforms.columns.kernels import kernel
-from transforms.pages.html_tokens import (
+from alignset.transforms.columns.byte_search import is_name, word
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.pages.html_tokens import (
     ANNOTATION_XML,
     BR,
     FONT,

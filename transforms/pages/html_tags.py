@@ -16,15 +16,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.byte_search import Words, is_name, word, words
-from transforms.columns.kernels import allocating_kernel, kernel
-from transforms.pages.foreign_content import (
+from alignset.transforms.columns.byte_search import Words, is_name, word, words
+from alignset.transforms.columns.kernels import allocating_kernel, kernel
+from alignset.transforms.pages.foreign_content import (
     OpenElements,
     close_element,
     is_foreign,
     open_element,
 )
-from transforms.pages.html_tokens import (
+from alignset.transforms.pages.html_tokens import (
     BASE,
     IS_RAW_TEXT,
     LINK,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from transforms.columns.byte_search import is_at, is_byte, is_name, lowest_byte, word
-from transforms.columns.hashing import read8
-from transforms.columns.kernels import kernel
+from alignset.transforms.columns.byte_search import is_at, is_byte, is_name, lowest_byte, word
+from alignset.transforms.columns.hashing import read8
+from alignset.transforms.columns.kernels import kernel
 
 # Tags that lead to images come first. `image` becomes `img`.
 _LEADING = ("img", "image", "source", "picture", "base", "link", "meta", "a")

@@ -11,9 +11,9 @@ import brotli
 import zstandard
 from zlib_ng import zlib_ng
 
-from transforms.pages.archive_members import Broken
-from transforms.pages.archives import Record
-from transforms.wishes.answer_headers import states_wish
+from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.archives import Record
+from alignset.transforms.wishes.answer_headers import states_wish
 
 BAD_HTTP, BAD_ENCODING, TOO_LARGE = "bad_http", "bad_encoding", "too_large"
 LONG_URL = "long_url"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from transforms.workers.counts import add_by_name
+from alignset.transforms.workers.counts import add_by_name
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,20 @@ from typing import NamedTuple
 import can_ada
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from transforms.columns.web_urls import parse_url
-from transforms.pages.archive_members import Broken, unreadable
-from transforms.pages.html_tags import picked_tags, pieces
-from transforms.pages.http_pages import MAX_URL, Page
-from transforms.pages.page_encoding import NOT_ASCII, encoding_of, has_escapes, python_name
-from transforms.pages.page_words import HONOURED, SILENT, PageWords, meta_names, words_of_tags
-from transforms.pages.srcset import srcset_candidates
-from transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.columns.web_urls import parse_url
+from alignset.transforms.pages.archive_members import Broken, unreadable
+from alignset.transforms.pages.html_tags import picked_tags, pieces
+from alignset.transforms.pages.http_pages import MAX_URL, Page
+from alignset.transforms.pages.page_encoding import NOT_ASCII, encoding_of, has_escapes, python_name
+from alignset.transforms.pages.page_words import (
+    HONOURED,
+    SILENT,
+    PageWords,
+    meta_names,
+    words_of_tags,
+)
+from alignset.transforms.pages.srcset import srcset_candidates
+from alignset.transforms.wishes.wish_settings import WishSettings
 
 # Where pages that load images late keep their URL, the most usual first.
 LAZY_ATTRIBUTES = (

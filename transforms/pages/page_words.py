@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser
 
-from transforms.columns.opt_outs import META_ROBOTS, OPT_OUTS, TDM_RESERVATION
-from transforms.columns.web_urls import parse_url
-from transforms.pages.html_tags import PickedTags, pieces
-from transforms.pages.http_pages import MAX_URL
-from transforms.wishes.answer_headers import header_opt_outs
-from transforms.wishes.robots_tags import has_directive
-from transforms.wishes.tdm_reservation import is_reserved
-from transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.columns.opt_outs import META_ROBOTS, OPT_OUTS, TDM_RESERVATION
+from alignset.transforms.columns.web_urls import parse_url
+from alignset.transforms.pages.html_tags import PickedTags, pieces
+from alignset.transforms.pages.http_pages import MAX_URL
+from alignset.transforms.wishes.answer_headers import header_opt_outs
+from alignset.transforms.wishes.robots_tags import has_directive
+from alignset.transforms.wishes.tdm_reservation import is_reserved
+from alignset.transforms.wishes.wish_settings import WishSettings
 
 HONOURED = WishSettings()
 _TDM_RESERVATION = "tdm-reservation"

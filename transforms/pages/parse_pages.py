@@ -19,25 +19,32 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
-from transforms.columns.opt_outs import OPT_OUTS
-from transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
-from transforms.columns.reasons import PAGE_FAULTS
-from transforms.pages.archive_members import Broken, to_the_end, unreadable
-from transforms.pages.archives import Record, read_records
-from transforms.pages.html_tags import PIECE
-from transforms.pages.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page, page_of
-from transforms.pages.page_counts import PageCounts
-from transforms.pages.page_files import PageFiles
-from transforms.pages.page_images import FoundImage, Spoken, Tags, images_of, tags_of
-from transforms.pages.page_tally import PageTally
-from transforms.pages.page_words import HONOURED, SILENT
-from transforms.pages.wat import read_wat
-from transforms.pages.wat_links import Images
-from transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
-from transforms.storage.files import exists, is_local, open_to_read
-from transforms.storage.parquet_files import parquet_file
-from transforms.wishes.wish_settings import WishSettings
-from transforms.workers.counts import add_by_name
+from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
+from alignset.transforms.columns.reasons import PAGE_FAULTS
+from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
+from alignset.transforms.pages.archives import Record, read_records
+from alignset.transforms.pages.html_tags import PIECE
+from alignset.transforms.pages.http_pages import (
+    LONG_URL,
+    MAX_PAGE,
+    MAX_URL,
+    TOO_LARGE,
+    Page,
+    page_of,
+)
+from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.pages.page_files import PageFiles
+from alignset.transforms.pages.page_images import FoundImage, Spoken, Tags, images_of, tags_of
+from alignset.transforms.pages.page_tally import PageTally
+from alignset.transforms.pages.page_words import HONOURED, SILENT
+from alignset.transforms.pages.wat import read_wat
+from alignset.transforms.pages.wat_links import Images
+from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
+from alignset.transforms.storage.files import exists, is_local, open_to_read
+from alignset.transforms.storage.parquet_files import parquet_file
+from alignset.transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.workers.counts import add_by_name
 
 LOG = logging.getLogger("alignset")
 SAID = (SOURCE_LICENSE, SOURCE_OPTED_OUT)

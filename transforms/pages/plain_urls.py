@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from transforms.columns.kernels import kernel
+from alignset.transforms.columns.kernels import kernel
 
 # How a URL becomes absolute: by a parser; as it stands; behind the page's host; behind the page's
 # folder; and from there on behind the folder that is so many above it.

@@ -13,14 +13,21 @@ import numpy as np
 import orjson
 from selectolax.lexbor import LexborHTMLParser
 
-from transforms.pages.archive_members import Broken, to_the_end, unreadable
-from transforms.pages.archives import Record, read_members_or_records, records_of
-from transforms.pages.http_pages import LONG_URL, MAX_URL, NO_RESPONSE, NOT_HTML, NOT_OK, TOO_LARGE
-from transforms.pages.page_images import Base, Found, FoundImage, usable_url
-from transforms.pages.page_tally import PageTally, date_in_wat
-from transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
-from transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, Links, look
-from transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
+from alignset.transforms.pages.archives import Record, read_members_or_records, records_of
+from alignset.transforms.pages.http_pages import (
+    LONG_URL,
+    MAX_URL,
+    NO_RESPONSE,
+    NOT_HTML,
+    NOT_OK,
+    TOO_LARGE,
+)
+from alignset.transforms.pages.page_images import Base, Found, FoundImage, usable_url
+from alignset.transforms.pages.page_tally import PageTally, date_in_wat
+from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
+from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, Links, look
+from alignset.transforms.wishes.wish_settings import WishSettings
 
 BAD_JSON = "bad_json"
 _PATH = "IMG@/src"

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.columns.byte_search import (
+from alignset.transforms.columns.byte_search import (
     ESCAPED,
     MARGIN,
     after_line,
@@ -26,9 +26,9 @@ from transforms.columns.byte_search import (
     string_end,
     word,
 )
-from transforms.columns.kernels import kernel
-from transforms.pages.plain_urls import AS_IT_STANDS, end_before, url_form
-from transforms.pages.wat_opt_outs import sought, states_opt_out
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.pages.plain_urls import AS_IT_STANDS, end_before, url_form
+from alignset.transforms.pages.wat_opt_outs import sought, states_opt_out
 
 # What a record is; of a page the images are among the links.
 ODD, WITHOUT_RESPONSE, PAGE = 0, 1, 2

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from transforms.columns.byte_search import Words, find, is_at, is_name, word, words
-from transforms.columns.kernels import kernel
+from alignset.transforms.columns.byte_search import Words, find, is_at, is_name, word, words
+from alignset.transforms.columns.kernels import kernel
 
 _OPT_OUTS = ("tdm-reservation", "content-usage")
 _LONGEST = 32  # bytes of a word, which are looked for

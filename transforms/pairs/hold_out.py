@@ -14,9 +14,9 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from transforms.columns.hashing import Bools
-from transforms.pairs.urls import url_hashes
-from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
+from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 
 _LOW = np.uint64((1 << 32) - 1)
 

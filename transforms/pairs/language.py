@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.pairs.languages import ENGLISH, OF_ELDC, OF_LANGDETECT, LanguageRule
+from alignset.transforms.pairs.languages import ENGLISH, OF_ELDC, OF_LANGDETECT, LanguageRule
 
 UNDETERMINED = "und"  # ISO 639-2: a text without letters, such as "1920 x 1080"
 JUDGED_CHARACTERS = 240  # at most 960 bytes of UTF-8; eldc reads 1000

@@ -10,10 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.columns.hashing import Bools, UInt64s, pair_keys, string_buffers, string_hashes
-from transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
-from transforms.pairs.texts import measure_texts
-from transforms.pairs.urls import has_blank_edges, url_hashes
+from alignset.transforms.columns.hashing import (
+    Bools,
+    UInt64s,
+    pair_keys,
+    string_buffers,
+    string_hashes,
+)
+from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
+from alignset.transforms.pairs.texts import measure_texts
+from alignset.transforms.pairs.urls import has_blank_edges, url_hashes
 
 NO_URL, NOT_HTTP, NO_TEXT, NOT_UTF8 = "no_url", "not_http", "no_text", "not_utf8"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from transforms.columns.byte_search import is_byte, lowest_byte
-from transforms.columns.hashing import pair_begin, pair_end, read8, word_hash, xxh64
-from transforms.columns.kernels import allocating_kernel, kernel
-from transforms.pairs.unicode_tables import ALNUM, COMBINES, END, FOLDS, ODD, SPACE
+from alignset.transforms.columns.byte_search import is_byte, lowest_byte
+from alignset.transforms.columns.hashing import pair_begin, pair_end, read8, word_hash, xxh64
+from alignset.transforms.columns.kernels import allocating_kernel, kernel
+from alignset.transforms.pairs.unicode_tables import ALNUM, COMBINES, END, FOLDS, ODD, SPACE
 
 LONGEST_RUN = 255  # marks on one letter; NFC orders them in quadratic time
 _BLANK, _AMPERSAND, _SEMICOLON = ord(" "), ord("&"), ord(";")

@@ -17,9 +17,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.columns.hashing import Bools, UInt64s, string_buffers
-from transforms.pairs.text_kernels import LONGEST_RUN, ROWS_AT_ONCE, splice, walk, walk_plain
-from transforms.pairs.unicode_tables import COMBINES, characters
+from alignset.transforms.columns.hashing import Bools, UInt64s, string_buffers
+from alignset.transforms.pairs.text_kernels import (
+    LONGEST_RUN,
+    ROWS_AT_ONCE,
+    splice,
+    walk,
+    walk_plain,
+)
+from alignset.transforms.pairs.unicode_tables import COMBINES, characters
 
 Rows = npt.NDArray[np.intp]
 

@@ -8,9 +8,16 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from transforms.columns.hashing import Bools, UInt64s, read8, string_buffers, string_hashes, xxh64
-from transforms.columns.kernels import kernel
-from transforms.columns.web_urls import parse_url
+from alignset.transforms.columns.hashing import (
+    Bools,
+    UInt64s,
+    read8,
+    string_buffers,
+    string_hashes,
+    xxh64,
+)
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.columns.web_urls import parse_url
 
 # scheme, user information, host (a name or [IPv6]), port, the rest. Letter by letter, since
 # re.I would take "ſ" for "s".

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from transforms.images.resampling import Pixels
-from transforms.safety.model_files import (
+from alignset.transforms.images.resampling import Pixels
+from alignset.transforms.safety.model_files import (
     OPEN_NSFW,
     USUALLY_LEFT,
     ModelError,
@@ -20,9 +20,9 @@ from transforms.safety.model_files import (
     UnsafeModel,
     model_bytes,
 )
-from transforms.safety.model_pixels import smaller
-from transforms.safety.network import Network
-from transforms.safety.usual_graph import for_size, without_unread_sums
+from alignset.transforms.safety.model_pixels import smaller
+from alignset.transforms.safety.network import Network
+from alignset.transforms.safety.usual_graph import for_size, without_unread_sums
 
 # Images that go through the model at once. On a CPU the score of an image is the same bits in any
 # batch, 4 cost 0.95 of what single ones do each, and 16 no less than that in 4 times the memory.

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from transforms.storage.documents import DocumentError, read_document
-from transforms.storage.files import exists, open_to_read
+from alignset.transforms.storage.documents import DocumentError, read_document
+from alignset.transforms.storage.files import exists, open_to_read
 
 # px: what a model may ask for. A batch of four at 1024 px takes 50 MB.
 MAX_SIZE = 1024

@@ -8,10 +8,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image as PillowImage
 
-from transforms.images.examine import Image
-from transforms.images.resampling import Pixels
-from transforms.images.small_pixels import small_pixels
-from transforms.safety.model_files import ModelInput
+from alignset.transforms.images.examine import Image
+from alignset.transforms.images.resampling import Pixels
+from alignset.transforms.images.small_pixels import small_pixels
+from alignset.transforms.safety.model_files import ModelInput
 
 
 def model_pixels(body: bytes, image: Image, wanted: ModelInput) -> Pixels:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from transforms.images.resampling import Pixels
-from transforms.safety.model_files import ModelInput
+from alignset.transforms.images.resampling import Pixels
+from alignset.transforms.safety.model_files import ModelInput
 
 _GPU = "CUDAExecutionProvider"
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.columns import reasons as r
-from transforms.images.examine import Image
-from transforms.images.resampling import Pixels
-from transforms.safety.classifier import open_classifier
-from transforms.safety.model_files import UnsafeModel
-from transforms.safety.model_pixels import model_pixels
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.images.examine import Image
+from alignset.transforms.images.resampling import Pixels
+from alignset.transforms.safety.classifier import open_classifier
+from alignset.transforms.safety.model_files import UnsafeModel
+from alignset.transforms.safety.model_pixels import model_pixels
+from alignset.transforms.workers.unexpected import tell_once
 
 
 def unsafe_scores(images: Sequence[tuple[bytes, Image]], model: UnsafeModel) -> list[float | None]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from transforms.blocklists import kinds as k
-from transforms.blocklists.blocklists import Blocklists, word_of
-from transforms.images.examine import Image, examine
-from transforms.images.pdq import pdq_words
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.blocklists import Blocklists, word_of
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.pdq import pdq_words
+from alignset.transforms.workers.unexpected import tell_once
 
 
 def blocked_by(lists: Blocklists, body: bytes, sha256: bytes, image: Image) -> str | None:

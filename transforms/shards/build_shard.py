@@ -13,16 +13,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import UNSET
 
-from transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from transforms.columns import reasons as r
-from transforms.columns.rejects import REJECTED, key_column, rejected_rows, without_contents
-from transforms.decontamination.evaluation_index import EvaluationIndex
-from transforms.fetching.fetch import Fetched, fetch_all
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.images.resize_settings import ResizeSettings
-from transforms.safety.model_files import UnsafeModel
-from transforms.shards.evaluation_search import EvaluationSearch
-from transforms.shards.measure_images import (
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.rejects import (
+    REJECTED,
+    key_column,
+    rejected_rows,
+    without_contents,
+)
+from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
+from alignset.transforms.fetching.fetch import Fetched, fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.safety.model_files import UnsafeModel
+from alignset.transforms.shards.evaluation_search import EvaluationSearch
+from alignset.transforms.shards.measure_images import (
     ImageRules,
     Judged,
     Measured,
@@ -30,26 +35,26 @@ from transforms.shards.measure_images import (
     measure_images,
     stored_bodies,
 )
-from transforms.shards.score_images import ImageScores
-from transforms.shards.shard_examples import write_record
-from transforms.shards.shard_files import Spool, TarWriter
-from transforms.shards.shard_record import ShardPairs
-from transforms.shards.shard_samples import (
+from alignset.transforms.shards.score_images import ImageScores
+from alignset.transforms.shards.shard_examples import write_record
+from alignset.transforms.shards.shard_files import Spool, TarWriter
+from alignset.transforms.shards.shard_record import ShardPairs
+from alignset.transforms.shards.shard_samples import (
     Verdicts,
     add_samples,
     write_sample_answers,
     write_sidecar,
 )
-from transforms.shards.shard_stats import ShardStats, shard_stats
-from transforms.shards.shared_images import (
+from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
+from alignset.transforms.shards.shared_images import (
     DonePairs,
     SafeEncoder,
     SharedImages,
     shared_images,
 )
-from transforms.shards.stated_wishes import StatedWishes, reported_opt_outs
-from transforms.storage.files import PieceFile
-from transforms.storage.parquet_files import parquet_file
+from alignset.transforms.shards.stated_wishes import StatedWishes, reported_opt_outs
+from alignset.transforms.storage.files import PieceFile
+from alignset.transforms.storage.parquet_files import parquet_file
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 ANSWERS_FILE = "answers.parquet"

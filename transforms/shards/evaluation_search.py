@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from transforms.decontamination.evaluation_index import EvaluationIndex
-from transforms.decontamination.overlap_measure import Features, Look, Nearest
-from transforms.images.examine import Image, Unusable
-from transforms.images.image_size import size_reasons
+from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
+from alignset.transforms.decontamination.overlap_measure import Features, Look, Nearest
+from alignset.transforms.images.examine import Image, Unusable
+from alignset.transforms.images.image_size import size_reasons
 
 # Searched for together, which costs half of what one at a time costs; their features are 6 MiB.
 _SEARCHED_AT_ONCE = 256

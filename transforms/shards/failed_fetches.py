@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.columns import reasons as r
-from transforms.columns.pair_columns import PAGE_URL
-from transforms.shards.shard_documents import FailingHost
-from transforms.shards.shard_places import ShardPlaces
-from transforms.storage.blocks import BUCKET, Blocks, Bucket
-from transforms.storage.files import open_to_read
-from transforms.storage.parquet_files import parquet_file
-from transforms.workers.counts import add_by_name
-from transforms.workers.fencing import Fence
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.pair_columns import PAGE_URL
+from alignset.transforms.shards.shard_documents import FailingHost
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.parquet_files import parquet_file
+from alignset.transforms.workers.counts import add_by_name
+from alignset.transforms.workers.fencing import Fence
 
 MOST_HOSTS = 20
 OF_PAIRS = ("key", "url", "caption", PAGE_URL)  # the others say why a pair was dropped

@@ -10,11 +10,11 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.columns.record_files import MOST_BYTES, decode_record, encode_record
-from transforms.columns.records import RECORDS, Top
-from transforms.columns.rejects import REJECTED
-from transforms.storage.files import exists, open_to_read, write_atomically
-from transforms.storage.matching import match
+from alignset.transforms.columns.record_files import MOST_BYTES, decode_record, encode_record
+from alignset.transforms.columns.records import RECORDS, Top
+from alignset.transforms.columns.rejects import REJECTED
+from alignset.transforms.storage.files import exists, open_to_read, write_atomically
+from alignset.transforms.storage.matching import match
 
 # Why each of some rows, in the form of `rejected/`, may not be shown any more, or null: string[n].
 FindTaken = Callable[[pa.RecordBatch], pa.StringArray]

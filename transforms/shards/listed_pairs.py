@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.blocklists import kinds as k
-from transforms.blocklists.blocklists import Blocklists, word_of
-from transforms.columns.hashing import Bools, UInt64s, string_hashes
-from transforms.columns.reasons import TAKEN_DOWN
-from transforms.columns.records import LONGEST_TEXT, cut
-from transforms.pairs.urls import url_hashes
-from transforms.shards.shard_places import ShardPlaces
-from transforms.storage.files import open_to_read
-from transforms.storage.tar_members import tar_members
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.blocklists import Blocklists, word_of
+from alignset.transforms.columns.hashing import Bools, UInt64s, string_hashes
+from alignset.transforms.columns.reasons import TAKEN_DOWN
+from alignset.transforms.columns.records import LONGEST_TEXT, cut
+from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.tar_members import tar_members
 
 # Pairs that are on a list. `image` is the hash of the URL's identity, or 0 where the list tells of
 # the pair alone, so that other pairs of its image stay. `url` is of the URL itself, `text` of the
@@ -120,8 +120,8 @@ def _by_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
     if original and (detail := lists.of_file(None, body)):
         return detail
     # Decoders, which most lists have no use for.
-    from transforms.images.examine import Image, examine
-    from transforms.images.pdq import pdq_words
+    from alignset.transforms.images.examine import Image, examine
+    from alignset.transforms.images.pdq import pdq_words
 
     image = examine(body, in_full=True)
     if not isinstance(image, Image):

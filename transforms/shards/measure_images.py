@@ -14,26 +14,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from transforms.columns import reasons as r
-from transforms.columns.opt_outs import OPT_OUTS
-from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
-from transforms.fetching.body_memory import TakenBytes
-from transforms.fetching.fetch import Fetched
-from transforms.images.examine import Image, Unusable, examine, examine_each
-from transforms.images.image_size import size_reasons
-from transforms.images.resize import plain_form
-from transforms.images.thumbnail import thumbnail
-from transforms.safety.unsafe_score import unsafe_reasons
-from transforms.shards.blocked_images import blocked_by
-from transforms.shards.evaluation_search import EvaluationSearch
-from transforms.shards.score_images import ImageScores
-from transforms.shards.shard_files import Spool
-from transforms.shards.stated_wishes import StatedWishes
-from transforms.storage.broken_files import broken_file
-from transforms.storage.files import open_to_read
-from transforms.workers.threads import THREADS
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.decontamination.evaluation_overlap import (
+    evaluation_reasons,
+    overlap_columns,
+)
+from alignset.transforms.fetching.body_memory import TakenBytes
+from alignset.transforms.fetching.fetch import Fetched
+from alignset.transforms.images.examine import Image, Unusable, examine, examine_each
+from alignset.transforms.images.image_size import size_reasons
+from alignset.transforms.images.resize import plain_form
+from alignset.transforms.images.thumbnail import thumbnail
+from alignset.transforms.safety.unsafe_score import unsafe_reasons
+from alignset.transforms.shards.blocked_images import blocked_by
+from alignset.transforms.shards.evaluation_search import EvaluationSearch
+from alignset.transforms.shards.score_images import ImageScores
+from alignset.transforms.shards.shard_files import Spool
+from alignset.transforms.shards.stated_wishes import StatedWishes
+from alignset.transforms.storage.broken_files import broken_file
+from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.workers.threads import THREADS
+from alignset.transforms.workers.unexpected import tell_once
 
 # Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20

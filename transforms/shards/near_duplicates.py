@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.columns.batches import batch_of
-from transforms.columns.hashing import UInt64s, string_hashes
-from transforms.shards.shard_documents import NearDuplicates
-from transforms.shards.shard_places import ShardPlaces
-from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
-from transforms.storage.files import open_to_read
+from alignset.transforms.columns.batches import batch_of
+from alignset.transforms.columns.hashing import UInt64s, string_hashes
+from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
+from alignset.transforms.storage.files import open_to_read
 
 BUCKETS = 64
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: perceptual hashes do not fill their top bits evenly

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.columns.hashing import UInt64s
-from transforms.pairs.urls import url_hashes
-from transforms.shards.shard_places import HOLDOUT, shard_name
-from transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
-from transforms.storage.files import write_atomically
-from transforms.workers.claims import CLAIM
+from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
+from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
+from alignset.transforms.storage.files import write_atomically
+from alignset.transforms.workers.claims import CLAIM
 
 MAX_GROUPS = 1024  # blocks that a batch is sent out in; a group holds neighbouring shards
 MAX_PAIRS_PER_GROUP = 1_500_000  # 200 MB, of which the sorting needs three times as much

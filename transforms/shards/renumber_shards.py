@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from transforms.shards.shard_places import HOLDOUT, ShardPlaces
-from transforms.shards.shard_stats import ShardStats
-from transforms.storage.documents import find_document, read_document, write_document
-from transforms.storage.files import copy_file, exists, move, remove, write_atomically
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.shards.shard_stats import ShardStats
+from alignset.transforms.storage.documents import find_document, read_document, write_document
+from alignset.transforms.storage.files import copy_file, exists, move, remove, write_atomically
 
 _THREADS = 16  # since a store answers slowly
 

@@ -18,30 +18,30 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
-from transforms.columns.reasons import STEP_OF_TAKEDOWNS, TAKEN_DOWN
-from transforms.columns.rejects import REJECTED, rejected_rows, without_contents
-from transforms.shards.listed_pairs import Taken, keys_of
-from transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
-from transforms.shards.shard_places import ShardPlaces
-from transforms.shards.shard_stats import ShardStats, shard_stats
-from transforms.shards.stated_wishes import reported_opt_outs
-from transforms.shards.stored_rows import (
+from alignset.transforms.columns.reasons import STEP_OF_TAKEDOWNS, TAKEN_DOWN
+from alignset.transforms.columns.rejects import REJECTED, rejected_rows, without_contents
+from alignset.transforms.shards.listed_pairs import Taken, keys_of
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
+from alignset.transforms.shards.stated_wishes import reported_opt_outs
+from alignset.transforms.shards.stored_rows import (
     ROWS_AT_ONCE,
     as_columns,
     as_rejected,
     batches_of,
     rejected_batches,
 )
-from transforms.storage.documents import read_document
-from transforms.storage.files import (
+from alignset.transforms.storage.documents import read_document
+from alignset.transforms.storage.files import (
     exists,
     open_to_read,
     publish,
     remove,
     write_atomically,
 )
-from transforms.storage.parquet_files import parquet_file
-from transforms.storage.tar_members import Member, tar_members
+from alignset.transforms.storage.parquet_files import parquet_file
+from alignset.transforms.storage.tar_members import Member, tar_members
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from transforms.columns import reasons as r
-from transforms.images.image_size import size_reasons
-from transforms.safety.classifier import open_classifier
-from transforms.safety.model_files import UnsafeModel
-from transforms.safety.unsafe_score import unsafe_scores
-from transforms.shards.shard_files import Spool
-from transforms.workers.threads import THREADS, check_stopped
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.images.image_size import size_reasons
+from alignset.transforms.safety.classifier import open_classifier
+from alignset.transforms.safety.model_files import UnsafeModel
+from alignset.transforms.safety.unsafe_score import unsafe_scores
+from alignset.transforms.shards.shard_files import Spool
+from alignset.transforms.workers.threads import THREADS, check_stopped
 
 # Scores of files that a process has met, over its shards: a file of many URLs is scored once.
 KNOWN: dict[tuple[UnsafeModel, str], float | None] = {}

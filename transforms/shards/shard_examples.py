@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from transforms.columns import reasons as r
-from transforms.columns.record_files import encode_record
-from transforms.columns.records import (
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.record_files import encode_record
+from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
     LONGEST_URL,
@@ -25,13 +25,13 @@ from transforms.columns.records import (
     least_rows,
     nearest_rows,
 )
-from transforms.columns.rejects import key_column
-from transforms.columns.thresholds import JUDGED, OF_IMAGES
-from transforms.images.thumbnail import thumbnail
-from transforms.shards.measure_images import ImageRules
-from transforms.shards.shard_files import Spool
-from transforms.shards.shard_record import Floats, ShardPairs, shard_record, word_counts
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.columns.rejects import key_column
+from alignset.transforms.columns.thresholds import JUDGED, OF_IMAGES
+from alignset.transforms.images.thumbnail import thumbnail
+from alignset.transforms.shards.measure_images import ImageRules
+from alignset.transforms.shards.shard_files import Spool
+from alignset.transforms.shards.shard_record import Floats, ShardPairs, shard_record, word_counts
+from alignset.transforms.workers.unexpected import tell_once
 
 QUALITY = 75
 _MOST_PIXELS = 1 << 23  # of a picture that is no JPEG, whose thumbnail would take 0.1 s

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from transforms.storage.files import PIECE
+from alignset.transforms.storage.files import PIECE
 
 # img2dataset's columns, then ours.
 SHARD_SCHEMA = pa.schema(

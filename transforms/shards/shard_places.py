@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transforms.columns.records import RECORDS
+from alignset.transforms.columns.records import RECORDS
 
 # Shards of pairs that are held out of training are numbered from here on, and their files in a
 # folder of their own from 0.

@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
-from transforms.storage.files import is_local
-from transforms.storage.object_stores import match_objects
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
+from alignset.transforms.storage.files import is_local
+from alignset.transforms.storage.object_stores import match_objects
 
 LOG = logging.getLogger("alignset.shards")
 STATS = "_stats.json"

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.columns import reasons as r
-from transforms.columns.hashing import UInt64s
-from transforms.columns.records import (
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
     LONGEST_WORD,
@@ -30,9 +30,9 @@ from transforms.columns.records import (
     nested,
     top_of,
 )
-from transforms.columns.thresholds import AXES, IMAGES, JUDGED
-from transforms.pairs.texts import measure_texts
-from transforms.shards.measure_images import ImageRules, Measured
+from alignset.transforms.columns.thresholds import AXES, IMAGES, JUDGED
+from alignset.transforms.pairs.texts import measure_texts
+from alignset.transforms.shards.measure_images import ImageRules, Measured
 
 Floats = npt.NDArray[np.float64]
 

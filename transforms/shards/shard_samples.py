@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
-from transforms.images.resize_settings import Encoded
-from transforms.shards.measure_images import Measured
-from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
-from transforms.shards.shared_images import SafeEncoder, SharedImages, encoded_once
-from transforms.shards.stated_wishes import ANSWER, joined_opt_outs, write_answers
+from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
+from alignset.transforms.images.resize_settings import Encoded
+from alignset.transforms.shards.measure_images import Measured
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from alignset.transforms.shards.shared_images import SafeEncoder, SharedImages, encoded_once
+from alignset.transforms.shards.stated_wishes import ANSWER, joined_opt_outs, write_answers
 
 # What a pair brings with it into its sample.
 _OF_SOURCE = ("key", "url", "caption", PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from msgspec import UNSET, UnsetType
 
-from transforms.columns import reasons as r
-from transforms.shards.shard_places import HOLDOUT
-from transforms.storage.documents import encode_document
-from transforms.workers.counts import Counts
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.storage.documents import encode_document
+from alignset.transforms.workers.counts import Counts
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 from weakref import WeakSet
 
-from transforms.shards.shard_stats import ShardStats
-from transforms.workers.claims import ClaimLostError
-from transforms.workers.threads import Results, leave_stopped
+from alignset.transforms.shards.shard_stats import ShardStats
+from alignset.transforms.workers.claims import ClaimLostError
+from alignset.transforms.workers.threads import Results, leave_stopped
 
 # Of a process so many always, and more while these have few pairs: a shard of 1,000 is taken in a
 # second, and its last answer may come half a minute later.

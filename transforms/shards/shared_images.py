@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.columns.hashing import Bools
-from transforms.images.examine import Image, turn_of
-from transforms.images.resize import Encoder
-from transforms.images.resize_settings import Encoded, EncodingError, ResizeSettings
-from transforms.pairs.urls import url_hashes
-from transforms.shards.shard_files import Spool
-from transforms.workers.threads import in_threads
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.images.examine import Image, turn_of
+from alignset.transforms.images.resize import Encoder
+from alignset.transforms.images.resize_settings import Encoded, EncodingError, ResizeSettings
+from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.shards.shard_files import Spool
+from alignset.transforms.workers.threads import in_threads
+from alignset.transforms.workers.unexpected import tell_once
 
 Rows = npt.NDArray[np.int64]
 

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.columns.opt_outs import OPT_OUTS
-from transforms.fetching.orders import Answer, Fetched
-from transforms.wishes.file_wishes import file_wishes
-from transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.fetching.orders import Answer, Fetched
+from alignset.transforms.wishes.file_wishes import file_wishes
+from alignset.transforms.wishes.wish_settings import WishSettings
 
 # One row a kept pair whose image was fetched. Apart from the shard's other files: its times differ
 # from run to run.

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.columns.rejects import REJECTED
-from transforms.storage.files import open_to_read
+from alignset.transforms.columns.rejects import REJECTED
+from alignset.transforms.storage.files import open_to_read
 
 ROWS_AT_ONCE = 1 << 15
 

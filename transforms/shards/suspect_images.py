@@ -15,12 +15,12 @@ from threading import Event
 
 import pyarrow as pa
 
-from transforms.decontamination.evaluation_index import open_index
-from transforms.decontamination.overlap_measure import OverlapMeasure
-from transforms.fetching.fetch import Fetched
-from transforms.images.examine import CRASHED_DECODER
-from transforms.shards.build_shard import ShardSettings, build_shard
-from transforms.workers.trial_process import TrialProcess, trial_process
+from alignset.transforms.decontamination.evaluation_index import open_index
+from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
+from alignset.transforms.fetching.fetch import Fetched
+from alignset.transforms.images.examine import CRASHED_DECODER
+from alignset.transforms.shards.build_shard import ShardSettings, build_shard
+from alignset.transforms.workers.trial_process import TrialProcess, trial_process
 
 LOG = logging.getLogger("alignset")
 # Tried together: a trial takes some ms beside the images', and one that ends its process a start of

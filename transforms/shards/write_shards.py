@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.decontamination.evaluation_index import EvaluationIndex, open_index
-from transforms.decontamination.overlap_measure import OverlapMeasure
-from transforms.fetching.fetcher import connections_open
-from transforms.shards.build_shard import (
+from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
+from alignset.transforms.decontamination.overlap_measure import OverlapMeasure
+from alignset.transforms.fetching.fetcher import connections_open
+from alignset.transforms.shards.build_shard import (
     ANSWERS_FILE,
     RECORD,
     REJECTS,
@@ -27,17 +27,28 @@ from transforms.shards.build_shard import (
     ShardSettings,
     build_shard,
 )
-from transforms.shards.plan_shards import claim_path, plan_path
-from transforms.shards.shard_places import ShardPlaces, shard_name
-from transforms.shards.shard_progress import Load, ShardCount, attempt_folder, finished_shards
-from transforms.shards.shard_stats import ShardStats
-from transforms.shards.shards_under_way import Beginning, ShardsUnderWay
-from transforms.shards.suspect_images import suspecting
-from transforms.storage.documents import read_document
-from transforms.storage.files import exists, is_local, open_to_read, remove, write_atomically
-from transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
-from transforms.workers.fencing import Fence
-from transforms.workers.take_over import take_over
+from alignset.transforms.shards.plan_shards import claim_path, plan_path
+from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
+from alignset.transforms.shards.shard_progress import (
+    Load,
+    ShardCount,
+    attempt_folder,
+    finished_shards,
+)
+from alignset.transforms.shards.shard_stats import ShardStats
+from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
+from alignset.transforms.shards.suspect_images import suspecting
+from alignset.transforms.storage.documents import read_document
+from alignset.transforms.storage.files import (
+    exists,
+    is_local,
+    open_to_read,
+    remove,
+    write_atomically,
+)
+from alignset.transforms.workers.claims import Claim, ClaimLostError, Mark, claimed
+from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.workers.take_over import take_over
 
 LOG = logging.getLogger("alignset.shards")
 

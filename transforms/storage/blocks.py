@@ -16,8 +16,8 @@ from pathlib import Path
 import apache_beam as beam
 import pyarrow as pa
 
-from transforms.columns.batches import REFERENCE
-from transforms.storage.files import PieceFile
+from alignset.transforms.columns.batches import REFERENCE
+from alignset.transforms.storage.files import PieceFile
 
 
 @dataclass(frozen=True)

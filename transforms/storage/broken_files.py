@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from transforms.storage.object_stores import http_status, is_beams, may_pass
+from alignset.transforms.storage.object_stores import http_status, is_beams, may_pass
 
 CUT_SHORT, DAMAGED, WRONG_FORMAT = "cut_short", "damaged", "wrong_format"
 NO_ACCESS, GONE, UNFINISHED = "no_access", "gone", "unfinished"

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from transforms.storage.files import exists, open_to_read, write_atomically
+from alignset.transforms.storage.files import exists, open_to_read, write_atomically
 
 Document = TypeVar("Document")
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from transforms.storage.object_stores import (
+from alignset.transforms.storage.object_stores import (
     copy_object,
     object_exists,
     open_object,

@@ -7,8 +7,8 @@ import os
 import stat
 from pathlib import Path
 
-from transforms.storage.files import is_local
-from transforms.storage.object_stores import match_objects
+from alignset.transforms.storage.files import is_local
+from alignset.transforms.storage.object_stores import match_objects
 
 
 def _size(path: str) -> int | None:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.columns.hashing import string_buffers
-from transforms.storage.files import publish
+from alignset.transforms.columns.hashing import string_buffers
+from alignset.transforms.storage.files import publish
 
 ROWS_PER_GROUP = 1 << 16
 BYTES_PER_GROUP = 1 << 26  # of strings; usual rows have a sixth of it

@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from transforms.storage.broken_files import CUT_SHORT, DAMAGED, WRONG_FORMAT, FileFault
+from alignset.transforms.storage.broken_files import CUT_SHORT, DAMAGED, WRONG_FORMAT, FileFault
 
 BLOCK = 512
 MAX_EXTRA = 1 << 20  # bytes of a long name, or of POSIX's header of further records

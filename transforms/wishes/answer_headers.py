@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from transforms.columns.opt_outs import CONTENT_USAGE, TDM_RESERVATION, X_ROBOTS_TAG
-from transforms.wishes.content_usage import usage_allowed
-from transforms.wishes.robots_tags import has_directive
-from transforms.wishes.tdm_reservation import is_reserved
-from transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.columns.opt_outs import CONTENT_USAGE, TDM_RESERVATION, X_ROBOTS_TAG
+from alignset.transforms.wishes.content_usage import usage_allowed
+from alignset.transforms.wishes.robots_tags import has_directive
+from alignset.transforms.wishes.tdm_reservation import is_reserved
+from alignset.transforms.wishes.wish_settings import WishSettings
 
 _X_ROBOTS_TAG = b"x-robots-tag"
 _TDM_RESERVATION = b"tdm-reservation"

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from transforms.wishes.cbor import decode_cbor
+from alignset.transforms.wishes.cbor import decode_cbor
 
 _LABELS = (b"c2pa.training-mining", b"cawg.training-mining")
 _WORD = b"training-mining"  # in each of them

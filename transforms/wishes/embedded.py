@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from transforms.columns.kernels import kernel
-from transforms.images.file_formats import signature_format
-from transforms.images.jpeg_segments import jpeg_segments
-from transforms.wishes.c2pa import boxes
-from transforms.wishes.xmp import MOST_BYTES
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.images.file_formats import signature_format
+from alignset.transforms.images.jpeg_segments import jpeg_segments
+from alignset.transforms.wishes.c2pa import boxes
+from alignset.transforms.wishes.xmp import MOST_BYTES
 
 _XMP, _LONGER_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _BEFORE_LONGER = len(_LONGER_XMP) + 32 + 8  # its digest, the length of all, the place of this part

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from transforms.columns.opt_outs import C2PA, XMP_DATA_MINING
-from transforms.wishes.c2pa import forbids_training
-from transforms.wishes.embedded import embedded
-from transforms.wishes.wish_settings import WishSettings
-from transforms.wishes.xmp import NO_TERMS, xmp_terms
-from transforms.workers.unexpected import tell_once
+from alignset.transforms.columns.opt_outs import C2PA, XMP_DATA_MINING
+from alignset.transforms.wishes.c2pa import forbids_training
+from alignset.transforms.wishes.embedded import embedded
+from alignset.transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.wishes.xmp import NO_TERMS, xmp_terms
+from alignset.transforms.workers.unexpected import tell_once
 
 
 class FileWishes(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from transforms.storage.files import (
+from alignset.transforms.storage.files import (
     exists,
     is_local,
     open_to_read,
@@ -15,8 +15,8 @@ from transforms.storage.files import (
     remove,
     write_atomically,
 )
-from transforms.storage.object_stores import copy_object
-from transforms.workers.fencing import Fence
+from alignset.transforms.storage.object_stores import copy_object
+from alignset.transforms.workers.fencing import Fence
 
 CLAIM = ".claim"  # how a mark's name ends
 

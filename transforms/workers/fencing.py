@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from transforms.storage.files import exists, is_local, open_to_read, write_atomically
+from alignset.transforms.storage.files import exists, is_local, open_to_read, write_atomically
 
 
 class SupersededError(RuntimeError):

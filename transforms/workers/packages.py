@@ -10,7 +10,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from transforms.columns.kernels import sources_digest
+from alignset.transforms.columns.kernels import sources_digest
 
 DECIDING = (
     *("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "eldc", "langdetect"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from transforms.storage.documents import write_document
+from alignset.transforms.storage.documents import write_document
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from transforms.workers.claims import Mark
+from alignset.transforms.workers.claims import Mark
 
 POLL_S = 1.0
 PATIENCE_S = 30.0  # a shard with one silent host takes no less

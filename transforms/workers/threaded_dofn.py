@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from transforms.workers.threads import THREADS, Results
+from alignset.transforms.workers.threads import THREADS, Results
 
 
 class ThreadedDoFn(beam.DoFn):

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
-from transforms.workers.threads import check_stopped
+from alignset.transforms.workers.threads import check_stopped
 
 # Raises nothing for any bytes; may end its process.
 Work = Callable[[Sequence[bytes]], object]
@@ -94,7 +94,7 @@ class TrialProcess:
         # It cannot take away what it was writing when it died.
         self._scratch = tempfile.TemporaryDirectory(prefix="alignset-trial-")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "transforms.workers.trial_process"],
+            [sys.executable, "-m", "alignset.transforms.workers.trial_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

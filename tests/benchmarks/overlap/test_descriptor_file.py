@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from alignset.transforms.decontamination.copy_descriptor import CopyDescriptor
 from benchmarks.overlap.descriptor_file import Whitening, descriptor_file, whitening
 from benchmarks.overlap.net import CopyNet
 from benchmarks.overlap.train_descriptor import net_vectors
 from tests.support.closeness import close, summed_terms
-from transforms.decontamination.copy_descriptor import CopyDescriptor
 
 pytestmark = pytest.mark.numeric
 

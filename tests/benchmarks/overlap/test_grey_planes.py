@@ -1,9 +1,9 @@
 import pytest
 
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.perceptual_hash import plane_hash
 from benchmarks.overlap.grey_planes import grey_of_file
 from tests.support.picture_files import encoded, photograph, transparent
-from transforms.images.examine import Image, examine
-from transforms.images.perceptual_hash import plane_hash
 
 FILES = {
     "large JPEG": encoded(photograph(1, 800, 600), "JPEG", quality=90),

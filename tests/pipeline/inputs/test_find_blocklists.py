@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.inputs.find_blocklists import find_blocklists
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_blocklists import find_blocklists
 
 
 def found(*paths: object):
@@ -33,7 +33,7 @@ def test_none_and_some(tmp_path: Path) -> None:
 def test_what_cannot_be_used_is_one_line(
     tmp_path: Path, name: str, body: str | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transforms.images.pdq.is_installed", lambda: False)
+    monkeypatch.setattr("alignset.transforms.images.pdq.is_installed", lambda: False)
     if body is not None:
         (tmp_path / name).write_text(body)
     with pytest.raises(UsageError) as error:

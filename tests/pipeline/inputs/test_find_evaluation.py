@@ -6,18 +6,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.inputs.find_evaluation import (
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_evaluation import (
     Evaluation,
     check_index_folder,
     find_evaluation,
     find_evaluation_files,
     index_folder,
 )
+from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from tests.support.command import run
 from tests.support.golden import evaluation_image
 from tests.transforms.decontamination.test_evaluation_index import made
-from transforms.decontamination.overlap_settings import OverlapSettings
 
 
 @pytest.mark.parametrize(

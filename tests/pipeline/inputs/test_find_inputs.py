@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.inputs.find_inputs import find_files
-from pipeline.inputs.find_splits import find_splits
-from pipeline.inputs.splits import Split
-from pipeline.job import Job
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.find_inputs import find_files
+from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.job import Job
 from tests.support.command import run
 
 ROWS = {"url": ["http://a.org/1", "http://a.org/2"], "caption": ["one text", "and another"]}
@@ -128,7 +128,7 @@ def test_columns_that_are_told(tmp_path: Path):
 
 
 def test_row_groups_become_splits_that_hold_each_row_once(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("pipeline.inputs.splits.ROWS_PER_SPLIT", 25)
+    monkeypatch.setattr("alignset.pipeline.inputs.splits.ROWS_PER_SPLIT", 25)
     table = pa.table({"url": ["http://a.org"] * 95, "caption": ["a"] * 95})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=10)
     splits = find_splits(job(tmp_path), find_files(job(tmp_path)))

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.inputs.find_inputs import find_files
-from pipeline.inputs.find_splits import find_splits
-from pipeline.inputs.readers import read_split
-from pipeline.inputs.splits import Split
-from pipeline.job import Job
+from alignset.pipeline.inputs.find_inputs import find_files
+from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.inputs.readers import read_split
+from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.job import Job
 from tests.support.command import fates, funnel, rejected, run, succeed
 from tests.support.golden import TEXTS, Fate
 from tests.support.hostile_tars import HOSTILE, tar_of
@@ -119,8 +119,8 @@ def test_a_byte_order_mark_and_line_ends(tmp_path: Path, end: bytes):
 
 def test_rows_across_blocks(tmp_path: Path, monkeypatch):
     """Files are parsed a block at a time; where one ends must not show."""
-    monkeypatch.setattr("pipeline.inputs.text_files.BLOCK", 1000)
-    monkeypatch.setattr("pipeline.inputs.text_files.LONGEST_ROW", 1000)
+    monkeypatch.setattr("alignset.pipeline.inputs.text_files.BLOCK", 1000)
+    monkeypatch.setattr("alignset.pipeline.inputs.text_files.LONGEST_ROW", 1000)
     pairs = [(f"http://a.org/{n}".encode(), f"text {n * n}".encode()) for n in range(500)]
     csv = b"".join(b"%s,%s\n" % pair for pair in pairs)
     (tmp_path / "a.csv").write_bytes(b"url,caption\n" + csv)
@@ -223,8 +223,8 @@ def test_every_row_of_every_format_ends_kept_or_rejected_once(tmp_path: Path):
 
 
 def test_a_quote_that_never_closes_is_told_with_its_file(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("pipeline.inputs.text_files.BLOCK", 5_000)
-    monkeypatch.setattr("pipeline.inputs.text_files.LONGEST_ROW", 10_000)
+    monkeypatch.setattr("alignset.pipeline.inputs.text_files.BLOCK", 5_000)
+    monkeypatch.setattr("alignset.pipeline.inputs.text_files.LONGEST_ROW", 10_000)
     rows = b"".join(b"http://a.org/%d,some text\n" % n for n in range(2000))
     (tmp_path / "a.csv").write_bytes(b'url,caption\nhttp://a.org,"never closed\n' + rows)
     ended = run(tmp_path / "a.csv", tmp_path / "set", "--text_only")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.look.__main__ import main
+from alignset.pipeline.look.__main__ import main
 from tests.support.golden_run import Golden
 from tests.support.memory_files import read
 from tests.support.small_sets import put, put_funnel, put_rejected, put_shard

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline.look.evaluation_pictures import LABELS, NOT_THERE, overlap_pictures
-from pipeline.look.fonts import PILLOWS_OWN, font
-from pipeline.look.sample import Overlap, Pair
-from pipeline.look.sheet import EMPTY, FAINT, PICTURE_BOX, SMALL_PX
+from alignset.pipeline.look.evaluation_pictures import LABELS, NOT_THERE, overlap_pictures
+from alignset.pipeline.look.fonts import PILLOWS_OWN, font
+from alignset.pipeline.look.sample import Overlap, Pair
+from alignset.pipeline.look.sheet import EMPTY, FAINT, PICTURE_BOX, SMALL_PX
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
 from tests.support.picture_files import encoded
-from transforms.decontamination.evaluation_documents import EvaluationFile
 
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 

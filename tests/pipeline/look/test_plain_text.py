@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.look.plain_text import LONGEST, cells, fitted, printable, text_table
+from alignset.pipeline.look.plain_text import LONGEST, cells, fitted, printable, text_table
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.look.set_files import find_set, in_order
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.look.set_files import find_set, in_order
 from tests.support.small_sets import put, put_funnel, put_rejected, put_shard
 
 

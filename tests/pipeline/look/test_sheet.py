@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.look.fonts import font, font_for, is_right_to_left, lines
-from pipeline.look.sample import Pair
-from pipeline.look.sheet import BACKGROUND, CARD_WIDTH, GAP, MARGIN, PICTURE_BOX, draw_sheet
+from alignset.pipeline.look.fonts import font, font_for, is_right_to_left, lines
+from alignset.pipeline.look.sample import Pair
+from alignset.pipeline.look.sheet import (
+    BACKGROUND,
+    CARD_WIDTH,
+    GAP,
+    MARGIN,
+    PICTURE_BOX,
+    draw_sheet,
+)
 
 TEXTS = [
     "a red dog",

@@ -5,10 +5,10 @@ import random
 
 import pytest
 
-from pipeline.look.stored_images import CHUNK, read_image, stored_picture
+from alignset.pipeline.look.stored_images import CHUNK, read_image, stored_picture
+from alignset.transforms.shards.shard_files import TarWriter
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_sets import image, put, put_shard
-from transforms.shards.shard_files import TarWriter
 
 
 class Counted(io.BytesIO):

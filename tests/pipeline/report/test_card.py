@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard
 
-from pipeline.inputs.splits import InputFile
-from pipeline.report.card import dataset_card, size_category, tar_pattern
-from pipeline.report.contents import Contents
-from pipeline.runs.documents import Days, Funnel, Manifest, OptOuts, Retry, ShardEntry
-from tests.support.command import DOCUMENTS, funnel, manifest
-from tests.support.golden_run import Golden
-from transforms.corpus.corpus_documents import (
+from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.report.card import dataset_card, size_category, tar_pattern
+from alignset.pipeline.report.contents import Contents
+from alignset.pipeline.runs.documents import Days, Funnel, Manifest, OptOuts, Retry, ShardEntry
+from alignset.transforms.corpus.corpus_documents import (
     CountClass,
     HashFile,
     VocabularyFile,
     VocabularySummary,
 )
-from transforms.pages.page_counts import PageCounts
-from transforms.storage.documents import read_document
+from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.storage.documents import read_document
+from tests.support.command import DOCUMENTS, funnel, manifest
+from tests.support.golden_run import Golden
 
 Made = tuple[Manifest, Funnel, Contents]
 

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.look.set_files import find_set
-from pipeline.report.comparison import rule_differences, write_comparison
-from pipeline.report.kept_keys import NOWHERE, kept_keys, key_numbers, only_in
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.look.set_files import find_set
+from alignset.pipeline.report.comparison import rule_differences, write_comparison
+from alignset.pipeline.report.kept_keys import NOWHERE, kept_keys, key_numbers, only_in
+from alignset.transforms.columns.rejects import REJECTED
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from tests.support.small_sets import image, keys, put, put_rejected, put_shard, put_table
-from transforms.columns.rejects import REJECTED
-from transforms.shards.shard_files import SHARD_SCHEMA
 
 
 def test_keys_are_their_hex_digits_as_numbers():

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from pipeline.report.contents import as_code, as_example, fetch_days, look_into
-from pipeline.runs.documents import Days, Manifest, ShardEntry
-from pipeline.runs.work_folder import WrittenShard
+from alignset.pipeline.report.contents import as_code, as_example, fetch_days, look_into
+from alignset.pipeline.runs.documents import Days, Manifest, ShardEntry
+from alignset.pipeline.runs.work_folder import WrittenShard
+from alignset.transforms.storage.documents import read_document
 from tests.support.command import succeed
 from tests.support.golden_run import Golden
-from transforms.storage.documents import read_document
 
 
 def manifest_of(output: Path) -> Manifest:

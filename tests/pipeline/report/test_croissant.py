@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.report.croissant import MOST_TARS, TO_BE_FILLED, croissant
-from pipeline.runs.documents import Funnel, Manifest, Retry, ShardEntry
+from alignset.pipeline.report.croissant import MOST_TARS, TO_BE_FILLED, croissant
+from alignset.pipeline.runs.documents import Funnel, Manifest, Retry, ShardEntry
+from alignset.transforms.storage.documents import read_document
 from tests.support.command import manifest, samples
 from tests.support.golden_run import Golden
-from transforms.storage.documents import read_document
 
 Reader = Callable[[Path, str], list[dict[str, Any]]]
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.report.datasheet import TO_BE_FILLED, datasheet
-from pipeline.report.datasheet_text import SECTIONS
-from pipeline.runs.documents import Days, Funnel, Manifest, Retry
+from alignset.pipeline.report.datasheet import TO_BE_FILLED, datasheet
+from alignset.pipeline.report.datasheet_text import SECTIONS
+from alignset.pipeline.runs.documents import Days, Funnel, Manifest, Retry
+from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden
-from transforms.shards.shard_documents import NearDuplicates
-from transforms.storage.documents import read_document
 
 ASKED = [question.asked for questions in SECTIONS.values() for question in questions]
 

@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 from msgspec import UNSET
 
-from pipeline.report.card import dataset_card
-from pipeline.report.contents import Contents
-from pipeline.report.croissant import croissant
-from pipeline.report.datasheet import datasheet
-from pipeline.report.earlier_rules import with_images
-from pipeline.runs.documents import Days, Funnel, Manifest, NamedList, Stage, Step
+from alignset.pipeline.report.card import dataset_card
+from alignset.pipeline.report.contents import Contents
+from alignset.pipeline.report.croissant import croissant
+from alignset.pipeline.report.datasheet import datasheet
+from alignset.pipeline.report.earlier_rules import with_images
+from alignset.pipeline.runs.documents import Days, Funnel, Manifest, NamedList, Stage, Step
+from alignset.transforms.decontamination.evaluation_documents import EvaluationSet
+from alignset.transforms.safety.model_files import OPEN_NSFW
+from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden
-from transforms.decontamination.evaluation_documents import EvaluationSet
-from transforms.safety.model_files import OPEN_NSFW
-from transforms.storage.documents import read_document
 
 MODEL = replace(OPEN_NSFW, path="nsfw.onnx")
 Made = tuple[Manifest, Funnel, dict[str, Manifest]]

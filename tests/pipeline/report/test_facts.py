@@ -7,22 +7,22 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.report import set_records
-from pipeline.report.answers import answers
-from pipeline.report.facts import Facts, find_facts
-from pipeline.report.histograms import charts_of
-from pipeline.report.page import render_page
-from pipeline.report.page_data import all_lists, page_data
-from pipeline.report.tables import blocked_rows, failing_host_rows, funnel_table, wish_rows
-from pipeline.runs.documents import FetchReport, Funnel, Step
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.report import set_records
+from alignset.pipeline.report.answers import answers
+from alignset.pipeline.report.facts import Facts, find_facts
+from alignset.pipeline.report.histograms import charts_of
+from alignset.pipeline.report.page import render_page
+from alignset.pipeline.report.page_data import all_lists, page_data
+from alignset.pipeline.report.tables import blocked_rows, failing_host_rows, funnel_table, wish_rows
+from alignset.pipeline.runs.documents import FetchReport, Funnel, Step
+from alignset.transforms.columns.record_files import decode_record, encode_record
+from alignset.transforms.columns.records import Axis, Joint, Record
+from alignset.transforms.columns.thresholds import AXES, IMAGES, TEXTS
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.shards.shard_documents import FailingHost
+from alignset.transforms.storage import matching
 from tests.support.made_records import made_record, put_largest_set, put_made_set
-from transforms.columns.record_files import decode_record, encode_record
-from transforms.columns.records import Axis, Joint, Record
-from transforms.columns.thresholds import AXES, IMAGES, TEXTS
-from transforms.corpus.corpus_documents import VocabularySummary
-from transforms.shards.shard_documents import FailingHost
-from transforms.storage import matching
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_a_wrong_folder_is_not_walked(tmp_path: Path, monkeypatch):
         asked.append(spec)
         return matching.match(spec)
 
-    monkeypatch.setattr("pipeline.report.foreign_sets.match", match)
+    monkeypatch.setattr("alignset.pipeline.report.foreign_sets.match", match)
     with pytest.raises(UsageError, match="is no set"):
         find_facts(str(tmp_path))
     assert asked == [f"{tmp_path}/*_stats.json"]
@@ -289,8 +289,8 @@ def test_marks_that_turn_writing_reach_the_page_from_nowhere(made_set: Path):
 
 
 def test_a_page_has_bounds_and_says_what_was_left_out(made_set: Path, monkeypatch):
-    monkeypatch.setattr("pipeline.report.page_data.MOST_TEXT_BYTES", 20_000)
-    monkeypatch.setattr("pipeline.report.page_data.MOST_PICTURE_BYTES", 30_000)
+    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_TEXT_BYTES", 20_000)
+    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_PICTURE_BYTES", 30_000)
     facts = find_facts(str(made_set))
     data = page_data(facts)
     examples, pictures = data["left_out"]
@@ -306,7 +306,7 @@ def test_a_page_has_bounds_and_says_what_was_left_out(made_set: Path, monkeypatc
 
 
 def test_a_histogram_that_is_too_fine_is_told_of(made_set: Path, monkeypatch):
-    monkeypatch.setattr("pipeline.report.page_data.MOST_CELLS", 10)
+    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_CELLS", 10)
     page = render_page(find_facts(str(made_set)))
     assert "has more cells than a page can hold" in page
     assert "min_image_side" in page

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.testing.util import assert_that, equal_to
 
-from pipeline.report.fetch_report import HINTS, failed_fetches, hint_of, render_failed
-from pipeline.runs.documents import FetchReport
+from alignset.pipeline.report.fetch_report import HINTS, failed_fetches, hint_of, render_failed
+from alignset.pipeline.runs.documents import FetchReport
+from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
+from alignset.transforms.shards.failed_fetches import FindFailingHosts, failures_by_host
+from alignset.transforms.shards.shard_documents import FailingHost
 from tests.support.made_batches import run_in_beam
-from transforms.fetching.fetch_settings import FETCH_DETAILS
-from transforms.shards.failed_fetches import FindFailingHosts, failures_by_host
-from transforms.shards.shard_documents import FailingHost
 
 STATUSES = {"success": 40, "fetch_failed: dns": 36, "too_small": 4, "fetch_failed: http_404": 20}
 

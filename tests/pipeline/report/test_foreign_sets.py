@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.report.foreign_sets import find_foreign
-from transforms.columns.records import LONGEST_TEXT
+from alignset.pipeline.report.foreign_sets import find_foreign
+from alignset.transforms.columns.records import LONGEST_TEXT
 
 ROWS = 20_000
 

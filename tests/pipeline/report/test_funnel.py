@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.report.funnel import (
+from alignset.pipeline.report.funnel import (
     check_funnel,
     counts_of,
     funnel,
@@ -13,13 +13,13 @@ from pipeline.report.funnel import (
     render_vocabulary,
     whole_funnel,
 )
-from pipeline.runs.documents import Funnel, Step
+from alignset.pipeline.runs.documents import Funnel, Step
+from alignset.transforms.columns.reasons import IMAGE_STEPS, STEPS, TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
+from alignset.transforms.storage.documents import read_document
+from alignset.transforms.workers.counts import Counts
 from tests.support.command import manifest
 from tests.support.golden_run import Golden
-from transforms.columns.reasons import IMAGE_STEPS, STEPS, TAKEDOWN_STEPS, TEXT_STEPS
-from transforms.corpus.corpus_documents import CountClass, VocabularySummary
-from transforms.storage.documents import read_document
-from transforms.workers.counts import Counts
 
 TWO_STEPS = {"first": ("bad", "worse"), "second": ("ugly",)}
 TABLE = [

@@ -4,11 +4,11 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from pipeline.report.funnel import funnel
-from pipeline.report.funnel_svg import WIDTH, funnel_svg
-from pipeline.runs.documents import Step
-from transforms.columns.reasons import STEPS
-from transforms.workers.counts import Counts
+from alignset.pipeline.report.funnel import funnel
+from alignset.pipeline.report.funnel_svg import WIDTH, funnel_svg
+from alignset.pipeline.runs.documents import Step
+from alignset.transforms.columns.reasons import STEPS
+from alignset.transforms.workers.counts import Counts
 
 SVG = "{http://www.w3.org/2000/svg}"
 COUNTS = Counts(10_000, 0, {"malformed_pair": 1, "too_few_words": 2500, "fetch_failed": 5000})

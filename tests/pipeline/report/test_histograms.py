@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.report.charts import Chart, draw, size_of
-from pipeline.report.facts import Facts, find_facts
-from pipeline.report.histograms import charts_of
-from pipeline.runs.documents import FetchReport, Funnel
+from alignset.pipeline.report.charts import Chart, draw, size_of
+from alignset.pipeline.report.facts import Facts, find_facts
+from alignset.pipeline.report.histograms import charts_of
+from alignset.pipeline.runs.documents import FetchReport, Funnel
+from alignset.transforms.columns.thresholds import THRESHOLDS
+from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from tests.support.made_records import put_made_set
-from transforms.columns.thresholds import THRESHOLDS
-from transforms.corpus.corpus_documents import CountClass, VocabularySummary
 
 
 def ngram_chart(vocabulary: int, cut: int) -> Chart:

@@ -3,13 +3,13 @@
 import pytest
 from msgspec import UNSET
 
-from pipeline.report.fetch_report import failed_fetches
-from pipeline.report.funnel import funnel, whole_funnel
-from pipeline.report.outcome import FLAGS, too_little
-from pipeline.runs.documents import BrokenInput, Funnel
-from transforms.columns.reasons import IMAGE_STEPS, REASONS, STEP_OF, TEXT_STEPS
-from transforms.corpus.corpus_documents import VocabularySummary
-from transforms.workers.counts import Counts
+from alignset.pipeline.report.fetch_report import failed_fetches
+from alignset.pipeline.report.funnel import funnel, whole_funnel
+from alignset.pipeline.report.outcome import FLAGS, too_little
+from alignset.pipeline.runs.documents import BrokenInput, Funnel
+from alignset.transforms.columns.reasons import IMAGE_STEPS, REASONS, STEP_OF, TEXT_STEPS
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.workers.counts import Counts
 
 
 def made(seen: int, dropped: dict[str, int], *, text_only: bool = False, **fields) -> Funnel:

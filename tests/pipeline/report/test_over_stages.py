@@ -3,11 +3,11 @@
 import pytest
 from msgspec import UNSET
 
-from pipeline.report.comparison import step_deltas
-from pipeline.report.facts import Facts
-from pipeline.report.over_stages import has_other_input, steps_over_stages
-from pipeline.runs.documents import FetchReport, Funnel, Stage, Step
-from transforms.corpus.corpus_documents import VocabularySummary
+from alignset.pipeline.report.comparison import step_deltas
+from alignset.pipeline.report.facts import Facts
+from alignset.pipeline.report.over_stages import has_other_input, steps_over_stages
+from alignset.pipeline.runs.documents import FetchReport, Funnel, Stage, Step
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
 
 A = [Step("words", 100, 90, {"few": 10}), Step("sizes", 90, 80, {"small": 4, "long": 6})]
 B = [Step("words", 80, 79, {"few": 1}), Step("sizes", 79, 60, {"small": 19})]

@@ -19,23 +19,23 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image as PillowImage
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from pipeline.options import Command, parse
-from pipeline.report.comparison import write_comparison
-from pipeline.report.facts import Facts, find_facts
-from pipeline.report.histograms import image_verdicts
-from pipeline.report.page import render_page
-from pipeline.report.page_data import LONGEST_TEXT
-from pipeline.rules import Rules
-from pipeline.runs.documents import NamedList
+from alignset.pipeline.options import Command, parse
+from alignset.pipeline.report.comparison import write_comparison
+from alignset.pipeline.report.facts import Facts, find_facts
+from alignset.pipeline.report.histograms import image_verdicts
+from alignset.pipeline.report.page import render_page
+from alignset.pipeline.report.page_data import LONGEST_TEXT
+from alignset.pipeline.rules import Rules
+from alignset.pipeline.runs.documents import NamedList
+from alignset.transforms.columns.record_files import decode_record, encode_record
+from alignset.transforms.columns.rejects import REJECTED
+from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.safety.model_files import ModelInput, UnsafeModel
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from tests.support.golden_run import Golden
 from tests.support.made_records import RULES, put_made_set, put_run
 from tests.support.small_sets import put_shard, put_table
-from transforms.columns.record_files import decode_record, encode_record
-from transforms.columns.rejects import REJECTED
-from transforms.corpus.corpus_documents import HashFile
-from transforms.decontamination.evaluation_documents import EvaluationFile
-from transforms.safety.model_files import ModelInput, UnsafeModel
-from transforms.shards.shard_files import SHARD_SCHEMA
 
 CHROMIUM = "/usr/bin/chromium"
 PROBE = "document.documentElement.dataset.hacked = 'yes'"

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from pipeline.report.process_memory import Memory, memory_of_processes
+from alignset.pipeline.report.process_memory import Memory, memory_of_processes
 
 
 def test_this_process_and_its_children_are_counted():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.report.progress import Amount, ImageProgress, be_quiet
+from alignset.pipeline.report.progress import Amount, ImageProgress, be_quiet
+from alignset.transforms.shards.shard_stats import shard_stats
+from alignset.transforms.workers.fencing import Fence
 from tests.support.memory_files import FILES
-from transforms.shards.shard_stats import shard_stats
-from transforms.workers.fencing import Fence
 
 SIZES = {0: 100, 1: 90, 5: 110}
 
@@ -82,7 +82,7 @@ def test_a_store_that_does_not_answer_ends_no_run(
     def unavailable(*_: object) -> set[int]:
         raise OSError("503")
 
-    monkeypatch.setattr("pipeline.report.progress.finished_shards", unavailable)
+    monkeypatch.setattr("alignset.pipeline.report.progress.finished_shards", unavailable)
     with progress_of(tmp_path):
         pass
     assert capsys.readouterr().err == "3 shards, 300 pairs to fetch\n"
@@ -172,7 +172,7 @@ def test_what_a_store_tells_of_earlier_starts_only_later_is_no_speed_of_this_one
             raise listed.pop(0)
         return listed.pop(0)
 
-    monkeypatch.setattr("pipeline.report.progress.finished_shards", answer)
+    monkeypatch.setattr("alignset.pipeline.report.progress.finished_shards", answer)
     assert done(amount, 1.0) == (0, 0)
     assert done(amount, 31.0) == (0, 0)
     assert amount.look(61.0, listing=True)[1:3] == (2, 190)

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from pipeline.report.process_memory import Memory
-from pipeline.report.progress_text import (
+from alignset.pipeline.report.process_memory import Memory
+from alignset.pipeline.report.progress_text import (
     Done,
     duration,
     progress_line,
@@ -13,8 +13,8 @@ from pipeline.report.progress_text import (
     verb_of,
     what_is_left,
 )
-from pipeline.report.shard_tallies import Tally
-from transforms.shards.shard_progress import Load
+from alignset.pipeline.report.shard_tallies import Tally
+from alignset.transforms.shards.shard_progress import Load
 
 TALLY = Tally(
     pairs=100_000,

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.inputs.splits import InputFile
-from pipeline.options import Command, parse
-from pipeline.report.reproduce import commands
-from pipeline.rules import OPEN, REPORTED, Rules
-from pipeline.runs.documents import Manifest, Retry
-from pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
+from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.options import Command, parse
+from alignset.pipeline.report.reproduce import commands
+from alignset.pipeline.rules import OPEN, REPORTED, Rules
+from alignset.pipeline.runs.documents import Manifest, Retry
+from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
+from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.safety.model_files import OPEN_NSFW_QUICKLY, ModelInput, UnsafeModel
+from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden
-from transforms.corpus.corpus_documents import HashFile
-from transforms.decontamination.evaluation_documents import EvaluationFile
-from transforms.safety.model_files import OPEN_NSFW_QUICKLY, ModelInput, UnsafeModel
-from transforms.storage.documents import read_document
 
 MODEL = ModelInput(
     input="in",

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.report import scoring_cost as module
-from pipeline.report.scoring_cost import DECODE_S, scoring_cost
+from alignset.pipeline.report import scoring_cost as module
+from alignset.pipeline.report.scoring_cost import DECODE_S, scoring_cost
+from alignset.transforms.safety.classifier import Classifier
+from alignset.transforms.safety.model_files import describe_model
 from tests.support.onnx_files import write_model
-from transforms.safety.classifier import Classifier
-from transforms.safety.model_files import describe_model
 
 
 @pytest.mark.parametrize(

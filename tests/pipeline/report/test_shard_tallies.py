@@ -2,10 +2,10 @@
 
 from collections import Counter
 
-from pipeline.report.shard_tallies import ShardTallies, Tally
-from transforms.shards.shard_places import ShardPlaces
-from transforms.shards.shard_stats import shard_stats
-from transforms.storage.files import write_atomically
+from alignset.pipeline.report.shard_tallies import ShardTallies, Tally
+from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_stats import shard_stats
+from alignset.transforms.storage.files import write_atomically
 
 ENDS = [
     *((None, None),) * 6,

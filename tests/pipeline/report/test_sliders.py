@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from pipeline.report import page, sliders
-from pipeline.report.set_records import measured
-from pipeline.rules import OPEN
-from transforms.columns.records import Example
-from transforms.columns.thresholds import THRESHOLDS
+from alignset.pipeline.report import page, sliders
+from alignset.pipeline.report.set_records import measured
+from alignset.pipeline.rules import OPEN
+from alignset.transforms.columns.records import Example
+from alignset.transforms.columns.thresholds import THRESHOLDS
 
 # What there is to know of an example.
 KNOWN = Example(

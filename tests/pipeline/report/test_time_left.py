@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pipeline.report.time_left import Attempt, TimeLeft
+from alignset.pipeline.report.time_left import Attempt, TimeLeft
 
 LOOK_S = 2.0
 START_S = 4.0  # of workers

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from pipeline.report.wording import opt_outs, span
-from pipeline.runs.documents import FetchReport, Funnel, OptOuts, Step
-from transforms.corpus.corpus_documents import VocabularySummary
+from alignset.pipeline.report.wording import opt_outs, span
+from alignset.pipeline.runs.documents import FetchReport, Funnel, OptOuts, Step
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
 
 FETCH = FetchReport(10, 6, {"dns": 3}, [])
 FUNNEL = Funnel(fetch=FETCH, pairs=4, steps=[], vocabulary=VocabularySummary())

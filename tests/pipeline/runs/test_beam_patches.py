@@ -24,15 +24,15 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from apache_beam.transforms.userstate import CombiningValueStateSpec
 from apache_beam.utils.counters import CounterFactory
 
-import pipeline.run
-from pipeline.runs.beam_patches import (
+import alignset.pipeline.run
+from alignset.pipeline.runs.beam_patches import (
     PATCHES,
     SAMPLING_MS,
     beam_patches,
     quick_imports,
     words_of_command,
 )
-from pipeline.runs.engine import Engine
+from alignset.pipeline.runs.engine import Engine
 from tests.support.root import ROOT
 
 
@@ -120,7 +120,7 @@ def test_worker_processes_are_told_what_the_command_needs(monkeypatch: pytest.Mo
     with beam_patches():
         environment = SubprocessSDKEnvironment.from_command_string("python -m apache_beam")
     python, *of_module = environment.command_string.split()
-    assert of_module == ["-m", "pipeline.runs.sdk_worker_main"]
+    assert of_module == ["-m", "alignset.pipeline.runs.sdk_worker_main"]
     code = f"""if True:
         import runpy, sys
         try:
@@ -130,13 +130,15 @@ def test_worker_processes_are_told_what_the_command_needs(monkeypatch: pytest.Mo
         """
     done = subprocess.run([python, "-c", code], cwd=ROOT, capture_output=True, text=True)
     imported = set(done.stdout.split())
-    assert imported >= {"apache_beam.runners.worker.sdk_worker_main", "pipeline.run"}, done.stderr
+    assert imported >= {"apache_beam.runners.worker.sdk_worker_main", "alignset.pipeline.run"}, (
+        done.stderr
+    )
     assert imported & {"pandas", "google.auth", "boto3", "scipy"} == set()
 
 
 def test_no_step_yields_and_returns():
     """Of which Beam warns, and is not asked in a run."""
-    assert pipeline.run
+    assert alignset.pipeline.run
     kinds, steps = [*beam.DoFn.__subclasses__()], set()
     while kinds:
         kind = kinds.pop()

@@ -7,8 +7,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
-from pipeline.errors import UsageError
-from pipeline.runs.engine import Engine, EngineError, check_engine, job_error
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.engine import Engine, EngineError, check_engine, job_error
 
 FROM_WORKER = """Pipeline job_1 failed in state FAILED: java.lang.RuntimeException: Error received \
 from SDK harness for instruction 1: Traceback (most recent call last):

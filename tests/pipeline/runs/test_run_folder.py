@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UsageError
-from pipeline.runs import run_folder
-from pipeline.runs.documents import RunDescription
-from pipeline.runs.run_folder import RunFolder
-from pipeline.runs.run_lock import LOCK, Lock, take_lock
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs import run_folder
+from alignset.pipeline.runs.documents import RunDescription
+from alignset.pipeline.runs.run_folder import RunFolder
+from alignset.pipeline.runs.run_lock import LOCK, Lock, take_lock
+from alignset.transforms.storage.documents import read_document
 from tests.support.command import DOCUMENTS, digests, kept, manifest, run, succeed
 from tests.support.golden import TEXTS, evaluation_image
-from transforms.storage.documents import read_document
 
 ENOUGH = TEXTS[:6]
 

@@ -14,12 +14,12 @@ import pytest
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.errors import UsageError
-from pipeline.runs.run_lock import Lease, take_lock
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs.run_lock import Lease, take_lock
+from alignset.transforms.storage.files import exists, write_atomically
+from alignset.transforms.storage.object_stores import put_if, read_version
 from tests.support.root import ROOT
 from tests.support.stores import Store, chosen_store, faulty_proxy
-from transforms.storage.files import exists, write_atomically
-from transforms.storage.object_stores import put_if, read_version
 
 
 @pytest.fixture

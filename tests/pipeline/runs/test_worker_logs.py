@@ -5,7 +5,7 @@ import logging
 import pytest
 from apache_beam.portability.api import beam_fn_api_pb2 as api
 
-from pipeline.runs.worker_logs import OfWorkers
+from alignset.pipeline.runs.worker_logs import OfWorkers
 
 BEAMS = "/site-packages/apache_beam/runners/worker/sdk_worker_main.py:421"
 OURS = "/alignset/transforms/workers/unexpected.py:27"

@@ -5,7 +5,7 @@ import importlib.machinery
 import os
 import sys
 
-MODULE = "transforms.images.examine"
+MODULE = "alignset.transforms.images.examine"
 MARK = b"calls os.abort"  # in the bytes of an image
 
 

@@ -18,24 +18,24 @@ from PIL import Image
 from torch import nn
 from transformers import AlignVisionModel, AutoImageProcessor
 
-import train.classify.loop
-from tests.support.closeness import close, summed_terms
-from tests.support.forks import Forked, start
-from tests.support.small_training import SETTINGS, small_model, small_tokenizer
-from tests.support.train_shards import COLOURS
-from train.classify.__main__ import main
-from train.classify.classifier import (
+import alignset.train.classify.loop
+from alignset.train.classify.__main__ import main
+from alignset.train.classify.classifier import (
     Classifier,
     evaluation_processor,
     load_classifier,
     save_classifier,
     to_pixels,
 )
-from train.classify.labelled_images import evaluation_pixels
-from train.classify.loop import measure_step
-from train.classify.settings import FINE_GRAINED, IMAGENET, TINY
-from train.errors import Diverged
-from train.model.dual_encoder import export_model
+from alignset.train.classify.labelled_images import evaluation_pixels
+from alignset.train.classify.loop import measure_step
+from alignset.train.classify.settings import FINE_GRAINED, IMAGENET, TINY
+from alignset.train.errors import Diverged
+from alignset.train.model.dual_encoder import export_model
+from tests.support.closeness import close, summed_terms
+from tests.support.forks import Forked, start
+from tests.support.small_training import SETTINGS, small_model, small_tokenizer
+from tests.support.train_shards import COLOURS
 
 pytestmark = pytest.mark.numeric
 
@@ -179,7 +179,7 @@ def test_the_papers_learning_rates():
 
 
 def command(data: Path, run: Path, **environment: str) -> Forked:
-    main = "train.classify.__main__:stoppable_main"
+    main = "alignset.train.classify.__main__:stoppable_main"
     return start(main, *arguments(data, run), env=os.environ | environment)
 
 
@@ -195,9 +195,11 @@ def test_killed_in_the_second_stage_it_goes_on_bit_equal(data: Path, tmp_path: P
     process.wait()
     assert not (tmp_path / "killed" / "model").exists()
     loaded = []
-    load = train.classify.loop.load_last_checkpoint
+    load = alignset.train.classify.loop.load_last_checkpoint
     monkeypatch.setattr(
-        train.classify.loop, "load_last_checkpoint", lambda at: loaded.append(load(at)) or loaded[0]
+        alignset.train.classify.loop,
+        "load_last_checkpoint",
+        lambda at: loaded.append(load(at)) or loaded[0],
     )
     assert main(arguments(data, tmp_path / "killed")) == 0
     assert set(loaded[0]) == {"step", "results"}  # no second model stays in memory
@@ -214,7 +216,7 @@ def test_killed_between_the_model_and_the_end_it_still_has_results(
         raise KeyboardInterrupt
 
     short = arguments(data, tmp_path / "run", "--stages=1", "--epochs=1")
-    monkeypatch.setattr("train.classify.loop.save_classifier", killed)
+    monkeypatch.setattr("alignset.train.classify.loop.save_classifier", killed)
     assert main(short) == 130
     assert (tmp_path / "run" / "model").exists()
     capsys.readouterr()

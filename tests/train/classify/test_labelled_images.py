@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.classify.labelled_images import (
+from alignset.train.classify.labelled_images import (
     TrainingBatches,
     evaluation_batches,
     find_images,
     random_box,
 )
-from train.classify.settings import TINY
-from train.errors import SettingsError, TrainingError
+from alignset.train.classify.settings import TINY
+from alignset.train.errors import SettingsError, TrainingError
 
 SETTINGS = replace(TINY, batch_size=4)
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from train.data.ahead import ahead
+from alignset.train.data.ahead import ahead
 
 
 def test_items_come_in_order_and_an_error_in_its_place():

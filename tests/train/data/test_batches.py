@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alignset.train.data.batches import Batch, TrainingData
+from alignset.train.data.find_shards import ShardSet, find_sets
+from alignset.train.data.images import random_crop
+from alignset.train.data.position import SKIPPED, Position
+from alignset.train.data.samples import LONGEST_IMAGE
+from alignset.train.errors import TrainingError
+from alignset.train.presets import TINY
+from alignset.train.settings import Settings
 from tests.support.train_shards import colour_files, encoded, write_tar
-from train.data.batches import Batch, TrainingData
-from train.data.find_shards import ShardSet, find_sets
-from train.data.images import random_crop
-from train.data.position import SKIPPED, Position
-from train.data.samples import LONGEST_IMAGE
-from train.errors import TrainingError
-from train.presets import TINY
-from train.settings import Settings
 
 SETTINGS = replace(
     TINY, batch_size=4, resize_px=20, crop_px=16, shuffle_samples=8, horizontal_flip=True
@@ -171,7 +171,7 @@ def test_as_few_samples_are_read_ahead_as_their_bytes_allow(tmp_path: Path, monk
     sets = find_sets(str(write_tar(tmp_path / "0.tar", files)))
     settings = replace(SETTINGS, batch_size=32, decode_threads=1)
     expected = batches(sets, 2, settings=settings)
-    monkeypatch.setattr("train.data.batches.MAX_BYTES_AHEAD", 4 << 16)
+    monkeypatch.setattr("alignset.train.data.batches.MAX_BYTES_AHEAD", 4 << 16)
     held, lock = [0], threading.Lock()
     submitted = ThreadPoolExecutor.submit
 
@@ -187,7 +187,7 @@ def test_as_few_samples_are_read_ahead_as_their_bytes_allow(tmp_path: Path, monk
         return cropped
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
-    monkeypatch.setattr("train.data.batches.random_crop", counted)
+    monkeypatch.setattr("alignset.train.data.batches.random_crop", counted)
     assert_equal(batches(sets, 2, settings=settings), expected)
     assert max(held) <= 6
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from train.data.captions import LONGEST_TEXT, json_captions
+from alignset.train.data.captions import LONGEST_TEXT, json_captions
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from alignset.train.data.find_shards import ShardSet, find_sets, find_shards
+from alignset.train.errors import SettingsError
 from tests.support.train_shards import colour_shards
-from train.data.find_shards import ShardSet, find_sets, find_shards
-from train.errors import SettingsError
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alignset.train.data.images import decode_image, decode_square
+from alignset.train.data.samples import LONGEST_IMAGE
 from tests.support.train_shards import encoded
-from train.data.images import decode_image, decode_square
-from train.data.samples import LONGEST_IMAGE
 
 NOISE = Image.fromarray(np.random.default_rng(64).integers(0, 256, (64, 64, 3)).astype(np.uint8))
 

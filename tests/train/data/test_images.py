@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alignset.train.data.images import decode_image, decode_square, random_crop, resize_square
 from tests.support.train_shards import encoded
-from train.data.images import decode_image, decode_square, random_crop, resize_square
 
 
 def turned() -> tuple[Image.Image, Image.Exif]:

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from alignset.train.data.inputs import encode_texts
 from tests.support.closeness import close, summed_terms
 from tests.support.small_training import SETTINGS, TEXTS, small_inputs, small_model, small_tokenizer
-from train.data.inputs import encode_texts
 
 pytestmark = pytest.mark.numeric
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from train.data.plan import Cursor, Handover, Plan, Runs
-from train.data.position import Position, position_of
-from train.data.shard_index import ShardIndex
+from alignset.train.data.plan import Cursor, Handover, Plan, Runs
+from alignset.train.data.position import Position, position_of
+from alignset.train.data.shard_index import ShardIndex
 
 SIZES = [[7], [1], [3, 9], [1, 1, 40, 2, 0], [5] * 9, [0, 0, 1], [10_000, 3, 0, 700], [100] * 9]
 

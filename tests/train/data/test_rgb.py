@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from alignset.train.classify.labelled_images import evaluation_pixels
+from alignset.train.data.images import decode_image, decode_square
+from alignset.train.data.rgb import as_seen
 from tests.support.train_shards import encoded
-from train.classify.labelled_images import evaluation_pixels
-from train.data.images import decode_image, decode_square
-from train.data.rgb import as_seen
 
 
 def sixteen_bits(picture_format: str) -> bytes:

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import webdataset as wds
 
-from tests.support.hostile_tars import HOSTILE, header
-from tests.support.train_shards import colour_files, colour_shards, write_tar
-from train.data.captions import LONGEST_TEXT
-from train.data.pairs import read_pairs
-from train.data.samples import (
+from alignset.train.data.captions import LONGEST_TEXT
+from alignset.train.data.pairs import read_pairs
+from alignset.train.data.samples import (
     LONGEST_IMAGE,
     LONGEST_JSON,
     Sample,
     Scan,
     shard_samples,
 )
-from train.data.shard_streams import ShardStream
-from train.errors import TrainingError
+from alignset.train.data.shard_streams import ShardStream
+from alignset.train.errors import TrainingError
+from tests.support.hostile_tars import HOSTILE, header
+from tests.support.train_shards import colour_files, colour_shards, write_tar
 
 
 def written(path: Path, names: list[str], tar_format: int) -> Path:

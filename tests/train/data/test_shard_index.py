@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alignset.train.data.samples import shard_samples
+from alignset.train.data.shard_index import load_indexes, read_index, save_indexes
+from alignset.train.errors import SettingsError, TrainingError
 from tests.support.shard_server import shard_server
 from tests.support.train_shards import colour_files, write_tar
-from train.data.samples import shard_samples
-from train.data.shard_index import load_indexes, read_index, save_indexes
-from train.errors import SettingsError, TrainingError
 
 
 @pytest.fixture
 def shards(tmp_path: Path, monkeypatch) -> list[str]:
-    monkeypatch.setattr("train.data.shard_index.LOCAL_BLOCK", 8)
-    monkeypatch.setattr("train.data.shard_index.REMOTE_BLOCK", 10)
+    monkeypatch.setattr("alignset.train.data.shard_index.LOCAL_BLOCK", 8)
+    monkeypatch.setattr("alignset.train.data.shard_index.REMOTE_BLOCK", 10)
     long = {f"{'k' * 150}{n}.txt": b"long" for n in range(3)}  # headers of their own before theirs
     each = [colour_files(0, 21), {}, colour_files(50, 8) | long]
     return [str(write_tar(tmp_path / f"{i}.tar", files)) for i, files in enumerate(each)]

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from alignset.train.data.plan import Cursor, Plan
+from alignset.train.data.samples import shard_samples
+from alignset.train.data.shard_index import read_index
+from alignset.train.data.shuffled_streams import ShuffledStream
+from alignset.train.errors import TrainingError
 from tests.support.shard_server import shard_server
 from tests.support.train_shards import write_tar
-from train.data.plan import Cursor, Plan
-from train.data.samples import shard_samples
-from train.data.shard_index import read_index
-from train.data.shuffled_streams import ShuffledStream
-from train.errors import TrainingError
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch) -> None:
-    monkeypatch.setattr("train.data.shard_index.LOCAL_BLOCK", 8)
-    monkeypatch.setattr("train.data.shard_index.REMOTE_BLOCK", 8)
+    monkeypatch.setattr("alignset.train.data.shard_index.LOCAL_BLOCK", 8)
+    monkeypatch.setattr("alignset.train.data.shard_index.REMOTE_BLOCK", 8)
 
 
 def made(folder: Path, counts: list[int]) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ def test_shards_elsewhere_give_the_same_samples(tmp_path, how, monkeypatch):
     made(tmp_path, [30, 17])
     opened = []
     monkeypatch.setattr(
-        "train.data.shuffled_streams.shard_samples",
+        "alignset.train.data.shuffled_streams.shard_samples",
         lambda shard, *where, **at: opened.append(shard) or shard_samples(shard, *where, **at),
     )
     with shard_server(tmp_path) as web:
@@ -98,7 +98,7 @@ def test_going_on_opens_no_shard_before_the_window(tmp_path, monkeypatch):
     shards = made(tmp_path, [8] * 8)
     opened = []
     monkeypatch.setattr(
-        "train.data.shuffled_streams.shard_samples",
+        "alignset.train.data.shuffled_streams.shard_samples",
         lambda shard, first, **_: opened.append((shard, first)) or shard_samples(shard, first),
     )
     cursor = list(islice(stream_of(shards, 8).samples(Cursor()), 50))[-1][0]
@@ -119,7 +119,7 @@ def test_no_more_than_a_window_is_held(tmp_path, monkeypatch):
             read += 1
             yield sample
 
-    monkeypatch.setattr("train.data.shuffled_streams.shard_samples", counted)
+    monkeypatch.setattr("alignset.train.data.shuffled_streams.shard_samples", counted)
     before = 21
     for yielded, _ in enumerate(islice(stream.samples(Cursor()), 250)):
         assert read - yielded <= 21

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from train.evaluate.bootstrap import (
+from alignset.train.evaluate.bootstrap import (
     class_mean_interval,
     interval,
     mean_interval,

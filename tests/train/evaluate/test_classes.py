@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from train.errors import SettingsError
-from train.evaluate.classes import find_classes, imagenet_names
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.classes import find_classes, imagenet_names
 
 
 def test_folders_name_themselves():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_classification
 
-from train.evaluate.classification import class_scores, confused, told
-from train.evaluate.zero_shot import logits, mean_weights
+from alignset.train.evaluate.classification import class_scores, confused, told
+from alignset.train.evaluate.zero_shot import logits, mean_weights
 
 pytestmark = pytest.mark.numeric
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from train.evaluate.correlation import bootstrap_correlation, ranks, spearman, spearman_interval
+from alignset.train.evaluate.correlation import (
+    bootstrap_correlation,
+    ranks,
+    spearman,
+    spearman_interval,
+)
 
 pytestmark = pytest.mark.numeric
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alignset.train.evaluate.embedding import Embedding
 from tests.support.train_shards import COLOURS, encoded
 from tests.support.word_embedder import WordEmbedder
-from train.evaluate.embedding import Embedding
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_after_a_kill_it_goes_on(embedding: Embedding, tmp_path: Path):
 
 
 def test_large_images_are_decoded_in_small_parts(embedding: Embedding, monkeypatch):
-    monkeypatch.setattr("train.evaluate.embedding.MOST_PIXELS", 100)
+    monkeypatch.setattr("alignset.train.evaluate.embedding.MOST_PIXELS", 100)
     seen = []
     embed = embedding.embedder.embed_images
     monkeypatch.setattr(

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from train.errors import SettingsError, TrainingError
-from train.evaluate.feature_store import FeatureStore
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.evaluate.feature_store import FeatureStore
 
 
 def key(i: int) -> bytes:

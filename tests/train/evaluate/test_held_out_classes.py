@@ -7,6 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alignset.train.__main__ import main
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.__main__ import main as evaluate
+from alignset.train.evaluate.held_out_classes import zero_shot_scores
+from alignset.train.evaluate.validation import read_held_out, validation_scores
+from alignset.train.model.dual_encoder import export_model
 from tests.support.small_training import (
     SETTINGS,
     held_out_shards,
@@ -15,12 +21,6 @@ from tests.support.small_training import (
     small_tokenizer,
 )
 from tests.support.train_shards import encoded
-from train.__main__ import main
-from train.errors import SettingsError
-from train.evaluate.__main__ import main as evaluate
-from train.evaluate.held_out_classes import zero_shot_scores
-from train.evaluate.validation import read_held_out, validation_scores
-from train.model.dual_encoder import export_model
 
 NAMES = ("a dog", "cat", "red_square", "tree", "blue circle", "house")
 

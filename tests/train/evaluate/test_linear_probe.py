@@ -7,9 +7,9 @@ from clip_benchmark.metrics import linear_probe as peer
 from clip_benchmark.metrics import zeroshot_classification
 from sklearn.linear_model import LogisticRegression
 
+from alignset.train.evaluate.classification import class_scores, told
+from alignset.train.evaluate.linear_probe import STRENGTHS, accuracy, choose_strength, fit
 from tests.support.word_embedder import kept, unit
-from train.evaluate.classification import class_scores, told
-from train.evaluate.linear_probe import STRENGTHS, accuracy, choose_strength, fit
 
 pytestmark = pytest.mark.numeric
 

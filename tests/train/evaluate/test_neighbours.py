@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from alignset.train.evaluate import neighbours as module
+from alignset.train.evaluate.feature_store import Features
+from alignset.train.evaluate.neighbours import neighbours, votes
 from tests.support.closeness import close
 from tests.support.word_embedder import kept, unit
-from train.evaluate import neighbours as module
-from train.evaluate.feature_store import Features
-from train.evaluate.neighbours import neighbours, votes
 
 pytestmark = pytest.mark.numeric
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.outcome import Card, Outcome, Section
+from alignset.train.evaluate.page import check_page, numbers, write_page
 from tests.support.train_shards import encoded
-from train.errors import SettingsError
-from train.evaluate.outcome import Card, Outcome, Section
-from train.evaluate.page import check_page, numbers, write_page
 
 RESULT = {
     "task": "retrieval",

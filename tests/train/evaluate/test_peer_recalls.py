@@ -5,8 +5,8 @@ import pytest
 import torch
 from clip_benchmark.metrics import zeroshot_retrieval
 
-from train.evaluate import peer_recalls as module
-from train.evaluate.peer_recalls import peer_recalls
+from alignset.train.evaluate import peer_recalls as module
+from alignset.train.evaluate.peer_recalls import peer_recalls
 
 pytestmark = pytest.mark.numeric
 

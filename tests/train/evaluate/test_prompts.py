@@ -7,8 +7,8 @@ from pathlib import Path
 import open_clip
 import pytest
 
-from train.errors import SettingsError
-from train.evaluate.prompts import PLAIN, find_prompts, published_prompts
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.prompts import PLAIN, find_prompts, published_prompts
 
 OTHER_NAMES = {
     "imagenet": "imagenet1k",

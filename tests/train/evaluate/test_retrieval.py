@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from train.errors import TrainingError
-from train.evaluate.retrieval import Right, chance, ranks, recalls, retrieval_scores
+from alignset.train.errors import TrainingError
+from alignset.train.evaluate.retrieval import Right, chance, ranks, recalls, retrieval_scores
 
 pytestmark = pytest.mark.numeric
 
@@ -57,8 +57,10 @@ def test_an_image_with_several_captions():
 
 
 def test_recalls_are_those_of_all_pairs_one_by_one(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("train.evaluate.retrieval.AT_ONCE", 12)
-    monkeypatch.setattr("train.evaluate.retrieval.WIDEST", 4)  # blocks of 3 queries, 4 candidates
+    monkeypatch.setattr("alignset.train.evaluate.retrieval.AT_ONCE", 12)
+    monkeypatch.setattr(
+        "alignset.train.evaluate.retrieval.WIDEST", 4
+    )  # blocks of 3 queries, 4 candidates
     rng = np.random.default_rng(5)
     for _ in range(10):
         n = int(rng.integers(12, 20))

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from train.evaluate import segmentation as module
-from train.evaluate.segmentation import mean_iou, overlap, tell_pixels
+from alignset.train.evaluate import segmentation as module
+from alignset.train.evaluate.segmentation import mean_iou, overlap, tell_pixels
 
 pytestmark = pytest.mark.numeric
 

@@ -16,6 +16,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
+from alignset.train.evaluate import validation as validation_module
+from alignset.train.evaluate.validation import Validation, read_held_out, validation_loss
+from alignset.train.loss import contrastive_loss
+from alignset.train.runs import processes
+from alignset.train.runs.progress import Progress
 from tests.support.closeness import close
 from tests.support.small_training import (
     SETTINGS,
@@ -27,11 +32,6 @@ from tests.support.small_training import (
 )
 from tests.support.stores import free_port
 from tests.support.train_shards import encoded, write_tar
-from train.evaluate import validation as validation_module
-from train.evaluate.validation import Validation, read_held_out, validation_loss
-from train.loss import contrastive_loss
-from train.runs import processes
-from train.runs.progress import Progress
 
 pytestmark = pytest.mark.numeric
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from train.errors import SettingsError
-from train.evaluate.written_json import as_json
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.written_json import as_json
 
 
 def test_what_is_not_finite_is_no_result():

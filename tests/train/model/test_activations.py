@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from alignset.train.step import step_gradients
 from tests.support.closeness import close, largest, summed_terms
 from tests.support.small_training import (
     SETTINGS,
@@ -13,7 +14,6 @@ from tests.support.small_training import (
     small_model,
     small_tokenizer,
 )
-from train.step import step_gradients
 
 pytestmark = pytest.mark.numeric
 

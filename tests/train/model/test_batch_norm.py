@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from alignset.train.model.batch_norm import frozen_statistics, use_ghost_groups
+from alignset.train.model.kernels import use_kernels
 from tests.support.closeness import close
-from train.model.batch_norm import frozen_statistics, use_ghost_groups
-from train.model.kernels import use_kernels
 
 pytestmark = pytest.mark.numeric
 

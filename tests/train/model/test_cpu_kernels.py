@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from transformers.models.align.modeling_align import AlignVisionDepthwiseConv2d
 
+from alignset.train.model.cpu_kernels import Mean2d, Pad2d, WideDepthwiseConv2d
+from alignset.train.model.kernels import CPU, PLAIN, use_kernels
 from tests.support.closeness import close
 from tests.support.small_training import small_model
-from train.model.cpu_kernels import Mean2d, Pad2d, WideDepthwiseConv2d
-from train.model.kernels import CPU, PLAIN, use_kernels
 
 pytestmark = pytest.mark.numeric
 

@@ -10,17 +10,8 @@ import torch
 from torch import nn
 from transformers import AlignModel, AlignProcessor
 
-from tests.support.closeness import close, summed_terms
-from tests.support.small_training import (
-    SETTINGS,
-    TEXTS,
-    pictures,
-    small_inputs,
-    small_model,
-    small_tokenizer,
-)
-from train.loss import contrastive_loss
-from train.model.dual_encoder import (
+from alignset.train.loss import contrastive_loss
+from alignset.train.model.dual_encoder import (
     DualEncoder,
     compile_towers,
     export_model,
@@ -30,10 +21,19 @@ from train.model.dual_encoder import (
     text_config,
     vision_config,
 )
-from train.model.kernels import GPU
-from train.optim.optimizer import make_optimizer
-from train.settings import Settings
-from train.towers import IMAGE_TOWERS, TEXT_TOWERS
+from alignset.train.model.kernels import GPU
+from alignset.train.optim.optimizer import make_optimizer
+from alignset.train.settings import Settings
+from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
+from tests.support.closeness import close, summed_terms
+from tests.support.small_training import (
+    SETTINGS,
+    TEXTS,
+    pictures,
+    small_inputs,
+    small_model,
+    small_tokenizer,
+)
 
 pytestmark = pytest.mark.numeric
 

@@ -11,6 +11,9 @@ import torch
 from PIL import Image
 from transformers import AlignModel, AlignProcessor, AutoModel, AutoTokenizer, CLIPImageProcessor
 
+from alignset.train.errors import SettingsError
+from alignset.train.model.embed import open_embedder
+from alignset.train.model.embedder import DenseEmbedder, not_longer
 from tests.support.closeness import close
 from tests.support.small_embedders import (
     OPEN_CLIP_NAME,
@@ -21,9 +24,6 @@ from tests.support.small_embedders import (
     word_tokenizer,
 )
 from tests.support.small_training import pictures
-from train.errors import SettingsError
-from train.model.embed import open_embedder
-from train.model.embedder import DenseEmbedder, not_longer
 
 pytestmark = pytest.mark.numeric
 

@@ -10,6 +10,11 @@ from functorch.compile import aot_module, make_boxed_func
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from alignset.train.loss import contrastive_loss
+from alignset.train.model.batch_norm import frozen_statistics, use_ghost_groups
+from alignset.train.model.dual_encoder import DualEncoder, new_align
+from alignset.train.model.gpu_kernels import FusedSelfAttention, GpuGhostBatchNorm2d
+from alignset.train.model.kernels import GPU, PLAIN, use_kernels
 from tests.support.closeness import close
 from tests.support.small_training import (
     SETTINGS,
@@ -17,11 +22,6 @@ from tests.support.small_training import (
     small_model,
     small_tokenizer,
 )
-from train.loss import contrastive_loss
-from train.model.batch_norm import frozen_statistics, use_ghost_groups
-from train.model.dual_encoder import DualEncoder, new_align
-from train.model.gpu_kernels import FusedSelfAttention, GpuGhostBatchNorm2d
-from train.model.kernels import GPU, PLAIN, use_kernels
 
 pytestmark = pytest.mark.numeric
 

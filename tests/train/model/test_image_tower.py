@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from alignset.train.model.dual_encoder import new_align
+from alignset.train.model.image_tower import tower_blocks
 from tests.support.small_training import SETTINGS
-from train.model.dual_encoder import new_align
-from train.model.image_tower import tower_blocks
 
 
 def test_first_weights_are_those_of_efficientnets_code():

@@ -5,6 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from alignset.train.loss import contrastive_loss
+from alignset.train.model.gpu_kernels import FusedSelfAttention, GpuGhostBatchNorm2d
+from alignset.train.model.kernels import CPU, GPU, PLAIN, kernels_of
+from alignset.train.towers import TEXT_TOWERS
 from tests.support.closeness import close, largest
 from tests.support.small_training import (
     SETTINGS,
@@ -13,10 +17,6 @@ from tests.support.small_training import (
     small_model,
     small_tokenizer,
 )
-from train.loss import contrastive_loss
-from train.model.gpu_kernels import FusedSelfAttention, GpuGhostBatchNorm2d
-from train.model.kernels import CPU, GPU, PLAIN, kernels_of
-from train.towers import TEXT_TOWERS
 
 pytestmark = pytest.mark.numeric
 

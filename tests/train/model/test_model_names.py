@@ -7,13 +7,13 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
+from alignset.train.__main__ import main
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.__main__ import main as evaluate
+from alignset.train.model.embed import open_embedder
+from alignset.train.model.model_names import check_name
 from tests.support.small_hub import small_hub
 from tests.support.train_shards import colour_shards
-from train.__main__ import main
-from train.errors import SettingsError
-from train.evaluate.__main__ import main as evaluate
-from train.model.embed import open_embedder
-from train.model.model_names import check_name
 
 
 @pytest.fixture

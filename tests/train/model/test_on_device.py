@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from alignset.train.data.batches import Batch
+from alignset.train.data.inputs import to_inputs
+from alignset.train.data.position import Position
+from alignset.train.model.on_device import on_device
 from tests.support.small_training import SETTINGS, TEXTS, small_tokenizer
-from train.data.batches import Batch
-from train.data.inputs import to_inputs
-from train.data.position import Position
-from train.model.on_device import on_device
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from alignset.train.__main__ import main
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.__main__ import main as evaluate
+from alignset.train.model.dual_encoder import export_model
+from alignset.train.model.pretrained import load_pretrained
 from tests.support.root import ROOT
 from tests.support.small_hub import small_hub
 from tests.support.small_training import SETTINGS, small_model, small_tokenizer
 from tests.support.train_shards import colour_shards
-from train.__main__ import main
-from train.errors import SettingsError
-from train.evaluate.__main__ import main as evaluate
-from train.model.dual_encoder import export_model
-from train.model.pretrained import load_pretrained
 
 SMALL = (
     *("--crop_px=32", "--resize_px=40", "--batch_size=8", "--steps=2", "--warmup_steps=0"),

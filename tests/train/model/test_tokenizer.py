@@ -6,8 +6,8 @@ import sys
 import tracemalloc
 from pathlib import Path
 
+from alignset.train.model.tokenizer import SPECIAL, learn_tokenizer, load_tokenizer, save_tokenizer
 from tests.support.root import ROOT
-from train.model.tokenizer import SPECIAL, learn_tokenizer, load_tokenizer, save_tokenizer
 
 TEXTS = ["Two green stars", "a green heart above a star", "café", "a greenish star", "x"]
 
@@ -62,7 +62,7 @@ def test_memory_is_that_of_the_different_words(monkeypatch):
     peak(1)
     assert abs(peak(400) - peak(200)) < 200_000  # the texts of one of both words have 400 KB more
 
-    monkeypatch.setattr("train.model.tokenizer.MOST_WORDS", 10)
+    monkeypatch.setattr("alignset.train.model.tokenizer.MOST_WORDS", 10)
     rare = [f"star {chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(300)]
     long = ["x" * 101] * 900
     pieces = learn_tokenizer(lambda: rare + long, vocabulary_size=120, max_tokens=8).get_vocab()

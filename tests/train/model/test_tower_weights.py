@@ -20,16 +20,16 @@ from transformers import (
     EfficientNetModel,
 )
 
+from alignset.train.__main__ import main
+from alignset.train.errors import SettingsError
+from alignset.train.model.dual_encoder import new_align, text_config, vision_config
+from alignset.train.model.tokenizer import SPECIAL
+from alignset.train.model.tower_weights import check_tower_weights, load_towers
+from alignset.train.step import step_gradients
+from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 from tests.support.closeness import close, summed_terms
 from tests.support.small_training import SETTINGS, small_inputs, small_model, small_tokenizer
 from tests.support.train_shards import colour_shards
-from train.__main__ import main
-from train.errors import SettingsError
-from train.model.dual_encoder import new_align, text_config, vision_config
-from train.model.tokenizer import SPECIAL
-from train.model.tower_weights import check_tower_weights, load_towers
-from train.step import step_gradients
-from train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 pytestmark = pytest.mark.numeric
 

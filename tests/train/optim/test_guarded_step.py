@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from alignset.train.errors import Diverged
+from alignset.train.loss import contrastive_loss
+from alignset.train.optim.guarded_step import GuardedStep
+from alignset.train.optim.optimizer import make_optimizer
+from alignset.train.step import step_gradients
 from tests.support.closeness import close
 from tests.support.small_training import SETTINGS, small_inputs, small_model, small_tokenizer
-from train.errors import Diverged
-from train.loss import contrastive_loss
-from train.optim.guarded_step import GuardedStep
-from train.optim.optimizer import make_optimizer
-from train.step import step_gradients
 
 pytestmark = pytest.mark.numeric
 
@@ -114,7 +114,7 @@ def test_a_loss_that_is_not_finite_makes_every_gradient_none(
     model = small_model(settings, vocabulary_size=len(tokenizer), kernels=machine.kernels)
     model.to(machine.device).train()
     monkeypatch.setattr(
-        "train.step.contrastive_loss",
+        "alignset.train.step.contrastive_loss",
         lambda *rows, **how: contrastive_loss(*rows, **how) + math.inf,
     )
     inputs = small_inputs(tokenizer, settings=settings)

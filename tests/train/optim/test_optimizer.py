@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from alignset.train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
+from alignset.train.presets import TINY
 from tests.support.closeness import close
 from tests.support.small_training import SETTINGS, small_model
-from train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
-from train.presets import TINY
 
 pytestmark = pytest.mark.numeric
 

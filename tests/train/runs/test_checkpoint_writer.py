@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from alignset.train.__main__ import main
+from alignset.train.runs import checkpoint_writer
+from alignset.train.runs.checkpoint_writer import CheckpointWriter
+from alignset.train.runs.checkpoints import load_last_checkpoint, save_checkpoint
 from tests.support.train_shards import colour_shards
-from train.__main__ import main
-from train.runs import checkpoint_writer
-from train.runs.checkpoint_writer import CheckpointWriter
-from train.runs.checkpoints import load_last_checkpoint, save_checkpoint
 
 
 def test_what_is_written_is_a_copy(tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_a_failed_checkpoint_ends_a_run_before_the_next_is_due(tmp_path: Path, m
         return False
 
     monkeypatch.setattr(checkpoint_writer, "save_checkpoint", failing)
-    monkeypatch.setattr("train.runs.stopping.StopRequest.after_step", after_step)
+    monkeypatch.setattr("alignset.train.runs.stopping.StopRequest.after_step", after_step)
     flags = ["--crop_px=32", "--resize_px=36", "--batch_size=8", "--trackers=", "--steps=6"]
     flags += ["--checkpoint_every=3", "--vocabulary_size=60", "--shuffle_samples=10"]
     where = ["--shards", str(colour_shards(tmp_path / "shards")), "--run", str(tmp_path / "run")]

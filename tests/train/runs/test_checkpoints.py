@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from train.data.plan import Cursor
-from train.data.position import SKIPPED, Position
-from train.errors import TrainingError
-from train.runs.checkpoints import capture, load_last_checkpoint, restore, save_checkpoint
+from alignset.train.data.plan import Cursor
+from alignset.train.data.position import SKIPPED, Position
+from alignset.train.errors import TrainingError
+from alignset.train.runs.checkpoints import capture, load_last_checkpoint, restore, save_checkpoint
 
 
 def saved(folder: Path, *steps: int, keep: int = 2) -> list[Path]:

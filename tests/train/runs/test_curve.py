@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.runs.curve import draw_curve, read_points
+from alignset.train.runs.curve import draw_curve, read_points
 
 
 def test_points_are_read_of_rows_that_have_them(tmp_path: Path):

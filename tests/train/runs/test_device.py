@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from train.errors import SettingsError
-from train.runs import device as devices
-from train.runs.device import (
+from alignset.train.errors import SettingsError
+from alignset.train.runs import device as devices
+from alignset.train.runs.device import (
     find_device,
     free_host_memory,
     full_precision,

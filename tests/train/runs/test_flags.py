@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from train.__main__ import main as train
-from train.classify.__main__ import main as classify
-from train.evaluate.__main__ import main as evaluate
-from train.search.__main__ import main as search
+from alignset.train.__main__ import main as train
+from alignset.train.classify.__main__ import main as classify
+from alignset.train.evaluate.__main__ import main as evaluate
+from alignset.train.search.__main__ import main as search
 
 URL = "s3://bucket/a"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from alignset.train.data.find_shards import ShardSet
+from alignset.train.runs.model_card import write_card
 from tests.support.small_training import SETTINGS
-from train.data.find_shards import ShardSet
-from train.runs.model_card import write_card
 
 METRICS = [
     {"step": 4, "loss": 3.5, "samples_per_second": 7},

@@ -16,6 +16,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from alignset.train.data.batches import Batch
+from alignset.train.data.images import resize_square
+from alignset.train.data.inputs import to_inputs
+from alignset.train.data.position import Position
+from alignset.train.loss import contrastive_loss
+from alignset.train.runs import processes
+from alignset.train.step import step_gradients
 from tests.support.closeness import close, largest
 from tests.support.forks import start
 from tests.support.small_training import (
@@ -25,13 +32,6 @@ from tests.support.small_training import (
     small_model,
     small_tokenizer,
 )
-from train.data.batches import Batch
-from train.data.images import resize_square
-from train.data.inputs import to_inputs
-from train.data.position import Position
-from train.loss import contrastive_loss
-from train.runs import processes
-from train.step import step_gradients
 
 pytestmark = pytest.mark.numeric
 

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from alignset.train.__main__ import main
+from alignset.train.errors import Diverged
+from alignset.train.optim.guarded_step import GuardedStep
+from alignset.train.optim.optimizer import make_optimizer
+from alignset.train.runs.progress import StepOutput, in_batch_accuracy, measure
+from alignset.train.start import tell_of_reads
+from alignset.train.step import step_gradients
 from tests.support.forks import start
 from tests.support.small_training import SETTINGS
 from tests.support.tensorboard_files import text, values
 from tests.support.train_shards import colour_shards
-from train.__main__ import main
-from train.errors import Diverged
-from train.optim.guarded_step import GuardedStep
-from train.optim.optimizer import make_optimizer
-from train.runs.progress import StepOutput, in_batch_accuracy, measure
-from train.start import tell_of_reads
-from train.step import step_gradients
 
 SMALL = (
     *("--crop_px=32", "--resize_px=36", "--batch_size=8", "--steps=6", "--warmup_steps=0"),
@@ -112,7 +112,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:
             next(p for p in replica.parameters() if p.grad is not None).grad.fill_(math.nan)
         return output
 
-    monkeypatch.setattr("train.loop.step_gradients", spoiled)
+    monkeypatch.setattr("alignset.train.loop.step_gradients", spoiled)
 
 
 def test_bad_steps_do_not_end_a_run(shards, tmp_path, monkeypatch, capsys):
@@ -134,7 +134,7 @@ def test_a_checkpoint_of_a_bad_step_is_that_of_the_step_before(shards, tmp_path,
     statistics of all processes are averaged."""
     spoil(monkeypatch, 4, 6)
     averaged, run = [], tmp_path / "run"
-    monkeypatch.setattr("train.runs.processes.average_buffers", averaged.append)
+    monkeypatch.setattr("alignset.train.runs.processes.average_buffers", averaged.append)
     assert train(shards, run, "--trackers=", "--checkpoint_every=1", "--keep_checkpoints=6") == 0
     paths = sorted((run / "checkpoints").glob("*.pt"))
     states = [torch.load(path) for path in paths]
@@ -147,7 +147,7 @@ def test_a_checkpoint_of_a_bad_step_is_that_of_the_step_before(shards, tmp_path,
     stopped = tmp_path / "stopped"
     asked = iter([False] * 3 + [True])
     with monkeypatch.context() as patch:
-        patch.setattr("train.runs.stopping.StopRequest.after_step", lambda _: next(asked))
+        patch.setattr("alignset.train.runs.stopping.StopRequest.after_step", lambda _: next(asked))
         assert train(shards, stopped, "--trackers=", "--checkpoint_every=100") == 130
     (path,) = (stopped / "checkpoints").glob("*.pt")
     assert path.name == "step_000000004.pt"
@@ -203,7 +203,11 @@ def test_of_two_processes_that_diverge_one_says_so(shards, tmp_path):
     flags = ["--shards", shards, "--run", tmp_path / "run", *SMALL, "--learning_rate=1000"]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     both = [
-        start("train.__main__:stoppable_main", *flags, env=os.environ | group | {"RANK": str(rank)})
+        start(
+            "alignset.train.__main__:stoppable_main",
+            *flags,
+            env=os.environ | group | {"RANK": str(rank)},
+        )
         for rank in range(2)
     ]
     said = [process.communicate()[1] for process in both]

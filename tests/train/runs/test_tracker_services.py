@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alignset.train.errors import SettingsError
+from alignset.train.runs.trackers import open_trackers
 from tests.support.small_training import SETTINGS
-from train.errors import SettingsError
-from train.runs.trackers import open_trackers
 
 WANDB = """
 CALLS = []

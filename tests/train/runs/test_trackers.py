@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alignset.train.errors import SettingsError
+from alignset.train.presets import TINY
+from alignset.train.runs.trackers import TensorBoard, open_trackers
 from tests.support.tensorboard_files import events, text, values
-from train.errors import SettingsError
-from train.presets import TINY
-from train.runs.trackers import TensorBoard, open_trackers
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "train.trackers:TensorBoard"])
@@ -58,7 +58,9 @@ def test_a_full_disk_is_told_and_holds_nobody_up(tmp_path: Path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.parametrize("name", ["nowhere:A", "train.runs.trackers:B", "train", "json:loads"])
+@pytest.mark.parametrize(
+    "name", ["nowhere:A", "alignset.train.runs.trackers:B", "train", "json:loads"]
+)
 def test_a_tracker_that_cannot_be_made_is_refused(name: str, tmp_path: Path):
     with pytest.raises(SettingsError, match="tracker '" + name):
         open_trackers(f"tensorboard,{name}", tmp_path, TINY, 1)

@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alignset.train.search.blocklist import read_blocklist
+from alignset.train.search.make_index import remove_rows
+from alignset.train.search.opened_index import OpenedIndex
 from tests.support.colour_search import (
     ColourModel,
     answer,
@@ -28,9 +31,6 @@ from tests.support.colour_search import (
 )
 from tests.support.nginx import nginx
 from tests.support.train_shards import COLOURS
-from train.search.blocklist import read_blocklist
-from train.search.make_index import remove_rows
-from train.search.opened_index import OpenedIndex
 
 
 def test_every_answer_has_the_headers(site: str) -> None:
@@ -201,7 +201,7 @@ def test_pictures_that_wait_are_few_and_no_text_waits_for_them(
 
     picture = picture_bytes(drawn(COLOURS["red"], 5))
     statuses: list[int] = []
-    monkeypatch.setattr("train.search.app.MOST_PICTURES", 3)
+    monkeypatch.setattr("alignset.train.search.app.MOST_PICTURES", 3)
     with serving(index, model=Slow) as site:
 
         def upload() -> None:
@@ -218,7 +218,7 @@ def test_pictures_that_wait_are_few_and_no_text_waits_for_them(
             thread.join()
         assert sorted(statuses) == [200] * 3 + [503] * 5
         begin.clear()
-        monkeypatch.setattr("train.search.app.PICTURE_S", 0.2)
+        monkeypatch.setattr("alignset.train.search.app.PICTURE_S", 0.2)
         assert answer(f"{site}/api/pictures", data=picture, method="POST")[0] == 503
         begin.set()
         assert answer(f"{site}/api/search?text=red+and+blue")[0] == 200

@@ -6,9 +6,14 @@ from random import Random
 
 import pytest
 
-from train.errors import SettingsError
-from train.search.blocklist import keep_blocklist, kept_blocklist, parse_blocklist, read_blocklist
-from train.search.pictures import Picture
+from alignset.train.errors import SettingsError
+from alignset.train.search.blocklist import (
+    keep_blocklist,
+    kept_blocklist,
+    parse_blocklist,
+    read_blocklist,
+)
+from alignset.train.search.pictures import Picture
 
 SHA256 = hashlib.sha256(b"a").hexdigest()
 MD5 = hashlib.md5(b"a").hexdigest()

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from alignset.train.search import commands, fetched_images, serve
+from alignset.train.search.__main__ import main
 from tests.support.colour_search import ColourModel, drawn, index_of, picture_bytes, picture_folder
 from tests.support.train_shards import COLOURS
-from train.search import commands, fetched_images, serve
-from train.search.__main__ import main
 
 # A command whose thread outlasts it.
 _STOPPED = """
 import sys, threading, time, types
-from train.search.__main__ import stoppable_main
+from alignset.train.search.__main__ import stoppable_main
 def run_index(flags):
     threading.Thread(target=time.sleep, args=(60,)).start()
     print("runs", flush=True)
     time.sleep(60)
-sys.modules["train.search.commands"] = types.SimpleNamespace(run_index=run_index)
+sys.modules["alignset.train.search.commands"] = types.SimpleNamespace(run_index=run_index)
 sys.exit(stoppable_main(["index", "--model=m", "--data=d", "--index=i"]))
 """
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alignset.train.search import decode_worker
+from alignset.train.search.decode_pool import DecodePool, RefusedPicture
+from alignset.train.search.decode_worker import MAX_SIDE, decoded
 from tests.support.picture_files import photograph
-from train.search import decode_worker
-from train.search.decode_pool import DecodePool, RefusedPicture
-from train.search.decode_worker import MAX_SIDE, decoded
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from train.search.filters import Filters
+from alignset.train.search.filters import Filters
 
 ROWS = pa.table(
     {

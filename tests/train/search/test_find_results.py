@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from train.search.filters import Filters
-from train.search.find_results import Query, find_results
-from train.search.neighbours import Neighbours, add_rows, train_cells
-from train.search.query_terms import Term
-from train.search.vectors import Vectors
+from alignset.train.search.filters import Filters
+from alignset.train.search.find_results import Query, find_results
+from alignset.train.search.neighbours import Neighbours, add_rows, train_cells
+from alignset.train.search.query_terms import Term
+from alignset.train.search.vectors import Vectors
 
 pytestmark = pytest.mark.numeric
 

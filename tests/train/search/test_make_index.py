@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.search import neighbours, part_builder
+from alignset.train.search.blocklist import parse_blocklist
+from alignset.train.search.find_results import Query, find_results, query_vector
+from alignset.train.search.index_files import read_index, write_document
+from alignset.train.search.make_index import add_sources, remove_rows
+from alignset.train.search.opened_index import OpenedIndex
+from alignset.train.search.pictures import find_sources
+from alignset.train.search.query_terms import Term
 from tests.support.colour_search import ColourModel, index_of, making, picture_folder
 from tests.support.train_shards import colour_files, colour_shards, write_tar
-from train.errors import SettingsError, TrainingError
-from train.search import neighbours, part_builder
-from train.search.blocklist import parse_blocklist
-from train.search.find_results import Query, find_results, query_vector
-from train.search.index_files import read_index, write_document
-from train.search.make_index import add_sources, remove_rows
-from train.search.opened_index import OpenedIndex
-from train.search.pictures import find_sources
-from train.search.query_terms import Term
 
 pytestmark = pytest.mark.numeric
 

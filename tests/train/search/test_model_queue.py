@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alignset.train.errors import TrainingError
+from alignset.train.search.model_queue import MOST_PICTURES, Busy, ModelQueue
 from tests.support.closeness import close
 from tests.support.colour_search import WIDTH, ColourModel
-from train.errors import TrainingError
-from train.search.model_queue import MOST_PICTURES, Busy, ModelQueue
 
 pytestmark = pytest.mark.numeric
 

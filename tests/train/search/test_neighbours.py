@@ -8,9 +8,8 @@ import faiss
 import numpy as np
 import pytest
 
-from tests.support.closeness import close
-from train.errors import TrainingError
-from train.search.neighbours import (
+from alignset.train.errors import TrainingError
+from alignset.train.search.neighbours import (
     Index,
     Neighbours,
     add_rows,
@@ -22,7 +21,8 @@ from train.search.neighbours import (
     train_cells,
     write_neighbours,
 )
-from train.search.vectors import Vectors, nearest_of_all
+from alignset.train.search.vectors import Vectors, nearest_of_all
+from tests.support.closeness import close
 
 pytestmark = pytest.mark.numeric
 

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.search.pictures import Picture, find_sources
 from tests.support.train_shards import colour_files, write_tar
-from train.errors import SettingsError, TrainingError
-from train.search.pictures import Picture, find_sources
 
 KEY = f"{0:016x}"
 BYTES = pa.array([b"http://\xff/"])

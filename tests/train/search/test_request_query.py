@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from starlette.datastructures import QueryParams
 
+from alignset.train.search.filters import Filters
+from alignset.train.search.request_query import identity, parse_query, picture_name, picture_vector
 from tests.support.closeness import close
-from train.search.filters import Filters
-from train.search.request_query import identity, parse_query, picture_name, picture_vector
 
 pytestmark = pytest.mark.numeric
 

@@ -1,6 +1,6 @@
 """How many requests come from where."""
 
-from train.search.served_limits import RateLimit
+from alignset.train.search.served_limits import RateLimit
 
 
 def test_a_burst_then_a_steady_rate() -> None:

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.search.blocklist import parse_blocklist, read_blocklist
+from alignset.train.search.filters import Filters
+from alignset.train.search.find_results import sample_of
+from alignset.train.search.make_index import remove_rows
+from alignset.train.search.opened_index import OpenedIndex, changed
+from alignset.train.search.pictures import find_sources
+from alignset.train.search.taken_down import sets_of
 from tests.support.colour_search import index_of
 from tests.support.train_shards import colour_shards
-from train.errors import SettingsError, TrainingError
-from train.search.blocklist import parse_blocklist, read_blocklist
-from train.search.filters import Filters
-from train.search.find_results import sample_of
-from train.search.make_index import remove_rows
-from train.search.opened_index import OpenedIndex, changed
-from train.search.pictures import find_sources
-from train.search.taken_down import sets_of
 
 
 @pytest.fixture

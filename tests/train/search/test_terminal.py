@@ -5,8 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from train.search.find_results import Result
-from train.search.terminal import draw, drawing_for, printable, table
+from alignset.train.search.find_results import Result
+from alignset.train.search.terminal import draw, drawing_for, printable, table
 
 RESULT = Result(
     0, "0123456789abcdef", 0.5, "a dog\x1b[31m\r\n\u202ewith\tsnow", "", "", 640, 480, False, 2

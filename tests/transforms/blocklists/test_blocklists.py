@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.blocklists.blocklists import NO_LISTS, Blocklists, word_of
-from transforms.blocklists.compiled_list import compile_list
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists, word_of
+from alignset.transforms.blocklists.compiled_list import compile_list
 
 FIRST = """
 host:bad.example

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alignset.transforms.blocklists.compiled_list import compile_list
+from alignset.transforms.blocklists.read_list import ListError
 from tests.support.memory_files import FILES
-from transforms.blocklists.compiled_list import compile_list
-from transforms.blocklists.read_list import ListError
 
 LINES = """host:b.example
 host:a.example

@@ -4,8 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.support.made_batches import xxh
-from transforms.blocklists.list_values import (
+from alignset.transforms.blocklists.list_values import (
     digests,
     hashed,
     host_value,
@@ -13,7 +12,8 @@ from transforms.blocklists.list_values import (
     prefix_values,
     url_value,
 )
-from transforms.blocklists.read_list import Entries, Faults, ListError
+from alignset.transforms.blocklists.read_list import Entries, Faults, ListError
+from tests.support.made_batches import xxh
 
 
 def made(kind: str, *values: str) -> Entries:

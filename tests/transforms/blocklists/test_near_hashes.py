@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from transforms.blocklists.near_hashes import least_distances, near_hashes
+from alignset.transforms.blocklists.near_hashes import least_distances, near_hashes
 
 
 def of_each(members: np.ndarray, hashes: np.ndarray) -> np.ndarray:

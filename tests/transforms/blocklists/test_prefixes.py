@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.blocklists.prefixes import begins_with_any, without_longer
+from alignset.transforms.blocklists.prefixes import begins_with_any, without_longer
 
 WORDS = st.lists(st.text("ab\xff", max_size=5).map(lambda text: text.encode("latin-1")))
 

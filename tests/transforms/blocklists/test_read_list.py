@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from transforms.blocklists.read_list import Faults, ListError, format_of_list, read_entries
+from alignset.transforms.blocklists.read_list import Faults, ListError, format_of_list, read_entries
 
 
 def entries(path: Path) -> tuple[dict[str, list[str]], Faults]:

@@ -5,7 +5,7 @@ import random
 import pyarrow as pa
 import pytest
 
-from transforms.blocklists.targets import target_of, targets
+from alignset.transforms.blocklists.targets import target_of, targets
 
 
 def one_by_one(urls: list[str]) -> list[tuple[str, str]]:

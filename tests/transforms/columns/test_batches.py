@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.columns.batches import (
+from alignset.transforms.columns.batches import (
     REFERENCE,
     BatchCoder,
     batch_of,
@@ -14,7 +14,14 @@ from transforms.columns.batches import (
     numbered,
     pieces,
 )
-from transforms.storage.blocks import Blocks, is_there, remove, unpack, unpack_each, unpacked
+from alignset.transforms.storage.blocks import (
+    Blocks,
+    is_there,
+    remove,
+    unpack,
+    unpack_each,
+    unpacked,
+)
 
 BATCH = pa.record_batch(
     {
@@ -138,7 +145,7 @@ def test_rows_are_brought_together_by_bucket(values: list[int], buckets: int) ->
 
 
 def test_a_split_has_no_more_rows_than_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transforms.columns.batches.MAX_ROWS", 3)
+    monkeypatch.setattr("alignset.transforms.columns.batches.MAX_ROWS", 3)
     two = pa.record_batch([pa.array([1, 2])], names=["n"])
     assert [first for first, _ in numbered([two, two.slice(1)])] == [0, 2]
     with pytest.raises(RuntimeError, match="more than 3 rows; split it"):

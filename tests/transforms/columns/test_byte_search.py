@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numba import njit
 
-from transforms.columns.byte_search import (
+from alignset.transforms.columns.byte_search import (
     ENTITY,
     ESCAPED,
     MARGIN,
@@ -23,7 +23,7 @@ from transforms.columns.byte_search import (
     word,
     words,
 )
-from transforms.columns.hashing import read8
+from alignset.transforms.columns.hashing import read8
 
 FEW = st.lists(st.sampled_from(b'ab"\\& \x00\x01\x1f\x7f\x80\xff\r\n'), max_size=40).map(bytes)
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.columns import hashing
+from alignset.transforms.columns.hashing import pair_begin, pair_end, pair_keys, string_hashes
+from alignset.transforms.corpus.hash_sets import HashSet, is_member
 from tests.support.made_batches import in_the_middle, pair_hash, xxh, xxh_pair
-from transforms.columns import hashing
-from transforms.columns.hashing import pair_begin, pair_end, pair_keys, string_hashes
-from transforms.corpus.hash_sets import HashSet, is_member
 
 TOP = 2**64 - 1
 uint64s = st.one_of(

@@ -1,6 +1,6 @@
 import pytest
 
-from transforms.columns import reasons
+from alignset.transforms.columns import reasons
 
 # The contract's order.
 CONTRACT = (
@@ -64,7 +64,7 @@ def test_what_owners_do_not_want_used_is_so_in_both_planes() -> None:
 
 
 def test_details_of_broken_input_are_those_that_are_given() -> None:
-    from transforms.storage import broken_files as b
+    from alignset.transforms.storage import broken_files as b
 
     given = (b.CUT_SHORT, b.DAMAGED, b.WRONG_FORMAT, b.NO_ACCESS, b.GONE, b.UNFINISHED)
     assert given == reasons.INPUT_FAULTS
@@ -72,7 +72,7 @@ def test_details_of_broken_input_are_those_that_are_given() -> None:
 
 
 def test_details_of_broken_pages_are_those_that_are_given() -> None:
-    from transforms.pages import archive_members, archives, http_pages, wat
+    from alignset.transforms.pages import archive_members, archives, http_pages, wat
 
     details = {
         *(archive_members.BAD_COMPRESSION, archive_members.CUT_OFF, archive_members.UNREADABLE),

@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from transforms.columns.record_files import (
+from alignset.transforms.columns.record_files import (
     MOST_BYTES,
     RecordError,
     decode_record,
     encode_record,
 )
-from transforms.columns.records import Axis, Example, Joint, Record, Top, joint_of
+from alignset.transforms.columns.records import Axis, Example, Joint, Record, Top, joint_of
 
 AXES = [
     Axis("side", [1.0, 5.0, 9.0]),

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from transforms.columns.records import (
+from alignset.transforms.columns.records import (
     Axis,
     Example,
     Joint,

@@ -2,9 +2,9 @@
 
 from dataclasses import fields
 
-from pipeline.rules import Rules
-from transforms.columns import reasons as r
-from transforms.columns.thresholds import (
+from alignset.pipeline.rules import Rules
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.thresholds import (
     AXES,
     BOTH_PLANES,
     IMAGES,

@@ -1,7 +1,7 @@
 import can_ada
 import pytest
 
-from transforms.columns.web_urls import parse_url
+from alignset.transforms.columns.web_urls import parse_url
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,16 @@ import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
+from alignset.transforms.corpus.count_pairs import (
+    CountPairs,
+    FindDistinctPairs,
+    FindFrequent,
+    counted,
+    distinct_pairs,
+)
+from alignset.transforms.corpus.remembered import Remembered, recalled_each
+from alignset.transforms.pairs.language import language_score
+from alignset.transforms.storage.blocks import Blocks
 from tests.support.made_batches import (
     expect_rows,
     language_rule,
@@ -18,16 +28,6 @@ from tests.support.made_batches import (
     xxh,
     xxh_pair,
 )
-from transforms.corpus.count_pairs import (
-    CountPairs,
-    FindDistinctPairs,
-    FindFrequent,
-    counted,
-    distinct_pairs,
-)
-from transforms.corpus.remembered import Remembered, recalled_each
-from transforms.pairs.language import language_score
-from transforms.storage.blocks import Blocks
 
 ENGLISH = "the brown dog sleeps under the old wooden table"
 GERMAN = "der braune Hund schläft unter dem alten Holztisch"

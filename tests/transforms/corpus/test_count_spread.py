@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from transforms.corpus.count_spread import CountSpread, add_spreads, spread_of
+from alignset.transforms.corpus.count_spread import CountSpread, add_spreads, spread_of
 
 
 def test_bins_end_at_round_numbers_and_at_the_limit():

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.columns.batches import bucket_slices
-from transforms.corpus import hash_counts as counts
-from transforms.corpus.hash_counts import (
+from alignset.transforms.columns.batches import bucket_slices
+from alignset.transforms.corpus import hash_counts as counts
+from alignset.transforms.corpus.hash_counts import (
     byte_runs,
     count_ngrams,
     frequent_ngrams,

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from apache_beam.testing.util import assert_that
 
+from alignset.transforms.columns.batches import batch_of
+from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.transforms.corpus.hash_sets import HashSet
+from alignset.transforms.corpus.write_hash_sets import WriteHashSets
+from alignset.transforms.storage.blocks import Blocks
+from alignset.transforms.storage.files import local_copy
 from tests.support.made_batches import run_in_beam
 from tests.support.memory_files import names_in, read
-from transforms.columns.batches import batch_of
-from transforms.corpus.corpus_documents import HashFile
-from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.write_hash_sets import WriteHashSets
-from transforms.storage.blocks import Blocks
-from transforms.storage.files import local_copy
 
 MEMBERS = np.sort(np.random.default_rng(3).integers(0, 2**64 - 1, 50, np.uint64))
 BODY = MEMBERS.astype("<u8").tobytes()

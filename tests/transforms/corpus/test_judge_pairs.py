@@ -8,6 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
+from alignset.transforms.columns.batches import batch_of
+from alignset.transforms.corpus.hash_sets import HashSet
+from alignset.transforms.corpus.judge_batch import Corpus, TextRules, text_reasons
+from alignset.transforms.corpus.judge_pairs import BATCHES_PER_BLOCKS, JudgePairs
+from alignset.transforms.corpus.remembered import remembered
+from alignset.transforms.pairs.measure_pairs import measure
+from alignset.transforms.storage.blocks import Blocks, is_there, remove
+from alignset.transforms.workers.counts import Counts
 from tests.support.made_batches import (
     expect_rows,
     ngram_hash,
@@ -17,14 +25,6 @@ from tests.support.made_batches import (
     xxh,
     xxh_pair,
 )
-from transforms.columns.batches import batch_of
-from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.judge_batch import Corpus, TextRules, text_reasons
-from transforms.corpus.judge_pairs import BATCHES_PER_BLOCKS, JudgePairs
-from transforms.corpus.remembered import remembered
-from transforms.pairs.measure_pairs import measure
-from transforms.storage.blocks import Blocks, is_there, remove
-from transforms.workers.counts import Counts
 
 URL = "http://a.example/b.jpg"
 

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.corpus.hash_sets import HashSet
+from alignset.transforms.corpus.rare_tokens import has_rare_token
+from alignset.transforms.corpus.remembered import recalled, remembered
+from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
 from tests.support.made_batches import ngram_hash, ngrams_by_row, pair_batch
-from transforms.corpus.hash_sets import HashSet
-from transforms.corpus.rare_tokens import has_rare_token
-from transforms.corpus.remembered import recalled, remembered
-from transforms.pairs.measure_pairs import NGrams, Pairs, measure
 
 URL = "http://a.example/b.jpg"
 # Hashes that share a mark of the 2**22, or its byte, and those of the first and the last mark.

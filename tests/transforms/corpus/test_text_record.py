@@ -6,10 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.records import KEPT, Record, key_hashes
+from alignset.transforms.corpus.text_record import EXAMPLES, Judged, TextRecorder, text_axes
 from tests.support.made_records import TEXT_REASONS, made_judged
-from transforms.columns import reasons as r
-from transforms.columns.records import KEPT, Record, key_hashes
-from transforms.corpus.text_record import EXAMPLES, Judged, TextRecorder, text_axes
 
 AXES = text_axes(3, 20, 0.5)
 

@@ -8,14 +8,14 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignset.transforms.columns.batches import batch_of
+from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
+from alignset.transforms.corpus.hash_counts import frequent_ngrams, vocabulary_cut
+from alignset.transforms.corpus.vocabulary import BuildVocabulary, describe_vocabulary
+from alignset.transforms.storage.blocks import Blocks, unpack
 from tests.support import reference
 from tests.support.made_batches import run_in_beam
 from tests.support.ngram_hashes import count_ngrams, ngram_hash
-from transforms.columns.batches import batch_of
-from transforms.corpus.corpus_documents import CountClass, VocabularySummary
-from transforms.corpus.hash_counts import frequent_ngrams, vocabulary_cut
-from transforms.corpus.vocabulary import BuildVocabulary, describe_vocabulary
-from transforms.storage.blocks import Blocks, unpack
 
 CAPTIONS = ["red dog", "Red dog, é", "a red cat", "a cat", "cat"]
 COUNTS = count_ngrams(CAPTIONS)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alignset.transforms.corpus import vocabulary_file
+from alignset.transforms.corpus.corpus_documents import HashFile
+from alignset.transforms.corpus.vocabulary_file import check_vocabulary
+from alignset.transforms.storage.files import write_atomically
 from tests.support.ngram_hashes import file_of, ngram_hash
 from tests.support.root import ROOT
-from transforms.corpus import vocabulary_file
-from transforms.corpus.corpus_documents import HashFile
-from transforms.corpus.vocabulary_file import check_vocabulary
-from transforms.storage.files import write_atomically
 
 MEMBERS = np.sort(np.random.default_rng(3).integers(0, 2**64 - 1, 50, np.uint64))
 BODY = MEMBERS.astype("<u8").tobytes()

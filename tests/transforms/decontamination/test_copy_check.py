@@ -5,18 +5,18 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.support.grey_pictures import degenerate_planes, grey_photograph
-from transforms.decontamination.copy_check import (
+from alignset.transforms.decontamination.copy_check import (
     LEAST_CORNERS,
     UNLIKE,
     PairCheck,
     Query,
     share_of_one_tone,
 )
-from transforms.decontamination.copy_index import distance_of, distance_of_smooth
-from transforms.decontamination.copy_planes import copy_planes
-from transforms.decontamination.overlap_settings import COPY_DISTANCE
-from transforms.decontamination.plane_placement import placement_of
+from alignset.transforms.decontamination.copy_index import distance_of, distance_of_smooth
+from alignset.transforms.decontamination.copy_planes import copy_planes
+from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
+from alignset.transforms.decontamination.plane_placement import placement_of
+from tests.support.grey_pictures import degenerate_planes, grey_photograph
 
 pytestmark = pytest.mark.numeric
 

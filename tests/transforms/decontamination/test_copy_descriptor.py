@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.support.closeness import close
-from transforms.decontamination import copy_descriptor
-from transforms.decontamination.copy_descriptor import (
+from alignset.transforms.decontamination import copy_descriptor
+from alignset.transforms.decontamination.copy_descriptor import (
     DESCRIPTOR_SHA256,
     MODEL_PATH,
     CopyDescriptor,
     describe,
 )
+from tests.support.closeness import close
 
 pytestmark = pytest.mark.numeric
 

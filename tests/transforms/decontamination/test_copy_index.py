@@ -6,18 +6,18 @@ import faiss
 import numpy as np
 import pytest
 
-from tests.support.grey_pictures import degenerate_planes, diagram, grey_photograph
-from transforms.decontamination import copy_index as module
-from transforms.decontamination import copy_index_files
-from transforms.decontamination.copy_index import (
+from alignset.transforms.decontamination import copy_index as module
+from alignset.transforms.decontamination import copy_index_files
+from alignset.transforms.decontamination.copy_index import (
     NOTHING_NEAR,
     QUICK_ERROR,
     CopyIndex,
     finer_distance,
 )
-from transforms.decontamination.copy_index_files import DOCUMENT, SEARCH, build_copy_index
-from transforms.decontamination.copy_planes import copy_planes, fine_planes, plane_row
-from transforms.decontamination.overlap_settings import COPY_DISTANCE
+from alignset.transforms.decontamination.copy_index_files import DOCUMENT, SEARCH, build_copy_index
+from alignset.transforms.decontamination.copy_planes import copy_planes, fine_planes, plane_row
+from alignset.transforms.decontamination.overlap_settings import COPY_DISTANCE
+from tests.support.grey_pictures import degenerate_planes, diagram, grey_photograph
 
 pytestmark = pytest.mark.numeric
 

@@ -3,9 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.grey_pictures import degenerate_planes, grey_photograph
-from transforms.decontamination import copy_index_files
-from transforms.decontamination.copy_index_files import (
+from alignset.transforms.decontamination import copy_index_files
+from alignset.transforms.decontamination.copy_index_files import (
     ENTRIES,
     FINE,
     PLANES,
@@ -14,9 +13,10 @@ from transforms.decontamination.copy_index_files import (
     VECTORS,
     build_copy_index,
 )
-from transforms.decontamination.copy_planes import fine_planes, plane_row
-from transforms.decontamination.copy_variants import variants_of
-from transforms.decontamination.copy_vectors import vectors_of
+from alignset.transforms.decontamination.copy_planes import fine_planes, plane_row
+from alignset.transforms.decontamination.copy_variants import variants_of
+from alignset.transforms.decontamination.copy_vectors import vectors_of
+from tests.support.grey_pictures import degenerate_planes, grey_photograph
 
 pytestmark = pytest.mark.numeric
 

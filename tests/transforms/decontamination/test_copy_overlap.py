@@ -5,10 +5,10 @@ import pytest
 import skimage.data
 from PIL import Image as PillowImage
 
+from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.overlap_measure import Look
+from alignset.transforms.images.examine import Image, examine
 from tests.support.picture_files import encoded
-from transforms.decontamination.copy_overlap import CopyMeasure
-from transforms.decontamination.overlap_measure import Look
-from transforms.images.examine import Image, examine
 
 pytestmark = pytest.mark.numeric
 

@@ -4,8 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from alignset.transforms.decontamination.copy_planes import (
+    SIDE_PX,
+    copy_planes,
+    fine_planes,
+    plane_row,
+)
 from tests.support.grey_pictures import grey_photograph
-from transforms.decontamination.copy_planes import SIDE_PX, copy_planes, fine_planes, plane_row
 
 PICTURE = grey_photograph(1, 160, 120)
 

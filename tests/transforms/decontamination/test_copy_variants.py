@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from alignset.transforms.decontamination.copy_planes import SIDE_PX, copy_planes
+from alignset.transforms.decontamination.copy_variants import VARIANTS, variants_of
 from tests.support.grey_pictures import grey_photograph
-from transforms.decontamination.copy_planes import SIDE_PX, copy_planes
-from transforms.decontamination.copy_variants import VARIANTS, variants_of
 
 PICTURE = grey_photograph(3)
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from alignset.transforms.decontamination.copy_descriptor import describe
+from alignset.transforms.decontamination.copy_planes import copy_planes
+from alignset.transforms.decontamination.copy_vectors import as_unit, cosines, vectors_of
 from tests.support.closeness import close
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
-from transforms.decontamination.copy_descriptor import describe
-from transforms.decontamination.copy_planes import copy_planes
-from transforms.decontamination.copy_vectors import as_unit, cosines, vectors_of
 
 pytestmark = pytest.mark.numeric
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.closeness import close
-from tests.support.onnx_files import mean_colour
-from transforms.decontamination.embedding_model import (
+from alignset.transforms.decontamination.embedding_model import (
     EmbeddingModelError,
     describe_embedding_model,
     embed_each,
     open_embedder,
 )
-from transforms.decontamination.overlap_settings import PACKAGED
+from alignset.transforms.decontamination.overlap_settings import PACKAGED
+from tests.support.closeness import close
+from tests.support.onnx_files import mean_colour
 
 pytestmark = pytest.mark.numeric
 

@@ -5,20 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.picture_files import encoded, photograph
-from tests.transforms.decontamination.test_embedding_model import onnx_model
-from transforms.decontamination.embedding_model import (
+from alignset.transforms.decontamination.embedding_model import (
     EmbeddingInput,
     EmbeddingModel,
     describe_embedding_model,
 )
-from transforms.decontamination.embedding_overlap import (
+from alignset.transforms.decontamination.embedding_overlap import (
     BucketSearch,
     EmbeddingMeasure,
     buckets_of,
 )
-from transforms.decontamination.overlap_measure import Look
-from transforms.images.examine import Image, examine
+from alignset.transforms.decontamination.overlap_measure import Look
+from alignset.transforms.images.examine import Image, examine
+from tests.support.picture_files import encoded, photograph
+from tests.transforms.decontamination.test_embedding_model import onnx_model
 
 pytestmark = pytest.mark.numeric
 

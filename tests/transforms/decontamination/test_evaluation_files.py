@@ -6,12 +6,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.transforms.decontamination import evaluation_files as files
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.decontamination.evaluation_files import (
+    contents_digest,
+    named_images,
+    parts_of,
+)
 from tests.support.hostile_tars import END, HOSTILE, header, padded
 from tests.support.picture_files import encoded, photograph
 from tests.support.tar_files import tar_of
-from transforms.decontamination import evaluation_files as files
-from transforms.decontamination.evaluation_documents import EvaluationFile
-from transforms.decontamination.evaluation_files import contents_digest, named_images, parts_of
 
 BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
 

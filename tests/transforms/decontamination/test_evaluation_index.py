@@ -4,9 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.picture_files import encoded, photograph
-from transforms.decontamination.evaluation_documents import EvaluationFile
-from transforms.decontamination.evaluation_index import (
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.decontamination.evaluation_index import (
     DigestedFile,
     EvaluationIndex,
     digested,
@@ -16,10 +15,11 @@ from transforms.decontamination.evaluation_index import (
     set_folders,
     sets_of,
 )
-from transforms.decontamination.index_evaluation_images import write_index
-from transforms.decontamination.measured_parts import measure_part
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.workers.fencing import Fence
+from alignset.transforms.decontamination.index_evaluation_images import write_index
+from alignset.transforms.decontamination.measured_parts import measure_part
+from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from alignset.transforms.workers.fencing import Fence
+from tests.support.picture_files import encoded, photograph
 
 MEASURE = PerceptualMeasure()
 FENCE = Fence("start", "start")

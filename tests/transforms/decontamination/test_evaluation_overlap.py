@@ -3,10 +3,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from alignset.transforms.decontamination.evaluation_index import open_index
+from alignset.transforms.decontamination.evaluation_overlap import (
+    evaluation_reasons,
+    overlap_columns,
+)
+from alignset.transforms.decontamination.overlap_measure import Nearest
 from tests.transforms.decontamination.test_evaluation_index import MEASURE, made
-from transforms.decontamination.evaluation_index import open_index
-from transforms.decontamination.evaluation_overlap import evaluation_reasons, overlap_columns
-from transforms.decontamination.overlap_measure import Nearest
 
 
 @pytest.mark.parametrize(

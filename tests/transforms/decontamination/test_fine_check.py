@@ -2,10 +2,10 @@ import cv2
 import numpy as np
 import pytest
 
+from alignset.transforms.decontamination.copy_planes import fine_planes, plane_row
+from alignset.transforms.decontamination.fine_check import FineQuery
+from alignset.transforms.decontamination.plane_placement import placement_of
 from tests.support.grey_pictures import diagram, grey_photograph
-from transforms.decontamination.copy_planes import fine_planes, plane_row
-from transforms.decontamination.fine_check import FineQuery
-from transforms.decontamination.plane_placement import placement_of
 
 pytestmark = pytest.mark.numeric
 

@@ -5,16 +5,16 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
+from alignset.transforms.decontamination.evaluation_files import parts_of
+from alignset.transforms.decontamination.evaluation_index import open_index
+from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
+from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from alignset.transforms.workers.fencing import Fence
 from tests.support.made_batches import run_in_beam
 from tests.support.picture_files import encoded, photograph
 from tests.support.tar_files import tar_of
 from tests.transforms.decontamination.test_evaluation_index import names_of
-from transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
-from transforms.decontamination.evaluation_files import parts_of
-from transforms.decontamination.evaluation_index import open_index
-from transforms.decontamination.index_evaluation_images import IndexEvaluationImages
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.workers.fencing import Fence
 
 BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
 MEASURE = PerceptualMeasure()

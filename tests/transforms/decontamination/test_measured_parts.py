@@ -5,20 +5,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.hostile_tars import HOSTILE
-from tests.support.picture_files import encoded, photograph
-from tests.support.tar_files import tar_of
-from transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
-from transforms.decontamination.measured_parts import (
+from alignset.transforms.decontamination.evaluation_documents import EvaluationFile, EvaluationSet
+from alignset.transforms.decontamination.measured_parts import (
     MeasuredPart,
     by_set,
     measure_part,
     read_features,
     shown_name,
 )
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.images.examine import Image, examine
-from transforms.workers.fencing import Fence
+from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.workers.fencing import Fence
+from tests.support.hostile_tars import HOSTILE
+from tests.support.picture_files import encoded, photograph
+from tests.support.tar_files import tar_of
 
 BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
 MEASURE = PerceptualMeasure()
@@ -119,6 +119,6 @@ def test_features_are_read_some_at_a_time(tmp_path: Path) -> None:
 def test_large_images_are_measured_few_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transforms.decontamination.measured_parts.BYTES_AT_ONCE", 0)
+    monkeypatch.setattr("alignset.transforms.decontamination.measured_parts.BYTES_AT_ONCE", 0)
     tar = tar_of(tmp_path / "a.tar", {f"{n}.png": BODIES[n] for n in range(3)})
     assert hashes(measured(tmp_path, EvaluationFile("a", tar))) == PHASHES

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
+from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.embedding_overlap import EmbeddingMeasure
+from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.decontamination.overlap_settings import OverlapSettings
+from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from tests.transforms.decontamination.test_embedding_model import onnx_model
-from transforms.decontamination.copy_overlap import CopyMeasure
-from transforms.decontamination.embedding_overlap import EmbeddingMeasure
-from transforms.decontamination.measures import measure_of
-from transforms.decontamination.overlap_settings import OverlapSettings
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
 
 
 def test_the_measure_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

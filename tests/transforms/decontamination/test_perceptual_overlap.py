@@ -4,10 +4,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.decontamination.overlap_measure import Look
+from alignset.transforms.decontamination.perceptual_overlap import (
+    PerceptualIndex,
+    PerceptualMeasure,
+)
+from alignset.transforms.images.examine import Image, examine
 from tests.support.picture_files import encoded, photograph
-from transforms.decontamination.overlap_measure import Look
-from transforms.decontamination.perceptual_overlap import PerceptualIndex, PerceptualMeasure
-from transforms.images.examine import Image, examine
 
 hashes = st.integers(0, 2**64 - 1)
 

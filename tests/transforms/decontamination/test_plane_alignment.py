@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.closeness import close
-from tests.support.grey_pictures import degenerate_planes, grey_photograph
-from transforms.decontamination.copy_planes import copy_planes
-from transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
-from transforms.decontamination.plane_placement import (
+from alignset.transforms.decontamination.copy_planes import copy_planes
+from alignset.transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
+from alignset.transforms.decontamination.plane_placement import (
     placement_of,
 )
+from tests.support.closeness import close
+from tests.support.grey_pictures import degenerate_planes, grey_photograph
 
 pytestmark = pytest.mark.numeric
 

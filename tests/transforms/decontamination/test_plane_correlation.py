@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 
+from alignset.transforms.decontamination.plane_correlation import agreement_of, correlated_cells
+from alignset.transforms.decontamination.plane_placement import placement_of
 from tests.support.closeness import close
 from tests.support.grey_pictures import grey_photograph
-from transforms.decontamination.plane_correlation import agreement_of, correlated_cells
-from transforms.decontamination.plane_placement import placement_of
 
 pytestmark = pytest.mark.numeric
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from alignset.transforms.decontamination.plane_alignment import normalised_detail
+from alignset.transforms.decontamination.plane_matching import HALF_PX, Templates, matched
+from alignset.transforms.decontamination.plane_placement import is_plausible, placement_of
 from tests.support.closeness import close
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
-from transforms.decontamination.plane_alignment import normalised_detail
-from transforms.decontamination.plane_matching import HALF_PX, Templates, matched
-from transforms.decontamination.plane_placement import is_plausible, placement_of
 
 pytestmark = pytest.mark.numeric
 

@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
 
-from tests.support.closeness import close
-from tests.support.grey_pictures import grey_photograph
-from transforms.decontamination.copy_planes import copy_planes
-from transforms.decontamination.plane_alignment import normalised_detail
-from transforms.decontamination.plane_placement import (
+from alignset.transforms.decontamination.copy_planes import copy_planes
+from alignset.transforms.decontamination.plane_alignment import normalised_detail
+from alignset.transforms.decontamination.plane_placement import (
     OUTSIDE,
     doubled,
     halved,
@@ -14,6 +12,8 @@ from transforms.decontamination.plane_placement import (
     place_inside,
     placement_of,
 )
+from tests.support.closeness import close
+from tests.support.grey_pictures import grey_photograph
 
 pytestmark = pytest.mark.numeric
 

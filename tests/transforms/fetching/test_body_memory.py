@@ -5,7 +5,12 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.fetching.body_memory import MOST_HELD, BodyMemory, TakenBytes, memory_for_bodies
+from alignset.transforms.fetching.body_memory import (
+    MOST_HELD,
+    BodyMemory,
+    TakenBytes,
+    memory_for_bodies,
+)
 
 
 class Transfer:

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from transforms.fetching.connection_limit import FIRST, LIMITS, ConnectionLimit, Interval
+from alignset.transforms.fetching.connection_limit import FIRST, LIMITS, ConnectionLimit, Interval
 
 GOOD = Interval(
     seconds=1.0, most=64, answers=100, answer_s=50.0, names=100, wanted=True, cpu_share=0.3

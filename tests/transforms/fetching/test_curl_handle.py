@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from alignset.transforms.fetching.fetch import fetch_all
+from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
 from tests.support.certificates import Authority
 from tests.support.serving import serving
-from transforms.fetching.fetch import fetch_all
-from transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
 
 HOW = FetchSettings(robots_txt=False, allow_private_addresses=True, timeout_s=10.0, retries=0)
 

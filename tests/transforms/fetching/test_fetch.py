@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alignset.transforms.columns.opt_outs import OPT_OUTS
+from alignset.transforms.fetching import curl_handle as transfer
+from alignset.transforms.fetching import routes
+from alignset.transforms.fetching.fetch import Fetched, fetch_all
+from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
 from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.serving import serving
 from tests.support.small_web import small_web
-from transforms.columns.opt_outs import OPT_OUTS
-from transforms.fetching import curl_handle as transfer
-from transforms.fetching import routes
-from transforms.fetching.fetch import Fetched, fetch_all
-from transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
 
 QUICK = FetchSettings(
     robots_txt=False, allow_private_addresses=True, timeout_s=1.0, retries=0, max_image_bytes=50_000

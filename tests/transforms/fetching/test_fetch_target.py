@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.fetching.fetch_target import is_public_address, request_url
+from alignset.transforms.fetching.fetch_target import is_public_address, request_url
 
 
 @pytest.mark.parametrize(

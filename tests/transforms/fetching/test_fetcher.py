@@ -15,13 +15,13 @@ from contextlib import ExitStack
 
 import pytest
 
+from alignset.transforms.fetching import connection_limit, fetcher
+from alignset.transforms.fetching.connection_limit import ConnectionLimit
+from alignset.transforms.fetching.fetch import Fetched, fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.fetcher import connections_open
 from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.root import ROOT
-from transforms.fetching import connection_limit, fetcher
-from transforms.fetching.connection_limit import ConnectionLimit
-from transforms.fetching.fetch import Fetched, fetch_all
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.fetching.fetcher import connections_open
 
 HOW = FetchSettings(robots_txt=False, allow_private_addresses=True, timeout_s=5.0, retries=0)
 
@@ -153,7 +153,7 @@ FEW_FILES = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 from collections import Counter
-from transforms.fetching.fetch import FetchSettings, fetch_all
+from alignset.transforms.fetching.fetch import FetchSettings, fetch_all
 how = dict(robots_txt=False, allow_private_addresses=True, retries=0, connections_per_host=8)
 urls = [f"http://127.0.{n % 9}.{n % 200 + 1}:{sys.argv[1]}/hang/0.02" for n in range(1500)]
 print(sorted(Counter(end.detail for end in fetch_all(urls, FetchSettings(**how))).items(), key=str))
@@ -212,7 +212,7 @@ def test_one_answer_that_is_too_long_ends_no_other(web: BadWeb, monkeypatch: pyt
 
 STOPPED = """\
 import sys
-from transforms.fetching.fetch import FetchSettings, fetch_all
+from alignset.transforms.fetching.fetch import FetchSettings, fetch_all
 how = FetchSettings(robots_txt=False, allow_private_addresses=True, timeout_s=2.0, retries=1,
                     connections_per_host=20)
 print(*sorted({str(end.detail) for end in fetch_all(sys.argv[1:], how)}))

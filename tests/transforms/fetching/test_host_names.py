@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from alignset.transforms.fetching import host_names, name_questions
+from alignset.transforms.fetching.fetch import fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.host_queue import Job
 from tests.support.bad_web import BadWeb, bad_web
 from tests.support.name_server import NameServer, name_server
 from tests.support.watched_names import Watched, job
-from transforms.fetching import host_names, name_questions
-from transforms.fetching.fetch import fetch_all
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.fetching.host_queue import Job
 
 HOW = FetchSettings(
     robots_txt=False,

@@ -1,8 +1,8 @@
 """In which order a host's jobs begin."""
 
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.fetching.fetch_target import request_url
-from transforms.fetching.host_queue import HostQueue, Job
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.fetch_target import request_url
+from alignset.transforms.fetching.host_queue import HostQueue, Job
 
 
 def test_a_host_is_one_however_a_url_writes_it():

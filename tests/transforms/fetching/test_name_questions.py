@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pycares
 import pytest
 
+from alignset.transforms.fetching import host_names, name_questions
 from tests.support.name_server import NameServer, name_server
 from tests.support.watched_names import Watched, job
-from transforms.fetching import host_names, name_questions
 
 
 @pytest.fixture

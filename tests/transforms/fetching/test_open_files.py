@@ -10,7 +10,7 @@ from tests.support.root import ROOT
 ASK = """
 import logging, resource, sys
 logging.basicConfig(format="%(message)s")
-from transforms.fetching.open_files import socket_limit
+from alignset.transforms.fetching.open_files import socket_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[2])))
 print(socket_limit(int(sys.argv[3])), socket_limit(int(sys.argv[3])))
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from transforms.fetching.orders import Fetched, Order
+from alignset.transforms.fetching.orders import Fetched, Order
 
 
 def test_results_come_in_the_order_in_which_they_were_given():

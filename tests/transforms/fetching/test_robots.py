@@ -6,11 +6,11 @@ import time
 
 import pytest
 
+from alignset.transforms.fetching import routes
+from alignset.transforms.fetching.fetch import fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.robots import PolicyCache, Robots, read_robots
 from tests.support.small_web import SmallWeb, small_web
-from transforms.fetching import routes
-from transforms.fetching.fetch import fetch_all
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.fetching.robots import PolicyCache, Robots, read_robots
 
 POLITE = FetchSettings(
     allow_private_addresses=True, robots_txt=True, retries=0, timeout_s=2.0, connections_per_host=2

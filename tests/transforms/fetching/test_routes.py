@@ -7,14 +7,14 @@ from urllib.parse import quote
 
 import pytest
 
+from alignset.transforms.fetching import routes
+from alignset.transforms.fetching.curl_handle import Ended
+from alignset.transforms.fetching.fetch import Fetched, fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.orders import Order
+from alignset.transforms.fetching.robots import PolicyCache
 from tests.support.bad_web import BODY, BadWeb, bad_web
 from tests.support.small_web import SmallWeb, small_web
-from transforms.fetching import routes
-from transforms.fetching.curl_handle import Ended
-from transforms.fetching.fetch import Fetched, fetch_all
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.fetching.orders import Order
-from transforms.fetching.robots import PolicyCache
 
 HOW = FetchSettings(allow_private_addresses=True, retries=0, timeout_s=5.0)
 REPORT = replace(HOW, unwished="report")
@@ -212,7 +212,7 @@ def test_endless_and_hostile_files_of_wishes_end(bad: BadWeb, kind: str) -> None
 def test_a_redirect_inside_is_not_followed_and_the_host_is_not_blamed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from transforms.fetching import curl_handle
+    from alignset.transforms.fetching import curl_handle
 
     with bad_web() as inside, small_web() as web:
         web.files = {"/a": b"x"}

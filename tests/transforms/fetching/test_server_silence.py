@@ -2,7 +2,7 @@
 
 import math
 
-from transforms.fetching.server_silence import ServerSilence
+from alignset.transforms.fetching.server_silence import ServerSilence
 
 
 def test_it_is_silent_once_a_probe_has_had_no_answer_for_long():

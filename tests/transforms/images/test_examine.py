@@ -9,6 +9,16 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from PIL import ImageFile, ImageOps
 
+from alignset.transforms.images import examine as images
+from alignset.transforms.images.examine import (
+    Image,
+    Unusable,
+    displayed,
+    examine,
+    examine_all,
+    open_picture,
+    turn_of,
+)
 from tests.fuzz.pictures import exif as exif_bomb
 from tests.fuzz.pictures import png_chunk
 from tests.support.picture_files import (
@@ -20,16 +30,6 @@ from tests.support.picture_files import (
     photograph,
     png_that_says,
     turned,
-)
-from transforms.images import examine as images
-from transforms.images.examine import (
-    Image,
-    Unusable,
-    displayed,
-    examine,
-    examine_all,
-    open_picture,
-    turn_of,
 )
 
 GOOD = good_files()

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import PngImagePlugin, WebPImagePlugin
 
+from alignset.transforms.images.displayed import displayed
+from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.images.fast_decode import fast_grey, fast_pixels
 from tests.support.picture_files import encoded, photograph, transparent
-from transforms.images.displayed import displayed
-from transforms.images.examine import Image, Unusable, examine
-from transforms.images.fast_decode import fast_grey, fast_pixels
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -158,7 +158,7 @@ def test_examined_as_with_pillow_alone(monkeypatch: pytest.MonkeyPatch):
     cut = [body[: len(body) * share // 10] for body in files for share in range(10)]
     files += [*cut, *ANOTHER_DECODER.values(), *OTHER_WEBPS.values()]
     ours = [examine(body, keep_grey=True) for body in files]
-    monkeypatch.setattr("transforms.images.examine.fast_grey", lambda body, name: None)
+    monkeypatch.setattr("alignset.transforms.images.examine.fast_grey", lambda body, name: None)
     pillows = [examine(body, keep_grey=True) for body in files]
     assert ours == pillows
     assert {type(image) for image in ours} == {Image, Unusable}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.resize import Encoder
+from alignset.transforms.images.resize_settings import ResizeSettings
 from tests.support.picture_files import encoded, good_files, photograph
-from transforms.images.examine import Image, examine
-from transforms.images.resize import Encoder
-from transforms.images.resize_settings import ResizeSettings
 
 GOOD = good_files()
 MODES = ["no", "border", "keep_ratio", "keep_ratio_largest", "center_crop"]

@@ -1,13 +1,13 @@
 import pytest
 
-from tests.support.picture_files import HEIGHT, WIDTH, good_files
-from transforms.images.file_formats import (
+from alignset.transforms.images.file_formats import (
     file_fault,
     foreign_kind,
     png_lacks_pixels,
     signature_format,
     webp_canvas,
 )
+from tests.support.picture_files import HEIGHT, WIDTH, good_files
 
 GOOD = good_files()
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.images.image_size import size_reasons
+from alignset.transforms.images.image_size import size_reasons
 
 sides = st.one_of(st.none(), st.integers(1, 700), st.just(2**31 - 1))
 

@@ -13,20 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from tests.support.picture_files import encoded, good_files, photograph
-from tests.support.root import ROOT
-from transforms.images import jpeg_dc
-from transforms.images.examine import Image, Unusable, examine, examine_all
-from transforms.images.jpeg_dc import dc_planes
-from transforms.images.jpeg_header import (
+from alignset.transforms.images import jpeg_dc
+from alignset.transforms.images.examine import Image, Unusable, examine, examine_all
+from alignset.transforms.images.jpeg_dc import dc_planes
+from alignset.transforms.images.jpeg_header import (
     MAX_SCANS,
     JpegHeader,
     grey_plane,
     has_too_many_scans,
     jpeg_header,
 )
-from transforms.images.jpeg_segments import jpeg_segments
-from transforms.images.perceptual_hash import picture_hash
+from alignset.transforms.images.jpeg_segments import jpeg_segments
+from alignset.transforms.images.perceptual_hash import picture_hash
+from tests.support.picture_files import encoded, good_files, photograph
+from tests.support.root import ROOT
 
 
 def dc_plane(body: bytes) -> np.ndarray | None:
@@ -71,7 +71,7 @@ def test_tables_that_are_not_the_standards_are_left_to_libjpeg() -> None:
 # Each file in a process of its own that has seen none: a fork of one that has imported all.
 LOOK = """
 import os, sys
-from transforms.images.examine import examine_all
+from alignset.transforms.images.examine import examine_all
 for path in sys.argv[1:]:
     if os.fork() == 0:
         with open(path, "rb") as file:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from transforms.images.jpeg_tables import LOOK_UP_BITS, NO_STEP, step_tables
+from alignset.transforms.images.jpeg_tables import LOOK_UP_BITS, NO_STEP, step_tables
 
 # Two symbols of two bits, one of three: end of block, one bit after no zeros, 2 bits after one.
 OTHER = bytes([0, 2, 1, *[0] * 13, 0x00, 0x01, 0x12])

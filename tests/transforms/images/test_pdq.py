@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.pdq import is_installed, pdq_words, words_of_bits
 from tests.support.picture_files import encoded, photograph
-from transforms.images.examine import Image, examine
-from transforms.images.pdq import is_installed, pdq_words, words_of_bits
 
 
 def test_bits_are_read_as_the_digits_of_lists() -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.perceptual_hash import grey_hash, picture_hash, plane_hash
 from tests.support.picture_files import photograph
-from transforms.images.perceptual_hash import grey_hash, picture_hash, plane_hash
 
 pytestmark = pytest.mark.numeric
 

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
+from alignset.transforms.images import png_reader
+from alignset.transforms.images.fast_decode import fast_grey, fast_pixels
+from alignset.transforms.images.png_reader import png_samples
 from tests.transforms.images.test_fast_decode import ADAM7, by_pillow, chunk, png
-from transforms.images import png_reader
-from transforms.images.fast_decode import fast_grey, fast_pixels
-from transforms.images.png_reader import png_samples
 
 COLOURS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # samples of a pixel
 KINDS = [

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.fast_decode import fast_pixels
+from alignset.transforms.images.png_writer import png_of
 from tests.support.picture_files import encoded, photograph
-from transforms.images.examine import Image, examine
-from transforms.images.fast_decode import fast_pixels
-from transforms.images.png_writer import png_of
 
 RNG = np.random.default_rng(11)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from transforms.images.resampling import area_resampled, resampled, weights_of
+from alignset.transforms.images.resampling import area_resampled, resampled, weights_of
 
 SIZES = [
     (480, 640),

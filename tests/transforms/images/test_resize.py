@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.images import examine as examine_module
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.resize import Encoder, plain_form
+from alignset.transforms.images.resize_settings import EncodingError, ResizeSettings
 from tests.support.picture_files import (
     HEIGHT,
     WIDTH,
@@ -18,10 +22,6 @@ from tests.support.picture_files import (
     transparent,
     turned,
 )
-from transforms.images import examine as examine_module
-from transforms.images.examine import Image, examine
-from transforms.images.resize import Encoder, plain_form
-from transforms.images.resize_settings import EncodingError, ResizeSettings
 
 GOOD = good_files()
 ORIGINAL = Encoder(ResizeSettings())
@@ -104,7 +104,7 @@ def test_a_png_that_cannot_be_written_at_a_look_is_left_to_the_encoder(
     def failing(*_: object) -> bytes:
         raise MemoryError("no room")
 
-    monkeypatch.setattr("transforms.images.resize.png_of", failing)
+    monkeypatch.setattr("alignset.transforms.images.resize.png_of", failing)
     assert plain_form(body, image) == (body, image)
     with pytest.raises(EncodingError):
         ORIGINAL(body, image)

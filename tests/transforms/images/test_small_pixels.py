@@ -9,10 +9,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.displayed import displayed
+from alignset.transforms.images.examine import Image, examine, open_picture
+from alignset.transforms.images.small_pixels import small_pixels, squashed
 from tests.support.picture_files import encoded, good_files, photograph, turned
-from transforms.images.displayed import displayed
-from transforms.images.examine import Image, examine, open_picture
-from transforms.images.small_pixels import small_pixels, squashed
 
 BILINEAR = PillowImage.Resampling.BILINEAR
 

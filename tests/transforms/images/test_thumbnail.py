@@ -3,9 +3,9 @@ import io
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.thumbnail import SIDE_PX, thumbnail
 from tests.support.picture_files import encoded, good_files, photograph
-from transforms.images.examine import Image, examine
-from transforms.images.thumbnail import SIDE_PX, thumbnail
 
 
 def made(body: bytes) -> PillowImage.Image:

@@ -3,8 +3,8 @@ test_jpeg_header.py."""
 
 import pytest
 
+from alignset.transforms.images.usual_headers import Header, read_header
 from tests.support.picture_files import encoded, photograph
-from transforms.images.usual_headers import Header, read_header
 
 PHOTO = photograph(7, 320, 248)
 SCAN = b"\xff\xda"

@@ -13,11 +13,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.columns.reasons import PAGE_FAULTS
+from alignset.transforms.pages import archive_members
+from alignset.transforms.pages.archives import Broken, Record, check_archive, read_records
 from tests.fuzz.growth import cpu_seconds
 from tests.support.page_archives import packed, page_record, record
-from transforms.columns.reasons import PAGE_FAULTS
-from transforms.pages import archive_members
-from transforms.pages.archives import Broken, Record, check_archive, read_records
 
 BODY = '<img src="{}.png" alt="a picture">'
 GOOD = [page_record(f"http://a.example/{n}", BODY.format(n)) for n in range(5)]
@@ -173,7 +173,7 @@ def test_a_directory_of_a_wacz_that_is_too_long():
 
 
 def test_what_unpacks_to_much_more_is_cut(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("transforms.pages.archive_files.LEAST_LIMIT", 1 << 16)
+    monkeypatch.setattr("alignset.transforms.pages.archive_files.LEAST_LIMIT", 1 << 16)
     many = b"".join(GOOD) * 2000
     for data in (
         gzip.compress(gzip.compress(many, 0), 9),
@@ -263,7 +263,7 @@ def test_members_within_members_are_not_decoded_for_each_of_them():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_record_larger_than_memory_should_hold(kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("transforms.pages.archives.MAX_RECORD", 1 << 20)
+    monkeypatch.setattr("alignset.transforms.pages.archives.MAX_RECORD", 1 << 20)
     large = page_record("http://a.example/large", random.Random(0).randbytes(5 << 20))
     records = list(read_records(io.BytesIO(packed([GOOD[0], large, GOOD[2]], kind))))
     assert [read_back.whole for read_back in records] == [True, False, True]
@@ -304,7 +304,10 @@ def test_how_much_is_read_at_once_changes_nothing(size: int):
     archives = [packed(records, kind) for kind in KINDS]
     archives += [gzip.compress(packed(records, "gz"), level) for level in (0, 9)]
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("transforms.pages.archive_members.READ", "transforms.pages.archives.READ"):
+        for name in (
+            "alignset.transforms.pages.archive_members.READ",
+            "alignset.transforms.pages.archives.READ",
+        ):
             patch.setattr(name, 37 * size)
         patch.setattr(archive_members, "FIRST_CHUNK", size)
         small = [read(data) for data in archives]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transforms.pages.html_tags import picked_tags
+from alignset.transforms.pages.html_tags import picked_tags
 
 IMG = "<img src=a>"
 RAW = f"<textarea>{IMG}</textarea>"  # of which the image counts in foreign content alone

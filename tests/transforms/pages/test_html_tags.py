@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
-from transforms.pages.html_tags import picked_tags, pieces
+from alignset.transforms.pages.html_tags import picked_tags, pieces
 
 IMG = "<img src=a>"
 

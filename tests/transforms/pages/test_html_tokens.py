@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from transforms.columns.byte_search import word
-from transforms.pages.html_tokens import (
+from alignset.transforms.columns.byte_search import word
+from alignset.transforms.pages.html_tokens import (
     FONT,
     IMG,
     NOT_LISTED,

@@ -11,12 +11,12 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.columns.reasons import PAGE_FAULTS
+from alignset.transforms.pages import http_pages
+from alignset.transforms.pages.archives import Broken, Record, read_records
+from alignset.transforms.pages.http_pages import Page, page_of
 from tests.fuzz.growth import cpu_seconds
 from tests.support.page_archives import record, response
-from transforms.columns.reasons import PAGE_FAULTS
-from transforms.pages import http_pages
-from transforms.pages.archives import Broken, Record, read_records
-from transforms.pages.http_pages import Page, page_of
 
 URL = "http://a.example/"
 HTML = b"<!doctype html><p>a page</p>" + b"<br>" * 50

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.pages.http_pages import Page
-from transforms.pages.page_encoding import encoding_of, has_escapes, python_name
-from transforms.pages.page_images import images_of, tags_of
+from alignset.transforms.pages.http_pages import Page
+from alignset.transforms.pages.page_encoding import encoding_of, has_escapes, python_name
+from alignset.transforms.pages.page_images import images_of, tags_of
 
 TEXT = "na\u00efve caf\u00e9"
 JAPANESE = "\u732b\u306e\u5199\u771f"

@@ -3,10 +3,10 @@
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
-from transforms.pages import page_images
-from transforms.pages.archive_members import Broken
-from transforms.pages.http_pages import Page
-from transforms.pages.page_images import Base, Found, images_of, tags_of
+from alignset.transforms.pages import page_images
+from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.http_pages import Page
+from alignset.transforms.pages.page_images import Base, Found, images_of, tags_of
 
 PAGE = "http://p.example/dir/page.html"
 HERE = "http://p.example/dir/"

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from alignset.transforms.pages.archives import Record, read_records
+from alignset.transforms.pages.http_pages import Page, page_of
+from alignset.transforms.pages.page_images import Spoken, images_of, tags_of
+from alignset.transforms.pages.page_tally import PageTally
+from alignset.transforms.pages.page_words import SILENT, PageWords
+from alignset.transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
+from alignset.transforms.pages.wat import images_of_members
+from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support.page_archives import packed, record, response
 from tests.support.root import ROOT
 from tests.wat_pages.directives import PAGES, RECORDS, html_of, page_url
-from transforms.pages.archives import Record, read_records
-from transforms.pages.http_pages import Page, page_of
-from transforms.pages.page_images import Spoken, images_of, tags_of
-from transforms.pages.page_tally import PageTally
-from transforms.pages.page_words import SILENT, PageWords
-from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
-from transforms.pages.wat import images_of_members
-from transforms.wishes.wish_settings import WishSettings
 
 HOW = WishSettings()
 NOINDEX = WishSettings(disallowed_page_directives="noindex", tdm_reservation=False)

@@ -16,17 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.transforms.pages import page_images
+from alignset.transforms.pages import parse_pages as pages
+from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles
+from alignset.transforms.pages.page_images import Found
+from alignset.transforms.pages.page_tally import PageTally
+from alignset.transforms.pages.parse_pages import pairs_of, rows_of
 from tests.support.command import digests, fates, funnel, rejected, run, succeed
 from tests.support.page_archives import packed, page_record, record, response
 from tests.support.root import ROOT
 from tests.support.serving import serving
-from transforms.pages import page_images
-from transforms.pages import parse_pages as pages
-from transforms.pages.archive_members import Broken
-from transforms.pages.page_files import PAGE_FORMATS, PageFiles
-from transforms.pages.page_images import Found
-from transforms.pages.page_tally import PageTally
-from transforms.pages.parse_pages import pairs_of, rows_of
 
 ALL = ("--language=", "--min_words=1", "--text_only")
 FIXTURE = ROOT / "tests" / "wat_pages"
@@ -79,8 +79,8 @@ def test_rows_of_long_pages_are_given_sooner():
 
 PEAK = """
 import resource, sys
-from transforms.pages.page_tally import PageTally
-from transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
+from alignset.transforms.pages.page_tally import PageTally
+from alignset.transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 part = PageFiles("warc", ((sys.argv[1], ""),))
 rows = sum(map(len, rows_of(pairs_of(part, PageTally()))))
 print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -297,14 +297,14 @@ def test_parsed_pages_are_not_parsed_again(tmp_path: Path, monkeypatch: pytest.M
     for n in range(3):
         (tmp_path / f"{n}.warc").write_bytes(page_record(url(n), image_page(n)))
     succeed(f"{tmp_path}/*.warc", tmp_path / "whole", *ALL)
-    import pipeline.run
-    import transforms.pages.parse_pages
+    import alignset.pipeline.run
+    import alignset.transforms.pages.parse_pages
 
     def fail(*_: object) -> None:
         raise RuntimeError("stopped here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.run, "curate_texts", fail)
+        patch.setattr(alignset.pipeline.run, "curate_texts", fail)
         assert run(f"{tmp_path}/*.warc", tmp_path / "set", *ALL).status == 1
     parsed = sorted((tmp_path / "set/_temporary/pages").glob("*.parquet"))
     assert len(parsed) == 3
@@ -312,9 +312,9 @@ def test_parsed_pages_are_not_parsed_again(tmp_path: Path, monkeypatch: pytest.M
     parsed[1].unlink()
     (tmp_path / "set/_temporary/pages.json").unlink()
     read = []
-    pairs_of = transforms.pages.parse_pages.pairs_of
+    pairs_of = alignset.transforms.pages.parse_pages.pairs_of
     monkeypatch.setattr(
-        transforms.pages.parse_pages,
+        alignset.transforms.pages.parse_pages,
         "pairs_of",
         lambda part, *how: [read.append(part), *pairs_of(part, *how)][1:],
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from transforms.pages.plain_urls import (
+from alignset.transforms.pages.plain_urls import (
     AS_IT_STANDS,
     BEHIND_FOLDER,
     BEHIND_HOST,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.pages.srcset import srcset_candidates
+from alignset.transforms.pages.srcset import srcset_candidates
 
 
 @pytest.mark.parametrize(

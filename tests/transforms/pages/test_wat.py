@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.pages import wat, wat_links
+from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.archives import records_of
+from alignset.transforms.pages.page_files import PageFiles
+from alignset.transforms.pages.page_images import Found
+from alignset.transforms.pages.page_tally import PageTally
+from alignset.transforms.pages.parse_pages import pairs_of, rows_of
+from alignset.transforms.pages.wat import images_of_members, images_of_wat
+from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, look
+from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support.page_archives import packed, record
 from tests.support.root import ROOT
-from transforms.pages import wat, wat_links
-from transforms.pages.archive_members import Broken
-from transforms.pages.archives import records_of
-from transforms.pages.page_files import PageFiles
-from transforms.pages.page_images import Found
-from transforms.pages.page_tally import PageTally
-from transforms.pages.parse_pages import pairs_of, rows_of
-from transforms.pages.wat import images_of_members, images_of_wat
-from transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, Images, look
-from transforms.wishes.wish_settings import WishSettings
 
 PAGES = ROOT / "tests" / "wat_pages"
 DIRECTIVES = WishSettings().page_directives

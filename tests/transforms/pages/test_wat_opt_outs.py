@@ -2,9 +2,9 @@
 
 import pytest
 
+from alignset.transforms.pages.wat_links import ODD, PAGE, look
+from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.transforms.pages.test_wat import USUAL, compact, member, page
-from transforms.pages.wat_links import ODD, PAGE, look
-from transforms.wishes.wish_settings import WishSettings
 
 DIRECTIVES = WishSettings().page_directives
 

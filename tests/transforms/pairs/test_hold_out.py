@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.pairs.hold_out import held_out, held_out_share
+from alignset.transforms.pairs.hold_out import held_out, held_out_share
 
 URLS = pa.array([f"https://h{n % 7}.org/{n}.jpg" for n in range(20_000)])
 

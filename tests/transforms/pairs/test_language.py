@@ -14,13 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.rules import Rules
-from tests.support.labelled_texts import ENGLISH_TEXTS, FOREIGN_TEXTS
-from tests.support.made_batches import in_the_middle, language_rule
-from tests.support.nasty_texts import captions
-from tests.support.root import ROOT
-from transforms.pairs import language as module
-from transforms.pairs.language import (
+from alignset.pipeline.rules import Rules
+from alignset.transforms.pairs import language as module
+from alignset.transforms.pairs.language import (
     JUDGED_CHARACTERS,
     MOST_DOWN,
     MOST_UP,
@@ -33,8 +29,12 @@ from transforms.pairs.language import (
     mistaken_for,
     wrong_languages,
 )
-from transforms.pairs.languages import LANGUAGES, LanguageRule
-from transforms.workers.threads import in_threads
+from alignset.transforms.pairs.languages import LANGUAGES, LanguageRule
+from alignset.transforms.workers.threads import in_threads
+from tests.support.labelled_texts import ENGLISH_TEXTS, FOREIGN_TEXTS
+from tests.support.made_batches import in_the_middle, language_rule
+from tests.support.nasty_texts import captions
+from tests.support.root import ROOT
 
 RULE = language_rule("en")
 ENGLISH = "two white dogs running along the beach in the morning"
@@ -47,8 +47,8 @@ AT_ONCE = f"""
 import logging
 logging.basicConfig(level=logging.ERROR)  # as the command does: Beam warns of what it does not find
 import pyarrow as pa
-from transforms.pairs.language import LanguageRule, wrong_languages
-from transforms.workers.threads import in_threads
+from alignset.transforms.pairs.language import LanguageRule, wrong_languages
+from alignset.transforms.workers.threads import in_threads
 rows = "mini bar", "a toy trombone", "{GERMAN}"
 columns = [pa.array([f"{ENGLISH} {{i}}", *rows]) for i in range(8)]
 for language in ("en", "de"):  # the one by its words, the other by langdetect

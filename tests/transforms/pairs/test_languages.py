@@ -3,7 +3,7 @@ from pathlib import Path
 import eldc
 from langdetect.detector_factory import PROFILES_DIRECTORY
 
-from transforms.pairs.languages import LANGUAGES, OF_ELDC, OF_LANGDETECT
+from alignset.transforms.pairs.languages import LANGUAGES, OF_ELDC, OF_LANGDETECT
 
 
 def test_the_languages_are_those_of_the_installed_detectors() -> None:

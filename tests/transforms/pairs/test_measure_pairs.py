@@ -3,6 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.columns.pair_columns import UNREADABLE
+from alignset.transforms.corpus.remembered import recalled, remembered
+from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
+from alignset.transforms.pairs.texts import measure_texts
 from tests.support import reference
 from tests.support.made_batches import (
     in_the_middle,
@@ -14,10 +18,6 @@ from tests.support.made_batches import (
     xxh_pair,
 )
 from tests.support.nasty_texts import captions, urls
-from transforms.columns.pair_columns import UNREADABLE
-from transforms.corpus.remembered import recalled, remembered
-from transforms.pairs.measure_pairs import NGrams, Pairs, measure
-from transforms.pairs.texts import measure_texts
 
 anything = st.one_of(st.none(), st.binary(max_size=4), captions)
 rows_of_pairs = st.lists(

@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.made_batches import ngram_hash, xxh
-from transforms.columns.hashing import word_hash
-from transforms.pairs.text_kernels import (
+from alignset.transforms.columns.hashing import word_hash
+from alignset.transforms.pairs.text_kernels import (
     bare_ampersand,
     decode_letter,
     encode_letter,
     next_blank,
     ngram_count,
 )
+from tests.support.made_batches import ngram_hash, xxh
 
 BYTES = bytes([0x20, 0x21, 0x1F, 0x00, 0xA0, 0xFF, 0x61])  # a blank, and what may look like one
 

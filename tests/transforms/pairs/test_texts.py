@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from alignset.transforms.pairs.text_kernels import ROWS_AT_ONCE
+from alignset.transforms.pairs.texts import Texts, kept_text, measure_texts
 from tests.support import reference
 from tests.support.made_batches import in_the_middle, ngram_hash, ngram_hashes, ngrams_by_row, xxh
 from tests.support.nasty_texts import ascii_captions, captions
 from tests.support.root import ROOT
-from transforms.pairs.text_kernels import ROWS_AT_ONCE
-from transforms.pairs.texts import Texts, kept_text, measure_texts
 
 columns = st.lists(st.one_of(captions, ascii_captions))
 
@@ -231,7 +231,7 @@ def test_ten_megabytes_of_marks_take_seconds() -> None:
     """In one run NFC would sort them for hours; in a process of its own, since none stops it."""
     code = """if True:
         import numpy as np, pyarrow as pa
-        from transforms.pairs.texts import measure_texts
+        from alignset.transforms.pairs.texts import measure_texts
         text = "a" + "\\u0301\\u0334" * 2_500_000
         kept = measure_texts(pa.array([text]), np.ones(1, np.bool_)).kept[0].as_py()
         assert len(kept) == len(text) - 1 + 19_607, len(kept)  # the first composes

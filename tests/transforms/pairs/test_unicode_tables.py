@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from transforms.pairs.unicode_tables import (
+from alignset.transforms.pairs.unicode_tables import (
     ALNUM,
     COMBINES,
     END,

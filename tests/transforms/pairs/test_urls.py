@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.pairs.urls import url_hashes, url_identity
 from tests.support import reference
 from tests.support.made_batches import in_the_middle, xxh
 from tests.support.nasty_texts import urls
-from transforms.pairs.urls import url_hashes, url_identity
 
 LONG = "http://a.example/" + "x" * 4075
 

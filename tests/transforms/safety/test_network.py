@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alignset.transforms.safety.model_files import OPEN_NSFW, describe_model, model_bytes
+from alignset.transforms.safety.network import Network
 from tests.support.closeness import close
 from tests.support.onnx_files import mean_colour, write_model
-from transforms.safety.model_files import OPEN_NSFW, describe_model, model_bytes
-from transforms.safety.network import Network
 
 pytestmark = pytest.mark.numeric
 

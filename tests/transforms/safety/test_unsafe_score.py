@@ -8,12 +8,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.examine import Image, displayed, examine, open_picture
+from alignset.transforms.safety import unsafe_score
+from alignset.transforms.safety.model_files import UnsafeModel, describe_model
+from alignset.transforms.safety.unsafe_score import unsafe_reasons, unsafe_scores
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, good_files
-from transforms.images.examine import Image, displayed, examine, open_picture
-from transforms.safety import unsafe_score
-from transforms.safety.model_files import UnsafeModel, describe_model
-from transforms.safety.unsafe_score import unsafe_reasons, unsafe_scores
 
 pytestmark = pytest.mark.numeric
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from alignset.transforms.safety.model_files import OPEN_NSFW, model_bytes
+from alignset.transforms.safety.network import Network
+from alignset.transforms.safety.usual_graph import for_size, without_unread_sums
 from tests.support.closeness import close
-from transforms.safety.model_files import OPEN_NSFW, model_bytes
-from transforms.safety.network import Network
-from transforms.safety.usual_graph import for_size, without_unread_sums
 
 pytestmark = pytest.mark.numeric
 

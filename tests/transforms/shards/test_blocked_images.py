@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.blocklists.compiled_list import compile_list
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.shards.blocked_images import blocked_by
 from tests.support.picture_files import encoded, photograph
-from transforms.blocklists import kinds as k
-from transforms.blocklists.blocklists import Blocklists
-from transforms.blocklists.compiled_list import compile_list
-from transforms.images.examine import Image, examine
-from transforms.shards.blocked_images import blocked_by
 
 
 def lists(folder: Path, *entries: str) -> Blocklists:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
+from alignset.transforms.decontamination.overlap_measure import Features, Nearest
+from alignset.transforms.images.examine import Image, Unusable
+from alignset.transforms.shards.evaluation_search import EvaluationSearch
 from tests.transforms.decontamination.test_evaluation_index import MEASURE, made
-from transforms.decontamination.evaluation_index import EvaluationIndex, open_index
-from transforms.decontamination.overlap_measure import Features, Nearest
-from transforms.images.examine import Image, Unusable
-from transforms.shards.evaluation_search import EvaluationSearch
 
 SIZE = {"min_side": 10, "max_aspect": 3.0}
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from transforms.columns.record_files import decode_record, encode_record
-from transforms.columns.records import Example, Record, Top
-from transforms.shards.forget_examples import forget_examples
+from alignset.transforms.columns.record_files import decode_record, encode_record
+from alignset.transforms.columns.records import Example, Record, Top
+from alignset.transforms.shards.forget_examples import forget_examples
 
 KEYS = [f"{n:016x}" for n in range(1, 5)]
 

@@ -16,25 +16,30 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.decontamination.copy_overlap import CopyMeasure
+from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
+from alignset.transforms.decontamination.overlap_measure import Look
+from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from alignset.transforms.fetching import fetcher
+from alignset.transforms.fetching.body_memory import TakenBytes
+from alignset.transforms.fetching.fetch import Fetched, fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.shards import measure_images as measure_images_module
+from alignset.transforms.shards.evaluation_search import EvaluationSearch
+from alignset.transforms.shards.measure_images import (
+    ImageRules,
+    judge_images,
+    measure_images,
+    stored_bodies,
+)
+from alignset.transforms.shards.score_images import ImageScores
+from alignset.transforms.shards.shard_files import Spool
+from alignset.transforms.shards.stated_wishes import StatedWishes
+from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support.bad_web import BODY, bad_web
 from tests.support.grey_pictures import diagram
 from tests.support.picture_files import encoded
-from transforms.decontamination.copy_overlap import CopyMeasure
-from transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
-from transforms.decontamination.overlap_measure import Look
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.fetching import fetcher
-from transforms.fetching.body_memory import TakenBytes
-from transforms.fetching.fetch import Fetched, fetch_all
-from transforms.fetching.fetch_settings import FetchSettings
-from transforms.images.examine import Image, Unusable, examine
-from transforms.shards import measure_images as measure_images_module
-from transforms.shards.evaluation_search import EvaluationSearch
-from transforms.shards.measure_images import ImageRules, judge_images, measure_images, stored_bodies
-from transforms.shards.score_images import ImageScores
-from transforms.shards.shard_files import Spool
-from transforms.shards.stated_wishes import StatedWishes
-from transforms.wishes.wish_settings import WishSettings
 
 MEASURE = PerceptualMeasure()
 RULES = ImageRules(min_side=200, max_aspect=3.0, min_evaluation_distance=1)

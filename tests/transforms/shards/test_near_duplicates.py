@@ -10,14 +10,14 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.made_batches import run_in_beam
-from transforms.shards.near_duplicates import (
+from alignset.transforms.shards.near_duplicates import (
     CountNearDuplicates,
     add_near_duplicates,
     count_near_duplicates,
 )
-from transforms.shards.shard_documents import NearDuplicates
-from transforms.storage.blocks import Blocks
+from alignset.transforms.shards.shard_documents import NearDuplicates
+from alignset.transforms.storage.blocks import Blocks
+from tests.support.made_batches import run_in_beam
 
 
 def by_hand(images: list[tuple[int, int]]) -> NearDuplicates:

@@ -10,11 +10,17 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.pairs.urls import url_hashes
+from alignset.transforms.shards import plan_shards
+from alignset.transforms.shards.plan_shards import (
+    PlanShards,
+    group_count,
+    plan_path,
+    shard_count,
+    shards_of,
+)
+from alignset.transforms.storage.blocks import Blocks
 from tests.support.made_batches import run_in_beam
-from transforms.pairs.urls import url_hashes
-from transforms.shards import plan_shards
-from transforms.shards.plan_shards import PlanShards, group_count, plan_path, shard_count, shards_of
-from transforms.storage.blocks import Blocks
 
 TOP = 2**64 - 1
 SCHEMES = ("http", "HTTP", "hTTp")

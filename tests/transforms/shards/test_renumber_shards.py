@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.command import digests
-from transforms.shards import renumber_shards as module
-from transforms.shards.renumber_shards import (
+from alignset.transforms.shards import renumber_shards as module
+from alignset.transforms.shards.renumber_shards import (
     forget_renumbering,
     renumber_shards,
     renumbering,
     was_renumbered,
 )
-from transforms.shards.shard_places import HOLDOUT, ShardPlaces
-from transforms.shards.shard_stats import shard_stats
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.shards.shard_stats import shard_stats
+from tests.support.command import digests
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.safety.classifier import open_classifier
+from alignset.transforms.safety.model_files import UnsafeModel, describe_model
+from alignset.transforms.shards import score_images
+from alignset.transforms.shards.score_images import ImageScores
+from alignset.transforms.shards.shard_files import Spool
+from alignset.transforms.workers.threads import Results
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, good_files
-from transforms.images.examine import Image, examine
-from transforms.safety.classifier import open_classifier
-from transforms.safety.model_files import UnsafeModel, describe_model
-from transforms.shards import score_images
-from transforms.shards.score_images import ImageScores
-from transforms.shards.shard_files import Spool
-from transforms.workers.threads import Results
 
 RULE = {"min_side": 100, "max_aspect": 3.0}
 

@@ -8,15 +8,15 @@ import pyarrow as pa
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.columns import reasons as r
+from alignset.transforms.columns.record_files import decode_record
+from alignset.transforms.columns.records import KEPT, Record, key_hashes
+from alignset.transforms.images.examine import examine
+from alignset.transforms.shards.measure_images import ImageRules, Measured
+from alignset.transforms.shards.shard_examples import LEAST_EXAMPLES, choose_rows, write_record
+from alignset.transforms.shards.shard_files import Spool
+from alignset.transforms.shards.shard_record import ShardPairs, word_counts
 from tests.support.picture_files import encoded, photograph
-from transforms.columns import reasons as r
-from transforms.columns.record_files import decode_record
-from transforms.columns.records import KEPT, Record, key_hashes
-from transforms.images.examine import examine
-from transforms.shards.measure_images import ImageRules, Measured
-from transforms.shards.shard_examples import LEAST_EXAMPLES, choose_rows, write_record
-from transforms.shards.shard_files import Spool
-from transforms.shards.shard_record import ShardPairs, word_counts
 
 RULES = ImageRules(min_side=50, max_aspect=3.0, min_evaluation_distance=1.0, max_unsafe_score=0.5)
 ROWS = 60

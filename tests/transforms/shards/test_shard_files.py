@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
-from transforms.storage.files import PIECE
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from alignset.transforms.storage.files import PIECE
 
 
 def tar_of(*files: tuple[str, bytes]) -> tuple[bytes, str]:

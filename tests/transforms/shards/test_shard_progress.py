@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from transforms.shards.shard_places import HOLDOUT
-from transforms.shards.shard_progress import (
+from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.shards.shard_progress import (
     COUNT_S,
     Load,
     ShardCount,
@@ -17,7 +17,7 @@ from transforms.shards.shard_progress import (
     load_of_workers,
     shards_under_way,
 )
-from transforms.storage.files import write_atomically
+from alignset.transforms.storage.files import write_atomically
 
 PROCESS = str(os.getpid())
 

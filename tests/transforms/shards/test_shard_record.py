@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from transforms.columns.records import host_of
-from transforms.decontamination.evaluation_overlap import evaluation_reasons
-from transforms.images.image_size import size_reasons
-from transforms.safety.unsafe_score import unsafe_reasons
-from transforms.shards.measure_images import ImageRules
-from transforms.shards.shard_record import image_axes, image_bins, word_counts
+from alignset.transforms.columns.records import host_of
+from alignset.transforms.decontamination.evaluation_overlap import evaluation_reasons
+from alignset.transforms.images.image_size import size_reasons
+from alignset.transforms.safety.unsafe_score import unsafe_reasons
+from alignset.transforms.shards.measure_images import ImageRules
+from alignset.transforms.shards.shard_record import image_axes, image_bins, word_counts
 
 RULES = ImageRules(min_side=213, max_aspect=2.7, min_evaluation_distance=1.0, max_unsafe_score=0.45)
 AXES = image_axes(RULES)

@@ -10,21 +10,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.fetching.orders import Answer, Fetched
-from transforms.images.examine import Image
-from transforms.images.resize_settings import ResizeSettings
-from transforms.shards.measure_images import Measured
-from transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
-from transforms.shards.shard_samples import (
+from alignset.transforms.fetching.orders import Answer, Fetched
+from alignset.transforms.images.examine import Image
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.shards.measure_images import Measured
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
+from alignset.transforms.shards.shard_samples import (
     Samples,
     Verdicts,
     add_samples,
     write_sample_answers,
     write_sidecar,
 )
-from transforms.shards.shared_images import SafeEncoder, SharedImages
-from transforms.shards.stated_wishes import StatedWishes
-from transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.shards.shared_images import SafeEncoder, SharedImages
+from alignset.transforms.shards.stated_wishes import StatedWishes
+from alignset.transforms.wishes.wish_settings import WishSettings
 
 PAIRS = pa.table(
     {

@@ -6,10 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from transforms.shards.shard_stats import ShardStats, shard_stats
-from transforms.shards.shards_under_way import FEW_SHARDS, MOST_PAIRS, Beginning, ShardsUnderWay
-from transforms.workers.claims import ClaimLostError
-from transforms.workers.threads import check_stopped
+from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
+from alignset.transforms.shards.shards_under_way import (
+    FEW_SHARDS,
+    MOST_PAIRS,
+    Beginning,
+    ShardsUnderWay,
+)
+from alignset.transforms.workers.claims import ClaimLostError
+from alignset.transforms.workers.threads import check_stopped
 
 
 class Writing:

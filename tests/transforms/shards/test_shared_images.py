@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from transforms.images.resize_settings import Encoded
-from transforms.shards.shard_files import Spool
-from transforms.shards.shared_images import encoded_once, shared_images
+from alignset.transforms.images.resize_settings import Encoded
+from alignset.transforms.shards.shard_files import Spool
+from alignset.transforms.shards.shared_images import encoded_once, shared_images
 
 URLS = ["http://a/1", "http://a/2", "HTTP://A/1#x", "http://a/3", "http://a/2", "http://a/1?"]
 

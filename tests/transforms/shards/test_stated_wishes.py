@@ -1,7 +1,11 @@
+from alignset.transforms.fetching.orders import Answer, Fetched
+from alignset.transforms.shards.stated_wishes import (
+    StatedWishes,
+    joined_opt_outs,
+    reported_opt_outs,
+)
+from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support import stating_files as made
-from transforms.fetching.orders import Answer, Fetched
-from transforms.shards.stated_wishes import StatedWishes, joined_opt_outs, reported_opt_outs
-from transforms.wishes.wish_settings import WishSettings
 
 PLAIN = made.picture("JPEG")
 STATING = made.jpeg_with(PLAIN, made.xmp(made.PROHIBITED, "https://l/", "terms"))

@@ -4,15 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
+from alignset.transforms.fetching.fetch import Fetched, FetchSettings
+from alignset.transforms.images import resize
+from alignset.transforms.images.resize import ResizeSettings
+from alignset.transforms.shards import measure_images, shard_examples
+from alignset.transforms.shards.build_shard import ShardSettings
+from alignset.transforms.shards.measure_images import ImageRules
+from alignset.transforms.shards.suspect_images import (
+    BYTES_AT_ONCE,
+    IMAGES_AT_ONCE,
+    build_alone,
+    tried,
+)
 from tests.support.picture_files import encoded, photograph
-from transforms.decontamination.perceptual_overlap import PerceptualMeasure
-from transforms.fetching.fetch import Fetched, FetchSettings
-from transforms.images import resize
-from transforms.images.resize import ResizeSettings
-from transforms.shards import measure_images, shard_examples
-from transforms.shards.build_shard import ShardSettings
-from transforms.shards.measure_images import ImageRules
-from transforms.shards.suspect_images import BYTES_AT_ONCE, IMAGES_AT_ONCE, build_alone, tried
 
 
 class Trial:

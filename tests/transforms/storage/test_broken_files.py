@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from apache_beam.io.filesystem import BeamIOError
 
-from transforms.storage.broken_files import (
+from alignset.transforms.storage.broken_files import (
     MOST_NAMED,
     BrokenFile,
     BrokenFiles,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec import UNSET, UnsetType
 
-from transforms.storage.documents import (
+from alignset.transforms.storage.documents import (
     DocumentError,
     encode_document,
     find_document,

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.memory_files import FILES, read
-from tests.support.root import ROOT
-from transforms.storage.files import (
+from alignset.transforms.storage.files import (
     PIECE,
     PieceFile,
     exists,
@@ -19,6 +17,8 @@ from transforms.storage.files import (
     publish,
     write_atomically,
 )
+from tests.support.memory_files import FILES, read
+from tests.support.root import ROOT
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,7 @@ from apache_beam.io.aws.clients.s3 import boto3_client
 from apache_beam.io.filesystems import FileSystems
 from google.cloud.storage import Blob
 
-from tests.support.memory_files import read
-from tests.support.stores import KEYS, FaultyProxy, Store, chosen_store, faulty_proxy, options_of
-from transforms.storage.files import (
+from alignset.transforms.storage.files import (
     exists,
     local_copy,
     move,
@@ -21,14 +19,16 @@ from transforms.storage.files import (
     publish,
     write_atomically,
 )
-from transforms.storage.matching import match
-from transforms.storage.object_stores import (
+from alignset.transforms.storage.matching import match
+from alignset.transforms.storage.object_stores import (
     has_conditions,
     may_pass,
     put_if,
     read_version,
     remove_objects,
 )
+from tests.support.memory_files import read
+from tests.support.stores import KEYS, FaultyProxy, Store, chosen_store, faulty_proxy, options_of
 
 BIG = os.urandom(9_000_000)  # more than boto3 sends at once
 
@@ -290,13 +290,13 @@ def test_which_errors_may_pass(error: Exception, passes: bool):
 
 
 def test_a_store_of_shards_is_trained_on(folder: str, tmp_path: Path, request, monkeypatch):
+    from alignset.train.data.find_shards import find_shards
+    from alignset.train.data.fingerprint import fingerprint
+    from alignset.train.data.samples import shard_samples
+    from alignset.train.data.shard_sources import open_store
+    from alignset.train.errors import SettingsError, TrainingError
     from tests.support.stores import KEYS
     from tests.support.train_shards import colour_shards
-    from train.data.find_shards import find_shards
-    from train.data.fingerprint import fingerprint
-    from train.data.samples import shard_samples
-    from train.data.shard_sources import open_store
-    from train.errors import SettingsError, TrainingError
 
     variables = {name.upper(): value for name, value in KEYS.items()}
     if folder.startswith("s3"):

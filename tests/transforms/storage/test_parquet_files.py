@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from transforms.storage.parquet_files import ROWS_PER_GROUP, parquet_file, string_bytes
+from alignset.transforms.storage.parquet_files import ROWS_PER_GROUP, parquet_file, string_bytes
 
 SCHEMA = pa.schema([("name", pa.string())])
 
@@ -37,7 +37,7 @@ def test_the_same_bytes_for_other_batches(tmp_path: Path, rows: int) -> None:
 
 def test_a_group_ends_by_its_bytes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or 65,536 rows of 10 MB would be held."""
-    monkeypatch.setattr("transforms.storage.parquet_files.BYTES_PER_GROUP", 1000)
+    monkeypatch.setattr("alignset.transforms.storage.parquet_files.BYTES_PER_GROUP", 1000)
     path = tmp_path / "a.parquet"
     expected = written(path, batches(500, 500))
     groups = [pq.read_metadata(path).row_group(n).num_rows for n in range(4)]

@@ -11,8 +11,8 @@ from random import Random
 import pytest
 import webdataset
 
+from alignset.transforms.storage.tar_members import MAX_EXTRA, BrokenTar, Member, tar_members
 from tests.support.hostile_tars import HOSTILE, header, padded, tar_of
-from transforms.storage.tar_members import MAX_EXTRA, BrokenTar, Member, tar_members
 
 END = bytes(1024)
 

@@ -1,7 +1,7 @@
 import pytest
 
-from transforms.wishes.answer_headers import field_values, header_opt_outs, states_wish
-from transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.wishes.answer_headers import field_values, header_opt_outs, states_wish
+from alignset.transforms.wishes.wish_settings import WishSettings
 
 HOW = WishSettings()
 OFF = WishSettings(tdm_reservation=False, content_usage="", disallowed_header_directives="")

@@ -1,7 +1,7 @@
 import pytest
 
+from alignset.transforms.wishes.c2pa import boxes, forbids_training
 from tests.support.stating_files import box, cbor, manifest_store, superbox
-from transforms.wishes.c2pa import boxes, forbids_training
 
 
 @pytest.mark.parametrize("as_json", [False, True])

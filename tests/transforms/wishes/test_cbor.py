@@ -1,6 +1,6 @@
 import pytest
 
-from transforms.wishes.cbor import decode_cbor
+from alignset.transforms.wishes.cbor import decode_cbor
 
 
 @pytest.mark.parametrize(

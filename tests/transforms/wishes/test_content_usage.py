@@ -4,7 +4,7 @@ from types import FrameType
 
 import pytest
 
-from transforms.wishes.content_usage import combined, usage_allowed
+from alignset.transforms.wishes.content_usage import combined, usage_allowed
 
 TRAINING = frozenset({"train-ai", "train-genai"})
 

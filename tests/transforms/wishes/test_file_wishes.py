@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from alignset.transforms.wishes.embedded import embedded
+from alignset.transforms.wishes.file_wishes import FileWishes, file_wishes
+from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.support import stating_files as made
-from transforms.wishes.embedded import embedded
-from transforms.wishes.file_wishes import FileWishes, file_wishes
-from transforms.wishes.wish_settings import WishSettings
 
 HOW = WishSettings()
 MAKERS = {

@@ -1,7 +1,7 @@
 import pytest
 
-from transforms.wishes.robots_tags import has_directive
-from transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.wishes.robots_tags import has_directive
+from alignset.transforms.wishes.wish_settings import WishSettings
 
 
 @pytest.mark.parametrize(

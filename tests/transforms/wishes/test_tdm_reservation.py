@@ -2,7 +2,12 @@ import json
 
 import pytest
 
-from transforms.wishes.tdm_reservation import MOST_RULES, TdmRules, is_reserved, read_tdmrep
+from alignset.transforms.wishes.tdm_reservation import (
+    MOST_RULES,
+    TdmRules,
+    is_reserved,
+    read_tdmrep,
+)
 
 REPORT = json.dumps(  # the example of the report, with a rule for all that is left
     [

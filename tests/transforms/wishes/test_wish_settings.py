@@ -1,6 +1,6 @@
 import pytest
 
-from transforms.wishes.wish_settings import WishSettings
+from alignset.transforms.wishes.wish_settings import WishSettings
 
 
 def test_the_directives_of_the_flags() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
+from alignset.transforms.wishes.xmp import NO_TERMS, xmp_terms
 from tests.support.stating_files import xmp
-from transforms.wishes.xmp import NO_TERMS, xmp_terms
 
 VALUES = "http://ns.useplus.org/ldf/vocab/DMI-"
 

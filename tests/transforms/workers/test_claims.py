@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from transforms.workers.claims import Claim, ClaimLostError, claimed, suspects
-from transforms.workers.fencing import Fence
+from alignset.transforms.workers.claims import Claim, ClaimLostError, claimed, suspects
+from alignset.transforms.workers.fencing import Fence
 
 
 def fence(folder: Path, token: str = "start") -> Fence:

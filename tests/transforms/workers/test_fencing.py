@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from transforms.workers.fencing import Fence, SupersededError
+from alignset.transforms.workers.fencing import Fence, SupersededError
 
 
 @pytest.fixture

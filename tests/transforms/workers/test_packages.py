@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from alignset.transforms.workers.packages import DECIDING, CheckWorker, differing, installed
 from tests.support.root import ROOT
-from transforms.workers.packages import DECIDING, CheckWorker, differing, installed
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import apache_beam as beam
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignset.transforms.workers.counts import Counts, add_by_name, add_counts
+from alignset.transforms.workers.summaries import WriteSummary
 from tests.support.made_batches import run_in_beam
-from transforms.workers.counts import Counts, add_by_name, add_counts
-from transforms.workers.summaries import WriteSummary
 
 dropped = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9))
 counts = st.lists(st.builds(Counts, st.integers(0, 9), st.integers(0, 9), dropped))

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import pytest
 
-from transforms.workers.claims import Mark
-from transforms.workers.fencing import SupersededError
-from transforms.workers.take_over import PATIENCE_S, POLL_S, take_over
+from alignset.transforms.workers.claims import Mark
+from alignset.transforms.workers.fencing import SupersededError
+from alignset.transforms.workers.take_over import PATIENCE_S, POLL_S, take_over
 
 
 class Attempt(NamedTuple):

@@ -15,9 +15,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
+from alignset.transforms.workers.threads import THREADS, Results, in_threads, stop_work
 from tests.support.made_batches import run_in_beam
-from transforms.workers.threaded_dofn import ThreadedDoFn
-from transforms.workers.threads import THREADS, Results, in_threads, stop_work
 
 
 @given(st.lists(st.integers()))

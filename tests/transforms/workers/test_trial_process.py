@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from alignset.transforms.workers import trial_process as t
+from alignset.transforms.workers.trial_process import TrialProcess, trial_process
 from tests.support.lethal_work import do
-from transforms.workers import trial_process as t
-from transforms.workers.trial_process import TrialProcess, trial_process
 
 # A process imports for 2 s of CPU, and each halving has one of its own.
 pytestmark = pytest.mark.timeout(900)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from transforms.workers import usable_machine
-from transforms.workers.usable_machine import usable_cores, usable_memory
+from alignset.transforms.workers import usable_machine
+from alignset.transforms.workers.usable_machine import usable_cores, usable_memory
 
 BOUND = len(os.sched_getaffinity(0))
 

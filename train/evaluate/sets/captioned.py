@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from train.data.captions import caption_lines
-from train.data.find_shards import find_shards
-from train.data.pairs import read_pairs
-from train.errors import SettingsError
-from train.evaluate.sets.tables import (
+from alignset.train.data.captions import caption_lines
+from alignset.train.data.find_shards import find_shards
+from alignset.train.data.pairs import read_pairs
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.sets.tables import (
     IMAGE_COLUMNS,
     TABLES,
     check_images,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from train.data.find_shards import find_shards
-from train.data.samples import shard_samples
-from train.errors import SettingsError
-from train.evaluate.sets.tables import (
+from alignset.train.data.find_shards import find_shards
+from alignset.train.data.samples import shard_samples
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.sets.tables import (
     IMAGE_COLUMNS,
     TABLES,
     check_images,

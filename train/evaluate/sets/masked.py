@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from train.counts import counted
-from train.data.image_limits import check_decodable
-from train.errors import SettingsError
-from train.evaluate.sets.labelled import IMAGES
-from train.evaluate.sets.tables import image_file
+from alignset.train.counts import counted
+from alignset.train.data.image_limits import check_decodable
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.sets.labelled import IMAGES
+from alignset.train.evaluate.sets.tables import image_file
 
 _MASKS = (".png", ".bmp", ".tif", ".tiff", ".gif")
 _GREY = ("L", "P", "I", "I;16", "I;16B", "1")

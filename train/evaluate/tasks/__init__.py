@@ -1,1 +1,1 @@
-"""A file for each task of `python -m train.evaluate`: what it reads, computes and says."""
+"""A file for each task of `alignset evaluate`: what it reads, computes and says."""

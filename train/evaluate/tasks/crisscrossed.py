@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from train.counts import counted
-from train.errors import SettingsError
-from train.evaluate import bootstrap
-from train.evaluate.correlation import bootstrap_correlation
-from train.evaluate.embedding import Embedding
-from train.evaluate.feature_store import Features
-from train.evaluate.outcome import Outcome, percent, percents
-from train.evaluate.retrieval import KS, Right, chance, ranks, recalls
-from train.evaluate.sets.captioned import find_captioned
-from train.evaluate.sets.tables import read_table
-from train.evaluate.tasks.retrieval import EmbeddedCaptions, embed_captioned
+from alignset.train.counts import counted
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate import bootstrap
+from alignset.train.evaluate.correlation import bootstrap_correlation
+from alignset.train.evaluate.embedding import Embedding
+from alignset.train.evaluate.feature_store import Features
+from alignset.train.evaluate.outcome import Outcome, percent, percents
+from alignset.train.evaluate.retrieval import KS, Right, chance, ranks, recalls
+from alignset.train.evaluate.sets.captioned import find_captioned
+from alignset.train.evaluate.sets.tables import read_table
+from alignset.train.evaluate.tasks.retrieval import EmbeddedCaptions, embed_captioned
 
 # By file: its two columns, and from which score on a pair is right, 0 to 5.
 FILES = {

@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from train.counts import counted
-from train.errors import SettingsError
-from train.evaluate.classes import Classes, find_classes
-from train.evaluate.classification import TOP, Told, class_scores
-from train.evaluate.embedding import Embedding
-from train.evaluate.neighbours import neighbours, votes
-from train.evaluate.outcome import Card, Outcome, Section
-from train.evaluate.sets.labelled import LabelledSet, find_labelled
-from train.evaluate.tasks.zero_shot import EmbeddedLabels, embed_labelled
+from alignset.train.counts import counted
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.classes import Classes, find_classes
+from alignset.train.evaluate.classification import TOP, Told, class_scores
+from alignset.train.evaluate.embedding import Embedding
+from alignset.train.evaluate.neighbours import neighbours, votes
+from alignset.train.evaluate.outcome import Card, Outcome, Section
+from alignset.train.evaluate.sets.labelled import LabelledSet, find_labelled
+from alignset.train.evaluate.tasks.zero_shot import EmbeddedLabels, embed_labelled
 
 _SHOWN = 12  # pictures of a section
 

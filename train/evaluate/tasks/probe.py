@@ -7,16 +7,16 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from train.counts import counted
-from train.errors import SettingsError
-from train.evaluate.classification import class_scores, told
-from train.evaluate.embedding import Embedding
-from train.evaluate.feature_store import Features
-from train.evaluate.linear_probe import choose_strength, fit
-from train.evaluate.outcome import Outcome, percent
-from train.evaluate.sets.labelled import find_labelled
-from train.evaluate.tasks.knn import both_classes, shared_images
-from train.evaluate.tasks.zero_shot import (
+from alignset.train.counts import counted
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.classification import class_scores, told
+from alignset.train.evaluate.embedding import Embedding
+from alignset.train.evaluate.feature_store import Features
+from alignset.train.evaluate.linear_probe import choose_strength, fit
+from alignset.train.evaluate.outcome import Outcome, percent
+from alignset.train.evaluate.sets.labelled import find_labelled
+from alignset.train.evaluate.tasks.knn import both_classes, shared_images
+from alignset.train.evaluate.tasks.zero_shot import (
     EmbeddedLabels,
     confused_names,
     embed_labelled,

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from train.errors import SettingsError
-from train.evaluate import bootstrap
-from train.evaluate.classification import parts
-from train.evaluate.embedding import EmbeddedImages, Embedding
-from train.evaluate.feature_store import Features
-from train.evaluate.outcome import Card, Outcome, Section, percent, percents
-from train.evaluate.peer_recalls import peer_recalls
-from train.evaluate.retrieval import KS, Captioned, both_ranks, captioned, chance, recalls
-from train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate import bootstrap
+from alignset.train.evaluate.classification import parts
+from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
+from alignset.train.evaluate.feature_store import Features
+from alignset.train.evaluate.outcome import Card, Outcome, Section, percent, percents
+from alignset.train.evaluate.peer_recalls import peer_recalls
+from alignset.train.evaluate.retrieval import KS, Captioned, both_ranks, captioned, chance, recalls
+from alignset.train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
 
 _SHOWN = 12  # pictures of a section
 _TEXTS_AT_ONCE = 1 << 14

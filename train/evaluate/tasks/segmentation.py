@@ -14,17 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from train.data.images import decode_image
-from train.errors import SettingsError, TrainingError
-from train.evaluate import bootstrap
-from train.evaluate.classes import Classes, find_classes
-from train.evaluate.embedding import Embedding
-from train.evaluate.outcome import Card, Outcome, Section, percent, percents
-from train.evaluate.prompts import PLAIN, find_prompts
-from train.evaluate.segmentation import mean_iou, overlap, tell_pixels
-from train.evaluate.sets.masked import MaskedImage, MaskedSet, find_masked
-from train.evaluate.zero_shot import class_weights
-from train.model.embedder import DenseEmbedder
+from alignset.train.data.images import decode_image
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.evaluate import bootstrap
+from alignset.train.evaluate.classes import Classes, find_classes
+from alignset.train.evaluate.embedding import Embedding
+from alignset.train.evaluate.outcome import Card, Outcome, Section, percent, percents
+from alignset.train.evaluate.prompts import PLAIN, find_prompts
+from alignset.train.evaluate.segmentation import mean_iou, overlap, tell_pixels
+from alignset.train.evaluate.sets.masked import MaskedImage, MaskedSet, find_masked
+from alignset.train.evaluate.zero_shot import class_weights
+from alignset.train.model.embedder import DenseEmbedder
 
 _AT_ONCE = 8  # images
 _SHOWN = 12  # pictures of a section

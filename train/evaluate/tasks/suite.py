@@ -16,14 +16,14 @@ from typing import Any
 
 import yaml
 
-from train.errors import SettingsError, TrainingError
-from train.evaluate.embedding import Embedding
-from train.evaluate.outcome import NO_MATTER, Outcome, whole_result
-from train.evaluate.page import check_page, write_page
-from train.evaluate.published import MODELS, PUBLISHED
-from train.evaluate.task_flags import TASKS, suite_flags
-from train.evaluate.task_runs import check_flags, run_task
-from train.evaluate.written_json import as_json
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.evaluate.embedding import Embedding
+from alignset.train.evaluate.outcome import NO_MATTER, Outcome, whole_result
+from alignset.train.evaluate.page import check_page, write_page
+from alignset.train.evaluate.published import MODELS, PUBLISHED
+from alignset.train.evaluate.task_flags import TASKS, suite_flags
+from alignset.train.evaluate.task_runs import check_flags, run_task
+from alignset.train.evaluate.written_json import as_json
 
 _LARGEST = 1 << 20  # bytes of the file
 _LONGEST_REASON = 2000  # characters of what is told of a set that failed

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from train.counts import counted
-from train.errors import SettingsError
-from train.evaluate.correlation import ranks, spearman, spearman_interval
-from train.evaluate.embedding import Embedding
-from train.evaluate.outcome import Card, Outcome, Section, percent, percents
-from train.evaluate.sets.tables import read_table
+from alignset.train.counts import counted
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.correlation import ranks, spearman, spearman_interval
+from alignset.train.evaluate.embedding import Embedding
+from alignset.train.evaluate.outcome import Card, Outcome, Section, percent, percents
+from alignset.train.evaluate.sets.tables import read_table
 
 FIRST, SECOND = ("word1", "word 1", "first"), ("word2", "word 2", "second")
 SCORES = ("simlex999", "score", "similarity", "human (mean)", "mean", "rating")

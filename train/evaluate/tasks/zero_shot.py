@@ -10,14 +10,14 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from train.errors import SettingsError
-from train.evaluate.classes import Classes, find_classes
-from train.evaluate.classification import Told, class_scores, confused, told
-from train.evaluate.embedding import EmbeddedImages, Embedding
-from train.evaluate.outcome import Card, Outcome, Section
-from train.evaluate.prompts import find_prompts
-from train.evaluate.sets.labelled import LabelledSet, find_labelled
-from train.evaluate.zero_shot import class_weights, logits, usual_prompts
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.classes import Classes, find_classes
+from alignset.train.evaluate.classification import Told, class_scores, confused, told
+from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
+from alignset.train.evaluate.outcome import Card, Outcome, Section
+from alignset.train.evaluate.prompts import find_prompts
+from alignset.train.evaluate.sets.labelled import LabelledSet, find_labelled
+from alignset.train.evaluate.zero_shot import class_weights, logits, usual_prompts
 
 _SHOWN = 12  # pictures of a section
 _PAIRS = 10  # of classes that are confused

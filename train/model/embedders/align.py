@@ -8,9 +8,14 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from train.model.embedder import Embeddings
-from train.model.embedders.weights import model_digest, tokenizer_text, unit_rows, usual_device
-from train.model.pretrained import read_pretrained
+from alignset.train.model.embedder import Embeddings
+from alignset.train.model.embedders.weights import (
+    model_digest,
+    tokenizer_text,
+    unit_rows,
+    usual_device,
+)
+from alignset.train.model.pretrained import read_pretrained
 
 
 class AlignEmbedder:

@@ -8,9 +8,14 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, SiglipModel
 
-from train.model.embedder import Embeddings, not_longer
-from train.model.embedders.weights import model_digest, tokenizer_text, unit_rows, usual_device
-from train.model.pretrained import check_tokenizer, check_whole, one_line
+from alignset.train.model.embedder import Embeddings, not_longer
+from alignset.train.model.embedders.weights import (
+    model_digest,
+    tokenizer_text,
+    unit_rows,
+    usual_device,
+)
+from alignset.train.model.pretrained import check_tokenizer, check_whole, one_line
 
 _KINDS: dict[str, Any] = {"clip": CLIPModel, "siglip": SiglipModel}
 

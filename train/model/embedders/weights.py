@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from train.model.embedder import Embeddings
+from alignset.train.model.embedder import Embeddings
 
 
 def usual_device() -> str:

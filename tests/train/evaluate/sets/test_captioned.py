@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.sets.captioned import Caption, find_captioned
 from tests.support.train_shards import write_tar
-from train.errors import SettingsError
-from train.evaluate.sets.captioned import Caption, find_captioned
 
 
 @pytest.fixture

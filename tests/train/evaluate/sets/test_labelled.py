@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.sets.labelled import find_labelled
 from tests.support.train_shards import write_tar
-from train.errors import SettingsError
-from train.evaluate.sets.labelled import find_labelled
 
 
 def put(root: Path, *names: str) -> Path:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.errors import SettingsError
-from train.evaluate.sets.masked import find_masked, read_mask
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.sets.masked import find_masked, read_mask
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alignset.train.evaluate.retrieval import both_ranks, captioned
+from alignset.train.evaluate.tasks.retrieval import scores
 from tests.support.evaluations import colour_folders, evaluated, refused
 from tests.support.train_shards import COLOURS, encoded
-from train.evaluate.retrieval import both_ranks, captioned
-from train.evaluate.tasks.retrieval import scores
 
 
 @pytest.fixture(scope="module")

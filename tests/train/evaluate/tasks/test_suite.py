@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from alignset.train.evaluate.task_flags import TASKS
+from alignset.train.evaluate.tasks.suite import METRICS, Entry, markdown
 from tests.support.evaluations import colour_folders, evaluated, refused, run
 from tests.support.train_shards import COLOURS
-from train.evaluate.task_flags import TASKS
-from train.evaluate.tasks.suite import METRICS, Entry, markdown
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_an_error_that_nobody_foresaw_stops_no_other(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a\nb")
 
-    monkeypatch.setattr("train.evaluate.tasks.knn.neighbours", broken)
+    monkeypatch.setattr("alignset.train.evaluate.tasks.knn.neighbours", broken)
     assert run("suite", *flags_of(tmp_path, suite)) == 1
     said = capsys.readouterr().err
     assert "1 of 6 sets failed (knn)" in said.splitlines()[-1]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.tasks.words import read_words
 from tests.support.evaluations import evaluated, refused
 from tests.support.word_embedder import WordEmbedder
-from train.errors import SettingsError
-from train.evaluate.tasks.words import read_words
 
 ROWS = [
     *(("red", "a red", "A", 9.5), ("blue", "pink", "A", 1.2), ("green", "green here", "N", 8)),

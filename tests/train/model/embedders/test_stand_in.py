@@ -12,14 +12,14 @@ import foolbox
 import numpy as np
 import pytest
 
+from alignset.train.data.images import decode_image
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.__main__ import main
+from alignset.train.model.embed import open_embedder
+from alignset.train.model.embedder import DenseEmbedder, Embedder
+from alignset.train.model.embedders import stand_in as stand_in_module
 from tests.support.closeness import close
 from tests.support.composites import STAMPS, composites
-from train.data.images import decode_image
-from train.errors import SettingsError
-from train.evaluate.__main__ import main
-from train.model.embed import open_embedder
-from train.model.embedder import DenseEmbedder, Embedder
-from train.model.embedders import stand_in as stand_in_module
 
 pytestmark = pytest.mark.numeric
 
@@ -131,7 +131,7 @@ def stamps() -> list[tuple[str, str]]:
 def test_clip_art_is_found_by_its_captions_and_told_by_its_kind(
     embedder, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("train.model.embed.open_embedder", lambda name: embedder)
+    monkeypatch.setattr("alignset.train.model.embed.open_embedder", lambda name: embedder)
     pairs = stamps()
     labelled = [
         (name, label) for name, _ in pairs for label in CLASSES if name.startswith(f"{label}/")
@@ -166,7 +166,7 @@ def test_clip_art_is_found_by_its_captions_and_told_by_its_kind(
 @needs_stamps
 def test_real_cut_outs_on_photographs_are_segmented(embedder, tmp_path: Path, capsys, monkeypatch):
     """Its classifier is applied at each place of its map."""
-    monkeypatch.setattr("train.model.embed.open_embedder", lambda name: embedder)
+    monkeypatch.setattr("alignset.train.model.embed.open_embedder", lambda name: embedder)
     birds = ("hen", "peacock", "pelican", "ostrich")
     classes = [
         ("bird", [f"animals/birds/{name}.png" for name in birds]),

@@ -9,14 +9,26 @@ from pathlib import Path
 # What each does, and the module whose `stoppable_main` does it. A module is imported where it is
 # asked for: Beam takes a second, and torch three.
 COMMANDS = {
-    "curate": ("beam_runner", "image URLs with alt-texts in, filtered WebDataset shards out"),
-    "look": ("pipeline.look.__main__", "draw and list some kept or dropped pairs of a set"),
-    "report": ("pipeline.report.__main__", "write report.html of a set, or compare two sets"),
-    "takedown": ("pipeline.takedown.__main__", "take listed pairs out of a finished set"),
-    "train": ("train.__main__", "train an ALIGN model on shards"),
-    "classify": ("train.classify.__main__", "fine-tune an image tower on labelled images"),
-    "evaluate": ("train.evaluate.__main__", "measure what a model is worth"),
-    "search": ("train.search.__main__", "find pictures by text and by picture, on a page too"),
+    "curate": (
+        "alignset.beam_runner",
+        "image URLs with alt-texts in, filtered WebDataset shards out",
+    ),
+    "look": (
+        "alignset.pipeline.look.__main__",
+        "draw and list some kept or dropped pairs of a set",
+    ),
+    "report": (
+        "alignset.pipeline.report.__main__",
+        "write report.html of a set, or compare two sets",
+    ),
+    "takedown": ("alignset.pipeline.takedown.__main__", "take listed pairs out of a finished set"),
+    "train": ("alignset.train.__main__", "train an ALIGN model on shards"),
+    "classify": ("alignset.train.classify.__main__", "fine-tune an image tower on labelled images"),
+    "evaluate": ("alignset.train.evaluate.__main__", "measure what a model is worth"),
+    "search": (
+        "alignset.train.search.__main__",
+        "find pictures by text and by picture, on a page too",
+    ),
 }
 # For bash. The flags of a command are asked for once a shell.
 COMPLETION = """\
@@ -62,7 +74,7 @@ def version() -> str:
     except metadata.PackageNotFoundError:
         import tomllib
 
-        project = Path(__file__).with_name("pyproject.toml").read_text()
+        project = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
         return str(tomllib.loads(project)["project"]["version"])
 
 
