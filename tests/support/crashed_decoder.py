@@ -63,11 +63,11 @@ def crashing_pairs(web: SmallWeb, folder: Path) -> Crashing:
     texts = [f"{TEXTS[n % len(TEXTS)]} {n}" for n in range(COUNT)]
     pq.write_table(pa.table({"url": urls, "caption": texts}), folder / "pairs.parquet")
     flags = (f"--input={folder}/pairs.parquet", *FLAGS, "--samples_per_shard=10")
-    examined = examine._examined
+    examined = examine.examined
     crashed = examine.Unusable("undecodable", "crashed_decoder")
     with pytest.MonkeyPatch.context() as patch:
         look = lambda body, *rest: crashed if MARK in body else examined(body, *rest)  # noqa: E731
-        patch.setattr(examine, "_examined", look)
+        patch.setattr(examine, "examined", look)
         ended = run_args(*flags, f"--output={folder}/expected")
     assert ended.status == 0, ended.err
     return Crashing(flags, urls[CRASHES], folder / "expected")

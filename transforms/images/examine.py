@@ -161,7 +161,7 @@ def examine(
       plane: what `dc_planes` has for it, where that is known already.
     """
     try:
-        return _examined(body, _Wanted(max_pixels, in_full, keep_grey, keep_shown), plane)
+        return examined(body, _Wanted(max_pixels, in_full, keep_grey, keep_shown), plane)
     except Exception as error:
         tell_once("looking at an image", error)
         return Unusable("undecodable", "unexpected")
@@ -176,7 +176,8 @@ class _Wanted(NamedTuple):
     keep_shown: bool
 
 
-def _examined(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unusable:
+def examined(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unusable:
+    """Examines one body, and raises whatever our own code or a decoder raises."""
     name = signature_format(body)
     if name is None:
         return Unusable("not_an_image", foreign_kind(body))

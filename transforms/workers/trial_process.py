@@ -38,12 +38,15 @@ class TrialProcess:
 
     Args:
       work: pickled, a function that can be imported.
+
+    Attributes:
+      process: that works, once the first body came. scratch: the folder of its temporary files.
     """
 
     def __init__(self, work: bytes) -> None:
         self._work, self._lock = work, Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def lethal(self, bodies: Sequence[bytes]) -> set[int]:
         """The numbers of the bodies that, each by itself, end a process by a signal, or have it
@@ -71,8 +74,8 @@ class TrialProcess:
         self.end()
 
     def _survives(self, bodies: Sequence[bytes]) -> bool:
-        start_s = 0.0 if self._process else START_S
-        process = self._process = self._process or self._start()
+        start_s = 0.0 if self.process else START_S
+        process = self.process = self.process or self._start()
         try:
             self._send(pickle.dumps(bodies))
             error = self._answer(start_s + TRIAL_S * len(bodies))
@@ -92,47 +95,47 @@ class TrialProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         path = os.pathsep.join(filter(None, sys.path))
         # It cannot take away what it was writing when it died.
-        self._scratch = tempfile.TemporaryDirectory(prefix="alignset-trial-")
-        self._process = subprocess.Popen(
+        self.scratch = tempfile.TemporaryDirectory(prefix="alignset-trial-")
+        self.process = subprocess.Popen(
             [sys.executable, "-m", "alignset.transforms.workers.trial_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | _CHECKED | {"PYTHONPATH": path, "TMPDIR": self._scratch.name},
+            env=os.environ | _CHECKED | {"PYTHONPATH": path, "TMPDIR": self.scratch.name},
         )
         self._send(self._work)
-        return self._process
+        return self.process
 
     def _send(self, message: bytes) -> None:
-        assert self._process
-        assert self._process.stdin
-        self._process.stdin.write(message)
-        self._process.stdin.flush()
+        assert self.process
+        assert self.process.stdin
+        self.process.stdin.write(message)
+        self.process.stdin.flush()
 
     def _answer(self, limit_s: float) -> str | None:
         """What the work raised, empty if nothing; None where the process hangs, which ends it."""
-        assert self._process
-        assert self._process.stdout
+        assert self.process
+        assert self.process.stdout
         until = time.monotonic() + limit_s
-        while not select.select([self._process.stdout], [], [], _LOOK_S)[0]:
+        while not select.select([self.process.stdout], [], [], _LOOK_S)[0]:
             check_stopped()
             if time.monotonic() > until:
                 self.end()
                 return None
-        return pickle.load(self._process.stdout)
+        return pickle.load(self.process.stdout)
 
     def end(self) -> None:
         """Ends the process, if there is one; the next trial starts another."""
-        if self._process:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-        if self._scratch:
-            self._scratch.cleanup()
-            self._scratch = None
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+        if self.scratch:
+            self.scratch.cleanup()
+            self.scratch = None
 
 
-_SHARED: dict[bytes, tuple[TrialProcess, int]] = {}  # with how many use it
+SHARED: dict[bytes, tuple[TrialProcess, int]] = {}  # with how many use it
 _LOCK = Lock()
 
 
@@ -141,15 +144,15 @@ def trial_process(work: Work) -> Iterator[TrialProcess]:
     """The trial process of some work, one for all threads of this process that use it at a time."""
     pickled = pickle.dumps(work)
     with _LOCK:
-        trial, users = _SHARED.get(pickled) or (TrialProcess(pickled), 0)
-        _SHARED[pickled] = trial, users + 1
+        trial, users = SHARED.get(pickled) or (TrialProcess(pickled), 0)
+        SHARED[pickled] = trial, users + 1
     try:
         yield trial
     finally:
         with _LOCK:
-            _, users = _SHARED.pop(pickled)
+            _, users = SHARED.pop(pickled)
             if users > 1:
-                _SHARED[pickled] = trial, users - 1
+                SHARED[pickled] = trial, users - 1
             else:
                 trial.end()
 

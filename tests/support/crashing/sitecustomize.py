@@ -20,14 +20,14 @@ class _Finder:
 
         def exec_module(module):
             load(module)
-            examined = module._examined
+            examined = module.examined
 
             def crash(body, *rest):
                 if MARK in body:
                     os.abort()
                 return examined(body, *rest)
 
-            module._examined = crash
+            module.examined = crash
 
         spec.loader.exec_module = exec_module
         return spec

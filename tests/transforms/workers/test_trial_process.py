@@ -26,9 +26,9 @@ def test_who_ends_a_process_by_a_signal_is_named(trial: TrialProcess, deed: byte
 
 def test_several_of_a_group_and_a_process_that_is_used_again(trial: TrialProcess):
     assert trial.lethal([b"good", b"print"]) == set()
-    process = trial._process
+    process = trial.process
     assert trial.lethal([b"good"]) == set()
-    assert trial._process is process
+    assert trial.process is process
     assert trial.lethal([]) == set()
     assert trial.lethal([b"abort", b"good", b"good", b"segv"]) == {0, 3}
 
@@ -50,9 +50,9 @@ def test_the_last_who_uses_it_ends_it_and_what_it_has_written():
         with trial_process(do) as same:
             assert same is trial
             assert trial.lethal([b"good"]) == set()
-        process, scratch = trial._process, Path(trial._scratch.name)
+        process, scratch = trial.process, Path(trial.scratch.name)
         assert process.poll() is None
         assert scratch.exists()
     assert process.poll() is not None
     assert not scratch.exists()
-    assert t._SHARED == {}
+    assert t.SHARED == {}
