@@ -1,6 +1,7 @@
 # make demo   the whole story on this machine, in minutes: out/demo
 # make test   the tests
 # make test-s3   those of object stores, against versitygw (needs Go; make test has moto's server)
+# make suites   public test suites that package registries ship; docs/suites.md
 # make lint   what CI checks beside the tests
 # make docs   writes the generated pages of docs/ from the sources
 # make search   the page that searches what make demo has trained
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 DISK_GIB := 8
 
-.PHONY: demo search test test-s3 lint docs flink flink-stop lock kernels clean
+.PHONY: demo search test test-s3 suites lint docs flink flink-stop lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -31,6 +32,10 @@ test-s3: $(BIN)/versitygw
 $(BIN)/versitygw: .venv/ready
 	@command -v go >/dev/null || { echo "Go is needed to build versitygw, and is not on the PATH: install it (Debian: apt-get install golang), or leave it at make test" >&2; exit 1; }
 	GOBIN=$(abspath $(BIN)) go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+suites: .venv/ready
+	@echo "48,000 cases of public test suites: about 5 minutes on 2 cores, and at first 90 MB to download"
+	@$(BIN)/python -m tests.suites
 
 lint: .venv/ready
 	$(BIN)/ruff format --check .

@@ -1,0 +1,108 @@
+"""Images: the pictures of Pillow's and Go's own tests, PngSuite among them. Pillow decodes each in
+full, and its format, size, fate and perceptual hash must be ours.
+
+Some files kill a decoder, so a process of its own looks at them and says which it looks at.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import imagehash
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from tests.suites.case import Case
+from tests.suites.packages import FOLDER, unpacked
+from transforms.images.examine import Image, Unusable, examine
+from transforms.images.file_formats import signature_format
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".webp", ".avif", ".mpo"}
+_LONGEST_S = 300
+
+
+def pictures() -> list[Path]:
+    """Lists files of the formats that are read, by their names and by their signatures."""
+    roots = (
+        unpacked("pillow") / "Tests",
+        unpacked("golang-1.19-src") / "usr" / "share" / "go-1.19" / "src" / "image",
+    )
+    files = (file for root in roots for file in sorted(root.rglob("*")) if file.is_file())
+    return [
+        file
+        for file in files
+        if file.suffix.lower() in _SUFFIXES or signature_format(file.read_bytes()) is not None
+    ]
+
+
+def cases() -> Iterator[Case]:
+    """Yields cases for each picture: decoded in full, as usual, and cut at three quarters."""
+    waiting = pictures()
+    while waiting:
+        asked = json.dumps([str(file) for file in waiting])
+        child = [sys.executable, "-m", "tests.suites.images"]
+        done = subprocess.run(child, input=asked, stdout=subprocess.PIPE, text=True, check=False)
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        for file, (whole, cut) in zip(waiting, answers, strict=False):
+            name = str(file.relative_to(FOLDER))
+            yield Case(f"full {name}", whole["pillow"], whole["full"])
+            yield Case(f"usual {name}", whole["full"][:3], whole["usual"])
+            yield Case(f"cut {name}", ["refused"], cut)
+        waiting = waiting[len(answers) :]
+        if waiting:
+            killed = f"killed the process ({done.returncode})"
+            yield Case(str(waiting.pop(0).relative_to(FOLDER)), "lives", killed)
+
+
+def _pillow(body: bytes) -> list[object]:
+    """What Pillow finds: a format with size and hash, or that it refuses the file."""
+    try:
+        with PillowImage.open(io.BytesIO(body), formats=_FORMATS) as picture:
+            picture.load()
+            size, name = picture.size, picture.format or ""
+            upright = ImageOps.exif_transpose(picture) if name not in ("GIF", "BMP") else picture
+            if upright.mode.startswith("I"):
+                upright = upright.point(lambda sample: sample / 256).convert("L")
+            elif upright.has_transparency_data:
+                over = upright.convert("RGBA")
+                white = PillowImage.new("RGBA", over.size, "white")
+                upright = PillowImage.alpha_composite(white, over).convert("RGB")
+            elif upright.mode not in ("1", "L"):
+                upright = upright.convert("RGB")
+            kind = {"MPO": "jpeg", "JPEG": "jpeg"}.get(name, name.lower())
+            return [kind, *size, str(imagehash.phash(upright))]
+    except Exception:  # of some ten kinds
+        return ["refused"]
+
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+
+
+def _ours(found: Image | Unusable, full: bool) -> list[object]:
+    if isinstance(found, Unusable):
+        return ["refused"]
+    seen = [found.format, found.width, found.height]
+    return [*seen, format(found.phash, "016x")] if full else seen
+
+
+def _looks(body: bytes) -> dict[str, list[object]]:
+    full, usual = examine(body, in_full=True), examine(body)
+    return {
+        "pillow": _pillow(body),
+        "full": _ours(full, full=True),
+        "usual": _ours(usual, full=False),
+    }
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    for path in json.load(sys.stdin):
+        content = Path(path).read_bytes()
+        cut = _ours(examine(content[: len(content) * 3 // 4]), full=False)
+        print(json.dumps([_looks(content), cut]), flush=True)
