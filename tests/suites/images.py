@@ -42,7 +42,7 @@ def pictures() -> list[Path]:
 
 
 def cases() -> Iterator[Case]:
-    """Yields cases for each image: decoded in full, examined as usual, cut at three quarters."""
+    """Yields cases for each picture: decoded in full, as usual, and cut at three quarters."""
     waiting = pictures()
     while waiting:
         asked = json.dumps([str(file) for file in waiting])
