@@ -221,7 +221,7 @@ def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_
 
 
 @pytest.mark.parametrize(
-    ("whom", "signum", "status", "starts"),
+    ("whom", "signum", "status", "parts"),
     [
         ("the command", signal.SIGTERM, 1, [STOPPED]),
         (
@@ -231,8 +231,8 @@ def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_
             [
                 "a worker process was ended by SIGKILL",
                 "a worker process died: the ",
-                "1 shard under way when a process died",
-                "image plane: 3 of 3 shards",
+                " under way when a process died: ",
+                "done: ",
             ],
         ),
     ],
@@ -244,7 +244,7 @@ def test_worker_processes_end_with_one_line(
     whom: str,
     signum: int,
     status: int,
-    starts: list[str],
+    parts: list[str],
 ):
     """A worker that dies is named, and its shards are begun again."""
     output, args = (
@@ -270,8 +270,7 @@ def test_worker_processes_end_with_one_line(
     lines = [line for line in said.splitlines() if line not in (COMPILING, "Killed")]
     lines = [line for line in lines if not LINE.fullmatch(line)]  # where the machine is slow
     assert [line.partition(" ")[0] for line in lines[:3]] == ["reading", "text", "3"], said
-    assert len(lines) >= 3 + len(starts), said
-    for line, start_of_line in zip(lines[3:], starts, strict=False):
-        assert line.startswith(start_of_line), said
+    assert len(lines) == 3 + len(parts), said
+    assert all(part in line for line, part in zip(lines[3:], parts, strict=True)), said
     assert run_args(*args).status == 0
     assert digests(output) == digests(plain.output)
