@@ -58,7 +58,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     _find_sources()
     try:
         with quick_imports(argv):
-            from alignset.pipeline.options import checked, read_flags
+            from alignset.pipeline.options import make_command, read_flags
 
             flags = read_flags(argv, name)  # --help ends here, before what takes a second
             from alignset.pipeline.run import run
@@ -81,7 +81,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     for part in ("common", "worker"):  # they log a traceback of what is raised here all the same
         logging.getLogger(f"apache_beam.runners.{part}").setLevel(level or "CRITICAL")
     try:
-        run(checked(flags))
+        run(make_command(flags))
     except UsageError as error:
         print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 2

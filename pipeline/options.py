@@ -152,11 +152,11 @@ def parse(argv: Sequence[str], prog: str = "beam_runner.py") -> Command:
     Raises:
       UsageError: an unknown flag, a wrong value, something required that is missing.
     """
-    return checked(read_flags(argv, prog))
+    return make_command(read_flags(argv, prog))
 
 
-def checked(given: GivenFlags) -> Command:
-    """The command that some flags make.
+def make_command(given: GivenFlags) -> Command:
+    """Makes the command that some flags describe, and checks it.
 
     Raises:
       UsageError: an unknown flag, a wrong value, something required that is missing.
