@@ -4,7 +4,9 @@ import hashlib
 import io
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import imagehash
 import pyarrow as pa
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from alignset.transforms.columns.reasons import STEP_OF, TEXT_STEPS
+from alignset.transforms.shards import write_shards
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from tests.support.command import keep_too_little, kept, manifest, rejected, samples, succeed
 from tests.support.golden import TEXTS
@@ -162,6 +165,30 @@ def test_resize_modes(pictures: Path, tmp_path: Path, mode: str):
             *[(150, 110), (300, 240), (110, 150), (110, 150)]
         ][number]
     assert [sizes[number] for number in range(4)] == RESIZED[mode]
+
+
+def test_the_stats_are_the_last_file_of_a_shard(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """They say that it is whole: one that is killed before has none."""
+    folders, there = ("shards", "rejected", "report", "answers"), []
+    write = write_shards.write_atomically
+
+    def files() -> set[str]:
+        found = [path for name in folders for path in (tmp_path / "set" / name).glob("*00000*")]
+        return {str(path.relative_to(tmp_path)) for path in found}
+
+    def noted(path: str, body: Callable[[BinaryIO], object]) -> None:
+        there.append(files())
+        write(path, body)
+
+    monkeypatch.setattr(write_shards, "write_atomically", noted)
+    flags = ("--allow_private_addresses", "--min_image_side=90", "--max_unsafe_score=1")
+    succeed(pictures, tmp_path / "set", *flags)
+    stats = "set/shards/00000_stats.json"
+    of_images = {name for name in files() if "/text-" not in name}
+    assert len(of_images - {stats}) == 6  # rejects, record, thumbnails, sidecar, tar, answers
+    assert [of_images - before for before in there] == [{stats}]
 
 
 def test_no_pair_at_all_is_a_set_without_shards(web: SmallWeb, tmp_path: Path):
