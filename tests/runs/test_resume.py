@@ -114,7 +114,7 @@ def test_an_interrupt_ends_with_one_line_and_the_same_command_goes_on(
     assert said.endswith(
         "beam_runner.py: stopped; the same command goes on from the last finished shard\n"
     )
-    resumed = run(plain.pairs, output, *plain.flags)
-    assert resumed.status == 0
+    resumed = run_fork(*args)
+    assert resumed.status == 0, resumed.err
     assert "under way when a process died" not in resumed.err
     assert digests(output) == digests(plain.output)
