@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.memory_files import FILES
 from transforms.workers.claims import Claim, ClaimLostError, claimed
 
 
@@ -35,3 +36,14 @@ def test_a_claim_of_an_earlier_start_is_none(tmp_path: Path):
     second = Claim(path, "second")
     assert claimed(path, "second") == second.mark
     assert [claim.mark.attempt for claim in (first, again, second)] == [1, 2, 1]
+
+
+def test_in_a_store_an_upload_that_was_overtaken_replaces_nothing(tmp_path: Path):
+    FILES.clear()
+    first, second = (Claim("mem://bucket/00000.claim", "start") for _ in range(2))
+    (tmp_path / "late").write_bytes(b"late")
+    (tmp_path / "new").write_bytes(b"new")
+    second.publish(tmp_path / "new", "mem://bucket/00000.tar")
+    with pytest.raises(ClaimLostError):
+        first.publish(tmp_path / "late", "mem://bucket/00000.tar")
+    assert FILES["mem://bucket/00000.tar"] == b"new"
