@@ -6,6 +6,7 @@ import pytest
 
 from alignset.transforms.workers.claims import Claim, ClaimLostError, claimed, suspects
 from alignset.transforms.workers.fencing import Fence
+from tests.support.memory_files import FILES
 
 
 def fence(folder: Path, token: str = "start") -> Fence:
@@ -72,3 +73,14 @@ def test_a_mark_of_an_older_version_is_read(tmp_path: Path):
     assert mark is not None
     assert mark[:3] == ("first", 3, "abc")
     assert not mark.suspect
+
+
+def test_in_a_store_an_upload_that_was_overtaken_replaces_nothing(tmp_path: Path):
+    FILES.clear()
+    first, second = (Claim("mem://bucket/00000.claim", fence(tmp_path)) for _ in range(2))
+    (tmp_path / "late").write_bytes(b"late")
+    (tmp_path / "new").write_bytes(b"new")
+    second.publish(tmp_path / "new", "mem://bucket/00000.tar")
+    with pytest.raises(ClaimLostError):
+        first.publish(tmp_path / "late", "mem://bucket/00000.tar")
+    assert FILES["mem://bucket/00000.tar"] == b"new"
