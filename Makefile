@@ -96,9 +96,9 @@ kernels:
 	@$(BIN)/python beam_runner.py --input=.venv/pairs.csv,.venv/page.html,.venv/page.wat.gz --output=.venv/set \
 		--text_only --vocabulary_size=2 >.venv/kernels.log 2>&1 || { cat .venv/kernels.log >&2; exit 1; }
 	@rm -rf .venv/set .venv/pairs.csv .venv/page.html .venv/page.wat.gz .venv/kernels.log
-	@$(BIN)/python -c 'import io, PIL.Image as I; from transforms.images.jpeg_dc import dc_planes as f; b = io.BytesIO(); \
+	@$(BIN)/python -c 'import io, PIL.Image as I; from alignset.transforms.images.jpeg_dc import dc_planes as f; b = io.BytesIO(); \
 		I.new("L", (8, 8)).save(b, "JPEG"); f([b.getvalue()] * 2)'
-	@$(BIN)/python -c 'import numpy as n; from transforms.images.small_pixels import squashed; squashed(n.zeros((8, 8, 3), n.uint8), 8, 8)'
+	@$(BIN)/python -c 'import numpy as n; from alignset.transforms.images.small_pixels import squashed; squashed(n.zeros((8, 8, 3), n.uint8), 8, 8)'
 
 flink: .venv/ready .flink/ready
 	@$(BIN)/python -m flink start

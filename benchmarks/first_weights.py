@@ -39,10 +39,10 @@ from demo.scenes import encode, random_scene, render  # noqa: E402
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 RANKED = 200
 WEIGHTS = {
-    "own": "from train.__main__ import main",
+    "own": "from alignset.train.__main__ import main",
     "transformers": (
-        "import train.model.dual_encoder as model; model.draw_first_weights = lambda tower: None; "
-        "from train.__main__ import main"
+        "import alignset.train.model.dual_encoder as model; model.draw_first_weights = lambda tower: None; "
+        "from alignset.train.__main__ import main"
     ),
 }
 SHAPE = ("--preset=tiny", "--crop_px=40", "--resize_px=45", "--batch_size=64", "--trackers=")

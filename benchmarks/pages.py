@@ -61,7 +61,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 SETUPS = {
     "ours": (
-        "import transforms.pages.parse_pages as p",
+        "import alignset.transforms.pages.parse_pages as p",
         "p.rows_of(p.pairs_of(p.PageFiles('wat', ((sys.argv[1], ''),)), p.PageTally()))",
         "[[row['url'], row['caption'], row['page_url']] for b in found for row in b.to_pylist()]",
     ),

@@ -94,7 +94,7 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
 
 def run_side(flags: argparse.Namespace) -> None:
     if flags.side != "open_clip":
-        import train  # noqa: F401 - first: it has the threads spin less while they wait
+        import alignset.train  # noqa: F401 - first: it has the threads spin less while they wait
     import torch
 
     logging.disable()

@@ -14,6 +14,7 @@ from tests.support.crashed_decoder import FOLDER, crashing_pairs
 from tests.support.small_web import SmallWeb
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_image_costs_only_itself(web: SmallWeb, tmp_path: Path):
     assert (PARTS / "ready").exists(), "Flink is not here: make .flink/ready"

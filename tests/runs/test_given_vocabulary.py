@@ -199,7 +199,7 @@ def test_a_killed_run_goes_on(
 
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(f"pipeline.{moment}", stop)
+        patched.setattr(f"alignset.pipeline.{moment}", stop)
         ended = run(new.source, "set", *flags)
     assert ended.status == 1
     assert (tmp_path / "set" / "_temporary" / "text.json").exists()

@@ -171,7 +171,7 @@ def start(
         else:
             streams.append(None)
             given.append(file)
-    trains = main.startswith(("train.", "torch.")) or main.endswith(":training")
+    trains = main.startswith(("alignset.train.", "torch.")) or main.endswith(":training")
     modules = TRAINING if trains else CURATION
     request = json.dumps([*words, terminal]).encode()
     with theirs:

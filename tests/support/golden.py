@@ -66,7 +66,7 @@ def text_fates(web: SmallWeb) -> list[Fate]:
     fates = [
         Fate("", TEXTS[0], "malformed_pair", "no_url"),
         Fate("ftp://example.org/a.jpg", TEXTS[0], "malformed_pair", "not_http"),
-        Fate("http:///a.jpg", TEXTS[0], "malformed_pair", "not_http"),
+        Fate("http://999.1.1.1/a.jpg", TEXTS[0], "malformed_pair", "not_http"),
         Fate(where[0], "", "malformed_pair", "no_text"),
         Fate(where[0], "caf\ufffd", "malformed_pair", "not_utf8"),
         Fate(where[1], "Ein rotes Auto steht vor dem Haus", "wrong_language", "de"),

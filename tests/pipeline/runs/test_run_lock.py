@@ -69,7 +69,7 @@ def test_a_lease_of_a_process_here_that_is_no_more_is_taken_over_at_once(path: s
         "import os, sys\n"
         "from apache_beam.io.filesystems import FileSystems\n"
         "from apache_beam.options.pipeline_options import PipelineOptions\n"
-        "from pipeline.runs.run_lock import Lease\n"
+        "from alignset.pipeline.runs.run_lock import Lease\n"
         "FileSystems.set_options(PipelineOptions(sys.argv[2:]))\n"
         "Lease(sys.argv[1])\n"
         "os._exit(9)\n"

@@ -52,8 +52,8 @@ def commands(folder: Path, hub: str, *lines: list) -> str:
     """Runs them in one process of their own, whose hub is at `hub`; gives what they printed."""
     words = [[str(word) for word in line] for line in lines]
     script = (
-        "import json, sys; from train.__main__ import main\n"
-        "from train.evaluate import __main__ as evaluate\n"
+        "import json, sys; from alignset.train.__main__ import main\n"
+        "from alignset.train.evaluate import __main__ as evaluate\n"
         "for line in json.loads(sys.argv[1]):\n"
         "    command = evaluate.main if line[0] == 'retrieval' else main\n"
         "    assert command(line) == 0, line"

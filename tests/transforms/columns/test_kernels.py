@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.root import ROOT
 
-TELL = "from transforms.columns.kernels import cache_folder; print(cache_folder())"
+TELL = "from alignset.transforms.columns.kernels import cache_folder; print(cache_folder())"
 
 
 def told(folder: Path, **environment: str) -> Path:
@@ -63,7 +63,7 @@ def test_a_user_without_a_place_to_write_shares_no_folder_with_others(copied: Pa
 
 
 def test_whether_kernels_were_compiled_before(tmp_path: Path):
-    tell = "from transforms.columns.kernels import WERE_COMPILED; print(WERE_COMPILED)"
+    tell = "from alignset.transforms.columns.kernels import WERE_COMPILED; print(WERE_COMPILED)"
 
     def said() -> str:
         return subprocess.run(

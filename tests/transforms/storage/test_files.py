@@ -96,7 +96,7 @@ def test_copies_end_with_the_process(tmp_path: Path) -> None:
     """Another process with the same number must not take them for its own."""
     code = (
         "from tests.support.memory_files import FILES\n"
-        "from transforms.storage.files import local_copy\n"
+        "from alignset.transforms.storage.files import local_copy\n"
         "FILES['mem://a/b'] = b'12345678'\n"
         "print(local_copy('mem://a/b'))\n"
     )

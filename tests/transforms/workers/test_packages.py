@@ -50,12 +50,12 @@ def test_another_worker_ends_with_one_line():
 
 
 def test_other_sources_are_another_project(tmp_path: Path):
-    for room in ("pipeline", "transforms"):
+    for room in ("alignset", "pipeline", "transforms"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     tell = [
         sys.executable,
         "-c",
-        "from transforms.workers.packages import *; print(installed()['alignset'])",
+        "from alignset.transforms.workers.packages import *; print(installed()['alignset'])",
     ]
     same = subprocess.run(tell, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert same.strip() == installed()["alignset"]
