@@ -41,7 +41,8 @@ RANKED = 200
 WEIGHTS = {
     "own": "from alignset.train.__main__ import main",
     "transformers": (
-        "import alignset.train.model.dual_encoder as model; model.draw_first_weights = lambda tower: None; "
+        "import alignset.train.model.dual_encoder as model; "
+        "model.draw_first_weights = lambda tower: None; "
         "from alignset.train.__main__ import main"
     ),
 }

@@ -98,7 +98,7 @@ def add_malformed(site: Site) -> None:
     path, text = site.next_scene()
     urls = (None, "", "   ", "ftp://example.org/picture.jpg", "data:image/gif;base64,R0lGODlhAQ",
             "/pictures/relative.jpg", "//cdn.example.org/picture.jpg", "mailto:someone@example.org",
-            "javascript:void(0)", "http://", "http://999.1.1.1/a.jpg", "picture.jpg")  # fmt: skip
+            "javascript:void(0)", "http://", "https:///", "picture.jpg")  # fmt: skip
     for url in urls:
         site.rows.append(Row(url, text, "malformed_pair"))
     for number, nothing in enumerate((None, "", "  \n ", "&nbsp;")):

@@ -29,7 +29,8 @@ def told(folder: Path, **environment: str) -> Path:
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "transforms", tmp_path / "transforms", ignore=ignored)
+    for name in ("alignset", "transforms"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
     return tmp_path
 
 
