@@ -97,6 +97,10 @@ HOSTILE: dict[str, tuple[bytes, Members | str]] = {
         shared(records((b"path", b"p.txt"))) + pax(records((b"path", b"q"))) + FILE + OTHER + END,
         [("q", 3, True), ("p.txt", 3, True)],
     ),
+    "one's own path, and a shared comment": (
+        pax(records((b"path", b"q"))) + shared(records((b"comment", b"x"))) + FILE + OTHER + END,
+        [("q", 3, True), BOTH[1]],
+    ),
     "a shared path, and a long name": (
         shared(records((b"path", b"p"))) + header(b"l", 2, b"L") + padded(b"n\0") + FILE + OTHER,
         [("n", 3, True), ("p", 3, True)],

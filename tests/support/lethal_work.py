@@ -29,6 +29,7 @@ DEEDS = {
     b"hang": lambda: time.sleep(1000),
     b"raise": wrong,
     b"exit": lambda: os._exit(3),
+    b"term": lambda: os.kill(os.getpid(), signal.SIGTERM),
     b"print": lambda: os.write(1, b"said to standard output"),
 }
 

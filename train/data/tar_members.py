@@ -45,9 +45,11 @@ class TarMembers:
             start = stream.at - len(header) if start < 0 else start
             size, kind = _checked_size(header, stream), header[156:157]
             self._whole = stream.at + size
+            if kind == b"g":  # holds for all members behind it
+                self._shared = _with(self._shared, kind, size, stream)
+                continue
             if kind in _EXTRAS:
                 extra = _with(extra or self._shared, kind, size, stream)
-                self._shared = extra if kind == b"g" else self._shared
                 continue
             if kind == b"S" and header[482]:  # GNU's sparse file: blocks that tell its holes
                 while read_exactly(stream, _BLOCK)[504]:

@@ -111,7 +111,7 @@ def _score(agent: str, token: str) -> int:
 
 def _names(value: str, token: str) -> Iterator[str]:
     """Yields the names that a line for a user agent may mean."""
-    for name in map(str.strip, value.lower().split(",")):
+    for name in dict.fromkeys(map(str.strip, value.lower().split(","))):
         product = re.split(r"[/\s]", name, maxsplit=1)[0]  # and a version, or more, behind it
         yield from (name, name.replace("*", ""), product if product == token else name)
 

@@ -70,9 +70,10 @@ def states_opt_out(data, at, html, stop, sought_words):  # type: ignore[no-untyp
 @kernel
 def _hides_letter(data, at, stop):  # type: ignore[no-untyped-def]
     """Whether a character reference stands for a letter, "-" or "_", by which it may hide a word;
-    no letter has a name."""
+    no letter has a name, and "_" has "lowbar" and "UnderBar"."""
     if data[at] != ord("#"):
-        return False
+        is_lowbar = data[at] == ord("l") and data[at + 1] == ord("o")
+        return is_lowbar or (data[at] == ord("U") and data[at + 1] == ord("n"))
     at += 1
     is_hex = (data[at] | 32) == ord("x")
     at += is_hex

@@ -69,14 +69,17 @@ def tar_members(source: BinaryIO) -> Iterator[Member]:
       BrokenTar: a header is none, or the file ends within a header, a member's bytes or the zeros
         that fill its last block.
     """
-    total, at, extra, shared = _checked_total(source), 0, _Extra(), _Extra()
+    total, at = _checked_total(source), 0
+    extra = shared = _Extra()
     while at < total and (header := _block(source, at)):
         kind, size = header[156:157], _checked_size(header, at)
         at += BLOCK
         if kind in (b"L", b"x", b"X"):
             extra = _with(extra, kind, _extra_body(source, at, size), at)
         elif kind == b"g":  # holds for all members behind it
-            extra = shared = _with(shared, kind, _extra_body(source, at, size), at)
+            has_own = extra is not shared
+            shared = _with(shared, kind, _extra_body(source, at, size), at)
+            extra = extra if has_own else shared
         elif kind != b"K":  # where a link leads
             if kind == b"S":
                 at = _behind_map(source, header, at)

@@ -9,6 +9,7 @@ import os
 import pickle
 import resource
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -160,6 +161,9 @@ def trial_process(work: Work) -> Iterator[TrialProcess]:
 def main() -> None:
     """Tries what comes on standard input until that ends."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Sent to a group of processes, these would condemn a good image. The parent ends this one.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder may print
     work: Work = pickle.load(sys.stdin.buffer)

@@ -42,6 +42,8 @@ def test_a_page_that_may_state_an_opt_out_is_parsed(content: str, odd: bool):
         ({"noindex"}, "noai", False),
         ({"d" * 40}, "D" * 40, True),
         ({"d" * 40}, "d" * 20, False),
+        ({"no_ai"}, "no&lowbar;ai", True),
+        ({"no_ai"}, "no&UnderBar;ai", True),
         (set(), "noai", False),
         (set(), "tdm-reservation", True),
     ],

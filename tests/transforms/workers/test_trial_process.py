@@ -25,7 +25,7 @@ def test_who_ends_a_process_by_a_signal_is_named(trial: TrialProcess, deed: byte
 
 
 def test_several_of_a_group_and_a_process_that_is_used_again(trial: TrialProcess):
-    assert trial.lethal([b"good", b"print"]) == set()
+    assert trial.lethal([b"good", b"print", b"term"]) == set()  # a group's stop condemns nobody
     process = trial.process
     assert trial.lethal([b"good"]) == set()
     assert trial.process is process
