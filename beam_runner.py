@@ -6,6 +6,7 @@ import ctypes
 import logging
 import os
 import re
+import site
 import sys
 import traceback
 from collections.abc import Sequence
@@ -42,9 +43,12 @@ def _keep_memory() -> None:
 
 def _find_sources() -> None:
     """Lets worker processes import alignset from any folder, as this process does."""
+    here = str(Path(stoppable.__file__).resolve().parents[1])
+    # On PYTHONPATH an installed package of the name of a standard module would hide that.
+    if here in map(os.path.realpath, [*site.getsitepackages(), site.getusersitepackages()]):
+        return
     there = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    folders = dict.fromkeys([str(Path(stoppable.__file__).parents[1]), *filter(None, there)])
-    os.environ["PYTHONPATH"] = os.pathsep.join(folders)
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([here, *filter(None, there)]))
 
 
 def main(argv: Sequence[str], name: str = NAME) -> int:

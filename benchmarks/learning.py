@@ -110,7 +110,13 @@ def measure(sets: dict[str, Path], cache: Path, point: Point) -> Point:
     steps = point["steps"]
     shape = (f"--steps={steps}", f"--warmup_steps={steps // 10}", f"--checkpoint_every={steps}")
     start = time.perf_counter()
-    train = ("train", f"--shards={cache / 'shards' / name}", f"--run={model}", *SMALLER, *shape)
+    train = (
+        "alignset.train",
+        f"--shards={cache / 'shards' / name}",
+        f"--run={model}",
+        *SMALLER,
+        *shape,
+    )
     run([sys.executable, "-m", *train, f"--seed={point['seed']}"], log)
     wall_s = time.perf_counter() - start
     evaluate = ("alignset.train.evaluate", "retrieval", f"--model={model / 'model'}")

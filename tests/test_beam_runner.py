@@ -2,6 +2,8 @@
 
 import gc
 import hashlib
+import os
+import site
 import subprocess
 import sys
 import tarfile
@@ -201,3 +203,16 @@ def test_outside_its_environment_it_says_so_on_one_line(words: tuple[str, ...]):
     assert done.stderr.count("\n") == 1
     assert "is not installed for" in done.stderr
     assert ".venv/bin/python" in done.stderr
+
+
+def test_site_packages_are_not_put_before_the_standard_library(monkeypatch: pytest.MonkeyPatch):
+    """A backport there, such as dataclasses, ended every worker process."""
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    monkeypatch.setattr(site, "getsitepackages", lambda: [str(ROOT)])
+    with pytest.raises(SystemExit):
+        beam_runner.main(["--help"])
+    assert os.environ["PYTHONPATH"] == "elsewhere"
+    monkeypatch.setattr(site, "getsitepackages", list)
+    with pytest.raises(SystemExit):
+        beam_runner.main(["--help"])
+    assert os.environ["PYTHONPATH"] == f"{ROOT}{os.pathsep}elsewhere"

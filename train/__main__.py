@@ -185,7 +185,7 @@ def _check_validate(where: str) -> None:
     try:
         find_shards(where)
     except SettingsError as error:
-        made = "beam_runner.py --holdout=0.01 makes OUT/holdout"
+        made = "alignset curate --holdout=0.01 makes OUT/holdout"
         raise SettingsError(f"--validate: {error} ({made})") from error
 
 
