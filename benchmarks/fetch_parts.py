@@ -26,6 +26,7 @@ import simplejpeg
 from photo_server import find_nginx, make_photos, serve
 from results import print_results
 
+from alignset.pipeline.rules import Rules
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.fetching.fetch import fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
@@ -35,7 +36,7 @@ from alignset.transforms.images.jpeg_header import jpeg_header
 from alignset.transforms.images.perceptual_hash import plane_hash
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.shards.build_shard import ShardSettings
-from alignset.transforms.shards.measure_images import IMAGES_AT_ONCE, ImageRules, Measured
+from alignset.transforms.shards.measure_images import IMAGES_AT_ONCE, Measured
 from alignset.transforms.shards.plan_shards import plan_path, write_plan
 from alignset.transforms.shards.shard_examples import write_record
 from alignset.transforms.shards.shard_files import Spool, TarWriter
@@ -46,6 +47,7 @@ from alignset.transforms.wishes.file_wishes import file_wishes
 from alignset.transforms.workers.fencing import Fence
 
 PACKAGES = ("pycurl", "simplejpeg", "numpy", "pyarrow")
+RULES = Rules(min_evaluation_distance=6, max_unsafe_score=1.0).run_rules
 SETTINGS = FetchSettings(allow_private_addresses=True, connections_per_host=64)
 
 
@@ -85,11 +87,10 @@ def plane(urls: list[str], folder: Path, repeats: int) -> float:
 
     def once(number: int) -> None:
         write_plan(pairs, plan_path(str(folder / "plan"), number))
-        rules = ImageRules(200, 3.0, 6)
         plan, out = str(folder / "plan"), str(folder / "out")
         fence = Fence(str(folder / "start"), "benchmark")
         fence.take()
-        settings = ShardSettings(rules, SETTINGS, ResizeSettings())
+        settings = ShardSettings(RULES, SETTINGS, ResizeSettings())
         stats = ShardWriter(plan, out, settings, fence, PerceptualMeasure()).write(
             number, Beginning()
         )
@@ -119,10 +120,9 @@ def recording(bodies: list[bytes], folder: Path, thumbnails: int, pairs: int = 1
         Measured(columns, [places[row] for row in rows], 0),
         {},
     )
-    rules = ImageRules(min_side=200, max_aspect=3.0, min_evaluation_distance=6)
     paths = folder / "record.json", folder / "record.thumbnails"
     return (
-        cost_us(lambda count: write_record(of_shard, rules, spool, count, *paths), [thumbnails], 3)
+        cost_us(lambda count: write_record(of_shard, RULES, spool, count, *paths), [thumbnails], 3)
         / pairs
     )
 

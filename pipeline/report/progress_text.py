@@ -9,7 +9,7 @@ from typing import NamedTuple
 from alignset.pipeline.report.process_memory import Memory
 from alignset.pipeline.report.shard_tallies import Tally
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_progress import Load
 
 _MOST_KINDS = 4  # of failures, and of other reasons
