@@ -1,6 +1,7 @@
 """Every text rule of the design, row by row in plain Python: slow, and independent of the code.
 
-Written from the design alone: no Arrow, no hashes, nothing of `transforms/`.
+Written from the design alone: no Arrow, no hashes, nothing of `transforms/`. The demo's truth, the
+tests and the benchmark of the text rules compare with it.
 """
 
 import html
@@ -162,6 +163,46 @@ def vocabulary(
     return set(ranked[:size])
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """The well-formed pairs, and what the rules over the whole collection count of them.
+
+    Attributes:
+      rows_of: how many rows a pair has; None: the malformed. foreign: whether it is.
+      images_of, texts_of: of a text, and of an image, counted over pairs that are not foreign.
+      ngrams: of each row that is not foreign, as often as they occur.
+    """
+
+    rows_of: Counter[Identity | None]
+    foreign: dict[Identity, bool]
+    images_of: dict[str, set[str]]
+    texts_of: dict[str, set[str]]
+    ngrams: Counter[str]
+
+
+def corpus_of(
+    rows: Sequence[Row], language: str = "", language_of: Callable[[str], str] | None = None
+) -> Corpus:
+    """What is counted of rows.
+
+    Args:
+      language: that is kept; empty keeps all. language_of: tells it of a kept text.
+    """
+    corpus = Corpus(Counter(), {}, defaultdict(set), defaultdict(set), Counter())
+    for row in rows:
+        pair = pair_identity(row)
+        corpus.rows_of[pair] += 1
+        if pair is None:
+            continue
+        kept = kept_text(text_of(row[1]) or "")
+        corpus.foreign[pair] = bool(language and language_of and language_of(kept) != language)
+        if not corpus.foreign[pair]:
+            corpus.images_of[pair[1]].add(pair[0])
+            corpus.texts_of[pair[0]].add(pair[1])
+            corpus.ngrams.update(ngrams(pair[1]))
+    return corpus
+
+
 def judge(
     rows: Sequence[Row],
     numbers: Numbers,
@@ -175,46 +216,26 @@ def judge(
       per pair (None: the malformed), how many of its rows have which reason (None: kept). Rows
       of one pair are told apart by nothing else: the design leaves open which one is judged.
     """
-    outcomes: dict[Identity | None, Counter[str | None]] = defaultdict(Counter)
-    images_of: dict[str, set[str]] = defaultdict(set)
-    texts_of: dict[str, set[str]] = defaultdict(set)
-    counts: Counter[str] = Counter()
-    foreign: dict[Identity, bool] = {}
-    for row in rows:
-        pair = pair_identity(row)
-        outcomes[pair]["malformed_pair" if pair is None else "duplicate_pair"] += 1
+    corpus = corpus_of(rows, numbers.language, language_of)
+    kept_ngrams = vocabulary(corpus.ngrams, numbers.vocabulary_size, tie_order)
+    outcomes: dict[Identity | None, Counter[str | None]] = {}
+    for pair, count in corpus.rows_of.items():
         if pair is None:
-            continue
-        kept = kept_text(text_of(row[1]) or "")
-        foreign[pair] = bool(
-            numbers.language and language_of and language_of(kept) != numbers.language
-        )
-        if not foreign[pair]:
-            images_of[pair[1]].add(pair[0])
-            texts_of[pair[0]].add(pair[1])
-            counts.update(ngrams(pair[1]))
-    kept_ngrams = vocabulary(counts, numbers.vocabulary_size, tie_order)
-    for pair in filter(None, list(outcomes)):
-        outcomes[pair]["duplicate_pair"] -= 1
-        outcomes[pair][_reason(pair, numbers, foreign, images_of, texts_of, kept_ngrams)] += 1
-    return {pair: +outcome for pair, outcome in outcomes.items()}
+            outcomes[pair] = Counter(malformed_pair=count)
+        else:
+            reason = _reason(pair, numbers, corpus, kept_ngrams)
+            outcomes[pair] = Counter({reason: 1}) + Counter(duplicate_pair=count - 1)
+    return outcomes
 
 
-def _reason(
-    pair: Identity,
-    numbers: Numbers,
-    foreign: dict[Identity, bool],
-    images_of: dict[str, set[str]],
-    texts_of: dict[str, set[str]],
-    kept_ngrams: set[str],
-) -> str | None:
+def _reason(pair: Identity, numbers: Numbers, corpus: Corpus, kept_ngrams: set[str]) -> str | None:
     image, text = pair
     faults = {
-        "wrong_language": foreign[pair],
+        "wrong_language": corpus.foreign[pair],
         "too_few_words": len(words(text)) < numbers.min_words,
         "too_many_words": len(words(text)) > numbers.max_words,
-        "text_on_too_many_images": len(images_of[text]) > numbers.max_images_per_text,
-        "image_with_too_many_texts": len(texts_of[image]) > numbers.max_texts_per_image,
+        "text_on_too_many_images": len(corpus.images_of[text]) > numbers.max_images_per_text,
+        "image_with_too_many_texts": len(corpus.texts_of[image]) > numbers.max_texts_per_image,
         "rare_token": any(ngram not in kept_ngrams for ngram in ngrams(text)),
     }
     return next((reason for reason, fails in faults.items() if fails), None)
