@@ -17,7 +17,7 @@ PACKAGES = {
     "beam_runner": "pipeline stoppable",
     "pipeline": "transforms command_help stoppable",
     "transforms": "",
-    "train": "command_help stoppable",
+    "train": "transforms command_help stoppable",  # the reader of tars alone
     "command_help": "",
     "stoppable": "",
     "flink": "",
@@ -170,6 +170,13 @@ def test_packages_import_one_way() -> None:
         package = package_of(path)
         imported = {module.partition(".")[0] for module in imported_modules(path)}
         assert imported <= {package, *PACKAGES[package].split()}, path
+
+
+def test_the_trainer_imports_nothing_of_curation_but_its_reader_of_tars() -> None:
+    trainer = [path for path in PRODUCT if package_of(path) == "train"]
+    imported = set().union(*map(imported_modules, trainer))
+    of_curation = {module for module in imported if module.startswith("transforms")}
+    assert of_curation == {"transforms.storage.tar_members"}
 
 
 def test_rooms_import_those_that_the_table_names_and_each_of_these() -> None:

@@ -23,8 +23,6 @@ OF_OTHERS = {
     "_pipeline_options": "of Beam: the options of file systems, to be set back",
     "_Credentials": "of google.auth's use by Beam: whether it has looked for credentials",
     "_credentials_init": "the same",
-    "_check_fn_use_yield_and_return": "of Beam: reads the source of a step",
-    "_iter_modules_globals": "of objsize: lists all modules",
 }
 BY_NAME = {"setattr", "getattr", "delattr", "hasattr", "patch", "object"}
 

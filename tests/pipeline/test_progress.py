@@ -2,13 +2,22 @@
 a store that does not answer; and that it costs next to nothing."""
 
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from alignset.pipeline.report.progress import Amount, ImageProgress, be_quiet
+from alignset.pipeline.progress import (
+    Amount,
+    ImageProgress,
+    be_quiet,
+    verb_of,
+    what_is_left,
+)
 from alignset.transforms.shards.shard_stats import shard_stats
 from alignset.transforms.workers.fencing import Fence
 from tests.support.memory_files import FILES
@@ -24,7 +33,7 @@ def finish(out: Path, shard: int) -> None:
 def count(out: Path, attempt: str, shard: int, done: int, token: str = "now") -> None:
     folder = out / "_temporary" / f"shard-{attempt}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "done").write_text(f"{token} {shard} {done} 4711 0\n")
+    (folder / "done").write_text(f"{token} {shard} {done}\n")
 
 
 def amount_of(out: Path) -> Amount:
@@ -33,7 +42,8 @@ def amount_of(out: Path) -> Amount:
 
 def done(amount: Amount, now: float, *, listing: bool = True) -> tuple[int, int]:
     """Shards and pairs that are done."""
-    return amount.look(now, listing=listing)[1:3]
+    amount.look(now, listing=listing)
+    return amount.shards, amount.pairs
 
 
 def test_whole_shards_and_counted_pairs_are_done(tmp_path: Path):
@@ -50,11 +60,11 @@ def test_whole_shards_and_counted_pairs_are_done(tmp_path: Path):
 def test_no_pair_is_counted_twice_and_none_is_lost(tmp_path: Path):
     amount = amount_of(tmp_path)
     count(tmp_path, "a", 0, 60)
-    assert amount.look(1.0, listing=True).pairs == 60
+    assert done(amount, 1.0) == (0, 60)
     count(tmp_path, "a", 0, 20)  # another attempt at it begins
-    assert amount.look(2.0, listing=True).pairs == 60
+    assert done(amount, 2.0) == (0, 60)
     count(tmp_path, "a", 0, 500)
-    assert amount.look(3.0, listing=True).pairs == 100
+    assert done(amount, 3.0) == (0, 100)
     finish(tmp_path, 0)  # whole, and its attempt still there
     assert done(amount, 4.0) == (1, 100)
     (tmp_path / "_temporary" / "shard-a" / "done").unlink()
@@ -67,7 +77,7 @@ def test_a_shard_that_is_whole_before_a_store_is_listed_stays_counted(tmp_path: 
     amount = Amount("mem://bucket/set", f"{tmp_path}/_temporary/plan", "now", SIZES)
     assert done(amount, 0.0, listing=False) == (0, 0)  # listed, and not again for a while
     count(tmp_path, "a", 5, 110)
-    assert amount.look(1.0).pairs == 110
+    assert done(amount, 1.0, listing=False) == (0, 110)
     (tmp_path / "_temporary" / "shard-a" / "done").unlink()
     assert done(amount, 2.0, listing=False) == (0, 110)
     for path in ("shards/00005_stats.json", "shards/00000_stats.json"):
@@ -82,7 +92,7 @@ def test_a_store_that_does_not_answer_ends_no_run(
     def unavailable(*_: object) -> set[int]:
         raise OSError("503")
 
-    monkeypatch.setattr("alignset.pipeline.report.progress.finished_shards", unavailable)
+    monkeypatch.setattr("alignset.pipeline.progress.finished_shards", unavailable)
     with progress_of(tmp_path):
         pass
     assert capsys.readouterr().err == "3 shards, 300 pairs to fetch\n"
@@ -108,10 +118,65 @@ def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.Capture
             finish(tmp_path, shard)
     first, *lines = (said + capsys.readouterr().err).splitlines()
     assert first == "2 of 3 shards are left, 210 of 300 pairs to fetch"
-    line = r"image plane: 1 of 3 shards, 150 of 300 pairs, [\d,.]+ pairs/s, [\d.]+ GB.*, \d+ s left"
+    line = r"image plane: 1 of 3 shards, 150 of 300 pairs, [\d.]+ pairs/s, \d\d:\d\d left"
     assert any(re.fullmatch(line, told) for told in lines), lines
-    end = r"image plane: 3 of 3 shards, 300 of 300 pairs, [\d,.]+ pairs/s, [\d.]+ GB.*, \d+\.\d s"
+    end = r"image plane: 3 of 3 shards, 300 of 300 pairs, [\d.]+ pairs/s, \d+\.\d s"
     assert re.fullmatch(end, lines[-1]), lines
+
+
+def write_stats(folder: Path, shard: int, ends: list[tuple[str | None, str | None]]) -> None:
+    stats = shard_stats(shard, *zip(*ends, strict=True), size=90_000, sha256="ab")
+    (folder / "shards").mkdir(exist_ok=True)
+    (folder / "shards" / f"{shard:05d}_stats.json").write_bytes(stats.encode())
+
+
+def test_the_line_has_what_was_kept_and_what_failed(tmp_path: Path):
+    amount = amount_of(tmp_path)
+    assert f"{amount}{amount.outcome}" == "0 of 3 shards, 0 of 300 pairs"
+    write_stats(tmp_path, 0, [(None, None)] * 60 + [("fetch_failed", "dns")] * 40)
+    write_stats(tmp_path, 1, [(None, None)] * 45 + [("image_too_small", None)] * 45)
+    finish(tmp_path, 5)  # of another version: what it kept is not known
+    amount.look(1.0, listing=True)
+    assert str(amount) == "3 of 3 shards, 300 of 300 pairs"
+    assert amount.outcome == ", 55.3% kept, 21.1% failed (dns 21.1%)"
+
+
+@pytest.mark.parametrize(
+    ("whole", "under_way", "expected"),
+    [
+        ([], {}, "3 shards, 300 pairs to fetch"),
+        ([], {0: 60}, "3 shards, 240 pairs to fetch"),
+        ([1], {}, "2 of 3 shards are left, 210 of 300 pairs to fetch"),
+        ([1, 5], {0: 60}, "1 of 3 shards is left, 40 of 300 pairs to fetch"),
+        ([0, 1, 5], {}, "3 shards, each of them whole: what is left is to add up"),
+    ],
+)
+def test_what_is_left_is_told_before_it_is_done(
+    tmp_path: Path, whole: list[int], under_way: dict[int, int], expected: str
+):
+    for shard in whole:
+        finish(tmp_path, shard)
+    for shard, pairs in under_way.items():
+        count(tmp_path, str(shard), shard, pairs)
+    amount = amount_of(tmp_path)
+    amount.look(0.0, listing=True)
+    assert what_is_left(amount, "fetch") == expected
+
+
+def test_a_plan_of_no_pair_says_so():
+    assert what_is_left(Amount("set", "plan", "now", {}), "read") == "no pair is left to read"
+
+
+@pytest.mark.parametrize(
+    ("formats", "verb"),
+    [
+        ({"webdataset"}, "read"),
+        ({"parquet", "warc"}, "fetch"),
+        ({"webdataset", "csv"}, "read or fetch"),
+    ],
+)
+def test_images_of_shards_are_read(formats: set[str], verb: str):
+    assert verb_of(formats) == verb
 
 
 def test_nothing_is_said_at_the_end_of_what_failed_or_is_still_to_be_done(
@@ -140,59 +205,38 @@ def test_nothing_is_said_where_all_is_quiet(tmp_path: Path, capsys: pytest.Captu
     assert capsys.readouterr().err == ""
 
 
-def test_after_a_resume_the_speed_is_of_this_start_alone(tmp_path: Path):
-    finish(tmp_path, 1)
-    amount = amount_of(tmp_path)
-    assert done(amount, 100.0) == (1, 90)
-    assert amount.first[:3] == (100.0, 1, 90)
-    assert done(amount, 130.0) == (1, 90)  # workers start
-    count(tmp_path, "a", 0, 0)
-    amount.look(140.0)
-    count(tmp_path, "a", 0, 50)
-    assert done(amount, 150.0) == (1, 140)
-    assert amount.first[:3] == (130.0, 1, 90)
-
-
-def test_workers_out_of_sight_have_worked_since_the_start(tmp_path: Path):
-    amount = amount_of(tmp_path)
-    amount.look(0.0)
-    amount.look(50.0)
-    finish(tmp_path, 0)
-    assert done(amount, 60.0) == (1, 100)
-    assert amount.first[:3] == (0.0, 0, 0)
-
-
-def test_what_a_store_tells_of_earlier_starts_only_later_is_no_speed_of_this_one(
+def test_what_earlier_starts_have_done_is_no_speed_of_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    amount, listed = amount_of(tmp_path), [OSError("503"), OSError("503"), {0, 1}, {0, 1}]
+    """Also where a store tells of it only later."""
+    amount, listed = amount_of(tmp_path), [OSError("503"), {0, 1}, {0, 1, 5}]
 
     def answer(*_: object) -> set[int]:
         if isinstance(listed[0], OSError):
             raise listed.pop(0)
         return listed.pop(0)
 
-    monkeypatch.setattr("alignset.pipeline.report.progress.finished_shards", answer)
-    assert done(amount, 1.0) == (0, 0)
-    assert done(amount, 31.0) == (0, 0)
-    assert amount.look(61.0, listing=True)[1:3] == (2, 190)
-    assert amount.first[:3] == (61.0, 2, 190)
-    last = amount.look(91.0, listing=True)
-    assert (last.left_s, last.new.pairs) == (None, 0)
+    monkeypatch.setattr("alignset.pipeline.progress.finished_shards", answer)
+    assert (done(amount, 1.0), amount.earlier) == ((0, 0), 0)
+    assert (done(amount, 31.0), amount.earlier) == ((2, 190), 190)
+    assert (done(amount, 61.0), amount.earlier) == ((3, 300), 190)
 
 
-def test_bytes_are_those_put_aside_until_the_stats_tell(tmp_path: Path):
-    amount = amount_of(tmp_path)
-    count(tmp_path, "a", 0, 60)
-    (tmp_path / "_temporary" / "shard-a" / "spool").write_bytes(bytes(70_000))
-    assert amount.look(1.0, listing=True).bytes == 70_000
-    (tmp_path / "_temporary" / "shard-a" / "done").unlink()
-    ends = [(None, None)] * 60 + [("fetch_failed", "dns")] * 40
-    stats = shard_stats(0, *zip(*ends, strict=True), size=90_000, sha256="ab")
-    (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "00000_stats.json").write_bytes(stats.encode())
-    last = amount.look(2.0, listing=True)
-    assert (last.pairs, last.bytes, last.tally.kept, last.new.arrived) == (100, 90_000, 60, 60)
+@given(st.lists(st.tuples(st.sampled_from([*SIZES, 9]), st.integers(-1, 150)), max_size=12))
+def test_what_is_done_never_falls_and_is_never_more_than_all(events: list[tuple[int, int]]):
+    """Events: a shard is whole (-1), or an attempt at it has counted so many pairs."""
+    with tempfile.TemporaryDirectory() as folder:
+        amount, before = amount_of(Path(folder)), (0, 0)
+        for now, (shard, pairs) in enumerate(events):
+            if pairs < 0:
+                finish(Path(folder), shard)
+            else:
+                count(Path(folder), "a", shard, pairs)
+            now_done = done(amount, float(now))
+            assert before <= now_done
+            assert now_done[1] >= before[1]
+            assert now_done[1] <= sum(SIZES.values())
+            before = now_done
 
 
 def test_looking_costs_less_than_a_hundredth_of_the_time(tmp_path: Path):
