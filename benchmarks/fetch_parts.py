@@ -1,10 +1,9 @@
 """What each part of fetching and keeping a photograph costs, in CPU us, ours alone.
 
-  python benchmarks/fetch_parts.py [--photos=400] [--repeats=5] [--qualities 75 90 95 98 100]
+  python benchmarks/fetch_parts.py [--photos=400] [--repeats=5]
 
 The photographs of `fetch.py`, each part alone in one thread, process time, the best of the repeats.
-`whole image plane` is `ShardWriter.write` over as many pairs, all threads at once. With --qualities
-only the grey planes, of the photographs encoded anew.
+`whole image plane` is `ShardWriter.write` over as many pairs, all threads at once.
 """
 
 import argparse
@@ -14,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +27,12 @@ from results import print_results
 from alignset.transforms.decontamination.perceptual_overlap import PerceptualMeasure
 from alignset.transforms.fetching.fetch import fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
-from alignset.transforms.images.examine import examine_all
-from alignset.transforms.images.jpeg_dc import dc_planes
-from alignset.transforms.images.jpeg_header import jpeg_header
+from alignset.transforms.images.examine import examine
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.images.perceptual_hash import plane_hash
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.shards.build_shard import ShardSettings
-from alignset.transforms.shards.measure_images import IMAGES_AT_ONCE, ImageRules, Measured
+from alignset.transforms.shards.measure_images import ImageRules, Measured
 from alignset.transforms.shards.plan_shards import plan_path, write_plan
 from alignset.transforms.shards.shard_examples import write_record
 from alignset.transforms.shards.shard_files import Spool, TarWriter
@@ -101,7 +98,7 @@ def plane(urls: list[str], folder: Path, repeats: int) -> float:
 
 def recording(bodies: list[bytes], folder: Path, thumbnails: int, pairs: int = 10_000) -> float:
     """What a shard of so many of these photographs records for the report, an image."""
-    spool, images = Spool(folder / f"spool-{thumbnails}"), examine_all(bodies)
+    spool, images = Spool(folder / f"spool-{thumbnails}"), [examine(body) for body in bodies]
     places = [spool.put(body) for body in bodies]
     rows = [n % len(bodies) for n in range(pairs)]
     random = np.random.default_rng(0)
@@ -127,34 +124,14 @@ def recording(bodies: list[bytes], folder: Path, thumbnails: int, pairs: int = 1
     )
 
 
-def libjpeg_plane(body: bytes) -> np.ndarray:
-    return simplejpeg.decode_jpeg(body, "GRAY", min_height=60, min_width=60)
-
-
-def plane_costs(bodies: list[bytes], repeats: int) -> dict[str, float]:
-    groups = [bodies[n : n + IMAGES_AT_ONCE] for n in range(0, len(bodies), IMAGES_AT_ONCE)]
-    return {
-        "grey plane": cost_us(dc_planes, groups, repeats) * len(groups) / len(bodies),
-        "grey plane, by libjpeg": cost_us(libjpeg_plane, bodies, repeats),
-    }
-
-
-def compare_qualities(bodies: list[bytes], qualities: list[int], repeats: int) -> None:
-    pictures = [simplejpeg.decode_jpeg(body) for body in bodies]
-    rows = []
-    for quality in qualities:
-        for chroma in ("420", "444"):
-            encode = partial(simplejpeg.encode_jpeg, quality=quality, colorsubsampling=chroma)
-            costs = plane_costs([encode(picture) for picture in pictures], repeats)
-            rows.append({"quality": quality, "chroma": chroma} | costs)
-    print_results(rows, {"benchmark": "fetch_parts --qualities", "rows": rows}, PACKAGES)
+def grey_plane(body: bytes) -> np.ndarray:
+    return simplejpeg.decode_jpeg(body, "GRAY", min_height=60, min_width=60)[:, :, 0]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--qualities", type=int, nargs="+", default=[])
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
     flags = parser.parse_args()
@@ -162,21 +139,16 @@ def main() -> None:
     make_photos(flags.cache / "photos", flags.photos)
     paths = [flags.cache / "photos" / f"{n}.jpg" for n in range(flags.photos)]
     bodies = [path.read_bytes() for path in paths]
-    if flags.qualities:
-        compare_qualities(bodies, flags.qualities, flags.repeats)
-        return
-    groups = [bodies[n : n + IMAGES_AT_ONCE] for n in range(0, len(bodies), IMAGES_AT_ONCE)]
-    planes_cost = plane_costs(bodies, flags.repeats)
-    planes = dc_planes(bodies)
+    planes = [grey_plane(body) for body in bodies]
     parts = {
         "sha256": cost_us(lambda body: hashlib.sha256(body).hexdigest(), bodies, flags.repeats),
-        "XMP and C2PA": cost_us(lambda body: file_wishes(body, SETTINGS), bodies, flags.repeats),
-        "header": cost_us(jpeg_header, bodies, flags.repeats),
-        **planes_cost,
+        "XMP and C2PA": cost_us(
+            lambda body: file_wishes(FileLook(body), SETTINGS), bodies, flags.repeats
+        ),
+        "header": cost_us(lambda body: FileLook(body).jpeg, bodies, flags.repeats),
+        "grey plane": cost_us(grey_plane, bodies, flags.repeats),
         "perceptual hash": cost_us(plane_hash, planes, flags.repeats),
-        "examine: header, plane, hash": cost_us(examine_all, groups, flags.repeats)
-        * len(groups)
-        / len(bodies),
+        "examine: header, plane, hash": cost_us(examine, bodies, flags.repeats),
     }
     with tempfile.TemporaryDirectory(prefix="alignset-bench-") as name:
         folder = Path(name)
