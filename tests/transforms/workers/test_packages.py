@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from alignset.transforms.workers.packages import DECIDING, CheckWorker, differing, installed
+from alignset.transforms.workers.packages import (
+    DECIDING,
+    CheckWorker,
+    deciding,
+    differing,
+    installed,
+)
 from tests.support.root import ROOT
 
 
@@ -31,6 +37,7 @@ def test_all_that_decides_is_looked_at():
     here = installed()
     assert here.keys() == {"python", "alignset", *DECIDING}
     assert here["numpy"] == importlib.metadata.version("numpy")
+    assert installed(deciding(True)).keys() - here.keys() == {"img2dataset"}
 
 
 def test_a_worker_like_the_launcher_hands_elements_on():
