@@ -41,7 +41,7 @@ MOST_UP_AGAINST_FREQUENT = 0.04
 FREQUENT = frozenset(("de", "es", "fr", "it", "nl", "pt"))
 # Of every script, with its marks: not the ranges of punctuation, signs and emoji.
 _LETTERS = "[a-z\u00c0-\u1fff\u2c00-\ud7ff]+"
-_WORD = re.compile(f"{_LETTERS}(?:['’]{_LETTERS})*")
+WORD = re.compile(f"{_LETTERS}(?:['’]{_LETTERS})*")
 # Most texts are ASCII without an apostrophe: splitting their bytes takes an eighth of the pattern's
 # time, which was twice the time of eldc itself.
 _LETTERS_ONLY = bytes(code if chr(code) in ascii_lowercase else ord(" ") for code in range(256))
@@ -113,7 +113,7 @@ def english_lean(identity: str) -> float:
 
     Words are runs of at least three letters, with apostrophes within: no numbers, no "GT218M".
     """
-    words = _words(_judged(identity))
+    words = long_words(_judged(identity))
     if not words:
         return 0.0
     share = sum(map(_english_words().__contains__, words)) / len(words)
@@ -121,12 +121,12 @@ def english_lean(identity: str) -> float:
     return lean * min(len(words), _ENOUGH_WORDS) / _ENOUGH_WORDS if lean > 0 else lean
 
 
-def _words(text: str) -> list[bytes]:
+def long_words(text: str) -> list[bytes]:
     """The words of a text with at least three letters, in UTF-8."""
     if text.isascii() and "'" not in text:
         words = text.encode().translate(_LETTERS_ONLY).split()
         return [word for word in words if len(word) >= _MIN_LETTERS]
-    found = [word for word in _WORD.findall(text) if len(word) >= _MIN_LETTERS]
+    found = [word for word in WORD.findall(text) if len(word) >= _MIN_LETTERS]
     return [word.replace("’", "'").encode() for word in found]
 
 
