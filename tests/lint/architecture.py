@@ -235,10 +235,8 @@ WITHOUT_A_TEST = """
     transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
-    transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
-    transforms/images/huffman_stream transforms/images/pixel_words transforms/images/png_rows
-    transforms/images/pillow_bounds transforms/shards/build_shard
+    transforms/images/open_picture transforms/images/exact_resize transforms/shards/build_shard
     transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
     transforms/shards/shard_documents transforms/shards/stored_rows

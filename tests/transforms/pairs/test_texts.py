@@ -227,6 +227,7 @@ def test_a_blank_ends_a_run_of_marks() -> None:
     assert measured([text]).kept.to_pylist() == [kept_text(text)] == [text]
 
 
+@pytest.mark.slow
 def test_ten_megabytes_of_marks_take_seconds() -> None:
     """In one run NFC would sort them for hours; in a process of its own, since none stops it."""
     code = """if True:

@@ -1,13 +1,41 @@
-"""Bounds that Pillow lacks. A small file could hold it for a minute, or take all memory."""
+"""Image files as Pillow opens them, with bounds that it lacks: a small file could hold it for a
+minute, or take all memory."""
 
 from __future__ import annotations
 
 import functools
+import io
+from collections.abc import Callable
 from typing import IO, Any
 
-from PIL import TiffImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
+from alignset.transforms.images.file_formats import gif_without_comments
+
+# Opened by their own classes: `PIL.Image.open` would try others, and warn of large pictures itself.
+_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "png": PngImagePlugin.PngImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+}
 _MAX_OVERLAP = 1 << 16  # bytes that the values of EXIF may have beside twice its own
+
+
+def open_picture(body: bytes, name: str) -> ImageFile.ImageFile:
+    """The picture in a file, not decoded yet; `name` is its format."""
+    return _OPENERS[name](io.BytesIO(gif_without_comments(body) if name == "gif" else body))
 
 
 class _Metered:
@@ -26,7 +54,7 @@ class _Metered:
         return self._read(count)
 
 
-def bound_exif() -> None:
+def _bound_exif() -> None:
     """Has Pillow take what it has read of EXIF by then for all of it.
 
     Every value may refer to the same bytes, of which Pillow makes a copy for each: 64 KiB become
@@ -42,3 +70,6 @@ def bound_exif() -> None:
         load(self, _Metered(file))  # type: ignore[arg-type]
 
     directory.load = metered  # type: ignore[assignment, method-assign]
+
+
+_bound_exif()

@@ -1,9 +1,8 @@
-"""What img2dataset's Resizer does, in half its time.
+"""What img2dataset's Resizer does, in less time.
 
 JPEGs are decoded at a half, a quarter or an eighth where the picture that is wanted is much
-smaller, areas are added up by a kernel of ours, and other files go straight from their pixels to
-the new size. A photograph's peak signal-to-noise ratio beside the Resizer's is 40 dB or more at 256
-px, and 38 dB or more at 64.
+smaller. A photograph's peak signal-to-noise ratio beside the Resizer's is 40 dB or more at 256 px,
+and 38 dB or more at 64.
 """
 
 from __future__ import annotations
@@ -12,16 +11,15 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from alignset.transforms.images.displayed import displayed, orientation
-from alignset.transforms.images.examine import Image, open_picture
-from alignset.transforms.images.fast_decode import fast_pixels
-from alignset.transforms.images.jpeg_header import jpeg_header, scaled_jpeg
-from alignset.transforms.images.resampling import Pixels, area_resampled
+from alignset.transforms.images.displayed_picture import Pixels, displayed_picture, orientation
+from alignset.transforms.images.examine import Image
+from alignset.transforms.images.jpeg_header import JpegHeader
+from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.resize_settings import Encoded, EncodingError, ResizeSettings
+from alignset.transforms.images.scaled_jpeg import scaled_jpeg
 
 # A scaled decode leaves at least so many times the sides that are wanted, or it would be seen.
 _LEFT = 3
-_LONGEST_PX = 1 << 14  # of a longer line the weights of our kernel take too much memory
 _OF_CV2 = {
     "nearest": cv2.INTER_NEAREST,
     "linear": cv2.INTER_LINEAR,
@@ -35,7 +33,7 @@ _OF_CV2 = {
 _QUALITY = {"png": cv2.IMWRITE_PNG_COMPRESSION, "webp": cv2.IMWRITE_WEBP_QUALITY}
 
 
-class FastResizer:
+class OpenCVResizer:
     """Brings images to the wanted size and form. Made once a worker; thread-safe."""
 
     def __init__(self, settings: ResizeSettings) -> None:
@@ -73,18 +71,13 @@ class FastResizer:
     def _decoded(self, body: bytes, image: Image) -> tuple[Pixels, tuple[int, int]]:
         """uint8[height, width] or uint8[height, width, 3] (RGB), as displayed; and the (width,
         height) of the whole picture, of which a JPEG's pixels may be a part."""
-        if image.format == "jpeg" and (pixels := self._decoded_jpeg(body)) is not None:
+        if image.jpeg and (pixels := self._decoded_jpeg(body, image.jpeg)) is not None:
             return pixels, (image.width, image.height)
-        whole = fast_pixels(body, image.format)
-        if whole is None:
-            whole = np.asarray(displayed(open_picture(body, image.format)))
+        whole = np.asarray(displayed_picture(open_picture(body, image.format)))
         return whole, (whole.shape[1], whole.shape[0])
 
-    def _decoded_jpeg(self, body: bytes) -> Pixels | None:
-        """None where Pillow must look at it."""
-        header = jpeg_header(body)
-        if header is None or header.components not in (1, 3) or not header.usual:
-            return None
+    def _decoded_jpeg(self, body: bytes, header: JpegHeader) -> Pixels | None:
+        """None where it must be turned."""
         if header.annotated and orientation(open_picture(body, "jpeg")) != 1:
             return None
         factor = self._factor(header.width, header.height)
@@ -111,8 +104,6 @@ class FastResizer:
             return pixels
         smaller = wanted <= width and high <= height
         how = settings.downscale_interpolation if smaller else settings.upscale_interpolation
-        if smaller and how == "area" and max(pixels.shape[:2]) <= _LONGEST_PX:
-            return area_resampled(pixels, wanted, high)
         return np.asarray(cv2.resize(pixels, (wanted, high), interpolation=_OF_CV2[how]), np.uint8)
 
     def _framed(self, pixels: Pixels) -> Pixels:

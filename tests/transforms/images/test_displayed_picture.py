@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.displayed import small_grey
+from alignset.transforms.images.displayed_picture import small_grey
 from alignset.transforms.images.examine import Image, examine
 from tests.support.picture_files import encoded, good_files, photograph
 

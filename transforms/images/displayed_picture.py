@@ -4,6 +4,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
+Pixels = npt.NDArray[np.uint8]  # [height, width] of grey, or [height, width, 3] of RGB
+
 _ORIENTATION = 0x0112
 # Where Pillow keeps what its `getexif` reads; asking costs 40 µs even where there is nothing.
 _EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
@@ -36,7 +38,7 @@ def orientation(picture: PillowImage.Image) -> int:
     return found if found in range(1, 9) else 1
 
 
-def displayed(picture: PillowImage.Image) -> PillowImage.Image:
+def displayed_picture(picture: PillowImage.Image) -> PillowImage.Image:
     """The picture as a viewer shows it: 8 bits a sample, first frame, upright, over white.
 
     Returns:
@@ -56,7 +58,7 @@ def displayed(picture: PillowImage.Image) -> PillowImage.Image:
     return picture.transpose(turn) if turn is not None else picture
 
 
-def small_grey(shown: PillowImage.Image) -> npt.NDArray[np.uint8]:
+def small_grey(shown: PillowImage.Image) -> Pixels:
     """uint8[h, w]: a displayed picture in grey, its shorter side from 128 to 255 px if it had as
     many, and its longer one below 8192 px."""
     grey = shown.convert("L")
