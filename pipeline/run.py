@@ -20,14 +20,13 @@ from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_f
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.options import Command
+from alignset.pipeline.progress import ImageProgress, be_quiet, say, verb_of
 from alignset.pipeline.report.broken_input import refuse_if_all_broken, render_broken
 from alignset.pipeline.report.closing import close_run
 from alignset.pipeline.report.fetch_report import render_connections, render_failed, render_opt_outs
 from alignset.pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
 from alignset.pipeline.report.history import render_stages
 from alignset.pipeline.report.outcome import too_little
-from alignset.pipeline.report.progress import ImageProgress, be_quiet, say
-from alignset.pipeline.report.progress_text import verb_of
 from alignset.pipeline.report.scoring_cost import scoring_cost
 from alignset.pipeline.retry import retry_failed
 from alignset.pipeline.runs.documents import BrokenInput, Connections, Funnel

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
-from alignset.transforms.images.resampling import Pixels
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.safety.model_pixels import model_pixels
