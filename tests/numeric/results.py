@@ -10,8 +10,7 @@ from PIL import Image as PillowImage
 
 from alignset.train.loss import contrastive_loss
 from alignset.train.model.kernels import CPU, GPU, PLAIN
-from alignset.train.search.neighbours import Neighbours, add_rows, train_cells
-from alignset.train.search.vectors import Vectors
+from alignset.train.search.neighbours import Neighbours, Vectors, make_faiss_index
 from alignset.transforms.decontamination.copy_descriptor import describe
 from alignset.transforms.decontamination.copy_overlap import CopyMeasure
 from alignset.transforms.decontamination.copy_planes import copy_planes
@@ -139,10 +138,9 @@ def of_search_and_texts() -> Results:
     yield "numpy products", values[:200] @ values.T
     yield "numpy product of one", values @ values[0]
     halves = Vectors([values.astype(np.float16)], 64)
-    index = train_cells(halves)
-    add_rows(index, halves)
-    for name, of in (("exact", None), ("cells", index)):
-        near = [Neighbours(halves, of, 4).nearest(query, 20) for query in values[:20]]
+    for name, factory in (("exact", "SQfp16"), ("cells", "IVF16,SQ8")):
+        searched = Neighbours(halves, make_faiss_index(halves, factory), cell_share=0.25)
+        near = [searched.nearest(query, 20) for query in values[:20]]
         yield f"cosines of search, {name}", np.stack([scores for scores, _ in near])
         yield f"rows of search, {name}", np.stack([rows for _, rows in near])
     yield "torch products", (torch.from_numpy(values[:200]) @ torch.from_numpy(values).T).numpy()
