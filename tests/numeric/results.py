@@ -9,7 +9,6 @@ import torch
 from PIL import Image as PillowImage
 
 from alignset.train.loss import contrastive_loss
-from alignset.train.model.kernels import CPU, GPU, PLAIN
 from alignset.train.search.neighbours import Neighbours, Vectors, make_faiss_index
 from alignset.transforms.decontamination.copy_descriptor import describe
 from alignset.transforms.decontamination.copy_overlap import CopyMeasure
@@ -58,17 +57,16 @@ def pictures(count: int) -> list[tuple[bytes, Image]]:
 def of_training() -> Results:
     tokenizer = small_tokenizer()
     inputs = small_inputs(tokenizer)
-    for kernels in (PLAIN, CPU, GPU):
-        model = small_model(vocabulary_size=len(tokenizer), kernels=kernels)
-        with torch.no_grad():
-            for side, rows in zip(("image", "text"), model.eval()(inputs)[:2], strict=True):
-                yield f"{kernels} {side} embeddings", rows.numpy()
-        torch.manual_seed(3)
-        loss = contrastive_loss(*model.train()(inputs))
-        loss.backward()
-        yield f"{kernels} loss", np.array(loss.item())
-        gradients = [p.grad.ravel() for p in model.parameters() if p.grad is not None]
-        yield f"{kernels} gradients", torch.cat(gradients).numpy()
+    model = small_model(vocabulary_size=len(tokenizer))
+    with torch.no_grad():
+        for side, rows in zip(("image", "text"), model.eval()(inputs)[:2], strict=True):
+            yield f"{side} embeddings", rows.numpy()
+    torch.manual_seed(3)
+    loss = contrastive_loss(*model.train()(inputs))
+    loss.backward()
+    yield "loss", np.array(loss.item())
+    gradients = [p.grad.ravel() for p in model.parameters() if p.grad is not None]
+    yield "gradients", torch.cat(gradients).numpy()
     yield "pixels of training", inputs.pixels.float().numpy()
 
 

@@ -116,9 +116,14 @@ def _add_query(flags: Parser) -> None:
             help=f"{meaning}, with a weight, which may be negative (1); may be given again",
         )
     flags.add_argument("--n", type=_positive, default=10, help="results, at most 1000 (10)")
-    text = {"type": whole_text, "default": ""}
-    flags.add_argument("--host", **text, help="of this host, or one below it")
-    flags.add_argument("--caption", **text, metavar="PART", help="whose caption contains this")
+    flags.add_argument("--host", type=whole_text, default="", help="of this host, or one below it")
+    flags.add_argument(
+        "--caption",
+        type=whole_text,
+        default="",
+        metavar="PART",
+        help="whose caption contains this",
+    )
     flags.add_argument("--min_side", type=int, default=0, help="px of the shorter side, at least")
     flags.add_argument("--max_side", type=int, default=0, help="px of the shorter side, at most")
     flags.add_argument("--safe", action="store_true", help="without what was scored unsafe")
