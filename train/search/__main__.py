@@ -132,7 +132,7 @@ def _add_query(flags: Parser) -> None:
         "--format",
         choices=("auto", "table", "json"),
         default="auto",
-        help="auto: a table, with pictures where the terminal draws them; lines of JSON in a pipe",
+        help="auto: a table, or lines of JSON in a pipe",
     )
 
 

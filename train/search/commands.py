@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from alignset.train.search.make_index import add_sources, check_model, remove_ro
 from alignset.train.search.opened_index import OpenedIndex
 from alignset.train.search.pictures import FolderSource, find_sources, format_counts
 from alignset.train.search.query import Filters, Query, Term
-from alignset.train.search.terminal import draw, draws_colours, json_lines, printable, table
+from alignset.train.search.terminal import json_lines, printable, table
 
 # A command of its own, since this package does not import the pipeline: its fetcher connects to no
 # private address.
@@ -90,15 +89,8 @@ def run_query(flags: argparse.Namespace) -> int:
     if flags.format == "json" or (flags.format == "auto" and not to_terminal):
         print(json_lines(results), end="\n" if results else "")
         return 0
-    draws = to_terminal and draws_colours(os.environ)
     columns = shutil.get_terminal_size((100, 24)).columns if to_terminal else 1000
-    head, *lines = table(results, columns)
-    print(head)
-    for result, line in zip(results, lines, strict=True):
-        print(line)
-        row = index.row_of(result["key"])
-        if draws and row is not None and not result["unsafe"]:
-            print(draw(index.thumbnail(row)), end="")
+    print("\n".join(table(results, columns)))
     if not results:
         _say("nothing fits these filters: leave one out")
     return 0

@@ -18,6 +18,7 @@ MAX_PIXELS = 1 << 26  # 67 million: more than what phones take
 MAX_SIDE = 1024  # px of the longer side of what is handed on: twice what the largest tower sees
 LIMIT_S = 10.0
 _MEMORY = 2 << 30  # bytes that the process may take beside those that it begins with
+_COSTS = "the picture takes too much time or memory to open: give a smaller one"
 _REFUSED = 3  # exit status of the process, with the reason on standard error
 
 
@@ -37,11 +38,9 @@ def decode_upload(data: bytes) -> Image.Image:
             command, input=data, capture_output=True, timeout=LIMIT_S, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise RefusedPicture("the picture takes too long to open: give a smaller one") from error
-    if done.returncode == _REFUSED:
-        raise RefusedPicture(done.stderr.decode())
+        raise RefusedPicture(_COSTS) from error
     if done.returncode:
-        raise RefusedPicture("the picture takes too much memory to open: give a smaller one")
+        raise RefusedPicture(done.stderr.decode() if done.returncode == _REFUSED else _COSTS)
     size, _, pixels = done.stdout.partition(b"\n")
     width, height = map(int, size.split())
     return Image.frombytes("RGB", (width, height), pixels)
@@ -52,24 +51,15 @@ def decode_here(data: bytes) -> Image.Image:
     try:
         check_decodable(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise RefusedPicture(f"the picture has {width} x {height} px: give a smaller one")
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
         picture = decode_image(data, draft_px=MAX_SIDE)
         shrink(picture)
-    except RefusedPicture:
-        raise
-    except Image.DecompressionBombError as error:
-        raise RefusedPicture(
-            "the picture would take too long to open: give a smaller one"
-        ) from error
-    except MemoryError as error:
-        raise RefusedPicture(
-            "the picture takes too much memory to open: give a smaller one"
-        ) from error
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise RefusedPicture(_COSTS) from error
     except Exception as error:  # Pillow raises many kinds
         formats = "JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP"
-        raise RefusedPicture(f"this is no picture that can be opened: give a {formats}") from error
+        raise RefusedPicture(f"no picture that can be opened: give a {formats}") from error
     return picture
 
 

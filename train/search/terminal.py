@@ -1,15 +1,10 @@
-"""Results for a terminal: a table, and thumbnails where the terminal can draw them."""
+"""Results as a table or as lines of JSON."""
 
-import io
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
-
-from PIL import Image
+from collections.abc import Sequence
 
 from alignset.train.search.find_results import Result
-
-_ROWS = 6  # lines of a thumbnail
 
 
 def table(results: Sequence[Result], columns: int) -> list[str]:
@@ -52,30 +47,3 @@ def _cut(line: str, columns: int) -> str:
         if width > columns:
             return line[: max(0, at - 1)] + "…"
     return line
-
-
-def draws_colours(environment: Mapping[str, str]) -> bool:
-    """Whether a terminal has all colours, so that a picture can be told in it."""
-    return environment.get("COLORTERM") in ("truecolor", "24bit")
-
-
-def draw(thumbnail: bytes) -> str:
-    """A thumbnail in 6 lines of two pixels a character: the upper half block in the one's colour,
-    on the other's."""
-    image = Image.open(io.BytesIO(thumbnail)).convert("RGB")
-    image.thumbnail((4 * _ROWS, 2 * _ROWS))
-    width, height = image.size[0], image.size[1] // 2 * 2
-    pixels = image.load()
-    assert pixels is not None
-    lines = []
-    for y in range(0, height, 2):
-        cells = (
-            f"\033[38;2;{_rgb(pixels[x, y])};48;2;{_rgb(pixels[x, y + 1])}m▀" for x in range(width)
-        )
-        lines.append("".join(cells) + "\033[0m")
-    return "\n".join(lines) + "\n"
-
-
-def _rgb(pixel: object) -> str:
-    assert isinstance(pixel, tuple)
-    return ";".join(map(str, pixel))

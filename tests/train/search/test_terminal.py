@@ -1,10 +1,6 @@
 """What a terminal is given: nothing that a caption could steer it by."""
 
-import io
-
-from PIL import Image
-
-from alignset.train.search.terminal import draw, draws_colours, printable, table
+from alignset.train.search.terminal import printable, table
 
 RESULT = {
     "key": "0123456789abcdef",
@@ -27,13 +23,3 @@ def test_a_line_a_result_within_the_columns() -> None:
 
 def test_nothing_but_text_is_printed() -> None:
     assert printable("a\x00\x1b]0;x\x07b\u2028c\u200bd") == "a]0;xb cd"
-
-
-def test_thumbnails_are_drawn_where_there_are_colours() -> None:
-    assert draws_colours({"COLORTERM": "truecolor"})
-    assert not draws_colours({"TERM": "xterm"})
-    file = io.BytesIO()
-    Image.new("RGB", (256, 128), (255, 0, 0)).save(file, "WEBP")
-    blocks = draw(file.getvalue())
-    assert blocks.count("\n") == 6
-    assert blocks.count("▀") == 6 * 24
