@@ -1,5 +1,5 @@
-"""The live view on standard error while the image plane runs: a few lines that are drawn again and
-again on a terminal, a line now and then in a log, nothing with --quiet."""
+"""The live view while the image plane runs: a few lines that are drawn again and again on a
+terminal or in a notebook, a line now and then in a log, nothing with --quiet."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from threading import Event, Thread
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from alignset.pipeline.report.process_memory import Memory, memory_of_processes
 from alignset.pipeline.report.progress_text import Done, progress_line, screen_lines, what_is_left
+from alignset.pipeline.report.screens import Screen, open_screen
 from alignset.pipeline.report.shard_tallies import ShardTallies
 from alignset.pipeline.report.time_left import Attempt, TimeLeft
 from alignset.transforms.shards.shard_progress import (
@@ -122,8 +120,8 @@ class Amount:
 
 
 class ImageProgress:
-    """Shows how far the image plane is while its block runs: on a terminal some lines that are
-    drawn again and again, else a line now and then, and one at the end.
+    """Shows how far the image plane is while its block runs: on a terminal and in a notebook some
+    lines that are drawn again and again, else a line now and then, and one at the end.
 
     Args:
       out: the output folder. plan: the folder of the plan. fence: of this start of the command.
@@ -152,13 +150,10 @@ class ImageProgress:
         self._begun = time.monotonic()
         first = self._amount.look(self._begun, listing=True)
         say(what_is_left(first, self._all, self._verb))
-        self._stack = ExitStack()
         show: Callable[[Done], None] = self._write_lines
-        if is_terminal():
-            screen = Screen(self._all.pairs, screen_lines(first, first, self._all))
-            self._stack.callback(screen.close)
-            self._stack.enter_context(logging_redirect_tqdm())  # warnings stand above the lines
-            show = partial(self._draw, screen)
+        self._screen = open_screen(self._all.pairs, screen_lines(first, first, self._all))
+        if self._screen:
+            show = partial(self._draw, self._screen)
         self._said = self._begun
         self._thread = Thread(target=self._watch, args=(show,), name="progress", daemon=True)
         self._thread.start()
@@ -168,7 +163,8 @@ class ImageProgress:
             return
         self._over.set()
         self._thread.join()
-        self._stack.close()
+        if self._screen:
+            self._screen.close()
         if error is not None:
             return
         done = self._amount.look(time.monotonic(), listing=True, reading_s=LAST_READING_S)
@@ -187,38 +183,6 @@ class ImageProgress:
         if done.at - self._said >= self._line_s:
             self._said = done.at
             say(f"image plane: {progress_line(self._amount.first, done, self._all)}")
-
-
-class Screen:
-    """Lines at the lower end of a terminal, each drawn again in its place, the first with a bar;
-    they go when it is closed. Where the terminal is narrow they are cut.
-
-    Args:
-      total: how much the bar is of. lines: the first drawing.
-    """
-
-    def __init__(self, total: int, lines: list[str]) -> None:
-        shape = {"leave": False, "dynamic_ncols": True, "total": total}
-        first, *others = lines
-        self._bars = [tqdm(desc=first, bar_format="{desc} |{bar}|", position=0, **shape)]
-        for place, line in enumerate(others, 1):
-            self._bars.append(tqdm(desc=line, bar_format="{desc}", position=place, **shape))
-
-    def draw(self, done: int, lines: list[str]) -> None:
-        """Draws all lines anew."""
-        for bar, line in zip(self._bars, lines, strict=True):
-            bar.n = done
-            bar.set_description_str(line)
-
-    def close(self) -> None:
-        """Takes the lines away."""
-        for bar in reversed(self._bars):
-            bar.close()
-
-
-def is_terminal() -> bool:
-    """Whether lines on standard error can be drawn again."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def be_quiet(quiet: bool) -> None:
