@@ -33,7 +33,7 @@ from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
 from alignset.transforms.storage.matching import match
 from alignset.transforms.workers.claims import CLAIM, suspects
 from alignset.transforms.workers.counts import add_by_name, add_counts
-from alignset.transforms.workers.packages import CheckWorker
+from alignset.transforms.workers.packages import CheckWorker, deciding
 from alignset.transforms.workers.summaries import WriteSummary
 
 LOG = logging.getLogger("alignset")
@@ -90,7 +90,7 @@ def write_shards(
     stats = (
         numbers
         | "SpreadShards" >> beam.Reshuffle()
-        | "CheckWriter" >> beam.ParDo(CheckWorker())
+        | "CheckWriter" >> beam.ParDo(CheckWorker(deciding(command.resize.exact_resize)))
         | WriteShards(
             ShardWriter(places.work.plan, places.out, settings, places.fence, measure),
             evaluation=index["place"],

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import importlib.util
 import io
 import logging
 from collections.abc import Callable, Sequence
@@ -186,7 +187,17 @@ def make_command(given: GivenFlags) -> Command:
     needless = needless_flag(flags, chosen)
     if needless:
         raise UsageError(needless)
+    if command.resize.exact_resize:
+        _check_img2dataset()
     return command
+
+
+def _check_img2dataset() -> None:
+    if importlib.util.find_spec("img2dataset") is None:
+        raise UsageError(
+            "--exact_resize needs img2dataset: pip install '.[img2dataset]' in a clone, or leave "
+            "the flag out"
+        )
 
 
 def _resolved(rules: Rules, overlap: OverlapSettings) -> Rules:

@@ -20,7 +20,7 @@ from alignset.pipeline.curate_images import curate_images, run_images
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.options import Command
-from alignset.pipeline.report.progress import ImageProgress, say
+from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.report.retry_closing import close_retry
 from alignset.pipeline.report.scoring_cost import scoring_cost
 from alignset.pipeline.runs.documents import Funnel

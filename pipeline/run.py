@@ -20,11 +20,10 @@ from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_f
 from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.options import Command
+from alignset.pipeline.progress import ImageProgress, be_quiet, say, verb_of
 from alignset.pipeline.report.broken_input import refuse_if_all_broken
 from alignset.pipeline.report.closing import close_run
 from alignset.pipeline.report.outcome import summary_lines, too_little
-from alignset.pipeline.report.progress import ImageProgress, be_quiet, say
-from alignset.pipeline.report.progress_text import verb_of
 from alignset.pipeline.report.scoring_cost import scoring_cost
 from alignset.pipeline.retry import retry_failed
 from alignset.pipeline.runs.documents import Funnel

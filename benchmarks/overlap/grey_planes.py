@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.images.displayed import displayed, small_grey
-from alignset.transforms.images.examine import open_picture
+from alignset.transforms.images.displayed_picture import displayed_picture, small_grey
 from alignset.transforms.images.file_formats import signature_format
 from alignset.transforms.images.jpeg_header import grey_plane, jpeg_header
+from alignset.transforms.images.open_picture import open_picture
 
 # As transforms/images/examine.py has them.
 _SMALLEST_PLANE_PX = 96
@@ -24,7 +24,7 @@ def grey_of_file(body: bytes) -> npt.NDArray[np.uint8] | None:
     try:
         if name == "jpeg" and (small := _small_plane(body)) is not None:
             return small
-        return np.asarray(displayed(open_picture(body, name)).convert("L"))
+        return np.asarray(displayed_picture(open_picture(body, name)).convert("L"))
     except Exception:  # Pillow raises some ten kinds
         return None
 
@@ -34,7 +34,7 @@ def whole_grey_of_file(body: bytes) -> npt.NDArray[np.uint8]:
     is decided, its shorter side from 128 to 255 px."""
     name = signature_format(body)
     assert name is not None
-    return small_grey(displayed(open_picture(body, name)))
+    return small_grey(displayed_picture(open_picture(body, name)))
 
 
 def _small_plane(body: bytes) -> npt.NDArray[np.uint8] | None:

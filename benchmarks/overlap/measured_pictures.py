@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from alignset.transforms.decontamination.copy_planes import PLANES_A_ROW, SIDE_PX, plane_row
-from alignset.transforms.images.examine import displayed
+from alignset.transforms.images.displayed_picture import displayed_picture
 from alignset.transforms.images.perceptual_hash import plane_hash
 from benchmarks.overlap.alterations import ALTERATIONS, Picture
 from benchmarks.overlap.grey_planes import grey_of_file, whole_grey_of_file
@@ -171,6 +171,6 @@ def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
 
 def opened(body: bytes) -> Picture:
     """The picture in a file as it is altered: as displayed, and no larger than LONGEST_PX."""
-    picture = displayed(Image.open(io.BytesIO(body))).convert("RGB")
+    picture = displayed_picture(Image.open(io.BytesIO(body))).convert("RGB")
     picture.thumbnail((LONGEST_PX, LONGEST_PX))
     return picture

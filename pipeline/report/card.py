@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from itertools import groupby
 from typing import Any
 
-import jinja2
 import pyarrow as pa
 
-from alignset.pipeline.report.card_front import FRONT
-from alignset.pipeline.report.card_text import BODY
 from alignset.pipeline.report.contents import QUANTILES, Contents, as_code
 from alignset.pipeline.report.earlier_rules import (
     Earlier,
@@ -22,6 +18,7 @@ from alignset.pipeline.report.earlier_rules import (
 from alignset.pipeline.report.funnel import render_funnel
 from alignset.pipeline.report.history import all_stages
 from alignset.pipeline.report.reproduce import commands
+from alignset.pipeline.report.templates import template
 from alignset.pipeline.report.wording import (
     contact,
     crawl_days,
@@ -33,15 +30,7 @@ from alignset.pipeline.report.wording import (
     unfiltered,
 )
 from alignset.pipeline.runs.documents import Funnel, Manifest, Stage
-from alignset.pipeline.shown_texts import counted
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
-
-
-@cache
-def _template() -> jinja2.Template:
-    cards = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
-    cards.globals |= {"n": "{:,}".format, "counted": counted, "code": as_code}
-    return cards.from_string(FRONT + BODY)
 
 
 def dataset_card(
@@ -63,7 +52,7 @@ def dataset_card(
     text_only = bool(manifest.job["text_only"])
     numbers = [int(number) for number, shard in manifest.shards.items() if shard.pairs]
     held_out = sum(shard.pairs for shard in manifest.held_out.values())
-    return _template().render(
+    return template("card.j2").render(
         manifest=manifest,
         contents=contents,
         text_only=text_only,

@@ -49,7 +49,7 @@ from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import move, write_atomically
 from alignset.transforms.workers.counts import Counts
-from alignset.transforms.workers.packages import DECIDING, installed
+from alignset.transforms.workers.packages import deciding, installed
 from alignset.transforms.workers.unexpected import tell_once
 
 LOG = logging.getLogger("alignset")
@@ -116,9 +116,10 @@ def _checked_steps(text: TextSummary, images: Counts | None) -> list[Step]:
 def _manifest(folder: RunFolder, text: TextSummary, images: ImageSummary, kept: int) -> Manifest:
     """What the manifest says; brings the shards and the vocabulary where they stay."""
     shards = renumbered(folder.out, folder.work.path, images.shards)
+    packages = deciding(bool(folder.description.resize["exact_resize"]))
     return Manifest(
         **{f.name: getattr(folder.description, f.name) for f in fields(RunDescription)},
-        versions={name: installed()[name] for name in DECIDING},
+        versions={name: installed(packages)[name] for name in packages},
         pairs=kept,
         vocabulary=replace(text.vocabulary, file=_publish(folder, text.vocabulary_file)),
         evaluation_images=images.evaluation_images,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+import re
+from collections.abc import Callable
 from typing import Any
 
-import jinja2
-
-from alignset.pipeline.report.contents import as_code
-from alignset.pipeline.report.datasheet_text import SECTIONS, Question
 from alignset.pipeline.report.earlier_rules import Earlier, earlier_evaluation
+from alignset.pipeline.report.templates import template
 from alignset.pipeline.report.wording import (
     contact,
     crawl_days,
@@ -22,20 +19,33 @@ from alignset.pipeline.report.wording import (
     unfiltered,
 )
 from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest
-from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.reasons import FETCH_FAILED
 from alignset.transforms.shards.shard_documents import NearDuplicates
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
 TO_BE_FILLED = "**To be filled by a person**"
-_HEAD = """\
-# Datasheet of {{ pairs }} image and alt-text pairs
 
-These are the questions of *Datasheets for Datasets* (Gebru et al., 2021), in alignset's words.
-The run has answered {{ answered }} of {{ questions }} questions, {{ partly }} of them in part.
-What it cannot know is marked {{ mark }}; whoever publishes the set fills it in.
-"""
-_SHEETS = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+
+class _Questions:
+    """Writes each question with its answer, and counts the answers."""
+
+    def __init__(self) -> None:
+        self.asked = self.answered = self.partly = 0
+
+    def __call__(self, asked: str, person: str = "", caller: Callable[[], str] = str) -> str:
+        """A question, its answer by the run, and what a person still has to say.
+
+        Args:
+          person: "" for nothing. caller: gives the answer, "" where only a person can.
+        """
+        # A line's end within an answer is a space, unless a list begins there.
+        answer = re.sub(r"(?<!\n)\n(?!\n|- )", " ", caller().strip())
+        self.asked += 1
+        self.answered += bool(answer)
+        self.partly += bool(answer and person)
+        mark = f"{TO_BE_FILLED}{f': {person}' if person else ''}."
+        marks = [mark] if person or not answer else []
+        return "\n\n".join([f"**{asked}**", *filter(None, [answer]), *marks])
 
 
 def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None) -> str:
@@ -45,44 +55,10 @@ def datasheet(manifest: Manifest, funnel: Funnel, earlier: Earlier | None = None
       earlier: the manifests of the sets that it was made of, by where they are.
     """
     facts = _facts(manifest, funnel, earlier or {})
-
-    def rendered(template: str) -> str:
-        return _compiled(template).render(facts).strip()
-
-    answers = [
-        (section, question, rendered(question.answer), rendered(question.person))
-        for section, questions in SECTIONS.items()
-        for question in questions
-    ]
-    answered = [person for _, _, answer, person in answers if answer]
-    head = _compiled(_HEAD).render(
-        pairs=f"{manifest.pairs:,}",
-        answered=len(answered),
-        partly=len([*filter(None, answered)]),
-        questions=len(answers),
-        mark=TO_BE_FILLED,
-    )
-    return "\n".join([head, *_lines(answers), ""])
-
-
-@cache
-def _compiled(template: str) -> jinja2.Template:
-    return _SHEETS.from_string(template)
-
-
-def _lines(answers: list[tuple[str, Question, str, str]]) -> Iterator[str]:
-    last = ""
-    for section, question, answer, person in answers:
-        if section != last:
-            yield f"\n## {section}"
-            last = section
-        yield f"\n**{question.asked}**\n"
-        if answer:
-            yield answer
-        if answer and person:
-            yield ""
-        if person or not answer:
-            yield f"{TO_BE_FILLED}{f': {person}' if person else ''}."
+    counts = _Questions()
+    sheet = template("datasheet.j2")
+    sheet.render(facts, question=counts, counts=counts)  # the head of the sheet tells how many
+    return f"{sheet.render(facts, question=_Questions(), counts=counts)}\n"
 
 
 def _facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str, Any]:
@@ -91,9 +67,7 @@ def _facts(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str, An
     near, broken = funnel.near_duplicates, funnel.broken_input
     return {
         "manifest": manifest,
-        "n": "{:,}".format,
-        "counted": counted,
-        "code": as_code,
+        "mark": TO_BE_FILLED,
         "text_only": text_only,
         "original": manifest.resize["resize_mode"] == "original",
         "columns": ", ".join(f"`{name}`" for name in SHARD_SCHEMA.names if name != "caption"),

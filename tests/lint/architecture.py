@@ -21,7 +21,7 @@ PACKAGES = {
     "beam_runner": "pipeline stoppable",
     "pipeline": "transforms command_help stoppable",
     "transforms": "",
-    "train": "command_help stoppable",
+    "train": "transforms command_help stoppable",  # the reader of tars alone
     "command_help": "",
     "stoppable": "",
     "flink": "",
@@ -176,6 +176,13 @@ def test_packages_import_one_way() -> None:
         assert imported <= {package, *PACKAGES[package].split()}, path
 
 
+def test_the_trainer_imports_nothing_of_curation_but_its_reader_of_tars() -> None:
+    trainer = [path for path in PRODUCT if package_of(path) == "train"]
+    imported = set().union(*map(imported_modules, trainer))
+    of_curation = {module for module in imported if module.startswith("transforms")}
+    assert of_curation == {"transforms.storage.tar_members"}
+
+
 def test_rooms_import_those_that_the_table_names_and_each_of_these() -> None:
     assert {arrow for arrow in arrows() if not on_the_ground(arrow)} == allowed()
 
@@ -232,10 +239,8 @@ WITHOUT_A_TEST = """
     transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
-    transforms/images/jpeg_dc transforms/images/jpeg_lanes transforms/images/jpeg_segments
     transforms/decontamination/overlap_measure
-    transforms/images/huffman_stream transforms/images/pixel_words transforms/images/png_rows
-    transforms/images/pillow_bounds transforms/shards/build_shard
+    transforms/images/open_picture transforms/images/exact_resize transforms/shards/build_shard
     transforms/shards/listed_pairs transforms/shards/rewrite_shards
     transforms/shards/failed_fetches transforms/shards/shard_stats transforms/shards/shard_places
     transforms/shards/shard_documents transforms/shards/stored_rows

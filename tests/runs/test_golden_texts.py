@@ -11,8 +11,8 @@ from alignset.transforms.columns.reasons import (
     OPTED_OUT,
     TEXT_STEPS,
 )
+from demo import text_rules
 from tests.golden_texts.regenerate import GOLDEN, MADE, run
-from tests.support import reference
 
 ROWS = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
 
@@ -24,11 +24,11 @@ def test_the_command_gives_the_frozen_rows(tmp_path: Path) -> None:
 def test_the_frozen_rows_are_those_made_by_hand() -> None:
     meant: Counter = Counter()
     for url, caption, reason in MADE:
-        pair = reference.pair_identity((url, caption))
+        pair = text_rules.pair_identity((url, caption))
         meant[pair if reason != "malformed_pair" else None, reason] += 1
     fates: Counter = Counter()
     for row in ROWS:
-        pair = reference.pair_identity((row["url"], row["caption"]))
+        pair = text_rules.pair_identity((row["url"], row["caption"]))
         fates[pair if row["reason"] != "malformed_pair" else None, row["reason"]] += 1
     assert fates == meant
 

@@ -195,6 +195,7 @@ def test_how_it_is_done_changes_no_byte(half: Half, whole: Whole, tmp_path: Path
     assert digests(tmp_path / "set") == digests(whole.output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_anywhere_it_goes_on(half: Half, whole: Whole, tmp_path: Path, seed: int):
     out = tmp_path / "set"

@@ -33,10 +33,10 @@ from alignset.transforms.pairs.language import mistaken_for
 from alignset.transforms.pairs.measure_pairs import measure
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.workers.fencing import Fence
-from tests.support import reference
+from demo import text_rules
+from demo.text_rules import Numbers
 from tests.support.made_batches import Rows, language_rule, ngram_hash, pair_batch, run_in_beam
 from tests.support.nasty_texts import captions, urls
-from tests.support.reference import Numbers
 
 # Texts that meet and differ: the same identity in several forms, n-grams that tie.
 MEETING_URLS = [
@@ -83,7 +83,7 @@ numbers_of_rules = st.builds(
     max_texts_per_image=st.integers(1, 4),
     vocabulary_size=st.integers(1, 12) | st.just(1000),
 )
-Outcomes = dict[reference.Identity | None, Counter]
+Outcomes = dict[text_rules.Identity | None, Counter]
 
 
 class Found(NamedTuple):
@@ -95,10 +95,10 @@ class Found(NamedTuple):
 
 
 def outcomes(judged: list[Found]) -> Outcomes:
-    """By pair, as the reference gives them. The caption is as it is kept, so not decoded again."""
+    """By pair, as the text rules give them. The caption is as it is kept, so not decoded again."""
     by_pair: Outcomes = defaultdict(Counter)
     for url, caption, reason in judged:
-        pair = (reference.url_identity(url), reference.text_identity(caption))
+        pair = (text_rules.url_identity(url), text_rules.text_identity(caption))
         by_pair[None if reason == "malformed_pair" else pair][reason] += 1
     return dict(by_pair)
 
@@ -115,7 +115,7 @@ def language_of(wanted: str) -> Callable[[str], str]:
 
 def expected(rows: Rows, numbers: Numbers) -> Outcomes:
     language = language_of(numbers.language)
-    return reference.judge(rows, numbers, language_of=language, tie_order=ngram_hash)
+    return text_rules.judge(rows, numbers, language_of=language, tie_order=ngram_hash)
 
 
 def _more_than(hashes: pa.Array, limit: int) -> HashSet:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns import reasons as r
+from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
-from alignset.transforms.images.resampling import Pixels
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.safety.model_pixels import model_pixels

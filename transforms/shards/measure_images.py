@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import compress
 from threading import Semaphore
 from typing import Any, NamedTuple
 
@@ -23,7 +22,8 @@ from alignset.transforms.decontamination.evaluation_overlap import (
 )
 from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched
-from alignset.transforms.images.examine import Image, Unusable, examine, examine_each
+from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.images.image_size import size_reasons
 from alignset.transforms.images.resize import plain_form
 from alignset.transforms.images.thumbnail import thumbnail
@@ -157,54 +157,53 @@ class _Looks:
 
     def _look_in_turn(self, group: list[Fetched]) -> None:
         try:
-            group = [fetched for fetched in group if self._is_wanted(fetched)]
-            bodies = [fetched.body or b"" for fetched in group]
-            looks = examine_each(
-                [b"" if fetched.detail else fetched.body or b"" for fetched in group],
-                keep_grey=self._search.index is not None,
-                keep_shown=self._spool.only_plain,
-            )
-            rows = [fetched.index for fetched in group]
-            images: list[Image | Unusable] = []
-            for fetched, row, body, image in zip(group, rows, bodies, looks, strict=True):
-                if fetched.detail:
-                    image = Unusable(r.UNDECODABLE, fetched.detail)
-                self._put(row, body, image)
-                if isinstance(image, Image) and image.shown is not None:
-                    image = replace(image, shown=None)  # before the next one is decoded
-                images.append(image)
-            self._scores.add(rows, self.columns, self.places)
-            left = [self.columns["reason"][row] is None for row in rows]
-            taken = list(compress(zip(rows, bodies, images, strict=True), left))
-            self._search.add(
-                [row for row, _, _ in taken], [b for _, b, _ in taken], [i for _, _, i in taken]
-            )
+            examined: dict[int, tuple[bytes, Image | Unusable]] = {}
+            for fetched in group:
+                look = FileLook(fetched.body or b"")
+                if self._is_wanted(fetched, look):
+                    examined[fetched.index] = look.body, self._examined(fetched, look)
+            self._scores.add(list(examined), self.columns, self.places)
+            kept = [row for row in examined if self.columns["reason"][row] is None]
+            bodies, images = [examined[row][0] for row in kept], [examined[row][1] for row in kept]
+            self._search.add(kept, bodies, images)
         except BaseException as error:  # a full disk; raised again where it is seen
             self._errors.append(error)
         finally:
             self._room.release()
 
-    def _is_wanted(self, fetched: Fetched) -> bool:
+    def _is_wanted(self, fetched: Fetched, look: FileLook) -> bool:
         """Whether nothing is known of an owner who does not want this image used."""
-        opt_out = self._wishes.note(fetched)
+        opt_out = self._wishes.note(fetched, look)
         if opt_out:
             self.columns["reason"][fetched.index] = r.OPTED_OUT
             self.columns["detail"][fetched.index] = opt_out
         return not opt_out
 
-    def _put(self, row: int, body: bytes, image: Image | Unusable) -> None:
+    def _examined(self, fetched: Fetched, look: FileLook) -> Image | Unusable:
+        """Examines an image, and puts it into its row and aside."""
+        image: Image | Unusable
+        if fetched.detail:
+            image = Unusable(r.UNDECODABLE, fetched.detail)
+        else:
+            keep_grey, keep_shown = self._search.index is not None, self._spool.only_plain
+            image = examine(look, keep_grey=keep_grey, keep_shown=keep_shown)
+        self._put(fetched.index, look, image)
+        # Before the next one is decoded.
+        return replace(image, shown=None) if isinstance(image, Image) else image
+
+    def _put(self, row: int, look: FileLook, image: Image | Unusable) -> None:
         columns = self.columns
-        sha256 = hashlib.sha256(body)
+        sha256 = hashlib.sha256(look.body)
         columns["sha256"][row] = sha256.hexdigest()
         if isinstance(image, Unusable):
             columns["reason"][row], columns["detail"][row] = image.reason, image.detail
             return
         columns["width"][row], columns["height"][row] = image.width, image.height
         columns["phash"][row] = image.phash
-        if blocked := blocked_by(self._blocklists, body, sha256.digest(), image):
+        if blocked := blocked_by(self._blocklists, look, sha256.digest(), image):
             columns["reason"][row], columns["detail"][row] = r.BLOCKED, blocked
             return
-        body, columns["image"][row] = plain_form(body, image)
+        body, columns["image"][row] = plain_form(look.body, image)
         self.places[row] = self._spool.put(body)
 
 

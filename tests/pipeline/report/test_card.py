@@ -199,6 +199,7 @@ def test_the_tars_that_open_clip_is_given(numbers: list[int], pattern: str):
     assert expand_urls(pattern) == [f"shards/{number:05d}.tar" for number in numbers]
 
 
+@pytest.mark.slow
 def test_the_lines_that_the_card_prints_work_in_the_folder(plain: Golden, tmp_path: Path):
     """Each by itself, and they all see each pair."""
     text = (plain.output / "README.md").read_text()

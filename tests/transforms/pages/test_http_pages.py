@@ -170,6 +170,7 @@ def page_of_url(url: str) -> bytes | str:
     return bytes(answered.body) if isinstance(answered, Page) else answered.detail
 
 
+@pytest.mark.slow
 def test_many_chunks_take_little_more_than_their_bytes():
     many = b"1\r\na\r\n" * (1 << 17)
     tracemalloc.start()

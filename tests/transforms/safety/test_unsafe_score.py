@@ -8,7 +8,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.examine import Image, displayed, examine, open_picture
+from alignset.transforms.images.displayed_picture import displayed_picture
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.safety import unsafe_score
 from alignset.transforms.safety.model_files import UnsafeModel, describe_model
 from alignset.transforms.safety.unsafe_score import unsafe_reasons, unsafe_scores
@@ -72,6 +74,6 @@ def test_what_is_no_number_is_no_score(model: UnsafeModel, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", good_files())
 def test_each_kind_of_file_has_a_score(name: str, model: UnsafeModel) -> None:
     ((body, image),) = looked_at(good_files()[name])
-    picture = displayed(open_picture(body, image.format)).convert("RGB")
+    picture = displayed_picture(open_picture(body, image.format)).convert("RGB")
     share_of_red = np.asarray(picture)[:, :, 0].mean() / 255
     assert unsafe_scores([(body, image)], model) == [pytest.approx(share_of_red, abs=0.02)]

@@ -203,11 +203,11 @@ def test_bodies_that_are_not_looked_at_count_over_all_shards(
     hold, whatever their number, and counts nothing once they are done."""
     looked = threading.Event()
 
-    def examined(bodies: list[bytes], **_: object) -> list[Unusable]:
+    def examined(*_: object, **__: object) -> Unusable:
         looked.wait()
-        return [Unusable("not_an_image", "") for _ in bodies]
+        return Unusable("not_an_image", "")
 
-    monkeypatch.setattr(measure_images_module, "examine_each", examined)
+    monkeypatch.setattr(measure_images_module, "examine", examined)
     monkeypatch.setattr(measure_images_module, "BYTES_AT_ONCE", len(BODY))
     most = 24 * len(BODY)
     monkeypatch.setattr(fetcher, "memory_for_bodies", lambda: most)

@@ -65,9 +65,9 @@ def test_all_that_a_shard_decodes_is_decoded(monkeypatch: pytest.MonkeyPatch, tm
 
         monkeypatch.setattr(module, name, noted)
 
-    spy(measure_images, "examine_each")
+    spy(measure_images, "examine")
     spy(shard_examples, "thumbnail")
-    spy(resize, "_fast")
+    spy(resize, "_resizer")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     rules = ImageRules(min_side=90, max_aspect=3.0, min_evaluation_distance=1.0)
@@ -75,5 +75,5 @@ def test_all_that_a_shard_decodes_is_decoded(monkeypatch: pytest.MonkeyPatch, tm
     settings = ShardSettings(rules, *how, thumbnails=8)
     bodies = [encoded(photograph(1), "JPEG"), encoded(photograph(2), "GIF"), b"<html>", b""]
     build_alone(bodies, settings, "", PerceptualMeasure())
-    assert called == {"examine_each", "thumbnail", "_fast"}
+    assert called == {"examine", "thumbnail", "_resizer"}
     assert list(tmp_path.iterdir()) == []
