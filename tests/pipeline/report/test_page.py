@@ -561,7 +561,9 @@ def test_a_bar_shows_its_examples(shown: Shown):
     shown_sides = sizes(page)
     assert shown_sides
     assert all(low <= side <= high for side in shown_sides)
-    all_sides = page.evaluate("data.examples.map(pair => valueOn(pair, 'side')).filter(side => side)")
+    all_sides = page.evaluate(
+        "data.examples.map(pair => valueOn(pair, 'side')).filter(side => side)"
+    )
     expected = [side for side in all_sides if low <= side <= high]
     assert page.locator("#matched").inner_text().startswith(f"{len(expected)} of ")
     for name in ("axis", "why"):
