@@ -1,18 +1,49 @@
-"""Whether a set holds anything to speak of, and where it does not, why and what to do."""
+"""What a run says at its end: its funnel; and where a set holds next to nothing, why and what to
+do."""
 
 from __future__ import annotations
 
-from alignset.pipeline.report.fetch_report import hint_of
-from alignset.pipeline.runs.documents import BrokenInput, Funnel, Step
+from collections.abc import Iterator
+
+from alignset.pipeline.report.broken_input import render_broken
+from alignset.pipeline.report.fetch_report import (
+    hint_of,
+    render_connections,
+    render_failed,
+    render_opt_outs,
+)
+from alignset.pipeline.report.funnel import render_near_duplicates, render_pages, render_vocabulary
+from alignset.pipeline.report.history import render_stages
+from alignset.pipeline.runs.documents import BrokenInput, Connections, Funnel, Step
 from alignset.transforms.fetching.fetch_settings import GONE
+from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import IMAGE_STEPS, RULES
 from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.shards.shard_documents import NearDuplicates
 
 LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
 MOST_BROKEN = 0.5  # of the input files
 
 # Which flag another threshold is given by, for each reason of a rule.
 FLAGS = {rule.reason: rule.instead or f"--{rule.name}" for rule in RULES}
+
+
+def summary_lines(funnel: Funnel) -> Iterator[str]:
+    """The funnel as text, and a line for each other thing that there is to say of a run."""
+    yield render_stages(funnel)
+    yield render_vocabulary(funnel.vocabulary)
+    if isinstance(funnel.near_duplicates, NearDuplicates):
+        yield render_near_duplicates(funnel.near_duplicates)
+    if isinstance(funnel.pages, PageCounts):
+        yield render_pages(funnel.pages)
+    if isinstance(funnel.broken_input, BrokenInput):
+        yield render_broken(funnel.broken_input)
+    if funnel.opted_out:
+        yield render_opt_outs(funnel.opted_out)
+    if failed := render_failed(funnel.fetch):
+        yield failed
+    if isinstance(funnel.fetch.connections, Connections):
+        yield render_connections(funnel.fetch.connections)
 
 
 def too_little(funnel: Funnel) -> str:
