@@ -28,11 +28,6 @@ from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES
 
 _FOLDER = Path(__file__).parent / "page"
-# The measures that examples may be filtered by.
-EXAMPLE_AXES = {
-    **{limit.measure.axis: limit.measure.short for limit in LIMITS.values()},
-    "bytes": "bytes of the file",
-}
 
 
 class Drawn(NamedTuple):
@@ -83,7 +78,8 @@ def render_page(facts: Facts, place: str = "") -> str:
         near_duplicates=tables.near_duplicates(facts.funnel),
         times=[Drawn(chart, draw(chart)) for chart in times_chart(facts)],
         near=near_lists(facts, data["lists"]),
-        axes=EXAMPLE_AXES,
+        axes={limit.measure.axis: limit.measure.short for limit in LIMITS.values()}
+        | {"bytes": "bytes of the file"},
         data=Markup(encode_for_page(data)),
     )
 

@@ -5,7 +5,7 @@ from msgspec import UNSET
 
 from alignset.pipeline.report.fetch_report import failed_fetches
 from alignset.pipeline.report.funnel import funnel, whole_funnel
-from alignset.pipeline.report.outcome import FLAGS, too_little
+from alignset.pipeline.report.outcome import flags, too_little
 from alignset.pipeline.runs.documents import BrokenInput, Funnel
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.rules.catalogue import (
@@ -86,4 +86,4 @@ def test_nothing_is_left_to_train_on():
 
 
 def test_each_flag_is_of_a_reason():
-    assert set(FLAGS) <= set(REASONS)
+    assert set(flags()) <= set(REASONS)
