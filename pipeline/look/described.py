@@ -15,7 +15,7 @@ from alignset.pipeline.look.set_files import SetFiles, find_set
 from alignset.pipeline.look.sheet import PICTURE_BOX, Picture
 from alignset.pipeline.look.stored_images import stored_picture
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.rules.given import FETCH_FAILED
 
 DROPPED = "dropped"  # as a reason: any
 _MOST_NAMED = 40

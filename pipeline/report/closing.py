@@ -38,11 +38,9 @@ from alignset.pipeline.runs.work_folder import (
     TextSummary,
     WrittenShard,
 )
-from alignset.transforms.columns.reasons import (
-    TEXT_STEPS,
-)
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularyFile
 from alignset.transforms.corpus.vocabulary_file import HASHING, NAME
+from alignset.transforms.rules.catalogue import TEXT_STEPS
 from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.broken_files import BrokenFiles

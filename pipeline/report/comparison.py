@@ -17,16 +17,16 @@ from alignset.pipeline.look.set_files import SetFiles, find_set
 from alignset.pipeline.look.stored_images import stored_picture
 from alignset.pipeline.report.charts import Overlay, draw_overlay
 from alignset.pipeline.report.facts import Facts, find_facts
-from alignset.pipeline.report.histograms import AXIS_NAMES, image_verdicts
+from alignset.pipeline.report.histograms import image_verdicts
 from alignset.pipeline.report.history import all_stages
 from alignset.pipeline.report.kept_keys import OnlyOne, kept_keys, only_in
 from alignset.pipeline.report.over_stages import has_other_input, steps_over_stages, was_made_of
 from alignset.pipeline.report.page import render
 from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, shown
 from alignset.pipeline.report.tables import percent
-from alignset.pipeline.rules import OPEN
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.records import KEPT, MOST_WORDS, Example, Joint
+from alignset.transforms.rules.catalogue import OF_IMAGES, OPEN, measures
 from alignset.transforms.storage.files import write_atomically
 
 _PICTURE_PX = 96
@@ -165,13 +165,14 @@ def step_deltas(first: Facts, second: Facts) -> Iterator[Delta]:
 def overlays(first: Facts, second: Facts) -> Iterator[Overlay]:
     """Histograms of what both keep, in the bins that both have."""
     joints = [of_set.records.images.whole.joint for of_set in (first, second)]
-    for name, title in AXIS_NAMES.items():
+    for measure in measures(OF_IMAGES):
+        name = measure.axis
         edges = sorted(set(_edges(joints[0], name)) & set(_edges(joints[1], name)))
         if edges:
             heights = [kept_between(of_set, name, edges) for of_set in (first, second)]
             inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
             labels = [f"up to {edges[0]:g}", *inner, f"from {edges[-1]:g}"]
-            yield Overlay(title, labels, [f"{edge:g}" for edge in (0, *edges)], *heights)
+            yield Overlay(measure.label, labels, [f"{edge:g}" for edge in (0, *edges)], *heights)
     words = [
         of_set.records.images.whole.histograms.get("words", {}).get(KEPT, {})
         for of_set in (first, second)

@@ -19,7 +19,7 @@ from alignset.pipeline.report.wording import (
     unfiltered,
 )
 from alignset.pipeline.runs.documents import BrokenInput, Funnel, Manifest
-from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_documents import NearDuplicates
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 

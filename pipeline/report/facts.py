@@ -18,9 +18,10 @@ from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import Funnel, Manifest, RunDescription, Step
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS, TEXT_STEPS
 from alignset.transforms.columns.records import KEPT
-from alignset.transforms.columns.thresholds import IMAGES, TEXTS
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, TEXT_STEPS
+from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.documents import DocumentError, find_document
 from alignset.transforms.storage.files import exists, is_local
 from alignset.transforms.storage.matching import match

@@ -9,9 +9,10 @@ from msgspec import UnsetType
 
 from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.reasons import IMAGE_STEPS, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.shard_documents import NearDuplicates
 from alignset.transforms.workers.counts import Counts, add_counts
 

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from alignset.pipeline.look.set_files import SetFiles
 from alignset.transforms.columns.hashing import UInt64s
-from alignset.transforms.columns.reasons import DUPLICATE_PAIR
 from alignset.transforms.columns.records import (
     LONGEST_TEXT,
     LONGEST_URL,
@@ -24,6 +23,7 @@ from alignset.transforms.columns.records import (
     cut,
     key_hashes,
 )
+from alignset.transforms.rules.given import DUPLICATE_PAIR
 from alignset.transforms.storage.files import open_to_read
 
 EXAMPLES = 24

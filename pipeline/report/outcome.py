@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from alignset.pipeline.report.fetch_report import hint_of
 from alignset.pipeline.runs.documents import BrokenInput, Funnel, Step
-from alignset.transforms.columns import reasons as r
-from alignset.transforms.columns.reasons import FETCH_FAILED, IMAGE_STEPS
-from alignset.transforms.columns.thresholds import RULE_OF
 from alignset.transforms.fetching.fetch_settings import GONE
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, RULES
+from alignset.transforms.rules.given import FETCH_FAILED
 
 LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
 MOST_BROKEN = 0.5  # of the input files
 
 # Which flag another threshold is given by, for each reason of a rule.
-FLAGS = {reason: f"--{rule}" for reason, rule in RULE_OF.items()} | {
-    r.WRONG_LANGUAGE: "--language",
-    r.TEXT_ON_TOO_MANY_IMAGES: "--max_images_per_text",
-    r.IMAGE_WITH_TOO_MANY_TEXTS: "--max_texts_per_image",
-    r.RARE_TOKEN: "--vocabulary_size, or --vocabulary of a larger set",
-}
+FLAGS = {rule.reason: rule.instead or f"--{rule.name}" for rule in RULES}
 
 
 def too_little(funnel: Funnel) -> str:

@@ -22,20 +22,16 @@ from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.history import all_stages
 from alignset.pipeline.report.page_data import encode_for_page, page_data
 from alignset.pipeline.report.sliders import command, command_note, near_lists, sliders
-from alignset.transforms.columns.reasons import FETCH_FAILED
 from alignset.transforms.columns.records import KEPT, Top
-from alignset.transforms.columns.thresholds import IMAGES
+from alignset.transforms.rules.catalogue import LIMITS
+from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.rules.rule import IMAGES
 
 _FOLDER = Path(__file__).parent / "page"
-# The measures that examples may be filtered by, as the page's script has them.
+# The measures that examples may be filtered by.
 EXAMPLE_AXES = {
-    "side": "shorter side, px",
-    "aspect": "longer side / shorter side",
-    "words": "words",
+    **{limit.measure.axis: limit.measure.short for limit in LIMITS.values()},
     "bytes": "bytes of the file",
-    "unsafe": "unsafe score",
-    "distance": "distance to an evaluation image",
-    "language": "language score",
 }
 
 

@@ -14,7 +14,6 @@ from PIL import JpegImagePlugin
 
 from alignset.pipeline.look.plain_text import printable
 from alignset.pipeline.report.facts import Facts
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.records import (
     KEPT,
     LONGEST_TEXT,
@@ -26,12 +25,14 @@ from alignset.transforms.columns.records import (
     by_turns,
     host_of,
 )
-from alignset.transforms.columns.thresholds import IMAGES, TEXTS, THRESHOLDS, list_name
+from alignset.transforms.rules import given
+from alignset.transforms.rules.catalogue import LIMITS, list_name
+from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.files import open_to_read
 
 # What is never shown, whatever a record holds: what a list, or its owner's notice, keeps out.
-NEVER_SHOWN = frozenset({r.BLOCKED, r.TAKEN_DOWN})
-NEVER_PICTURED = NEVER_SHOWN | {r.OPTED_OUT}
+NEVER_SHOWN = frozenset({given.BLOCKED, given.TAKEN_DOWN})
+NEVER_PICTURED = NEVER_SHOWN | {given.OPTED_OUT}
 # Of the page, which is to have 12 MB at most: all that the script reads; in it the examples without
 # their pictures; and these, of which base64 makes four bytes of three.
 MOST_BYTES, MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 11_000_000, 2_500_000, 6 << 20
@@ -64,7 +65,16 @@ def page_data(facts: Facts) -> dict[str, Any]:
     data: dict[str, Any] = {
         "images": _joint(facts.records.images.whole.joint),
         "texts": _joint(facts.records.texts.whole.joint),
-        "thresholds": {rule: of._asdict() for rule, of in THRESHOLDS.items()},
+        "thresholds": {
+            name: {
+                "rule": name,
+                "plane": limit.plane,
+                "axis": limit.measure.axis,
+                "reason": limit.reason,
+                "beyond": limit.beyond,
+            }
+            for name, limit in LIMITS.items()
+        },
         "rules": facts.rules,
         "scored": facts.rules.get("max_unsafe_score", 1.0) < 1,
         "textOnly": facts.text_only,

@@ -11,11 +11,12 @@ from typing import Any
 from msgspec import UnsetType
 
 from alignset.pipeline.job import OPENNSFW_QUICK, Job
-from alignset.pipeline.rules import OPEN, REPORTED, Rules
+from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules.catalogue import OPEN
 
 _NAMED_FILES = 3  # of the input
 _LINE = 90  # characters

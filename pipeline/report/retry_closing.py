@@ -20,13 +20,8 @@ from alignset.pipeline.report.funnel import check_funnel, counts_of, whole_funne
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, Retry, Step
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.work_folder import ImageSummary, RetryBase, RetryPlan
-from alignset.transforms.columns.reasons import (
-    FETCH_FAILED,
-    IMAGE_STEPS,
-    TAKEDOWN_STEPS,
-    TAKEN_DOWN,
-    TEXT_STEPS,
-)
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.workers.counts import add_by_name, add_counts
 

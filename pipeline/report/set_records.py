@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-from alignset.transforms.columns.reasons import FETCH_FAILED
 from alignset.transforms.columns.record_files import MOST_BYTES, RecordError, decode_record
 from alignset.transforms.columns.records import (
     KEPT,
@@ -27,7 +26,15 @@ from alignset.transforms.columns.records import (
     add_tops,
     cut,
 )
-from alignset.transforms.columns.thresholds import AXES, IMAGES, TEXTS
+from alignset.transforms.rules.catalogue import (
+    LIMITS,
+    OF_COUNTS,
+    OF_IMAGES,
+    OF_TEXTS,
+    measures,
+)
+from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.files import open_to_read
 from alignset.transforms.storage.matching import match
 
@@ -40,6 +47,13 @@ _MOST_LISTS = 200  # a set has some 40; whoever wrote other records may have nam
 _MOST_OUTCOMES, _MOST_DETAILS, _MOST_ENDS = 64, 1024, 128
 OTHERS = "(others)"
 NEAR = "near:"
+_AXES = {
+    TEXTS: {
+        *(measure.axis for measure in measures(OF_TEXTS)),
+        *(rule.reason for rule in OF_COUNTS),
+    },
+    IMAGES: {measure.axis for measure in measures(OF_IMAGES)},
+}
 
 
 class Sum:
@@ -133,17 +147,7 @@ def distance_to(example: Example, rule: str, threshold: float | None) -> float:
 
 def measured(example: Example, rule: str) -> float | None:
     """What a rule judges of a pair; None where that is not known."""
-    shorter, longer = sorted((example.width, example.height))
-    values: dict[str, float | None] = {
-        "min_image_side": float(shorter) if shorter > 0 else None,
-        "max_image_aspect": longer / shorter if shorter > 0 else None,
-        "max_unsafe_score": example.unsafe,
-        "min_evaluation_distance": example.distance,
-        "min_words": float(example.words) if example.words >= 0 else None,
-        "max_words": float(example.words) if example.words >= 0 else None,
-        "min_language_score": example.score,
-    }
-    return values.get(rule)
+    return LIMITS[rule].measure.known(example) if rule in LIMITS else None
 
 
 @dataclass
@@ -161,6 +165,10 @@ class SetRecords:
     broken: list[str] = field(default_factory=list)
     fetched: dict[str, tuple[int, int]] = field(default_factory=dict)
 
+    def of(self, plane: str) -> Sum:
+        """Of the texts or the images."""
+        return self.texts if plane == TEXTS else self.images
+
 
 def read_records(out: str, thresholds: dict[str, float]) -> SetRecords:
     """Reads all records of a set.
@@ -176,7 +184,7 @@ def read_records(out: str, thresholds: dict[str, float]) -> SetRecords:
             for paths in in_parts(own):
                 read = zip(paths, pool.map(_read, paths), strict=True)
                 part = dict(_decoded(read, plane, records.broken))
-                total = records.texts if plane == TEXTS else records.images
+                total = records.of(plane)
                 total.add(list(part.values()), thresholds)
                 if plane == IMAGES:
                     records.fetched |= {shard: _fetched(record) for shard, record in part.items()}
@@ -201,8 +209,7 @@ def _decoded(
         except RecordError as error:
             broken.append(str(error))
             continue
-        axes = tuple(axis.name for axis in record.joint.axes)
-        if axes and axes != AXES[plane]:
+        if not {axis.name for axis in record.joint.axes} <= _AXES[plane]:
             broken.append(f"{name} is not as it was written: its axes are not those of {plane}")
             continue
         yield shard, _named(record, shard)

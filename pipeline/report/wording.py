@@ -17,8 +17,8 @@ from alignset.pipeline.report.earlier_rules import (
 from alignset.pipeline.report.history import all_stages
 from alignset.pipeline.runs.documents import Funnel, Manifest
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.reasons import OPTED_OUT
 from alignset.transforms.pages.page_counts import PageCounts
+from alignset.transforms.rules.given import OPTED_OUT
 
 _NAMED_FILES = 5  # of each format
 # Reasons of the funnel, beside what owners wish, that say that a pair is not wanted here.

@@ -17,7 +17,8 @@ from alignset.pipeline.report.funnel import check_funnel, counts_of, funnel, who
 from alignset.pipeline.runs.documents import Funnel, Manifest, Step, Takedown
 from alignset.pipeline.runs.work_folder import TakedownPlan, WrittenShard
 from alignset.pipeline.takedown.find_listed import in_order
-from alignset.transforms.columns.reasons import FETCH_FAILED, TAKEDOWN_STEPS, TAKEN_DOWN, TEXT_STEPS
+from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS, TEXT_STEPS
+from alignset.transforms.rules.given import FETCH_FAILED, TAKEN_DOWN
 from alignset.transforms.shards.failed_fetches import MOST_HOSTS, failures_by_host
 from alignset.transforms.shards.listed_pairs import Taken
 from alignset.transforms.shards.near_duplicates import count_near_duplicates, images_of

@@ -15,7 +15,6 @@ from PIL import Image as PillowImage
 from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.pipeline.runs.work_folder import WorkFolder
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.record_files import decode_record, encode_record
 from alignset.transforms.columns.records import (
     KEPT,
@@ -28,23 +27,25 @@ from alignset.transforms.columns.records import (
     top_of,
 )
 from alignset.transforms.columns.rejects import key_column
-from alignset.transforms.corpus.text_record import Judged, TextRecorder, text_axes
-from alignset.transforms.shards.measure_images import ImageRules
+from alignset.transforms.corpus.text_record import Judged, TextRecorder
+from alignset.transforms.rules.catalogue import OF_COUNTS, OF_IMAGES, limits
+from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.verdicts import axes_of, bins_of
 from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.shard_record import image_axes, image_bins
 from alignset.transforms.shards.shard_stats import shard_stats
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import write_atomically
+from tests.support.rules import run_rules
 
-RULES = ImageRules(200, 3.0, 1.0, 0.5)
+RULES = run_rules()
 _OUTCOMES = (KEPT, "fetch_failed", "not_an_image", "too_small", "too_elongated", "unsafe")
 _DETAILS = ("dns", "timeout", "http_404", "http_403", "tls")
 TEXT_REASONS = (
     None,
-    r.TOO_FEW_WORDS,
-    r.WRONG_LANGUAGE,
-    r.RARE_TOKEN,
-    r.TEXT_ON_TOO_MANY_IMAGES,
+    "too_few_words",
+    "wrong_language",
+    "rare_token",
+    "text_on_too_many_images",
 )
 
 
@@ -64,11 +65,14 @@ def made_judged(size: int, seed: int = 0) -> Judged:
         pa.array(
             [("de", "fr")[key % 2] if n == 2 else None for n, key in zip(why, keys, strict=True)]
         ),
-        words.astype(np.int32),
         np.ones(size, np.bool_),
-        why == 2,
-        scores,
-        (why == 4, np.zeros(size, np.bool_), why == 3),
+        Rows(
+            word_count=words.astype(np.int32),
+            foreign=why == 2,
+            language_score=scores,
+            own_language_score=0.5,
+        ),
+        {rule.reason: np.array(TEXT_REASONS)[why] == rule.reason for rule in OF_COUNTS},
     )
 
 
@@ -88,16 +92,15 @@ def made_record(
     reasons = np.full(pairs, KEPT, object)
     distance = np.full(pairs, np.nan)
     if compared:
-        distance[::5] = 2 * RULES.min_evaluation_distance * random.random(len(distance[::5]))
-        reasons[distance < RULES.min_evaluation_distance] = "evaluation_overlap"
-    reasons[unsafe > RULES.max_unsafe_score] = "unsafe"
-    reasons[longer >= RULES.max_aspect * shorter] = "too_elongated"
-    reasons[shorter <= RULES.min_side] = "too_small"
+        distance[::5] = 2 * random.random(len(distance[::5]))
+    rows = Rows(shorter=shorter, longer=longer, unsafe_score=unsafe, evaluation_distance=distance)
+    for limit in reversed(limits(OF_IMAGES)):
+        reasons[limit.dropped(rows, RULES.numbers)] = limit.reason
     reasons[failed] = "fetch_failed"
     unsafe[np.isin(reasons, ("too_small", "too_elongated"))] = np.nan
     distance[~np.isin(reasons, (KEPT, "evaluation_overlap"))] = np.nan
-    axes = image_axes(RULES)
-    bins = image_bins(axes, shorter, longer, unsafe, distance)
+    axes = axes_of(OF_IMAGES, RULES.numbers)
+    bins = bins_of(OF_IMAGES, axes, rows)
     outcomes = reasons.tolist()
     details = [str(random.choice(_DETAILS)) if failed[row] else "" for row in range(pairs)]
     hosts = [f"host{int(n)}.example" for n in random.zipf(1.3, pairs) % 100_000]
@@ -160,11 +163,11 @@ def put_run(folder: Path, **parts: Any) -> None:
     Args:
       parts: of its description that are others.
     """
-    rules = asdict(Rules(min_evaluation_distance=RULES.min_evaluation_distance))
+    rules = asdict(Rules(**RULES.numbers))
     job = {"text_only": False, "holdout": 0.0}
     run = replace(RunDescription(job, rules, {}, {}, [], [], None), **parts)
     write_document(WorkFolder(f"{folder}/_temporary").description, run)
-    recorder = TextRecorder(text_axes(3, 20, 0.5), 0.5)
+    recorder = TextRecorder(RULES)
     recorder.add(recorder.measure(made_judged(3000)))
     encoded = encode_record(recorder.record())
     write_atomically(f"{folder}/report/text-00000.json", lambda sink: sink.write(encoded))
@@ -211,7 +214,7 @@ def put_largest_set(folder: Path, random: np.random.Generator) -> None:
     """
     put_made_set(folder, 2, random, pairs=2_000)
     body, thumbnail = made_thumbnail(random, 4_000), 4_000
-    axes = image_axes(RULES)
+    axes = axes_of(OF_IMAGES, RULES.numbers)
     cells = random.choice(int(np.prod([axis.bins for axis in axes])), 55_000, replace=False)
     counts = random.integers(1, 1 << 40, len(cells))
     for shard in range(40):

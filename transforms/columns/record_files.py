@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from alignset.transforms.columns.records import LONGEST_URL, Example, Joint, Record
-from alignset.transforms.columns.thresholds import AXES
 
 MOST_BYTES = 1 << 23  # of a record; usual ones have 60 KB, with --thumbnails=256 some 3 MB
 _MOST_COUNT = 1 << 53  # of pairs, bytes or pixels
@@ -98,9 +97,9 @@ def _check_bins(by_outcome: Iterable[Mapping[str, int]], bins: int) -> None:
 
 
 def _check_joint(joint: Joint) -> None:
-    names = tuple(axis.name for axis in joint.axes)
-    if names and names not in AXES.values():
-        raise ValueError("the axes of its joint histogram are those of no rules")
+    _check_names(axis.name for axis in joint.axes)
+    if len({axis.name for axis in joint.axes}) < len(joint.axes):
+        raise ValueError("an axis of its joint histogram stands there twice")
     if len(joint.cells) != len(joint.counts):
         raise ValueError("its joint histogram has other cells than counts")
     for axis in joint.axes:

@@ -4,15 +4,13 @@ few examples of each reason. Batches of a split add up to the same record howeve
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import (
     KEPT,
@@ -31,29 +29,26 @@ from alignset.transforms.columns.records import (
     nearest_rows,
     top_of,
 )
-from alignset.transforms.columns.thresholds import MARKS, RULE_OF
+from alignset.transforms.rules.catalogue import OF_COUNTS, OF_TEXTS, limits
+from alignset.transforms.rules.given import BLOCKED
+from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
+from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.verdicts import axes_of, bins_of, values_of
 
-WORDS = range(1, 41)
-SCORES = tuple(round(0.05 * part, 2) for part in range(1, 20))
 EXAMPLES = 8  # of a kind
 MOST_TEXTS = 32
 # Distinct texts of a split that are counted; of 128 MiB of pairs there are some 30,000 frequent.
 _COUNTED_TEXTS = 1 << 16
-_LONGEST_TABLE = 1 << 12
+# What else a text is dropped for, by counts of the whole corpus: the last axes of its histogram.
+MARKS = [rule.reason for rule in OF_COUNTS]
 
 
-def text_axes(min_words: int, max_words: int, min_language_score: float) -> list[Axis]:
-    """The axes of a split's joint histogram; each has the run's own thresholds among its edges.
-
-    `words`: how many edges are at or below the number of words. `language`: of a text in the
-    wanted language all edges, of another how many are at or below its score. The others are 1 where
-    the corpus's counts are against a pair; a rare token is looked for in those alone that passed
-    all else.
-    """
-    flags = [Axis(name, [1.0]) for name in MARKS]
-    edges = sorted({float(edge) for edge in (*WORDS, min_words, max_words + 1) if edge > 0})
-    scores = sorted({*SCORES, float(min_language_score)})
-    return [Axis("words", edges), Axis("language", scores), *flags]
+def text_axes(rules: RunRules) -> list[Axis]:
+    """The axes of a split's joint histogram: of the measures, and then of what is 1 where the
+    corpus's counts are against a pair. A rare token is looked for in those alone that passed all
+    else."""
+    return [*axes_of(rules.texts, rules.numbers), *(Axis(name, [1.0]) for name in MARKS)]
 
 
 class Judged(NamedTuple):
@@ -61,21 +56,16 @@ class Judged(NamedTuple):
 
     Fields:
       shown: columns key (uint64), url, caption. reasons, details: string[n], null where there is
-        none. word_count: int32[n]. judged: bool[n], those that count: neither malformed nor a
-        repeated pair.
-      foreign: bool[n]. scores: float64[n] of these, NaN where there is none; None where no row is
-        foreign.
-      marks: bool[n], of the last axes of `text_axes`.
+        none. judged: bool[n], those that count: neither malformed nor a repeated pair.
+      rows: what the rules asked. faults: bool[n] by reason, what they answered.
     """
 
     shown: pa.RecordBatch
     reasons: pa.StringArray
     details: pa.StringArray
-    word_count: npt.NDArray[np.int32]
     judged: Bools
-    foreign: Bools
-    scores: npt.NDArray[np.float64] | None
-    marks: Sequence[Bools]
+    rows: Rows
+    faults: Mapping[str, Bools]
 
 
 class TextPart(NamedTuple):
@@ -88,18 +78,11 @@ class TextPart(NamedTuple):
 
 
 class TextRecorder:
-    """Measures batches, in any thread, and adds up what they are, in their order.
+    """Measures batches, in any thread, and adds up what they are, in their order."""
 
-    Args:
-      axes: as of `text_axes`. own_score: the run's own least score of a language.
-    """
-
-    def __init__(self, axes: list[Axis], own_score: float) -> None:
-        self.axes, self._own_score = axes, own_score
-        words = np.array(axes[0].edges)
-        longest = int(words[words < _LONGEST_TABLE][-1])
-        self._bin_of_words = np.searchsorted(words, np.arange(longest + 1), "right")
-        self._cells = np.zeros(np.prod([axis.bins for axis in axes]), np.int64)
+    def __init__(self, rules: RunRules) -> None:
+        self._rules, self.axes = rules, text_axes(rules)
+        self._cells = np.zeros(np.prod([axis.bins for axis in self.axes]), np.int64)
         self._pairs = 0
         self._outcomes: dict[str, Counter[str]] = {}
         self._texts: dict[str, int] = {}
@@ -136,7 +119,7 @@ class TextRecorder:
     def record(self) -> Record:
         """What is recorded of the batches so far."""
         cells = np.flatnonzero(self._cells)
-        reason = r.TEXT_ON_TOO_MANY_IMAGES
+        reason = MAX_IMAGES_PER_TEXT.reason
         frequent = top_of({text: {reason: n} for text, n in self._texts.items()}, MOST_TEXTS)
         return Record(
             pairs=self._pairs,
@@ -154,21 +137,15 @@ class TextRecorder:
         return [by_key[key] for key in sorted(by_key)]
 
     def _joint(self, batch: Judged) -> Ints:
-        language, *flags = self.axes[1:]
-        words_bins = self._bin_of_words[np.minimum(batch.word_count, len(self._bin_of_words) - 1)]
-        cells = words_bins * language.bins + len(language.edges)
-        if batch.scores is not None:
-            rows = np.flatnonzero(batch.foreign)
-            scores = batch.scores[rows]
-            bins = np.searchsorted(language.edges, scores, "right")
-            # By more than its score it was found to be in another language, or by no score.
-            bins[np.isnan(scores) | (scores >= self._own_score)] = language.no_value
-            cells[rows] += bins - len(language.edges)
-        for axis, mark in zip(flags, batch.marks, strict=True):
-            cells = cells * axis.bins + mark
+        marks = [batch.faults[reason] for reason in MARKS]
+        of_measures = len(self.axes) - len(MARKS)
+        cells = np.zeros(len(batch.judged), np.int64)
+        bins = bins_of(self._rules.texts, self.axes[:of_measures], batch.rows)
+        for axis, of_axis in zip(self.axes, [*bins, *marks], strict=True):
+            cells = cells * axis.bins + np.asarray(of_axis, np.int64)
         # A rare token was looked for where nothing else was against the pair.
-        kept_or_rare = batch.reasons.is_null().to_numpy(zero_copy_only=False) | batch.marks[-1]
-        cells[~kept_or_rare] += flags[-1].no_value
+        kept_or_rare = batch.reasons.is_null().to_numpy(zero_copy_only=False) | marks[-1]
+        cells[~kept_or_rare] += self.axes[-1].no_value
         return np.bincount(cells[batch.judged])
 
 
@@ -185,7 +162,7 @@ def _outcomes(batch: Judged) -> Iterator[tuple[str, str, int]]:
 
 
 def _frequent_texts(batch: Judged) -> Iterator[tuple[str, int]]:
-    dropped = pc.fill_null(pc.equal(batch.reasons, r.TEXT_ON_TOO_MANY_IMAGES), False)
+    dropped = pc.fill_null(pc.equal(batch.reasons, MAX_IMAGES_PER_TEXT.reason), False)
     for count in pc.value_counts(batch.shown["caption"].filter(dropped)).to_pylist():
         yield cut(count["values"], LONGEST_TEXT), count["counts"]
 
@@ -195,25 +172,20 @@ def _examples(batch: Judged) -> dict[str, list[tuple[float, Example]]]:
     hashes = key_hashes(batch.shown["key"].to_numpy())
     names = pc.dictionary_encode(pc.fill_null(batch.reasons, KEPT))
     places = names.indices.to_numpy()
-    words = batch.word_count.astype(np.float64)
     lists: dict[str, list[tuple[float, Example]]] = {}
     for place, outcome in enumerate(names.dictionary.to_pylist()):
-        if outcome == r.BLOCKED:
+        if outcome == BLOCKED:
             continue  # neither its URL nor its text is for the report
         rows = np.flatnonzero(places == place)
         chosen = least_rows(hashes, rows, EXAMPLES).tolist()
         lists[outcome] = [(0.0, _example(batch, row)) for row in chosen]
-        if outcome not in RULE_OF:
-            continue
-        ranks = {
-            r.TOO_FEW_WORDS: -words,
-            r.TOO_MANY_WORDS: words,
-            r.WRONG_LANGUAGE: None if batch.scores is None else -batch.scores,
-        }[outcome]
-        if ranks is not None:
-            rule = RULE_OF[outcome]
-            near = nearest_rows(ranks, hashes, rows, EXAMPLES).tolist()
-            lists[f"near:{rule}"] = [(float(ranks[row]), _example(batch, row)) for row in near]
+        for limit in limits(OF_TEXTS):
+            if limit.reason == outcome:
+                values = values_of(limit, batch.rows)
+                ranks = -values if limit.beyond else values
+                near = nearest_rows(ranks, hashes, rows, EXAMPLES).tolist()
+                ranked = [(float(ranks[row]), _example(batch, row)) for row in near]
+                lists[f"near:{limit.name}"] = ranked
     return lists
 
 
@@ -221,7 +193,7 @@ def _example(batch: Judged, row: int) -> Example:
     def text(column: Any, longest: int) -> str:
         return cut(column[row].as_py(), longest)
 
-    score = None if batch.scores is None else float(batch.scores[row])
+    score = float(batch.rows["language_score"][row])
     return Example(
         key=format(batch.shown["key"][row].as_py(), "016x"),
         url=text(batch.shown["url"], LONGEST_URL),
@@ -229,6 +201,6 @@ def _example(batch: Judged, row: int) -> Example:
         lists=[],
         reason=batch.reasons[row].as_py() or "",
         detail="" if not batch.reasons[row].is_valid else text(batch.details, LONGEST_WORD),
-        words=int(batch.word_count[row]),
-        score=None if score is None or np.isnan(score) or not batch.foreign[row] else score,
+        words=int(batch.rows["word_count"][row]),
+        score=score if batch.rows["foreign"][row] and not np.isnan(score) else None,
     )

@@ -18,8 +18,9 @@ from alignset.pipeline.report.tables import blocked_rows, failing_host_rows, fun
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Step
 from alignset.transforms.columns.record_files import decode_record, encode_record
 from alignset.transforms.columns.records import Axis, Joint, Record
-from alignset.transforms.columns.thresholds import AXES, IMAGES, TEXTS
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.rules.catalogue import OF_COUNTS, OF_TEXTS, measures
+from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_documents import FailingHost
 from alignset.transforms.storage import matching
 from tests.support.made_records import made_record, put_largest_set, put_made_set
@@ -199,7 +200,8 @@ def test_a_file_that_is_gone_before_its_size_is_known_is_no_file(tmp_path: Path,
 
 
 def test_a_record_with_the_axes_of_the_other_plane_is_none(made_set: Path):
-    axes = [Axis(name, [1.0]) for name in AXES[TEXTS]]
+    axes = [Axis(measure.axis, [1.0]) for measure in measures(OF_TEXTS)]
+    axes += [Axis(rule.reason, [1.0]) for rule in OF_COUNTS]
     changed(made_set / "report/images-00000.json", joint=Joint(axes, [0], [1]))
     facts = find_facts(str(made_set))
     assert facts.records.broken == [

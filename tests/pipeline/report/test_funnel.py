@@ -14,8 +14,8 @@ from alignset.pipeline.report.funnel import (
     whole_funnel,
 )
 from alignset.pipeline.runs.documents import Funnel, Step
-from alignset.transforms.columns.reasons import IMAGE_STEPS, STEPS, TAKEDOWN_STEPS, TEXT_STEPS
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, STEPS, TAKEDOWN_STEPS, TEXT_STEPS
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.workers.counts import Counts
 from tests.support.command import manifest

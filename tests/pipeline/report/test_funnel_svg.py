@@ -7,7 +7,7 @@ import pytest
 from alignset.pipeline.report.funnel import funnel
 from alignset.pipeline.report.funnel_svg import WIDTH, funnel_svg
 from alignset.pipeline.runs.documents import Step
-from alignset.transforms.columns.reasons import STEPS
+from alignset.transforms.rules.catalogue import STEPS
 from alignset.transforms.workers.counts import Counts
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,9 +7,17 @@ from alignset.pipeline.report.fetch_report import failed_fetches
 from alignset.pipeline.report.funnel import funnel, whole_funnel
 from alignset.pipeline.report.outcome import FLAGS, too_little
 from alignset.pipeline.runs.documents import BrokenInput, Funnel
-from alignset.transforms.columns.reasons import IMAGE_STEPS, REASONS, STEP_OF, TEXT_STEPS
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.rules.catalogue import (
+    IMAGE_STEPS,
+    REASONS,
+    STEP_OF_IMAGES,
+    STEP_OF_TEXTS,
+    TEXT_STEPS,
+)
 from alignset.transforms.workers.counts import Counts
+
+STEP_OF = STEP_OF_IMAGES | STEP_OF_TEXTS
 
 
 def made(seen: int, dropped: dict[str, int], *, text_only: bool = False, **fields) -> Funnel:

@@ -6,28 +6,30 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.records import KEPT, Record, key_hashes
 from alignset.transforms.corpus.text_record import EXAMPLES, Judged, TextRecorder, text_axes
+from alignset.transforms.rules.rule import Rows
 from tests.support.made_records import TEXT_REASONS, made_judged
+from tests.support.rules import run_rules
 
-AXES = text_axes(3, 20, 0.5)
+AXES = text_axes(run_rules())
 
 
 def part(batch: Judged, start: int, stop: int) -> Judged:
-    scores = batch.scores
+    def cut(columns: dict) -> dict:
+        arrays = {n: c for n, c in columns.items() if isinstance(c, np.ndarray)}
+        return dict(columns) | {name: column[start:stop] for name, column in arrays.items()}
+
     return Judged(
         *(column.slice(start, stop - start) for column in batch[:3]),
-        batch.word_count[start:stop],
         batch.judged[start:stop],
-        batch.foreign[start:stop],
-        None if scores is None else scores[start:stop],
-        tuple(mark[start:stop] for mark in batch.marks),
+        Rows(cut(batch.rows)),
+        cut(batch.faults),
     )
 
 
 def record(batches: list[Judged]) -> Record:
-    recorder = TextRecorder(AXES, 0.5)
+    recorder = TextRecorder(run_rules())
     for batch in batches:
         recorder.add(recorder.measure(batch))
     return recorder.record()
@@ -56,16 +58,16 @@ def test_it_counts_what_is_there():
     languages = Counter(
         detail
         for why, detail in zip(reasons, batch.details.to_pylist(), strict=True)
-        if why == r.WRONG_LANGUAGE
+        if why == "wrong_language"
     )
-    assert told.outcomes[r.WRONG_LANGUAGE] == languages
+    assert told.outcomes["wrong_language"] == languages
     frequent = Counter(
         text
         for why, text in zip(reasons, batch.shown["caption"].to_pylist(), strict=True)
-        if why == r.TEXT_ON_TOO_MANY_IMAGES
+        if why == "text_on_too_many_images"
     )
     top = told.tops["frequent_texts"]
-    assert {text: n[r.TEXT_ON_TOO_MANY_IMAGES] for text, n in top.counts.items()} == dict(
+    assert {text: n["text_on_too_many_images"] for text, n in top.counts.items()} == dict(
         sorted(frequent.items(), key=lambda item: (-item[1], item[0]))[: len(top.counts)]
     )
     assert top.others == frequent.total() - sum(n for c in top.counts.values() for n in c.values())
@@ -82,9 +84,11 @@ def test_other_thresholds_count_as_if_they_had_been_the_runs(least: int, most: i
     passed &= (frequent == 0) & (crowded == 0)
     counted = int(np.array(joint.counts)[passed].sum())
     with np.errstate(invalid="ignore"):
-        in_language = ~batch.foreign | ((batch.scores >= score) & (batch.scores < 0.5))
-    expected = (batch.word_count >= least) & (batch.word_count <= most) & in_language
-    expected &= ~batch.marks[0] & ~batch.marks[1]
+        scores = batch.rows["language_score"]
+        in_language = ~batch.rows["foreign"] | ((scores >= score) & (scores < 0.5))
+    words = batch.rows["word_count"]
+    expected = (words >= least) & (words <= most) & in_language
+    expected &= ~batch.faults["text_on_too_many_images"]
     assert counted == expected.sum()
 
 
@@ -93,9 +97,9 @@ def test_rare_tokens_are_unknown_of_what_was_dropped_before():
     joint = record([batch]).joint
     rare, counts = joint.bins()[-1], np.array(joint.counts)
     reasons = batch.reasons.to_pylist()
-    assert counts[rare == 1].sum() == reasons.count(r.RARE_TOKEN)
+    assert counts[rare == 1].sum() == reasons.count("rare_token")
     assert counts[rare == 0].sum() == reasons.count(None)
-    assert counts[rare == 2].sum() == 500 - reasons.count(r.RARE_TOKEN) - reasons.count(None)
+    assert counts[rare == 2].sum() == 500 - reasons.count("rare_token") - reasons.count(None)
 
 
 def test_examples_are_those_with_the_smallest_hashes_and_those_nearest_to_a_threshold():
@@ -110,18 +114,19 @@ def test_examples_are_those_with_the_smallest_hashes_and_those_nearest_to_a_thre
         assert listed == {format(keys[row], "016x") for row in chosen}
     near = [e for e in told.examples if "near:min_language_score" in e.lists]
     scores = sorted(
-        batch.scores[row]
+        batch.rows["language_score"][row]
         for row in range(1500)
-        if reasons[row] == r.WRONG_LANGUAGE and not np.isnan(batch.scores[row])
+        if reasons[row] == "wrong_language" and not np.isnan(batch.rows["language_score"][row])
     )
     assert sorted(e.score for e in near) == scores[-EXAMPLES:]
     assert all(e.words == 2 for e in told.examples if "near:min_words" in e.lists)
 
 
 def test_thresholds_beyond_the_usual_ones_are_edges_too():
-    axes = text_axes(0, 10**9, 0.33)
+    rules = run_rules(min_words=0, max_words=10**9, min_language_score=0.33)
+    axes = text_axes(rules)
     assert axes[0].edges[-1] == 10**9 + 1
     assert 0.33 in axes[1].edges
-    recorder = TextRecorder(axes, 0.33)
+    recorder = TextRecorder(rules)
     recorder.add(recorder.measure(made_judged(100)))
     assert sum(recorder.record().joint.counts) == 100
