@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.sizes_and_days import files_in
 from alignset.pipeline.report.charts import Chart
-from alignset.pipeline.report.contents import files_in
-from alignset.pipeline.report.facts import Facts
 
 _BARS, _LEAST_S = 40, 60.0
 

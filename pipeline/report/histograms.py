@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.report.charts import Chart, short, size_of
-from alignset.pipeline.report.facts import Facts
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints, Joint
 from alignset.transforms.corpus.corpus_documents import VocabularySummary

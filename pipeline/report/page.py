@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.history import all_stages
+from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.report import tables
 from alignset.pipeline.report.answers import answers
 from alignset.pipeline.report.charts import Chart, draw, size_of
-from alignset.pipeline.report.facts import Facts
 from alignset.pipeline.report.fetch_times import times_chart
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.history import all_stages
 from alignset.pipeline.report.page_data import encode_for_page, page_data
 from alignset.pipeline.report.sliders import command, command_note, near_lists, sliders
 from alignset.transforms.columns.records import KEPT, Top

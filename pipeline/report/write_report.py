@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alignset.pipeline.report.facts import find_facts
+from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.page import render_page
 from alignset.transforms.storage.files import write_atomically
 

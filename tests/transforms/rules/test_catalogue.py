@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignset.pipeline.report.facts import Facts, find_facts
+from alignset.pipeline.datasets.facts import Facts, find_facts
+from alignset.pipeline.datasets.set_records import measured
 from alignset.pipeline.report.histograms import charts_of, passes
-from alignset.pipeline.report.set_records import measured
 from alignset.pipeline.report.sliders import sliders
 from alignset.pipeline.rules import Rules
 from alignset.transforms.columns.records import Example

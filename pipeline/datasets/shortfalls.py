@@ -1,0 +1,58 @@
+"""Whether a set holds anything to speak of, and where it does not, why and what to do."""
+
+from __future__ import annotations
+
+from alignset.pipeline.datasets.fetch_report import hint_of
+from alignset.pipeline.runs.documents import BrokenInput, Funnel, Step
+from alignset.transforms.fetching.fetch_settings import GONE
+from alignset.transforms.rules.catalogue import IMAGE_STEPS, RULES
+from alignset.transforms.rules.given import FETCH_FAILED
+
+LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
+MOST_BROKEN = 0.5  # of the input files
+
+# Which flag another threshold is given by, for each reason of a rule.
+FLAGS = {rule.reason: rule.instead or f"--{rule.name}" for rule in RULES}
+
+
+def too_little(funnel: Funnel) -> str:
+    """What to say of a set that holds nothing, or almost nothing of what was to be fetched, or of
+    its input; "" where it holds more than that."""
+    images = [step for step in funnel.steps if step.step in IMAGE_STEPS]
+    planned = images[0].seen if images else 0
+    if isinstance(funnel.broken_input, BrokenInput):
+        broken = funnel.broken_input
+        if broken.broken > MOST_BROKEN * broken.files:
+            return (
+                f"{broken.broken:,} of {broken.files:,} input files were broken, and the set is "
+                "made of the rest; mend them, and give another --output"
+            )
+    if not funnel.steps[0].seen:
+        return "the input holds no pair"
+    steps = images if planned else funnel.steps
+    reason, count = _most_dropped(steps)
+    least = LEAST_SHARE * planned if reason == FETCH_FAILED else 1
+    if funnel.pairs and funnel.holdout == funnel.pairs:
+        held = f"all {funnel.pairs:,} pairs are held out"
+        return f"{held}; give a smaller --holdout, and another --output"
+    if funnel.pairs >= max(1, least):
+        return ""
+    held = f"{funnel.pairs:,} of {steps[0].seen:,} pairs were kept"
+    if reason == FETCH_FAILED:
+        return f"{held}: {_why_not_fetched(funnel)}"
+    flag = f"; the rule's flag is {FLAGS[reason]}" if reason in FLAGS else ""
+    return f"{held}: {count:,} were dropped as {reason}{flag}, and rejected/ has each of them"
+
+
+def _most_dropped(steps: list[Step]) -> tuple[str, int]:
+    dropped = [item for step in steps for item in step.dropped.items()]
+    return max(dropped, key=lambda item: item[1])
+
+
+def _why_not_fetched(funnel: Funnel) -> str:
+    detail, count = next(iter(funnel.fetch.details.items()))
+    hint = f" ({hint_of(detail)})" if hint_of(detail) else ""
+    return (
+        f"{count:,} fetches failed with {detail}{hint}; once that is mended, the same command "
+        f"with --retry_failed{'=all' if detail in GONE else ''} tries them again"
+    )
