@@ -15,7 +15,6 @@ from apache_beam.io.filesystems import FileSystems
 from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images
-from alignset.pipeline.datasets.broken_input import refuse_if_all_broken, render_broken
 from alignset.pipeline.datasets.fetch_report import (
     render_connections,
     render_failed,
@@ -27,7 +26,7 @@ from alignset.pipeline.datasets.funnel import (
     render_vocabulary,
 )
 from alignset.pipeline.datasets.history import render_stages
-from alignset.pipeline.datasets.shortfalls import too_little
+from alignset.pipeline.datasets.shortfalls import refuse_if_all_broken, render_broken, too_little
 from alignset.pipeline.documents.closing import close_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder

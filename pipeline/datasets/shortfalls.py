@@ -1,15 +1,19 @@
-"""Whether a set holds anything to speak of, and where it does not, why and what to do."""
+"""What a set lacks: input that could not be read, and pairs where it holds next to none; why, and
+what to do."""
 
 from __future__ import annotations
 
 from alignset.pipeline.datasets.fetch_report import hint_of
 from alignset.pipeline.runs.documents import BrokenInput, Funnel, Step
+from alignset.pipeline.shown_texts import on_one_line
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.catalogue import IMAGE_STEPS, RULES
 from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
 
 LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
 MOST_BROKEN = 0.5  # of the input files
+_MOST_TOLD = 20  # broken files that are named
 
 # Which flag another threshold is given by, for each reason of a rule.
 FLAGS = {rule.reason: rule.instead or f"--{rule.name}" for rule in RULES}
@@ -56,3 +60,32 @@ def _why_not_fetched(funnel: Funnel) -> str:
         f"{count:,} fetches failed with {detail}{hint}; once that is mended, the same command "
         f"with --retry_failed{'=all' if detail in GONE else ''} tries them again"
     )
+
+
+def render_broken(broken: BrokenInput) -> str:
+    """The broken files, some of them by name, whatever bytes these have."""
+    named, details = broken.named[:_MOST_TOLD], broken.details.items()
+    kinds = ", ".join(f"{count:,} {detail}" for detail, count in details)
+    lines = [
+        f"{broken.broken:,} of {broken.files:,} input files could not be read to their end, and "
+        f"what could not be read was left out: {kinds}"
+    ]
+    lines += [f"  {_told(file)}" for file in named]
+    if left := broken.broken - len(named):
+        lines.append(f"  and {left:,} more: rejected/*.parquet, reason broken_input")
+    return "\n".join(lines)
+
+
+def refuse_if_all_broken(broken: BrokenFiles, files: int) -> None:
+    """Raises BrokenInputError where none of so many files is whole: a set of remains is none."""
+    if broken.broken and broken.broken >= files:
+        others = f", nor any of the {broken.broken - 1:,} others" if broken.broken > 1 else ""
+        first = broken.named[0]
+        raise BrokenInputError(
+            f"cannot read {first.path} to its end{others}: {first.fault}; replace the file or give "
+            "other input, with another --output"
+        )
+
+
+def _told(file: BrokenFile) -> str:
+    return on_one_line(f"{file.path} ({file.detail}: {file.fault})")

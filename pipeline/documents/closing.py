@@ -21,7 +21,7 @@ from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.datasheet import datasheet
 from alignset.pipeline.documents.funnel_svg import funnel_svg
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
-from alignset.pipeline.report.write_report import write_report
+from alignset.pipeline.report.page import write_report
 from alignset.pipeline.runs.documents import (
     BrokenInput,
     Connections,

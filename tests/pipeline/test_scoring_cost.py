@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alignset.pipeline.report import scoring_cost as module
+from alignset.pipeline import scoring_cost as module
 from alignset.pipeline.scoring_cost import DECODE_S, scoring_cost
 from alignset.transforms.safety.classifier import Classifier
 from alignset.transforms.safety.model_files import describe_model

@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from alignset.pipeline.datasets import set_records
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.report import set_records
 from alignset.pipeline.report.answers import answers
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page import render_page
