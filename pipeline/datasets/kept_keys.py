@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from alignset.transforms.columns.records import (
     cut,
     key_hashes,
 )
+from alignset.transforms.rules.catalogue import LIMITS
 from alignset.transforms.rules.given import DUPLICATE_PAIR
 from alignset.transforms.storage.files import open_to_read
 
@@ -123,11 +124,18 @@ def _dropped(files: SetFiles, wanted: UInt64s) -> Iterator[tuple[int, str, str]]
                 yield place, cut(row["reason"], LONGEST_WORD), cut(row["detail"], LONGEST_WORD)
 
 
+def _known(row: Mapping[str, Any]) -> dict[str, float]:
+    """The measures of a kept pair that its sidecar has."""
+    known = {limit.measure.axis: row.get(limit.measure.column) for limit in LIMITS.values()}
+    return {axis: float(value) for axis, value in known.items() if value is not None}
+
+
 def _find_examples(
     files: SetFiles, shown: set[int], reasons: dict[int, tuple[str, str]], told: OnlyOne
 ) -> None:
     wanted = np.array(sorted(shown), np.uint64)
-    columns = ("key", "url", "caption", "width", "height", "unsafe_score")
+    own = (limit.measure.column for limit in LIMITS.values() if limit.measure.column)
+    columns = ("key", "url", "caption", "width", "height", *own)
     for path in files.kept:
         for row in _rows_of(path, columns, wanted):
             reason, detail = reasons.get(int(row["key"], 16), (NOWHERE, ""))
@@ -142,7 +150,7 @@ def _find_examples(
                     detail=detail,
                     width=row.get("width") or 0,
                     height=row.get("height") or 0,
-                    unsafe=row.get("unsafe_score"),
+                    values=_known(row),
                 )
             )
         if len(told.examples) >= len(shown):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from alignset.pipeline.datasets.earlier_trials import trials_of_joint
+from alignset.transforms.columns.earlier_records import EarlierRecord, Joint, add_joints
 from alignset.transforms.columns.record_files import MOST_BYTES, RecordError, decode_record
 from alignset.transforms.columns.records import (
     KEPT,
@@ -18,23 +20,20 @@ from alignset.transforms.columns.records import (
     LONGEST_URL,
     LONGEST_WORD,
     RECORDS,
+    Axis,
     Example,
     Record,
+    Sample,
     Top,
-    add_joints,
     add_nested,
+    add_samples,
     add_tops,
     cut,
 )
-from alignset.transforms.rules.catalogue import (
-    LIMITS,
-    OF_COUNTS,
-    OF_IMAGES,
-    OF_TEXTS,
-    measures,
-)
+from alignset.transforms.rules.catalogue import LIMITS, OF_IMAGES, OF_TEXTS, limits
 from alignset.transforms.rules.given import FETCH_FAILED
-from alignset.transforms.rules.rule import IMAGES, TEXTS
+from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
+from alignset.transforms.rules.trials import Trials, add_trials
 from alignset.transforms.storage.files import open_to_read
 from alignset.transforms.storage.matching import match
 
@@ -47,13 +46,6 @@ _MOST_LISTS = 200  # a set has some 40; whoever wrote other records may have nam
 _MOST_OUTCOMES, _MOST_DETAILS, _MOST_ENDS = 64, 1024, 128
 OTHERS = "(others)"
 NEAR = "near:"
-_AXES = {
-    TEXTS: {
-        *(measure.axis for measure in measures(OF_TEXTS)),
-        *(rule.reason for rule in OF_COUNTS),
-    },
-    IMAGES: {measure.axis for measure in measures(OF_IMAGES)},
-}
 
 
 class Sum:
@@ -62,6 +54,7 @@ class Sum:
     def __init__(self) -> None:
         self.records = 0
         self.whole = Record()
+        self._joint = Joint()
         self._examples: dict[str, dict[str, Example]] = {}
 
     def add(self, records: Sequence[Record], thresholds: dict[str, float]) -> None:
@@ -69,12 +62,19 @@ class Sum:
         self.records += len(records)
         parts = [self.whole, *records]
         names = {name for part in parts for name in part.histograms}
+        axes = next((part.axes for part in parts if part.axes), [])
+        alike = [part for part in parts if part.axes in ([], axes)]  # what has others is left out
+        of_axes = {axis.name for part in parts for axis in part.axes}
         self.whole = Record(
             sum(part.pairs for part in parts),
             _bounded(add_nested(part.outcomes for part in parts)),
-            add_joints(part.joint for part in parts if part.joint.axes),
             {
-                name: _bounded(add_nested(part.histograms.get(name, {}) for part in parts))
+                name: _bounded(
+                    add_nested(
+                        part.histograms.get(name, {})
+                        for part in (alike if name in of_axes else parts)
+                    )
+                )
                 for name in sorted(names)
             },
             {
@@ -82,11 +82,34 @@ class Sum:
                 for name in sorted({name for part in parts for name in part.tops})
             },
             bytes=sum(part.bytes for part in parts),
+            axes=axes,
+            alone=add_nested(part.alone for part in alike),
+            sample=add_samples(part.sample for part in alike),
         )
+        joints = (part.joint for part in records if isinstance(part, EarlierRecord))
+        self._joint = add_joints([self._joint, *joints])
         for record in records:
             self._put(record.examples)
         for name in self._examples:
             self._trim(name, thresholds)
+
+    def end(self, limits: Sequence[Limit], rules: Mapping[str, float]) -> None:
+        """Adds what earlier records had in another form, by the thresholds of the run."""
+        if not self._joint.axes:
+            return
+        found, earlier = self._joint, trials_of_joint(self._joint, limits, rules)
+        if self.whole.axes in ([], found.axes):
+            whole = self.whole
+            own = Trials(whole.histograms, whole.alone, Sample())
+            total = add_trials([own, earlier])
+            sample = Sample() if whole.sample.rows else earlier.sample
+            self.whole = dataclasses.replace(
+                whole,
+                axes=found.axes,
+                histograms=total.histograms,
+                alone=total.alone,
+                sample=sample,
+            )
 
     def _put(self, examples: Iterable[Example]) -> None:
         for example in examples:
@@ -107,6 +130,10 @@ class Sum:
         else:
             ordered = sorted(examples, key=lambda e: e.hash)
         self._examples[name] = {example.key: example for example in ordered[:most]}
+
+    def axis(self, name: str) -> Axis | None:
+        """The bins of a measure; None where it was not recorded."""
+        return next((axis for axis in self.whole.axes if axis.name == name), None)
 
     def examples(self) -> dict[str, list[Example]]:
         """By list: an outcome, or `near:` with a rule, a space and an outcome."""
@@ -147,7 +174,7 @@ def distance_to(example: Example, rule: str, threshold: float | None) -> float:
 
 def measured(example: Example, rule: str) -> float | None:
     """What a rule judges of a pair; None where that is not known."""
-    return LIMITS[rule].measure.known(example) if rule in LIMITS else None
+    return example.values.get(LIMITS[rule].measure.axis) if rule in LIMITS else None
 
 
 @dataclass
@@ -179,7 +206,10 @@ def read_records(out: str, thresholds: dict[str, float]) -> SetRecords:
     files = [(path, size) for path, size in match(f"{out}/{RECORDS}") if path.endswith(".json")]
     records = SetRecords()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for plane, kinds in ((TEXTS, ("text",)), (IMAGES, ("images", "holdout"))):
+        for plane, kinds, entries in (
+            (TEXTS, ("text",), OF_TEXTS),
+            (IMAGES, ("images", "holdout"), OF_IMAGES),
+        ):
             own = [(path, size) for path, size in files if Path(path).name.split("-")[0] in kinds]
             for paths in in_parts(own):
                 read = zip(paths, pool.map(_read, paths), strict=True)
@@ -188,6 +218,7 @@ def read_records(out: str, thresholds: dict[str, float]) -> SetRecords:
                 total.add(list(part.values()), thresholds)
                 if plane == IMAGES:
                     records.fetched |= {shard: _fetched(record) for shard, record in part.items()}
+            records.of(plane).end(limits(entries), thresholds)
     return records
 
 
@@ -208,9 +239,6 @@ def _decoded(
             record = decode_record(encoded, name)
         except RecordError as error:
             broken.append(str(error))
-            continue
-        if not {axis.name for axis in record.joint.axes} <= _AXES[plane]:
-            broken.append(f"{name} is not as it was written: its axes are not those of {plane}")
             continue
         yield shard, _named(record, shard)
 

@@ -10,7 +10,6 @@ import numpy as np
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.datasets.shortfalls import FLAGS
-from alignset.pipeline.report.histograms import image_verdicts
 from alignset.pipeline.report.sliders import is_left_out
 from alignset.pipeline.report.tables import Row, percent
 from alignset.pipeline.shown_texts import counted
@@ -67,16 +66,19 @@ def _examples_of(reason: str, listed: Mapping[str, Sequence[object]]) -> str:
 
 def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
     """What a threshold of a part of the run's own, or less, would bring."""
-    joint, own = facts.records.of(limit.plane).whole.joint, facts.rules.get(limit.name)
-    edges = next((a.edges for a in joint.axes if a.name == limit.measure.axis), [])
-    if own not in edges or is_left_out(facts, limit.name):
+    records, own = facts.records.of(limit.plane), facts.rules.get(limit.name)
+    axis = records.axis(limit.measure.axis)
+    if axis is None or own not in axis.edges or is_left_out(facts, limit.name):
         return ""
-    lower = [edge for edge in edges if edge <= part * own]
+    lower = [edge for edge in axis.edges if edge <= part * own]
     if not lower:
         return ""
-    counts = np.array(joint.counts, np.int64)
-    now = int(counts[image_verdicts(joint, facts.rules)].sum())
-    then = int(counts[image_verdicts(joint, facts.rules | {limit.name: lower[-1]})].sum())
+    bins = {int(place): n for place, n in records.whole.alone.get(limit.name, {}).items()}
+    places, counts = np.array([*bins], np.int64), np.array([*bins.values()], np.int64)
+    now, then = (
+        int(counts[axis.passes(places, edge, beyond=limit.beyond)].sum())
+        for edge in (own, lower[-1])
+    )
     return (
         f"--{limit.name}={lower[-1]:g} would bring up to {counted(then - now, 'pair')} more "
         f"({percent(then - now, now)}), --{limit.name}={own:g} keeps {now:,}."

@@ -9,16 +9,16 @@ import numpy as np
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.plain_text import printable
+from alignset.pipeline.datasets.set_records import Sum
 from alignset.pipeline.report.charts import Chart, short, size_of
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints, Joint
+from alignset.transforms.columns.records import KEPT, MOST_WORDS, Axis, Ints
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
-from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS, limits, measures
+from alignset.transforms.rules.catalogue import OF_IMAGES, OF_TEXTS, limits
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT, MAX_TEXTS_PER_IMAGE
-from alignset.transforms.rules.rule import Measure
+from alignset.transforms.rules.rule import IMAGES, Limit, Measure
 
-_LIMIT_OF = {limit.measure.axis: limit for limit in limits(OF_IMAGES)}
 _SHOWN_WORDS = 30
 _HIGHEST = 1e12  # the end of a bin that has none
 
@@ -34,60 +34,41 @@ def charts_of(facts: Facts) -> list[Chart]:
     return [chart for chart in charts if chart.total]
 
 
-def passes(axis: Axis, bins: Ints, edge: float, beyond: bool) -> np.ndarray:
-    """Which bins a rule keeps whose threshold is an edge; what has no value is kept."""
-    if edge not in axis.edges:
-        return np.ones(len(bins), np.bool_)
-    place = axis.edges.index(edge)
-    kept = bins > place if beyond else bins <= place
-    return kept | (bins == axis.no_value)
-
-
-def image_verdicts(joint: Joint, rules: Mapping[str, float]) -> np.ndarray:
-    """Which cells of an images' joint histogram are kept: bool[cells]."""
-    kept = np.ones(len(joint.cells), np.bool_)
-    axes = {axis.name: (axis, bins) for axis, bins in zip(joint.axes, joint.bins(), strict=True)}
-    for limit in limits(OF_IMAGES):
-        if limit.measure.axis in axes and limit.name in rules:
-            edge = limit.edge(rules[limit.name])
-            kept &= passes(*axes[limit.measure.axis], edge, limit.beyond)
-    return kept
+def _heights(records: Sum, axis: Axis) -> tuple[Ints, Ints]:
+    """int64[bins] kept, and dropped for any reason, by the bins of an axis."""
+    heights = np.zeros((2, axis.bins), np.int64)
+    for outcome, counts in records.whole.histograms.get(axis.name, {}).items():
+        for place, count in counts.items():
+            heights[int(outcome != KEPT), int(place)] += count
+    return heights[0], heights[1]
 
 
 def _image_charts(facts: Facts) -> Iterator[Chart]:
-    joint = facts.records.images.whole.joint
-    if not joint.axes:
-        return
-    kept, counts = image_verdicts(joint, facts.rules), np.array(joint.counts, np.int64)
-    for axis, bins in zip(joint.axes, joint.bins(), strict=True):
-        limit = _LIMIT_OF[axis.name]
-        measure = limit.measure
-        known = bins != axis.no_value
-        if not known.any():
-            continue
-        heights = [
-            np.bincount(bins[known & side], counts[known & side], len(axis.edges) + 1)
-            for side in (kept, ~kept)
-        ]
-        own = facts.rules.get(limit.name)
-        place = axis.edges.index(own) + 1 if own in axis.edges else None
-        labels = _between(axis.edges)
-        missing = int(counts[~known].sum())
-        note = f"Of {counted(int(counts[known].sum()), 'pair')} whose image these rules judged."
-        if missing:
-            note += measure.missing.format(missing)
-        yield Chart(
-            measure.label,
-            labels,
-            [f"{edge:g}" for edge in (measure.least, *axis.edges)],
-            heights[0].astype(int).tolist(),
-            heights[1].astype(int).tolist(),
-            [(place, f"--{limit.name}={own:g}")] if place is not None and own is not None else [],
-            logarithmic=measure.logarithmic,
-            note=note,
-            axis=axis.name,
-            spans=_spans(axis, whole=measure.whole),
-        )
+    records = facts.records.images
+    for limit in limits(OF_IMAGES):
+        axis = records.axis(limit.measure.axis)
+        if axis is not None:
+            yield _measure_chart(facts, limit, axis, *_heights(records, axis))
+
+
+def _measure_chart(facts: Facts, limit: Limit, axis: Axis, kept: Ints, dropped: Ints) -> Chart:
+    measure, own = limit.measure, facts.rules.get(limit.name)
+    place = axis.edges.index(own) + 1 if own in axis.edges else None
+    known, missing = (int((kept + dropped)[part].sum()) for part in (np.s_[:-1], np.s_[-1:]))
+    what = "image" if limit.plane == IMAGES else "text"
+    note = f"Of {counted(known, 'pair')} whose {what} these rules judged."
+    return Chart(
+        measure.label,
+        _between(axis.edges),
+        [f"{edge:g}" for edge in (measure.least, *axis.edges)],
+        kept[:-1].tolist(),
+        dropped[:-1].tolist(),
+        [(place, f"--{limit.name}={own:g}")] if place is not None and own is not None else [],
+        logarithmic=measure.logarithmic,
+        note=note + (measure.missing.format(missing) if missing else ""),
+        axis=axis.name,
+        spans=_spans(axis, whole=measure.whole),
+    )
 
 
 def _spans(axis: Axis, *, whole: bool) -> list[tuple[float, float]]:
@@ -102,42 +83,33 @@ def _between(edges: Sequence[float]) -> list[str]:
     return [f"up to {ends[0]}", *inner, f"from {ends[-1]}"]
 
 
-def text_counts(facts: Facts, name: str, *, kept: bool = False) -> dict[int, int]:
-    """How many distinct, well-formed pairs are in each bin of an axis of the text plane.
-
-    Args:
-      kept: only those that passed all rules of texts: in them a rare token was looked for in vain.
-    """
-    joint = facts.records.texts.whole.joint
-    counts = np.array(joint.counts, np.int64)
-    if kept and joint.axes:
-        counts = np.where(joint.bins()[-1] == 0, counts, 0)
-    for axis, bins in zip(joint.axes, joint.bins(), strict=True):
-        if axis.name == name:
-            totals = np.bincount(bins, counts, axis.bins).astype(int)
-            return {place: int(n) for place, n in enumerate(totals.tolist()) if n}
-    return {}
-
-
-def _words(facts: Facts, axis: Axis, *, kept: bool = False) -> Ints:
-    """int64[_SHOWN_WORDS + 1], pairs by their words, by the text plane."""
-    heights = np.zeros(_SHOWN_WORDS + 1, np.int64)
-    for place, count in text_counts(facts, axis.name, kept=kept).items():
+def _words(axis: Axis, heights: Ints) -> Ints:
+    """int64[_SHOWN_WORDS + 1], pairs by their words, out of the bins of the text plane."""
+    shown = np.zeros(_SHOWN_WORDS + 1, np.int64)
+    for place, count in enumerate(heights[: axis.no_value].tolist()):
         least = int(axis.edges[place - 1]) if place else 0
-        heights[min(least, _SHOWN_WORDS)] += count
-    return heights
+        shown[min(least, _SHOWN_WORDS)] += count
+    return shown
 
 
 def _text_charts(facts: Facts) -> Iterator[Chart]:
-    axes = {axis.name: axis for axis in facts.records.texts.whole.joint.axes}
-    for measure in measures(OF_TEXTS):
-        if measure.axis in axes:
-            chart = _dropped_chart if measure.dropped_only else _whole_chart
-            yield chart(facts, measure, axes[measure.axis])
+    records = facts.records.texts
+    for limit in {limit.measure.axis: limit for limit in limits(OF_TEXTS)}.values():
+        axis = records.axis(limit.measure.axis)
+        if axis is None:
+            continue
+        heights = _heights(records, axis)
+        if limit.measure.dropped_only:
+            yield _dropped_chart(facts, limit.measure, axis)
+        elif limit.measure.whole:
+            yield _whole_chart(facts, limit.measure, axis)
+        else:
+            yield _measure_chart(facts, limit, axis, *heights)
 
 
 def _whole_chart(facts: Facts, measure: Measure, axis: Axis) -> Chart:
-    of_all, passed = (_words(facts, axis, kept=kept) for kept in (False, True))
+    of_kept, dropped = _heights(facts.records.texts, axis)
+    of_all, passed = _words(axis, of_kept + dropped), _words(axis, of_kept)
     kept, waiting = passed, np.zeros_like(passed)
     if not facts.text_only:
         of_images = facts.records.images.whole.histograms.get("words", {})
@@ -175,10 +147,7 @@ def _shown_words(by_outcome: Mapping[str, Mapping[str, int]]) -> Ints:
 
 
 def _dropped_chart(facts: Facts, measure: Measure, axis: Axis) -> Chart:
-    heights = [0] * len(axis.edges)
-    for bin_, count in text_counts(facts, axis.name).items():
-        if bin_ < len(axis.edges):
-            heights[bin_] += count
+    heights = np.add(*_heights(facts.records.texts, axis))[: len(axis.edges)].tolist()
     (limit,) = (limit for limit in limits(OF_TEXTS) if limit.measure is measure)
     own = facts.rules.get(limit.name)
     end = axis.edges.index(own) if own in axis.edges else None

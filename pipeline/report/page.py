@@ -70,7 +70,6 @@ def render_page(facts: Facts, place: str = "") -> str:
         finds the folder by its own address, and is the same wherever the set lies.
     """
     data = page_data(facts) | {"out": printable(place), "command": command(facts)}
-    movable = list(sliders(facts))
     failing = tables.failing_host_rows(facts)
     hosts, hosts_note = tables.host_rows(facts)
     images = facts.records.images.whole
@@ -85,8 +84,7 @@ def render_page(facts: Facts, place: str = "") -> str:
         answers=answers(facts, failing, data["lists"]),
         steps=tables.funnel_table(facts, data["lists"]),
         stages=all_stages(facts.funnel) if facts.funnel else [],
-        sliders=[slider for slider in movable if data[slider.plane]],
-        too_fine=[slider.rule for slider in movable if not data[slider.plane]],
+        sliders=list(sliders(facts)),
         command_note=command_note(facts),
         charts=[Drawn(chart, draw(chart)) for chart in charts_of(facts)],
         hosts=hosts,

@@ -18,8 +18,8 @@ class Slider(NamedTuple):
     """A rule whose threshold the reader may move.
 
     Fields:
-      axis: of the joint histogram. edges: the thresholds that can be chosen. place: of the run's
-        own. first: the place on the axis of the first. plane: images or texts.
+      axis: of its measure. edges: the thresholds that can be chosen. place: of the run's own.
+      first: the place on the axis of the first. plane: images or texts.
     """
 
     rule: str
@@ -33,10 +33,9 @@ class Slider(NamedTuple):
 
 def sliders(facts: Facts) -> Iterator[Slider]:
     """The rules that another threshold can be chosen for."""
-    images, texts = facts.records.images.whole.joint, facts.records.texts.whole.joint
-    axes = {axis.name: axis for axis in (*images.axes, *texts.axes)}
     for rule, limit in LIMITS.items():
-        axis, own = axes.get(limit.measure.axis), facts.rules.get(rule)
+        axis = facts.records.of(limit.plane).axis(limit.measure.axis)
+        own = facts.rules.get(rule)
         if axis is None or own is None or is_left_out(facts, rule):
             continue
         edges = _edges(limit, axis.edges, facts.rules)
@@ -74,10 +73,20 @@ def _is_judged(facts: Facts, limit: Limit) -> bool:
     """Whether the run measured what the rule is about."""
     if limit.measure.dropped_only:
         return bool(facts.language)
-    joint = facts.records.of(limit.plane).whole.joint
-    return not joint.cells or any(
-        axis.name == limit.measure.axis and bool((bins != axis.no_value).any())
-        for axis, bins in zip(joint.axes, joint.bins(), strict=True)
+    records = facts.records.of(limit.plane)
+    axis = records.axis(limit.measure.axis)
+    histogram = records.whole.histograms.get(limit.measure.axis, {})
+    bins = {place for counts in histogram.values() for place in counts}
+    return axis is not None and bins != {str(axis.no_value)}
+
+
+def is_open(facts: Facts, limit: Limit) -> bool:
+    """Whether a looser threshold brings pairs back that a later rule has not judged."""
+    later = [other for other in LIMITS.values() if other.plane == limit.plane]
+    later = [other for other in later if other.stage > limit.stage]
+    counted = [rule for rule in OF_COUNTS if rule.costly and rule.plane == limit.plane]
+    return any(_is_judged(facts, other) for other in later) or any(
+        not rule.is_off(facts.rules.get(rule.name)) for rule in counted
     )
 
 

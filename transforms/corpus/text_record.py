@@ -17,10 +17,7 @@ from alignset.transforms.columns.records import (
     LONGEST_TEXT,
     LONGEST_URL,
     LONGEST_WORD,
-    Axis,
     Example,
-    Ints,
-    Joint,
     Record,
     Top,
     cut,
@@ -29,26 +26,19 @@ from alignset.transforms.columns.records import (
     nearest_rows,
     top_of,
 )
-from alignset.transforms.rules.catalogue import OF_COUNTS, OF_TEXTS, limits
+from alignset.transforms.rules import trials
+from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import Rows
 from alignset.transforms.rules.run_rules import RunRules
-from alignset.transforms.rules.verdicts import axes_of, bins_of, values_of
+from alignset.transforms.rules.trials import Trials, add_trials, trials_of
+from alignset.transforms.rules.verdicts import Floats, axes_of, known_of, values_by_axis
 
 EXAMPLES = 8  # of a kind
 MOST_TEXTS = 32
 # Distinct texts of a split that are counted; of 128 MiB of pairs there are some 30,000 frequent.
 _COUNTED_TEXTS = 1 << 16
-# What else a text is dropped for, by counts of the whole corpus: the last axes of its histogram.
-MARKS = [rule.reason for rule in OF_COUNTS]
-
-
-def text_axes(rules: RunRules) -> list[Axis]:
-    """The axes of a split's joint histogram: of the measures, and then of what is 1 where the
-    corpus's counts are against a pair. A rare token is looked for in those alone that passed all
-    else."""
-    return [*axes_of(rules.texts, rules.numbers), *(Axis(name, [1.0]) for name in MARKS)]
 
 
 class Judged(NamedTuple):
@@ -71,7 +61,7 @@ class Judged(NamedTuple):
 class TextPart(NamedTuple):
     """What one batch adds to the record of its split."""
 
-    cells: Ints
+    trials: Trials
     outcomes: list[tuple[str, str, int]]
     texts: list[tuple[str, int]]
     examples: dict[str, list[tuple[float, Example]]]  # by list, with their ranks
@@ -81,8 +71,8 @@ class TextRecorder:
     """Measures batches, in any thread, and adds up what they are, in their order."""
 
     def __init__(self, rules: RunRules) -> None:
-        self._rules, self.axes = rules, text_axes(rules)
-        self._cells = np.zeros(np.prod([axis.bins for axis in self.axes]), np.int64)
+        self._rules, self.axes = rules, axes_of(rules.texts, rules.numbers)
+        self._trials = Trials()
         self._pairs = 0
         self._outcomes: dict[str, Counter[str]] = {}
         self._texts: dict[str, int] = {}
@@ -92,15 +82,15 @@ class TextRecorder:
     def measure(self, batch: Judged) -> TextPart:
         """What a batch adds; for all threads."""
         return TextPart(
-            self._joint(batch),
+            self._measured(batch),
             list(_outcomes(batch)),
             list(_frequent_texts(batch)),
-            _examples(batch),
+            _examples(batch, self._rules),
         )
 
     def add(self, part: TextPart) -> None:
         """Adds what the next batch of the split is."""
-        self._cells[: len(part.cells)] += part.cells
+        self._trials = add_trials([self._trials, part.trials])
         for outcome, detail, count in part.outcomes:
             self._pairs += count
             self._outcomes.setdefault(outcome, Counter())[detail] += count
@@ -118,15 +108,17 @@ class TextRecorder:
 
     def record(self) -> Record:
         """What is recorded of the batches so far."""
-        cells = np.flatnonzero(self._cells)
         reason = MAX_IMAGES_PER_TEXT.reason
         frequent = top_of({text: {reason: n} for text, n in self._texts.items()}, MOST_TEXTS)
         return Record(
             pairs=self._pairs,
             outcomes={name: dict(sorted(n.items())) for name, n in sorted(self._outcomes.items())},
-            joint=Joint(self.axes, cells.tolist(), self._cells[cells].tolist()),
+            histograms=self._trials.histograms,
             tops={"frequent_texts": Top(frequent.counts, frequent.others + self._uncounted)},
             examples=self._chosen(),
+            axes=self.axes,
+            alone=self._trials.alone,
+            sample=self._trials.sample,
         )
 
     def _chosen(self) -> list[Example]:
@@ -136,17 +128,23 @@ class TextRecorder:
                 by_key.setdefault(f"{example.key} {example.reason}", example).lists.append(name)
         return [by_key[key] for key in sorted(by_key)]
 
-    def _joint(self, batch: Judged) -> Ints:
-        marks = [batch.faults[reason] for reason in MARKS]
-        of_measures = len(self.axes) - len(MARKS)
-        cells = np.zeros(len(batch.judged), np.int64)
-        bins = bins_of(self._rules.texts, self.axes[:of_measures], batch.rows)
-        for axis, of_axis in zip(self.axes, [*bins, *marks], strict=True):
-            cells = cells * axis.bins + np.asarray(of_axis, np.int64)
-        # A rare token was looked for where nothing else was against the pair.
-        kept_or_rare = batch.reasons.is_null().to_numpy(zero_copy_only=False) | marks[-1]
-        cells[~kept_or_rare] += self.axes[-1].no_value
-        return np.bincount(cells[batch.judged])
+    def _measured(self, batch: Judged) -> Trials:
+        own = limits(self._rules.texts)
+        reasons = {limit.reason for limit in own}
+        names = pc.dictionary_encode(pc.fill_null(batch.reasons, KEPT))
+        others = np.zeros(len(batch.judged), np.bool_)
+        for reason, fault in batch.faults.items():
+            if reason not in reasons:
+                others |= fault
+        judged = trials.Judged(
+            names.dictionary.to_pylist(),
+            names.indices.to_numpy().astype(np.int64),
+            key_hashes(batch.shown["key"].to_numpy()),
+            batch.rows,
+            {limit.name: batch.faults[limit.reason] for limit in own},
+            others,
+        )
+        return trials_of(own, self.axes, judged, batch.judged)
 
 
 def _outcomes(batch: Judged) -> Iterator[tuple[str, str, int]]:
@@ -167,33 +165,33 @@ def _frequent_texts(batch: Judged) -> Iterator[tuple[str, int]]:
         yield cut(count["values"], LONGEST_TEXT), count["counts"]
 
 
-def _examples(batch: Judged) -> dict[str, list[tuple[float, Example]]]:
+def _examples(batch: Judged, rules: RunRules) -> dict[str, list[tuple[float, Example]]]:
     """Of each outcome those with the smallest hashes, and those nearest to a threshold."""
     hashes = key_hashes(batch.shown["key"].to_numpy())
     names = pc.dictionary_encode(pc.fill_null(batch.reasons, KEPT))
     places = names.indices.to_numpy()
+    values = values_by_axis(rules.texts, batch.rows)
     lists: dict[str, list[tuple[float, Example]]] = {}
     for place, outcome in enumerate(names.dictionary.to_pylist()):
         if outcome == BLOCKED:
             continue  # neither its URL nor its text is for the report
         rows = np.flatnonzero(places == place)
         chosen = least_rows(hashes, rows, EXAMPLES).tolist()
-        lists[outcome] = [(0.0, _example(batch, row)) for row in chosen]
-        for limit in limits(OF_TEXTS):
+        lists[outcome] = [(0.0, _example(batch, row, values)) for row in chosen]
+        for limit in limits(rules.texts):
             if limit.reason == outcome:
-                values = values_of(limit, batch.rows)
-                ranks = -values if limit.beyond else values
+                of_limit = values[limit.measure.axis]
+                ranks = -of_limit if limit.beyond else of_limit
                 near = nearest_rows(ranks, hashes, rows, EXAMPLES).tolist()
-                ranked = [(float(ranks[row]), _example(batch, row)) for row in near]
+                ranked = [(float(ranks[row]), _example(batch, row, values)) for row in near]
                 lists[f"near:{limit.name}"] = ranked
     return lists
 
 
-def _example(batch: Judged, row: int) -> Example:
+def _example(batch: Judged, row: int, values: Mapping[str, Floats]) -> Example:
     def text(column: Any, longest: int) -> str:
         return cut(column[row].as_py(), longest)
 
-    score = float(batch.rows["language_score"][row])
     return Example(
         key=format(batch.shown["key"][row].as_py(), "016x"),
         url=text(batch.shown["url"], LONGEST_URL),
@@ -201,6 +199,5 @@ def _example(batch: Judged, row: int) -> Example:
         lists=[],
         reason=batch.reasons[row].as_py() or "",
         detail="" if not batch.reasons[row].is_valid else text(batch.details, LONGEST_WORD),
-        words=int(batch.rows["word_count"][row]),
-        score=score if batch.rows["foreign"][row] and not np.isnan(score) else None,
+        values=known_of(values, row),
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alignset.transforms.columns.hashing import Bools
-    from alignset.transforms.columns.records import Axis, Example, Ints
+    from alignset.transforms.columns.records import Axis, Ints
 
     Floats = npt.NDArray[np.float64]
 
@@ -113,8 +113,8 @@ class Measure:
     Attributes:
       axis: its name. label: above its histogram; short: in a list of measures.
       of: number[n] of rows; over: what it is divided by, where it is a quotient.
+      column: of the sidecar and of `rejected/`, "" where there is none.
       edges: where bins of a record end, beside the run's thresholds.
-      known: of an example, None where it is not.
       scaled: whether the edges are parts of the threshold. whole: whether values are whole numbers.
       dropped_only: whether values are recorded of dropped rows alone.
       least: where its axis begins. unit: behind a value. missing: said of rows without a value.
@@ -127,8 +127,8 @@ class Measure:
     short: str
     of: Callable[[Rows], Floats]
     edges: Sequence[float]
-    known: Callable[[Example], float | None]
     over: Callable[[Rows], Floats] | None = None
+    column: str = ""
     scaled: bool = False
     whole: bool = False
     dropped_only: bool = False

@@ -1,20 +1,8 @@
 """Images that are too small or too elongated (ALIGN, section 3)."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 from alignset.transforms.rules.rule import Limit, Measure, Stage
-
-if TYPE_CHECKING:
-    from alignset.transforms.columns.records import Example
-
-
-def _aspect_of(example: Example) -> float | None:
-    short, long = sorted((example.width, example.height))
-    return long / short if short else None
-
 
 MIN_SIDE = Limit(
     name="min_image_side",
@@ -31,7 +19,6 @@ MIN_SIDE = Limit(
             *range(16, 208, 16),
             *(208, 224, 240, 256, 288, 320, 352, 384, 448, 512, 640, 768, 1024, 1536, 2048),
         ),
-        known=lambda example: float(min(example.width, example.height)) or None,
         whole=True,
         unit=" px",
     ),
@@ -56,7 +43,6 @@ MAX_ASPECT = Limit(
         of=lambda rows: rows["longer"],
         over=lambda rows: rows["shorter"],
         edges=(1.1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10),
-        known=_aspect_of,
         least=1.0,
     ),
     reason="too_elongated",

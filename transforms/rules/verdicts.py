@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import Bools
-from alignset.transforms.columns.records import Axis, Ints
+from alignset.transforms.columns.records import Axis
 from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.rule import Limit, Numbers, OfCorpus, Reason, Rows, Stage
 from alignset.transforms.rules.run_rules import RunRules
@@ -52,10 +52,15 @@ def axes_of(entries: Sequence[Reason], numbers: Numbers) -> list[Axis]:
     return [Axis(name, sorted(of_axis)) for name, of_axis in edges.items()]
 
 
-def bins_of(entries: Sequence[Reason], axes: Sequence[Axis], rows: Rows) -> list[Ints]:
-    """int64[n] of each axis: whether a row passes a threshold that is an edge follows from it."""
-    limit_of = {limit.measure.axis: limit for limit in limits(entries)}
-    return [limit_of[axis.name].bins(rows, axis) for axis in axes]
+def values_by_axis(entries: Sequence[Reason], rows: Rows) -> dict[str, Floats]:
+    """float64[n] of each measure, by axis; NaN where there is no value."""
+    return {limit.measure.axis: values_of(limit, rows) for limit in limits(entries)}
+
+
+def known_of(values: Mapping[str, Floats], row: int) -> dict[str, float]:
+    """The measures that a row has a value of, as an example shows them."""
+    of_row = {name: round(float(of_axis[row]), 6) for name, of_axis in values.items()}
+    return {name: value for name, value in of_row.items() if value == value}
 
 
 def values_of(limit: Limit, rows: Rows) -> Floats:

@@ -10,7 +10,6 @@ WORDS = Measure(
     short="words",
     of=lambda rows: rows["word_count"],
     edges=range(1, 41),
-    known=lambda example: float(example.words) if example.words >= 0 else None,
     whole=True,
     unit=" words",
 )

@@ -18,7 +18,6 @@ from alignset.transforms.columns.records import (
     LONGEST_WORD,
     THUMBNAIL_PX,
     Example,
-    Ints,
     cut,
     key_hashes,
     least_rows,
@@ -28,9 +27,9 @@ from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.rules.catalogue import JUDGED, limits
 from alignset.transforms.rules.given import BLOCKED
-from alignset.transforms.rules.rule import Limit, Rows
+from alignset.transforms.rules.rule import IMAGES, Limit, Rows
 from alignset.transforms.rules.run_rules import RunRules
-from alignset.transforms.rules.verdicts import Floats, values_of
+from alignset.transforms.rules.verdicts import Floats, known_of, values_by_axis, values_of
 from alignset.transforms.shards.shard_files import Spool
 from alignset.transforms.shards.shard_record import ShardPairs, shard_record, word_counts
 from alignset.transforms.workers.unexpected import tell_once
@@ -55,10 +54,10 @@ def write_record(
     Args:
       thumbnails: examples of each kind with a picture; 0 makes none.
     """
-    words = word_counts(pairs.captions)
-    rows = pairs.rows(words)
+    rows = pairs.rows(word_counts(pairs.captions))
     chosen = choose_rows(pairs, rules, rows, thumbnails or LEAST_EXAMPLES)
-    examples = [_example(pairs, row, lists, words) for row, lists in chosen.items()]
+    values = values_by_axis(known_here(rules), rows)
+    examples = [_example(pairs, row, lists, known_of(values, row)) for row, lists in chosen.items()]
     counted = shard_record(pairs, rules, rows)
     with pictures.open("wb") as sink:
         if thumbnails:
@@ -100,14 +99,23 @@ def choose_rows(pairs: ShardPairs, rules: RunRules, rows: Rows, count: int) -> d
 def _ranks(rules: RunRules, rows: Rows) -> Iterator[tuple[Limit, Floats]]:
     """Each rule with float64[n]: how far each pair is from its threshold, on the side that is kept
     for a rule of texts."""
-    for limit in limits(rules.images):
-        yield limit, np.abs(values_of(limit, rows) - rules.numbers[limit.name])
-    for limit in limits(rules.texts):
-        if not limit.measure.dropped_only:
-            yield limit, values_of(limit, rows) * (1 if limit.beyond else -1)
+    for limit in known_here(rules):
+        values = values_of(limit, rows)
+        if limit.plane == IMAGES:
+            yield limit, np.abs(values - rules.numbers[limit.name])
+        else:
+            yield limit, values if limit.beyond else -values
 
 
-def _example(pairs: ShardPairs, row: int, lists: Sequence[str], words: Ints) -> Example:
+def known_here(rules: RunRules) -> list[Limit]:
+    """The rules whose measures are known of a shard's pairs: first those of images."""
+    of_texts = [limit for limit in limits(rules.texts) if not limit.measure.dropped_only]
+    return [*limits(rules.images), *of_texts]
+
+
+def _example(
+    pairs: ShardPairs, row: int, lists: Sequence[str], values: dict[str, float]
+) -> Example:
     columns = pairs.measured.columns
     image = columns["image"][row]
 
@@ -125,9 +133,7 @@ def _example(pairs: ShardPairs, row: int, lists: Sequence[str], words: Ints) -> 
         detail=cut(pairs.details[row], LONGEST_WORD),
         width=columns["width"][row] or 0,
         height=columns["height"][row] or 0,
-        words=int(words[row]),
-        unsafe=measure("unsafe_score"),
-        distance=measure("evaluation_distance"),
+        values=values,
         near=cut(f"{of_set}/{near}", LONGEST_URL) if near is not None else "",
         format=image.format if image else "",
         bytes=pairs.measured.places[row][1],

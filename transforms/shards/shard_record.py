@@ -16,22 +16,23 @@ from alignset.transforms.columns.records import (
     MOST_HOSTS,
     MOST_TEXTS,
     MOST_WORDS,
+    Axis,
     Ints,
-    Joint,
     Record,
     cut,
     histogram,
     host_of,
-    joint_of,
+    key_hashes,
     nested,
     top_of,
 )
 from alignset.transforms.pairs.texts import measure_texts
-from alignset.transforms.rules.catalogue import JUDGED
+from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.given import BLOCKED
 from alignset.transforms.rules.rule import Rows
 from alignset.transforms.rules.run_rules import RunRules
-from alignset.transforms.rules.verdicts import axes_of, bins_of
+from alignset.transforms.rules.trials import Judged, Trials, trials_of
+from alignset.transforms.rules.verdicts import axes_of
 from alignset.transforms.shards.measure_images import Measured, image_rows
 
 
@@ -70,11 +71,13 @@ def shard_record(pairs: ShardPairs, rules: RunRules, rows: Rows) -> Record:
     formats = [image and image.format for image in pairs.measured.columns["image"]]
     looked_at = np.flatnonzero([form is not None for form in formats])
     details = [cut(detail, LONGEST_WORD) for detail in pairs.details]
+    axes = axes_of(rules.images, rules.numbers)
+    measured = _trials(pairs, rules, rows, axes)
     return Record(
         len(outcomes),
         nested(zip(outcomes, details, strict=True)),
-        _joint(rules, rows, pairs.reasons),
         {
+            **measured.histograms,
             "words": histogram(outcomes, np.minimum(words, MOST_WORDS), np.arange(len(words))),
             # By the number of their binary digits: 11 has files of 1024 to 2047 bytes.
             "bytes": histogram(outcomes, np.frexp(sizes)[1].astype(np.int64), looked_at),
@@ -89,14 +92,24 @@ def shard_record(pairs: ShardPairs, rules: RunRules, rows: Rows) -> Record:
             "texts": top_of(_kept_texts(pairs.captions, outcomes), MOST_TEXTS),
         },
         bytes=pairs.measured.bytes_fetched,
+        axes=axes,
+        alone=measured.alone,
+        sample=measured.sample,
     )
 
 
-def _joint(rules: RunRules, rows: Rows, reasons: Sequence[str | None]) -> Joint:
+def _trials(pairs: ShardPairs, rules: RunRules, rows: Rows, axes: Sequence[Axis]) -> Trials:
     """Of the pairs that are kept, or were dropped by a rule on the axes."""
-    judged = np.flatnonzero([reason in JUDGED for reason in reasons])
-    axes = axes_of(rules.images, rules.numbers)
-    return joint_of(axes, [bins[judged] for bins in bins_of(rules.images, axes, rows)])
+    own = limits(rules.images)
+    codes = {name: code for code, name in enumerate([KEPT, *(limit.reason for limit in own)])}
+    found = [codes.get(reason or KEPT, -1) for reason in pairs.reasons]
+    counted = np.array(found, np.int64) >= 0
+    against = {limit.name: limit.dropped(rows, rules.numbers) for limit in own}
+    others = np.zeros(len(found), np.bool_)
+    judged = Judged(
+        [*codes], np.array(found, np.int64), key_hashes(pairs.keys), rows, against, others
+    )
+    return trials_of(own, axes, judged, counted)
 
 
 def _by_host(

@@ -17,9 +17,8 @@ from alignset.pipeline.report.page_data import all_lists, page_data
 from alignset.pipeline.report.tables import blocked_rows, failing_host_rows, funnel_table, wish_rows
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Step
 from alignset.transforms.columns.record_files import decode_record, encode_record
-from alignset.transforms.columns.records import Axis, Joint, Record
+from alignset.transforms.columns.records import Record
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
-from alignset.transforms.rules.catalogue import OF_COUNTS, OF_TEXTS, measures
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_documents import FailingHost
 from alignset.transforms.storage import matching
@@ -199,16 +198,6 @@ def test_a_file_that_is_gone_before_its_size_is_known_is_no_file(tmp_path: Path,
     assert matching.match(str(tmp_path)) == [(f"{tmp_path}/there", 3)]
 
 
-def test_a_record_with_the_axes_of_the_other_plane_is_none(made_set: Path):
-    axes = [Axis(measure.axis, [1.0]) for measure in measures(OF_TEXTS)]
-    axes += [Axis(rule.reason, [1.0]) for rule in OF_COUNTS]
-    changed(made_set / "report/images-00000.json", joint=Joint(axes, [0], [1]))
-    facts = find_facts(str(made_set))
-    assert facts.records.broken == [
-        "images-00000.json is not as it was written: its axes are not those of images"
-    ]
-
-
 def test_records_of_anybody_take_bounded_memory():
     total = set_records.Sum()
     for part in range(40):
@@ -305,14 +294,6 @@ def test_a_page_has_bounds_and_says_what_was_left_out(made_set: Path, monkeypatc
     assert len(page) < 200_000 + 20_000 + 40_000
     monkeypatch.undo()
     assert "left out, so that" not in render_page(facts)
-
-
-def test_a_histogram_that_is_too_fine_is_told_of(made_set: Path, monkeypatch):
-    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_CELLS", 10)
-    page = render_page(find_facts(str(made_set)))
-    assert "has more cells than a page can hold" in page
-    assert "min_image_side" in page
-    assert 'type="range"' not in page
 
 
 def test_a_table_that_ends_says_of_how_many(made_set: Path):

@@ -9,11 +9,12 @@ import pytest
 from alignset.pipeline.datasets.reproduce import commands
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.options import Command, parse
-from alignset.pipeline.rules import OPEN, REPORTED, Rules
+from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, Retry
 from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.evaluation_documents import EvaluationFile
+from alignset.transforms.rules.catalogue import OPEN
 from alignset.transforms.safety.model_files import OPEN_NSFW_QUICKLY, ModelInput, UnsafeModel
 from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden

@@ -55,7 +55,7 @@ def test_spans_of_bars_are_the_bins_of_the_record(tmp_path: Path):
         assert list(lows) == sorted(lows)
         assert all(low <= high for low, high in chart.spans)
         assert all(high <= low for high, low in zip(highs, lows[1:], strict=False))
-    axis = next(a for a in facts.records.images.whole.joint.axes if a.name == "side")
+    axis = facts.records.images.axis("side")
     for side in (1, 16, 17, 199, 200, 201, 2048, 2049):
         (bar,) = [n for n, (low, high) in enumerate(charts["side"].spans) if low <= side <= high]
         assert bar == int(np.searchsorted(axis.edges, side, "left"))

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 from alignset.transforms.columns.records import KEPT, Record, key_hashes
-from alignset.transforms.corpus.text_record import EXAMPLES, Judged, TextRecorder, text_axes
+from alignset.transforms.corpus.text_record import EXAMPLES, Judged, TextRecorder
 from alignset.transforms.rules.rule import Rows
 from tests.support.made_records import TEXT_REASONS, made_judged
 from tests.support.rules import run_rules
-
-AXES = text_axes(run_rules())
 
 
 def part(batch: Judged, start: int, stop: int) -> Judged:
@@ -73,33 +71,39 @@ def test_it_counts_what_is_there():
     assert top.others == frequent.total() - sum(n for c in top.counts.values() for n in c.values())
 
 
-@pytest.mark.parametrize(("least", "most", "score"), [(3, 20, 0.5), (5, 12, 0.5), (1, 39, 0.2)])
+@pytest.mark.parametrize("score", [0.2, 0.5])
+@pytest.mark.parametrize(("least", "most"), [(3, 20), (5, 12), (1, 39)])
 def test_other_thresholds_count_as_if_they_had_been_the_runs(least: int, most: int, score: float):
     batch = made_judged(3000, seed=2)
-    joint = record([batch]).joint
-    words, language, frequent, crowded, _ = joint.bins()
-    edges, scores = AXES[0].edges, AXES[1].edges
-    passed = (words > edges.index(least)) & (words <= edges.index(most + 1))
-    passed &= (language > scores.index(score)) & (language <= len(scores))
-    passed &= (frequent == 0) & (crowded == 0)
-    counted = int(np.array(joint.counts)[passed].sum())
+    told = record([batch])
+    axes = {axis.name: axis for axis in told.axes}
+    bins = {name: np.frombuffer(of, np.uint8) for name, of in told.sample.bins.items()}
+    passed = axes["words"].passes(bins["words"], float(least), beyond=True)
+    passed &= axes["words"].passes(bins["words"], most + 1.0, beyond=False)
+    passed &= axes["language"].passes(bins["language"], score, beyond=True)
+    assert told.sample.is_all
+    assert passed.sum() == kept_by(batch, least, most, score).sum()
+
+
+@pytest.mark.parametrize("least", [1, 2, 3, 7, 20])
+def test_one_threshold_alone_counts_as_if_it_had_been_the_runs(least: int):
+    batch = made_judged(6000, seed=2)
+    told = record([batch])
+    (axis,) = (axis for axis in told.axes if axis.name == "words")
+    alone = told.alone["min_words"]
+    places = np.array([*map(int, alone)])
+    passed = axis.passes(places, float(least), beyond=True)
+    counted = np.array([*alone.values()])[passed].sum()
+    assert counted == kept_by(batch, least, 20, 0.5).sum()
+
+
+def kept_by(batch: Judged, least: int, most: int, score: float) -> np.ndarray:
+    """Which pairs would be kept, row by row; what a rare token is against is not looked at."""
+    words, scores = batch.rows["word_count"], batch.rows["language_score"]
     with np.errstate(invalid="ignore"):
-        scores = batch.rows["language_score"]
         in_language = ~batch.rows["foreign"] | ((scores >= score) & (scores < 0.5))
-    words = batch.rows["word_count"]
-    expected = (words >= least) & (words <= most) & in_language
-    expected &= ~batch.faults["text_on_too_many_images"]
-    assert counted == expected.sum()
-
-
-def test_rare_tokens_are_unknown_of_what_was_dropped_before():
-    batch = made_judged(500, seed=3)
-    joint = record([batch]).joint
-    rare, counts = joint.bins()[-1], np.array(joint.counts)
-    reasons = batch.reasons.to_pylist()
-    assert counts[rare == 1].sum() == reasons.count("rare_token")
-    assert counts[rare == 0].sum() == reasons.count(None)
-    assert counts[rare == 2].sum() == 500 - reasons.count("rare_token") - reasons.count(None)
+    others = batch.faults["text_on_too_many_images"] | batch.faults["rare_token"]
+    return (words >= least) & (words <= most) & in_language & ~others
 
 
 def test_examples_are_those_with_the_smallest_hashes_and_those_nearest_to_a_threshold():
@@ -118,15 +122,15 @@ def test_examples_are_those_with_the_smallest_hashes_and_those_nearest_to_a_thre
         for row in range(1500)
         if reasons[row] == "wrong_language" and not np.isnan(batch.rows["language_score"][row])
     )
-    assert sorted(e.score for e in near) == scores[-EXAMPLES:]
-    assert all(e.words == 2 for e in told.examples if "near:min_words" in e.lists)
+    assert sorted(e.values["language"] for e in near) == scores[-EXAMPLES:]
+    assert all(e.values["words"] == 2 for e in told.examples if "near:min_words" in e.lists)
 
 
 def test_thresholds_beyond_the_usual_ones_are_edges_too():
     rules = run_rules(min_words=0, max_words=10**9, min_language_score=0.33)
-    axes = text_axes(rules)
+    recorder = TextRecorder(rules)
+    axes = recorder.axes
     assert axes[0].edges[-1] == 10**9 + 1
     assert 0.33 in axes[1].edges
-    recorder = TextRecorder(rules)
     recorder.add(recorder.measure(made_judged(100)))
-    assert sum(recorder.record().joint.counts) == 100
+    assert sum(sum(n.values()) for n in recorder.record().histograms["words"].values()) == 100

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.datasets.set_records import measured
-from alignset.pipeline.report.histograms import charts_of, passes
+from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
 from alignset.pipeline.rules import Rules
-from alignset.transforms.columns.records import Example
 from alignset.transforms.rules.catalogue import (
     LIMITS,
     OF_IMAGES,
@@ -26,7 +24,7 @@ from alignset.transforms.rules.catalogue import (
     steps,
 )
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, OfCorpus, Reason, Rows, Rule
-from alignset.transforms.rules.verdicts import axes_of, bins_of
+from alignset.transforms.rules.verdicts import axes_of
 from tests.support import golden
 from tests.support.bad_web import bad_web
 from tests.support.made_records import put_made_set
@@ -90,9 +88,10 @@ def test_bin_and_verdict_agree_at_each_edge_and_beside_it(limit: Limit) -> None:
     for edge in axis.edges:
         values = [value for value in neighbours(limit, edge) if value >= limit.measure.least]
         rows = rows_of(limit, values)
-        (bins,) = bins_of([limit], [axis], rows)
+        bins = limit.bins(rows, axis)
         kept = ~limit.dropped(rows, {limit.name: limit.threshold(edge)})
-        assert passes(axis, bins, edge, limit.beyond).tolist() == kept.tolist(), edge
+        passed = axis.passes(bins, edge, beyond=limit.beyond)
+        assert passed.tolist() == kept.tolist(), edge
         assert len(set(kept.tolist())) == 2, "both sides of the edge are the same"
 
 
@@ -101,7 +100,7 @@ def test_what_has_no_value_stays_and_has_a_bin_of_its_own(limit: Limit) -> None:
     rows = rows_of(limit, [math.nan])
     (axis,) = axes_of([limit], NUMBERS)
     assert limit.dropped(rows, NUMBERS).tolist() == [False]
-    assert bins_of([limit], [axis], rows)[0].tolist() == [axis.no_value]
+    assert limit.bins(rows, axis).tolist() == [axis.no_value]
 
 
 @JUDGED_HERE
@@ -111,8 +110,8 @@ def test_bins_of_whole_numbers_are_those_of_the_same_fractions(limit: Limit) -> 
         rows = rows_of(limit, range(5000))
         whole = Rows({name: column.astype(np.int32) for name, column in rows.items()})
         for rows_of_both in (rows, whole):
-            found = bins_of([limit], [axis], rows_of_both)[0]
-            assert found.tolist() == bins_of([limit], [axis], rows)[0].tolist()
+            found = limit.bins(rows_of_both, axis)
+            assert found.tolist() == limit.bins(rows, axis).tolist()
 
 
 @EVERY
@@ -157,20 +156,6 @@ def test_each_has_a_slider_and_a_chart_with_its_threshold(limit: Limit, facts: F
     assert slider.edges[slider.place] == facts.rules[limit.name]
     (chart,) = (chart for chart in charts_of(facts) if chart.axis == limit.measure.axis)
     assert f"--{limit.name}={facts.rules[limit.name]:g}" in [label for _, label in chart.marks]
-
-
-@EACH_LIMIT
-def test_what_it_judges_of_an_example_is_known(limit: Limit) -> None:
-    known = Example(
-        *("0" * 16, "http://a.example/", "a dog", []),
-        width=9,
-        height=9,
-        words=3,
-        score=0.2,
-        unsafe=0.1,
-        distance=1.0,
-    )
-    assert measured(known, limit.name) is not None
 
 
 @EVERY

@@ -107,12 +107,12 @@ def test_what_is_kept_out_of_sets_has_no_picture(spool: Spool, tmp_path: Path):
     assert pictures == b""
 
 
-def test_the_joint_histogram_keeps_what_the_run_kept(spool: Spool, tmp_path: Path):
+def test_by_each_rule_alone_the_record_keeps_what_the_run_kept(spool: Spool, tmp_path: Path):
     record, _ = write(made(spool, by_size), spool, tmp_path, 0)
-    side, bins = record.joint.axes[0], record.joint.bins()[0]
-    passing = bins > side.edges.index(50)
-    assert int(np.array(record.joint.counts)[passing].sum()) == 50
-    assert sum(record.joint.counts) == ROWS
+    own = record.axes[0].edges.index(50)
+    kept = sum(n for place, n in record.alone["min_image_side"].items() if int(place) > own)
+    assert kept == 50
+    assert sum(record.alone["min_image_side"].values()) == record.sample.rows == ROWS
 
 
 def test_one_that_cannot_be_decoded_after_all_is_shown_without_a_picture(
@@ -139,5 +139,5 @@ def test_texts_and_urls_are_cut(spool: Spool, tmp_path: Path):
     )
     record, _ = write(long, spool, tmp_path, 4)
     (example,) = record.examples
-    assert (len(example.url), len(example.caption), example.words) == (500, 300, 500_000)
+    assert (len(example.url), len(example.caption), example.values["words"]) == (500, 300, 500_000)
     assert len((tmp_path / "record.json").read_bytes()) < 4_000

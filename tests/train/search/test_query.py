@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from alignset.train.search.filters import Filters
+from alignset.train.search.query import Filters
 
 ROWS = pa.table(
     {
