@@ -51,10 +51,12 @@ ROOMS = {
         "settings": "",
         "inputs": "settings",
         "runs": "settings inputs",
-        "look": "settings runs",
-        "report": "settings inputs runs look",
-        "takedown": "settings inputs runs report",
-        "pipeline": "settings inputs runs report",
+        "datasets": "settings inputs runs",
+        "look": "settings runs datasets",
+        "report": "settings runs datasets",
+        "documents": "settings inputs runs datasets report",
+        "takedown": "settings inputs runs datasets documents",
+        "pipeline": "settings inputs runs datasets documents",
     },
     "train": {
         "settings": "",
@@ -237,7 +239,8 @@ WITHOUT_A_TEST = """
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/columns/earlier_records transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
+    transforms/columns/earlier_records transforms/corpus/remembered transforms/corpus/judge_batch
+    transforms/blocklists/kinds
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
     transforms/decontamination/overlap_measure

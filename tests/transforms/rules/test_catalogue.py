@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignset.pipeline.report.facts import Facts, find_facts
+from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
 from alignset.pipeline.rules import Rules
