@@ -31,6 +31,7 @@ class Languages:
         if len(new) < 500:  # in less time than processes take to start
             self._known.update((text, _detect(text)) for text in new)
             return
+        _detect("")  # reads the profiles of all languages, once for all processes
         with ProcessPoolExecutor(os.cpu_count()) as pool:
             self._known.update(zip(new, pool.map(_detect, new, chunksize=50), strict=True))
 

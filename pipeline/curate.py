@@ -29,7 +29,7 @@ from alignset.transforms.corpus.count_pairs import (
     ReadSplit,
 )
 from alignset.transforms.corpus.count_spread import add_spreads
-from alignset.transforms.corpus.judge_batch import Blocking, TextRules
+from alignset.transforms.corpus.judge_batch import Blocking
 from alignset.transforms.corpus.judge_pairs import JudgePairs
 from alignset.transforms.corpus.vocabulary import BuildVocabulary
 from alignset.transforms.corpus.write_hash_sets import WriteHashSets
@@ -158,12 +158,11 @@ def judge_texts(
 def _judge_pairs(
     read: ReadSplit, sets: beam.PCollection, command: Command, places: Places
 ) -> JudgePairs:
-    rules = command.rules
     blocking = Blocking(places.blocklists.of_pairs, command.job.forget_blocked)
     return JudgePairs(
         read=read,
         blocks=places.blocks,
-        rules=TextRules(rules.min_words, rules.max_words, rules.min_language_score),
+        rules=command.rules.run_rules,
         sets=sets,
         out=places.out,
         work=places.work.path,

@@ -24,7 +24,6 @@ from alignset.transforms.decontamination.measures import measure_of
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.build_shard import ShardSettings
 from alignset.transforms.shards.failed_fetches import FindFailingHosts
-from alignset.transforms.shards.measure_images import ImageRules
 from alignset.transforms.shards.near_duplicates import CountNearDuplicates
 from alignset.transforms.shards.plan_shards import claim_path
 from alignset.transforms.shards.shard_progress import finished_shards
@@ -170,16 +169,9 @@ def _sums(stats: beam.PCollection) -> dict[str, tuple[beam.PCollection, Callable
 def _shard_settings(
     command: Command, unsafe_model: UnsafeModel | None, blocklists: Blocklists
 ) -> ShardSettings:
-    rules = command.rules
-    of_images = ImageRules(
-        min_side=rules.min_image_side,
-        max_aspect=rules.max_image_aspect,
-        min_evaluation_distance=rules.min_evaluation_distance,
-        max_unsafe_score=rules.max_unsafe_score,
-    )
     forget, how = command.job.forget_blocked, (command.fetch, command.resize)
-    thumbnails = command.job.thumbnails
-    return ShardSettings(of_images, *how, unsafe_model, blocklists, forget, thumbnails)
+    rules, thumbnails = command.rules.run_rules, command.job.thumbnails
+    return ShardSettings(rules, *how, unsafe_model, blocklists, forget, thumbnails)
 
 
 def evaluation_index(

@@ -15,9 +15,9 @@ from threading import Event, Thread
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from alignset.pipeline.report.fetch_report import details_of
+from alignset.pipeline.datasets.fetch_report import details_of
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_progress import finished_shards, shards_under_way
 from alignset.transforms.shards.shard_stats import ShardStats

@@ -4,13 +4,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from alignset.transforms.columns.reasons import (
-    BLOCKED,
-    BROKEN_INPUT,
-    BROKEN_PAGE,
-    OPTED_OUT,
-    TEXT_STEPS,
-)
+from alignset.transforms.rules.catalogue import TEXT_STEPS
+from alignset.transforms.rules.given import BLOCKED, BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT
 from demo import text_rules
 from tests.golden_texts.regenerate import GOLDEN, MADE, run
 

@@ -27,10 +27,12 @@ from alignset.transforms.corpus.hash_counts import (
     vocabulary_cut,
 )
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import Corpus, TextRules, text_reasons
+from alignset.transforms.corpus.judge_batch import Corpus, text_rows
 from alignset.transforms.corpus.remembered import recalled, remembered
 from alignset.transforms.pairs.language import mistaken_for
 from alignset.transforms.pairs.measure_pairs import measure
+from alignset.transforms.rules.catalogue import OF_TEXTS
+from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.workers.fencing import Fence
 from demo import text_rules
@@ -153,14 +155,9 @@ def judge_in_parts(rows: Rows, numbers: Numbers, batch_rows: int = 7) -> list[Fo
             distinct = [part.ngrams["ngram"].to_numpy()]
             measured = recalled(remembered(part.measured, batch))
         at = np.arange(start, start + len(batch))
-        reasons = text_reasons(
-            measured,
-            np.isin(at, repeated),
-            np.isin(at, foreign),
-            corpus,
-            TextRules(numbers.min_words, numbers.max_words),
-            distinct,
-        )
+        marks = np.isin(at, repeated), np.isin(at, foreign), np.zeros(len(batch), np.bool_)
+        asked = text_rows(measured, corpus, *marks, distinct)
+        reasons = first_of(faults(OF_TEXTS, asked, asdict(numbers)))
         columns = (measured.url.to_pylist(), measured.text.to_pylist(), reasons.to_pylist())
         judged += map(Found, *columns)
     return judged
