@@ -108,6 +108,11 @@ def _needless_to_score(chosen: Chosen) -> Iterator[_Needless]:
         yield _Needless(("unsafe_model",), why, "give a lower --max_unsafe_score")
 
 
+def is_of_images(flag: str) -> bool:
+    """Whether a flag concerns images alone."""
+    return flag in _OF_IMAGES
+
+
 def needless_flag(named: Collection[str], chosen: Chosen) -> str | None:
     """What is wrong with the first flag that cannot have an effect, or None.
 

@@ -1,14 +1,29 @@
-"""What a set lacks: input that could not be read, and pairs where it holds next to none; why, and
-what to do."""
+"""A run's last words: its funnel, and what the dataset lacks: input that could not be read, and
+pairs where it holds next to none; why, and what to do."""
 
 from __future__ import annotations
 
-from alignset.pipeline.datasets.fetch_report import hint_of
-from alignset.pipeline.runs.documents import BrokenInput, Funnel, Step
+from collections.abc import Iterator
+
+from alignset.pipeline.datasets.fetch_report import (
+    hint_of,
+    render_connections,
+    render_failed,
+    render_opt_outs,
+)
+from alignset.pipeline.datasets.funnel import (
+    render_near_duplicates,
+    render_pages,
+    render_vocabulary,
+)
+from alignset.pipeline.datasets.history import render_stages
+from alignset.pipeline.runs.documents import BrokenInput, Connections, Funnel, Step
 from alignset.pipeline.shown_texts import on_one_line
 from alignset.transforms.fetching.fetch_settings import GONE
+from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import IMAGE_STEPS, RULES
 from alignset.transforms.rules.given import FETCH_FAILED
+from alignset.transforms.shards.shard_documents import NearDuplicates
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenFiles, BrokenInputError
 
 LEAST_SHARE = 0.01  # of the pairs whose images were to be fetched
@@ -17,6 +32,24 @@ _MOST_TOLD = 20  # broken files that are named
 
 # Which flag another threshold is given by, for each reason of a rule.
 FLAGS = {rule.reason: rule.instead or f"--{rule.name}" for rule in RULES}
+
+
+def summary_lines(funnel: Funnel) -> Iterator[str]:
+    """The funnel as text, and a line for each other thing that there is to say of a run."""
+    yield render_stages(funnel)
+    yield render_vocabulary(funnel.vocabulary)
+    if isinstance(funnel.near_duplicates, NearDuplicates):
+        yield render_near_duplicates(funnel.near_duplicates)
+    if isinstance(funnel.pages, PageCounts):
+        yield render_pages(funnel.pages)
+    if isinstance(funnel.broken_input, BrokenInput):
+        yield render_broken(funnel.broken_input)
+    if funnel.opted_out:
+        yield render_opt_outs(funnel.opted_out)
+    if failed := render_failed(funnel.fetch):
+        yield failed
+    if isinstance(funnel.fetch.connections, Connections):
+        yield render_connections(funnel.fetch.connections)
 
 
 def too_little(funnel: Funnel) -> str:

@@ -13,7 +13,11 @@ from tests.support.root import ROOT, parsed, tracked
 
 # The packages, and what of ours each may import. docs/architecture.md has both tables as a picture.
 PACKAGES = {
-    "alignset": "beam_runner pipeline train",  # by name, where a command is asked for
+    # By name, where a command or a part of the Python API is asked for.
+    "alignset": "curation dataset steps beam_runner pipeline train transforms",
+    "curation": "dataset pipeline",
+    "steps": "curation pipeline transforms",
+    "dataset": "pipeline transforms",
     "beam_runner": "pipeline stoppable",
     "pipeline": "transforms command_help stoppable",
     "transforms": "",
@@ -235,7 +239,8 @@ WITHOUT_A_TEST = """
     transforms/columns/pair_columns transforms/storage/blocks transforms/workers/unexpected
     transforms/storage/matching
     transforms/pages/archive_files transforms/pages/archive_members transforms/pages/wat_links
-    transforms/corpus/remembered transforms/corpus/judge_batch transforms/blocklists/kinds
+    transforms/columns/earlier_records transforms/corpus/remembered transforms/corpus/judge_batch
+    transforms/blocklists/kinds
     transforms/fetching/fetch_settings
     transforms/fetching/curl_multi
     transforms/decontamination/overlap_measure

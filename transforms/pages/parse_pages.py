@@ -70,6 +70,13 @@ def pairs_of(part: PageFiles, tally: PageTally, how: WishSettings = HONOURED) ->
             yield from _while_readable(path, _wat_pairs(path, tally, how))
         return
     pages = _html_pages(part) if part.format == "html" else _warc_pages(part, tally)
+    yield from pairs_in(pages, tally, how)
+
+
+def pairs_in(
+    pages: Iterable[Page | Broken | BrokenFile], tally: PageTally, how: WishSettings = HONOURED
+) -> Iterator[Pairs]:
+    """The pairs of HTML pages; what is broken passes through."""
     waiting: list[Tags] = []
     size = 0
     for page in pages:
