@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alignset.pipeline.look.plain_text import printable
-from alignset.pipeline.report.facts import Facts
-from alignset.pipeline.report.outcome import flags
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.plain_text import printable
+from alignset.pipeline.datasets.shortfalls import flags
 from alignset.pipeline.report.sliders import is_left_out
 from alignset.pipeline.report.tables import Row, percent
 from alignset.pipeline.shown_texts import counted

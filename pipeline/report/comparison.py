@@ -11,15 +11,15 @@ from itertools import pairwise, permutations
 import numpy as np
 from PIL import Image as PillowImage
 
+from alignset.pipeline.datasets.facts import Facts, find_facts
+from alignset.pipeline.datasets.history import all_stages
+from alignset.pipeline.datasets.kept_keys import OnlyOne, kept_keys, only_in
+from alignset.pipeline.datasets.over_stages import has_other_input, steps_over_stages, was_made_of
+from alignset.pipeline.datasets.plain_text import printable
+from alignset.pipeline.datasets.set_files import SetFiles, find_set
+from alignset.pipeline.datasets.stored_images import stored_picture
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.look.plain_text import printable
-from alignset.pipeline.look.set_files import SetFiles, find_set
-from alignset.pipeline.look.stored_images import stored_picture
 from alignset.pipeline.report.charts import Overlay, draw_overlay
-from alignset.pipeline.report.facts import Facts, find_facts
-from alignset.pipeline.report.history import all_stages
-from alignset.pipeline.report.kept_keys import OnlyOne, kept_keys, only_in
-from alignset.pipeline.report.over_stages import has_other_input, steps_over_stages, was_made_of
 from alignset.pipeline.report.page import render
 from alignset.pipeline.report.page_data import NEVER_PICTURED, NEVER_SHOWN, is_blurred, shown
 from alignset.pipeline.report.tables import percent

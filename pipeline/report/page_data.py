@@ -13,8 +13,8 @@ from typing import Any
 
 from PIL import JpegImagePlugin
 
-from alignset.pipeline.look.plain_text import printable
-from alignset.pipeline.report.facts import Facts
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.report.sliders import is_open
 from alignset.transforms.columns.records import (
     KEPT,

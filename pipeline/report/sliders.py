@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from alignset.pipeline.report.facts import Facts
-from alignset.pipeline.report.reproduce import flags_on_set
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.reproduce import flags_on_set
 from alignset.transforms.rules.catalogue import LIMITS, OF_COUNTS, OPEN
 from alignset.transforms.rules.rule import Limit
 

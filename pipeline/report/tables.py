@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from alignset.pipeline.look.plain_text import printable
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.fetch_report import hint_of
+from alignset.pipeline.datasets.plain_text import printable
 from alignset.pipeline.report.charts import share_bar
-from alignset.pipeline.report.facts import Facts
-from alignset.pipeline.report.fetch_report import hint_of
 from alignset.pipeline.runs.documents import Funnel, OptOuts
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.records import KEPT, Top

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from alignset.pipeline.datasets.facts import Facts
+from alignset.pipeline.datasets.set_records import SetRecords
 from alignset.pipeline.report.charts import draw
-from alignset.pipeline.report.facts import Facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page_data import encode_for_page, page_data
-from alignset.pipeline.report.set_records import SetRecords
 from alignset.pipeline.report.sliders import sliders
 from alignset.pipeline.report.tables import failing_host_rows, host_rows
 from alignset.transforms.columns.record_files import RecordError, decode_record, encode_record

@@ -175,8 +175,8 @@ def test_a_finished_run_is_known_by_its_vocabulary(old: Old, new: Crawl, tmp_pat
     ("moment", "has_vocabulary"),
     [
         ("run.close_run", False),
-        ("report.closing.dataset_card", False),
-        ("report.closing.dataset_card", True),
+        ("documents.closing.dataset_card", False),
+        ("documents.closing.dataset_card", True),
         ("runs.run_folder.RunFolder.clean", False),
     ],
 )

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.__main__ import main
-from alignset.pipeline.report.facts import find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page_data import all_lists, read_pictures
 from alignset.pipeline.report.tables import funnel_table

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.pipeline.report.facts import find_facts
+from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
 from tests.support import golden as made

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.charts import Chart, draw, size_of
-from alignset.pipeline.report.facts import Facts, find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.runs.documents import FetchReport, Funnel
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
