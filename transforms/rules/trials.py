@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import (
     Axis,
     Ints,
@@ -25,6 +24,8 @@ from alignset.transforms.columns.records import (
 from alignset.transforms.rules.rule import Limit, Rows
 
 _BINS = 256  # of an axis, at most
+if TYPE_CHECKING:
+    from alignset.transforms.columns.hashing import Bools
 
 
 class Judged(NamedTuple):
