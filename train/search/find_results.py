@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from alignset.train.search.opened_index import OpenedIndex
-from alignset.train.search.query import UNSAFE_SCORE, Filters, Query, weighted_sum
+from alignset.train.search.query import UNSAFE_SCORE, Filters, SearchQuery, weighted_sum
 
 MAX_RESULTS = 1000
 # Two pictures are one where their perceptual hashes differ by as few bits and their embeddings are
@@ -20,7 +20,7 @@ EmbedTexts = Callable[[list[str]], np.ndarray]
 Result = dict[str, Any]
 
 
-def query_vector(query: Query, index: OpenedIndex, embed_texts: EmbedTexts) -> np.ndarray:
+def query_vector(query: SearchQuery, index: OpenedIndex, embed_texts: EmbedTexts) -> np.ndarray:
     """float32[d], unit length.
 
     Raises:
@@ -39,7 +39,9 @@ def query_vector(query: Query, index: OpenedIndex, embed_texts: EmbedTexts) -> n
     return weighted_sum([term.weight for term in query.terms], np.stack(vectors))
 
 
-def find_results(vector: np.ndarray, query: Query, index: OpenedIndex, count: int) -> list[Result]:
+def find_results(
+    vector: np.ndarray, query: SearchQuery, index: OpenedIndex, count: int
+) -> list[Result]:
     """Up to `count` results, the nearest first. The first of more are the first of fewer."""
     wanted = index.wanted(query.filters)
     if not query.fold:
