@@ -12,6 +12,7 @@ MAX_RESULTS = 1000
 # Two pictures are one where their perceptual hashes differ by as few bits and their embeddings are
 # as near: plain pictures have the same bits, and two cats nearly the same embedding.
 _MAX_BITS, _MIN_COSINE = 6, 0.95
+_MIN_COMPARED = 100  # of which the duplicates of few results are folded
 _COLUMNS = ("key", "caption", "url", "host", "width", "height", "unsafe_score")
 EmbedTexts = Callable[[list[str]], np.ndarray]
 # A row that was found: the columns above but the last; `score`, its cosine with the query;
@@ -47,7 +48,7 @@ def find_results(
     if not query.fold:
         scores, rows = index.neighbours.nearest(vector, count, wanted)
         return _results(index, scores, rows, np.zeros(len(rows), int))
-    scores, rows = index.neighbours.nearest(vector, 2 * count, wanted)
+    scores, rows = index.neighbours.nearest(vector, max(2 * count, _MIN_COMPARED), wanted)
     first_of = _folded(index, rows)  # int[m]
     heads = np.flatnonzero(first_of == np.arange(len(rows)))[:count]
     copies = np.bincount(first_of, minlength=len(rows)) - 1

@@ -82,6 +82,11 @@ def test_a_copy_of_a_copy_is_one_of_the_first() -> None:
     ]
 
 
+def test_few_results_are_as_many_as_are_wanted_beside_many_duplicates() -> None:
+    angles = [0.0] * 50 + [0.5, 1.0, 1.5]
+    assert folded(angles, [7] * 53, count=3) == [(0, 49), (50, 0), (51, 0)]
+
+
 def test_pages_of_equal_hashes_are_told_apart_by_their_embeddings() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(2000, 64))
