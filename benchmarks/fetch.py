@@ -1,13 +1,13 @@
 """Pictures from nginx on loopback: our whole command against img2dataset, and against Daft.
 
   python benchmarks/fetch.py [--few=4000] [--many=20000] [--repeats=3] [--cheapest] [--resized]
-                            [--libjpeg] [--daft] [--pictures=photographs|mixed|FOLDER]
+                            [--daft] [--pictures=photographs|mixed|FOLDER]
   python benchmarks/fetch.py --mode=small [--few=400] [--repeats=3]
 
 Ours keeps the originals and does all its checks: cut file, size, aspect, perceptual hash, sha256.
 img2dataset runs in its default mode (border, 256 px, webdataset); with --cheapest also in the one
-that decodes nothing, with --resized ours in img2dataset's default mode, and with --libjpeg ours
-with all grey planes by libjpeg (ALIGNSET_FAST_JPEG=0). With --daft also Daft, which downloads,
+that decodes nothing, and with --resized ours in img2dataset's default mode. With --daft also Daft,
+which downloads,
 decodes, filters by size, and writes Parquet (benchmarks/daft_fetch.py). Same list and 64
 connections for all: img2dataset's are 64 threads in one process.
 
@@ -41,7 +41,6 @@ PACKAGES = ("apache-beam", "pycurl", "pillow", "img2dataset", "opencv-python-hea
 # What each side is told beside the list, and the flag that asks for it.
 SIDES = {
     "ours": ([], ""),
-    "ours, by libjpeg": ([], "libjpeg"),
     "ours, resized": (["--resize_mode=border", "--image_size=256"], "resized"),
     "img2dataset": ([], ""),
     "Daft": ([], "daft"),
@@ -71,8 +70,7 @@ def command_of(side: str, listed: Path, out: Path) -> list[str]:
         keep_all.append("--max_unsafe_score=1")  # the other side scores none
         paths = [f"--input={listed}", f"--output={out}", f"--connections={CONNECTIONS}"]
         paths.append(f"--connections_per_host={CONNECTIONS}")
-        planes = f"ALIGNSET_FAST_JPEG={0 if side.endswith('libjpeg') else 1}"
-        run = ["env", planes, sys.executable, str(ROOT / "beam_runner.py")]
+        run = [sys.executable, str(ROOT / "beam_runner.py")]
         return [*run, *paths, *keep_all, *SIDES[side][0]]
     if side == "Daft":
         script = str(ROOT / "benchmarks" / "daft_fetch.py")
@@ -173,7 +171,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--photos", type=int, default=400, help="how many different ones there are")
     parser.add_argument("--cheapest", action="store_true", help="also img2dataset's cheapest mode")
     parser.add_argument("--resized", action="store_true", help="also ours with its resize on")
-    parser.add_argument("--libjpeg", action="store_true", help="also ours without its own planes")
     parser.add_argument("--daft", action="store_true", help="also Daft, where it is installed")
     parser.add_argument("--pictures", default="photographs", help="mixed, or a folder of images")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"

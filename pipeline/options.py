@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import importlib.util
 import io
 import logging
 from collections.abc import Callable, Sequence
@@ -17,10 +18,11 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
 from alignset.pipeline.needless_flags import Chosen, needless_flag
 from alignset.pipeline.peer_flags import instead_of
-from alignset.pipeline.rules import OPEN, REPORTED, Rules
+from alignset.pipeline.rules import REPORTED, Rules
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules.catalogue import OPEN, RULES
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -60,8 +62,7 @@ FIRST = {
     },
     "rules": {
         "language": "of the alt-texts; empty keeps all",
-        "vocabulary_size": "most frequent words and pairs of words",
-        "min_image_side": "px; the shorter side must be larger",
+        **{rule.name: rule.brief for rule in RULES if rule.brief},
     },
     "fetching": {
         "connections": "fetches under way at once",
@@ -186,7 +187,17 @@ def make_command(given: GivenFlags) -> Command:
     needless = needless_flag(flags, chosen)
     if needless:
         raise UsageError(needless)
+    if command.resize.exact_resize:
+        _check_img2dataset()
     return command
+
+
+def _check_img2dataset() -> None:
+    if importlib.util.find_spec("img2dataset") is None:
+        raise UsageError(
+            "--exact_resize needs img2dataset: pip install '.[img2dataset]' in a clone, or leave "
+            "the flag out"
+        )
 
 
 def _resolved(rules: Rules, overlap: OverlapSettings) -> Rules:

@@ -29,12 +29,12 @@ def test_an_index_is_made_and_three_searches_are_printed(
     monkeypatch.setattr(commands, "open_embedder", lambda name: ColourModel(name))
     shards = colour_shards(tmp_path / "shards")
     for _ in range(2):  # an index of an earlier run is made anew
-        story.search_pictures(Path("colours"), shards, tmp_path / "index")
+        assert story.make_index(Path("colours"), shards, tmp_path / "index") == 24
+        story.search_pictures(tmp_path / "index")
     told = capsys.readouterr().out
     lines = told[: len(told) // 2].splitlines()
     assert told == 2 * told[: len(told) // 2]
-    assert lines[0] == "      24 pictures are in the index"
-    by_text, by_picture, by_both = lines[1:5], lines[5:9], lines[9:]
+    by_text, by_picture, by_both = lines[:4], lines[4:8], lines[8:]
     for table in (by_text, by_picture, by_both):
         assert "caption" in table[0]
         assert [line.split()[0] for line in table[1:]] == ["1", "2", "3"]

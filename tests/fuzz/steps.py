@@ -24,7 +24,7 @@ from typing import Any
 SIZE, SIZE_OF_COUNTS = 512, 1024  # bytes, and twice as many; few counts are added up otherwise
 MOST = 2.4  # times the steps
 PATTERNS = 300
-TARGETS = ("jpeg", "html", "wat", "texts", "urls", "counts", "planes")
+TARGETS = ("html", "wat", "texts", "urls", "counts", "planes")
 
 if __name__ == "__main__":
     os.environ["NUMBA_DISABLE_JIT"] = "1"  # before numba is imported

@@ -1,6 +1,7 @@
 """Flags: what is refused, in one line that says what to do; and --help."""
 
 import dataclasses
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -135,6 +136,18 @@ def test_a_flag_of_a_peer_is_answered_with_ours(flag: str, here: str):
     assert (ended.status, ended.err.count("\n")) == (2, 1)
     assert f"unknown flag {flag[2:].partition('=')[0]!r}; here give " in ended.err
     assert here in ended.err
+
+
+def test_exact_resize_needs_its_extra(monkeypatch: pytest.MonkeyPatch):
+    flags = [*GIVEN, "--resize_mode=border", "--exact_resize"]
+    assert parse(flags).resize.exact_resize
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "img2dataset" else found(name)
+    )
+    with pytest.raises(UsageError, match=r"^--exact_resize needs img2dataset: pip install"):
+        parse(flags)
+    assert not parse(flags[:-1]).resize.exact_resize
 
 
 def test_all_of_img2datasets_flags_are_known():

@@ -12,7 +12,7 @@ from tests.support.picture_files import encoded, photograph
 from tests.support.tar_files import tar_of
 
 Fates = dict[str, dict[str, str]]
-CURATION = ("examine", "evaluation", "beside others")
+CURATION = ("examine", "evaluation")
 TRAINING = ("decode_image", "draft", "decode_square")
 GOOD = ("frame: c0", "frame: c1")
 # These are left to libjpeg, which refuses a second frame, a missing end, and another frame's scan.

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.wishes.file_wishes import file_wishes
 from alignset.transforms.wishes.wish_settings import WishSettings
 from tests.suites.case import Case
@@ -53,7 +54,7 @@ def _compared(folder: Path) -> Iterator[Case]:
             ends.get("WebStatement"),
             ends.get("UsageTerms"),
         )
-        ours = file_wishes(path.read_bytes(), WishSettings())
+        ours = file_wishes(FileLook(path.read_bytes()), WishSettings())
         yield Case(str(path.relative_to(folder)), theirs, tuple(ours))
 
 

@@ -170,15 +170,16 @@ def all_files() -> dict[str, bytes]:
 
 def curation(_: list[str]) -> int:
     """Print what each entrance of a run, and of `look`, makes of each file."""
-    from alignset.pipeline.look.stored_images import shown_picture
-    from alignset.transforms.images.examine import Unusable, examine, examine_all
-    from alignset.transforms.images.jpeg_header import jpeg_header, scaled_jpeg
+    from alignset.pipeline.datasets.stored_images import shown_picture
+    from alignset.transforms.images.examine import Unusable, examine
+    from alignset.transforms.images.file_look import FileLook
+    from alignset.transforms.images.scaled_jpeg import scaled_jpeg
 
     def said(verdict: Any) -> str:
         return verdict.detail if isinstance(verdict, Unusable) else "image"
 
     def scaled(body: bytes) -> str:
-        header = jpeg_header(body)
+        header = FileLook(body).jpeg
         return "none" if header is None else str(scaled_jpeg(body, header, "GRAY", (9, 9)).shape)
 
     def shown(body: bytes) -> str:
@@ -189,7 +190,6 @@ def curation(_: list[str]) -> int:
         {
             "examine": lambda body: said(examine(body)),
             "evaluation": lambda body: said(examine(body, in_full=True, keep_grey=True)),
-            "beside others": lambda body: said(examine_all([body, body])[1]),
             "look": shown,
             "scaled": scaled,
         }

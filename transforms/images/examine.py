@@ -1,54 +1,33 @@
 """What an image's bytes are: format, size, perceptual hash; or why they are of no use.
 
 Size comes from the header, before any decode. Each picture is then decoded whole (its first frame),
-JPEG at an eighth of its size or so and in grey: a cut file or one with a hole shows all the same. A
-640x480 photograph of 57 KB takes 0.18 ms beside others.
+JPEG at an eighth of its size or so and in grey: a cut file or one with a hole shows all the same.
 """
 
-import io
-import os
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    WebPImagePlugin,
-)
 from PIL import Image as PillowImage
+from PIL import ImageFile
 
-from alignset.transforms.images.displayed import TURNS, displayed, orientation, small_grey
-from alignset.transforms.images.fast_decode import fast_grey
-from alignset.transforms.images.file_formats import (
-    file_fault,
-    foreign_kind,
-    gif_without_comments,
-    png_lacks_pixels,
-    signature_format,
-    webp_canvas,
+from alignset.transforms.images.displayed_picture import (
+    TURNS,
+    Pixels,
+    displayed_picture,
+    orientation,
+    small_grey,
 )
-from alignset.transforms.images.jpeg_dc import Plane, dc_planes
-from alignset.transforms.images.jpeg_header import (
-    JpegHeader,
-    grey_plane,
-    has_too_many_scans,
-    jpeg_header,
-)
-from alignset.transforms.images.perceptual_hash import grey_hash, picture_hash, plane_hash
-from alignset.transforms.images.pillow_bounds import bound_exif
+from alignset.transforms.images.file_formats import foreign_kind, png_lacks_pixels
+from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.jpeg_header import JpegHeader
+from alignset.transforms.images.open_picture import open_picture
+from alignset.transforms.images.perceptual_hash import picture_hash, plane_hash
+from alignset.transforms.images.scaled_jpeg import grey_plane
 from alignset.transforms.workers.unexpected import tell_once
 
-bound_exif()
-# Planes of usual JPEGs by `jpeg_dc.py`, or all by libjpeg, which gives the same in thrice the time.
-_FAST_PLANES = os.environ.get("ALIGNSET_FAST_JPEG", "1") != "0"
 # imagehash.phash shrinks to 32 px a side. Of small pictures with sharp edges its bits from a plane
 # of 32 differ from those of the whole picture by up to 10 (2.2 on average), from one of 96 by up to
 # 6 (0.6). Of 640x480 they differ by up to 2 (0.2) from a plane of 60 as from one of 120, in two
@@ -56,23 +35,13 @@ _FAST_PLANES = os.environ.get("ALIGNSET_FAST_JPEG", "1") != "0"
 _SMALLEST_PLANE_PX = 96
 _LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
 # A picture of more pixels than these waits until no other such is being decoded: they take up to
-# 8 bytes a pixel.
+# 8 bytes a pixel, and of a WebP twice that.
 _MANY_PIXELS = 1 << 24
 _MANY = Lock()
 # The detail of an image whose decoding ends the process, found where that is tried in another
 # (transforms/workers/trial_process.py).
 CRASHED_DECODER = "crashed_decoder"
 MOST_SHOWN = 1 << 22  # pixels; it takes 17 bytes for each to make a PNG of them
-
-# Opened by their own classes: `PIL.Image.open` would try others, and warn of large pictures itself.
-_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
-    "jpeg": JpegImagePlugin.JpegImageFile,
-    "png": PngImagePlugin.PngImageFile,
-    "webp": WebPImagePlugin.WebPImageFile,
-    "gif": GifImagePlugin.GifImageFile,
-    "bmp": BmpImagePlugin.BmpImageFile,
-    "avif": AvifImagePlugin.AvifImageFile,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +60,8 @@ class Image:
         JPEG's is the plane that it is hashed from.
       shown: the picture as displayed, and its colour profile in `info`, where the file is not plain
         and that was asked for.
+      jpeg: the header of a JPEG that can be decoded at a part of its size; None of one that Pillow
+        must decode, since decoders may differ in what they see.
     """
 
     format: str
@@ -98,8 +69,9 @@ class Image:
     height: int
     phash: int
     plain: bool
-    grey: Plane | None = field(default=None, repr=False, compare=False)
+    grey: Pixels | None = field(default=None, repr=False, compare=False)
     shown: PillowImage.Image | None = field(default=None, repr=False, compare=False)
+    jpeg: JpegHeader | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,47 +93,28 @@ class Unusable:
     height: int | None = None
 
 
-def examine_all(bodies: Sequence[bytes]) -> list[Image | Unusable]:
-    """What `examine` says of each: for JPEGs in less time."""
-    return list(examine_each(bodies))
-
-
-def examine_each(
-    bodies: Sequence[bytes], *, keep_grey: bool = False, keep_shown: bool = False
-) -> Iterator[Image | Unusable]:
-    """The same one after the other, so that only one picture at a time is in memory."""
-    planes: list[Plane | None] = [None] * len(bodies)
-    if _FAST_PLANES:
-        try:
-            planes = dc_planes(bodies, _SMALLEST_PLANE_OF_LARGE_PX)
-        except Exception as error:
-            tell_once("decoding JPEGs", error)
-    for body, plane in zip(bodies, planes, strict=True):
-        yield examine(body, plane=plane, keep_grey=keep_grey, keep_shown=keep_shown)
-
-
 def examine(
-    body: bytes,
+    file: FileLook | bytes,
     *,
     max_pixels: int = 89_478_485,
     in_full: bool = False,
     keep_grey: bool = False,
     keep_shown: bool = False,
-    plane: Plane | None = None,
 ) -> Image | Unusable:
-    """What these bytes are. Raises nothing, whatever they are; may be called by many threads.
+    """What a file is. Raises nothing, whatever its bytes are; may be called by many threads.
 
     Args:
+      file: its bytes, or what is known of them.
       max_pixels: width * height; a header that says more is refused before any decode. The default
         is where Pillow begins to warn; decoding that many takes up to 1.5 GB, once a process.
       in_full: hash the whole picture of a JPEG too.
       keep_grey: give the picture in grey, too.
       keep_shown: give the picture itself, too, if the file is not plain and has at most 4 million
         pixels.
-      plane: what `dc_planes` has for it, where that is known already.
     """
+    look = FileLook(file) if isinstance(file, bytes) else file
     try:
-        return examined(body, _Wanted(max_pixels, in_full, keep_grey, keep_shown), plane)
+        return examined(look, _Wanted(max_pixels, in_full, keep_grey, keep_shown))
     except Exception as error:
         tell_once("looking at an image", error)
         return Unusable("undecodable", "unexpected")
@@ -176,62 +129,33 @@ class _Wanted(NamedTuple):
     keep_shown: bool
 
 
-def examined(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unusable:
-    """Examines one body, and raises whatever our own code or a decoder raises."""
-    name = signature_format(body)
+def examined(look: FileLook, wanted: _Wanted) -> Image | Unusable:
+    """Examines one file, and raises what our own code raises."""
+    name, picture = look.format, None
     if name is None:
-        return Unusable("not_an_image", foreign_kind(body))
-    if name == "jpeg" and (known := _known_of_jpeg(body, wanted, plane)):
+        return Unusable("not_an_image", foreign_kind(look.body))
+    if name == "jpeg" and (known := _known_jpeg(look, wanted)):
         return known
-    width = height = None
+    # libwebp allocates the canvas when it opens a file.
+    size = look.size if name == "webp" else None
     try:
-        if name == "webp":  # libwebp allocates the canvas when it opens
-            width, height = webp_canvas(body)
-            if width * height > wanted.max_pixels:
-                return Unusable("undecodable", "too_many_pixels", width, height)
-            with turn_of(width * height):
-                if known := _known_of_webp(body, wanted):
-                    return known
-        picture = open_picture(body, name)
-        width, height = picture.size
-        if width * height > wanted.max_pixels:
-            return Unusable("undecodable", "too_many_pixels", width, height)
-        with turn_of(width * height):
-            return _decode(body, name, picture, wanted)
+        if size is None:
+            picture = open_picture(look.body, name)
+            size = picture.size
+        if fault := _fault(look, size, wanted):
+            return Unusable("undecodable", fault, *size)
+        with turn_of(size[0] * size[1]):
+            return _decoded(look, picture or open_picture(look.body, name), wanted)
     except PillowImage.DecompressionBombError:
-        return Unusable("undecodable", "too_many_pixels", width, height)
-    except Exception as error:  # Pillow raises some ten kinds, by format and by what is broken
-        fault = file_fault(body, name)
-        if fault is None:
-            cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
-            fault = "truncated" if cut else "broken"
-        return Unusable("undecodable", fault, width, height)
-
-
-def _known_of_jpeg(body: bytes, wanted: _Wanted, plane: Plane | None) -> Image | Unusable | None:
-    """What is known of a JPEG without Pillow."""
-    header = jpeg_header(body)
-    if header is None:  # no scan, or a thousand segments before it, which Pillow would join
-        return Unusable("undecodable", file_fault(body, "jpeg") or "broken")
-    fault = header.fault
-    if fault is None and header.width * header.height > wanted.max_pixels:
         fault = "too_many_pixels"
-    elif fault is None and has_too_many_scans(body, header):
-        fault = "too_many_scans"
-    if fault:
-        return Unusable("undecodable", fault, header.width, header.height)
-    if wanted.in_full:
-        return None
-    return _quick_look(body, header, plane, wanted.keep_grey)
+    except Exception as error:  # Pillow raises some ten kinds, by format and by what is broken
+        cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
+        fault = look.fault or ("truncated" if cut else "broken")
+    return Unusable("undecodable", fault, *(size or ()))
 
 
-def _known_of_webp(body: bytes, wanted: _Wanted) -> Image | None:
-    """What is known of a WebP without Pillow, which makes room for two pictures to open one."""
-    plane = None if file_fault(body, "webp") else fast_grey(body, "webp")
-    if plane is None:
-        return None
-    grey = small_grey(PillowImage.fromarray(plane)) if wanted.keep_grey else None
-    return Image("webp", *webp_canvas(body), grey_hash(plane), True, grey)
+def _fault(look: FileLook, size: tuple[int, int], wanted: _Wanted) -> str | None:
+    return "too_many_pixels" if size[0] * size[1] > wanted.max_pixels else look.fault
 
 
 def turn_of(pixels: int) -> AbstractContextManager[object]:
@@ -239,29 +163,35 @@ def turn_of(pixels: int) -> AbstractContextManager[object]:
     return _MANY if pixels > _MANY_PIXELS else nullcontext()
 
 
-def _quick_look(
-    body: bytes, header: JpegHeader, known: Plane | None, keep_grey: bool
-) -> Image | Unusable | None:
-    """What `_decode` would say of a JPEG, by a small grey plane; None where that cannot be had."""
-    width, height = header.width, header.height
-    if header.components not in (1, 3) or not width * height:
+def _known_jpeg(look: FileLook, wanted: _Wanted) -> Image | Unusable | None:
+    """What is known of a JPEG by its header and a small grey plane; None where Pillow must decode
+    the whole of it."""
+    header = look.jpeg
+    if header is None:
+        return Unusable("undecodable", look.fault or "broken")
+    size = header.width, header.height
+    if fault := header.fault or _fault(look, size, wanted):
+        return Unusable("undecodable", fault, *size)
+    if wanted.in_full or header.components not in (1, 3) or not header.width * header.height:
         return None
-    if body.rfind(b"\xff\xd9", header.scan) < 0:  # a thumbnail's end marker lies before
-        return Unusable("undecodable", "truncated", width, height)
-    large = min(width, height) >= _LARGE_PX
-    with turn_of(width * height):
-        smallest_px = _SMALLEST_PLANE_OF_LARGE_PX if large else _SMALLEST_PLANE_PX
-        plane, fault = grey_plane(body, header, smallest_px, known)
+    smallest_px = _SMALLEST_PLANE_OF_LARGE_PX if min(size) >= _LARGE_PX else _SMALLEST_PLANE_PX
+    with turn_of(header.width * header.height):
+        plane, fault = grey_plane(look.body, header, smallest_px)
     if fault:
-        return Unusable("undecodable", fault, width, height)
+        return Unusable("undecodable", fault, *size)
     if plane is None or not header.usual:  # decoders may differ in what they see
         return None
     if header.annotated:
-        turn = TURNS.get(_orientation_of_jpeg(body))
+        turn = TURNS.get(_orientation_of_jpeg(look.body))
         if turn is not None:
             plane = np.asarray(PillowImage.fromarray(plane).transpose(turn))
-    grey = plane if keep_grey else None
-    return Image("jpeg", width, height, plane_hash(plane), True, grey)
+    grey = plane if wanted.keep_grey else None
+    return Image("jpeg", *size, plane_hash(plane), True, grey, jpeg=_scalable(look))
+
+
+def _scalable(look: FileLook) -> JpegHeader | None:
+    header = look.jpeg
+    return header if header and header.usual and header.components in (1, 3) else None
 
 
 def _orientation_of_jpeg(body: bytes) -> int:
@@ -271,31 +201,19 @@ def _orientation_of_jpeg(body: bytes) -> int:
         return 1
 
 
-def _decode(
-    body: bytes, name: str, picture: ImageFile.ImageFile, wanted: _Wanted
-) -> Image | Unusable:
-    width, height = picture.size
-    if fault := file_fault(body, name):
-        return Unusable("undecodable", fault, width, height)
+def _decoded(look: FileLook, picture: ImageFile.ImageFile, wanted: _Wanted) -> Image | Unusable:
+    name, (width, height) = look.format or "", picture.size
     plain = name in ("jpeg", "png", "webp") and not picture.mode.startswith("I")
-    if name == "png" and (plane := fast_grey(body, name)) is not None:
-        grey = small_grey(PillowImage.fromarray(plane)) if wanted.keep_grey else None
-        return Image(name, width, height, grey_hash(plane), plain, grey)
     picture.load()
-    if name == "png" and _may_lack_rows(picture, body) and png_lacks_pixels(body):
+    if name == "png" and _may_lack_rows(picture, look.body) and png_lacks_pixels(look.body):
         return Unusable("undecodable", "truncated", width, height)
-    shown = displayed(picture)
+    shown = displayed_picture(picture)
     grey = small_grey(shown) if wanted.keep_grey else None
-    image = Image(name, width, height, picture_hash(shown), plain, grey)
+    image = Image(name, width, height, picture_hash(shown), plain, grey, jpeg=_scalable(look))
     if plain or not wanted.keep_shown or width * height > MOST_SHOWN:
         return image
     shown.info = {"icc_profile": picture.info.get("icc_profile")}
     return replace(image, shown=shown)
-
-
-def open_picture(body: bytes, name: str) -> ImageFile.ImageFile:
-    """The picture in a file that `examine` found good, not decoded yet; `name` is its format."""
-    return _OPENERS[name](io.BytesIO(gif_without_comments(body) if name == "gif" else body))
 
 
 def _may_lack_rows(png: PillowImage.Image, body: bytes) -> bool:

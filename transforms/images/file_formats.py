@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import deflate
 
-from alignset.transforms.images.jpeg_segments import jpeg_segments
-
 # What files of images are called, in the formats that are read.
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
 IMAGE_SUFFIXES = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
@@ -18,7 +16,6 @@ OTHER_IMAGE_SUFFIXES = (".jfif", ".jpe", ".tif", ".tiff", ".jp2", ".jxl", ".heic
 _JPEG, _PNG, _BMP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM"
 _GIFS = (b"GIF87a", b"GIF89a")
 _GIF_TRAILER, _GIF_EXTENSION, _GIF_IMAGE, _GIF_CONTROL = 0x3B, 0x21, 0x2C, b"\xf9"
-_MOST_CHUNKS = 64  # of a WebP that is no animation
 _AVIF_BRANDS = (b"avif", b"avis")
 _BMP_HEADERS = frozenset(struct.pack("<I", size) for size in (12, 16, 40, 52, 56, 64, 108, 124))
 # TIFF, ICO, PSD, JPEG XL, JPEG 2000, Flash, Ogg, Matroska; HEIC and MP4 are told by their "ftyp".
@@ -89,42 +86,6 @@ def webp_canvas(body: bytes) -> tuple[int, int]:
     return width & 0x3FFF, height & 0x3FFF
 
 
-def is_tidy_webp(body: bytes) -> bool:
-    """Whether a few chunks fill a WebP to its last byte."""
-    at = 12
-    for _ in range(_MOST_CHUNKS):
-        if at + 8 > len(body):
-            break
-        size = int.from_bytes(body[at + 4 : at + 8], "little")
-        at += 8 + size + size % 2
-    return at == len(body)
-
-
-def file_fault(body: bytes, name: str) -> str | None:
-    """ "truncated" or "broken" by the structure of the file alone; None where it looks whole.
-
-    Decoders stop when they have their pixels, often of the first frame alone, and miss a lost end.
-    """
-    if name == "png":
-        return _png_fault(body)
-    is_cut = {
-        "jpeg": _is_cut_jpeg,
-        "webp": _is_cut_webp,
-        "gif": _is_cut_gif,
-        "bmp": _is_cut_bmp,
-        "avif": _is_cut_avif,
-    }[name]
-    return "truncated" if is_cut(body) else None
-
-
-def _is_cut_jpeg(body: bytes) -> bool:
-    segments = jpeg_segments(body)
-    if segments.scan < 0:
-        return not segments.too_many
-    # A thumbnail's end marker lies before the scan.
-    return body.rfind(b"\xff\xd9", segments.scan) < 0
-
-
 def png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(kind, begin and end of its data) of each whole chunk."""
     at = len(_PNG)
@@ -137,7 +98,8 @@ def png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
         at = end + 4
 
 
-def _png_fault(body: bytes) -> str | None:
+def png_fault(body: bytes) -> str | None:
+    """ "truncated" or "broken", or None."""
     view = memoryview(body)
     for kind, begin, end in png_chunks(body):
         # Critical chunks have a capital letter first. Pillow checks no sums of the pixels' chunks.
@@ -195,7 +157,7 @@ def png_lacks_pixels(body: bytes) -> bool:
     return missing > 0
 
 
-def _is_cut_gif(body: bytes) -> bool:
+def is_cut_gif(body: bytes) -> bool:
     return not any(kind == _GIF_TRAILER for kind, _, _ in _gif_blocks(body))
 
 
@@ -235,11 +197,11 @@ def gif_without_comments(body: bytes) -> bytes:
     return b"".join([*kept, body[since:]])
 
 
-def _is_cut_webp(body: bytes) -> bool:
+def is_cut_webp(body: bytes) -> bool:
     return 8 + int.from_bytes(body[4:8], "little") > len(body)
 
 
-def _is_cut_bmp(body: bytes) -> bool:
+def is_cut_bmp(body: bytes) -> bool:
     """Whether a run-length coded bitmap cannot hold its pixels: two bytes hold at most 255.
 
     Of other bitmaps the decoder tells, quickly. It takes 50 ns for each pixel that a run-length
@@ -255,7 +217,7 @@ def _palette_bytes(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _is_cut_avif(body: bytes) -> bool:
+def is_cut_avif(body: bytes) -> bool:
     at = 0
     while at + 8 <= len(body):
         size = int.from_bytes(body[at : at + 4], "big")

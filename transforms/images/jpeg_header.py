@@ -1,13 +1,23 @@
-"""JPEGs: what the header says, and a small grey plane that only a whole file gives."""
+"""What stands before a JPEG's first scan: its segments, as libjpeg meets them, and its header.
+
+Source: ITU-T T.81, annex B.
+"""
+
+from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import simplejpeg
-
-from alignset.transforms.images.jpeg_dc import Plane
-from alignset.transforms.images.jpeg_segments import jpeg_segments
-
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_MOST_SEGMENTS = 1_000  # a large ICC profile takes a hundred
+_APPS = range(0xE0, 0xF0)
+# SOF0 to SOF2, DHT, SOS, DQT, DRI, APPn, COM.
+_USUAL = frozenset({0xC0, 0xC1, 0xC2, 0xC4, _START_OF_SCAN, 0xDB, 0xDD, *_APPS, 0xFE})
+# What Pillow reads of these without a look at their length.
+_LEAST = {b"JFIF": 7, b"Adob": 12}
+_FILL = re.compile(rb"\xff*")
+_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # no marker, or one without a segment
 # Encoders write about ten scans. Each is a pass over the whole picture and may take 30 bytes.
 MAX_SCANS = 100
 _MAX_PASSED = 2_000_000_000  # pixels of all scans: 3 s; of the largest picture 22 scans
@@ -15,11 +25,59 @@ _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 # Baseline, extended, progressive. libjpeg ignores the scale of a decode of a lossless frame, and
 # writes the whole image into memory that simplejpeg, or Pillow, has for a part of it.
 _DCT_FRAMES, _PROGRESSIVE = frozenset({0xC0, 0xC1, 0xC2}), 0xC2
-# libjpeg warns of these too, and every viewer shows the picture: junk between segments (not in the
-# samples or after them, where it stands for lost ones), and profiles that are not whole.
-_HARMLESS = re.compile(
-    r"extraneous bytes before marker 0x(?!d[0-9])|bad ICC|Adobe|JFIF|Invalid SOS"
-)
+
+
+class Segments(NamedTuple):
+    """The segments of a header.
+
+    Attributes:
+      each: marker, and where its data begin and end, which may be behind the file's end.
+      scan: where the first scan's 0xFF is; -1 where there is none before the image's end.
+      usual: whether nothing else is in the header, and all is of kinds that every decoder reads
+        alike, and as long as they take it to be.
+      too_many: whether there are more than are looked at, and so no scan was sought further.
+    """
+
+    each: list[tuple[int, int, int]]
+    scan: int
+    usual: bool
+    too_many: bool = False
+
+
+def jpeg_segments(body: bytes) -> Segments:
+    """The segments of a file, the first scan's own the last.
+
+    Bytes in between, fill bytes and markers without a segment are passed over, as decoders do; a
+    thousand of all these at most.
+    """
+    each: list[tuple[int, int, int]] = []
+    at, stop, usual = 2, len(body) - 4, True
+    for _ in range(_MOST_SEGMENTS):
+        if at > stop:
+            return Segments(each, -1, False)
+        marker = body[at + 1]
+        if body[at] != 0xFF or marker == 0xFF or marker in _ALONE:
+            usual, at = False, _after_odd(body, at)
+            continue
+        if marker == _END_OF_IMAGE:
+            return Segments(each, -1, False)
+        begin, end = at + 4, at + 2 + (body[at + 2] << 8 | body[at + 3])
+        each.append((marker, begin, end))
+        usual = usual and marker in _USUAL and begin <= end <= len(body)
+        if marker == _START_OF_SCAN:
+            return Segments(each, at, usual)
+        if marker in _APPS and end - begin < _LEAST.get(body[begin : begin + 4], 0):
+            usual = False
+        at = end
+    return Segments(each, -1, False, too_many=True)
+
+
+def _after_odd(body: bytes, at: int) -> int:
+    """Where it goes on behind what is no segment: at an 0xFF that is followed by a marker."""
+    if body[at] != 0xFF:
+        next_marker = body.find(b"\xff", at)
+        return next_marker if next_marker >= 0 else len(body)
+    return _FILL.match(body, at).end() - 1 if body[at + 1] == 0xFF else at + 2  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +117,8 @@ class JpegHeader:
         return -(-self.height * eighths // 8), -(-self.width * eighths // 8)
 
 
-def jpeg_header(body: bytes) -> JpegHeader | None:
+def jpeg_header(body: bytes, segments: Segments) -> JpegHeader | None:
     """What the header says; None where no scan is found, or not one frame before it."""
-    segments = jpeg_segments(body)
     frame, begin, frames, annotated = 0, 0, 0, False
     for marker, data, _ in segments.each:
         if marker in _FRAMES:
@@ -80,72 +137,3 @@ def has_too_many_scans(body: bytes, header: JpegHeader) -> bool:
         return False
     scans = body.count(b"\xff\xda", header.scan)
     return scans > MAX_SCANS or scans * header.width * header.height > _MAX_PASSED
-
-
-def grey_plane(
-    body: bytes, header: JpegHeader, smallest_px: int, known: Plane | None = None
-) -> tuple[Plane | None, str | None]:
-    """The picture in grey, as small as libjpeg makes it for nothing: an eighth a side at best.
-
-    Args:
-      smallest_px: the shorter side has at least as many, where the picture has them.
-      known: its plane of an eighth a side, where there is one: taken if that is large enough.
-
-    Returns:
-      (uint8[height, width], None); (None, "truncated" or "broken") where samples are lost, whether
-      or not an end marker follows; (None, None) where another decoder must look at it.
-    """
-    eighth = header.scaled(1)
-    if known is not None and known.shape == eighth and min(eighth) >= smallest_px:
-        return known, None
-    try:
-        plane = scaled_jpeg(body, header, "GRAY", (smallest_px, smallest_px), strict=True)
-    except ValueError as error:
-        message = str(error)
-        if "remature end" in message:
-            return None, "truncated"
-        if "Corrupt" in message and not _HARMLESS.search(message):
-            return None, "broken"
-        return None, None
-    if not any(plane.shape[:2] == header.scaled(eighths) for eighths in range(1, 9)):
-        return None, None  # libjpeg found another frame than we
-    return plane[:, :, 0], None
-
-
-def scaled_jpeg(
-    body: bytes,
-    header: JpegHeader,
-    colours: str,
-    smallest: tuple[int, int],
-    *,
-    fast: bool = False,
-    strict: bool = False,
-) -> Plane:
-    """Decode an image at the smallest of libjpeg's scales that is large enough.
-
-    Every decode by simplejpeg of bytes that others wrote goes through here.
-
-    Args:
-      colours: "GRAY" or "RGB".
-      smallest: height and width in px that are left at least, where the image has them.
-      fast: decode by less exact steps than Pillow does.
-      strict: raise for what libjpeg warns of, too.
-
-    Returns:
-      uint8[height, width, 1 or 3].
-
-    Raises:
-      ValueError: libjpeg finds a fault, or the frame has one.
-    """
-    if header.fault:
-        raise ValueError(header.fault)
-    height, width = smallest
-    return simplejpeg.decode_jpeg(
-        body,
-        colours,
-        fastdct=fast,
-        fastupsample=fast,
-        min_height=height,
-        min_width=width,
-        strict=strict,
-    )

@@ -6,8 +6,9 @@ import io
 
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.displayed import displayed
-from alignset.transforms.images.examine import Image, open_picture, turn_of
+from alignset.transforms.images.displayed_picture import displayed_picture
+from alignset.transforms.images.examine import Image, turn_of
+from alignset.transforms.images.open_picture import open_picture
 
 SIDE_PX = 192  # of the longer side, at most
 QUALITY = 80
@@ -47,6 +48,6 @@ def small_picture(
     with turn_of(image.width * image.height):
         picture = open_picture(body, image.format)
         picture.draft("RGB", (int(box[0] * times), int(box[1] * times)))
-        small = displayed(picture).convert("RGB")
+        small = displayed_picture(picture).convert("RGB")
         small.thumbnail(box)
     return small

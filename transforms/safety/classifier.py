@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from alignset.transforms.images.resampling import Pixels
+from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.safety.model_files import (
     OPEN_NSFW,
     USUALLY_LEFT,

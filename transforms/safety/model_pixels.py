@@ -8,8 +8,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
-from alignset.transforms.images.resampling import Pixels
 from alignset.transforms.images.small_pixels import small_pixels
 from alignset.transforms.safety.model_files import ModelInput
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.images.resampling import Pixels
+from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.safety.model_files import ModelInput
 
 _GPU = "CUDAExecutionProvider"

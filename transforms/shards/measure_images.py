@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import compress
+from dataclasses import replace
 from threading import Semaphore
 from typing import Any, NamedTuple
 
@@ -15,19 +14,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.opt_outs import OPT_OUTS
-from alignset.transforms.decontamination.evaluation_overlap import (
-    evaluation_reasons,
-    overlap_columns,
-)
+from alignset.transforms.decontamination.evaluation_overlap import overlap_columns
 from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched
-from alignset.transforms.images.examine import Image, Unusable, examine, examine_each
-from alignset.transforms.images.image_size import size_reasons
+from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.images.resize import plain_form
 from alignset.transforms.images.thumbnail import thumbnail
-from alignset.transforms.safety.unsafe_score import unsafe_reasons
+from alignset.transforms.rules import given
+from alignset.transforms.rules.catalogue import limits
+from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.verdicts import faults, first_of, numbers_of, size_rows
 from alignset.transforms.shards.blocked_images import blocked_by
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
 from alignset.transforms.shards.score_images import ImageScores
@@ -42,21 +42,6 @@ from alignset.transforms.workers.unexpected import tell_once
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
 # Of all shards that are under way: their threads, each THREADS, would hold as many pictures more.
 _TURNS = Semaphore(THREADS)
-
-
-@dataclass(frozen=True)
-class ImageRules:
-    """The numbers by which images are judged."""
-
-    min_side: int
-    max_aspect: float
-    min_evaluation_distance: float
-    max_unsafe_score: float = 1.0
-
-    @property
-    def size_rule(self) -> dict[str, Any]:
-        """What `size_reasons` judges by, also before an image is scored or compared."""
-        return {"min_side": self.min_side, "max_aspect": self.max_aspect}
 
 
 def stored_bodies(pairs: pa.Table, max_bytes: int) -> Iterator[Fetched]:
@@ -157,54 +142,53 @@ class _Looks:
 
     def _look_in_turn(self, group: list[Fetched]) -> None:
         try:
-            group = [fetched for fetched in group if self._is_wanted(fetched)]
-            bodies = [fetched.body or b"" for fetched in group]
-            looks = examine_each(
-                [b"" if fetched.detail else fetched.body or b"" for fetched in group],
-                keep_grey=self._search.index is not None,
-                keep_shown=self._spool.only_plain,
-            )
-            rows = [fetched.index for fetched in group]
-            images: list[Image | Unusable] = []
-            for fetched, row, body, image in zip(group, rows, bodies, looks, strict=True):
-                if fetched.detail:
-                    image = Unusable(r.UNDECODABLE, fetched.detail)
-                self._put(row, body, image)
-                if isinstance(image, Image) and image.shown is not None:
-                    image = replace(image, shown=None)  # before the next one is decoded
-                images.append(image)
-            self._scores.add(rows, self.columns, self.places)
-            left = [self.columns["reason"][row] is None for row in rows]
-            taken = list(compress(zip(rows, bodies, images, strict=True), left))
-            self._search.add(
-                [row for row, _, _ in taken], [b for _, b, _ in taken], [i for _, _, i in taken]
-            )
+            examined: dict[int, tuple[bytes, Image | Unusable]] = {}
+            for fetched in group:
+                look = FileLook(fetched.body or b"")
+                if self._is_wanted(fetched, look):
+                    examined[fetched.index] = look.body, self._examined(fetched, look)
+            self._scores.add(list(examined), self.columns, self.places)
+            kept = [row for row in examined if self.columns["reason"][row] is None]
+            bodies, images = [examined[row][0] for row in kept], [examined[row][1] for row in kept]
+            self._search.add(kept, bodies, images)
         except BaseException as error:  # a full disk; raised again where it is seen
             self._errors.append(error)
         finally:
             self._room.release()
 
-    def _is_wanted(self, fetched: Fetched) -> bool:
+    def _is_wanted(self, fetched: Fetched, look: FileLook) -> bool:
         """Whether nothing is known of an owner who does not want this image used."""
-        opt_out = self._wishes.note(fetched)
+        opt_out = self._wishes.note(fetched, look)
         if opt_out:
-            self.columns["reason"][fetched.index] = r.OPTED_OUT
+            self.columns["reason"][fetched.index] = given.OPTED_OUT
             self.columns["detail"][fetched.index] = opt_out
         return not opt_out
 
-    def _put(self, row: int, body: bytes, image: Image | Unusable) -> None:
+    def _examined(self, fetched: Fetched, look: FileLook) -> Image | Unusable:
+        """Examines an image, and puts it into its row and aside."""
+        image: Image | Unusable
+        if fetched.detail:
+            image = Unusable(given.UNDECODABLE, fetched.detail)
+        else:
+            keep_grey, keep_shown = self._search.index is not None, self._spool.only_plain
+            image = examine(look, keep_grey=keep_grey, keep_shown=keep_shown)
+        self._put(fetched.index, look, image)
+        # Before the next one is decoded.
+        return replace(image, shown=None) if isinstance(image, Image) else image
+
+    def _put(self, row: int, look: FileLook, image: Image | Unusable) -> None:
         columns = self.columns
-        sha256 = hashlib.sha256(body)
+        sha256 = hashlib.sha256(look.body)
         columns["sha256"][row] = sha256.hexdigest()
         if isinstance(image, Unusable):
             columns["reason"][row], columns["detail"][row] = image.reason, image.detail
             return
         columns["width"][row], columns["height"][row] = image.width, image.height
         columns["phash"][row] = image.phash
-        if blocked := blocked_by(self._blocklists, body, sha256.digest(), image):
-            columns["reason"][row], columns["detail"][row] = r.BLOCKED, blocked
+        if blocked := blocked_by(self._blocklists, look, sha256.digest(), image):
+            columns["reason"][row], columns["detail"][row] = given.BLOCKED, blocked
             return
-        body, columns["image"][row] = plain_form(body, image)
+        body, columns["image"][row] = plain_form(look.body, image)
         self.places[row] = self._spool.put(body)
 
 
@@ -251,8 +235,8 @@ def measure_images(
 
 def _why_missing(fetched: Fetched) -> str:
     if fetched.listed:
-        return r.BLOCKED
-    return r.OPTED_OUT if fetched.detail in OPT_OUTS else r.FETCH_FAILED
+        return given.BLOCKED
+    return given.OPTED_OUT if fetched.detail in OPT_OUTS else given.FETCH_FAILED
 
 
 class Judged(NamedTuple):
@@ -264,7 +248,7 @@ class Judged(NamedTuple):
 
 def judge_images(
     measured: Measured,
-    rules: ImageRules,
+    rules: RunRules,
     search: EvaluationSearch,
     spool: Spool,
     unsafe_scores: pa.DoubleArray,
@@ -277,19 +261,22 @@ def judge_images(
     """
     columns = measured.columns
     _look_again(measured, rules, search, spool)
-    width = pa.array(columns["width"], pa.int32())
-    height = pa.array(columns["height"], pa.int32())
-    reasons = pc.coalesce(
-        pa.array(columns["reason"], pa.string()),
-        size_reasons(width, height, **rules.size_rule),
-        unsafe_reasons(unsafe_scores, max_score=rules.max_unsafe_score),
-        evaluation_reasons(search.distances, min_distance=rules.min_evaluation_distance),
-    )
     measures = {"unsafe_score": unsafe_scores} | overlap_columns(search.nearest, search.index)
-    copies = np.flatnonzero(pc.equal(reasons, r.EVALUATION_OVERLAP).fill_null(False))
+    found = faults(limits(rules.images), image_rows(measured, measures), rules.numbers)
+    reasons = pc.coalesce(pa.array(columns["reason"], pa.string()), first_of(found))
+    copies = np.flatnonzero(pc.equal(reasons, MIN_EVALUATION_DISTANCE.reason).fill_null(False))
     if len(copies):
         measures["thumbnail"] = _thumbnails(measured, copies.tolist(), spool)
     return Judged(reasons, measures)
+
+
+def image_rows(measured: Measured, measures: Mapping[str, pa.Array]) -> Rows:
+    """What the rules of images ask of the images of a shard."""
+    rows = size_rows(measured.columns["width"], measured.columns["height"])
+    for name in ("unsafe_score", "evaluation_distance"):
+        column = measures.get(name)
+        rows[name] = np.full(len(rows["shorter"]), np.nan) if column is None else numbers_of(column)
+    return rows
 
 
 def _thumbnails(measured: Measured, rows: list[int], spool: Spool) -> pa.BinaryArray:
@@ -304,13 +291,13 @@ def _thumbnails(measured: Measured, rows: list[int], spool: Spool) -> pa.BinaryA
 
 
 def _look_again(
-    measured: Measured, rules: ImageRules, search: EvaluationSearch, spool: Spool
+    measured: Measured, rules: RunRules, search: EvaluationSearch, spool: Spool
 ) -> None:
     """Searches once more for the JPEGs that are near, by their whole pictures. Their stored hash
     stays: a shard must not depend on evaluation images in that."""
     if search.index is None or not search.index.measure.quick_error:
         return
-    least = rules.min_evaluation_distance + search.index.measure.quick_error
+    least = rules.numbers[MIN_EVALUATION_DISTANCE.name] + search.index.measure.quick_error
     near = pc.less(search.distances, least)
     for row in np.flatnonzero(pc.fill_null(near, False).to_numpy(zero_copy_only=False)):
         if measured.columns["image"][row].format == "jpeg":  # others were looked at whole

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.columns.opt_outs import OPT_OUTS
 from alignset.transforms.fetching.orders import Answer, Fetched
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.wishes.file_wishes import file_wishes
 from alignset.transforms.wishes.wish_settings import WishSettings
 
@@ -47,10 +48,10 @@ class StatedWishes:
         self._usage_terms: list[str | None] = [None] * size
         self._answers: list[Answer | None] = [None] * size
 
-    def note(self, fetched: Fetched) -> str | None:
+    def note(self, fetched: Fetched, look: FileLook) -> str | None:
         """Notes what is stated of an image that came; returns the detail by which it is dropped,
         None where it is not."""
-        row, stated = fetched.index, file_wishes(fetched.body or b"", self._settings)
+        row, stated = fetched.index, file_wishes(look, self._settings)
         self._answers[row] = fetched.answer
         self._web_statements[row], self._usage_terms[row] = stated.web_statement, stated.usage_terms
         opt_outs = fetched.opted_out + stated.opt_outs

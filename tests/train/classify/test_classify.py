@@ -183,6 +183,7 @@ def command(data: Path, run: Path, **environment: str) -> Forked:
     return start(main, *arguments(data, run), env=os.environ | environment)
 
 
+@pytest.mark.slow
 def test_killed_in_the_second_stage_it_goes_on_bit_equal(data: Path, tmp_path: Path, monkeypatch):
     torch.set_num_threads(1)
     assert main(arguments(data, tmp_path / "whole")) == 0
@@ -224,6 +225,7 @@ def test_killed_between_the_model_and_the_end_it_still_has_results(
     assert json.loads(capsys.readouterr().out)["frozen"]["n"] == 12
 
 
+@pytest.mark.slow
 def test_two_processes_classify_all_images(data: Path, tmp_path: Path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -88,6 +88,7 @@ def test_its_scores_are_counted_as_clip_benchmarks_probe_counts_them(made):
     )
 
 
+@pytest.mark.slow
 def test_the_strength_is_that_of_the_validation(made):
     train, validation, test = made
     strength, accuracies = choose_strength(train, validation, CLASSES)

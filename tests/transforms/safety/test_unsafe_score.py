@@ -1,17 +1,18 @@
-"""Scores of files, and the verdict by them."""
+"""Scores of files."""
 
 import math
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.examine import Image, displayed, examine, open_picture
+from alignset.transforms.images.displayed_picture import displayed_picture
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.safety import unsafe_score
 from alignset.transforms.safety.model_files import UnsafeModel, describe_model
-from alignset.transforms.safety.unsafe_score import unsafe_reasons, unsafe_scores
+from alignset.transforms.safety.unsafe_score import unsafe_scores
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, good_files
 
@@ -31,26 +32,8 @@ def plain(colour: str) -> bytes:
     return encoded(PillowImage.new("RGB", (30, 20), colour), "PNG")
 
 
-@pytest.mark.parametrize(
-    ("score", "max_score", "reason"),
-    [
-        (0.5, 0.5, None),
-        (0.5001, 0.5, "unsafe"),
-        (0.0, 0.0, None),
-        (0.0001, 0.0, "unsafe"),
-        (1.0, 0.9999, "unsafe"),
-        (1.0, 1.0, None),
-        (None, 0.0, None),
-    ],
-)
-def test_above_the_threshold(score: float | None, max_score: float, reason: str | None) -> None:
-    scores = pa.array([score], pa.float64())
-    assert unsafe_reasons(scores, max_score=max_score).to_pylist() == [reason]
-
-
 def test_no_images_at_all(model: UnsafeModel) -> None:
     assert unsafe_scores([], model) == []
-    assert unsafe_reasons(pa.array([], pa.float64()), max_score=0.5).to_pylist() == []
 
 
 def test_a_file_that_cannot_be_decoded_costs_its_own_score_alone(model: UnsafeModel) -> None:
@@ -72,6 +55,6 @@ def test_what_is_no_number_is_no_score(model: UnsafeModel, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", good_files())
 def test_each_kind_of_file_has_a_score(name: str, model: UnsafeModel) -> None:
     ((body, image),) = looked_at(good_files()[name])
-    picture = displayed(open_picture(body, image.format)).convert("RGB")
+    picture = displayed_picture(open_picture(body, image.format)).convert("RGB")
     share_of_red = np.asarray(picture)[:, :, 0].mean() / 255
     assert unsafe_scores([(body, image)], model) == [pytest.approx(share_of_red, abs=0.02)]

@@ -15,6 +15,7 @@ from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.blocklists.compiled_list import compile_list
 from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.shards.blocked_images import blocked_by
 from tests.support.picture_files import encoded, photograph
 
@@ -27,7 +28,7 @@ def lists(folder: Path, *entries: str) -> Blocklists:
 def asked(found: Blocklists, body: bytes) -> str | None:
     image = examine(body)
     assert isinstance(image, Image)
-    return blocked_by(found, body, hashlib.sha256(body).digest(), image)
+    return blocked_by(found, FileLook(body), hashlib.sha256(body).digest(), image)
 
 
 PHOTO = encoded(photograph(1, 600, 400), "JPEG")

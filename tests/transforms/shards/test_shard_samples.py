@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.fetching.orders import Answer, Fetched
 from alignset.transforms.images.examine import Image
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.shards.measure_images import Measured
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, Spool, TarWriter
@@ -44,7 +45,8 @@ def written(tmp_path: Path) -> tuple[Samples, bytes, Verdicts]:
     spool, wishes = Spool(tmp_path / "spool"), StatedWishes(WishSettings(unwished="report"), 4)
     for index, body in enumerate(BODIES):
         answer = Answer(f"http://b.test/{index}.jpg", 200, 1.5, "image/jpeg") if index < 2 else None
-        wishes.note(Fetched(index, body, None, None, ("x_robots_tag",) * (index == 2), answer))
+        fetched = Fetched(index, body, None, None, ("x_robots_tag",) * (index == 2), answer)
+        wishes.note(fetched, FileLook(body))
     images: dict[str, list[Any]] = {
         "image": [Image("jpeg", 3, 4, 0, plain=n < 3) for n in range(4)],
         "width": [3] * 4,

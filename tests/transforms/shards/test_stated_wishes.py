@@ -1,4 +1,5 @@
 from alignset.transforms.fetching.orders import Answer, Fetched
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.shards.stated_wishes import (
     StatedWishes,
     joined_opt_outs,
@@ -14,8 +15,8 @@ ANSWER = Answer("http://a/", 200, 1.5, "image/jpeg")
 
 def test_what_is_stated_of_each_image() -> None:
     wishes = StatedWishes(WishSettings(), 4)
-    assert wishes.note(Fetched(2, PLAIN, None, answer=ANSWER)) is None
-    assert wishes.note(Fetched(0, STATING, None)) == "xmp_data_mining"
+    assert wishes.note(Fetched(2, PLAIN, None, answer=ANSWER), FileLook(PLAIN)) is None
+    assert wishes.note(Fetched(0, STATING, None), FileLook(STATING)) == "xmp_data_mining"
     columns = {name: column.to_pylist() for name, column in wishes.columns().items()}
     assert columns["opted_out"] == [None] * 4  # what is dropped has a reason for that
     assert columns["web_statement"] == ["https://l/", None, None, None]
@@ -28,7 +29,10 @@ def test_what_is_stated_of_each_image() -> None:
 
 def test_what_is_only_reported_drops_nothing() -> None:
     wishes = StatedWishes(WishSettings(unwished="report"), 1)
-    assert wishes.note(Fetched(0, STATING, None, opted_out=("x_robots_tag",))) is None
+    assert (
+        wishes.note(Fetched(0, STATING, None, opted_out=("x_robots_tag",)), FileLook(STATING))
+        is None
+    )
     assert wishes.columns()["opted_out"].to_pylist() == ["x_robots_tag,xmp_data_mining"]
 
 

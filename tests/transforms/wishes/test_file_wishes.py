@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from alignset.transforms.images.file_look import FileLook
 from alignset.transforms.wishes.embedded import embedded
 from alignset.transforms.wishes.file_wishes import FileWishes, file_wishes
 from alignset.transforms.wishes.wish_settings import WishSettings
@@ -29,7 +30,7 @@ MAKERS = {
 def test_wishes_in_each_format(name: str) -> None:
     plain, put = made.picture(name), MAKERS[name]
     prohibited, store = made.xmp(made.PROHIBITED), made.forbidding_store()
-    assert file_wishes(plain, HOW) == FileWishes()
+    assert file_wishes(FileLook(plain), HOW) == FileWishes()
     for body, opt_outs in (
         (put(plain, prohibited), ("xmp_data_mining",)),
         (put(plain, made.xmp(made.ALLOWED)), ()),
@@ -38,15 +39,15 @@ def test_wishes_in_each_format(name: str) -> None:
         (put(plain, prohibited, store), ("xmp_data_mining", "c2pa")),
     ):
         Image.open(io.BytesIO(body)).load()  # it is still a picture
-        assert file_wishes(body, HOW).opt_outs == opt_outs
+        assert file_wishes(FileLook(body), HOW).opt_outs == opt_outs
     off = WishSettings(xmp_data_mining=False, c2pa=False)
-    assert file_wishes(put(plain, prohibited, store), off).opt_outs == ()
+    assert file_wishes(FileLook(put(plain, prohibited, store)), off).opt_outs == ()
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_licences_in_each_format(name: str) -> None:
     packet = made.xmp("", "https://a.example/licence?a=1&amp;b=2", "Free for\n all &lt;uses&gt;")
-    stated = file_wishes(MAKERS[name](made.picture(name), packet), HOW)
+    stated = file_wishes(FileLook(MAKERS[name](made.picture(name), packet)), HOW)
     assert stated == FileWishes((), "https://a.example/licence?a=1&b=2", "Free for all <uses>")
 
 
@@ -55,14 +56,14 @@ def test_xmp_that_pillow_writes_and_in_the_longer_packet() -> None:
     for name in ("JPEG", "PNG", "WEBP", "AVIF"):
         written = made.picture(name, xmp=packet)
         if b"DataMining" in written:  # not each version writes it for each format
-            assert file_wishes(written, HOW).opt_outs == ("xmp_data_mining",)
+            assert file_wishes(FileLook(written), HOW).opt_outs == ("xmp_data_mining",)
     assert b"DataMining" in made.picture("JPEG", xmp=packet)
     long = made.xmp() + b" " * 70_000 + packet
     body = made.jpeg_with(made.picture("JPEG"), made.xmp(), extended=long)
-    assert file_wishes(body, HOW).opt_outs == ("xmp_data_mining",)
+    assert file_wishes(FileLook(body), HOW).opt_outs == ("xmp_data_mining",)
     squeezed = made.png_with(made.picture("PNG"), packet, squeeze=True)
     assert b"DataMining" not in squeezed
-    assert file_wishes(squeezed, HOW).opt_outs == ("xmp_data_mining",)
+    assert file_wishes(FileLook(squeezed), HOW).opt_outs == ("xmp_data_mining",)
 
 
 @pytest.mark.parametrize("squeezed", [True, False])
@@ -71,17 +72,17 @@ def test_xmp_that_image_magick_writes_into_a_png(squeezed: bool) -> None:
     lines = "\n".join(packet.hex()[at : at + 72] for at in range(0, 2 * len(packet), 72))
     told.add_text("Raw profile type xmp", f"\nxmp\n{len(packet):8}\n{lines}\n", zip=squeezed)
     body = made.picture("PNG", pnginfo=told)
-    assert embedded(body).xmp == packet
-    assert file_wishes(body, HOW).opt_outs == ("xmp_data_mining",)
+    assert embedded(FileLook(body)).xmp == packet
+    assert file_wishes(FileLook(body), HOW).opt_outs == ("xmp_data_mining",)
     broken = PngInfo()
     broken.add_text("Raw profile type xmp", "\nxmp\n 9\nno digits\n", zip=squeezed)
-    assert embedded(made.picture("PNG", pnginfo=broken)).xmp == b""
+    assert embedded(FileLook(made.picture("PNG", pnginfo=broken))).xmp == b""
 
 
 def test_hostile_bytes_cost_little_and_say_nothing() -> None:
     jpeg, png = made.picture("JPEG"), made.picture("PNG")
     bomb = made.png_with(png, b" " * 50_000_000 + made.xmp(made.PROHIBITED), squeeze=True)
-    assert len(embedded(bomb).xmp) == 1 << 20
+    assert len(embedded(FileLook(bomb)).xmp) == 1 << 20
     many = b"DataMining" * 3_000_000
     squeezed = made.png_with(png, bytes(1 << 20), squeeze=True)[33 : 33 - len(png)]
     for body in (
@@ -99,19 +100,21 @@ def test_hostile_bytes_cost_little_and_say_nothing() -> None:
         png[:33] + b"\0\0\0\0junk\0\0\0\0" * 1_000_000,
     ):
         began = time.process_time()
-        assert file_wishes(body, HOW) == FileWishes()
+        assert file_wishes(FileLook(body), HOW) == FileWishes()
         assert time.process_time() - began < 30
 
 
 def test_blocks_of_a_gif_that_are_looked_at() -> None:
     body = b"GIF89a" + bytes(7) + b"\x21\xff\x0bC2PA_GIF\1\0\0" + b"\1j" * 1_000_000
-    assert embedded(body).c2pa == b"j" * 200_000
+    assert embedded(FileLook(body)).c2pa == b"j" * 200_000
 
 
 def test_an_avif_with_a_packet_in_a_box_of_its_own() -> None:
     packet, body = made.xmp(made.PROHIBITED), made.picture("AVIF")
-    assert embedded(body + made.box(b"uuid", bytes(16) + packet)).xmp == packet
-    assert embedded(body + made.box(b"mdat", packet)).xmp == b""  # no item says that it is XMP
+    assert embedded(FileLook(body + made.box(b"uuid", bytes(16) + packet))).xmp == packet
+    assert (
+        embedded(FileLook(body + made.box(b"mdat", packet))).xmp == b""
+    )  # no item says that it is XMP
 
 
 def test_extensions_of_a_gif_before_and_behind_other_blocks() -> None:
@@ -126,12 +129,12 @@ def test_extensions_of_a_gif_before_and_behind_other_blocks() -> None:
         body[:at] + others + block + body[at:],
         body[:-1] + b"\0\0" + others + block + b";",
     ):
-        assert packet in embedded(made_body).xmp
-    assert embedded(body + block).xmp == b""  # behind the end
+        assert packet in embedded(FileLook(made_body)).xmp
+    assert embedded(FileLook(body + block)).xmp == b""  # behind the end
     within = b"!\xfe" + bytes([len(block[:200])]) + block[:200] + b"\0"
-    assert embedded(body[:at] + within + body[at:]).xmp == b""  # a part of a comment
+    assert embedded(FileLook(body[:at] + within + body[at:])).xmp == b""  # a part of a comment
     applications = b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0" * 100
-    assert embedded(body[:at] + applications + block + body[at:]).xmp == b""
+    assert embedded(FileLook(body[:at] + applications + block + body[at:])).xmp == b""
 
 
 def test_damaged_files_raise_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -146,7 +149,7 @@ def test_damaged_files_raise_nothing(capfd: pytest.CaptureFixture[str]) -> None:
         body = bytearray(chance.choice(wholes))
         for _ in range(chance.randrange(1, 6)):
             body[chance.randrange(len(body))] = chance.randrange(256)
-        file_wishes(bytes(body[: chance.randrange(len(body))]), HOW)
+        file_wishes(FileLook(bytes(body[: chance.randrange(len(body))])), HOW)
     assert "looking for wishes" not in capfd.readouterr().err
 
 
@@ -155,4 +158,4 @@ def test_a_squeezed_packet_that_is_broken() -> None:
     broken = b"XML:com.adobe.xmp\0\1\0\0\0" + b"\xff" + packet
     body = made.picture("PNG")
     chunk = struct.pack(">I", len(broken)) + b"iTXt" + broken + bytes(4)
-    assert file_wishes(body[:33] + chunk + body[33:], HOW) == FileWishes()
+    assert file_wishes(FileLook(body[:33] + chunk + body[33:]), HOW) == FileWishes()

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from alignset.transforms.workers.packages import DECIDING, CheckWorker, differing, installed
+from alignset.transforms.workers.packages import (
+    DECIDING,
+    CheckWorker,
+    deciding,
+    differing,
+    installed,
+)
 from tests.support.root import ROOT
 
 
@@ -31,6 +37,7 @@ def test_all_that_decides_is_looked_at():
     here = installed()
     assert here.keys() == {"python", "alignset", *DECIDING}
     assert here["numpy"] == importlib.metadata.version("numpy")
+    assert installed(deciding(True)).keys() - here.keys() == {"img2dataset"}
 
 
 def test_a_worker_like_the_launcher_hands_elements_on():
@@ -49,6 +56,7 @@ def test_another_worker_ends_with_one_line():
     assert "requirements/base.txt" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_other_sources_are_another_project(tmp_path: Path):
     for room in ("alignset", "pipeline", "transforms"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
