@@ -12,7 +12,6 @@ FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS
 
 MOST_THUMBNAILS = 256  # of a kind, of a shard: 8 MB of each
 OPENNSFW = "opennsfw"  # the classifier that comes with a package
-OPENNSFW_QUICK = "opennsfw-quick"  # the same after a quick look, which settles most images
 
 # Reasons that another rule, or another fetch, may undo. What was taken down stays so.
 RULED = tuple(
@@ -68,8 +67,8 @@ class Job:
     unsafe_model: str = field(
         default=OPENNSFW,
         metadata={
-            "help": "classifier of unsafe images: opennsfw, opennsfw-quick (which settles most "
-            "images by a quick look), or FILE.onnx with FILE.json beside it; empty scores none"
+            "help": "classifier of unsafe images: opennsfw, or FILE.onnx with FILE.json beside it; "
+            "empty scores none"
         },
     )
     vocabulary: str = field(
