@@ -20,6 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import duckdb
 import duckdb_rules
 import matplotlib
@@ -27,9 +29,12 @@ from measured import Usage, run_measured
 from results import print_results
 from text_corpus import write_corpus
 
+from demo.text_rules import Numbers, judge, pair_identity
+
 ROOT = Path(__file__).resolve().parent.parent
 SIDES = {"duckdb": ("DuckDB", "#c8553d"), "ours": ("alignset", "#0b6e4f")}
 MAX_PEAK_GIB = 2
+MOST_CHECKED = 10_000  # kept pairs, by the rules in plain Python
 Run = dict[str, Any]
 
 
@@ -76,6 +81,20 @@ def count_ours(ours: Path) -> int:
     return duckdb.sql(f"SELECT count(*) FROM '{ours / 'pairs/*.parquet'}'").fetchall()[0][0]
 
 
+def check_by_rules(corpus: Path, size: int, ours: Path) -> None:
+    """Compares what we kept with the rules written out in plain Python; of few pairs.
+
+    Raises:
+      RuntimeError: they differ.
+    """
+    rows = duckdb.sql(f"SELECT url, caption FROM '{corpus}'").fetchall()
+    outcomes = judge(rows, Numbers(vocabulary_size=size))
+    wanted = {pair for pair, reasons in outcomes.items() if None in reasons}
+    kept = duckdb.sql(f"SELECT url, caption FROM '{ours / 'pairs/*.parquet'}'").fetchall()
+    if wanted != {pair_identity(row) for row in kept}:
+        raise RuntimeError(f"the rules keep {len(wanted)} pairs of {corpus}, and we {len(kept)}")
+
+
 def measure(
     corpus: Path, size: int, repeats: int, *, against_duckdb: bool = True
 ) -> dict[str, float]:
@@ -105,6 +124,8 @@ def measure(
             ours.append(run_measured(our_command(corpus, out, size), folder / "ours.log"))
             print(f"{line} ours {ours[-1].wall_s:.2f} s", file=sys.stderr)
             kept = count_kept(out, duckdb_out) if against_duckdb else count_ours(out)
+            if kept <= MOST_CHECKED:
+                check_by_rules(corpus, size, out)
             shutil.rmtree(out)
     figures: dict[str, float] = {"kept": kept, "vocabulary_size": size, **_medians("ours", ours)}
     if against_duckdb:
@@ -180,7 +201,7 @@ def main() -> None:
     compared = sizes
     if flags.duckdb_pairs is not None:
         compared = [int(size) for size in flags.duckdb_pairs.split(",") if size]
-    # Compiles the kernels where that has not been done, so that no run waits for it.
+    # Few enough to be checked by the rules in plain Python; compiles the kernels, too.
     measure_pairs(1000, flags, against_duckdb=True)
     runs = [measure_pairs(size, flags, against_duckdb=size in compared) for size in sizes]
     rows = [table_row(run, side) for run in runs for side in SIDES if f"{side}_us" in run]

@@ -156,17 +156,18 @@ def search_pictures(model: Path, shards: Path, index: Path) -> None:
     made = command_line("-m", "alignset.train.search", "index", "--model", model, "--data", shards)
     rows = json.loads(run([*made, "--index", str(index)], capture=True))["rows"]
     print(f"      {rows:,} pictures are in the index")
-    text = ("--text", "three red stars")
-    first = json.loads(search(index, *text, "--format", "json").splitlines()[0])
-    picture = ("--key", first["key"])
-    for terms in (text, picture, (*picture, "--text", "blue", 1, "--text", "red", -1)):
-        print(search(index, *terms, "--format", "table"), end="")
+    table = search(index, "--text", "three red stars")
+    picture = ("--key", table.splitlines()[1].split()[2])  # behind the heads: rank, score, key
+    search(index, *picture)
+    search(index, *picture, "--text", "blue", 1, "--text", "red", -1)
 
 
-def search(index: Path, *flags: object) -> str:
-    """What the command prints of the three nearest pictures."""
-    query = command_line("-m", "alignset.train.search", "query", index, *flags, "--n", 3)
-    return run(query, capture=True)
+def search(index: Path, *terms: object) -> str:
+    """Prints the table of the three nearest pictures, and gives it."""
+    flags = (*terms, "--n", 3, "--format", "table")
+    table = run(command_line("-m", "alignset.train.search", "query", index, *flags), capture=True)
+    print(table, end="")
+    return table
 
 
 def tell_story(output: Path, port: int, *, small: bool) -> None:

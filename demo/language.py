@@ -31,12 +31,14 @@ class Languages:
         if len(new) < 500:  # in less time than processes take to start
             self._known.update((text, _detect(text)) for text in new)
             return
+        _detect("")  # reads the profiles of all languages, once for all processes
         with ProcessPoolExecutor(os.cpu_count()) as pool:
             self._known.update(zip(new, pool.map(_detect, new, chunksize=50), strict=True))
 
-    def is_english(self, text: str) -> bool:
+    def language_of(self, text: str) -> str:
+        """ISO 639-1; empty where there are no letters."""
         self.detect([text])
-        return self._known[text][0] == "en"
+        return self._known[text][0]
 
     def is_sure(self, text: str) -> bool:
         self.detect([text])
@@ -53,4 +55,4 @@ class Languages:
 
     def _sure(self, texts: list[str]) -> list[str]:
         self.detect(texts)
-        return [text for text in texts if self.is_english(text) and self.is_sure(text)]
+        return [t for t in texts if self.language_of(t) == "en" and self.is_sure(t)]

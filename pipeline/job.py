@@ -4,9 +4,10 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
 from alignset.transforms.pages.page_files import PAGE_FORMATS
+from alignset.transforms.rules import given
+from alignset.transforms.rules.catalogue import REASONS
 
 FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 
@@ -14,14 +15,13 @@ MOST_THUMBNAILS = 256  # of a kind, of a shard: 8 MB of each
 OPENNSFW = "opennsfw"  # the classifier that comes with a package
 
 # Reasons that another rule, or another fetch, may undo. What was taken down stays so.
-RULED = tuple(
-    reason
-    for reason in r.REASONS
-    if reason
-    not in (r.BROKEN_PAGE, r.BROKEN_INPUT, r.MALFORMED_PAIR, r.DUPLICATE_PAIR, r.TAKEN_DOWN)
-)
+_FINAL = {
+    *(given.BROKEN_PAGE, given.BROKEN_INPUT, given.MALFORMED_PAIR, given.DUPLICATE_PAIR),
+    given.TAKEN_DOWN,
+}
+RULED = tuple(reason for reason in REASONS if reason not in _FINAL)
 # What `all` of them is: what was blocked is read again only where that is asked for by its name.
-USUAL = tuple(reason for reason in RULED if reason != r.BLOCKED)
+USUAL = tuple(reason for reason in RULED if reason != given.BLOCKED)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Job:
     def rejected_reasons(self) -> tuple[str, ...]:
         """The reasons for which dropped pairs are read again."""
         named = self.also_rejected.split(",") if self.also_rejected else []
-        return (*USUAL, *({r.BLOCKED} & {*named})) if "all" in named else tuple(named)
+        return (*USUAL, *({given.BLOCKED} & {*named})) if "all" in named else tuple(named)
 
     def _check_numbers(self) -> None:
         for name in ("samples_per_shard", "batch_rows"):

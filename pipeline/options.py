@@ -18,10 +18,11 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import Job
 from alignset.pipeline.needless_flags import Chosen, needless_flag
 from alignset.pipeline.peer_flags import instead_of
-from alignset.pipeline.rules import OPEN, REPORTED, Rules
+from alignset.pipeline.rules import REPORTED, Rules
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules.catalogue import OPEN, RULES
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -61,8 +62,7 @@ FIRST = {
     },
     "rules": {
         "language": "of the alt-texts; empty keeps all",
-        "vocabulary_size": "most frequent words and pairs of words",
-        "min_image_side": "px; the shorter side must be larger",
+        **{rule.name: rule.brief for rule in RULES if rule.brief},
     },
     "fetching": {
         "connections": "fetches under way at once",

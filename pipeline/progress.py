@@ -1,4 +1,5 @@
-"""How far the image plane is: a line that is drawn again on a terminal, or written now and then."""
+"""How far the image plane is: a line that is drawn again on a terminal and in a notebook, or
+written now and then."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from threading import Event, Thread
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from alignset.pipeline.report.fetch_report import details_of
+from alignset.pipeline.datasets.fetch_report import details_of
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.columns.reasons import FETCH_FAILED
+from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_progress import finished_shards, shards_under_way
 from alignset.transforms.shards.shard_stats import ShardStats
@@ -144,8 +145,8 @@ def what_is_left(amount: Amount, verb: str) -> str:
 
 
 class ImageProgress:
-    """Shows how far the image plane is while its block runs: on a terminal a line that is drawn
-    again and again, else a line now and then, and one at the end.
+    """Shows how far the image plane is while its block runs: on a terminal and in a notebook a line
+    that is drawn again and again, else a line now and then, and one at the end.
 
     Args:
       out: the output folder. plan: the folder of the plan. fence: of this start of the command.
@@ -175,7 +176,7 @@ class ImageProgress:
         say(what_is_left(self._amount, self._verb))
         self._stack = ExitStack()
         self._bar: tqdm | None = None
-        if is_terminal():
+        if is_redrawn():
             how = {"unit": " pairs", "leave": False, "dynamic_ncols": True}
             bar_format = self._format(" |{bar:20}| ")
             self._bar = tqdm(total=self._amount.total, bar_format=bar_format, **how)
@@ -229,8 +230,12 @@ class ImageProgress:
         say(f"image plane: {text}".replace("  ", " "))  # where the rate has a digit less
 
 
-def is_terminal() -> bool:
-    """Whether a line on standard error can be drawn again."""
+def is_redrawn() -> bool:
+    """Whether a line on standard error can be drawn again: on a terminal, or below a notebook's
+    cell."""
+    ipython = sys.modules.get("IPython")  # a kernel has it; elsewhere it need not be installed
+    if ipython and hasattr(ipython.get_ipython(), "kernel"):
+        return True
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 

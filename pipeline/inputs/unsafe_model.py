@@ -5,6 +5,7 @@ from __future__ import annotations
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.job import OPENNSFW, Job
 from alignset.pipeline.rules import Rules
+from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import (
     ModelError,
@@ -21,7 +22,7 @@ def find_unsafe_model(job: Job, rules: Rules) -> UnsafeModel | None:
     Raises:
       UsageError: it is not there, or no model that can be used.
     """
-    if job.text_only or not job.unsafe_model or rules.max_unsafe_score >= 1:
+    if job.text_only or not job.unsafe_model or MAX_UNSAFE_SCORE.is_off(rules.max_unsafe_score):
         return None
     try:
         if job.unsafe_model == OPENNSFW:

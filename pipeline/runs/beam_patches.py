@@ -22,7 +22,7 @@ from types import MethodType
 from typing import Any
 
 SAMPLING_MS = 5
-_WORDS = "ALIGNSET_WORDS"  # by which worker processes are told of the command's arguments
+WORDS = "ALIGNSET_WORDS"  # by which worker processes are told of the command's arguments
 # What Beam and numba import where they find it, and the flags' words that ask for it.
 _OPTIONAL = {
     "pandas": (),
@@ -44,7 +44,8 @@ def _is_wanted(name: str) -> bool:
     return name not in left_out and "all" not in left_out
 
 
-def _uses_in(argv: Sequence[str]) -> set[str]:
+def uses_in(argv: Sequence[str]) -> set[str]:
+    """The words of a command's arguments that ask for optional packages."""
     words = " ".join(argv).lower()
     return {use for uses in _OPTIONAL.values() for use in uses if use in words}
 
@@ -62,7 +63,7 @@ class _Hidden(MetaPathFinder):
 
 def words_of_command() -> list[str]:
     """In a worker process, those of the command's arguments that `quick_imports` goes by."""
-    return os.environ.get(_WORDS, "").split()
+    return os.environ.get(WORDS, "").split()
 
 
 @contextmanager
@@ -74,8 +75,8 @@ def quick_imports(argv: Sequence[str] = ()) -> Iterator[None]:
     if not _is_wanted("imports"):
         yield
         return
-    words = _uses_in(argv)
-    os.environ[_WORDS] = " ".join(sorted(words))
+    words = uses_in(argv)
+    os.environ[WORDS] = " ".join(sorted(words))
     hidden = _Hidden(words)
     sys.meta_path.insert(0, hidden)
     gc.disable()

@@ -19,7 +19,6 @@ from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import Job
 from alignset.pipeline.options import Command
-from alignset.pipeline.rules import OPEN
 from alignset.pipeline.runs.clean import clean_work
 from alignset.pipeline.runs.documents import Funnel, Manifest, NamedList, RunDescription, Settings
 from alignset.pipeline.runs.engine import everywhere
@@ -28,6 +27,7 @@ from alignset.pipeline.runs.work_folder import RetryBase, WorkFolder
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.measures import measure_of
+from alignset.transforms.rules.catalogue import OPEN
 from alignset.transforms.safety.model_files import UnsafeModel, open_nsfw_path
 from alignset.transforms.shards.renumber_shards import forget_renumbering
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document

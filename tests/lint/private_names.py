@@ -14,6 +14,7 @@ OF_OTHERS = {
     "_replace": "of named tuples, and documented",
     "_fields": "of named tuples, and documented",
     "_exit": "of os, and documented",
+    "_repr_html_": "of IPython, and documented: what a notebook shows of a value",
     "_shutdown": "of threading: waits for threads, as multiprocessing does at a process's end",
     "_run_exitfuncs": "of atexit, which os._exit passes by",
     "_current_frames": "of sys, and documented",

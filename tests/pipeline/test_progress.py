@@ -2,10 +2,12 @@
 a store that does not answer; and that it costs next to nothing."""
 
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from alignset.pipeline.progress import (
     Amount,
     ImageProgress,
     be_quiet,
+    is_redrawn,
     verb_of,
     what_is_left,
 )
@@ -256,3 +259,22 @@ def test_looking_costs_less_than_a_hundredth_of_the_time(tmp_path: Path):
     print(f"{spent_s:.3f} s of CPU in 100 s")
     assert spent_s < 1.0
     assert done(amount, 200.0) == (3000, 30_000_000)
+
+
+@pytest.mark.parametrize(
+    ("shell", "is_terminal", "expected"),
+    [
+        (SimpleNamespace(kernel=object()), False, True),  # of a notebook
+        (SimpleNamespace(), False, False),  # of IPython on a terminal
+        (None, False, False),
+        (None, True, True),
+    ],
+)
+def test_a_line_is_drawn_again_on_terminals_and_in_notebooks(
+    shell: object, is_terminal: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+):
+    ipython = SimpleNamespace(get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    assert is_redrawn() is expected

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.report.comparison import write_comparison
-from alignset.transforms.columns.reasons import REASONS
+from alignset.transforms.rules.catalogue import REASONS
 from tests.support.command import funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph

@@ -218,7 +218,7 @@ def test_killed_between_the_closing_documents(
     half: Half, whole: Whole, tmp_path: Path, monkeypatch
 ):
     """The funnel is the new one already, and the manifest still the old."""
-    from alignset.pipeline.report import closing
+    from alignset.pipeline.documents import closing
 
     out = tmp_path / "set"
     shutil.copytree(half.output, out)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.pipeline.report.facts import find_facts
+from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.transforms.safety.model_files import OPEN_NSFW, usual_model
 from tests.support.command import digests, funnel, kept, manifest, rejected, run, succeed

@@ -12,7 +12,6 @@ from alignset.train.classify.settings import ClassifySettings
 from alignset.train.model.batch_norm import use_ghost_groups
 from alignset.train.model.dual_encoder import use_stochastic_depth
 from alignset.train.model.image_tower import tower_blocks
-from alignset.train.model.kernels import CPU, use_kernels
 from alignset.train.model.saved_folders import save_folder
 
 _HEAD = "head.safetensors"
@@ -29,9 +28,7 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.frozen, self.train_statistics = True, True
 
-    def prepare(
-        self, settings: ClassifySettings, *, processes: int = 1, kernels: str = CPU
-    ) -> None:
+    def prepare(self, settings: ClassifySettings, *, processes: int = 1) -> None:
         """Stochastic depth in place of element-wise dropout; BatchNorm as the settings say.
 
         Its momentum is that of a step, of whose batch each of the processes has a part.
@@ -42,7 +39,6 @@ class Classifier(nn.Module):
         use_ghost_groups(
             self.tower, group_size=size, batch_size=share, momentum=settings.batch_norm_momentum
         )
-        use_kernels(self.tower, kernels)
         self.train_statistics = settings.train_statistics
 
     def freeze(self, frozen: bool) -> None:

@@ -18,7 +18,6 @@ from alignset.train.classify.labelled_images import (
     evaluation_batches,
 )
 from alignset.train.classify.settings import ClassifySettings, Stage
-from alignset.train.model.kernels import kernels_of
 from alignset.train.model.pretrained import load_pretrained
 from alignset.train.runs import processes
 from alignset.train.runs.checkpoints import load_last_checkpoint, save_checkpoint
@@ -62,8 +61,7 @@ def classify(job: Job) -> None:
     model = Classifier(align.vision_model, job.images.classes)
     device = find_device(job.settings.device)
     prepare_device(device, "fp32")
-    kernels = kernels_of(device.type)
-    model.prepare(job.settings, processes=processes.count(), kernels=kernels)
+    model.prepare(job.settings, processes=processes.count())
     last_checkpoint: Checkpoint | None = load_last_checkpoint(job.run / "checkpoints")
     checkpoint: Checkpoint = last_checkpoint or {"step": 0, "results": {}}
     start, results = checkpoint["step"], checkpoint["results"]

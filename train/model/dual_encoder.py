@@ -23,7 +23,6 @@ from alignset.train.data.inputs import Inputs, Texts
 from alignset.train.model.activations import checkpoint_activations
 from alignset.train.model.batch_norm import use_ghost_groups
 from alignset.train.model.image_tower import draw_first_weights, tower_blocks
-from alignset.train.model.kernels import CPU, attention_mask, use_kernels
 from alignset.train.model.on_device import on_device
 from alignset.train.model.saved_folders import save_folder
 from alignset.train.settings import Settings
@@ -44,12 +43,9 @@ class DualEncoder(nn.Module):
     Args:
       align: changed in place: stochastic depth for element-wise dropout, BatchNorm by groups.
       batch_size: pairs of one step, on this process.
-      kernels: which code its layers run, as `train/model/kernels.py` names it.
     """
 
-    def __init__(
-        self, align: AlignModel, settings: Settings, *, batch_size: int, kernels: str = CPU
-    ):
+    def __init__(self, align: AlignModel, settings: Settings, *, batch_size: int):
         super().__init__()
         self.align = align
         self.log_temperature = nn.Parameter(align.temperature.detach().log())
@@ -67,8 +63,6 @@ class DualEncoder(nn.Module):
             momentum=settings.batch_norm_momentum,
         )
         use_stochastic_depth(align.vision_model, settings.drop_path)
-        use_kernels(align, kernels)
-        self._mask = attention_mask(kernels)
         if settings.checkpoint_activations:
             checkpoint_activations(align)
         if tower := self._frozen():
@@ -119,7 +113,7 @@ class DualEncoder(nn.Module):
         rows = []
         for part, (_, mask) in zip(parts, texts.buckets, strict=True):
             features = self.align.get_text_features(
-                inputs_embeds=part.view(*mask.shape, -1), attention_mask=self._mask(mask)
+                inputs_embeds=part.view(*mask.shape, -1), attention_mask=mask
             )
             rows.append(features.pooler_output)  # [b_i, d]
         return torch.cat(rows)[texts.place]

@@ -61,9 +61,9 @@ class ShardSource(Source):
     """A tar of samples, with what its sidecar beside it says of them."""
 
     def pictures(self, first: int = 0) -> Iterator[Picture]:
-        known = _sidecar(self.where)
+        rows = _sidecar(self.where)
         for sample in shard_samples(self.where, first):
-            url, score = known.get(sample.key.rpartition("/")[2], ("", None))
+            url, score = rows.get(sample.key.rpartition("/")[2], ("", None))
             yield Picture(sample.key, sample.image, sample.text or "", url, score)
 
 
@@ -129,7 +129,7 @@ def _folder_source(folder: Path) -> FolderSource:
         for kinds in (SUFFIXES, _OTHERS)
     )
     if not files:
-        but = f" that are read ({told_of_others(others)})" if others else ""
+        but = f" that are read ({format_counts(others)})" if others else ""
         raise SettingsError(
             f"{str(folder)!r} holds neither shards (.tar) nor pictures{but}: name a folder that "
             "does, such as OUT/shards"
@@ -148,7 +148,7 @@ def _folder_source(folder: Path) -> FolderSource:
     return FolderSource(str(folder), identity, tuple(files), tuple(others))
 
 
-def told_of_others(files: Sequence[str]) -> str:
+def format_counts(files: Sequence[str]) -> str:
     """How many files of other formats there are, as "2 .svg, 1 .heic; the first is 'a.svg'"."""
     counts = Counter(Path(file).suffix.lower() for file in files)
     named = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())

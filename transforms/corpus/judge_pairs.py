@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.batches import numbered
 from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.columns.record_files import encode_record
@@ -28,8 +27,10 @@ from alignset.transforms.columns.rejects import (
 )
 from alignset.transforms.corpus.count_pairs import ReadSplit
 from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import Blocking, Corpus, JudgeBatch, TextRules
+from alignset.transforms.corpus.judge_batch import Blocking, Corpus, JudgeBatch
 from alignset.transforms.corpus.remembered import Remembered, recalled_each
+from alignset.transforms.rules.given import BROKEN_INPUT
+from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, is_there, remove, unpack
 from alignset.transforms.storage.broken_files import BrokenFile
 from alignset.transforms.storage.files import is_local, local_copy, write_atomically
@@ -122,8 +123,8 @@ class _Counting:
         self.seen, self.kept = self.seen + size, self.kept + len(keep)
         for count in pc.value_counts(drop["reason"]).to_pylist():
             self.dropped[count["values"]] += count["counts"]
-            if count["values"] == r.BROKEN_INPUT:
-                told = drop.filter(pc.equal(drop["reason"], r.BROKEN_INPUT))
+            if count["values"] == BROKEN_INPUT:
+                told = drop.filter(pc.equal(drop["reason"], BROKEN_INPUT))
                 columns = (told[name].to_pylist() for name in ("url", "detail", "caption"))
                 self.broken += map(BrokenFile, *columns)
 
@@ -177,7 +178,7 @@ class JudgePairs(beam.PTransform):
 
     read: ReadSplit
     blocks: Blocks
-    rules: TextRules
+    rules: RunRules
     sets: beam.PCollection
     out: str
     work: str

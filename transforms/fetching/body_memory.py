@@ -81,17 +81,18 @@ class BodyMemory:
     @property
     def has_room(self) -> bool:
         """Whether further transfers may begin."""
-        return self.held < self._most // 2
+        # What is not looked at yet keeps decoders busy for seconds: more of it is of no use.
+        return self.held < self._most // 2 and self.unseen < self._most // 4
 
     @property
-    def is_mostly_unseen(self) -> bool:
+    def waits_for_callers(self) -> bool:
         """Whether it is rather callers that are to be waited for."""
-        return self.unseen > self._under_way
+        return self.unseen >= min(self._under_way + 1, self._most // 4)
 
     def admits(self, receiver: Receiver, size: int) -> bool:
         """Counts bytes that have come; or says that the transfer must wait, and be resumed."""
         if self.held + size > self._most and self._first is not receiver:
-            self.was_short |= not self.is_mostly_unseen
+            self.was_short |= not self.waits_for_callers
             if self._first is not None:
                 self._held_back.append(receiver)
                 return False

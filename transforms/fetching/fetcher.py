@@ -59,6 +59,7 @@ class Fetcher:
         self._new: list[Order] = []
         self._cancelled: list[Order] = []
         self._orders: list[Order] = []
+        self._unseen: list[Order] = []  # that are over, with results that nobody has looked at
         self.is_over = False
 
     def add(self, order: Order) -> bool:
@@ -114,7 +115,8 @@ class Fetcher:
     def turn(self) -> None:
         """Begins what may begin, waits until something has happened, and hands results over."""
         self._look_at_orders()
-        unseen = sum(order.unseen_bytes for order in self._orders)
+        self._unseen = [order for order in self._unseen if order.unseen_bytes]
+        unseen = sum(order.unseen_bytes for order in (*self._orders, *self._unseen))
         self._memory.unseen = unseen + TakenBytes.of_all
         full = self._begin()
         for order in self._orders:
@@ -158,7 +160,7 @@ class Fetcher:
             if (taken := order.take()) is not None:
                 self._routes.take(order, *taken)
         is_short = not self._memory.has_room
-        behind |= is_short and self._memory.is_mostly_unseen
+        behind |= is_short and self._memory.waits_for_callers
         interval.behind |= behind
         interval.most = max(interval.most, transfers.under_way - transfers.stalled)
         interval.wanted |= not self._has_place and bool(
@@ -232,6 +234,7 @@ class Fetcher:
         for order in self._orders:
             if order.exhausted and not order.under_way:
                 order.end()
+                self._unseen.append(order)
         self._orders = [order for order in self._orders if not order.over]
 
     def _cut_off(self, order: Order) -> None:
@@ -247,6 +250,7 @@ class Fetcher:
             self._remove(order)
             order.end()
         self._orders = [one for one in self._orders if one is not order]
+        self._unseen = [one for one in self._unseen if one is not order]
 
     def _remove(self, order: Order) -> list[Job]:
         under_way = self._transfers.remove(lambda job: job.order is order)

@@ -1,14 +1,10 @@
-"""How likely images are unsafe, and which are dropped for it."""
+"""How likely images are unsafe."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
 from alignset.transforms.safety.classifier import open_classifier
@@ -40,17 +36,3 @@ def _pixels(body: bytes, image: Image, model: UnsafeModel) -> Pixels | None:
     except Exception as error:  # it was decoded once, in grey or whole: whatever this is, is new
         tell_once("decoding an image to score it", error)
         return None
-
-
-def unsafe_reasons(scores: pa.Array, *, max_score: float) -> pa.StringArray:
-    """Why each image is dropped by its score, or null.
-
-    Args:
-      scores: float64[n], 0 to 1; null where there is none, which is no reason here.
-      max_score: an image with a higher one goes.
-
-    Source: ALIGN (Jia et al., 2021), section 3 removes pornographic images; by which classifier,
-      and above which score, it does not say.
-    """
-    unsafe = pc.greater(scores, max_score)
-    return pc.if_else(pc.fill_null(unsafe, False), r.UNSAFE, pa.scalar(None, pa.string()))

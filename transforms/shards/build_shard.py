@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from msgspec import UNSET
 
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from alignset.transforms.columns import reasons as r
 from alignset.transforms.columns.rejects import (
     REJECTED,
     key_column,
@@ -25,10 +24,12 @@ from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.rules import given
+from alignset.transforms.rules.catalogue import STEP_OF_IMAGES
+from alignset.transforms.rules.run_rules import RunRules
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.evaluation_search import EvaluationSearch
 from alignset.transforms.shards.measure_images import (
-    ImageRules,
     Judged,
     Measured,
     judge_images,
@@ -72,7 +73,7 @@ class ShardSettings:
         be decoded; None for shards that are not suspect.
     """
 
-    rules: ImageRules
+    rules: RunRules
     fetch: FetchSettings
     resize: ResizeSettings
     unsafe_model: UnsafeModel | None = None
@@ -140,7 +141,7 @@ def _ends(
     """Reasons and details of all pairs; some turned out not to be writable."""
     reasons, details = verdicts.reasons.to_pylist(), verdicts.details.to_pylist()
     for row in unwritable:
-        reasons[row], details[row] = r.UNDECODABLE, "unwritable"
+        reasons[row], details[row] = given.UNDECODABLE, "unwritable"
     return reasons, details
 
 
@@ -154,12 +155,12 @@ def _look_at(
 ) -> tuple[Measured, Judged]:
     """Fetches, measures, scores, compares and judges the image of each of some pairs."""
     asked, rules = len(pairs), settings.rules
-    search = EvaluationSearch(evaluation, asked, **rules.size_rule)
+    search = EvaluationSearch(evaluation, asked, rules)
     wishes = StatedWishes(settings.fetch, asked)
     bodies = _bodies(pairs, settings, nearly_taken)
     if settings.screen:
         bodies = settings.screen(bodies, pairs["url"].to_pylist())
-    with ImageScores(settings.unsafe_model, spool, **rules.size_rule) as scores:
+    with ImageScores(settings.unsafe_model, spool, rules) as scores:
         measured = measure_images(bodies, spool, count, scores, search, wishes, settings.blocklists)
         unsafe_scores = scores.finish(measured.columns, lambda waiting: count(asked - waiting))
     judged = judge_images(measured, rules, search, spool, unsafe_scores)
@@ -174,7 +175,7 @@ def _of_pairs(
     on_list = blocked.is_valid()
     details = images.spread(pa.array(measured.columns["detail"], pa.string()))
     return Verdicts(
-        pc.if_else(on_list, r.BLOCKED, images.spread(judged.reasons)),
+        pc.if_else(on_list, given.BLOCKED, images.spread(judged.reasons)),
         pc.coalesce(blocked, details),
         {name: images.spread(column) for name, column in judged.measures.items()},
     )
@@ -221,7 +222,7 @@ def _write_rejects(
     (whole,) = pairs.combine_chunks().to_batches()
     why, detail = pa.array(reasons, pa.string()), pa.array(details, pa.string())
     with parquet_file(str(folder / REJECTS), REJECTED, str(folder)) as rejects:
-        rows = rejected_rows(whole, why, detail, r.STEP_OF_IMAGES, measures)
+        rows = rejected_rows(whole, why, detail, STEP_OF_IMAGES, measures)
         if settings.forget_blocked:
-            rows = without_contents(rows, pc.equal(rows["reason"], r.BLOCKED))
+            rows = without_contents(rows, pc.equal(rows["reason"], given.BLOCKED))
         rejects.write(rows)

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
-from alignset.transforms.columns.reasons import STEP_OF_TAKEDOWNS, TAKEN_DOWN
 from alignset.transforms.columns.rejects import REJECTED, rejected_rows, without_contents
+from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS
+from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.listed_pairs import Taken, keys_of
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from itertools import compress
 from threading import Lock, Semaphore
 from typing import Any
 
 import pyarrow as pa
 
-from alignset.transforms.columns import reasons as r
-from alignset.transforms.images.image_size import size_reasons
+from alignset.transforms.rules.given import UNDECODABLE
+from alignset.transforms.rules.run_rules import RunRules
+from alignset.transforms.rules.verdicts import fit, size_rows
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.safety.unsafe_score import unsafe_scores
@@ -35,11 +37,11 @@ class ImageScores:
     Args:
       model: None where nothing is to be scored.
       spool: where the images are.
-      size_rule: as of `ImageRules`.
+      rules: those of sizes are judged here.
     """
 
-    def __init__(self, model: UnsafeModel | None, spool: Spool, **size_rule: Any) -> None:
-        self._model, self._spool, self._size_rule = model, spool, size_rule
+    def __init__(self, model: UnsafeModel | None, spool: Spool, rules: RunRules) -> None:
+        self._model, self._spool, self._rules = model, spool, rules
         self._pool = ThreadPoolExecutor(THREADS)
         self._futures: list[Future[None]] = []
         self._lock = Lock()
@@ -75,17 +77,14 @@ class ImageScores:
         if self._model is None:
             return
         rows = [row for row in rows if columns["image"][row] is not None]
-        width, height = (
-            pa.array([columns[name][row] for row in rows], pa.int32())
-            for name in ("width", "height")
-        )
-        fits = size_reasons(width, height, **self._size_rule).is_null().to_pylist()
+        width, height = ([columns[name][row] for row in rows] for name in ("width", "height"))
+        fitting = compress(rows, fit(self._rules, size_rows(width, height)))
         with self._lock:
-            for row, fit in zip(rows, fits, strict=True):
+            for row in fitting:
                 sha256 = columns["sha256"][row]
-                if fit and sha256 in self._rows:
+                if sha256 in self._rows:
                     self._rows[sha256].append(row)
-                elif fit:
+                else:
                     self._rows[sha256] = [row]
                     self._begin(sha256, columns["image"][row], places[row])
 
@@ -156,5 +155,5 @@ class ImageScores:
             for row in rows:
                 found[row] = self._scores[sha256]
                 if found[row] is None:
-                    columns["reason"][row], columns["detail"][row] = r.UNDECODABLE, "unexpected"
+                    columns["reason"][row], columns["detail"][row] = UNDECODABLE, "unexpected"
         return pa.array(found, pa.float64())

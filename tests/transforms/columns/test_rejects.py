@@ -4,13 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.columns.reasons import STEP_OF
 from alignset.transforms.columns.rejects import (
     REJECTED,
     key_column,
     rejected_rows,
     without_contents,
 )
+from alignset.transforms.rules.catalogue import STEP_OF_IMAGES, STEP_OF_TEXTS
+
+STEP_OF = STEP_OF_IMAGES | STEP_OF_TEXTS
 
 PAIRS = pa.record_batch(
     {

@@ -53,9 +53,19 @@ def test_the_bound_holds_and_all_end(answers: list[list[int]], seed: int):
 
 def test_what_is_not_looked_at_yet_counts():
     memory = BodyMemory(100)
-    assert memory.has_room
-    memory.unseen = 50
-    assert not memory.has_room
+    memory.unseen = 24
+    assert (memory.has_room, memory.waits_for_callers) == (True, True)
+    memory.unseen = 25
+    assert (memory.has_room, memory.waits_for_callers) == (False, True)
+
+
+def test_what_is_under_way_has_twice_the_room():
+    memory = BodyMemory(100)
+    transfer = Transfer(memory, [49, 1])
+    memory.admits(transfer, 49)
+    assert (memory.has_room, memory.waits_for_callers) == (True, False)
+    memory.admits(transfer, 1)
+    assert (memory.has_room, memory.waits_for_callers) == (False, False)
 
 
 def test_where_callers_are_behind_it_is_not_memory_that_is_short():
@@ -64,10 +74,10 @@ def test_where_callers_are_behind_it_is_not_memory_that_is_short():
     memory.unseen = 95
     first.go_on()
     second.go_on()
-    assert (memory.is_mostly_unseen, memory.holds_back, memory.was_short) == (True, True, False)
+    assert (memory.waits_for_callers, memory.holds_back, memory.was_short) == (True, True, False)
     memory.unseen = 10
     second.resume()
-    assert (memory.is_mostly_unseen, memory.was_short) == (False, True)
+    assert (memory.waits_for_callers, memory.was_short) == (False, True)
 
 
 def test_what_callers_have_taken_counts_together_and_ends_with_each():

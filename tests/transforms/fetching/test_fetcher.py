@@ -211,6 +211,27 @@ def test_one_answer_that_is_too_long_ends_no_other(web: BadWeb, monkeypatch: pyt
     }
 
 
+def test_answers_of_a_call_that_is_over_count_until_they_are_looked_at(
+    web: BadWeb, monkeypatch: pytest.MonkeyPatch
+):
+    """Else each shard that is fetched whole holds as much again: 1.2 GB of 20,000 photographs."""
+    monkeypatch.setattr(fetcher, "memory_for_bodies", lambda: 32 * len(BODY))
+    how = dataclasses.replace(HOW, max_image_bytes=len(BODY), contact="behind")
+    first = fetch_all([f"{web.url}/ok?{n}" for n in range(10)], how)
+    assert next(first).body == BODY
+    time.sleep(0.5)  # until the fetcher has brought all ten, and the call is over for it
+    assert len(web.heads) == 10
+    second: list[Fetched] = []
+    urls = [f"{web.url}/ok?b{n}" for n in range(3)]
+    thread = threading.Thread(target=lambda: second.extend(fetch_all(urls, how)))
+    thread.start()
+    thread.join(0.5)
+    assert (len(web.heads), second) == (10, [])
+    assert len(list(first)) == 9
+    thread.join(10)
+    assert len(second) == 3
+
+
 STOPPED = """\
 import sys
 from alignset.transforms.fetching.fetch import FetchSettings, fetch_all

@@ -11,10 +11,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.columns.reasons import PAGE_FAULTS
 from alignset.transforms.pages import http_pages
 from alignset.transforms.pages.archives import Broken, Record, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
+from alignset.transforms.rules.given import PAGE_FAULTS
 from tests.fuzz.growth import cpu_seconds
 from tests.support.page_archives import record, response
 

@@ -44,7 +44,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> Outco
     if not isinstance(embedding.embedder, DenseEmbedder):
         raise SettingsError(
             f"a {embedding.embedder.kind} has no map of an image whose places are embeddings: "
-            "segmentation is of an AlignModel, or of the stand-in"
+            "segmentation is of an AlignModel"
         )
     weights = class_weights(embedding, classes.names, prompts)
     told = _Told(masked, len(classes.names), flags.first_value)
