@@ -23,9 +23,10 @@ from alignset.transforms.columns.records import (
 )
 from alignset.transforms.rules.rule import Limit, Rows
 
-_BINS = 256  # of an axis, at most
 if TYPE_CHECKING:
     from alignset.transforms.columns.hashing import Bools
+
+_BINS = 256  # of an axis, at most
 
 
 class Judged(NamedTuple):
