@@ -13,7 +13,6 @@ FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS
 
 MOST_THUMBNAILS = 256  # of a kind, of a shard: 8 MB of each
 OPENNSFW = "opennsfw"  # the classifier that comes with a package
-OPENNSFW_QUICK = "opennsfw-quick"  # the same after a quick look, which settles most images
 
 _FINAL = {
     *(given.BROKEN_PAGE, given.BROKEN_INPUT, given.MALFORMED_PAIR, given.DUPLICATE_PAIR),
@@ -73,8 +72,8 @@ class Job:
     unsafe_model: str = field(
         default=OPENNSFW,
         metadata={
-            "help": "classifier of unsafe images: opennsfw, opennsfw-quick (which settles most "
-            "images by a quick look), or FILE.onnx with FILE.json beside it; empty scores none"
+            "help": "classifier of unsafe images: opennsfw, or FILE.onnx with FILE.json beside it; "
+            "empty scores none"
         },
     )
     vocabulary: str = field(

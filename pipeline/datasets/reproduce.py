@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import UnsetType
 
-from alignset.pipeline.job import OPENNSFW_QUICK, Job
+from alignset.pipeline.job import Job
 from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
 from alignset.transforms.decontamination.overlap_settings import MIN_DISTANCES, OverlapSettings
@@ -153,9 +153,7 @@ def _files_of_rules(manifest: RunDescription, opened: bool) -> Iterator[str]:
     if manifest.job.get("text_only") or not isinstance(score, int | float) or score >= 1:
         return
     model = Path(manifest.unsafe_model.path).name if manifest.unsafe_model else ""
-    if manifest.unsafe_model and manifest.unsafe_model.quick_look:
-        yield _flag("unsafe_model", OPENNSFW_QUICK)
-    elif model != _USUAL_MODEL:
+    if model != _USUAL_MODEL:
         yield _flag("unsafe_model", model)
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import (
     Axis,
     Ints,
@@ -23,6 +22,9 @@ from alignset.transforms.columns.records import (
     sample_of,
 )
 from alignset.transforms.rules.rule import Limit, Rows
+
+if TYPE_CHECKING:
+    from alignset.transforms.columns.hashing import Bools
 
 _BINS = 256  # of an axis, at most
 

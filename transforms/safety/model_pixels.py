@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import numpy as np
 import simplejpeg
 from PIL import Image as PillowImage
 
@@ -36,17 +35,6 @@ def model_pixels(
     if wanted.jpeg_quality:
         return _recoded(cropped, wanted.jpeg_quality, wanted.channels)
     return cropped if wanted.channels == "RGB" else cropped[:, :, ::-1]
-
-
-def smaller(pixels: Pixels, size: int) -> Pixels:
-    """What a quick look is shown, uint8[size, size, 3].
-
-    By a bicubic filter: through a bilinear one the quick scores are less like the whole model's.
-    """
-    shape = (size, size)
-    return np.asarray(
-        PillowImage.fromarray(pixels).resize(shape, PillowImage.Resampling.BICUBIC), np.uint8
-    )
 
 
 def _recoded(pixels: Pixels, quality: int, channels: str) -> Pixels:
